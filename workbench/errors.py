@@ -1,0 +1,50 @@
+"""Errors a user can fix: what was found, what was expected, where, and something to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class WorkbenchError(Exception):
+    """A mistake the user can fix. The CLI shows message and hint without a traceback, exit code 1."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{message}\n  hint: {hint}" if hint else message)
+        self.message, self.hint = message, hint
+
+
+class OptionError(WorkbenchError):
+    """An option or argument has a value that cannot work."""
+
+
+class NameFormatError(WorkbenchError):
+    """A node or edge address cannot be read."""
+
+
+class ShapeError(WorkbenchError):
+    """Tensors or tables that must line up do not."""
+
+
+class ModelError(WorkbenchError):
+    """A model cannot be opened, or cannot do what was asked."""
+
+
+class TaskError(WorkbenchError):
+    """A task or a file of pairs cannot be used."""
+
+
+class CircuitError(WorkbenchError):
+    """A circuit or a circuit file is wrong."""
+
+
+class RunError(WorkbenchError):
+    """A run cannot be started, resumed or written."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError) -> WorkbenchError:
+    """Error for a name that is not registered, with the closest spellings."""
+    names = sorted(known)
+    close = ", ".join(get_close_matches(name.lower(), names, n=3, cutoff=0.5))
+    hint = f"did you mean {close}?" if close else f"known: {', '.join(names[:12])}" if names else f"workbench {kind} list"
+    return error(f"no {kind} called {name!r}", hint=hint)
