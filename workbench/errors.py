@@ -42,9 +42,17 @@ class RunError(WorkbenchError):
     """A run cannot be started, resumed or written."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError) -> WorkbenchError:
+def unknown(
+    kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
+) -> WorkbenchError:
     """Error for a name that is not registered, with the closest spellings."""
     names = sorted(known)
     close = ", ".join(get_close_matches(name.lower(), names, n=3, cutoff=0.5))
-    hint = f"did you mean {close}?" if close else f"known: {', '.join(names[:12])}" if names else f"workbench {kind} list"
+    hint = (
+        f"did you mean {close}?"
+        if close
+        else f"known: {', '.join(names[:12])}"
+        if names
+        else f"workbench {kind} list"
+    )
     return error(f"no {kind} called {name!r}", hint=hint)

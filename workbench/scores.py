@@ -1,0 +1,191 @@
+"""Scores of nodes or edges: estimates with unit and sign, and how a circuit is selected from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench.circuit import Circuit
+from workbench.errors import OptionError, ShapeError
+from workbench.graph import Graph
+from workbench.names import INPUT, LOGITS
+
+Ranking = Literal["absolute", "signed"]
+Level = Literal["edge", "node"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """An estimate for every edge or node of a graph; positive supports the behavior, for every method.
+
+    Attributes:
+        values: ``(source, target)`` for edges (NaN where no edge exists), ``(source,)`` for nodes.
+        unit: Unit of the metric they estimate a change of.
+        passes: Forward and backward passes spent per batch of pairs.
+    """
+
+    graph: Graph
+    values: np.ndarray
+    level: Level
+    method: str
+    unit: str
+    metric: str
+    n_pairs: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    passes: int = 0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = self.graph.edge_mask.shape if self.level == "edge" else (len(self.graph.sources),)
+        if self.values.shape != expected:
+            raise ShapeError(
+                f"{self.level} scores have shape {self.values.shape}; the graph needs {expected}"
+            )
+        bad = int((~np.isfinite(self.values[self._exists])).sum())
+        if bad:
+            raise ShapeError(
+                f"{bad} {self.level} scores of {self.method} are not finite",
+                hint="look for NaN in the model's outputs: workbench model check NAME",
+            )
+
+    @property
+    def _exists(self) -> np.ndarray:
+        return self.graph.edge_mask if self.level == "edge" else np.ones(len(self.graph.sources), dtype=bool)
+
+    @property
+    def n_candidates(self) -> int:
+        """How many edges or nodes there are to choose from (the input node is always kept, never chosen)."""
+        return self.graph.n_edges if self.level == "edge" else len(self.graph.sources) - 1
+
+    def ranked(self, by: Ranking = "absolute") -> list[tuple[int, ...]]:
+        """Indices from best to worst. Ties keep residual order, so the ranking is the same on every machine."""
+        where = np.argwhere(self._exists) if self.level == "edge" else np.arange(1, len(self.values))[:, None]
+        chosen = self.values[tuple(where.T)]
+        keys = -np.abs(chosen) if by == "absolute" else -chosen
+        return [tuple(int(i) for i in where[k]) for k in np.argsort(keys, kind="stable")]
+
+    def top(self, n: int, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
+        """The circuit of the ``n`` best edges (or nodes), without what is not connected to both ends."""
+        if not 0 <= n <= self.n_candidates:
+            raise OptionError(
+                f"cannot keep {n} of {self.n_candidates} {self.level}s",
+                hint=f"choose between 0 and {self.n_candidates}, or a percentage such as 5%",
+            )
+        return self._circuit(self.ranked(by)[:n], f"top {n} by {by} score", nominal=n, prune=prune)
+
+    def fraction(self, share: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
+        """The best ``share`` (0 to 1) of all edges: ``int(share * n)`` of them (methods as in MIB)."""
+        if not 0 <= share <= 1:
+            raise OptionError(f"cannot keep a share of {share:g}", hint="use a number from 0 to 1, or 5%")
+        # 1e-9: 0.07 * 100 is 7.000000000000001 in floats and 0.29 * 100 is 28.999999999999996
+        return self.top(int(share * self.n_candidates + 1e-9), by=by, prune=prune)
+
+    def threshold(self, tau: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
+        """All edges (or nodes) whose score is at least ``tau``, ties included."""
+        if not math.isfinite(tau):
+            raise OptionError(f"the threshold is {tau}; it must be a finite number")
+        kept = [
+            i for i in self.ranked(by) if (abs(self.values[i]) if by == "absolute" else self.values[i]) >= tau
+        ]
+        return self._circuit(kept, f"{by} score >= {tau:g}", nominal=len(kept), prune=prune)
+
+    def greedy(self, n: int, *, by: Ranking = "absolute") -> Circuit:
+        """Grow from ``logits``: again and again the best edge whose reader is already in the circuit.
+
+        Always connected to the logits; edges whose writers have no path from the input are pruned.
+        """
+        if self.level != "edge":
+            raise OptionError(
+                "greedy selection follows edges; these are node scores", hint="use top or threshold"
+            )
+        if not 0 <= n <= self.n_candidates:
+            raise OptionError(f"cannot keep {n} of {self.n_candidates} edges")
+        return self._circuit(self._grow(n, by), f"greedy {n} by {by} score", nominal=n, prune=True)
+
+    def _grow(self, n: int, by: Ranking) -> list[tuple[int, ...]]:
+        """Indices of the ``n`` edges greedy growth takes, in the order it takes them."""
+        rank = np.full(self.values.shape, np.inf)
+        for place, index in enumerate(self.ranked(by)):
+            rank[index] = place
+        open_targets = np.zeros(len(self.graph.targets), dtype=bool)
+        feeds = {
+            w: [j for j, t in enumerate(self.graph.targets) if w in self._writers_of(t)]
+            for w in self.graph.sources
+        }
+        open_targets[self.graph.target_index[LOGITS]] = True
+        kept: list[tuple[int, ...]] = []
+        while len(kept) < n:
+            masked = np.where(open_targets[None, :], rank, np.inf)
+            best = np.unravel_index(int(np.argmin(masked)), masked.shape)
+            if not np.isfinite(masked[best]):
+                break
+            rank[best] = np.inf
+            kept.append((int(best[0]), int(best[1])))
+            open_targets[feeds[self.graph.sources[best[0]]]] = True
+        return kept
+
+    def _writers_of(self, target) -> set:
+        """The sources a target's reading can flow into: a head, the heads of its KV group, an MLP."""
+        reached, links = {target.writer}, self.graph.links
+        for before, after in links:
+            if before in reached:
+                reached.add(after)
+        return reached
+
+    def _circuit(self, kept: list[tuple[int, ...]], rule: str, *, nominal: int, prune: bool) -> Circuit:
+        selection = {"rule": rule, "nominal": nominal, "candidates": self.n_candidates, "pruned": prune}
+        common = {
+            "shape": self.graph.shape,
+            "level": self.level,
+            "method": self.method,
+            "unit": self.unit,
+            "metric": self.metric,
+            "selection": selection,
+            "provenance": dict(self.provenance),
+        }
+        if self.level == "node":
+            nodes = {INPUT: 0.0, LOGITS: 0.0} | {
+                self.graph.sources[i]: float(self.values[i]) for (i,) in kept
+            }
+            return Circuit.build(nodes=nodes, edges={}, **common)
+        edges = {(self.graph.sources[i], self.graph.targets[j]): float(self.values[i, j]) for i, j in kept}
+        circuit = Circuit.build(nodes={}, edges=edges, **common)
+        return circuit.prune() if prune else circuit
+
+    def by_layer_and_head(self) -> np.ndarray:
+        """``(layer, head)``: node scores of heads, or the sum over a head's outgoing edges. NaN where no head is."""
+        node = (
+            self.values
+            if self.level == "node"
+            else np.nansum(np.where(self.graph.edge_mask, self.values, 0), 1)
+        )
+        out = np.full((self.graph.shape.n_layers, self.graph.shape.n_heads), np.nan)
+        for i, source in enumerate(self.graph.sources):
+            if source.kind == "head":
+                out[source.layer, source.index] = node[i]
+        return out
+
+    def to_dataframe(self):
+        """One row per edge or node: address, score; best first by absolute value."""
+        import pandas as pd
+
+        rows = []
+        for index in self.ranked():
+            address = (
+                f"{self.graph.sources[index[0]]}->{self.graph.targets[index[1]]}"
+                if self.level == "edge"
+                else str(self.graph.sources[index[0]])
+            )
+            rows.append({self.level: address, "score": float(self.values[index])})
+        return pd.DataFrame(rows, columns=[self.level, "score"])
+
+    def __repr__(self) -> str:
+        return (
+            f"<Scores {self.method}: {self.n_candidates} {self.level}s, metric {self.metric}, "
+            f"unit {self.unit}, n={self.n_pairs}>"
+        )
