@@ -1,0 +1,56 @@
+"""What commands print: the result on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+QUIET = "WORKBENCH_QUIET"
+
+
+def emit(result: Any, *, as_json: bool) -> None:
+    """Print a result: one JSON document with ``as_json``, else what ``workbench.view.terminal`` makes of it.
+
+    ``result`` is a dict, a list, a string, or an object with ``to_dict()``.
+    """
+    if as_json:
+        data = result.to_dict() if hasattr(result, "to_dict") else result
+        sys.stdout.write(json.dumps(data, indent=2, allow_nan=False, ensure_ascii=True) + "\n")
+        return
+    from workbench.view.terminal import console, render
+
+    console().print(render(result))
+
+
+def note(message: str) -> None:
+    """Say something on stderr, unless quiet."""
+    if not os.environ.get(QUIET):
+        from workbench.view.terminal import printable
+
+        sys.stderr.write(printable(message, keep_newlines=True) + "\n")
+
+
+def complain(message: str) -> None:
+    """Say what went wrong on stderr, always; control characters from files are made visible."""
+    from workbench.view.terminal import printable
+
+    sys.stderr.write(printable(f"error: {message}", keep_newlines=True) + "\n")
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Any]:
+    """A bar on stderr; nothing when stderr is no terminal, with NO_COLOR or when quiet.
+
+    Yields ``advance(done, total, what="")``, which library functions take as ``progress=``.
+    """
+    if os.environ.get(QUIET):
+        yield lambda done, total, what="": None
+        return
+    from workbench.view.terminal import progress_bar
+
+    with progress_bar(title) as advance:
+        yield advance
