@@ -1,0 +1,158 @@
+"""Native TransformerLens models on disk: `tl_native.json` (the configuration) and `model.safetensors`.
+
+The tokenizer, where there is one, lies beside them in Hugging Face format. Weights carry the bridge's own
+names (`blocks.0.attn.q.weight`), so they load into `TransformerBridge.boot_native` without conversion.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformer_lens import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+from transformer_lens.model_bridge.sources.native import NativeModel
+
+from workbench.errors import ModelError
+
+CONFIG_NAME = "tl_native.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+def is_native(directory: str | Path) -> bool:
+    """Whether a directory holds a native model."""
+    return (Path(directory) / CONFIG_NAME).is_file()
+
+
+def save_native(bridge: TransformerBridge, directory: str | Path) -> Path:
+    """Write a native model's configuration and weights; its tokenizer is saved by the caller.
+
+    Both files are written under a temporary name and renamed.
+    """
+    config = {name: _plain(value) for name, value in bridge.cfg.to_dict().items()}
+    config |= {"device": None, "init_weights": False}
+    return write_native(config, bridge.state_dict(), directory)
+
+
+def write_native(config: Mapping[str, object], weights: Mapping[str, Tensor], directory: str | Path) -> Path:
+    """Write a configuration and named weights as a native directory."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    # Cloned: safetensors refuses tensors that share storage, as tied embeddings do.
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+    temporary = directory / f".{WEIGHTS_NAME}.{os.getpid()}"
+    save_file(plain, temporary)
+    temporary.replace(directory / WEIGHTS_NAME)
+    temporary = directory / f".{CONFIG_NAME}.{os.getpid()}"
+    temporary.write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(directory / CONFIG_NAME)
+    return directory
+
+
+def load_native(
+    directory: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tokenizer: object = None,
+) -> TransformerBridge:
+    """Read a native directory into a bridge in eval mode.
+
+    Raises:
+        ModelError: on an unreadable configuration, and on missing, superfluous or misshapen tensors.
+    """
+    directory = Path(directory)
+    config = read_native_config(directory)
+    weights = load_file(directory / WEIGHTS_NAME)
+    return boot_native(config, weights, device=device, dtype=dtype, tokenizer=tokenizer, where=str(directory))
+
+
+def boot_native(
+    config: TransformerBridgeConfig,
+    weights: Mapping[str, Tensor],
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    tokenizer: object = None,
+    where: str = "the weights",
+) -> TransformerBridge:
+    """Build a native bridge around named weights, checking that exactly the expected tensors are there."""
+    try:
+        model = NativeModel(config)
+    except (ValueError, NotImplementedError, AssertionError) as error:
+        raise ModelError(f"{where}: a native model of this configuration cannot be built: {error}") from error
+    if "unembed.bias" in weights:
+        # The native head has no bias of its own; a checkpoint's b_U needs one to be computed at all.
+        model.head = nn.Linear(config.d_model, model.head.out_features, bias=True)
+    model = model.to(device=device, dtype=dtype).eval()
+    bridge = build_bridge_from_module(
+        model,
+        "TransformerLensNative",
+        tl_config=config,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        device=device,
+        model_name="native",
+    )
+    expected = bridge.state_dict()
+    _check_tensors({name: tuple(value.shape) for name, value in expected.items()}, weights, where=where)
+    bridge.load_state_dict(dict(weights))
+    return bridge.eval()
+
+
+def read_native_config(directory: str | Path) -> TransformerBridgeConfig:
+    """The configuration in a native directory.
+
+    Raises:
+        ModelError: if it is not a JSON object or has fields that TransformerLens does not know.
+    """
+    path = Path(directory) / CONFIG_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise ModelError(
+            f"{path} holds a {type(fields).__name__}; a JSON object of configuration fields is expected"
+        )
+    blank = TransformerBridgeConfig(d_model=1, d_head=1, n_layers=1, n_ctx=1, n_heads=1, d_vocab=1).to_dict()
+    if strange := sorted(set(fields) - set(blank)):
+        raise ModelError(f"{path} has fields TransformerLens does not know: {', '.join(strange[:8])}")
+    if missing := sorted({"d_model", "d_head", "n_layers", "n_heads", "n_ctx", "d_vocab"} - set(fields)):
+        raise ModelError(f"{path} lacks {', '.join(missing)}")
+    dtype = getattr(torch, str(fields.get("dtype") or "float32").removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ModelError(
+            f"{path} names the dtype {fields['dtype']!r}; float32, bfloat16, float16 or float64 is expected"
+        )
+    fields |= {"dtype": dtype, "init_weights": False, "device": None}
+    try:
+        return TransformerBridgeConfig.from_dict(fields)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _check_tensors(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], *, where: str
+) -> None:
+    if missing := sorted(set(expected) - set(found)):
+        raise ModelError(f"{where} lacks {len(missing)} of {len(expected)} tensors, first {missing[0]}")
+    if extra := sorted(set(found) - set(expected)):
+        raise ModelError(f"{where} has {len(extra)} tensors with no place in this model, first {extra[0]}")
+    for name, shape in expected.items():
+        if tuple(found[name].shape) != shape:
+            raise ModelError(f"{where}: {name} has shape {tuple(found[name].shape)}, {shape} is expected")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    if isinstance(value, float):
+        return float(value)
+    return value
