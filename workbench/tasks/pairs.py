@@ -1,0 +1,174 @@
+"""Pairs of prompts as strings: what a task is before any tokenizer has seen it."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from workbench.io.atomic import write_atomic
+
+if TYPE_CHECKING:
+    import pandas
+
+Span = tuple[int, int]
+"""Half-open range of characters of one prompt."""
+
+FORMAT, VERSION = "workbench-pairs", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One clean prompt, one corrupted prompt, and the answers read after the last token.
+
+    Args:
+        id: Unique within its file.
+        correct: Answers that are right for the clean prompt, leading space included (``" Mary"``).
+        incorrect: Answers that are wrong for the clean prompt; may be empty.
+        positions: Name -> (span in clean, span in corrupted), half-open character ranges. The token
+            of a position is the last token that overlaps its span. ``end``, the last token of the
+            prompt, always exists and is never listed.
+        group: Template the pair was made from; mean ablation and held-out splits go by it.
+    """
+
+    id: str
+    clean: str
+    corrupted: str
+    correct: tuple[str, ...]
+    incorrect: tuple[str, ...] = ()
+    positions: Mapping[str, tuple[Span, Span]] = field(default_factory=dict)
+    group: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """The pair as JSON values; empty positions and group are left out."""
+        out: dict[str, object] = {
+            "id": self.id,
+            "clean": self.clean,
+            "corrupted": self.corrupted,
+            "correct": list(self.correct),
+            "incorrect": list(self.incorrect),
+        }
+        if self.positions:
+            out["positions"] = {name: [list(a), list(b)] for name, (a, b) in sorted(self.positions.items())}
+        if self.group:
+            out["group"] = self.group
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Sequence[Pair]):
+    """Pairs of one task, with where they came from.
+
+    ``metric`` names the task's usual metric, ``source`` the paper or file, ``options`` what the generator
+    was asked for.
+    """
+
+    items: tuple[Pair, ...]
+    task: str
+    split: str = "test"
+    seed: int | None = None
+    corruption: str = ""
+    metric: str = "logit-difference"
+    source: str = ""
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pairs: ...
+    def __getitem__(self, index: int | slice) -> Pair | Pairs:
+        if isinstance(index, slice):
+            return replace(self, items=self.items[index])
+        return self.items[index]
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the pairs' canonical JSON; metadata does not enter."""
+        content = [pair.to_dict() for pair in self.items]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        """Named positions that every pair has, ``end`` last."""
+        shared = set.intersection(*(set(pair.positions) for pair in self.items)) if self.items else set()
+        order = self.items[0].positions if self.items else ()
+        return (*(name for name in order if name in shared), "end")
+
+    def header(self) -> dict[str, object]:
+        """The first line of a saved file: format, version and where the pairs came from."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "task": self.task,
+            "split": self.split,
+            "seed": self.seed,
+            "corruption": self.corruption,
+            "metric": self.metric,
+            "source": self.source,
+            "options": dict(self.options),
+        }
+
+    def to_jsonl(self) -> str:
+        """A header line, then one pair a line; ASCII, so that no terminal or editor can change it."""
+        lines = [self.header(), *(pair.to_dict() for pair in self.items)]
+        return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `to_jsonl` to a file, whole or not at all.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        return write_atomic(path, self.to_jsonl())
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row per pair: id, group, clean, corrupted, correct, incorrect."""
+        import pandas
+
+        columns = ("id", "group", "clean", "corrupted", "correct", "incorrect")
+        return pandas.DataFrame([[getattr(pair, name) for name in columns] for pair in self], columns=columns)
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} pairs", f"task {self.task!r}", f"split {self.split}"]
+        parts += [f"seed {self.seed}"] if self.seed is not None else []
+        parts += [f"corruption {self.corruption}"] if self.corruption else []
+        return f"Pairs({', '.join(parts)}, digest {self.digest})"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("id", "clean", "corrupted", "correct", "incorrect"))
+        rows = "".join(_html_row(pair) for pair in self.items[:10])
+        more = f"<p>and {len(self) - 10} more</p>" if len(self) > 10 else ""
+        return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
+
+
+def _html_row(pair: Pair) -> str:
+    cells = (pair.id, pair.clean, pair.corrupted, _some(pair.correct), _some(pair.incorrect))
+    style = "text-align:left;white-space:pre-wrap"
+    return "<tr>" + "".join(f'<td style="{style}">{html.escape(cell)}</td>' for cell in cells) + "</tr>"
+
+
+def _some(answers: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(repr(answer) for answer in answers[:most])
+    return f"{shown}, ... ({len(answers)})" if len(answers) > most else shown
+
+
+def load_pairs(path: str | Path) -> Pairs:
+    """Read a JSONL file of pairs, strictly.
+
+    Raises:
+        TaskError: naming every line that cannot be used.
+    """
+    from workbench.tasks.reader import read_pairs
+
+    return read_pairs(path)

@@ -1,0 +1,214 @@
+"""Tasks by name: what generators exist, what they offer, and making pairs with them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+
+from workbench.errors import OptionError, TaskError, unknown
+from workbench.tasks.draw import PIECES, Draw
+from workbench.tasks.pairs import Pair, Pairs
+
+SPLITS = ("train", "validation", "test")
+
+_MODULES = ("ioi",)
+
+Option = str | int | bool
+Generator = Callable[..., Pair]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A registered generator and what it offers.
+
+    Args:
+        source: Paper the task comes from.
+        metric: Name of its usual metric.
+        corruptions: How the corrupted prompt can differ; the first is the default.
+        positions: Named positions of its pairs, besides ``end``.
+        describe: One sentence.
+        texts: Everything it can write: word lists and templates with the slots blank.
+        generate: ``(draw, *, split, corruption, **options) -> Pair``.
+    """
+
+    name: str
+    source: str
+    metric: str
+    corruptions: tuple[str, ...]
+    positions: tuple[str, ...]
+    describe: str
+    texts: tuple[str, ...]
+    generate: Generator
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """Options of the generator and their defaults."""
+        parameters = inspect.signature(self.generate).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def to_dict(self) -> dict[str, object]:
+        """What `workbench task list --json` prints."""
+        return {
+            "name": self.name,
+            "describe": self.describe,
+            "source": self.source,
+            "metric": self.metric,
+            "corruptions": list(self.corruptions),
+            "positions": [*self.positions, "end"],
+            "options": self.options,
+        }
+
+
+_TASKS: dict[str, Task] = {}
+
+
+def task(
+    name: str,
+    *,
+    source: str,
+    metric: str = "logit-difference",
+    corruptions: tuple[str, ...],
+    positions: tuple[str, ...],
+    describe: str,
+    texts: Iterable[str],
+) -> Callable[[Generator], Generator]:
+    """Register a generator under a name."""
+
+    def register(generate: Generator) -> Generator:
+        if name in _TASKS and _TASKS[name].generate.__qualname__ != generate.__qualname__:
+            raise TaskError(f"two tasks are called {name!r}")
+        _TASKS[name] = Task(
+            name=name,
+            source=source,
+            metric=metric,
+            corruptions=corruptions,
+            positions=positions,
+            describe=describe,
+            texts=tuple(texts),
+            generate=generate,
+        )
+        return generate
+
+    return register
+
+
+def _all() -> dict[str, Task]:
+    for module in _MODULES:
+        import_module(f"workbench.tasks.{module}")
+    return _TASKS
+
+
+def list_tasks() -> tuple[Task, ...]:
+    """Every task, by name."""
+    tasks = _all()
+    return tuple(tasks[name] for name in sorted(tasks))
+
+
+def get_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        TaskError: if there is none, with the closest spellings.
+    """
+    tasks = _all()
+    if name not in tasks:
+        raise unknown("task", name, tasks, error=TaskError)
+    return tasks[name]
+
+
+def make_pairs(
+    name: str,
+    *,
+    n: int = 100,
+    seed: int = 0,
+    split: str = "test",
+    corruption: str | None = None,
+    distinct: bool = True,
+    **options: Option,
+) -> Pairs:
+    """Make ``n`` pairs of a task; the same arguments give the same pairs everywhere.
+
+    The first k of n pairs are the pairs of n = k, and the clean prompts do not depend on the corruption.
+
+    Args:
+        split: train, validation or test; they share no combination of answers (see the docs of each task),
+            and test also uses templates that the other two never use.
+        corruption: One of the task's corruptions; the first when left out.
+        distinct: Every clean prompt at most once. Turn it off to draw more than exist (training).
+        options: The task's own (``get_task(name).options``).
+
+    Raises:
+        TaskError: for an unknown task, or when fewer than ``n`` distinct prompts can be found.
+        OptionError: for any other argument that cannot work.
+    """
+    found = get_task(name)
+    corruption = _checked(found, n, seed, split, corruption, options)
+    items: list[Pair] = []
+    seen: set[str] = set()
+    draws, since_new = 0, 0
+    while len(items) < n:
+        pair = found.generate(
+            Draw(f"{name}|{split}|{seed}|{draws}"), split=split, corruption=corruption, **options
+        )
+        draws, since_new = draws + 1, since_new + 1
+        if distinct and pair.clean in seen:
+            if since_new > 2000:
+                exist = f"task {name!r} has only about {len(seen)} distinct prompts in split {split}"
+                raise TaskError(
+                    f"{exist}; {n} asked for", hint=f"ask for n={len(seen)} or less, or pass distinct=False"
+                )
+            continue
+        seen.add(pair.clean)
+        items.append(replace(pair, id=f"{name}-{len(items):04d}"))
+        since_new = 0
+    return Pairs(
+        items=tuple(items),
+        task=name,
+        split=split,
+        seed=seed,
+        corruption=corruption,
+        metric=found.metric,
+        source=found.source,
+        options=dict(options),
+    )
+
+
+def _checked(
+    found: Task, n: int, seed: int, split: str, corruption: str | None, options: Mapping[str, Option]
+) -> str:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise OptionError(f"n is {n!r}; expected a whole number of pairs, at least 1")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise OptionError(f"seed is {seed!r}; expected a whole number")
+    if split not in SPLITS:
+        raise unknown("split", str(split), SPLITS, error=OptionError)
+    known = found.options
+    for key, value in options.items():
+        if key not in known:
+            if not known:
+                raise OptionError(f"task {found.name!r} has no options; found {key!r}")
+            raise unknown(f"option of task {found.name!r}", key, known, error=OptionError)
+        if type(value) is not type(known[key]):
+            kind = type(known[key]).__name__
+            raise OptionError(f"option {key} of task {found.name!r} is {value!r}; expected {kind}")
+    corruption = found.corruptions[0] if corruption is None else corruption
+    if corruption not in found.corruptions:
+        raise unknown(f"corruption of task {found.name!r}", corruption, found.corruptions, error=OptionError)
+    return corruption
+
+
+def vocabulary() -> list[str]:
+    """Every word and punctuation mark that any task can write, sorted.
+
+    Pieces are what a word-level tokenizer with the pattern ``\\w+|[^\\w\\s]+`` sees.
+    """
+    return sorted({piece for found in list_tasks() for text in found.texts for piece in PIECES.findall(text)})
+
+
+def blank(template: str) -> str:
+    """A template with its slots replaced by spaces, for `Task.texts`."""
+    from string import Formatter
+
+    return " ".join(literal for literal, *_ in Formatter().parse(template))
