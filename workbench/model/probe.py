@@ -1,0 +1,196 @@
+"""Measure, once per model, which hooks are live and whether the residual stream is the sum the graph assumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError
+from workbench.model import hooks
+from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
+
+_WIRINGS: WeakKeyDictionary[torch.nn.Module, Wiring] = WeakKeyDictionary()
+N_PROBE = 9  # tokens: longer than any sliding window of the test models, short enough for any context
+
+
+def wiring(bridge: TransformerBridge) -> Wiring:
+    """What is where in this bridge, measured on a few random tokens at the first call.
+
+    Raises:
+        ModelError: if the model has no ``blocks`` (encoder-decoders) or is in training mode.
+    """
+    if bridge not in _WIRINGS:
+        _WIRINGS[bridge] = _measure(bridge)
+    return _WIRINGS[bridge]
+
+
+def probe_tokens(bridge: TransformerBridge, n: int = N_PROBE) -> Int[Tensor, "row pos"]:
+    """Two rows of random tokens from a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    n = min(n, bridge.cfg.n_ctx or n)
+    ids = torch.randint(0, bridge.cfg.d_vocab, (2, n), generator=generator)
+    return ids.to(next(iter(bridge.parameters())).device)
+
+
+@torch.no_grad()
+def record(
+    bridge: TransformerBridge, ids: Int[Tensor, "row pos"], names: Sequence[str], *, last_only: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output and the tensors at these hooks; a hook that does not fire is missing from the result."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str):
+        def store(tensor: Tensor, hook) -> None:
+            found[name] = tensor.detach()
+
+        return store
+
+    with bridge.hooks(fwd_hooks=[(name, keep(name)) for name in names]):
+        out = hooks.forward(bridge, ids, last_only=last_only)
+    return out, found
+
+
+def _measure(bridge: TransformerBridge) -> Wiring:
+    if bridge.training:
+        raise ModelError("the model is in training mode", hint="call model.eval() first; open_model does")
+    if not hasattr(bridge, "blocks"):
+        raise ModelError(
+            "the model has no single stack of blocks (an encoder-decoder?)",
+            hint="decoder-only and encoder-only transformers work",
+        )
+    cfg, ids = bridge.cfg, probe_tokens(bridge)
+    known, layers = bridge.hook_dict, range(cfg.n_layers)
+    extra = ("hook_out", "hook_resid_mid", "mlp.hook_in")
+    names = [n for layer in layers for n in _names(layer, extra) if n in known]
+    out, seen = record(bridge, ids, names)
+    attention = tuple(n for n in layers if hook_name("head-output", n) in seen)
+    mlps = tuple(n for n in layers if hook_name("mlp-out", n) in seen)
+    where = {s: _layers_of(s, layers, attention, mlps) for s in SITES}
+    fired = {s for s in SITES if where[s] and all(hook_name(s, n) in seen for n in where[s])}
+    live = {s for s in fired if _is_live(bridge, ids, out, s, where[s][-1])}
+    if not all(hooks.pattern_is_live(bridge.blocks[n]) for n in attention):
+        live.discard("pattern")
+    causal = _is_causal(bridge, ids, out)
+    errors = _identities(bridge, seen, attention, mlps, causal)
+    tolerance = TOLERANCE.get(out.dtype, 2e-4)
+    n_kv = seen[hook_name("k", attention[0])].shape[2] if attention and "k" in fired else cfg.n_heads
+    return Wiring(
+        n_layers=cfg.n_layers,
+        n_heads=cfg.n_heads,
+        n_kv_heads=n_kv,
+        d_model=cfg.d_model,
+        d_head=cfg.d_head,
+        attention_layers=attention,
+        mlp_layers=mlps,
+        parallel=not any(f"blocks.{n}.hook_resid_mid" in seen for n in layers)
+        and bool(mlps)
+        and bool(attention),
+        causal=causal,
+        has_lm_head=out.shape[-1] != cfg.d_model or hasattr(bridge, "unembed"),
+        live=frozenset(live),
+        pattern_by_recompute="pattern" not in live
+        and errors["pattern"] <= tolerance
+        and {"q", "k", "v", "head-output"} <= live
+        and n_kv == cfg.n_heads,
+        head_writes=errors["heads"] <= tolerance,
+        residual_is_sum=errors["residual"] <= tolerance,
+        readers_known=errors["readers"] <= tolerance and {"q", "k", "v"} <= live,
+        errors=errors,
+    )
+
+
+def _names(layer: int, extra: Sequence[str]) -> list[str]:
+    return [hook_name(s, layer) for s in SITES] + [f"blocks.{layer}.{n}" for n in extra]
+
+
+def _layers_of(
+    site: str, layers: range, attention: tuple[int, ...], mlps: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The layers in which a site can exist."""
+    if site == "resid":
+        return tuple(layers)
+    return mlps if site == "mlp-out" else attention
+
+
+def _is_live(bridge: TransformerBridge, ids: Tensor, out: Tensor, site: str, layer: int) -> bool:
+    """Whether changing one site of one layer changes the output. Rows of a pattern are rolled: they still sum to 1."""
+
+    def edit(tensor: Tensor, hook) -> Tensor:
+        return tensor.roll(1, -1) if site == "pattern" else tensor + 1 + tensor.abs()
+
+    with torch.no_grad(), bridge.hooks(fwd_hooks=[(hook_name(site, layer), edit)]):
+        changed = hooks.forward(bridge, ids, last_only=False)
+    return bool((changed - out).abs().max() > 0)
+
+
+def _is_causal(bridge: TransformerBridge, ids: Tensor, out: Tensor) -> bool:
+    """Whether the last token leaves the outputs before it alone."""
+    other = ids.clone()
+    other[:, -1] = (other[:, -1] + 1) % bridge.cfg.d_vocab
+    with torch.no_grad():
+        changed = hooks.forward(bridge, other, last_only=False)
+    return bool((changed - out)[:, :-1].abs().max() <= TOLERANCE.get(out.dtype, 2e-4))
+
+
+@torch.no_grad()
+def _identities(
+    bridge: TransformerBridge,
+    seen: dict[str, Tensor],
+    attention: tuple[int, ...],
+    mlps: tuple[int, ...],
+    causal: bool,
+) -> dict[str, float]:
+    """Largest error of each identity the edge level rests on, over all layers; infinite where it cannot be tried."""
+    errors = {"residual": 0.0, "heads": 0.0, "readers": 0.0, "pattern": 0.0}
+
+    def worst(key: str, difference: Tensor, scale: Tensor) -> None:
+        relative = float(difference.abs().max() / (1 + scale.abs().max()))
+        errors[key] = max(errors[key], relative)
+
+    for layer in range(bridge.cfg.n_layers):
+        at = {s: seen.get(hook_name(s, layer)) for s in SITES}
+        after = seen.get(f"blocks.{layer}.hook_out")
+        mlp_in = seen.get(f"blocks.{layer}.mlp.hook_in")
+        try:
+            writes = [at[s] for s in ("attn-out", "mlp-out") if at[s] is not None]
+            worst("residual", after - at["resid"] - sum(writes), after)
+            if layer in attention:
+                heads = torch.einsum("bthe,hed->btd", at["head-output"], hooks.output_matrix(bridge, layer))
+                bias = getattr(bridge.blocks[layer].attn, "b_O", None)
+                worst("heads", at["attn-out"] - heads - (0 if bias is None else bias), at["attn-out"])
+                normed = hooks.norm_before(bridge, layer, "ln1")(at["resid"])
+                for slot in "qkv":
+                    read = torch.einsum("btd,hde->bthe", normed, hooks.projection(bridge, layer, slot))
+                    bias = getattr(bridge.blocks[layer].attn, f"b_{slot.upper()}", None)
+                    worst("readers", at[slot] - read - (0 if bias is None else bias), at[slot])
+                if not hooks.pattern_is_live(bridge.blocks[layer]) and at["q"].shape == at["k"].shape:
+                    worst(
+                        "pattern", recompute_pattern(at["q"], at["k"], causal) - at["pattern"], at["pattern"]
+                    )
+            if layer in mlps:
+                parallel = f"blocks.{layer}.hook_resid_mid" not in seen
+                read = at["resid"] + (0 if parallel or layer not in attention else at["attn-out"])
+                worst("readers", hooks.norm_before(bridge, layer, "ln2")(read) - mlp_in, mlp_in)
+        except (
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ):  # a part is missing or has another shape: no edges here
+            errors["readers"] = float("inf")
+    return errors
+
+
+def recompute_pattern(
+    q: Float[Tensor, "row pos head d_head"], k: Float[Tensor, "row pos head d_head"], causal: bool
+) -> Float[Tensor, "row head query key"]:
+    """``softmax(q . k / sqrt(d_head))``, causal or not: what plain attention computes from its queries and keys."""
+    scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / q.shape[-1] ** 0.5
+    if causal:
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(future, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1)
