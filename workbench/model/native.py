@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformer_lens import TransformerBridgeConfig
@@ -69,8 +70,21 @@ def load_native(
     """
     directory = Path(directory)
     config = read_native_config(directory)
-    weights = load_file(directory / WEIGHTS_NAME)
+    weights = read_weights(directory)
     return boot_native(config, weights, device=device, dtype=dtype, tokenizer=tokenizer, where=str(directory))
+
+
+def read_weights(directory: str | Path) -> dict[str, Tensor]:
+    """The named weights of a native directory, as stored.
+
+    Raises:
+        ModelError: if the file is missing or damaged.
+    """
+    path = Path(directory) / WEIGHTS_NAME
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the weights in {path} cannot be loaded: {error}") from error
 
 
 def boot_native(

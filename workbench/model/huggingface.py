@@ -1,0 +1,196 @@
+"""Loading Hugging Face weights into a bridge: nothing missing, nothing mismatched, nothing executed unasked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
+from transformer_lens.model_bridge.sources.transformers import helpers
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.errors import ModelError
+from workbench.model import encoders, tokenizers
+
+LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
+
+
+def never_install() -> None:
+    """Keep TransformerLens from running pip when an image processor is missing."""
+    helpers._ensure_torchvision = lambda: False
+
+
+never_install()
+
+
+def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig:
+    """The configuration of a local model directory.
+
+    Raises:
+        ModelError: if it is missing, unreadable, or asks to run code that came with the model.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{directory} has no config.json",
+            hint="a Hugging Face model directory holds config.json and model.safetensors; "
+            "a native one holds tl_native.json (workbench model import makes one)",
+        )
+    try:
+        raw, _ = PretrainedConfig.get_config_dict(str(directory))
+        if raw.get("auto_map") and not trust_remote_code:
+            raise ModelError(
+                f"{directory} wants to run its own Python code ({', '.join(map(str, raw['auto_map']))})",
+                hint="read that code, then pass --trust-remote-code or trust_remote_code=True",
+            )
+        return transformers.AutoConfig.from_pretrained(
+            str(directory), trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except LOAD_ERRORS as error:
+        raise ModelError(f"{path} cannot be used: {_first_line(error)}") from error
+
+
+class CheckedLoader:
+    """Stands in for a transformers class while TransformerLens loads: same weights, with the checks it lacks."""
+
+    def __init__(self, directory: Path, model_class: type, device: str) -> None:
+        self.directory, self.model_class, self.device = directory, model_class, device
+        self.probe: Callable[[nn.Module], Tensor | None] = lambda model: None
+        self.plain: Tensor | None = None
+
+    def from_pretrained(self, name: str, **kwargs: object) -> PreTrainedModel:
+        model = load_checked(self.directory, self.model_class, **kwargs).to(self.device).eval()
+        self.plain = self.probe(model)
+        return model
+
+
+def load_checked(directory: Path, model_class: type, **kwargs: object) -> PreTrainedModel:
+    """Load weights and refuse a checkpoint that lacks tensors (transformers would make up random ones).
+
+    Raises:
+        ModelError: on missing or misshapen tensors and on files that cannot be read.
+    """
+    try:
+        with _quiet():
+            model, info = model_class.from_pretrained(str(directory), output_loading_info=True, **kwargs)
+    except LOAD_ERRORS as error:
+        raise ModelError(f"the weights in {directory} cannot be loaded: {_first_line(error)}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"{directory} lacks {len(missing)} tensors of a {type(model).__name__}: {', '.join(missing[:4])}",
+            hint="the checkpoint is incomplete, or config.json names another architecture",
+        )
+    if mismatched := sorted(str(entry) for entry in info["mismatched_keys"]):
+        raise ModelError(
+            f"{directory} has tensors of the wrong shape: {'; '.join(mismatched[:4])}",
+            hint="config.json and the weights do not belong together",
+        )
+    return model
+
+
+def bridge_from_directory(
+    directory: Path,
+    name: str,
+    *,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase | None,
+    device: str,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+    probe: Callable[[nn.Module], Tensor | None],
+) -> tuple[TransformerBridge, Tensor | None]:
+    """A bridge around the weights in a directory, and the plain model's answer to `probe` before wrapping."""
+    bare = encoders.bare_encoder(config)
+    architecture = bare.architecture if bare else _architecture(config, directory)
+    model_class = bare.model_class if bare else helpers.get_hf_model_class_for_architecture(architecture)
+    loader = CheckedLoader(directory, model_class, device)
+    loader.probe = probe
+    if bare or tokenizer is None:
+        kwargs = {"dtype": dtype, "attn_implementation": "eager", "trust_remote_code": trust_remote_code}
+        if bare:
+            kwargs |= {"add_pooling_layer": False}
+            kwargs.pop("trust_remote_code")
+        model = loader.from_pretrained(name, **kwargs)
+        return bridge_from_model(model, name, tokenizer=tokenizer), loader.plain
+    try:
+        with _quiet():
+            bridge = TransformerBridge.boot_transformers(
+                str(directory),
+                device=device,
+                dtype=dtype,
+                tokenizer=tokenizers.prepare(tokenizer),
+                trust_remote_code=trust_remote_code,
+                model_class=loader,
+            )
+    except LOAD_ERRORS as error:
+        raise ModelError(f"TransformerLens cannot open {directory}: {_first_line(error)}") from error
+    bridge.cfg.model_name = name
+    return bridge, loader.plain
+
+
+def bridge_from_model(
+    model: PreTrainedModel, name: str, *, tokenizer: PreTrainedTokenizerBase | None
+) -> TransformerBridge:
+    """Wrap a Hugging Face model in place; afterwards its submodules belong to the bridge."""
+    if not getattr(model.config, "architectures", None):
+        model.config.architectures = [
+            type(model).__name__
+        ]  # without it TransformerLens guesses from model_type
+    if type(model).__name__ in encoders.BARE:
+        return encoders.bridge_from_encoder(model, name, tokenizer=tokenizer)
+    model.set_attn_implementation("eager")  # any other implementation silently drops the attention patterns
+    architecture = _architecture(model.config, name)
+    try:
+        return build_bridge_from_module(
+            model,
+            architecture,
+            hf_config=model.config,
+            tokenizer=None if tokenizer is None else tokenizers.prepare(tokenizer),
+            model_name=name,
+        )
+    except LOAD_ERRORS as error:
+        raise ModelError(f"TransformerLens cannot wrap {name}: {_first_line(error)}") from error
+
+
+def _architecture(config: PretrainedConfig, where: object) -> str:
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{where} is an encoder-decoder model ({config.model_type})",
+            hint="the workbench works on decoders and on encoders; TransformerLens itself opens this one",
+        )
+    try:
+        return determine_architecture_from_hf_config(config)
+    except ValueError as error:
+        names = ", ".join(getattr(config, "architectures", None) or ["no architecture"])
+        raise ModelError(
+            f"{where} is a {config.model_type} model ({names}), which TransformerLens does not support",
+            hint="docs/families.md lists the families that are tested",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+@contextmanager
+def _quiet():
+    """No progress bars and no advice while loading; what matters is raised by the checks above."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    level = logging.getLogger("transformers").level
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.getLogger("transformers").setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,60 @@
+"""Which model this is: name, revision, dtype, weight digest, and how closely it follows the plain forward."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError
+
+PROCESSING = "raw"
+"""The one weight processing of the workbench: none. `docs/models.md` says why."""
+
+_ATTRIBUTE = "_workbench_identity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """What is recorded about an opened model; JSON-able.
+
+    `parity` is the largest absolute difference, in logits (for an encoder: units of its last hidden state),
+    between the bridge and the plain forward of the same weights on a fixed probe; None when it was not measured.
+    `tokenizer` is None when the model has none: it still runs on token ids, tasks need text and refuse.
+    """
+
+    name: str
+    kind: str  # "zoo", "hugging-face", "native", "hub", "memory"
+    revision: str | None
+    dtype: str
+    device: str
+    digest: str
+    processing: str
+    parity: float | None
+    tokenizer: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The fields as plain JSON values."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+
+def identity(bridge: TransformerBridge) -> ModelIdentity:
+    """The identity recorded when `open_model` opened this bridge (copies of the bridge carry it along).
+
+    Raises:
+        ModelError: if the bridge was not opened by `open_model`.
+    """
+    found = bridge.__dict__.get(_ATTRIBUTE)
+    if found is None:
+        raise ModelError(
+            "this bridge carries no record of where its weights came from",
+            hint="open it with workbench.open_model(name), or pass the Hugging Face model to open_model",
+        )
+    return found
+
+
+def record(bridge: TransformerBridge, found: ModelIdentity) -> None:
+    """Attach an identity to a bridge."""
+    # Past the bridge's own __setattr__, which may write through to the wrapped model.
+    object.__setattr__(bridge, _ATTRIBUTE, found)

@@ -1,0 +1,284 @@
+"""Opening a model by name, and being sure of what was opened.
+
+Weights are used raw: no folding of norms, no centring, no moving of value biases. Raw mode already has every hook,
+leaves mean and resample effects unchanged, and keeps zero ablation what it says (the zeroed vector is the trained
+model's own, not one shifted by a folded mean). TransformerLens' compatibility mode costs three times the memory,
+cannot be undone, and gives wrong logits on GPT-OSS. `docs/models.md` has the measurements.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.errors import ModelError, OptionError, unknown
+from workbench.model import digest, huggingface, hub, memory, native, parity, plain, tokenizers, zoo
+from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
+
+__all__ = ["identity", "open_model"]
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def open_model(
+    name: str | Path | PreTrainedModel,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    revision: str | None = None,
+    offline: bool | None = None,
+    trust_remote_code: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    max_memory: int | str | None = None,
+    parity_tolerance: float | None = None,
+) -> TransformerBridge:
+    """Open a model as a TransformerLens bridge: raw weights, eval mode, parameters frozen, parity checked.
+
+    Args:
+        name: `zoo:NAME`, a Hugging Face or native directory, a Hub id, or a Hugging Face model in memory
+            (which is wrapped in place and keeps its dtype and device).
+        device: Where to put it; the first GPU if there is one, else the CPU.
+        dtype: float32, float64, bfloat16 or float16.
+        revision: Branch, tag or commit of a Hub model.
+        offline: Never ask the Hub; None follows HF_HUB_OFFLINE.
+        trust_remote_code: Run Python code that comes with the model.
+        tokenizer: Used instead of the model's own.
+        max_memory: Bytes, or text like "8GB"; overrides the check against the memory that is free.
+        parity_tolerance: Largest accepted difference from the plain forward, in logits.
+
+    Raises:
+        ModelError: if it cannot be found, read or trusted, does not fit, or does not follow its weights.
+    """
+    if isinstance(name, nn.Module):
+        return _open_memory(name, tokenizer=tokenizer, tolerance=parity_tolerance)
+    if dtype not in _DTYPES:
+        raise unknown("dtype", dtype, _DTYPES, error=OptionError)
+    name = str(name)
+    found = zoo.locate(name)
+    device = _device(device)
+    directory = found.directory
+    if directory is None:
+        is_offline = hub.is_offline(offline)
+        directory = hub.fetch(name, revision=revision, offline=is_offline, code=trust_remote_code)
+        revision = _commit(directory) or revision
+    elif revision is not None:
+        raise OptionError(f"{name} is a local directory; it has no revision {revision!r}")
+    files = weight_files(directory)
+    stored = digest.read_headers(files)
+    memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)
+    own = (
+        tokenizer
+        if tokenizer is not None
+        else tokenizers.load_tokenizer(directory, trust_remote_code=trust_remote_code)
+    )
+    options = {"tokenizer": own, "device": device, "dtype": _DTYPES[dtype]}
+    if native.is_native(directory):
+        bridge, tokens, expected = _native(directory, **options)
+    else:
+        bridge, tokens, expected = _hugging_face(directory, name, trust=trust_remote_code, **options)
+    return _finish(
+        bridge,
+        tokens,
+        expected,
+        tokenizer=own,
+        tolerance=parity_tolerance,
+        name=name,
+        kind=found.kind,
+        revision=revision,
+        digest=digest.digest_files(files) if files else digest.digest_tensors(_plain_names(bridge)),
+    )
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model directory, following its index when there is one.
+
+    Raises:
+        ModelError: if the index names a file that is not there, or one outside the directory.
+    """
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        single = directory / "model.safetensors"
+        return [single] if single.is_file() else []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} cannot be read: {error}") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ModelError(f"{index} names {name!r}, which is not a file of this directory")
+        if not (directory / name).is_file():
+            raise ModelError(
+                f"{directory} lacks {name}, which its index names", hint="copy the missing shard"
+            )
+    return [directory / name for name in names]
+
+
+def _hugging_face(
+    directory: Path,
+    name: str,
+    *,
+    trust: bool,
+    tokenizer: PreTrainedTokenizerBase | None,
+    device: str,
+    dtype: torch.dtype,
+) -> tuple[TransformerBridge, Tensor, Tensor]:
+    config = huggingface.read_config(directory, trust_remote_code=trust)
+    tokens = _probe(config)
+    bridge, expected = huggingface.bridge_from_directory(
+        directory,
+        name,
+        config=config,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust,
+        probe=lambda model: parity.plain_output(model, tokens),
+    )
+    return bridge, tokens, expected
+
+
+def _native(
+    directory: Path, *, tokenizer: PreTrainedTokenizerBase | None, device: str, dtype: torch.dtype
+) -> tuple[TransformerBridge, Tensor, Tensor]:
+    ready = None if tokenizer is None else tokenizers.prepare(tokenizer)
+    bridge = native.load_native(directory, device=device, dtype=dtype, tokenizer=ready)
+    tokens = parity.probe_tokens(bridge.cfg.d_vocab, bridge.cfg.n_ctx)
+    weights = {
+        key: value.to(device=device, dtype=dtype) for key, value in native.read_weights(directory).items()
+    }
+    return bridge, tokens, plain.native_forward(weights, bridge.cfg, tokens.to(device))
+
+
+def _open_memory(
+    model: nn.Module, *, tokenizer: PreTrainedTokenizerBase | None, tolerance: float | None
+) -> TransformerBridge:
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(
+            f"a {type(model).__name__} is not a Hugging Face model",
+            hint="give a transformers model, a directory or a name; a bridge is used as it is",
+        )
+    if any("_original_component" in key for key in model.state_dict()):
+        raise ModelError(
+            "this model already belongs to a bridge",
+            hint="load it anew, or copy.deepcopy it before opening it the first time",
+        )
+    model.eval()
+    tokens = _probe(model.config)
+    weights = digest.digest_tensors(_untied(model))
+    model.set_attn_implementation("eager")
+    expected = parity.plain_output(model, tokens)
+    name = f"{type(model).__name__} in memory"
+    bridge = huggingface.bridge_from_model(model, name, tokenizer=tokenizer)
+    return _finish(
+        bridge,
+        tokens,
+        expected,
+        tokenizer=tokenizer,
+        tolerance=tolerance,
+        name=name,
+        kind="memory",
+        revision=None,
+        digest=weights,
+    )
+
+
+def _finish(
+    bridge: TransformerBridge,
+    tokens: Tensor,
+    expected: Tensor,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None,
+    tolerance: float | None,
+    name: str,
+    kind: str,
+    revision: str | None,
+    digest: str,
+) -> TransformerBridge:
+    """Freeze, check parity, record who this is."""
+    bridge.eval()
+    bridge.requires_grad_(False)
+    found = parity.difference(bridge, tokens, expected)
+    parity.require_parity(found, expected, name=name, tolerance=tolerance)
+    notes = ()
+    if tokenizer is None:
+        notes = ("no tokenizer: runs on token ids only",)
+        bridge.cfg.default_prepend_bos = False
+    elif tokenizer.bos_token_id is None:
+        # TransformerLens would prepend an invented BOS as text, which destroys the first word.
+        bridge.cfg.default_prepend_bos = False
+        notes = ("the tokenizer has no BOS token; none is prepended",)
+    record(
+        bridge,
+        ModelIdentity(
+            name=name,
+            kind=kind,
+            revision=revision,
+            dtype=str(expected.dtype).removeprefix("torch."),
+            device=str(expected.device),
+            digest=digest,
+            processing=PROCESSING,
+            parity=found,
+            tokenizer=None if tokenizer is None else type(tokenizer).__name__,
+            notes=notes,
+        ),
+    )
+    return bridge
+
+
+def _probe(config: object) -> Tensor:
+    """Probe tokens for a Hugging Face configuration, padding avoided (some models treat it specially)."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    d_vocab = getattr(text, "vocab_size", None)
+    if not d_vocab:
+        raise ModelError(
+            f"a {config.model_type} model takes no token ids",
+            hint="the workbench opens models of text; TransformerLens itself opens this one",
+        )
+    avoid = frozenset(token for token in (getattr(text, "pad_token_id", None),) if token is not None)
+    return parity.probe_tokens(d_vocab, getattr(text, "max_position_embeddings", None) or 64, avoid=avoid)
+
+
+def _device(device: str | None) -> str:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise OptionError(f"there is no device called {device!r}", hint="cpu, cuda or cuda:1") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"device {device} was asked for, and this torch sees no GPU", hint="--device cpu")
+    return device
+
+
+def _commit(directory: Path) -> str | None:
+    """The commit of a Hub snapshot, which names its directory."""
+    return directory.name if re.fullmatch(r"[0-9a-f]{40}", directory.name) else None
+
+
+def _untied(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The tensors a checkpoint of this model holds: of tied ones, the first."""
+    seen: set[tuple[int, int]] = set()
+    kept = {}
+    persistent = model.state_dict()
+    for name, tensor in persistent.items():
+        key = (tensor.data_ptr(), tensor.numel())
+        if key not in seen:
+            seen.add(key)
+            kept[name] = tensor
+    return kept
+
+
+def _plain_names(bridge: TransformerBridge) -> dict[str, Tensor]:
+    weights = bridge.original_model.state_dict()
+    return {name.replace("._original_component", ""): tensor for name, tensor in weights.items()}

@@ -1,0 +1,62 @@
+"""Does the bridge compute what the weights say? Logits of the bridge against the plain forward, on a fixed probe."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError
+
+TOLERANCE: dict[torch.dtype, float] = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-4,  # 5e-6 was the largest seen over all tested families
+    torch.bfloat16: 1e-1,
+    torch.float16: 2e-2,
+}
+"""Largest difference accepted, as a share of the largest absolute logit (at least 1)."""
+
+_PROBE_SHAPE = (2, 12)
+
+
+def probe_tokens(d_vocab: int, n_ctx: int, *, avoid: frozenset[int] = frozenset()) -> Int[Tensor, "pair pos"]:
+    """Token ids spread over the vocabulary; the same on every machine."""
+    pairs, length = _PROBE_SHAPE[0], max(1, min(_PROBE_SHAPE[1], n_ctx))
+    allowed = [token for token in range(d_vocab) if token not in avoid] or [0]
+    steps = torch.arange(pairs * length) * 7919  # a prime, so that neighbours differ
+    return torch.tensor(allowed)[steps % len(allowed)].reshape(pairs, length)
+
+
+@torch.no_grad()
+def plain_output(model: nn.Module, tokens: Int[Tensor, "pair pos"]) -> Float[Tensor, "pair pos d_vocab"]:
+    """Logits of a Hugging Face model that is not wrapped; the last hidden state of one without a head."""
+    output = model(tokens.to(next(model.parameters()).device), use_cache=False)
+    return output.logits if hasattr(output, "logits") else output.last_hidden_state
+
+
+@torch.no_grad()
+def difference(
+    bridge: TransformerBridge, tokens: Int[Tensor, "pair pos"], plain: Float[Tensor, "pair pos d_vocab"]
+) -> float:
+    """Largest absolute difference between the bridge's output and the plain one, in logits."""
+    found = bridge(tokens.to(plain.device))
+    if found.shape != plain.shape:
+        raise ModelError(f"the bridge gives {tuple(found.shape)}, the plain forward {tuple(plain.shape)}")
+    return (found.double() - plain.double()).abs().max().item()
+
+
+def require_parity(found: float, plain: Tensor, *, name: str, tolerance: float | None) -> None:
+    """Refuse a bridge that does not follow its weights.
+
+    Raises:
+        ModelError: above `tolerance` logits, or above `TOLERANCE` for the dtype when that is None.
+    """
+    if tolerance is None:
+        tolerance = TOLERANCE.get(plain.dtype, 1e-1) * max(1.0, plain.abs().max().item())
+    if not found <= tolerance:  # written so that NaN is refused
+        raise ModelError(
+            f"the bridge of {name} differs from the plain forward of the same weights by {found:.2g} logits; "
+            f"at most {tolerance:.2g} is accepted",
+            hint="this architecture is not computed correctly; parity_tolerance= opens it all the same",
+        )
