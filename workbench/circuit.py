@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from typing import Any, Literal
 
 import networkx as nx
 
 from workbench import names
-from workbench.errors import CircuitError, OptionError
+from workbench.errors import CircuitError, OptionError, unknown
 from workbench.graph import CONVENTION, Graph, GraphShape
-from workbench.names import INPUT, LOGITS, Edge, Node, parse_edge, parse_node
+from workbench.names import Edge, Node, parse_node
 
 # Field names that a circuit file carries besides its graph; io/ writes and reads exactly these.
 FIELDS = (
@@ -33,10 +34,10 @@ FIELDS = (
 class Circuit:
     """Nodes and edges claimed to be enough for a behavior. Every operation returns a new circuit.
 
-    ``network`` is a frozen ``networkx.MultiDiGraph``. Its nodes are addresses (``a9.h9``) with attributes ``kind``,
-    ``layer``, ``head``, ``position``, ``score``, ``role``; its edges are keyed by the reading input (``q``, ``k``,
-    ``v``, ``in``) with ``score``. KV groups and post-normed layers are joined to their heads by edges with
-    ``link=True``, which are no part of the circuit's size.
+    ``network`` is a frozen ``networkx.MultiDiGraph``. Its nodes are addresses (``a9.h9``) with attributes
+    ``kind``, ``layer``, ``head``, ``position``, ``score``, ``role``; its edges are keyed by the reading input
+    (``q``, ``k``, ``v``, ``in``) with ``score``. KV groups and post-normed layers are joined to heads by
+    edges with ``link=True``, which are no part of the circuit's size.
 
     Attributes:
         level: ``edge`` (everything but these edges is ablated) or ``node`` (everything but these nodes is).
@@ -74,30 +75,21 @@ class Circuit:
         """
         graph, network = Graph(shape), nx.MultiDiGraph()
         for node, score in nodes.items():
-            _check_node(graph, node)
+            check_node(graph, node)
             _add_node(network, node, score)
         for (source, target), score in edges.items():
-            graph.index(Edge(source.at(None), target.at(None)))
-            if (
-                source.position != target.position
-                and source.position is not None
-                and target.slot not in ("k", "v")
-            ):
-                raise CircuitError(
-                    f"{source}->{target} joins two positions; only heads move between positions"
-                )
+            check_edge(graph, Edge(source, target))
             _add_node(network, source, None)
-            _add_node(network, _host(target), None)
-            network.add_edge(str(source), str(_host(target)), key=target.slot or "in", score=float(score))
-        for before, after in graph.links:
-            if str(before) in network or (str(after) in network and before.kind == "head"):
-                _add_node(network, before, None)
-                _add_node(network, after, None)
-                network.add_edge(str(before), str(after), key="link", link=True)
-        for address, role in (roles or {}).items():
-            if address in network:
-                network.nodes[address]["role"] = role
-        return cls(shape=shape, network=nx.freeze(network), **fields)
+            _add_node(network, target.host, None)
+            network.add_edge(
+                str(source), str(target.host), key=target.slot or "in", score=_finite(score, target)
+            )
+        if fields.get("level", "edge") == "edge":
+            _link(graph, network)
+        circuit = cls(shape=shape, network=nx.freeze(network), **fields)
+        return (
+            circuit.with_roles({a: r for a, r in (roles or {}).items() if a in network}) if roles else circuit
+        )
 
     @cached_property
     def graph(self) -> Graph:
@@ -109,17 +101,24 @@ class Circuit:
     @cached_property
     def edges(self) -> dict[str, float]:
         """Edge address -> score, in residual order; structural links left out."""
-        found = {}
-        for source, target, key, data in self.network.edges(keys=True, data=True):
-            if not data.get("link"):
-                found[str(_edge(source, target, key))] = data["score"]
-        return dict(sorted(found.items(), key=lambda item: self._order(parse_edge(item[0]))))
+        return {str(edge): score for edge, score in self.parsed_edges.items()}
+
+    @cached_property
+    def parsed_edges(self) -> dict[Edge, float]:
+        """The same as ``edges``, by `names.Edge`."""
+        rows = [
+            (_edge(source, target, key), data["score"])
+            for source, target, key, data in self.network.edges(keys=True, data=True)
+            if not data.get("link")
+        ]
+        return dict(sorted(rows, key=lambda row: self._order(row[0])))
 
     @cached_property
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Node address -> attributes, in residual order; KV-group helper nodes left out."""
-        rows = [(a, dict(d)) for a, d in self.network.nodes(data=True) if d["kind"] != "group"]
-        return dict(sorted(rows, key=lambda row: self._node_order(parse_node(row[0]))))
+        rows = [(parse_node(a), a, dict(d)) for a, d in self.network.nodes(data=True) if d["kind"] != "group"]
+        rows.sort(key=lambda row: names.order(row[0], self.shape.n_layers))
+        return {address: data for _, address, data in rows}
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -152,63 +151,49 @@ class Circuit:
     def __iter__(self) -> Iterator[str]:
         return iter(self.edges if self.level == "edge" else self.nodes)
 
-    def _node_order(self, node: Node) -> tuple:
-        return (
-            names.depth(node, self.shape.n_layers),
-            node.index or 0,
-            node.slot or "",
-            str(node.position or ""),
-        )
-
     def _order(self, edge: Edge) -> tuple:
-        return (*self._node_order(edge.source), *self._node_order(edge.target))
+        """Residual order of source and target, as in ``Graph.edges``; then positions."""
+        return (*self.graph.index(edge), names.place(edge.source), names.place(edge.target))
 
     # -- operations ---------------------------------------------------------------------------------------
 
-    def _rebuilt(self, nodes: Iterable[str], edges: Mapping[str, float], **changes: Any) -> Circuit:
-        """The same circuit with only these nodes and edges."""
-        kept, network = set(nodes), nx.MultiDiGraph()
-        ends = {end for e in edges for end in (str(parse_edge(e).source), str(_host(parse_edge(e).target)))}
-        network.add_nodes_from((a, dict(d)) for a, d in self.network.nodes(data=True) if a in kept | ends)
-        for address, score in edges.items():
-            edge = parse_edge(address)
-            key = edge.target.slot or "in"
-            network.add_edge(str(edge.source), str(_host(edge.target)), key=key, score=float(score))
+    def _rebuilt(self, nodes: Iterable[str], edges: Mapping[Edge, float], **changes: Any) -> Circuit:
+        """The same circuit with only these nodes, these edges and the links between what is left."""
+        kept = set(nodes).union(*((str(e.source), str(e.target.host)) for e in edges))
+        network = nx.MultiDiGraph()
+        network.add_nodes_from((a, dict(d)) for a, d in self.network.nodes(data=True) if a in kept)
+        for edge, score in edges.items():
+            network.add_edge(
+                str(edge.source), str(edge.target.host), key=edge.target.slot or "in", score=score
+            )
         for source, target, data in self.network.edges(data=True):
             if data.get("link") and source in network and target in network:
                 network.add_edge(source, target, key="link", link=True)
         return replace(self, network=nx.freeze(network), **changes)
 
     def prune(self) -> Circuit:
-        """Drop, again and again, every node without a way in from ``input`` or out to ``logits``."""
+        """Drop, again and again, every node without a way in from ``input`` or out to ``logits``.
+
+        ``input`` and ``logits`` themselves go too when no edge is left at them.
+        """
         if self.level == "node":
             return self
-        return self._rebuilt(*self._connected(self.edges))
+        return self._rebuilt(*self._connected(self.parsed_edges))
 
-    def _connected(self, edges: Mapping[str, float]) -> tuple[set[str], dict[str, float]]:
+    def _connected(self, edges: Mapping[Edge, float]) -> tuple[set[str], dict[Edge, float]]:
         """Nodes on some path from input to logits through these edges, and the edges among them."""
-        flow = nx.DiGraph()
-        flow.add_nodes_from((str(INPUT), str(LOGITS)))
-        parsed = {a: parse_edge(a) for a in edges}
-        flow.add_edges_from((str(e.source.at(None)), str(_host(e.target).at(None))) for e in parsed.values())
-        flow.add_edges_from((s, t) for s, t, d in self.network.edges(data=True) if d.get("link"))
-        alive = (nx.descendants(flow, str(INPUT)) | {str(INPUT)}) & (
-            nx.ancestors(flow, str(LOGITS)) | {str(LOGITS)}
-        )
-        kept = {
-            a: edges[a]
-            for a, e in parsed.items()
-            if str(e.source.at(None)) in alive and str(_host(e.target).at(None)) in alive
-        }
-        touched = {end for a in kept for end in (str(parsed[a].source), str(_host(parsed[a].target)))}
-        linked = {
-            n
-            for s, t, d in self.network.edges(data=True)
-            if d.get("link") and s in alive and t in alive
-            for n in (s, t)
-            if s in touched or t in touched
-        }
-        return touched | linked | ({str(INPUT), str(LOGITS)} & set(self.network)), kept
+        ends = {e: (str(e.source), str(e.target.host)) for e in edges}
+        links = [(s, t) for s, t, d in self.network.edges(data=True) if d.get("link")]
+        flow = nx.DiGraph([*ends.values(), *links])
+        alive = _reached(flow, "input") & _reached(flow.reverse(copy=False), "logits")
+        kept = {e: s for e, s in edges.items() if alive.issuperset(ends[e])}
+        touched = {end for e in kept for end in ends[e]}
+        return touched | {n for link in links if alive.issuperset(link) for n in link}, kept
+
+    def _helpers(self, edges: Mapping[Edge, float]) -> set[str]:
+        """Nodes that only links hold in the circuit (heads between their KV group and a post-norm layer)."""
+        ends = {end for e in self.parsed_edges for end in (str(e.source), str(e.target.host))}
+        return set(self.network) - ends if edges else set()
 
     def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> Circuit:
         """The ``n`` best of its own edges (or nodes), pruned."""
@@ -217,8 +202,8 @@ class Circuit:
         key = (lambda s: -abs(s)) if by == "absolute" else (lambda s: -s)
         selection = {**self.selection, "rule": f"top {n} by {by} score", "nominal": n}
         if self.level == "edge":
-            best = sorted(self.edges.items(), key=lambda item: key(item[1]))[:n]
-            return self._rebuilt((), dict(best), selection=selection).prune()
+            best = dict(sorted(self.parsed_edges.items(), key=lambda item: key(item[1]))[:n])
+            return self._rebuilt(self._helpers(best), best, selection=selection).prune()
         chosen = [a for a, d in self.nodes.items() if d["kind"] not in ("input", "logits")]
         chosen = sorted(chosen, key=lambda a: key(self.nodes[a]["score"] or 0.0))[:n]
         return self._rebuilt((*chosen, "input", "logits"), {}, selection=selection)
@@ -231,14 +216,14 @@ class Circuit:
         """
         for address in addresses:
             if address not in self and address not in self.network:
-                raise CircuitError(
-                    f"the circuit has no {address!r}", hint="workbench circuit show lists what it has"
+                raise unknown(
+                    "node or edge of this circuit", address, [*self.nodes, *self.edges], error=CircuitError
                 )
         gone = set(addresses)
         edges = {
-            a: s
-            for a, s in self.edges.items()
-            if a not in gone and not gone & {str(parse_edge(a).source), str(_host(parse_edge(a).target))}
+            e: s
+            for e, s in self.parsed_edges.items()
+            if gone.isdisjoint((str(e), str(e.source), str(e.target.host)))
         }
         return self._rebuilt((n for n in self.network if n not in gone), edges)
 
@@ -247,7 +232,7 @@ class Circuit:
         network = nx.MultiDiGraph(self.network)
         for address, role in roles.items():
             if address not in network:
-                raise CircuitError(f"the circuit has no node {address!r} to give the role {role!r}")
+                raise unknown("node of this circuit", address, network, error=CircuitError)
             network.nodes[address]["role"] = role
         return replace(self, network=nx.freeze(network))
 
@@ -278,6 +263,12 @@ class Circuit:
 
         return overlap(self, other)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The content of its circuit file."""
+        from workbench.io.circuit_file import to_document
+
+        return to_document(self)
+
     def save(self, path):
         """Write a circuit file, atomically; see ``workbench.io``."""
         from workbench.io import save_circuit
@@ -299,35 +290,81 @@ class Circuit:
             )
             if x
         )
-        return f"<Circuit {where or 'unnamed'}: {self.n_nodes} nodes, {self.n_edges} edges of {self.graph.n_edges}>"
-
-
-def _host(target: Node) -> Node:
-    """The networkx node an edge into ``target`` points at: the part that owns the input."""
-    return Node(target.kind, target.layer, target.index, None, target.position)
+        size = f"{self.n_nodes} nodes, {self.n_edges} edges of {self.graph.n_edges}"
+        return f"<Circuit {where or 'unnamed'}: {size}>"
 
 
 def _edge(source: str, target: str, key: str) -> Edge:
-    host = parse_node(target)
-    slot = None if key == "in" else key
-    return Edge(parse_node(source), Node(host.kind, host.layer, host.index, slot, host.position))
+    return Edge(parse_node(source), parse_node(target).with_slot(None if key == "in" else key))
 
 
-def _check_node(graph: Graph, node: Node) -> None:
-    plain = node.at(None)
-    known = {*graph.nodes(), *(n for link in graph.links for n in link)}
-    if plain not in known:
+def check_node(graph: Graph, node: Node) -> None:
+    """Raise CircuitError unless the architecture has this node and its address can be written and read."""
+    if node.at(None) not in graph.known:
         raise CircuitError(
-            f"this architecture has no node {plain}",
-            hint=f"it has layers 0..{graph.shape.n_layers - 1}, heads 0..{graph.shape.n_heads - 1}",
+            f"this architecture has no node {node.at(None)}",
+            hint=f"it has layers 0 to {graph.shape.n_layers - 1}, heads 0 to {graph.shape.n_heads - 1}",
         )
+    if node.position is not None and parse_node(str(node)) != node:
+        raise CircuitError(f"position {node.position!r} of {node.at(None)} cannot be written as an address")
+
+
+def check_edge(graph: Graph, edge: Edge) -> None:
+    """Raise CircuitError unless the architecture has this edge, at these positions.
+
+    Only keys and values move information between positions; one end with a position needs the other.
+    """
+    graph.index(edge)
+    before, after = edge.source.position, edge.target.position
+    if before == after:
+        return
+    if before is None or after is None:
+        raise CircuitError(f"{edge}: one end has a position and the other has not; give both or neither")
+    if edge.target.slot not in ("k", "v"):
+        raise CircuitError(f"{edge} joins two positions; only <k> and <v> read another position")
+
+
+def _finite(score: float, where: Node) -> float:
+    value = float(score)
+    if not isfinite(value):
+        raise CircuitError(f"a score at {where} is {value}; scores must be finite")
+    return value
+
+
+def _reached(flow: nx.DiGraph, kind: str) -> set[str]:
+    """Nodes reachable from ``input`` (or ``logits``) at any position, these included."""
+    starts = [a for a in flow if a == kind or a.startswith(f"{kind}@")]
+    found = set(starts)
+    while starts:
+        starts = [n for at in starts for n in flow[at] if n not in found]
+        found.update(starts)
+    return found
+
+
+def _link(graph: Graph, network: nx.MultiDiGraph) -> None:
+    """Join KV groups to their heads, and heads to their post-normed layer, at every position there is.
+
+    A link needs both ends in the network, except that a head between its KV group and its layer's writer is
+    put there: what the group reads reaches the writer only through it.
+    """
+    if not graph.links:
+        return
+    for position in {data["position"] for _, data in network.nodes(data=True)}:
+        links = [(b.at(position), a.at(position)) for b, a in graph.links]
+        fed = {after for before, after in links if before.kind == "group" and str(before) in network}
+        for before, after in links:
+            if before in fed and after.kind == "attn" and str(after) in network:
+                _add_node(network, before, None)
+        for before, after in links:
+            if str(before) in network and str(after) in network:
+                network.add_edge(str(before), str(after), key="link", link=True)
 
 
 def _add_node(network: nx.MultiDiGraph, node: Node, score: float | None) -> None:
     address = str(node)
     if address in network:
         if score is not None:
-            network.nodes[address]["score"] = float(score)
+            network.nodes[address]["score"] = _finite(score, node)
         return
     network.add_node(
         address,
@@ -335,7 +372,7 @@ def _add_node(network: nx.MultiDiGraph, node: Node, score: float | None) -> None
         layer=node.layer,
         head=node.index,
         position=node.position,
-        score=None if score is None else float(score),
+        score=None if score is None else _finite(score, node),
         role="",
     )
 

@@ -18,16 +18,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from workbench.errors import NameFormatError
 
 Kind = Literal["input", "head", "group", "attn", "mlp", "resid", "logits"]
+_LETTER = {"head": "a", "group": "a", "attn": "a", "mlp": "m", "resid": "r"}
 SLOTS = ("q", "k", "v", "pattern")
+_NUMBER = r"(?:0|[1-9][0-9]{0,5})"  # no leading zeros: one part has one address
 _NODE = re.compile(
-    r"(?P<part>input|logits|[amr](?P<layer>\d+)(?:\.(?P<unit>[hg])(?P<index>\d+))?)"
-    r"(?:<(?P<slot>[a-z]+)>)?(?:@(?P<position>[^\s<>@]+))?"
+    rf"(?P<part>input|logits|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hg])(?P<index>{_NUMBER}))?)"
+    r"(?:<(?P<slot>[a-z]+)>)?(?:@(?P<position>[^\s<>@]{1,200}))?"
 )
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _HINT = "addresses look like input, a9.h9, a9.h9<q>, a9.g1<k>, m3, r5, logits, a9.h9@S2"
 
 
@@ -42,16 +46,11 @@ class Node:
     position: str | int | None = None
 
     def __str__(self) -> str:
-        text = {
-            "input": "input",
-            "logits": "logits",
-            "attn": f"a{self.layer}",
-            "mlp": f"m{self.layer}",
-            "resid": f"r{self.layer}",
-            "head": f"a{self.layer}.h{self.index}",
-            "group": f"a{self.layer}.g{self.index}",
-        }[self.kind]
-        text += f"<{self.slot}>" if self.slot else ""
+        text = self.kind if self.layer is None else f"{_LETTER[self.kind]}{self.layer}"
+        if self.index is not None:
+            text += f".{'h' if self.kind == 'head' else 'g'}{self.index}"
+        if self.slot:
+            text += f"<{self.slot}>"
         return text if self.position is None else f"{text}@{self.position}"
 
     @property
@@ -59,9 +58,18 @@ class Node:
         """The same part without slot and position: ``a9.h9<q>@S2`` -> ``a9.h9``."""
         return replace(self, slot=None, position=None)
 
+    @property
+    def host(self) -> Node:
+        """The part that owns an input, position kept: ``a9.h9<q>@S2`` -> ``a9.h9@S2``."""
+        return self.with_slot(None)
+
+    def with_slot(self, slot: str | None) -> Node:
+        """One input of the same part: ``a9.h9@S2`` -> ``a9.h9<q>@S2``."""
+        return self if slot == self.slot else Node(self.kind, self.layer, self.index, slot, self.position)
+
     def at(self, position: str | int | None) -> Node:
-        """The same part at one position."""
-        return replace(self, position=position)
+        """The same part at one position; ``None`` takes the position away."""
+        return self if position == self.position else replace(self, position=position)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Edge:
         return f"{self.source}->{self.target}"
 
 
+@lru_cache(maxsize=1 << 16)
 def parse_node(text: str) -> Node:
     """Read an address of a node or of a head's input.
 
@@ -98,8 +107,15 @@ def parse_node(text: str) -> Node:
         raise NameFormatError(
             f"{text!r}: no input <{slot}> there", hint="heads have <q>, <k>, <v>, <pattern>"
         )
-    position = match["position"]
-    return Node(kind, layer, index, slot, int(position) if position and position.isdecimal() else position)
+    return Node(kind, layer, index, slot, _position(text, match["position"]))
+
+
+def _position(text: str, position: str | None) -> str | int | None:
+    if position is None or _INDEX.fullmatch(position):
+        return None if position is None else int(position)
+    if not position.isprintable():
+        raise NameFormatError(f"{text!r}: the name of a position has control characters", hint=_HINT)
+    return position
 
 
 def _kind(part: str, unit: str | None) -> Kind:
@@ -160,3 +176,14 @@ def depth(node: Node, n_layers: int) -> float:
     if node.kind == "logits":
         return float(n_layers)
     return node.layer + {"resid": 0.0, "group": 0.05, "head": 0.1, "attn": 0.2, "mlp": 0.5}[node.kind]
+
+
+def order(node: Node, n_layers: int) -> tuple:
+    """Sort key of nodes in residual order; numbered positions as numbers, before named ones."""
+    return (depth(node, n_layers), node.index or 0, node.slot or "", *place(node))
+
+
+def place(node: Node) -> tuple:
+    """Sort key of a node's position: none, then numbers, then names."""
+    at = node.position
+    return (0, 0, "") if at is None else (1, at, "") if isinstance(at, int) else (2, 0, at)

@@ -1,0 +1,218 @@
+"""Circuit files: a networkx node-link graph with format, version and what the circuit claims.
+
+``docs/circuit-format.md`` describes them, ``schema/circuit.schema.json`` is their JSON Schema.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from workbench import names
+from workbench.circuit import FIELDS, Circuit, check_edge, check_node
+from workbench.errors import CircuitError, NameFormatError
+from workbench.graph import Graph, GraphShape
+from workbench.io.atomic import write_atomic
+from workbench.io.strict_json import check_keys, dump, kind, parse, plain, read_text
+from workbench.names import Edge, Node, parse_node
+
+FORMAT, VERSION = "circuit-workbench/circuit", 1
+FILE_NAME = "circuit.json"
+_TEXT = ("method", "unit", "metric", "task", "model")
+_OBJECTS = ("selection", "evaluation", "provenance")
+_NODE_KEYS = {"id", "kind", "layer", "head", "position", "score", "role"}
+_SLOTS = ("in", "q", "k", "v")
+
+
+def to_document(circuit: Circuit) -> dict[str, Any]:
+    """The content of a circuit file, as plain JSON values in a fixed order."""
+    head: dict[str, Any] = {"format": FORMAT, "version": VERSION, "shape": circuit.shape.to_dict()}
+    for name in FIELDS:
+        head[name] = plain(getattr(circuit, name), name)
+    return {**head, "graph": _graph(circuit)}
+
+
+def _graph(circuit: Circuit) -> dict[str, Any]:
+    """The network as node-link data, nodes and edges in residual order, structural links last."""
+    data, n_layers = circuit.network.nodes, circuit.shape.n_layers
+    order = sorted(data, key=lambda a: names.order(parse_node(a), n_layers))
+    rank = {address: i for i, address in enumerate(order)}
+    nodes = [
+        {"id": a} | {k: data[a][k] for k in ("kind", "layer", "head", "position", "score", "role")}
+        for a in order
+    ]
+    edges = []
+    for edge, score in circuit.parsed_edges.items():
+        host = edge.target.host
+        key = edge.target.slot or "in"
+        edges.append({"source": str(edge.source), "target": str(host), "key": key, "score": score})
+    links = [(s, t) for s, t, d in circuit.network.edges(data=True) if d.get("link")]
+    for source, target in sorted(links, key=lambda link: (rank[link[0]], rank[link[1]])):
+        edges.append({"source": source, "target": target, "key": "link", "link": True})
+    return {"directed": True, "multigraph": True, "graph": {}, "nodes": nodes, "edges": edges}
+
+
+def from_document(document: object, *, where: str = "the circuit") -> Circuit:
+    """A circuit from the content of a circuit file, checked against the architecture it names.
+
+    Raises:
+        CircuitError: if a key is missing, unknown or of the wrong type, a node or edge appears twice, an edge
+            ends at a missing node, or the architecture has no such node or edge (so there are no cycles).
+    """
+    if not isinstance(document, dict):
+        raise CircuitError(f"{where} is {kind(document)}; expected an object")
+    _check_version(document, where)
+    check_keys(document, {"format", "version", "shape", "graph", *FIELDS}, set(), where)
+    if not isinstance(document["shape"], dict):
+        raise CircuitError(f"{where}: shape is {kind(document['shape'])}; expected an object")
+    fields = _fields(document, where)
+    try:
+        graph = Graph(GraphShape.from_dict(document["shape"]))
+        network = _network(graph, document["graph"], fields["level"])
+    except (CircuitError, NameFormatError) as problem:
+        raise CircuitError(f"{where}: {problem.message}", hint=problem.hint) from problem
+    return Circuit(shape=graph.shape, network=network, **fields)
+
+
+def _check_version(document: dict[str, Any], where: str) -> None:
+    found = document.get("format")
+    if found != FORMAT:
+        hint = ""
+        if {"cfg", "nodes", "edges"} <= set(document):
+            hint = "it looks like a graph of EAP-IG: workbench circuit import FILE -f eap-ig"
+        raise CircuitError(
+            f"{where} is not a circuit file: its format is {found!r:.80}, not {FORMAT!r}", hint=hint
+        )
+    version = document.get("version")
+    if isinstance(version, bool) or version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        raise CircuitError(
+            f"{where} has version {version!r:.80}; this workbench reads version {VERSION}",
+            hint="a newer workbench wrote it: pip install --upgrade circuit-workbench" if newer else "",
+        )
+
+
+def _fields(document: dict[str, Any], where: str) -> dict[str, Any]:
+    for name in _TEXT:
+        if not isinstance(document[name], str):
+            raise CircuitError(f"{where}: {name} is {kind(document[name])}; expected text")
+    for name in _OBJECTS:
+        if not isinstance(document[name], dict):
+            raise CircuitError(f"{where}: {name} is {kind(document[name])}; expected an object")
+    prompt = document["prompt"]
+    if not isinstance(prompt, list) or not all(isinstance(token, str) for token in prompt):
+        raise CircuitError(f"{where}: prompt must be a list of tokens, as text")
+    if document["level"] not in ("edge", "node"):
+        raise CircuitError(f"{where}: level is {document['level']!r:.80}; expected 'edge' or 'node'")
+    return {name: document[name] for name in FIELDS} | {"prompt": tuple(prompt)}
+
+
+def _network(graph: Graph, data: object, level: str) -> nx.MultiDiGraph:
+    required = {"directed", "multigraph", "graph", "nodes", "edges"}
+    data = check_keys(data, required, set(), "graph")
+    if data["directed"] is not True or data["multigraph"] is not True or data["graph"] != {}:
+        raise CircuitError("graph: expected directed and multigraph to be true, and graph to be {}")
+    network = nx.MultiDiGraph()
+    for name in ("nodes", "edges"):
+        if not isinstance(data[name], list):
+            raise CircuitError(f"graph.{name} is {kind(data[name])}; expected a list")
+    for i, row in enumerate(data["nodes"]):
+        _read_node(graph, network, row, f"graph.nodes[{i}]")
+    links = set(graph.links)
+    for i, row in enumerate(data["edges"]):
+        _read_edge(graph, network, row, links, f"graph.edges[{i}]")
+    if level == "node" and network.number_of_edges():
+        raise CircuitError("a node-level circuit has no edges; this one has some")
+    return nx.freeze(network)
+
+
+def _read_node(graph: Graph, network: nx.MultiDiGraph, row: object, where: str) -> None:
+    row = check_keys(row, _NODE_KEYS, set(), where)
+    node = _address(row["id"], f"{where}.id")
+    if str(node) in network:
+        raise CircuitError(f"{where}: node {node} is there twice")
+    if node.slot:
+        raise CircuitError(f"{where}: {node} is an input of a node, not a node")
+    check_node(graph, node)
+    expected = {"kind": node.kind, "layer": node.layer, "head": node.index, "position": node.position}
+    for name, value in expected.items():
+        if row[name] != value or type(row[name]) is not type(value):
+            raise CircuitError(f"{where}: {name} is {row[name]!r:.80} but {node} needs {value!r}")
+    if not isinstance(row["role"], str):
+        raise CircuitError(f"{where}: role is {kind(row['role'])}; expected text")
+    score = None if row["score"] is None else _number(row["score"], f"{where}.score")
+    network.add_node(str(node), **expected, score=score, role=row["role"])
+
+
+def _read_edge(
+    graph: Graph, network: nx.MultiDiGraph, row: object, links: set[tuple[Node, Node]], where: str
+) -> None:
+    is_link = isinstance(row, dict) and row.get("key") == "link"
+    row = check_keys(row, {"source", "target", "key", "link" if is_link else "score"}, set(), where)
+    source, host = _address(row["source"], f"{where}.source"), _address(row["target"], f"{where}.target")
+    for end in (source, host):
+        if str(end) not in network:
+            raise CircuitError(f"{where}: there is no node {end}")
+    if not is_link and row["key"] not in _SLOTS:
+        raise CircuitError(f"{where}: key is {row['key']!r:.80}; expected one of {', '.join(_SLOTS)} or link")
+    if network.has_edge(str(source), str(host), key=row["key"]):
+        raise CircuitError(f"{where}: the edge {source}->{host} with key {row['key']} is there twice")
+    if is_link:
+        if row["link"] is not True or source.position != host.position:
+            raise CircuitError(f"{where}: a link has link = true and joins one position")
+        if (source.at(None), host.at(None)) not in links:
+            raise CircuitError(f"{where}: {source} and {host} are not linked in this architecture")
+        network.add_edge(str(source), str(host), key="link", link=True)
+        return
+    slot = None if row["key"] == "in" else row["key"]
+    check_edge(graph, Edge(source, host.with_slot(slot)))
+    network.add_edge(str(source), str(host), key=row["key"], score=_number(row["score"], f"{where}.score"))
+
+
+def _address(text: object, where: str) -> Node:
+    if not isinstance(text, str):
+        raise CircuitError(f"{where} is {kind(text)}; expected an address")
+    return parse_node(text)
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CircuitError(f"{where} is {kind(value)}; expected a number")
+    try:
+        return float(value)
+    except OverflowError as problem:
+        raise CircuitError(f"{where} is too large for a number") from problem
+
+
+def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> Path:
+    """Write a circuit file, whole or not at all. A path without ``.json`` is a folder: its ``circuit.json``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        CircuitError: if a field holds what JSON cannot (NaN, an object); nothing is written.
+        RunError: if the file cannot be written.
+    """
+    text = dump(to_document(circuit), where="circuit", indent=1)
+    return write_atomic(circuit_path(path, writing=True), text)
+
+
+def load_circuit(path: str | os.PathLike[str]) -> Circuit:
+    """Read a circuit file, or the ``circuit.json`` of a folder, strictly.
+
+    Raises:
+        CircuitError: saying what is wrong and where. What is returned is always the whole circuit.
+    """
+    file = circuit_path(path)
+    return from_document(parse(read_text(file), where=str(file)), where=str(file))
+
+
+def circuit_path(path: str | os.PathLike[str], *, writing: bool = False) -> Path:
+    """The file meant by a path: itself, or ``circuit.json`` in a folder."""
+    path = Path(path)
+    is_folder = path.is_dir() or (writing and path.suffix != ".json")
+    return path / FILE_NAME if is_folder else path
