@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 
 from workbench.errors import OptionError, TaskError, unknown
@@ -13,7 +13,16 @@ from workbench.tasks.pairs import Pair, Pairs
 
 SPLITS = ("train", "validation", "test")
 
-_MODULES = ("ioi",)
+_MODULES = (
+    "ioi",
+    "colored_objects",
+    "greater_than",
+    "docstring",
+    "gendered_pronoun",
+    "sva",
+    "induction",
+    "kv_retrieval",
+)
 
 Option = str | int | bool
 Generator = Callable[..., Pair]
@@ -30,6 +39,8 @@ class Task:
         positions: Named positions of its pairs, besides ``end``.
         describe: One sentence.
         texts: Everything it can write: word lists and templates with the slots blank.
+        alternatives: Options whose best value depends on the tokenizer, with the values to try in order
+            (see `workbench.tasks.fit`).
         generate: ``(draw, *, split, corruption, **options) -> Pair``.
     """
 
@@ -41,6 +52,7 @@ class Task:
     describe: str
     texts: tuple[str, ...]
     generate: Generator
+    alternatives: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Option]:
@@ -73,6 +85,7 @@ def task(
     positions: tuple[str, ...],
     describe: str,
     texts: Iterable[str],
+    alternatives: Mapping[str, tuple[Option, ...]] | None = None,
 ) -> Callable[[Generator], Generator]:
     """Register a generator under a name."""
 
@@ -88,6 +101,7 @@ def task(
             describe=describe,
             texts=tuple(texts),
             generate=generate,
+            alternatives=dict(alternatives or {}),
         )
         return generate
 

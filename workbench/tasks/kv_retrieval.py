@@ -1,0 +1,125 @@
+"""Key-value retrieval: find the value of a key among filler words."""
+
+from __future__ import annotations
+
+from workbench.errors import OptionError
+from workbench.tasks.draw import Draw, allowed
+from workbench.tasks.induction import _join
+from workbench.tasks.pairs import Pair
+from workbench.tasks.registry import task
+from workbench.tasks.words import ARGUMENTS, EVENTS, NAMES, OBJECTS, PLACES, TWO_DIGITS
+
+FILLER = tuple(sorted({*ARGUMENTS, *EVENTS, *OBJECTS, *PLACES}))
+QUERY = "Q"
+
+
+@task(
+    "kv-retrieval",
+    source="Wu et al. 2024, arXiv:2404.15574 (needle in a haystack, reduced to keys and values)",
+    corruptions=("key", "value"),
+    positions=("key", "value", "query", "other-key", "other-value"),
+    describe="Give the value that a key had earlier in a long text.",
+    texts=(*FILLER, *NAMES, *TWO_DIGITS, QUERY),
+)
+def kv_retrieval(
+    draw: Draw,
+    *,
+    split: str,
+    corruption: str,
+    needles: int = 6,
+    context: int = 48,
+    depth: int = -1,
+    values: int = 1,
+    given: int = 0,
+) -> Pair:
+    """One retrieval pair: filler with needles ``key value ...``, then ``Q key`` to be continued by its value.
+
+    Keys are names, values two-digit numbers, all different in one text; fillers are neither. ``key`` asks for
+    another key of the same text (one token differs at the end); ``value`` changes the needle's own value. Either
+    way the incorrect answer becomes right. Held out are combinations of key and first value; no training text
+    holds one. There are no templates: all splits share one group per shape.
+
+    Args:
+        needles: Keys in the text, 1 to 20; the corruption ``key`` needs 2.
+        context: Words of the prompt in all.
+        depth: Where the needle that is asked for stands: 0 the beginning, 100 the end, -1 anywhere.
+        values: Values of each key, 1 to 5.
+        given: How many of them are already given after the question; the next one is asked for.
+    """
+    size = 1 + values
+    fillers = context - needles * size - 2 - given
+    limits = ((needles, "needles", 1, 20), (values, "values", 1, 5), (depth, "depth", -1, 100))
+    for value, name, low, high in limits:
+        if not low <= value <= high:
+            raise OptionError(f"{name} is {value}; expected {low} to {high}")
+    if not 0 <= given < values:
+        raise OptionError(f"given is {given}; expected 0 to {values - 1}, less than values")
+    if fillers < 0:
+        raise OptionError(
+            f"context is {context} words; {needles} needles and the question need {context - fillers}"
+        )
+    if corruption == "key" and needles == 1:
+        raise OptionError("with one needle there is no other key to ask for", hint="use corruption='value'")
+    asked = draw.below(needles)
+    table = _table(draw, split, needles, values, asked)
+    words = [draw.pick(FILLER) for _ in range(fillers)]
+    at = draw.below(fillers + 1) if depth < 0 else round(fillers * depth / 100)
+    gaps = sorted([at, *(draw.below(fillers + 1) for _ in range(needles - 1))])
+    rank = gaps.index(at)  # needles stand in the order of the table, the one asked for at its depth
+    order = [index for index in range(needles) if index != asked]
+    order.insert(rank, asked)
+    text, places = _lay_out(words, gaps, order, table)
+    question = [QUERY, table[asked][0], *table[asked][1 : 1 + given]]
+    other = order[rank - 1] if needles > 1 else None
+    changed, changed_question = list(text), list(question)
+    target = places[asked] + 1 + given
+    if corruption == "key":
+        wrong = table[other][1 + given]
+        changed_question = [QUERY, table[other][0], *table[other][1 : 1 + given]]
+    else:
+        taken = {value for _, *row in table for value in row}
+        wrong = draw.pick([number for number in TWO_DIGITS if number not in taken])
+        changed[target] = wrong
+    clean, clean_spans = _join(text + question)
+    corrupted, spans = _join(changed + changed_question)
+    at_word = {"key": places[asked], "value": target, "query": len(text) + 1}
+    if other is not None:
+        at_word |= {"other-key": places[other], "other-value": places[other] + 1 + given}
+    return Pair(
+        id="",
+        clean=clean,
+        corrupted=corrupted,
+        correct=(f" {table[asked][1 + given]}",),
+        incorrect=(f" {wrong}",),
+        positions={name: (clean_spans[place], spans[place]) for name, place in at_word.items()},
+        group=f"kv-{needles}x{values}-{context}",
+    )
+
+
+def _table(draw: Draw, split: str, needles: int, values: int, asked: int) -> list[list[str]]:
+    """Rows of a key and its values; the row asked for is of the split, in training all rows are."""
+    keys, numbers = draw.sample(NAMES, needles), draw.sample(TWO_DIGITS, min(100, needles * values + 40))
+    rows = []
+    for index, key in enumerate(keys):
+        strict = index == asked or split == "train"
+        first = next((n for n in numbers if not strict or allowed(split, key, f"-{n}")), None)
+        if first is None:
+            return _table(draw, split, needles, values, asked)
+        numbers.remove(first)
+        rows.append([key, first])
+    for row in rows:
+        row += [numbers.pop() for _ in range(values - 1)]
+    return rows
+
+
+def _lay_out(
+    fillers: list[str], gaps: list[int], order: list[int], table: list[list[str]]
+) -> tuple[list[str], dict[int, int]]:
+    """Fillers with needle ``order[i]`` standing before filler ``gaps[i]``, and where each key came to stand."""
+    text, places, done = [], {}, 0
+    for gap, row in zip(gaps, order, strict=True):
+        text += fillers[done:gap]
+        done = gap
+        places[row] = len(text)
+        text += table[row]
+    return text + fillers[done:], places
