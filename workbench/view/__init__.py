@@ -1,0 +1,1 @@
+"""How results show themselves: terminal, SVG, HTML, plots. Nothing here imports torch."""

@@ -1,0 +1,208 @@
+"""A table of signed numbers as an SVG heatmap: one scale centred at zero, NaN hatched, values readable."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from workbench.errors import ShapeError
+from workbench.view.color import css, ink, limit, signed
+from workbench.view.text import escape, number, printable, shorten
+
+FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif"
+
+
+def heatmap_svg(
+    matrix: np.ndarray,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    *,
+    title: str = "",
+    unit: str = "",
+    row_title: str = "",
+    column_title: str = "",
+    show_values: bool | None = None,
+) -> str:
+    """A self-contained SVG of a ``(row, column)`` matrix; the first row is drawn at the top.
+
+    Colour runs from orange (negative) over pale (0) to blue (positive), equally far on both sides. NaN cells
+    are hatched. Each cell has a tooltip with its labels and value. ``show_values`` writes the numbers into
+    the cells; by default when there are at most 400, in at most 24 columns.
+
+    Raises:
+        ShapeError: if labels and matrix do not fit.
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    if matrix.shape != (len(row_labels), len(column_labels)):
+        raise ShapeError(
+            f"the matrix has shape {matrix.shape}; there are {len(row_labels)} row "
+            f"and {len(column_labels)} column labels"
+        )
+    rows, columns = [_label(x) for x in row_labels], [_label(x) for x in column_labels]
+    show = (matrix.size <= 400 and matrix.shape[1] <= 24) if show_values is None else show_values
+    side = _cell_size(matrix, show)
+    left = 14 + max((_width(x) for x in rows), default=0) + (20 if row_title else 0)
+    slanted = max((_width(x) for x in columns), default=0) > side[0]
+    above = (34 if title else 12) + (20 if column_title else 0)
+    above += (max((_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
+    width, height = left + side[0] * len(columns) + 112, above + max(side[1] * len(rows), 120) + 14
+    width = max(width, 40 + _width(printable(title)) * 1.25)
+    top, hatch = limit(matrix), f"wb-nan-{zlib.crc32(matrix.tobytes()):08x}"
+    parts = [
+        _open(width, height, title or "heatmap", _describe(matrix, unit), hatch),
+        _texts(title, row_title, column_title, left, above, side, matrix.shape, slanted),
+        *_labels(rows, columns, left, above, side, slanted),
+        *_cells(matrix, row_labels, column_labels, left, above, side, top, unit, show, hatch),
+        _scale(left + side[0] * len(columns) + 22, above, top, unit),
+        "</svg>",
+    ]
+    return "".join(parts)
+
+
+def _cell_size(matrix: np.ndarray, show: bool) -> tuple[float, float]:
+    if show:
+        return 46.0, 26.0
+    return (
+        max(6.0, min(26.0, 1100 / max(matrix.shape[1], 1))),
+        max(6.0, min(22.0, 900 / max(matrix.shape[0], 1))),
+    )
+
+
+def _label(text: object) -> str:
+    return shorten(printable(str(text)), 24)
+
+
+def _width(text: str) -> float:
+    """Rough width in pixels at 11 px; wide scripts count double."""
+    return sum(12.0 if ord(c) > 0x2E80 else 6.4 for c in text)
+
+
+def _describe(matrix: np.ndarray, unit: str) -> str:
+    finite = matrix[np.isfinite(matrix)]
+    if not finite.size:
+        return "no values"
+    where = f"{matrix.shape[0]} rows, {matrix.shape[1]} columns"
+    return f"{where}, from {number(float(finite.min()))} to {number(float(finite.max()))} {unit}".strip()
+
+
+def _open(width: float, height: float, title: str, description: str, hatch: str) -> str:
+    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-heatmap" role="img" {size} '
+        f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc><defs>"
+        f'<pattern id="{hatch}" width="6" height="6" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect width="6" height="6" fill="#e8e8e6"/>'
+        '<path d="M0 0V6" stroke="#b4b4b0" stroke-width="2"/></pattern></defs>'
+        "<style>.wb-heatmap text{fill:currentColor}.wb-heatmap .t{font-size:14px;font-weight:600}"
+        ".wb-heatmap .a{font-weight:600;opacity:.75}"
+        ".wb-heatmap .v{font-size:10px;pointer-events:none}</style>"
+    )
+
+
+def _texts(
+    title: str,
+    row_title: str,
+    column_title: str,
+    left: float,
+    above: float,
+    side: tuple[float, float],
+    shape: tuple[int, ...],
+    slanted: bool,
+) -> str:
+    found = f'<text class="t" x="10" y="20">{escape(shorten(title, 160))}</text>' if title else ""
+    if column_title:
+        middle, y = left + side[0] * shape[1] / 2, 50 if title else 16
+        found += (
+            f'<text class="a" x="{middle:.0f}" y="{y}" text-anchor="middle">{escape(column_title)}</text>'
+        )
+    if row_title:
+        y = above + side[1] * shape[0] / 2
+        found += (
+            f'<text class="a" transform="translate(14 {y:.0f}) rotate(-90)" text-anchor="middle">'
+            f"{escape(row_title)}</text>"
+        )
+    return found
+
+
+def _labels(
+    rows: list[str], columns: list[str], left: float, above: float, side: tuple[float, float], slanted: bool
+) -> list[str]:
+    """Row and column labels; some are left out where they would overlap."""
+    parts = []
+    step = max(1, math.ceil(11 / side[1]))
+    for i in range(0, len(rows), step):
+        y = above + side[1] * (i + 0.5) + 4
+        parts.append(f'<text x="{left - 6:.1f}" y="{y:.1f}" text-anchor="end">{escape(rows[i])}</text>')
+    step = max(1, math.ceil((12 if slanted else _width(max(columns, key=len, default="")) + 4) / side[0]))
+    for j in range(0, len(columns), step):
+        x = left + side[0] * (j + 0.5)
+        how = (
+            f'transform="translate({x + 4:.1f} {above - 6:.1f}) rotate(-55)"'
+            if slanted
+            else f'x="{x:.1f}" y="{above - 6:.1f}" text-anchor="middle"'
+        )
+        parts.append(f"<text {how}>{escape(columns[j])}</text>")
+    return parts
+
+
+def _cells(
+    matrix: np.ndarray,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    left: float,
+    above: float,
+    side: tuple[float, float],
+    top: float,
+    unit: str,
+    show: bool,
+    hatch: str,
+) -> list[str]:
+    parts, gap = [], 1.0 if side[0] >= 12 else 0.0
+    for (i, j), value in np.ndenumerate(matrix):
+        x, y = left + side[0] * j, above + side[1] * i
+        box = f'x="{x:.1f}" y="{y:.1f}" width="{side[0] - gap:.1f}" height="{side[1] - gap:.1f}" rx="{gap * 2:g}"'
+        where = f"{row_labels[i]}, {column_labels[j]}: "
+        if math.isnan(value):
+            tip = escape(where + "no value")
+            parts.append(f'<rect {box} fill="url(#{hatch})"><title>{tip}</title></rect>')
+            continue
+        color = signed(value / top if math.isfinite(value) else math.copysign(1, value))
+        tip = escape(f"{where}{number(float(value), digits=4)} {unit}".rstrip())
+        parts.append(f'<rect {box} fill="{css(color)}"><title>{tip}</title></rect>')
+        if show:
+            parts.append(
+                f'<text class="v" x="{x + side[0] / 2 - gap / 2:.1f}" y="{y + side[1] / 2 + 3:.1f}" '
+                f'text-anchor="middle" style="fill:{ink(color)}">{cell_text(value, top)}</text>'
+            )
+    return parts
+
+
+def cell_text(value: float, top: float) -> str:
+    """A value short enough for a cell, with as many decimals as the scale of the table needs."""
+    if math.isinf(value):
+        return number(value)
+    decimals = max(0, 2 - math.floor(math.log10(top) + 1e-12)) if top < 1000 else 0
+    if decimals > 4:
+        return f"{value:.0e}".replace("-", "−").replace("e−0", "e−")
+    text = f"{value:.{min(decimals, 3)}f}"
+    return "0" if not float(text) else text.replace("-", "−")
+
+
+def _scale(x: float, above: float, top: float, unit: str) -> str:
+    """The colour bar: from ``top`` above to ``-top`` below, zero marked."""
+    steps, height = 40, 110.0
+    parts = [
+        f'<rect x="{x:.1f}" y="{above + height * k / steps:.2f}" width="12" height="{height / steps + 0.4:g}" '
+        f'fill="{css(signed(1 - 2 * (k + 0.5) / steps))}"/>'
+        for k in range(steps)
+    ]
+    for share, value in ((0.0, top), (0.5, 0.0), (1.0, -top)):
+        y = above + height * share + (8 if share == 0 else 4 if share == 0.5 else 0)
+        sign = "+" if value > 0 else ""
+        parts.append(f'<text x="{x + 17:.1f}" y="{y:.1f}">{sign}{number(value)}</text>')
+    parts.append(f'<text x="{x:.1f}" y="{above - 7:.1f}" opacity=".75">{escape(shorten(unit, 16))}</text>')
+    return "".join(parts)

@@ -1,0 +1,70 @@
+"""Text from files and models made safe to show: control characters visible, markup without effect."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+_TAGS = re.compile("[\U000e0000-\U000e007f]")
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str, *, keep_newlines: bool = False) -> str:
+    """The text with control, bidirectional-override, invisible and unpaired characters written as escapes.
+
+    A prompt cannot then move the cursor, change the title or the order of what is read. Tabs and, unless
+    ``keep_newlines``, line ends are escaped too.
+
+    Example:
+        >>> printable("red\\x1b[31m")
+        'red\\\\x1b[31m'
+    """
+    return "".join(c if _is_plain(c) or (keep_newlines and c == "\n") else _escape(c) for c in text)
+
+
+def _is_plain(character: str) -> bool:
+    if character.isascii():
+        return " " <= character <= "~"
+    if character in _BIDI or _TAGS.match(character):
+        return False
+    # Cc control, Cs surrogate, Co private, Cn unassigned, Zl and Zp line separators; Cf has soft hyphens and
+    # zero-width joiners, which scripts and emoji need, and the byte-order mark, which nothing shown needs
+    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and character != "\ufeff"
+
+
+def _escape(character: str) -> str:
+    known = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    code = ord(character)
+    if character in known:
+        return known[character]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def escape(text: object) -> str:
+    """Text for HTML, SVG and XML, as content or quoted attribute: printable, then ``& < > " '`` escaped."""
+    return html.escape(printable(str(text), keep_newlines=True), quote=True)
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, or its beginning and an ellipsis, at most ``most`` characters in all."""
+    return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
+
+
+def number(value: float | int | None, *, digits: int = 3) -> str:
+    """A number for people: three significant digits, a true minus sign, a dash for nothing.
+
+    Example:
+        >>> number(-0.012345), number(1234567), number(None)
+        ('−0.0123', '1,234,567', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    if value in (float("inf"), float("-inf")):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:.{digits}g}" if 1e-4 <= abs(value) < 1e6 or value == 0 else f"{value:.{digits - 1}e}"
+    if "e" in text and abs(value) < 1e6 and abs(value) >= 1e-4:  # 1.23e+03 reads worse than 1,234
+        text = f"{value:,.0f}"
+    return text.replace("-", "−")
