@@ -90,6 +90,8 @@ def _describe(matrix: np.ndarray, unit: str) -> str:
 
 def _open(width: float, height: float, title: str, description: str, hatch: str) -> str:
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
+    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
+    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-heatmap" role="img" {size} '
         f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
@@ -164,7 +166,8 @@ def _cells(
     parts, gap = [], 1.0 if side[0] >= 12 else 0.0
     for (i, j), value in np.ndenumerate(matrix):
         x, y = left + side[0] * j, above + side[1] * i
-        box = f'x="{x:.1f}" y="{y:.1f}" width="{side[0] - gap:.1f}" height="{side[1] - gap:.1f}" rx="{gap * 2:g}"'
+        size = f'width="{side[0] - gap:.1f}" height="{side[1] - gap:.1f}" rx="{gap * 2:g}"'
+        box = f'x="{x:.1f}" y="{y:.1f}" {size}'
         where = f"{row_labels[i]}, {column_labels[j]}: "
         if math.isnan(value):
             tip = escape(where + "no value")
@@ -196,7 +199,8 @@ def _scale(x: float, above: float, top: float, unit: str) -> str:
     """The colour bar: from ``top`` above to ``-top`` below, zero marked."""
     steps, height = 40, 110.0
     parts = [
-        f'<rect x="{x:.1f}" y="{above + height * k / steps:.2f}" width="12" height="{height / steps + 0.4:g}" '
+        f'<rect x="{x:.1f}" y="{above + height * k / steps:.2f}" width="12" '
+        f'height="{height / steps + 0.4:.2f}" '
         f'fill="{css(signed(1 - 2 * (k + 0.5) / steps))}"/>'
         for k in range(steps)
     ]

@@ -1,0 +1,253 @@
+"""Two circuits side by side: what each has alone, what they share, and how much sharing chance alone makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.circuit import Circuit
+from workbench.errors import CircuitError
+from workbench.names import parse_node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What only ``here`` has, what only ``there`` has, and the scores of what both have.
+
+    ``shared_*`` maps an address to (score here, score there); a score is None where a node has none.
+    ``comparable`` says whether the two units are the same, so that score differences mean something.
+    """
+
+    here: str
+    there: str
+    units: tuple[str, str]
+    only_here_nodes: tuple[str, ...]
+    only_there_nodes: tuple[str, ...]
+    only_here_edges: Mapping[str, float]
+    only_there_edges: Mapping[str, float]
+    shared_edges: Mapping[str, tuple[float, float]]
+    shared_nodes: Mapping[str, tuple[float | None, float | None]]
+
+    @property
+    def comparable(self) -> bool:
+        return self.units[0] == self.units[1]
+
+    @property
+    def same(self) -> bool:
+        """Whether the two have the same nodes and edges with the same scores."""
+        only = (self.only_here_nodes, self.only_there_nodes, self.only_here_edges, self.only_there_edges)
+        pairs = (*self.shared_edges.values(), *self.shared_nodes.values())
+        return not any(only) and self.comparable and all(a == b for a, b in pairs)
+
+    def changed(self) -> list[tuple[str, float, float]]:
+        """Shared edges (nodes of node-level circuits) with their scores, largest difference first."""
+        shared = self.shared_edges or self.shared_nodes
+        rows = [(k, a, b) for k, (a, b) in shared.items() if a is not None and b is not None and a != b]
+        return sorted(rows, key=lambda row: -abs(row[1] - row[2]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The difference as JSON values."""
+        return {
+            "here": self.here,
+            "there": self.there,
+            "units": list(self.units),
+            "same": self.same,
+            "only_here": {"nodes": list(self.only_here_nodes), "edges": dict(self.only_here_edges)},
+            "only_there": {"nodes": list(self.only_there_nodes), "edges": dict(self.only_there_edges)},
+            "shared": {
+                "nodes": {k: list(v) for k, v in self.shared_nodes.items()},
+                "edges": {k: list(v) for k, v in self.shared_edges.items()},
+            },
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Difference: {len(self.shared_edges)} shared edges, {len(self.only_here_edges)} only in "
+            f"{self.here}, {len(self.only_there_edges)} only in {self.there}>"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """How much two sets of the same universe share.
+
+    Attributes:
+        expected: Shared items expected of two random sets of these sizes: ``n_here * n_there / universe``.
+        p_value: Chance that two random sets share at least as many (hypergeometric upper tail).
+    """
+
+    what: str
+    n_here: int
+    n_there: int
+    shared: int
+    universe: int
+
+    @property
+    def jaccard(self) -> float | None:
+        """Shared over union; None when both are empty."""
+        union = self.n_here + self.n_there - self.shared
+        return self.shared / union if union else None
+
+    @property
+    def coefficient(self) -> float | None:
+        """Shared over the size of the smaller (overlap coefficient); None when one is empty."""
+        smaller = min(self.n_here, self.n_there)
+        return self.shared / smaller if smaller else None
+
+    @property
+    def expected(self) -> float:
+        return self.n_here * self.n_there / self.universe if self.universe else 0.0
+
+    @property
+    def p_value(self) -> float:
+        return hypergeometric_tail(self.shared, self.universe, self.n_here, self.n_there)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "what": self.what,
+            "here": self.n_here,
+            "there": self.n_there,
+            "shared": self.shared,
+            "jaccard": self.jaccard,
+            "overlap_coefficient": self.coefficient,
+            "expected_by_chance": self.expected,
+            "p_value": self.p_value,
+            "universe": self.universe,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlaps:
+    """Overlap of nodes, of heads and of edges, with how the two circuits were matched.
+
+    ``matching`` is ``same architecture`` (address by address), or ``layer and head numbers`` for another
+    model: then equal numbers are compared though they name different weights, and there is no universe
+    beyond the addresses both models have.
+    """
+
+    here: str
+    there: str
+    matching: str
+    rows: tuple[Overlap, ...]
+
+    def __getitem__(self, what: str) -> Overlap:
+        for row in self.rows:
+            if row.what == what:
+                return row
+        raise CircuitError(
+            f"no overlap of {what!r}", hint=f"there is: {', '.join(r.what for r in self.rows)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The overlaps as JSON values."""
+        return {
+            "here": self.here,
+            "there": self.there,
+            "matching": self.matching,
+            "overlap": [row.to_dict() for row in self.rows],
+        }
+
+    def __repr__(self) -> str:
+        shared = ", ".join(f"{r.shared} {r.what}" for r in self.rows)
+        return f"<Overlaps ({self.matching}): {shared} shared>"
+
+
+def diff(here: Circuit, there: Circuit) -> Difference:
+    """What only one of two circuits has, and how the scores of what both have differ.
+
+    Raises:
+        CircuitError: if they are of different architectures; ``overlap`` compares those by layer and head.
+    """
+    if here.shape != there.shape:
+        raise CircuitError(
+            f"the circuits are of different architectures: {_shape(here)} and {_shape(there)}",
+            hint="compare them by layer and head with overlap",
+        )
+    a, b = here.edges, there.edges
+    nodes_a, nodes_b = here.nodes, there.nodes
+    return Difference(
+        here=_name(here),
+        there=_name(there),
+        units=(here.unit, there.unit),
+        only_here_nodes=tuple(n for n in nodes_a if n not in nodes_b),
+        only_there_nodes=tuple(n for n in nodes_b if n not in nodes_a),
+        only_here_edges={e: s for e, s in a.items() if e not in b},
+        only_there_edges={e: s for e, s in b.items() if e not in a},
+        shared_edges={e: (s, b[e]) for e, s in a.items() if e in b},
+        shared_nodes={n: (d["score"], nodes_b[n]["score"]) for n, d in nodes_a.items() if n in nodes_b},
+    )
+
+
+def overlap(here: Circuit, there: Circuit) -> Overlaps:
+    """Shared nodes, heads and edges of two circuits, with what chance alone would share.
+
+    Positions are left out: a node counts once whatever its positions. ``input`` and ``logits`` are not
+    counted as nodes, they are in every circuit.
+    """
+    universe = [_parts(c) for c in (here, there)]
+    found = [_kept(c) for c in (here, there)]
+    rows = []
+    for what in ("nodes", "heads", "edges"):
+        if what == "edges" and "node" in (here.level, there.level):
+            continue
+        common = universe[0][what] & universe[1][what]
+        a, b = found[0][what] & common, found[1][what] & common
+        rows.append(
+            Overlap(what=what, n_here=len(a), n_there=len(b), shared=len(a & b), universe=len(common))
+        )
+    same = here.shape == there.shape
+    matching = "same architecture" if same else "layer and head numbers"
+    return Overlaps(here=_name(here), there=_name(there), matching=matching, rows=tuple(rows))
+
+
+def _parts(circuit: Circuit) -> dict[str, set[str]]:
+    """All nodes, heads and edges of the architecture."""
+    graph = circuit.graph
+    parts = {str(node) for node in graph.known if node.kind not in ("input", "logits", "group")}
+    return {"nodes": parts, "heads": _heads(parts), "edges": {str(edge) for edge in graph.edges()}}
+
+
+def _kept(circuit: Circuit) -> dict[str, set[str]]:
+    """Nodes, heads and edges of the circuit, positions left out."""
+    nodes = {a.split("@", 1)[0] for a in circuit.nodes} - {"input", "logits"}
+    edges = {f"{e.source.at(None)}->{e.target.at(None)}" for e in circuit.parsed_edges}
+    return {"nodes": nodes, "heads": _heads(nodes), "edges": edges}
+
+
+def _heads(addresses: Iterable[str]) -> set[str]:
+    return {a for a in addresses if parse_node(a).kind == "head"}
+
+
+def hypergeometric_tail(shared: int, universe: int, first: int, second: int) -> float:
+    """Chance that random sets of ``first`` and ``second`` of ``universe`` items share at least ``shared``.
+
+    ``sum over k >= shared of C(first, k) C(universe - first, second - k) / C(universe, second)``, in
+    logarithms, so that 32,491 edges neither overflow nor need big integers.
+    """
+    most = min(first, second)
+    least = max(0, first + second - universe)
+    if shared <= least:
+        return 1.0
+    log = [
+        _log_choose(first, k) + _log_choose(universe - first, second - k) - _log_choose(universe, second)
+        for k in range(shared, most + 1)
+    ]
+    if not log:
+        return 0.0
+    top = max(log)
+    return min(1.0, math.exp(top) * math.fsum(math.exp(x - top) for x in log))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _name(circuit: Circuit) -> str:
+    return " ".join(x for x in (circuit.method, circuit.task, circuit.model) if x) or "unnamed"
+
+
+def _shape(circuit: Circuit) -> str:
+    shape = circuit.shape
+    return f"{shape.n_layers} layers of {shape.n_heads} heads ({shape.n_kv_heads} key/value heads)"
