@@ -1,7 +1,8 @@
 """A digest of weights that does not depend on how they are stored.
 
-sha256 over one line per tensor, sorted by name: name, dtype, shape and the sha256 of the values' bytes. The same
-weights in one file or in ten shards, on disk or in memory, have the same digest; one changed bit gives another.
+sha256 over one line per tensor, sorted by name: name, dtype, shape and the sha256 of the values' bytes. The
+same weights in one file or in ten shards, on disk or in memory, have the same digest; one changed bit gives
+another.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ _DTYPES = {
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
+}
+_INCIDENTAL = {
+    "architectures",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "device",
+    "seed",
+    "init_weights",
 }
 _CHUNK = 1 << 22
 _MAX_HEADER = 100_000_000  # bytes; the limit of the format's own reader
@@ -85,6 +95,12 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
         dtype = _DTYPES.get(tensor.dtype, str(tensor.dtype))
         lines.append(_line(name, dtype, tuple(tensor.shape), values))
     return _combine(lines)
+
+
+def digest_config(fields: Mapping[str, object]) -> str:
+    """Digest (16 hex digits) of a configuration, leaving out what does not change what is computed."""
+    kept = {k: v for k, v in fields.items() if not k.startswith("_") and k not in _INCIDENTAL}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _line(name: str, dtype: str, shape: tuple[int, ...], values: str) -> str:

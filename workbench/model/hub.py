@@ -1,4 +1,4 @@
-"""Fetching a model from the Hugging Face Hub into the local cache; afterwards it is a directory like any other."""
+"""Fetching a model from the Hugging Face Hub into the local cache, where it is a directory like any other."""
 
 from __future__ import annotations
 

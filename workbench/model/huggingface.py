@@ -1,4 +1,4 @@
-"""Loading Hugging Face weights into a bridge: nothing missing, nothing mismatched, nothing executed unasked."""
+"""Loading Hugging Face weights into a bridge: nothing missing or mismatched, nothing executed unasked."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig
 
 
 class CheckedLoader:
-    """Stands in for a transformers class while TransformerLens loads: same weights, with the checks it lacks."""
+    """Stands in for a transformers class while TransformerLens loads: the same weights, checked."""
 
     def __init__(self, directory: Path, model_class: type, device: str) -> None:
         self.directory, self.model_class, self.device = directory, model_class, device

@@ -19,8 +19,9 @@ class ModelIdentity:
     """What is recorded about an opened model; JSON-able.
 
     `parity` is the largest absolute difference, in logits (for an encoder: units of its last hidden state),
-    between the bridge and the plain forward of the same weights on a fixed probe; None when it was not measured.
-    `tokenizer` is None when the model has none: it still runs on token ids, tasks need text and refuse.
+    between the bridge and the plain forward of the same weights on a fixed probe. `digest` covers the
+    weights alone, `config_digest` how they are used (a sliding window, say, is no weight). `tokenizer` is
+    None when the model has none: it still runs on token ids, tasks need text and refuse.
     """
 
     name: str
@@ -30,7 +31,8 @@ class ModelIdentity:
     device: str
     digest: str
     processing: str
-    parity: float | None
+    parity: float
+    config_digest: str
     tokenizer: str | None = None
     notes: tuple[str, ...] = ()
 

@@ -1,15 +1,17 @@
 """Opening a model by name, and being sure of what was opened.
 
-Weights are used raw: no folding of norms, no centring, no moving of value biases. Raw mode already has every hook,
-leaves mean and resample effects unchanged, and keeps zero ablation what it says (the zeroed vector is the trained
-model's own, not one shifted by a folded mean). TransformerLens' compatibility mode costs three times the memory,
-cannot be undone, and gives wrong logits on GPT-OSS. `docs/models.md` has the measurements.
+Weights are used raw: no folding of norms, no centring, no moving of value biases. Raw mode has every hook,
+and mean and resample effects are the same in both. TransformerLens' compatibility mode changes what zero
+ablation does (the value bias has moved elsewhere), costs three times the memory, cannot be undone, and gives
+wrong logits on GPT-OSS. `docs/models.md` has the measurements.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +20,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import ModelError, OptionError, unknown
-from workbench.model import digest, huggingface, hub, memory, native, parity, plain, tokenizers, zoo
+from workbench.model import digest, hub, huggingface, memory, native, parity, plain, tokenizers, zoo
+from workbench.model.digest import digest_config
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 
 __all__ = ["identity", "open_model"]
@@ -77,27 +80,65 @@ def open_model(
     files = weight_files(directory)
     stored = digest.read_headers(files)
     memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)
-    own = (
-        tokenizer
-        if tokenizer is not None
-        else tokenizers.load_tokenizer(directory, trust_remote_code=trust_remote_code)
-    )
-    options = {"tokenizer": own, "device": device, "dtype": _DTYPES[dtype]}
+    if tokenizer is None:
+        tokenizer = tokenizers.load_tokenizer(directory, trust_remote_code=trust_remote_code)
     if native.is_native(directory):
-        bridge, tokens, expected = _native(directory, **options)
+        opened = _native(directory, tokenizer, device=device, dtype=_DTYPES[dtype])
     else:
-        bridge, tokens, expected = _hugging_face(directory, name, trust=trust_remote_code, **options)
-    return _finish(
-        bridge,
-        tokens,
-        expected,
-        tokenizer=own,
-        tolerance=parity_tolerance,
-        name=name,
-        kind=found.kind,
-        revision=revision,
-        digest=digest.digest_files(files) if files else digest.digest_tensors(_plain_names(bridge)),
-    )
+        trust = {"trust_remote_code": trust_remote_code}
+        opened = _hugging_face(directory, tokenizer, name=name, device=device, dtype=_DTYPES[dtype], **trust)
+    weights = digest.digest_files(files) if files else digest.digest_tensors(_plain_names(opened.bridge))
+    opened.finish(name=name, kind=found.kind, revision=revision, digest=weights, tolerance=parity_tolerance)
+    return opened.bridge
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A bridge, and the plain forward's answer to probe tokens that it has to reproduce."""
+
+    bridge: TransformerBridge
+    tokenizer: PreTrainedTokenizerBase | None  # as found; TransformerLens gives its own copy invented tokens
+    tokens: Tensor
+    expected: Tensor
+    config: Mapping[str, object]
+
+    def finish(
+        self, *, name: str, kind: str, revision: str | None, digest: str, tolerance: float | None
+    ) -> None:
+        """Freeze the parameters, check parity and record who this is."""
+        bridge, tokenizer, notes = self.bridge, self.tokenizer, ()
+        bridge.eval()
+        bridge.requires_grad_(False)
+        found = parity.difference(bridge, self.tokens, self.expected)
+        parity.require_parity(found, self.expected, name=name, tolerance=tolerance)
+        if tokenizer is None:
+            notes = ("no tokenizer: it runs on token ids only",)
+        elif tokenizer.vocab_size > bridge.cfg.d_vocab:
+            raise ModelError(
+                f"the tokenizer of {name} has {tokenizer.vocab_size} tokens, the model {bridge.cfg.d_vocab}",
+                hint="they do not belong together; pass the right one as tokenizer=",
+            )
+        elif tokenizer.bos_token_id is None:
+            notes = ("the tokenizer has no BOS token; none is prepended",)
+        if notes:
+            # TransformerLens would prepend an invented BOS as text, which destroys the first word.
+            bridge.cfg.default_prepend_bos = False
+        record(
+            bridge,
+            ModelIdentity(
+                name=name,
+                kind=kind,
+                revision=revision,
+                dtype=str(self.expected.dtype).removeprefix("torch."),
+                device=str(self.expected.device),
+                digest=digest,
+                config_digest=digest_config(self.config),
+                processing=PROCESSING,
+                parity=found,
+                tokenizer=None if tokenizer is None else type(tokenizer).__name__,
+                notes=notes,
+            ),
+        )
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -126,14 +167,14 @@ def weight_files(directory: Path) -> list[Path]:
 
 def _hugging_face(
     directory: Path,
-    name: str,
-    *,
-    trust: bool,
     tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    name: str,
     device: str,
     dtype: torch.dtype,
-) -> tuple[TransformerBridge, Tensor, Tensor]:
-    config = huggingface.read_config(directory, trust_remote_code=trust)
+    trust_remote_code: bool,
+) -> _Opened:
+    config = huggingface.read_config(directory, trust_remote_code=trust_remote_code)
     tokens = _probe(config)
     bridge, expected = huggingface.bridge_from_directory(
         directory,
@@ -142,22 +183,24 @@ def _hugging_face(
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        trust_remote_code=trust,
+        trust_remote_code=trust_remote_code,
         probe=lambda model: parity.plain_output(model, tokens),
     )
-    return bridge, tokens, expected
+    fields = config.to_dict()
+    return _Opened(bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields)
 
 
 def _native(
-    directory: Path, *, tokenizer: PreTrainedTokenizerBase | None, device: str, dtype: torch.dtype
-) -> tuple[TransformerBridge, Tensor, Tensor]:
+    directory: Path, tokenizer: PreTrainedTokenizerBase | None, *, device: str, dtype: torch.dtype
+) -> _Opened:
     ready = None if tokenizer is None else tokenizers.prepare(tokenizer)
     bridge = native.load_native(directory, device=device, dtype=dtype, tokenizer=ready)
     tokens = parity.probe_tokens(bridge.cfg.d_vocab, bridge.cfg.n_ctx)
-    weights = {
-        key: value.to(device=device, dtype=dtype) for key, value in native.read_weights(directory).items()
-    }
-    return bridge, tokens, plain.native_forward(weights, bridge.cfg, tokens.to(device))
+    stored = native.read_weights(directory)
+    weights = {name: value.to(device=device, dtype=dtype) for name, value in stored.items()}
+    expected = plain.native_forward(weights, bridge.cfg, tokens.to(device))
+    fields = native.read_native_config(directory).to_dict()
+    return _Opened(bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields)
 
 
 def _open_memory(
@@ -174,65 +217,14 @@ def _open_memory(
             hint="load it anew, or copy.deepcopy it before opening it the first time",
         )
     model.eval()
-    tokens = _probe(model.config)
+    fields, tokens = model.config.to_dict(), _probe(model.config)
     weights = digest.digest_tensors(_untied(model))
     model.set_attn_implementation("eager")
     expected = parity.plain_output(model, tokens)
     name = f"{type(model).__name__} in memory"
     bridge = huggingface.bridge_from_model(model, name, tokenizer=tokenizer)
-    return _finish(
-        bridge,
-        tokens,
-        expected,
-        tokenizer=tokenizer,
-        tolerance=tolerance,
-        name=name,
-        kind="memory",
-        revision=None,
-        digest=weights,
-    )
-
-
-def _finish(
-    bridge: TransformerBridge,
-    tokens: Tensor,
-    expected: Tensor,
-    *,
-    tokenizer: PreTrainedTokenizerBase | None,
-    tolerance: float | None,
-    name: str,
-    kind: str,
-    revision: str | None,
-    digest: str,
-) -> TransformerBridge:
-    """Freeze, check parity, record who this is."""
-    bridge.eval()
-    bridge.requires_grad_(False)
-    found = parity.difference(bridge, tokens, expected)
-    parity.require_parity(found, expected, name=name, tolerance=tolerance)
-    notes = ()
-    if tokenizer is None:
-        notes = ("no tokenizer: runs on token ids only",)
-        bridge.cfg.default_prepend_bos = False
-    elif tokenizer.bos_token_id is None:
-        # TransformerLens would prepend an invented BOS as text, which destroys the first word.
-        bridge.cfg.default_prepend_bos = False
-        notes = ("the tokenizer has no BOS token; none is prepended",)
-    record(
-        bridge,
-        ModelIdentity(
-            name=name,
-            kind=kind,
-            revision=revision,
-            dtype=str(expected.dtype).removeprefix("torch."),
-            device=str(expected.device),
-            digest=digest,
-            processing=PROCESSING,
-            parity=found,
-            tokenizer=None if tokenizer is None else type(tokenizer).__name__,
-            notes=notes,
-        ),
-    )
+    opened = _Opened(bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields)
+    opened.finish(name=name, kind="memory", revision=None, digest=weights, tolerance=tolerance)
     return bridge
 
 

@@ -1,4 +1,4 @@
-"""Does the bridge compute what the weights say? Logits of the bridge against the plain forward, on a fixed probe."""
+"""Does the bridge compute what the weights say? Its logits against the plain forward, on a fixed probe."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> PreTr
             hint="repair tokenizer.json, or pass tokenizer= to open_model",
         ) from error
     if (directory / "tokenizer.json").is_file() and not _agrees(tokenizer, directory / "tokenizer.json"):
-        # transformers 5.23 rebuilds some tokenizers by model type (Qwen2Tokenizer) and then splits text unlike
-        # the tokenizer.json beside the weights: every known word came out as an unknown token.
+        # transformers 5.23 rebuilds some tokenizers by model type (Qwen2Tokenizer) and then splits text
+        # unlike the tokenizer.json beside the weights: of four known words it knew two.
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
     return tokenizer if len(tokenizer) > 1 else None
 
@@ -46,7 +46,7 @@ def prepare(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """A copy that TransformerLens takes as it is.
 
     TransformerLens would load the tokenizer anew from its path to make it prepend BOS. That fails for a
-    tokenizer without a path and undoes the repair in `load_tokenizer`; the two entries below keep it from trying.
+    tokenizer without a path and undoes the repair in `load_tokenizer`; two entries keep it from trying.
     """
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.init_kwargs.setdefault("name_or_path", "in-memory")
