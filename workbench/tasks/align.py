@@ -123,10 +123,8 @@ def align(
             rows.append((pair, *work.align(pair)))
         except _Drop as drop:
             dropped.append(Dropped(id=pair.id, reason=drop.reason, words=tuple(drop.words), kind=drop.kind))
-    if len(rows) < minimum:
-        raise _too_few(pairs, len(rows), minimum, dropped)
     kept, clean, corrupted, correct, incorrect, positions = zip(*rows, strict=True) if rows else ((),) * 6
-    return AlignedPairs(
+    found = AlignedPairs(
         pairs=replace(pairs, items=tuple(kept)),
         clean=tuple(clean),
         corrupted=tuple(corrupted),
@@ -136,22 +134,23 @@ def align(
         dropped=tuple(dropped),
         prepend_bos=prepend_bos,
     )
+    if len(found) < minimum:
+        raise too_few(found, minimum)
+    return found
 
 
-def _too_few(pairs: Pairs, kept: int, minimum: int, dropped: Sequence[Dropped]) -> TaskError:
-    reasons = Counter(KINDS[drop.kind] for drop in dropped)
-    words = Counter(word for drop in dropped for word in sorted(set(drop.words)))
-    said = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "there were no others"
-    message = f"{kept} of {len(pairs)} pairs of task {pairs.task!r} align with this tokenizer"
-    message += f"; {minimum} needed. Dropped: {said}"
-    if words:
-        ranked = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:8]
-        message += "\n  words at fault: " + ", ".join(f"{word!r} ({count})" for word, count in ranked)
-    if dropped:
-        message += f"\n  first: pair {dropped[0].id}: {dropped[0].reason}"
-    return TaskError(
-        message, hint="workbench task check FILE -m MODEL lists every pair; or use another task or tokenizer"
-    )
+def too_few(found: AlignedPairs, minimum: int) -> TaskError:
+    """The error for an alignment that left fewer pairs than needed."""
+    total = len(found) + len(found.dropped)
+    message = f"{len(found)} of {total} pairs of task {found.pairs.task!r} align with this tokenizer"
+    message += f"; {minimum} needed"
+    if found.dropped:
+        said = "; ".join(f"{count} {KINDS[kind]}" for kind, count in found.reasons.items())
+        first = found.dropped[0]
+        message += f". Dropped: {said}\n  first: pair {first.id}: {first.reason}"
+    if words := list(count_words(found.dropped).items())[:8]:
+        message += "\n  words at fault: " + ", ".join(f"{word!r} ({count})" for word, count in words)
+    return TaskError(message, hint="use another task or tokenizer, or ask for more pairs")
 
 
 class _Drop(Exception):

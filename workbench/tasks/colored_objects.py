@@ -50,10 +50,10 @@ def colored_objects(
 ) -> Pair:
     """One Colored Objects pair.
 
-    ``query`` asks about another object of the same scene, so that one token differs (the paper's minimal pair).
-    ``colors`` gives the object another color: it exchanges the colors of two objects, or, with a single object,
-    takes a new one. The paper's answers are capitalized; here they are only with ``capitalize``, because copying
-    the color's own token is the simpler behavior.
+    ``query`` asks about another object of the same scene, so that one token differs (the paper's minimal
+    pair). ``colors`` gives the object another color: it exchanges the colors of two objects, or, with a
+    single object, takes a new one. The paper's answers are capitalized; here they are only with
+    ``capitalize``, because copying the color's own token is the simpler behavior.
 
     Args:
         n_objects: Objects in a scene, 1 to 5; with one, only the corruption ``colors`` exists.

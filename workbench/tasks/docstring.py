@@ -27,7 +27,7 @@ GROUPS = {text: f"docstring-{index:02d}" for index, text in enumerate((*TRAIN, *
 
 @task(
     "docstring",
-    source="Heimersheim and Janiak 2023, A circuit for Python docstrings in a 4-layer attention-only transformer",
+    source="Heimersheim and Janiak 2023, A circuit for Python docstrings",
     corruptions=("swap", "random"),
     positions=("A", "B", "C", "other", "A-doc", "B-doc"),
     describe="Name the next argument to document, in the order of the function's definition.",
@@ -37,8 +37,8 @@ def docstring(draw: Draw, *, split: str, corruption: str, templates: str = "spli
     """One docstring pair: A and B are documented, C is next, ``other`` is an argument out of turn.
 
     ``swap`` exchanges C and the other argument in the definition, so that the incorrect answer becomes right.
-    ``random`` gives the definition four unrelated arguments, so that nothing says what comes next. Held out are
-    pairs of neighbors (B, C).
+    ``random`` gives the definition four unrelated arguments, so that nothing says what comes next. Held out
+    are pairs of neighbors (B, C).
 
     Args:
         templates: ``split`` (the split's own), ``train``, ``held-out`` or ``all``.

@@ -26,7 +26,7 @@ GROUPS = {text: f"gendered-pronoun-{index:02d}" for index, text in enumerate((*T
 
 @task(
     "gendered-pronoun",
-    source="Mathwin et al. 2023, Identifying a preliminary circuit for predicting gendered pronouns in GPT-2 small",
+    source="Mathwin et al. 2023, A preliminary circuit for gendered pronouns in GPT-2 small",
     corruptions=("other-gender",),
     positions=("name",),
     describe="Say the pronoun, he or she, that goes with a name.",

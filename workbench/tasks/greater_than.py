@@ -43,9 +43,9 @@ def greater_than(
     right; ``later`` puts a greater ending there, so that endings in between become wrong.
 
     Args:
-        style: ``joined`` writes 1741 and asks for ``42``: for tokenizers that split years into two digits and two
-            digits, as GPT-2's does for most. ``spaced`` writes ``17 41`` and asks for `` 42``: for word-level
-            tokenizers, and for those that split numbers otherwise.
+        style: ``joined`` writes 1741 and asks for ``42``: for tokenizers that split years into two digits
+            and two digits, as GPT-2's does for most. ``spaced`` writes ``17 41`` and asks for `` 42``: for
+            word-level tokenizers, and for those that split numbers otherwise.
         templates: ``split`` (the split's own), ``train``, ``held-out`` or ``all``.
     """
     choose("style", style, ("joined", "spaced"))

@@ -28,9 +28,9 @@ def induction(draw: Draw, *, split: str, corruption: str, period: int = 10, repe
 
     A1 is the first occurrence of the last word, B1 the word after it (the answer), A2 the last word.
     ``answer`` changes B1, so that the incorrect answer becomes right; ``match`` changes A1, so that the last
-    word has no earlier occurrence. Held out are pairs (A, B); no training sequence holds such neighbors. There
-    are no templates: all splits share one group per length. The text starts with a space, so that its first
-    word is the same token at both occurrences.
+    word has no earlier occurrence. Held out are pairs (A, B); no training sequence holds such neighbors.
+    There are no templates: all splits share one group per length. The text starts with a space, so that its
+    first word is the same token at both occurrences.
 
     Args:
         period: Words before the repetition, 3 to 100.

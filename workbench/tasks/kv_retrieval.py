@@ -35,9 +35,9 @@ def kv_retrieval(
     """One retrieval pair: filler with needles ``key value ...``, then ``Q key`` to be continued by its value.
 
     Keys are names, values two-digit numbers, all different in one text; fillers are neither. ``key`` asks for
-    another key of the same text (one token differs at the end); ``value`` changes the needle's own value. Either
-    way the incorrect answer becomes right. Held out are combinations of key and first value; no training text
-    holds one. There are no templates: all splits share one group per shape.
+    another key of the same text (one token differs at the end); ``value`` changes the needle's own value.
+    Either way the incorrect answer becomes right. Held out are combinations of key and first value; no
+    training text holds one. There are no templates: all splits share one group per shape.
 
     Args:
         needles: Keys in the text, 1 to 20; the corruption ``key`` needs 2.
@@ -115,7 +115,7 @@ def _table(draw: Draw, split: str, needles: int, values: int, asked: int) -> lis
 def _lay_out(
     fillers: list[str], gaps: list[int], order: list[int], table: list[list[str]]
 ) -> tuple[list[str], dict[int, int]]:
-    """Fillers with needle ``order[i]`` standing before filler ``gaps[i]``, and where each key came to stand."""
+    """Fillers with needle ``order[i]`` before filler ``gaps[i]``, and where each key came to stand."""
     text, places, done = [], {}, 0
     for gap, row in zip(gaps, order, strict=True):
         text += fillers[done:gap]

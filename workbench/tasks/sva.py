@@ -38,7 +38,8 @@ def sva(
 ) -> Pair:
     """One agreement pair; the corrupted prompt has the subject in the other number.
 
-    ``correct`` are is, was, has or are, were, have; ``incorrect`` the other three. Held out are pairs of nouns.
+    ``correct`` are is, was, has or are, were, have; ``incorrect`` the other three. Held out are pairs of
+    nouns.
 
     Args:
         attractor: Number of the second noun: ``same`` as the subject's, ``opposite`` or ``mixed``.

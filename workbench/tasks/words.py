@@ -23,28 +23,28 @@ GIFTS = tuple("ball book box drink flower gift key letter phone picture ring tic
 
 COLORS = tuple("black blue brown green orange purple red yellow".split())
 OBJECTS = tuple(
-    "ball bottle bowl bracelet cup envelope jug leash lighter mug necklace notebook pen pencil plate puzzle "
-    "textbook".split()
+    "ball bottle bowl bracelet cup envelope jug leash lighter mug necklace notebook pen pencil plate "
+    "puzzle textbook".split()
 )
 SURFACES = tuple("desk floor table".split())
 
 EVENTS = tuple(
-    "attack campaign contract course deal festival journey marriage meeting plan process program project storm "
-    "strike study trial trip war work".split()
+    "attack campaign contract course deal festival journey marriage meeting plan process program project "
+    "storm strike study trial trip war work".split()
 )
 TWO_DIGITS = tuple(f"{number:02d}" for number in range(100))
 
 NOUNS = tuple(  # singular and plural, one word each
     tuple(pair.split("/"))
-    for pair in "actor/actors artist/artists author/authors boy/boys brother/brothers car/cars doctor/doctors "
-    "driver/drivers farmer/farmers father/fathers friend/friends girl/girls manager/managers officer/officers "
-    "parent/parents player/players sister/sisters student/students teacher/teachers tree/trees uncle/uncles "
+    for pair in "actor/actors artist/artists author/authors boy/boys brother/brothers car/cars "
+    "doctor/doctors driver/drivers farmer/farmers father/fathers friend/friends girl/girls "
+    "manager/managers officer/officers parent/parents player/players sister/sisters student/students teacher/teachers tree/trees uncle/uncles "
     "window/windows worker/workers writer/writers".split()
 )
 
 ARGUMENTS = tuple(
-    "count data date field file first group image index last left line list mode name option path rate right shape "
-    "size target test text time token user value".split()
+    "count data date field file first group image index last left line list mode name option path rate "
+    "right shape size target test text time token user value".split()
 )
 FUNCTIONS = tuple("build check copy load make merge move port read send show sort".split())
 

@@ -1,0 +1,55 @@
+"""Pairs of a task in the form that a tokenizer can align."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from workbench.errors import TaskError
+from workbench.tasks.align import AlignedPairs, align, too_few
+from workbench.tasks.registry import Option, get_task, make_pairs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def fit_pairs(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prepend_bos: bool,
+    n_ctx: int | None = None,
+    special_tokens: bool = False,
+    minimum: int = 1,
+    n: int = 100,
+    seed: int = 0,
+    split: str = "test",
+    corruption: str | None = None,
+    **options: Option,
+) -> AlignedPairs:
+    """Make pairs of a task and align them, in the first form of the task of which at least half align.
+
+    Only options that depend on the tokenizer (``Task.alternatives``) and that the caller leaves open are
+    tried; the one taken is recorded in ``.pairs.options``. Where no form reaches half, the best one is
+    taken.
+
+    Raises:
+        TaskError: if fewer than ``minimum`` pairs align in every form, naming the words at fault.
+    """
+    open_options = {key: values for key, values in get_task(name).alternatives.items() if key not in options}
+    best: AlignedPairs | None = None
+    for values in product(*open_options.values()):
+        form = options | dict(zip(open_options, values, strict=True))
+        pairs = make_pairs(name, n=n, seed=seed, split=split, corruption=corruption, **form)
+        found = align(
+            pairs, tokenizer, prepend_bos=prepend_bos, n_ctx=n_ctx, special_tokens=special_tokens, minimum=0
+        )
+        if best is None or len(found) > len(best):
+            best = found
+        if 2 * len(found) >= len(pairs):
+            break
+    if len(best) >= minimum:
+        return best
+    problem = too_few(best, minimum)
+    tried = "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in open_options.items())
+    raise TaskError(f"{problem.message}\n  tried: {tried}", hint=problem.hint) if tried else problem
