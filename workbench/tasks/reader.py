@@ -81,7 +81,9 @@ def scan_stream(stream: BinaryIO, name: str) -> PairsFile:
         pair, wrong = parse_pair(data, default_id=f"line-{number:04d}")
         if pair is not None and pair.id in first_line_of:
             wrong = [f"id {pair.id!r} was already used in line {first_line_of[pair.id]}"]
-        problems += [Problem(line=number, message=message, id=pair.id if pair else "") for message in wrong]
+        named = data.get("id", "") if isinstance(data, dict) else ""
+        named = named if isinstance(named, str) else ""
+        problems += [Problem(line=number, message=message, id=named) for message in wrong]
         if pair is not None and not wrong:
             first_line_of[pair.id] = number
             items.append(pair)

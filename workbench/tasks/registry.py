@@ -213,6 +213,30 @@ def _checked(
     return corruption
 
 
+def parse_options(found: Task, texts: Iterable[str]) -> dict[str, Option]:
+    """Options of a task from ``name=value`` texts, each in the type of its default.
+
+    Raises:
+        OptionError: if a text has no ``=``, or a value is not of that type.
+    """
+    out: dict[str, Option] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(f"option {text!r} is not NAME=VALUE", hint=f"options: {_defaults(found)}")
+        kind = type(found.options.get(name, ""))
+        try:
+            out[name] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            expected = {bool: "true or false", int: "a whole number"}[kind]
+            raise OptionError(f"option {name} is {value!r}; expected {expected}") from None
+    return out
+
+
+def _defaults(found: Task) -> str:
+    return ", ".join(f"{name}={default}" for name, default in found.options.items()) or "none"
+
+
 def vocabulary() -> list[str]:
     """Every word and punctuation mark that any task can write, sorted.
 

@@ -38,7 +38,8 @@ NOUNS = tuple(  # singular and plural, one word each
     tuple(pair.split("/"))
     for pair in "actor/actors artist/artists author/authors boy/boys brother/brothers car/cars "
     "doctor/doctors driver/drivers farmer/farmers father/fathers friend/friends girl/girls "
-    "manager/managers officer/officers parent/parents player/players sister/sisters student/students teacher/teachers tree/trees uncle/uncles "
+    "manager/managers officer/officers parent/parents player/players sister/sisters student/students "
+    "teacher/teachers tree/trees uncle/uncles "
     "window/windows worker/workers writer/writers".split()
 )
 

@@ -1,0 +1,160 @@
+"""`workbench task`: what tasks there are, what their prompts look like, and whether a file of pairs works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Corruption, Json, Offline, Seed, Split
+from cli.output import emit, note
+
+app = typer.Typer(help="Tasks: prompt pairs, built in or your own.", no_args_is_help=True)
+
+NAME = Annotated[str, typer.Argument(help="A task (workbench task list).")]
+FILE = Annotated[Path, typer.Argument(help="A .jsonl file of pairs; - is standard input.")]
+COUNT = Annotated[int, typer.Option("-n", "--limit", min=1, help="Number of pairs.")]
+MODEL = Annotated[
+    str | None,
+    typer.Option("-m", "--model", help="Also show what this model's tokenizer makes of them."),
+]
+OPTION = Annotated[
+    list[str] | None, typer.Option("--option", help="An option of the task, NAME=VALUE; may be repeated.")
+]
+OUT_FILE = Annotated[Path, typer.Option("-o", "--out", help="The .jsonl file to write.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the tasks that can be made.
+
+    Example: workbench task list
+    """
+    from workbench.tasks.registry import list_tasks
+
+    tasks = [task.to_dict() for task in list_tasks()]
+    if as_json:
+        emit(tasks, as_json=True)
+        return
+    columns = ("name", "describe", "metric", "corruptions", "positions")
+    emit([{key: task[key] for key in columns} for task in tasks], as_json=False)
+
+
+@app.command()
+def show(
+    name: NAME,
+    model: MODEL = None,
+    limit: COUNT = 3,
+    seed: Seed = 0,
+    split: Split = "test",
+    corruption: Corruption = None,
+    option: OPTION = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a task is and some of its pairs, positions in brackets.
+
+    Example: workbench task show ioi -m zoo:ioi --option order=abba
+    """
+    from workbench.tasks.registry import get_task, make_pairs, parse_options
+
+    task = get_task(name)
+    options = parse_options(task, option or [])
+    asked = {"n": limit, "seed": seed, "split": split, "corruption": corruption}
+    from workbench.tasks.show import TaskPage
+
+    if model is None:
+        emit(TaskPage(task=task, pairs=make_pairs(name, **asked, **options)), as_json=as_json)
+        return
+    from workbench.tasks.for_model import read_task, reading_of
+
+    reading = reading_of(model, offline=offline or None)
+    found = read_task(name, reading, minimum=0, **asked, **options)
+    pairs = make_pairs(name, **asked, **found.pairs.options)
+    emit(TaskPage(task=task, pairs=pairs, aligned=found, reading=reading), as_json=as_json)
+
+
+@app.command()
+def make(
+    name: NAME,
+    out: OUT_FILE,
+    limit: COUNT = 100,
+    seed: Seed = 0,
+    split: Split = "test",
+    corruption: Corruption = None,
+    option: OPTION = None,
+) -> None:
+    """Write pairs of a task to a file, to look at, edit or hand on.
+
+    Example: workbench task make ioi -n 200 -o ioi.jsonl
+    """
+    from workbench.tasks.registry import get_task, make_pairs, parse_options
+
+    options = parse_options(get_task(name), option or [])
+    pairs = make_pairs(name, n=limit, seed=seed, split=split, corruption=corruption, **options)
+    note(f"wrote {len(pairs)} pairs to {pairs.save(out)}")
+
+
+@app.command()
+def check(
+    file: FILE,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Check against this model's tokenizer too.")
+    ] = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Check a file of pairs line by line; exit code 3 when a line does not pass.
+
+    Example: workbench task check my-pairs.jsonl -m zoo:ioi
+    """
+    from workbench.tasks.check import check_pairs
+
+    reading = None
+    if model is not None:
+        from workbench.tasks.for_model import reading_of
+
+        reading = reading_of(model, offline=offline or None)
+    report = check_pairs(file, reading=reading)
+    emit(report, as_json=as_json)
+    if not report.passes:
+        raise typer.Exit(3)
+
+
+@app.command("import")
+def import_(
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="eap-ig, auto-circuit or mib.")],
+    file: Annotated[Path, typer.Argument(help="The file to read.")],
+    out: OUT_FILE,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="The model whose token ids the file holds.")
+    ] = None,
+    layout: Annotated[str, typer.Option("--layout", help="Column layout of an EAP-IG csv.")] = "",
+    counterfactual: Annotated[str, typer.Option("--counterfactual", help="Which one of a MIB row.")] = "",
+    corrupted: Annotated[str, typer.Option("--corrupted", help="Column with the corrupted prompt.")] = "",
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave out rows that cannot be used, and say so.")
+    ] = False,
+    offline: Offline = False,
+) -> None:
+    """Turn another tool's file of pairs into a .jsonl file.
+
+    Example: workbench task import eap-ig ioi/gpt2.csv -m gpt2 -o ioi.jsonl
+    """
+    from workbench.tasks.importers import Request, import_pairs
+    from workbench.tasks.reader import refuse
+
+    tokenizer = None
+    if model is not None:
+        from workbench.tasks.for_model import reading_of
+
+        tokenizer = reading_of(model, offline=offline or None).tokenizer
+    request = Request(tokenizer=tokenizer, layout=layout, counterfactual=counterfactual, corrupted=corrupted)
+    found = import_pairs(format_, file, request=request)
+    if not skip or not len(found.pairs):
+        refuse(found.problems, str(file))
+    for problem in found.problems[:20]:
+        note(f"left out: {problem}")
+    said = f"; left out {found.n_rows - len(found.pairs)} rows" if found.problems else ""
+    note(f"wrote {len(found.pairs)} pairs to {found.pairs.save(out)}{said}")

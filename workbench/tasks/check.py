@@ -1,0 +1,108 @@
+"""Does a file of pairs work, line by line, with a model's tokenizer?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.tasks.align import KINDS, AlignedPairs, align, count_words
+from workbench.tasks.reader import PairsFile, Problem, scan_pairs, scan_stream
+
+if TYPE_CHECKING:
+    from workbench.tasks.for_model import Reading
+
+MOST_SHOWN = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What passed and what did not, with line numbers; the lengths are tokens of the pairs that passed."""
+
+    file: str
+    model: str
+    n_pairs: int
+    n_good: int
+    problems: tuple[Problem, ...]
+    words: dict[str, int]
+    lengths: tuple[int, int] | None = None
+    positions: tuple[str, ...] = ()
+
+    @property
+    def passes(self) -> bool:
+        """Whether every line can be used."""
+        return not self.problems and self.n_good > 0
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as JSON values."""
+        return {
+            "file": self.file,
+            "model": self.model or None,
+            "passes": self.passes,
+            "n_pairs": self.n_pairs,
+            "n_good": self.n_good,
+            "tokens": list(self.lengths) if self.lengths else None,
+            "positions": list(self.positions),
+            "words_at_fault": self.words,
+            "problems": [{"line": p.line, "id": p.id, "problem": p.message} for p in self.problems],
+        }
+
+    def to_terminal(self) -> list[object]:
+        """A summary, and a table of the lines that do not pass."""
+        head: dict[str, object] = {
+            "file": self.file,
+            "model": self.model or "none: only the format was checked",
+        }
+        head["passes"] = f"{self.n_good} of {self.n_pairs} pairs"
+        if self.lengths:
+            head["tokens"] = "{} to {}".format(*self.lengths)
+        if self.positions:
+            head["positions"] = ", ".join(self.positions)
+        if self.words:
+            head["words at fault"] = ", ".join(f"{w!r} ({n})" for w, n in list(self.words.items())[:12])
+        shown = [
+            {"line": p.line or "-", "id": p.id, "problem": p.message} for p in self.problems[:MOST_SHOWN]
+        ]
+        parts: list[object] = [head, "", *([shown] if shown else [])]
+        if len(self.problems) > MOST_SHOWN:
+            parts.append(f"and {len(self.problems) - MOST_SHOWN} more problems (--json lists all)")
+        return parts
+
+
+def check_pairs(path: str | Path, *, reading: Reading | None = None) -> CheckReport:
+    """Check the format of a JSONL file and, with a model's reading, how its pairs align.
+
+    Args:
+        path: The file; ``-`` is standard input.
+
+    Raises:
+        TaskError: if the file cannot be opened.
+    """
+    found = scan_stream(sys.stdin.buffer, "-") if str(path) == "-" else scan_pairs(path)
+    problems = list(found.problems)
+    aligned: AlignedPairs | None = None
+    if reading is not None and len(found.pairs):
+        aligned = align(
+            found.pairs, reading.tokenizer, prepend_bos=reading.prepend_bos, n_ctx=reading.n_ctx, minimum=0
+        )
+        problems += _dropped(found, aligned)
+    good = aligned.pairs if aligned else found.pairs
+    lengths = [len(ids) for ids in aligned.clean] if aligned else []
+    return CheckReport(
+        file=str(path),
+        model=reading.name if reading else "",
+        n_pairs=len(found.pairs) + len({p.line for p in found.problems if p.line}),
+        n_good=len(good),
+        problems=tuple(sorted(problems, key=lambda problem: problem.line)),
+        words=dict(count_words(aligned.dropped)) if aligned else {},
+        lengths=(min(lengths), max(lengths)) if lengths else None,
+        positions=good.position_names if len(good) else (),
+    )
+
+
+def _dropped(found: PairsFile, aligned: AlignedPairs) -> Iterable[Problem]:
+    line_of = {pair.id: line for pair, line in zip(found.pairs, found.lines, strict=True)}
+    for drop in aligned.dropped:
+        yield Problem(line=line_of[drop.id], id=drop.id, message=f"{KINDS[drop.kind]}: {drop.reason}")

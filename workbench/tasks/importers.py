@@ -1,0 +1,157 @@
+"""Pairs from other tools' files: EAP-IG csv, auto-circuit json, MIB rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.errors import TaskError, unknown
+from workbench.tasks.pairs import Pair, Pairs
+from workbench.tasks.reader import Problem, parse_pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_BYTES = 500_000_000
+"""Largest file that is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Pairs out of a foreign file, and the rows that could not be used."""
+
+    pairs: Pairs
+    problems: tuple[Problem, ...]
+    n_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One foreign row as a pair's JSON value, and where it stood; or what is wrong with it."""
+
+    line: int
+    data: Mapping[str, object] | None = None
+    wrong: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a format's reader makes of a file."""
+
+    rows: list[Row]
+    task: str
+    metric: str = "logit-difference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Options of an import.
+
+    Args:
+        tokenizer: Turns token ids into text; formats that hold only ids need it.
+        layout: Column layout of an EAP-IG csv; found by the columns when empty.
+        counterfactual: Which counterfactual of a MIB row becomes the corrupted prompt.
+        corrupted: Column with the corrupted prompt (some EAP-IG files have several).
+    """
+
+    tokenizer: PreTrainedTokenizerBase | None = None
+    layout: str = ""
+    counterfactual: str = ""
+    corrupted: str = ""
+
+
+def list_formats() -> dict[str, str]:
+    """Names of the formats that can be imported, and what each is."""
+    return {name: describe for name, (_, describe) in _formats().items()}
+
+
+def import_pairs(name: str, path: str | Path, *, request: Request | None = None) -> Imported:
+    """Read a foreign file of prompt pairs.
+
+    Raises:
+        TaskError: for an unknown format, a file that cannot be read, or columns that fit no layout. Single
+            rows that cannot be used are returned as problems.
+    """
+    formats = _formats()
+    if name not in formats:
+        raise unknown("format", name, formats, error=TaskError)
+    path = Path(path)
+    found = formats[name][0](read_text(path), path, request or Request())
+    items: list[Pair] = []
+    problems: list[Problem] = []
+    for number, row in enumerate(found.rows):
+        pair, wrong = None, [row.wrong]
+        if row.data is not None:
+            pair, wrong = parse_pair(row.data, default_id=f"{path.stem}-{number:04d}")
+        if pair is not None:
+            items.append(pair)
+        problems += [Problem(line=row.line, message=message) for message in wrong]
+    pairs = Pairs(
+        items=tuple(items), task=found.task, split="all", metric=found.metric, source=f"{name}: {path.name}"
+    )
+    return Imported(pairs=pairs, problems=tuple(problems), n_rows=len(found.rows))
+
+
+def _formats() -> dict[str, tuple[Callable[[str, Path, Request], Found], str]]:
+    from workbench.tasks.import_eap_ig import read_eap_ig
+    from workbench.tasks.import_json import read_auto_circuit, read_mib
+
+    return {
+        "eap-ig": (
+            read_eap_ig,
+            "csv of EAP-IG: ioi, greater-than, gender-bias, sva, hypernymy, fact-retrieval",
+        ),
+        "auto-circuit": (
+            read_auto_circuit,
+            "json of auto-circuit: prompts with clean, corrupt, answers, wrong_answers",
+        ),
+        "mib": (read_mib, "rows of MIB (json, jsonl): prompt, choices, answerKey, ..._counterfactual"),
+    }
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        TaskError: if it cannot be opened, is too large, or is not UTF-8.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise TaskError(f"{path} is larger than {MAX_BYTES:,} bytes")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as problem:
+        raise TaskError(f"cannot read {path}: {problem.strerror or problem}") from problem
+    except UnicodeDecodeError as problem:
+        raise TaskError(f"{path} is not UTF-8: {problem.reason} at byte {problem.start}") from problem
+
+
+def spaced(answer: str, prompt: str) -> str:
+    """An answer as it continues a prompt: with a space, unless one is there already."""
+    return answer if answer[:1].isspace() or prompt[-1:].isspace() else f" {answer}"
+
+
+def token_text(tokenizer: PreTrainedTokenizerBase | None, prompt: str, token: int) -> str:
+    """The text that continues a prompt with exactly this token.
+
+    Raises:
+        ValueError: if there is no tokenizer, no such token, or no such text.
+    """
+    if tokenizer is None:
+        raise ValueError("the file holds token ids; name the model they belong to with -m/--model")
+    if not 0 <= token < len(tokenizer):
+        raise ValueError(f"token id {token} is outside the tokenizer's {len(tokenizer)} tokens")
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    plain = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    before = ids(prompt)
+    for text in dict.fromkeys((plain, f" {plain.lstrip()}")):
+        if text and ids(prompt + text) == [*before, token]:
+            return text
+    for text in dict.fromkeys((plain, f" {plain.lstrip()}")):
+        if text and ids(text) == [token]:
+            return text
+    raise ValueError(f"token id {token} ({plain!r}) is not the token of any text after this prompt")
