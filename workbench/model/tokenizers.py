@@ -59,6 +59,8 @@ def _agrees(tokenizer: PreTrainedTokenizerBase, path: Path) -> bool:
     from tokenizers import Tokenizer
 
     plain = Tokenizer.from_file(str(path))
+    plain.no_truncation()
+    plain.no_padding()
     words = sorted(plain.get_vocab(with_added_tokens=False))
     sample = words[:: max(1, len(words) // _N_SAMPLES)]
     texts = [*sample, " ".join(sample)]

@@ -1,0 +1,134 @@
+"""The configuration of a HookedTransformer: which fields matter, and what cannot be imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from workbench.errors import ModelError
+from workbench.model.plain import ACTIVATIONS
+
+_SAME_FORMULA = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
+_NORMS = (None, "LN", "LNPre", "RMS", "RMSPre")
+_REQUIRED = ("n_layers", "d_model", "n_ctx", "d_head", "n_heads", "d_vocab")
+_KEPT = (
+    *_REQUIRED,
+    *("d_mlp", "act_fn", "eps", "use_attn_scale", "attn_scale", "normalization_type", "attention_dir"),
+    *("attn_only", "final_rms", "d_vocab_out", "default_prepend_bos", "attn_scores_soft_cap"),
+    "output_logits_soft_cap",
+)
+# Fields that change what is computed and that only these values are imported for.
+_ONLY: Mapping[str, tuple[object, ...]] = {
+    "positional_embedding_type": ("standard",),
+    "use_local_attn": (False,),
+    "window_size": (None,),
+    "attn_types": (None,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "parallel_attn_mlp": (False,),
+    "gated_mlp": (False,),
+    "n_key_value_heads": (None,),
+    "post_embedding_ln": (False,),
+    "num_experts": (None,),
+    "experts_per_token": (None,),
+    "relative_attention_max_distance": (None,),
+    "relative_attention_num_buckets": (None,),
+    "decoder_start_token_id": (None,),
+    "use_normalization_before_and_after": (False,),
+    "use_qk_norm": (False,),
+    "use_NTK_by_parts_rope": (False,),
+    "load_in_4bit": (False,),
+}
+# Fields that do not change what is computed here: hook switches, training, bookkeeping, rotary details.
+_IGNORED = frozenset(
+    (
+        "NTK_by_parts_factor NTK_by_parts_high_freq_factor NTK_by_parts_low_freq_factor "
+        "NTK_original_ctx_len checkpoint_index checkpoint_label_type checkpoint_value device dtype "
+        "from_checkpoint init_mode init_weights initializer_range model_name n_devices n_params "
+        "original_architecture rotary_adjacent_pairs rotary_base rotary_dim seed tie_word_embeddings "
+        "tokenizer_name tokenizer_prepends_bos trust_remote_code ungroup_grouped_query_attention "
+        "use_attn_in use_attn_result use_hook_mlp_in use_hook_tokens use_split_qkv_input "
+    ).split()
+)
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """The fields of a HookedTransformerConfig that matter to a native model, under TransformerLens' names.
+
+    Raises:
+        ModelError: on unreadable JSON, missing or unknown fields, and features no native model has.
+    """
+    try:
+        given = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"the configuration {path} cannot be read: {error}") from error
+    if not isinstance(given, dict):
+        raise ModelError(f"{path} holds a {type(given).__name__}; the fields of a configuration are expected")
+    if missing := [name for name in _REQUIRED if not _is_count(given.get(name))]:
+        raise ModelError(f"{path} lacks {', '.join(missing)} (whole numbers above 0)")
+    if strange := sorted(set(given) - set(_KEPT) - set(_ONLY) - _IGNORED):
+        raise ModelError(
+            f"{path} has fields that are not known: {', '.join(strange[:8])}",
+            hint="remove them if they do not change what the model computes",
+        )
+    refused = [
+        f"{name}={given[name]!r}" for name, ok in _ONLY.items() if name in given and given[name] not in ok
+    ]
+    fields = {name: given[name] for name in _KEPT if name in given}
+    fields.setdefault("normalization_type", "LN")
+    fields.setdefault("attention_dir", "causal")
+    fields.setdefault("attn_only", False)
+    fields.setdefault("default_prepend_bos", True)
+    notes = []
+    act_fn = fields.get("act_fn")
+    if act_fn in _SAME_FORMULA:
+        fields["act_fn"] = _SAME_FORMULA[act_fn]
+        notes.append(f"act_fn {act_fn} is written as {fields['act_fn']}, the same formula")
+    if not fields["attn_only"] and fields.get("act_fn") not in ACTIVATIONS:
+        refused.append(f"act_fn={act_fn!r}")
+    if fields["normalization_type"] not in _NORMS:
+        refused.append(f"normalization_type={fields['normalization_type']!r}")
+    if fields["attention_dir"] not in ("causal", "bidirectional"):
+        refused.append(f"attention_dir={fields['attention_dir']!r}")
+    unscaled = not fields.get("use_attn_scale", True) or fields.get("attn_scale") == 1.0
+    if unscaled and fields["d_head"] > 1:
+        refused.append(
+            f"use_attn_scale={fields.get('use_attn_scale', True)}, attn_scale={fields.get('attn_scale')}"
+        )
+    if refused:
+        raise ModelError(
+            f"{path} asks for what a native TransformerLens model does not compute: {'; '.join(refused)}",
+            hint="standard positions, scaled softmax attention and plain MLPs can be imported",
+        )
+    if (fields.get("d_vocab_out") or -1) < 1:
+        fields["d_vocab_out"] = fields["d_vocab"]
+    if not fields.get("d_mlp"):
+        fields["d_mlp"] = 4 * fields["d_model"]
+    return {**fields, "notes": notes}
+
+
+def legacy_shapes(fields: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor a HookedTransformer of this configuration has."""
+    d, h, dh, m = (fields[name] for name in ("d_model", "n_heads", "d_head", "d_mlp"))
+    norm = {"LN": {"w": (d,), "b": (d,)}, "RMS": {"w": (d,)}}.get(fields["normalization_type"], {})
+    attn = {f"W_{s}": (h, d, dh) for s in "QKV"} | {f"b_{s}": (h, dh) for s in "QKV"}
+    attn |= {"W_O": (h, dh, d), "b_O": (d,)}
+    shapes = {"embed.W_E": (fields["d_vocab"], d), "pos_embed.W_pos": (fields["n_ctx"], d)}
+    for layer in range(fields["n_layers"]):
+        block = f"blocks.{layer}."
+        shapes |= {f"{block}ln1.{key}": shape for key, shape in norm.items()}
+        shapes |= {f"{block}attn.{key}": shape for key, shape in attn.items()}
+        if fields["attn_only"]:
+            continue
+        shapes |= {f"{block}ln2.{key}": shape for key, shape in norm.items()}
+        shapes |= {f"{block}mlp.W_in": (d, m), f"{block}mlp.b_in": (m,)}
+        shapes |= {f"{block}mlp.W_out": (m, d), f"{block}mlp.b_out": (d,)}
+        if fields.get("act_fn") == "solu_ln" and fields["normalization_type"] == "LN":
+            shapes |= {f"{block}mlp.ln.w": (m,), f"{block}mlp.ln.b": (m,)}
+    final = {"w": (d,)} if fields.get("final_rms") and norm else norm
+    shapes |= {f"ln_final.{key}": shape for key, shape in final.items()}
+    return shapes | {"unembed.W_U": (d, fields["d_vocab_out"]), "unembed.b_U": (fields["d_vocab_out"],)}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,110 @@
+"""A tokenizer from a vocabulary file: one token a line, the line number (from 0) being its id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from workbench.errors import ModelError
+
+_USUAL = {
+    "bos": ("<bos>", "BOS", "[BOS]", "<s>", "<|endoftext|>"),
+    "eos": ("<eos>", "EOS", "[EOS]", "</s>", "<|endoftext|>"),
+    "pad": ("<pad>", "PAD", "[PAD]"),
+    "unk": ("<unk>", "UNK", "[UNK]"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """The tokens of a vocabulary, and which of them are special; None where it has no such token."""
+
+    words: tuple[str, ...]
+    split: Literal["words", "characters"]
+    bos: str | None
+    eos: str | None
+    pad: str | None
+    unk: str
+
+    def describe(self) -> str:
+        """One line for reports."""
+        special = [f"{role} {getattr(self, role)}" for role in _USUAL if getattr(self, role) is not None]
+        return f"{len(self.words)} {self.split}; " + (", ".join(special) if special else "no special tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """A vocabulary file and how to use it.
+
+    Special tokens left at None are looked for under their usual names (`<bos>`, `BOS`, `<pad>`, ...). Text is
+    split at whitespace ("words") or into single characters. No token is added: the model has no embedding for
+    it. So a word that is not in the vocabulary becomes `unk`, which has to be one of the tokens.
+    """
+
+    path: Path
+    split: Literal["words", "characters"] = "words"
+    bos: str | None = None
+    eos: str | None = None
+    pad: str | None = None
+    unk: str | None = None
+
+    def read(self, d_vocab: int) -> Tokens:
+        """The tokens of the file.
+
+        Raises:
+            ModelError: if it does not have one different token for each of the `d_vocab` embeddings.
+        """
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"the vocabulary {self.path} cannot be read: {error}") from error
+        words = text.removesuffix("\n").split("\n")
+        words = [word.removesuffix("\r") for word in words]
+        first: dict[str, int] = {}
+        for number, word in enumerate(words, 1):
+            if not word:
+                raise ModelError(f"{self.path}, line {number} is empty; every line is a token")
+            if word in first:
+                raise ModelError(f"{self.path}, line {number}: {word!r} stands on line {first[word]} already")
+            if self.split == "words" and word.split() != [word]:
+                raise ModelError(
+                    f"{self.path}, line {number}: {word!r} has whitespace in it, where text is split",
+                    hint="--split characters, if the model reads single characters",
+                )
+            first[word] = number
+        if len(words) != d_vocab:
+            raise ModelError(f"{self.path} has {len(words)} tokens; the model has {d_vocab} (d_vocab)")
+        special = {role: self._special(role, first) for role in _USUAL}
+        if special["unk"] is None:
+            usual = ", ".join(_USUAL["unk"])
+            raise ModelError(
+                f"{self.path} has no token for words that are not in it (looked for {usual})",
+                hint="name one with --unk, best a token that no text has, such as PAD",
+            )
+        return Tokens(words=tuple(words), split=self.split, **special)
+
+    def _special(self, role: str, known: dict[str, int]) -> str | None:
+        named = getattr(self, role)
+        if named is None:
+            return next((name for name in _USUAL[role] if name in known), None)
+        if named not in known:
+            raise ModelError(f"{self.path} has no token {named!r} to be {role}")
+        return named
+
+
+def write_tokenizer(tokens: Tokens, directory: Path, *, n_ctx: int) -> None:
+    """Write a word-level tokenizer in Hugging Face format."""
+    vocabulary = {word: i for i, word in enumerate(tokens.words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=tokens.unk))
+    if tokens.split == "words":
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?s)."), "isolated")
+    special = {f"{role}_token": getattr(tokens, role) for role in _USUAL if getattr(tokens, role) is not None}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=n_ctx, **special).save_pretrained(
+        directory
+    )
