@@ -101,7 +101,7 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
 
 
 def _unpack(file: Path) -> tuple[np.ndarray, str]:
-    """Values and description. The header is read by hand: nothing is allocated before its sizes are checked."""
+    """Values and description. The header is read by hand: its sizes are checked before anything is made."""
     try:
         with file.open("rb") as source:
             data = source.read()
@@ -120,11 +120,8 @@ def _unpack(file: Path) -> tuple[np.ndarray, str]:
         raise CircuitError(f"{file} is a safetensors file, but not one of scores: {problem}") from problem
     body = data[8 + length :]
     good = isinstance(text, str) and isinstance(shape, list) and len(shape) in (1, 2)
-    if (
-        not good
-        or set(header) != {"values", "__metadata__"}
-        or not all(type(n) is int and n >= 0 for n in shape)
-    ):
+    good = good and all(type(n) is int and n >= 0 for n in shape)
+    if not good or set(header) != {"values", "__metadata__"}:
         raise CircuitError(f"{file} is a safetensors file, but not one of scores")
     count = int(np.prod(shape, dtype=object))
     if start != 0 or end != len(body) or end != count * np.dtype(dtype).itemsize:

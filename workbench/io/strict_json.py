@@ -57,8 +57,10 @@ def read_text(
         ) from problem
 
 
-def parse(text: str, *, where: str, error: type[WorkbenchError] = CircuitError) -> Any:
-    """Parse JSON: no NaN, no Infinity, no key twice, at most `MOST_DEPTH` levels of nesting.
+def parse(
+    text: str, *, where: str, error: type[WorkbenchError] = CircuitError, nan_is_null: bool = False
+) -> Any:
+    """Parse JSON: no NaN (or as null), no Infinity, no key twice, at most `MOST_DEPTH` levels of nesting.
 
     The depth is counted before the parser runs, so that a file of brackets costs neither stack nor memory.
 
@@ -68,7 +70,9 @@ def parse(text: str, *, where: str, error: type[WorkbenchError] = CircuitError) 
     if too_deep(text.encode("utf-8")):
         raise error(f"{where} nests more than {MOST_DEPTH} levels deep; it is not a file of ours")
 
-    def refuse(constant: str) -> float:
+    def refuse(constant: str) -> None:
+        if nan_is_null and constant == "NaN":
+            return None
         raise error(f"{where} contains {constant}, which is not a number in JSON", hint="use null")
 
     def number(digits: str) -> float:

@@ -1,0 +1,75 @@
+"""What every foreign format needs of a circuit: nodes and edges as flat rows of safe text and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench import names
+from workbench.circuit import Circuit
+from workbench.names import parse_node
+from workbench.view.text import printable
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """One node; ``layer`` is -1 for the input and the number of layers for the logits."""
+
+    id: str
+    kind: str
+    layer: int
+    head: int | None
+    position: str | int | None
+    score: float | None
+    role: str
+
+
+@dataclass(frozen=True)
+class EdgeRow:
+    """One edge between nodes; ``input`` is q, k, v, in or link. A link has no score."""
+
+    id: str
+    source: str
+    target: str
+    input: str
+    score: float | None
+
+
+def node_rows(circuit: Circuit) -> list[NodeRow]:
+    """Every node in residual order, helpers of KV groups included; roles made printable."""
+    n_layers, rows = circuit.shape.n_layers, []
+    for address, data in circuit.network.nodes(data=True):
+        node = parse_node(address)
+        layer = {"input": -1, "logits": n_layers}.get(node.kind, node.layer)
+        row = NodeRow(
+            address, node.kind, layer, node.index, node.position, data["score"], printable(data["role"])
+        )
+        rows.append((names.order(node, n_layers), row))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+
+
+def edge_rows(circuit: Circuit) -> list[EdgeRow]:
+    """Every edge in residual order, then the structural links."""
+    rows = [
+        EdgeRow(str(edge), str(edge.source), str(edge.target.host), edge.target.slot or "in", score)
+        for edge, score in circuit.parsed_edges.items()
+    ]
+    links = sorted((s, t) for s, t, d in circuit.network.edges(data=True) if d.get("link"))
+    return rows + [EdgeRow(f"{s}=>{t}", s, t, "link", None) for s, t in links]
+
+
+def about(circuit: Circuit) -> dict[str, str]:
+    """What the circuit is, as printable text; empty entries left out."""
+    found = {
+        name: printable(getattr(circuit, name)) for name in ("task", "model", "method", "metric", "unit")
+    }
+    found["level"] = circuit.level
+    found["selection"] = printable(str(circuit.selection.get("rule", "")))
+    found["prompt"] = printable("".join(circuit.prompt))
+    return {name: text for name, text in found.items() if text}
+
+
+def title(circuit: Circuit) -> str:
+    """One line of printable text: method, task and model."""
+    words = about(circuit)
+    parts = [words.get("method", ""), words.get("task", ""), words.get("model", "")]
+    return " · ".join(part for part in parts if part) or "circuit"

@@ -1,0 +1,157 @@
+"""A circuit as a static picture: layers bottom to top, width is strength, colour and dashes are sign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.circuit import Circuit
+from workbench.io.rows import EdgeRow, edge_rows, node_rows, title
+from workbench.view.color import css, ink, signed
+from workbench.view.heatmap import FONT
+from workbench.view.layout import ROW, layer_rows, layered
+from workbench.view.text import escape, number, printable, shorten
+
+MOST_EDGES = 1500
+POSITIVE, NEGATIVE = "#256bad", "#cd631a"
+_HALF = {"head": (36, 13), "mlp": (30, 14), "attn": (30, 13), "group": (30, 11)}
+
+
+def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool = True) -> str:
+    """A self-contained SVG without script. At most ``most_edges`` edges, the strongest, are drawn.
+
+    Edge width grows with |score|; positive edges are blue and whole, negative ones orange and dashed, links
+    (KV group to head) grey and dotted. Every node and edge has a tooltip with score and role.
+    """
+    places = layered(circuit)
+    drawn, left_out = _strongest(edge_rows(circuit), most_edges)
+    xs, ys = [x for x, _ in places.values()] or [0.0], [y for _, y in places.values()] or [0.0]
+    left, right = min(xs) - 150, max(xs) + 70
+    right = max(right, left + 430)
+    top = max(ys) + (92 if heading else 44)
+    tokens = [printable(t) for t in circuit.prompt]
+    bottom = min(ys) - 40 - (46 if tokens else 0) - 26
+    width, height = right - left, top - bottom
+    degrees = _degrees(drawn)
+    strongest = max((abs(e.score) for e in drawn if e.score is not None), default=1.0) or 1.0
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-circuit" role="img" '
+        f'viewBox="{left:.0f} {-top:.0f} {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
+        f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
+        f"<title>{escape(title(circuit))}</title><desc>{escape(_describe(circuit))}</desc>"
+        "<style>.wb-circuit text{fill:currentColor}.wb-circuit .n text{text-anchor:middle}"
+        ".wb-circuit .h{font-size:15px;font-weight:600}.wb-circuit .s{opacity:.72}</style>"
+    ]
+    if heading:
+        parts.append(
+            f'<text class="h" x="{left + 14:.0f}" y="{-top + 26:.0f}">{escape(title(circuit))}</text>'
+        )
+        parts.append(
+            f'<text class="s" x="{left + 14:.0f}" y="{-top + 44:.0f}">{escape(_describe(circuit))}</text>'
+        )
+    parts += [
+        f'<text class="s" x="{left + 14:.0f}" y="{-y + 4:.0f}">{label}</text>'
+        for label, y in layer_rows(circuit)
+    ]
+    parts += [_edge(row, places, strongest, circuit.unit) for row in reversed(drawn)]
+    parts += [_node(row, places[row.id], circuit, degrees) for row in node_rows(circuit)]
+    if tokens:
+        parts.append(_tokens(tokens, left + 14, -(min(ys) - 58), width - 28))
+    parts.append(_legend(left + 14, -bottom - 12, circuit.unit, strongest, left_out))
+    return "".join([*parts, "</svg>"])
+
+
+def _strongest(rows: Sequence[EdgeRow], most: int) -> tuple[list[EdgeRow], int]:
+    """The edges to draw, strongest first and links last, and how many are left out."""
+    ranked = sorted(rows, key=lambda row: -abs(row.score) if row.score is not None else 1.0)
+    return ranked[:most], max(0, len(ranked) - most)
+
+
+def _degrees(rows: Sequence[EdgeRow]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        out, into = found.get(row.source, (0, 0)), found.get(row.target, (0, 0))
+        found[row.source] = (out[0], out[1] + 1)
+        into = found.get(row.target, into)
+        found[row.target] = (into[0] + 1, into[1])
+    return found
+
+
+def _describe(circuit: Circuit) -> str:
+    size = f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges"
+    if circuit.level == "node":
+        size = f"{circuit.size} of {len(circuit.graph.nodes()) - 2} nodes"
+    rule = str(circuit.selection.get("rule", ""))
+    return ", ".join(x for x in (size, rule, f"scores in {circuit.unit}" if circuit.unit else "") if x)
+
+
+def _edge(row: EdgeRow, places: dict[str, tuple[float, float]], strongest: float, unit: str) -> str:
+    (x1, y1), (x2, y2) = places[row.source], places[row.target]
+    y1, y2 = -y1 - 13, -y2 + 13
+    shift = {"q": -14.0, "k": 0.0, "v": 14.0}.get(row.input, 0.0)
+    bend = max(18.0, min(abs(y2 - y1) * 0.45, ROW * 1.5))
+    # edges that pass other layers swing out a little, so that they do not run through the nodes between
+    swing = 0.0 if abs(x2 - x1) > 20 else 46.0 * ((abs(y2 - y1) - ROW) / ROW > 0.6)
+    d = f"M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1 - bend:.0f} {x2 + shift + swing:.0f} {y2 + bend:.0f} "
+    d += f"{x2 + shift:.0f} {y2:.0f}"
+    if row.score is None:
+        return f'<path d="{d}" fill="none" stroke="#999" stroke-dasharray="1 3"/>'
+    share = abs(row.score) / strongest
+    dash = ' stroke-dasharray="5 3"' if row.score < 0 else ""
+    color = NEGATIVE if row.score < 0 else POSITIVE
+    tip = escape(f"{row.id}: {number(row.score)} {unit}".rstrip())
+    return (
+        f'<path d="{d}" fill="none" stroke="{color}" stroke-width="{0.6 + 5 * share:.2f}" '
+        f'stroke-opacity="{0.35 + 0.5 * share:.2f}"{dash}><title>{tip}</title></path>'
+    )
+
+
+def _node(row, at: tuple[float, float], circuit: Circuit, degrees: dict[str, tuple[int, int]]) -> str:
+    (x, y), (half, tall) = (at[0], -at[1]), _HALF.get(row.kind, (34, 14))
+    scores = [abs(d["score"]) for d in circuit.nodes.values() if d["score"] is not None]
+    top = max(scores, default=0.0) or 1.0
+    fill = (255, 255, 255) if row.score is None else signed(row.score / top)
+    into, out = degrees.get(row.id, (0, 0))
+    tip = f"{row.id}{': ' + row.role if row.role else ''}"
+    tip += f"\nscore {number(row.score)} {circuit.unit}" if row.score is not None else ""
+    tip += f"\n{into} edges in, {out} out"
+    round_ = {"mlp": 3, "input": 6, "logits": 6, "group": 2, "attn": 3}.get(row.kind, tall)
+    role = (
+        f'<text y="{tall + 11}" class="s" font-size="9">{escape(shorten(row.role, 18))}</text>'
+        if row.role
+        else ""
+    )
+    label = f'<text y="4" style="fill:{ink(fill)}">{escape(shorten(row.id, 14))}</text>'
+    return (
+        f'<g class="n" transform="translate({x:.0f} {y:.0f})"><title>{escape(tip)}</title>'
+        f'<rect x="-{half}" y="-{tall}" width="{2 * half}" height="{2 * tall}" rx="{round_}" fill="{css(fill)}" '
+        f'stroke="#5b6470"/>{label}{role}</g>'
+    )
+
+
+def _tokens(tokens: Sequence[str], x: float, y: float, width: float) -> str:
+    """The prompt under the picture, each token in a box with its position."""
+    parts, at = [], x
+    for i, token in enumerate(tokens):
+        wide = 12 + 7.0 * len(token)
+        if at + wide > x + width:
+            parts.append(f'<text x="{at:.0f}" y="{y:.0f}" class="s">… {len(tokens) - i} more</text>')
+            break
+        parts.append(
+            f'<rect x="{at:.0f}" y="{y - 13:.0f}" width="{wide:.0f}" height="18" rx="3" fill="none" '
+            f'stroke="currentColor" stroke-opacity=".3"/><text x="{at + 6:.0f}" y="{y:.0f}" xml:space="preserve">'
+            f'{escape(token)}</text><text x="{at + wide / 2:.0f}" y="{y + 16:.0f}" class="s" font-size="8" '
+            f'text-anchor="middle">{i}</text>'
+        )
+        at += wide + 4
+    return "".join(parts)
+
+
+def _legend(x: float, y: float, unit: str, strongest: float, left_out: int) -> str:
+    unit = escape(shorten(unit, 24))
+    more = f" · {left_out:,} weaker edges not drawn" if left_out else ""
+    return (
+        f'<g class="s"><path d="M{x:.0f} {y - 4:.0f}h26" stroke="{POSITIVE}" stroke-width="3"/>'
+        f'<text x="{x + 32:.0f}" y="{y:.0f}">supports</text>'
+        f'<path d="M{x + 92:.0f} {y - 4:.0f}h26" stroke="{NEGATIVE}" stroke-width="3" stroke-dasharray="5 3"/>'
+        f'<text x="{x + 124:.0f}" y="{y:.0f}">opposes · widest {number(strongest)} {unit}{more}</text></g>'
+    )
