@@ -90,17 +90,20 @@ class Wiring:
         """
         if not self.edge_level:
             raise ModelError(f"no edges here: {self.why_no_edges()}", hint="node level works: --level node")
-        return self.node_shape()
+        return self._shape(head_writes=self.head_writes)
 
     def node_shape(self) -> GraphShape:
-        """The shape for node-level work, where no sum over the residual stream is assumed."""
+        """The shape for node-level work: every head is a node, and no sum over the residual stream is assumed."""
+        return self._shape(head_writes=True)
+
+    def _shape(self, *, head_writes: bool) -> GraphShape:
         every = tuple(range(self.n_layers))
         return GraphShape(
             n_layers=self.n_layers,
             n_heads=self.n_heads,
             n_kv_heads=self.n_kv_heads,
             parallel=self.parallel,
-            head_writes=self.head_writes or not self.edge_level,
+            head_writes=head_writes,
             attention_layers=None if self.attention_layers == every else self.attention_layers,
             mlp_layers=None if self.mlp_layers == every else self.mlp_layers,
         )
@@ -167,8 +170,11 @@ def resume_from(
             yield
         return
 
+    wrap = "native" in type(bridge.original_model).__module__  # native blocks return a tuple of one
+
     def passthrough(*args, **kwargs):
-        return args[0] if args else kwargs["hidden_states"]
+        hidden = args[0] if args else kwargs["hidden_states"]
+        return (hidden,) if wrap else hidden
 
     skipped = list(bridge.blocks)[:layer]
     entry = bridge.blocks[layer].hook_in

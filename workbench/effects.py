@@ -1,0 +1,222 @@
+"""Effects: exact changes of a metric, one row per intervention, with the per-pair values behind each mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench.errors import NameFormatError, OptionError, ShapeError
+from workbench.names import parse_node
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Effects:
+    """What a sweep measured. Positive supports the behavior, whatever the metric's own direction.
+
+    Noising and ablation: ``effect = direction * (base - patched)``, the drop. Denoising:
+    ``effect = direction * (patched - base)``, the gain. ``base`` is the metric of the run that was edited.
+
+    Attributes:
+        labels: One address (or other label) per row.
+        patched: ``(row, pair)``: the metric under each intervention.
+        base: ``(pair,)``: the metric of the run that was edited.
+        gap: ``(pair,)``: metric of the clean minus the corrupted run, times direction; None without a partner.
+    """
+
+    labels: tuple[str, ...]
+    patched: np.ndarray
+    base: np.ndarray
+    gap: np.ndarray | None
+    direction: Literal[1, -1]
+    mode: Literal["noising", "denoising"]
+    kind: str
+    metric: str
+    unit: str
+    task: str = ""
+    model: str = ""
+    pair_ids: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.patched.shape != (len(self.labels), len(self.base)):
+            raise ShapeError(
+                f"patched values have shape {self.patched.shape}; expected {(len(self.labels), len(self.base))}"
+            )
+
+    @property
+    def per_pair(self) -> np.ndarray:
+        """``(row, pair)`` effects."""
+        sign = self.direction if self.mode == "denoising" else -self.direction
+        return sign * (self.patched - self.base[None, :])
+
+    @property
+    def mean(self) -> np.ndarray:
+        """``(row,)`` mean effect over pairs."""
+        return self.per_pair.mean(1)
+
+    @property
+    def stderr(self) -> np.ndarray:
+        """``(row,)`` standard error of the mean; NaN for a single pair."""
+        n = self.per_pair.shape[1]
+        return self.per_pair.std(1, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(self.labels), np.nan)
+
+    @property
+    def share(self) -> np.ndarray:
+        """``(row,)`` mean effect over mean gap (ratio of means): 1 is as much as corrupting everything.
+
+        NaN where there is no partner, or the gap is within two standard errors of zero.
+        """
+        if self.gap is None or len(self.gap) < 2:
+            return np.full(len(self.labels), np.nan)
+        gap, error = self.gap.mean(), self.gap.std(ddof=1) / np.sqrt(len(self.gap))
+        return self.mean / gap if abs(gap) > 2 * error else np.full(len(self.labels), np.nan)
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.base)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, label: str) -> float:
+        """Mean effect of one row."""
+        if label not in self.labels:
+            raise OptionError(
+                f"the table has no row {label!r}", hint=f"rows: {', '.join(self.labels[:6])} ..."
+            )
+        return float(self.mean[self.labels.index(label)])
+
+    def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> list[tuple[str, float]]:
+        """The ``n`` rows with the largest mean effect; ties keep the table's order."""
+        keys = -np.abs(self.mean) if by == "absolute" else -self.mean
+        return [(self.labels[i], float(self.mean[i])) for i in np.argsort(keys, kind="stable")[:n]]
+
+    def to_dataframe(self):
+        """One row per intervention: label, layer, head, position, effect, stderr, n, share, patched, unit."""
+        import pandas as pd
+
+        rows = []
+        for i, label in enumerate(self.labels):
+            layer, index, position = _place(label)
+            rows.append(
+                {
+                    "label": label,
+                    "layer": layer,
+                    "head": index,
+                    "position": position,
+                    "effect": self.mean[i],
+                    "stderr": self.stderr[i],
+                    "n": self.n_pairs,
+                    "share": self.share[i],
+                    "patched": self.patched[i].mean(),
+                    "unit": self.unit,
+                }
+            )
+        frame = pd.DataFrame(rows)
+        return frame.astype({"layer": "Int64", "head": "Int64"}) if rows else frame
+
+    def grid(self) -> tuple[np.ndarray, list[str], list[str]]:
+        """Mean effects as a picture: layers against heads, or layers against positions.
+
+        Returns:
+            ``(row, column)`` values (NaN where nothing was measured), row labels, column labels.
+        """
+        places = [_place(label) for label in self.labels]
+        layers = sorted({p[0] for p in places if p[0] is not None})
+        heads = sorted({p[1] for p in places if p[1] is not None})
+        positions = list(dict.fromkeys(p[2] for p in places if p[2] is not None))
+        if heads and positions:
+            rows = [f"{layer}.{h}" for layer in layers for h in heads]
+            columns = [str(p) for p in positions]
+            keys = [(f"{p[0]}.{p[1]}", str(p[2])) for p in places]
+        elif positions:
+            rows, columns = [str(n) for n in layers], [str(p) for p in positions]
+            keys = [(str(p[0]), str(p[2])) for p in places]
+        else:
+            columns = [str(h) for h in heads] or ["all"]
+            rows = [str(n) for n in layers]
+            keys = [(str(p[0]), "all" if p[1] is None else str(p[1])) for p in places]
+        values = np.full((len(rows), len(columns)), np.nan)
+        for (row, column), effect in zip(keys, self.mean, strict=True):
+            if row in rows and column in columns:
+                values[rows.index(row), columns.index(column)] = effect
+        return values, rows, columns
+
+    @property
+    def title(self) -> str:
+        """What is shown, for captions."""
+        where = f" in {self.model}" if self.model else ""
+        return f"{self.kind} ({self.mode}), {self.metric} on {self.task}{where}, n={self.n_pairs}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values; per-pair values included."""
+
+        def number(x: float) -> float | None:
+            return float(x) if np.isfinite(x) else None
+
+        rows = [
+            {
+                "label": label,
+                "effect": number(self.mean[i]),
+                "stderr": number(self.stderr[i]),
+                "share": number(self.share[i]),
+                "per_pair": [float(x) for x in self.per_pair[i]],
+            }
+            for i, label in enumerate(self.labels)
+        ]
+        return {
+            "task": self.task,
+            "model": self.model,
+            "kind": self.kind,
+            "mode": self.mode,
+            "metric": self.metric,
+            "unit": self.unit,
+            "direction": self.direction,
+            "n": self.n_pairs,
+            "base": number(self.base.mean()),
+            "gap": None if self.gap is None else number(self.gap.mean()),
+            "rows": rows,
+            "provenance": dict(self.provenance),
+        }
+
+    def save(self, folder):
+        """Write ``effects.parquet`` (per-pair values included) and ``run.json``; see ``workbench.io.effects_file``."""
+        from workbench.io.effects_file import save_effects
+
+        return save_effects(self, folder)
+
+    def _repr_html_(self) -> str:
+        from workbench.view.svg import heatmap_svg
+
+        values, rows, columns = self.grid()
+        return heatmap_svg(values, rows, columns, title=self.title, unit=self.unit)
+
+    def __repr__(self) -> str:
+        return f"<Effects {self.title}: {len(self)} rows>"
+
+
+def _place(label: str) -> tuple[int | None, int | None, str | int | None]:
+    """Layer, head and position of a row's label; all None when it is no single address."""
+    try:
+        node = parse_node(label)
+    except NameFormatError:
+        return None, None, None
+    return (0 if node.kind == "input" else node.layer), node.index, node.position
+
+
+def stack_rows(parts: Sequence[Effects]) -> Effects:
+    """One table from several of the same pairs, metric and base."""
+    from dataclasses import replace
+
+    first = parts[0]
+    for other in parts[1:]:
+        if other.pair_ids != first.pair_ids or not np.array_equal(other.base, first.base):
+            raise ShapeError("tables of different pairs cannot be joined")
+    return replace(
+        first,
+        labels=tuple(label for part in parts for label in part.labels),
+        patched=np.concatenate([part.patched for part in parts]),
+    )

@@ -1,0 +1,119 @@
+"""What an intervention is: edits of addressed activations, each with the value it puts there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.errors import ModelError, NameFormatError, OptionError
+from workbench.model.hooks import Wiring
+from workbench.names import INPUT, Node
+
+Value = Literal["zero", "mean", "mean-per-position", "mean-per-name", "clean", "corrupted"]
+VALUES: tuple[str, ...] = ("zero", "mean", "mean-per-position", "mean-per-name", "clean", "corrupted")
+
+
+def site_of(node: Node) -> str:
+    """The site an address stands for: ``a9.h9`` head-output, ``a9.h9<q>`` q, ``a9`` attn-out, ``r5`` resid.
+
+    Raises:
+        NameFormatError: for ``logits``, which is read and never written.
+    """
+    if node.slot is not None:
+        return node.slot
+    sites = {"head": "head-output", "attn": "attn-out", "mlp": "mlp-out", "resid": "resid", "input": "resid"}
+    if node.kind not in sites:
+        raise NameFormatError(
+            f"{node} cannot be edited", hint="edit what is written: input, a9.h9, a9, m3, r5"
+        )
+    return sites[node.kind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Replace what is at ``node`` by ``value``; at one position, or at all when the address has none."""
+
+    node: Node
+    value: Value
+
+    def __post_init__(self) -> None:
+        if self.value not in VALUES:
+            raise OptionError(f"no value called {self.value!r}", hint=f"values: {', '.join(VALUES)}")
+
+    @property
+    def layer(self) -> int:
+        return 0 if self.node == INPUT.at(self.node.position) else int(self.node.layer or 0)
+
+    def to_dict(self) -> dict:
+        return {"node": str(self.node), "value": self.value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnockOut:
+    """Let a head (or all heads of a layer) not look from ``query`` at ``key``.
+
+    The pattern becomes ``A / (1 - A[query, key])`` with ``A[query, key] = 0``: what the softmax gives when the
+    score is minus infinity. A query that may look at nothing else attends to nothing.
+    """
+
+    node: Node
+    query: str | int
+    key: str | int
+
+    @property
+    def layer(self) -> int:
+        return int(self.node.layer or 0)
+
+    def to_dict(self) -> dict:
+        return {"node": str(self.node), "knock-out": [self.query, self.key]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """Edits applied together in one run; one row of a table."""
+
+    label: str
+    edits: tuple[Edit | KnockOut, ...]
+
+    def __post_init__(self) -> None:
+        if not self.edits:
+            raise OptionError(f"intervention {self.label!r} edits nothing")
+
+    @property
+    def first_layer(self) -> int:
+        """Layers before it are as they were in the base run."""
+        return min(edit.layer for edit in self.edits)
+
+    def to_dict(self) -> dict:
+        return {"label": self.label, "edits": [edit.to_dict() for edit in self.edits]}
+
+
+def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
+    """Refuse an edit that this model does not have, or on which it would be silently ignored.
+
+    Raises:
+        ModelError: with the reason in one sentence.
+    """
+    node, site = edit.node, "pattern" if isinstance(edit, KnockOut) else site_of(edit.node)
+    if edit.layer >= wiring.n_layers:
+        raise ModelError(f"{node}: the model has layers 0 to {wiring.n_layers - 1}")
+    if node.kind == "mlp" and node.layer not in wiring.mlp_layers:
+        raise ModelError(f"{node}: layer {node.layer} has no MLP")
+    if node.kind in ("head", "group", "attn") and node.layer not in wiring.attention_layers:
+        raise ModelError(f"{node}: layer {node.layer} has no attention")
+    grouped = site in ("k", "v") and wiring.n_kv_heads != wiring.n_heads
+    if grouped and node.kind == "head":
+        g = int(node.index or 0) * wiring.n_kv_heads // wiring.n_heads
+        raise ModelError(
+            f"{node}: {wiring.n_heads // wiring.n_kv_heads} heads share one key and value (grouped-query attention)",
+            hint=f"edit the group: a{node.layer}.g{g}<{site}>",
+        )
+    count = wiring.n_kv_heads if node.kind == "group" else wiring.n_heads
+    if node.index is not None and node.index >= count:
+        raise ModelError(f"{node}: layer {node.layer} has {node.kind}s 0 to {count - 1}")
+    if site == "pattern" and ("pattern" in wiring.live or wiring.pattern_by_recompute):
+        return
+    if site not in wiring.live:
+        raise ModelError(
+            f"{node}: an edit of {site} is silently ignored by this architecture, so it is refused"
+        )

@@ -1,0 +1,106 @@
+"""The methods that score nodes or edges: one file each, one signature, one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.errors import OptionError, unknown
+
+if TYPE_CHECKING:
+    from workbench.graph import Graph
+    from workbench.scores import Scores
+
+Level = Literal["edge", "node"]
+# name -> module; a module registers its function with @method when it is imported.
+_MODULES = {
+    "exact": "exact",
+    "attribution-patching": "attribution_patching",
+    "eap": "eap",
+    "eap-ig": "eap_ig",
+}
+_METHODS: dict[str, Method] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Passes over every batch of pairs."""
+
+    forward: int
+    backward: int = 0
+
+    @property
+    def passes(self) -> int:
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A registered method. Call it with ``PairedRuns``; get ``Scores``."""
+
+    name: str
+    levels: tuple[Level, ...]
+    source: str
+    options: type
+    cost: Callable[[Any, Graph, Level], Cost]
+    function: Callable[..., Scores]
+
+    @property
+    def claim(self) -> str:
+        """The first line of its docstring."""
+        return (self.function.__doc__ or "").strip().splitlines()[0]
+
+    def option_names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(self.options))
+
+    def make_options(self, **chosen: Any) -> Any:
+        """The method's options; unknown names are an error that lists the known ones.
+
+        Raises:
+            OptionError: if the method has no such option.
+        """
+        for name in chosen:
+            if name not in self.option_names():
+                raise OptionError(
+                    f"method {self.name} has no option {name!r}",
+                    hint=f"options: {', '.join(self.option_names()) or 'none'}",
+                )
+        return self.options(**chosen)
+
+
+def method(
+    name: str,
+    *,
+    levels: tuple[Level, ...],
+    source: str,
+    options: type,
+    cost: Callable[[Any, Graph, Level], Cost],
+) -> Callable[[Callable[..., Scores]], Callable[..., Scores]]:
+    """Register ``function(runs, options, *, level, progress) -> Scores``."""
+
+    def register(function: Callable[..., Scores]) -> Callable[..., Scores]:
+        _METHODS[name] = Method(
+            name=name, levels=levels, source=source, options=options, cost=cost, function=function
+        )
+        return function
+
+    return register
+
+
+def list_methods() -> tuple[str, ...]:
+    """Names of all methods."""
+    return tuple(_MODULES)
+
+
+def get_method(name: str) -> Method:
+    """A method by name.
+
+    Raises:
+        OptionError: if there is none, with the closest spellings.
+    """
+    if name not in _MODULES:
+        raise unknown("method", name, _MODULES, error=OptionError)
+    import_module(f"workbench.methods.{_MODULES[name]}")
+    return _METHODS[name]

@@ -1,0 +1,287 @@
+"""Clean and corrupted runs of pairs on one model: the ground every exact measurement stands on.
+
+Pairs are batched by token length and never padded, so no mask, no shifted position and no batching can change
+a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError, OptionError, TaskError
+from workbench.graph import CONVENTION
+from workbench.metrics import Answers, Metric, get_metric
+from workbench.model import hooks
+from workbench.model.hooks import Wiring, hook_name
+from workbench.model.identity import identity
+from workbench.model.probe import record, wiring
+from workbench.tasks.align import AlignedPairs, align
+from workbench.tasks.pairs import Pairs
+
+RunName = Literal["clean", "corrupted"]
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Pairs of one token length. ``index`` says which pairs of the whole set they are."""
+
+    index: np.ndarray
+    clean: Int[Tensor, "pair pos"]
+    corrupted: Int[Tensor, "pair pos"]
+    answers: Answers
+    answer_pos: Int[Tensor, "pair"]
+    positions: tuple[dict[str, int], ...]
+    groups: tuple[str, ...]
+    cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def n_tokens(self) -> int:
+        """Length of each prompt in tokens."""
+        return self.clean.shape[1]
+
+    def ids(self, run: RunName) -> Int[Tensor, "pair pos"]:
+        """Tokens of the clean or of the corrupted prompts."""
+        return self.clean if run == "clean" else self.corrupted
+
+    def at(self, position: str | int) -> Int[Tensor, "pair"]:
+        """Token index of a named or numbered position, one per pair.
+
+        Raises:
+            TaskError: if a pair has no such position.
+        """
+        if isinstance(position, int):
+            if not 0 <= position < self.n_tokens:
+                raise TaskError(
+                    f"position {position} is outside prompts of {self.n_tokens} tokens",
+                    hint=f"positions are 0 to {self.n_tokens - 1}, or a name: {', '.join(self.positions[0])}",
+                )
+            return torch.full((len(self),), position, device=self.clean.device)
+        missing = [
+            int(i) for i, named in zip(self.index, self.positions, strict=True) if position not in named
+        ]
+        if missing:
+            raise TaskError(
+                f"pair {missing[0]} has no position called {position!r}",
+                hint=f"positions of this task: {', '.join(self.positions[0])}",
+            )
+        return torch.tensor([named[position] for named in self.positions], device=self.clean.device)
+
+
+class PairedRuns:
+    """Pairs on a model: batches without padding, activations on demand, the metric of both runs.
+
+    Args:
+        model: A bridge from ``open_model``.
+        pairs: Pairs as strings (aligned here with the model's tokenizer) or already aligned.
+        metric: Name, ``file.py:function`` or ``Metric``; by default the task's own.
+        batch_tokens: Most tokens in one forward pass, interventions stacked along the batch included.
+
+    Raises:
+        TaskError: if too few pairs align with the tokenizer.
+        ModelError: if the metric needs logits that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        pairs: Pairs | AlignedPairs,
+        *,
+        metric: str | Metric | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        if batch_tokens < 1:
+            raise OptionError(f"batch_tokens is {batch_tokens}; at least 1 is needed")
+        self.model, self.batch_tokens = model, batch_tokens
+        self.wiring: Wiring = wiring(model)
+        self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
+        chosen = metric if metric is not None else self.pairs.pairs.metric
+        self.metric = chosen if isinstance(chosen, Metric) else get_metric(chosen)
+        if self.metric.reads == "answer" and not self.wiring.has_lm_head:
+            raise ModelError(
+                f"metric {self.metric.name} reads next-token logits; this model has no language-model head",
+                hint="use --metric embedding-similarity, or a function of the hidden states: file.py:function",
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.model.parameters())).device
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.pairs)
+
+    @cached_property
+    def batches(self) -> tuple[Batch, ...]:
+        """The pairs by token length, in chunks that leave room for interventions to be stacked."""
+        lengths = np.array([len(ids) for ids in self.pairs.clean])
+        found = []
+        for length in sorted(set(lengths.tolist())):
+            where = np.flatnonzero(lengths == length)
+            size = max(1, min(len(where), self.batch_tokens // (4 * length)))
+            found += [self._batch(where[i : i + size]) for i in range(0, len(where), size)]
+        return tuple(found)
+
+    def _batch(self, index: np.ndarray) -> Batch:
+        def tensor(rows: Sequence[np.ndarray]) -> Tensor:
+            return torch.as_tensor(np.stack([rows[i] for i in index]), device=self.device)
+
+        positions = tuple(dict(self.pairs.positions[i]) for i in index)
+        return Batch(
+            index=index,
+            clean=tensor(self.pairs.clean),
+            corrupted=tensor(self.pairs.corrupted),
+            answers=self._answers[torch.as_tensor(index, device=self.device)],
+            answer_pos=torch.tensor([p["end"] for p in positions], device=self.device),
+            positions=positions,
+            groups=tuple(self.pairs.pairs[int(i)].group for i in index),
+        )
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return Answers.of(self.pairs, self.device)
+
+    # -- runs ---------------------------------------------------------------------------------------------
+
+    def last_only(self, batch: Batch) -> bool:
+        """Whether only the last position's logits are read."""
+        return self.metric.reads == "answer" and bool((batch.answer_pos == batch.n_tokens - 1).all())
+
+    def output(self, batch: Batch, ids: Int[Tensor, "row pos"]) -> Tensor:
+        """What the metric reads of a forward pass over ``len(ids) / len(batch)`` stacked copies of a batch."""
+        out = hooks.forward(self.model, ids, last_only=self.last_only(batch))
+        if self.metric.reads == "all":
+            return out
+        if out.shape[1] == 1:
+            return out[:, 0]
+        rows = torch.arange(len(out), device=out.device)
+        return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
+
+    def measure(self, batch: Batch, output: Tensor) -> Float[Tensor, "row"]:
+        """The metric of stacked copies of a batch, one value per row, in float32 or better."""
+        times = len(output) // len(batch)
+        clean = None
+        if self.metric.needs_clean:
+            clean = self.clean_output(batch)
+            clean = clean.repeat(times, *([1] * (clean.dim() - 1)))
+        wide = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+        return self.metric(wide, batch.answers.repeat(times), None if clean is None else clean.to(wide.dtype))
+
+    @torch.no_grad()
+    def clean_output(self, batch: Batch) -> Tensor:
+        """What the metric reads of the clean run, kept with the batch."""
+        if ("clean", "output") not in batch.cache:
+            batch.cache["clean", "output"] = self.output(batch, batch.clean)
+        return batch.cache["clean", "output"]
+
+    def activations(self, batch: Batch, run: RunName, names: Sequence[str]) -> dict[str, Tensor]:
+        """Tensors at these hooks in the clean or corrupted run, kept with the batch.
+
+        Raises:
+            ModelError: if a hook does not fire on this model.
+        """
+        missing = [n for n in names if (run, n) not in batch.cache]
+        if missing:
+            _, found = record(self.model, batch.ids(run), missing, last_only=self.last_only(batch))
+            silent = [n for n in missing if n not in found]
+            if silent:
+                raise ModelError(f"hook {silent[0]} never fires on this model; nothing can be read there")
+            for name, tensor in found.items():
+                batch.cache[run, name] = tensor
+        return {n: batch.cache[run, n] for n in names}
+
+    def release(self, batch: Batch) -> None:
+        """Forget the activations kept with a batch."""
+        batch.cache.clear()
+
+    def resid(self, batch: Batch, run: RunName, layer: int) -> Float[Tensor, "pair pos d_model"]:
+        """The residual stream entering a layer; all layers are recorded in one pass."""
+        names = [hook_name("resid", n) for n in range(self.wiring.n_layers)]
+        return self.activations(batch, run, names)[hook_name("resid", layer)]
+
+    # -- the metric of both runs --------------------------------------------------------------------------
+
+    @cached_property
+    def clean(self) -> np.ndarray:
+        """``(pair,)``: the metric of the clean run."""
+        return self._metric_of("clean")
+
+    @cached_property
+    def corrupted(self) -> np.ndarray:
+        """``(pair,)``: the metric of the corrupted run, with the clean run's answers."""
+        return self._metric_of("corrupted")
+
+    @torch.no_grad()
+    def _metric_of(self, run: RunName) -> np.ndarray:
+        values = np.full(self.n_pairs, np.nan)
+        for batch in self.batches:
+            output = self.output(batch, batch.ids(run))
+            values[batch.index] = self.measure(batch, output).double().cpu().numpy()
+            self.release(batch)
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise ModelError(
+                f"the {run} run gives {bad} of {len(values)} values of {self.metric.name} not finite"
+            )
+        return values
+
+    def provenance(self) -> dict[str, Any]:
+        """What decides the numbers: model, weights, precision, pairs, metric."""
+        known, pairs = identity(self.model), self.pairs.pairs
+        return {
+            "model": known.name,
+            "weights": known.digest,
+            "processing": known.processing,
+            "dtype": known.dtype,
+            "device": str(self.device),
+            "task": pairs.task,
+            "split": pairs.split,
+            "seed": pairs.seed,
+            "corruption": pairs.corruption,
+            "pairs": pairs.digest,
+            "n_pairs": self.n_pairs,
+            "n_dropped": len(self.pairs.dropped),
+            "prepend_bos": self.pairs.prepend_bos,
+            "metric": self.metric.name,
+            "convention": CONVENTION,
+        }
+
+    def __repr__(self) -> str:
+        return f"<PairedRuns {self.pairs.pairs.task}: n={self.n_pairs}, metric {self.metric.name}>"
+
+
+def align_to(model: TransformerBridge, pairs: Pairs, *, minimum: int = 1) -> AlignedPairs:
+    """Align pairs with a model's tokenizer, BOS and context length.
+
+    Raises:
+        TaskError: if the model has no tokenizer, or too few pairs align.
+    """
+    from workbench.model.architecture import describe
+
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or not len(tokenizer):
+        raise TaskError(
+            "the model has no tokenizer, so text cannot become tokens",
+            hint="put tokenizer.json next to the weights, or pass tokenizer= to open_model",
+        )
+    described = describe(model)
+    return align(
+        pairs,
+        tokenizer,
+        prepend_bos=described.prepend_bos,
+        n_ctx=described.n_ctx,
+        special_tokens=not described.causal,
+        minimum=minimum,
+    )
