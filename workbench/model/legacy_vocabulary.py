@@ -9,7 +9,7 @@ from typing import Literal
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, OptionError, unknown
 
 _USUAL = {
     "bos": ("<bos>", "BOS", "[BOS]", "<s>", "<|endoftext|>"),
@@ -51,6 +51,10 @@ class Vocabulary:
     eos: str | None = None
     pad: str | None = None
     unk: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in ("words", "characters"):
+            raise unknown("way to split", self.split, ("words", "characters"), error=OptionError)
 
     def read(self, d_vocab: int) -> Tokens:
         """The tokens of the file.

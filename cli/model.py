@@ -1,0 +1,140 @@
+"""`workbench model`: built-in models, what a model is made of, whether it can be trusted, and import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Device, Dtype, Json, Offline
+from cli.output import emit, note
+
+app = typer.Typer(help="Models: list, show, check, import.", no_args_is_help=True)
+
+NAME = Annotated[str, typer.Argument(help="zoo:NAME, a local directory or a Hub id.")]
+REVISION = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a Hub model.")]
+REMOTE = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
+MEMORY = Annotated[
+    str | None, typer.Option("--max-memory", help='Like "8GB"; overrides the check of free memory.')
+]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the built-in models. Loads nothing.
+
+    Example: workbench model list
+    """
+    from workbench.model.zoo import PREFIX, list_models
+
+    cards = list_models()
+    if as_json:
+        emit([{**card.fields, "name": PREFIX + card.name} for card in cards], as_json=True)
+        return
+    rows = [
+        {
+            "name": PREFIX + card.name,
+            "parameters": f"{card.parameters:,}" if card.parameters else "-",
+            "size": f"{card.size / 1e6:.1f} MB" if card.size else "-",
+            "what": card.title,
+        }
+        for card in cards
+    ]
+    emit(rows or "no built-in models are installed", as_json=False)
+
+
+@app.command()
+def show(
+    name: NAME,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    revision: REVISION = None,
+    offline: Offline = False,
+    trust_remote_code: REMOTE = False,
+    max_memory: MEMORY = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a model is made of, which interventions work on it, and its card.
+
+    Example: workbench model show zoo:ioi --json | jq .architecture.n_layers
+    """
+    from workbench.model.report import show_model
+
+    page = show_model(
+        name,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        offline=offline or None,
+        trust_remote_code=trust_remote_code,
+        max_memory=max_memory,
+    )
+    emit(page, as_json=as_json)
+
+
+@app.command()
+def check(
+    name: NAME,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    revision: REVISION = None,
+    offline: Offline = False,
+    trust_remote_code: REMOTE = False,
+    max_memory: MEMORY = None,
+    as_json: Json = False,
+) -> None:
+    """Measure whether a model computes what its weights say; exit code 3 when a check does not pass.
+
+    Example: workbench model check ./my-model
+    """
+    from workbench.model.report import check_model
+
+    report = check_model(
+        name,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        offline=offline or None,
+        trust_remote_code=trust_remote_code,
+        max_memory=max_memory,
+    )
+    emit(report, as_json=as_json)
+    if not report.passes:
+        raise typer.Exit(3)
+
+
+@app.command("import")
+def import_(
+    weights: Annotated[Path, typer.Argument(help="A HookedTransformer state dict (.pt).")],
+    config: Annotated[Path, typer.Option("--config", help="Its configuration as JSON.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The directory to make.")],
+    vocabulary: Annotated[
+        Path | None, typer.Option("--vocabulary", help="Its tokens, one a line; the line is the id.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Text is split into: words or characters.")] = "words",
+    bos: Annotated[str | None, typer.Option("--bos", help="The token that starts a prompt.")] = None,
+    eos: Annotated[str | None, typer.Option("--eos", help="The token that ends a text.")] = None,
+    pad: Annotated[str | None, typer.Option("--pad", help="The padding token.")] = None,
+    unk: Annotated[
+        str | None, typer.Option("--unk", help="The token for words not in the vocabulary.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn an old HookedTransformer checkpoint into a directory that opens like any model.
+
+    Example: workbench model import model.pt --config cfg.json --vocabulary vocab.txt --unk PAD -o my-model
+    """
+    from workbench.model.legacy import import_checkpoint
+    from workbench.model.legacy_vocabulary import Vocabulary
+
+    words = None
+    if vocabulary is not None:
+        words = Vocabulary(path=vocabulary, split=split, bos=bos, eos=eos, pad=pad, unk=unk)
+    made = import_checkpoint(weights, out, config=config, vocabulary=words)
+    for remark in made.notes:
+        note(remark)
+    note(f"wrote {made.directory}; open it with -m {made.directory}")
+    emit(made, as_json=as_json)

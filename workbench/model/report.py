@@ -1,0 +1,200 @@
+"""What `workbench model show` and `workbench model check` say about a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.model import parity, probe, zoo
+from workbench.model.architecture import Architecture, describe
+from workbench.model.hooks import resume_from
+from workbench.model.identity import ModelIdentity, identity
+from workbench.model.open import open_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPage:
+    """A model's identity, architecture and, where it is built in, its card."""
+
+    identity: ModelIdentity
+    architecture: Architecture
+    card: Mapping[str, object] | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The page as plain JSON values."""
+        card = None if self.card is None else dict(self.card)
+        return {
+            "identity": self.identity.to_dict(),
+            "architecture": self.architecture.to_dict(),
+            "card": card,
+        }
+
+    def to_terminal(self) -> list[object]:
+        """The page as blocks for the terminal."""
+        who, what = self.identity.to_dict(), self.architecture.to_dict()
+        support = what.pop("support")
+        rows = [
+            {"intervention": kind, "works": "yes" if found["works"] else "no", "remark": found["why"]}
+            for kind, found in support.items()
+        ]
+        every = list(range(self.architecture.n_layers))
+        what |= {name: "all" for name in ("attention_layers", "mlp_layers") if what[name] == every}
+        flat = {name: _cell(value) for name, value in {**who, **what}.items()}
+        blocks: list[object] = [repr(self.architecture), flat, rows]
+        if self.card is not None:
+            blocks += ["card", {name: _cell(value) for name, value in self.card.items()}]
+        return blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing measured on a model; it passes when `found` is at most `limit`."""
+
+    name: str
+    what: str
+    found: float
+    limit: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether the check passes; NaN does not."""
+        return self.found <= self.limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCheck:
+    """The checks of one model."""
+
+    model: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether every check passes."""
+        return all(check.passes for check in self.checks)
+
+    def to_dict(self) -> dict[str, object]:
+        """The checks as plain JSON values; a found value that is not finite is null."""
+        return {"model": self.model, "passes": self.passes, "checks": [_row(check) for check in self.checks]}
+
+    def to_terminal(self) -> list[object]:
+        """The checks as a table for the terminal."""
+        rows = [{**_row(check), "passes": "yes" if check.passes else "NO"} for check in self.checks]
+        return [f"{self.model}: {'passes' if self.passes else 'DOES NOT PASS'}", rows]
+
+
+def show_model(name: str, **options: object) -> ModelPage:
+    """Open a model and describe it; `options` are those of `open_model`."""
+    bridge = open_model(name, **options)
+    card = zoo.read_card(name).fields if name.startswith(zoo.PREFIX) else None
+    return ModelPage(identity=identity(bridge), architecture=describe(bridge), card=card)
+
+
+def check_model(name: str, **options: object) -> ModelCheck:
+    """Open a model and measure whether what the workbench relies on is true of it.
+
+    Raises:
+        ModelError: if it cannot be opened at all.
+    """
+    bridge = open_model(name, **{**options, "parity_tolerance": math.inf})
+    return ModelCheck(model=name, checks=tuple(_checks(bridge, name)))
+
+
+@torch.no_grad()
+def _checks(bridge: TransformerBridge, name: str) -> Iterator[Check]:
+    found = identity(bridge)
+    tokens = parity.probe_tokens(bridge.cfg.d_vocab, bridge.cfg.n_ctx or 64)
+    tokens = tokens.to(next(iter(bridge.parameters())).device)
+    out = bridge(tokens)
+    scale = max(1.0, out.abs().max().item())
+    limit = parity.TOLERANCE.get(out.dtype, 0.1) * scale
+    yield Check(
+        name="parity",
+        what="largest difference from the plain forward of the same weights",
+        found=found.parity,
+        limit=limit,
+    )
+    yield Check(
+        name="finite", what="outputs that are not finite", found=int((~out.isfinite()).sum()), limit=0
+    )
+    yield Check(
+        name="repeatable", what="difference of two equal runs", found=_gap(bridge(tokens), out), limit=0
+    )
+    alone = torch.cat([bridge(row[None]) for row in tokens])
+    yield Check(
+        name="batching",
+        what="difference of a prompt alone and in a batch",
+        found=_gap(alone, out),
+        limit=limit,
+    )
+    yield Check(
+        name="resuming",
+        what="difference when run from the middle layer",
+        found=_resumed(bridge, tokens, out),
+        limit=limit,
+    )
+    model = describe(bridge)
+    configured = bridge.cfg.attention_dir != "bidirectional"
+    yield Check(
+        name="direction",
+        what=f"attention (measured: {'causal' if model.causal else 'bidirectional'}) unlike its configuration",
+        found=int(model.causal != configured),
+        limit=0,
+    )
+    sites = ("residual", "attn-out", "mlp-out", "head-output")
+    dead = [kind for kind in sites if not model.support[kind].works and not _absent(model, kind)]
+    yield Check(name="live", what=f"sites whose edits are lost{_named(dead)}", found=len(dead), limit=0)
+    if bridge.tokenizer is not None:
+        largest = max(bridge.tokenizer.get_vocab().values())
+        outside = sum(i >= bridge.cfg.d_vocab for i in bridge.tokenizer.get_vocab().values())
+        if found.notes:  # TransformerLens added the BOS it invented; nothing produces it
+            outside = max(0, outside - 1)
+        yield Check(
+            name="tokenizer",
+            what=f"tokens without an embedding (largest id {largest})",
+            found=outside,
+            limit=0,
+        )
+    if name.startswith(zoo.PREFIX) and "digest" in (card := zoo.read_card(name).fields):
+        differs = not str(found.digest).startswith(str(card["digest"]))
+        yield Check(name="card", what="weights differ from the card's digest", found=int(differs), limit=0)
+
+
+def _resumed(bridge: TransformerBridge, tokens: Tensor, out: Tensor) -> float:
+    middle = bridge.cfg.n_layers // 2
+    entry = f"blocks.{middle}.hook_in"
+    _, seen = probe.record(bridge, tokens, [entry])
+    with resume_from(bridge, middle, seen[entry]):
+        return _gap(bridge(tokens), out)
+
+
+def _gap(a: Tensor, b: Tensor) -> float:
+    return (a.double() - b.double()).abs().max().item()
+
+
+def _absent(model: Architecture, kind: str) -> bool:
+    """Whether a site does not exist in this architecture."""
+    return not (model.mlp_layers if kind == "mlp-out" else model.attention_layers or kind == "residual")
+
+
+def _row(check: Check) -> dict[str, object]:
+    found = check.found if math.isfinite(check.found) else None
+    row = {"check": check.name, "passes": check.passes, "found": found, "limit": check.limit}
+    return {**row, "what": check.what}
+
+
+def _named(names: list[str]) -> str:
+    return f": {', '.join(names)}" if names else ""
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_cell(entry)}" for name, entry in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(str(_cell(entry)) for entry in value)
+    return "-" if value is None else value
