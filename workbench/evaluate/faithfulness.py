@@ -1,0 +1,290 @@
+"""Faithfulness: run the circuit, everything else ablated, and compare with the model and with nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.circuit import Circuit
+from workbench.errors import CircuitError, OptionError
+from workbench.graph import Graph
+from workbench.interventions.edits import Edit, Intervention
+from workbench.names import INPUT, parse_edge, parse_node
+from workbench.scores import Ranking, Scores
+from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
+from workbench.sweep.run import sweep
+from workbench.sweep.runs import PairedRuns
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Faithfulness:
+    """What a circuit keeps of the behavior; ``faithfulness`` is a ratio of means, 1 is the full model.
+
+    Attributes:
+        circuit, full, empty: ``(pair,)`` metric with the circuit, the whole model, nothing (resample ablation).
+        stderr: Of the faithfulness, by bootstrap over pairs.
+    """
+
+    circuit: np.ndarray
+    full: np.ndarray
+    empty: np.ndarray
+    size: int
+    candidates: int
+    metric: str
+    unit: str
+    ablation: str = "resample"
+
+    @property
+    def faithfulness(self) -> float:
+        """``(metric(circuit) - metric(empty)) / (metric(full) - metric(empty))``, of means over pairs; NaN without a gap."""
+        return _ratio(self.circuit, self.full, self.empty)
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the faithfulness: bootstrap over pairs, 1,000 resamples, fixed seed."""
+        n = len(self.full)
+        if n < 2 or not np.isfinite(self.faithfulness):
+            return float("nan")
+        draws = np.random.default_rng(0).integers(0, n, (1000, n))
+        ratios = [_ratio(self.circuit[d], self.full[d], self.empty[d]) for d in draws]
+        return float(np.nanstd(ratios, ddof=1))
+
+    def to_dict(self) -> dict[str, Any]:
+        def number(x: float) -> float | None:
+            return float(x) if np.isfinite(x) else None
+
+        return {
+            "faithfulness": number(self.faithfulness),
+            "stderr": number(self.stderr),
+            "metric_circuit": number(self.circuit.mean()),
+            "metric_full": number(self.full.mean()),
+            "metric_empty": number(self.empty.mean()),
+            "size": self.size,
+            "candidates": self.candidates,
+            "n": len(self.full),
+            "metric": self.metric,
+            "unit": self.unit,
+            "ablation": self.ablation,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Faithfulness {self.faithfulness:.3f} ± {self.stderr:.3f}: {self.size} of {self.candidates}, "
+            f"{self.metric} {self.circuit.mean():.3f} of {self.full.mean():.3f}, n={len(self.full)}>"
+        )
+
+
+def _ratio(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> float:
+    gap = full.mean() - empty.mean()
+    spread = max(np.abs(full).max(), np.abs(empty).max(), 1e-12)
+    # 1e-6: below this share of the metric's own size a float32 gap is rounding, not behavior
+    return float((circuit.mean() - empty.mean()) / gap) if abs(gap) > 1e-6 * spread else float("nan")
+
+
+def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:
+    """``(source, target)``, True at the circuit's edges.
+
+    Raises:
+        CircuitError: if the model's graph has no such edge, so the circuit is of another architecture.
+    """
+    mask = np.zeros(graph.edge_mask.shape, dtype=bool)
+    for address in circuit.edges:
+        edge = parse_edge(address)
+        if edge.source.position is not None or edge.target.position is not None:
+            raise CircuitError(
+                f"{address}: edges at single positions cannot be run yet", hint="drop the positions"
+            )
+        mask[graph.index(edge)] = True
+    return mask
+
+
+def run_circuits(
+    runs: PairedRuns, circuits: Sequence[Circuit], *, progress: Progress | None = None
+) -> np.ndarray:
+    """``(circuit, pair)`` metric of each circuit on the clean prompts, everything outside resample-ablated.
+
+    Edge level: every edge outside is replaced by what its source writes on the corrupted prompt. Node level:
+    every node outside is.
+
+    Raises:
+        CircuitError: if a circuit is of another architecture.
+    """
+    levels = {c.level for c in circuits}
+    if len(levels) > 1:
+        raise OptionError(
+            "circuits of both levels cannot be run together", hint="evaluate them one after the other"
+        )
+    if levels == {"node"}:
+        return _run_nodes(runs, circuits, progress)
+    graph = runs.wiring.graph()
+    kept = torch.as_tensor(np.stack([kept_mask(c, graph) for c in circuits]))
+    exists = torch.as_tensor(graph.edge_mask)
+    values = np.full((len(circuits), runs.n_pairs), np.nan)
+    for b, batch in enumerate(runs.batches):
+        with torch.no_grad():
+            reference = source_outputs(runs, batch, "corrupted", graph)
+        size = copies_that_fit(runs, batch, graph)
+        for k in range(0, len(circuits), size):
+            ablated = (exists & ~kept[k : k + size]).to(runs.device)
+            out = ablate_edges(runs, batch, graph, ablated, reference=reference)
+            values[k : k + size, batch.index] = out.double().cpu().numpy()
+        runs.release(batch)
+        if progress:
+            progress(b + 1, len(runs.batches), f"{len(circuits)} circuits")
+    return values
+
+
+def _run_nodes(runs: PairedRuns, circuits: Sequence[Circuit], progress: Progress | None) -> np.ndarray:
+    """Node level: patch every node outside each circuit with its corrupted value."""
+    sources = Graph(runs.wiring.node_shape()).sources
+    interventions = []
+    for k, circuit in enumerate(circuits):
+        unknown = [a for a in circuit.nodes if a != "logits" and parse_node(a) not in sources]
+        if unknown:
+            raise CircuitError(f"this model has no node {unknown[0]}; the circuit is of another architecture")
+        out = [n for n in sources if str(n) not in circuit.nodes and n != INPUT]
+        # With every node kept there is nothing to edit: put the clean input into the clean run.
+        edits = tuple(Edit(node=n, value="corrupted") for n in out) or (Edit(node=INPUT, value="clean"),)
+        interventions.append(Intervention(label=str(k), edits=edits))
+    return sweep(runs, interventions, kind="circuits", progress=progress).patched
+
+
+def faithfulness(circuit: Circuit, runs: PairedRuns, *, progress: Progress | None = None) -> Faithfulness:
+    """How much of the behavior a circuit keeps: 1 for the full model, 0 for the empty circuit; may leave [0, 1].
+
+    The empty circuit is the corrupted run (edge level), or the clean input with every head and MLP corrupted
+    (node level).
+
+    Source:
+        Hanna, Pezzelle and Belinkov 2024, arXiv:2403.17806; Mueller et al. 2025 (MIB), arXiv:2504.13151.
+    """
+    nothing = _empty_like(circuit, runs)
+    values = run_circuits(runs, [circuit, nothing], progress=progress)
+    return _result(circuit, runs, values[0], values[1])
+
+
+def _empty_like(circuit: Circuit, runs: PairedRuns) -> Circuit:
+    shape = runs.wiring.shape() if circuit.level == "edge" else runs.wiring.node_shape()
+    return Circuit.build(shape=shape, nodes={}, edges={}, level=circuit.level)
+
+
+def _result(circuit: Circuit, runs: PairedRuns, values: np.ndarray, empty: np.ndarray) -> Faithfulness:
+    graph = circuit.graph
+    return Faithfulness(
+        circuit=values,
+        full=runs.clean,
+        empty=empty,
+        size=circuit.size,
+        candidates=graph.n_edges if circuit.level == "edge" else len(graph.sources) - 1,
+        metric=runs.metric.name,
+        unit=runs.metric.unit,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """Faithfulness over circuit sizes, with random circuits of the same sizes beside it.
+
+    Attributes:
+        shares: Nominal share of all edges at each point, before pruning.
+        points: The circuits' faithfulness, one per share.
+        random: ``(share, draw)`` faithfulness of random circuits with as many edges as the pruned circuit.
+    """
+
+    shares: tuple[float, ...]
+    points: tuple[Faithfulness, ...]
+    random: np.ndarray
+    method: str
+    ranking: Ranking
+
+    @property
+    def values(self) -> np.ndarray:
+        return np.array([p.faithfulness for p in self.points])
+
+    def area(self) -> dict[str, float]:
+        """CPR (area under the curve) and CMD (area of its distance from 1), trapezoid, linear in the share."""
+        x, f = np.array(self.shares), self.values
+        order = np.argsort(x)
+        trapezoid = getattr(np, "trapezoid", None) or np.trapz
+        return {
+            "CPR": float(trapezoid(f[order], x[order])),
+            "CMD": float(trapezoid(np.abs(1 - f[order]), x[order])),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        def number(x: float) -> float | None:
+            return float(x) if np.isfinite(x) else None
+
+        rows = []
+        for i, (share, point) in enumerate(zip(self.shares, self.points, strict=True)):
+            drawn = self.random[i] if self.random.size else np.array([])
+            rows.append(
+                {
+                    "share": share,
+                    "edges": point.size,
+                    "faithfulness": number(point.faithfulness),
+                    "stderr": number(point.stderr),
+                    "random_mean": number(drawn.mean()) if drawn.size else None,
+                    "random_std": number(drawn.std(ddof=1)) if drawn.size > 1 else None,
+                    "random_draws": int(drawn.size),
+                }
+            )
+        return {"method": self.method, "ranking": self.ranking, "points": rows, **self.area()}
+
+    def to_dataframe(self):
+        """One row per size."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_dict()["points"])
+
+    def _repr_html_(self) -> str:
+        from workbench.view.svg import curve_svg
+
+        series = {self.method: (list(self.shares), [float(v) for v in self.values])}
+        if self.random.size:
+            series["random circuits"] = (list(self.shares), [float(v) for v in self.random.mean(1)])
+        return curve_svg(
+            series, "share of edges", "faithfulness", f"Faithfulness, n={len(self.points[0].full)}"
+        )
+
+    def __repr__(self) -> str:
+        points = ", ".join(f"{s:.3g}: {v:.2f}" for s, v in zip(self.shares, self.values, strict=True))
+        return f"<Curve {self.method}: {points}>"
+
+
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def faithfulness_curve(
+    scores: Scores,
+    runs: PairedRuns,
+    *,
+    shares: Sequence[float] = SHARES,
+    by: Ranking = "absolute",
+    random_draws: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Curve:
+    """Faithfulness of the best share of edges at several sizes, beside random circuits of the same real size."""
+    from workbench.evaluate.baselines import random_circuit
+
+    chosen = [scores.fraction(share, by=by) for share in shares]
+    rng = np.random.default_rng(seed)
+    drawn = [
+        random_circuit(scores.graph, c.size, rng, level=scores.level)
+        for c in chosen
+        for _ in range(random_draws)
+    ]
+    everything = [*chosen, _empty_like(chosen[0], runs), *drawn]
+    values = run_circuits(runs, everything, progress=progress)
+    empty = values[len(chosen)]
+    points = tuple(_result(c, runs, v, empty) for c, v in zip(chosen, values, strict=False))
+    rest = values[len(chosen) + 1 :]
+    random = np.array([_ratio(v, runs.clean, empty) for v in rest]).reshape(len(chosen), random_draws)
+    return Curve(shares=tuple(shares), points=points, random=random, method=scores.method, ranking=by)

@@ -1,0 +1,134 @@
+"""Roles of heads: where they look between named positions, and what they write to the answer.
+
+A role is a measurement with a name. Each rule says from which position a head must look at which (mean attention at
+least ``threshold``), and which sign its direct effect on the metric must have. The rules for IOI follow Wang et al.
+2023, arXiv:2211.00593, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from workbench import names
+from workbench.effects import Effects
+from workbench.interventions.path_patching import path_patches
+from workbench.model.hooks import hook_name
+from workbench.sweep.runs import PairedRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A role: look from ``query`` at ``key``, with a direct effect of this sign (0: any)."""
+
+    role: str
+    query: str
+    key: str
+    sign: Literal[-1, 0, 1] = 0
+
+
+IOI_RULES = (
+    Rule(role="name mover", query="end", key="IO", sign=1),
+    Rule(role="negative name mover", query="end", key="IO", sign=-1),
+    Rule(role="S-inhibition", query="end", key="S2"),
+    Rule(role="duplicate token", query="S2", key="S1"),
+    Rule(role="induction", query="S2", key="S1+1"),
+    Rule(role="previous token", query="S1+1", key="S1"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRole:
+    """A head's role with the numbers behind it: mean attention, direct effect on the metric and its error."""
+
+    head: str
+    role: str
+    query: str
+    key: str
+    attention: float
+    direct_effect: float
+    direct_stderr: float
+    unit: str
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def rules_for(runs: PairedRuns) -> tuple[Rule, ...]:
+    """The rules whose positions the pairs have; for other tasks, one rule per pair of named positions."""
+    present = set.intersection(*(set(p) for p in runs.pairs.positions)) if len(runs.pairs) else set()
+    known = tuple(r for r in IOI_RULES if {r.query, r.key} <= present)
+    if known:
+        return known
+    ordered = sorted(present, key=lambda name: float(np.mean([p[name] for p in runs.pairs.positions])))
+    return tuple(
+        Rule(role=f"{query} looks at {key}", query=query, key=key)
+        for i, query in enumerate(ordered)
+        for key in ordered[:i]
+    )
+
+
+def mean_attention(runs: PairedRuns, pairs_of_positions: Sequence[tuple[str, str]]) -> np.ndarray:
+    """``(rule, layer, head)`` mean attention weight on the clean prompts, from the first position at the second."""
+    wiring = runs.wiring
+    total = np.zeros((len(pairs_of_positions), wiring.n_layers, wiring.n_heads))
+    for batch in runs.batches:
+        rows = torch.arange(len(batch), device=batch.clean.device)
+        found = runs.activations(batch, "clean", [hook_name("pattern", n) for n in wiring.attention_layers])
+        for layer in wiring.attention_layers:
+            pattern = found[hook_name("pattern", layer)]
+            for r, (query, key) in enumerate(pairs_of_positions):
+                weight = pattern[rows, :, batch.at(query), batch.at(key)]  # (pair, head)
+                total[r, layer] += weight.double().sum(0).cpu().numpy()
+        runs.release(batch)
+    return total / runs.n_pairs
+
+
+def direct_effects(runs: PairedRuns) -> Effects:
+    """Each head's effect on the metric by the direct path to the logits: all else frozen (path patching)."""
+    heads = [names.head(n, h) for n in runs.wiring.attention_layers for h in range(runs.wiring.n_heads)]
+    return path_patches(runs, heads, [names.LOGITS], mlps="frozen")
+
+
+def head_roles(
+    runs: PairedRuns, *, threshold: float = 0.3, rules: Sequence[Rule] | None = None
+) -> list[HeadRole]:
+    """Every head that looks where a rule says, strongest attention first; a head gets its strongest rule.
+
+    Args:
+        threshold: Least mean attention from the query to the key position.
+    """
+    rules = tuple(rules or rules_for(runs))
+    if not rules:
+        return []
+    attention = mean_attention(runs, [(r.query, r.key) for r in rules])
+    direct = direct_effects(runs)
+    found = []
+    for label, effect, error in zip(direct.labels, direct.mean, direct.stderr, strict=True):
+        node = names.parse_node(label)
+        fitting = [
+            (float(attention[r, node.layer, node.index]), rule)
+            for r, rule in enumerate(rules)
+            if attention[r, node.layer, node.index] >= threshold and rule.sign in (0, int(np.sign(effect)))
+        ]
+        if fitting:
+            weight, rule = max(fitting, key=lambda item: item[0])
+            found.append(
+                HeadRole(
+                    head=label,
+                    role=rule.role,
+                    query=rule.query,
+                    key=rule.key,
+                    attention=weight,
+                    direct_effect=float(effect),
+                    direct_stderr=float(error),
+                    unit=direct.unit,
+                    n=runs.n_pairs,
+                )
+            )
+    return sorted(found, key=lambda role: -role.attention)

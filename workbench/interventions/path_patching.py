@@ -1,0 +1,232 @@
+"""Path patching: the effect of a sender on the metric through chosen inputs of chosen receivers only.
+
+1. Run the base prompts with every head's output frozen to its base value, except the senders, which take their
+   value from the other run. MLPs and norms are recomputed (paths may pass through MLPs) or frozen too.
+   Record what the receivers read.
+2. Run the base prompts again and put the recorded inputs into the receivers; everything after them is recomputed.
+
+Source: Goldowsky-Dill et al. 2023, arXiv:2304.05969; Wang et al. 2023, arXiv:2211.00593 (MLPs recomputed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.effects import Effects
+from workbench.errors import ModelError, OptionError
+from workbench.interventions.apply import hooks_for
+from workbench.interventions.edits import Edit, Intervention, check, site_of
+from workbench.model.hooks import Wiring, hook_name, resume_from
+from workbench.model.identity import identity
+from workbench.names import LOGITS, Node, parse_node
+from workbench.provenance import digest_of
+from workbench.sweep.runs import Batch, PairedRuns, RunName
+
+Mlps = Literal["recomputed", "frozen"]
+Mode = Literal["noising", "denoising"]
+Progress = Callable[[int, int, str], None]
+
+
+def path_patches(
+    runs: PairedRuns,
+    senders: Sequence[Node | str | Sequence[Node | str]],
+    receivers: Sequence[Node | str],
+    *,
+    mode: Mode = "noising",
+    mlps: Mlps = "recomputed",
+    positions: Sequence[str | int] = (),
+    progress: Progress | None = None,
+) -> Effects:
+    """Effect of each sender (or group of senders) through the receivers, all receivers together.
+
+    Args:
+        senders: Heads, MLPs or ``input``; a group of several is patched together and is one row.
+        receivers: ``a9.h9<q>``, ``<k>``, ``<v>`` (``a9.g1<k>`` on grouped-query models), ``m3``, ``logits``.
+        mode: ``noising``: base is the clean run, senders take corrupted values, effect is the drop.
+        mlps: ``recomputed`` lets paths pass through MLPs (IOI); ``frozen`` leaves only direct paths.
+        positions: Receiver positions; all when empty.
+
+    Raises:
+        ModelError: for a part the model does not have.
+        OptionError: if a receiver stands before every sender's layer, or is no input.
+    """
+    if mlps not in ("recomputed", "frozen"):
+        raise OptionError(f"mlps is {mlps!r}", hint="recomputed or frozen")
+    groups = [_group(s) for s in senders]
+    targets = [parse_node(r) if isinstance(r, str) else r for r in receivers]
+    if not groups or not targets:
+        raise OptionError("path patching needs at least one sender and one receiver")
+    _check(runs.wiring, groups, targets)
+    base: RunName = "clean" if mode == "noising" else "corrupted"
+    patched = np.full((len(groups), runs.n_pairs), np.nan)
+    for b, batch in enumerate(runs.batches):
+        size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
+        for k in range(0, len(groups), size):
+            chunk = groups[k : k + size]
+            values = _stacked(runs, batch, chunk, targets, base, mlps, positions)
+            patched[k : k + size, batch.index] = values
+        runs.release(batch)
+        if progress:
+            progress(b + 1, len(runs.batches), f"{len(groups)} senders")
+    plan = {
+        "kind": "path patching",
+        "senders": [[str(n) for n in g] for g in groups],
+        "receivers": [str(t) for t in targets],
+        "positions": [str(p) for p in positions],
+        "mode": mode,
+        "mlps": mlps,
+        **runs.provenance(),
+    }
+    sign = runs.metric.direction
+    return Effects(
+        labels=tuple("+".join(str(n) for n in g) for g in groups),
+        patched=patched,
+        base=getattr(runs, base),
+        gap=sign * (runs.clean - runs.corrupted),
+        direction=sign,
+        mode=mode,
+        kind="path patching to " + ", ".join(str(t) for t in targets),
+        metric=runs.metric.name,
+        unit=runs.metric.unit,
+        task=runs.pairs.pairs.task,
+        model=identity(runs.model).name,
+        pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
+        provenance={"plan": digest_of(plan), **plan},
+    )
+
+
+def _group(sender: Node | str | Sequence[Node | str]) -> tuple[Node, ...]:
+    if isinstance(sender, Node | str):
+        sender = (sender,)
+    return tuple(parse_node(n) if isinstance(n, str) else n for n in sender)
+
+
+def _check(wiring: Wiring, groups: Sequence[tuple[Node, ...]], receivers: Sequence[Node]) -> None:
+    for node in (n for group in groups for n in group):
+        check(Edit(node=node, value="corrupted"), wiring)
+        if node.slot is not None or node.kind not in ("input", "head", "mlp"):
+            raise OptionError(
+                f"{node} cannot be a sender", hint="senders are heads, MLPs or input: a5.h5, m3, input"
+            )
+    for node in receivers:
+        if node == LOGITS:
+            continue
+        if node.kind == "mlp" and node.slot is None:
+            check(Edit(node=node, value="corrupted"), wiring)
+        elif node.slot in ("q", "k", "v"):
+            check(Edit(node=node, value="corrupted"), wiring)
+        else:
+            raise OptionError(f"{node} is no receiver", hint="receivers are a9.h9<q>, <k>, <v>, m3 or logits")
+
+
+def reads(sender: Node, receiver: Node, *, parallel: bool) -> bool:
+    """Whether a receiver can see what a sender writes: it comes later in the residual stream."""
+    if sender.kind == "input" or receiver == LOGITS:
+        return True
+    if receiver.layer == sender.layer:
+        return sender.kind == "head" and receiver.kind == "mlp" and not parallel
+    return receiver.layer > sender.layer
+
+
+def _receiver_hook(wiring: Wiring, receiver: Node) -> str:
+    """The hook that carries what a receiver reads."""
+    if receiver == LOGITS:
+        return f"blocks.{wiring.n_layers - 1}.hook_out"
+    return (
+        f"blocks.{receiver.layer}.mlp.hook_in"
+        if receiver.kind == "mlp"
+        else hook_name(receiver.slot, receiver.layer)
+    )
+
+
+@torch.no_grad()
+def _stacked(
+    runs: PairedRuns,
+    batch: Batch,
+    groups: Sequence[tuple[Node, ...]],
+    receivers: Sequence[Node],
+    base: RunName,
+    mlps: Mlps,
+    positions: Sequence[str | int],
+) -> np.ndarray:
+    """``(group, pair)`` metric: two passes with one sender group per block of rows."""
+    wiring, times = runs.wiring, len(groups)
+    ids = batch.ids(base).repeat(times, 1)
+    other: RunName = "corrupted" if base == "clean" else "clean"
+    value = "corrupted" if base == "clean" else "clean"
+    runs.activations(batch, other, sorted({hook_name(site_of(n), n.layer or 0) for g in groups for n in g}))
+    stacked = [
+        Intervention(label=str(i), edits=tuple(Edit(node=n, value=value) for n in group))
+        for i, group in enumerate(groups)
+    ]
+    sender_hooks = hooks_for(runs, batch, stacked, None)
+    seen: dict[str, Tensor] = {}
+    keep = [(name, _keeper(seen, name)) for name in sorted({_receiver_hook(wiring, r) for r in receivers})]
+    frozen = _frozen(runs, batch, base, times, mlps)
+    with runs.model.hooks(fwd_hooks=[*frozen, *sender_hooks, *keep]):  # in this order on one hook point
+        runs.output(batch, ids)
+    puts = _put_back(wiring, batch, receivers, seen, positions)
+    start = min((r.layer for r in receivers if r.layer is not None), default=wiring.n_layers - 1)
+    resid = runs.resid(batch, base, start).repeat(times, 1, 1)
+    with resume_from(runs.model, start, resid), runs.model.hooks(fwd_hooks=puts):
+        output = runs.output(batch, ids)
+    return runs.measure(batch, output).reshape(times, len(batch)).double().cpu().numpy()
+
+
+def _keeper(seen: dict[str, Tensor], name: str) -> Callable[..., None]:
+    def store(tensor: Tensor, hook) -> None:
+        seen[name] = tensor.detach().clone()
+
+    return store
+
+
+def _frozen(runs: PairedRuns, batch: Batch, base: RunName, times: int, mlps: Mlps) -> list[tuple[str, Any]]:
+    """Hooks that hold every head (and MLP) at its base value."""
+    names = [hook_name("head-output", n) for n in runs.wiring.attention_layers]
+    names += [hook_name("mlp-out", n) for n in runs.wiring.mlp_layers] if mlps == "frozen" else []
+    values = runs.activations(batch, base, names)
+
+    def hold(name: str) -> Callable[..., Tensor]:
+        def put(tensor: Tensor, hook) -> Tensor:
+            return values[name].repeat(times, *([1] * (tensor.dim() - 1)))
+
+        return put
+
+    return [(name, hold(name)) for name in names]
+
+
+def _put_back(
+    wiring: Wiring,
+    batch: Batch,
+    receivers: Sequence[Node],
+    seen: dict[str, Tensor],
+    positions: Sequence[str | int],
+) -> list[tuple[str, Any]]:
+    """Hooks that give the receivers, and nothing else, what they read in the first pass."""
+    by_hook: dict[str, list[Node]] = {}
+    for receiver in receivers:
+        by_hook.setdefault(_receiver_hook(wiring, receiver), []).append(receiver)
+
+    def put(name: str, nodes: Sequence[Node]) -> Callable[..., Tensor]:
+        def edit(tensor: Tensor, hook) -> Tensor:
+            if name not in seen:
+                raise ModelError(f"hook {name} never fires on this model; nothing can be received there")
+            tensor, recorded = tensor.clone(), seen[name]
+            rows = torch.arange(len(tensor), device=tensor.device)
+            for node in nodes:
+                wanted = [node.position] if node.position is not None else list(positions)
+                where = [batch.at(p).repeat(len(tensor) // len(batch)) for p in wanted] or [None]
+                for at in where:
+                    index = (slice(None), slice(None)) if at is None else (rows, at)
+                    index = index if node.index is None else (*index, node.index)
+                    tensor[index] = recorded[index]
+            return tensor
+
+        return edit
+
+    return [(name, put(name, nodes)) for name, nodes in by_hook.items()]
