@@ -16,10 +16,10 @@ TRAIN = (
     "So {name} from the {place} is a really good friend, isn't",
 )
 HELD_OUT = (
-    "Later {name} came to the {place} because",
+    "Yesterday {name} came to the {place} because",
     "Then {name} left the {place}, and",
     "When {name} was late at the {place},",
-    "So {name} at the {place} is really late today, isn't",
+    "So {name} is really late at the {place}, isn't",
 )
 GROUPS = {text: f"gendered-pronoun-{index:02d}" for index, text in enumerate((*TRAIN, *HELD_OUT))}
 
@@ -30,7 +30,7 @@ GROUPS = {text: f"gendered-pronoun-{index:02d}" for index, text in enumerate((*T
     corruptions=("other-gender",),
     positions=("name",),
     describe="Say the pronoun, he or she, that goes with a name.",
-    texts=(*MEN, *WOMEN, *PLACES, "he she today", *map(blank, GROUPS)),
+    texts=(*MEN, *WOMEN, *PLACES, "he she", *map(blank, GROUPS)),
 )
 def gendered_pronoun(draw: Draw, *, split: str, corruption: str, templates: str = "split") -> Pair:
     """One gendered-pronoun pair; the corrupted prompt has a name of the other gender.

@@ -29,7 +29,7 @@ HELD_OUT = (  # written only with words that the templates above use, so that a 
     "Since {A} and {B} had a {gift} from the {place}, {S2} offered it to",
     "In the {place}, {A} and {B} found a {gift}. Then, {S2} passed it to",
     "While {A} and {B} were at the {place}, {S2} sold a {gift} to",
-    "When the two friends {A} and {B} came in from the {place}, {S2} showed a {gift} to",
+    "When old friends {A} and {B} came in from the {place}, {S2} showed a {gift} to",
 )
 GROUPS = {text: f"ioi-{index:02d}" for index, text in enumerate((*TRAIN, *HELD_OUT))}
 

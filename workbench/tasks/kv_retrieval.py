@@ -52,6 +52,10 @@ def kv_retrieval(
     for value, name, low, high in limits:
         if not low <= value <= high:
             raise OptionError(f"{name} is {value}; expected {low} to {high}")
+    if needles * values > 90:
+        raise OptionError(
+            f"{needles} needles of {values} values need {needles * values} numbers; at most 90 fit"
+        )
     if not 0 <= given < values:
         raise OptionError(f"given is {given}; expected 0 to {values - 1}, less than values")
     if fillers < 0:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 """Half-open range of characters of one prompt."""
 
-FORMAT, VERSION = "workbench-pairs", 1
+FORMAT, VERSION = "circuit-workbench/pairs", 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Pair:
             "incorrect": list(self.incorrect),
         }
         if self.positions:
-            out["positions"] = {name: [list(a), list(b)] for name, (a, b) in sorted(self.positions.items())}
+            out["positions"] = {name: [list(a), list(b)] for name, (a, b) in self.positions.items()}
         if self.group:
             out["group"] = self.group
         return out

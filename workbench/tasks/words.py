@@ -37,9 +37,9 @@ TWO_DIGITS = tuple(f"{number:02d}" for number in range(100))
 NOUNS = tuple(  # singular and plural, one word each
     tuple(pair.split("/"))
     for pair in "actor/actors artist/artists author/authors boy/boys brother/brothers car/cars "
-    "doctor/doctors driver/drivers farmer/farmers father/fathers friend/friends girl/girls "
+    "doctor/doctors driver/drivers farmer/farmers father/fathers friend/friends girl/girls guest/guests "
     "manager/managers officer/officers parent/parents player/players sister/sisters student/students "
-    "teacher/teachers tree/trees uncle/uncles "
+    "teacher/teachers tree/trees "
     "window/windows worker/workers writer/writers".split()
 )
 
