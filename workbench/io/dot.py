@@ -28,7 +28,7 @@ def to_dot(circuit: Circuit) -> str:
     ranks = defaultdict(list)
     for row in node_rows(circuit):
         label = f"{row.id}\n{row.role}" if row.role else row.id
-        lines.append(f"  {quoted(row.id)} [label={quoted(label)}, shape={_SHAPES[row.kind]}];")
+        lines.append(f"  {quoted(row.id)} [label={quoted(label)}, shape={_SHAPES.get(row.kind, 'box')}];")
         ranks[row.layer, row.kind == "mlp"].append(quoted(row.id))
     lines += [f"  {{ rank=same; {'; '.join(found)}; }}" for found in ranks.values()]
     edges = edge_rows(circuit)

@@ -114,17 +114,16 @@ def _node(row, at: tuple[float, float], circuit: Circuit, degrees: dict[str, tup
     tip = f"{row.id}{': ' + row.role if row.role else ''}"
     tip += f"\nscore {number(row.score)} {circuit.unit}" if row.score is not None else ""
     tip += f"\n{into} edges in, {out} out"
-    round_ = {"mlp": 3, "input": 6, "logits": 6, "group": 2, "attn": 3}.get(row.kind, tall)
-    role = (
-        f'<text y="{tall + 11}" class="s" font-size="9">{escape(shorten(row.role, 18))}</text>'
-        if row.role
-        else ""
-    )
-    label = f'<text y="4" style="fill:{ink(fill)}">{escape(shorten(row.id, 14))}</text>'
+    half, tall = (half + 7, tall + 5) if row.role else (half, tall)
+    corner = {"mlp": 3, "input": 6, "logits": 6, "group": 2, "attn": 3}.get(row.kind, tall)
+    ink_ = f'style="fill:{ink(fill)}"'
+    label = f'<text y="{-1 if row.role else 4}" {ink_}>{escape(shorten(row.id, 14))}</text>'
+    if row.role:
+        label += f'<text y="11" font-size="8.5" {ink_}>{escape(shorten(row.role, 18))}</text>'
     return (
         f'<g class="n" transform="translate({x:.0f} {y:.0f})"><title>{escape(tip)}</title>'
-        f'<rect x="-{half}" y="-{tall}" width="{2 * half}" height="{2 * tall}" rx="{round_}" fill="{css(fill)}" '
-        f'stroke="#5b6470"/>{label}{role}</g>'
+        f'<rect x="-{half}" y="-{tall}" width="{2 * half}" height="{2 * tall}" rx="{corner}" '
+        f'fill="{css(fill)}" stroke="#5b6470"/>{label}</g>'
     )
 
 
@@ -138,7 +137,8 @@ def _tokens(tokens: Sequence[str], x: float, y: float, width: float) -> str:
             break
         parts.append(
             f'<rect x="{at:.0f}" y="{y - 13:.0f}" width="{wide:.0f}" height="18" rx="3" fill="none" '
-            f'stroke="currentColor" stroke-opacity=".3"/><text x="{at + 6:.0f}" y="{y:.0f}" xml:space="preserve">'
+            'stroke="currentColor" stroke-opacity=".3"/>'
+            f'<text x="{at + 6:.0f}" y="{y:.0f}" xml:space="preserve">'
             f'{escape(token)}</text><text x="{at + wide / 2:.0f}" y="{y + 16:.0f}" class="s" font-size="8" '
             f'text-anchor="middle">{i}</text>'
         )

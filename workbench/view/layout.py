@@ -7,8 +7,8 @@ from collections import defaultdict
 from workbench.circuit import Circuit
 from workbench.names import Node, parse_node, place
 
-ROW, COLUMN = 84.0, 92.0
-_RAISED = {"group": -0.36, "head": 0.0, "attn": 0.3, "mlp": 0.34}
+ROW, COLUMN = 88.0, 96.0
+_RAISED = {"group": -0.4, "head": 0.0, "attn": 0.3, "mlp": 0.34}
 
 
 def layered(circuit: Circuit) -> dict[str, tuple[float, float]]:

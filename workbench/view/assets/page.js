@@ -1,0 +1,280 @@
+"use strict";
+// The circuit page. Data: see circuit_page in html.py. All text goes through textContent, never through markup.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const byNode = new Map(data.nodes.map((node) => [node.id, node]));
+  const edgeLevel = data.level === "edge";
+  const top = Math.max(...data.edges.map((edge) => Math.abs(edge.score)), 1e-300);
+  const topNode = Math.max(...data.nodes.map((node) => Math.abs(node.score || 0)), 1e-300);
+  const reduced = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+  const format = (value) => {
+    if (value === null || value === undefined) return "–";
+    const size = Math.abs(value);
+    const text = size !== 0 && (size < 1e-4 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(3)));
+    return text.replace("-", "−");
+  };
+  const signed = (value) => (value > 0 ? "+" : "") + format(value);
+  const element = (tag, attributes = {}, ...children) => {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  };
+
+  // Pruning, by the rule of Circuit.top: the n edges of largest |score|, then only what lies on a path from
+  // input to logits. `rank` comes from the library, so ties fall the same way.
+  const isInput = (id) => id === "input" || id.startsWith("input@");
+  const isLogits = (id) => id === "logits" || id.startsWith("logits@");
+  const ends = new Set(data.edges.flatMap((edge) => [edge.source, edge.target]));
+  const helpers = data.nodes.filter((node) => !ends.has(node.id)).map((node) => node.id);
+  const reach = (pairs, starts) => {
+    const next = new Map();
+    for (const [from, to] of pairs) (next.get(from) || next.set(from, []).get(from)).push(to);
+    const found = new Set(starts);
+    for (let queue = [...starts]; queue.length; ) {
+      for (const to of next.get(queue.pop()) || []) if (!found.has(to)) { found.add(to); queue.push(to); }
+    }
+    return found;
+  };
+  const prune = (n) => {
+    if (!edgeLevel) {
+      const nodes = data.nodes.filter((node) => node.rank < n).map((node) => node.id);
+      return { nodes: new Set(nodes), edges: new Set(), links: new Set() };
+    }
+    const kept = data.edges.filter((edge) => edge.rank < n);
+    const present = new Set([...kept.flatMap((edge) => [edge.source, edge.target]), ...(kept.length ? helpers : [])]);
+    const links = data.links.filter((link) => present.has(link.source) && present.has(link.target));
+    const pairs = [...kept, ...links].map((edge) => [edge.source, edge.target]);
+    const forward = reach(pairs, [...present].filter(isInput));
+    const backward = reach(pairs.map(([a, b]) => [b, a]), [...present].filter(isLogits));
+    const alive = (edge) => [edge.source, edge.target].every((id) => forward.has(id) && backward.has(id));
+    const edges = kept.filter(alive), live = links.filter(alive);
+    const nodes = new Set([...edges, ...live].flatMap((edge) => [edge.source, edge.target]));
+    return { nodes, edges: new Set(edges.map((e) => e.id)), links: new Set(live.map((e) => e.id)) };
+  };
+
+  const shapes = { head: "round-rectangle", mlp: "rectangle", group: "diamond", attn: "hexagon", input: "round-rectangle", logits: "round-rectangle" };
+  const elements = [
+    ...data.rows.map(([label, y], i) => ({ data: { id: `row-${i}`, label, kind: "row" }, position: { x: data.left, y: -y }, classes: "row", selectable: false, grabbable: false, events: "no" })),
+    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${node.id}\n${node.role}` : node.id, kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: "node", grabbable: false })),
+    ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score }, classes: edge.score < 0 ? "edge minus" : "edge plus" })),
+    ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
+  ];
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const mix = (from, to, share) => {
+    const part = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
+    const parts = [0, 1, 2].map((i) => Math.round(part(from, i) + (part(to, i) - part(from, i)) * share));
+    return `#${parts.map((x) => x.toString(16).padStart(2, "0")).join("")}`;
+  };
+  const nodeFill = (node) => {
+    const score = node.data("score");
+    if (score === null || score === undefined) return color("--node");
+    return mix(color("--node"), color(score < 0 ? "--negative" : "--positive"), 0.75 * Math.min(1, Math.abs(score) / topNode));
+  };
+  const style = () => [
+    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : 66), height: (n) => (n.data("role") ? 36 : 26), "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 130, "line-height": 1.15 } },
+    { selector: "node[kind = 'group']", style: { width: 74, height: 34, "font-size": 9 } },
+    { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11, "text-valign": "center", "text-halign": "right", events: "no" } },
+    { selector: "edge.edge", style: { width: (e) => 0.8 + 6 * e.data("share"), "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
+    { selector: "edge.minus", style: { "line-style": "dashed", "line-color": color("--negative"), "target-arrow-color": color("--negative"), "target-arrow-shape": "tee" } },
+    { selector: "edge.link", style: { width: 1, "line-style": "dotted", "line-color": color("--soft"), "curve-style": "straight", events: "no" } },
+    { selector: ".gone", style: { display: "none" } },
+    { selector: ".faint", style: { opacity: 0.1 } },
+    { selector: "edge.onpath", style: { opacity: 0.95, "z-index": 9 } },
+    { selector: "node.match", style: { "border-width": 3.5, "border-color": color("--focus"), "border-style": "double" } },
+    { selector: "node.current", style: { "border-width": 3.5, "border-color": color("--focus"), "border-style": "solid", "z-index": 10 } },
+    { selector: "edge.current", style: { opacity: 1, "overlay-color": color("--focus"), "overlay-opacity": 0.25, "overlay-padding": 3 } },
+    { selector: "core", style: { "active-bg-opacity": 0, "selection-box-opacity": 0 } },
+  ];
+  const cy = cytoscape({ container: byId("graph"), elements, style: style(), layout: { name: "preset" }, wheelSensitivity: 0.25, minZoom: 0.05, maxZoom: 4, boxSelectionEnabled: false, autounselectify: true });
+  document.addEventListener("themechange", () => cy.style(style()));
+
+  let shown = prune(data.most), current = null;
+  const node = (id) => cy.getElementById(`n:${id}`);
+  const edge = (id) => cy.getElementById(`e:${id}`);
+
+  const describeNode = (id) => {
+    const found = byNode.get(id);
+    const into = data.edges.filter((e) => e.target === id && shown.edges.has(e.id)).length;
+    const out = data.edges.filter((e) => e.source === id && shown.edges.has(e.id)).length;
+    const lines = [found.role ? `${id}, ${found.role}` : id];
+    if (found.score !== null) lines.push(`score ${signed(found.score)} ${data.unit}`);
+    if (edgeLevel) lines.push(`${into} edges in, ${out} out`);
+    return lines;
+  };
+  const edgeById = new Map(data.edges.map((e) => [e.id, e]));
+  const describeEdge = (id) => {
+    const score = edgeById.get(id).score;
+    return [id, `score ${signed(score)} ${data.unit}`, score < 0 ? "opposes the behavior" : "supports the behavior"];
+  };
+
+  const edgeButton = (e, label) => {
+    const value = element("span", { class: e.score < 0 ? "minus" : "plus" }, signed(e.score));
+    const button = element("button", { type: "button" }, element("span", { class: "address" }, label || e.id), value);
+    button.addEventListener("click", () => choose({ edge: e.id }));
+    return element("li", {}, button);
+  };
+  const strongest = (edges, n) => [...edges].sort((a, b) => a.rank - b.rank).slice(0, n);
+  const fillList = (list, edges, label) => list.replaceChildren(...strongest(edges, 40).map((e) => edgeButton(e, label && label(e))));
+  const heading = (text) => element("h2", {}, text);
+  const details = () => {
+    const box = byId("details");
+    if (current === null) {
+      box.replaceChildren(element("p", { class: "soft" }, "Nothing is selected. Click a node, or move to the picture with Tab and use the arrow keys."));
+      return;
+    }
+    if (current.edge) {
+      const e = edgeById.get(current.edge);
+      const to = (id) => { const b = element("button", { type: "button", class: "address" }, id); b.addEventListener("click", () => choose({ node: id })); return b; };
+      box.replaceChildren(element("p", { class: "address" }, e.id), element("dl", {}, element("dt", {}, "score"), element("dd", {}, `${signed(e.score)} ${data.unit}`), element("dt", {}, "rank"), element("dd", {}, `${e.rank + 1} of ${data.edges.length}`), element("dt", {}, "from"), element("dd", {}, to(e.source)), element("dt", {}, "to"), element("dd", {}, to(e.target))));
+      return;
+    }
+    const n = byNode.get(current.node), visible = data.edges.filter((e) => shown.edges.has(e.id));
+    const rows = element("dl", {});
+    const row = (name, value) => { if (value !== null && value !== "" && value !== undefined) rows.append(element("dt", {}, name), element("dd", {}, String(value))); };
+    row("role", n.role); row("kind", data.kinds[n.kind]); row("layer", n.layer); row("head", n.head); row("position", n.position);
+    if (n.score !== null) row("score", `${signed(n.score)} ${data.unit}`);
+    const into = element("ul", { class: "list" }), out = element("ul", { class: "list" });
+    fillList(into, visible.filter((e) => e.target === n.id), (e) => `${e.source}${e.input === "in" ? "" : ` <${e.input}>`}`);
+    fillList(out, visible.filter((e) => e.source === n.id), (e) => e.id.slice(e.id.indexOf("->") + 2));
+    box.replaceChildren(element("p", { class: "address" }, n.id), rows);
+    if (edgeLevel) box.append(heading("Reads from"), into, heading("Is read by"), out);
+  };
+
+  // Following a path: everything the node is reached from, and everything it reaches.
+  const highlight = () => {
+    cy.batch(() => {
+      cy.elements().removeClass("faint onpath current");
+      if (current === null) return;
+      if (current.edge) {
+        edge(current.edge).addClass("current onpath");
+        cy.elements(".node, .edge, .link").not(edge(current.edge)).not(edge(current.edge).connectedNodes()).addClass("faint");
+        return;
+      }
+      const pairs = [...data.edges.filter((e) => shown.edges.has(e.id)), ...data.links.filter((l) => shown.links.has(l.id))];
+      const down = reach(pairs.map((e) => [e.source, e.target]), [current.node]);
+      const up = reach(pairs.map((e) => [e.target, e.source]), [current.node]);
+      if (edgeLevel) {
+        cy.elements(".node, .edge, .link").addClass("faint");
+        for (const id of [...down, ...up]) node(id).removeClass("faint");
+        for (const e of pairs) {
+          if ((down.has(e.source) && down.has(e.target)) || (up.has(e.source) && up.has(e.target))) edge(e.id).removeClass("faint").addClass("onpath");
+        }
+      }
+      node(current.node).addClass("current");
+    });
+  };
+  const tokens = () => {
+    const at = current && current.node ? byNode.get(current.node).position : null;
+    document.querySelectorAll(".token").forEach((token) => token.classList.toggle("at", at !== null && (token.dataset.index === String(at) || token.dataset.name === String(at))));
+  };
+  const choose = (what, move = true) => {
+    current = what;
+    details(); highlight(); tokens();
+    const words = what === null ? ["Selection cleared"] : what.node ? describeNode(what.node) : describeEdge(what.edge);
+    byId("say").textContent = words.join(". ");
+    if (what && move) {
+      const at = what.node ? node(what.node) : edge(what.edge);
+      const box = at.renderedBoundingBox(), stage = byId("graph");
+      if (box.x1 < 0 || box.y1 < 0 || box.x2 > stage.clientWidth || box.y2 > stage.clientHeight) {
+        reduced ? cy.center(at) : cy.animate({ center: { eles: at }, duration: 160 });
+      }
+    }
+  };
+
+  const fit = () => { cy.resize(); cy.fit(cy.elements(":visible"), 26); if (cy.zoom() > 1.4) { cy.zoom(1.4); cy.center(cy.elements(":visible")); } };
+  const update = (n) => {
+    shown = prune(n);
+    cy.batch(() => {
+      for (const { id } of data.nodes) node(id).toggleClass("gone", !shown.nodes.has(id));
+      for (const { id } of data.edges) edge(id).toggleClass("gone", !shown.edges.has(id));
+      for (const { id } of data.links) edge(id).toggleClass("gone", !shown.links.has(id));
+    });
+    if (current && !(current.node ? shown.nodes.has(current.node) : shown.edges.has(current.edge))) current = null;
+    byId("keep").value = n;
+    byId("keep").setAttribute("aria-valuetext", `${n} kept, ${edgeLevel ? `${shown.edges.size} edges` : `${shown.nodes.size} nodes`} shown`);
+    byId("keep-number").value = n;
+    const counted = [...shown.nodes].filter((id) => byNode.get(id).kind !== "group").length;
+    byId("count").textContent = edgeLevel ? `${shown.edges.size} edges and ${counted} nodes are connected` : `${counted} nodes`;
+    byId("empty").hidden = shown.nodes.size > 0;
+    if (edgeLevel) fillList(byId("strongest"), data.edges.filter((e) => shown.edges.has(e.id)));
+    details(); highlight(); tokens(); search();
+  };
+  const wanted = (text) => Math.max(0, Math.min(data.most, Math.round(Number(text)) || 0));
+  byId("keep").addEventListener("input", (event) => update(wanted(event.target.value)));
+  byId("keep-number").addEventListener("change", (event) => update(wanted(event.target.value)));
+
+  let matches = [];
+  const search = () => {
+    const text = byId("search").value.trim().toLowerCase();
+    matches = text ? data.nodes.filter((n) => shown.nodes.has(n.id) && `${n.id} ${n.role} ${data.kinds[n.kind]}`.toLowerCase().includes(text)).map((n) => n.id) : [];
+    cy.batch(() => { for (const { id } of data.nodes) node(id).toggleClass("match", matches.includes(id)); });
+    byId("found").textContent = text ? `${matches.length} found` : "";
+  };
+  byId("search").addEventListener("input", search);
+  byId("search").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && matches.length) {
+      const at = current && current.node ? matches.indexOf(current.node) : -1;
+      choose({ node: matches[(at + 1) % matches.length] });
+      event.preventDefault();
+    }
+    if (event.key === "Escape") { byId("search").value = ""; search(); choose(null); }
+  });
+
+  // Keys in the picture: arrows go to the nearest node that way, Enter follows the strongest edge on, Escape clears.
+  const beside = (from, dx, dy) => {
+    const here = byNode.get(from);
+    let best = null, least = Infinity;
+    for (const other of data.nodes) {
+      if (other.id === from || !shown.nodes.has(other.id)) continue;
+      const x = other.x - here.x, y = other.y - here.y;
+      const along = x * dx + y * dy, across = Math.abs(x * dy) + Math.abs(y * dx);
+      if (along <= 1 || (dx && across > 60)) continue;
+      const cost = along + 1.6 * across;
+      if (cost < least) { least = cost; best = other.id; }
+    }
+    return best;
+  };
+  const moves = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+  byId("graph").addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { choose(null); event.preventDefault(); return; }
+    if (event.key === "+" || event.key === "-") { cy.zoom({ level: cy.zoom() * (event.key === "+" ? 1.2 : 1 / 1.2), renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } }); return; }
+    if (event.key === "0") { fit(); return; }
+    const first = data.nodes.find((n) => shown.nodes.has(n.id));
+    if (!first || !(event.key in moves || event.key === "Enter")) return;
+    event.preventDefault();
+    const at = current === null ? null : current.node || edgeById.get(current.edge).source;
+    if (at === null) { choose({ node: first.id }); return; }
+    if (event.key === "Enter") {
+      const on = strongest(data.edges.filter((e) => e.source === at && shown.edges.has(e.id)), 1)[0];
+      if (on) choose({ node: on.target });
+      return;
+    }
+    const next = beside(at, ...moves[event.key]);
+    if (next !== null) choose({ node: next });
+  });
+  byId("graph").addEventListener("focus", () => { if (current === null) byId("say").textContent = "Picture of the circuit. Arrow keys move between nodes, Enter follows the strongest edge, Escape clears."; });
+
+  const tip = byId("tip");
+  const showTip = (lines, at) => {
+    tip.textContent = lines.join("\n");
+    tip.hidden = false;
+    const stage = byId("graph");
+    tip.style.left = `${Math.max(4, Math.min(at.x + 14, stage.clientWidth - tip.offsetWidth - 6))}px`;
+    tip.style.top = `${Math.max(4, Math.min(at.y + 14, stage.clientHeight - tip.offsetHeight - 6))}px`;
+  };
+  cy.on("mouseover mousemove", "node.node", (event) => showTip(describeNode(event.target.data("key")), event.renderedPosition));
+  cy.on("mouseover mousemove", "edge.edge", (event) => showTip(describeEdge(event.target.data("key")), event.renderedPosition));
+  cy.on("mouseout", () => { tip.hidden = true; });
+  cy.on("tap", "node.node", (event) => choose({ node: event.target.data("key") }, false));
+  cy.on("tap", "edge.edge", (event) => choose({ edge: event.target.data("key") }, false));
+  cy.on("tap", (event) => { if (event.target === cy) choose(null); });
+
+  byId("fit").addEventListener("click", fit);
+  new ResizeObserver(() => cy.resize()).observe(byId("graph"));
+  update(data.most);
+  fit();
+  window.circuitPage = { cy, shown: () => shown, selected: () => current, update };
+})();
