@@ -278,7 +278,8 @@ class _Aligner:
         unknown = self.tokenizer.unk_token_id
         if unknown is None or unknown not in tokens.ids:
             return
-        words = [tokens.token(i).strip() for i, token in enumerate(tokens.ids) if token == unknown]
+        places = [i for i, token in enumerate(tokens.ids) if token == unknown and not tokens.special[i]]
+        words = [tokens.token(i).strip() for i in places]
         words = [
             word for word in words if word != self.tokenizer.unk_token
         ]  # written out, as GPT-2's <|endoftext|>
