@@ -152,6 +152,7 @@ def _legend(x: float, y: float, unit: str, strongest: float, left_out: int) -> s
     return (
         f'<g class="s"><path d="M{x:.0f} {y - 4:.0f}h26" stroke="{POSITIVE}" stroke-width="3"/>'
         f'<text x="{x + 32:.0f}" y="{y:.0f}">supports</text>'
-        f'<path d="M{x + 92:.0f} {y - 4:.0f}h26" stroke="{NEGATIVE}" stroke-width="3" stroke-dasharray="5 3"/>'
+        f'<path d="M{x + 92:.0f} {y - 4:.0f}h26" stroke="{NEGATIVE}" stroke-width="3" '
+        'stroke-dasharray="5 3"/>'
         f'<text x="{x + 124:.0f}" y="{y:.0f}">opposes · widest {number(strongest)} {unit}{more}</text></g>'
     )

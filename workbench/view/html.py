@@ -111,10 +111,12 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
 <label><span class="sr">Number of {what} kept</span>
 <input type="number" id="keep-number" min="0" max="{most}" value="{most}"> {what}</label>
 <output id="count" for="keep" class="soft"></output>
-<label>Search <input type="search" id="search" placeholder="a9, mover, MLP" autocomplete="off" spellcheck="false"></label>
+<label>Search
+<input type="search" id="search" placeholder="a9, mover, MLP" autocomplete="off" spellcheck="false"></label>
 <span id="found" class="soft" role="status"></span>
 <button type="button" id="fit">Fit</button>
-<span class="legend" aria-hidden="true"><span><i></i>supports</span><span><i class="opposes"></i>opposes</span></span>
+<span class="legend" aria-hidden="true"><span><i></i>supports</span>
+<span><i class="opposes"></i>opposes</span></span>
 </div>
 <div class="work">
 <div class="stage">
@@ -160,9 +162,10 @@ def short(value: Any) -> str:
 def _prompt_html(circuit: Circuit) -> str:
     if not circuit.prompt:
         return "<footer></footer>"
+    shown = [escape(printable(token)) or "&nbsp;" for token in circuit.prompt]
     tokens = "".join(
-        f'<span class="token" data-index="{i}"><b>{escape(printable(token)) or "&nbsp;"}</b><small>{i}</small></span>'
-        for i, token in enumerate(circuit.prompt)
+        f'<span class="token" data-index="{i}"><b>{token}</b><small>{i}</small></span>'
+        for i, token in enumerate(shown)
     )
     return (
         f'<footer class="prompt" aria-label="Prompt tokens with positions"><h2>Prompt</h2>{tokens}</footer>'

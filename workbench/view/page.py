@@ -1,4 +1,4 @@
-"""The frame of every HTML page: one file, no network, a content security policy that names its scripts by hash."""
+"""The frame of every HTML page: one file, no network, a security policy that names its scripts by hash."""
 
 from __future__ import annotations
 

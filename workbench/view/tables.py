@@ -1,18 +1,25 @@
-"""Terminal tables of circuits, summaries and comparisons."""
+"""Terminal tables of circuits, summaries, comparisons and effects."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from workbench.circuit import Circuit
+from workbench.compare import Difference, Overlaps
+from workbench.summary import Summary
+from workbench.view.text import number, printable
 
 
 def table_of(result: Any) -> RenderableType | None:
-    """The table of a result this module knows, or None."""
-    if isinstance(result, Circuit):
-        return circuit_table(result)
+    """The table of a result this module knows, or None. Effects are known by their ``grid``."""
+    for kind, make in _KNOWN.items():
+        if isinstance(result, kind):
+            return make(result)
+    if hasattr(result, "grid") and hasattr(result, "top") and hasattr(result, "unit"):
+        return effects_table(result)
     return None
 
 
@@ -20,25 +27,160 @@ def circuit_table(circuit: Circuit, *, most: int = 30) -> Group:
     """What the circuit is, its nodes with roles, and its strongest edges."""
     from workbench.view.terminal import fields, safe, table
 
-    head = {
-        "task": circuit.task or None,
-        "model": circuit.model or None,
-        "method": circuit.method or None,
-        "metric": f"{circuit.metric} ({circuit.unit})" if circuit.metric else circuit.unit,
-        "level": circuit.level,
-        "size": f"{circuit.n_nodes} nodes, {circuit.n_edges} of {circuit.graph.n_edges} edges",
-        "selection": circuit.selection.get("rule"),
-        "prompt": "".join(circuit.prompt) or None,
-    }
-    parts: list[RenderableType] = [fields({k: v for k, v in head.items() if v is not None})]
-    rows = [{"node": a, "score": d["score"], "role": d["role"]} for a, d in circuit.nodes.items()]
-    shown = rows[:most] if circuit.level == "node" else [row for row in rows if row["role"]][:most]
+    parts: list[RenderableType] = [fields(_about(circuit))]
+    rows = [
+        {"node": a, f"score ({circuit.unit})": d["score"], "role": d["role"]}
+        for a, d in circuit.nodes.items()
+    ]
+    shown = rows if circuit.level == "node" else [row for row in rows if row["role"]]
     if shown:
-        parts.append(table(shown, columns=("node", "score", "role"), right=("score",)))
+        parts.append(table(shown[:most]))
     edges = sorted(circuit.edges.items(), key=lambda item: -abs(item[1]))
     if edges:
-        strongest = [{"edge": a, f"score ({circuit.unit})": s} for a, s in edges[:most]]
-        parts.append(table(strongest))
+        parts.append(table([{"edge": a, f"score ({circuit.unit})": s} for a, s in edges[:most]]))
     if len(edges) > most:
         parts.append(safe(f"and {len(edges) - most} more edges, weaker than these", style="dim"))
     return Group(*parts)
+
+
+def _about(circuit: Circuit) -> dict[str, str]:
+    head = {
+        "task": circuit.task,
+        "model": circuit.model,
+        "method": circuit.method,
+        "metric": circuit.metric,
+        "unit": circuit.unit,
+        "level": circuit.level,
+        "size": f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges",
+        "selection": str(circuit.selection.get("rule", "")),
+        "prompt": printable("".join(circuit.prompt)),
+    }
+    return {k: v for k, v in head.items() if v} | {
+        str(k): v for k, v in circuit.evaluation.items() if isinstance(v, int | float | str)
+    }
+
+
+def summary_table(summary: Summary) -> Group:
+    """Size, roles, layers, strongest nodes, edges and paths."""
+    from workbench.view.terminal import fields, safe, table
+
+    head = {k: v for k, v in summary.title.items() if v}
+    head["nodes"] = (
+        f"{summary.n_nodes} ({_share(summary.node_share)}), {summary.n_heads} heads, {summary.n_mlps} MLPs"
+    )
+    if summary.level == "edge":
+        signs = f"{summary.n_positive:,} positive, {summary.n_negative:,} negative"
+        head["edges"] = f"{summary.n_edges:,} ({_share(summary.edge_share)}), {signs}"
+    parts: list[RenderableType] = [fields(head)]
+    roles = [{"role": r, "heads": ", ".join(heads)} for r, heads in summary.roles.items() if r]
+    if roles:
+        parts.append(table(roles))
+    rows = [dict(row) for row in summary.per_layer]
+    parts.append(table([{k.replace("_", " "): v for k, v in row.items()} for row in rows]))
+    if summary.nodes:
+        parts.append(
+            table([{"node": a, f"{summary.node_score} ({summary.unit})": s} for a, s in summary.nodes])
+        )
+    if summary.edges:
+        parts.append(table([{"edge": a, f"score ({summary.unit})": s} for a, s in summary.edges]))
+    if summary.paths:
+        paths = [
+            {
+                "path": str(p),
+                "sign": "+" if p.sign > 0 else "−",
+                f"weakest |score| ({summary.unit})": p.strength,
+            }
+            for p in summary.paths
+        ]
+        parts.append(table(paths))
+    plain = {k: v for k, v in summary.evaluation.items() if isinstance(v, int | float | str | bool)}
+    if plain:
+        parts += [safe("evaluation", style="bold"), fields(plain)]
+    return Group(*parts)
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def difference_table(found: Difference, *, most: int = 20) -> Group:
+    """How much is shared, then what only one side has, then the scores that differ most."""
+    from workbench.view.terminal import fields, safe, table
+
+    head = {
+        "A": found.here,
+        "B": found.there,
+        "shared": f"{len(found.shared_nodes)} nodes, {len(found.shared_edges)} edges",
+        "only A": f"{len(found.only_here_nodes)} nodes, {len(found.only_here_edges)} edges",
+        "only B": f"{len(found.only_there_nodes)} nodes, {len(found.only_there_edges)} edges",
+    }
+    parts: list[RenderableType] = [fields(head)]
+    if not found.comparable:
+        units = " and ".join(unit or "none" for unit in found.units)
+        parts.append(safe(f"the units differ ({units}): score differences mean nothing"))
+    rows = []
+    for side, nodes, edges in (
+        ("A", found.only_here_nodes, found.only_here_edges),
+        ("B", found.only_there_nodes, found.only_there_edges),
+    ):
+        rows += [{"only in": side, "what": node, "score": None} for node in nodes[:most]]
+        ranked = sorted(edges.items(), key=lambda item: -abs(item[1]))[:most]
+        rows += [{"only in": side, "what": edge, "score": score} for edge, score in ranked]
+    if rows:
+        parts.append(table(rows))
+    changed = found.changed()[:most]
+    if changed:
+        parts.append(table([{"shared": k, "A": a, "B": b, "B - A": b - a} for k, a, b in changed]))
+    if found.same:
+        parts.append(safe("the two are the same"))
+    return Group(*parts)
+
+
+def overlap_table(found: Overlaps) -> Group:
+    """Shared counts against chance."""
+    from workbench.view.terminal import fields, table
+
+    rows = [row.to_dict() for row in found.rows]
+    names = {
+        "what": "what", "here": "A", "there": "B", "shared": "shared", "expected_by_chance": "by chance",
+        "p_value": "p", "jaccard": "Jaccard", "overlap_coefficient": "overlap", "universe": "of",
+    }  # fmt: skip
+    shown = [{names[k]: row[k] for k in names} for row in rows]
+    return Group(fields({"A": found.here, "B": found.there, "matched by": found.matching}), table(shown))
+
+
+def effects_table(effects: Any, *, most: int = 12) -> Group:
+    """The heatmap of a sweep and its largest rows with standard error and n."""
+    from workbench.view.terminal import heatmap_terminal, safe, table
+
+    values, rows, columns = effects.grid()
+    labels = list(effects.labels)
+    index = {label: i for i, label in enumerate(labels)}
+    mean, error = effects.mean, effects.stderr
+    strongest = [
+        {
+            "what": label,
+            f"effect ({effects.unit})": float(mean[index[label]]),
+            "± s.e.": _finite(error[index[label]]),
+            "n": effects.n_pairs,
+        }
+        for label, _ in effects.top(most)
+    ]
+    parts: list[RenderableType] = []
+    if len(rows) * len(columns) > 1 and len(columns) <= 64:
+        parts += [heatmap_terminal(values, rows, columns, title=effects.title, unit=effects.unit), Text("")]
+    else:
+        parts.append(safe(effects.title, style="bold"))
+    return Group(*parts, table(strongest))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if number(float(value)) != "–" else None
+
+
+_KNOWN = {
+    Circuit: circuit_table,
+    Summary: summary_table,
+    Difference: difference_table,
+    Overlaps: overlap_table,
+}

@@ -56,9 +56,17 @@
   };
 
   const shapes = { head: "round-rectangle", mlp: "rectangle", group: "diamond", attn: "hexagon", input: "round-rectangle", logits: "round-rectangle" };
+  const brief = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
+  // Circuits are taller than screens: spread the rows until the picture has the shape of its frame.
+  const stage = byId("graph"), xs = data.nodes.map((n) => n.x), ys = data.nodes.map((n) => n.y);
+  const room = (stage.clientWidth / Math.max(stage.clientHeight, 1)) * (Math.max(...ys) - Math.min(...ys) + 60);
+  const spread = Math.max(1, Math.min(2.2, room / (Math.max(...xs) - data.left + 60 || 1)));
+  if (Number.isFinite(spread)) { for (const n of data.nodes) n.x *= spread; data.left *= spread; }
+  const crowded = data.nodes.some((n) => n.kind === "group" || n.kind === "attn");
+  const size = Math.min(crowded ? 1 : 1.6, Number.isFinite(spread) ? spread : 1);
   const elements = [
     ...data.rows.map(([label, y], i) => ({ data: { id: `row-${i}`, label, kind: "row" }, position: { x: data.left, y: -y }, classes: "row", selectable: false, grabbable: false, events: "no" })),
-    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${node.id}\n${node.role}` : node.id, kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: "node", grabbable: false })),
+    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${brief(node.id, 16)}\n${brief(node.role, 16)}` : brief(node.id, 13), kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: "node", grabbable: false })),
     ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score }, classes: edge.score < 0 ? "edge minus" : "edge plus" })),
     ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
   ];
@@ -74,21 +82,21 @@
     return mix(color("--node"), color(score < 0 ? "--negative" : "--positive"), 0.75 * Math.min(1, Math.abs(score) / topNode));
   };
   const style = () => [
-    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : 66), height: (n) => (n.data("role") ? 36 : 26), "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 130, "line-height": 1.15 } },
+    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : 66) * size, height: (n) => (n.data("role") ? 36 : 26) * size, "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11 * size, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 160 * size, "line-height": 1.15 } },
     { selector: "node[kind = 'group']", style: { width: 74, height: 34, "font-size": 9 } },
-    { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11, "text-valign": "center", "text-halign": "right", events: "no" } },
-    { selector: "edge.edge", style: { width: (e) => 0.8 + 6 * e.data("share"), "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
+    { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11 * size, "text-valign": "center", "text-halign": "right", events: "no" } },
+    { selector: "edge.edge", style: { width: (e) => (0.8 + 6 * e.data("share")) * size, "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
     { selector: "edge.minus", style: { "line-style": "dashed", "line-color": color("--negative"), "target-arrow-color": color("--negative"), "target-arrow-shape": "tee" } },
     { selector: "edge.link", style: { width: 1, "line-style": "dotted", "line-color": color("--soft"), "curve-style": "straight", events: "no" } },
     { selector: ".gone", style: { display: "none" } },
     { selector: ".faint", style: { opacity: 0.1 } },
-    { selector: "edge.onpath", style: { opacity: 0.95, "z-index": 9 } },
+    { selector: "edge.onpath", style: { opacity: (e) => 0.6 + 0.35 * e.data("share"), "z-index": 9 } },
     { selector: "node.match", style: { "border-width": 3.5, "border-color": color("--focus"), "border-style": "double" } },
     { selector: "node.current", style: { "border-width": 3.5, "border-color": color("--focus"), "border-style": "solid", "z-index": 10 } },
     { selector: "edge.current", style: { opacity: 1, "overlay-color": color("--focus"), "overlay-opacity": 0.25, "overlay-padding": 3 } },
     { selector: "core", style: { "active-bg-opacity": 0, "selection-box-opacity": 0 } },
   ];
-  const cy = cytoscape({ container: byId("graph"), elements, style: style(), layout: { name: "preset" }, wheelSensitivity: 0.25, minZoom: 0.05, maxZoom: 4, boxSelectionEnabled: false, autounselectify: true });
+  const cy = cytoscape({ container: byId("graph"), elements, style: style(), layout: { name: "preset" }, minZoom: 0.05, maxZoom: 4, boxSelectionEnabled: false, autounselectify: true });
   document.addEventListener("themechange", () => cy.style(style()));
 
   let shown = prune(data.most), current = null;
@@ -177,7 +185,7 @@
     byId("say").textContent = words.join(". ");
     if (what && move) {
       const at = what.node ? node(what.node) : edge(what.edge);
-      const box = at.renderedBoundingBox(), stage = byId("graph");
+      const box = at.renderedBoundingBox();
       if (box.x1 < 0 || box.y1 < 0 || box.x2 > stage.clientWidth || box.y2 > stage.clientHeight) {
         reduced ? cy.center(at) : cy.animate({ center: { eles: at }, duration: 160 });
       }
@@ -197,7 +205,7 @@
     byId("keep").setAttribute("aria-valuetext", `${n} kept, ${edgeLevel ? `${shown.edges.size} edges` : `${shown.nodes.size} nodes`} shown`);
     byId("keep-number").value = n;
     const counted = [...shown.nodes].filter((id) => byNode.get(id).kind !== "group").length;
-    byId("count").textContent = edgeLevel ? `${shown.edges.size} edges and ${counted} nodes are connected` : `${counted} nodes`;
+    byId("count").textContent = edgeLevel ? `${shown.edges.size} of them connected, ${counted} nodes` : `${counted} nodes`;
     byId("empty").hidden = shown.nodes.size > 0;
     if (edgeLevel) fillList(byId("strongest"), data.edges.filter((e) => shown.edges.has(e.id)));
     details(); highlight(); tokens(); search();
@@ -231,7 +239,7 @@
       if (other.id === from || !shown.nodes.has(other.id)) continue;
       const x = other.x - here.x, y = other.y - here.y;
       const along = x * dx + y * dy, across = Math.abs(x * dy) + Math.abs(y * dx);
-      if (along <= 1 || (dx && across > 60)) continue;
+      if (along <= 1 || (dx && across > 60)) continue; // left and right stay in the row
       const cost = along + 1.6 * across;
       if (cost < least) { least = cost; best = other.id; }
     }
@@ -261,7 +269,6 @@
   const showTip = (lines, at) => {
     tip.textContent = lines.join("\n");
     tip.hidden = false;
-    const stage = byId("graph");
     tip.style.left = `${Math.max(4, Math.min(at.x + 14, stage.clientWidth - tip.offsetWidth - 6))}px`;
     tip.style.top = `${Math.max(4, Math.min(at.y + 14, stage.clientHeight - tip.offsetHeight - 6))}px`;
   };
@@ -274,7 +281,10 @@
 
   byId("fit").addEventListener("click", fit);
   new ResizeObserver(() => cy.resize()).observe(byId("graph"));
-  update(data.most);
+  // A picture of a thousand edges tells nothing: begin with the strongest 200, or as many as connect.
+  let first = data.most <= 400 ? data.most : 200;
+  while (first < data.most && prune(first).nodes.size === 0) first = Math.min(2 * first, data.most);
+  update(first);
   fit();
   window.circuitPage = { cy, shown: () => shown, selected: () => current, update };
 })();
