@@ -66,7 +66,7 @@ S2 = {"S2": ((38, 42), (38, 42)), "IO": ((5, 9), (5, 9))}
 @pytest.mark.parametrize("kind", ["words", "byte_pairs"])
 @pytest.mark.parametrize("bos", [True, False])
 def test_ids_answers_and_positions_by_hand(request, kind, bos):
-    tokenizer = word_level(TEXT.replace(",", " ,").split()[:9] + ["John2", ",", "gave", "a", "drink"])
+    tokenizer = word_level("When Mary and John went to the store , gave a drink".split())
     tokenizer = tokenizer if kind == "words" else request.getfixturevalue("byte_pairs")
     found = align(pairs(pair(TEXT, FLIP, positions=S2)), tokenizer, prepend_bos=bos)
     tokens = [
