@@ -1,0 +1,33 @@
+"""The recipes that made the built-in models, runnable again: `python -m workbench.training NAME`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from workbench.errors import ModelError, unknown
+
+if TYPE_CHECKING:
+    from workbench.training.recipe import Recipe
+
+RECIPES = {
+    "induction": "induction:RECIPE",
+    "ioi": "ioi:RECIPE",
+    "kv": "retrieval:RECIPE",
+    "stdlib": "language:RECIPE",
+    "truth-greater": "truth_greater:RECIPE",
+    "truth-induction": "truth_induction:RECIPE",
+    "truth-induction-rotated": "truth_induction:ROTATED",
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of a built-in model.
+
+    Raises:
+        ModelError: if there is none of that name.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES, error=ModelError)
+    module, attribute = RECIPES[name].split(":")
+    return getattr(import_module(f"workbench.training.{module}"), attribute)

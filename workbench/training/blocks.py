@@ -1,0 +1,188 @@
+"""Transformers written by hand: a residual stream cut into named blocks, heads and lookups as matrices between them.
+
+No norms, so that every block keeps its meaning and the true circuit follows from the construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Table = Float[Tensor, "row column"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residual:
+    """The residual stream as blocks of dimensions, in order."""
+
+    sizes: Mapping[str, int]
+
+    @property
+    def width(self) -> int:
+        """d_model."""
+        return sum(self.sizes.values())
+
+    def where(self, block: str) -> slice:
+        """Dimensions of a block."""
+        names = list(self.sizes)
+        start = sum(self.sizes[name] for name in names[: names.index(block)])
+        return slice(start, start + self.sizes[block])
+
+    def table(self, rows: int, **blocks: Table) -> Table:
+        """A table (rows, d_model) that is zero outside the blocks given."""
+        whole = torch.zeros(rows, self.width, dtype=torch.float64)
+        for name, part in blocks.items():
+            whole[:, self.where(name)] = part
+        return whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A head: what its query, key and value read (d_head, d_model), what it writes (d_model, d_head)."""
+
+    q: Table
+    k: Table
+    v: Table
+    o: Table
+    q_bias: Float[Tensor, "d_head"] | None = None
+
+    @property
+    def d_head(self) -> int:
+        return self.q.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """An MLP with ReLU: ``out @ relu(into @ x + bias)``; shapes (d_mlp, d_model), (d_mlp,), (d_model, d_mlp)."""
+
+    into: Table
+    bias: Float[Tensor, "d_mlp"]
+    out: Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A whole hand-built model."""
+
+    embed: Table  # (d_vocab, d_model)
+    position: Table  # (n_ctx, d_model)
+    heads: Sequence[Sequence[Head]]  # per layer
+    unembed: Table  # (d_vocab, d_model)
+    lookups: Sequence[Lookup] = ()  # per layer, or none at all
+
+    def rotated(self, seed: int) -> Machine:
+        """The same function in a residual stream turned by a random orthogonal matrix: no dimension means anything."""
+        generator = torch.Generator().manual_seed(seed)
+        width = self.embed.shape[1]
+        turn = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64)).Q
+        heads = [
+            [replace(h, q=h.q @ turn, k=h.k @ turn, v=h.v @ turn, o=turn.T @ h.o) for h in layer]
+            for layer in self.heads
+        ]
+        lookups = [replace(m, into=m.into @ turn, out=turn.T @ m.out) for m in self.lookups]
+        return Machine(
+            embed=self.embed @ turn,
+            position=self.position @ turn,
+            heads=heads,
+            unembed=self.unembed @ turn,
+            lookups=lookups,
+        )
+
+    def native(self) -> tuple[dict[str, object], dict[str, Tensor]]:
+        """Configuration and weights of the native TransformerLens model."""
+        d_vocab, d_model = self.embed.shape
+        d_head = self.heads[0][0].d_head
+        config = {
+            "d_model": d_model,
+            "d_head": d_head,
+            "n_heads": len(self.heads[0]),
+            "n_layers": len(self.heads),
+            "n_ctx": self.position.shape[0],
+            "d_vocab": d_vocab,
+            "d_mlp": len(self.lookups[0].bias) if self.lookups else None,
+            "attn_only": not self.lookups,
+            "act_fn": "relu",
+            "normalization_type": None,
+            "init_weights": False,
+            "dtype": "float32",
+        }
+        weights = {
+            "embed.weight": self.embed,
+            "pos_embed.weight": self.position,
+            "unembed.weight": self.unembed,
+            "unembed.bias": torch.zeros(d_vocab),
+        }
+        for layer, heads in enumerate(self.heads):
+            weights |= _attention(f"blocks.{layer}.attn.", heads)
+            if self.lookups:
+                lookup, at = self.lookups[layer], f"blocks.{layer}.mlp."
+                weights |= {f"{at}in.weight": lookup.into, f"{at}in.bias": lookup.bias}
+                weights |= {f"{at}out.weight": lookup.out, f"{at}out.bias": torch.zeros(d_model)}
+        return config, {name: value.to(torch.float32).contiguous() for name, value in weights.items()}
+
+
+def _attention(at: str, heads: Sequence[Head]) -> dict[str, Tensor]:
+    """Weights of one attention layer, heads stacked; the model divides scores by sqrt(d_head), so queries get it."""
+    scale = heads[0].d_head ** 0.5
+    zero = torch.zeros(heads[0].d_head)
+    biases = [zero if h.q_bias is None else h.q_bias * scale for h in heads]
+    return {
+        f"{at}q.weight": torch.cat([h.q * scale for h in heads]),
+        f"{at}q.bias": torch.cat(biases),
+        f"{at}k.weight": torch.cat([h.k for h in heads]),
+        f"{at}k.bias": torch.cat([zero for _ in heads]),
+        f"{at}v.weight": torch.cat([h.v for h in heads]),
+        f"{at}v.bias": torch.cat([zero for _ in heads]),
+        f"{at}o.weight": torch.cat([h.o for h in heads], dim=1),
+        f"{at}o.bias": torch.zeros(heads[0].o.shape[0]),
+    }
+
+
+def reads(residual: Residual, d_head: int, block: str, *, into: int = 0, scale: float = 1.0) -> Table:
+    """A matrix (d_head, d_model) that copies a block into the head's dimensions from ``into`` on."""
+    size = residual.sizes[block]
+    matrix = torch.zeros(d_head, residual.width, dtype=torch.float64)
+    matrix[into : into + size, residual.where(block)] = scale * torch.eye(size, dtype=torch.float64)
+    return matrix
+
+
+def writes(residual: Residual, d_head: int, block: str, *, since: int = 0) -> Table:
+    """A matrix (d_model, d_head) that copies the head's dimensions from ``since`` on into a block."""
+    return reads(residual, d_head, block, into=since).T
+
+
+def previous_token(
+    residual: Residual, d_head: int, *, source: str, target: str, sharpness: float = 40.0
+) -> Head:
+    """A head that looks one position back and copies block ``source`` into block ``target``.
+
+    Block ``position`` must hold one dimension for each position. Position 0 looks at itself.
+    """
+    n_ctx = residual.sizes["position"]
+    back = torch.zeros(n_ctx, n_ctx, dtype=torch.float64)
+    back[range(n_ctx - 1), range(1, n_ctx)] = 1.0  # the query of position i is the key of position i - 1
+    back[0, 0] = 1.0
+    q = torch.zeros(d_head, residual.width, dtype=torch.float64)
+    q[:n_ctx, residual.where("position")] = sharpness * back
+    return Head(
+        q=q,
+        k=reads(residual, d_head, "position"),
+        v=reads(residual, d_head, source),
+        o=writes(residual, d_head, target),
+    )
+
+
+def codes(n: int, size: int, *, seed: int) -> Table:
+    """``n`` random unit vectors, pushed apart until the largest cosine hardly falls."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(n, size, generator=generator, dtype=torch.float64)
+    for _ in range(200):
+        vectors = vectors / vectors.norm(dim=1, keepdim=True)
+        cosines = vectors @ vectors.T - 2 * torch.eye(n, dtype=torch.float64)
+        weights = torch.softmax(20 * cosines, dim=1)  # neighbors that stand too close repel
+        vectors = vectors - 0.1 * weights @ vectors
+    return vectors / vectors.norm(dim=1, keepdim=True)

@@ -1,0 +1,176 @@
+"""What a recipe is, and making a model directory from one: train, save, open again, measure, write the card."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from workbench.model.native import write_native
+from workbench.model.open import open_model
+from workbench.training.loop import Fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number of a card.
+
+    Args:
+        name: What was measured, in words; unique within a card.
+        value: The number.
+        n: Prompts, tokens or sequences behind it.
+        unit: ``accuracy`` (share of prompts), ``nats``, ``attention`` (share), ``logits`` ...
+        needs: The card counts it among what the model can do from this value on (up to this value if
+            ``lower_is_better``), otherwise among what it cannot; None for plain descriptions.
+    """
+
+    name: str
+    value: float
+    n: int
+    unit: str = "accuracy"
+    needs: float | None = None
+    lower_is_better: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the number is good enough."""
+        if self.needs is None:
+            return True
+        return self.value <= self.needs if self.lower_is_better else self.value >= self.needs
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value:.3f} {self.unit} (n = {self.n:,})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What came out of training: a Hugging Face model, or a native configuration with weights."""
+
+    tokenizer: PreTrainedTokenizerFast
+    phases: Mapping[str, Fit]
+    model: PreTrainedModel | None = None
+    native: tuple[Mapping[str, object], Mapping[str, torch.Tensor]] | None = None
+    data: Mapping[str, object] = field(default_factory=dict)
+    truth: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a built-in model is made and what is measured on it.
+
+    Args:
+        train: ``(seed, scratch)`` to the trained model; ``scratch`` is a folder for checkpoints from which a
+            killed run goes on, or None.
+        measure: The numbers of the card, from the opened model alone.
+        held_out: What training never saw, per claim or in general.
+        limits: What the model is not for, whatever the numbers say.
+    """
+
+    name: str
+    title: str
+    what: str
+    train: Callable[[int, Path | None], Trained]
+    measure: Callable[[TransformerBridge], list[Measured]]
+    held_out: Mapping[str, str]
+    limits: tuple[str, ...] = ()
+    source: str = ""
+    seed: int = 0
+
+
+def make(
+    recipe: Recipe, directory: Path, *, seed: int | None = None, scratch: Path | None = None
+) -> dict[str, object]:
+    """Train, save, open, measure and write the card; the directory appears whole or not at all.
+
+    Returns:
+        The card.
+    """
+    torch.set_num_threads(1)  # the sums of several threads come in another order each time
+    seed = recipe.seed if seed is None else seed
+    trained = recipe.train(seed, scratch)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{recipe.name}-", dir=directory.parent))
+    try:
+        save(trained, building)
+        card = card_of(recipe, trained, building, seed=seed)
+        write_json(building / "card.json", card)
+        building.chmod(0o755)
+        for path in building.iterdir():
+            path.chmod(0o644)
+        if directory.exists():
+            shutil.rmtree(directory)
+        os.replace(building, directory)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return card
+
+
+def save(trained: Trained, directory: Path) -> None:
+    """Write weights, configuration, tokenizer and, where it is known, the true circuit."""
+    if trained.model is not None:
+        trained.model.config.architectures = [type(trained.model).__name__]
+        trained.model.save_pretrained(directory)
+    else:
+        write_native(*trained.native, directory)
+    trained.tokenizer.save_pretrained(directory)
+    if trained.truth is not None:
+        write_json(directory / "truth.json", trained.truth)
+
+
+def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> dict[str, object]:
+    """The card of a saved model, measured on the weights as they were written."""
+    bridge = open_model(directory)
+    measured = recipe.measure(bridge)
+    judged = [m for m in measured if m.needs is not None]
+    parameters = sum(p.numel() for p in bridge.original_model.parameters())
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "what": recipe.what,
+        "recipe": f"python -m workbench.training {recipe.name} --seed {seed}",
+        "source": recipe.source,
+        "seed": seed,
+        "steps": {name: phase.steps for name, phase in trained.phases.items()},
+        "wall_seconds": round(sum(phase.seconds for phase in trained.phases.values()), 1),
+        "machine": machine(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "parameters": parameters,
+        "bytes": sum(path.stat().st_size for path in directory.iterdir()),
+        "measured": {m.name: round(m.value, 4) for m in measured},
+        "counts": {m.name: m.n for m in measured},
+        "units": {m.name: m.unit for m in measured},
+        "can": [str(m) for m in judged if m.holds],
+        "cannot": [f"{m} - below what it would take ({m.needs})" for m in judged if not m.holds]
+        + [*recipe.limits],
+        "held_out": dict(recipe.held_out),
+        "data": dict(trained.data),
+    }
+
+
+def machine() -> str:
+    """Processor and thread count, as the card states them."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].split(":", 1)[1].strip() if lines else name
+    return f"{name}, {torch.get_num_threads()} thread, other work beside it"
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON under a temporary name, then rename."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(
+        json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    os.replace(temporary, path)
