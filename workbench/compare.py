@@ -1,4 +1,4 @@
-"""Two circuits side by side: what each has alone, what they share, and how much sharing chance alone makes."""
+"""Two circuits side by side: what each has alone, what they share, and how much chance alone would share."""
 
 from __future__ import annotations
 
@@ -152,6 +152,27 @@ class Overlaps:
     def __repr__(self) -> str:
         shared = ", ".join(f"{r.shared} {r.what}" for r in self.rows)
         return f"<Overlaps ({self.matching}): {shared} shared>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Overlap of two circuits and, where both are of one architecture, their difference."""
+
+    overlap: Overlaps
+    difference: Difference | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Both as JSON values; the difference is null for different architectures."""
+        return {
+            **self.overlap.to_dict(),
+            "difference": None if self.difference is None else self.difference.to_dict(),
+        }
+
+
+def compare(here: Circuit, there: Circuit) -> Comparison:
+    """Overlap, and difference where it means something."""
+    same = here.shape == there.shape
+    return Comparison(overlap=overlap(here, there), difference=diff(here, there) if same else None)
 
 
 def diff(here: Circuit, there: Circuit) -> Difference:

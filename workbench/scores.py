@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,6 +14,9 @@ from workbench.circuit import Circuit
 from workbench.errors import OptionError, ShapeError
 from workbench.graph import Graph
 from workbench.names import INPUT, LOGITS
+
+_FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
+_KEEP = re.compile(rf">=\s*(?P<tau>{_FLOAT})|(?P<percent>{_FLOAT})\s*%|(?P<n>[0-9]{{1,12}})")
 
 Ranking = Literal["absolute", "signed"]
 Level = Literal["edge", "node"]
@@ -63,7 +67,7 @@ class Scores:
         return self.graph.n_edges if self.level == "edge" else len(self.graph.sources) - 1
 
     def ranked(self, by: Ranking = "absolute") -> list[tuple[int, ...]]:
-        """Indices from best to worst. Ties keep residual order, so the ranking is the same on every machine."""
+        """Indices from best to worst. Ties keep residual order: the ranking is the same on every machine."""
         where = np.argwhere(self._exists) if self.level == "edge" else np.arange(1, len(self.values))[:, None]
         chosen = self.values[tuple(where.T)]
         keys = -np.abs(chosen) if by == "absolute" else -chosen
@@ -93,6 +97,21 @@ class Scores:
             i for i in self.ranked(by) if (abs(self.values[i]) if by == "absolute" else self.values[i]) >= tau
         ]
         return self._circuit(kept, f"{by} score >= {tau:g}", nominal=len(kept), prune=prune)
+
+    def keep(self, rule: str, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
+        """The circuit a rule chooses: ``200`` (top-n), ``5%`` (of all), ``>=0.01`` (threshold).
+
+        Raises:
+            OptionError: if the rule is none of these.
+        """
+        match = _KEEP.fullmatch(rule.strip())
+        if match is None:
+            raise OptionError(f"cannot keep {rule!r}", hint="use a number (200), a share (5%) or '>=0.01'")
+        if match["tau"]:
+            return self.threshold(float(match["tau"]), by=by, prune=prune)
+        if match["percent"]:
+            return self.fraction(float(match["percent"]) / 100, by=by, prune=prune)
+        return self.top(int(match["n"]), by=by, prune=prune)
 
     def greedy(self, n: int, *, by: Ranking = "absolute") -> Circuit:
         """Grow from ``logits``: again and again the best edge whose reader is already in the circuit.
@@ -158,7 +177,7 @@ class Scores:
         return circuit.prune() if prune else circuit
 
     def by_layer_and_head(self) -> np.ndarray:
-        """``(layer, head)``: node scores of heads, or the sum over a head's outgoing edges. NaN where no head is."""
+        """``(layer, head)``: scores of heads, or the sum over a head's outgoing edges. NaN where no head is."""
         node = (
             self.values
             if self.level == "node"

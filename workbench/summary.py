@@ -162,8 +162,8 @@ def _node_strengths(circuit: Circuit) -> tuple[dict[str, float], str]:
 def strongest_paths(circuit: Circuit, *, most: int = 10) -> list[PathFound]:
     """The ``most`` paths from ``input`` to ``logits`` with the largest bottleneck |score|.
 
-    Among equal bottlenecks the shorter path comes first, then by address. Structural links cost nothing. A
-    best-first search guided by the exact best bottleneck still possible from each node: it expands only
+    Structural links cost nothing; paths of equal strength come in a fixed order. A best-first search guided
+    by the exact best bottleneck still possible from each node, deepest first among equals: it expands only
     what leads to one of the paths it returns.
     """
     following = _following(circuit)
@@ -184,7 +184,7 @@ def strongest_paths(circuit: Circuit, *, most: int = 10) -> list[PathFound]:
             onward = min(strength, abs(score)) if address else strength
             turned = -sign if address and score < 0 else sign
             step = (*edges, address) if address else edges
-            heapq.heappush(queue, (-reach, length + bool(address), step, target, onward, turned))
+            heapq.heappush(queue, (-reach, length - 1, step, target, onward, turned))
     return found
 
 

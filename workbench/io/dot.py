@@ -18,7 +18,7 @@ _SHAPES = {
 
 
 def to_dot(circuit: Circuit) -> str:
-    """The circuit as a ``digraph``; negative edges are dashed and orange, structural links dotted and grey."""
+    """The circuit as a ``digraph``; negative edges are dashed and orange, structural links dotted grey."""
     lines = [
         "digraph circuit {",
         f"  graph [rankdir=BT, label={quoted(title(circuit))}, labelloc=t, fontname=Helvetica];",

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from workbench.circuit import Circuit
-from workbench.compare import Difference, Overlaps
+from workbench.compare import Comparison, Difference, Overlaps
 from workbench.summary import Summary
 from workbench.view.text import number, printable
 
@@ -149,6 +149,12 @@ def overlap_table(found: Overlaps) -> Group:
     return Group(fields({"A": found.here, "B": found.there, "matched by": found.matching}), table(shown))
 
 
+def comparison_table(found: Comparison) -> Group:
+    """Difference, where there is one, then overlap."""
+    parts = [] if found.difference is None else [difference_table(found.difference)]
+    return Group(*parts, overlap_table(found.overlap))
+
+
 def effects_table(effects: Any, *, most: int = 12) -> Group:
     """The heatmap of a sweep and its largest rows with standard error and n."""
     from workbench.view.terminal import heatmap_terminal, safe, table
@@ -183,4 +189,5 @@ _KNOWN = {
     Summary: summary_table,
     Difference: difference_table,
     Overlaps: overlap_table,
+    Comparison: comparison_table,
 }

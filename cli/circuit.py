@@ -1,0 +1,168 @@
+"""`workbench circuit`: look at saved circuits, compare them, and bring them into and out of other formats."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import CircuitPath, Json
+from cli.output import emit, note
+
+app = typer.Typer(help="Saved circuits: look, compare, export, import, check.", no_args_is_help=True)
+
+FOLDER = Annotated[Path, typer.Argument(help="A folder with circuits in it, at any depth.")]
+OTHER = Annotated[Path, typer.Argument(help="The circuit to compare with.")]
+FILES = Annotated[list[Path], typer.Argument(help="Circuit files, or folders that have circuit.json.")]
+FOREIGN = Annotated[Path, typer.Argument(help="A file of another tool.")]
+FORMAT = Annotated[str | None, typer.Option("-f", "--format", help="Format; by default the ending of --out.")]
+IMPORT_FORMAT = Annotated[str, typer.Option("-f", "--format", help="Format of the file: eap-ig (also MIB).")]
+TARGET = Annotated[str, typer.Option("-o", "--out", help="File to write; - is standard output.")]
+SAVE = Annotated[Path, typer.Option("-o", "--out", help="The circuit file to write, or a folder for it.")]
+PAGE = Annotated[
+    Path | None, typer.Option("-o", "--out", help="The page to write. Default: beside the circuit.")
+]
+OPEN = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+KEEP = Annotated[str | None, typer.Option("--keep", help="Choose from the scores: 200, 5% or '>=0.01'.")]
+MOST = Annotated[int, typer.Option("-n", "--limit", min=0, help="Longest list to show.")]
+TEXT = typer.Option(help="Written into the circuit; such files do not say it.")
+
+
+@app.command("list")
+def list_(folder: FOLDER = Path("circuits"), as_json: Json = False) -> None:
+    """List the circuits in a folder, broken files included.
+
+    Example: workbench circuit list circuits
+    """
+    from workbench.io.folder import find_circuits
+
+    rows = [found.to_dict() for found in find_circuits(folder)]
+    if as_json:
+        emit(rows, as_json=True)
+        return
+    columns = ("path", "task", "model", "method", "nodes", "edges", "faithfulness", "problem")
+    used = [c for c in columns if any(row.get(c) not in (None, "") for row in rows)]
+    emit([{c: row.get(c) for c in used} for row in rows] or f"no circuits in {folder}", as_json=False)
+
+
+@app.command()
+def show(circuit: CircuitPath, as_json: Json = False) -> None:
+    """Show a circuit: what it is, its heads with roles, its strongest edges.
+
+    Example: workbench circuit show circuits/ioi/gpt2/eap-ig-1f3a
+    """
+    from workbench.io.circuit_file import load_circuit
+
+    emit(load_circuit(circuit), as_json=as_json)
+
+
+@app.command()
+def summary(circuit: CircuitPath, limit: MOST = 10, as_json: Json = False) -> None:
+    """Count a circuit: size, layers, heads by role, strongest nodes, edges and paths.
+
+    Example: workbench circuit summary circuits/ioi/gpt2/eap-ig-1f3a --json | jq .roles
+    """
+    from workbench.io.circuit_file import load_circuit
+    from workbench.summary import summarise
+
+    emit(summarise(load_circuit(circuit), most=limit), as_json=as_json)
+
+
+@app.command()
+def diff(circuit: CircuitPath, other: OTHER, as_json: Json = False) -> None:
+    """Compare two circuits: what only one has, scores that differ, and overlap against chance.
+
+    Circuits of different models are compared by layer and head.
+
+    Example: workbench circuit diff circuits/ioi/gpt2/eap-1f3a circuits/ioi/gpt2/eap-ig-77c0
+    """
+    from workbench.compare import compare
+    from workbench.io.circuit_file import load_circuit
+
+    emit(compare(load_circuit(circuit), load_circuit(other)), as_json=as_json)
+
+
+@app.command()
+def export(circuit: CircuitPath, format: FORMAT = None, out: TARGET = "-", as_json: Json = False) -> None:
+    """Write a circuit for other tools: graphml, gexf, dot, mermaid, cytoscape, csv, eap-ig, neuronpedia, ...
+
+    Example: workbench circuit export circuits/ioi/gpt2/eap-ig-1f3a -f graphml -o ioi.graphml
+    """
+    from workbench.io.circuit_file import load_circuit
+    from workbench.io.export import export as write
+    from workbench.io.export import find_format
+
+    chosen = find_format(format, None if out == "-" else out)
+    text = write(load_circuit(circuit), chosen.name, None if out == "-" else out)
+    if as_json:
+        written = {"text": text} if out == "-" else {"path": out}
+        emit({"format": chosen.name, "bytes": len(text.encode()), **written}, as_json=True)
+    elif out == "-":
+        sys.stdout.write(text)
+    else:
+        note(f"wrote {out} ({chosen.name})")
+
+
+@app.command("import")
+def import_(
+    file: FOREIGN,
+    out: SAVE,
+    format: IMPORT_FORMAT = "eap-ig",
+    keep: KEEP = None,
+    task: Annotated[str, TEXT] = "",
+    model: Annotated[str, TEXT] = "",
+    method: Annotated[str, TEXT] = "imported",
+    unit: Annotated[str, TEXT] = "unknown",
+    as_json: Json = False,
+) -> None:
+    """Read a circuit of another tool and save it as a circuit file.
+
+    Example: workbench circuit import graph.json -f eap-ig --task ioi --model gpt2 -o circuits/ioi/gpt2/theirs
+    """
+    from workbench.io.circuit_file import save_circuit
+    from workbench.io.importers import import_circuit
+
+    made = import_circuit(file, format, keep=keep, task=task, model=model, method=method, unit=unit)
+    path = save_circuit(made, out)
+    note(f"wrote {path}")
+    emit(
+        {"path": str(path), "nodes": made.n_nodes, "edges": made.n_edges, "level": made.level},
+        as_json=as_json,
+    )
+
+
+@app.command()
+def validate(files: FILES, as_json: Json = False) -> None:
+    """Check circuit files, and the scores beside them, strictly. Exit code 3 if one does not pass.
+
+    Example: workbench circuit validate circuits/*/*/*
+    """
+    from workbench.io.folder import check
+
+    found = [check(file) for file in files]
+    rows = [
+        {"path": str(f.path), "valid": not f.problem, "problem": f.problem, "hint": f.hint} for f in found
+    ]
+    emit(rows if as_json else [{k: v for k, v in r.items() if k != "hint"} for r in rows], as_json=as_json)
+    if not all(row["valid"] for row in rows):
+        raise typer.Exit(3)
+
+
+@app.command()
+def view(circuit: CircuitPath, out: PAGE = None, open_page: OPEN = False, as_json: Json = False) -> None:
+    """Write the page to explore a circuit: one file, no network.
+
+    Example: workbench circuit view circuits/ioi/gpt2/eap-ig-1f3a -o ioi.html --open
+    """
+    from workbench.io.circuit_file import circuit_path, load_circuit
+    from workbench.io.export import export as write
+
+    path = circuit_path(circuit).with_suffix(".html") if out is None else out
+    text = write(load_circuit(circuit), "html", path)
+    emit({"page": str(path), "bytes": len(text.encode())}, as_json=as_json)
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())

@@ -1,0 +1,83 @@
+"""The circuits of a folder, ``<task>/<model>/<method>-<digest>/circuit.json``, broken ones included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.circuit import Circuit
+from workbench.errors import CircuitError, WorkbenchError
+from workbench.io.circuit_file import FILE_NAME, circuit_path, load_circuit
+from workbench.io.scores_file import FILE_NAME as SCORES_NAME
+from workbench.io.scores_file import load_scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One circuit file: the circuit, or what is wrong with it."""
+
+    path: Path
+    circuit: Circuit | None
+    problem: str = ""
+    hint: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Path, what it is and how large; ``problem`` is empty when the file is good."""
+        row: dict[str, Any] = {"path": str(self.path), "problem": self.problem, "hint": self.hint}
+        if self.circuit is None:
+            return row
+        names = ("task", "model", "method", "level")
+        found = {name: getattr(self.circuit, name) for name in names}
+        faithful = self.circuit.evaluation.get("faithfulness")
+        return (
+            row
+            | found
+            | {
+                "nodes": self.circuit.n_nodes,
+                "edges": self.circuit.n_edges,
+                "faithfulness": faithful if isinstance(faithful, int | float) else None,
+            }
+        )
+
+
+def find_circuits(folder: str | os.PathLike[str]) -> list[Found]:
+    """Every ``circuit.json`` in a folder and the folders in it, by path; links to folders are not followed.
+
+    Raises:
+        CircuitError: if there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise CircuitError(
+            f"no folder {root}", hint="workbench discover makes circuits; or name the folder that has some"
+        )
+    return [check(path) for path in sorted(_walk(root))]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root, followlinks=False):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        if FILE_NAME in files:
+            yield Path(folder) / FILE_NAME
+
+
+def check(path: str | os.PathLike[str]) -> Found:
+    """Read a circuit file and the scores beside it, if any; what is wrong is returned, not raised."""
+    file = circuit_path(path)
+    try:
+        circuit = load_circuit(file)
+        scores = file.parent / SCORES_NAME
+        if file.name == FILE_NAME and scores.exists():
+            _check_scores(circuit, scores)
+    except WorkbenchError as problem:
+        return Found(path=file, circuit=None, problem=problem.message, hint=problem.hint)
+    return Found(path=file, circuit=circuit)
+
+
+def _check_scores(circuit: Circuit, path: Path) -> None:
+    shape = load_scores(path).graph.shape
+    if shape != circuit.shape:
+        raise CircuitError(f"{path} has scores of another architecture than the circuit beside it")
