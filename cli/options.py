@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,25 +11,36 @@ ModelName = Annotated[
     str,
     typer.Option("-m", "--model", envvar="WORKBENCH_MODEL", help="zoo:NAME, a local directory or a Hub id."),
 ]
-TaskName = Annotated[str, typer.Option("-t", "--task", help="A task (workbench task list) or a .jsonl file of pairs.")]
+TaskName = Annotated[
+    str, typer.Option("-t", "--task", help="A task (workbench task list) or a .jsonl file of pairs.")
+]
 MetricName = Annotated[
-    Optional[str], typer.Option("--metric", help="Metric, or file.py:function. Default: the task's own.")
+    str | None, typer.Option("--metric", help="Metric, or file.py:function. Default: the task's own.")
 ]
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="Number of pairs.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the pairs and of every random choice.")]
 Split = Annotated[str, typer.Option("--split", help="train, validation or test.")]
-Corruption = Annotated[Optional[str], typer.Option("--corruption", help="How the corrupted prompt is made.")]
+Corruption = Annotated[str | None, typer.Option("--corruption", help="How the corrupted prompt is made.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no notes.", envvar="WORKBENCH_QUIET")]
-Out = Annotated[Optional[Path], typer.Option("-o", "--out", help="Where to write. Default: a folder of its own.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it costs; load no weights.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
-Device = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1. Default: CUDA when there is one.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")]
-Offline = Annotated[
-    bool, typer.Option("--offline", help="Never ask the Hub.", envvar="HF_HUB_OFFLINE")
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="No progress, no notes.", envvar="WORKBENCH_QUIET")
 ]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Where to write. Default: a folder of its own.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would run and what it costs; load no weights.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:1. Default: CUDA when there is one.")
+]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.", envvar="HF_HUB_OFFLINE")]
 Batch = Annotated[
-    int, typer.Option("--batch-tokens", min=1, help="Most tokens in one forward pass; halved when memory runs out.")
+    int,
+    typer.Option(
+        "--batch-tokens", min=1, help="Most tokens in one forward pass; halved when memory runs out."
+    ),
 ]
 CircuitPath = Annotated[Path, typer.Argument(help="A circuit file, or the folder that has circuit.json.")]

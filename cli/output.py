@@ -54,3 +54,9 @@ def progress(title: str) -> Iterator[Any]:
 
     with progress_bar(title) as advance:
         yield advance
+
+
+def use_quiet(quiet: bool) -> None:
+    """Make ``note`` and ``progress`` say nothing for the rest of the process."""
+    if quiet:
+        os.environ[QUIET] = "1"

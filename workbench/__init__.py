@@ -1,1 +1,82 @@
-"""Circuit Workbench: open a transformer, find which parts do the work, save the answer as a graph."""
+"""Circuit Workbench: open a transformer, find which parts do the work, save the answer as a graph.
+
+>>> import workbench as wb                                                      # doctest: +SKIP
+>>> model = wb.open_model("zoo:ioi")                                            # doctest: +SKIP
+>>> runs = wb.paired_runs(model, "ioi")                                         # doctest: +SKIP
+>>> found = wb.discover(runs, "eap-ig", amount="5%")                            # doctest: +SKIP
+
+Public names are loaded when they are first used, so that reading a saved circuit never loads torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "WorkbenchError": "errors",
+    # circuits and scores (no torch)
+    "Circuit": "circuit",
+    "Graph": "graph",
+    "GraphShape": "graph",
+    "Scores": "scores",
+    "load_circuit": "io",
+    "save_circuit": "io",
+    "load_scores": "io",
+    "save_scores": "io",
+    "export": "io",
+    "load_effects": "io.effects_file",
+    # pairs
+    "Pair": "tasks.pairs",
+    "Pairs": "tasks.pairs",
+    "load_pairs": "tasks.pairs",
+    "make_pairs": "tasks.registry",
+    "list_tasks": "tasks.registry",
+    # models
+    "open_model": "model.open",
+    "describe": "model.architecture",
+    "identity": "model.identity",
+    # runs and interventions
+    "PairedRuns": "sweep.runs",
+    "paired_runs": "study",
+    "sweep": "sweep.run",
+    "Reference": "sweep.run",
+    "Edit": "interventions.edits",
+    "Intervention": "interventions.edits",
+    "KnockOut": "interventions.edits",
+    "ablations": "interventions.ablation",
+    "parts_of": "interventions.ablation",
+    "patches": "interventions.patching",
+    "site_nodes": "interventions.patching",
+    "knock_outs": "interventions.patching",
+    "path_patches": "interventions.path_patching",
+    "get_metric": "metrics",
+    # methods and judgement
+    "score": "methods.score",
+    "list_methods": "methods.registry",
+    "faithfulness": "evaluate.faithfulness",
+    "faithfulness_curve": "evaluate.faithfulness",
+    "random_circuit": "evaluate.baselines",
+    "head_roles": "evaluate.roles",
+    "discover": "study",
+    "keep": "study",
+}
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from workbench.circuit import Circuit
+    from workbench.io import load_circuit, save_circuit
+    from workbench.model.open import open_model
+    from workbench.study import discover, paired_runs
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"workbench has no public name {name!r}; it has {', '.join(__all__)}")
+    found = getattr(import_module(f"workbench.{_HOME[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -192,7 +192,38 @@ class Effects:
         from workbench.view.svg import heatmap_svg
 
         values, rows, columns = self.grid()
-        return heatmap_svg(values, rows, columns, title=self.title, unit=self.unit)
+        if not values.size:
+            from workbench.view.html import table_html
+
+            return table_html(self.to_rows())
+        return heatmap_svg(
+            values,
+            rows,
+            columns,
+            title=self.title,
+            unit=self.unit,
+            row_title="layer",
+            column_title="position" if _place(self.labels[0])[2] is not None else "head",
+        )
+
+    def to_rows(self, most: int = 20) -> list[dict[str, Any]]:
+        """The strongest rows, for tables."""
+        order = np.argsort(-np.abs(self.mean), kind="stable")[:most]
+        rows = []
+        for i in order:
+            row = {"part": self.labels[i], f"effect ({self.unit})": float(self.mean[i])}
+            row["± se"] = float(self.stderr[i]) if np.isfinite(self.stderr[i]) else None
+            row["share of gap"] = float(self.share[i]) if np.isfinite(self.share[i]) else None
+            rows.append(row)
+        return rows
+
+    def to_terminal(self) -> list[Any]:
+        """What the command line prints: caption, heatmap, strongest rows."""
+        from workbench.view.terminal import heatmap_terminal
+
+        values, rows, columns = self.grid()
+        picture = [heatmap_terminal(values, rows, columns, unit=self.unit)] if values.size else []
+        return [self.title, *picture, self.to_rows()]
 
     def __repr__(self) -> str:
         return f"<Effects {self.title}: {len(self)} rows>"

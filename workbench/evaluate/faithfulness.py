@@ -42,7 +42,7 @@ class Faithfulness:
 
     @property
     def faithfulness(self) -> float:
-        """``(metric(circuit) - metric(empty)) / (metric(full) - metric(empty))``, of means over pairs; NaN without a gap."""
+        """``(m(circuit) - m(empty)) / (m(full) - m(empty))`` of means over pairs; NaN without a gap."""
         return _ratio(self.circuit, self.full, self.empty)
 
     @property
@@ -246,11 +246,21 @@ class Curve:
     def _repr_html_(self) -> str:
         from workbench.view.svg import curve_svg
 
-        series = {self.method: (list(self.shares), [float(v) for v in self.values])}
+        drawn = [(x, v, p.stderr) for x, v, p in zip(self.shares, self.values, self.points, strict=True)]
+        series = {self.method: [(x, v, e if np.isfinite(e) else 0.0) for x, v, e in drawn]}
         if self.random.size:
-            series["random circuits"] = (list(self.shares), [float(v) for v in self.random.mean(1)])
+            series["random circuits"] = [
+                (x, float(r.mean()), float(r.std())) for x, r in zip(self.shares, self.random, strict=True)
+            ]
+        if not any(np.isfinite(v) for points in series.values() for _, v, _ in points):
+            return "<p>Faithfulness is not defined: the metric has no gap between clean and corrupted.</p>"
         return curve_svg(
-            series, "share of edges", "faithfulness", f"Faithfulness, n={len(self.points[0].full)}"
+            series,
+            x_label="share of edges (nominal)",
+            y_label="faithfulness",
+            title=f"Faithfulness of {self.method}, n={len(self.points[0].full)}",
+            log_x=True,
+            reference={"full model": 1.0, "nothing": 0.0},
         )
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Roles of heads: where they look between named positions, and what they write to the answer.
 
 A role is a measurement with a name. Each rule says from which position a head must look at which (mean attention at
-least ``threshold``), and which sign its direct effect on the metric must have. The rules for IOI follow Wang et al.
+least ``threshold``), and in which range its direct effect on the metric must lie. The rules for IOI follow Wang et al.
 2023, arXiv:2211.00593, section 3.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,18 +23,25 @@ from workbench.sweep.runs import PairedRuns
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A role: look from ``query`` at ``key``, with a direct effect of this sign (0: any)."""
+    """A role: look from ``query`` at ``key``, with a direct effect in this range.
+
+    ``least`` and ``most`` bound the direct effect as a share of the gap between clean and corrupted metric.
+    """
 
     role: str
     query: str
     key: str
-    sign: Literal[-1, 0, 1] = 0
+    least: float = -np.inf
+    most: float = np.inf
 
 
+# A mover writes the answer itself: at least 1 % of the gap by the direct path. S-inhibition heads act through later
+# heads; a head that reads S2 and writes more than 5 % of the gap directly is a mover, whatever it looks at.
 IOI_RULES = (
-    Rule(role="name mover", query="end", key="IO", sign=1),
-    Rule(role="negative name mover", query="end", key="IO", sign=-1),
-    Rule(role="S-inhibition", query="end", key="S2"),
+    Rule(role="name mover", query="end", key="IO", least=0.01),
+    Rule(role="negative name mover", query="end", key="IO", most=-0.01),
+    Rule(role="S2 mover", query="end", key="S2", least=0.05),
+    Rule(role="S-inhibition", query="end", key="S2", least=-0.05, most=0.05),
     Rule(role="duplicate token", query="S2", key="S1"),
     Rule(role="induction", query="S2", key="S1+1"),
     Rule(role="previous token", query="S1+1", key="S1"),
@@ -95,6 +102,13 @@ def direct_effects(runs: PairedRuns) -> Effects:
     return path_patches(runs, heads, [names.LOGITS], mlps="frozen")
 
 
+def _within(rule: Rule, effect: float, gap: float) -> bool:
+    """Whether a direct effect is in the rule's range; a rule without a range fits any."""
+    if np.isinf(rule.least) and np.isinf(rule.most):
+        return True
+    return bool(abs(gap) > 0 and rule.least <= effect / gap <= rule.most)
+
+
 def head_roles(
     runs: PairedRuns, *, threshold: float = 0.3, rules: Sequence[Rule] | None = None
 ) -> list[HeadRole]:
@@ -108,13 +122,14 @@ def head_roles(
         return []
     attention = mean_attention(runs, [(r.query, r.key) for r in rules])
     direct = direct_effects(runs)
+    gap = direct.gap.mean() if direct.gap is not None else np.nan
     found = []
     for label, effect, error in zip(direct.labels, direct.mean, direct.stderr, strict=True):
         node = names.parse_node(label)
         fitting = [
             (float(attention[r, node.layer, node.index]), rule)
             for r, rule in enumerate(rules)
-            if attention[r, node.layer, node.index] >= threshold and rule.sign in (0, int(np.sign(effect)))
+            if attention[r, node.layer, node.index] >= threshold and _within(rule, effect, gap)
         ]
         if fitting:
             weight, rule = max(fitting, key=lambda item: item[0])

@@ -11,6 +11,8 @@ Source: Goldowsky-Dill et al. 2023, arXiv:2304.05969; Wang et al. 2023, arXiv:22
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +28,7 @@ from workbench.model.identity import identity
 from workbench.names import LOGITS, Node, parse_node
 from workbench.provenance import digest_of
 from workbench.sweep.runs import Batch, PairedRuns, RunName
+from workbench.sweep.store import SweepStore
 
 Mlps = Literal["recomputed", "frozen"]
 Mode = Literal["noising", "denoising"]
@@ -40,6 +43,8 @@ def path_patches(
     mode: Mode = "noising",
     mlps: Mlps = "recomputed",
     positions: Sequence[str | int] = (),
+    folder: Path | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Effects:
     """Effect of each sender (or group of senders) through the receivers, all receivers together.
@@ -50,6 +55,7 @@ def path_patches(
         mode: ``noising``: base is the clean run, senders take corrupted values, effect is the drop.
         mlps: ``recomputed`` lets paths pass through MLPs (IOI); ``frozen`` leaves only direct paths.
         positions: Receiver positions; all when empty.
+        folder: Where finished parts are kept; with ``resume`` an interrupted run in it is continued.
 
     Raises:
         ModelError: for a part the model does not have.
@@ -63,16 +69,6 @@ def path_patches(
         raise OptionError("path patching needs at least one sender and one receiver")
     _check(runs.wiring, groups, targets)
     base: RunName = "clean" if mode == "noising" else "corrupted"
-    patched = np.full((len(groups), runs.n_pairs), np.nan)
-    for b, batch in enumerate(runs.batches):
-        size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
-        for k in range(0, len(groups), size):
-            chunk = groups[k : k + size]
-            values = _stacked(runs, batch, chunk, targets, base, mlps, positions)
-            patched[k : k + size, batch.index] = values
-        runs.release(batch)
-        if progress:
-            progress(b + 1, len(runs.batches), f"{len(groups)} senders")
     plan = {
         "kind": "path patching",
         "senders": [[str(n) for n in g] for g in groups],
@@ -82,6 +78,9 @@ def path_patches(
         "mlps": mlps,
         **runs.provenance(),
     }
+    store = nullcontext() if folder is None else SweepStore(Path(folder), plan, resume=resume)
+    with store as kept:
+        patched = _all_batches(runs, groups, targets, base, mlps, positions, kept, progress)
     sign = runs.metric.direction
     return Effects(
         labels=tuple("+".join(str(n) for n in g) for g in groups),
@@ -100,6 +99,34 @@ def path_patches(
     )
 
 
+def _all_batches(
+    runs: PairedRuns,
+    groups: Sequence[tuple[Node, ...]],
+    receivers: Sequence[Node],
+    base: RunName,
+    mlps: Mlps,
+    positions: Sequence[str | int],
+    store: SweepStore | None,
+    progress: Progress | None,
+) -> np.ndarray:
+    """``(group, pair)`` metric values; one part on disk is some senders on one batch."""
+    patched = np.full((len(groups), runs.n_pairs), np.nan)
+    for b, batch in enumerate(runs.batches):
+        size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
+        for k in range(0, len(groups), size):
+            chunk, key = groups[k : k + size], f"b{b:05d}-s{k:05d}"
+            values = store.get(key, (len(chunk), len(batch))) if store else None
+            if values is None:
+                values = _stacked(runs, batch, chunk, receivers, base, mlps, positions)
+                if store:
+                    store.put(key, values)
+            patched[k : k + size, batch.index] = values
+        runs.release(batch)
+        if progress:
+            progress(b + 1, len(runs.batches), f"{len(groups)} senders, {len(batch)} pairs")
+    return patched
+
+
 def _group(sender: Node | str | Sequence[Node | str]) -> tuple[Node, ...]:
     if isinstance(sender, Node | str):
         sender = (sender,)
@@ -116,9 +143,7 @@ def _check(wiring: Wiring, groups: Sequence[tuple[Node, ...]], receivers: Sequen
     for node in receivers:
         if node == LOGITS:
             continue
-        if node.kind == "mlp" and node.slot is None:
-            check(Edit(node=node, value="corrupted"), wiring)
-        elif node.slot in ("q", "k", "v"):
+        if (node.kind == "mlp" and node.slot is None) or node.slot in ("q", "k", "v"):
             check(Edit(node=node, value="corrupted"), wiring)
         else:
             raise OptionError(f"{node} is no receiver", hint="receivers are a9.h9<q>, <k>, <v>, m3 or logits")

@@ -43,7 +43,9 @@ class SweepStore:
             (self.folder / "shards").mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as problem:
-            raise RunError(f"cannot use {self.folder}: {problem.strerror}", hint="choose another with --out")
+            raise RunError(
+                f"cannot use {self.folder}: {problem.strerror}", hint="choose another with --out"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._claim()

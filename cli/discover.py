@@ -1,0 +1,199 @@
+"""`workbench discover` and `workbench evaluate`: find a circuit, and judge one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import (
+    Batch,
+    CircuitPath,
+    Corruption,
+    Device,
+    DryRun,
+    Dtype,
+    Json,
+    Limit,
+    MetricName,
+    ModelName,
+    Offline,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Split,
+    TaskName,
+)
+from cli.output import emit, note, progress, use_quiet
+
+Level = Annotated[str | None, typer.Option("--level", help="edge or node. Default: the method's first.")]
+
+
+def discover(
+    model: ModelName,
+    task: TaskName,
+    method: Annotated[
+        str, typer.Option("--method", help="eap-ig, eap, attribution-patching or exact.")
+    ] = "eap-ig",
+    keep: Annotated[str, typer.Option("--keep", help="5%, 200 or '>=0.01'.")] = "5%",
+    level: Level = None,
+    signed: Annotated[bool, typer.Option("--signed", help="Rank by signed score: only what helps.")] = False,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Grow from the logits: always connected.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="An option of the method, such as steps=10; may be repeated."),
+    ] = None,
+    metric: MetricName = None,
+    limit: Limit = 64,
+    split: Split = "train",
+    test_split: Annotated[str, typer.Option("--test-split", help="Pairs the circuit is judged on.")] = "test",
+    corruption: Corruption = None,
+    random_draws: Annotated[int, typer.Option("--random", min=0, help="Random circuits per size.")] = 5,
+    seed: Seed = 0,
+    out: Out = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    batch_tokens: Batch = 8192,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find a circuit: score every edge (or node), keep the best, judge it on other prompts, save it.
+
+    Example: workbench discover -m zoo:ioi -t ioi --method eap-ig --keep 5%
+    """
+    from workbench.discovery import discovery_job
+
+    use_quiet(quiet)
+    with progress("discover") as advance:
+        result = discovery_job(
+            model=model,
+            task=task,
+            method=method,
+            keep=keep,
+            level=level,
+            signed=signed,
+            greedy=greedy,
+            options=option,
+            metric=metric,
+            limit=limit,
+            split=split,
+            test_split=test_split,
+            corruption=corruption,
+            random_draws=random_draws,
+            seed=seed,
+            out=out,
+            dry_run=dry_run,
+            resume=resume,
+            batch_tokens=batch_tokens,
+            device=device,
+            dtype=dtype,
+            offline=offline,
+            progress=advance,
+            note=note,
+        )
+    emit(result, as_json=as_json)
+    if not dry_run:
+        note(f"wrote {result.folder}: circuit.json, scores.safetensors, circuit.html, report.html, run.json")
+
+
+def evaluate(
+    circuit: CircuitPath,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Default: the circuit's own model.")
+    ] = None,
+    task: Annotated[str | None, typer.Option("-t", "--task", help="Default: the circuit's own task.")] = None,
+    metric: MetricName = None,
+    limit: Limit = 64,
+    split: Split = "test",
+    corruption: Corruption = None,
+    random_draws: Annotated[
+        int, typer.Option("--random", min=0, help="Random circuits of the same size.")
+    ] = 20,
+    seed: Seed = 0,
+    out: Out = None,
+    batch_tokens: Batch = 8192,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how much of the behavior a saved circuit keeps, beside random circuits of its size.
+
+    Example: workbench evaluate circuits/ioi/zoo-ioi/eap-ig-1f3a --limit 200 --json
+    """
+    from workbench.discovery import evaluation_job
+
+    use_quiet(quiet)
+    with progress("evaluate") as advance:
+        result = evaluation_job(
+            circuit=circuit,
+            model=model,
+            task=task,
+            metric=metric,
+            limit=limit,
+            split=split,
+            corruption=corruption,
+            random_draws=random_draws,
+            seed=seed,
+            out=out,
+            batch_tokens=batch_tokens,
+            device=device,
+            dtype=dtype,
+            offline=offline,
+            progress=advance,
+            note=note,
+        )
+    emit(result, as_json=as_json)
+    if out is not None:
+        note(f"wrote {out}/evaluation.json")
+
+
+def methods(as_json: Json = False) -> None:
+    """List the methods that score nodes or edges.
+
+    Example: workbench methods
+    """
+    from workbench.methods.registry import get_method, list_methods
+
+    rows = []
+    for name in list_methods():
+        found = get_method(name)
+        rows.append(
+            {
+                "method": name,
+                "levels": ", ".join(found.levels),
+                "options": ", ".join(f"{o}={getattr(found.options(), o)}" for o in found.option_names())
+                or "-",
+                "claim": found.claim,
+                "source": found.source,
+            }
+        )
+    emit(rows, as_json=as_json)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for circuits.")] = Path("circuits"),
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="zoo:NAME, a directory or a Hub id.")
+    ] = "zoo:ioi",
+    limit: Limit = 64,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """The main job, start to end: ablate all heads on IOI, discover a circuit, judge it, save and show it.
+
+    Example: workbench demo
+    """
+    from workbench.discovery import demo_job
+
+    use_quiet(quiet)
+    with progress("demo") as advance:
+        result = demo_job(model=model, root=out, limit=limit, seed=seed, progress=advance, note=note)
+    emit(result, as_json=as_json)

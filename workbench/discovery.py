@@ -1,0 +1,319 @@
+"""Discovery and evaluation as jobs: what ``workbench discover``, ``evaluate`` and ``demo`` call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.effects import Effects
+from workbench.errors import OptionError, RunError
+from workbench.evaluate.baselines import random_circuit
+from workbench.evaluate.faithfulness import faithfulness, run_circuits
+from workbench.interventions.ablation import ablations, parts_of
+from workbench.io import export, load_circuit, write_atomic
+from workbench.jobs import open_runs, record_of, tell_dropped
+from workbench.methods.registry import get_method
+from workbench.model.open import open_model
+from workbench.study import Discovery, discover, folder_of, paired_runs, save_discovery
+from workbench.sweep.run import sweep
+from workbench.sweep.runs import BATCH_TOKENS
+
+Note = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedDiscovery:
+    """A discovery and the folder it was written to."""
+
+    discovery: Discovery
+    folder: Path
+    files: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.discovery.to_dict(), "folder": str(self.folder), "files": self.files}
+
+    def to_terminal(self) -> list[Any]:
+        return self.discovery.to_terminal()
+
+
+def method_options(method: str, texts: Sequence[str] | None) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as options of a method; values are read as JSON where they can be.
+
+    Raises:
+        OptionError: for a text without ``=``, or an option the method does not have.
+    """
+    chosen = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(
+                f"cannot read the option {text!r}", hint="write NAME=VALUE, for example steps=10"
+            )
+        try:
+            chosen[name.strip()] = json.loads(value)
+        except ValueError:
+            chosen[name.strip()] = value
+    get_method(method).make_options(**chosen)
+    return chosen
+
+
+def discovery_job(
+    *,
+    model: str,
+    task: str,
+    method: str = "eap-ig",
+    keep: str = "5%",
+    level: str | None = None,
+    signed: bool = False,
+    greedy: bool = False,
+    options: Sequence[str] | None = None,
+    metric: str | None = None,
+    limit: int = 64,
+    split: str = "train",
+    test_split: str = "test",
+    corruption: str | None = None,
+    random_draws: int = 5,
+    seed: int = 0,
+    out: Path | None = None,
+    dry_run: bool = False,
+    resume: bool = False,
+    batch_tokens: int = BATCH_TOKENS,
+    device: str | None = None,
+    dtype: str = "float32",
+    offline: bool = False,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+) -> Any:
+    """Find a circuit on one split, judge it on another, save everything."""
+    chosen = method_options(method, options)
+    if level is not None and level not in get_method(method).levels:
+        raise OptionError(f"method {method} scores {' and '.join(get_method(method).levels)}s, not {level}s")
+    runs = open_runs(
+        model=model,
+        task=task,
+        metric=metric,
+        limit=limit,
+        split=split,
+        corruption=corruption,
+        seed=seed,
+        batch_tokens=batch_tokens,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+        note=note,
+    )
+    own_pairs = task.endswith(".jsonl")
+    judged = runs
+    if own_pairs:
+        note("your own pairs are used both to find and to judge the circuit, which flatters it")
+    else:
+        judged = paired_runs(
+            runs.model,
+            task,
+            n=limit,
+            seed=seed,
+            split=test_split,
+            corruption=corruption,
+            metric=runs.metric,
+            batch_tokens=batch_tokens,
+        )
+        tell_dropped(judged, note)
+    if dry_run:
+        return discovery_cost(runs, method, level, chosen)
+    record = record_of(
+        "discover",
+        {
+            "model": model,
+            "task": task,
+            "method": method,
+            "keep": keep,
+            "level": level,
+            "signed": signed,
+            "greedy": greedy,
+            "options": chosen,
+            "metric": metric,
+            "limit": limit,
+            "split": split,
+            "test_split": test_split,
+            "corruption": corruption,
+            "random_draws": random_draws,
+            "seed": seed,
+            "dtype": dtype,
+            "device": device,
+        },
+        runs,
+    )
+    found = discover(
+        runs,
+        method,
+        amount=keep,
+        level=level,
+        by="signed" if signed else "absolute",
+        greedy=greedy,
+        test_runs=judged,
+        random_draws=random_draws,
+        seed=seed,
+        options=chosen,
+        progress=progress,
+    )
+    folder = out or folder_of(found.circuit, Path("circuits"))
+    files = save_discovery(found, folder, record)
+    return SavedDiscovery(discovery=found, folder=folder, files=files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoveryCost:
+    """Passes a method would take, before anything is run."""
+
+    method: str
+    level: str
+    candidates: int
+    forward: int
+    backward: int
+    pairs: int
+    batches: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"dry_run": True, **self.__dict__}
+
+    def to_terminal(self) -> list[Any]:
+        return ["dry run: nothing was measured; passes are over each batch of pairs", dict(self.__dict__)]
+
+
+def discovery_cost(runs: Any, method: str, level: str | None, options: dict[str, Any]) -> DiscoveryCost:
+    """Passes per batch of a method on this model, from the registry's cost model."""
+    from workbench.graph import Graph
+
+    found = get_method(method)
+    level = level or found.levels[0]
+    graph = runs.wiring.graph() if level == "edge" else Graph(runs.wiring.node_shape())
+    cost = found.cost(found.make_options(**options), graph, level)
+    return DiscoveryCost(
+        method=method,
+        level=level,
+        candidates=graph.n_edges if level == "edge" else len(graph.sources) - 1,
+        forward=cost.forward,
+        backward=cost.backward,
+        pairs=runs.n_pairs,
+        batches=len(runs.batches),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A circuit's faithfulness beside that of random circuits of its size."""
+
+    values: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.values
+
+    def to_terminal(self) -> list[Any]:
+        shown = {k: v for k, v in self.values.items() if k != "random"}
+        return [shown, {"random circuits of the same size": self.values["random"]}]
+
+
+def evaluation_job(
+    *,
+    circuit: Path,
+    model: str | None = None,
+    task: str | None = None,
+    metric: str | None = None,
+    limit: int = 64,
+    split: str = "test",
+    corruption: str | None = None,
+    random_draws: int = 20,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> Evaluation:
+    """Run a saved circuit on a model and task, by default its own."""
+    saved = load_circuit(circuit)
+    model, task = model or saved.model, task or saved.task
+    if not model or not task:
+        raise RunError(f"{circuit} does not say its model and task", hint="give -m MODEL and -t TASK")
+    runs = open_runs(
+        model=model,
+        task=task,
+        metric=metric or saved.metric or None,
+        limit=limit,
+        split=split,
+        corruption=corruption,
+        seed=seed,
+        note=note,
+        **opening,
+    )
+    result = faithfulness(saved, runs, progress=progress)
+    rng = np.random.default_rng(seed)
+    values = {**result.to_dict(), "model": model, "task": task, "split": split, "seed": seed}
+    values["random"] = {"draws": 0}
+    if random_draws:
+        drawn = [random_circuit(saved.graph, saved.size, rng, level=saved.level) for _ in range(random_draws)]
+        metric_values = run_circuits(runs, drawn, progress=progress).mean(1)
+        gap = result.full.mean() - result.empty.mean()
+        share = (metric_values - result.empty.mean()) / gap if gap else np.full(len(drawn), np.nan)
+        if np.isfinite(share).all():
+            values["random"] = {
+                "draws": random_draws,
+                "faithfulness_mean": float(share.mean()),
+                "faithfulness_max": float(share.max()),
+                "as_good_or_better": int((share >= result.faithfulness).sum()),
+            }
+    if out is not None:
+        write_atomic(Path(out) / "evaluation.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
+    return Evaluation(values=values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the main job found and where it is."""
+
+    effects: Effects
+    saved: SavedDiscovery
+
+    def to_dict(self) -> dict[str, Any]:
+        heads = [{"head": label, "effect": effect} for label, effect in self.effects.top(5)]
+        return {"strongest_heads": heads, **self.saved.to_dict()}
+
+    def to_terminal(self) -> list[Any]:
+        where = {name: path for name, path in self.saved.files.items()}
+        return [*self.effects.to_terminal(), *self.saved.to_terminal(), "where everything is", where]
+
+
+def demo_job(
+    *,
+    model: str = "zoo:ioi",
+    root: Path = Path("circuits"),
+    limit: int = 64,
+    seed: int = 0,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+) -> DemoResult:
+    """Ablate all heads on IOI, discover a circuit by EAP-IG, judge it, save it, export it, write its page."""
+    note(f"1/4 opening {model}")
+    bridge = open_model(model)
+    runs = paired_runs(bridge, "ioi", n=limit, seed=seed, split="train")
+    judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test")
+    tell_dropped(runs, note)
+    record = record_of("demo", {"model": model, "limit": limit, "seed": seed, "method": "eap-ig"}, runs)
+    note(f"2/4 ablating every head on {judged.n_pairs} pairs of IOI")
+    effects = sweep(
+        judged, ablations(parts_of(judged.wiring, "heads")), kind="resample ablation", progress=progress
+    )
+    note("3/4 scoring every edge (EAP-IG), selecting and judging a circuit")
+    found = discover(runs, "eap-ig", amount="5%", test_runs=judged, seed=seed, progress=progress)
+    note("4/4 saving and exporting")
+    folder = folder_of(found.circuit, root)
+    files = save_discovery(found, folder, record, effects=effects)
+    for suffix, kind in (("graphml", "graphml"), ("svg", "svg")):
+        export(found.circuit, kind, folder / f"circuit.{suffix}")
+        files[kind] = str(folder / f"circuit.{suffix}")
+    return DemoResult(effects=effects, saved=SavedDiscovery(discovery=found, folder=folder, files=files))

@@ -1,0 +1,311 @@
+"""Sweeps as jobs: open, plan, run or resume, save with provenance. What the sweep commands call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench import names
+from workbench.effects import Effects
+from workbench.errors import OptionError, RunError, WorkbenchError
+from workbench.interventions.ablation import ablations, parts_of, value_of
+from workbench.interventions.edits import Intervention
+from workbench.interventions.patching import knock_outs, patches, site_nodes
+from workbench.interventions.path_patching import path_patches
+from workbench.io.effects_file import NAME, save_effects
+from workbench.model.identity import identity
+from workbench.model.open import open_model
+from workbench.provenance import RunRecord, digest_of
+from workbench.study import paired_runs, slug
+from workbench.sweep.cost import SweepCost, sweep_cost
+from workbench.sweep.run import Reference, describe_plan, sweep
+from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
+
+Note = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A table of effects and the folder it was written to."""
+
+    effects: Effects
+    folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.effects.to_dict(), "folder": str(self.folder)}
+
+    def to_terminal(self) -> list[Any]:
+        return self.effects.to_terminal()
+
+
+def ablation_job(
+    *,
+    parts: str = "heads",
+    node: Sequence[str] | None = None,
+    together: bool = False,
+    ablation: str = "resample",
+    reference: Path | None = None,
+    **common: Any,
+) -> Saved | SweepCost:
+    """Ablate parts of a model one by one (or together) and save the table."""
+    value_of(ablation)  # a misspelt name is an error before anything is loaded
+
+    def build(runs: PairedRuns, positions: Sequence[str | int]) -> list[Intervention]:
+        groups = [(n,) for n in node] if node else parts_of(runs.wiring, parts)
+        groups = [tuple(n for g in groups for n in g)] if together else groups
+        return ablations(groups, ablation, positions=positions)
+
+    arguments = {"parts": parts, "node": node, "together": together, "ablation": ablation}
+    kind = f"{ablation} ablation"
+    return _sweep_job("ablate", kind, "noising", build, arguments, reference=reference, **common)
+
+
+def patching_job(
+    *, site: str = "head-output", node: Sequence[str] | None = None, mode: str = "denoising", **common: Any
+) -> Saved | SweepCost:
+    """Patch every address of a site (or the named ones), at all positions together or each by itself."""
+    if mode not in ("noising", "denoising"):
+        raise OptionError(f"no mode called {mode!r}", hint="noising or denoising")
+
+    def build(runs: PairedRuns, positions: Sequence[str | int]) -> list[Intervention]:
+        return patches(list(node) if node else site_nodes(runs.wiring, site), mode=mode, positions=positions)
+
+    arguments = {"site": site, "node": node}
+    return _sweep_job("patch", f"patching {site}", mode, build, arguments, **common)
+
+
+def knock_out_job(
+    *, query: str, key: str, node: Sequence[str] | None = None, together: bool = False, **common: Any
+) -> Saved | SweepCost:
+    """Forbid heads to look from one position at another, one by one or all together."""
+
+    def build(runs: PairedRuns, positions: Sequence[str | int]) -> list[Intervention]:
+        heads = node or [str(n) for group in parts_of(runs.wiring, "heads") for n in group]
+        return knock_outs(heads, _position(query), _position(key), together=together)
+
+    arguments = {"query": query, "key": key, "node": node, "together": together}
+    kind = f"knock-out of {query} looking at {key}"
+    return _sweep_job("knock-out", kind, "noising", build, arguments, **common)
+
+
+def _position(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
+def _positions(runs: PairedRuns, chosen: Sequence[str]) -> tuple[str | int, ...]:
+    """Names and numbers as typed; ``each`` stands for every name that all pairs have."""
+    if list(chosen) == ["each"]:
+        named = set.intersection(*(set(p) for p in runs.pairs.positions))
+        return tuple(sorted(named, key=lambda n: (sum(p[n] for p in runs.pairs.positions), n)))
+    return tuple(_position(p) for p in chosen)
+
+
+def _sweep_job(
+    command: str,
+    kind: str,
+    mode: str,
+    build: Callable[[PairedRuns, Sequence[str | int]], list[Intervention]],
+    arguments: Mapping[str, Any],
+    *,
+    reference: Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    out: Path | None = None,
+    positions: Sequence[str] = (),
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> Saved | SweepCost:
+    runs = open_runs(note=note, **opening)
+    interventions = build(runs, _positions(runs, positions))
+    against = None
+    if reference is not None:
+        task = {**opening, "task": str(reference), "limit": 10**9}
+        against = Reference(runs=PairedRuns(runs.model, _same_model(runs.model, task), metric=runs.metric))
+    plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=against)
+    folder = out or default_folder(command, runs, plan)
+    if dry_run:
+        return sweep_cost(runs, interventions, folder=folder)
+    record = record_of(command, {**arguments, **opening, "positions": list(positions)}, runs)
+    finished = folder / NAME
+    if finished.exists() and not resume:
+        raise RunError(
+            f"{folder} already holds a finished table", hint="--resume shows it again, --out starts anew"
+        )
+    try:
+        effects = sweep(
+            runs,
+            interventions,
+            kind=kind,
+            mode=mode,
+            reference=against,
+            folder=folder,
+            resume=resume,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        note(f"interrupted; continue with the same command and --resume --out {folder}")
+        raise
+    except WorkbenchError:
+        raise
+    save_effects(effects, folder)
+    record.outputs["effects"] = NAME
+    record.finish().write(folder)
+    return Saved(effects=effects, folder=folder)
+
+
+def path_patching_job(
+    *,
+    receiver: Sequence[str],
+    sender: Sequence[str] | None = None,
+    together: bool = False,
+    mlps: str = "recomputed",
+    mode: str = "noising",
+    resume: bool = False,
+    dry_run: bool = False,
+    out: Path | None = None,
+    positions: Sequence[str] = (),
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> Saved | SweepCost:
+    """Path patching from senders (all heads by default) to the receivers, and save the table."""
+    for address in [*receiver, *(sender or ())]:
+        names.parse_node(address)
+    runs = open_runs(note=note, **opening)
+    given = list(sender) if sender else [str(n) for group in parts_of(runs.wiring, "heads") for n in group]
+    groups: list[Any] = [given] if together else list(given)
+    plan = {
+        "senders": given,
+        "receivers": list(receiver),
+        "mlps": mlps,
+        "mode": mode,
+        **runs.provenance(),
+        "positions": list(positions),
+        "together": together,
+    }
+    folder = out or default_folder("path-patch", runs, plan)
+    if dry_run:
+        return sweep_cost(runs, groups, folder=folder, passes_each=2)
+    arguments = {
+        "receiver": list(receiver),
+        "sender": sender,
+        "together": together,
+        "mlps": mlps,
+        "mode": mode,
+    }
+    record = record_of("path-patch", {**arguments, **opening, "positions": list(positions)}, runs)
+    if (folder / NAME).exists():
+        from workbench.io.effects_file import load_effects
+
+        before = load_effects(folder)
+        if resume and {k: before.provenance.get(k) for k in plan if k in before.provenance} == {
+            k: v for k, v in plan.items() if k in before.provenance
+        }:
+            return Saved(effects=before, folder=folder)
+        raise RunError(f"{folder} already holds a finished table", hint="choose another --out")
+    effects = path_patches(
+        runs,
+        groups,
+        receiver,
+        mode=mode,
+        mlps=mlps,
+        positions=_positions(runs, positions),
+        progress=progress,
+        folder=folder,
+        resume=resume,
+    )
+    save_effects(effects, folder)
+    record.outputs["effects"] = NAME
+    record.finish().write(folder)
+    return Saved(effects=effects, folder=folder)
+
+
+def open_runs(
+    *,
+    model: str,
+    task: str,
+    metric: str | None = None,
+    limit: int = 64,
+    split: str = "test",
+    corruption: str | None = None,
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+    device: str | None = None,
+    dtype: str = "float32",
+    offline: bool = False,
+    note: Note = lambda text: None,
+) -> PairedRuns:
+    """Open a model and make a task's pairs for it, saying what was dropped.
+
+    Raises:
+        WorkbenchError: for a misspelt task or metric before any weights are loaded.
+    """
+    from workbench.metrics import get_metric
+    from workbench.tasks.registry import get_task
+
+    if not task.endswith(".jsonl"):
+        get_task(task)
+    if metric is not None:
+        get_metric(metric)
+    bridge = open_model(model, device=device, dtype=dtype, offline=offline or None)
+    runs = paired_runs(
+        bridge,
+        task,
+        n=limit,
+        seed=seed,
+        split=split,
+        corruption=corruption,
+        metric=metric,
+        batch_tokens=batch_tokens,
+    )
+    tell_dropped(runs, note)
+    return runs
+
+
+def tell_dropped(runs: PairedRuns, note: Note) -> None:
+    """Say how many pairs were left out, and why."""
+    dropped = runs.pairs.dropped
+    if dropped:
+        reasons = "; ".join(f"{count} {kind}" for kind, count in runs.pairs.reasons.items())
+        note(
+            f"{len(dropped)} of {len(dropped) + runs.n_pairs} pairs dropped ({reasons}); "
+            f"first: {dropped[0].id}: {dropped[0].reason}"
+        )
+
+
+def _same_model(model: TransformerBridge, task: Mapping[str, Any]):
+    return paired_runs(model, task["task"], n=task["limit"]).pairs
+
+
+def default_folder(command: str, runs: PairedRuns, plan: Mapping[str, Any]) -> Path:
+    """``runs/<command>/<task>/<model>-<digest of the plan>`` below the current folder."""
+    name = f"{slug(identity(runs.model).name)}-{digest_of(plan)[:8]}"
+    return Path("runs") / command / slug(runs.pairs.pairs.task) / name
+
+
+def record_of(command: str, arguments: Mapping[str, Any], runs: PairedRuns) -> RunRecord:
+    """A run record with model and pairs filled in."""
+    pairs = runs.pairs.pairs
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()}
+    return RunRecord(
+        command=command,
+        arguments=plain,
+        model=identity(runs.model).to_dict(),
+        pairs={
+            "task": pairs.task,
+            "split": pairs.split,
+            "seed": pairs.seed,
+            "corruption": pairs.corruption,
+            "digest": pairs.digest,
+            "n": runs.n_pairs,
+            "source": pairs.source,
+            "options": dict(pairs.options),
+            "dropped": [d.to_dict() for d in runs.pairs.dropped],
+        },
+    )

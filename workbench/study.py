@@ -1,0 +1,292 @@
+"""The main jobs, each one call: runs of a task on a model, a circuit found and judged, everything saved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.circuit import Circuit
+from workbench.effects import Effects
+from workbench.errors import ModelError, OptionError
+from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
+from workbench.evaluate.roles import HeadRole, head_roles
+from workbench.methods.registry import Level
+from workbench.methods.score import score
+from workbench.metrics import Metric
+from workbench.model.architecture import describe
+from workbench.model.identity import identity
+from workbench.provenance import RunRecord, digest_of
+from workbench.scores import Ranking, Scores
+from workbench.sweep.runs import BATCH_TOKENS, PairedRuns, align_to
+from workbench.tasks.fit import fit_pairs
+from workbench.tasks.pairs import load_pairs
+
+Progress = Callable[[int, int, str], None]
+
+
+def paired_runs(
+    model: TransformerBridge,
+    task: str,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    split: str = "test",
+    corruption: str | None = None,
+    metric: str | Metric | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    **options: Any,
+) -> PairedRuns:
+    """Runs of a task (a name, or a ``.jsonl`` file of pairs) on a model, in the form its tokenizer can align.
+
+    Raises:
+        TaskError: if there is no such task or file, or too few pairs align.
+    """
+    if task.endswith(".jsonl") or Path(task).is_file():
+        aligned = align_to(model, load_pairs(Path(task))[:n])
+    else:
+        described = describe(model)
+        if not described.has_tokenizer:
+            raise ModelError(
+                "the model has no tokenizer, so text cannot become tokens",
+                hint="put tokenizer.json next to the weights, or pass tokenizer= to open_model",
+            )
+        aligned = fit_pairs(
+            task,
+            model.tokenizer,
+            prepend_bos=described.prepend_bos,
+            n_ctx=described.n_ctx,
+            special_tokens=not described.causal,
+            n=n,
+            seed=seed,
+            split=split,
+            corruption=corruption,
+            **options,
+        )
+    return PairedRuns(model, aligned, metric=metric, batch_tokens=batch_tokens)
+
+
+def keep(scores: Scores, amount: str, *, by: Ranking = "absolute", greedy: bool = False) -> Circuit:
+    """Select a circuit: ``"5%"`` of the edges, ``"200"`` edges, or ``">=0.01"`` by score.
+
+    Raises:
+        OptionError: if the amount cannot be read.
+
+    """
+    text = amount.strip()
+    if match := re.fullmatch(r">=\s*([0-9.eE+-]+)", text):
+        if greedy:
+            raise OptionError("greedy growth needs a number of edges, not a threshold", hint="--keep 5%")
+        return scores.threshold(_number(match[1], amount), by=by)
+    if text.endswith("%"):
+        share = _number(text[:-1], amount) / 100
+        if not 0 <= share <= 1:
+            raise OptionError(f"cannot keep {amount} of the {scores.level}s", hint="between 0% and 100%")
+        n = int(share * scores.n_candidates + 1e-9)
+    elif text.isdecimal():
+        n = int(text)
+    else:
+        raise OptionError(f"cannot read how much to keep: {amount!r}", hint="5%, 200 or '>=0.01'")
+    return scores.greedy(n, by=by) if greedy else scores.top(n, by=by)
+
+
+def _number(text: str, amount: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise OptionError(f"cannot read how much to keep: {amount!r}", hint="5%, 200 or '>=0.01'") from None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Discovery:
+    """A circuit with the scores it was selected from and what is known of how good it is."""
+
+    circuit: Circuit
+    scores: Scores
+    faithfulness: Faithfulness
+    curve: Curve
+    roles: tuple[HeadRole, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "circuit": {
+                "nodes": self.circuit.n_nodes,
+                "edges": self.circuit.n_edges,
+                "of": self.scores.n_candidates,
+                "heads": list(self.circuit.heads),
+            },
+            "method": self.scores.method,
+            "options": dict(self.scores.options),
+            "faithfulness": self.faithfulness.to_dict(),
+            "curve": self.curve.to_dict(),
+            "roles": [r.to_dict() for r in self.roles],
+        }
+
+    def to_terminal(self) -> list[Any]:
+        """What the command line prints."""
+        f = self.faithfulness
+        points = [
+            {
+                "share": f"{p['share']:.0%}" if p["share"] >= 0.01 else f"{p['share']:.1%}",
+                "edges": p["edges"],
+                "faithfulness": p["faithfulness"],
+                "± se": p["stderr"],
+                "random circuits": p["random_mean"],
+            }
+            for p in self.curve.to_dict()["points"]
+        ]
+        roles = [
+            {
+                "head": r.head,
+                "role": r.role,
+                "attention": r.attention,
+                f"direct effect ({r.unit})": r.direct_effect,
+            }
+            for r in self.roles
+        ]
+        text = (
+            f"{self.circuit.n_edges or self.circuit.size} of {self.scores.n_candidates} {self.scores.level}s keep "
+            f"{f.faithfulness:.1%} (± {f.stderr:.1%}) of {f.metric}: {f.circuit.mean():.3f} of "
+            f"{f.full.mean():.3f} {f.unit}, nothing {f.empty.mean():.3f}, n={len(f.full)}"
+        )
+        return [text, points, *([roles] if roles else [])]
+
+    def _repr_html_(self) -> str:
+        return self.circuit._repr_html_() + self.curve._repr_html_()
+
+    def __repr__(self) -> str:
+        return f"<Discovery {self.circuit!r}, faithfulness {self.faithfulness.faithfulness:.3f}>"
+
+
+def discover(
+    runs: PairedRuns,
+    method: str = "eap-ig",
+    *,
+    amount: str = "5%",
+    level: Level | None = None,
+    by: Ranking = "absolute",
+    greedy: bool = False,
+    test_runs: PairedRuns | None = None,
+    shares: tuple[float, ...] = SHARES,
+    random_draws: int = 5,
+    roles: bool = True,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Discovery:
+    """Score, select and judge a circuit.
+
+    Args:
+        amount: How much to keep: ``"5%"``, ``"200"`` or ``">=0.01"``.
+        test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
+            which flatters the circuit.
+        roles: Also measure what role each head plays, where the task names positions.
+    """
+    judged = test_runs or runs
+    scores = score(runs, method, level=level, progress=progress, **(options or {}))
+    circuit = keep(scores, amount, by=by, greedy=greedy)
+    kept = faithfulness(circuit, judged, progress=progress)
+    curve = faithfulness_curve(
+        scores, judged, shares=shares, by=by, random_draws=random_draws, seed=seed, progress=progress
+    )
+    found = tuple(head_roles(judged)) if roles and _has_positions(judged) else ()
+    names = {r.head: r.role for r in found if r.head in circuit.network}
+    evaluation = {
+        **kept.to_dict(),
+        "evaluated_on": judged.pairs.pairs.split,
+        "curve": curve.to_dict(),
+        "roles": [r.to_dict() for r in found],
+    }
+    circuit = circuit.with_roles(names).with_fields(
+        task=runs.pairs.pairs.task,
+        model=identity(runs.model).name,
+        evaluation=evaluation,
+        prompt=_prompt(judged),
+        provenance={**scores.provenance, "options": dict(scores.options)},
+    )
+    return Discovery(circuit=circuit, scores=scores, faithfulness=kept, curve=curve, roles=found)
+
+
+def _has_positions(runs: PairedRuns) -> bool:
+    shared = set.intersection(*(set(p) for p in runs.pairs.positions)) if runs.n_pairs else set()
+    return len(shared) > 1 and runs.wiring.has_lm_head
+
+
+def _prompt(runs: PairedRuns) -> tuple[str, ...]:
+    """Tokens of the first clean prompt, as text."""
+    ids = runs.pairs.clean[0].tolist()
+    return tuple(runs.model.tokenizer.decode([i]) for i in ids)
+
+
+def folder_of(circuit: Circuit, root: Path) -> Path:
+    """``root/<task>/<model>/<method>-<digest>``; the digest is of what decides the circuit."""
+    decided = {
+        "selection": circuit.selection,
+        "provenance": {k: v for k, v in circuit.provenance.items() if k != "device"},
+        "method": circuit.method,
+        "level": circuit.level,
+    }
+    return (
+        Path(root)
+        / slug(circuit.task)
+        / slug(circuit.model)
+        / f"{slug(circuit.method)}-{digest_of(decided)[:8]}"
+    )
+
+
+def slug(text: str) -> str:
+    """A name that is safe as one folder on any system."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(text).name if "/" in text or "\\" in text else text)
+    return name.strip("-._")[:80] or "unnamed"
+
+
+def save_discovery(
+    found: Discovery, folder: Path, record: RunRecord, *, effects: Effects | None = None
+) -> dict[str, str]:
+    """Write circuit, scores, effects, report page and ``run.json`` into one folder; returns what is where."""
+    from workbench.io import save_circuit, save_scores
+    from workbench.io.effects_file import save_effects
+    from workbench.view.html import circuit_page
+
+    folder = Path(folder)
+    record.outputs.update(
+        circuit="circuit.json", scores="scores.safetensors", page="circuit.html", report="report.html"
+    )
+    save_circuit(found.circuit, folder / "circuit.json")
+    save_scores(found.scores, folder / "scores.safetensors")
+    if effects is not None:
+        save_effects(effects, folder)
+        record.outputs["effects"] = "effects.parquet"
+    from workbench.io import write_atomic
+
+    write_atomic(folder / "circuit.html", circuit_page(found.circuit))
+    write_atomic(folder / "report.html", report_of(found, effects))
+    record.finish().write(folder)
+    return {name: str(folder / file) for name, file in {**record.outputs, "run": "run.json"}.items()}
+
+
+def report_of(found: Discovery, effects: Effects | None = None) -> str:
+    """The HTML report of a discovery: picture, faithfulness curve, heads, roles."""
+    from workbench.view.html import report_page
+
+    curves = {"Faithfulness over size": found.curve._repr_html_()}
+    heatmaps = {} if effects is None else {f"Ablation of every head: {effects.title}": effects._repr_html_()}
+    scores = found.scores.by_layer_and_head()
+    if np.isfinite(scores).any():
+        from workbench.view.heatmap import heatmap_svg
+
+        rows, columns = [str(n) for n in range(scores.shape[0])], [str(h) for h in range(scores.shape[1])]
+        heatmaps["Summed scores of each head"] = heatmap_svg(
+            scores,
+            rows,
+            columns,
+            title=f"{found.scores.method} scores, summed over outgoing edges",
+            unit=found.scores.unit,
+        )
+    tables = {"Roles of heads": [r.to_dict() for r in found.roles]} if found.roles else {}
+    return report_page(found.circuit, heatmaps=heatmaps, curves=curves, tables=tables)
