@@ -107,7 +107,7 @@ def write_tokenizer(tokens: Tokens, directory: Path, *, n_ctx: int) -> None:
     if tokens.split == "words":
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?s)."), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     special = {f"{role}_token": getattr(tokens, role) for role in _USUAL if getattr(tokens, role) is not None}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=n_ctx, **special).save_pretrained(
         directory

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import ModelError, OptionError, unknown
 from workbench.model import digest, hub, huggingface, memory, native, parity, plain, tokenizers, zoo
@@ -77,16 +77,19 @@ def open_model(
         revision = _commit(directory) or revision
     elif revision is not None:
         raise OptionError(f"{name} is a local directory; it has no revision {revision!r}")
+    is_native = native.is_native(directory)
+    code = {"trust_remote_code": trust_remote_code}
+    config = None if is_native else huggingface.read_config(directory, **code)
     files = weight_files(directory)
     stored = digest.read_headers(files)
     memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)
     if tokenizer is None:
-        tokenizer = tokenizers.load_tokenizer(directory, trust_remote_code=trust_remote_code)
-    if native.is_native(directory):
-        opened = _native(directory, tokenizer, device=device, dtype=_DTYPES[dtype])
+        tokenizer = tokenizers.load_tokenizer(directory, **code)
+    place = {"device": device, "dtype": _DTYPES[dtype]}
+    if is_native:
+        opened = _native(directory, tokenizer, **place)
     else:
-        trust = {"trust_remote_code": trust_remote_code}
-        opened = _hugging_face(directory, tokenizer, name=name, device=device, dtype=_DTYPES[dtype], **trust)
+        opened = _hugging_face(directory, tokenizer, name=name, config=config, **place, **code)
     weights = digest.digest_files(files) if files else digest.digest_tensors(_plain_names(opened.bridge))
     opened.finish(name=name, kind=found.kind, revision=revision, digest=weights, tolerance=parity_tolerance)
     return opened.bridge
@@ -170,11 +173,11 @@ def _hugging_face(
     tokenizer: PreTrainedTokenizerBase | None,
     *,
     name: str,
+    config: PretrainedConfig,
     device: str,
     dtype: torch.dtype,
     trust_remote_code: bool,
 ) -> _Opened:
-    config = huggingface.read_config(directory, trust_remote_code=trust_remote_code)
     tokens = _probe(config)
     bridge, expected = huggingface.bridge_from_directory(
         directory,

@@ -142,7 +142,7 @@ def _checks(bridge: TransformerBridge, name: str) -> Iterator[Check]:
     configured = bridge.cfg.attention_dir != "bidirectional"
     yield Check(
         name="direction",
-        what=f"attention (measured: {'causal' if model.causal else 'bidirectional'}) unlike its configuration",
+        what=f"attention, {'causal' if model.causal else 'bidirectional'}, unlike its configuration",
         found=int(model.causal != configured),
         limit=0,
     )
