@@ -1,0 +1,35 @@
+# Two commands: `make demo` sets up and runs the main job, `make test` sets up and runs the whole suite.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SUITE ?= tests
+
+export HF_HUB_OFFLINE ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/workbench demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(SUITE)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet "ruff>=0.9"
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python %d.%d found, 3.11 or newer needed: make PYTHON=python3.12 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
