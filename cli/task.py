@@ -13,6 +13,7 @@ from cli.output import emit, note
 app = typer.Typer(help="Tasks: prompt pairs, built in or your own.", no_args_is_help=True)
 
 NAME = Annotated[str, typer.Argument(help="A task (workbench task list).")]
+TASK = Annotated[str, typer.Argument(help="A task (workbench task list), or a .jsonl file of pairs.")]
 FILE = Annotated[Path, typer.Argument(help="A .jsonl file of pairs; - is standard input.")]
 COUNT = Annotated[int, typer.Option("-n", "--limit", min=1, help="Number of pairs.")]
 MODEL = Annotated[
@@ -43,7 +44,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: NAME,
+    name: TASK,
     model: MODEL = None,
     limit: COUNT = 3,
     seed: Seed = 0,
@@ -57,22 +58,15 @@ def show(
 
     Example: workbench task show ioi -m zoo:ioi --option order=abba
     """
-    from workbench.tasks.registry import get_task, make_pairs, parse_options
+    from workbench.tasks.show import task_page
 
-    task = get_task(name)
-    options = parse_options(task, option or [])
+    reading = None
+    if model is not None:
+        from workbench.tasks.for_model import reading_of
+
+        reading = reading_of(model, offline=offline or None)
     asked = {"n": limit, "seed": seed, "split": split, "corruption": corruption}
-    from workbench.tasks.show import TaskPage
-
-    if model is None:
-        emit(TaskPage(task=task, pairs=make_pairs(name, **asked, **options)), as_json=as_json)
-        return
-    from workbench.tasks.for_model import read_task, reading_of
-
-    reading = reading_of(model, offline=offline or None)
-    found = read_task(name, reading, minimum=0, **asked, **options)
-    pairs = make_pairs(name, **asked, **found.pairs.options)
-    emit(TaskPage(task=task, pairs=pairs, aligned=found, reading=reading), as_json=as_json)
+    emit(task_page(name, reading=reading, options=option or [], **asked), as_json=as_json)
 
 
 @app.command()

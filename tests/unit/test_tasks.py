@@ -1,11 +1,12 @@
 """Generators: deterministic, minimal, with positions on the right words and splits that share nothing."""
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,11 @@ def test_pairs_do_not_depend_on_the_hash_seed_or_the_machine():
     assert found[0] == found[1] == recorded  # recorded once; a change here changes everybody's pairs
 
 
+def test_the_vocabulary_is_the_one_the_built_in_models_were_trained_on():
+    text = " ".join(vocabulary())
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "8f05f70c8c8ac99e"  # new words mean new models
+
+
 def test_a_draw_uses_only_what_python_keeps_stable():
     draw = Draw("ioi|test|0|0")
     import random
@@ -163,6 +169,9 @@ def test_training_texts_never_hold_a_held_out_combination_anywhere():
         parts = pair.clean.split()
         rows = [(a, b) for a, b in pairwise(parts) if a in NAMES and b.isdigit()]
         assert len(rows) == 6 and all(bucket(a, f"-{b}") > 1 for a, b in rows)
+    for pair in make_pairs("ioi", n=200, split="train", corruption="abc"):
+        names = sorted({word for word in PIECES.findall(pair.corrupted) if word in NAMES})
+        assert all(bucket(a, b) > 1 for a, b in combinations(names, 2))
     for pair in make_pairs("colored-objects", n=200, split="train"):
         for color, thing in re.findall(r"an? (\w+) (\w+)", pair.clean):
             assert bucket(color, thing) > 1
@@ -206,7 +215,7 @@ def test_vocabulary_has_every_word_a_word_level_tokenizer_can_meet():
     variants += [("colored-objects", "colors", {"n_objects": 1, "capitalize": True, "shots": 2})]
     for name, corruption, options in variants:
         for split in SPLITS:
-            pairs = make_pairs(name, n=300, split=split, corruption=corruption, distinct=False, **options)
+            pairs = make_pairs(name, n=120, split=split, corruption=corruption, distinct=False, **options)
             for pair in pairs:
                 texts = " ".join((pair.clean, pair.corrupted, *pair.correct, *pair.incorrect))
                 assert set(PIECES.findall(texts)) <= known, (name, set(PIECES.findall(texts)) - known)

@@ -6,13 +6,10 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from workbench.tasks.align import KINDS, AlignedPairs, align, count_words
+from workbench.tasks.align import KINDS, AlignedPairs, count_words
+from workbench.tasks.for_model import Reading, align_for
 from workbench.tasks.reader import PairsFile, Problem, scan_pairs, scan_stream
-
-if TYPE_CHECKING:
-    from workbench.tasks.for_model import Reading
 
 MOST_SHOWN = 50
 
@@ -84,9 +81,7 @@ def check_pairs(path: str | Path, *, reading: Reading | None = None) -> CheckRep
     problems = list(found.problems)
     aligned: AlignedPairs | None = None
     if reading is not None and len(found.pairs):
-        aligned = align(
-            found.pairs, reading.tokenizer, prepend_bos=reading.prepend_bos, n_ctx=reading.n_ctx, minimum=0
-        )
+        aligned = align_for(found.pairs, reading, minimum=0)
         problems += _dropped(found, aligned)
     good = aligned.pairs if aligned else found.pairs
     lengths = [len(ids) for ids in aligned.clean] if aligned else []

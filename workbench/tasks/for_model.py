@@ -1,16 +1,15 @@
-"""Pairs for a model: its tokenizer's reading of a task or of a file."""
+"""How a model reads text, known from its tokenizer and configuration alone."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.errors import ModelError, TaskError
+from workbench.errors import ModelError
 from workbench.tasks.align import AlignedPairs, align
-from workbench.tasks.fit import fit_pairs
-from workbench.tasks.pairs import Pairs, load_pairs
-from workbench.tasks.registry import Option
+from workbench.tasks.pairs import Pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,8 +31,7 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
     Raises:
         ModelError: if the model cannot be found or has no tokenizer.
     """
-    from workbench.model import hub, native, zoo
-    from workbench.model.huggingface import read_config
+    from workbench.model import hub, zoo
     from workbench.model.tokenizers import load_tokenizer
 
     directory = zoo.locate(name).directory
@@ -44,14 +42,22 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
         raise ModelError(
             f"{name} has no tokenizer; pairs of text need one", hint="put a tokenizer.json beside it"
         )
-    if native.is_native(directory):
-        n_ctx = native.read_native_config(directory).n_ctx
-    else:
-        config = read_config(directory, trust_remote_code=trust_remote_code).get_text_config()
-        n_ctx = getattr(config, "max_position_embeddings", None)
-    return Reading(
-        name=name, tokenizer=tokenizer, prepend_bos=tokenizer.bos_token_id is not None, n_ctx=n_ctx
-    )
+    has_bos = tokenizer.bos_token_id is not None
+    return Reading(name=name, tokenizer=tokenizer, prepend_bos=has_bos, n_ctx=_context(directory))
+
+
+def _context(directory: Path) -> int | None:
+    """The most tokens a model takes, from its configuration; None where that does not say."""
+    for file in ("tl_native.json", "config.json"):
+        try:
+            config = json.loads((directory / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for part in (config, config.get("text_config")) if isinstance(config, dict) else ():
+            for key in ("n_ctx", "max_position_embeddings", "n_positions"):
+                if isinstance(part, dict) and type(part.get(key)) is int:
+                    return part[key]
+    return None
 
 
 def is_file(task: str) -> bool:
@@ -59,29 +65,8 @@ def is_file(task: str) -> bool:
     return task.endswith(".jsonl") or "/" in task or "\\" in task
 
 
-def read_task(
-    task: str,
-    reading: Reading,
-    *,
-    n: int = 100,
-    seed: int = 0,
-    split: str = "test",
-    corruption: str | None = None,
-    minimum: int = 1,
-    special_tokens: bool = False,
-    **options: Option,
-) -> AlignedPairs:
-    """Aligned pairs of a task by name, or of the first ``n`` lines of a JSONL file.
-
-    Raises:
-        TaskError: if the task or file cannot be used, or fewer than ``minimum`` pairs align; if a file is
-            asked for a corruption or options, which only generators have.
-    """
-    reads = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx, "special_tokens": special_tokens}
-    if not is_file(task):
-        asked = {"n": n, "seed": seed, "split": split, "corruption": corruption}
-        return fit_pairs(task, reading.tokenizer, minimum=minimum, **asked, **reads, **options)
-    if corruption or options:
-        raise TaskError(f"{task} is a file: its pairs are as they are, without corruption or options")
-    pairs: Pairs = load_pairs(Path(task))[:n]
-    return align(pairs, reading.tokenizer, minimum=minimum, **reads)
+def align_for(pairs: Pairs, reading: Reading, *, minimum: int = 1) -> AlignedPairs:
+    """Pairs as a model reads them."""
+    return align(
+        pairs, reading.tokenizer, prepend_bos=reading.prepend_bos, n_ctx=reading.n_ctx, minimum=minimum
+    )

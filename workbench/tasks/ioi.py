@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from workbench.tasks.draw import Draw, allowed, both, choose, next_piece, of_split, render
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import blank, task
@@ -65,7 +67,7 @@ def ioi(draw: Draw, *, split: str, corruption: str, order: str = "mixed", templa
     if corruption == "s2-flip":
         names = {io_slot: receiver, s1_slot: subject, "S2": receiver}
     else:
-        others = draw.sample([name for name in NAMES if name not in (receiver, subject)], 3)
+        others = _unrelated(draw, split, {receiver, subject})
         names = dict(zip((io_slot, s1_slot, "S2"), others, strict=True))
     corrupted, spans = render(template, slots | names)
     positions = both(clean_spans, spans, IO=io_slot, S1=s1_slot, S2="S2")
@@ -79,3 +81,12 @@ def ioi(draw: Draw, *, split: str, corruption: str, order: str = "mixed", templa
         positions=positions | {"S1+1": after},
         group=f"{GROUPS[template]}-{order}",
     )
+
+
+def _unrelated(draw: Draw, split: str, taken: set[str]) -> list[str]:
+    """Three other names; in training no two of them are a held-out pair, so that none ever meets there."""
+    free = [name for name in NAMES if name not in taken]
+    while True:
+        names = draw.sample(free, 3)
+        if split != "train" or all(allowed(split, a, b) for a, b in combinations(names, 2)):
+            return names

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from workbench.errors import TaskError
 from workbench.tasks.align import AlignedPairs
-from workbench.tasks.pairs import Pair, Pairs, Span
-from workbench.tasks.registry import Task
-
-if TYPE_CHECKING:
-    from workbench.tasks.for_model import Reading
+from workbench.tasks.fit import fit_pairs
+from workbench.tasks.for_model import Reading, align_for, is_file
+from workbench.tasks.pairs import Pair, Pairs, Span, load_pairs
+from workbench.tasks.registry import Task, get_task, make_pairs, parse_options
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPage:
     """What a task is, some of its pairs, and what one model's tokenizer makes of them."""
 
-    task: Task
+    task: Task | None
     pairs: Pairs
     aligned: AlignedPairs | None = None
     reading: Reading | None = None
@@ -26,11 +25,8 @@ class TaskPage:
     def to_dict(self) -> dict[str, object]:
         """The page as JSON values."""
         examples = [pair.to_dict() | {"group": pair.group} for pair in self.pairs]
-        out: dict[str, object] = {
-            "task": self.task.to_dict(),
-            "split": self.pairs.split,
-            "seed": self.pairs.seed,
-        }
+        about = self.task.to_dict() if self.task else {"name": self.pairs.task, "source": self.pairs.source}
+        out: dict[str, object] = {"task": about, "split": self.pairs.split, "seed": self.pairs.seed}
         out |= {"corruption": self.pairs.corruption, "options": dict(self.pairs.options)}
         out |= {"digest": self.pairs.digest, "pairs": examples}
         if self.aligned is not None:
@@ -52,9 +48,11 @@ class TaskPage:
 
     def to_terminal(self) -> list[object]:
         """Fields of the task, then the pairs with positions in brackets."""
-        about = self.task.to_dict() | {"corruption": self.pairs.corruption, "split": self.pairs.split}
-        about["options"] = self.task.options | dict(self.pairs.options)
-        about["corruptions"] = ", ".join(self.task.corruptions)
+        about: dict[str, object] = {"name": self.pairs.task, "source": self.pairs.source}
+        if self.task:
+            about = self.task.to_dict() | {"corruptions": ", ".join(self.task.corruptions)}
+            about["options"] = self.task.options | dict(self.pairs.options)
+        about |= {"corruption": self.pairs.corruption, "split": self.pairs.split}
         parts: list[object] = [about]
         for pair in self.pairs:
             rows = {"clean": mark(pair, 0), "corrupted": mark(pair, 1)}
@@ -84,6 +82,40 @@ class TaskPage:
             )
         dropped = [{"dropped": drop.id, "reason": drop.reason} for drop in self.aligned.dropped[:20]]
         return [*parts, *([dropped] if dropped else [])]
+
+
+def task_page(
+    name: str,
+    *,
+    reading: Reading | None = None,
+    n: int = 3,
+    seed: int = 0,
+    split: str = "test",
+    corruption: str | None = None,
+    options: Sequence[str] = (),
+) -> TaskPage:
+    """The page of a task by name or of a JSONL file's first ``n`` pairs; options as ``name=value``.
+
+    With a model's reading, the task takes the form that its tokenizer can align, if there is one.
+
+    Raises:
+        TaskError: for an unknown task or a file that cannot be used.
+    """
+    if is_file(name):
+        if corruption or options:
+            raise TaskError(f"{name} is a file: its pairs are as they are, without corruption or options")
+        pairs = load_pairs(name)[:n]
+        aligned = align_for(pairs, reading, minimum=0) if reading else None
+        return TaskPage(task=None, pairs=pairs, aligned=aligned, reading=reading)
+    task = get_task(name)
+    chosen = parse_options(task, options)
+    asked = {"n": n, "seed": seed, "split": split, "corruption": corruption}
+    aligned = None
+    if reading is not None:
+        reads = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx, "minimum": 0}
+        aligned = fit_pairs(name, reading.tokenizer, **asked, **reads, **chosen)
+        chosen = dict(aligned.pairs.options)
+    return TaskPage(task=task, pairs=make_pairs(name, **asked, **chosen), aligned=aligned, reading=reading)
 
 
 def mark(pair: Pair, side: int) -> str:
