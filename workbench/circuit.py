@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
-from typing import Any, Literal
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import names
 from workbench.errors import CircuitError, OptionError, unknown
 from workbench.graph import CONVENTION, Graph, GraphShape
 from workbench.names import Edge, Node, parse_node
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 # Field names that a circuit file carries besides its graph; io/ writes and reads exactly these.
 FIELDS = (
@@ -34,19 +35,23 @@ FIELDS = (
 class Circuit:
     """Nodes and edges claimed to be enough for a behavior. Every operation returns a new circuit.
 
-    ``network`` is a frozen ``networkx.MultiDiGraph``. Its nodes are addresses (``a9.h9``) with attributes
-    ``kind``, ``layer``, ``head``, ``position``, ``score``, ``role``; its edges are keyed by the reading input
-    (``q``, ``k``, ``v``, ``in``) with ``score``. KV groups and post-normed layers are joined to heads by
-    edges with ``link=True``, which are no part of the circuit's size.
+    Make one with ``Circuit.build``, from scores, or from a file; the first four fields are in residual order
+    and fit the architecture, which the constructor does not check again.
 
     Attributes:
+        all_nodes: Address -> attributes ``kind``, ``layer``, ``head``, ``position``, ``score``, ``role``; the
+            helpers that are no parts of its size (KV groups) included.
+        parsed_edges: Edge -> score.
+        links: KV group and head, or head and post-normed layer, that are joined: structure, no edges.
         level: ``edge`` (everything but these edges is ablated) or ``node`` (everything but these nodes is).
         selection: How it was chosen: rule, nominal size, number of candidates.
         prompt: Tokens of an example prompt, for views.
     """
 
     shape: GraphShape
-    network: nx.MultiDiGraph
+    all_nodes: Mapping[str, Mapping[str, Any]]
+    parsed_edges: Mapping[Edge, float]
+    links: tuple[tuple[str, str], ...] = ()
     level: Literal["edge", "node"] = "edge"
     method: str = ""
     unit: str = "logits"
@@ -73,23 +78,42 @@ class Circuit:
         Raises:
             CircuitError: if the architecture has no such node or edge.
         """
-        graph, network = Graph(shape), nx.MultiDiGraph()
+        graph, found = Graph(shape), dict[Node, float | None]()
         for node, score in nodes.items():
             check_node(graph, node)
-            _add_node(network, node, score)
-        for (source, target), score in edges.items():
+            found[node] = _finite(score, node)
+        for source, target in edges:
             check_edge(graph, Edge(source, target))
-            _add_node(network, source, None)
-            _add_node(network, target.host, None)
-            network.add_edge(
-                str(source), str(target.host), key=target.slot or "in", score=_finite(score, target)
-            )
-        if fields.get("level", "edge") == "edge":
-            _link(graph, network)
-        circuit = cls(shape=shape, network=nx.freeze(network), **fields)
-        return (
-            circuit.with_roles({a: r for a, r in (roles or {}).items() if a in network}) if roles else circuit
+            found.setdefault(source, None)
+            found.setdefault(target.host, None)
+        links = _links(graph, found) if fields.get("level", "edge") == "edge" else []
+        given = roles or {}
+        table = {
+            str(node): attributes(node, score, given.get(str(node), "")) for node, score in found.items()
+        }
+        wires = {Edge(s, t): _finite(score, t) for (s, t), score in edges.items()}
+        return cls(
+            shape=shape,
+            all_nodes=in_order(graph, table),
+            parsed_edges=edges_in_order(graph, wires),
+            links=tuple((str(before), str(after)) for before, after in links),
+            **fields,
         )
+
+    @cached_property
+    def network(self) -> nx.MultiDiGraph:
+        """A frozen ``networkx.MultiDiGraph``: nodes by address with their attributes, edges keyed by the reading
+        input (``q``, ``k``, ``v``, ``in``) with ``score``, links with key ``link`` and ``link=True``.
+        """
+        import networkx as nx  # a third of a second, which looking at a saved circuit need not wait
+
+        made = nx.MultiDiGraph()
+        made.add_nodes_from((a, dict(data)) for a, data in self.all_nodes.items())
+        for edge, score in self.parsed_edges.items():
+            made.add_edge(str(edge.source), str(edge.target.host), key=edge.target.slot or "in", score=score)
+        for before, after in self.links:
+            made.add_edge(before, after, key="link", link=True)
+        return nx.freeze(made)
 
     @cached_property
     def graph(self) -> Graph:
@@ -104,21 +128,9 @@ class Circuit:
         return {str(edge): score for edge, score in self.parsed_edges.items()}
 
     @cached_property
-    def parsed_edges(self) -> dict[Edge, float]:
-        """The same as ``edges``, by `names.Edge`."""
-        rows = [
-            (_edge(source, target, key), data["score"])
-            for source, target, key, data in self.network.edges(keys=True, data=True)
-            if not data.get("link")
-        ]
-        return dict(sorted(rows, key=lambda row: self._order(row[0])))
-
-    @cached_property
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Node address -> attributes, in residual order; KV-group helper nodes left out."""
-        rows = [(parse_node(a), a, dict(d)) for a, d in self.network.nodes(data=True) if d["kind"] != "group"]
-        rows.sort(key=lambda row: names.order(row[0], self.shape.n_layers))
-        return {address: data for _, address, data in rows}
+        return {a: dict(data) for a, data in self.all_nodes.items() if data["kind"] != "group"}
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -127,7 +139,7 @@ class Circuit:
 
     @property
     def n_edges(self) -> int:
-        return len(self.edges)
+        return len(self.parsed_edges)
 
     @property
     def n_nodes(self) -> int:
@@ -151,25 +163,18 @@ class Circuit:
     def __iter__(self) -> Iterator[str]:
         return iter(self.edges if self.level == "edge" else self.nodes)
 
-    def _order(self, edge: Edge) -> tuple:
-        """Residual order of source and target, as in ``Graph.edges``; then positions."""
-        return (*self.graph.index(edge), names.place(edge.source), names.place(edge.target))
-
     # -- operations ---------------------------------------------------------------------------------------
 
     def _rebuilt(self, nodes: Iterable[str], edges: Mapping[Edge, float], **changes: Any) -> Circuit:
         """The same circuit with only these nodes, these edges and the links between what is left."""
         kept = set(nodes).union(*((str(e.source), str(e.target.host)) for e in edges))
-        network = nx.MultiDiGraph()
-        network.add_nodes_from((a, dict(d)) for a, d in self.network.nodes(data=True) if a in kept)
-        for edge, score in edges.items():
-            network.add_edge(
-                str(edge.source), str(edge.target.host), key=edge.target.slot or "in", score=score
-            )
-        for source, target, data in self.network.edges(data=True):
-            if data.get("link") and source in network and target in network:
-                network.add_edge(source, target, key="link", link=True)
-        return replace(self, network=nx.freeze(network), **changes)
+        return replace(
+            self,
+            all_nodes={a: data for a, data in self.all_nodes.items() if a in kept},
+            parsed_edges={e: score for e, score in self.parsed_edges.items() if e in edges},
+            links=tuple(link for link in self.links if kept.issuperset(link)),
+            **changes,
+        )
 
     def prune(self) -> Circuit:
         """Drop, again and again, every node without a way in from ``input`` or out to ``logits``.
@@ -183,17 +188,16 @@ class Circuit:
     def _connected(self, edges: Mapping[Edge, float]) -> tuple[set[str], dict[Edge, float]]:
         """Nodes on some path from input to logits through these edges, and the edges among them."""
         ends = {e: (str(e.source), str(e.target.host)) for e in edges}
-        links = [(s, t) for s, t, d in self.network.edges(data=True) if d.get("link")]
-        flow = nx.DiGraph([*ends.values(), *links])
-        alive = _reached(flow, "input") & _reached(flow.reverse(copy=False), "logits")
+        ways = [*ends.values(), *self.links]
+        alive = _reached(ways, "input") & _reached([(t, s) for s, t in ways], "logits")
         kept = {e: s for e, s in edges.items() if alive.issuperset(ends[e])}
         touched = {end for e in kept for end in ends[e]}
-        return touched | {n for link in links if alive.issuperset(link) for n in link}, kept
+        return touched.union(*(link for link in self.links if alive.issuperset(link))), kept
 
-    def _helpers(self, edges: Mapping[Edge, float]) -> set[str]:
+    def _helpers(self) -> set[str]:
         """Nodes that only links hold in the circuit (heads between their KV group and a post-norm layer)."""
         ends = {end for e in self.parsed_edges for end in (str(e.source), str(e.target.host))}
-        return set(self.network) - ends if edges else set()
+        return set(self.all_nodes) - ends
 
     def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> Circuit:
         """The ``n`` best of its own edges (or nodes), pruned."""
@@ -203,7 +207,7 @@ class Circuit:
         selection = {**self.selection, "rule": f"top {n} by {by} score", "nominal": n}
         if self.level == "edge":
             best = dict(sorted(self.parsed_edges.items(), key=lambda item: key(item[1]))[:n])
-            return self._rebuilt(self._helpers(best), best, selection=selection).prune()
+            return self._rebuilt(self._helpers(), best, selection=selection).prune()
         chosen = [a for a, d in self.nodes.items() if d["kind"] not in ("input", "logits")]
         chosen = sorted(chosen, key=lambda a: key(self.nodes[a]["score"] or 0.0))[:n]
         return self._rebuilt((*chosen, "input", "logits"), {}, selection=selection)
@@ -215,7 +219,7 @@ class Circuit:
             CircuitError: if it has no such node or edge.
         """
         for address in addresses:
-            if address not in self and address not in self.network:
+            if address not in self and address not in self.all_nodes:
                 raise unknown(
                     "node or edge of this circuit", address, [*self.nodes, *self.edges], error=CircuitError
                 )
@@ -225,16 +229,15 @@ class Circuit:
             for e, s in self.parsed_edges.items()
             if gone.isdisjoint((str(e), str(e.source), str(e.target.host)))
         }
-        return self._rebuilt((n for n in self.network if n not in gone), edges)
+        return self._rebuilt((n for n in self.all_nodes if n not in gone), edges)
 
     def with_roles(self, roles: Mapping[str, str]) -> Circuit:
         """The circuit with roles written on its nodes, for example ``{"a9.h9": "name mover"}``."""
-        network = nx.MultiDiGraph(self.network)
-        for address, role in roles.items():
-            if address not in network:
-                raise unknown("node of this circuit", address, network, error=CircuitError)
-            network.nodes[address]["role"] = role
-        return replace(self, network=nx.freeze(network))
+        for address in roles:
+            if address not in self.all_nodes:
+                raise unknown("node of this circuit", address, self.all_nodes, error=CircuitError)
+        table = {a: {**data, "role": roles.get(a, data["role"])} for a, data in self.all_nodes.items()}
+        return replace(self, all_nodes=table)
 
     def with_fields(self, **fields: Any) -> Circuit:
         """The circuit with other task, model, evaluation, prompt or provenance."""
@@ -294,10 +297,6 @@ class Circuit:
         return f"<Circuit {where or 'unnamed'}: {size}>"
 
 
-def _edge(source: str, target: str, key: str) -> Edge:
-    return Edge(parse_node(source), parse_node(target).with_slot(None if key == "in" else key))
-
-
 def check_node(graph: Graph, node: Node) -> None:
     """Raise CircuitError unless the architecture has this node and its address can be written and read."""
     if node.at(None) not in graph.known:
@@ -331,50 +330,52 @@ def _finite(score: float, where: Node) -> float:
     return value
 
 
-def _reached(flow: nx.DiGraph, kind: str) -> set[str]:
+def attributes(node: Node, score: float | None, role: str = "") -> dict[str, Any]:
+    """What a circuit says of a node."""
+    place = {"kind": node.kind, "layer": node.layer, "head": node.index, "position": node.position}
+    return {**place, "score": score, "role": role}
+
+
+def in_order(graph: Graph, table: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Nodes in residual order."""
+    n_layers = graph.shape.n_layers
+    return {a: table[a] for a in sorted(table, key=lambda a: names.order(parse_node(a), n_layers))}
+
+
+def edges_in_order(graph: Graph, edges: Mapping[Edge, float]) -> dict[Edge, float]:
+    """Edges in the order of ``Graph.edges``, then by positions."""
+    rank = {e: (*graph.index(e), names.place(e.source), names.place(e.target)) for e in edges}
+    return {e: edges[e] for e in sorted(edges, key=rank.__getitem__)}
+
+
+def _reached(ways: Iterable[tuple[str, str]], kind: str) -> set[str]:
     """Nodes reachable from ``input`` (or ``logits``) at any position, these included."""
-    starts = [a for a in flow if a == kind or a.startswith(f"{kind}@")]
+    following: dict[str, list[str]] = {}
+    for before, after in ways:
+        following.setdefault(before, []).append(after)
+    starts = [a for a in following if a == kind or a.startswith(f"{kind}@")]
     found = set(starts)
     while starts:
-        starts = [n for at in starts for n in flow[at] if n not in found]
+        starts = [n for at in starts for n in following.get(at, ()) if n not in found]
         found.update(starts)
     return found
 
 
-def _link(graph: Graph, network: nx.MultiDiGraph) -> None:
+def _links(graph: Graph, found: dict[Node, float | None]) -> list[tuple[Node, Node]]:
     """Join KV groups to their heads, and heads to their post-normed layer, at every position there is.
 
-    A link needs both ends in the network, except that a head between its KV group and its layer's writer is
-    put there: what the group reads reaches the writer only through it.
+    A link needs both ends, except that a head between its KV group and its layer's writer is put into
+    ``found``: what the group reads reaches the writer only through it.
     """
-    if not graph.links:
-        return
-    for position in {data["position"] for _, data in network.nodes(data=True)}:
-        links = [(b.at(position), a.at(position)) for b, a in graph.links]
-        fed = {after for before, after in links if before.kind == "group" and str(before) in network}
+    made = []
+    for position in dict.fromkeys(node.position for node in found) if graph.links else ():
+        links = [(before.at(position), after.at(position)) for before, after in graph.links]
+        fed = {after for before, after in links if before.kind == "group" and before in found}
         for before, after in links:
-            if before in fed and after.kind == "attn" and str(after) in network:
-                _add_node(network, before, None)
-        for before, after in links:
-            if str(before) in network and str(after) in network:
-                network.add_edge(str(before), str(after), key="link", link=True)
-
-
-def _add_node(network: nx.MultiDiGraph, node: Node, score: float | None) -> None:
-    address = str(node)
-    if address in network:
-        if score is not None:
-            network.nodes[address]["score"] = _finite(score, node)
-        return
-    network.add_node(
-        address,
-        kind=node.kind,
-        layer=node.layer,
-        head=node.index,
-        position=node.position,
-        score=None if score is None else _finite(score, node),
-        role="",
-    )
+            if before in fed and after.kind == "attn" and after in found:
+                found.setdefault(before, None)
+        made += [link for link in links if link[0] in found and link[1] in found]
+    return sorted(made, key=lambda link: [names.order(end, graph.shape.n_layers) for end in link])
 
 
 __all__ = ["CONVENTION", "FIELDS", "Circuit"]

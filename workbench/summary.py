@@ -168,7 +168,7 @@ def strongest_paths(circuit: Circuit, *, most: int = 10) -> list[PathFound]:
     """
     following = _following(circuit)
     best = _best_to_logits(circuit, following)
-    starts = [a for a in circuit.network if a == "input" or a.startswith("input@")]
+    starts = [a for a in circuit.all_nodes if a == "input" or a.startswith("input@")]
     queue = [(-best[a], 0, (), a, float("inf"), 1) for a in starts if best.get(a, 0.0) > 0]
     heapq.heapify(queue)
     found: list[PathFound] = []
@@ -193,9 +193,8 @@ def _following(circuit: Circuit) -> dict[str, list[tuple[str, str, float]]]:
     following: dict[str, list[tuple[str, str, float]]] = {}
     for edge, score in circuit.parsed_edges.items():
         following.setdefault(str(edge.source), []).append((str(edge), str(edge.target.host), score))
-    for source, target, data in circuit.network.edges(data=True):
-        if data.get("link"):
-            following.setdefault(source, []).append(("", target, 0.0))
+    for source, target in circuit.links:
+        following.setdefault(source, []).append(("", target, 0.0))
     return following
 
 
@@ -208,7 +207,7 @@ def _best_to_logits(
         for address, target, score in ways:
             before.setdefault(target, []).append((source, abs(score) if address else float("inf")))
     best: dict[str, float] = {}
-    ends = [a for a in circuit.network if a == "logits" or a.startswith("logits@")]
+    ends = [a for a in circuit.all_nodes if a == "logits" or a.startswith("logits@")]
     queue = [(-float("inf"), a) for a in ends]
     while queue:
         reach, at = heapq.heappop(queue)

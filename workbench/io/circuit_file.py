@@ -9,10 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
-
 from workbench import names
-from workbench.circuit import FIELDS, Circuit, check_edge, check_node
+from workbench.circuit import FIELDS, Circuit, attributes, check_edge, check_node, edges_in_order, in_order
 from workbench.errors import CircuitError, NameFormatError
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
@@ -37,21 +35,12 @@ def to_document(circuit: Circuit) -> dict[str, Any]:
 
 def _graph(circuit: Circuit) -> dict[str, Any]:
     """The network as node-link data, nodes and edges in residual order, structural links last."""
-    data, n_layers = circuit.network.nodes, circuit.shape.n_layers
-    order = sorted(data, key=lambda a: names.order(parse_node(a), n_layers))
-    rank = {address: i for i, address in enumerate(order)}
-    nodes = [
-        {"id": a} | {k: data[a][k] for k in ("kind", "layer", "head", "position", "score", "role")}
-        for a in order
+    nodes = [{"id": address, **data} for address, data in circuit.all_nodes.items()]
+    edges: list[dict[str, Any]] = [
+        {"source": str(e.source), "target": str(e.target.host), "key": e.target.slot or "in", "score": score}
+        for e, score in circuit.parsed_edges.items()
     ]
-    edges = []
-    for edge, score in circuit.parsed_edges.items():
-        host = edge.target.host
-        key = edge.target.slot or "in"
-        edges.append({"source": str(edge.source), "target": str(host), "key": key, "score": score})
-    links = [(s, t) for s, t, d in circuit.network.edges(data=True) if d.get("link")]
-    for source, target in sorted(links, key=lambda link: (rank[link[0]], rank[link[1]])):
-        edges.append({"source": source, "target": target, "key": "link", "link": True})
+    edges += [{"source": s, "target": t, "key": "link", "link": True} for s, t in circuit.links]
     return {"directed": True, "multigraph": True, "graph": {}, "nodes": nodes, "edges": edges}
 
 
@@ -71,10 +60,16 @@ def from_document(document: object, *, where: str = "the circuit") -> Circuit:
     fields = _fields(document, where)
     try:
         graph = Graph(GraphShape.from_dict(document["shape"]))
-        network = _network(graph, document["graph"], fields["level"])
+        table, edges, links = _network(graph, document["graph"], fields["level"])
     except (CircuitError, NameFormatError) as problem:
         raise CircuitError(f"{where}: {problem.message}", hint=problem.hint) from problem
-    return Circuit(shape=graph.shape, network=network, **fields)
+    return Circuit(
+        shape=graph.shape,
+        all_nodes=in_order(graph, table),
+        parsed_edges=edges_in_order(graph, edges),
+        links=links,
+        **fields,
+    )
 
 
 def _check_version(document: dict[str, Any], where: str) -> None:
@@ -110,66 +105,77 @@ def _fields(document: dict[str, Any], where: str) -> dict[str, Any]:
     return {name: document[name] for name in FIELDS} | {"prompt": tuple(prompt)}
 
 
-def _network(graph: Graph, data: object, level: str) -> nx.MultiDiGraph:
-    required = {"directed", "multigraph", "graph", "nodes", "edges"}
-    data = check_keys(data, required, set(), "graph")
+def _network(graph: Graph, data: object, level: str):
+    """Nodes, edges and links of node-link data, each checked."""
+    data = check_keys(data, {"directed", "multigraph", "graph", "nodes", "edges"}, set(), "graph")
     if data["directed"] is not True or data["multigraph"] is not True or data["graph"] != {}:
         raise CircuitError("graph: expected directed and multigraph to be true, and graph to be {}")
-    network = nx.MultiDiGraph()
     for name in ("nodes", "edges"):
         if not isinstance(data[name], list):
             raise CircuitError(f"graph.{name} is {kind(data[name])}; expected a list")
+    table: dict[str, dict[str, Any]] = {}
     for i, row in enumerate(data["nodes"]):
-        _read_node(graph, network, row, f"graph.nodes[{i}]")
-    links = set(graph.links)
+        node, found = _read_node(graph, row, f"graph.nodes[{i}]")
+        if str(node) in table:
+            raise CircuitError(f"graph.nodes[{i}]: node {node} is there twice")
+        table[str(node)] = found
+    edges: dict[Edge, float] = {}
+    links: dict[tuple[str, str], None] = {}
+    known = set(graph.links)
     for i, row in enumerate(data["edges"]):
-        _read_edge(graph, network, row, links, f"graph.edges[{i}]")
-    if level == "node" and network.number_of_edges():
+        where = f"graph.edges[{i}]"
+        edge, score = _read_edge(graph, table, row, known, where)
+        link = (str(edge.source), str(edge.target))
+        if (edge in edges) if score is not None else (link in links):
+            raise CircuitError(f"{where}: the edge {edge} is there twice")
+        if score is None:
+            links[link] = None
+        else:
+            edges[edge] = score
+    if level == "node" and (edges or links):
         raise CircuitError("a node-level circuit has no edges; this one has some")
-    return nx.freeze(network)
+    n_layers = graph.shape.n_layers
+    order = sorted(links, key=lambda link: [names.order(parse_node(end), n_layers) for end in link])
+    return table, edges, tuple(order)
 
 
-def _read_node(graph: Graph, network: nx.MultiDiGraph, row: object, where: str) -> None:
+def _read_node(graph: Graph, row: object, where: str) -> tuple[Node, dict[str, Any]]:
     row = check_keys(row, _NODE_KEYS, set(), where)
     node = _address(row["id"], f"{where}.id")
-    if str(node) in network:
-        raise CircuitError(f"{where}: node {node} is there twice")
     if node.slot:
         raise CircuitError(f"{where}: {node} is an input of a node, not a node")
     check_node(graph, node)
-    expected = {"kind": node.kind, "layer": node.layer, "head": node.index, "position": node.position}
-    for name, value in expected.items():
-        if row[name] != value or type(row[name]) is not type(value):
-            raise CircuitError(f"{where}: {name} is {row[name]!r:.80} but {node} needs {value!r}")
     if not isinstance(row["role"], str):
         raise CircuitError(f"{where}: role is {kind(row['role'])}; expected text")
     score = None if row["score"] is None else _number(row["score"], f"{where}.score")
-    network.add_node(str(node), **expected, score=score, role=row["role"])
+    found = attributes(node, score, row["role"])
+    for name in ("kind", "layer", "head", "position"):
+        if row[name] != found[name] or type(row[name]) is not type(found[name]):
+            raise CircuitError(f"{where}: {name} is {row[name]!r:.80} but {node} needs {found[name]!r}")
+    return node, found
 
 
 def _read_edge(
-    graph: Graph, network: nx.MultiDiGraph, row: object, links: set[tuple[Node, Node]], where: str
-) -> None:
+    graph: Graph, table: dict[str, Any], row: object, known: set[tuple[Node, Node]], where: str
+) -> tuple[Edge, float | None]:
+    """An edge and its score, or a link and None."""
     is_link = isinstance(row, dict) and row.get("key") == "link"
     row = check_keys(row, {"source", "target", "key", "link" if is_link else "score"}, set(), where)
     source, host = _address(row["source"], f"{where}.source"), _address(row["target"], f"{where}.target")
     for end in (source, host):
-        if str(end) not in network:
+        if str(end) not in table:
             raise CircuitError(f"{where}: there is no node {end}")
-    if not is_link and row["key"] not in _SLOTS:
-        raise CircuitError(f"{where}: key is {row['key']!r:.80}; expected one of {', '.join(_SLOTS)} or link")
-    if network.has_edge(str(source), str(host), key=row["key"]):
-        raise CircuitError(f"{where}: the edge {source}->{host} with key {row['key']} is there twice")
     if is_link:
         if row["link"] is not True or source.position != host.position:
             raise CircuitError(f"{where}: a link has link = true and joins one position")
-        if (source.at(None), host.at(None)) not in links:
+        if (source.at(None), host.at(None)) not in known:
             raise CircuitError(f"{where}: {source} and {host} are not linked in this architecture")
-        network.add_edge(str(source), str(host), key="link", link=True)
-        return
-    slot = None if row["key"] == "in" else row["key"]
-    check_edge(graph, Edge(source, host.with_slot(slot)))
-    network.add_edge(str(source), str(host), key=row["key"], score=_number(row["score"], f"{where}.score"))
+        return Edge(source, host), None
+    if row["key"] not in _SLOTS:
+        raise CircuitError(f"{where}: key is {row['key']!r:.80}; expected one of {', '.join(_SLOTS)} or link")
+    edge = Edge(source, host.with_slot(None if row["key"] == "in" else row["key"]))
+    check_edge(graph, edge)
+    return edge, _number(row["score"], f"{where}.score")
 
 
 def _address(text: object, where: str) -> Node:

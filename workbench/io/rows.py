@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench import names
 from workbench.circuit import Circuit
-from workbench.names import parse_node
 from workbench.view.text import printable
 
 
@@ -36,15 +34,19 @@ class EdgeRow:
 
 def node_rows(circuit: Circuit) -> list[NodeRow]:
     """Every node in residual order, helpers of KV groups included; roles made printable."""
-    n_layers, rows = circuit.shape.n_layers, []
-    for address, data in circuit.network.nodes(data=True):
-        node = parse_node(address)
-        layer = {"input": -1, "logits": n_layers}.get(node.kind, node.layer)
-        row = NodeRow(
-            address, node.kind, layer, node.index, node.position, data["score"], printable(data["role"])
+    ends = {"input": -1, "logits": circuit.shape.n_layers}
+    return [
+        NodeRow(
+            address,
+            data["kind"],
+            ends.get(data["kind"], data["layer"]),
+            data["head"],
+            data["position"],
+            data["score"],
+            printable(data["role"]),
         )
-        rows.append((names.order(node, n_layers), row))
-    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+        for address, data in circuit.all_nodes.items()
+    ]
 
 
 def edge_rows(circuit: Circuit) -> list[EdgeRow]:
@@ -53,8 +55,7 @@ def edge_rows(circuit: Circuit) -> list[EdgeRow]:
         EdgeRow(str(edge), str(edge.source), str(edge.target.host), edge.target.slot or "in", score)
         for edge, score in circuit.parsed_edges.items()
     ]
-    links = sorted((s, t) for s, t, d in circuit.network.edges(data=True) if d.get("link"))
-    return rows + [EdgeRow(f"{s}=>{t}", s, t, "link", None) for s, t in links]
+    return rows + [EdgeRow(f"{s}=>{t}", s, t, "link", None) for s, t in circuit.links]
 
 
 def about(circuit: Circuit) -> dict[str, str]:

@@ -17,7 +17,7 @@ def layered(circuit: Circuit) -> dict[str, tuple[float, float]]:
     In a row the heads stand by position and index, KV groups below them, a post-norm layer's writer above;
     the MLP is to the right, a little higher because it reads them. Layers without nodes take no space.
     """
-    nodes = {address: parse_node(address) for address in circuit.network}
+    nodes = {address: parse_node(address) for address in circuit.all_nodes}
     rows = defaultdict(list)
     for address, node in nodes.items():
         rows[_level(node, circuit.shape.n_layers)].append(address)
