@@ -61,6 +61,9 @@ def show(
 
     Example: workbench model show zoo:ioi --json | jq .architecture.n_layers
     """
+    from workbench.model.zoo import locate
+
+    locate(name)  # a misspelt name is explained before the seconds that importing torch takes
     from workbench.model.report import show_model
 
     page = show_model(
@@ -90,6 +93,9 @@ def check(
 
     Example: workbench model check ./my-model
     """
+    from workbench.model.zoo import locate
+
+    locate(name)
     from workbench.model.report import check_model
 
     report = check_model(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from tests.families import FAMILIES, family_dir
 from workbench.errors import ModelError
 from workbench.model.architecture import KINDS, describe
 from workbench.model.identity import identity
-from workbench.model.open import open_model
+from workbench.tasks.for_model import reading_of
 
 # family: (model_type, layers, KV heads of 4, d_mlp, norm, placement, parallel)
 EXPECTED = {
@@ -32,10 +34,12 @@ EXPECTED = {
     "native-ln": ("native", 2, 4, 48, "LN", "pre", False),
 }
 
+NO_BOS = {"gpt-neox", "qwen2", "qwen3", "qwen2-moe"}  # trained without, so TransformerLens prepends none
+
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def family(request):
-    return request.param, open_model(family_dir(request.param), device="cpu")
+def family(request, bridge_of):
+    return request.param, bridge_of(request.param)
 
 
 def test_every_family_is_expected():
@@ -89,16 +93,10 @@ def test_support_is_true_of_the_model(family):
         if kind == "mlp-out" and name == "native":
             assert point not in bridge.hook_dict
             continue
-        with pytest.warns() if kind == "pattern" and "discards" in support[kind].why else _nothing():
+        with pytest.warns() if kind == "pattern" and "discards" in support[kind].why else nullcontext():
             edited = bridge.run_with_hooks(ids, fwd_hooks=[(point, lambda t, hook: t.flip(-1))])
         changed = not torch.equal(edited, bridge(ids))
         assert changed == (support[kind].works and "discards" not in support[kind].why)
-
-
-def _nothing():
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def test_require_passes_or_says_why(family):
@@ -113,10 +111,8 @@ def test_require_passes_or_says_why(family):
         found.require("patern")
 
 
-def test_notes_on_special_wiring():
-    gemma, olmo, opt = (
-        describe(open_model(family_dir(n), device="cpu")).support for n in ("gemma2", "olmo2", "opt")
-    )
+def test_notes_on_special_wiring(bridge_of):
+    gemma, olmo, opt = (describe(bridge_of(name)).support for name in ("gemma2", "olmo2", "opt"))
     assert "a whole attention layer is one source" in gemma["edge-level"].why
     assert "one reader per KV group" in gemma["edge-level"].why
     assert "normed over all heads together" in olmo["edge-level"].why
@@ -142,18 +138,22 @@ def test_describing_leaves_the_model_as_it_was(family):
     assert len(bridge.list_hooks()) == hooks and not any(p.requires_grad for p in bridge.parameters())
 
 
-def test_picture_escapes_text():
-    from dataclasses import replace
+def test_reading_without_weights_agrees_with_the_opened_model(family):
+    """Pairs are checked against the tokenizer alone: BOS and context length must be the same there."""
+    name, bridge = family
+    reading = reading_of(str(family_dir(name)))
+    assert reading.prepend_bos == describe(bridge).prepend_bos == (name not in NO_BOS)
+    assert reading.n_ctx == describe(bridge).n_ctx
 
-    found = describe(open_model(family_dir("native"), device="cpu"))
+
+def test_picture_escapes_text(bridge_of):
+    found = describe(bridge_of("native"))
     page = replace(found, family="<script>alert(1)</script>")._repr_html_()
     assert "<script>" not in page and "&lt;script&gt;" in page
 
 
-def test_picture_of_a_large_model_stays_small():
-    from dataclasses import replace
-
-    found = describe(open_model(family_dir("llama"), device="cpu"))
+def test_picture_of_a_large_model_stays_small(bridge_of):
+    found = describe(bridge_of("llama"))
     every = tuple(range(126))
     large = replace(
         found, n_layers=126, n_heads=128, n_kv_heads=8, attention_layers=every, mlp_layers=every

@@ -11,8 +11,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+from transformer_lens.model_bridge.sources._bridge_builder import (
+    build_bridge_config_from_hf,
+    build_bridge_from_module,
+)
 from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
 from transformer_lens.model_bridge.sources.transformers import helpers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -158,6 +162,15 @@ def bridge_from_model(
         )
     except LOAD_ERRORS as error:
         raise ModelError(f"TransformerLens cannot wrap {name}: {_first_line(error)}") from error
+
+
+def adapter_prepends_bos(config: PretrainedConfig, where: object) -> bool:
+    """Whether TransformerLens starts prompts of this architecture with BOS."""
+    bare = encoders.bare_encoder(config)
+    architecture = bare.architecture if bare else _architecture(config, where)
+    fields = build_bridge_config_from_hf(config, architecture, str(where), torch.float32)
+    adapter = ArchitectureAdapterFactory.select_architecture_adapter(fields)
+    return bool(getattr(adapter.cfg, "default_prepend_bos", True))
 
 
 def _architecture(config: PretrainedConfig, where: object) -> str:

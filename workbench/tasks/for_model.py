@@ -32,6 +32,7 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
         ModelError: if the model cannot be found or has no tokenizer.
     """
     from workbench.model import hub, zoo
+    from workbench.model.bos import prepends_bos
     from workbench.model.tokenizers import load_tokenizer
 
     directory = zoo.locate(name).directory
@@ -42,7 +43,9 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
         raise ModelError(
             f"{name} has no tokenizer; pairs of text need one", hint="put a tokenizer.json beside it"
         )
-    has_bos = tokenizer.bos_token_id is not None
+    has_bos = tokenizer.bos_token_id is not None and prepends_bos(
+        directory, trust_remote_code=trust_remote_code
+    )
     return Reading(name=name, tokenizer=tokenizer, prepend_bos=has_bos, n_ctx=_context(directory))
 
 
