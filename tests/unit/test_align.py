@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import TaskError
@@ -229,6 +229,8 @@ def test_kept_pairs_keep_their_order_and_everything_lines_up(words):
     found = align(mixed, words, prepend_bos=True)
     assert found.pairs.items == good.items and [d.id for d in found.dropped] == ["bad"]
     assert found.reasons == {"unknown": 1} and repr(found).startswith("AlignedPairs(6 of 7 pairs, ")
+    page = found._repr_html_()
+    assert "dropped: 1" in page and "Zoltan" in page
     parts = found[2:4]
     assert parts.pairs.items == good.items[2:4] and parts.clean[0] is found.clean[2] and len(parts) == 2
 
@@ -269,7 +271,7 @@ def test_every_task_aligns_with_the_word_level_vocabulary(words, name):
 
 def test_greater_than_takes_the_form_the_tokenizer_can_align(words, byte_pairs):
     assert fit_pairs("greater-than", words, prepend_bos=True, n=10).pairs.options == {"style": "spaced"}
-    with pytest.raises(TaskError, match=r"0 of 100 pairs.*\n.*\n.*\n  tried: style joined, spaced"):
+    with pytest.raises(TaskError, match=r"0 of 100 pairs.*\n.*\n.*\n  tried: style joined, spaced, open"):
         fit_pairs("greater-than", word_level(["a"]), prepend_bos=True)
     with pytest.raises(TaskError, match="0 of 10 pairs") as caught:
         fit_pairs("greater-than", words, prepend_bos=True, n=10, style="joined")
@@ -289,6 +291,28 @@ def test_joined_years_read_the_answers_own_token():
     found = align(pairs(item), tokenizer, prepend_bos=False)
     ids = tokenizer.convert_tokens_to_ids
     assert found.correct[0] == (ids("42"), ids("99")) and found.incorrect[0] == (ids("00"), ids("41"))
+
+
+def test_years_on_a_tokenizer_that_groups_digits_by_threes_without_spaces():
+    """As Llama 3's: ' 1741' is ' ', '174', '1'; ' 17 41' is ' ', '17', ' ', '41'."""
+    core = Tokenizer(models.BPE())
+    pattern = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\s+(?!\S)|\s+|[^\s\p{L}\p{N}]+")
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(use_regex=False, add_prefix_space=False),
+        ]
+    )
+    texts = [pair.clean for pair in make_pairs("greater-than", n=300, style="open", templates="all")]
+    numbers = [f"{n:02d}" for n in range(100)] * 20
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=3000, initial_alphabet=alphabet, show_progress=False)
+    core.train_from_iterator([*texts * 3, *numbers], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+    found = fit_pairs("greater-than", tokenizer, prepend_bos=False, n=20, split="train")
+    assert found.pairs.options == {"style": "open"} and len(found) == 20
+    number = found.correct[0][0]
+    assert tokenizer.decode([number]) == found.pairs[0].correct[0] and len(found.correct[0]) > 0
 
 
 def test_answers_are_read_as_they_continue_the_prompt():

@@ -1,6 +1,7 @@
 """Foreign files of pairs, written here by hand in each layout."""
 
 import json
+from csv import writer as csv_writer
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -202,6 +203,23 @@ def test_mib_rows_in_every_shape(tmp_path, shape):
     assert found.pairs[0].corrupted.endswith("so Mary gave to") and found.problems == ()
     other = import_pairs("mib", saved(tmp_path, value), request=Request(counterfactual="abc"))
     assert other.pairs[0].corrupted == "abc"
+
+
+def test_mib_rows_as_csv_with_nested_cells(tmp_path):
+    path = tmp_path / "mib.csv"
+    other = {"prompt": "Mary gave to", "choices": ["John", "Mary"], "answerKey": 0}
+    with path.open("w", newline="") as out:
+        writer = csv_writer(out)
+        writer.writerow(["prompt", "choices", "answerKey", "s2_io_flip_counterfactual"])
+        writer.writerow(["John gave to", json.dumps(["Mary", "John"]), 0, json.dumps(other)])
+        writer.writerow(["[John] gave to", str(["Mary", "John"]), 1, str(other)])  # as pandas writes it
+        writer.writerow(["John gave to", "[" * 5000, 1, str(other)])
+    found = import_pairs("mib", path)
+    assert [(p.clean, p.correct) for p in found.pairs] == [
+        ("John gave to", (" Mary",)),
+        ("[John] gave to", (" John",)),
+    ]
+    assert [p.line for p in found.problems] == [4]
 
 
 def test_mib_multiple_choice_answers_with_the_letter(tmp_path):

@@ -187,6 +187,13 @@ def test_missing_empty_and_unwritable_files_are_explained(tmp_path):
         make_pairs("ioi", n=1).save(tmp_path / "file" / "p.jsonl")
 
 
+def test_the_example_in_the_docs_is_a_good_file(tmp_path):
+    text = (Path(workbench.__file__).parent.parent / "docs/pairs-format.md").read_text(encoding="utf-8")
+    (pair,) = load_pairs(write(tmp_path, text.split("```json\n")[1].split("\n```")[0]))
+    (a, b), (c, d) = pair.positions["S2"]
+    assert (pair.clean[a:b], pair.corrupted[c:d]) == ("John", "Mary")
+
+
 def test_html_escapes_prompts_and_repr_is_one_line():
     bad = "<script>alert(1)</script>\n"
     pairs = Pairs(items=(Pair(id="<b>", clean=bad, corrupted="x", correct=("<i>",)),), task="<t>\n")

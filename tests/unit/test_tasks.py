@@ -281,17 +281,20 @@ def test_colored_objects_can_be_easier():
         make_pairs("colored-objects", n=1, n_objects=9)
 
 
-@pytest.mark.parametrize("style", ["joined", "spaced"])
+@pytest.mark.parametrize("style", ["joined", "spaced", "open"])
 def test_greater_than_answers_are_the_years_above(style):
     for pair in make_pairs("greater-than", n=60, style=style):
-        gap = "" if style == "joined" else " "
+        gap, lead = "" if style == "joined" else " ", " " if style == "spaced" else ""
         century, year = words(pair, "XX1")[0], words(pair, "YY")[0]
-        assert pair.clean.endswith(f" {century}") and f"the year {century}{gap}{year} " in pair.clean
+        assert (
+            pair.clean.endswith(f" {century} " if style == "open" else f" {century}")
+            and f"the year {century}{gap}{year} " in pair.clean
+        )
         assert words(pair, "YY")[1] == "01" and pair.corrupted == pair.clean.replace(
             f"{gap}{year}", f"{gap}01", 1
         )
-        assert pair.correct == tuple(f"{gap}{n:02d}" for n in range(int(year) + 1, 100))
-        assert pair.incorrect == tuple(f"{gap}{n:02d}" for n in range(int(year) + 1))
+        assert pair.correct == tuple(f"{lead}{n:02d}" for n in range(int(year) + 1, 100))
+        assert pair.incorrect == tuple(f"{lead}{n:02d}" for n in range(int(year) + 1))
         assert 2 <= int(year) <= 98
 
 

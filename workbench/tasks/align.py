@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,6 +78,15 @@ class AlignedPairs:
         lengths = sorted({len(ids) for ids in self.clean})
         tokens = f"{lengths[0]}-{lengths[-1]} tokens" if lengths else "no tokens"
         return f"AlignedPairs({len(self)} of {len(self) + len(self.dropped)} pairs, {tokens})"
+
+    def _repr_html_(self) -> str:
+        drops = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in (drop.id, drop.reason))}</tr>"
+            for drop in self.dropped[:10]
+        )
+        more = f"<p>and {len(self.dropped) - 10} more</p>" if len(self.dropped) > 10 else ""
+        table = f"<p>dropped: {len(self.dropped)}</p><table>{drops}</table>{more}" if drops else ""
+        return f"<p>{html.escape(repr(self))}</p>{self.pairs._repr_html_()}{table}"
 
     @property
     def reasons(self) -> dict[str, int]:

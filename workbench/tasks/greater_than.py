@@ -21,6 +21,7 @@ HELD_OUT = (  # the first is the paper's
 GROUPS = {text: f"greater-than-{index:02d}" for index, text in enumerate((*TRAIN, *HELD_OUT))}
 CENTURIES = tuple(str(century) for century in range(11, 18))
 YEARS = TWO_DIGITS[2:99]
+STYLES = ("joined", "spaced", "open")
 
 
 @task(
@@ -31,7 +32,7 @@ YEARS = TWO_DIGITS[2:99]
     positions=("noun", "XX1", "YY"),
     describe="Complete the last two digits of an end year: they must be greater than the start year's.",
     texts=(*EVENTS, *TWO_DIGITS, *map(blank, GROUPS)),
-    alternatives={"style": ("joined", "spaced")},
+    alternatives={"style": STYLES},
 )
 def greater_than(
     draw: Draw, *, split: str, corruption: str, style: str = "joined", templates: str = "split"
@@ -45,26 +46,27 @@ def greater_than(
     Args:
         style: ``joined`` writes 1741 and asks for ``42``: for tokenizers that split years into two digits
             and two digits, as GPT-2's does for most. ``spaced`` writes ``17 41`` and asks for `` 42``: for
-            word-level tokenizers, and for those that split numbers otherwise.
+            word-level tokenizers. ``open`` writes ``17 41``, ends the prompt in a space and asks for ``42``: for
+            tokenizers that never join a space and a digit, as Llama 3's.
         templates: ``split`` (the split's own), ``train``, ``held-out`` or ``all``.
     """
-    choose("style", style, ("joined", "spaced"))
+    choose("style", style, STYLES)
     template = draw.pick(of_split(split, TRAIN, HELD_OUT, templates))
     noun = draw.pick(EVENTS)
     while not allowed(split, century := draw.pick(CENTURIES), "-" + (year := draw.pick(YEARS))):
         pass
     end = "01" if corruption == "01" else TWO_DIGITS[int(year) + 1 + draw.below(99 - int(year))]
-    gap = "" if style == "joined" else " "
+    gap, tail, before = {"joined": ("", "", ""), "spaced": (" ", "", " "), "open": (" ", " ", "")}[style]
     clean, spans = render(template, {"noun": noun, "start": century + gap + year, "XX": century})
     corrupted, _ = render(template, {"noun": noun, "start": century + gap + end, "XX": century})
     first, last = spans["start"]
     places = {"noun": spans["noun"], "XX1": (first, first + 2), "YY": (last - 2, last)}
     return Pair(
         id="",
-        clean=clean,
-        corrupted=corrupted,
-        correct=tuple(gap + number for number in TWO_DIGITS if number > year),
-        incorrect=tuple(gap + number for number in TWO_DIGITS if number <= year),
+        clean=clean + tail,
+        corrupted=corrupted + tail,
+        correct=tuple(before + number for number in TWO_DIGITS if number > year),
+        incorrect=tuple(before + number for number in TWO_DIGITS if number <= year),
         positions={name: (place, place) for name, place in places.items()},
         group=GROUPS[template],
     )

@@ -33,19 +33,28 @@ def read_eap_ig(text: str, path: Path, request: Request) -> Found:
     Raises:
         TaskError: if the file is no csv, or its columns fit no layout.
     """
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        columns = list(reader.fieldnames or [])
-        corrupted = request.corrupted or "corrupted"
-        for needed in ("clean", corrupted):
-            if needed not in columns:
-                raise TaskError(f"{path.name} has no column {needed!r}; found {', '.join(columns) or 'none'}")
-        layout = _layout(columns, request.layout, path.name)
-        rows = [_row(reader.line_num, cells, layout, corrupted, request) for cells in reader]
-    except csv.Error as problem:
-        raise TaskError(f"{path.name} is not a csv file: {problem}") from problem
+    columns, table = csv_rows(text, path.name)
+    corrupted = request.corrupted or "corrupted"
+    for needed in ("clean", corrupted):
+        if needed not in columns:
+            raise TaskError(f"{path.name} has no column {needed!r}; found {', '.join(columns) or 'none'}")
+    layout = _layout(columns, request.layout, path.name)
+    rows = [_row(line, cells, layout, corrupted, request) for line, cells in table]
     metric = "prob-difference" if layout in ("greater-than", "hypernymy", "sva") else "logit-difference"
     return Found(rows=rows, task=layout, metric=metric)
+
+
+def csv_rows(text: str, name: str) -> tuple[list[str], list[tuple[int, Cells]]]:
+    """Columns of a csv file, and its rows with the line each ends in.
+
+    Raises:
+        TaskError: if it is not csv.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        return list(reader.fieldnames or []), [(reader.line_num, cells) for cells in reader]
+    except csv.Error as problem:
+        raise TaskError(f"{name} is not a csv file: {problem}") from problem
 
 
 def _layout(columns: list[str], asked: str, name: str) -> str:

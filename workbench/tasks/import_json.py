@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 
 from workbench.errors import TaskError
+from workbench.tasks.import_eap_ig import csv_rows
 from workbench.tasks.importers import Found, Request, Row, spaced, token_text
 from workbench.tasks.reader import parse_json
 
@@ -54,7 +56,7 @@ def _texts(value: object, prompt: str, request: Request) -> list[str]:
 
 
 def read_mib(text: str, path: Path, request: Request) -> Found:
-    """Rows of a MIB data set: a JSON list, JSONL, or the answer of the data-set viewer (``{"rows": ...}``).
+    """Rows of a MIB data set: a JSON list, JSONL, the data-set viewer's ``{"rows": ...}``, or csv.
 
     The correct answer is the choice of ``answerKey`` (for multiple choice its letter), incorrect are the
     other choices; rows with a ``label`` instead take it, and the counterfactual's label as incorrect.
@@ -72,6 +74,8 @@ def read_mib(text: str, path: Path, request: Request) -> Found:
 
 
 def _mib_rows(text: str, path: Path) -> list[tuple[int, object]]:
+    if path.suffix == ".csv":
+        return [(line, _uncelled(cells)) for line, cells in csv_rows(text, path.name)[1]]
     if text.lstrip()[:1] == "{" and "\n" in text.strip():
         try:
             lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -84,6 +88,22 @@ def _mib_rows(text: str, path: Path) -> list[tuple[int, object]]:
         raise TaskError(f"{path.name} holds no rows")
     inner = [row["row"] if isinstance(row, dict) and "row" in row else row for row in rows]
     return list(enumerate(inner, 1))
+
+
+def _uncelled(cells: Mapping[str, str]) -> dict[str, object]:
+    """A csv row with its cells of nested values read as JSON or as Python literals."""
+    return {key: _cell(key, text) for key, text in cells.items() if key is not None and text}
+
+
+def _cell(key: str, text: str) -> object:
+    if key == "prompt" or not (text[0] in "[{" or text.isdecimal()) or len(text) > 100_000:
+        return text
+    for read in (parse_json, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return text
 
 
 def _counterfactual(available: list[str], asked: str, path: Path) -> str:

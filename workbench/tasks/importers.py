@@ -107,7 +107,7 @@ def _formats() -> dict[str, tuple[Callable[[str, Path, Request], Found], str]]:
             read_auto_circuit,
             "json of auto-circuit: prompts with clean, corrupt, answers, wrong_answers",
         ),
-        "mib": (read_mib, "rows of MIB (json, jsonl): prompt, choices, answerKey, ..._counterfactual"),
+        "mib": (read_mib, "rows of MIB (json, jsonl, csv): prompt, choices, answerKey, ..._counterfactual"),
     }
 
 
