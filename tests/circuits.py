@@ -1,0 +1,91 @@
+"""Small circuits for the tests of circuits, files and views, made by hand or from seeded scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.circuit import Circuit
+from workbench.graph import Graph, GraphShape
+from workbench.names import parse_edge, parse_node
+from workbench.scores import Scores
+
+TWO = GraphShape(n_layers=2, n_heads=2, n_kv_heads=2)
+GROUPED = GraphShape(n_layers=2, n_heads=4, n_kv_heads=2)
+POST_NORM = GraphShape(n_layers=2, n_heads=4, n_kv_heads=2, head_writes=False)
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><!--",
+    "say \"hi\" & 'bye'",
+    "\x1b[31mred\x07\x00",
+    "\u202eevil\u2066",
+    "[bold]markup[/bold]",
+    "=cmd|' /C calc'!A0",
+    "a\nb\r\n\u2028\u2029\x85c",
+    '\\"; DROP',
+    "]]>",
+    "\ud800",
+    "\ufffe\uffff",
+)
+
+
+def circuit(edges: dict[str, float], shape: GraphShape = TWO, **fields) -> Circuit:
+    """A circuit from edge addresses, not pruned."""
+    parsed = {address: parse_edge(address) for address in edges}
+    wires = {(edge.source, edge.target): edges[a] for a, edge in parsed.items()}
+    nodes = {parse_node(a): s for a, s in fields.pop("nodes", {}).items()}
+    return Circuit.build(shape=shape, nodes=nodes, edges=wires, **fields)
+
+
+# input feeds a0.h0, which the query of a1.h1 and the MLP of layer 1 read; both write to the logits
+SMALL = {
+    "input->a0.h0<q>": 0.5,
+    "input->a0.h0<v>": 2.0,
+    "a0.h0->a1.h1<q>": -1.5,
+    "a0.h0->m1": 0.25,
+    "a1.h1->logits": 3.0,
+    "m1->logits": -0.125,
+}
+
+
+def small(**fields) -> Circuit:
+    """Six edges, five nodes and both ends, two heads with roles."""
+    known = {
+        "task": "ioi",
+        "model": "zoo:ioi",
+        "method": "eap-ig",
+        "metric": "logit-difference",
+        "unit": "logits",
+        "prompt": ("When", " Mary", " and"),
+        "selection": {"rule": "top 6", "nominal": 6, "candidates": 33},
+        "evaluation": {"faithfulness": 0.75, "n_pairs": 100},
+        "provenance": {"seed": 0},
+        "roles": {"a1.h1": "name mover", "a0.h0": "duplicate token"},
+    }
+    return circuit(SMALL, **(known | fields))
+
+
+def scores(shape: GraphShape = TWO, *, seed: int = 0, level: str = "edge") -> Scores:
+    """Scores drawn from a seed, for a graph of that shape."""
+    graph, rng = Graph(shape), np.random.default_rng(seed)
+    size = graph.edge_mask.shape if level == "edge" else (len(graph.sources),)
+    values = rng.normal(size=size)
+    if level == "edge":
+        values = np.where(graph.edge_mask, values, np.nan)
+    return Scores(
+        graph=graph,
+        values=values,
+        level=level,
+        method="eap",
+        unit="logits",
+        metric="logit-difference",
+        n_pairs=8,
+    )
+
+
+def hostile() -> Circuit:
+    """A circuit in which every text is hostile."""
+    text = " ".join(HOSTILE)
+    return small(
+        task=text, model=text, method=text, metric=text, unit=text, prompt=HOSTILE,
+        roles={"a1.h1": text, "a0.h0": HOSTILE[6]}, selection={"rule": text}, evaluation={text: text},
+    )  # fmt: skip

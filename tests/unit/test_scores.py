@@ -1,0 +1,109 @@
+"""Selecting a circuit from scores, by hand on six edges of a two-layer model."""
+
+import numpy as np
+import pytest
+
+from tests.circuits import GROUPED, SMALL, TWO, scores
+from workbench.errors import OptionError, ShapeError
+from workbench.graph import Graph
+from workbench.names import parse_edge
+from workbench.scores import Scores
+
+
+def given(edges: dict[str, float]) -> Scores:
+    """Scores that are 0 but for these edges."""
+    graph = Graph(TWO)
+    values = np.where(graph.edge_mask, 0.0, np.nan)
+    for address, score in edges.items():
+        values[graph.index(parse_edge(address))] = score
+    return Scores(
+        graph=graph, values=values, level="edge", method="m", unit="logits", metric="x", n_pairs=1
+    )  # fmt: skip
+
+
+def test_top_by_absolute_score_prunes():
+    assert given(SMALL).top(6).edges == SMALL
+    assert set(given(SMALL).top(4).edges) == {
+        "input->a0.h0<q>", "input->a0.h0<v>", "a0.h0->a1.h1<q>", "a1.h1->logits"
+    }  # fmt: skip
+    assert given(SMALL).top(1, prune=False).edges == {"a1.h1->logits": 3.0}
+
+
+def test_signed_ranking_leaves_the_negative_out():
+    assert set(given(SMALL).top(4, by="signed", prune=False).edges) == {
+        "a1.h1->logits", "input->a0.h0<v>", "input->a0.h0<q>", "a0.h0->m1"
+    }  # fmt: skip
+
+
+def test_threshold_keeps_ties():
+    assert set(given(SMALL).threshold(0.5, prune=False).edges) == set(SMALL) - {"a0.h0->m1", "m1->logits"}
+    assert "a0.h0->a1.h1<q>" not in given(SMALL).threshold(0.5, by="signed", prune=False).edges
+
+
+def test_fraction_counts_like_mib():
+    # 46 edges: 10 % is int(4.6) = 4
+    assert given(SMALL).fraction(0.10, prune=False).n_edges == 4
+    hundred = given(SMALL)
+    assert hundred.fraction(0.0).n_edges == 0 and hundred.fraction(1.0, prune=False).n_edges == 46
+
+
+def test_greedy_grows_from_the_logits():
+    # from logits only m1 and a1.h1 write with a score; 3.0 first opens a1.h1, whose q hears a0.h0 (-1.5), ...
+    assert list(given(SMALL).greedy(3).edges.values()) == [2.0, -1.5, 3.0]
+    assert set(given(SMALL).greedy(4).edges) == set(SMALL) - {"a0.h0->m1", "m1->logits"}
+
+
+def test_greedy_of_everything_is_everything():
+    made = scores(GROUPED)
+    assert made.greedy(made.n_candidates).edges == made.fraction(1.0).edges
+
+
+def test_keep_reads_counts_shares_and_thresholds():
+    made = given(SMALL)
+    assert made.keep("6").edges == made.top(6).edges
+    assert made.keep("10%", prune=False).n_edges == 4
+    assert made.keep(">=0.5").edges == made.threshold(0.5).edges
+    assert made.keep(" >= 5e-1 ").edges == made.threshold(0.5).edges
+    for wrong in ("", "six", "-3", "5.5", "101%", "%", ">=", "nan", ">=inf"):
+        with pytest.raises(OptionError):
+            made.keep(wrong)
+
+
+def test_the_ranking_is_stable_and_complete():
+    made = given({})
+    assert made.ranked() == [made.graph.index(e) for e in made.graph.edges()]  # all tie: residual order
+
+
+@pytest.mark.parametrize("n", [-1, 47])
+def test_impossible_counts_are_refused(n):
+    with pytest.raises(OptionError, match="cannot keep"):
+        given(SMALL).top(n)
+
+
+def test_scores_must_fit_and_be_finite():
+    good = given(SMALL)
+    with pytest.raises(ShapeError, match="shape"):
+        Scores(
+            graph=good.graph, values=np.zeros((2, 2)), level="edge", method="m", unit="", metric="", n_pairs=1
+        )
+    values = good.values.copy()
+    values[0, 0] = np.nan
+    with pytest.raises(ShapeError, match="1 edge scores"):
+        Scores(graph=good.graph, values=values, level="edge", method="m", unit="", metric="", n_pairs=1)
+
+
+def test_heads_by_layer_sum_what_they_send():
+    table = given(SMALL).by_layer_and_head()
+    assert table.tolist() == [[-1.25, 0.0], [0.0, 3.0]]  # a0.h0: -1.5 + 0.25
+
+
+def test_node_scores_select_nodes_and_never_count_the_input():
+    made = scores(TWO, level="node")
+    assert made.n_candidates == 6
+    whole = made.fraction(1.0)
+    assert whole.size == 6 and whole.n_nodes == 8 and whole.level == "node"
+
+
+def test_dataframe_is_sorted_by_strength():
+    frame = given(SMALL).to_dataframe()
+    assert frame.edge[0] == "a1.h1->logits" and frame.score[2] == -1.5 and len(frame) == 46
