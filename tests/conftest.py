@@ -1,0 +1,51 @@
+"""Fixtures of the engine's tests: tiny models opened once, and a handful of pairs on them.
+
+Threads and network are settled before torch is imported: one thread, because the models are too small to gain
+from more, and no network, because nothing here may need one.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from functools import cache
+
+import pytest
+
+from tests.mini import mini_pairs
+
+
+@cache
+def _opened(name: str):
+    from tests.families import family_dir
+    from workbench.model.open import open_model
+
+    return open_model(family_dir(name), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def bridge_of():
+    """``bridge_of("llama")``: the opened tiny model of a family, one per process; leave it as it is."""
+    return _opened
+
+
+@pytest.fixture(scope="session")
+def runs_of():
+    """``runs_of("llama")``: fresh runs of the mini pairs; ``batch_tokens`` small, so that stacking has seams."""
+
+    def make(name: str, pairs=None, **options):
+        from tests.mini import metric_for
+        from workbench.sweep.runs import PairedRuns
+
+        model = _opened(name)
+        options.setdefault("metric", metric_for(name))
+        options.setdefault("batch_tokens", 100)
+        return PairedRuns(model, mini_pairs() if pairs is None else pairs, **options)
+
+    return make

@@ -1,0 +1,164 @@
+"""The plain way, as an oracle: one pair, one intervention, one whole forward pass with one set of hooks.
+
+Nothing of the engine is used: no resuming, no stacking, no batches; TransformerLens' own hook names, tensors
+replaced by hand, the metric read from the logits by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.tasks.align import AlignedPairs
+
+HOOKS = {
+    "resid": "blocks.{}.hook_resid_pre",
+    "attn-out": "blocks.{}.hook_attn_out",
+    "mlp-out": "blocks.{}.hook_mlp_out",
+    "head-output": "blocks.{}.attn.hook_z",
+    "q": "blocks.{}.attn.hook_q",
+    "k": "blocks.{}.attn.hook_k",
+    "v": "blocks.{}.attn.hook_v",
+    "pattern": "blocks.{}.attn.hook_pattern",
+}
+
+
+@dataclass(frozen=True)
+class Put:
+    """One replacement: at a site of a layer, of one head or all, at one position (name or index) or all."""
+
+    site: str
+    layer: int
+    head: int | None = None
+    position: str | int | None = None
+
+    @property
+    def hook(self) -> str:
+        return HOOKS[self.site].format(self.layer)
+
+
+def _storing(kept: dict[str, Tensor], name: str) -> Callable[..., None]:
+    def store(tensor: Tensor, hook) -> None:
+        kept[name] = tensor.detach().clone()[0]
+
+    return store
+
+
+class Naive:
+    """Runs of single pairs on a bridge."""
+
+    def __init__(self, bridge, aligned: AlignedPairs, read: Callable[[Tensor, int, int, int], float]) -> None:
+        self.bridge, self.aligned, self.read = bridge, aligned, read
+        self._seen: dict = {}
+
+    def __len__(self) -> int:
+        return len(self.aligned)
+
+    def ids(self, i: int, run: str) -> Tensor:
+        return torch.tensor(getattr(self.aligned, run)[i])[None]
+
+    def metric(self, i: int, run: str, hooks=()) -> float:
+        """The metric of one pair with these hooks."""
+        with torch.no_grad():
+            out = self.bridge.run_with_hooks(self.ids(i, run), fwd_hooks=list(hooks))
+        return self.value(out, i)
+
+    def value(self, out, i: int) -> float:
+        out = out if isinstance(out, Tensor) else out.last_hidden_state
+        correct, incorrect = self.aligned.correct[i], self.aligned.incorrect[i]
+        return self.read(out[0], len(self.aligned.clean[i]) - 1, correct[0], incorrect[0])
+
+    def activation(self, i: int, run: str, hook: str) -> Tensor:
+        """``(pos, ...)``: one tensor of one run of one pair, untouched by any edit."""
+        if (i, run) not in self._seen:
+            kept: dict[str, Tensor] = {}
+            names = [h.format(n) for h in HOOKS.values() for n in range(self.bridge.cfg.n_layers)]
+            hooks = [(n, _storing(kept, n)) for n in names if n in self.bridge.hook_dict]
+            with torch.no_grad():
+                self.bridge.run_with_hooks(self.ids(i, run), fwd_hooks=hooks)
+            self._seen[i, run] = kept
+        return self._seen[i, run][hook]
+
+    def value_of(self, kind: str, put: Put, i: int) -> Tensor:
+        """``(pos, ...)``: what replaces the activation of pair ``i``; means are over the clean runs of all."""
+        own = self.activation(i, "clean", put.hook)
+        if kind == "zero":
+            return torch.zeros_like(own)
+        if kind in ("clean", "corrupted"):
+            return self.activation(i, kind, put.hook)
+        every = [self.activation(j, "clean", put.hook) for j in range(len(self))]
+        named = self.aligned.positions
+        if kind == "mean":
+            return torch.cat(every).mean(0).expand_as(own)
+        if kind == "mean-per-position":
+            return torch.stack([a for a in every if len(a) == len(own)]).mean(0)
+        assert kind == "mean-per-name"
+        rows = []
+        for p in range(len(own)):
+            names = [n for n, at in named[i].items() if at == p]
+            if names:
+                rows.append(torch.stack([a[named[j][names[-1]]] for j, a in enumerate(every)]).mean(0))
+            else:
+                taken = [
+                    a[q] for j, a in enumerate(every) for q in range(len(a)) if q not in named[j].values()
+                ]
+                rows.append(torch.stack(taken).mean(0))
+        return torch.stack(rows)
+
+    def hook(self, kind: str, put: Put, i: int) -> tuple[str, Callable]:
+        """A TransformerLens hook that makes one replacement for pair ``i``."""
+        new = self.value_of(kind, put, i)
+        at = self.aligned.positions[i][put.position] if isinstance(put.position, str) else put.position
+
+        def edit(tensor: Tensor, hook) -> Tensor:
+            tensor = tensor.clone()
+            if put.site == "pattern":  # (1, head, query, key)
+                rows = slice(None) if at is None else at
+                heads = slice(None) if put.head is None else put.head
+                tensor[0, heads, rows] = new[heads, rows]
+            elif put.head is None:
+                where = slice(None) if at is None else at
+                tensor[0, where] = new[where]
+            else:
+                where = slice(None) if at is None else at
+                tensor[0, where, put.head] = new[where, put.head]
+            return tensor
+
+        return put.hook, edit
+
+    def patched(self, i: int, base: str, kind: str, puts: list[Put]) -> float:
+        """The metric of pair ``i`` when every one of ``puts`` is replaced in its ``base`` run."""
+        return self.metric(i, base, [self.hook(kind, put, i) for put in puts])
+
+    def knocked_out(self, i: int, layer: int, head: int | None, query: str, key: str) -> float:
+        """Clean metric of pair ``i`` when a head's scores from ``query`` to ``key`` are minus infinity."""
+        q, k = self.aligned.positions[i][query], self.aligned.positions[i][key]
+
+        def edit(pattern: Tensor, hook) -> Tensor:
+            pattern = pattern.clone()
+            for h in range(pattern.shape[1]) if head is None else [head]:
+                others = [s for s in range(pattern.shape[-1]) if s != k]
+                row = torch.zeros_like(pattern[0, h, q])
+                row[others] = pattern[0, h, q, others] / pattern[0, h, q, others].sum()
+                pattern[0, h, q] = row
+            return pattern
+
+        return self.metric(i, "clean", [(HOOKS["pattern"].format(layer), edit)])
+
+
+def logit_difference(out: Tensor, end: int, correct: int, incorrect: int) -> float:
+    return float(out[end, correct]) - float(out[end, incorrect])
+
+
+def hidden(out: Tensor, end: int, correct: int, incorrect: int) -> float:
+    """The encoder's metric of ``tests.mini``, once more from its definition."""
+    direction = torch.sin(torch.linspace(-1, 1, out.shape[-1]))
+    return float((out.sum(0) / len(out) * direction).sum())
+
+
+def naive_of(name: str, runs) -> Naive:
+    """The oracle for a family on the pairs of these runs."""
+    return Naive(runs.model, runs.pairs, hidden if name == "bert" else logit_difference)
