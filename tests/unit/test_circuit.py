@@ -70,7 +70,7 @@ def test_without_a_node_takes_its_edges_and_nothing_else():
     assert set(SMALL) - set(left.edges) == {"a0.h0->m1", "m1->logits"}
     assert small().without("a0.h0->m1").n_edges == 5
     assert "m1" in small().without("a0.h0->m1").nodes
-    with pytest.raises(CircuitError, match="a0.h1"):
+    with pytest.raises(CircuitError, match=r"a0\.h1"):
         small().without("a0.h1")
 
 

@@ -17,7 +17,7 @@ from workbench.errors import CircuitError, WorkbenchError
 
 MOST_BYTES = 64 << 20  # a circuit of 500,000 edges has about 40 MB
 MOST_DEPTH = 64  # our own files nest 6 deep
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]+|[\]}]+', re.DOTALL)
 
 
 def read_text(
@@ -102,14 +102,14 @@ def parse(
 
 def too_deep(data: bytes, *, most: int = MOST_DEPTH) -> bool:
     """Whether brackets outside strings nest deeper than ``most``; stops at the first such place."""
-    depth, bare = 0, _STRING.sub(b"", data)
-    for start in range(0, len(bare), 1 << 20):
-        part = np.frombuffer(bare, dtype=np.uint8, count=min(1 << 20, len(bare) - start), offset=start)
-        steps = np.isin(part, (91, 123)).astype(np.int32) - np.isin(part, (93, 125))  # [ { and ] }
-        level = depth + np.cumsum(steps)
-        if level.size and level.max() > most:
+    depth = 0
+    for found in _TOKEN.finditer(data):
+        first = data[found.start()]
+        if first == 0x22:  # a string
+            continue
+        depth += (found.end() - found.start()) * (1 if first in b"[{" else -1)
+        if depth > most:
             return True
-        depth = int(level[-1]) if level.size else depth
     return False
 
 
