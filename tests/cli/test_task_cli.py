@@ -70,6 +70,15 @@ def test_show_with_a_model_prints_its_tokens(run, model):
     assert "does not know" in run("show", "greater-than", "-m", model, "--option", "style=joined").stdout
 
 
+def test_two_positions_at_one_token_are_both_shown(run, model):
+    shown = run("show", "sva", "-m", model, "-n", 1).stdout
+    assert any(
+        line.rstrip().endswith("  attractor, end") and line.split()[0].isdigit()
+        for line in shown.splitlines()
+        if line.strip()
+    )
+
+
 def test_show_takes_a_file_too(run, model, tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps(GOOD) + "\n")

@@ -67,7 +67,9 @@ class TaskPage:
         parts: list[object] = ["", {"model": self.reading.name, "aligned": f"{kept} of {total} pairs"}]
         if kept:
             tokens = self._tokens(0)
-            names = {index: name for name, index in self.aligned.positions[0].items()}
+            names: dict[int, str] = {}
+            for name, index in self.aligned.positions[0].items():
+                names[index] = f"{names[index]}, {name}" if index in names else name
             columns = zip(tokens["clean"], tokens["corrupted"], strict=True)
             parts.append(
                 [
