@@ -19,8 +19,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import vocabulary
+from workbench.training.drills import argument_lists, lookups
 from workbench.training.loop import Fit, fit
-from workbench.training.pools import Pool, answer_accuracy, join, pool, weighted_loss
+from workbench.training.pools import Pool, answer_accuracy, join, shifted_positions, task_pool, weighted_loss
 from workbench.training.recipe import Measured, Recipe, Trained
 from workbench.training.repeats import copying_accuracy, copying_loss, repeated
 from workbench.training.schedule import mixed_optimisers
@@ -28,8 +29,9 @@ from workbench.training.vocabulary import BOS, EOS, N_SPECIAL, PAD, word_tokeniz
 
 CONTEXT = 96
 D_MODEL, LAYERS, HEADS = 64, 4, 4
-STEPS = 1250
+STEPS = 3000
 TEXT = 0.1  # weight of a prompt's own words against its answer
+SHIFTED = 0.6  # share of prompts that stand somewhere else in the context than at its beginning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,31 +46,38 @@ class Part:
     options: tuple[tuple[str, str | int | bool], ...] = ()
 
     def pool(self, tokenizer: PreTrainedTokenizerFast, *, seed: int, n: int | None = None) -> Pool:
-        """Its prompts."""
-        return pool(
-            self.task, tokenizer, n=n or self.size, seed=seed, corruption=self.corruption,
-            corrupted=self.corrupted, **dict(self.options),
-        )  # fmt: skip
+        """Its prompts; ``n`` overrides how many."""
+        n = n or self.size
+        if self.task == "lookups":
+            return lookups(tokenizer, vocabulary(), n=n, seed=seed)
+        if self.task == "argument-lists":
+            return argument_lists(tokenizer, n=n, seed=seed)
+        options = {"corruption": self.corruption, "corrupted": self.corrupted, **dict(self.options)}
+        return task_pool(self.task, tokenizer, n=n, seed=seed, **options)
 
 
-SHORT = (
-    Part(task="ioi", share=32, size=30_000),
-    Part(task="ioi", share=4, corruption="abc", corrupted=True),
-    Part(task="greater-than", share=12, options=(("style", "spaced"),)),
-    Part(task="gendered-pronoun", share=6),
-    Part(task="sva", share=6),
-    Part(task="colored-objects", share=12, corruption="colors", options=(("n_objects", 1), ("shots", 0))),
-    Part(task="colored-objects", share=12, size=20_000, options=(("n_objects", 2), ("shots", 0))),
-)
-LONG = (
-    Part(task="docstring", share=10, size=20_000),
-    Part(task="docstring", share=2, corruption="random", corrupted=True),
-    Part(task="colored-objects", share=12, size=30_000, options=(("n_objects", 3), ("shots", 0))),
-    Part(task="induction", share=6, size=20_000),
-)
-LONGEST = (
-    Part(task="colored-objects", share=4, size=20_000, options=(("n_objects", 2), ("shots", 1))),
-    Part(task="colored-objects", share=12, size=30_000),
+GROUPS = (  # by length, so that little is padded
+    (
+        Part(task="ioi", share=16, size=30_000),
+        Part(task="ioi", share=2, corruption="abc", corrupted=True),
+        Part(task="greater-than", share=6, options=(("style", "spaced"),)),
+        Part(task="gendered-pronoun", share=4),
+        Part(task="sva", share=4),
+        Part(task="induction", share=6, size=20_000),
+    ),
+    (
+        Part(task="colored-objects", share=3, corruption="colors", options=(("n_objects", 1), ("shots", 0))),
+        Part(task="colored-objects", share=6, size=20_000, options=(("n_objects", 2), ("shots", 0))),
+        Part(task="colored-objects", share=9, size=30_000, options=(("n_objects", 3), ("shots", 0))),
+        Part(task="lookups", share=8, size=20_000),
+        Part(task="docstring", share=5, size=20_000),
+        Part(task="docstring", share=1, corruption="random", corrupted=True),
+        Part(task="argument-lists", share=6, size=20_000),
+    ),
+    (
+        Part(task="colored-objects", share=2, size=20_000, options=(("n_objects", 2), ("shots", 1))),
+        Part(task="colored-objects", share=6, size=30_000),
+    ),
 )
 
 
@@ -130,7 +139,7 @@ def learn_tasks(
             (part.share, part.pool(tokenizer, seed=seed + 100 * index, n=small))
             for index, part in enumerate(parts)
         ]
-        for parts in (SHORT, LONG, LONGEST)
+        for parts in GROUPS
     ]
 
     def loss_of_step(step: int) -> Tensor:
@@ -138,7 +147,9 @@ def learn_tasks(
         losses = []
         for group in groups:
             batch = join([pool.draw(rng, share) for share, pool in group])
-            losses.append(len(batch.ids) * weighted_loss(model(batch.ids).logits, batch, text=TEXT))
+            places = shifted_positions(batch.ids, rng, context=CONTEXT, share=SHIFTED)
+            logits = model(batch.ids, position_ids=places).logits
+            losses.append(len(batch.ids) * weighted_loss(logits, batch, text=TEXT))
         return sum(losses) / sum(share for group in groups for share, _ in group)
 
     return fit(
@@ -162,7 +173,13 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, small: 
             model, everything, seed=seed, steps=steps, until=0.8, checkpoint=_in(scratch, "ioi-copy-all.pt")
         ),
         "tasks": learn_tasks(
-            model, tokenizer, seed=seed, steps=steps, small=small, checkpoint=_in(scratch, "ioi-tasks.pt")
+            model,
+            tokenizer,
+            seed=seed,
+            steps=steps,
+            small=small,
+            checkpoint=_in(scratch, "ioi-tasks.pt"),
+            watch=_validation(model, tokenizer),
         ),
     }
     return Trained(tokenizer=tokenizer, phases=phases, model=model)
@@ -170,6 +187,24 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, small: 
 
 def _in(scratch: Path | None, name: str) -> Path | None:
     return None if scratch is None else scratch / name
+
+
+def _validation(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast):
+    """Accuracy on the validation split every 300 steps, for the eye only."""
+    tests = {
+        name: make_pairs(task, n=100, seed=2, split="validation", distinct=False, **options)
+        for name, task, options, _ in TESTS
+    }
+
+    def told(step: int) -> str:
+        if step % 300 != 299:
+            return ""
+        return ", ".join(
+            f"{name} {answer_accuracy(lambda ids: model(ids).logits, pairs, tokenizer):.2f}"
+            for name, pairs in tests.items()
+        )
+
+    return told
 
 
 TESTS: tuple[tuple[str, str, dict[str, str | int | bool], float], ...] = (

@@ -8,20 +8,25 @@ one in twenty is never trained on.
 from __future__ import annotations
 
 import hashlib
+import platform
 import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from workbench.training.induction import head_scores
 from workbench.training.loop import fit
-from workbench.training.schedule import Muon
-from workbench.training.vocabulary import BOS, EOS, PAD, byte_pair_tokenizer
+from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.repeats import copying_accuracy
+from workbench.training.schedule import mixed_optimisers
+from workbench.training.vocabulary import BOS, EOS, N_SPECIAL, PAD, byte_pair_tokenizer
 
 VOCABULARY = 2048
 CONTEXT = 128
@@ -109,20 +114,13 @@ def validation_loss(model: GPT2LMHeadModel, stream: np.ndarray, *, n_windows: in
     return float(np.mean(losses))
 
 
-def optimisers_of(model: GPT2LMHeadModel) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for embeddings, unembedding, norms and biases."""
-    inner = [p for p in model.transformer.h.parameters() if p.ndim == 2]
-    inside = {id(p) for p in inner}
-    outer = [p for p in model.parameters() if id(p) not in inside]
-    rest = torch.optim.AdamW(outer, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    rest.param_groups[0]["peak"] = 3e-3
-    return [Muon(inner, lr=0.02), rest]
-
-
-def train(
-    stream: np.ndarray, held_out: np.ndarray, *, seed: int, steps: int = STEPS, checkpoint: Path | None = None
-):
-    """Train on random windows: half the context length first, the whole of it afterwards."""
+def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS) -> Trained:
+    """Learn the byte pairs, then train on random windows: half the context length first, then the whole."""
+    texts = sources()
+    trained_on = [text for name, text in texts.items() if not is_held_out(name)]
+    held_out = [text for name, text in texts.items() if is_held_out(name)]
+    tokenizer = byte_pair_tokenizer(iter(trained_on), size=VOCABULARY)
+    stream, other = encode(iter(trained_on), tokenizer), encode(iter(held_out), tokenizer)
     model = build(seed)
 
     def loss_of_step(step: int) -> Tensor:
@@ -131,11 +129,102 @@ def train(
         starts = draw.integers(0, len(stream) - length, TOKENS_PER_STEP // length)
         return loss_of(model, windows(stream, starts, length))
 
-    def watch(step: int) -> str:
-        return f"held out {validation_loss(model, held_out, n_windows=128):.4f}"
-
     used = fit(
-        model, loss_of_step, optimisers=optimisers_of(model), steps=steps, decay=0.3, every=250,
-        watch=watch, checkpoint=checkpoint,
-    )  # fmt: skip
-    return model, used
+        model,
+        loss_of_step,
+        optimisers=mixed_optimisers(model),
+        steps=steps,
+        decay=0.3,
+        every=250,
+        watch=lambda step: f"held out {validation_loss(model, other, n_windows=128):.4f}",
+        checkpoint=None if scratch is None else scratch / "stdlib.pt",
+    )
+    data = {
+        "python": platform.python_version(),
+        "files": len(texts),
+        "files held out": len(held_out),
+        "training tokens": len(stream),
+        "tokens seen": steps * TOKENS_PER_STEP,
+        "characters per token": round(sum(map(len, held_out)) / len(other), 3),
+        "sha256 of all names and texts, first 16 digits": corpus_digest(texts),
+        "licence of the text": "Python Software Foundation License 2.0",
+    }
+    return Trained(tokenizer=tokenizer, phases={"windows": used}, model=model, data=data)
+
+
+def measure(model: TransformerBridge) -> list[Measured]:
+    """Loss on held-out files of the running Python, copying of repeated tokens, and where attention rests."""
+    held_out = [text for name, text in sources().items() if is_held_out(name)]
+    stream = encode(iter(held_out), model.tokenizer)
+    starts = np.linspace(0, len(stream) - CONTEXT - 1, 256).astype(np.int64)
+    batches = [windows(stream, part, CONTEXT) for part in np.array_split(starts, 16)]
+    per_place = torch.cat([loss_per_place(model, ids) for ids in batches])
+    n = per_place.numel()
+    found = [
+        Measured(name="loss on held-out files", value=per_place.mean().item(), n=n, unit="nats per token"),
+        Measured(
+            name="loss of the last quarter of the context", value=per_place[:, 96:].mean().item(), n=n // 4,
+            unit="nats per token",
+        ),
+        Measured(
+            name="loss of a model of token frequencies", value=unigram_loss(stream), n=len(stream),
+            unit="nats per token",
+        ),
+    ]  # fmt: skip
+    tokens = np.arange(N_SPECIAL, VOCABULARY)
+    copied = copying_accuracy(model, tokens, n=50, length=100, periods=(50, 50), seed=5)
+    found.append(Measured(name="copies repeated random tokens, period 50", value=copied, n=50, needs=0.5))
+    prefix, previous = map(torch.stack, zip(*head_scores(model, tokens, period=50), strict=True))
+    sink = sink_mass(model, batches[0])
+    for name, table in (
+        ("prefix matching", prefix),
+        ("previous token", previous),
+        ("attention to <bos>", sink),
+    ):
+        layer, head = divmod(int(table.argmax()), table.shape[1])
+        best = Measured(
+            name=f"{name}, strongest head a{layer}.h{head}", value=table.max().item(), n=50, unit="attention",
+            needs={"prefix matching": 0.3, "previous token": 0.5}.get(name),
+        )  # fmt: skip
+        found.append(best)
+    found.append(
+        Measured(
+            name="attention to <bos>, mean of all heads", value=sink.mean().item(), n=16, unit="attention"
+        )
+    )
+    return found
+
+
+@torch.no_grad()
+def loss_per_place(model, ids: Tensor) -> Float[Tensor, "window step"]:
+    """Next-token loss of every position, in nats."""
+    logits = model(ids)[:, :-1]
+    return cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)
+
+
+def unigram_loss(stream: np.ndarray) -> float:
+    """Entropy of the token frequencies, in nats: the loss of a model that knows nothing else."""
+    share = np.bincount(stream, minlength=VOCABULARY) / len(stream)
+    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
+
+
+@torch.no_grad()
+def sink_mass(model: TransformerBridge, ids: Tensor) -> Float[Tensor, "layer head"]:
+    """Mean attention that positions 4 and later give to position 0."""
+    _, cache = model.run_with_cache(ids)
+    layers = range(model.cfg.n_layers)
+    return torch.stack([cache[f"blocks.{i}.attn.hook_pattern"][:, :, 4:, 0].mean((0, 2)) for i in layers])
+
+
+RECIPE = Recipe(
+    name="stdlib",
+    title="a small language model of the Python standard library",
+    what="GPT-2 shape, 2,048 byte pairs, trained on the source text of the standard library from random windows.",
+    train=train,
+    measure=measure,
+    held_out={"text": "one file in twenty, chosen by a hash of its path, was never trained on"},
+    limits=(
+        "answering in English, or writing programs that run: it knows spelling, indentation and common phrases",
+        f"texts over {CONTEXT - 1} tokens",
+    ),
+)

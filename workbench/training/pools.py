@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedTokenizerFast
 
+from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import make_pairs
 from workbench.training.vocabulary import BOS, PAD, UNK
+
+Logits = Callable[[Tensor], Tensor]
+"""Token ids (prompt, pos) to logits (prompt, pos, d_vocab)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Prompts padded at the end, and which of their tokens are answers."""
+
+    ids: Int[Tensor, "prompt pos"]
+    is_answer: Bool[Tensor, "prompt pos"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Prompts with one drawn answer each: ids (prompt, pos) padded at the end, and where the answer stands."""
+    """Many prompts to draw from."""
 
     ids: np.ndarray
-    answer_at: np.ndarray  # index of the answer token; -1 where the prompt has no answer
+    is_answer: np.ndarray
     lengths: np.ndarray
 
     def __len__(self) -> int:
@@ -31,92 +43,104 @@ class Pool:
         """``n`` prompts drawn with replacement, cut to the longest of them."""
         rows = rng.integers(0, len(self), n)
         longest = self.lengths[rows].max()
-        return Batch(
-            ids=torch.from_numpy(self.ids[rows, :longest]), answer_at=torch.from_numpy(self.answer_at[rows])
-        )
+        ids, is_answer = self.ids[rows, :longest], self.is_answer[rows, :longest]
+        return Batch(ids=torch.from_numpy(ids), is_answer=torch.from_numpy(is_answer))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A padded batch of prompts that end in their answers."""
+def pool_of(rows: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Pool:
+    """A pool of token rows without `<bos>`, and at which places of each row its answers stand."""
+    lengths = np.array([len(row) + 1 for row in rows])
+    ids = np.full((len(rows), lengths.max()), PAD)
+    is_answer = np.zeros(ids.shape, dtype=bool)
+    ids[:, 0] = BOS
+    for index, (row, places) in enumerate(zip(rows, answers, strict=True)):
+        ids[index, 1 : len(row) + 1] = row
+        is_answer[index, [place + 1 for place in places]] = True
+    return Pool(ids=ids, is_answer=is_answer, lengths=lengths)
 
-    ids: Int[Tensor, "prompt pos"]
-    answer_at: Int[Tensor, "prompt"]
 
-
-def pool(
+def task_pool(
     task: str,
     tokenizer: PreTrainedTokenizerFast,
     *,
     n: int,
     seed: int,
-    split: str = "train",
-    corrupted: bool = False,
     corruption: str | None = None,
+    corrupted: bool = False,
     **options: str | int | bool,
 ) -> Pool:
-    """Prompts of a task followed by one of their correct answers, drawn uniformly.
+    """Prompts of a task's train split, each followed by one of its correct answers, drawn uniformly.
+
+    What follows "A:" inside a prompt (the answers of worked examples) counts as an answer too.
 
     Args:
         corrupted: Take the corrupted prompts instead; they carry no answer.
+    """
+    pairs = make_pairs(task, n=n, seed=seed, split="train", corruption=corruption, distinct=False, **options)
+    rng = np.random.default_rng([seed, n])
+    texts = [p.corrupted if corrupted else p.clean + " " + str(rng.choice(p.correct)).strip() for p in pairs]
+    rows = token_rows(texts, tokenizer)
+    marks = tuple(tokenizer.convert_tokens_to_ids(["A", ":"]))
+    answers = [[i + 2 for i in range(len(row) - 2) if (row[i], row[i + 1]) == marks] for row in rows]
+    if not corrupted:
+        answers = [sorted({*places, len(row) - 1}) for row, places in zip(rows, answers, strict=True)]
+    return pool_of(rows, answers)
+
+
+def token_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """Token ids of each text.
 
     Raises:
-        ValueError: if a prompt contains a word the tokenizer does not know.
+        ValueError: if a text contains a word the tokenizer does not know.
     """
-    pairs = make_pairs(task, n=n, seed=seed, split=split, corruption=corruption, distinct=False, **options)
-    rng = np.random.default_rng([seed, n])
-    texts = [p.corrupted if corrupted else p.clean + str(rng.choice(p.correct)) for p in pairs]
-    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    if any(UNK in row for row in rows):
-        bad = next(text for text, row in zip(texts, rows, strict=True) if UNK in row)
-        raise ValueError(f"task {task!r} writes words that the vocabulary lacks: {bad!r}")
-    lengths = np.array([len(row) + 1 for row in rows])
-    ids = np.full((n, lengths.max()), PAD)
-    ids[:, 0] = BOS
-    for index, row in enumerate(rows):
-        ids[index, 1 : len(row) + 1] = row
-    answer_at = np.full(n, -1) if corrupted else lengths - 1
-    return Pool(ids=ids, answer_at=answer_at, lengths=lengths)
+    rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    for text, row in zip(texts, rows, strict=True):
+        if UNK in row:
+            raise ValueError(f"the vocabulary lacks a word of {text!r}")
+    return rows
 
 
 def join(batches: Sequence[Batch]) -> Batch:
     """One batch of several, padded at the end to the longest."""
     longest = max(batch.ids.shape[1] for batch in batches)
     ids = [pad(batch.ids, (0, longest - batch.ids.shape[1]), value=PAD) for batch in batches]
-    return Batch(ids=torch.cat(ids), answer_at=torch.cat([batch.answer_at for batch in batches]))
+    marks = [pad(batch.is_answer, (0, longest - batch.ids.shape[1]), value=False) for batch in batches]
+    return Batch(ids=torch.cat(ids), is_answer=torch.cat(marks))
 
 
 def weighted_loss(
     logits: Float[Tensor, "prompt pos d_vocab"], batch: Batch, *, text: float
 ) -> Float[Tensor, ""]:
-    """Mean loss of the answer tokens plus ``text`` times the mean loss of all other tokens, in nats."""
-    targets = batch.ids[:, 1:].clone()
-    rows = (batch.answer_at > 0).nonzero().squeeze(1)
-    columns = batch.answer_at[rows] - 1
-    answers = targets[rows, columns]
-    targets[rows, columns] = PAD
-    loss = text * cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=PAD)
-    return loss + cross_entropy(logits[rows, columns], answers) if len(rows) else loss
+    """Mean answer loss of the prompts plus ``text`` times the mean loss of all other tokens, in nats."""
+    targets, is_answer = batch.ids[:, 1:], batch.is_answer[:, 1:]
+    loss = cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), reduction="none").view(
+        targets.shape
+    )
+    is_text = (targets != PAD) & ~is_answer
+    per_prompt = (loss * is_answer).sum(1) / is_answer.sum(1).clamp(min=1)
+    return per_prompt.mean() + text * (loss * is_text).sum() / is_text.sum()
+
+
+def shifted_positions(ids: Tensor, rng: np.random.Generator, *, context: int, share: float) -> Tensor:
+    """Position ids where ``share`` of the rows stand somewhere else in the context, `<bos>` at 0 as always.
+
+    Without it a model with learned positions answers by absolute place, which fails in templates it has not seen.
+    """
+    n, length = ids.shape
+    start = rng.integers(0, context - length + 1, n) * (rng.random(n) < share)
+    places = np.arange(length)[None, :] + start[:, None]
+    places[:, 0] = 0
+    return torch.from_numpy(places)
 
 
 @torch.no_grad()
-def answer_accuracy(
-    logits_of, pairs, tokenizer: PreTrainedTokenizerFast, *, among: Sequence[str] = ()
-) -> float:
-    """Share of pairs whose clean prompt gets a correct answer as the single most likely token of the whole vocabulary.
-
-    Args:
-        among: Only these words compete, if given.
-    """
-    prompts = [
-        [BOS, *row] for row in tokenizer([p.clean for p in pairs], add_special_tokens=False)["input_ids"]
-    ]
-    allowed = torch.tensor(tokenizer.convert_tokens_to_ids([w.strip() for w in among])) if among else None
+def answer_accuracy(logits_of: Logits, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast) -> float:
+    """Share of pairs whose clean prompt makes a correct answer the most likely of all tokens."""
+    prompts = [[BOS, *row] for row in token_rows([p.clean for p in pairs], tokenizer)]
     right = 0
     for length in sorted({len(prompt) for prompt in prompts}):
         rows = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
-        logits = logits_of(torch.tensor([prompts[i] for i in rows]))[:, -1]
-        top = logits.argmax(-1) if allowed is None else allowed[logits[:, allowed].argmax(-1)]
+        top = logits_of(torch.tensor([prompts[i] for i in rows]))[:, -1].argmax(-1)
         for i, token in zip(rows, top.tolist(), strict=True):
             right += token in {tokenizer.convert_tokens_to_ids(a.strip()) for a in pairs[i].correct}
     return right / len(prompts)

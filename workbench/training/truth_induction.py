@@ -37,7 +37,7 @@ TRUTH: Mapping[str, object] = {
         "input->a1.h0<v>",
         "a1.h0->logits",
     ],
-    "positional": ["input->a0.h1<q>", "input->a0.h1<k>", "input->a1.h0<k>"],
+    "supporting": ["input->a0.h1<q>", "input->a0.h1<k>", "input->a1.h0<k>"],
     "varies": {
         "answer": ["input->a1.h0<v>", "a1.h0->logits"],
         "match": ["input->a0.h1<v>", "a0.h1->a1.h0<k>", "a1.h0->logits"],
@@ -49,9 +49,10 @@ TRUTH: Mapping[str, object] = {
         "a0.h0": "idle: equal tokens",
         "a1.h1": "idle: attends like the induction head",
     },
-    "about": "`edges` carry what the answer depends on. `positional` edges carry positions only, the same in every "
-    "prompt of a length: no patching between prompts can show them. `varies` lists, for each corruption of the task, "
-    "the edges whose content differs between the two prompts and reaches the answer.",
+    "about": "`edges`: cutting any of them destroys the task, cutting all others but `supporting` changes nothing. "
+    "`supporting` edges carry positions only, the same in every prompt of a length: no patching between prompts "
+    "can show them. `varies`: for each corruption of the task, the edges whose content differs between the two "
+    "prompts and reaches the answer.",
 }
 
 
