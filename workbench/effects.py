@@ -128,11 +128,11 @@ class Effects:
         layers = sorted({p[0] for p in places if p[0] is not None})
         heads = sorted({p[1] for p in places if p[1] is not None})
         positions = list(dict.fromkeys(p[2] for p in places if p[2] is not None))
-        if heads and positions:
+        if heads and len(positions) > 1:
             rows = [f"{layer}.{h}" for layer in layers for h in heads]
             columns = [str(p) for p in positions]
             keys = [(f"{p[0]}.{p[1]}", str(p[2])) for p in places]
-        elif positions:
+        elif positions and not heads:
             rows, columns = [str(n) for n in layers], [str(p) for p in positions]
             keys = [(str(p[0]), str(p[2])) for p in places]
         else:
@@ -203,7 +203,7 @@ class Effects:
             title=self.title,
             unit=self.unit,
             row_title="layer",
-            column_title="position" if _place(self.labels[0])[2] is not None else "head",
+            column_title="position" if columns and not columns[0].isdecimal() else "head",
         )
 
     def to_rows(self, most: int = 20) -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench import names
 from workbench.effects import Effects
-from workbench.errors import OptionError, RunError, WorkbenchError
+from workbench.errors import OptionError, RunError
 from workbench.interventions.ablation import ablations, parts_of, value_of
 from workbench.interventions.edits import Intervention
 from workbench.interventions.patching import knock_outs, patches, site_nodes
-from workbench.interventions.path_patching import path_patches
-from workbench.io.effects_file import NAME, save_effects
+from workbench.interventions.path_patching import path_patches, path_plan
+from workbench.io.effects_file import NAME, load_effects, save_effects
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.provenance import RunRecord, digest_of
@@ -132,11 +132,10 @@ def _sweep_job(
     if dry_run:
         return sweep_cost(runs, interventions, folder=folder)
     record = record_of(command, {**arguments, **opening, "positions": list(positions)}, runs)
-    finished = folder / NAME
-    if finished.exists() and not resume:
-        raise RunError(
-            f"{folder} already holds a finished table", hint="--resume shows it again, --out starts anew"
-        )
+    before = finished_table(folder, digest_of(plan))
+    if before is not None:
+        note(f"already measured; showing {folder}")
+        return Saved(effects=before, folder=folder)
     try:
         effects = sweep(
             runs,
@@ -150,8 +149,6 @@ def _sweep_job(
         )
     except KeyboardInterrupt:
         note(f"interrupted; continue with the same command and --resume --out {folder}")
-        raise
-    except WorkbenchError:
         raise
     save_effects(effects, folder)
     record.outputs["effects"] = NAME
@@ -180,15 +177,8 @@ def path_patching_job(
     runs = open_runs(note=note, **opening)
     given = list(sender) if sender else [str(n) for group in parts_of(runs.wiring, "heads") for n in group]
     groups: list[Any] = [given] if together else list(given)
-    plan = {
-        "senders": given,
-        "receivers": list(receiver),
-        "mlps": mlps,
-        "mode": mode,
-        **runs.provenance(),
-        "positions": list(positions),
-        "together": together,
-    }
+    targets, where = list(receiver), _positions(runs, positions)
+    plan = path_plan(runs, groups, targets, mode=mode, mlps=mlps, positions=where)
     folder = out or default_folder("path-patch", runs, plan)
     if dry_run:
         return sweep_cost(runs, groups, folder=folder, passes_each=2)
@@ -200,22 +190,17 @@ def path_patching_job(
         "mode": mode,
     }
     record = record_of("path-patch", {**arguments, **opening, "positions": list(positions)}, runs)
-    if (folder / NAME).exists():
-        from workbench.io.effects_file import load_effects
-
-        before = load_effects(folder)
-        if resume and {k: before.provenance.get(k) for k in plan if k in before.provenance} == {
-            k: v for k, v in plan.items() if k in before.provenance
-        }:
-            return Saved(effects=before, folder=folder)
-        raise RunError(f"{folder} already holds a finished table", hint="choose another --out")
+    before = finished_table(folder, digest_of(plan))
+    if before is not None:
+        note(f"already measured; showing {folder}")
+        return Saved(effects=before, folder=folder)
     effects = path_patches(
         runs,
         groups,
         receiver,
         mode=mode,
         mlps=mlps,
-        positions=_positions(runs, positions),
+        positions=where,
         progress=progress,
         folder=folder,
         resume=resume,
@@ -224,6 +209,22 @@ def path_patching_job(
     record.outputs["effects"] = NAME
     record.finish().write(folder)
     return Saved(effects=effects, folder=folder)
+
+
+def finished_table(folder: Path, plan_digest: str) -> Effects | None:
+    """The table an earlier, equal run left in a folder; None when there is none.
+
+    Raises:
+        RunError: if the folder holds the table of another run, which is never overwritten.
+    """
+    if not (folder / NAME).exists():
+        return None
+    before = load_effects(folder)
+    if before.provenance.get("plan") != plan_digest:
+        raise RunError(
+            f"{folder} holds the table of another run: {before.title}", hint="choose another --out"
+        )
+    return before
 
 
 def open_runs(

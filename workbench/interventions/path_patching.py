@@ -69,15 +69,7 @@ def path_patches(
         raise OptionError("path patching needs at least one sender and one receiver")
     _check(runs.wiring, groups, targets)
     base: RunName = "clean" if mode == "noising" else "corrupted"
-    plan = {
-        "kind": "path patching",
-        "senders": [[str(n) for n in g] for g in groups],
-        "receivers": [str(t) for t in targets],
-        "positions": [str(p) for p in positions],
-        "mode": mode,
-        "mlps": mlps,
-        **runs.provenance(),
-    }
+    plan = path_plan(runs, groups, targets, mode=mode, mlps=mlps, positions=positions)
     store = nullcontext() if folder is None else SweepStore(Path(folder), plan, resume=resume)
     with store as kept:
         patched = _all_batches(runs, groups, targets, base, mlps, positions, kept, progress)
@@ -97,6 +89,28 @@ def path_patches(
         pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
         provenance={"plan": digest_of(plan), **plan},
     )
+
+
+def path_plan(
+    runs: PairedRuns,
+    senders: Sequence[Node | str | Sequence[Node | str]],
+    receivers: Sequence[Node | str],
+    *,
+    mode: Mode,
+    mlps: Mlps,
+    positions: Sequence[str | int] = (),
+) -> dict[str, Any]:
+    """Everything that decides the numbers, as JSON values."""
+    return {
+        "kind": "path patching",
+        "senders": [[str(n) for n in _group(g)] for g in senders],
+        "receivers": [str(t) for t in receivers],
+        "positions": [str(p) for p in positions],
+        "mode": mode,
+        "mlps": mlps,
+        "batch_tokens": runs.batch_tokens,
+        **runs.provenance(),
+    }
 
 
 def _all_batches(
