@@ -154,7 +154,7 @@ def _list(text: str, column: str, kind: type) -> list:
 _LAYOUTS: dict[str, tuple[Callable[[set[str]], bool], Callable[[Cells, Request], Answers]]] = {
     "gender-bias": (lambda c: {"clean_answer_idx", "corrupted_answer_idx"} <= c, _from_ids("gender-bias")),
     "fact-retrieval": (lambda c: {"country_idx", "corrupted_country_idx"} <= c, _from_ids("fact-retrieval")),
-    "hypernymy": (lambda c: bool({"answers", "answers_idx"} & c) and "corrupted_hypernym" in c, _hypernymy),
+    "hypernymy": (lambda c: bool({"corrupted_answers", "corrupted_answers_idx"} & c), _hypernymy),
     "sva": (lambda c: "plural" in c, _sva),
     "ioi": (lambda c: {"correct_idx", "incorrect_idx"} <= c, _from_ids("ioi")),
     "greater-than": (lambda c: bool({"label", "correct_idx"} & c), _greater_than),
