@@ -68,12 +68,12 @@ class Circuit:
         cls,
         *,
         shape: GraphShape,
-        nodes: Mapping[Node, float],
+        nodes: Mapping[Node, float | None],
         edges: Mapping[tuple[Node, Node], float],
         roles: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> Circuit:
-        """A circuit from node scores and edge scores. Nodes at the ends of edges need not be listed.
+        """A circuit from nodes with scores (or None) and edge scores; ends of edges need not be listed.
 
         Raises:
             CircuitError: if the architecture has no such node or edge.
@@ -81,7 +81,7 @@ class Circuit:
         graph, found = Graph(shape), dict[Node, float | None]()
         for node, score in nodes.items():
             check_node(graph, node)
-            found[node] = _finite(score, node)
+            found[node] = None if score is None else _finite(score, node)
         for source, target in edges:
             check_edge(graph, Edge(source, target))
             found.setdefault(source, None)

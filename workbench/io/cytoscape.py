@@ -14,17 +14,26 @@ def to_cytoscape(circuit: Circuit) -> str:
     places = layered(circuit)
     nodes = []
     for row in node_rows(circuit):
-        data = {"id": row.id, "name": row.id, "kind": row.kind, "layer": row.layer, "role": row.role}
+        data = {
+            "id": row.id,
+            "value": row.id,
+            "name": row.id,
+            "kind": row.kind,
+            "layer": row.layer,
+            "role": row.role,
+        }
         data |= {"head": row.head, "position_name": row.position, "score": row.score}
         x, y = places[row.id]
         nodes.append({"data": _known(data), "position": {"x": x, "y": -y}})
     edges = []
     for row in edge_rows(circuit):
-        data = {"id": row.id, "source": row.source, "target": row.target, "interaction": row.input}
-        edges.append({"data": _known(data | {"score": row.score})})
+        data = {"id": row.id, "source": row.source, "target": row.target, "key": row.input}
+        edges.append({"data": _known(data | {"interaction": row.input, "score": row.score})})
     document = {
         "format_version": "1.0",
         "generated_by": "circuit-workbench",
+        "directed": True,
+        "multigraph": True,
         "data": {"name": title(circuit), **about(circuit)},
         "elements": {"nodes": nodes, "edges": edges},
     }

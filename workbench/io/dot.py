@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from workbench.circuit import Circuit
 from workbench.io.rows import edge_rows, node_rows, title
+from workbench.view.text import printable
 
 _SHAPES = {
     "input": "box",
@@ -31,7 +32,7 @@ def to_dot(circuit: Circuit) -> str:
         lines.append(f"  {quoted(row.id)} [label={quoted(label)}, shape={_SHAPES.get(row.kind, 'box')}];")
         ranks[row.layer, row.kind == "mlp"].append(quoted(row.id))
     lines += [f"  {{ rank=same; {'; '.join(found)}; }}" for found in ranks.values()]
-    edges = edge_rows(circuit)
+    edges, unit = edge_rows(circuit), printable(circuit.unit)
     top = max((abs(e.score) for e in edges if e.score is not None), default=1.0) or 1.0
     for row in edges:
         ends = f"  {quoted(row.source)} -> {quoted(row.target)}"
@@ -41,7 +42,7 @@ def to_dot(circuit: Circuit) -> str:
         style = 'color="#256bad"' if row.score >= 0 else 'style=dashed, color="#cd631a"'
         label = "" if row.input == "in" else f", label={row.input}"
         width = 0.5 + 4.5 * abs(row.score) / top
-        tip = quoted(f"{row.id} {row.score:+.4g} {circuit.unit}")
+        tip = quoted(f"{row.id} {row.score:+.4g} {unit}")
         lines.append(f"{ends} [{style}, penwidth={width:.2f}{label}, weight=1, tooltip={tip}];")
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -7,6 +7,7 @@ import io
 
 from workbench.circuit import Circuit
 from workbench.io.rows import edge_rows, node_rows
+from workbench.view.text import printable
 
 COLUMNS = ("source", "target", "input", "score", "unit", "source_role", "target_role")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -21,7 +22,7 @@ def to_csv(circuit: Circuit) -> str:
     writer = csv.writer(out, lineterminator="\r\n")  # RFC 4180
     writer.writerow(COLUMNS)
     roles = {row.id: row.role for row in node_rows(circuit)}
-    unit = inert(circuit.unit)
+    unit = inert(printable(circuit.unit))
     if circuit.level == "node":
         for row in node_rows(circuit):
             writer.writerow(
