@@ -64,10 +64,12 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from workbench.circuit import Circuit
-    from workbench.io import load_circuit, save_circuit
-    from workbench.model.open import open_model
-    from workbench.study import discover, paired_runs
+    from workbench.circuit import Circuit as Circuit
+    from workbench.io import load_circuit as load_circuit
+    from workbench.io import save_circuit as save_circuit
+    from workbench.model.open import open_model as open_model
+    from workbench.study import discover as discover
+    from workbench.study import paired_runs as paired_runs
 
 
 def __getattr__(name: str) -> Any:

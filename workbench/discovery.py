@@ -14,12 +14,13 @@ from workbench.effects import Effects
 from workbench.errors import OptionError, RunError
 from workbench.evaluate.baselines import random_circuit
 from workbench.evaluate.faithfulness import faithfulness, run_circuits
+from workbench.graph import Graph
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.io import export, load_circuit, write_atomic
-from workbench.jobs import open_runs, record_of, tell_dropped
+from workbench.jobs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.methods.registry import get_method
 from workbench.model.open import open_model
-from workbench.study import Discovery, discover, folder_of, paired_runs, save_discovery
+from workbench.study import Discovery, discover, folder_of, is_file, paired_runs, save_discovery
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import BATCH_TOKENS
 
@@ -94,6 +95,18 @@ def discovery_job(
     chosen = method_options(method, options)
     if level is not None and level not in get_method(method).levels:
         raise OptionError(f"method {method} scores {' and '.join(get_method(method).levels)}s, not {level}s")
+    if dry_run:
+        planned = planned_runs(
+            model=model,
+            task=task,
+            limit=limit,
+            split=split,
+            corruption=corruption,
+            seed=seed,
+            offline=offline,
+            note=note,
+        )
+        return discovery_cost(planned, method, level, chosen)
     runs = open_runs(
         model=model,
         task=task,
@@ -108,9 +121,8 @@ def discovery_job(
         offline=offline,
         note=note,
     )
-    own_pairs = task.endswith(".jsonl")
     judged = runs
-    if own_pairs:
+    if is_file(task):
         note("your own pairs are used both to find and to judge the circuit, which flatters it")
     else:
         judged = paired_runs(
@@ -124,8 +136,6 @@ def discovery_job(
             batch_tokens=batch_tokens,
         )
         tell_dropped(judged, note)
-    if dry_run:
-        return discovery_cost(runs, method, level, chosen)
     record = record_of(
         "discover",
         {
@@ -177,22 +187,25 @@ class DiscoveryCost:
     forward: int
     backward: int
     pairs: int
-    batches: int
+    tokens: int
 
     def to_dict(self) -> dict[str, Any]:
         return {"dry_run": True, **self.__dict__}
 
     def to_terminal(self) -> list[Any]:
-        return ["dry run: nothing was measured; passes are over each batch of pairs", dict(self.__dict__)]
+        return [
+            "dry run: nothing was measured; no weights were loaded; passes are per pair",
+            dict(self.__dict__),
+        ]
 
 
-def discovery_cost(runs: Any, method: str, level: str | None, options: dict[str, Any]) -> DiscoveryCost:
-    """Passes per batch of a method on this model, from the registry's cost model."""
-    from workbench.graph import Graph
-
+def discovery_cost(
+    planned: PlannedRuns, method: str, level: str | None, options: dict[str, Any]
+) -> DiscoveryCost:
+    """Passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
     found = get_method(method)
     level = level or found.levels[0]
-    graph = runs.wiring.graph() if level == "edge" else Graph(runs.wiring.node_shape())
+    graph = Graph(planned.wiring.shape(level))
     cost = found.cost(found.make_options(**options), graph, level)
     return DiscoveryCost(
         method=method,
@@ -200,8 +213,8 @@ def discovery_cost(runs: Any, method: str, level: str | None, options: dict[str,
         candidates=graph.n_edges if level == "edge" else len(graph.sources) - 1,
         forward=cost.forward,
         backward=cost.backward,
-        pairs=runs.n_pairs,
-        batches=len(runs.batches),
+        pairs=len(planned.pairs),
+        tokens=sum(len(ids) for ids in planned.pairs.clean),
     )
 
 

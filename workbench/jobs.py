@@ -19,11 +19,16 @@ from workbench.interventions.path_patching import path_patches, path_plan
 from workbench.io.effects_file import NAME, load_effects, save_effects
 from workbench.model.identity import identity
 from workbench.model.open import open_model
+from workbench.model.outline import Outline, outline
 from workbench.provenance import RunRecord, digest_of
-from workbench.study import paired_runs, slug
+from workbench.study import is_file, paired_runs, slug
 from workbench.sweep.cost import SweepCost, sweep_cost
 from workbench.sweep.run import Reference, describe_plan, sweep
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
+from workbench.tasks.align import AlignedPairs, align
+from workbench.tasks.fit import fit_pairs
+from workbench.tasks.for_model import reading_of
+from workbench.tasks.pairs import load_pairs
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
@@ -55,7 +60,7 @@ def ablation_job(
     """Ablate parts of a model one by one (or together) and save the table."""
     value_of(ablation)  # a misspelt name is an error before anything is loaded
 
-    def build(runs: PairedRuns, positions: Sequence[str | int]) -> list[Intervention]:
+    def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         groups = [(n,) for n in node] if node else parts_of(runs.wiring, parts)
         groups = [tuple(n for g in groups for n in g)] if together else groups
         return ablations(groups, ablation, positions=positions)
@@ -72,7 +77,7 @@ def patching_job(
     if mode not in ("noising", "denoising"):
         raise OptionError(f"no mode called {mode!r}", hint="noising or denoising")
 
-    def build(runs: PairedRuns, positions: Sequence[str | int]) -> list[Intervention]:
+    def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         return patches(list(node) if node else site_nodes(runs.wiring, site), mode=mode, positions=positions)
 
     arguments = {"site": site, "node": node}
@@ -84,7 +89,7 @@ def knock_out_job(
 ) -> Saved | SweepCost:
     """Forbid heads to look from one position at another, one by one or all together."""
 
-    def build(runs: PairedRuns, positions: Sequence[str | int]) -> list[Intervention]:
+    def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         heads = node or [str(n) for group in parts_of(runs.wiring, "heads") for n in group]
         return knock_outs(heads, _position(query), _position(key), together=together)
 
@@ -97,7 +102,7 @@ def _position(text: str) -> str | int:
     return int(text) if text.isdecimal() else text
 
 
-def _positions(runs: PairedRuns, chosen: Sequence[str]) -> tuple[str | int, ...]:
+def _positions(runs: PairedRuns | PlannedRuns, chosen: Sequence[str]) -> tuple[str | int, ...]:
     """Names and numbers as typed; ``each`` stands for every name that all pairs have."""
     if list(chosen) == ["each"]:
         named = set.intersection(*(set(p) for p in runs.pairs.positions))
@@ -109,7 +114,7 @@ def _sweep_job(
     command: str,
     kind: str,
     mode: str,
-    build: Callable[[PairedRuns, Sequence[str | int]], list[Intervention]],
+    build: Callable[[Any, Sequence[str | int]], list[Intervention]],
     arguments: Mapping[str, Any],
     *,
     reference: Path | None = None,
@@ -121,6 +126,10 @@ def _sweep_job(
     note: Note = lambda text: None,
     **opening: Any,
 ) -> Saved | SweepCost:
+    if dry_run:
+        planned = planned_runs(note=note, **opening)
+        first = [i.first_layer for i in build(planned, _positions(planned, positions))]
+        return _cost(command, planned, first, out)
     runs = open_runs(note=note, **opening)
     interventions = build(runs, _positions(runs, positions))
     against = None
@@ -129,8 +138,6 @@ def _sweep_job(
         against = Reference(runs=PairedRuns(runs.model, _same_model(runs.model, task), metric=runs.metric))
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=against)
     folder = out or default_folder(command, runs, plan)
-    if dry_run:
-        return sweep_cost(runs, interventions, folder=folder)
     record = record_of(command, {**arguments, **opening, "positions": list(positions)}, runs)
     before = finished_table(folder, digest_of(plan))
     if before is not None:
@@ -174,14 +181,17 @@ def path_patching_job(
     """Path patching from senders (all heads by default) to the receivers, and save the table."""
     for address in [*receiver, *(sender or ())]:
         names.parse_node(address)
+    if dry_run:
+        planned = planned_runs(note=note, **opening)
+        heads = [str(n) for group in parts_of(planned.wiring, "heads") for n in group]
+        count = 1 if together else len(sender or heads)
+        return _cost("path-patch", planned, [0] * count, out, passes_each=2)
     runs = open_runs(note=note, **opening)
     given = list(sender) if sender else [str(n) for group in parts_of(runs.wiring, "heads") for n in group]
     groups: list[Any] = [given] if together else list(given)
     targets, where = list(receiver), _positions(runs, positions)
     plan = path_plan(runs, groups, targets, mode=mode, mlps=mlps, positions=where)
     folder = out or default_folder("path-patch", runs, plan)
-    if dry_run:
-        return sweep_cost(runs, groups, folder=folder, passes_each=2)
     arguments = {
         "receiver": list(receiver),
         "sender": sender,
@@ -250,7 +260,7 @@ def open_runs(
     from workbench.metrics import get_metric
     from workbench.tasks.registry import get_task
 
-    if not task.endswith(".jsonl"):
+    if not is_file(task):
         get_task(task)
     if metric is not None:
         get_metric(metric)
@@ -267,6 +277,57 @@ def open_runs(
     )
     tell_dropped(runs, note)
     return runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRuns:
+    """What a dry run knows: the model's outline and the aligned pairs, no weights."""
+
+    wiring: Outline
+    pairs: AlignedPairs
+    batch_tokens: int
+
+
+def planned_runs(
+    *,
+    model: str,
+    task: str,
+    limit: int = 64,
+    split: str = "test",
+    corruption: str | None = None,
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+    offline: bool = False,
+    note: Note = lambda text: None,
+    **ignored: Any,
+) -> PlannedRuns:
+    """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone."""
+    reading = reading_of(model, offline=offline or None)
+    common = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx}
+    if is_file(task):
+        pairs = align(load_pairs(Path(task))[:limit], reading.tokenizer, **common)
+    else:
+        pairs = fit_pairs(
+            task, reading.tokenizer, n=limit, seed=seed, split=split, corruption=corruption, **common
+        )
+    if pairs.dropped:
+        note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
+    return PlannedRuns(wiring=outline(model, offline=offline or None), pairs=pairs, batch_tokens=batch_tokens)
+
+
+def _cost(
+    command: str, planned: PlannedRuns, first: Sequence[int], out: Path | None, *, passes_each: float = 1.0
+) -> SweepCost:
+    folder = out or f"runs/{command}/{slug(planned.pairs.pairs.task)}/{slug(planned.wiring.name)}-DIGEST"
+    lengths = [len(ids) for ids in planned.pairs.clean]
+    return sweep_cost(
+        planned.wiring,
+        first,
+        lengths,
+        batch_tokens=planned.batch_tokens,
+        folder=str(folder),
+        passes_each=passes_each,
+    )
 
 
 def tell_dropped(runs: PairedRuns, note: Note) -> None:

@@ -47,7 +47,7 @@ def paired_runs(
     Raises:
         TaskError: if there is no such task or file, or too few pairs align.
     """
-    if task.endswith(".jsonl") or Path(task).is_file():
+    if is_file(task):
         aligned = align_to(model, load_pairs(Path(task))[:n])
     else:
         described = describe(model)
@@ -69,6 +69,11 @@ def paired_runs(
             **options,
         )
     return PairedRuns(model, aligned, metric=metric, batch_tokens=batch_tokens)
+
+
+def is_file(task: str) -> bool:
+    """Whether a task is meant as a file of pairs rather than a generator's name."""
+    return task.endswith(".jsonl") or "/" in task or Path(task).is_file()
 
 
 def keep(scores: Scores, amount: str, *, by: Ranking = "absolute", greedy: bool = False) -> Circuit:

@@ -1,72 +1,93 @@
-"""What a sweep or a discovery would cost: passes, memory and files, before anything is run."""
+"""What a sweep would cost: passes, memory and files, from a model's outline and the lengths of the prompts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from workbench.interventions.edits import Intervention
-from workbench.sweep.runs import PairedRuns
+from workbench.model.outline import Outline
+
+# Residual stream, q, k, v, MLP hidden (4 x) and the copies that edits make, all in units of d_model.
+_LIVE_WIDTHS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCost:
-    """An estimate; ``full_passes`` counts layers run over layers of the model, per prompt.
+    """An estimate. A pass that starts at layer ``l`` of ``L`` counts as ``(L - l) / L``.
 
     Attributes:
-        rows: Interventions.
-        prompt_passes: Forward passes over one prompt, counted as fractions of a whole pass.
-        matmul_flops: Multiply-adds of the blocks' weight matrices times two.
-        peak_activation_mb: Largest stacked batch of activations, in MB (10^6 bytes).
+        prompt_passes: Forward passes over one prompt each.
+        gflop: Floating-point operations of the weight matrices, in 10^9; None when the weights are not known.
+        peak_activation_mb: Largest stacked batch of activations in float32, in MB (10^6 bytes).
+        seconds: At the given rate; None without the weights.
     """
 
+    model: str
     rows: int
     pairs: int
     tokens: int
     prompt_passes: float
-    matmul_flops: float
+    gflop: float | None
     peak_activation_mb: float
+    seconds: float | None
+    gflops: float
     files: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "dry_run": True,
+            "model": self.model,
             "interventions": self.rows,
             "pairs": self.pairs,
             "tokens": self.tokens,
             "prompt_passes": round(self.prompt_passes, 1),
-            "matmul_gflop": round(self.matmul_flops / 1e9, 3),
+            "gflop": None if self.gflop is None else round(self.gflop, 3),
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "seconds_assume_gflop_per_s": self.gflops,
             "peak_activation_mb": round(self.peak_activation_mb, 1),
             "files": list(self.files),
         }
 
     def to_terminal(self) -> list[Any]:
-        return ["dry run: nothing was measured", self.to_dict()]
+        return ["dry run: no weights were loaded, nothing was measured", self.to_dict()]
 
 
 def sweep_cost(
-    runs: PairedRuns, interventions: Sequence[Intervention | Any], *, folder: Path, passes_each: float = 1.0
+    model: Outline,
+    first_layers: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    batch_tokens: int,
+    folder: str,
+    passes_each: float = 1.0,
+    gflops: float = 20.0,
 ) -> SweepCost:
-    """Cost of a sweep: an intervention in layer ``l`` of ``L`` costs ``(L - l) / L`` of a pass."""
-    layers = runs.wiring.n_layers
-    share = sum((layers - getattr(i, "first_layer", 0)) / layers for i in interventions) * passes_each + 2
-    tokens = sum(len(ids) for ids in runs.pairs.clean)
-    blocks = sum(
-        p.numel() for n, p in runs.model.named_parameters() if ".h." in n or "layers" in n or "blocks" in n
-    )
-    widest = max(
-        min(len(interventions), max(1, runs.batch_tokens // (len(b) * b.n_tokens))) * len(b) * b.n_tokens
-        for b in runs.batches
-    )
-    width = runs.wiring.d_model * 12  # residual, q, k, v, MLP hidden (4 x) and copies made by edits
+    """Cost of interventions that start at these layers, on prompts of these lengths.
+
+    Args:
+        passes_each: Forward passes per intervention (path patching takes two).
+        gflops: Rate assumed for the estimate of time, in 10^9 operations a second: one CPU core in float32.
+    """
+    passes = passes_each * sum((model.n_layers - layer) / model.n_layers for layer in first_layers) + 2
+    tokens = int(sum(lengths))
+    flop = None if model.n_parameters is None else 2e-9 * model.n_parameters * tokens * passes
+    widest = 0
+    for length, count in Counter(lengths).items():
+        pairs = max(1, min(count, batch_tokens // (4 * length)))
+        widest = max(
+            widest, min(len(first_layers), max(1, batch_tokens // (pairs * length))) * pairs * length
+        )
     return SweepCost(
-        rows=len(interventions),
-        pairs=runs.n_pairs,
+        model=model.name,
+        rows=len(first_layers),
+        pairs=len(lengths),
         tokens=tokens,
-        prompt_passes=share * runs.n_pairs,
-        matmul_flops=2.0 * blocks * tokens * share,
-        peak_activation_mb=widest * width * 4 / 1e6,
-        files=(str(folder / "effects.parquet"), str(folder / "run.json"), str(folder / "shards")),
+        prompt_passes=passes * len(lengths),
+        gflop=flop,
+        peak_activation_mb=widest * model.d_model * _LIVE_WIDTHS * 4 / 1e6,
+        seconds=None if flop is None else flop / gflops,
+        gflops=gflops,
+        files=tuple(f"{folder}/{name}" for name in ("effects.parquet", "run.json", "shards/")),
     )

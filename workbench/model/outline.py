@@ -1,0 +1,106 @@
+"""A model's shape from its configuration and weight headers alone: what a dry run needs, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import ModelError
+from workbench.graph import GraphShape
+
+_POST_NORM = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3")
+_PARALLEL = ("gpt_neox", "gptj", "phi", "cohere", "falcon")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """Layers, heads and sizes as the configuration states them.
+
+    It has the fields of a measured ``Wiring`` that decide which interventions there are; whether they are live is
+    only known once the model is open.
+    """
+
+    name: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    n_parameters: int | None
+    attn_only: bool
+    parallel: bool
+    head_writes: bool
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        return tuple(range(self.n_layers))
+
+    @property
+    def mlp_layers(self) -> tuple[int, ...]:
+        return () if self.attn_only else tuple(range(self.n_layers))
+
+    def shape(self, level: str) -> GraphShape:
+        """The computation graph's shape at a level."""
+        return GraphShape(
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            n_kv_heads=self.n_kv_heads,
+            parallel=self.parallel,
+            head_writes=self.head_writes or level == "node",
+            mlp_layers=() if self.attn_only else None,
+        )
+
+
+def outline(name: str, *, offline: bool | None = None) -> Outline:
+    """The outline of a model by name; no weights are read, only their headers.
+
+    Raises:
+        ModelError: if the model cannot be found, or its configuration does not state layers and heads.
+    """
+    from workbench.model import hub, zoo
+
+    directory = zoo.locate(name).directory
+    if directory is None:
+        directory = hub.fetch(name, revision=None, offline=hub.is_offline(offline), code=False)
+    file = next((directory / f for f in ("tl_native.json", "config.json") if (directory / f).is_file()), None)
+    if file is None:
+        raise ModelError(f"{directory} has no config.json", hint="give a Hugging Face model directory")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as problem:
+        raise ModelError(f"{file} cannot be read: {problem}") from None
+    config = {**config, **(config.get("text_config") or {})}
+    heads = _first(config, file, "num_attention_heads", "n_head", "n_heads")
+    kind = str(config.get("model_type", "native"))
+    parallel = bool(config.get("use_parallel_residual", kind in _PARALLEL) or config.get("parallel_attn_mlp"))
+    return Outline(
+        name=name,
+        n_layers=_first(config, file, "num_hidden_layers", "n_layer", "n_layers"),
+        n_heads=heads,
+        n_kv_heads=config.get("num_key_value_heads") or config.get("n_key_value_heads") or heads,
+        d_model=_first(config, file, "hidden_size", "n_embd", "d_model"),
+        n_parameters=_parameters(directory),
+        attn_only=bool(config.get("attn_only")),
+        parallel=parallel,
+        head_writes=kind not in _POST_NORM,
+    )
+
+
+def _first(config: Mapping[str, Any], file: Path, *keys: str) -> int:
+    for key in keys:
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    raise ModelError(
+        f"{file} has none of {', '.join(keys)}", hint="the model cannot be planned before it is open"
+    )
+
+
+def _parameters(directory: Path) -> int | None:
+    """Numbers stored in the weight files, from their headers; None when there are none in safetensors."""
+    from workbench.model.digest import read_headers
+
+    files = sorted(directory.glob("*.safetensors"))
+    return sum(math.prod(t.shape) for t in read_headers(files)) if files else None
