@@ -1,0 +1,291 @@
+"""The page of a circuit in a real browser: click, slider, search, keys, themes, escaping, silence on the network."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, hostile, scores, small
+from workbench.graph import GraphShape
+from workbench.view.html import circuit_page, report_page
+from workbench.view.svg import heatmap_svg
+from workbench.view.text import printable
+
+CHROMIUM = next((p for p in ("chromium", "chromium-browser", "google-chrome") if shutil.which(p)), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.web
+if not (CHROMIUM and DRIVER) and not os.environ.get("CI"):
+    pytest.skip(
+        "needs chromium and chromedriver (Debian: chromium, chromium-driver)", allow_module_level=True
+    )
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1280,860",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from selenium import webdriver
+
+    assert CHROMIUM and DRIVER, "CI needs chromium and chromedriver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which(CHROMIUM)
+    profile = tempfile.mkdtemp(prefix="workbench-chromium-")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(20)
+    yield driver
+    driver.quit()
+    shutil.rmtree(profile, ignore_errors=True)
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Open a page of a circuit; at the end no script may have failed and nothing may have been fetched."""
+
+    def load(page: str) -> Path:
+        path = tmp_path / "page.html"
+        path.write_text(page, encoding="utf-8")
+        browser.get_log("performance"), browser.get_log("browser")
+        browser.get(path.as_uri())
+        return path
+
+    yield load
+    assert [line["message"] for line in browser.get_log("browser")] == []
+    asked = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("file:", "data:", "chrome:"))] == []
+
+
+def js(browser, code: str, *arguments):
+    return browser.execute_script(f"return {code}", *arguments)
+
+
+def drawn(browser) -> set[str]:
+    """Addresses of the edges that are not hidden, asked of the picture itself."""
+    return set(js(browser, "circuitPage.cy.edges('.edge').filter(e => e.visible()).map(e => e.data('key'))"))
+
+
+def nodes_drawn(browser) -> set[str]:
+    return set(js(browser, "circuitPage.cy.nodes('.node').filter(n => n.visible()).map(n => n.data('key'))"))
+
+
+def slide(browser, n: int) -> None:
+    js(
+        browser,
+        "(() => {const s = document.getElementById('keep'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('input', {bubbles: true}));})()".replace("arguments[0]", str(n)),
+    )
+
+
+def click_on(browser, address: str) -> None:
+    """A real click of the mouse where the picture draws this node."""
+    from selenium.webdriver import ActionChains
+
+    stage = browser.find_element("id", "graph")
+    at = js(browser, f"circuitPage.cy.getElementById('n:' + {json.dumps(address)}).renderedPosition()")
+    box = stage.size
+    ActionChains(browser).move_to_element_with_offset(
+        stage, at["x"] - box["width"] / 2, at["y"] - box["height"] / 2
+    ).pause(0.1).click().perform()
+
+
+MADE = {
+    "plain": scores(GraphShape(n_layers=3, n_heads=4, n_kv_heads=4)).top(120),
+    "grouped": scores(GROUPED).top(70),
+    "post-norm": scores(POST_NORM).top(35),
+    "positions": circuit(
+        {"input@2->a0.h0<v>@end": 1.0, "a0.h0@end->logits@end": -1.0, "input@end->logits@end": 0.5}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_slider_prunes_by_the_rule_of_the_library(name, browser, opened):
+    made = MADE[name]
+    opened(circuit_page(made))
+    assert drawn(browser) == set(made.edges) and nodes_drawn(browser) == set(made.all_nodes)
+    for n in (made.n_edges - 1, 2 * made.n_edges // 3, made.n_edges // 3, made.n_edges // 8, 1, 0):
+        slide(browser, n)
+        expected = made.top(n)
+        assert drawn(browser) == set(expected.edges), n
+        assert nodes_drawn(browser) == set(expected.all_nodes), n
+        assert browser.find_element("id", "count").text == (
+            f"{expected.n_edges} of them connected, {expected.n_nodes} nodes"
+        )
+    assert browser.find_element("id", "empty").is_displayed()
+
+
+def test_the_number_field_sets_the_slider(browser, opened):
+    from selenium.webdriver.common.keys import Keys
+
+    opened(circuit_page(small()))
+    field = browser.find_element("id", "keep-number")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("4", Keys.ENTER)
+    assert drawn(browser) == set(small().top(4).edges)
+    assert browser.find_element("id", "keep").get_attribute("value") == "4"
+
+
+def test_a_click_follows_the_paths_through_a_node(browser, opened):
+    opened(circuit_page(small()))
+    click_on(browser, "m1")
+    details = browser.find_element("id", "details").text
+    assert details.startswith("m1") and "MLP" in details and "a0.h0" in details and "+0.25" in details
+    lit = set(js(browser, "circuitPage.cy.edges('.onpath').map(e => e.data('key'))"))
+    assert lit == {"input->a0.h0<q>", "input->a0.h0<v>", "a0.h0->m1", "m1->logits"}
+    faint = set(js(browser, "circuitPage.cy.elements('.faint').map(e => e.data('key'))"))
+    assert faint == {"a1.h1", "a0.h0->a1.h1<q>", "a1.h1->logits"}
+
+
+def test_hovering_tells_score_and_role(browser, opened):
+    from selenium.webdriver import ActionChains
+
+    opened(circuit_page(small()))
+    stage = browser.find_element("id", "graph")
+    at = js(browser, "circuitPage.cy.getElementById('n:a1.h1').renderedPosition()")
+    move = ActionChains(browser)
+    for nudge in (0, 2):
+        move.move_to_element_with_offset(
+            stage, at["x"] - stage.size["width"] / 2 + nudge, at["y"] - stage.size["height"] / 2
+        ).pause(0.1)
+    move.perform()
+    tip = browser.find_element("id", "tip")
+    assert tip.is_displayed() and tip.text.splitlines() == ["a1.h1, name mover", "1 edges in, 1 out"]
+
+
+def test_the_list_of_edges_selects_one(browser, opened):
+    opened(circuit_page(small()))
+    buttons = browser.find_elements("css selector", "#strongest button")
+    assert [b.text.split("\n")[0].split()[0] for b in buttons][:2] == ["a1.h1->logits", "input->a0.h0<v>"]
+    buttons[2].click()
+    assert js(browser, "circuitPage.selected().edge") == "a0.h0->a1.h1<q>"
+    details = browser.find_element("id", "details").text
+    assert "−1.5 logits" in details and "3 of 6" in details
+
+
+def test_search_finds_by_address_and_role(browser, opened):
+    from selenium.webdriver.common.keys import Keys
+
+    opened(circuit_page(small()))
+    box = browser.find_element("id", "search")
+    box.send_keys("MOVER")
+    assert browser.find_element("id", "found").text == "1 found"
+    assert js(browser, "circuitPage.cy.nodes('.match').map(n => n.data('key'))") == ["a1.h1"]
+    box.send_keys(Keys.ENTER)
+    assert js(browser, "circuitPage.selected().node") == "a1.h1"
+    box.send_keys(Keys.ESCAPE)
+    assert js(browser, "circuitPage.selected()") is None and box.get_attribute("value") == ""
+
+
+def test_everything_is_reached_by_keys(browser, opened):
+    from selenium.webdriver.common.keys import Keys
+
+    opened(circuit_page(small()))
+    seen = []
+    for _ in range(8):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        seen.append(browser.switch_to.active_element.get_attribute("id"))
+        if seen[-1] == "graph":
+            break
+    assert seen == ["theme", "keep", "keep-number", "search", "fit", "graph"]
+    stage = browser.switch_to.active_element
+    assert js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    walk = []
+    for key in (Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_DOWN, Keys.ENTER):
+        stage.send_keys(key)
+        walk.append(js(browser, "circuitPage.selected().node"))
+    assert walk == ["input", "a0.h0", "a1.h1", "logits", "a1.h1", "logits"]
+    assert browser.find_element("id", "say").get_attribute("textContent").startswith("logits. 2 edges in")
+    stage.send_keys(Keys.ESCAPE)
+    assert js(browser, "circuitPage.selected()") is None
+
+
+def test_prompt_tokens_have_positions_and_follow_the_selection(browser, opened):
+    made = circuit({"input@2->a0.h0<v>@2": 1.0, "a0.h0@2->logits@2": -1.0}, prompt=("When", " Mary", " and"))
+    opened(circuit_page(made))
+    tokens = browser.find_elements("css selector", ".token")
+    assert [t.text.split() for t in tokens] == [["When", "0"], ["Mary", "1"], ["and", "2"]]
+    js(browser, "document.getElementById('graph').focus()")
+    from selenium.webdriver.common.keys import Keys
+
+    browser.find_element("id", "graph").send_keys(Keys.ARROW_UP)
+    assert [("at" in t.get_attribute("class").split()) for t in tokens] == [False, False, True]
+
+
+def test_themes_follow_the_system_and_the_button(browser, opened):
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    opened(circuit_page(small()))
+    assert js(browser, "document.documentElement.dataset.theme") == "dark"
+    dark = js(browser, "getComputedStyle(document.body).backgroundColor")
+    fill = "circuitPage.cy.getElementById('n:m1').style('background-color')"
+    dark_node = js(browser, fill)
+    browser.find_element("id", "theme").click()
+    assert js(browser, "document.documentElement.dataset.theme") == "light"
+    assert js(browser, "getComputedStyle(document.body).backgroundColor") != dark
+    assert js(browser, fill) != dark_node
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_hostile_text_stays_text(browser, opened):
+    opened(circuit_page(hostile()))
+    assert js(browser, "document.querySelectorAll('script').length") == 4  # three of ours and the data
+    assert js(browser, "document.querySelectorAll('b, img, iframe, object, link').length") == len(HOSTILE)
+    tokens = [t.get_attribute("textContent") for t in browser.find_elements("css selector", ".token b")]
+    assert tokens == [printable(text) for text in HOSTILE]
+    click_on(browser, "a1.h1")
+    assert "<script>alert(1)</script>" in browser.find_element("id", "details").text
+
+
+def test_a_script_in_the_markup_does_not_run(browser, opened):
+    """The page's policy is a second wall: even markup that was not escaped runs nothing."""
+    from workbench.view.html import results_page
+
+    page = results_page("t", [("x", "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>")])
+    opened(page)
+    assert js(browser, "window.ran === undefined")
+    refused = [line["message"] for line in browser.get_log("browser")]
+    assert any("Content Security Policy" in message for message in refused)
+
+
+def test_large_pages_stay_usable(browser, opened):
+    import time
+
+    made = scores(GraphShape(n_layers=8, n_heads=8, n_kv_heads=8)).top(2500)
+    assert made.n_edges > 1000
+    opened(circuit_page(made))
+    start = time.monotonic()
+    slide(browser, made.n_edges)
+    assert len(drawn(browser)) == made.n_edges
+    assert time.monotonic() - start < 10
+    assert js(browser, "circuitPage.cy.zoom()") > 0
+
+
+def test_reports_are_read_without_script_errors(browser, opened):
+    import numpy as np
+
+    heat = heatmap_svg(np.eye(3), ["0", "1", "2"], ["a", "b", "c"], title="heads", unit="logits")
+    opened(report_page(small(), heatmaps={"Heads": heat}, tables={"T": [{"x": 1.0}]}))
+    assert len(browser.find_elements("css selector", "main.report section")) == 4
+    browser.find_element("id", "theme").click()
+    assert js(browser, "document.documentElement.dataset.theme") in ("dark", "light")
+
+
+@pytest.mark.parametrize("make", [lambda: scores(level="node").top(3), lambda: circuit({})])
+def test_node_level_and_empty_circuits_open(make, browser, opened):
+    made = make()
+    opened(circuit_page(made))
+    if made.size:
+        slide(browser, 2)
+        assert nodes_drawn(browser) == set(made.top(2).nodes)
+    else:
+        assert browser.find_element("id", "empty").is_displayed()
