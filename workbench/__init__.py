@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# name -> module, or module:name where the public name is another: a public name that is also a package's
+# (``sweep``) would be replaced by the package as soon as anything imports it.
 _HOME = {
     "WorkbenchError": "errors",
     # circuits and scores (no torch)
@@ -39,7 +41,7 @@ _HOME = {
     # runs and interventions
     "PairedRuns": "sweep.runs",
     "paired_runs": "study",
-    "sweep": "sweep.run",
+    "measure": "sweep.run:sweep",
     "Reference": "sweep.run",
     "Edit": "interventions.edits",
     "Intervention": "interventions.edits",
@@ -50,6 +52,9 @@ _HOME = {
     "site_nodes": "interventions.patching",
     "knock_outs": "interventions.patching",
     "path_patches": "interventions.path_patching",
+    "ablate": "experiments",
+    "patch": "experiments",
+    "knock_out": "experiments",
     "get_metric": "metrics",
     # methods and judgement
     "score": "methods.score",
@@ -61,6 +66,7 @@ _HOME = {
     "discover": "study",
     "keep": "study",
 }
+_RENAMED = {"run_sweep": "sweep"}  # workbench.sweep is the package
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
@@ -75,7 +81,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"workbench has no public name {name!r}; it has {', '.join(__all__)}")
-    found = getattr(import_module(f"workbench.{_HOME[name]}"), name)
+    module, _, attribute = _HOME[name].partition(":")
+    found = getattr(import_module(f"workbench.{module}"), attribute or name)
     globals()[name] = found
     return found
 

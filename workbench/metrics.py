@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -191,6 +191,16 @@ def rank(
     return _where_finite(logits, (_others(logits, answers) >= best[:, None]).sum(-1).to(logits.dtype))
 
 
+def embedding_similarity(
+    hidden: Float[Tensor, "pair pos d_model"], answers: Answers, clean: Float[Tensor, "pair pos d_model"]
+) -> Float[Tensor, "pair"]:
+    """Cosine between the mean-pooled hidden states of this run and of the clean run; 1 is the same embedding.
+
+    For encoders without a language-model head. Pooled over all positions, special tokens included.
+    """
+    return torch.cosine_similarity(hidden.mean(1), clean.detach().mean(1), dim=-1)
+
+
 def _mean_logit(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return (logits.gather(1, ids) * mask).sum(1) / mask.sum(1)
 
@@ -213,7 +223,7 @@ def _where_finite(logits: Tensor, values: Tensor) -> Tensor:
     return values.masked_fill(logits.isnan().any(-1), torch.nan)
 
 
-def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction, **more: bool) -> Metric:
+def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction, **more: Any) -> Metric:
     describe = inspect.getdoc(fn).splitlines()[0]
     return Metric(name=name, unit=unit, direction=direction, fn=fn, describe=describe, **more)
 
@@ -227,6 +237,7 @@ _METRICS = {
         _metric("nll", "nats", -1, nll),
         _metric("accuracy", "fraction", 1, accuracy, differentiable=False),
         _metric("rank", "rank", -1, rank, differentiable=False),
+        _metric("embedding-similarity", "cosine", 1, embedding_similarity, needs_clean=True, reads="all"),
     )
 }
 

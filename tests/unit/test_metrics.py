@@ -107,8 +107,9 @@ def test_a_nan_is_not_an_answer(name):
 @pytest.mark.parametrize("metric", list_metrics(), ids=lambda metric: metric.name)
 def test_every_metric_states_unit_direction_and_gives_one_value_per_pair(metric):
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 7, generator=generator, requires_grad=True)
-    clean = torch.randn(5, 7, generator=generator)
+    shape = (5, 7) if metric.reads == "answer" else (5, 4, 7)
+    logits = torch.randn(*shape, generator=generator, requires_grad=True)
+    clean = torch.randn(*shape, generator=generator)
     found = answers([[1], [2, 3], [4], [5], [6, 0]], [[0], [1], [2, 3], [4], [5]])
     values = metric(logits, found, clean)
     assert values.shape == (5,) and values.dtype == logits.dtype
@@ -121,15 +122,16 @@ def test_every_metric_states_unit_direction_and_gives_one_value_per_pair(metric)
 @pytest.mark.parametrize("metric", [m for m in list_metrics() if m.differentiable], ids=lambda m: m.name)
 def test_gradients_are_right(metric):
     generator = torch.Generator().manual_seed(1)
-    logits = torch.randn(3, 6, generator=generator, dtype=torch.float64, requires_grad=True)
-    clean = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    shape = (3, 6) if metric.reads == "answer" else (3, 4, 6)
+    logits = torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    clean = torch.randn(*shape, generator=generator, dtype=torch.float64)
     found = answers([[1], [2, 3], [4]], [[0], [1], [2, 3]])
     assert torch.autograd.gradcheck(lambda x: metric(x, found, clean), (logits,))
 
 
 @pytest.mark.parametrize(
     ("name", "better"),
-    [(m.name, m.direction) for m in list_metrics() if m.name != "kl"],
+    [(m.name, m.direction) for m in list_metrics() if not m.needs_clean],
 )
 def test_direction_says_which_way_the_behavior_goes(name, better):
     bad, good = [[3.0, 0.0, 1.0]], [[0.0, 3.0, 1.0]]
@@ -239,3 +241,10 @@ def test_what_is_wrong_with_a_users_metric_is_said(file, tmp_path):
     (tmp_path / "broken.py").write_text("1 / 0")
     with pytest.raises(OptionError, match=r"broken\.py fails: ZeroDivisionError"):
         get_metric(f"{tmp_path}/broken.py:f")
+
+
+def test_embedding_similarity_is_the_cosine_of_pooled_states_by_hand():
+    hidden = torch.tensor([[[1.0, 0.0], [1.0, 2.0]]])  # mean (1, 1)
+    clean = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])  # mean (1, 0)
+    value = get_metric("embedding-similarity")(hidden, answers([[0]], [[1]]), clean)
+    assert value.item() == pytest.approx(2**-0.5)
