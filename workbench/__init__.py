@@ -34,6 +34,8 @@ _HOME = {
     "load_pairs": "tasks.pairs",
     "make_pairs": "tasks.registry",
     "list_tasks": "tasks.registry",
+    "check_pairs": "tasks.check",
+    "reading_of": "tasks.for_model",
     # models
     "open_model": "model.open",
     "describe": "model.architecture",

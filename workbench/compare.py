@@ -62,6 +62,11 @@ class Difference:
             },
         }
 
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import difference_card
+
+        return difference_card(self)
+
     def __repr__(self) -> str:
         return (
             f"<Difference: {len(self.shared_edges)} shared edges, {len(self.only_here_edges)} only in "
@@ -149,6 +154,11 @@ class Overlaps:
             "overlap": [row.to_dict() for row in self.rows],
         }
 
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import overlap_card
+
+        return overlap_card(self)
+
     def __repr__(self) -> str:
         shared = ", ".join(f"{r.shared} {r.what}" for r in self.rows)
         return f"<Overlaps ({self.matching}): {shared} shared>"
@@ -167,6 +177,11 @@ class Comparison:
             **self.overlap.to_dict(),
             "difference": None if self.difference is None else self.difference.to_dict(),
         }
+
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import comparison_card
+
+        return comparison_card(self)
 
 
 def compare(here: Circuit, there: Circuit) -> Comparison:

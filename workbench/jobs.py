@@ -105,8 +105,7 @@ def _position(text: str) -> str | int:
 def _positions(runs: PairedRuns | PlannedRuns, chosen: Sequence[str]) -> tuple[str | int, ...]:
     """Names and numbers as typed; ``each`` stands for every name that all pairs have."""
     if list(chosen) == ["each"]:
-        named = set.intersection(*(set(p) for p in runs.pairs.positions))
-        return tuple(sorted(named, key=lambda n: (sum(p[n] for p in runs.pairs.positions), n)))
+        return runs.position_names
     return tuple(_position(p) for p in chosen)
 
 

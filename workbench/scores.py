@@ -203,6 +203,11 @@ class Scores:
             rows.append({self.level: address, "score": float(self.values[index])})
         return pd.DataFrame(rows, columns=[self.level, "score"])
 
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import scores_card
+
+        return scores_card(self)
+
     def __repr__(self) -> str:
         return (
             f"<Scores {self.method}: {self.n_candidates} {self.level}s, metric {self.metric}, "

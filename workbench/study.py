@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from workbench.circuit import Circuit
 from workbench.effects import Effects
 from workbench.errors import ModelError, OptionError
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
-from workbench.evaluate.roles import HeadRole, head_roles
+from workbench.evaluate.roles import HeadRoles, head_roles
 from workbench.methods.registry import Level
 from workbench.methods.score import score
 from workbench.metrics import Metric
@@ -115,7 +115,7 @@ class Discovery:
     scores: Scores
     faithfulness: Faithfulness
     curve: Curve
-    roles: tuple[HeadRole, ...] = ()
+    roles: HeadRoles = field(default_factory=HeadRoles)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -162,7 +162,11 @@ class Discovery:
         return [text, points, *([roles] if roles else [])]
 
     def _repr_html_(self) -> str:
-        return self.circuit._repr_html_() + self.curve._repr_html_()
+        from workbench.view.cards import facts_card
+
+        kept = facts_card(self.faithfulness.to_dict())
+        roles = self.roles._repr_html_() if self.roles else ""
+        return self.circuit._repr_html_() + kept + self.curve._repr_html_() + roles
 
     def __repr__(self) -> str:
         return f"<Discovery {self.circuit!r}, faithfulness {self.faithfulness.faithfulness:.3f}>"
@@ -199,7 +203,8 @@ def discover(
     curve = faithfulness_curve(
         scores, judged, shares=shares, by=by, random_draws=random_draws, seed=seed, progress=progress
     )
-    found = tuple(head_roles(judged)) if roles and _has_positions(judged) else ()
+    wanted = roles and len(judged.position_names) > 1 and judged.wiring.has_lm_head
+    found = head_roles(judged) if wanted else HeadRoles()
     names = {r.head: r.role for r in found if r.head in circuit.network}
     evaluation = {
         **kept.to_dict(),
@@ -215,11 +220,6 @@ def discover(
         provenance={**scores.provenance, "options": dict(scores.options)},
     )
     return Discovery(circuit=circuit, scores=scores, faithfulness=kept, curve=curve, roles=found)
-
-
-def _has_positions(runs: PairedRuns) -> bool:
-    shared = set.intersection(*(set(p) for p in runs.pairs.positions)) if runs.n_pairs else set()
-    return len(shared) > 1 and runs.wiring.has_lm_head
 
 
 def _prompt(runs: PairedRuns) -> tuple[str, ...]:

@@ -86,6 +86,11 @@ class Summary:
             "evaluation": dict(self.evaluation),
         }
 
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import summary_card
+
+        return summary_card(self)
+
     def __repr__(self) -> str:
         return f"<Summary: {self.n_heads} heads, {self.n_mlps} MLPs, {self.n_edges} edges>"
 

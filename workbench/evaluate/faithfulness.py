@@ -73,6 +73,11 @@ class Faithfulness:
             "ablation": self.ablation,
         }
 
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import facts_card
+
+        return facts_card(self.to_dict())
+
     def __repr__(self) -> str:
         return (
             f"<Faithfulness {self.faithfulness:.3f} ± {self.stderr:.3f}: {self.size} of {self.candidates}, "

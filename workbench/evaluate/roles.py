@@ -66,13 +66,29 @@ class HeadRole:
         return dict(self.__dict__)
 
 
+class HeadRoles(tuple[HeadRole, ...]):
+    """Roles of heads as a table."""
+
+    __slots__ = ()
+
+    def to_dataframe(self):
+        """One row per head."""
+        import pandas as pd
+
+        return pd.DataFrame([role.to_dict() for role in self])
+
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import roles_card
+
+        return roles_card(self)
+
+
 def rules_for(runs: PairedRuns) -> tuple[Rule, ...]:
     """The rules whose positions the pairs have; for other tasks, one rule per pair of named positions."""
-    present = set.intersection(*(set(p) for p in runs.pairs.positions)) if len(runs.pairs) else set()
-    known = tuple(r for r in IOI_RULES if {r.query, r.key} <= present)
+    ordered = runs.position_names
+    known = tuple(r for r in IOI_RULES if {r.query, r.key} <= set(ordered))
     if known:
         return known
-    ordered = sorted(present, key=lambda name: float(np.mean([p[name] for p in runs.pairs.positions])))
     return tuple(
         Rule(role=f"{query} looks at {key}", query=query, key=key)
         for i, query in enumerate(ordered)
@@ -109,9 +125,7 @@ def _within(rule: Rule, effect: float, gap: float) -> bool:
     return bool(abs(gap) > 0 and rule.least <= effect / gap <= rule.most)
 
 
-def head_roles(
-    runs: PairedRuns, *, threshold: float = 0.3, rules: Sequence[Rule] | None = None
-) -> list[HeadRole]:
+def head_roles(runs: PairedRuns, *, threshold: float = 0.3, rules: Sequence[Rule] | None = None) -> HeadRoles:
     """Every head that looks where a rule says, strongest attention first; a head gets its strongest rule.
 
     Args:
@@ -119,7 +133,7 @@ def head_roles(
     """
     rules = tuple(rules or rules_for(runs))
     if not rules:
-        return []
+        return HeadRoles()
     attention = mean_attention(runs, [(r.query, r.key) for r in rules])
     direct = direct_effects(runs)
     gap = direct.gap.mean() if direct.gap is not None else np.nan
@@ -146,4 +160,4 @@ def head_roles(
                     n=runs.n_pairs,
                 )
             )
-    return sorted(found, key=lambda role: -role.attention)
+    return HeadRoles(sorted(found, key=lambda role: -role.attention))

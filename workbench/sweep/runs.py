@@ -123,6 +123,13 @@ class PairedRuns:
     def n_pairs(self) -> int:
         return len(self.pairs)
 
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        """Positions that every pair names, in the order of the prompts; ``end`` is where the answer is read."""
+        rows = self.pairs.positions
+        shared = set.intersection(*(set(row) for row in rows)) if rows else set()
+        return tuple(sorted(shared, key=lambda name: (sum(row[name] for row in rows), name)))
+
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
         """The pairs by token length, in chunks that leave room for interventions to be stacked."""
@@ -257,6 +264,11 @@ class PairedRuns:
             "metric": self.metric.name,
             "convention": CONVENTION,
         }
+
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import runs_card
+
+        return runs_card(self)
 
     def __repr__(self) -> str:
         return f"<PairedRuns {self.pairs.pairs.task}: n={self.n_pairs}, metric {self.metric.name}>"

@@ -46,6 +46,11 @@ class CheckReport:
             "problems": [{"line": p.line, "id": p.id, "problem": p.message} for p in self.problems],
         }
 
+    def _repr_html_(self) -> str:
+        from workbench.view.cards import check_card
+
+        return check_card(self)
+
     def to_terminal(self) -> list[object]:
         """A summary, and a table of the lines that do not pass."""
         head: dict[str, object] = {
