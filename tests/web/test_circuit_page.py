@@ -1,4 +1,4 @@
-"""The page of a circuit in a real browser: click, slider, search, keys, themes, escaping, silence on the network."""
+"""The page of a circuit in a real browser: click, slider, search, keys, themes, escaping, no network."""
 
 import json
 import os
@@ -23,8 +23,8 @@ if not (CHROMIUM and DRIVER) and not os.environ.get("CI"):
     )
 
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1280,860",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1280,860",
 )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
         f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-circuit" role="img" '
         f'viewBox="{left:.0f} {-top:.0f} {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
         f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
-        f"<title>{escape(title(circuit))}</title><desc>{escape(_describe(circuit))}</desc>"
+        f"<title>{escape(title(circuit))}</title><desc>{escape(describe(circuit))}</desc>"
         "<style>.wb-circuit text{fill:currentColor}.wb-circuit .n text{text-anchor:middle}"
         ".wb-circuit .h{font-size:15px;font-weight:600}.wb-circuit .s{opacity:.72}</style>"
     ]
@@ -46,7 +46,7 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
             f'<text class="h" x="{left + 14:.0f}" y="{-top + 26:.0f}">{escape(title(circuit))}</text>'
         )
         parts.append(
-            f'<text class="s" x="{left + 14:.0f}" y="{-top + 44:.0f}">{escape(_describe(circuit))}</text>'
+            f'<text class="s" x="{left + 14:.0f}" y="{-top + 44:.0f}">{escape(describe(circuit))}</text>'
         )
     parts += [
         f'<text class="s" x="{left + 14:.0f}" y="{-y + 4:.0f}">{label}</text>'
@@ -76,7 +76,8 @@ def _degrees(rows: Sequence[EdgeRow]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _describe(circuit: Circuit) -> str:
+def describe(circuit: Circuit) -> str:
+    """Size, how it was chosen and the unit of its scores, in one line of text that is not escaped yet."""
     size = f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges"
     if circuit.level == "node":
         size = f"{circuit.size} of {len(circuit.graph.nodes()) - 2} nodes"
@@ -101,7 +102,7 @@ def _edge(row: EdgeRow, places: dict[str, tuple[float, float]], strongest: float
     tip = escape(f"{row.id}: {number(row.score)} {unit}".rstrip())
     return (
         f'<path d="{d}" fill="none" stroke="{color}" stroke-width="{0.6 + 5 * share:.2f}" '
-        f'stroke-opacity="{0.35 + 0.5 * share:.2f}"{dash}><title>{tip}</title></path>'
+        f'stroke-opacity="{0.45 + 0.45 * share:.2f}"{dash}><title>{tip}</title></path>'
     )
 
 
@@ -132,7 +133,7 @@ def _tokens(tokens: Sequence[str], x: float, y: float, width: float) -> str:
     parts, at = [], x
     for i, token in enumerate(tokens):
         wide = 12 + 7.0 * len(token)
-        if at + wide > x + width:
+        if at + wide > x + width - (0 if i == len(tokens) - 1 else 62):
             parts.append(f'<text x="{at:.0f}" y="{y:.0f}" class="s">… {len(tokens) - i} more</text>')
             break
         parts.append(

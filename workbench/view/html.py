@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.circuit import Circuit
 from workbench.io.rows import about, edge_rows, node_rows, title
-from workbench.view.circuit_svg import circuit_svg
+from workbench.view.circuit_svg import circuit_svg, describe
 from workbench.view.layout import layer_rows, layered
 from workbench.view.page import asset, embedded_json, frame
 from workbench.view.text import escape, number, printable
@@ -94,8 +94,7 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
     if whole is not circuit:
         note = f"<p>Showing {circuit.n_edges:,} of {whole.n_edges:,} edges: the strongest, pruned.</p>"
     facts = {k: v for k, v in about(whole).items() if k not in ("prompt",)}
-    size = f"{whole.n_nodes} nodes, {whole.n_edges:,} of {whole.graph.n_edges:,} edges"
-    lead = escape(", ".join(x for x in (size, facts.get("metric", ""), facts.get("unit", "")) if x))
+    lead = escape(describe(whole))
     strongest = (
         '<section><h2>Strongest edges</h2><ul class="list" id="strongest"></ul></section>'
         if circuit.level == "edge"

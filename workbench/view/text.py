@@ -28,7 +28,7 @@ def _is_plain(character: str) -> bool:
         return " " <= character <= "~"
     if character in _BIDI or _TAGS.match(character):
         return False
-    # Cc control, Cs surrogate, Zl and Zp line separators; Cf has the zero-width joiners that scripts and emoji
+    # Cc control, Cs surrogate, Zl and Zp line separators; Cf has zero-width joiners that scripts and emoji
     # need, and the byte-order mark (0xFEFF), which nothing shown needs
     code = ord(character)
     if code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF or code == 0xFEFF:  # no characters; illegal in XML
