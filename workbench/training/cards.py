@@ -11,9 +11,9 @@ PAGE = Path("docs") / "zoo.md"
 HEAD = """# The built-in models
 
 This page is written from the cards by `python -m workbench.training --docs`. Every number was measured by the
-recipe on the weights as shipped; `tests/integration/test_zoo.py` measures them again. `open_model("zoo:NAME")` opens one,
-`workbench model show zoo:NAME` prints its card, `python -m workbench.training NAME --out DIR` trains it anew.
-Wall times are of one thread on a machine that was busy with other things.
+recipe on the weights as shipped; `tests/integration/test_zoo.py` measures them again. `open_model("zoo:NAME")`
+opens one, `workbench model show zoo:NAME` prints its card, `python -m workbench.training NAME --out DIR` trains it
+anew. Wall times are of one thread on a machine that was busy with other things.
 """
 
 

@@ -45,7 +45,7 @@ def build(seed: int, n_words: int) -> TransformerBridge:
             act_fn="relu",
             normalization_type="LN",
             seed=seed,
-        )  # fmt: skip
+        )
     )
 
 

@@ -146,7 +146,7 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS) -> Trai
         "training tokens": len(stream),
         "tokens seen": steps * TOKENS_PER_STEP,
         "characters per token": round(sum(map(len, held_out)) / len(other), 3),
-        "sha256 of all names and texts, first 16 digits": corpus_digest(texts),
+        "text": corpus_digest(texts),
         "licence of the text": "Python Software Foundation License 2.0",
     }
     return Trained(tokenizer=tokenizer, phases={"windows": used}, model=model, data=data)

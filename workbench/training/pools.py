@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,13 +134,20 @@ def shifted_positions(ids: Tensor, rng: np.random.Generator, *, context: int, sh
 
 
 @torch.no_grad()
-def answer_accuracy(logits_of: Logits, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast) -> float:
-    """Share of pairs whose clean prompt makes a correct answer the most likely of all tokens."""
+def last_logits(
+    logits_of: Logits, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast
+) -> Iterator[tuple[list[int], Float[Tensor, "prompt d_vocab"]]]:
+    """Logits after the last token of the clean prompts: batches of prompts of one length, with their indices."""
     prompts = [[BOS, *row] for row in token_rows([p.clean for p in pairs], tokenizer)]
-    right = 0
     for length in sorted({len(prompt) for prompt in prompts}):
         rows = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
-        top = logits_of(torch.tensor([prompts[i] for i in rows]))[:, -1].argmax(-1)
-        for i, token in zip(rows, top.tolist(), strict=True):
+        yield rows, logits_of(torch.tensor([prompts[i] for i in rows]))[:, -1]
+
+
+def answer_accuracy(logits_of: Logits, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast) -> float:
+    """Share of pairs whose clean prompt makes a correct answer the most likely of all tokens."""
+    right = 0
+    for rows, logits in last_logits(logits_of, pairs, tokenizer):
+        for i, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
             right += token in {tokenizer.convert_tokens_to_ids(a.strip()) for a in pairs[i].correct}
-    return right / len(prompts)
+    return right / len(pairs)

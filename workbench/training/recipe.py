@@ -16,7 +16,7 @@ import transformers
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from workbench.model.native import write_native
+from workbench.model.native import read_weights, write_native
 from workbench.model.open import open_model
 from workbench.training.loop import Fit
 
@@ -132,7 +132,7 @@ def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> 
     bridge = open_model(directory)
     measured = recipe.measure(bridge)
     judged = [m for m in measured if m.needs is not None]
-    parameters = sum(p.numel() for p in bridge.original_model.parameters())
+    parameters = sum(tensor.numel() for tensor in read_weights(directory).values())
     return {
         "name": recipe.name,
         "title": recipe.title,
