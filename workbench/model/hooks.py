@@ -114,11 +114,19 @@ class Wiring:
 
     def why_no_edges(self) -> str:
         """One sentence on why edge-level work is refused."""
+        if not self.residual_is_sum and len(self.attention_layers) < self.n_layers:
+            return (
+                "layers without attention write to the residual stream through parts that are neither heads nor "
+                f"MLPs (off by {self.errors['residual']:.2g})"
+            )
         if not self.residual_is_sum:
             return (
                 "a norm follows the sum in each block, so the residual stream is not the sum of what the "
                 f"parts write (off by {self.errors['residual']:.2g})"
             )
+        dead = [slot for slot in "qkv" if slot not in self.live]
+        if dead and self.attention_layers and self.errors["readers"] < 1e-3:
+            return f"edits of {' and '.join(dead)} change nothing on it"
         return f"its q, k, v or MLP inputs are not norm-then-project (off by {self.errors['readers']:.2g})"
 
 

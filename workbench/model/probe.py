@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import isfinite
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,6 +26,8 @@ def wiring(bridge: TransformerBridge) -> Wiring:
     Raises:
         ModelError: if the model has no ``blocks`` (encoder-decoders) or is in training mode.
     """
+    if bridge.training:  # asked every time: dropout would make every run another model
+        raise ModelError("the model is in training mode", hint="call model.eval() first; open_model does")
     if bridge not in _WIRINGS:
         _WIRINGS[bridge] = _measure(bridge)
     return _WIRINGS[bridge]
@@ -57,8 +60,6 @@ def record(
 
 
 def _measure(bridge: TransformerBridge) -> Wiring:
-    if bridge.training:
-        raise ModelError("the model is in training mode", hint="call model.eval() first; open_model does")
     if not hasattr(bridge, "blocks"):
         raise ModelError(
             "the model has no single stack of blocks (an encoder-decoder?)",
@@ -73,7 +74,7 @@ def _measure(bridge: TransformerBridge) -> Wiring:
     mlps = tuple(n for n in layers if hook_name("mlp-out", n) in seen)
     where = {s: _layers_of(s, layers, attention, mlps) for s in SITES}
     fired = {s for s in SITES if where[s] and all(hook_name(s, n) in seen for n in where[s])}
-    live = {s for s in fired if _is_live(bridge, ids, out, s, where[s][-1])}
+    live = {s for s in fired if _is_live(bridge, ids, s, where[s])}
     if not all(hooks.pattern_is_live(bridge.blocks[n]) for n in attention):
         live.discard("pattern")
     causal = _is_causal(bridge, ids, out)
@@ -118,16 +119,41 @@ def _layers_of(
     return mlps if site == "mlp-out" else attention
 
 
-def _is_live(bridge: TransformerBridge, ids: Tensor, out: Tensor, site: str, layer: int) -> bool:
-    """Whether changing one site of one layer changes the output. Rows of a pattern are rolled: they still sum to 1."""
+def _is_live(bridge: TransformerBridge, ids: Tensor, site: str, layers: Sequence[int]) -> bool:
+    """Whether edits of a site reach the output, in each kind of attention that the model has.
+
+    A layer whose weights happen to be dead (it writes nothing, or its queries are all zero) says nothing about
+    the hook, so the layers are tried from the last until one answers.
+    """
+    kinds: dict[type, list[int]] = {}
+    for layer in layers:
+        kinds.setdefault(type(hooks.component(bridge.blocks[layer], "attn")), []).append(layer)
+    return all(any(_reaches(bridge, ids, site, n) for n in reversed(same)) for same in kinds.values())
+
+
+@torch.no_grad()
+def _reaches(bridge: TransformerBridge, ids: Tensor, site: str, layer: int) -> bool:
+    """Whether changing one site of one layer changes the output."""
+    partner = {"q": "k", "k": "q"}.get(site)  # a query has no effect where all keys are zero
+    around = [(hook_name(partner, layer), _shaken(partner, 1))] if partner else []
+    outputs = []
+    for edits in (around, [*around, (hook_name(site, layer), _shaken(site, 2))]):
+        with bridge.hooks(fwd_hooks=edits), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*edit is discarded")  # that is what is being asked
+            outputs.append(hooks.forward(bridge, ids, last_only=False))
+    return bool((outputs[1] - outputs[0]).abs().max() > 0)
+
+
+def _shaken(site: str, seed: int) -> Callable[..., Tensor]:
+    """A hook that adds fixed noise; rows of a pattern are rolled instead, so that they still sum to 1."""
 
     def edit(tensor: Tensor, hook) -> Tensor:
-        return tensor.roll(1, -1) if site == "pattern" else tensor + 1 + tensor.abs()
+        if site == "pattern":
+            return tensor.roll(1, -1)
+        noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+        return tensor + (1 + tensor.abs()) * (1 + noise.to(tensor))
 
-    with torch.no_grad(), bridge.hooks(fwd_hooks=[(hook_name(site, layer), edit)]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*edit is discarded")  # that is what is being asked
-        changed = hooks.forward(bridge, ids, last_only=False)
-    return bool((changed - out).abs().max() > 0)
+    return edit
 
 
 def _is_causal(bridge: TransformerBridge, ids: Tensor, out: Tensor) -> bool:
@@ -152,7 +178,8 @@ def _identities(
 
     def worst(key: str, difference: Tensor, scale: Tensor) -> None:
         relative = float(difference.abs().max() / (1 + scale.abs().max()))
-        errors[key] = max(errors[key], relative)
+        # max(0.0, nan) is 0.0: overflow must not pass for a perfect match
+        errors[key] = max(errors[key], relative) if isfinite(relative) else float("inf")
 
     for layer in range(bridge.cfg.n_layers):
         at = {s: seen.get(hook_name(s, layer)) for s in SITES}
