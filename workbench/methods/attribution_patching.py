@@ -37,7 +37,7 @@ def node_scores(
             grads = writer_gradients(runs, batch, sites, alpha=alpha)
             at = 0
             for site, name in zip(sites, names, strict=True):
-                product = ((clean[name] - corrupted[name]) * grads[site]).double()
+                product = (clean[name].double() - corrupted[name].double()) * grads[site].double()
                 own = product.sum((0, 1, 3)) if site[1] == "head-output" else product.sum().reshape(1)
                 total[at : at + len(own)] += own.cpu().numpy() / len(alphas)
                 at += len(own)
