@@ -127,8 +127,13 @@ def _renamed(
     return found
 
 
-def opt() -> ByHand:
-    state = load_file(family_dir("opt") / "model.safetensors")
+def _load(family: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    state = load_file(family_dir(family) / "model.safetensors")
+    return {name: tensor.to(dtype) for name, tensor in state.items()}
+
+
+def opt(dtype: torch.dtype = torch.float32) -> ByHand:
+    state = _load("opt", dtype)
     names = {f"{s}": f"self_attn.{s}_proj" for s in "qkv"} | {
         "o": "self_attn.out_proj",
         "in": "fc1",
@@ -148,8 +153,8 @@ def opt() -> ByHand:
     return model
 
 
-def bert() -> ByHand:
-    state = load_file(family_dir("bert") / "model.safetensors")
+def bert(dtype: torch.dtype = torch.float32) -> ByHand:
+    state = _load("bert", dtype)
     names = {s: f"attention.self.{long}" for s, long in zip("qkv", ("query", "key", "value"), strict=True)}
     names |= {"o": "attention.output.dense", "ln1": "attention.output.LayerNorm", "ln2": "output.LayerNorm"}
     names |= {"in": "intermediate.dense", "out": "output.dense"}
@@ -170,9 +175,9 @@ def bert() -> ByHand:
     return model
 
 
-def native(name: str) -> ByHand:
+def native(name: str, dtype: torch.dtype = torch.float32) -> ByHand:
     """``native`` (attention only, no norm) or ``native-ln``."""
-    state = load_file(family_dir(name) / "model.safetensors")
+    state = _load(name, dtype)
     names = {s: f"attn.{s}" for s in "qkvo"} | {"ln1": "ln1", "ln2": "ln2", "in": "mlp.in", "out": "mlp.out"}
     weights = _renamed(state, "blocks.{}", names, 2)
     weights |= {f"final.{k}": state[f"ln_final.{k}"] for k in ("weight", "bias") if name == "native-ln"}

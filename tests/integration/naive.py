@@ -162,3 +162,78 @@ def hidden(out: Tensor, end: int, correct: int, incorrect: int) -> float:
 def naive_of(name: str, runs) -> Naive:
     """The oracle for a family on the pairs of these runs."""
     return Naive(runs.model, runs.pairs, hidden if name == "bert" else logit_difference)
+
+
+# -- single edges, by TransformerLens' own split inputs --------------------------------------------------------
+
+_FLAGS = ("use_attn_result", "use_split_qkv_input", "use_hook_mlp_in")
+
+
+class SplitInputs:
+    """Edge edits with TransformerLens' split-input flags: one pair, each reader's copy of the stream edited.
+
+    ``whole_layer`` is for post-norm models, where a norm follows the sum of the heads and the layer writes.
+    """
+
+    def __init__(self, naive: Naive, *, whole_layer: bool) -> None:
+        self.naive, self.whole_layer = naive, whole_layer
+        self.n_layers = naive.bridge.cfg.n_layers
+
+    def __enter__(self) -> SplitInputs:
+        for flag in _FLAGS:
+            getattr(self.naive.bridge, f"set_{flag}")(True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for flag in _FLAGS:
+            getattr(self.naive.bridge, f"set_{flag}")(False)
+
+    def _record(self, into: dict[str, Tensor]) -> list[tuple[str, Callable]]:
+        """Hooks that keep what every source writes, by address."""
+
+        def keep(make: Callable[[Tensor], dict[str, Tensor]]) -> Callable:
+            def store(tensor: Tensor, hook) -> None:
+                into.update(make(tensor.detach()))
+
+            return store
+
+        hooks = [("blocks.0.hook_resid_pre", keep(lambda t: {"input": t}))]
+        for n in range(self.n_layers):
+            if self.whole_layer:
+                hooks.append((f"blocks.{n}.hook_attn_out", keep(lambda t, n=n: {f"a{n}": t})))
+            else:
+                heads = keep(lambda t, n=n: {f"a{n}.h{h}": t[:, :, h] for h in range(t.shape[2])})
+                hooks.append((f"blocks.{n}.attn.hook_result", heads))
+            hooks.append((f"blocks.{n}.hook_mlp_out", keep(lambda t, n=n: {f"m{n}": t})))
+        return hooks
+
+    def outputs(self, i: int, run: str) -> dict[str, Tensor]:
+        """What every source writes in one run of pair ``i``."""
+        found: dict[str, Tensor] = {}
+        with torch.no_grad():
+            self.naive.bridge.run_with_hooks(self.naive.ids(i, run), fwd_hooks=self._record(found))
+        return found
+
+    def ablated(self, i: int, edges: set[tuple[str, str]]) -> float:
+        """Clean metric of pair ``i`` with these edges carrying what their source writes in the corrupted run."""
+        reference, now = self.outputs(i, "corrupted"), {}
+
+        def change(target: str) -> Tensor | float:
+            return sum(reference[s] - now[s] for s, t in sorted(edges) if t == target)
+
+        def split(layer: int, slot: str) -> Callable:
+            def edit(tensor: Tensor, hook) -> Tensor:
+                tensor = tensor.clone()  # (1, pos, head or KV group, d_model)
+                unit = "h" if tensor.shape[2] == self.naive.bridge.cfg.n_heads else "g"
+                for u in range(tensor.shape[2]):
+                    tensor[:, :, u] += change(f"a{layer}.{unit}{u}<{slot}>")
+                return tensor
+
+            return edit
+
+        hooks = self._record(now)
+        for n in range(self.n_layers):
+            hooks += [(f"blocks.{n}.hook_{slot}_input", split(n, slot)) for slot in "qkv"]
+            hooks.append((f"blocks.{n}.hook_mlp_in", lambda t, hook, n=n: t + change(f"m{n}")))
+        hooks.append((f"blocks.{self.n_layers - 1}.hook_resid_post", lambda t, hook: t + change("logits")))
+        return self.naive.metric(i, "clean", hooks)
