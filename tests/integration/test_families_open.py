@@ -71,7 +71,7 @@ def test_support_answers_for_everything_in_words(family):
     assert all(found.works or found.why for found in support.values())
     refused = {kind for kind, found in support.items() if not found.works}
     expected = {
-        "bert": {"edge-level", "path-patching", "language-model-metrics"},
+        "bert": {"edge-level", "language-model-metrics"},
         "native": {"mlp-out"},
     }
     assert refused == expected.get(name, set())

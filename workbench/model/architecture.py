@@ -88,7 +88,7 @@ class Architecture:
         return {**values, **lists, "support": {kind: asdict(s) for kind, s in self.support.items()}}
 
     def __repr__(self) -> str:
-        heads = f"{self.n_heads} heads"
+        heads = f"{self.n_heads} heads" if self.n_heads else "no attention"
         if 0 < self.n_kv_heads < self.n_heads:
             heads += f" in {self.n_kv_heads} KV groups"
         traits = [
@@ -123,8 +123,8 @@ def describe(bridge: TransformerBridge) -> Architecture:
     return Architecture(
         family=str(getattr(getattr(model, "config", None), "model_type", None) or "native"),
         n_layers=found.n_layers,
-        n_heads=found.n_heads,
-        n_kv_heads=found.n_kv_heads,
+        n_heads=found.n_heads if found.attention_layers else 0,
+        n_kv_heads=found.n_kv_heads if found.attention_layers else 0,
         d_model=found.d_model,
         d_head=found.d_head,
         d_mlp=_d_mlp(bridge, found),
@@ -134,7 +134,7 @@ def describe(bridge: TransformerBridge) -> Architecture:
         norm=cfg.normalization_type,
         norm_placement=_placement(bridge, found),
         parallel=found.parallel,
-        attn_only=not found.mlp_layers,
+        attn_only=bool(found.attention_layers) and not found.mlp_layers,
         causal=found.causal,
         has_lm_head=found.has_lm_head,
         prepend_bos=bool(has_tokenizer and cfg.default_prepend_bos),
@@ -157,7 +157,7 @@ def _support(
     nodes = any(table[kind].works for kind in ("head-output", "attn-out", "mlp-out"))
     table["node-level"] = Support(works=nodes, why="" if nodes else "no component of it can be edited")
     table["edge-level"] = _edges(bridge, found)
-    table["path-patching"] = Support(works=found.edge_level, why=table["edge-level"].why)
+    table["path-patching"] = _paths(found)
     table["language-model-metrics"] = _metrics(bridge, found, d_out=d_out, has_tokenizer=has_tokenizer)
     return {kind: table[kind] for kind in KINDS}
 
@@ -167,7 +167,7 @@ def _site(found: Wiring, kind: str) -> Support:
     if site not in found.live:
         if kind == "mlp-out" and not found.mlp_layers:
             return Support(works=False, why="it has no MLPs")
-        if kind not in ("residual", "mlp-out") and not found.attention_layers:
+        if kind != "residual" and not found.attention_layers:
             return Support(works=False, why="it has no attention layers")
         return Support(works=False, why=f"an edit of {kind} does not change the output (measured)")
     if kind in ("k", "v") and found.n_kv_heads < found.n_heads:
@@ -208,6 +208,14 @@ def _edges(bridge: TransformerBridge, found: Wiring) -> Support:
     return Support(works=True, why="; ".join(notes))
 
 
+def _paths(found: Wiring) -> Support:
+    missing = sorted({"head-output", "q", "k", "v"} - found.live)
+    if missing:
+        return Support(works=False, why=f"it edits {', '.join(missing)}, which is not possible here")
+    grouped = found.n_kv_heads < found.n_heads
+    return Support(works=True, why="k and v are received by KV groups" if grouped else "")
+
+
 def _metrics(bridge: TransformerBridge, found: Wiring, *, d_out: int, has_tokenizer: bool) -> Support:
     if not found.has_lm_head:
         return Support(works=False, why="it has no language-model head; its output is the last hidden state")
@@ -235,7 +243,7 @@ def _couples_heads(bridge: TransformerBridge, found: Wiring) -> bool:
 def _placement(bridge: TransformerBridge, found: Wiring) -> Placement:
     if not bridge.cfg.normalization_type:
         return "none"
-    if not found.residual_is_sum:
+    if not found.residual_is_sum and len(found.attention_layers) == found.n_layers:
         return "after-sum"
     parts = {name for name, _ in bridge.blocks[0].named_children()}
     before, after = bool(parts & {"ln1", "ln2"}), bool(parts & {"ln1_post", "ln2_post"})

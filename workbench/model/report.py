@@ -101,7 +101,12 @@ def check_model(name: str, **options: object) -> ModelCheck:
     Raises:
         ModelError: if it cannot be opened at all.
     """
-    bridge = open_model(name, **{**options, "parity_tolerance": math.inf})
+    return check_bridge(open_model(name, **{**options, "parity_tolerance": math.inf}))
+
+
+def check_bridge(bridge: TransformerBridge) -> ModelCheck:
+    """The checks of a model that `open_model` opened."""
+    name = identity(bridge).name
     return ModelCheck(model=name, checks=tuple(_checks(bridge, name)))
 
 
