@@ -3,7 +3,10 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
 import networkx as nx
@@ -16,6 +19,7 @@ from workbench.graph import GraphShape
 from workbench.io import load_circuit, load_scores, save_circuit, save_scores, write_atomic
 from workbench.io.folder import check, find_circuits
 
+ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((files("workbench.io") / "schema" / "circuit.schema.json").read_text())
 CASES = {
     "small": small,
@@ -164,3 +168,49 @@ def test_scores_of_another_model_beside_a_circuit_are_found(tmp_path):
     save_circuit(small(), tmp_path)
     save_scores(scores(GROUPED), tmp_path)
     assert "another architecture" in check(tmp_path).problem
+
+
+WRITER = """
+import sys
+from workbench.io import write_atomic
+for i in range(150):
+    write_atomic(sys.argv[1], sys.argv[2] * 20000)
+"""
+
+
+def test_two_processes_writing_one_file_never_mix(tmp_path):
+    path = tmp_path / "x"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter]) for letter in "ab"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            text = path.read_text()
+            assert text in ("a" * 20000, "b" * 20000)
+            seen.add(text[0])
+    assert [writer.returncode for writer in writers] == [0, 0] and seen
+    assert os.listdir(tmp_path) == ["x"]
+
+
+LIMITED = """
+import resource, signal, sys
+from workbench.io import save_circuit
+from workbench.errors import RunError
+from tests.circuits import small
+path = sys.argv[1]
+save_circuit(small(), path)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+try:
+    save_circuit(small(task="new"), path)
+except RunError as problem:
+    print(problem.message)
+"""
+
+
+def test_a_write_that_finds_no_room_leaves_the_old_file(tmp_path):
+    """A real failing write: the process may write 500 bytes to a file."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "cannot write" in done.stdout
+    assert load_circuit(tmp_path).task == "ioi" and os.listdir(tmp_path) == ["circuit.json"]

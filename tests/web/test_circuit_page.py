@@ -24,7 +24,8 @@ if not (CHROMIUM and DRIVER) and not os.environ.get("CI"):
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1280,860",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--window-size=1280,860",
 )  # fmt: skip
 
 
@@ -70,11 +71,20 @@ def js(browser, code: str, *arguments):
 
 def drawn(browser) -> set[str]:
     """Addresses of the edges that are not hidden, asked of the picture itself."""
-    return set(js(browser, "circuitPage.cy.edges('.edge').filter(e => e.visible()).map(e => e.data('key'))"))
+    return visible(browser, "edges('.edge')")
 
 
 def nodes_drawn(browser) -> set[str]:
-    return set(js(browser, "circuitPage.cy.nodes('.node').filter(n => n.visible()).map(n => n.data('key'))"))
+    return visible(browser, "nodes('.node')")
+
+
+def visible(browser, which: str) -> set[str]:
+    """What the picture shows, once it has been drawn: styles reach it with the next frame."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    settled = f"circuitPage.cy.{which}.every(e => e.visible() !== e.hasClass('gone'))"
+    WebDriverWait(browser, 20, poll_frequency=0.05).until(lambda driver: js(driver, settled))
+    return set(js(browser, f"circuitPage.cy.{which}.filter(e => e.visible()).map(e => e.data('key'))"))
 
 
 def slide(browser, n: int) -> None:
@@ -221,6 +231,8 @@ def test_prompt_tokens_have_positions_and_follow_the_selection(browser, opened):
 
 
 def test_themes_follow_the_system_and_the_button(browser, opened):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     )
@@ -232,7 +244,7 @@ def test_themes_follow_the_system_and_the_button(browser, opened):
     browser.find_element("id", "theme").click()
     assert js(browser, "document.documentElement.dataset.theme") == "light"
     assert js(browser, "getComputedStyle(document.body).backgroundColor") != dark
-    assert js(browser, fill) != dark_node
+    WebDriverWait(browser, 20).until(lambda driver: js(driver, fill) != dark_node)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 

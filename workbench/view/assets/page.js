@@ -192,11 +192,18 @@
     }
   };
 
-  const fit = () => { cy.resize(); cy.fit(cy.elements(":visible"), 26); if (cy.zoom() > 1.4) { cy.zoom(1.4); cy.center(cy.elements(":visible")); } };
+  const fit = () => {
+    const seen = cy.elements().not(".gone");
+    cy.resize();
+    cy.fit(seen, 26);
+    if (cy.zoom() > 1.4) { cy.zoom(1.4); cy.center(seen); }
+  };
   const update = (n) => {
     shown = prune(n);
     cy.batch(() => {
       for (const { id } of data.nodes) node(id).toggleClass("gone", !shown.nodes.has(id));
+      const heights = new Set(data.nodes.filter((n) => shown.nodes.has(n.id)).map((n) => n.layer));
+      data.rows.forEach(([label], i) => cy.getElementById(`row-${i}`).toggleClass("gone", !heights.has(Number(label.split(" ")[1]))));
       for (const { id } of data.edges) edge(id).toggleClass("gone", !shown.edges.has(id));
       for (const { id } of data.links) edge(id).toggleClass("gone", !shown.links.has(id));
     });
