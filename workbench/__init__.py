@@ -68,7 +68,6 @@ _HOME = {
     "discover": "study",
     "keep": "study",
 }
-_RENAMED = {"run_sweep": "sweep"}  # workbench.sweep is the package
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:

@@ -73,9 +73,10 @@ def _text(x: int, y: int, text: str) -> str:
 
 
 def _table(model: Architecture) -> str:
+    cell = '<td style="text-align:left">'
     rows = "".join(
-        f"<tr><td>{escape(kind)}</td><td>{'works' if support.works else 'does not work'}</td>"
-        f"<td>{escape(support.why)}</td></tr>"
+        f"<tr>{cell}{escape(kind)}</td>{cell}{'works' if support.works else 'does not work'}</td>"
+        f"{cell}{escape(support.why)}</td></tr>"
         for kind, support in model.support.items()
     )
     return f"<table>{rows}</table>"

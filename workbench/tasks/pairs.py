@@ -146,7 +146,10 @@ class Pairs(Sequence[Pair]):
         return f"Pairs({', '.join(parts)}, digest {self.digest})"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("id", "clean", "corrupted", "correct", "incorrect"))
+        left = 'style="text-align:left"'
+        head = "".join(
+            f"<th {left}>{name}</th>" for name in ("id", "clean", "corrupted", "correct", "incorrect")
+        )
         rows = "".join(_html_row(pair) for pair in self.items[:10])
         more = f"<p>and {len(self) - 10} more</p>" if len(self) > 10 else ""
         return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"

@@ -13,8 +13,8 @@ from workbench.view.text import escape, number
 
 if TYPE_CHECKING:  # these live where torch is; a card only reads their plain values
     from workbench.evaluate.roles import HeadRole
-    from workbench.tasks.check import CheckReport
     from workbench.sweep.runs import PairedRuns
+    from workbench.tasks.check import CheckReport
 
 
 def facts_card(facts: Mapping[str, Any], *, caption: str = "") -> str:

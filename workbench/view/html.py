@@ -192,7 +192,8 @@ def table_html(
     """Rows of equal keys as an HTML table; numbers right-aligned with three digits, all text escaped."""
     names = list(columns) if columns is not None else list(dict.fromkeys(k for row in rows for k in row))
     numeric = {name: _is_numeric(row.get(name) for row in rows) for name in names}
-    kind = {name: ' class="num"' if numeric[name] else "" for name in names}
+    # Notebooks align every cell right; text is read from the left.
+    kind = {name: ' class="num"' if numeric[name] else ' style="text-align:left"' for name in names}
     head = "".join(f"<th{kind[n]}>{escape(n)}</th>" for n in names)
     body = "".join(
         "<tr>" + "".join(f"<td{kind[n]}>{escape(short(row.get(n)))}</td>" for n in names) + "</tr>"
