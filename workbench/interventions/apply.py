@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, TaskError
 from workbench.interventions.edits import Edit, Intervention, KnockOut, site_of
 from workbench.interventions.means import Means
 from workbench.model.hooks import Wiring, hook_name
@@ -30,7 +30,7 @@ def hooks_for(
         rows = slice(i * len(batch), (i + 1) * len(batch))
         for edit in intervention.edits:
             if isinstance(edit, KnockOut):
-                patterns[edit.layer].append((rows, edit, _knock_out(edit, batch)))
+                patterns[edit.layer].append((rows, edit, _knock_out(edit, batch, runs.wiring.causal)))
             elif edit.node.slot == "pattern":
                 value = _value(runs, batch, edit, means)
                 patterns[edit.layer].append((rows, edit, _put_pattern(edit.node, batch, value)))
@@ -101,9 +101,18 @@ def _put_pattern(node: Node, batch: Batch, value: Tensor | float) -> Put:
     return put
 
 
-def _knock_out(edit: KnockOut, batch: Batch) -> Put:
-    """Take one key from one query row and give its weight to the others in proportion."""
+def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
+    """Take one key from one query row and give its weight to the others in proportion.
+
+    Raises:
+        TaskError: if the model is causal and a key comes after its query: nothing would change.
+    """
     query, key = batch.at(edit.query), batch.at(edit.key)
+    if causal and bool((key > query).any()):
+        raise TaskError(
+            f"{edit.node}: key {edit.key} comes after query {edit.query}, which cannot see it in this model",
+            hint=f"a query looks back: from {edit.key} to {edit.query}",
+        )
     pair = torch.arange(len(batch), device=batch.clean.device)
 
     def put(tensor: Tensor, rows: slice) -> None:
@@ -111,11 +120,10 @@ def _knock_out(edit: KnockOut, batch: Batch) -> Put:
         heads = range(part.shape[1]) if edit.node.index is None else (edit.node.index,)
         for h in heads:
             row = part[pair, h, query].clone()  # (pair, key)
-            kept = 1 - row[pair, key]
             row[pair, key] = 0
-            part[pair, h, query] = torch.where(
-                kept[:, None] > 1e-9, row / kept[:, None].clamp(min=1e-9), row * 0
-            )
+            # The sum of the others, not 1 - A[query, key]: that has no digits left where the key takes nearly all.
+            rest = row.sum(-1, keepdim=True)
+            part[pair, h, query] = torch.where(rest > 0, row / rest, row)
 
     return put
 

@@ -95,6 +95,10 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
         ModelError: with the reason in one sentence.
     """
     node, site = edit.node, "pattern" if isinstance(edit, KnockOut) else site_of(edit.node)
+    if isinstance(edit, KnockOut) and node.kind not in ("head", "attn"):
+        raise ModelError(
+            f"{node} attends to nothing", hint="heads and attention layers can be knocked out: a9.h9, a9"
+        )
     if edit.layer >= wiring.n_layers:
         raise ModelError(f"{node}: the model has layers 0 to {wiring.n_layers - 1}")
     if node.kind == "mlp" and node.layer not in wiring.mlp_layers:
@@ -107,6 +111,12 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
         raise ModelError(
             f"{node}: {wiring.n_heads // wiring.n_kv_heads} heads share one key and value (grouped-query attention)",
             hint=f"edit the group: a{node.layer}.g{g}<{site}>",
+        )
+    if node.kind == "group" and site not in ("k", "v"):
+        h = int(node.index or 0) * wiring.n_heads // wiring.n_kv_heads
+        raise ModelError(
+            f"{node}: heads share keys and values, each has its own {'queries' if site == 'q' else site}",
+            hint=f"edit the head: a{node.layer}.h{h}<{site}>",
         )
     count = wiring.n_kv_heads if node.kind == "group" else wiring.n_heads
     if node.index is not None and node.index >= count:
