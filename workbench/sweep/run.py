@@ -110,17 +110,26 @@ def describe_plan(
         "mode": mode,
         "model": known.name,
         "weights": known.digest,
+        "config": known.config_digest,
+        "processing": known.processing,
         "dtype": known.dtype,
         "device": str(runs.device),
         "pairs": runs.pairs.pairs.digest,
         "n_pairs": runs.n_pairs,
         "prepend_bos": runs.pairs.prepend_bos,
+        "tokens": runs.tokens_digest,
         "metric": runs.metric.name,
+        "metric_source": runs.metric.source,
         "batch_tokens": runs.batch_tokens,
         "interventions": [i.to_dict() for i in interventions],
     }
     if reference is not None:
-        plan["reference"] = {"pairs": reference.runs.pairs.pairs.digest, "run": reference.run}
+        other = reference.runs
+        plan["reference"] = {
+            "pairs": other.pairs.pairs.digest,
+            "tokens": other.tokens_digest,
+            "run": reference.run,
+        }
     return plan
 
 

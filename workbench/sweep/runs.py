@@ -24,6 +24,7 @@ from workbench.model import hooks
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity
 from workbench.model.probe import record, wiring
+from workbench.provenance import digest_of
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
 
@@ -129,6 +130,13 @@ class PairedRuns:
         rows = self.pairs.positions
         shared = set.intersection(*(set(row) for row in rows)) if rows else set()
         return tuple(sorted(shared, key=lambda name: (sum(row[name] for row in rows), name)))
+
+    @cached_property
+    def tokens_digest(self) -> str:
+        """What the pairs became on this tokenizer: token ids, answers and positions."""
+        aligned = self.pairs
+        ids = [[x.tolist() for x in side] for side in (aligned.clean, aligned.corrupted)]
+        return digest_of([*ids, aligned.correct, aligned.incorrect, [dict(p) for p in aligned.positions]])
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
@@ -250,6 +258,7 @@ class PairedRuns:
         return {
             "model": known.name,
             "weights": known.digest,
+            "config": known.config_digest,
             "processing": known.processing,
             "dtype": known.dtype,
             "device": str(self.device),
@@ -261,7 +270,9 @@ class PairedRuns:
             "n_pairs": self.n_pairs,
             "n_dropped": len(self.pairs.dropped),
             "prepend_bos": self.pairs.prepend_bos,
+            "tokens": self.tokens_digest,
             "metric": self.metric.name,
+            "metric_source": self.metric.source,
             "convention": CONVENTION,
         }
 
