@@ -47,20 +47,28 @@ class SweepStore:
                 f"cannot use {self.folder}: {problem.strerror}", hint="choose another with --out"
             ) from None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
             self._claim()
-        except OSError:
-            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._lock)
-            self._lock = None
+        except OSError as problem:
+            self.__exit__()
             raise RunError(
-                f"another process ({holder}) is writing {self.folder}",
-                hint="wait for it, or choose another --out",
+                f"cannot use {self.folder}: {problem.strerror}", hint="choose another with --out"
             ) from None
         except RunError:
             self.__exit__()
             raise
         return self
+
+    def _take(self) -> None:
+        """Lock the folder for this process."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise RunError(
+                f"another process ({holder}) is writing {self.folder}",
+                hint="wait for it, or choose another --out",
+            ) from None
 
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:
@@ -71,9 +79,11 @@ class SweepStore:
         """Write our process id, and check what an earlier run left here."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode("ascii"), 0)
+        for left in (self.folder / "shards").glob(".*.tmp"):  # half-written by a process that was killed
+            left.unlink()
         path = self.folder / "plan.json"
         if not path.exists():
-            if any((self.folder / "shards").iterdir()):
+            if self.done():
                 raise RunError(
                     f"{self.folder} has finished parts but no plan.json", hint="choose another --out"
                 )
@@ -88,7 +98,7 @@ class SweepStore:
                 f"{self.folder} holds another run: {_difference(before, self.plan)}",
                 hint="use the same options as before with --resume, or choose another --out",
             )
-        if not self.resume and any((self.folder / "shards").iterdir()):
+        if not self.resume and self.done():
             raise RunError(
                 f"{self.folder} holds {len(self.done())} finished parts of this very run",
                 hint="--resume continues it; another --out starts anew",
