@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import numpy as np
 from workbench.circuit import Circuit
 from workbench.errors import OptionError, ShapeError
 from workbench.graph import Graph
-from workbench.names import INPUT, LOGITS
+from workbench.names import INPUT, LOGITS, Node
 
 _FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 _KEEP = re.compile(rf">=\s*(?P<tau>{_FLOAT})|(?P<percent>{_FLOAT})\s*%|(?P<n>[0-9]{{1,12}})")
@@ -131,30 +132,39 @@ class Scores:
         rank = np.full(self.values.shape, np.inf)
         for place, index in enumerate(self.ranked(by)):
             rank[index] = place
-        open_targets = np.zeros(len(self.graph.targets), dtype=bool)
-        feeds = {
-            w: [j for j, t in enumerate(self.graph.targets) if w in self._writers_of(t)]
-            for w in self.graph.sources
-        }
-        open_targets[self.graph.target_index[LOGITS]] = True
+        readers, reads = self._readers(), self.graph.n_visible
+        opened: set[int] = set()
+        queue: list[tuple[float, int, int]] = []
+        newly = [self.graph.target_index[LOGITS]]
         kept: list[tuple[int, ...]] = []
         while len(kept) < n:
-            masked = np.where(open_targets[None, :], rank, np.inf)
-            best = np.unravel_index(int(np.argmin(masked)), masked.shape)
-            if not np.isfinite(masked[best]):
+            for j in newly:
+                opened.add(j)
+                queue += [(rank[i, j], i, j) for i in range(reads[j])]
+            if newly:
+                heapq.heapify(queue)
+            if not queue:
                 break
-            rank[best] = np.inf
-            kept.append((int(best[0]), int(best[1])))
-            open_targets[feeds[self.graph.sources[best[0]]]] = True
+            _, i, j = heapq.heappop(queue)
+            kept.append((i, j))
+            newly = [t for t in readers[self.graph.sources[i]] if t not in opened]
         return kept
 
-    def _writers_of(self, target) -> set:
-        """The sources a target's reading can flow into: a head, the heads of its KV group, an MLP."""
-        reached, links = {target.writer}, self.graph.links
-        for before, after in links:
-            if before in reached:
-                reached.add(after)
-        return reached
+    def _readers(self) -> dict[Node, list[int]]:
+        """Source -> the targets whose reading can flow into it: a head's q and its KV group's k and v, ..."""
+        following: dict[Node, list[Node]] = {}
+        for before, after in self.graph.links:
+            following.setdefault(before, []).append(after)
+        found: dict[Node, list[int]] = {source: [] for source in self.graph.sources}
+        for j, target in enumerate(self.graph.targets):
+            reached = {target.writer}
+            front = [target.writer]
+            while front:
+                front = [node for at in front for node in following.get(at, ()) if node not in reached]
+                reached.update(front)
+            for node in reached & found.keys():
+                found[node].append(j)
+        return found
 
     def _circuit(self, kept: list[tuple[int, ...]], rule: str, *, nominal: int, prune: bool) -> Circuit:
         selection = {"rule": rule, "nominal": nominal, "candidates": self.n_candidates, "pruned": prune}
@@ -168,16 +178,15 @@ class Scores:
             "provenance": dict(self.provenance),
         }
         if self.level == "node":
-            nodes = {INPUT: 0.0, LOGITS: 0.0} | {
-                self.graph.sources[i]: float(self.values[i]) for (i,) in kept
-            }
+            nodes: dict[Node, float | None] = {INPUT: None, LOGITS: None}
+            nodes |= {self.graph.sources[i]: float(self.values[i]) for (i,) in kept}
             return Circuit.build(nodes=nodes, edges={}, **common)
         edges = {(self.graph.sources[i], self.graph.targets[j]): float(self.values[i, j]) for i, j in kept}
         circuit = Circuit.build(nodes={}, edges=edges, **common)
         return circuit.prune() if prune else circuit
 
     def by_layer_and_head(self) -> np.ndarray:
-        """``(layer, head)``: scores of heads, or the sum over a head's outgoing edges. NaN where no head is."""
+        """``(layer, head)``: scores of heads, or the sum over their outgoing edges. NaN where no head is."""
         node = (
             self.values
             if self.level == "node"

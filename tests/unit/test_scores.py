@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.circuits import GROUPED, SMALL, TWO, scores
+from tests.circuits import GROUPED, POST_NORM, SMALL, TWO, scores
 from workbench.errors import OptionError, ShapeError
-from workbench.graph import Graph
+from workbench.graph import Graph, GraphShape
 from workbench.names import parse_edge
 from workbench.scores import Scores
 
@@ -51,6 +51,18 @@ def test_greedy_grows_from_the_logits():
     # from logits only m1 and a1.h1 write with a score; 3.0 first opens a1.h1, whose q hears a0.h0 (-1.5), ...
     assert list(given(SMALL).greedy(3).edges.values()) == [2.0, -1.5, 3.0]
     assert set(given(SMALL).greedy(4).edges) == set(SMALL) - {"a0.h0->m1", "m1->logits"}
+
+
+def test_greedy_passes_through_groups_and_post_norm_layers():
+    for shape in (GROUPED, POST_NORM):
+        made = scores(shape)
+        grown = made.greedy(12)
+        assert 0 < grown.n_edges <= 12 and grown.prune().edges == grown.edges
+
+
+def test_greedy_stays_quick_on_large_grouped_models():
+    made = scores(GraphShape(n_layers=24, n_heads=16, n_kv_heads=4))
+    assert made.greedy(20, by="signed").n_edges <= 20
 
 
 def test_greedy_of_everything_is_everything():

