@@ -93,6 +93,28 @@ _NATIVE: dict[str, dict[str, Any]] = {
     "native-ln": {"normalization_type": "LN", "act_fn": "gelu_new", "d_mlp": 48, "n_layers": 2},
 }
 
+_MORE: dict[str, Callable[[Any], Any]] = {
+    "gemma3": lambda t: t.Gemma3ForCausalLM(
+        t.Gemma3TextConfig(**{**_LLAMA, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6})
+    ),
+    "phi": lambda t: t.PhiForCausalLM(t.PhiConfig(**{**_LLAMA, "num_key_value_heads": 4})),
+    "cohere": lambda t: t.CohereForCausalLM(t.CohereConfig(**_LLAMA)),
+    "granite": lambda t: t.GraniteForCausalLM(
+        t.GraniteConfig(**_LLAMA, residual_multiplier=0.5, logits_scaling=2.0)
+    ),
+    "stablelm": lambda t: t.StableLmForCausalLM(t.StableLmConfig(**_LLAMA)),
+    "falcon": lambda t: t.FalconForCausalLM(
+        t.FalconConfig(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, **_IDS)
+    ),
+    "bloom": lambda t: t.BloomForCausalLM(t.BloomConfig(hidden_size=32, n_layer=3, n_head=4, **_IDS)),
+    "gptj": lambda t: t.GPTJForCausalLM(
+        t.GPTJConfig(n_embd=32, n_layer=3, n_head=4, n_positions=N_CTX, rotary_dim=4, **_IDS)
+    ),
+}
+
+MORE: tuple[str, ...] = tuple(_MORE)
+"""Families that only the table of `tests/family_table.py` goes through."""
+
 FAMILIES: tuple[str, ...] = (*_BUILDERS, *_NATIVE)
 """Every family `build_family` can make."""
 
@@ -119,7 +141,7 @@ def build_hf(name: str, seed: int = 0) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _BUILDERS[name](transformers).eval()
+        model = (_BUILDERS | _MORE)[name](transformers).eval()
         _roughen(model)
     return model
 

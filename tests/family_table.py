@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tests.families import FAMILIES, family_dir, minilm_path
+from tests.families import FAMILIES, MORE, family_dir, minilm_path
 from tests.integration.naive import HOOKS, Naive, Put, hidden, logit_difference
 from tests.mini import hidden_metric, mini_pairs
 from workbench.circuit import Circuit
@@ -249,7 +249,7 @@ def _equal(found: object, expected: list[float], what: str) -> None:
 
 def models() -> Iterator[tuple[str, Path]]:
     """Name and directory of every model in the table."""
-    for name in FAMILIES:
+    for name in (*FAMILIES, *MORE):
         yield name, family_dir(name)
     if (path := minilm_path()) is not None:
         yield MINILM, path

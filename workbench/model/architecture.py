@@ -90,7 +90,7 @@ class Architecture:
     def __repr__(self) -> str:
         heads = f"{self.n_heads} heads" if self.n_heads else "no attention"
         if 0 < self.n_kv_heads < self.n_heads:
-            heads += f" in {self.n_kv_heads} KV groups"
+            heads += f" in {self.n_kv_heads} KV group{'s' if self.n_kv_heads > 1 else ''}"
         traits = [
             f"{self.n_layers} layers",
             heads,
@@ -174,7 +174,7 @@ def _site(found: Wiring, kind: str) -> Support:
         sharing = found.n_heads // found.n_kv_heads
         return Support(works=True, why=f"one per KV group: {sharing} heads share it")
     if kind == "head-output" and not found.head_writes and found.residual_is_sum:
-        return Support(works=True, why="before the norm that follows the sum of the heads")
+        return Support(works=True, why="before the norm or scaling that follows the sum of the heads")
     layers = found.mlp_layers if kind == "mlp-out" else found.attention_layers
     if kind != "residual" and len(layers) < found.n_layers:
         return Support(works=True, why=f"in {len(layers)} of {found.n_layers} layers; the others have none")
@@ -198,7 +198,7 @@ def _edges(bridge: TransformerBridge, found: Wiring) -> Support:
         return Support(works=False, why=found.why_no_edges())
     notes = []
     if not found.head_writes:
-        notes.append("a whole attention layer is one source: a norm follows the sum of its heads")
+        notes.append("a whole attention layer is one source: a norm or scaling follows the sum of its heads")
     if found.n_kv_heads < found.n_heads:
         notes.append("k and v have one reader per KV group")
     if _couples_heads(bridge, found):

@@ -138,6 +138,8 @@ def component(module: torch.nn.Module, name: str) -> torch.nn.Module | None:
 def norm_before(bridge: TransformerBridge, layer: int, part: str) -> Callable[[Tensor], Tensor]:
     """The norm that attention (``"ln1"``) or the MLP (``"ln2"``) applies to what it reads, hooks not fired."""
     norm = component(bridge.blocks[layer], part)
+    if norm is None and part == "ln2":
+        norm = component(bridge.blocks[layer], "ln1")  # one norm for both: Falcon, Phi, Cohere, GPT-J
     if norm is None:
         return lambda x: x
     original = getattr(norm, "original_component", None)

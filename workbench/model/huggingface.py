@@ -137,6 +137,7 @@ def bridge_from_directory(
     except LOAD_ERRORS as error:
         raise ModelError(f"TransformerLens cannot open {directory}: {_first_line(error)}") from error
     bridge.cfg.model_name = name
+    _collect_no_attentions(bridge.original_model)
     return bridge, loader.plain
 
 
@@ -171,6 +172,17 @@ def adapter_prepends_bos(config: PretrainedConfig, where: object) -> bool:
     fields = build_bridge_config_from_hf(config, architecture, str(where), torch.float32)
     adapter = ArchitectureAdapterFactory.select_architecture_adapter(fields)
     return bool(getattr(adapter.cfg, "default_prepend_bos", True))
+
+
+def _collect_no_attentions(model: nn.Module) -> None:
+    """Undo `output_attentions=True`, which TransformerLens sets when it loads.
+
+    The hooks fire without it; with it every pattern is kept until the forward ends, and blocks have to return
+    tuples, so that skipping some (`resume_from`) failed on Falcon, Bloom and GPT-J.
+    """
+    for module in model.modules():
+        if isinstance(config := getattr(module, "config", None), PretrainedConfig):
+            config.output_attentions = False
 
 
 def _architecture(config: PretrainedConfig, where: object) -> str:
