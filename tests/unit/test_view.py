@@ -41,7 +41,8 @@ def shown(result, width: int = 160) -> str:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("plain é 漢 👍🏽", "plain é 漢 👍🏽"), ("\x1b[2J", "\\x1b[2J"), ("a\tb\nc\r", "a\\tb\\nc\\r"), ("\x9b1m", "\\x9b1m"),
+    [("plain é 漢 👍🏽", "plain é 漢 👍🏽"), ("\x1b[2J", "\\x1b[2J"),
+     ("a\tb\nc\r", "a\\tb\\nc\\r"), ("\x9b1m", "\\x9b1m"),
      ("\u202eabc", "\\u202eabc"), ("\u2028", "\\u2028"), ("\ud800", "\\ud800"), ("\x00\x7f", "\\x00\\x7f"),
      ("\ufffe", "\\ufffe"), ("\U000e0041", "\\U000e0041"), ("[b]x[/b]", "[b]x[/b]")],
 )  # fmt: skip
@@ -219,7 +220,7 @@ def test_a_page_of_a_thousand_edges_is_under_a_megabyte():
 
     made = scores(GraphShape(n_layers=12, n_heads=12, n_kv_heads=12)).fraction(1.0).top(9000)
     made = made.top(2200)
-    assert 1000 <= made.n_edges
+    assert made.n_edges >= 1000
     assert len(circuit_page(made).encode()) < 1_000_000
 
 

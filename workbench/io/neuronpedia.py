@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 
 from workbench.circuit import Circuit
-from workbench.io.rows import NodeRow, about, edge_rows, node_rows, title
+from workbench.io.rows import NodeRow, about, edge_rows, node_rows, prompt_text, title
 from workbench.view.text import number, printable
 
 _SCANS = {"gpt2": "gpt2-small"}  # their name of a model that has another on the Hub
@@ -50,7 +50,7 @@ def to_neuronpedia(circuit: Circuit) -> str:
             "slug": slug(title(circuit)),
             "scan": printable(_SCANS.get(name, name)) or "unknown",
             "prompt_tokens": columns,
-            "prompt": printable("".join(circuit.prompt)) or title(circuit),
+            "prompt": prompt_text(circuit) or title(circuit),
             "node_threshold": 1.0,
             "info": {
                 "description": "; ".join(f"{k}: {v}" for k, v in about(circuit).items()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.circuit import Circuit
 from workbench.view.text import printable
@@ -65,8 +67,20 @@ def about(circuit: Circuit) -> dict[str, str]:
     }
     found["level"] = circuit.level
     found["selection"] = printable(str(circuit.selection.get("rule", "")))
-    found["prompt"] = printable("".join(circuit.prompt))
+    found["prompt"] = prompt_text(circuit)
     return {name: text for name, text in found.items() if text}
+
+
+def prompt_text(circuit: Circuit) -> str:
+    """The prompt as one printable line. Tokens that bring no spaces of their own get some between them."""
+    spaced = any(token[:1].isspace() for token in circuit.prompt)
+    return printable(("" if spaced else " ").join(circuit.prompt))
+
+
+def measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation measured in single values, by readable name; curves and lists of heads left out."""
+    plain = {k: v for k, v in evaluation.items() if isinstance(v, int | float | str)}
+    return {str(k).replace("_", " "): v for k, v in plain.items()}
 
 
 def title(circuit: Circuit) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.circuit import Circuit
-from workbench.io.rows import about, edge_rows, node_rows, title
+from workbench.io.rows import about, edge_rows, measures, node_rows, title
 from workbench.view.circuit_svg import circuit_svg, describe
 from workbench.view.layout import layer_rows, layered
 from workbench.view.page import asset, embedded_json, frame
@@ -137,10 +137,9 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
 def _facts_html(facts: Mapping[str, str], circuit: Circuit) -> str:
     found = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     parts = [f"<section><h2>About</h2><dl>{found}</dl></section>"]
-    if circuit.evaluation:
-        rows = "".join(
-            f"<dt>{escape(k)}</dt><dd>{escape(short(v))}</dd>" for k, v in circuit.evaluation.items()
-        )
+    measured = measures(circuit.evaluation)
+    if measured:
+        rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(short(v))}</dd>" for k, v in measured.items())
         parts.append(f"<section><h2>Evaluation</h2><dl>{rows}</dl></section>")
     return "\n".join(parts)
 
@@ -237,8 +236,9 @@ def report_page(
 ) -> str:
     """A report on one circuit: its picture, then heatmaps and curves (heading -> SVG) and tables of rows."""
     sections = [("Circuit", circuit_svg(circuit, heading=False))]
-    if circuit.evaluation:
-        rows = [{"measure": k, "value": short(v)} for k, v in circuit.evaluation.items()]
+    measured = measures(circuit.evaluation)
+    if measured:
+        rows = [{"measure": k, "value": short(v)} for k, v in measured.items()]
         sections.append(("Evaluation", table_html(rows)))
     sections += list((curves or {}).items()) + list((heatmaps or {}).items())
     sections += [(heading, table_html(rows)) for heading, rows in (tables or {}).items()]

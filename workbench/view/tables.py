@@ -9,8 +9,9 @@ from rich.text import Text
 
 from workbench.circuit import Circuit
 from workbench.compare import Comparison, Difference, Overlaps
+from workbench.io.rows import measures, prompt_text
 from workbench.summary import Summary
-from workbench.view.text import number, printable
+from workbench.view.text import number
 
 
 def table_of(result: Any) -> RenderableType | None:
@@ -53,11 +54,9 @@ def _about(circuit: Circuit) -> dict[str, str]:
         "level": circuit.level,
         "size": f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges",
         "selection": str(circuit.selection.get("rule", "")),
-        "prompt": printable("".join(circuit.prompt)),
+        "prompt": prompt_text(circuit),
     }
-    return {k: v for k, v in head.items() if v} | {
-        str(k): v for k, v in circuit.evaluation.items() if isinstance(v, int | float | str)
-    }
+    return {k: v for k, v in head.items() if v} | measures(circuit.evaluation)
 
 
 def summary_table(summary: Summary) -> Group:
@@ -93,7 +92,7 @@ def summary_table(summary: Summary) -> Group:
             for p in summary.paths
         ]
         parts.append(table(paths))
-    plain = {k: v for k, v in summary.evaluation.items() if isinstance(v, int | float | str | bool)}
+    plain = measures(summary.evaluation)
     if plain:
         parts += [safe("evaluation", style="bold"), fields(plain)]
     return Group(*parts)

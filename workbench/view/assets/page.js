@@ -63,7 +63,7 @@
   const spread = Math.max(1, Math.min(2.2, room / (Math.max(...xs) - data.left + 60 || 1)));
   if (Number.isFinite(spread)) { for (const n of data.nodes) n.x *= spread; data.left *= spread; }
   const crowded = data.nodes.some((n) => n.kind === "group" || n.kind === "attn");
-  const size = Math.min(crowded ? 1 : 1.6, Number.isFinite(spread) ? spread : 1);
+  const size = Math.min(crowded ? 0.96 : 1.6, 0.96 * (Number.isFinite(spread) ? spread : 1)); // never wider than a column
   const elements = [
     ...data.rows.map(([label, y], i) => ({ data: { id: `row-${i}`, label, kind: "row" }, position: { x: data.left, y: -y }, classes: "row", selectable: false, grabbable: false, events: "no" })),
     ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${brief(node.id, 16)}\n${brief(node.role, 16)}` : brief(node.id, 13), kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: "node", grabbable: false })),
@@ -82,7 +82,7 @@
     return mix(color("--node"), color(score < 0 ? "--negative" : "--positive"), 0.75 * Math.min(1, Math.abs(score) / topNode));
   };
   const style = () => [
-    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 98 : 66) * size, height: (n) => (n.data("role") ? 36 : 26) * size, "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11 * size, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 160 * size, "line-height": 1.15 } },
+    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : 66) * size, height: (n) => (n.data("role") ? 36 : 26) * size, "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11 * size, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 160 * size, "line-height": 1.15 } },
     { selector: "node[kind = 'group']", style: { width: 74, height: 34, "font-size": 9 } },
     { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11 * size, "text-valign": "center", "text-halign": "right", events: "no" } },
     { selector: "edge.edge", style: { width: (e) => (0.8 + 6 * e.data("share")) * size, "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
