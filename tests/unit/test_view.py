@@ -243,6 +243,12 @@ def test_tables_escape_and_align():
     assert "c &amp; d" in made and "–" in made
 
 
+def test_every_column_of_a_small_table_has_its_label():
+    for name in ("S2", "country", "a longer position"):  # "country" is as wide as a cell
+        drawn = heatmap_svg(np.ones((1, 2)), ["0"], [name, "end"])
+        assert f">{name}</text>" in drawn and ">end</text>" in drawn
+
+
 def test_reports_hold_their_sections():
     page = report_page(
         small(), heatmaps={"Heads": heatmap_svg(MATRIX, ["0", "1"], ["a", "b", "c"])}, tables={"T": [{"x": 1}]},

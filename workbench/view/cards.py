@@ -40,7 +40,21 @@ def runs_card(runs: PairedRuns, *, most: int = 5) -> str:
         f"{metric.name}, clean runs": f"{number(float(runs.clean.mean()))} {metric.unit}",
         f"{metric.name}, corrupted runs": f"{number(float(runs.corrupted.mean()))} {metric.unit}",
     }
-    return facts_card(facts) + aligned.pairs[:most]._repr_html_()
+    rows = [
+        {
+            "clean": pair.clean,
+            "corrupted": pair.corrupted,
+            "correct": _answers(pair.correct),
+            "incorrect": _answers(pair.incorrect),
+        }
+        for pair in aligned.pairs[:most]
+    ]
+    return facts_card(facts) + table_html(rows, caption=f"the first {len(rows)} of {runs.n_pairs} pairs")
+
+
+def _answers(answers: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(repr(answer) for answer in answers[:most])
+    return f"{shown}, ... ({len(answers)})" if len(answers) > most else shown
 
 
 def check_card(report: CheckReport, *, most: int = 20) -> str:

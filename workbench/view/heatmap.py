@@ -45,7 +45,7 @@ def heatmap_svg(
     show = (matrix.size <= 400 and matrix.shape[1] <= 24) if show_values is None else show_values
     side = _cell_size(matrix, show)
     left = 14 + max((_width(x) for x in rows), default=0) + (20 if row_title else 0)
-    slanted = max((_width(x) for x in columns), default=0) > side[0]
+    slanted = max((_width(x) for x in columns), default=0) + 4 > side[0]  # 4: as in _labels
     above = (34 if title else 12) + (20 if column_title else 0)
     above += (max((_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
     width, height = left + side[0] * len(columns) + 112, above + max(side[1] * len(rows), 120) + 14
