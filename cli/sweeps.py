@@ -30,6 +30,7 @@ from cli.output import emit, note, progress, use_quiet
 Nodes = Annotated[
     list[str] | None, typer.Option("--node", help="An address such as a9.h9 or m3; may be repeated.")
 ]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Also draw the heatmap: a .svg or .png file.")]
 Positions = Annotated[
     list[str] | None,
     typer.Option("--position", help="A named or numbered position; may be repeated; 'each' for all names."),
@@ -56,6 +57,7 @@ def ablate(
     corruption: Corruption = None,
     seed: Seed = 0,
     out: Out = None,
+    plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
     batch_tokens: Batch = 8192,
@@ -93,6 +95,7 @@ def patch(
     corruption: Corruption = None,
     seed: Seed = 0,
     out: Out = None,
+    plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
     batch_tokens: Batch = 8192,
@@ -133,6 +136,7 @@ def path_patch(
     corruption: Corruption = None,
     seed: Seed = 0,
     out: Out = None,
+    plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
     batch_tokens: Batch = 8192,
@@ -164,6 +168,7 @@ def knock_out(
     corruption: Corruption = None,
     seed: Seed = 0,
     out: Out = None,
+    plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
     batch_tokens: Batch = 8192,
@@ -184,15 +189,22 @@ def knock_out(
 
 def _do(job: Any, given: dict[str, Any]) -> None:
     """Run a job with the command's options and print its table, or its plan with ``--dry-run``."""
+    from workbench.errors import OptionError
+
     given = {
         k: v for k, v in given.items() if not k.startswith("_") and not k.endswith("_job") and k != "job"
     }
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
     use_quiet(quiet)
+    plot = given.pop("plot")
+    if plot is not None and plot.suffix.lower() not in (".svg", ".png"):
+        raise OptionError(f"cannot draw {plot}", hint="use a file that ends in .svg or .png")
     given["positions"] = tuple(given.pop("position", None) or ())
     with progress(job.__name__.removesuffix("_job").replace("_", " ")) as advance:
         result = job(progress=advance, note=note, **given)
     emit(result, as_json=as_json)
+    if plot is not None and not given["dry_run"]:
+        note(f"drew {result.effects.save_picture(plot)}")
     folder: Path | None = getattr(result, "folder", None)
     if folder is not None:
         note(f"wrote {folder}/effects.parquet and run.json")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -188,23 +190,47 @@ class Effects:
 
         return save_effects(self, folder)
 
-    def _repr_html_(self) -> str:
-        from workbench.view.svg import heatmap_svg
+    def picture(self, format: Literal["svg", "png"] = "svg") -> str | bytes:
+        """The heatmap of ``grid``: SVG text or PNG bytes.
 
+        Raises:
+            OptionError: if the rows are no grid (sets of parts), or for another format.
+        """
         values, rows, columns = self.grid()
         if not values.size:
-            from workbench.view.html import table_html
+            raise OptionError(
+                "these rows are no grid of layers, so there is no heatmap", hint="use the table"
+            )
+        named = bool(columns) and not columns[0].isdecimal()
+        labels = {
+            "title": self.title,
+            "unit": self.unit,
+            "row_title": "layer",
+            "column_title": "" if columns == ["all"] else "position" if named else "head",
+        }
+        if format == "svg":
+            from workbench.view.svg import heatmap_svg
 
-            return table_html(self.to_rows())
-        return heatmap_svg(
-            values,
-            rows,
-            columns,
-            title=self.title,
-            unit=self.unit,
-            row_title="layer",
-            column_title="position" if columns and not columns[0].isdecimal() else "head",
-        )
+            return heatmap_svg(values, rows, columns, **labels)
+        if format == "png":
+            from workbench.view.plots import heatmap_png
+
+            return heatmap_png(values, rows, columns, **labels)
+        raise OptionError(f"no picture format called {format!r}", hint="svg or png")
+
+    def save_picture(self, path: str | PathLike[str]) -> Path:
+        """Write the heatmap to a ``.svg`` or ``.png`` file, atomically."""
+        from workbench.io.atomic import write_atomic
+
+        path = Path(path)
+        return write_atomic(path, self.picture(path.suffix.removeprefix(".").lower()))
+
+    def _repr_html_(self) -> str:
+        if self.grid()[0].size:
+            return self.picture()
+        from workbench.view.html import table_html
+
+        return table_html(self.to_rows())
 
     def to_rows(self, most: int = 20) -> list[dict[str, Any]]:
         """The strongest rows, for tables."""

@@ -156,10 +156,7 @@ def _sweep_job(
     except KeyboardInterrupt:
         note(f"interrupted; continue with the same command and --resume --out {folder}")
         raise
-    save_effects(effects, folder)
-    record.outputs["effects"] = NAME
-    record.finish().write(folder)
-    return Saved(effects=effects, folder=folder)
+    return _save(effects, folder, record)
 
 
 def path_patching_job(
@@ -214,8 +211,16 @@ def path_patching_job(
         folder=folder,
         resume=resume,
     )
+    return _save(effects, folder, record)
+
+
+def _save(effects: Effects, folder: Path, record: RunRecord) -> Saved:
+    """Write the table, its heatmap where it has one, and the run record."""
     save_effects(effects, folder)
     record.outputs["effects"] = NAME
+    if effects.grid()[0].size:
+        effects.save_picture(folder / "heatmap.svg")
+        record.outputs["heatmap"] = "heatmap.svg"
     record.finish().write(folder)
     return Saved(effects=effects, folder=folder)
 

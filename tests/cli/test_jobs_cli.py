@@ -212,3 +212,13 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert not (tmp_path / "swept" / "effects.parquet").exists()
+
+
+def test_a_table_is_drawn_as_svg_and_png(run, tmp_path):
+    code, _, err = run(*ABLATE, "--plot", "heads.png", "--out", "table")
+    assert code == 0 and "drew heads.png" in err
+    assert (tmp_path / "heads.png").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "table" / "heatmap.svg").read_text()
+    assert "resample ablation" in drawn and "n=6" in drawn and "<script" not in drawn
+    code, out, err = run(*ABLATE, "--plot", "heads.gif")
+    assert code == 1 and out == "" and ".svg or .png" in err
