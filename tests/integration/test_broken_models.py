@@ -15,6 +15,7 @@ from tests.families import build_family, build_hf, family_dir, save_tokenizer
 from workbench.errors import ModelError, OptionError
 from workbench.model import memory
 from workbench.model.digest import read_headers
+from workbench.model.identity import identity
 from workbench.model.open import open_model
 
 
@@ -388,3 +389,24 @@ def test_failed_opening_leaves_the_progress_bars_as_they_were(llama):
         open_model(llama)
     assert transformers.utils.logging.is_progress_bar_enabled() == before
     assert family_dir("llama").is_dir()
+
+
+def test_old_weights_open_and_hostile_ones_do_not(tmp_path):
+    """`pytorch_model.bin` is read with weights_only=True: tensors yes, code no."""
+    model = build_hf("llama")
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    bridge = open_model(tmp_path, device="cpu")
+    ids = torch.tensor([[0, 6, 7, 8]])
+    with torch.no_grad():
+        assert (bridge(ids) - model(ids).logits).abs().max() < 1e-4
+    assert len(identity(bridge).digest) == 64
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({**model.state_dict(), "trap": Trap()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"holds more than tensors \(io\.open\)"):
+        open_model(tmp_path, device="cpu")
+    assert not (tmp_path / "owned").exists()

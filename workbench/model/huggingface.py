@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import transformers
@@ -23,6 +24,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from workbench.errors import ModelError
 from workbench.model import encoders, tokenizers
+from workbench.model.pickles import refused
 
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
 
@@ -85,6 +87,8 @@ def load_checked(directory: Path, model_class: type, **kwargs: object) -> PreTra
     try:
         with _quiet():
             model, info = model_class.from_pretrained(str(directory), output_loading_info=True, **kwargs)
+    except UnpicklingError as error:
+        raise ModelError(f"a .bin file in {directory} {refused(error)}", hint="use safetensors") from error
     except LOAD_ERRORS as error:
         raise ModelError(f"the weights in {directory} cannot be loaded: {_first_line(error)}") from error
     if missing := sorted(info["missing_keys"]):

@@ -23,6 +23,7 @@ from workbench.model import native, parity
 from workbench.model.legacy_config import legacy_shapes, read_config
 from workbench.model.legacy_vocabulary import Vocabulary, write_tokenizer
 from workbench.model.open import identity, open_model
+from workbench.model.pickles import refused
 from workbench.model.plain import ACTIVATIONS
 
 
@@ -95,7 +96,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} holds more than tensors, and loading it could run code: {_first_line(error)}",
+            f"{path} {refused(error)}",
             hint="on a machine that trusts it: torch.save(model.state_dict(), 'weights.pt')",
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
