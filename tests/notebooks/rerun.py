@@ -1,0 +1,63 @@
+"""Run the notebooks again and keep their outputs: ``python -m tests.notebooks.rerun [notebooks/01_*.ipynb]``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+REPOSITORY = Path(__file__).parents[2]
+
+
+def run_notebook(path: Path, folder: Path, *, timeout: int = 600) -> nbformat.NotebookNode:
+    """The notebook with fresh outputs, from a clean kernel that works in ``folder``.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: if a cell fails.
+    """
+    book = nbformat.read(path, as_version=4)
+    # A checkout need not be installed; commands that a notebook starts inherit this too.
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
+    client = NotebookClient(
+        book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute(env=environment)
+    return book
+
+
+def cleaned(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook as it is kept: no times, no messages on stderr, nothing of the machine."""
+    book.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in book.cells:
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not _is_passing(o)]
+    return book
+
+
+def _is_passing(output: nbformat.NotebookNode) -> bool:
+    """Messages on stderr and progress bars."""
+    widget = "application/vnd.jupyter.widget-view+json"
+    return output.get("name") == "stderr" or widget in output.get("data", {})
+
+
+def main(chosen: list[str]) -> None:
+    """Run the chosen notebooks, or all, and write them back."""
+    for path in [Path(name) for name in chosen] or NOTEBOOKS:
+        with tempfile.TemporaryDirectory() as folder:
+            book = cleaned(run_notebook(path, Path(folder)))
+        nbformat.write(book, path)
+        sys.stderr.write(f"ran {path.name}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
