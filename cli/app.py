@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import circuit, discover, model, sweeps, task
+from cli.doctor import doctor
 from cli.output import complain
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command("discover")(discover.discover)
 app.command("evaluate")(discover.evaluate)
 app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")
+app.command("doctor")(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -154,6 +154,7 @@ def _sweep_job(
             progress=progress,
         )
     except KeyboardInterrupt:
+        record.finish("interrupted").write(folder)
         note(f"interrupted; continue with the same command and --resume --out {folder}")
         raise
     return _save(effects, folder, record)

@@ -30,6 +30,7 @@ from workbench.tasks.pairs import Pairs
 
 RunName = Literal["clean", "corrupted"]
 BATCH_TOKENS = 8192
+BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,9 +146,16 @@ class PairedRuns:
         found = []
         for length in sorted(set(lengths.tolist())):
             where = np.flatnonzero(lengths == length)
-            size = max(1, min(len(where), self.batch_tokens // (4 * length)))
+            most = min(self.batch_tokens // 4, BATCH_FLOATS // self._floats_per_token)
+            size = max(1, min(len(where), most // length))
             found += [self._batch(where[i : i + size]) for i in range(0, len(where), size)]
         return tuple(found)
+
+    @property
+    def _floats_per_token(self) -> int:
+        """Numbers that the outputs of all sources take at one token, the largest thing edge-level work keeps."""
+        wiring = self.wiring
+        return (1 + wiring.n_layers * (wiring.n_heads + 1)) * wiring.d_model
 
     def _batch(self, index: np.ndarray) -> Batch:
         def tensor(rows: Sequence[np.ndarray]) -> Tensor:
