@@ -66,7 +66,6 @@ _HOME = {
     "random_circuit": "evaluate.baselines",
     "head_roles": "evaluate.roles",
     "discover": "study",
-    "keep": "study",
 }
 __all__ = sorted(_HOME)
 

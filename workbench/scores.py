@@ -85,10 +85,14 @@ class Scores:
 
     def fraction(self, share: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
         """The best ``share`` (0 to 1) of all edges: ``int(share * n)`` of them (methods as in MIB)."""
+        return self.top(self.count(share), by=by, prune=prune)
+
+    def count(self, share: float) -> int:
+        """How many edges (or nodes) a share of 0 to 1 is, rounded down."""
         if not 0 <= share <= 1:
             raise OptionError(f"cannot keep a share of {share:g}", hint="use a number from 0 to 1, or 5%")
         # 1e-9: 0.07 * 100 is 7.000000000000001 in floats and 0.29 * 100 is 28.999999999999996
-        return self.top(int(share * self.n_candidates + 1e-9), by=by, prune=prune)
+        return int(share * self.n_candidates + 1e-9)
 
     def threshold(self, tau: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
         """All edges (or nodes) whose score is at least ``tau``, ties included."""
@@ -99,20 +103,29 @@ class Scores:
         ]
         return self._circuit(kept, f"{by} score >= {tau:g}", nominal=len(kept), prune=prune)
 
-    def keep(self, rule: str, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
+    def keep(
+        self, rule: str, *, by: Ranking = "absolute", greedy: bool = False, prune: bool = True
+    ) -> Circuit:
         """The circuit a rule chooses: ``200`` (top-n), ``5%`` (of all), ``>=0.01`` (threshold).
 
+        Args:
+            greedy: Grow the number or share from the logits instead of taking the best wherever they are.
+
         Raises:
-            OptionError: if the rule is none of these.
+            OptionError: if the rule is none of these, or greedy growth is asked for with a threshold.
         """
         match = _KEEP.fullmatch(rule.strip())
         if match is None:
             raise OptionError(f"cannot keep {rule!r}", hint="use a number (200), a share (5%) or '>=0.01'")
         if match["tau"]:
+            if greedy:
+                raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
             return self.threshold(float(match["tau"]), by=by, prune=prune)
         if match["percent"]:
-            return self.fraction(float(match["percent"]) / 100, by=by, prune=prune)
-        return self.top(int(match["n"]), by=by, prune=prune)
+            n = self.count(float(match["percent"]) / 100)
+        else:
+            n = int(match["n"])
+        return self.greedy(n, by=by) if greedy else self.top(n, by=by, prune=prune)
 
     def greedy(self, n: int, *, by: Ranking = "absolute") -> Circuit:
         """Grow from ``logits``: again and again the best edge whose reader is already in the circuit.

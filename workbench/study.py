@@ -13,7 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.circuit import Circuit
 from workbench.effects import Effects
-from workbench.errors import ModelError, OptionError
+from workbench.errors import ModelError
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
 from workbench.evaluate.roles import HeadRoles, head_roles
 from workbench.methods.registry import Level
@@ -74,37 +74,6 @@ def paired_runs(
 def is_file(task: str) -> bool:
     """Whether a task is meant as a file of pairs rather than a generator's name."""
     return task.endswith(".jsonl") or "/" in task or Path(task).is_file()
-
-
-def keep(scores: Scores, amount: str, *, by: Ranking = "absolute", greedy: bool = False) -> Circuit:
-    """Select a circuit: ``"5%"`` of the edges, ``"200"`` edges, or ``">=0.01"`` by score.
-
-    Raises:
-        OptionError: if the amount cannot be read.
-
-    """
-    text = amount.strip()
-    if match := re.fullmatch(r">=\s*([0-9.eE+-]+)", text):
-        if greedy:
-            raise OptionError("greedy growth needs a number of edges, not a threshold", hint="--keep 5%")
-        return scores.threshold(_number(match[1], amount), by=by)
-    if text.endswith("%"):
-        share = _number(text[:-1], amount) / 100
-        if not 0 <= share <= 1:
-            raise OptionError(f"cannot keep {amount} of the {scores.level}s", hint="between 0% and 100%")
-        n = int(share * scores.n_candidates + 1e-9)
-    elif text.isdecimal():
-        n = int(text)
-    else:
-        raise OptionError(f"cannot read how much to keep: {amount!r}", hint="5%, 200 or '>=0.01'")
-    return scores.greedy(n, by=by) if greedy else scores.top(n, by=by)
-
-
-def _number(text: str, amount: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise OptionError(f"cannot read how much to keep: {amount!r}", hint="5%, 200 or '>=0.01'") from None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,7 +167,7 @@ def discover(
     """
     judged = test_runs or runs
     scores = score(runs, method, level=level, progress=progress, **(options or {}))
-    circuit = keep(scores, amount, by=by, greedy=greedy)
+    circuit = scores.keep(amount, by=by, greedy=greedy)
     kept = faithfulness(circuit, judged, progress=progress)
     curve = faithfulness_curve(
         scores, judged, shares=shares, by=by, random_draws=random_draws, seed=seed, progress=progress

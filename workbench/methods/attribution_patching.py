@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from workbench.graph import Graph
 from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import result
 from workbench.model.hooks import hook_name
 from workbench.scores import Scores
 from workbench.sweep.edges import writer_hooks
@@ -46,22 +46,6 @@ def node_scores(
     return total / runs.n_pairs
 
 
-def node_result(runs: PairedRuns, values: np.ndarray, name: str, source: str, **fields: Any) -> Scores:
-    """Node scores with what is known of the runs filled in."""
-    return Scores(
-        graph=Graph(runs.wiring.node_shape()),
-        values=values,
-        level="node",
-        method=name,
-        unit=runs.metric.unit,
-        metric=runs.metric.name,
-        n_pairs=runs.n_pairs,
-        source=source,
-        provenance=runs.provenance(),
-        **fields,
-    )
-
-
 @method(
     "attribution-patching",
     levels=("node",),
@@ -81,4 +65,12 @@ def attribution_patching(
         Nanda 2023; Syed, Rager and Conmy 2023, arXiv:2310.10348.
     """
     values = node_scores(runs, [1.0], progress)
-    return node_result(runs, values, "attribution-patching", "Nanda 2023", options=asdict(options), passes=4)
+    return result(
+        runs,
+        values,
+        level="node",
+        method="attribution-patching",
+        source="Nanda 2023",
+        options=asdict(options),
+        passes=4,
+    )

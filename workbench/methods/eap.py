@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from workbench.errors import ShapeError
 from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import result
 from workbench.scores import Scores
 from workbench.sweep.edges import source_outputs
 from workbench.sweep.gradients import reader_gradients
@@ -71,22 +71,6 @@ def integrate(
     return np.where(graph.edge_mask, total / runs.n_pairs, np.nan)
 
 
-def edge_result(runs: PairedRuns, values: np.ndarray, name: str, source: str, **fields: Any) -> Scores:
-    """Scores with what is known of the runs filled in."""
-    return Scores(
-        graph=runs.wiring.graph(),
-        values=values,
-        level="edge",
-        method=name,
-        unit=runs.metric.unit,
-        metric=runs.metric.name,
-        n_pairs=runs.n_pairs,
-        source=source,
-        provenance=runs.provenance(),
-        **fields,
-    )
-
-
 @method(
     "eap",
     levels=("edge",),
@@ -97,4 +81,6 @@ def edge_result(runs: PairedRuns, values: np.ndarray, name: str, source: str, **
 def eap(runs: PairedRuns, options: EAP, *, level: Level, progress: Callable[..., None]) -> Scores:
     """Edge attribution patching: clean gradient times the clean minus corrupted difference."""
     values = integrate(runs, [1.0], progress)
-    return edge_result(runs, values, "eap", "arXiv:2310.10348", options=asdict(options), passes=4)
+    return result(
+        runs, values, level="edge", method="eap", source="arXiv:2310.10348", options=asdict(options), passes=4
+    )

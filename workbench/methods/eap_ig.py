@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from workbench.errors import OptionError
-from workbench.methods.attribution_patching import node_result, node_scores
-from workbench.methods.eap import edge_result, integrate
+from workbench.methods.attribution_patching import node_scores
+from workbench.methods.eap import integrate
 from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import result
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
@@ -53,9 +54,13 @@ def eap_ig(runs: PairedRuns, options: Integrated, *, level: Level, progress: Cal
     Source:
         Hanna, Pezzelle and Belinkov 2024, arXiv:2403.17806.
     """
-    fields = {"options": {**asdict(options), "path": "input embeddings"}, "passes": 2 + 2 * options.steps}
-    if level == "node":
-        values = node_scores(runs, options.alphas(), progress)
-        return node_result(runs, values, "eap-ig", "arXiv:2403.17806", **fields)
-    values = integrate(runs, options.alphas(), progress)
-    return edge_result(runs, values, "eap-ig", "arXiv:2403.17806", **fields)
+    measure = integrate if level == "edge" else node_scores
+    return result(
+        runs,
+        measure(runs, options.alphas(), progress),
+        level=level,
+        method="eap-ig",
+        source="arXiv:2403.17806",
+        options={**asdict(options), "path": "input embeddings"},
+        passes=2 + 2 * options.steps,
+    )

@@ -10,9 +10,8 @@ import torch
 
 from workbench.graph import Graph
 from workbench.interventions.ablation import ablations
-from workbench.methods.attribution_patching import node_result
-from workbench.methods.eap import edge_result
 from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import graph_of, result
 from workbench.scores import Scores
 from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
 from workbench.sweep.run import sweep
@@ -33,18 +32,26 @@ def _cost(options: Exact, graph: Graph, level: Level) -> Cost:
 )
 def exact(runs: PairedRuns, options: Exact, *, level: Level, progress: Callable[..., None]) -> Scores:
     """The exact drop of the metric when one edge or node alone takes its corrupted value."""
-    if level == "node":
-        graph = Graph(runs.wiring.node_shape())
-        effects = sweep(runs, ablations([(node,) for node in graph.sources]), kind="exact", progress=progress)
-        return node_result(
-            runs,
-            effects.mean,
-            "exact",
-            "activation patching",
-            options=asdict(options),
-            passes=2 + len(graph.sources),
-        )
-    graph = runs.wiring.graph()
+    graph = graph_of(runs, level)
+    measure = _nodes if level == "node" else _edges
+    return result(
+        runs,
+        measure(runs, graph, progress),
+        level=level,
+        method="exact",
+        source="arXiv:2304.14997",
+        options=asdict(options),
+        passes=_cost(options, graph, level).passes,
+    )
+
+
+def _nodes(runs: PairedRuns, graph: Graph, progress: Callable[..., None]) -> np.ndarray:
+    """``(source,)`` mean drops."""
+    return sweep(runs, ablations([(node,) for node in graph.sources]), kind="exact", progress=progress).mean
+
+
+def _edges(runs: PairedRuns, graph: Graph, progress: Callable[..., None]) -> np.ndarray:
+    """``(source, target)`` mean drops, NaN where no edge is."""
     total = np.zeros(graph.edge_mask.shape)
     layers = range(graph.shape.n_layers + 1)
     for b, batch in enumerate(runs.batches):
@@ -54,10 +61,7 @@ def exact(runs: PairedRuns, options: Exact, *, level: Level, progress: Callable[
                 b * len(layers) + layer + 1, len(runs.batches) * len(layers), f"edges into layer {layer}"
             )
         runs.release(batch)
-    values = np.where(graph.edge_mask, total / runs.n_pairs, np.nan)
-    return edge_result(
-        runs, values, "exact", "arXiv:2304.14997", options=asdict(options), passes=2 + graph.n_edges
-    )
+    return np.where(graph.edge_mask, total / runs.n_pairs, np.nan)
 
 
 @torch.no_grad()

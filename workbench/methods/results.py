@@ -1,0 +1,39 @@
+"""Scores from a method's numbers, with what is known of the runs filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workbench.graph import Graph
+from workbench.methods.registry import Level
+from workbench.scores import Scores
+from workbench.sweep.runs import PairedRuns
+
+
+def graph_of(runs: PairedRuns, level: Level) -> Graph:
+    """The computation graph whose edges or nodes are scored.
+
+    Raises:
+        ModelError: if the model has no edge level.
+    """
+    return runs.wiring.graph() if level == "edge" else Graph(runs.wiring.node_shape())
+
+
+def result(
+    runs: PairedRuns, values: np.ndarray, *, level: Level, method: str, source: str, **fields: Any
+) -> Scores:
+    """``Scores`` of these values: ``(source, target)`` for edges, ``(source,)`` for nodes."""
+    return Scores(
+        graph=graph_of(runs, level),
+        values=values,
+        level=level,
+        method=method,
+        source=source,
+        unit=runs.metric.unit,
+        metric=runs.metric.name,
+        n_pairs=runs.n_pairs,
+        provenance=runs.provenance(),
+        **fields,
+    )
