@@ -1,0 +1,173 @@
+"""Imports run one way, reading a circuit never loads torch, and docs/architecture.md shows what is there."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import workbench
+
+ROOT = Path(__file__).parents[2]
+DOC = ROOT / "docs" / "architecture.md"
+
+# Torch-free rooms and files: what a reader of somebody's circuit needs.
+LIGHT = (
+    *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
+    *("io", "view", "tasks.pairs", "tasks.registry", "tasks.reader", "tasks.importers", "tasks.show"),
+    *(
+        "tasks.ioi",
+        "tasks.greater_than",
+        "tasks.colored_objects",
+        "tasks.docstring",
+        "tasks.gendered_pronoun",
+    ),
+    *("tasks.sva", "tasks.induction", "tasks.kv_retrieval"),
+)
+HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
+
+# Room -> rooms it may import when it is loaded; the order of the table is the order of the house. Anything may
+# import the modules of the first line.
+FLOOR = {
+    *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
+}
+ROOMS = {
+    "view": {"io"},
+    "io": {"view"},  # a picture is an export format
+    "tasks": {"io"},
+    "metrics": {"tasks"},
+    "model": set(),
+    "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
+    "sweep": {"io", "tasks", "metrics", "model", "interventions"},
+    "methods": {"model", "interventions", "sweep"},
+    "evaluate": {"model", "interventions", "sweep"},
+    "experiments": {"interventions", "sweep"},
+    "training": {"tasks", "model"},
+}
+LAST = {"study", "jobs", "discovery"}
+
+
+def modules(package: str) -> Iterator[tuple[str, Path]]:
+    """Dotted name and file of every module of a package."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path, name: str, *, everywhere: bool) -> set[str]:
+    """Modules a file imports, absolute; with ``everywhere`` those inside functions too, never type-checking ones."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not everywhere:
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively; write the whole name"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def top(dotted: str) -> str:
+    return dotted.split(".")[0]
+
+
+def room(dotted: str) -> str:
+    """``workbench.io.rows`` -> ``io``."""
+    return dotted.split(".")[1] if "." in dotted else ""
+
+
+def test_the_library_never_imports_the_command_line():
+    for name, path in modules("workbench"):
+        used = {top(m) for m in imports(path, name, everywhere=True)}
+        assert used.isdisjoint({"cli", "typer", "click", "tests"}), name
+
+
+def test_the_terminal_is_only_known_to_view_and_cli():
+    for name, path in modules("workbench"):
+        if room(name) != "view":
+            assert "rich" not in {top(m) for m in imports(path, name, everywhere=True)}, name
+
+
+def test_rooms_import_one_way():
+    wrong = []
+    for name, path in modules("workbench"):
+        own = room(name)
+        for used in imports(path, name, everywhere=False):
+            other = room(used)
+            if top(used) != "workbench" or other in FLOOR | {own, ""}:
+                continue
+            allowed = {*ROOMS, *LAST} if own in LAST else ROOMS.get(own, set())
+            if own in FLOOR or other not in allowed:
+                wrong.append(f"{name} imports {used}")
+    assert not wrong
+
+
+def test_commands_load_the_heavy_part_inside_functions():
+    for name, path in modules("cli"):
+        loaded = {m for m in imports(path, name, everywhere=False) if top(m) in {"workbench", *HEAVY}}
+        assert not loaded, f"{name} loads {loaded} for every --help"
+
+
+def test_light_modules_never_load_torch():
+    found = [n for n, _ in modules("workbench") if any(n == m or n.startswith(f"{m}.") for m in _light())]
+    assert all(m in found for m in _light())
+    code = (
+        "import sys, importlib\n"
+        f"for name in {found!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    loaded = {HEAVY!r} & set(sys.modules)\n"
+        "    assert not loaded, f'{name} loads {loaded}'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def _light() -> list[str]:
+    return [f"workbench.{name}" for name in LIGHT]
+
+
+def test_public_names_load_and_none_is_a_module():
+    here = {module.name for module in pkgutil.iter_modules(workbench.__path__)}
+    assert not here & set(workbench.__all__)  # importing the module would replace the public object
+    # after everything is loaded, which sets the packages as attributes
+    code = (
+        "import workbench as w\nfor n in w.__all__: getattr(w, n)\n"
+        "import types\nbad = [n for n in w.__all__ if isinstance(getattr(w, n), types.ModuleType)]\nassert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+def paths_named() -> list[str]:
+    """Every path in code spans and code blocks of the page that ends in / or in a known ending, or has a /."""
+    text = DOC.read_text(encoding="utf-8")
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    found = [
+        s for s in spans if re.fullmatch(r"[\w./-]+(/|\.(py|md|toml|txt|json|ipynb))|\.ci/run|Makefile", s)
+    ]
+    return sorted(set(found))
+
+
+def test_every_path_of_the_architecture_page_exists():
+    named = paths_named()
+    assert len(named) > 40
+    missing = [p for p in named if not any((base / p).exists() for base in (ROOT, ROOT / "workbench"))]
+    assert not missing
+
+
+def test_every_room_is_on_the_architecture_page():
+    named = set(paths_named())
+    here = [p for p in (ROOT / "workbench").iterdir() if not p.name.startswith("_")]
+    rooms = {f"{p.name}/" if p.is_dir() else p.name for p in here if p.is_dir() or p.suffix == ".py"}
+    assert not {r for r in rooms if r not in named and f"workbench/{r}" not in named}
