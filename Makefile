@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SUITE ?= tests
+WORKERS ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -13,7 +14,7 @@ demo: $(VENV)/.installed
 	$(BIN)/workbench demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(SUITE)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SUITE)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet "ruff>=0.9"
