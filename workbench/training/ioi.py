@@ -20,6 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import vocabulary
+from workbench.training.copying import learn_to_copy
 from workbench.training.drills import argument_lists, lookups
 from workbench.training.loop import Fit, fit
 from workbench.training.pools import (
@@ -32,13 +33,14 @@ from workbench.training.pools import (
     weighted_loss,
 )
 from workbench.training.recipe import Measured, Recipe, Trained
-from workbench.training.repeats import copying_accuracy, copying_loss, repeated
+from workbench.training.repeats import copying_loss, repeated
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.vocabulary import BOS, EOS, N_SPECIAL, PAD, word_tokenizer
 
-CONTEXT = 72
+CONTEXT = 72  # the longest prompt has 66 tokens
+COPYING_CONTEXT = 96  # position table while copying is learned; cut to the context afterwards
 D_MODEL, LAYERS, HEADS = 64, 4, 4
-STEPS = 3000
+STEPS = 1700
 REPEATS = 16  # sequences of repeated random words in every step
 TEXT = 0.1  # weight of a prompt's own words against its answer
 SHIFTED = 0.5  # share of prompts that stand somewhere else in the context than at its beginning
@@ -97,7 +99,7 @@ def build(seed: int, n_words: int) -> GPT2LMHeadModel:
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=n_words,
-        n_positions=CONTEXT,
+        n_positions=COPYING_CONTEXT,
         n_embd=D_MODEL,
         n_layer=LAYERS,
         n_head=HEADS,
@@ -113,31 +115,11 @@ def build(seed: int, n_words: int) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config)
 
 
-def learn_to_copy(
-    model: GPT2LMHeadModel,
-    tokens: np.ndarray,
-    *,
-    seed: int,
-    steps: int,
-    until: float,
-    checkpoint: Path | None = None,
-) -> Fit:
-    """Train on repeated random words until the copying accuracy reaches ``until``."""
-
-    def accuracy() -> float:
-        return copying_accuracy(
-            lambda ids: model(ids).logits, tokens, n=64, length=47, periods=(6, 24), seed=seed
-        )
-
-    def loss_of_step(step: int) -> Tensor:
-        rng = np.random.default_rng([seed, len(tokens), step])
-        ids, known = repeated(rng, tokens, n=64, length=47, periods=(6, 24))
-        return copying_loss(model(ids).logits, ids, known)
-
-    return fit(
-        model, loss_of_step, optimisers=mixed_optimisers(model), steps=steps, warmup=50, decay=0.0, every=25,
-        watch=lambda step: f"copies {accuracy():.3f}", stop=lambda step: accuracy() >= until, checkpoint=checkpoint,
-    )  # fmt: skip
+def keep_positions(model: GPT2LMHeadModel, n: int) -> None:
+    """Cut the position table to its first ``n`` rows."""
+    weight = model.transformer.wpe.weight.detach()[:n].clone()
+    model.transformer.wpe = torch.nn.Embedding.from_pretrained(weight, freeze=False)
+    model.config.n_positions = n
 
 
 def learn_mixture(
@@ -216,6 +198,9 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, small: 
         "copying all words": learn_to_copy(
             model, everything, seed=seed, steps=steps, until=0.8, checkpoint=_in(scratch, "ioi-copy-all.pt")
         ),
+    }
+    keep_positions(model, CONTEXT)
+    phases |= {
         "looking up": learn_mixture(
             model,
             tokenizer,
