@@ -161,6 +161,12 @@ def _check(wiring: Wiring, groups: Sequence[tuple[Node, ...]], receivers: Sequen
             check(Edit(node=node, value="corrupted"), wiring)
         else:
             raise OptionError(f"{node} is no receiver", hint="receivers are a9.h9<q>, <k>, <v>, m3 or logits")
+    senders = [node for group in groups for node in group]
+    if not any(reads(s, r, parallel=wiring.parallel) for s in senders for r in receivers):
+        raise OptionError(
+            f"{receivers[0]} comes before {senders[0]} writes, so no path leads from any sender to any receiver",
+            hint="senders come first: --sender a5.h5 --receiver 'a9.h9<q>'",
+        )
 
 
 def reads(sender: Node, receiver: Node, *, parallel: bool) -> bool:
