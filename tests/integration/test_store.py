@@ -1,0 +1,433 @@
+"""Sweeps on disk: resumed, locked, refused and killed, with a real process where a real process matters."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from tests.families import family_dir
+from tests.mini import mini_pairs
+from workbench.errors import RunError
+from workbench.interventions.ablation import ablations, parts_of
+from workbench.interventions.path_patching import path_patches
+from workbench.sweep.run import Reference, sweep
+from workbench.sweep.store import SweepStore
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILY = "native-ln"
+
+
+def heads(runs, kind: str = "resample"):
+    return ablations(parts_of(runs.wiring, "heads"), kind)
+
+
+@pytest.fixture
+def runs(runs_of):
+    """Five pairs of two lengths: four or more batches, two layers each."""
+    return runs_of(FAMILY, pairs=mini_pairs(5), batch_tokens=60)
+
+
+@contextmanager
+def forward_calls(model):
+    """Count forward passes of a model, from a hook that torch itself calls."""
+    calls: list[int] = []
+    handle = model.original_model.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted((folder / "shards").glob("*.safetensors"))
+
+
+# -- resuming --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_changes_no_number(runs, runs_of, tmp_path):
+    plain = sweep(runs, heads(runs), kind="ablation")
+    kept = sweep(runs, heads(runs), kind="ablation", folder=tmp_path / "run")
+    assert np.array_equal(kept.patched, plain.patched)
+    again = sweep(runs, heads(runs), kind="ablation", folder=tmp_path / "run", resume=True)
+    assert np.array_equal(again.patched, plain.patched)
+    assert again.provenance["plan"] == plain.provenance["plan"]
+
+
+def test_resuming_skips_what_is_finished(runs, runs_of, tmp_path):
+    folder = tmp_path / "run"
+    whole = sweep(runs, heads(runs), kind="ablation", folder=folder)
+    parts = shards(folder)
+    assert len(parts) == 2 * len(runs.batches) >= 4
+
+    def passes() -> int:
+        fresh = runs_of(FAMILY, pairs=mini_pairs(5), batch_tokens=60)
+        with forward_calls(fresh.model) as calls:
+            again = sweep(fresh, heads(fresh), kind="ablation", folder=folder, resume=True)
+        assert np.array_equal(again.patched, whole.patched)
+        return len(calls)
+
+    nothing_left = passes()
+    assert nothing_left == 2 * len(runs.batches)  # the metric of both runs; no intervention
+    parts[-1].unlink()
+    one_left = passes()
+    for part in shards(folder):
+        part.unlink()
+    assert nothing_left < one_left < passes()
+
+
+def test_means_are_not_taken_again_for_finished_parts(runs_of, tmp_path):
+    """A resumed sweep whose parts are all there does not run its reference set."""
+    runs, other = (runs_of(FAMILY, pairs=p) for p in (mini_pairs(2), mini_pairs(5)[2:]))
+    reference = Reference(runs=other)
+    first = sweep(runs, heads(runs, "mean"), kind="a", folder=tmp_path, reference=reference)
+    fresh = runs_of(FAMILY, pairs=mini_pairs(2))
+    with forward_calls(fresh.model) as calls:
+        again = sweep(
+            fresh, heads(fresh, "mean"), kind="a", folder=tmp_path, reference=reference, resume=True
+        )
+    assert len(calls) == 2 * len(fresh.batches) and np.array_equal(first.patched, again.patched)
+
+
+def test_an_unfinished_run_is_not_thrown_away(runs, tmp_path):
+    sweep(runs, heads(runs), kind="ablation", folder=tmp_path)
+    with pytest.raises(RunError, match="finished parts of this very run") as problem:
+        sweep(runs, heads(runs), kind="ablation", folder=tmp_path)
+    assert "--resume" in problem.value.hint
+
+
+def test_path_patching_resumes_too(runs, tmp_path):
+    senders, receivers = ["a0.h1", "m0"], ["a1.h0<q>", "logits"]
+    plain = path_patches(runs, senders, receivers)
+    path_patches(runs, senders, receivers, folder=tmp_path)
+    shards(tmp_path)[0].unlink()
+    again = path_patches(runs, senders, receivers, folder=tmp_path, resume=True)
+    assert np.array_equal(again.patched, plain.patched)
+
+
+# -- another run ----------------------------------------------------------------------------------------------
+
+
+def test_another_run_is_refused_and_told_apart(runs, runs_of, tmp_path):
+    """The error names the first thing that differs, and what is there stays as it is."""
+    folder = tmp_path / "run"
+    sweep(runs, heads(runs), kind="ablation", folder=folder)
+    before = {p: p.read_bytes() for p in [folder / "plan.json", *shards(folder)]}
+
+    def refused(words: str, other=None, rows=None, **options) -> None:
+        other = other or runs
+        with pytest.raises(RunError, match=words):
+            sweep(other, rows or heads(other), folder=folder, resume=True, **{"kind": "ablation", **options})
+
+    refused("mode was noising, now denoising", mode="denoising")
+    refused("kind was ablation, now patching", kind="patching")
+    refused("batch_tokens was 60, now 100", runs_of(FAMILY, pairs=mini_pairs(5)))
+    refused("n_pairs was 5, now 4", runs_of(FAMILY, pairs=mini_pairs(4), batch_tokens=60))
+    refused(
+        "metric was logit-difference, now nll",
+        runs_of(FAMILY, pairs=mini_pairs(5), batch_tokens=60, metric="nll"),
+    )
+    refused("interventions was", rows=heads(runs, "zero"))
+    refused("reference was None", reference=Reference(runs=runs_of(FAMILY)))
+    refused(
+        "config was|dtype was|model was|tokens was|weights was",
+        runs_of("llama", pairs=mini_pairs(5), batch_tokens=60),
+    )
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_an_edited_metric_is_another_run(runs_of, tmp_path):
+    """A user's metric keeps its address when its file is edited; the parts before and after must not be mixed."""
+    file = tmp_path / "own.py"
+    tables = []
+    for factor in (1, 2):
+        file.write_text(f"def fn(logits, answers, clean):\n    return {factor} * logits[:, 7]\n")
+        runs = runs_of(FAMILY, pairs=mini_pairs(5), batch_tokens=60, metric=f"{file}:fn")
+        if factor == 1:
+            tables.append(sweep(runs, heads(runs), kind="ablation", folder=tmp_path / "run"))
+            shards(tmp_path / "run")[0].unlink()
+        else:
+            with pytest.raises(RunError, match=r"metric_source was own\.py sha256"):
+                sweep(runs, heads(runs), kind="ablation", folder=tmp_path / "run", resume=True)
+
+
+def test_the_plan_changes_with_the_tokens(runs_of):
+    """The same strings and weights behind another tokenizer are another run."""
+    runs, other = runs_of(FAMILY), runs_of(FAMILY)
+    assert runs.tokens_digest == other.tokens_digest
+    moved = dict(runs.pairs.positions[0]) | {"S": runs.pairs.positions[0]["S"] + 1}
+    elsewhere = dataclasses.replace(runs.pairs, positions=(moved, *runs.pairs.positions[1:]))
+    assert runs_of(FAMILY, pairs=elsewhere).tokens_digest != runs.tokens_digest
+
+
+# -- damage ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [0, 7, 40, -1])
+def test_a_damaged_part_is_an_error_that_names_it(keep, runs, tmp_path):
+    sweep(runs, heads(runs), kind="ablation", folder=tmp_path)
+    part = shards(tmp_path)[1]
+    part.write_bytes(part.read_bytes()[:keep])
+    with pytest.raises(RunError) as problem:
+        sweep(runs, heads(runs), kind="ablation", folder=tmp_path, resume=True)
+    assert str(part) in problem.value.message and "rm" in problem.value.hint
+    part.unlink()  # what the hint says
+    assert np.isfinite(sweep(runs, heads(runs), kind="ablation", folder=tmp_path, resume=True).patched).all()
+
+
+@pytest.mark.parametrize("content", [{"values": np.zeros((2, 2))}, {"other": np.zeros((4, 1))}])
+def test_a_part_of_something_else_is_refused(content, runs, tmp_path):
+    sweep(runs, heads(runs), kind="ablation", folder=tmp_path)
+    save_file(content, shards(tmp_path)[0])
+    with pytest.raises(RunError, match=r"has shape|is damaged"):
+        sweep(runs, heads(runs), kind="ablation", folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"kind": "ablation"}', "\x00\xff"])
+def test_a_damaged_plan_is_refused(content, runs, tmp_path):
+    sweep(runs, heads(runs), kind="ablation", folder=tmp_path)
+    (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(RunError, match=r"cannot be read|holds another run"):
+        sweep(runs, heads(runs), kind="ablation", folder=tmp_path, resume=True)
+    (tmp_path / "plan.json").unlink()
+    with pytest.raises(RunError, match=r"no plan\.json"):
+        sweep(runs, heads(runs), kind="ablation", folder=tmp_path, resume=True)
+
+
+def test_temporary_files_are_never_read(runs, tmp_path):
+    """A part that a killed process was writing: not counted, not read, and cleared away."""
+    plain = sweep(runs, heads(runs), kind="ablation")
+    stray = tmp_path / "shards" / ".b00000-l000.safetensors.abc123.tmp"
+    stray.parent.mkdir()
+    save_file({"values": np.full((4, 1), 99.0)}, stray)
+    found = sweep(
+        runs, heads(runs), kind="ablation", folder=tmp_path
+    )  # no --resume needed: nothing is finished
+    assert np.array_equal(found.patched, plain.patched)
+    assert not [p for p in tmp_path.rglob("*.tmp")]
+    assert all(set(load_file(p)) == {"values"} for p in shards(tmp_path))
+
+
+# -- other processes, full and forbidden folders ----------------------------------------------------------------
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from workbench.sweep.store import SweepStore
+with SweepStore(Path(sys.argv[1]), {"kind": "test"}, resume=True):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_cannot_write_one_run(tmp_path):
+    """The second is told who holds the folder; a killed holder holds nothing."""
+    holder = start(HOLD, str(tmp_path))
+    try:
+        assert holder.stdout.readline().strip() == "held"
+        with (
+            pytest.raises(RunError, match=rf"another process \({holder.pid}\) is writing"),
+            SweepStore(tmp_path, {"kind": "test"}, resume=True),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with SweepStore(tmp_path, {"kind": "test"}, resume=True) as store:
+        store.put("part", np.ones((1, 2)))
+        assert store.done() == {"part"} and store.get("part", (1, 2)).tolist() == [[1.0, 1.0]]
+
+
+def test_the_same_process_cannot_write_one_run_twice(tmp_path):
+    with (
+        SweepStore(tmp_path, {"kind": "test"}, resume=True),
+        pytest.raises(RunError, match="another process"),
+        SweepStore(tmp_path, {"kind": "test"}, resume=True),
+    ):
+        pass
+
+
+def test_an_error_inside_gives_the_lock_back(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), SweepStore(tmp_path, {"kind": "test"}, resume=True):
+            raise ZeroDivisionError
+    with (
+        pytest.raises(RunError, match="holds another run"),
+        SweepStore(tmp_path, {"kind": "other"}, resume=True),
+    ):
+        pass
+    with SweepStore(tmp_path, {"kind": "test"}, resume=True):
+        pass
+
+
+def test_a_file_in_the_way(runs, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(RunError, match="cannot use") as problem:
+        sweep(runs, heads(runs), kind="ablation", folder=tmp_path / "run")
+    assert "--out" in problem.value.hint and (tmp_path / "run").read_text() == "mine"
+
+
+@contextmanager
+def mounted(folder: Path, options: str):
+    """A small file system of our own; skipped where mounting is not permitted."""
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {made.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_read_only_folder(runs, tmp_path):
+    """Mounted read-only, because permissions do not bind a superuser."""
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        (disk / "run").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(RunError, match=r"(?i)cannot use .*read-only"):
+            sweep(runs, heads(runs), kind="ablation", folder=disk / "run")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_full_disk_loses_nothing_that_was_finished(runs, tmp_path):
+    """The error says the disk is full, no half-written part is left, and --resume goes on when there is room."""
+    plain = sweep(runs, heads(runs), kind="ablation").patched
+    with mounted(tmp_path / "disk", "size=40k") as disk:
+        folder = disk / "run"
+        filler = disk / "filler"
+        with pytest.raises(RunError, match=r"(?i)cannot write .*no space") as problem:
+            done = []
+            sweep(
+                runs,
+                heads(runs),
+                kind="ablation",
+                folder=folder,
+                progress=lambda n, total, what: done.append(n) or (n == 2 and fill(filler)),
+            )
+        assert "full" in problem.value.hint
+        assert len(shards(folder)) == len(done) >= 2 and not list(folder.rglob("*.tmp"))
+        with pytest.raises(RunError, match=r"(?i)no space"):
+            SweepStore(disk / "another", {"kind": "test"}, resume=True).__enter__()
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+        found = sweep(runs, heads(runs), kind="ablation", folder=folder, resume=True)
+        assert np.array_equal(found.patched, plain)
+
+
+def fill(path: Path) -> None:
+    """Write until nothing fits any more."""
+    try:
+        with path.open("wb", buffering=0) as out:
+            while out.write(bytes(1024)):
+                pass
+    except OSError:
+        pass
+
+
+# -- kill -9 ----------------------------------------------------------------------------------------------------
+
+
+VICTIM = """
+import sys
+import torch
+torch.set_num_threads(int(sys.argv[3]))
+from tests.mini import mini_pairs
+from workbench.interventions.ablation import ablations, parts_of
+from workbench.model.open import open_model
+from workbench.sweep.run import sweep
+from workbench.sweep.runs import PairedRuns
+runs = PairedRuns(open_model(sys.argv[1], device="cpu"), mini_pairs(5), batch_tokens=60, metric="logit-difference")
+
+def tell(done, total, what):
+    print(done, total, flush=True)
+    if done == 3:
+        sys.stdin.readline()  # here the test kills us
+
+sweep(runs, ablations(parts_of(runs.wiring, "heads"), "mean"), kind="ablation", folder=sys.argv[2], progress=tell)
+"""
+
+
+def test_kill_9_and_resume_give_the_undisturbed_table(runs, runs_of, tmp_path):
+    """A real process, really killed in the middle; resumed, the table is equal bit for bit."""
+    folder = tmp_path / "killed"
+    victim = subprocess.Popen(
+        [sys.executable, "-c", VICTIM, str(family_dir(FAMILY)), str(folder), str(torch.get_num_threads())],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        reported = [victim.stdout.readline().split() for _ in range(3)]
+        assert [int(a) for a, _ in reported] == [1, 2, 3] and int(reported[0][1]) > 3
+    finally:
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    left = {p.name: p.stat().st_mtime_ns for p in shards(folder)}
+    assert len(left) == 3
+    # and another was killed while it wrote a part
+    (folder / "shards" / ".b00001-l001.safetensors.zzz.tmp").write_bytes(b"\x00half")
+    undisturbed = sweep(runs, heads(runs, "mean"), kind="ablation", folder=tmp_path / "undisturbed")
+    fresh = runs_of(FAMILY, pairs=mini_pairs(5), batch_tokens=60)
+    resumed = sweep(fresh, heads(fresh, "mean"), kind="ablation", folder=folder, resume=True)
+    assert resumed.patched.tobytes() == undisturbed.patched.tobytes()
+    assert resumed.provenance == undisturbed.provenance
+    for a, b in zip(shards(folder), shards(tmp_path / "undisturbed"), strict=True):
+        assert a.name == b.name and a.read_bytes() == b.read_bytes()
+    # parts that were there were kept, not made again
+    assert {name: (folder / "shards" / name).stat().st_mtime_ns for name in left} == left
+
+
+def test_a_part_too_large_for_memory_is_halved_and_then_explained(runs, monkeypatch):
+    """Running out of memory lowers the number of stacked rows, to one; then the error says what to try."""
+    import workbench.sweep.run as engine
+
+    sizes, stacked = [], engine._stacked
+
+    def small(runs, batch, layer, chunk, *rest):
+        sizes.append(len(chunk))
+        if len(chunk) > 1:
+            raise torch.OutOfMemoryError("pretend")
+        return stacked(runs, batch, layer, chunk, *rest)
+
+    plain = sweep(runs, heads(runs), kind="ablation").patched
+    monkeypatch.setattr(engine, "_stacked", small)
+    assert sweep(runs, heads(runs), kind="ablation").patched == pytest.approx(plain, abs=1.5e-5)
+    assert max(sizes) > 1 and min(sizes) == 1
+
+    def never(*arguments):
+        raise torch.OutOfMemoryError("pretend")
+
+    monkeypatch.setattr(engine, "_stacked", never)
+    with pytest.raises(RunError, match="not enough memory for one intervention") as problem:
+        sweep(runs, heads(runs), kind="ablation")
+    assert "--batch-tokens" in problem.value.hint
