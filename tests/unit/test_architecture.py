@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import workbench
+from workbench.graph import Graph, GraphShape
 
 ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "architecture.md"
+METHODS = ROOT / "docs" / "methods.md"
 
 # Torch-free rooms and files: what a reader of somebody's circuit needs.
 LIGHT = (
@@ -149,9 +151,9 @@ def test_public_names_load_and_none_is_a_module():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
-def paths_named() -> list[str]:
-    """Every path in code spans and code blocks of the page that ends in / or in a known ending, or has a /."""
-    text = DOC.read_text(encoding="utf-8")
+def paths_named(page: Path = DOC) -> list[str]:
+    """Every path in the code spans of a page: what ends in / or in the ending of a file."""
+    text = page.read_text(encoding="utf-8")
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     found = [
         s for s in spans if re.fullmatch(r"[\w./-]+(/|\.(py|md|toml|txt|json|ipynb))|\.ci/run|Makefile", s)
@@ -159,11 +161,27 @@ def paths_named() -> list[str]:
     return sorted(set(found))
 
 
-def test_every_path_of_the_architecture_page_exists():
-    named = paths_named()
-    assert len(named) > 40
-    missing = [p for p in named if not any((base / p).exists() for base in (ROOT, ROOT / "workbench"))]
-    assert not missing
+def test_every_path_of_the_pages_exists():
+    assert len(paths_named()) > 60
+    for page in (DOC, METHODS):
+        missing = [p for p in paths_named(page) if not (ROOT / p).exists()]
+        assert not missing
+
+
+def test_every_method_and_ablation_has_its_place_on_the_page():
+    from workbench.interventions.ablation import ABLATIONS
+    from workbench.methods.registry import list_methods
+
+    text = METHODS.read_text(encoding="utf-8")
+    assert not [name for name in list_methods() if f"\n## `{name}`\n" not in text]
+    assert not [name for name in ABLATIONS if f"\n| `{name}`" not in text]
+
+
+def test_the_page_counts_edges_as_the_graph_does():
+    graph = Graph(GraphShape(n_layers=12, n_heads=12, n_kv_heads=12))
+    text = METHODS.read_text(encoding="utf-8")
+    assert f"{len(graph.sources)} sources, {len(graph.targets)} targets, **{graph.n_edges:,} edges**" in text
+    assert graph.n_edges == sum(36 * (1 + 13 * n) + 13 + 13 * n for n in range(12)) + 157  # the formula there
 
 
 def test_every_room_is_on_the_architecture_page():
