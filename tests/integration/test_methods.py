@@ -255,6 +255,41 @@ def test_outgoing_edges_sum_to_the_node_of_post_norm_models(family, runs_of):
         assert sum_of_edges == pytest.approx(nodes.values[nodes.graph.source_index[node]], abs=5e-5)
 
 
+def test_a_group_scores_what_its_heads_score_together(runs_of, tmp_path):
+    """Pitfall 'GQA': the same model with each key and value written out per head has the same function.
+
+    A group's edge carries what the edges into its heads carry together, for estimates, not by halves or copies.
+    """
+    folder = tmp_path / "ungrouped"
+    folder.mkdir()
+    for file in family_dir("llama").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (4, 2)
+    (folder / "config.json").write_text(json.dumps({**config, "num_key_value_heads": 4}))
+    weights = load_file(folder / "model.safetensors")
+    for name, tensor in weights.items():
+        if ".k_proj." in name or ".v_proj." in name:
+            weights[name] = tensor.reshape(2, 8, -1).repeat_interleave(2, 0).reshape(32, -1)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    heads = PairedRuns(open_model(folder, device="cpu"), mini_pairs(), batch_tokens=100)
+    groups = runs_of("llama")
+    assert heads.clean == pytest.approx(groups.clean, abs=1e-5)
+    assert (heads.wiring.n_kv_heads, groups.wiring.n_kv_heads) == (4, 2)
+    for method in ("eap", "eap-ig"):
+        wide, narrow = score(heads, method), score(groups, method)
+        for j, target in enumerate(narrow.graph.targets):
+            name = str(target)
+            same = [name]
+            if target.kind == "group":
+                g = target.index
+                same = [f"a{target.layer}.h{h}<{target.slot}>" for h in (2 * g, 2 * g + 1)]
+            columns = [i for i, t in enumerate(wide.graph.targets) if str(t) in same]
+            assert len(columns) == len(same)
+            total = np.nan_to_num(wide.values[:, columns]).sum(1)
+            assert np.nan_to_num(narrow.values[:, j]) == pytest.approx(total, abs=2e-5), name
+
+
 @pytest.fixture(scope="module")
 def affine(tmp_path_factory):
     """Attention only, no norm, queries and keys zero: every pattern is uniform and the model is affine."""
