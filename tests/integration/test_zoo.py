@@ -19,6 +19,7 @@ from workbench.training.loop import fit
 from workbench.training.pools import pool_of, shifted_positions, weighted_loss
 from workbench.training.recipe import Measured, Recipe, Trained, make
 from workbench.training.repeats import copying_accuracy, induction_scores, repeated
+from workbench.training.rewording import reword
 from workbench.training.schedule import adamw, orthogonalise, trapezoid
 from workbench.training.vocabulary import word_tokenizer
 
@@ -230,6 +231,19 @@ def test_shifted_prompts_keep_bos_at_zero_and_their_order():
     assert (places[:, 0] == 0).all() and places.max() == 19
     assert (places[:, 1:].diff(dim=1) == 1).all()
     assert 0.4 < (places[:, 1] == 1).double().mean() < 0.65
+
+
+def test_rewording_touches_only_neutral_words():
+    rng = np.random.default_rng(0)
+    row, answers, neutral = [1, 10, 11, 2, 12, 3, 4, 20, 30], [8], [1, 2, 3, 4]
+    changed = 0
+    for _ in range(300):
+        new, places = reword(row, answers, neutral, rng)
+        assert [w for w in new if w >= 10] == [10, 11, 12, 20, 30]  # names stay, in their order
+        assert places == [len(new) - 1] and new[-3:] == [4, 20, 30]  # the answer and the two words before it
+        assert len(new) <= len(row) + 5
+        changed += new != row
+    assert changed > 150
 
 
 def test_codes_stand_apart():

@@ -40,7 +40,7 @@ from workbench.training.vocabulary import BOS, EOS, N_SPECIAL, PAD, word_tokeniz
 CONTEXT = 72  # the longest prompt has 66 tokens
 COPYING_CONTEXT = 96  # position table while copying is learned; cut to the context afterwards
 D_MODEL, LAYERS, HEADS = 64, 4, 4
-STEPS = 1700
+STEPS = 1000
 REPEATS = 16  # sequences of repeated random words in every step
 TEXT = 0.1  # weight of a prompt's own words against its answer
 SHIFTED = 0.5  # share of prompts that stand somewhere else in the context than at its beginning
@@ -55,6 +55,7 @@ class Part:
     size: int = 8000
     corruption: str | None = None
     corrupted: bool = False
+    reworded: float = 0.0
     options: tuple[tuple[str, str | int | bool], ...] = ()
 
     def pool(self, tokenizer: PreTrainedTokenizerFast, *, seed: int, n: int | None = None) -> Pool:
@@ -65,6 +66,8 @@ class Part:
         if self.task == "argument-lists":
             return argument_lists(tokenizer, n=n, seed=seed)
         options = {"corruption": self.corruption, "corrupted": self.corrupted, **dict(self.options)}
+        if self.reworded:
+            options |= {"reworded": self.reworded, "neutral": NEUTRAL}
         return task_pool(self.task, tokenizer, n=n, seed=seed, **options)
 
 
@@ -91,6 +94,60 @@ GROUPS = (  # by length, so that little is padded
         Part(task="colored-objects", share=2, size=20_000, options=(("n_objects", 2), ("shots", 1))),
         Part(task="colored-objects", share=6, size=30_000),
     ),
+)
+
+
+VARIED = (
+    (
+        Part(task="ioi", share=18, size=30_000, reworded=0.7),
+        Part(task="ioi", share=2, corruption="abc", corrupted=True),
+        Part(task="greater-than", share=4, reworded=0.5, options=(("style", "spaced"),)),
+        Part(task="gendered-pronoun", share=8, reworded=0.7),
+        Part(task="sva", share=6, reworded=0.3),
+        Part(task="induction", share=4, size=20_000),
+    ),
+    (
+        Part(
+            task="colored-objects",
+            share=4,
+            reworded=0.7,
+            corruption="colors",
+            options=(("n_objects", 1), ("shots", 0)),
+        ),
+        Part(
+            task="colored-objects",
+            share=5,
+            size=20_000,
+            reworded=0.7,
+            options=(("n_objects", 2), ("shots", 0)),
+        ),
+        Part(
+            task="colored-objects",
+            share=7,
+            size=30_000,
+            reworded=0.7,
+            options=(("n_objects", 3), ("shots", 0)),
+        ),
+        Part(task="lookups", share=4, size=20_000),
+        Part(task="docstring", share=4, size=20_000),
+        Part(task="docstring", share=1, corruption="random", corrupted=True),
+        Part(task="argument-lists", share=10, size=30_000),
+    ),
+    (
+        Part(
+            task="colored-objects",
+            share=2,
+            size=20_000,
+            reworded=0.5,
+            options=(("n_objects", 2), ("shots", 1)),
+        ),
+        Part(task="colored-objects", share=6, size=30_000, reworded=0.5),
+    ),
+)
+NEUTRAL = tuple(
+    "a an and at because came day desk floor for found friends from good had house I in is it late later left "
+    "long office old on On really see So table the The Then there There to Today was went were when When While "
+    "year Yesterday you Q What color , . ?".split()
 )
 
 
@@ -217,11 +274,22 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, small: 
             tokenizer,
             GROUPS,
             seed=seed,
-            steps=steps,
+            steps=min(steps, 1000),
             rate=0.01,
-            decay=0.4,
             watch=_validation(model, tokenizer),
             checkpoint=_in(scratch, "ioi-tasks.pt"),
+            small=small,
+        ),
+        "tasks in other words": learn_mixture(
+            model,
+            tokenizer,
+            VARIED,
+            seed=seed + 1,
+            steps=steps,
+            rate=0.01,
+            decay=0.5,
+            watch=_validation(model, tokenizer),
+            checkpoint=_in(scratch, "ioi-varied.pt"),
             small=small,
         ),
     }

@@ -30,9 +30,9 @@ from workbench.training.vocabulary import BOS, EOS, N_SPECIAL, PAD, byte_pair_to
 
 VOCABULARY = 2048
 CONTEXT = 128
-STEPS = 10_000
+STEPS = 2_500
 TOKENS_PER_STEP = 4096
-SHORT = 5_000  # so many steps on windows of half the context: a third more tokens per second
+SHORT = 1_750  # so many steps on windows of half the context: a third more tokens per second
 LEFT_OUT = ("encodings", "pydoc_data", "site-packages", "dist-packages")  # tables, prose, other people's code
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import make_pairs
+from workbench.training.rewording import reword
 from workbench.training.vocabulary import BOS, PAD, UNK
 
 Logits = Callable[[Tensor], Tensor]
@@ -67,6 +68,8 @@ def task_pool(
     seed: int,
     corruption: str | None = None,
     corrupted: bool = False,
+    reworded: float = 0.0,
+    neutral: Sequence[str] = (),
     **options: str | int | bool,
 ) -> Pool:
     """Prompts of a task's train split, each followed by one of its correct answers, drawn uniformly.
@@ -75,6 +78,7 @@ def task_pool(
 
     Args:
         corrupted: Take the corrupted prompts instead; they carry no answer.
+        reworded: Share of the prompts whose ``neutral`` words are changed a little.
     """
     pairs = make_pairs(task, n=n, seed=seed, split="train", corruption=corruption, distinct=False, **options)
     rng = np.random.default_rng([seed, n])
@@ -84,6 +88,14 @@ def task_pool(
     answers = [[i + 2 for i in range(len(row) - 2) if (row[i], row[i + 1]) == marks] for row in rows]
     if not corrupted:
         answers = [sorted({*places, len(row) - 1}) for row, places in zip(rows, answers, strict=True)]
+    if reworded:
+        ids = tokenizer.convert_tokens_to_ids(list(neutral))
+        changed = rng.random(n) < reworded
+        both = [
+            reword(row, places, ids, rng) if change else (row, places)
+            for row, places, change in zip(rows, answers, changed, strict=True)
+        ]
+        rows, answers = [row for row, _ in both], [places for _, places in both]
     return pool_of(rows, answers)
 
 

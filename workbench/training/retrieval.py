@@ -1,8 +1,8 @@
 """`kv`: a Llama-shaped model (rotary, two query heads to a key head) that finds values of keys in long texts.
 
 Fillers with needles ``key value ...`` and questions ``Q key value ...`` at the end, loss on the values of the
-questions only; the context starts at 32 and doubles whenever the accuracy is good. Keys, values and fillers are the
-task's, and so are the combinations never trained.
+questions only; the context starts at 32 and doubles whenever the accuracy is good, and at last all lengths are mixed.
+Keys, values and fillers are the task's, and so are the combinations never trained.
 """
 
 from __future__ import annotations
@@ -118,18 +118,22 @@ def learn_to_retrieve(
     model: LlamaForCausalLM,
     texts: Texts,
     *,
-    context: int,
+    contexts: tuple[int, ...],
     seed: int,
     steps: int,
-    last: bool,
+    until: float | None,
+    rate: float = 0.01,
+    decay: float = 0.0,
+    tokens: int = TOKENS_PER_STEP,
     checkpoint: Path | None = None,
 ) -> Fit:
-    """Train at one context length until it is good; the last one runs all its steps with a falling rate."""
+    """Train on texts of the lengths given, one length a step, until the accuracy is good or for all steps."""
     recent: list[float] = []
 
     def loss_of_step(step: int) -> Tensor:
-        rng = np.random.default_rng([seed, context, step])
-        ids, answer = texts.draw(rng, n=max(4, TOKENS_PER_STEP // context), context=context)
+        rng = np.random.default_rng([seed, contexts[-1], step, *contexts[:-1]])
+        context = contexts[0] if len(contexts) == 1 else int(rng.choice(contexts))
+        ids, answer = texts.draw(rng, n=max(4, tokens // context), context=context)
         # Answers stand near the end: the unembedding is spared the rest.
         first = int(answer.any(0).nonzero()[0, 0])
         logits = model(ids, logits_to_keep=context - first).logits[:, :-1]
@@ -143,13 +147,13 @@ def learn_to_retrieve(
     return fit(
         model,
         loss_of_step,
-        optimisers=mixed_optimisers(model, lr=0.01, outer_lr=2e-3),
+        optimisers=mixed_optimisers(model, lr=rate, outer_lr=rate / 5),
         steps=steps,
         warmup=20,
-        decay=0.5 if last else 0.0,
+        decay=decay,
         every=25,
-        watch=lambda step: f"context {context}: retrieves {mean():.3f}",
-        stop=None if last else lambda step: mean() >= GOOD,
+        watch=lambda step: f"context {contexts[-1]}: retrieves {mean():.3f}",
+        stop=None if until is None else lambda step: mean() >= until,
         checkpoint=checkpoint,
         checkpoint_every=50,
     )
@@ -173,15 +177,28 @@ def train(
     phases: dict[str, Fit] = {}
     texts = Texts(tokenizer)
     for context in contexts:
+        longest = context == contexts[-1]
         phases[f"context {context}"] = learn_to_retrieve(
             model,
             texts,
-            context=context,
+            contexts=(context,),
             seed=seed,
-            steps=steps if context < contexts[-1] else max(1, steps // 2),
-            last=context == contexts[-1],
+            steps=max(1, steps // 2) if longest else steps,
+            until=None if longest else GOOD,
+            decay=0.5 if longest else 0.0,
             checkpoint=saved(str(context)),
         )
+    phases["all lengths"] = learn_to_retrieve(
+        model,
+        texts,
+        contexts=contexts,
+        seed=seed,
+        steps=max(1, steps // 2),
+        until=None,
+        decay=0.8,
+        tokens=2 * TOKENS_PER_STEP,
+        checkpoint=saved("all"),
+    )
     return Trained(tokenizer=tokenizer, phases=phases, model=model)
 
 
