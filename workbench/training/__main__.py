@@ -10,7 +10,7 @@ from workbench.errors import WorkbenchError
 from workbench.model.zoo import ZOO
 from workbench.training import RECIPES, get_recipe
 from workbench.training.cards import checkout, write_page
-from workbench.training.recipe import make
+from workbench.training.recipe import make, measure_again
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--scratch", type=Path, help="folder for checkpoints; a killed run goes on from there"
     )
+    parser.add_argument("--measure", action="store_true", help="only measure the model that is there again")
     parser.add_argument("--docs", action="store_true", help="only write docs/zoo.md from the cards")
     options = parser.parse_args(arguments)
     if not options.docs and options.name is None:
@@ -29,7 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.name is not None:
             directory = options.out or ZOO / options.name
-            card = make(get_recipe(options.name), directory, seed=options.seed, scratch=options.scratch)
+            recipe = get_recipe(options.name)
+            if options.measure:
+                card = measure_again(recipe, directory)
+            else:
+                card = make(recipe, directory, seed=options.seed, scratch=options.scratch)
             for line in (*card["can"], *card["cannot"]):
                 print(line)
             print(f"wrote {directory}", file=sys.stderr)

@@ -115,6 +115,14 @@ def make(
     return card
 
 
+def measure_again(recipe: Recipe, directory: Path) -> dict[str, object]:
+    """Write a model's card anew: its numbers and the recipe's words; seed, steps and wall time stay."""
+    old = json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    card = old | words_and_numbers(recipe, directory)
+    write_json(directory / "card.json", card)
+    return card
+
+
 def save(trained: Trained, directory: Path) -> None:
     """Write weights, configuration, tokenizer and, where it is known, the true circuit."""
     if trained.model is not None:
@@ -129,11 +137,7 @@ def save(trained: Trained, directory: Path) -> None:
 
 def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> dict[str, object]:
     """The card of a saved model, measured on the weights as they were written."""
-    bridge = open_model(directory)
-    measured = recipe.measure(bridge)
-    judged = [m for m in measured if m.needs is not None]
-    parameters = sum(tensor.numel() for tensor in read_weights(directory).values())
-    return {
+    card: dict[str, object] = {
         "name": recipe.name,
         "title": recipe.title,
         "what": recipe.what,
@@ -144,8 +148,21 @@ def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> 
         "wall_seconds": round(sum(phase.seconds for phase in trained.phases.values()), 1),
         "machine": machine(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "parameters": parameters,
-        "bytes": sum(path.stat().st_size for path in directory.iterdir()),
+    }
+    return card | words_and_numbers(recipe, directory) | {"data": dict(trained.data)}
+
+
+def words_and_numbers(recipe: Recipe, directory: Path) -> dict[str, object]:
+    """What a card says of a saved model itself: sizes, measurements, and what follows from them."""
+    measured = recipe.measure(open_model(directory))
+    judged = [m for m in measured if m.needs is not None]
+    files = [path for path in directory.iterdir() if path.name != "card.json"]
+    return {
+        "title": recipe.title,
+        "what": recipe.what,
+        "source": recipe.source,
+        "parameters": sum(tensor.numel() for tensor in read_weights(directory).values()),
+        "bytes": sum(path.stat().st_size for path in files),
         "measured": {m.name: round(m.value, 4) for m in measured},
         "counts": {m.name: m.n for m in measured},
         "units": {m.name: m.unit for m in measured},
@@ -153,7 +170,6 @@ def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> 
         "cannot": [f"{m} - below what it would take ({m.needs})" for m in judged if not m.holds]
         + [*recipe.limits],
         "held_out": dict(recipe.held_out),
-        "data": dict(trained.data),
     }
 
 
