@@ -66,6 +66,12 @@ def main() -> None:
 
             sys.stderr.write(printable(mistake.hint, keep_newlines=True) + "\n")
         sys.exit(1)
+    except (MemoryError, RuntimeError) as problem:
+        if not isinstance(problem, MemoryError) and "memory" not in str(problem).lower():
+            raise
+        complain(f"out of memory: {str(problem).splitlines()[0] if str(problem) else 'no more to be had'}")
+        sys.stderr.write("  hint: use a smaller --batch-tokens, fewer pairs (--limit) or --dtype bfloat16\n")
+        sys.exit(1)
     except KeyboardInterrupt:
         complain("interrupted")
         sys.exit(130)

@@ -17,7 +17,10 @@ TaskName = Annotated[
 MetricName = Annotated[
     str | None, typer.Option("--metric", help="Metric, or file.py:function. Default: the task's own.")
 ]
-Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="Number of pairs.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("-n", "--limit", min=1, help="Number of pairs. Default: 64 of a task, all of a file."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the pairs and of every random choice.")]
 Split = Annotated[str, typer.Option("--split", help="train, validation or test.")]
 Corruption = Annotated[str | None, typer.Option("--corruption", help="How the corrupted prompt is made.")]

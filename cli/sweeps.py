@@ -45,14 +45,16 @@ def ablate(
     together: Annotated[bool, typer.Option("--together", help="Ablate all --node at once: one row.")] = False,
     ablation: Annotated[
         str,
-        typer.Option("--ablation", help="resample, mean, mean-per-position, mean-per-name or zero."),
+        typer.Option(
+            "--ablation", help="resample, mean, mean-per-position, mean-per-name, mean-per-template or zero."
+        ),
     ] = "resample",
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Pairs (.jsonl) whose clean prompts give the means.")
     ] = None,
     position: Positions = None,
     metric: MetricName = None,
-    limit: Limit = 64,
+    limit: Limit = None,
     split: Split = "test",
     corruption: Corruption = None,
     seed: Seed = 0,
@@ -90,7 +92,7 @@ def patch(
     ] = "denoising",
     position: Positions = None,
     metric: MetricName = None,
-    limit: Limit = 64,
+    limit: Limit = None,
     split: Split = "test",
     corruption: Corruption = None,
     seed: Seed = 0,
@@ -131,7 +133,7 @@ def path_patch(
     mode: Annotated[str, typer.Option("--mode", help="noising or denoising.")] = "noising",
     position: Positions = None,
     metric: MetricName = None,
-    limit: Limit = 64,
+    limit: Limit = None,
     split: Split = "test",
     corruption: Corruption = None,
     seed: Seed = 0,
@@ -163,7 +165,7 @@ def knock_out(
     node: Nodes = None,
     together: Annotated[bool, typer.Option("--together", help="All of them at once: one row.")] = False,
     metric: MetricName = None,
-    limit: Limit = 64,
+    limit: Limit = None,
     split: Split = "test",
     corruption: Corruption = None,
     seed: Seed = 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,19 @@ import numpy as np
 from workbench.effects import Effects
 from workbench.errors import OptionError, RunError
 from workbench.evaluate.baselines import random_circuit
-from workbench.evaluate.faithfulness import faithfulness, run_circuits
+from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.graph import Graph
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.io import export, load_circuit, write_atomic
 from workbench.jobs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.methods.registry import get_method
+from workbench.metrics import metric_from_file
 from workbench.model.open import open_model
-from workbench.study import Discovery, discover, folder_of, is_file, paired_runs, save_discovery
+from workbench.scores import check_rule
+from workbench.study import Discovery, discover, folder_of, paired_runs, save_discovery
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import BATCH_TOKENS
+from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
@@ -75,7 +78,7 @@ def discovery_job(
     greedy: bool = False,
     options: Sequence[str] | None = None,
     metric: str | None = None,
-    limit: int = 64,
+    limit: int | None = None,
     split: str = "train",
     test_split: str = "test",
     corruption: str | None = None,
@@ -83,7 +86,6 @@ def discovery_job(
     seed: int = 0,
     out: Path | None = None,
     dry_run: bool = False,
-    resume: bool = False,
     batch_tokens: int = BATCH_TOKENS,
     device: str | None = None,
     dtype: str = "float32",
@@ -95,6 +97,7 @@ def discovery_job(
     chosen = method_options(method, options)
     if level is not None and level not in get_method(method).levels:
         raise OptionError(f"method {method} scores {' and '.join(get_method(method).levels)}s, not {level}s")
+    check_rule(keep, greedy=greedy, level=level or get_method(method).levels[0])
     if dry_run:
         planned = planned_runs(
             model=model,
@@ -134,6 +137,7 @@ def discovery_job(
             corruption=corruption,
             metric=runs.metric,
             batch_tokens=batch_tokens,
+            **runs.pairs.pairs.options,  # the same form of the task as it was found on
         )
         tell_dropped(judged, note)
     record = record_of(
@@ -172,6 +176,9 @@ def discovery_job(
         options=chosen,
         progress=progress,
     )
+    if is_file(task):
+        provenance = {**found.circuit.provenance, "pairs_file": Path(task).name}
+        found = replace(found, circuit=found.circuit.with_fields(provenance=provenance))
     folder = out or folder_of(found.circuit, Path("circuits"))
     files = save_discovery(found, folder, record)
     return SavedDiscovery(discovery=found, folder=folder, files=files)
@@ -238,7 +245,7 @@ def evaluation_job(
     model: str | None = None,
     task: str | None = None,
     metric: str | None = None,
-    limit: int = 64,
+    limit: int | None = None,
     split: str = "test",
     corruption: str | None = None,
     random_draws: int = 20,
@@ -250,36 +257,58 @@ def evaluation_job(
 ) -> Evaluation:
     """Run a saved circuit on a model and task, by default its own."""
     saved = load_circuit(circuit)
-    model, task = model or saved.model, task or saved.task
+    known = saved.provenance
+    if task is None and known.get("pairs_file"):
+        raise RunError(
+            f"{circuit} was found on pairs from the file {known['pairs_file']}, which it does not hold",
+            hint="name the file: -t FILE.jsonl",
+        )
+    own_task, model, task = task is None, model or saved.model, task or saved.task
     if not model or not task:
         raise RunError(f"{circuit} does not say its model and task", hint="give -m MODEL and -t TASK")
+    if own_task and corruption is None:
+        corruption = known.get("corruption") or None
     runs = open_runs(
         model=model,
         task=task,
-        metric=metric or saved.metric or None,
+        metric=metric or metric_from_file(saved.metric or "logit-difference"),
         limit=limit,
         split=split,
         corruption=corruption,
         seed=seed,
+        options=known.get("task_options") if own_task else None,
         note=note,
         **opening,
     )
+    here = runs.provenance()
+    changed = [key for key in ("weights", "dtype") if known.get(key) not in (None, here[key])]
+    if changed:
+        note(f"the circuit was found with other {' and '.join(changed)}: this is another model")
     result = faithfulness(saved, runs, progress=progress)
     rng = np.random.default_rng(seed)
-    values = {**result.to_dict(), "model": model, "task": task, "split": split, "seed": seed}
-    values["random"] = {"draws": 0}
-    if random_draws:
+    values = {
+        **result.to_dict(),
+        "model": model,
+        "weights": here["weights"],
+        "same_weights": "weights" not in changed,
+        "task": task,
+        "corruption": here["corruption"],
+        "split": split,
+        "pairs": here["pairs"],
+        "n_dropped": here["n_dropped"],
+        "seed": seed,
+        "random": {"draws": 0},
+    }
+    if random_draws and np.isfinite(result.faithfulness):
         drawn = [random_circuit(saved.graph, saved.size, rng, level=saved.level) for _ in range(random_draws)]
-        metric_values = run_circuits(runs, drawn, progress=progress).mean(1)
-        gap = result.full.mean() - result.empty.mean()
-        share = (metric_values - result.empty.mean()) / gap if gap else np.full(len(drawn), np.nan)
-        if np.isfinite(share).all():
-            values["random"] = {
-                "draws": random_draws,
-                "faithfulness_mean": float(share.mean()),
-                "faithfulness_max": float(share.max()),
-                "as_good_or_better": int((share >= result.faithfulness).sum()),
-            }
+        shares = [ratio(v, result.full, result.empty) for v in run_circuits(runs, drawn, progress=progress)]
+        values["random"] = {
+            "draws": random_draws,
+            "mean_size": float(np.mean([c.size for c in drawn])),
+            "faithfulness_mean": float(np.mean(shares)),
+            "faithfulness_max": float(np.max(shares)),
+            "as_good_or_better": int(np.sum(np.array(shares) >= result.faithfulness)),
+        }
     if out is not None:
         write_atomic(Path(out) / "evaluation.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
     return Evaluation(values=values)
@@ -305,7 +334,7 @@ def demo_job(
     *,
     model: str = "zoo:ioi",
     root: Path = Path("circuits"),
-    limit: int = 64,
+    limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     note: Note = lambda text: None,
@@ -314,7 +343,7 @@ def demo_job(
     note(f"1/4 opening {model}")
     bridge = open_model(model)
     runs = paired_runs(bridge, "ioi", n=limit, seed=seed, split="train")
-    judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test")
+    judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test", **runs.pairs.pairs.options)
     tell_dropped(runs, note)
     record = record_of("demo", {"model": model, "limit": limit, "seed": seed, "method": "eap-ig"}, runs)
     note(f"2/4 ablating every head on {judged.n_pairs} pairs of IOI")

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformer_lens.model_bridge import TransformerBridge
-
 from workbench import names
 from workbench.effects import Effects
-from workbench.errors import OptionError, RunError
+from workbench.errors import OptionError, RunError, unknown
 from workbench.interventions.ablation import ablations, parts_of, value_of
 from workbench.interventions.edits import Intervention
 from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
 from workbench.io.effects_file import NAME, load_effects, save_effects
+from workbench.metrics import Metric, get_metric
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
 from workbench.provenance import RunRecord, digest_of
-from workbench.study import is_file, paired_runs, slug
+from workbench.study import N_PAIRS, paired_runs, pairs_of_file, slug
 from workbench.sweep.cost import SweepCost, sweep_cost
 from workbench.sweep.run import Reference, describe_plan, sweep
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.fit import fit_pairs
-from workbench.tasks.for_model import reading_of
-from workbench.tasks.pairs import load_pairs
+from workbench.tasks.for_model import is_file, reading_of
 
 Note = Callable[[str], None]
+MODES = ("noising", "denoising")
 Progress = Callable[[int, int, str], None]
 
 
@@ -59,6 +59,10 @@ def ablation_job(
 ) -> Saved | SweepCost:
     """Ablate parts of a model one by one (or together) and save the table."""
     value_of(ablation)  # a misspelt name is an error before anything is loaded
+    if reference is not None and not ablation.startswith("mean"):
+        raise OptionError(f"--reference is for means; the ablation is {ablation}", hint="--ablation mean")
+    if reference is not None and not reference.is_file():
+        raise OptionError(f"no file of pairs at {reference}", hint="--reference takes a .jsonl file of pairs")
 
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         groups = [(n,) for n in node] if node else parts_of(runs.wiring, parts)
@@ -74,8 +78,8 @@ def patching_job(
     *, site: str = "head-output", node: Sequence[str] | None = None, mode: str = "denoising", **common: Any
 ) -> Saved | SweepCost:
     """Patch every address of a site (or the named ones), at all positions together or each by itself."""
-    if mode not in ("noising", "denoising"):
-        raise OptionError(f"no mode called {mode!r}", hint="noising or denoising")
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES, error=OptionError)
 
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         return patches(list(node) if node else site_nodes(runs.wiring, site), mode=mode, positions=positions)
@@ -133,8 +137,9 @@ def _sweep_job(
     interventions = build(runs, _positions(runs, positions))
     against = None
     if reference is not None:
-        task = {**opening, "task": str(reference), "limit": 10**9}
-        against = Reference(runs=PairedRuns(runs.model, _same_model(runs.model, task), metric=runs.metric))
+        others = paired_runs(runs.model, str(reference), metric=runs.metric, batch_tokens=runs.batch_tokens)
+        tell_dropped(others, note)
+        against = Reference(runs=others)
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=against)
     folder = out or default_folder(command, runs, plan)
     record = record_of(command, {**arguments, **opening, "positions": list(positions)}, runs)
@@ -142,7 +147,7 @@ def _sweep_job(
     if before is not None:
         note(f"already measured; showing {folder}")
         return Saved(effects=before, folder=folder)
-    try:
+    with _interruptible(record, folder, resume, note):
         effects = sweep(
             runs,
             interventions,
@@ -153,10 +158,6 @@ def _sweep_job(
             resume=resume,
             progress=progress,
         )
-    except KeyboardInterrupt:
-        record.finish("interrupted").write(folder)
-        note(f"interrupted; continue with the same command and --resume --out {folder}")
-        raise
     return _save(effects, folder, record)
 
 
@@ -178,6 +179,9 @@ def path_patching_job(
     """Path patching from senders (all heads by default) to the receivers, and save the table."""
     for address in [*receiver, *(sender or ())]:
         names.parse_node(address)
+    for kind, word, known in (("mode", mode, MODES), ("treatment of MLPs", mlps, ("recomputed", "frozen"))):
+        if word not in known:
+            raise unknown(kind, word, known, error=OptionError)
     if dry_run:
         planned = planned_runs(note=note, **opening)
         heads = [str(n) for group in parts_of(planned.wiring, "heads") for n in group]
@@ -201,18 +205,32 @@ def path_patching_job(
     if before is not None:
         note(f"already measured; showing {folder}")
         return Saved(effects=before, folder=folder)
-    effects = path_patches(
-        runs,
-        groups,
-        receiver,
-        mode=mode,
-        mlps=mlps,
-        positions=where,
-        progress=progress,
-        folder=folder,
-        resume=resume,
-    )
+    with _interruptible(record, folder, resume, note):
+        effects = path_patches(
+            runs,
+            groups,
+            receiver,
+            mode=mode,
+            mlps=mlps,
+            positions=where,
+            progress=progress,
+            folder=folder,
+            resume=resume,
+        )
     return _save(effects, folder, record)
+
+
+@contextmanager
+def _interruptible(record: RunRecord, folder: Path, resume: bool, note: Note) -> Iterator[None]:
+    """Say how to go on after an interrupt, and say when there is nothing to resume."""
+    if resume and not (folder / "plan.json").exists():
+        note(f"nothing to resume in {folder}: starting anew (other options have other folders)")
+    try:
+        yield
+    except KeyboardInterrupt:
+        record.finish("interrupted").write(folder)
+        note(f"interrupted; continue with the same command and --resume --out {folder}")
+        raise
 
 
 def _save(effects: Effects, folder: Path, record: RunRecord) -> Saved:
@@ -246,11 +264,12 @@ def open_runs(
     *,
     model: str,
     task: str,
-    metric: str | None = None,
-    limit: int = 64,
+    metric: str | Metric | None = None,
+    limit: int | None = None,
     split: str = "test",
     corruption: str | None = None,
     seed: int = 0,
+    options: Mapping[str, Any] | None = None,
     batch_tokens: int = BATCH_TOKENS,
     device: str | None = None,
     dtype: str = "float32",
@@ -262,12 +281,11 @@ def open_runs(
     Raises:
         WorkbenchError: for a misspelt task or metric before any weights are loaded.
     """
-    from workbench.metrics import get_metric
     from workbench.tasks.registry import get_task
 
     if not is_file(task):
         get_task(task)
-    if metric is not None:
+    if isinstance(metric, str):
         get_metric(metric)
     bridge = open_model(model, device=device, dtype=dtype, offline=offline or None)
     runs = paired_runs(
@@ -279,6 +297,7 @@ def open_runs(
         corruption=corruption,
         metric=metric,
         batch_tokens=batch_tokens,
+        **(options or {}),
     )
     tell_dropped(runs, note)
     return runs
@@ -297,7 +316,7 @@ def planned_runs(
     *,
     model: str,
     task: str,
-    limit: int = 64,
+    limit: int | None = None,
     split: str = "test",
     corruption: str | None = None,
     seed: int = 0,
@@ -310,10 +329,17 @@ def planned_runs(
     reading = reading_of(model, offline=offline or None)
     common = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx}
     if is_file(task):
-        pairs = align(load_pairs(Path(task))[:limit], reading.tokenizer, **common)
+        own = pairs_of_file(task, n=limit, seed=seed, corruption=corruption)
+        pairs = align(own, reading.tokenizer, **common)
     else:
         pairs = fit_pairs(
-            task, reading.tokenizer, n=limit, seed=seed, split=split, corruption=corruption, **common
+            task,
+            reading.tokenizer,
+            n=limit or N_PAIRS,
+            seed=seed,
+            split=split,
+            corruption=corruption,
+            **common,
         )
     if pairs.dropped:
         note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
@@ -344,10 +370,6 @@ def tell_dropped(runs: PairedRuns, note: Note) -> None:
             f"{len(dropped)} of {len(dropped) + runs.n_pairs} pairs dropped ({reasons}); "
             f"first: {dropped[0].id}: {dropped[0].reason}"
         )
-
-
-def _same_model(model: TransformerBridge, task: Mapping[str, Any]):
-    return paired_runs(model, task["task"], n=task["limit"]).pairs
 
 
 def default_folder(command: str, runs: PairedRuns, plan: Mapping[str, Any]) -> Path:

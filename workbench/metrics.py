@@ -264,6 +264,20 @@ def get_metric(name: str) -> Metric:
     return _METRICS[name]
 
 
+def metric_from_file(name: str) -> Metric:
+    """A metric that a file of pairs or circuits names. Only built-in ones: opening data never runs code.
+
+    Raises:
+        OptionError: if the file names a function, which only the user may choose.
+    """
+    if ":" in name:
+        raise OptionError(
+            f"the file asks for the metric {name!r}, which is code; files may only name built-in metrics",
+            hint=f"if you trust it: --metric {name}",
+        )
+    return get_metric(name)
+
+
 def _user_metric(address: str) -> Metric:
     file, _, function = address.rpartition(":")
     path = Path(file).expanduser()

@@ -35,6 +35,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def code_versions() -> dict[str, str]:
+    """Versions of what computes: parts of one table must not come from two of them."""
+    return {
+        name: versions()[name] for name in ("circuit-workbench", "torch", "transformers", "transformer-lens")
+    }
+
+
 def git_state(folder: Path | None = None) -> dict[str, Any]:
     """Commit and dirty flag of the checkout that the code runs from; empty outside a checkout."""
     folder = folder or Path(__file__).resolve().parent.parent

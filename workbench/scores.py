@@ -23,6 +23,21 @@ Ranking = Literal["absolute", "signed"]
 Level = Literal["edge", "node"]
 
 
+def check_rule(rule: str, *, greedy: bool = False, level: Level = "edge") -> None:
+    """Whether ``Scores.keep`` will understand a rule; asked before hours of scoring.
+
+    Raises:
+        OptionError: if not.
+    """
+    match = _KEEP.fullmatch(rule.strip())
+    if match is None:
+        raise OptionError(f"cannot keep {rule!r}", hint="use a number (200), a share (5%) or '>=0.01'")
+    if match["percent"] and float(match["percent"]) > 100:
+        raise OptionError(f"cannot keep {rule} of the {level}s", hint="between 0% and 100%")
+    if greedy and (match["tau"] or level == "node"):
+        raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
     """An estimate for every edge or node of a graph; positive supports the behavior, for every method.
@@ -121,10 +136,7 @@ class Scores:
             if greedy:
                 raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
             return self.threshold(float(match["tau"]), by=by, prune=prune)
-        if match["percent"]:
-            n = self.count(float(match["percent"]) / 100)
-        else:
-            n = int(match["n"])
+        n = self.count(float(match["percent"]) / 100) if match["percent"] else int(match["n"])
         return self.greedy(n, by=by) if greedy else self.top(n, by=by, prune=prune)
 
     def greedy(self, n: int, *, by: Ranking = "absolute") -> Circuit:
@@ -180,7 +192,12 @@ class Scores:
         return found
 
     def _circuit(self, kept: list[tuple[int, ...]], rule: str, *, nominal: int, prune: bool) -> Circuit:
-        selection = {"rule": rule, "nominal": nominal, "candidates": self.n_candidates, "pruned": prune}
+        selection = {
+            "rule": rule,
+            "nominal": nominal,
+            "candidates": self.n_candidates,
+            "pruned": prune and self.level == "edge",
+        }
         common = {
             "shape": self.graph.shape,
             "level": self.level,

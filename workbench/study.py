@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.circuit import Circuit
 from workbench.effects import Effects
-from workbench.errors import ModelError
+from workbench.errors import ModelError, OptionError, RunError
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
 from workbench.evaluate.roles import HeadRoles, head_roles
 from workbench.methods.registry import Level
@@ -25,16 +26,18 @@ from workbench.provenance import RunRecord, digest_of
 from workbench.scores import Ranking, Scores
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns, align_to
 from workbench.tasks.fit import fit_pairs
-from workbench.tasks.pairs import load_pairs
+from workbench.tasks.for_model import is_file
+from workbench.tasks.pairs import Pairs, load_pairs
 
 Progress = Callable[[int, int, str], None]
+N_PAIRS = 64
 
 
 def paired_runs(
     model: TransformerBridge,
     task: str,
     *,
-    n: int = 64,
+    n: int | None = None,
     seed: int = 0,
     split: str = "test",
     corruption: str | None = None,
@@ -44,11 +47,15 @@ def paired_runs(
 ) -> PairedRuns:
     """Runs of a task (a name, or a ``.jsonl`` file of pairs) on a model, in the form its tokenizer can align.
 
+    Args:
+        n: Number of pairs; by default 64 of a task, and all pairs of a file.
+
     Raises:
         TaskError: if there is no such task or file, or too few pairs align.
+        OptionError: if a corruption is asked for of a file, whose pairs already have theirs.
     """
     if is_file(task):
-        aligned = align_to(model, load_pairs(Path(task))[:n])
+        aligned = align_to(model, pairs_of_file(task, n=n, seed=seed, corruption=corruption))
     else:
         described = describe(model)
         if not described.has_tokenizer:
@@ -62,7 +69,7 @@ def paired_runs(
             prepend_bos=described.prepend_bos,
             n_ctx=described.n_ctx,
             special_tokens=not described.causal,
-            n=n,
+            n=N_PAIRS if n is None else n,
             seed=seed,
             split=split,
             corruption=corruption,
@@ -71,9 +78,15 @@ def paired_runs(
     return PairedRuns(model, aligned, metric=metric, batch_tokens=batch_tokens)
 
 
-def is_file(task: str) -> bool:
-    """Whether a task is meant as a file of pairs rather than a generator's name."""
-    return task.endswith(".jsonl") or "/" in task or Path(task).is_file()
+def pairs_of_file(task: str, *, n: int | None, seed: int, corruption: str | None) -> Pairs:
+    """The user's pairs; ``n`` of them are drawn by the seed and keep their order."""
+    if corruption is not None:
+        raise OptionError("pairs from a file have their corrupted prompts; --corruption is for tasks")
+    pairs = load_pairs(Path(task))
+    if n is None or n >= len(pairs):
+        return pairs
+    chosen = sorted(random.Random(seed).sample(range(len(pairs)), n))
+    return replace(pairs, items=tuple(pairs[i] for i in chosen))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,7 +183,14 @@ def discover(
     circuit = scores.keep(amount, by=by, greedy=greedy)
     kept = faithfulness(circuit, judged, progress=progress)
     curve = faithfulness_curve(
-        scores, judged, shares=shares, by=by, random_draws=random_draws, seed=seed, progress=progress
+        scores,
+        judged,
+        shares=shares,
+        by=by,
+        greedy=greedy,
+        random_draws=random_draws,
+        seed=seed,
+        progress=progress,
     )
     wanted = roles and len(judged.position_names) > 1 and judged.wiring.has_lm_head
     found = head_roles(judged) if wanted else HeadRoles()
@@ -186,31 +206,46 @@ def discover(
         model=identity(runs.model).name,
         evaluation=evaluation,
         prompt=_prompt(judged),
-        provenance={**scores.provenance, "options": dict(scores.options)},
+        provenance={
+            **scores.provenance,
+            "options": dict(scores.options),
+            "task_options": dict(runs.pairs.pairs.options),
+            "judged_on": {
+                "pairs": judged.pairs.pairs.digest,
+                "split": judged.pairs.pairs.split,
+                "n_pairs": judged.n_pairs,
+                "n_dropped": len(judged.pairs.dropped),
+                "random_draws": random_draws,
+                "seed": seed,
+            },
+        },
     )
     return Discovery(circuit=circuit, scores=scores, faithfulness=kept, curve=curve, roles=found)
 
 
 def _prompt(runs: PairedRuns) -> tuple[str, ...]:
     """Tokens of the first clean prompt, as text."""
+    if runs.model.tokenizer is None:
+        return ()
     ids = runs.pairs.clean[0].tolist()
     return tuple(runs.model.tokenizer.decode([i]) for i in ids)
 
 
-def folder_of(circuit: Circuit, root: Path) -> Path:
-    """``root/<task>/<model>/<method>-<digest>``; the digest is of what decides the circuit."""
+def question_of(circuit: Circuit) -> str:
+    """Digest of what decides a circuit and its judgement: equal questions have equal answers."""
     decided = {
-        "selection": circuit.selection,
+        "selection": dict(circuit.selection),
         "provenance": {k: v for k, v in circuit.provenance.items() if k != "device"},
         "method": circuit.method,
         "level": circuit.level,
     }
-    return (
-        Path(root)
-        / slug(circuit.task)
-        / slug(circuit.model)
-        / f"{slug(circuit.method)}-{digest_of(decided)[:8]}"
-    )
+    return digest_of(decided)
+
+
+def folder_of(circuit: Circuit, root: Path) -> Path:
+    """``root/<task>/<model>/<method>-<digest>``; the digest is of the question, see ``question_of``."""
+    name = f"{slug(circuit.method)}-{question_of(circuit)[:8]}"
+    return Path(root) / slug(circuit.task) / slug(circuit.model) / name
 
 
 def slug(text: str) -> str:
@@ -222,26 +257,46 @@ def slug(text: str) -> str:
 def save_discovery(
     found: Discovery, folder: Path, record: RunRecord, *, effects: Effects | None = None
 ) -> dict[str, str]:
-    """Write circuit, scores, effects, report page and ``run.json`` into one folder; returns what is where."""
-    from workbench.io import save_circuit, save_scores
+    """Write circuit, scores, effects, report page and ``run.json`` into one folder; returns what is where.
+
+    Raises:
+        RunError: if the folder holds the answer to another question, or another process is writing there.
+    """
+    from workbench.io import save_circuit, save_scores, write_atomic
     from workbench.io.effects_file import save_effects
+    from workbench.sweep.store import locked
     from workbench.view.html import circuit_page
 
     folder = Path(folder)
     record.outputs.update(
         circuit="circuit.json", scores="scores.safetensors", page="circuit.html", report="report.html"
     )
-    save_circuit(found.circuit, folder / "circuit.json")
-    save_scores(found.scores, folder / "scores.safetensors")
-    if effects is not None:
-        save_effects(effects, folder)
-        record.outputs["effects"] = "effects.parquet"
-    from workbench.io import write_atomic
-
-    write_atomic(folder / "circuit.html", circuit_page(found.circuit))
-    write_atomic(folder / "report.html", report_of(found, effects))
-    record.finish().write(folder)
+    with locked(folder):
+        refuse_other_circuit(folder, found.circuit)
+        save_scores(found.scores, folder / "scores.safetensors")
+        if effects is not None:
+            save_effects(effects, folder)
+            record.outputs["effects"] = "effects.parquet"
+        write_atomic(folder / "circuit.html", circuit_page(found.circuit))
+        write_atomic(folder / "report.html", report_of(found, effects))
+        save_circuit(found.circuit, folder / "circuit.json")
+        record.finish().write(folder)
     return {name: str(folder / file) for name, file in {**record.outputs, "run": "run.json"}.items()}
+
+
+def refuse_other_circuit(folder: Path, circuit: Circuit) -> None:
+    """Never overwrite the circuit of another question.
+
+    Raises:
+        RunError: if there is one.
+    """
+    from workbench.io import load_circuit
+
+    if not (folder / "circuit.json").exists():
+        return
+    before = load_circuit(folder / "circuit.json")
+    if question_of(before) != question_of(circuit):
+        raise RunError(f"{folder} holds another circuit: {before!r}", hint="choose another --out")
 
 
 def report_of(found: Discovery, effects: Effects | None = None) -> str:

@@ -119,10 +119,13 @@ def test_dry_run_counts_and_writes_nothing(run, tmp_path):
         (["patch", "-m", "zoo:ioi", "-t", "ioi", "--site", "residual"], "did you mean resid"),
         (["patch", "-m", "zoo:ioi", "-t", "ioi", "--position", "S3"], "positions of this task"),
         (["path-patch", "-m", "zoo:ioi", "-t", "ioi", "--receiver", "a1.h0"], "receivers are"),
-        (["knock-out", "-m", "zoo:ioi", "-t", "ioi", "--query", "end", "--key", "X"], "positions of this task"),
+        (
+            ["knock-out", "-m", "zoo:ioi", "-t", "ioi", "--query", "end", "--key", "X"],
+            "positions of this task",
+        ),
         (["discover", "-m", "zoo:ioi", "-t", "ioi", "--method", "eapig"], "did you mean eap-ig"),
         (["discover", "-m", "zoo:ioi", "-t", "ioi", "--option", "step=3"], "options: steps"),
-        (["discover", "-m", "zoo:ioi", "-t", "ioi", "--keep", "lots"], "5%, 200"),
+        (["discover", "-m", "zoo:ioi", "-t", "ioi", "--keep", "lots"], "a share (5%)"),
         (["evaluate", "nowhere"], "hint"),
     ],
 )
@@ -170,7 +173,20 @@ def test_demo_says_where_everything_is(run, tmp_path):
     assert {"circuit.json", "circuit.html", "report.html", "effects.parquet", "circuit.graphml"} <= made
 
 
-SLOW = ["ablate", "-m", "zoo:ioi", "-t", "ioi", "--limit", "24", "--batch-tokens", "100", "--out", "swept", "-q"]
+SLOW = [
+    "ablate",
+    "-m",
+    "zoo:ioi",
+    "-t",
+    "ioi",
+    "--limit",
+    "24",
+    "--batch-tokens",
+    "100",
+    "--out",
+    "swept",
+    "-q",
+]
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen:
@@ -222,3 +238,87 @@ def test_a_table_is_drawn_as_svg_and_png(run, tmp_path):
     assert "resample ablation" in drawn and "n=6" in drawn and "<script" not in drawn
     code, out, err = run(*ABLATE, "--plot", "heads.gif")
     assert code == 1 and out == "" and ".svg or .png" in err
+
+
+def own_pairs(n):
+    names = [("Mary", "John"), ("Anna", "Paul"), ("Sarah", "David"), ("Emma", "Robert"), ("Alice", "Peter")]
+    return [
+        {"id": f"p{i}", "clean": f"When {a} and {b} went to the store, {b} gave a drink to",
+         "corrupted": f"When {a} and {b} went to the store, {a} gave a drink to",
+         "correct": [f" {a}"], "incorrect": [f" {b}"]}
+        for i, (a, b) in enumerate(names[:n])
+    ]  # fmt: skip
+
+
+def test_a_file_of_pairs_is_used_whole_and_refuses_what_is_for_tasks(run, tmp_path):
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(row) for row in own_pairs(5)))
+    whole = ["ablate", "-m", "zoo:ioi", "-t", "own.jsonl", "--parts", "mlps", "--json"]
+    assert data(run(*whole))["n"] == 5
+    assert data(run(*whole, "--limit", 2))["n"] == 2
+    code, out, err = run(*whole, "--corruption", "abc")
+    assert code == 1 and out == "" and "--corruption is for tasks" in err
+
+
+def test_opening_data_never_runs_the_code_it_names(run, tmp_path):
+    (tmp_path / "evil.py").write_text("open('ran', 'w').close()\ndef f(*a): return a[0][:, 0]\n")
+    head = {"format": "circuit-workbench/pairs", "version": 1, "metric": "evil.py:f"}
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(row) for row in [head, *own_pairs(2)]))
+    code, out, err = run("ablate", "-m", "zoo:ioi", "-t", "own.jsonl")
+    assert code == 1 and out == "" and "--metric evil.py:f" in err
+    found = data(run("discover", "-m", "zoo:ioi", "-t", "ioi", "--limit", 4, "--random", 0, "--json"))
+    path = tmp_path / found["folder"] / "circuit.json"
+    path.write_text(path.read_text().replace('"logit-difference"', '"evil.py:f"'))
+    code, out, err = run("evaluate", path)
+    assert code == 1 and out == "" and "only name built-in metrics" in err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_evaluate_asks_the_circuits_own_question(run, tmp_path):
+    options = ["-m", "zoo:ioi", "-t", "ioi", "--limit", 6, "--random", 0, "--json"]
+    found = data(run("discover", *options, "--corruption", "abc"))
+    again = data(run("evaluate", found["folder"], "--limit", 6, "--random", 0, "--json"))
+    assert again["corruption"] == "abc" and again["same_weights"]
+    assert again["faithfulness"] == pytest.approx(found["faithfulness"]["faithfulness"], abs=1e-6)
+    (tmp_path / "ioi.jsonl").write_text("\n".join(json.dumps(row) for row in own_pairs(3)))
+    own = data(run("discover", "-m", "zoo:ioi", "-t", "ioi.jsonl", "--random", 0, "--json"))
+    code, out, err = run("evaluate", own["folder"])
+    assert code == 1 and out == "" and "-t FILE.jsonl" in err
+
+
+def test_another_questions_circuit_is_never_overwritten(run, tmp_path):
+    options = ["-m", "zoo:ioi", "-t", "ioi", "--random", 0, "--out", "mine", "--json"]
+    assert run("discover", *options, "--limit", 4)[0] == 0
+    before = (tmp_path / "mine" / "circuit.json").read_bytes()
+    code, out, err = run("discover", *options, "--limit", 5)
+    assert code == 1 and out == "" and "another circuit" in err
+    assert (tmp_path / "mine" / "circuit.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["ablate", "--reference", "own.jsonl"], "--ablation mean"),
+        (["ablate", "--ablation", "mean", "--reference", "ioi"], ".jsonl file"),
+        (["patch", "--mode", "denosing"], "did you mean denoising"),
+        (["path-patch", "--receiver", "logits", "--mode", "denosing"], "did you mean denoising"),
+        (["path-patch", "--receiver", "logits", "--mlps", "froze"], "did you mean frozen"),
+        (["discover", "--keep", "101%"], "between 0% and 100%"),
+        (["discover", "--keep", ">=0.1", "--greedy"], "--keep 5%"),
+        (["discover", "--method", "eap", "--metric", "kl"], "--method eap-ig"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_measured(run, tmp_path, arguments, hint):
+    code, out, err = run(arguments[0], "-m", "zoo:ioi", "-t", "ioi", "--limit", 4, *arguments[1:])
+    assert code == 1 and out == "" and hint in err and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_metric_without_a_gap_still_gives_a_saved_circuit(run, tmp_path):
+    rows = [
+        row | {"correct": [" Alice"], "incorrect": [" Peter"], "corrupted": row["clean"]}
+        for row in own_pairs(3)
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    found = data(run("discover", "-m", "zoo:ioi", "-t", "own.jsonl", "--random", 1, "--json"))
+    assert found["faithfulness"]["faithfulness"] is None and found["curve"]["CPR"] is None
+    assert load_circuit(tmp_path / found["folder"]).task == "own"

@@ -43,7 +43,7 @@ class Faithfulness:
     @property
     def faithfulness(self) -> float:
         """``(m(circuit) - m(empty)) / (m(full) - m(empty))`` of means over pairs; NaN without a gap."""
-        return _ratio(self.circuit, self.full, self.empty)
+        return ratio(self.circuit, self.full, self.empty)
 
     @property
     def stderr(self) -> float:
@@ -52,7 +52,7 @@ class Faithfulness:
         if n < 2 or not np.isfinite(self.faithfulness):
             return float("nan")
         draws = np.random.default_rng(0).integers(0, n, (1000, n))
-        ratios = [_ratio(self.circuit[d], self.full[d], self.empty[d]) for d in draws]
+        ratios = [ratio(self.circuit[d], self.full[d], self.empty[d]) for d in draws]
         return float(np.nanstd(ratios, ddof=1))
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +85,8 @@ class Faithfulness:
         )
 
 
-def _ratio(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> float:
+def ratio(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> float:
+    """``(mean circuit - mean empty) / (mean full - mean empty)``; NaN where the gap is rounding."""
     gap = full.mean() - empty.mean()
     spread = max(np.abs(full).max(), np.abs(empty).max(), 1e-12)
     # 1e-6: below this share of the metric's own size a float32 gap is rounding, not behavior
@@ -199,12 +200,14 @@ class Curve:
     Attributes:
         shares: Nominal share of all edges at each point, before pruning.
         points: The circuits' faithfulness, one per share.
-        random: ``(share, draw)`` faithfulness of random circuits with as many edges as the pruned circuit.
+        random: ``(share, draw)`` faithfulness of random circuits of about as many edges as the pruned circuit.
+        random_sizes: ``(share, draw)`` how many edges each of them really has; never more.
     """
 
     shares: tuple[float, ...]
     points: tuple[Faithfulness, ...]
     random: np.ndarray
+    random_sizes: np.ndarray
     method: str
     ranking: Ranking
 
@@ -238,9 +241,11 @@ class Curve:
                     "random_mean": number(drawn.mean()) if drawn.size else None,
                     "random_std": number(drawn.std(ddof=1)) if drawn.size > 1 else None,
                     "random_draws": int(drawn.size),
+                    "random_edges": number(np.mean(self.random_sizes[i])) if drawn.size else None,
                 }
             )
-        return {"method": self.method, "ranking": self.ranking, "points": rows, **self.area()}
+        area = {name: number(value) for name, value in self.area().items()}
+        return {"method": self.method, "ranking": self.ranking, "points": rows, **area}
 
     def to_dataframe(self):
         """One row per size."""
@@ -282,6 +287,7 @@ def faithfulness_curve(
     *,
     shares: Sequence[float] = SHARES,
     by: Ranking = "absolute",
+    greedy: bool = False,
     random_draws: int = 5,
     seed: int = 0,
     progress: Progress | None = None,
@@ -289,7 +295,8 @@ def faithfulness_curve(
     """Faithfulness of the best share of edges at several sizes, beside random circuits of the same real size."""
     from workbench.evaluate.baselines import random_circuit
 
-    chosen = [scores.fraction(share, by=by) for share in shares]
+    counts = [scores.count(share) for share in shares]
+    chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
     rng = np.random.default_rng(seed)
     drawn = [
         random_circuit(scores.graph, c.size, rng, level=scores.level)
@@ -301,5 +308,13 @@ def faithfulness_curve(
     empty = values[len(chosen)]
     points = tuple(_result(c, runs, v, empty) for c, v in zip(chosen, values, strict=False))
     rest = values[len(chosen) + 1 :]
-    random = np.array([_ratio(v, runs.clean, empty) for v in rest]).reshape(len(chosen), random_draws)
-    return Curve(shares=tuple(shares), points=points, random=random, method=scores.method, ranking=by)
+    random = np.array([ratio(v, runs.clean, empty) for v in rest]).reshape(len(chosen), random_draws)
+    sizes = np.array([c.size for c in drawn]).reshape(len(chosen), random_draws)
+    return Curve(
+        random_sizes=sizes,
+        shares=tuple(shares),
+        points=points,
+        random=random,
+        method=scores.method,
+        ranking=by,
+    )

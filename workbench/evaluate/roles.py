@@ -118,6 +118,14 @@ def direct_effects(runs: PairedRuns) -> Effects:
     return path_patches(runs, heads, [names.LOGITS], mlps="frozen")
 
 
+def _clear_gap(direct: Effects) -> float:
+    """The mean gap; NaN unless it is positive by two standard errors, since shares of nothing mean nothing."""
+    if direct.gap is None or len(direct.gap) < 2:
+        return float("nan")
+    mean, error = direct.gap.mean(), direct.gap.std(ddof=1) / np.sqrt(len(direct.gap))
+    return float(mean) if mean > 2 * error else float("nan")
+
+
 def _within(rule: Rule, effect: float, gap: float) -> bool:
     """Whether a direct effect is in the rule's range; a rule without a range fits any."""
     if np.isinf(rule.least) and np.isinf(rule.most):
@@ -136,7 +144,7 @@ def head_roles(runs: PairedRuns, *, threshold: float = 0.3, rules: Sequence[Rule
         return HeadRoles()
     attention = mean_attention(runs, [(r.query, r.key) for r in rules])
     direct = direct_effects(runs)
-    gap = direct.gap.mean() if direct.gap is not None else np.nan
+    gap = _clear_gap(direct)
     found = []
     for label, effect, error in zip(direct.labels, direct.mean, direct.stderr, strict=True):
         node = names.parse_node(label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from workbench import names
 from workbench.errors import unknown
@@ -11,8 +11,8 @@ from workbench.interventions.edits import Edit, Intervention, Value
 from workbench.model.hooks import Wiring
 from workbench.names import Node, parse_node
 
-Ablation = Literal["resample", "mean", "mean-per-position", "mean-per-name", "zero"]
-ABLATIONS: tuple[str, ...] = ("resample", "mean", "mean-per-position", "mean-per-name", "zero")
+Ablation = Literal["resample", "mean", "mean-per-position", "mean-per-name", "mean-per-template", "zero"]
+ABLATIONS: tuple[str, ...] = get_args(Ablation)
 Parts = Literal["heads", "mlps", "attention", "layers"]
 PARTS: tuple[str, ...] = ("heads", "mlps", "attention", "layers")
 

@@ -42,6 +42,7 @@ def hooks_for(
         if "pattern" in runs.wiring.live:
             plain[hook_name("pattern", layer)] += [(rows, put) for rows, _, put in puts]
         else:
+            _confirm_pattern(runs, batch, layer)
             found += _pattern_through_output(runs.wiring, layer, puts)
     # On one hook point hooks run in this order: q, k, v are edited before a pattern is recomputed from them,
     # and an edit of the head output itself wins over one that a pattern edit writes there.
@@ -126,6 +127,28 @@ def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
             part[pair, h, query] = torch.where(rest > 0, row / rest, row)
 
     return put
+
+
+def _confirm_pattern(runs: PairedRuns, batch: Batch, layer: int) -> None:
+    """Compare the recomputed with the model's own pattern on these prompts, once per batch and layer.
+
+    Raises:
+        ModelError: if they differ, as they do beyond a sliding window that the short probe did not see.
+    """
+    if ("confirmed", f"pattern {layer}") in batch.cache:
+        return
+    names = {slot: hook_name(slot, layer) for slot in ("q", "k", "pattern")}
+    seen = runs.activations(batch, "clean", list(names.values()))
+    own, made = (
+        seen[names["pattern"]],
+        recompute_pattern(seen[names["q"]], seen[names["k"]], runs.wiring.causal),
+    )
+    error = float((made - own).abs().max())
+    if error > 1e-3:  # float32 rounding is below 1e-6 here
+        raise ModelError(
+            f"layer {layer}: the attention pattern cannot be recomputed here (off by {error:.2g})"
+        )
+    batch.cache["confirmed", f"pattern {layer}"] = own
 
 
 def _pattern_through_output(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from workbench.errors import ModelError, NameFormatError, OptionError
 from workbench.model.hooks import Wiring
 from workbench.names import INPUT, Node
 
-Value = Literal["zero", "mean", "mean-per-position", "mean-per-name", "clean", "corrupted"]
-VALUES: tuple[str, ...] = ("zero", "mean", "mean-per-position", "mean-per-name", "clean", "corrupted")
+Value = Literal[
+    "zero", "mean", "mean-per-position", "mean-per-name", "mean-per-template", "clean", "corrupted"
+]
+VALUES: tuple[str, ...] = get_args(Value)
 
 
 def site_of(node: Node) -> str:
@@ -52,8 +54,8 @@ class Edit:
 class KnockOut:
     """Let a head (or all heads of a layer) not look from ``query`` at ``key``.
 
-    The pattern becomes ``A / (1 - A[query, key])`` with ``A[query, key] = 0``: what the softmax gives when the
-    score is minus infinity. A query that may look at nothing else attends to nothing.
+    The key's weight goes to the others in proportion: what the softmax gives when the score is minus infinity. A
+    query that may look at nothing else attends to nothing.
     """
 
     node: Node
@@ -124,6 +126,8 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
     if site == "pattern" and ("pattern" in wiring.live or wiring.pattern_by_recompute):
         return
     if site not in wiring.live:
+        hint = "where attention is plain, float32 lets it be written to the head output: --dtype float32"
         raise ModelError(
-            f"{node}: an edit of {site} is silently ignored by this architecture, so it is refused"
+            f"{node}: an edit of {site} is silently ignored by this architecture, so it is refused",
+            hint=hint if site == "pattern" else "workbench model show says what works",
         )

@@ -1,9 +1,11 @@
 """Means of activations over a reference set, for mean ablation.
 
-Three means, each a mean of the activation itself, over real tokens only (nothing is ever padded):
+Four means, each a mean of the activation itself, over real tokens only (nothing is ever padded):
 
 - ``mean``: over pairs and positions;
 - ``mean-per-position``: over pairs, at each position, among prompts of the same token length;
+- ``mean-per-template``: over pairs made from the same template (``Pair.group``) and of the same length, at each
+  position: the convention of Wang et al. 2023 for IOI, with prompts of other names as reference set;
 - ``mean-per-name``: over pairs at each named position, and at all unnamed positions together.
 """
 
@@ -46,6 +48,8 @@ class Means:
             return
         self._put(("all", name), tensor.sum((0, 1)), len(batch) * batch.n_tokens)
         self._put(("length", name, batch.n_tokens), tensor.sum(0), len(batch))
+        for row, template in enumerate(batch.groups):
+            self._put(("template", name, batch.n_tokens, template), tensor[row], 1)
         for row, named in enumerate(batch.positions):
             where = sorted(set(named.values()))
             rest = [p for p in range(batch.n_tokens) if p not in where]
@@ -60,7 +64,11 @@ class Means:
 
     def _mean(self, key: tuple) -> Tensor:
         if key not in self._sums:
-            what = {"length": "prompts of {2} tokens", "name": "a position called {2!r}"}[key[0]].format(*key)
+            what = {
+                "length": "prompts of {2} tokens",
+                "name": "a position called {2!r}",
+                "template": "template {3!r} with prompts of {2} tokens",
+            }[key[0]].format(*key)
             raise TaskError(
                 f"the reference set has no {what}, so its mean is not defined",
                 hint="give a larger reference set, or use --ablation mean",
@@ -83,6 +91,9 @@ class Means:
         if kind == "mean":
             mean = self._mean(("all", name)).to(dtype)
             return mean.expand(len(batch), batch.n_tokens, *mean.shape)
+        if kind == "mean-per-template":
+            keys = [("template", name, batch.n_tokens, template) for template in batch.groups]
+            return torch.stack([self._mean(key) for key in keys]).to(dtype)
         rows = []
         for named in batch.positions:
             at = {index: position for position, index in named.items()}

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from workbench.effects import Effects
-from workbench.errors import ModelError, OptionError
+from workbench.errors import ModelError, OptionError, unknown
 from workbench.interventions.apply import hooks_for
 from workbench.interventions.edits import Edit, Intervention, check, site_of
 from workbench.model.hooks import Wiring, hook_name, resume_from
 from workbench.model.identity import identity
 from workbench.names import LOGITS, Node, parse_node
-from workbench.provenance import digest_of
+from workbench.provenance import code_versions, digest_of
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
@@ -62,8 +62,12 @@ def path_patches(
         OptionError: if a receiver stands before every sender's layer, or is no input.
     """
     if mlps not in ("recomputed", "frozen"):
-        raise OptionError(f"mlps is {mlps!r}", hint="recomputed or frozen")
+        raise unknown("treatment of MLPs", mlps, ("recomputed", "frozen"), error=OptionError)
+    if mode not in ("noising", "denoising"):
+        raise unknown("mode", mode, ("noising", "denoising"), error=OptionError)
     groups = [_group(s) for s in senders]
+    if len(set(groups)) != len(groups):
+        raise OptionError("one sender is named twice; results would be mixed up")
     targets = [parse_node(r) if isinstance(r, str) else r for r in receivers]
     if not groups or not targets:
         raise OptionError("path patching needs at least one sender and one receiver")
@@ -109,6 +113,7 @@ def path_plan(
         "mode": mode,
         "mlps": mlps,
         "batch_tokens": runs.batch_tokens,
+        "code": code_versions(),
         **runs.provenance(),
     }
 
@@ -138,6 +143,9 @@ def _all_batches(
         runs.release(batch)
         if progress:
             progress(b + 1, len(runs.batches), f"{len(groups)} senders, {len(batch)} pairs")
+    if not np.isfinite(patched).all():
+        row = int(np.argwhere(~np.isfinite(patched))[0, 0])
+        raise ModelError(f"{'+'.join(map(str, groups[row]))} as sender gives a metric that is not finite")
     return patched
 
 

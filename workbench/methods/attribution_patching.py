@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from workbench.graph import Graph
 from workbench.methods.registry import Cost, Level, method
-from workbench.methods.results import result
+from workbench.methods.results import refuse_flat, result
 from workbench.model.hooks import hook_name
 from workbench.scores import Scores
 from workbench.sweep.edges import writer_hooks
@@ -64,6 +64,7 @@ def attribution_patching(
     Source:
         Nanda 2023; Syed, Rager and Conmy 2023, arXiv:2310.10348.
     """
+    refuse_flat(runs, "attribution-patching")
     values = node_scores(runs, [1.0], progress)
     return result(
         runs,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.errors import ShapeError
 from workbench.methods.registry import Cost, Level, method
-from workbench.methods.results import result
+from workbench.methods.results import refuse_flat, result
 from workbench.scores import Scores
 from workbench.sweep.edges import source_outputs
 from workbench.sweep.gradients import reader_gradients
@@ -80,6 +80,7 @@ def integrate(
 )
 def eap(runs: PairedRuns, options: EAP, *, level: Level, progress: Callable[..., None]) -> Scores:
     """Edge attribution patching: clean gradient times the clean minus corrupted difference."""
+    refuse_flat(runs, "eap")
     values = integrate(runs, [1.0], progress)
     return result(
         runs, values, level="edge", method="eap", source="arXiv:2310.10348", options=asdict(options), passes=4

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.errors import OptionError
 from workbench.graph import Graph
 from workbench.methods.registry import Level
 from workbench.scores import Scores
@@ -19,6 +20,19 @@ def graph_of(runs: PairedRuns, level: Level) -> Graph:
         ModelError: if the model has no edge level.
     """
     return runs.wiring.graph() if level == "edge" else Graph(runs.wiring.node_shape())
+
+
+def refuse_flat(runs: PairedRuns, method: str) -> None:
+    """Refuse a metric that is at its optimum on the clean run: its gradient there is zero, scores are rounding.
+
+    Raises:
+        OptionError: for KL to the clean run and its like.
+    """
+    if runs.metric.needs_clean:
+        raise OptionError(
+            f"{method} takes the gradient on the clean run, where {runs.metric.name} is flat: every score would be 0",
+            hint="--method eap-ig, or --metric logit-difference",
+        )
 
 
 def result(

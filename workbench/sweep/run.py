@@ -22,7 +22,7 @@ from workbench.interventions.edits import Edit, Intervention, KnockOut, check, s
 from workbench.interventions.means import Means
 from workbench.model.hooks import hook_name, resume_from
 from workbench.model.identity import identity
-from workbench.provenance import digest_of
+from workbench.provenance import code_versions, digest_of
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
@@ -70,6 +70,7 @@ def sweep(
     for intervention in interventions:
         for edit in intervention.edits:
             check(edit, runs.wiring)
+    _check_positions(runs, interventions)
     base: RunName = "clean" if mode == "noising" else "corrupted"
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=reference)
     store = nullcontext() if folder is None else SweepStore(Path(folder), plan, resume=resume)
@@ -121,6 +122,7 @@ def describe_plan(
         "metric": runs.metric.name,
         "metric_source": runs.metric.source,
         "batch_tokens": runs.batch_tokens,
+        "code": code_versions(),
         "interventions": [i.to_dict() for i in interventions],
     }
     if reference is not None:
@@ -131,6 +133,17 @@ def describe_plan(
             "run": reference.run,
         }
     return plan
+
+
+def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) -> None:
+    """Every position that is edited exists in every pair; asked before anything is written."""
+    wanted: set[str | int] = set()
+    for edit in (e for i in interventions for e in i.edits):
+        named = (edit.query, edit.key) if isinstance(edit, KnockOut) else (edit.node.position,)
+        wanted |= {p for p in named if p is not None}
+    for batch in runs.batches:
+        for position in sorted(wanted, key=str):
+            batch.at(position)
 
 
 def _silent(done: int, total: int, what: str = "") -> None:

@@ -19,7 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, OptionError, TaskError
 from workbench.graph import CONVENTION
-from workbench.metrics import Answers, Metric, get_metric
+from workbench.metrics import Answers, Metric, get_metric, metric_from_file
 from workbench.model import hooks
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity
@@ -109,8 +109,10 @@ class PairedRuns:
         self.model, self.batch_tokens = model, batch_tokens
         self.wiring: Wiring = wiring(model)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
-        chosen = metric if metric is not None else self.pairs.pairs.metric
-        self.metric = chosen if isinstance(chosen, Metric) else get_metric(chosen)
+        if metric is None:
+            self.metric = metric_from_file(self.pairs.pairs.metric)
+        else:
+            self.metric = metric if isinstance(metric, Metric) else get_metric(metric)
         if self.metric.reads == "answer" and not self.wiring.has_lm_head:
             raise ModelError(
                 f"metric {self.metric.name} reads next-token logits; this model has no language-model head",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,30 @@ class SweepStore:
     def put(self, key: str, values: np.ndarray) -> None:
         """Keep the values of a finished part."""
         write_atomic(self._path(key), save({"values": np.ascontiguousarray(values)}))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a folder for a while; the lock goes with the process, also by kill -9.
+
+    Raises:
+        RunError: if another process has it, or the folder cannot be written.
+    """
+    handle = -1
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handle = os.open(Path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        if handle >= 0:
+            os.close(handle)
+        busy = isinstance(problem, BlockingIOError)
+        what = f"another process is writing {folder}" if busy else f"cannot use {folder}: {problem.strerror}"
+        raise RunError(what, hint="choose another --out") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _difference(before: Any, now: Mapping[str, Any]) -> str:
