@@ -138,6 +138,7 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS) -> Trai
         every=250,
         watch=lambda step: f"held out {validation_loss(model, other, n_windows=128):.4f}",
         checkpoint=None if scratch is None else scratch / "stdlib.pt",
+        checkpoint_every=50,
     )
     data = {
         "python": platform.python_version(),
