@@ -351,7 +351,7 @@ def demo_job(
         judged, ablations(parts_of(judged.wiring, "heads")), kind="resample ablation", progress=progress
     )
     note("3/4 scoring every edge (EAP-IG), selecting and judging a circuit")
-    found = discover(runs, "eap-ig", amount="5%", test_runs=judged, seed=seed, progress=progress)
+    found = discover(runs, "eap-ig", amount="10%", test_runs=judged, seed=seed, progress=progress)
     note("4/4 saving and exporting")
     folder = folder_of(found.circuit, root)
     files = save_discovery(found, folder, record, effects=effects)

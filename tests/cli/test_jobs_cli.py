@@ -314,11 +314,9 @@ def test_what_cannot_work_is_said_before_anything_is_measured(run, tmp_path, arg
 
 
 def test_a_metric_without_a_gap_still_gives_a_saved_circuit(run, tmp_path):
-    rows = [
-        row | {"correct": [" Alice"], "incorrect": [" Peter"], "corrupted": row["clean"]}
-        for row in own_pairs(3)
-    ]
+    rows = [row | {"corrupted": row["clean"].replace("store", "park")} for row in own_pairs(2)]
     (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    found = data(run("discover", "-m", "zoo:ioi", "-t", "own.jsonl", "--random", 1, "--json"))
+    accuracy = ["--method", "exact", "--metric", "accuracy"]  # 1 in both runs: no gap to share out
+    found = data(run("discover", "-m", "zoo:ioi", "-t", "own.jsonl", *accuracy, "--random", 1, "--json"))
     assert found["faithfulness"]["faithfulness"] is None and found["curve"]["CPR"] is None
     assert load_circuit(tmp_path / found["folder"]).task == "own"
