@@ -31,10 +31,12 @@ def test_the_card_says_what_the_weights_do(name):
     bridge = open_model(f"zoo:{name}")
     card = json.loads((ZOO / name / "card.json").read_text())
     found = {m.name: m for m in get_recipe(name).measure(bridge)}
-    assert set(found) == set(card["measured"])
-    # Another Python brings another standard library, on which the loss is a little different.
+    # Another Python brings another standard library: the loss is a little different, another head may be strongest.
     same_text = name != "stdlib" or card["data"]["text"] == language.corpus_digest(language.sources())
-    for key, value in card["measured"].items():
+    if same_text:
+        assert set(found) == set(card["measured"])
+    for key in set(found) & set(card["measured"]):
+        value = card["measured"][key]
         # 0.02: a few prompts of a few hundred may fall the other way with another build of torch.
         tolerance = 0.02 + 0.01 * abs(value) if same_text else 0.5
         assert found[key].value == pytest.approx(value, abs=tolerance), key
