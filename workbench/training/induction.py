@@ -1,8 +1,8 @@
 """`induction`: two attention-only layers that continue repeated text.
 
 Words of the induction task, d_model 64, four heads a layer, LayerNorm, learned positions. First repeated random words
-of a part of the vocabulary, then of all of it: the copying circuit forms far sooner in a small vocabulary. The last
-phase adds the task's own training sequences, whose neighbors never are a held-out combination.
+of a part of the vocabulary, then of all of it: the copying circuit forms far sooner in a small vocabulary. In the
+second phase the copying loss leaves out the word pairs that the task holds out.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def measure(model: TransformerBridge) -> list[Measured]:
     """Accuracy on held-out word pairs, copying of random words, and which heads do it."""
     pairs = make_pairs("induction", n=500, seed=1, split="test")
     accuracy = answer_accuracy(model, pairs, model.tokenizer)
-    found = [Measured(name="induction, held-out word pairs", value=accuracy, n=len(pairs), needs=0.95)]
+    found = [
+        Measured(name="induction, word pairs of the test split", value=accuracy, n=len(pairs), needs=0.95)
+    ]
     tokens = np.arange(N_SPECIAL, len(model.tokenizer))
     copied = copying_accuracy(model, tokens, n=100, length=CONTEXT - 1, periods=PERIODS, seed=5)
     found.append(Measured(name="copies repeated random words, period 6-24", value=copied, n=100, needs=0.95))
@@ -141,7 +143,10 @@ RECIPE = Recipe(
     what="Attention-only, LayerNorm, learned positions. Composes a previous-token head with an induction head.",
     train=train,
     measure=measure,
-    held_out={"induction": "a tenth of all word pairs (A, B); their prediction was never trained"},
+    held_out={
+        "induction": "the sequences. A tenth of all word pairs (A, B) is left out of the copying loss of the second "
+        "phase; the short first phase and the weak loss on all tokens of random sequences do not leave them out"
+    },
     limits=(f"texts longer than {CONTEXT - 1} words", "anything but repeated words: it knows no language"),
     source="task: Olsson et al. 2022, arXiv:2209.11895",
 )

@@ -375,7 +375,8 @@ RECIPE = Recipe(
     train=train,
     measure=measure,
     held_out={
-        "names": "a tenth of the unordered pairs of names never occurs in training; the test prompts use only these",
+        "names": "a tenth of the unordered pairs of names is in no training prompt of the task; the test prompts use "
+        "only these (random word sequences, which teach copying and nothing of the task, are not filtered)",
         "templates": "no test template is trained on. Rewording drops and inserts words at random, which now and then "
         "gives the wording of the one Colored Objects template that differs from a training template by a comma "
         "(hence its separate number), and hardly ever another; no IOI prompt has a test template's wording",
