@@ -193,7 +193,14 @@ def start(folder: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-c", "from cli.app import main; main()", *SLOW, *more]
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a suite started in the background is deaf to interrupts, and its children would be too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
