@@ -64,35 +64,32 @@ def discover(
 
     Example: workbench discover -m zoo:ioi -t ioi --method eap-ig --keep 5%
     """
-    from workbench.discovery import discovery_job
+    from workbench.discovery import Search, discovery_job, method_options
 
     use_quiet(quiet)
+    asked = Search(
+        model=model,
+        task=task,
+        method=method,
+        keep=keep,
+        level=level,
+        signed=signed,
+        greedy=greedy,
+        options=method_options(option),
+        metric=metric,
+        limit=limit,
+        split=split,
+        test_split=test_split,
+        corruption=corruption,
+        random_draws=random_draws,
+        seed=seed,
+        batch_tokens=batch_tokens,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+    )
     with progress("discover") as advance:
-        result = discovery_job(
-            model=model,
-            task=task,
-            method=method,
-            keep=keep,
-            level=level,
-            signed=signed,
-            greedy=greedy,
-            options=option,
-            metric=metric,
-            limit=limit,
-            split=split,
-            test_split=test_split,
-            corruption=corruption,
-            random_draws=random_draws,
-            seed=seed,
-            out=out,
-            dry_run=dry_run,
-            batch_tokens=batch_tokens,
-            device=device,
-            dtype=dtype,
-            offline=offline,
-            progress=advance,
-            note=note,
-        )
+        result = discovery_job(asked, out=out, dry_run=dry_run, progress=advance, note=note)
     emit(result, as_json=as_json)
     if not dry_run:
         note(f"wrote {result.folder}: circuit.json, scores.safetensors, circuit.html, report.html, run.json")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from workbench.graph import Graph
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.io import export, load_circuit, write_atomic
 from workbench.jobs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
-from workbench.methods.registry import get_method
+from workbench.methods.registry import Level, get_method
 from workbench.metrics import metric_from_file
 from workbench.model.open import open_model
 from workbench.scores import check_rule
 from workbench.study import Discovery, discover, folder_of, paired_runs, save_discovery
 from workbench.sweep.run import sweep
-from workbench.sweep.runs import BATCH_TOKENS
+from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
 from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
@@ -46,11 +46,11 @@ class SavedDiscovery:
         return self.discovery.to_terminal()
 
 
-def method_options(method: str, texts: Sequence[str] | None) -> dict[str, Any]:
+def method_options(texts: Sequence[str] | None) -> dict[str, Any]:
     """``NAME=VALUE`` texts as options of a method; values are read as JSON where they can be.
 
     Raises:
-        OptionError: for a text without ``=``, or an option the method does not have.
+        OptionError: for a text without ``=``.
     """
     chosen = {}
     for text in texts or ():
@@ -63,125 +63,101 @@ def method_options(method: str, texts: Sequence[str] | None) -> dict[str, Any]:
             chosen[name.strip()] = json.loads(value)
         except ValueError:
             chosen[name.strip()] = value
-    get_method(method).make_options(**chosen)
     return chosen
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What ``workbench discover`` is asked: the model and task, how to score, how much to keep, how to judge."""
+
+    model: str
+    task: str
+    method: str = "eap-ig"
+    keep: str = "5%"
+    level: Level | None = None
+    signed: bool = False
+    greedy: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+    limit: int | None = None
+    split: str = "train"
+    test_split: str = "test"
+    corruption: str | None = None
+    random_draws: int = 5
+    seed: int = 0
+    batch_tokens: int = BATCH_TOKENS
+    device: str | None = None
+    dtype: str = "float32"
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        method = get_method(self.method)
+        method.make_options(**self.options)
+        if self.level is not None and self.level not in method.levels:
+            raise OptionError(
+                f"method {self.method} scores {' and '.join(method.levels)}s, not {self.level}s"
+            )
+        check_rule(self.keep, greedy=self.greedy, level=self.level or method.levels[0])
+
+    def opening(self) -> dict[str, Any]:
+        """What opening the runs it is found on needs."""
+        names = ("model", "task", "metric", "limit", "split", "corruption", "seed", "batch_tokens")
+        return {name: getattr(self, name) for name in (*names, "device", "dtype", "offline")}
+
+
 def discovery_job(
+    asked: Search,
     *,
-    model: str,
-    task: str,
-    method: str = "eap-ig",
-    keep: str = "5%",
-    level: str | None = None,
-    signed: bool = False,
-    greedy: bool = False,
-    options: Sequence[str] | None = None,
-    metric: str | None = None,
-    limit: int | None = None,
-    split: str = "train",
-    test_split: str = "test",
-    corruption: str | None = None,
-    random_draws: int = 5,
-    seed: int = 0,
     out: Path | None = None,
     dry_run: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
-    device: str | None = None,
-    dtype: str = "float32",
-    offline: bool = False,
     progress: Progress | None = None,
     note: Note = lambda text: None,
-) -> Any:
+) -> SavedDiscovery | DiscoveryCost:
     """Find a circuit on one split, judge it on another, save everything."""
-    chosen = method_options(method, options)
-    if level is not None and level not in get_method(method).levels:
-        raise OptionError(f"method {method} scores {' and '.join(get_method(method).levels)}s, not {level}s")
-    check_rule(keep, greedy=greedy, level=level or get_method(method).levels[0])
     if dry_run:
-        planned = planned_runs(
-            model=model,
-            task=task,
-            limit=limit,
-            split=split,
-            corruption=corruption,
-            seed=seed,
-            offline=offline,
-            note=note,
-        )
-        return discovery_cost(planned, method, level, chosen)
-    runs = open_runs(
-        model=model,
-        task=task,
-        metric=metric,
-        limit=limit,
-        split=split,
-        corruption=corruption,
-        seed=seed,
-        batch_tokens=batch_tokens,
-        device=device,
-        dtype=dtype,
-        offline=offline,
-        note=note,
-    )
-    judged = runs
-    if is_file(task):
-        note("your own pairs are used both to find and to judge the circuit, which flatters it")
-    else:
-        judged = paired_runs(
-            runs.model,
-            task,
-            n=limit,
-            seed=seed,
-            split=test_split,
-            corruption=corruption,
-            metric=runs.metric,
-            batch_tokens=batch_tokens,
-            **runs.pairs.pairs.options,  # the same form of the task as it was found on
-        )
-        tell_dropped(judged, note)
-    record = record_of(
-        "discover",
-        {
-            "model": model,
-            "task": task,
-            "method": method,
-            "keep": keep,
-            "level": level,
-            "signed": signed,
-            "greedy": greedy,
-            "options": chosen,
-            "metric": metric,
-            "limit": limit,
-            "split": split,
-            "test_split": test_split,
-            "corruption": corruption,
-            "random_draws": random_draws,
-            "seed": seed,
-            "dtype": dtype,
-            "device": device,
-        },
-        runs,
-    )
+        return discovery_cost(planned_runs(note=note, **asked.opening()), asked)
+    runs = open_runs(note=note, **asked.opening())
+    judged = _judged(runs, asked, note)
+    record = record_of("discover", asdict(asked), runs)
     found = discover(
         runs,
-        method,
-        amount=keep,
-        level=level,
-        by="signed" if signed else "absolute",
-        greedy=greedy,
+        asked.method,
+        amount=asked.keep,
+        level=asked.level,
+        by="signed" if asked.signed else "absolute",
+        greedy=asked.greedy,
         test_runs=judged,
-        random_draws=random_draws,
-        seed=seed,
-        options=chosen,
+        random_draws=asked.random_draws,
+        seed=asked.seed,
+        options=asked.options,
         progress=progress,
     )
-    if is_file(task):
-        provenance = {**found.circuit.provenance, "pairs_file": Path(task).name}
+    if is_file(asked.task):
+        provenance = {**found.circuit.provenance, "pairs_file": Path(asked.task).name}
         found = replace(found, circuit=found.circuit.with_fields(provenance=provenance))
     folder = out or folder_of(found.circuit, Path("circuits"))
     files = save_discovery(found, folder, record)
     return SavedDiscovery(discovery=found, folder=folder, files=files)
+
+
+def _judged(runs: PairedRuns, asked: Search, note: Note) -> PairedRuns:
+    """The pairs a circuit is judged on: another split in the same form; a file of pairs has no other."""
+    if is_file(asked.task):
+        note("your own pairs are used both to find and to judge the circuit, which flatters it")
+        return runs
+    judged = paired_runs(
+        runs.model,
+        asked.task,
+        n=asked.limit,
+        seed=asked.seed,
+        split=asked.test_split,
+        corruption=asked.corruption,
+        metric=runs.metric,
+        batch_tokens=asked.batch_tokens,
+        **runs.pairs.pairs.options,
+    )
+    tell_dropped(judged, note)
+    return judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,16 +182,14 @@ class DiscoveryCost:
         ]
 
 
-def discovery_cost(
-    planned: PlannedRuns, method: str, level: str | None, options: dict[str, Any]
-) -> DiscoveryCost:
+def discovery_cost(planned: PlannedRuns, asked: Search) -> DiscoveryCost:
     """Passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
-    found = get_method(method)
-    level = level or found.levels[0]
+    found = get_method(asked.method)
+    level = asked.level or found.levels[0]
     graph = Graph(planned.wiring.shape(level))
-    cost = found.cost(found.make_options(**options), graph, level)
+    cost = found.cost(found.make_options(**asked.options), graph, level)
     return DiscoveryCost(
-        method=method,
+        method=asked.method,
         level=level,
         candidates=graph.n_edges if level == "edge" else len(graph.sources) - 1,
         forward=cost.forward,

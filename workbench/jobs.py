@@ -316,6 +316,7 @@ def planned_runs(
     *,
     model: str,
     task: str,
+    metric: str | None = None,
     limit: int | None = None,
     split: str = "test",
     corruption: str | None = None,
@@ -323,9 +324,14 @@ def planned_runs(
     batch_tokens: int = BATCH_TOKENS,
     offline: bool = False,
     note: Note = lambda text: None,
-    **ignored: Any,
+    **unused: Any,
 ) -> PlannedRuns:
-    """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone."""
+    """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
+
+    ``unused`` are the options of the run that decide nothing here: device and dtype.
+    """
+    if isinstance(metric, str):
+        get_metric(metric)
     reading = reading_of(model, offline=offline or None)
     common = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx}
     if is_file(task):

@@ -141,7 +141,8 @@ def test_discover_saves_a_circuit_that_evaluate_measures_again(run, tmp_path):
     folder = Path(found["folder"])
     assert folder.parts[:3] == ("circuits", "ioi", "zoo-ioi") and folder.name.startswith("eap-ig-")
     names = {"circuit.json", "scores.safetensors", "run.json", "circuit.html", "report.html"}
-    assert {p.name for p in (tmp_path / folder).iterdir()} == names
+    made = {p.name for p in (tmp_path / folder).iterdir() if not p.name.startswith(".")}
+    assert made == names
     again = data(run("evaluate", folder, "--limit", 12, "--random", 2, "--json"))
     assert again["faithfulness"] == pytest.approx(found["faithfulness"]["faithfulness"], abs=1e-6)
     full = found["curve"]["points"][-1]

@@ -12,7 +12,8 @@ from typing import Any
 from workbench.errors import ModelError
 from workbench.graph import GraphShape
 
-_POST_NORM = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3")
+# A norm or a multiplier stands between the sum of the heads and the residual stream.
+_LAYER_WRITES = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3", "granite", "granitemoe")
 _PARALLEL = ("gpt_neox", "gptj", "phi", "cohere", "falcon")
 
 
@@ -85,7 +86,7 @@ def outline(name: str, *, offline: bool | None = None) -> Outline:
         n_parameters=_parameters(directory),
         attn_only=bool(config.get("attn_only")),
         parallel=parallel,
-        head_writes=kind not in _POST_NORM,
+        head_writes=kind not in _LAYER_WRITES,
     )
 
 
