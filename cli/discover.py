@@ -109,7 +109,9 @@ def evaluate(
         int, typer.Option("--random", min=0, help="Random circuits of the same size.")
     ] = 20,
     seed: Seed = 0,
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for evaluation.json. Default: printed only.")
+    ] = None,
     batch_tokens: Batch = 8192,
     device: Device = None,
     dtype: Dtype = "float32",

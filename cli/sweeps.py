@@ -148,7 +148,7 @@ def path_patch(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Patch the paths from senders to receivers, everything else held fixed.
+    """Patch the paths from senders to receivers; other heads are held fixed, MLPs recomputed or frozen.
 
     Example: workbench path-patch -m zoo:ioi -t ioi --receiver logits
     """

@@ -209,8 +209,26 @@ class Evaluation:
         return self.values
 
     def to_terminal(self) -> list[Any]:
-        shown = {k: v for k, v in self.values.items() if k != "random"}
-        return [shown, {"random circuits of the same size": self.values["random"]}]
+        v, random = self.values, self.values["random"]
+        if v["faithfulness"] is None:
+            verdict = (
+                f"{v['metric']} has no gap between the full model and nothing: faithfulness is not defined"
+            )
+        else:
+            verdict = (
+                f"{v['size']} of {v['candidates']} keep {v['faithfulness']:.1%} (± {v['stderr']:.1%}) of "
+                f"{v['metric']}: {v['metric_circuit']:.3f} of {v['metric_full']:.3f} {v['unit']}, "
+                f"nothing {v['metric_empty']:.3f}, n={v['n']}"
+            )
+        lines = [verdict]
+        if random["draws"]:
+            lines.append(
+                f"{random['draws']} random circuits of {random['mean_size']:.0f}: mean "
+                f"{random['faithfulness_mean']:.1%}, best {random['faithfulness_max']:.1%}, "
+                f"{random['as_good_or_better']} as good or better"
+            )
+        names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
+        return ["\n".join(lines), {name.replace("_", " "): v[name] for name in names}]
 
 
 def evaluation_job(

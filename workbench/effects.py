@@ -248,6 +248,9 @@ class Effects:
         from workbench.view.terminal import heatmap_terminal
 
         values, rows, columns = self.grid()
+        whole = all(name.isdecimal() for name in (*rows, *columns))
+        rows = [f"layer {name}" if name.isdecimal() else name for name in rows]
+        columns = [f"h{name}" for name in columns] if whole else columns
         picture = [heatmap_terminal(values, rows, columns, unit=self.unit)] if values.size else []
         return [self.title, *picture, self.to_rows()]
 

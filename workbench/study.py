@@ -117,13 +117,14 @@ class Discovery:
     def to_terminal(self) -> list[Any]:
         """What the command line prints."""
         f = self.faithfulness
+        draws = self.curve.random.shape[1]
         points = [
             {
                 "share": f"{p['share']:.0%}" if p["share"] >= 0.01 else f"{p['share']:.1%}",
-                "edges": p["edges"],
-                "faithfulness": p["faithfulness"],
-                "± se": p["stderr"],
-                "random circuits": p["random_mean"],
+                f"connected {self.scores.level}s": p["edges"],
+                "faithfulness": p["faithfulness"] if p["edges"] else None,
+                "± se": p["stderr"] if p["edges"] else None,
+                f"mean of {draws} random circuits": p["random_mean"] if p["edges"] else None,
             }
             for p in self.curve.to_dict()["points"]
         ]
@@ -133,11 +134,14 @@ class Discovery:
                 "role": r.role,
                 "attention": r.attention,
                 f"direct effect ({r.unit})": r.direct_effect,
+                "in the circuit": r.head in self.circuit.nodes,
             }
             for r in self.roles
         ]
+        loose = int(self.circuit.selection.get("nominal", self.circuit.size)) - self.circuit.size
+        dropped = f" ({loose} more were chosen but connect to nothing)" if loose > 0 else ""
         text = (
-            f"{self.circuit.n_edges or self.circuit.size} of {self.scores.n_candidates} {self.scores.level}s keep "
+            f"{self.circuit.size} of {self.scores.n_candidates} {self.scores.level}s{dropped} keep "
             f"{f.faithfulness:.1%} (± {f.stderr:.1%}) of {f.metric}: {f.circuit.mean():.3f} of "
             f"{f.full.mean():.3f} {f.unit}, nothing {f.empty.mean():.3f}, n={len(f.full)}"
         )

@@ -95,6 +95,10 @@ class Naive:
             return torch.cat(every).mean(0).expand_as(own)
         if kind == "mean-per-position":
             return torch.stack([a for a in every if len(a) == len(own)]).mean(0)
+        if kind == "mean-per-template":
+            groups = [pair.group for pair in self.aligned.pairs]
+            same = [a for a, g in zip(every, groups, strict=True) if g == groups[i] and len(a) == len(own)]
+            return torch.stack(same).mean(0)
         assert kind == "mean-per-name"
         rows = []
         for p in range(len(own)):

@@ -227,13 +227,13 @@ def test_unknown_built_in_model_suggests_one(tmp_path, monkeypatch):
     (tmp_path / "induction").mkdir()
     (tmp_path / "induction" / "card.json").write_text("{}")
     monkeypatch.setattr(zoo, "ZOO", tmp_path)
-    with pytest.raises(ModelError, match="no model called 'inducton'") as caught:
+    with pytest.raises(ModelError, match="no model called 'zoo:inducton'") as caught:
         open_model("zoo:inducton")
-    assert "did you mean induction" in caught.value.hint
+    assert "did you mean zoo:induction" in caught.value.hint
     with pytest.raises(ModelError) as caught:
         open_model("inducton", offline=True)
     assert "did you mean zoo:induction" in caught.value.hint
-    with pytest.raises(ModelError, match=r"no model called '\.\./induction'"):
+    with pytest.raises(ModelError, match=r"no model called 'zoo:\.\./induction'"):
         open_model("zoo:../induction")
 
 

@@ -429,3 +429,17 @@ def test_metric_that_reads_logits_needs_them(runs_of):
 def test_two_rows_of_one_name_are_refused(runs_of):
     with pytest.raises(OptionError, match="one label"):
         sweep(runs_of("gpt2"), ablations([["a0.h1"], ["a0.h1"]]), kind="x")
+
+
+def test_a_template_of_its_own_is_its_own_mean(runs_of):
+    """Mean ablation per template group: alone in its template a pair is replaced by itself, together it is not."""
+    alone = mini_pairs(2)
+    alone = dataclasses.replace(alone, items=tuple(dataclasses.replace(p, group=p.id) for p in alone))
+    heads = [("a0.h0",), ("a1.h1",)]
+    own = sweep(runs_of("gpt2", alone), ablations(heads, "mean-per-template"), kind="t")
+    # 1e-5: the mean of one float32 value, taken in float64, is that value; the pass is stacked otherwise
+    assert np.abs(own.per_pair).max() < 1e-5
+    shared = dataclasses.replace(alone, items=tuple(dataclasses.replace(p, group="one") for p in alone))
+    mixed = sweep(runs_of("gpt2", shared), ablations(heads, "mean-per-template"), kind="t")
+    plain = sweep(runs_of("gpt2", shared), ablations(heads, "mean-per-position"), kind="t")
+    assert np.abs(mixed.per_pair).max() > 1e-3 and np.allclose(mixed.per_pair, plain.per_pair, atol=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -207,9 +207,9 @@ class Curve:
     shares: tuple[float, ...]
     points: tuple[Faithfulness, ...]
     random: np.ndarray
-    random_sizes: np.ndarray
     method: str
     ranking: Ranking
+    random_sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
     def values(self) -> np.ndarray:
@@ -241,7 +241,9 @@ class Curve:
                     "random_mean": number(drawn.mean()) if drawn.size else None,
                     "random_std": number(drawn.std(ddof=1)) if drawn.size > 1 else None,
                     "random_draws": int(drawn.size),
-                    "random_edges": number(np.mean(self.random_sizes[i])) if drawn.size else None,
+                    "random_edges": number(np.mean(self.random_sizes[i])) if self.random_sizes.size else None,
+                    if drawn.size and self.random_sizes.size
+                    else None,
                 }
             )
         area = {name: number(value) for name, value in self.area().items()}

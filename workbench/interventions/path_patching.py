@@ -85,7 +85,7 @@ def path_patches(
         gap=sign * (runs.clean - runs.corrupted),
         direction=sign,
         mode=mode,
-        kind="path patching to " + ", ".join(str(t) for t in targets),
+        kind=f"path patching to {', '.join(map(str, targets))}, MLPs {mlps}",
         metric=runs.metric.name,
         unit=runs.metric.unit,
         task=runs.pairs.pairs.task,

@@ -60,7 +60,7 @@ def read_card(name: str) -> Card:
     """
     name = name.removeprefix(PREFIX)
     if name not in (known := names()):
-        raise unknown("model", name, known, error=ModelError)
+        raise unknown("model", PREFIX + name, [PREFIX + n for n in known], error=ModelError)
     path = ZOO / name / "card.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
