@@ -242,8 +242,6 @@ class Curve:
                     "random_std": number(drawn.std(ddof=1)) if drawn.size > 1 else None,
                     "random_draws": int(drawn.size),
                     "random_edges": number(np.mean(self.random_sizes[i])) if self.random_sizes.size else None,
-                    if drawn.size and self.random_sizes.size
-                    else None,
                 }
             )
         area = {name: number(value) for name, value in self.area().items()}
