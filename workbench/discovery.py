@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from workbench.circuit import Circuit
 from workbench.effects import Effects
 from workbench.errors import OptionError, RunError
 from workbench.evaluate.baselines import random_circuit
-from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
+from workbench.evaluate.faithfulness import Faithfulness, faithfulness, ratio, run_circuits
 from workbench.graph import Graph
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.io import export, load_circuit, write_atomic
@@ -268,7 +269,8 @@ def evaluation_job(
         split=split,
         corruption=corruption,
         seed=seed,
-        options=known.get("task_options") if own_task else None,
+        # the form of the task belongs to a tokenizer: another model gets the form that it can align
+        options=known.get("task_options") if own_task and model == saved.model else None,
         note=note,
         **opening,
     )
@@ -277,7 +279,6 @@ def evaluation_job(
     if changed:
         note(f"the circuit was found with other {' and '.join(changed)}: this is another model")
     result = faithfulness(saved, runs, progress=progress)
-    rng = np.random.default_rng(seed)
     values = {
         **result.to_dict(),
         "model": model,
@@ -289,21 +290,29 @@ def evaluation_job(
         "pairs": here["pairs"],
         "n_dropped": here["n_dropped"],
         "seed": seed,
-        "random": {"draws": 0},
+        "random": _random_beside(saved, runs, result, random_draws, seed, progress),
     }
-    if random_draws and np.isfinite(result.faithfulness):
-        drawn = [random_circuit(saved.graph, saved.size, rng, level=saved.level) for _ in range(random_draws)]
-        shares = [ratio(v, result.full, result.empty) for v in run_circuits(runs, drawn, progress=progress)]
-        values["random"] = {
-            "draws": random_draws,
-            "mean_size": float(np.mean([c.size for c in drawn])),
-            "faithfulness_mean": float(np.mean(shares)),
-            "faithfulness_max": float(np.max(shares)),
-            "as_good_or_better": int(np.sum(np.array(shares) >= result.faithfulness)),
-        }
     if out is not None:
         write_atomic(Path(out) / "evaluation.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
     return Evaluation(values=values)
+
+
+def _random_beside(
+    circuit: Circuit, runs: PairedRuns, result: Faithfulness, draws: int, seed: int, progress: Progress | None
+) -> dict[str, Any]:
+    """Faithfulness of random circuits of a circuit's size; no draws where faithfulness is not defined."""
+    if not draws or not np.isfinite(result.faithfulness):
+        return {"draws": 0}
+    rng = np.random.default_rng(seed)
+    drawn = [random_circuit(circuit.graph, circuit.size, rng, level=circuit.level) for _ in range(draws)]
+    shares = [ratio(v, result.full, result.empty) for v in run_circuits(runs, drawn, progress=progress)]
+    return {
+        "draws": draws,
+        "mean_size": float(np.mean([c.size for c in drawn])),
+        "faithfulness_mean": float(np.mean(shares)),
+        "faithfulness_max": float(np.max(shares)),
+        "as_good_or_better": int(np.sum(np.array(shares) >= result.faithfulness)),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
