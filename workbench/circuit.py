@@ -43,7 +43,8 @@ class Circuit:
             helpers that are no parts of its size (KV groups) included.
         parsed_edges: Edge -> score.
         links: KV group and head, or head and post-normed layer, that are joined: structure, no edges.
-        level: ``edge`` (everything but these edges is ablated) or ``node`` (everything but these nodes is).
+        level: ``edge`` (everything but these edges is ablated), ``node`` (everything but these nodes is) or
+            ``neuron`` (every hidden unit of the MLPs but these is; heads stay).
         selection: How it was chosen: rule, nominal size, number of candidates.
         prompt: Tokens of an example prompt, for views.
     """
@@ -52,7 +53,7 @@ class Circuit:
     all_nodes: Mapping[str, Mapping[str, Any]]
     parsed_edges: Mapping[Edge, float]
     links: tuple[tuple[str, str], ...] = ()
-    level: Literal["edge", "node"] = "edge"
+    level: Literal["edge", "node", "neuron"] = "edge"
     method: str = ""
     unit: str = "logits"
     metric: str = ""
@@ -181,14 +182,14 @@ class Circuit:
 
         ``input`` and ``logits`` themselves go too when no edge is left at them.
         """
-        if self.level == "node":
+        if self.level != "edge":
             return self
         return self._rebuilt(*self._connected(self.parsed_edges))
 
     def _connected(self, edges: Mapping[Edge, float]) -> tuple[set[str], dict[Edge, float]]:
         """Nodes on some path from input to logits through these edges, and the edges among them."""
         ends = {e: (str(e.source), str(e.target.host)) for e in edges}
-        ways = [*ends.values(), *self.links]
+        ways = [*ends.values(), *self.links, *_crossings(self.graph, edges)]
         alive = _reached(ways, "input") & _reached([(t, s) for s, t in ways], "logits")
         kept = {e: s for e, s in edges.items() if alive.issuperset(ends[e])}
         touched = {end for e in kept for end in ends[e]}
@@ -299,7 +300,9 @@ class Circuit:
 
 def check_node(graph: Graph, node: Node) -> None:
     """Raise CircuitError unless the architecture has this node and its address can be written and read."""
-    if node.at(None) not in graph.known:
+    # a neuron is checked by its MLP: how many hidden units that has is not part of the graph's shape
+    known = names.mlp(node.layer) if node.kind == "neuron" else node.at(None)
+    if known not in graph.known:
         raise CircuitError(
             f"this architecture has no node {node.at(None)}",
             hint=f"it has layers 0 to {graph.shape.n_layers - 1}, heads 0 to {graph.shape.n_heads - 1}",
@@ -359,6 +362,25 @@ def _reached(ways: Iterable[tuple[str, str]], kind: str) -> set[str]:
         starts = [n for at in starts for n in following.get(at, ()) if n not in found]
         found.update(starts)
     return found
+
+
+def _crossings(graph: Graph, edges: Iterable[Edge]) -> list[tuple[str, str]]:
+    """Ways between positions: what a head's key or value reads at its own position serves queries at others.
+
+    An edge of two positions (``input@2->a0.h0<v>@4``) says itself where its head writes.
+    """
+    writes: dict[Node, set[Node]] = {}
+    for edge in edges:
+        if edge.source.position is not None:
+            writes.setdefault(edge.source.at(None), set()).add(edge.source)
+    ways: dict[tuple[str, str], None] = {}
+    for edge in edges if writes else ():
+        alone = edge.source.position == edge.target.position is not None
+        if not alone or edge.target.slot not in ("k", "v"):
+            continue
+        for writer in graph.fed_by(edge.target.writer):
+            ways |= {(str(edge.target.host), str(node)): None for node in writes.get(writer, ())}
+    return sorted(ways)
 
 
 def _links(graph: Graph, found: dict[Node, float | None]) -> list[tuple[Node, Node]]:

@@ -212,6 +212,14 @@ class Graph:
                     found.append((names.head(layer, h), names.attn(layer)))
         return tuple(found)
 
+    def fed_by(self, node: Node) -> tuple[Node, ...]:
+        """The node and what structural links lead to from it: a KV group's heads, a head's post-normed layer."""
+        found, front = {node: None}, [node]
+        while front:
+            front = [after for before, after in self.links if before in front and after not in found]
+            found |= dict.fromkeys(front)
+        return tuple(found)
+
     def nodes(self) -> tuple[Node, ...]:
         """Every part that writes or reads, in residual order; a node-level circuit keeps some of them."""
         return (*self.sources, names.LOGITS)

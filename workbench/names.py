@@ -5,6 +5,7 @@
 ``a9.h9``                 head 9 of layer 9 (what it writes to the residual stream)
 ``a9``                    the whole attention layer (the writer in post-norm models)
 ``m3``                    the MLP of layer 3
+``m3.n17``                hidden unit 17 of that MLP, after the activation function
 ``r5``                    the residual stream entering layer 5
 ``logits``                the input of the final norm; it only reads
 ``a9.h9<q>``              the query input of a head; also ``<k>``, ``<v>``, ``<pattern>``
@@ -23,16 +24,18 @@ from typing import Literal
 
 from workbench.errors import NameFormatError
 
-Kind = Literal["input", "head", "group", "attn", "mlp", "resid", "logits"]
-_LETTER = {"head": "a", "group": "a", "attn": "a", "mlp": "m", "resid": "r"}
+Kind = Literal["input", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
+_LETTER = {"head": "a", "group": "a", "attn": "a", "mlp": "m", "neuron": "m", "resid": "r"}
+_UNIT = {"head": "h", "group": "g", "neuron": "n"}
+REST = "rest"  # the position label of all tokens that no named position holds
 SLOTS = ("q", "k", "v", "pattern")
 _NUMBER = r"(?:0|[1-9][0-9]{0,5})"  # no leading zeros: one part has one address
 _NODE = re.compile(
-    rf"(?P<part>input|logits|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hg])(?P<index>{_NUMBER}))?)"
+    rf"(?P<part>input|logits|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hgn])(?P<index>{_NUMBER}))?)"
     r"(?:<(?P<slot>[a-z]+)>)?(?:@(?P<position>[^\s<>@]{1,200}))?"
 )
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-_HINT = "addresses look like input, a9.h9, a9.h9<q>, a9.g1<k>, m3, r5, logits, a9.h9@S2"
+_HINT = "addresses look like input, a9.h9, a9.h9<q>, a9.g1<k>, m3, m3.n17, r5, logits, a9.h9@S2"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Node:
     def __str__(self) -> str:
         text = self.kind if self.layer is None else f"{_LETTER[self.kind]}{self.layer}"
         if self.index is not None:
-            text += f".{'h' if self.kind == 'head' else 'g'}{self.index}"
+            text += f".{_UNIT[self.kind]}{self.index}"
         if self.slot:
             text += f"<{self.slot}>"
         return text if self.position is None else f"{text}@{self.position}"
@@ -101,8 +104,10 @@ def parse_node(text: str) -> Node:
     layer = None if match["layer"] is None else int(match["layer"])
     index = None if match["index"] is None else int(match["index"])
     kind = _kind(part, match["unit"])
-    if index is not None and part[0] != "a":
-        raise NameFormatError(f"{text!r}: only attention layers have heads", hint=_HINT)
+    if index is not None and (part[0] == "m") != (kind == "neuron"):
+        raise NameFormatError(f"{text!r}: attention layers have heads, MLPs have neurons", hint=_HINT)
+    if kind == "resid" and index is not None:
+        raise NameFormatError(f"{text!r}: the residual stream has no parts", hint=_HINT)
     if slot is not None and (slot not in SLOTS or kind not in ("head", "group", "attn")):
         raise NameFormatError(
             f"{text!r}: no input <{slot}> there", hint="heads have <q>, <k>, <v>, <pattern>"
@@ -122,8 +127,10 @@ def _kind(part: str, unit: str | None) -> Kind:
     if part in ("input", "logits"):
         return part
     if part[0] == "a":
-        return {"h": "head", "g": "group", None: "attn"}[unit]
-    return {"m": "mlp", "r": "resid"}[part[0]]
+        return {"h": "head", "g": "group", "n": "neuron", None: "attn"}[unit]
+    if part[0] == "m":
+        return "mlp" if unit is None else {"h": "head", "g": "group", "n": "neuron"}[unit]
+    return "resid"
 
 
 def parse_edge(text: str) -> Edge:
@@ -161,6 +168,11 @@ def mlp(layer: int) -> Node:
     return Node("mlp", layer)
 
 
+def neuron(layer: int, index: int) -> Node:
+    """The address of a hidden unit of an MLP."""
+    return Node("neuron", layer, index)
+
+
 def resid(layer: int) -> Node:
     """The address of the residual stream entering a layer."""
     return Node("resid", layer)
@@ -175,7 +187,10 @@ def depth(node: Node, n_layers: int) -> float:
         return -1.0
     if node.kind == "logits":
         return float(n_layers)
-    return node.layer + {"resid": 0.0, "group": 0.05, "head": 0.1, "attn": 0.2, "mlp": 0.5}[node.kind]
+    return (
+        node.layer
+        + {"resid": 0.0, "group": 0.05, "head": 0.1, "attn": 0.2, "neuron": 0.4, "mlp": 0.5}[node.kind]
+    )
 
 
 def order(node: Node, n_layers: int) -> tuple:

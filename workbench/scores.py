@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +15,16 @@ import numpy as np
 from workbench.circuit import Circuit
 from workbench.errors import OptionError, ShapeError
 from workbench.graph import Graph
-from workbench.names import INPUT, LOGITS, Node
+from workbench.names import INPUT, LOGITS, Edge, Node, neuron
 
 _FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
-_KEEP = re.compile(rf">=\s*(?P<tau>{_FLOAT})|(?P<percent>{_FLOAT})\s*%|(?P<n>[0-9]{{1,12}})")
+_KEEP = re.compile(rf">=\s*(?P<tau>{_FLOAT})|(?P<percent>{_FLOAT})\s*%|(?P<n>[0-9]{{1,12}})|(?P<own>own)")
 
 Ranking = Literal["absolute", "signed"]
-Level = Literal["edge", "node"]
+Level = Literal["edge", "node", "neuron"]
+Index = tuple[
+    int, ...
+]  # (position,) when there are positions, then (source, target), (source,) or (layer, unit)
 
 
 def check_rule(rule: str, *, greedy: bool = False, level: Level = "edge") -> None:
@@ -29,22 +33,32 @@ def check_rule(rule: str, *, greedy: bool = False, level: Level = "edge") -> Non
     Raises:
         OptionError: if not.
     """
-    match = _KEEP.fullmatch(rule.strip())
-    if match is None:
-        raise OptionError(f"cannot keep {rule!r}", hint="use a number (200), a share (5%) or '>=0.01'")
+    match = _match(rule)
     if match["percent"] and float(match["percent"]) > 100:
         raise OptionError(f"cannot keep {rule} of the {level}s", hint="between 0% and 100%")
-    if greedy and (match["tau"] or level == "node"):
+    if greedy and (match["tau"] or match["own"] or level != "edge"):
         raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
+
+
+def _match(rule: str) -> re.Match[str]:
+    match = _KEEP.fullmatch(rule.strip())
+    if match is None:
+        raise OptionError(f"cannot keep {rule!r}", hint="use a number (200), a share (5%), '>=0.01' or own")
+    return match
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """An estimate for every edge or node of a graph; positive supports the behavior, for every method.
+    """An estimate for every edge, node or neuron of a graph; positive supports the behavior, for every method.
 
     Attributes:
-        values: ``(source, target)`` for edges (NaN where no edge exists), ``(source,)`` for nodes.
-        unit: Unit of the metric they estimate a change of.
+        values: ``(source, target)`` for edges (NaN where no edge exists), ``(source,)`` for nodes,
+            ``(layer, d_mlp)`` for the hidden units of MLPs (NaN where a layer has none).
+        positions: Labels of the leading axis of ``values`` when each position has scores of its own: the named
+            positions, then ``rest`` for all other tokens. Empty when one score stands for all positions.
+        unit: Unit of what they estimate, most often of the metric whose change they are.
+        own_rule: The rule by which the method itself decides what is in the circuit, where it does.
+        per_pair: ``(pair, *values.shape)`` when the scores are means over pairs; not written to files.
         passes: Forward and backward passes spent per batch of pairs.
     """
 
@@ -59,38 +73,82 @@ class Scores:
     source: str = ""
     passes: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    positions: tuple[str, ...] = ()
+    own_rule: str = ""
+    per_pair: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        expected = self.graph.edge_mask.shape if self.level == "edge" else (len(self.graph.sources),)
+        expected = self._base_shape()
+        if self.positions:
+            expected = (len(self.positions), *expected)
         if self.values.shape != expected:
             raise ShapeError(
                 f"{self.level} scores have shape {self.values.shape}; the graph needs {expected}"
             )
-        bad = int((~np.isfinite(self.values[self._exists])).sum())
+        bad = int((~np.isfinite(self.values[self.exists])).sum())
         if bad:
             raise ShapeError(
                 f"{bad} {self.level} scores of {self.method} are not finite",
                 hint="look for NaN in the model's outputs: workbench model check NAME",
             )
 
-    @property
-    def _exists(self) -> np.ndarray:
-        return self.graph.edge_mask if self.level == "edge" else np.ones(len(self.graph.sources), dtype=bool)
+    def _base_shape(self) -> tuple[int, ...]:
+        if self.level == "edge":
+            return self.graph.edge_mask.shape
+        if self.level == "node":
+            return (len(self.graph.sources),)
+        return (self.graph.shape.n_layers, self.values.shape[-1] if self.values.ndim else 0)
+
+    @cached_property
+    def exists(self) -> np.ndarray:
+        """Where ``values`` stand for something: an edge of the graph, a node, a hidden unit."""
+        if self.level == "edge":
+            found = self.graph.edge_mask
+        elif self.level == "node":
+            found = np.ones(len(self.graph.sources), dtype=bool)
+        else:
+            layers = [self.graph.shape.has_mlp(n) for n in range(self.graph.shape.n_layers)]
+            found = np.broadcast_to(np.array(layers)[:, None], self._base_shape())
+        return np.broadcast_to(found, self.values.shape)
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """What can be chosen: everything that exists but the input node, which is always kept."""
+        found = self.exists.copy()
+        if self.level == "node":
+            found[..., 0] = False
+        return found
 
     @property
     def n_candidates(self) -> int:
-        """How many edges or nodes there are to choose from (the input node is always kept, never chosen)."""
-        return self.graph.n_edges if self.level == "edge" else len(self.graph.sources) - 1
+        """How many edges, nodes or neurons there are to choose from."""
+        return int(self.candidates.sum())
 
-    def ranked(self, by: Ranking = "absolute") -> list[tuple[int, ...]]:
+    def address(self, index: Index) -> str:
+        """The address of what an index of ``values`` stands for, such as ``a5.h5@S2->a9.h9<q>@S2``."""
+        found = self._at(index)
+        return str(Edge(*found)) if isinstance(found, tuple) else str(found)
+
+    def _at(self, index: Index) -> Node | tuple[Node, Node]:
+        place = None
+        if self.positions:
+            place, index = self.positions[index[0]], index[1:]
+        if self.level == "edge":
+            return self.graph.sources[index[0]].at(place), self.graph.targets[index[1]].at(place)
+        if self.level == "node":
+            return self.graph.sources[index[0]].at(place)
+        return neuron(*index).at(place)
+
+    def ranked(self, by: Ranking = "absolute") -> list[Index]:
         """Indices from best to worst. Ties keep residual order: the ranking is the same on every machine."""
-        where = np.argwhere(self._exists) if self.level == "edge" else np.arange(1, len(self.values))[:, None]
+        where = np.argwhere(self.candidates)
         chosen = self.values[tuple(where.T)]
         keys = -np.abs(chosen) if by == "absolute" else -chosen
-        return [tuple(int(i) for i in where[k]) for k in np.argsort(keys, kind="stable")]
+        order = np.argsort(keys, kind="stable")
+        return list(map(tuple, where[order].tolist()))
 
     def top(self, n: int, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
-        """The circuit of the ``n`` best edges (or nodes), without what is not connected to both ends."""
+        """The circuit of the ``n`` best edges (nodes, neurons), without what is not connected to both ends."""
         if not 0 <= n <= self.n_candidates:
             raise OptionError(
                 f"cannot keep {n} of {self.n_candidates} {self.level}s",
@@ -121,7 +179,10 @@ class Scores:
     def keep(
         self, rule: str, *, by: Ranking = "absolute", greedy: bool = False, prune: bool = True
     ) -> Circuit:
-        """The circuit a rule chooses: ``200`` (top-n), ``5%`` (of all), ``>=0.01`` (threshold).
+        """The circuit a rule chooses: ``200`` (top-n), ``5%`` (of all), ``>=0.01`` (threshold), ``own``.
+
+        ``own`` is the method's own decision, for methods that make one (ACDC, edge pruning ...); such a rule
+        is by signed score.
 
         Args:
             greedy: Grow the number or share from the logits instead of taking the best wherever they are.
@@ -129,9 +190,11 @@ class Scores:
         Raises:
             OptionError: if the rule is none of these, or greedy growth is asked for with a threshold.
         """
-        match = _KEEP.fullmatch(rule.strip())
-        if match is None:
-            raise OptionError(f"cannot keep {rule!r}", hint="use a number (200), a share (5%) or '>=0.01'")
+        match = _match(rule)
+        if match["own"]:
+            if not self.own_rule:
+                raise OptionError(f"{self.method} ranks and does not decide", hint="say how much: --keep 5%")
+            return self.keep(self.own_rule, by="signed", prune=prune)
         if match["tau"]:
             if greedy:
                 raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
@@ -144,15 +207,17 @@ class Scores:
 
         Always connected to the logits; edges whose writers have no path from the input are pruned.
         """
-        if self.level != "edge":
+        if self.level != "edge" or self.positions:
             raise OptionError(
-                "greedy selection follows edges; these are node scores", hint="use top or threshold"
+                f"greedy selection follows edges; these are {self.level} scores"
+                + (" per position" if self.positions else ""),
+                hint="use top or threshold",
             )
         if not 0 <= n <= self.n_candidates:
             raise OptionError(f"cannot keep {n} of {self.n_candidates} edges")
         return self._circuit(self._grow(n, by), f"greedy {n} by {by} score", nominal=n, prune=True)
 
-    def _grow(self, n: int, by: Ranking) -> list[tuple[int, ...]]:
+    def _grow(self, n: int, by: Ranking) -> list[Index]:
         """Indices of the ``n`` edges greedy growth takes, in the order it takes them."""
         rank = np.full(self.values.shape, np.inf)
         for place, index in enumerate(self.ranked(by)):
@@ -161,7 +226,7 @@ class Scores:
         opened: set[int] = set()
         queue: list[tuple[float, int, int]] = []
         newly = [self.graph.target_index[LOGITS]]
-        kept: list[tuple[int, ...]] = []
+        kept: list[Index] = []
         while len(kept) < n:
             for j in newly:
                 opened.add(j)
@@ -177,21 +242,14 @@ class Scores:
 
     def _readers(self) -> dict[Node, list[int]]:
         """Source -> the targets whose reading can flow into it: a head's q and its KV group's k and v, ..."""
-        following: dict[Node, list[Node]] = {}
-        for before, after in self.graph.links:
-            following.setdefault(before, []).append(after)
         found: dict[Node, list[int]] = {source: [] for source in self.graph.sources}
         for j, target in enumerate(self.graph.targets):
-            reached = {target.writer}
-            front = [target.writer]
-            while front:
-                front = [node for at in front for node in following.get(at, ()) if node not in reached]
-                reached.update(front)
-            for node in reached & found.keys():
-                found[node].append(j)
+            for node in self.graph.fed_by(target.writer):
+                if node in found:
+                    found[node].append(j)
         return found
 
-    def _circuit(self, kept: list[tuple[int, ...]], rule: str, *, nominal: int, prune: bool) -> Circuit:
+    def _circuit(self, kept: list[Index], rule: str, *, nominal: int, prune: bool) -> Circuit:
         selection = {
             "rule": rule,
             "nominal": nominal,
@@ -207,39 +265,29 @@ class Scores:
             "selection": selection,
             "provenance": dict(self.provenance),
         }
-        if self.level == "node":
-            nodes: dict[Node, float | None] = {INPUT: None, LOGITS: None}
-            nodes |= {self.graph.sources[i]: float(self.values[i]) for (i,) in kept}
-            return Circuit.build(nodes=nodes, edges={}, **common)
-        edges = {(self.graph.sources[i], self.graph.targets[j]): float(self.values[i, j]) for i, j in kept}
-        circuit = Circuit.build(nodes={}, edges=edges, **common)
+        scored = {self._at(index): float(self.values[index]) for index in kept}
+        if self.level != "edge":
+            return Circuit.build(nodes={INPUT: None, LOGITS: None} | scored, edges={}, **common)
+        circuit = Circuit.build(nodes={}, edges=scored, **common)
         return circuit.prune() if prune else circuit
 
     def by_layer_and_head(self) -> np.ndarray:
         """``(layer, head)``: scores of heads, or the sum over their outgoing edges. NaN where no head is."""
-        node = (
-            self.values
-            if self.level == "node"
-            else np.nansum(np.where(self.graph.edge_mask, self.values, 0), 1)
-        )
         out = np.full((self.graph.shape.n_layers, self.graph.shape.n_heads), np.nan)
+        if self.level == "neuron":
+            return out
+        whole = self.values.sum(0) if self.positions else self.values
+        node = whole if self.level == "node" else np.nansum(np.where(self.graph.edge_mask, whole, 0), 1)
         for i, source in enumerate(self.graph.sources):
             if source.kind == "head":
                 out[source.layer, source.index] = node[i]
         return out
 
     def to_dataframe(self):
-        """One row per edge or node: address, score; best first by absolute value."""
+        """One row per edge, node or neuron: address, score; best first by absolute value."""
         import pandas as pd
 
-        rows = []
-        for index in self.ranked():
-            address = (
-                f"{self.graph.sources[index[0]]}->{self.graph.targets[index[1]]}"
-                if self.level == "edge"
-                else str(self.graph.sources[index[0]])
-            )
-            rows.append({self.level: address, "score": float(self.values[index])})
+        rows = [{self.level: self.address(i), "score": float(self.values[i])} for i in self.ranked()]
         return pd.DataFrame(rows, columns=[self.level, "score"])
 
     def _repr_html_(self) -> str:
@@ -248,7 +296,8 @@ class Scores:
         return scores_card(self)
 
     def __repr__(self) -> str:
+        where = f" at {len(self.positions)} positions" if self.positions else ""
         return (
-            f"<Scores {self.method}: {self.n_candidates} {self.level}s, metric {self.metric}, "
+            f"<Scores {self.method}: {self.n_candidates} {self.level}s{where}, metric {self.metric}, "
             f"unit {self.unit}, n={self.n_pairs}>"
         )

@@ -64,7 +64,7 @@ BROKEN = {
     "object is a list": (lambda d: d.update(selection=[]), "selection is a list"),
     "prompt is text": (lambda d: d.update(prompt="abc"), "prompt"),
     "prompt of numbers": (lambda d: d.update(prompt=[1]), "prompt"),
-    "level": (lambda d: d.update(level="neuron"), "level is 'neuron'"),
+    "level": (lambda d: d.update(level="atom"), "level is 'atom'"),
     "shape": (lambda d: d.update(shape=3), "shape is a number"),
     "shape key": (lambda d: d["shape"].pop("n_heads"), "lacks 'n_heads'"),
     "shape value": (lambda d: d["shape"].update(n_layers=1.5), "n_layers is 1.5"),

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_file_in_the_way_of_a_folder_is_explained(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scores_survive_a_round_trip(level, dtype, tmp_path):
     made = scores(GROUPED, level=level)
-    made = made.__class__(**{**vars(made), "values": made.values.astype(dtype), "options": {"steps": 5}})
+    made = replace(made, values=made.values.astype(dtype), options={"steps": 5})
     again = load_scores(save_scores(made, tmp_path))
     assert np.array_equal(again.values, made.values, equal_nan=True) and again.values.dtype == dtype
     assert again.graph.shape == made.graph.shape and dict(again.options) == {"steps": 5}

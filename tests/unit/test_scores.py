@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tests.circuits import GROUPED, POST_NORM, SMALL, TWO, scores
+from workbench.circuit import Circuit
 from workbench.errors import OptionError, ShapeError
 from workbench.graph import Graph, GraphShape
-from workbench.names import parse_edge
+from workbench.names import parse_edge, parse_node
 from workbench.scores import Scores
 
 
@@ -119,3 +120,55 @@ def test_node_scores_select_nodes_and_never_count_the_input():
 def test_dataframe_is_sorted_by_strength():
     frame = given(SMALL).to_dataframe()
     assert frame.edge[0] == "a1.h1->logits" and frame.score[2] == -1.5 and len(frame) == 46
+
+
+def test_positions_have_scores_of_their_own():
+    graph = Graph(GraphShape(n_layers=1, n_heads=1, n_kv_heads=1))
+    values = np.zeros((2, *graph.edge_mask.shape))
+    values[:, ~graph.edge_mask] = np.nan
+    head, value = graph.source_index[parse_node("a0.h0")], graph.target_index[parse_node("a0.h0<v>")]
+    logits = graph.target_index[parse_node("logits")]
+    values[0, 0, value], values[1, head, logits], values[1, head, graph.target_index[parse_node("m0")]] = (
+        3,
+        -2,
+        1,
+    )
+    scores = Scores(
+        graph=graph, values=values, level="edge", method="x", unit="logits", metric="m", n_pairs=1,
+        positions=("S2", "end"),
+    )  # fmt: skip
+    assert scores.n_candidates == 2 * graph.n_edges
+    # the value read at S2 is written at end: connected across positions; m0@end leads nowhere
+    assert scores.top(3).edges == {"input@S2->a0.h0<v>@S2": 3.0, "a0.h0@end->logits@end": -2.0}
+    assert scores.by_layer_and_head()[0, 0] == -1.0  # -2 + 1
+    assert scores.to_dataframe()["edge"][0] == "input@S2->a0.h0<v>@S2"
+    with pytest.raises(OptionError, match="per position"):
+        scores.greedy(2)
+
+
+def test_a_query_at_one_position_is_not_written_at_another():
+    graph = Graph(GraphShape(n_layers=1, n_heads=1, n_kv_heads=1))
+    edges = {"input@S2->a0.h0<q>@S2": 1.0, "a0.h0@end->logits@end": 1.0}
+    parsed = {(parse_edge(e).source, parse_edge(e).target): s for e, s in edges.items()}
+    assert Circuit.build(shape=graph.shape, nodes={}, edges=parsed).prune().n_edges == 0
+
+
+def test_neurons_are_chosen_where_there_are_mlps():
+    graph = Graph(GraphShape(n_layers=2, n_heads=1, n_kv_heads=1, mlp_layers=(1,)))
+    values = np.full((2, 3), np.nan)
+    values[1] = 1.0, -3.0, 2.0
+    scores = Scores(
+        graph=graph, values=values, level="neuron", method="x", unit="logits", metric="m", n_pairs=1
+    )
+    assert scores.n_candidates == 3
+    assert list(scores.top(2).nodes) == ["input", "m1.n1", "m1.n2", "logits"]
+    assert scores.top(2, by="signed").size == 2 and "m1.n1" not in scores.top(2, by="signed")
+
+
+def test_a_method_may_decide_itself():
+    graph = Graph(GraphShape(n_layers=1, n_heads=1, n_kv_heads=1))
+    fields = {"graph": graph, "level": "node", "method": "x", "unit": "mask", "metric": "m", "n_pairs": 1}
+    scores = Scores(values=np.array([0.0, 0.7, -0.9]), own_rule=">=0.5", **fields)
+    assert scores.keep("own").nodes.keys() == {"input", "a0.h0", "logits"}
+    with pytest.raises(OptionError, match="ranks and does not decide"):
+        Scores(values=np.zeros(3), **fields).keep("own")

@@ -23,6 +23,7 @@ _TEXT = ("method", "unit", "metric", "task", "model")
 _OBJECTS = ("selection", "evaluation", "provenance")
 _NODE_KEYS = {"id", "kind", "layer", "head", "position", "score", "role"}
 _SLOTS = ("in", "q", "k", "v")
+LEVELS = ("edge", "node", "neuron")
 
 
 def to_document(circuit: Circuit) -> dict[str, Any]:
@@ -100,8 +101,8 @@ def _fields(document: dict[str, Any], where: str) -> dict[str, Any]:
     prompt = document["prompt"]
     if not isinstance(prompt, list) or not all(isinstance(token, str) for token in prompt):
         raise CircuitError(f"{where}: prompt must be a list of tokens, as text")
-    if document["level"] not in ("edge", "node"):
-        raise CircuitError(f"{where}: level is {document['level']!r:.80}; expected 'edge' or 'node'")
+    if document["level"] not in LEVELS:
+        raise CircuitError(f"{where}: level is {document['level']!r:.80}; expected {', '.join(LEVELS)}")
     return {name: document[name] for name in FIELDS} | {"prompt": tuple(prompt)}
 
 
@@ -132,8 +133,8 @@ def _network(graph: Graph, data: object, level: str):
             links[link] = None
         else:
             edges[edge] = score
-    if level == "node" and (edges or links):
-        raise CircuitError("a node-level circuit has no edges; this one has some")
+    if level != "edge" and (edges or links):
+        raise CircuitError(f"a {level}-level circuit has no edges; this one has some")
     n_layers = graph.shape.n_layers
     order = sorted(links, key=lambda link: [names.order(parse_node(end), n_layers) for end in link])
     return table, edges, tuple(order)

@@ -12,6 +12,7 @@ import numpy as np
 from workbench.errors import CircuitError, ShapeError
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
+from workbench.io.circuit_file import LEVELS
 from workbench.io.strict_json import check_keys, dump, parse
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def _describe(scores: Scores) -> dict[str, Any]:
         "passes": scores.passes,
         "options": scores.options,
         "provenance": scores.provenance,
+        **({"positions": list(scores.positions)} if scores.positions else {}),
+        **({"own_rule": scores.own_rule} if scores.own_rule else {}),
     }
 
 
@@ -76,7 +79,7 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     check_keys(
         data,
         {"format", "version", "shape", "n_pairs", "passes", "options", "provenance", *_TEXT},
-        set(),
+        {"positions", "own_rule"},
         str(file),
     )
     if data["format"] != FORMAT or data["version"] != VERSION or isinstance(data["version"], bool):
@@ -84,8 +87,9 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
             f"{file} has format {data['format']!r:.80} version {data['version']!r:.20}; "
             f"this workbench reads {FORMAT!r} version {VERSION}"
         )
-    if data["level"] not in ("edge", "node") or not all(isinstance(data[name], str) for name in _TEXT):
-        raise CircuitError(f"{file}: {', '.join(_TEXT)} must be text, level 'edge' or 'node'")
+    if data["level"] not in LEVELS or not all(isinstance(data[name], str) for name in _TEXT):
+        raise CircuitError(f"{file}: {', '.join(_TEXT)} must be text, level one of {', '.join(LEVELS)}")
+    data["positions"], data["own_rule"] = _extras(data, str(file))
     for name in ("n_pairs", "passes"):
         if isinstance(data[name], bool) or not isinstance(data[name], int) or data[name] < 0:
             raise CircuitError(f"{file}: {name} is {data[name]!r:.80}; expected a whole number")
@@ -98,6 +102,15 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
         return Scores(graph=graph, values=values, **rest)
     except ShapeError as problem:
         raise CircuitError(f"{file}: {problem.message}", hint=problem.hint) from problem
+
+
+def _extras(data: dict[str, Any], where: str) -> tuple[tuple[str, ...], str]:
+    """Labels of positions and the method's own rule; both may be left out."""
+    positions, rule = data.get("positions", []), data.get("own_rule", "")
+    named = isinstance(positions, list) and all(isinstance(p, str) and p for p in positions)
+    if not named or len(set(positions)) != len(positions) or not isinstance(rule, str):
+        raise CircuitError(f"{where}: positions must be different names, own_rule text")
+    return tuple(positions), rule
 
 
 def _unpack(file: Path) -> tuple[np.ndarray, str]:
@@ -119,7 +132,7 @@ def _unpack(file: Path) -> tuple[np.ndarray, str]:
     except (KeyError, TypeError, ValueError) as problem:
         raise CircuitError(f"{file} is a safetensors file, but not one of scores: {problem}") from problem
     body = data[8 + length :]
-    good = isinstance(text, str) and isinstance(shape, list) and len(shape) in (1, 2)
+    good = isinstance(text, str) and isinstance(shape, list) and len(shape) in (1, 2, 3)
     good = good and all(type(n) is int and n >= 0 for n in shape)
     if not good or set(header) != {"values", "__metadata__"}:
         raise CircuitError(f"{file} is a safetensors file, but not one of scores")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from workbench.graph import Graph
     from workbench.scores import Scores
 
-Level = Literal["edge", "node"]
+Level = Literal["edge", "node", "neuron"]
+Selection = Literal["top", "greedy", "own"]
 # name -> module; a module registers its function with @method when it is imported.
 _MODULES = {
     "exact": "exact",
@@ -38,7 +39,14 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A registered method. Call it with ``PairedRuns``; get ``Scores``."""
+    """A registered method. Call it with ``PairedRuns``; get ``Scores``.
+
+    Attributes:
+        per_position: Whether it can score every position by itself.
+        selection: How a circuit is chosen from its scores unless asked otherwise: the best, grown from the
+            logits, or as the method itself decides.
+        signed: Whether only positive scores are a reason to keep; else the size of a score is.
+    """
 
     name: str
     levels: tuple[Level, ...]
@@ -46,6 +54,9 @@ class Method:
     options: type
     cost: Callable[[Any, Graph, Level], Cost]
     function: Callable[..., Scores]
+    per_position: bool = False
+    selection: Selection = "top"
+    signed: bool = False
 
     @property
     def claim(self) -> str:
@@ -77,12 +88,26 @@ def method(
     source: str,
     options: type,
     cost: Callable[[Any, Graph, Level], Cost],
+    per_position: bool = False,
+    selection: Selection = "top",
+    signed: bool = False,
 ) -> Callable[[Callable[..., Scores]], Callable[..., Scores]]:
-    """Register ``function(runs, options, *, level, progress) -> Scores``."""
+    """Register ``function(runs, options, *, level, progress) -> Scores``.
+
+    A method that can score positions by themselves takes ``per_position`` as well.
+    """
 
     def register(function: Callable[..., Scores]) -> Callable[..., Scores]:
         _METHODS[name] = Method(
-            name=name, levels=levels, source=source, options=options, cost=cost, function=function
+            name=name,
+            levels=levels,
+            source=source,
+            options=options,
+            cost=cost,
+            function=function,
+            per_position=per_position,
+            selection=selection,
+            signed=signed,
         )
         return function
 

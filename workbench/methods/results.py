@@ -36,16 +36,23 @@ def refuse_flat(runs: PairedRuns, method: str) -> None:
 
 
 def result(
-    runs: PairedRuns, values: np.ndarray, *, level: Level, method: str, source: str, **fields: Any
+    runs: PairedRuns,
+    values: np.ndarray,
+    *,
+    level: Level,
+    method: str,
+    source: str,
+    unit: str | None = None,
+    **fields: Any,
 ) -> Scores:
-    """``Scores`` of these values: ``(source, target)`` for edges, ``(source,)`` for nodes."""
+    """``Scores`` of these values, in the metric's unit unless another is named; shapes as ``Scores`` says."""
     return Scores(
         graph=graph_of(runs, level),
         values=values,
         level=level,
         method=method,
         source=source,
-        unit=runs.metric.unit,
+        unit=runs.metric.unit if unit is None else unit,
         metric=runs.metric.name,
         n_pairs=runs.n_pairs,
         provenance=runs.provenance(),

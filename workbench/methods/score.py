@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.errors import OptionError
-from workbench.methods.registry import Level, get_method
+from workbench.methods.registry import Level, Method, get_method, list_methods
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
@@ -16,24 +16,47 @@ def score(
     name: str = "eap-ig",
     *,
     level: Level | None = None,
+    per_position: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
     **options: Any,
 ) -> Scores:
     """Score every edge or node with a method; positive supports the behavior.
 
     Args:
-        level: ``edge`` or ``node``; by default the method's first.
+        level: ``edge``, ``node`` or ``neuron``; by default the method's first.
+        per_position: Score every named position by itself, and all other tokens together.
 
     Raises:
-        OptionError: for an unknown method or option, or a level the method does not have.
+        OptionError: for an unknown method or option, a level the method does not have, or positions it cannot
+            tell apart.
         ModelError: if the model has no such level.
     """
     found = get_method(name)
-    level = level or found.levels[0]
-    if level not in found.levels:
-        raise OptionError(
-            f"method {name} scores {' and '.join(found.levels)}s, not {level}s",
-            hint="methods with both levels: exact, eap-ig",
-        )
+    level = check_level(found, level, per_position=per_position)
     chosen = found.make_options(**options)
-    return found.function(runs, chosen, level=level, progress=progress or (lambda done, total, what="": None))
+    extra = {"per_position": True} if per_position else {}
+    return found.function(runs, chosen, level=level, progress=progress or _silent, **extra)
+
+
+def check_level(method: Method, level: Level | None, *, per_position: bool = False) -> Level:
+    """The level to score at; asked before any weights are read.
+
+    Raises:
+        OptionError: if the method does not have it, or cannot tell positions apart.
+    """
+    if level is not None and level not in method.levels:
+        able = [name for name in list_methods() if level in get_method(name).levels]
+        raise OptionError(
+            f"method {method.name} scores {' and '.join(method.levels)}s, not {level}s",
+            hint=f"methods that do: {', '.join(able) or 'none'}",
+        )
+    if per_position and not method.per_position:
+        able = [name for name in list_methods() if get_method(name).per_position]
+        raise OptionError(
+            f"method {method.name} cannot score single positions", hint=f"methods that do: {', '.join(able)}"
+        )
+    return level or method.levels[0]
+
+
+def _silent(done: int, total: int, what: str = "") -> None:
+    pass

@@ -24,6 +24,7 @@ from workbench.model import hooks
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity
 from workbench.model.probe import record, wiring
+from workbench.names import REST
 from workbench.provenance import digest_of
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
@@ -133,6 +134,25 @@ class PairedRuns:
         rows = self.pairs.positions
         shared = set.intersection(*(set(row) for row in rows)) if rows else set()
         return tuple(sorted(shared, key=lambda name: (sum(row[name] for row in rows), name)))
+
+    @property
+    def position_labels(self) -> tuple[str, ...]:
+        """A label for every token: the named positions that all pairs have, then ``rest`` for all others."""
+        return (*self.position_names, REST)
+
+    def labels_of(self, batch: Batch) -> Int[Tensor, "pair pos"]:
+        """Index into ``position_labels`` of every token. Where two names fall on one token the first one counts."""
+        names = self.position_names
+        found = torch.full_like(batch.clean, len(names))
+        rows = torch.arange(len(batch), device=found.device)
+        for label in reversed(range(len(names))):
+            found[rows, batch.at(names[label])] = label
+        return found
+
+    def subset(self, indices: Sequence[int]) -> PairedRuns:
+        """Runs of some of the pairs, in this order; a pair may come twice, as in a bootstrap."""
+        chosen = self.pairs.subset([int(i) for i in indices])
+        return PairedRuns(self.model, chosen, metric=self.metric, batch_tokens=self.batch_tokens)
 
     @cached_property
     def tokens_digest(self) -> str:

@@ -74,6 +74,12 @@ class AlignedPairs:
         names = ("pairs", "clean", "corrupted", "correct", "incorrect", "positions")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
+    def subset(self, indices: Sequence[int]) -> AlignedPairs:
+        """These pairs in this order; one may come twice."""
+        names = ("clean", "corrupted", "correct", "incorrect", "positions")
+        chosen = {name: tuple(getattr(self, name)[i] for i in indices) for name in names}
+        return replace(self, pairs=replace(self.pairs, items=tuple(self.pairs[i] for i in indices)), **chosen)
+
     def __repr__(self) -> str:
         lengths = sorted({len(ids) for ids in self.clean})
         tokens = f"{lengths[0]}-{lengths[-1]} tokens" if lengths else "no tokens"
