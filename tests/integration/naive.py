@@ -23,6 +23,7 @@ HOOKS = {
     "k": "blocks.{}.attn.hook_k",
     "v": "blocks.{}.attn.hook_v",
     "pattern": "blocks.{}.attn.hook_pattern",
+    "neurons": "blocks.{}.mlp.hook_post",
 }
 
 
@@ -218,9 +219,29 @@ class SplitInputs:
             self.naive.bridge.run_with_hooks(self.naive.ids(i, run), fwd_hooks=self._record(found))
         return found
 
-    def ablated(self, i: int, edges: set[tuple[str, str]]) -> float:
-        """Clean metric of pair ``i`` with these edges carrying what their source writes in the corrupted run."""
-        reference, now = self.outputs(i, "corrupted"), {}
+    def reference(self, i: int, ablation: str) -> dict[str, Tensor]:
+        """What ablated sources of pair ``i`` write; means by hand over the clean runs of all pairs."""
+        if ablation == "resample":
+            return self.outputs(i, "corrupted")
+        own = self.outputs(i, "clean")
+        if ablation == "zero":
+            return {name: torch.zeros_like(t) for name, t in own.items()}
+        pairs = self.naive.aligned.pairs
+        length, group = own["input"].shape[1], pairs[i].group
+        every = [(pairs[j].group, self.outputs(j, "clean")) for j in range(len(self.naive))]
+        if ablation == "mean":
+            return {
+                name: torch.cat([out[name][0] for _, out in every]).mean(0).expand_as(own[name])
+                for name in own
+            }
+        same = [(g, out) for g, out in every if out["input"].shape[1] == length]
+        if ablation == "mean-per-template":
+            same = [(g, out) for g, out in same if g == group]
+        return {name: torch.cat([out[name] for _, out in same]).mean(0, keepdim=True) for name in own}
+
+    def ablated(self, i: int, edges: set[tuple[str, str]], ablation: str = "resample") -> float:
+        """Clean metric of pair ``i`` with these edges carrying their source's output under the ablation."""
+        reference, now = self.reference(i, ablation), {}
 
         def change(target: str) -> Tensor | float:
             return sum(reference[s] - now[s] for s, t in sorted(edges) if t == target)

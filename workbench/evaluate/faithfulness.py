@@ -12,10 +12,12 @@ import torch
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError, OptionError
 from workbench.graph import Graph
+from workbench.interventions.ablation import Ablation, value_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.names import INPUT, parse_edge, parse_node
 from workbench.scores import Ranking, Scores
-from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
+from workbench.sweep.edges import ablate_edges, copies_that_fit
+from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
 
@@ -27,7 +29,7 @@ class Faithfulness:
     """What a circuit keeps of the behavior; ``faithfulness`` is a ratio of means, 1 is the full model.
 
     Attributes:
-        circuit, full, empty: ``(pair,)`` metric with the circuit, the whole model, nothing (resample ablation).
+        circuit, full, empty: ``(pair,)`` metric with the circuit, the whole model, nothing, all under ``ablation``.
         stderr: Of the faithfulness, by bootstrap over pairs.
     """
 
@@ -111,15 +113,20 @@ def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:
 
 
 def run_circuits(
-    runs: PairedRuns, circuits: Sequence[Circuit], *, progress: Progress | None = None
+    runs: PairedRuns,
+    circuits: Sequence[Circuit],
+    *,
+    ablation: Ablation = "resample",
+    progress: Progress | None = None,
 ) -> np.ndarray:
-    """``(circuit, pair)`` metric of each circuit on the clean prompts, everything outside resample-ablated.
+    """``(circuit, pair)`` metric of each circuit on the clean prompts, everything outside ablated.
 
-    Edge level: every edge outside is replaced by what its source writes on the corrupted prompt. Node level:
-    every node outside is.
+    Edge level: every edge outside carries what its source writes under the ablation (resample: on the corrupted
+    prompt; means: of the clean prompts of these runs). Node level: every node outside writes that.
 
     Raises:
         CircuitError: if a circuit is of another architecture.
+        WorkbenchError: for an ablation that does not exist.
     """
     levels = {c.level for c in circuits}
     if len(levels) > 1:
@@ -127,27 +134,41 @@ def run_circuits(
             "circuits of both levels cannot be run together", hint="evaluate them one after the other"
         )
     if levels == {"node"}:
-        return _run_nodes(runs, circuits, progress)
+        return _run_nodes(runs, circuits, ablation, progress)
     graph = runs.wiring.graph()
-    kept = torch.as_tensor(np.stack([kept_mask(c, graph) for c in circuits]))
+    return run_masks(runs, np.stack([kept_mask(c, graph) for c in circuits]), ablation, progress=progress)
+
+
+def run_masks(
+    runs: PairedRuns,
+    kept: np.ndarray,
+    ablation: Ablation = "resample",
+    *,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """``(circuit, pair)`` metric with only the edges of each mask ``(circuit, source, target)`` left alone."""
+    graph, kept = runs.wiring.graph(), torch.as_tensor(kept)
     exists = torch.as_tensor(graph.edge_mask)
-    values = np.full((len(circuits), runs.n_pairs), np.nan)
+    values = np.full((len(kept), runs.n_pairs), np.nan)
     for b, batch in enumerate(runs.batches):
         with torch.no_grad():
-            reference = source_outputs(runs, batch, "corrupted", graph)
+            reference = reference_outputs(runs, batch, graph, ablation)
         size = copies_that_fit(runs, batch, graph)
-        for k in range(0, len(circuits), size):
+        for k in range(0, len(kept), size):
             ablated = (exists & ~kept[k : k + size]).to(runs.device)
             out = ablate_edges(runs, batch, graph, ablated, reference=reference)
             values[k : k + size, batch.index] = out.double().cpu().numpy()
         runs.release(batch)
         if progress:
-            progress(b + 1, len(runs.batches), f"{len(circuits)} circuits")
+            progress(b + 1, len(runs.batches), f"{len(kept)} circuits, {ablation} ablation")
     return values
 
 
-def _run_nodes(runs: PairedRuns, circuits: Sequence[Circuit], progress: Progress | None) -> np.ndarray:
-    """Node level: patch every node outside each circuit with its corrupted value."""
+def _run_nodes(
+    runs: PairedRuns, circuits: Sequence[Circuit], ablation: Ablation, progress: Progress | None
+) -> np.ndarray:
+    """Node level: every node outside each circuit takes its value under the ablation."""
+    value = value_of(ablation)
     sources = Graph(runs.wiring.node_shape()).sources
     interventions = []
     for k, circuit in enumerate(circuits):
@@ -156,23 +177,29 @@ def _run_nodes(runs: PairedRuns, circuits: Sequence[Circuit], progress: Progress
             raise CircuitError(f"this model has no node {unknown[0]}; the circuit is of another architecture")
         out = [n for n in sources if str(n) not in circuit.nodes and n != INPUT]
         # With every node kept there is nothing to edit: put the clean input into the clean run.
-        edits = tuple(Edit(node=n, value="corrupted") for n in out) or (Edit(node=INPUT, value="clean"),)
+        edits = tuple(Edit(node=n, value=value) for n in out) or (Edit(node=INPUT, value="clean"),)
         interventions.append(Intervention(label=str(k), edits=edits))
     return sweep(runs, interventions, kind="circuits", progress=progress).patched
 
 
-def faithfulness(circuit: Circuit, runs: PairedRuns, *, progress: Progress | None = None) -> Faithfulness:
+def faithfulness(
+    circuit: Circuit,
+    runs: PairedRuns,
+    *,
+    ablation: Ablation = "resample",
+    progress: Progress | None = None,
+) -> Faithfulness:
     """How much of the behavior a circuit keeps: 1 for the full model, 0 for the empty circuit; may leave [0, 1].
 
-    The empty circuit is the corrupted run (edge level), or the clean input with every head and MLP corrupted
-    (node level).
+    The empty circuit is measured under the same ablation. With resample ablation it is the corrupted run (edge
+    level), or the clean input with every head and MLP corrupted (node level).
 
     Source:
         Hanna, Pezzelle and Belinkov 2024, arXiv:2403.17806; Mueller et al. 2025 (MIB), arXiv:2504.13151.
     """
     nothing = _empty_like(circuit, runs)
-    values = run_circuits(runs, [circuit, nothing], progress=progress)
-    return _result(circuit, runs, values[0], values[1])
+    values = run_circuits(runs, [circuit, nothing], ablation=ablation, progress=progress)
+    return _result(circuit, runs, values[0], values[1], ablation)
 
 
 def _empty_like(circuit: Circuit, runs: PairedRuns) -> Circuit:
@@ -180,7 +207,9 @@ def _empty_like(circuit: Circuit, runs: PairedRuns) -> Circuit:
     return Circuit.build(shape=shape, nodes={}, edges={}, level=circuit.level)
 
 
-def _result(circuit: Circuit, runs: PairedRuns, values: np.ndarray, empty: np.ndarray) -> Faithfulness:
+def _result(
+    circuit: Circuit, runs: PairedRuns, values: np.ndarray, empty: np.ndarray, ablation: Ablation
+) -> Faithfulness:
     graph = circuit.graph
     return Faithfulness(
         circuit=values,
@@ -190,6 +219,7 @@ def _result(circuit: Circuit, runs: PairedRuns, values: np.ndarray, empty: np.nd
         candidates=graph.n_edges if circuit.level == "edge" else len(graph.sources) - 1,
         metric=runs.metric.name,
         unit=runs.metric.unit,
+        ablation=ablation,
     )
 
 
@@ -288,6 +318,7 @@ def faithfulness_curve(
     shares: Sequence[float] = SHARES,
     by: Ranking = "absolute",
     greedy: bool = False,
+    ablation: Ablation = "resample",
     random_draws: int = 5,
     seed: int = 0,
     progress: Progress | None = None,
@@ -304,9 +335,9 @@ def faithfulness_curve(
         for _ in range(random_draws)
     ]
     everything = [*chosen, _empty_like(chosen[0], runs), *drawn]
-    values = run_circuits(runs, everything, progress=progress)
+    values = run_circuits(runs, everything, ablation=ablation, progress=progress)
     empty = values[len(chosen)]
-    points = tuple(_result(c, runs, v, empty) for c, v in zip(chosen, values, strict=False))
+    points = tuple(_result(c, runs, v, empty, ablation) for c, v in zip(chosen, values, strict=False))
     rest = values[len(chosen) + 1 :]
     random = np.array([ratio(v, runs.clean, empty) for v in rest]).reshape(len(chosen), random_draws)
     sizes = np.array([c.size for c in drawn]).reshape(len(chosen), random_draws)
