@@ -7,30 +7,53 @@ so what was ablated upstream propagates (Wang et al. 2023; Hanna et al. 2024, ar
 Attention inputs are edited at ``hook_q``, ``hook_k``, ``hook_v``: the edited copy goes through the layer's norm
 and projection, and the difference is added. That is exact, needs none of TransformerLens' split-input flags,
 and so works on native, delegated-attention and grouped-query models alike.
+
+Masks may differ from position to position (one mask per position label) and may be fractions, through which the
+metric can be differentiated. Only sources that some mask touches are computed and kept, and sources below the
+first layer that is run are kept once for all copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.errors import ShapeError
 from workbench.graph import Graph
-from workbench.model import hooks
 from workbench.model.hooks import Wiring, hook_name, norm_before, output_matrix, projection, resume_from
+from workbench.names import Node
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 
 Outputs = Float[Tensor, "pair pos source d_model"]
+Masks = Bool[Tensor, "copy *label source target"] | Float[Tensor, "copy *label source target"]
+Hook = tuple[str, Callable[..., Tensor | None]]
 
 
-def written(bridge: TransformerBridge, wiring: Wiring, layer: int, part: str, tensor: Tensor) -> Tensor:
-    """What a layer's heads (from ``hook_z``), its post-normed attention or its MLP write: ``(row, pos, source, D)``."""
+def written(
+    bridge: TransformerBridge,
+    wiring: Wiring,
+    layer: int,
+    part: str,
+    tensor: Tensor,
+    *,
+    heads: Int[Tensor, "head"] | None = None,
+) -> Tensor:
+    """What a layer's heads (from ``hook_z``), its post-normed attention or its MLP write: ``(row, pos, source, D)``.
+
+    Args:
+        heads: Only these heads, all by default.
+    """
     if part == "head-output":
-        return torch.einsum("bthe,hed->bthd", tensor, output_matrix(bridge, layer))
+        matrix = output_matrix(bridge, layer)
+        if heads is not None:
+            tensor, matrix = tensor[:, :, heads], matrix[heads]
+        return torch.einsum("bthe,hed->bthd", tensor, matrix)
     return tensor[:, :, None]
 
 
@@ -45,9 +68,11 @@ def writer_hooks(graph: Graph) -> list[tuple[int, str]]:
     return found
 
 
-def source_outputs(runs: PairedRuns, batch: Batch, run: RunName, graph: Graph) -> Outputs:
-    """What every source writes in one run, in the order of ``graph.sources``."""
-    writers = writer_hooks(graph)
+def source_outputs(
+    runs: PairedRuns, batch: Batch, run: RunName, graph: Graph, *, before: int | None = None
+) -> Outputs:
+    """What every source writes in one run, in the order of ``graph.sources``; only those ``before`` a layer."""
+    writers = [w for w in writer_hooks(graph) if before is None or w[0] < before]
     names = [hook_name("resid", 0), *(hook_name(site, layer) for layer, site in writers)]
     found = runs.activations(batch, run, names)
     parts = [found[names[0]][:, :, None]]
@@ -61,33 +86,63 @@ class EdgeEditor:
     """Hooks of one forward pass whose rows are stacked copies of a batch, each with its own ablated edges.
 
     Args:
-        ablated: ``(copy, source, target)``, True where the edge is replaced by the reference.
+        ablated: ``(copy, source, target)``, True where the edge is replaced by the reference, or the fraction of
+            it that is; ``(copy, label, source, target)`` with ``labels``. Gradients flow to fractions that ask.
         reference: What each source is replaced by, ``(pair, pos, source, d_model)``.
         start: First layer that is run; the sources before it have the base run's outputs ``base``.
+        labels: Which mask each token has, an index into the label axis.
     """
 
     bridge: TransformerBridge
     wiring: Wiring
     graph: Graph
-    ablated: Bool[Tensor, "copy source target"]
+    ablated: Masks
     reference: Outputs
     base: Outputs | None = None
     start: int = 0
-    _delta: Tensor | None = field(
-        default=None, repr=False
-    )  # reference - current, (copy, pair, pos, source, D)
-    _resid: Tensor | None = field(default=None, repr=False)
-    _attn: Tensor | None = field(default=None, repr=False)
+    labels: Int[Tensor, "pair pos"] | None = None
 
     def __post_init__(self) -> None:
-        copies, n = len(self.ablated), len(self.graph.sources)
-        pairs, pos, _, width = self.reference.shape
-        self._delta = self.reference.new_zeros(copies, pairs, pos, n, width)
-        if self.base is not None:
-            self._delta[:] = (self.reference - self.base)[None]
-        self._targets = {t: i for i, t in enumerate(self.graph.targets)}
+        expected = (3, "without") if self.labels is None else (4, "with")
+        if self.ablated.dim() != expected[0]:
+            raise ShapeError(
+                f"masks {expected[1]} labels have {expected[0]} axes; found {tuple(self.ablated.shape)}"
+            )
+        # (label, copy, source, target)
+        self._masks = self.ablated[None] if self.labels is None else self.ablated.movedim(1, 0)
+        self._live = self._touched()
+        self._columns = {t: i for i, t in enumerate(self.graph.targets)}
+        self._used = np.flatnonzero(self._live.any(1))
+        self._order, self._back, self._spans = _by_label(self.labels, self.reference.shape[:2].numel())
+        self._early: Tensor | None = None  # reference - base, (source, token, D), for all copies
+        self._late: list[
+            tuple[int, Tensor]
+        ] = []  # first column, reference - current, (source, copy, token, D)
+        self._buffer: Tensor | None = None  # the same in one piece, where nothing is differentiated
+        self._n_early = sum(self._is_early(node) for node in self.graph.sources)
+        self._keep_early()
 
-    def hooks(self) -> list[tuple[str, object]]:
+    def _touched(self) -> np.ndarray:
+        """``(source, target)``: edges that some copy ablates at some position, or whose gradient is asked for."""
+        if self.ablated.requires_grad:
+            return self.graph.edge_mask
+        some = (self._masks != 0).flatten(0, 1).any(0).cpu().numpy()
+        return some & self.graph.edge_mask
+
+    def _is_early(self, node: Node) -> bool:
+        return self.base is not None and (-1 if node.layer is None else node.layer) < self.start
+
+    def _keep_early(self) -> None:
+        early = self._used[self._used < self._n_early]
+        if len(early):
+            self._early = self._tokens(self.reference, early) - self._tokens(self.base, early)
+
+    def _tokens(self, outputs: Outputs, rows: np.ndarray) -> Float[Tensor, "source token d_model"]:
+        """These sources, tokens of one label side by side."""
+        found = outputs[:, :, torch.as_tensor(rows, device=outputs.device)].permute(2, 0, 1, 3).flatten(1, 2)
+        return found if self._order is None else found[:, self._order]
+
+    def hooks(self) -> list[Hook]:
         """Forward hooks, from the first layer that is run to the logits."""
         found, shape = [], self.graph.shape
         last = shape.n_layers - 1
@@ -104,38 +159,45 @@ class EdgeEditor:
                 found.append((hook_name("mlp-out", layer), self._wrote(layer, "mlp-out")))
         return [*found, (f"blocks.{last}.hook_out", self._read_logits)]
 
-    def _rows(self, tensor: Tensor) -> Tensor:
-        """``(copy * pair, ...)`` -> ``(copy, pair, ...)``."""
-        return tensor.reshape(len(self.ablated), -1, *tensor.shape[1:])
+    def _copies(self, tensor: Tensor) -> Tensor:
+        """``(copy * pair, pos, ...)`` -> ``(copy, token, ...)``."""
+        return tensor.reshape(len(self.ablated), -1, *tensor.shape[2:])
 
-    def _missing(self, targets: Sequence[int]) -> Float[Tensor, "row pos target d_model"] | None:
-        """What the ablated edges change at these targets, or None when no edge into them is ablated."""
-        seen = int(self.graph.n_visible[targets[0]])
-        mask = self.ablated[:, :seen, targets[0] : targets[-1] + 1]
-        if not bool(mask.any()):
-            return None
-        change = torch.einsum("cbtsd,csv->cbtvd", self._delta[:, :, :, :seen], mask.to(self._delta.dtype))
-        return change.flatten(0, 1)
+    # -- what was written ---------------------------------------------------------------------------------
 
     def _enter(self, layer: int):
         def keep(tensor: Tensor, hook) -> None:
             self._resid = tensor
-            if layer == 0:
-                self._store(0, 1, tensor[:, :, None])
+            if layer == 0 and 0 in self._used and self._n_early == 0:
+                self._store(np.array([0]), tensor[:, :, None])
 
         return keep
 
-    def _store(self, first: int, n: int, current: Tensor) -> None:
-        self._delta[:, :, :, first : first + n] = self.reference[None, :, :, first : first + n] - self._rows(
-            current
-        )
+    def _store(self, rows: np.ndarray, current: Float[Tensor, "row pos source d_model"]) -> None:
+        """Keep the difference to the reference of these sources."""
+        own = self._copies(current).permute(2, 0, 1, 3)  # (source, copy, token, D)
+        own = own if self._order is None else own[:, :, self._order]
+        delta = self._tokens(self.reference, rows)[:, None]
+        first = int(np.searchsorted(self._used, rows[0])) - int((self._used < self._n_early).sum())
+        if torch.is_grad_enabled():
+            self._late.append((first, delta - own))
+            return
+        if self._buffer is None:
+            late = int((self._used >= self._n_early).sum())
+            self._buffer = own.new_empty(late, *own.shape[1:])
+        torch.sub(delta, own, out=self._buffer[first : first + len(rows)])
 
     def _wrote(self, layer: int, site: str):
         first = self._first_source(layer, site)
+        count = self.graph.shape.n_heads if site == "head-output" else 1
+        rows = self._used[(self._used >= first) & (self._used < first + count)]
 
         def keep(tensor: Tensor, hook) -> None:
-            current = written(self.bridge, self.wiring, layer, site, tensor)
-            self._store(first, current.shape[2], current)
+            if len(rows):
+                heads = (
+                    torch.as_tensor(rows - first, device=tensor.device) if 1 < count != len(rows) else None
+                )
+                self._store(rows, written(self.bridge, self.wiring, layer, site, tensor, heads=heads))
 
         return keep
 
@@ -154,75 +216,165 @@ class EdgeEditor:
         index = self.graph.source_index
         return min(i for node, i in index.items() if node.kind == kinds[site] and node.layer == layer)
 
+    # -- what is read -------------------------------------------------------------------------------------
+
+    def _missing(self, targets: Sequence[int]) -> tuple[np.ndarray, Tensor] | None:
+        """Which of these targets have ablated edges, and what changes at them, ``(copy, target, token, D)``."""
+        some = self._live[:, targets].any(0)
+        if not some.any():
+            return None
+        columns = np.asarray(targets)[some]
+        rows = self._used[: np.searchsorted(self._used, self.graph.n_visible[columns[0]])]
+        parts = [self._change(label, rows, columns, span) for label, span in self._spans]
+        change = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        return np.flatnonzero(some), change if self._back is None else change[:, :, self._back]
+
+    def _change(self, label: int, rows: np.ndarray, columns: np.ndarray, span: slice) -> Tensor:
+        """The ablated summands of these sources at these targets, added up, for the tokens of one label."""
+        masks = self._masks[label][:, _index(rows)][:, :, _index(columns)].to(self.reference.dtype)
+        masks = masks.transpose(1, 2)  # (copy, target, source)
+        early = int((rows < self._n_early).sum())
+        copies, width = len(self.ablated), self.reference.shape[-1]
+        total: Tensor | None = None
+        if early:
+            delta = self._early[:early, span].flatten(1)  # (source, token * D)
+            total = (masks[:, :, :early].flatten(0, 1) @ delta).unflatten(0, (copies, -1))
+        for first, delta in self._seen(len(rows) - early):
+            part = delta[:, :, span].flatten(2).transpose(0, 1)  # (copy, source, token * D)
+            mask = masks[:, :, early + first : early + first + len(delta)]
+            total = mask @ part if total is None else torch.baddbmm(total, mask, part)
+        return total.unflatten(2, (-1, width))
+
+    def _seen(self, n: int) -> list[tuple[int, Tensor]]:
+        """The first ``n`` differences of this run."""
+        if self._buffer is not None:
+            return [(0, self._buffer[:n])] if n else []
+        return [(first, delta) for first, delta in self._late if first < n]
+
     def _read(self, layer: int, slot: str):
-        targets = [i for t, i in self._targets.items() if t.layer == layer and t.slot == slot]
+        targets = [i for t, i in self._columns.items() if t.layer == layer and t.slot == slot]
         norm = norm_before(self.bridge, layer, "ln1")
         matrix = projection(self.bridge, layer, slot)
 
         def edit(tensor: Tensor, hook) -> Tensor | None:
-            change = self._missing(targets)
-            if change is None:
+            found = self._missing(targets)
+            if found is None:
                 return None
-            x = self._resid[:, :, None]
-            moved = norm(x + change) - norm(x)  # (row, pos, target, D), each through its own norm
-            return tensor + torch.einsum("bthd,hde->bthe", moved, matrix)
+            heads, change = torch.as_tensor(found[0], device=tensor.device), found[1]
+            x = self._copies(self._resid)[:, None]
+            moved = _plus(
+                norm(_plus(change, x)), -norm(x)
+            )  # (copy, head, token, D), each through its own norm
+            added = torch.einsum("chnd,hde->cnhe", moved, matrix[heads]).reshape(
+                *tensor.shape[:2], len(heads), -1
+            )
+            return tensor + added if len(heads) == tensor.shape[2] else tensor.index_add(2, heads, added)
 
         return edit
 
     def _read_mlp(self, layer: int):
-        target = [i for t, i in self._targets.items() if t.kind == "mlp" and t.layer == layer]
+        target = [i for t, i in self._columns.items() if t.kind == "mlp" and t.layer == layer]
         norm = norm_before(self.bridge, layer, "ln2")
         after_attention = self.graph.shape.has_attention(layer) and not self.graph.shape.parallel
 
         def edit(tensor: Tensor, hook) -> Tensor | None:
-            change = self._missing(target)
-            if change is None:
+            found = self._missing(target)
+            if found is None:
                 return None
             x = self._resid + self._attn if after_attention else self._resid
-            return norm(x + change[:, :, 0])
+            return norm(x + found[1][:, 0].reshape(x.shape))
 
         return edit
 
     def _read_logits(self, tensor: Tensor, hook) -> Tensor | None:
-        change = self._missing([len(self.graph.targets) - 1])
-        return None if change is None else tensor + change[:, :, 0]
+        found = self._missing([len(self.graph.targets) - 1])
+        return None if found is None else tensor + found[1][:, 0].reshape(tensor.shape)
 
 
-@torch.no_grad()
-def ablate_edges(
+def _plus(fresh: Tensor, other: Tensor) -> Tensor:
+    """The sum, written over ``fresh``, which nobody else reads, unless it is to be differentiated."""
+    return fresh + other if fresh.requires_grad else fresh.add_(other)
+
+
+def _index(rows: np.ndarray) -> slice | np.ndarray:
+    """A slice where rows follow each other, so that nothing is copied."""
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) == rows[-1] - rows[0] + 1 else rows
+
+
+def _by_label(
+    labels: Int[Tensor, "pair pos"] | None, n_tokens: int
+) -> tuple[Tensor | None, Tensor | None, list[tuple[int, slice]]]:
+    """Tokens in the order of their labels, the way back, and where the tokens of each label are."""
+    if labels is None:
+        return None, None, [(0, slice(0, n_tokens))]
+    order = labels.flatten().argsort(stable=True)
+    ends = labels.flatten().bincount().cumsum(0).tolist()
+    spans = [
+        (label, slice(a, b)) for label, (a, b) in enumerate(zip([0, *ends], ends, strict=False)) if b > a
+    ]
+    return order, order.argsort(), spans
+
+
+def edited_output(
     runs: PairedRuns,
     batch: Batch,
     graph: Graph,
-    ablated: Bool[Tensor, "copy source target"],
+    ablated: Masks,
     *,
     base: RunName = "clean",
     reference: Outputs | None = None,
     start: int = 0,
+    labels: Int[Tensor, "pair pos"] | None = None,
+) -> Tensor:
+    """What the metric reads with these edges ablated, ``(copy * pair, ...)``; arguments as in ``ablate_edges``."""
+    with torch.no_grad():
+        if reference is None:
+            reference = source_outputs(runs, batch, "corrupted" if base == "clean" else "clean", graph)
+        own = source_outputs(runs, batch, base, graph, before=start) if start else None
+    copies = len(ablated)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
+        editor = EdgeEditor(runs.model, runs.wiring, graph, ablated, reference, own, start, labels)
+        resid = runs.resid(batch, base, start).repeat(copies, 1, 1)
+        ids = batch.ids(base).repeat(copies, 1)
+        with resume_from(runs.model, start, resid), runs.model.hooks(fwd_hooks=editor.hooks()):
+            return runs.output(batch, ids)
+
+
+def ablate_edges(
+    runs: PairedRuns,
+    batch: Batch,
+    graph: Graph,
+    ablated: Masks,
+    *,
+    base: RunName = "clean",
+    reference: Outputs | None = None,
+    start: int = 0,
+    labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Float[Tensor, "copy pair"]:
     """The metric with these edges ablated, one row per copy: by default replaced by the other run's values.
 
     Args:
-        ablated: Masks over the whole graph, one per copy; stacked in one forward pass.
+        ablated: Masks over the whole graph, one per copy, stacked in one forward pass: True or the fraction
+            that is replaced. Fractions that require a gradient get one, otherwise nothing is differentiated.
         reference: Replacement values; by default the corrupted run's (resample ablation) when base is clean.
         start: Skip the layers before it. Only right when no edge into them is ablated.
+        labels: Each token's label, when masks are ``(copy, label, source, target)``: ``runs.labels_of(batch)``.
+
+    Raises:
+        ShapeError: if masks have a label axis and no labels are given, or the other way round.
     """
-    if reference is None:
-        reference = source_outputs(runs, batch, "corrupted" if base == "clean" else "clean", graph)
-    own = source_outputs(runs, batch, base, graph) if start else None
-    editor = EdgeEditor(runs.model, runs.wiring, graph, ablated, reference, own, start)
-    copies = len(ablated)
-    resid = runs.resid(batch, base, start).repeat(copies, 1, 1)
-    ids = batch.ids(base).repeat(copies, 1)
-    with resume_from(runs.model, start, resid), runs.model.hooks(fwd_hooks=editor.hooks()):
-        output = runs.output(batch, ids)
-    return runs.measure(batch, output).reshape(copies, len(batch))
+    output = edited_output(
+        runs, batch, graph, ablated, base=base, reference=reference, start=start, labels=labels
+    )
+    with torch.set_grad_enabled(output.requires_grad):
+        return runs.measure(batch, output).reshape(len(ablated), len(batch))
 
 
-def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph) -> int:
+def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int = 0) -> int:
     """How many masks to stack: the edited copies of the residual stream dominate memory."""
     tokens = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
     floats = len(batch) * batch.n_tokens * len(graph.sources) * runs.wiring.d_model
     return max(1, min(tokens, int(1.5e8 // max(1, floats))))  # 1.5e8 floats: 0.6 GB in float32
 
 
-__all__ = ["EdgeEditor", "ablate_edges", "copies_that_fit", "hooks", "source_outputs", "writer_hooks"]
+__all__ = ["EdgeEditor", "ablate_edges", "copies_that_fit", "edited_output", "source_outputs", "writer_hooks"]
