@@ -1,0 +1,61 @@
+"""How far two lists of numbers agree: linear and rank correlation, and the overlap of what they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.errors import ShapeError
+
+
+def average_ranks(values: Float[np.ndarray, "item"]) -> Float[np.ndarray, "item"]:
+    """Ranks from 1 (smallest); equal values share the mean of the ranks they take.
+
+    Example:
+        >>> average_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+        [2.5, 1.0, 2.5]
+    """
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[group]
+
+
+def pearson(here: Float[np.ndarray, "item"], there: Float[np.ndarray, "item"]) -> float:
+    """Linear correlation, -1 to 1; NaN where one side does not vary.
+
+    Raises:
+        ShapeError: if the two differ in length.
+    """
+    if here.shape != there.shape:
+        raise ShapeError(f"{here.shape} values cannot be correlated with {there.shape}")
+    a, b = (np.asarray(x, dtype=float) - np.mean(x) for x in (here, there))
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 0 else float("nan")
+
+
+def spearman(here: Float[np.ndarray, "item"], there: Float[np.ndarray, "item"]) -> float:
+    """Correlation of the ranks, ties sharing theirs; NaN where one side does not vary."""
+    return pearson(average_ranks(here), average_ranks(there))
+
+
+def jaccard(here: Collection[str], there: Collection[str]) -> float:
+    """Shared over union of two sets; NaN when both are empty."""
+    union = set(here) | set(there)
+    return len(set(here) & set(there)) / len(union) if union else float("nan")
+
+
+def mean_jaccard(sets: Sequence[Collection[str]]) -> float:
+    """Mean over all pairs of sets; NaN for fewer than two."""
+    found = [jaccard(a, b) for a, b in combinations(sets, 2)]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def chance_jaccard(size: int, universe: int) -> float:
+    """What two random sets of ``size`` out of ``universe`` share, by expectations: ``size / (2 universe - size)``.
+
+    The expected intersection is ``size^2 / universe`` (hypergeometric).
+    """
+    return size / (2 * universe - size) if universe else float("nan")
