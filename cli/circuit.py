@@ -156,10 +156,10 @@ def view(circuit: CircuitPath, out: PAGE = None, open_page: OPEN = False, as_jso
 
     Example: workbench circuit view circuits/ioi/gpt2/eap-ig-1f3a -o ioi.html --open
     """
-    from workbench.io.circuit_file import circuit_path, load_circuit
+    from workbench.io.circuit_file import load_circuit, page_path
     from workbench.io.export import export as write
 
-    path = circuit_path(circuit).with_suffix(".html") if out is None else out
+    path = page_path(circuit) if out is None else out
     text = write(load_circuit(circuit), "html", path)
     emit({"page": str(path), "bytes": len(text.encode())}, as_json=as_json)
     if open_page:

@@ -209,11 +209,16 @@ def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> Path:
 
 
 def load_circuit(path: str | os.PathLike[str]) -> Circuit:
-    """Read a circuit file, or the ``circuit.json`` of a folder, strictly.
+    """Read a circuit file, or the ``circuit.json`` of a folder, strictly; ``published:ioi`` is one of a paper.
 
     Raises:
         CircuitError: saying what is wrong and where. What is returned is always the whole circuit.
     """
+    from workbench.published import load_published, published_name
+
+    named = published_name(path)
+    if named is not None:
+        return load_published(named)
     file = circuit_path(path)
     return from_document(parse(read_text(file), where=str(file)), where=str(file))
 
@@ -223,3 +228,11 @@ def circuit_path(path: str | os.PathLike[str], *, writing: bool = False) -> Path
     path = Path(path)
     is_folder = path.is_dir() or (writing and path.suffix != ".json")
     return path / FILE_NAME if is_folder else path
+
+
+def page_path(path: str | os.PathLike[str]) -> Path:
+    """Where the page of a circuit goes: beside its file; for a published circuit into the current folder."""
+    from workbench.published import published_name
+
+    named = published_name(path)
+    return Path(f"published-{named}.html") if named else circuit_path(path).with_suffix(".html")

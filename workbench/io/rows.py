@@ -68,7 +68,19 @@ def about(circuit: Circuit) -> dict[str, str]:
     found["level"] = circuit.level
     found["selection"] = printable(str(circuit.selection.get("rule", "")))
     found["prompt"] = prompt_text(circuit)
+    found |= published_source(circuit)
     return {name: text for name, text in found.items() if text}
+
+
+def published_source(circuit: Circuit) -> dict[str, str]:
+    """Where a published circuit comes from and what of it is uncertain, printable; empty for others."""
+    known = circuit.provenance
+    if not known.get("published"):
+        return {}
+    uncertain = known.get("uncertain")
+    lines = [printable(str(line)) for line in uncertain] if isinstance(uncertain, list) else []
+    words = {name: printable(str(known.get(name) or "")) for name in ("source", "read")}
+    return words | {"uncertain": " ".join(lines)}
 
 
 def prompt_text(circuit: Circuit) -> str:

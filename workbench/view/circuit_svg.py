@@ -123,7 +123,9 @@ def _node(row, at: tuple[float, float], circuit: Circuit, degrees: dict[str, tup
     ink_ = f'style="fill:{ink(fill)}"'
     label = f'<text y="{-1 if row.role else 4}" {ink_}>{escape(shorten(row.id, 14))}</text>'
     if row.role:
-        label += f'<text y="11" font-size="8.5" {ink_}>{escape(shorten(row.role, 18))}</text>'
+        text = shorten(row.role, 20)
+        size = 8.5 if len(text) < 15 else 7.2  # what fits into the box
+        label += f'<text y="11" font-size="{size}" {ink_}>{escape(text)}</text>'
     return (
         f'<g class="n" transform="translate({x:.0f} {y:.0f})"><title>{escape(tip)}</title>'
         f'<rect x="-{half}" y="-{tall}" width="{2 * half}" height="{2 * tall}" rx="{corner}" '

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from workbench.circuit import Circuit
 from workbench.compare import Comparison, Difference, Overlaps
-from workbench.io.rows import measures, prompt_text
+from workbench.io.rows import measures, prompt_text, published_source
 from workbench.summary import Summary
 from workbench.view.text import number
 
@@ -29,13 +29,17 @@ def circuit_table(circuit: Circuit, *, most: int = 30) -> Group:
     from workbench.view.terminal import fields, safe, table
 
     parts: list[RenderableType] = [fields(_about(circuit))]
+    scored = any(d["score"] is not None for d in circuit.nodes.values())
     rows = [
-        {"node": a, f"score ({circuit.unit})": d["score"], "role": d["role"]}
+        {"node": a, **({f"score ({circuit.unit})": d["score"]} if scored else {}), "role": d["role"]}
         for a, d in circuit.nodes.items()
     ]
     shown = rows if circuit.level == "node" else [row for row in rows if row["role"]]
+    most_nodes = max(most, 60)
     if shown:
-        parts.append(table(shown[:most]))
+        parts.append(table(shown[:most_nodes]))
+    if len(shown) > most_nodes:
+        parts.append(safe(f"and {len(shown) - most_nodes} more nodes", style="dim"))
     edges = sorted(circuit.edges.items(), key=lambda item: -abs(item[1]))
     if edges:
         parts.append(table([{"edge": a, f"score ({circuit.unit})": s} for a, s in edges[:most]]))
@@ -55,6 +59,7 @@ def _about(circuit: Circuit) -> dict[str, str]:
         "size": f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges",
         "selection": str(circuit.selection.get("rule", "")),
         "prompt": prompt_text(circuit),
+        **published_source(circuit),
     }
     return {k: v for k, v in head.items() if v} | measures(circuit.evaluation)
 
