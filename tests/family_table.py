@@ -122,7 +122,10 @@ def verify(directory: Path, *, encoder: bool) -> Architecture:
 
 def _site(site: str) -> Callable[[PairedRuns, Naive, Architecture], None]:
     def check(runs: PairedRuns, naive: Naive, described: Architecture) -> None:
-        nodes = [node for node in site_nodes(runs.wiring, site) if node.layer == 1 or site == "resid"]
+        if site == "neurons":
+            nodes = [parse_node("m1.n3")]
+        else:
+            nodes = [node for node in site_nodes(runs.wiring, site) if node.layer == 1 or site == "resid"]
         node = nodes[-1] if nodes else parse_node("m1" if site == "mlp-out" else "a1.h0")
         found = sweep(runs, patches([node], mode="noising"), kind="patching").patched[0]
         if site == "pattern" and "pattern" not in runs.wiring.live:
@@ -231,7 +234,10 @@ def _language_model(runs: PairedRuns, naive: Naive, described: Architecture) -> 
 
 _CHECKS: dict[str, Callable[[PairedRuns, Naive, Architecture], None]] = {
     "residual": _site("resid"),
-    **{site: _site(site) for site in ("attn-out", "mlp-out", "head-output", "q", "k", "v", "pattern")},
+    **{
+        site: _site(site)
+        for site in ("attn-out", "mlp-out", "neurons", "head-output", "q", "k", "v", "pattern")
+    },
     "knock-out": _knock_out,
     "node-level": _node_level,
     "edge-level": _edge_level,

@@ -16,14 +16,15 @@ VALUES: tuple[str, ...] = get_args(Value)
 
 
 def site_of(node: Node) -> str:
-    """The site an address stands for: ``a9.h9`` head-output, ``a9.h9<q>`` q, ``a9`` attn-out, ``r5`` resid.
+    """The site of an address: ``a9.h9`` head-output, ``a9.h9<q>`` q, ``a9`` attn-out, ``m3.n1`` neurons, ``r5`` resid.
 
     Raises:
         NameFormatError: for ``logits``, which is read and never written.
     """
     if node.slot is not None:
         return node.slot
-    sites = {"head": "head-output", "attn": "attn-out", "mlp": "mlp-out", "resid": "resid", "input": "resid"}
+    sites = {"head": "head-output", "attn": "attn-out", "mlp": "mlp-out", "neuron": "neurons"}
+    sites |= {"resid": "resid", "input": "resid"}
     if node.kind not in sites:
         raise NameFormatError(
             f"{node} cannot be edited", hint="edit what is written: input, a9.h9, a9, m3, r5"
@@ -103,7 +104,7 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
         )
     if edit.layer >= wiring.n_layers:
         raise ModelError(f"{node}: the model has layers 0 to {wiring.n_layers - 1}")
-    if node.kind == "mlp" and node.layer not in wiring.mlp_layers:
+    if node.kind in ("mlp", "neuron") and node.layer not in wiring.mlp_layers:
         raise ModelError(f"{node}: layer {node.layer} has no MLP")
     if node.kind in ("head", "group", "attn") and node.layer not in wiring.attention_layers:
         raise ModelError(f"{node}: layer {node.layer} has no attention")
@@ -120,8 +121,8 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
             f"{node}: heads share keys and values, each has its own {'queries' if site == 'q' else site}",
             hint=f"edit the head: a{node.layer}.h{h}<{site}>",
         )
-    count = wiring.n_kv_heads if node.kind == "group" else wiring.n_heads
-    if node.index is not None and node.index >= count:
+    count = {"group": wiring.n_kv_heads, "neuron": wiring.d_mlp}.get(node.kind, wiring.n_heads)
+    if site in wiring.live and node.index is not None and node.index >= count:
         raise ModelError(f"{node}: layer {node.layer} has {node.kind}s 0 to {count - 1}")
     if site == "pattern" and ("pattern" in wiring.live or wiring.pattern_by_recompute):
         return

@@ -14,7 +14,7 @@ from workbench.model.hooks import Wiring
 from workbench.model.probe import wiring
 
 KINDS = (
-    *("residual", "attn-out", "mlp-out", "head-output", "q", "k", "v", "pattern", "knock-out"),
+    *("residual", "attn-out", "mlp-out", "neurons", "head-output", "q", "k", "v", "pattern", "knock-out"),
     *("node-level", "edge-level", "path-patching", "language-model-metrics"),
 )
 """Everything `Architecture.support` answers for."""
@@ -151,7 +151,7 @@ def describe(bridge: TransformerBridge) -> Architecture:
 def _support(
     bridge: TransformerBridge, found: Wiring, *, d_out: int, has_tokenizer: bool
 ) -> dict[str, Support]:
-    table = {name: _site(found, name) for name in KINDS[:7]}
+    table = {name: _site(found, name) for name in KINDS[:8]}
     table["pattern"] = _pattern(found, "edits of the pattern")
     table["knock-out"] = _pattern(found, "knock-outs")
     nodes = any(table[kind].works for kind in ("head-output", "attn-out", "mlp-out"))
@@ -165,8 +165,10 @@ def _support(
 def _site(found: Wiring, kind: str) -> Support:
     site = "resid" if kind == "residual" else kind
     if site not in found.live:
-        if kind == "mlp-out" and not found.mlp_layers:
+        if kind in ("mlp-out", "neurons") and not found.mlp_layers:
             return Support(works=False, why="it has no MLPs")
+        if kind == "neurons":
+            return Support(works=False, why="its MLPs show no hidden units (a mixture of experts?)")
         if kind != "residual" and not found.attention_layers:
             return Support(works=False, why="it has no attention layers")
         return Support(works=False, why=f"an edit of {kind} does not change the output (measured)")
@@ -175,7 +177,7 @@ def _site(found: Wiring, kind: str) -> Support:
         return Support(works=True, why=f"one per KV group: {sharing} heads share it")
     if kind == "head-output" and not found.head_writes and found.residual_is_sum:
         return Support(works=True, why="before the norm or scaling that follows the sum of the heads")
-    layers = found.mlp_layers if kind == "mlp-out" else found.attention_layers
+    layers = found.mlp_layers if kind in ("mlp-out", "neurons") else found.attention_layers
     if kind != "residual" and len(layers) < found.n_layers:
         return Support(works=True, why=f"in {len(layers)} of {found.n_layers} layers; the others have none")
     return Support(works=True)

@@ -30,6 +30,7 @@ _SITE_HOOKS = {
     "k": "attn.hook_k",
     "v": "attn.hook_v",
     "pattern": "attn.hook_pattern",
+    "neurons": "mlp.out.hook_in",
 }
 # Largest error seen for float32 identities of the probe on all families of the tests, with a factor of ten.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
@@ -51,6 +52,7 @@ class Wiring:
 
     Attributes:
         attention_layers, mlp_layers: Layers where the component's hooks fire.
+        d_mlp: Hidden units of each MLP, as seen; 0 where they cannot be seen or differ between layers.
         live: Sites whose edits change the output.
         pattern_by_recompute: Pattern edits are discarded, but ``softmax(q k / sqrt(d))`` gives the pattern, so an
             edit can be written to the head output instead, exactly.
@@ -65,6 +67,7 @@ class Wiring:
     n_kv_heads: int
     d_model: int
     d_head: int
+    d_mlp: int
     attention_layers: tuple[int, ...]
     mlp_layers: tuple[int, ...]
     parallel: bool

@@ -72,8 +72,11 @@ def _measure(bridge: TransformerBridge) -> Wiring:
     out, seen = record(bridge, ids, names)
     attention = tuple(n for n in layers if hook_name("head-output", n) in seen)
     mlps = tuple(n for n in layers if hook_name("mlp-out", n) in seen)
-    where = {s: _layers_of(s, layers, attention, mlps) for s in SITES}
-    fired = {s for s in SITES if where[s] and all(hook_name(s, n) in seen for n in where[s])}
+    sites = (*SITES, "neurons")
+    where = {s: _layers_of(s, layers, attention, mlps) for s in sites}
+    fired = {s for s in sites if where[s] and all(hook_name(s, n) in seen for n in where[s])}
+    hidden = {seen[hook_name("neurons", n)].shape[-1] for n in mlps} if "neurons" in fired else set()
+    fired -= {"neurons"} if len(hidden) != 1 else set()
     live = {s for s in fired if _is_live(bridge, ids, s, where[s])}
     if not all(hooks.pattern_is_live(bridge.blocks[n]) for n in attention):
         live.discard("pattern")
@@ -87,6 +90,7 @@ def _measure(bridge: TransformerBridge) -> Wiring:
         n_kv_heads=n_kv,
         d_model=cfg.d_model,
         d_head=cfg.d_head,
+        d_mlp=hidden.pop() if len(hidden) == 1 else 0,
         attention_layers=attention,
         mlp_layers=mlps,
         parallel=not any(f"blocks.{n}.hook_resid_mid" in seen for n in layers)
@@ -109,7 +113,7 @@ def _measure(bridge: TransformerBridge) -> Wiring:
 
 
 def _names(layer: int, extra: Sequence[str]) -> list[str]:
-    return [hook_name(s, layer) for s in SITES] + [f"blocks.{layer}.{n}" for n in extra]
+    return [hook_name(s, layer) for s in (*SITES, "neurons")] + [f"blocks.{layer}.{n}" for n in extra]
 
 
 def _layers_of(
@@ -118,7 +122,7 @@ def _layers_of(
     """The layers in which a site can exist."""
     if site == "resid":
         return tuple(layers)
-    return mlps if site == "mlp-out" else attention
+    return mlps if site in ("mlp-out", "neurons") else attention
 
 
 def _is_live(bridge: TransformerBridge, ids: Tensor, site: str, layers: Sequence[int]) -> bool:
