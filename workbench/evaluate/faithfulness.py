@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from workbench.interventions.ablation import Ablation, value_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.names import INPUT, parse_edge, parse_node
 from workbench.scores import Ranking, Scores
+from workbench.statistics import Interval, ratio, ratio_interval
 from workbench.sweep.edges import ablate_edges, copies_that_fit
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
@@ -47,15 +49,15 @@ class Faithfulness:
         """``(m(circuit) - m(empty)) / (m(full) - m(empty))`` of means over pairs; NaN without a gap."""
         return ratio(self.circuit, self.full, self.empty)
 
+    @cached_property
+    def interval(self) -> Interval:
+        """95 % interval and standard error of the faithfulness: bootstrap over pairs, 1,000 resamples, fixed seed."""
+        return ratio_interval(self.circuit, self.full, self.empty)
+
     @property
     def stderr(self) -> float:
-        """Standard error of the faithfulness: bootstrap over pairs, 1,000 resamples, fixed seed."""
-        n = len(self.full)
-        if n < 2 or not np.isfinite(self.faithfulness):
-            return float("nan")
-        draws = np.random.default_rng(0).integers(0, n, (1000, n))
-        ratios = [ratio(self.circuit[d], self.full[d], self.empty[d]) for d in draws]
-        return float(np.nanstd(ratios, ddof=1))
+        """Standard error of the faithfulness, from the same resamples as its interval."""
+        return self.interval.stderr
 
     def to_dict(self) -> dict[str, Any]:
         def number(x: float) -> float | None:
@@ -64,6 +66,8 @@ class Faithfulness:
         return {
             "faithfulness": number(self.faithfulness),
             "stderr": number(self.stderr),
+            "low": number(self.interval.low),
+            "high": number(self.interval.high),
             "metric_circuit": number(self.circuit.mean()),
             "metric_full": number(self.full.mean()),
             "metric_empty": number(self.empty.mean()),
@@ -85,14 +89,6 @@ class Faithfulness:
             f"<Faithfulness {self.faithfulness:.3f} ± {self.stderr:.3f}: {self.size} of {self.candidates}, "
             f"{self.metric} {self.circuit.mean():.3f} of {self.full.mean():.3f}, n={len(self.full)}>"
         )
-
-
-def ratio(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> float:
-    """``(mean circuit - mean empty) / (mean full - mean empty)``; NaN where the gap is rounding."""
-    gap = full.mean() - empty.mean()
-    spread = max(np.abs(full).max(), np.abs(empty).max(), 1e-12)
-    # 1e-6: below this share of the metric's own size a float32 gap is rounding, not behavior
-    return float((circuit.mean() - empty.mean()) / gap) if abs(gap) > 1e-6 * spread else float("nan")
 
 
 def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:
@@ -245,6 +241,19 @@ class Curve:
     def values(self) -> np.ndarray:
         return np.array([p.faithfulness for p in self.points])
 
+    @property
+    def quantity(self) -> tuple[str, str, str]:
+        """Metric, its unit and the ablation: curves may share an axis only where these agree."""
+        point = self.points[0]
+        return point.metric, point.unit, point.ablation
+
+    def band(self) -> list[tuple[float, float, float, float]]:
+        """``(share, faithfulness, low, high)`` of every point: 95 % intervals by bootstrap over pairs."""
+        return [
+            (share, point.faithfulness, point.interval.low, point.interval.high)
+            for share, point in zip(self.shares, self.points, strict=True)
+        ]
+
     def area(self) -> dict[str, float]:
         """CPR (area under the curve) and CMD (area of its distance from 1), trapezoid, linear in the share."""
         x, f = np.array(self.shares), self.values
@@ -268,6 +277,8 @@ class Curve:
                     "edges": point.size,
                     "faithfulness": number(point.faithfulness),
                     "stderr": number(point.stderr),
+                    "low": number(point.interval.low),
+                    "high": number(point.interval.high),
                     "random_mean": number(drawn.mean()) if drawn.size else None,
                     "random_std": number(drawn.std(ddof=1)) if drawn.size > 1 else None,
                     "random_draws": int(drawn.size),
@@ -275,7 +286,9 @@ class Curve:
                 }
             )
         area = {name: number(value) for name, value in self.area().items()}
-        return {"method": self.method, "ranking": self.ranking, "points": rows, **area}
+        metric, unit, ablation = self.quantity
+        what = {"method": self.method, "ranking": self.ranking, "metric": metric, "unit": unit}
+        return {**what, "ablation": ablation, "points": rows, **area}
 
     def to_dataframe(self):
         """One row per size."""
@@ -284,24 +297,14 @@ class Curve:
         return pd.DataFrame(self.to_dict()["points"])
 
     def _repr_html_(self) -> str:
-        from workbench.view.svg import curve_svg
-
-        drawn = [(x, v, p.stderr) for x, v, p in zip(self.shares, self.values, self.points, strict=True)]
-        series = {self.method: [(x, v, e if np.isfinite(e) else 0.0) for x, v, e in drawn]}
+        series: dict[str, list[tuple[float, ...]]] = {self.method: list(self.band())}
         if self.random.size:
             series["random circuits"] = [
                 (x, float(r.mean()), float(r.std())) for x, r in zip(self.shares, self.random, strict=True)
             ]
-        if not any(np.isfinite(v) for points in series.values() for _, v, _ in points):
-            return "<p>Faithfulness is not defined: the metric has no gap between clean and corrupted.</p>"
-        return curve_svg(
-            series,
-            x_label="share of edges (nominal)",
-            y_label="faithfulness",
-            title=f"Faithfulness of {self.method}, n={len(self.points[0].full)}",
-            log_x=True,
-            reference={"full model": 1.0, "nothing": 0.0},
-        )
+        from workbench.evaluate.curves import picture
+
+        return picture(series, self.quantity, f"Faithfulness of {self.method}, n={len(self.points[0].full)}")
 
     def __repr__(self) -> str:
         points = ", ".join(f"{s:.3g}: {v:.2f}" for s, v in zip(self.shares, self.values, strict=True))
@@ -309,6 +312,7 @@ class Curve:
 
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # Mueller et al. 2025
 
 
 def faithfulness_curve(

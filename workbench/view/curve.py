@@ -34,18 +34,18 @@ def curve_svg(
     """A self-contained SVG of curves, told apart by colour, dash and mark.
 
     Args:
-        series: Name -> points ``(x, y)`` or ``(x, y, error)``; the error is drawn as a bar to both sides.
-            Points with a value that is not finite are left out.
+        series: Name -> points ``(x, y)``, ``(x, y, error)`` or ``(x, y, low, high)``; an error is drawn as a bar
+            to both sides, low and high as a band. Points with a value that is not finite are left out.
         log_x: Logarithmic x axis; points at x <= 0 are put at the left edge and marked "0".
         reference: Name -> y of a horizontal line, for example ``{"full model": 1.0}``.
 
     Raises:
-        ShapeError: if a point has other than two or three numbers.
+        ShapeError: if a point has other than two to four numbers.
         OptionError: if there is nothing finite to draw.
     """
     clean = {name: _points(name, points) for name, points in series.items()}
     xs = [p[0] for points in clean.values() for p in points]
-    ys = [v for points in clean.values() for p in points for v in (p[1] - p[2], p[1] + p[2])]
+    ys = [v for points in clean.values() for p in points for v in p[1:]]
     if not xs:
         raise OptionError("the curves have no finite points to draw")
     ys += list((reference or {}).values())
@@ -69,23 +69,35 @@ def curve_svg(
             f'y="{to_y(y) - 4:.1f}" text-anchor="end" opacity=".75">{escape(name)}</text>'
         )
     for i, (name, points) in enumerate(clean.items()):
-        parts.append(_curve(i, name, points, to_x, to_y, x_label, y_label))
+        banded = any(len(point) == 4 for point in series[name])
+        parts.append(_curve(i, name, points, banded, to_x, to_y, x_label, y_label))
         parts.append(_entry(i, name, box, height, len(clean)))
     return "".join([*parts, "</svg>"])
 
 
-def _points(name: str, points: Sequence[tuple[float, ...]]) -> list[tuple[float, float, float]]:
+Point = tuple[float, float, float, float]  # x, y, low, high
+
+
+def _points(name: str, points: Sequence[tuple[float, ...]]) -> list[Point]:
+    """Points with bounds, which are ``y`` itself where there are none."""
     found = []
     for point in points:
-        if len(point) not in (2, 3):
+        if len(point) not in (2, 3, 4):
             raise ShapeError(
-                f"a point of {name!r} has {len(point)} numbers; expected (x, y) or (x, y, error)"
+                f"a point of {name!r} has {len(point)} numbers; expected (x, y), (x, y, error) or (x, y, low, high)"
             )
         x, y = float(point[0]), float(point[1])
-        error = abs(float(point[2])) if len(point) == 3 and point[2] is not None else 0.0
+        low, high = (y, y) if len(point) == 2 else _bounds(y, point[2:])
         if math.isfinite(x) and math.isfinite(y):
-            found.append((x, y, error if math.isfinite(error) else 0.0))
+            found.append((x, y, low, high))
     return sorted(found)
+
+
+def _bounds(y: float, given: Sequence[float | None]) -> tuple[float, float]:
+    values = [math.nan if v is None else float(v) for v in given]
+    if not all(map(math.isfinite, values)):
+        return y, y
+    return (y - abs(values[0]), y + abs(values[0])) if len(values) == 1 else (values[0], values[1])
 
 
 def _x_axis(xs: Sequence[float], box: tuple[float, ...], log: bool):
@@ -158,22 +170,32 @@ def _axes(x_ticks, y_ticks, to_x, to_y, box: tuple[float, ...], x_label: str, y_
     return parts
 
 
-def _curve(i: int, name: str, points, to_x, to_y, x_label: str, y_label: str) -> str:
+def _curve(i: int, name: str, points, banded: bool, to_x, to_y, x_label: str, y_label: str) -> str:
     color, dash = COLORS[i % len(COLORS)], _DASHES[i % len(_DASHES)]
-    line = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y, _ in points)
-    parts = [f'<g fill="{color}" stroke="none"><polyline points="{line}" fill="none" stroke="{color}" ']
+    line = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y, _, _ in points)
+    parts = [f'<g fill="{color}" stroke="none">']
+    if banded:
+        above = [f"{to_x(x):.1f},{to_y(high):.1f}" for x, _, _, high in points]
+        below = [f"{to_x(x):.1f},{to_y(low):.1f}" for x, _, low, _ in reversed(points)]
+        parts.append(f'<polygon class="band" points="{" ".join([*above, *below])}" fill-opacity=".16"/>')
+    parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" ')
     parts.append(f'stroke-width="2" stroke-dasharray="{dash}" stroke-linejoin="round"/>')
-    for x, y, error in points:
+    for x, y, low, high in points:
         at = f"{to_x(x):.1f} {to_y(y):.1f}"
-        if error:
+        if high > low and not banded:
             parts.append(
-                f'<path d="M{to_x(x):.1f} {to_y(y - error):.1f}V{to_y(y + error):.1f}" stroke="{color}" '
+                f'<path d="M{to_x(x):.1f} {to_y(low):.1f}V{to_y(high):.1f}" stroke="{color}" '
                 'stroke-width="1.4"/>'
             )
-        bound = f" ± {number(error)}" if error else ""
-        tip = escape(f"{name}: {x_label} {number(x)}, {y_label} {number(y)}{bound}")
+        tip = escape(f"{name}: {x_label} {number(x)}, {y_label} {number(y)}{_spread(y, low, high, banded)}")
         parts.append(f'<g transform="translate({at})">{_MARKS[i % len(_MARKS)]}<title>{tip}</title></g>')
     return "".join([*parts, "</g>"])
+
+
+def _spread(y: float, low: float, high: float, banded: bool) -> str:
+    if not high > low:
+        return ""
+    return f", 95 % {number(low)} to {number(high)}" if banded else f" ± {number(high - y)}"
 
 
 def _entry(i: int, name: str, box: tuple[float, ...], height: int, n: int) -> str:

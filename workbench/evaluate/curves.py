@@ -1,0 +1,84 @@
+"""Faithfulness curves beside each other, where they may share an axis: one metric, one unit, one ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.errors import OptionError
+from workbench.evaluate.faithfulness import Curve
+from workbench.view.svg import curve_svg
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CurveComparison:
+    """Curves of several methods on one axis, which they may share: one metric, one unit, one ablation."""
+
+    curves: Mapping[str, Curve]
+
+    def to_dataframe(self):
+        """One row per method and size."""
+        import pandas as pd
+
+        rows = [{"curve": name, **row} for name, c in self.curves.items() for row in c.to_dict()["points"]]
+        return pd.DataFrame(rows)
+
+    def areas(self) -> dict[str, dict[str, float]]:
+        """CPR and CMD of each curve.
+
+        Raises:
+            OptionError: if the curves are over different shares, whose areas cannot be compared.
+        """
+        grids = {tuple(sorted(c.shares)) for c in self.curves.values()}
+        if len(grids) > 1:
+            raise OptionError(
+                f"the curves are over {len(grids)} different grids of shares; their areas cannot be compared",
+                hint="measure them with the same shares=",
+            )
+        return {name: curve.area() for name, curve in self.curves.items()}
+
+    def _repr_html_(self) -> str:
+        quantity = next(iter(self.curves.values())).quantity
+        return picture({name: c.band() for name, c in self.curves.items()}, quantity, "Faithfulness")
+
+
+def compare_curves(curves: Mapping[str, Curve]) -> CurveComparison:
+    """Put curves on one axis.
+
+    Raises:
+        OptionError: if they are of different metrics, units or ablations: one axis cannot be of two quantities.
+    """
+    if not curves:
+        raise OptionError("no curves to compare")
+    first, *others = curves.items()
+    for name, curve in others:
+        if curve.quantity != first[1].quantity:
+            raise OptionError(
+                f"{first[0]} is measured by {_words(first[1].quantity)}, {name} by {_words(curve.quantity)}; "
+                "they cannot share an axis",
+                hint="measure both with one metric and one ablation",
+            )
+    return CurveComparison(curves=dict(curves))
+
+
+def _words(quantity: tuple[str, str, str]) -> str:
+    return "{} in {} under {} ablation".format(*quantity)
+
+
+def picture(
+    series: Mapping[str, Sequence[tuple[float, ...]]], quantity: tuple[str, str, str], title: str
+) -> str:
+    """Faithfulness over size, with the quantity it is a share of on the axis."""
+    if not any(np.isfinite(point[1]) for points in series.values() for point in points):
+        return "<p>Faithfulness is not defined: the metric has no gap between clean and corrupted.</p>"
+    metric, unit, ablation = quantity
+    return curve_svg(
+        series,
+        x_label="share of edges (nominal)",
+        y_label=f"faithfulness (share of {metric}, {unit})",
+        title=f"{title}, {ablation} ablation",
+        log_x=True,
+        reference={"full model": 1.0, "nothing": 0.0},
+    )

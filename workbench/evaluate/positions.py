@@ -1,0 +1,147 @@
+"""Circuits at single positions: which edges and nodes are kept at which tokens.
+
+``a5.h5@S2->a9.h9<q>@S2`` is kept at the tokens called S2 and ablated at all others; an address without a position
+is kept at all. Labels are those of ``PairedRuns.position_labels``, ``rest`` included; a number is that token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from workbench.circuit import Circuit
+from workbench.errors import CircuitError
+from workbench.graph import Graph
+from workbench.names import INPUT, Node, parse_node
+from workbench.sweep.runs import Batch, PairedRuns
+
+Position = str | int | None
+
+
+def positions_of(circuits: Iterable[Circuit]) -> set[str | int]:
+    """Every position that an edge (or, at node level, a node that writes) of these circuits has."""
+    found: set[Position] = set()
+    for circuit in circuits:
+        found |= {edge.source.position for edge in circuit.parsed_edges}
+        found |= {edge.target.position for edge in circuit.parsed_edges}
+        if circuit.level == "node":
+            found |= {node.position for node in _writers(circuit)}
+    return {position for position in found if position is not None}
+
+
+def _writers(circuit: Circuit) -> list[Node]:
+    nodes = [parse_node(address) for address in circuit.nodes]
+    return [node for node in nodes if node.kind not in ("input", "logits")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Classes of tokens that masks can tell apart: a label, and which of some numbered tokens it is.
+
+    Attributes:
+        labels: ``runs.position_labels``.
+        numbers: Numbered positions that the circuits name.
+    """
+
+    labels: tuple[str, ...]
+    numbers: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, runs: PairedRuns, circuits: Iterable[Circuit]) -> Places:
+        """The places that these circuits name, on these runs.
+
+        Raises:
+            CircuitError: if the pairs have no such position.
+        """
+        wanted = positions_of(circuits)
+        unknown = sorted(p for p in wanted if isinstance(p, str) and p not in runs.position_labels)
+        if unknown:
+            raise CircuitError(
+                f"the circuit is at position {unknown[0]!r}, which these pairs do not all have",
+                hint=f"positions of this task: {', '.join(runs.position_labels)}",
+            )
+        return cls(
+            labels=runs.position_labels, numbers=tuple(sorted(p for p in wanted if isinstance(p, int)))
+        )
+
+    @cached_property
+    def all(self) -> tuple[tuple[str, int | None], ...]:
+        """(label, number or None) of every class of tokens."""
+        return tuple((label, number) for label in self.labels for number in (None, *self.numbers))
+
+    def holding(self, position: Position) -> Bool[np.ndarray, "place"]:
+        """Which places an address at this position means; all without a position."""
+        return np.array([position is None or position in place for place in self.all])
+
+    def tokens(self, runs: PairedRuns, batch: Batch) -> Int[Tensor, "pair pos"]:
+        """The place of every token.
+
+        Raises:
+            TaskError: if a numbered position is outside the prompts.
+        """
+        found = runs.labels_of(batch) * (1 + len(self.numbers))
+        rows = torch.arange(len(batch), device=found.device)
+        for k, number in enumerate(self.numbers):
+            found[rows, batch.at(number)] += k + 1
+        return found
+
+
+def kept_edges(circuit: Circuit, graph: Graph, places: Places) -> Bool[np.ndarray, "place source target"]:
+    """True at the circuit's edges, at the tokens where it has them.
+
+    Raises:
+        CircuitError: for an edge from one position to another, or of another architecture.
+    """
+    mask = np.zeros((len(places.all), *graph.edge_mask.shape), dtype=bool)
+    for edge in circuit.parsed_edges:
+        if edge.source.position != edge.target.position:
+            raise CircuitError(
+                f"{edge} joins two positions; what a part writes is read at the token where it is written",
+                hint=f"a key or value is read at its own position: {edge.source}->"
+                f"{edge.target.at(edge.source.position)}",
+            )
+        mask[(places.holding(edge.source.position), *graph.index(edge))] = True
+    return mask
+
+
+def kept_nodes(circuit: Circuit, graph: Graph, places: Places) -> Bool[np.ndarray, "place source"]:
+    """True at the circuit's nodes, at the tokens where it has them; the input is kept everywhere.
+
+    Raises:
+        CircuitError: if the circuit is of another architecture.
+    """
+    mask = np.zeros((len(places.all), len(graph.sources)), dtype=bool)
+    mask[:, graph.source_index[INPUT]] = True
+    for node in _writers(circuit):
+        if node.at(None) not in graph.source_index:
+            raise CircuitError(
+                f"this model has no node {node.at(None)}; the circuit is of another architecture"
+            )
+        mask[places.holding(node.position), graph.source_index[node.at(None)]] = True
+    return mask
+
+
+def over_batches(
+    runs: PairedRuns,
+    kept: Sequence[np.ndarray],
+    measure: Callable[[Batch, np.ndarray], Tensor],
+    stack: Callable[[Batch], int],
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """``(mask, pair)`` of ``measure(batch, masks)``, as many masks at a time as ``stack(batch)`` says."""
+    values = np.full((len(kept), runs.n_pairs), np.nan)
+    for b, batch in enumerate(runs.batches):
+        size = stack(batch)
+        for k in range(0, len(kept), size):
+            found = measure(batch, np.stack(kept[k : k + size]))
+            values[k : k + size, batch.index] = found.double().cpu().numpy()
+        runs.release(batch)
+        if progress:
+            progress(b + 1, len(runs.batches))
+    return values
