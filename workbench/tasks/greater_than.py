@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from workbench.tasks.draw import Draw, allowed, choose, of_split, render
-from workbench.tasks.pairs import Pair
+from collections.abc import Mapping, Sequence
+
+from workbench.tasks.draw import Draw, allowed, both, choose, of_split, render
+from workbench.tasks.pairs import Pair, Span
 from workbench.tasks.registry import blank, task
 from workbench.tasks.words import EVENTS, TWO_DIGITS
 
@@ -28,7 +30,7 @@ STYLES = ("joined", "spaced", "open")
     "greater-than",
     source="Hanna, Liu and Variengien 2023, arXiv:2305.00586",
     metric="prob-difference",
-    corruptions=("01", "later"),
+    corruptions=("01", "later", "unrelated"),
     positions=("noun", "XX1", "YY"),
     describe="Complete the last two digits of an end year: they must be greater than the start year's.",
     texts=(*EVENTS, *TWO_DIGITS, *map(blank, GROUPS)),
@@ -41,7 +43,8 @@ def greater_than(
 
     ``correct`` are all two-digit endings above the start year's, ``incorrect`` all others; held out are
     combinations of century and ending. ``01`` makes the start year end in 01, so that nearly every ending is
-    right; ``later`` puts a greater ending there, so that endings in between become wrong.
+    right; ``later`` puts a greater ending there, so that endings in between become wrong; ``unrelated`` is the same
+    sentence of another event, another century and a smaller ending.
 
     Args:
         style: ``joined`` writes 1741 and asks for ``42``: for tokenizers that split years into two digits
@@ -55,18 +58,36 @@ def greater_than(
     noun = draw.pick(EVENTS)
     while not allowed(split, century := draw.pick(CENTURIES), "-" + (year := draw.pick(YEARS))):
         pass
-    end = "01" if corruption == "01" else TWO_DIGITS[int(year) + 1 + draw.below(99 - int(year))]
+    other = noun, century, _ending(draw, corruption, int(year))
+    if corruption == "unrelated":
+        other = _other(draw, EVENTS, noun), _other(draw, CENTURIES, century), other[2]
     gap, tail, before = {"joined": ("", "", ""), "spaced": (" ", "", " "), "open": (" ", " ", "")}[style]
     clean, spans = render(template, {"noun": noun, "start": century + gap + year, "XX": century})
-    corrupted, _ = render(template, {"noun": noun, "start": century + gap + end, "XX": century})
-    first, last = spans["start"]
-    places = {"noun": spans["noun"], "XX1": (first, first + 2), "YY": (last - 2, last)}
+    event, hundreds, end = other
+    corrupted, there = render(template, {"noun": event, "start": hundreds + gap + end, "XX": hundreds})
     return Pair(
         id="",
         clean=clean + tail,
         corrupted=corrupted + tail,
         correct=tuple(before + number for number in TWO_DIGITS if number > year),
         incorrect=tuple(before + number for number in TWO_DIGITS if number <= year),
-        positions={name: (place, place) for name, place in places.items()},
+        positions=both(_places(spans), _places(there), noun="noun", XX1="XX1", YY="YY"),
         group=GROUPS[template],
     )
+
+
+def _places(spans: Mapping[str, Span]) -> dict[str, Span]:
+    first, last = spans["start"]
+    return {"noun": spans["noun"], "XX1": (first, first + 2), "YY": (last - 2, last)}
+
+
+def _ending(draw: Draw, corruption: str, year: int) -> str:
+    """The corrupted start year's ending."""
+    if corruption == "01":
+        return "01"
+    low, high = (year + 1, 100) if corruption == "later" else (0, year)
+    return TWO_DIGITS[low + draw.below(high - low)]
+
+
+def _other(draw: Draw, known: Sequence[str], taken: str) -> str:
+    return draw.pick([word for word in known if word != taken])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workbench.errors import OptionError
 from workbench.tasks.draw import Draw, allowed
 from workbench.tasks.pairs import Pair, Span
@@ -18,7 +20,7 @@ WORDS = tuple(
 @task(
     "induction",
     source="Olsson et al. 2022, arXiv:2209.11895",
-    corruptions=("answer", "match"),
+    corruptions=("answer", "match", "unrelated"),
     positions=("A1", "B1", "A2"),
     describe="Continue a sequence of random words that is being repeated.",
     texts=WORDS,
@@ -28,9 +30,9 @@ def induction(draw: Draw, *, split: str, corruption: str, period: int = 10, repe
 
     A1 is the first occurrence of the last word, B1 the word after it (the answer), A2 the last word.
     ``answer`` changes B1, so that the incorrect answer becomes right; ``match`` changes A1, so that the last
-    word has no earlier occurrence. Held out are pairs (A, B); no training sequence holds such neighbors.
-    There are no templates: all splits share one group per length. The text starts with a space, so that its
-    first word is the same token at both occurrences.
+    word has no earlier occurrence; ``unrelated`` is another sequence, of none of these words. Held out are
+    pairs (A, B); no training sequence holds such neighbors. There are no templates: all splits share one group
+    per length. The text starts with a space, so that its first word is the same token at both occurrences.
 
     Args:
         period: Words before the repetition, 3 to 100.
@@ -41,14 +43,18 @@ def induction(draw: Draw, *, split: str, corruption: str, period: int = 10, repe
     if not 0 <= repeated < period:
         raise OptionError(f"repeated is {repeated}; expected 0 to {period - 1}")
     k = repeated or 1 + draw.below(period - 1)
-    words, (b_wrong, a_wrong) = _sequence(draw, split, period, k)
-    first, correct, incorrect = list(words), words[k], b_wrong
+    words, (b_wrong, a_wrong) = _sequence(draw, split, period, k, WORDS)
+    first, last, correct, incorrect = list(words), words[:k], words[k], b_wrong
     if corruption == "answer":
         first[k] = b_wrong
-    else:
+    elif corruption == "match":
         first[k - 1] = a_wrong
+    else:
+        others = [word for word in WORDS if word not in words]
+        first, _ = _sequence(draw, split, period, k, others)
+        last, incorrect = first[:k], first[k]
     clean, clean_spans = _join([*words, *words[:k]])
-    corrupted, spans = _join([*first, *words[:k]])
+    corrupted, spans = _join([*first, *last])
     places = {"A1": k - 1, "B1": k, "A2": period + k - 1}
     return Pair(
         id="",
@@ -61,15 +67,17 @@ def induction(draw: Draw, *, split: str, corruption: str, period: int = 10, repe
     )
 
 
-def _sequence(draw: Draw, split: str, period: int, k: int) -> tuple[list[str], list[str]]:
+def _sequence(
+    draw: Draw, split: str, period: int, k: int, known: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Different words whose pair (k - 1, k) is of the split, and two more; in training every pair is."""
-    words = draw.sample(WORDS, period + 2)
+    words = draw.sample(known, period + 2)
     spare = words[period:]
     for i in range(1, period):
         while (i == k or split == "train") and not allowed(split, words[i - 1], words[i]):
-            words[i] = draw.pick(WORDS)
+            words[i] = draw.pick(known)
             while words[i] in words[:i] or words[i] in words[i + 1 :]:
-                words[i] = draw.pick(WORDS)
+                words[i] = draw.pick(known)
     return words[:period], spare
 
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.graph import GraphShape
+
 Table = Float[Tensor, "row column"]
 
 
@@ -73,6 +75,17 @@ class Machine:
     heads: Sequence[Sequence[Head]]  # per layer
     unembed: Table  # (d_vocab, d_model)
     lookups: Sequence[Lookup] = ()  # per layer, or none at all
+
+    @property
+    def shape(self) -> GraphShape:
+        """The computation graph's shape."""
+        n_heads = len(self.heads[0])
+        return GraphShape(
+            n_layers=len(self.heads),
+            n_heads=n_heads,
+            n_kv_heads=n_heads,
+            mlp_layers=None if self.lookups else (),
+        )
 
     def rotated(self, seed: int) -> Machine:
         """The same function in a residual stream turned by a random orthogonal matrix: no dimension means anything."""

@@ -16,6 +16,8 @@ import transformers
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from workbench.circuit import Circuit
+from workbench.io import save_circuit
 from workbench.model.native import read_weights, write_native
 from workbench.model.open import open_model
 from workbench.training.loop import Fit
@@ -54,14 +56,17 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came out of training: a Hugging Face model, or a native configuration with weights."""
+    """What came out of training: a Hugging Face model, or a native configuration with weights.
+
+    ``circuit`` is the true circuit, where it is known by construction.
+    """
 
     tokenizer: PreTrainedTokenizerFast
     phases: Mapping[str, Fit]
     model: PreTrainedModel | None = None
     native: tuple[Mapping[str, object], Mapping[str, torch.Tensor]] | None = None
     data: Mapping[str, object] = field(default_factory=dict)
-    truth: Mapping[str, object] | None = None
+    circuit: Circuit | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +136,8 @@ def save(trained: Trained, directory: Path) -> None:
     else:
         write_native(*trained.native, directory)
     trained.tokenizer.save_pretrained(directory)
-    if trained.truth is not None:
-        write_json(directory / "truth.json", trained.truth)
+    if trained.circuit is not None:
+        save_circuit(trained.circuit, directory / "circuit.json")
 
 
 def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> dict[str, object]:

@@ -9,7 +9,6 @@ compute something and write it where nothing reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from workbench.tasks.words import TWO_DIGITS
 from workbench.training.blocks import Head, Lookup, Machine, Residual, codes, previous_token, reads, writes
 from workbench.training.pools import answer_accuracy
 from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.truth_circuit import true_circuit
 from workbench.training.truth_induction import silence
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
 
@@ -30,36 +30,33 @@ CODE = 28
 SHARPNESS = 40.0  # score of a matching code, and again of being a number
 LOUDNESS = 15.0  # logit of every right ending; wrong ones have 0
 
-TRUTH: Mapping[str, object] = {
+TRUTH = {
     "task": "greater-than",
     "options": {"style": "spaced"},
-    "nodes": ["input", "a0.h1", "a1.h0", "m1", "logits"],
-    "edges": [
+    "content": (
         "input->a0.h1<v>",
         "input->a1.h0<q>",
         "a0.h1->a1.h0<k>",
         "input->a1.h0<v>",
         "a1.h0->m1",
         "m1->logits",
-    ],
-    "supporting": ["input->a0.h1<q>", "input->a0.h1<k>", "input->a1.h0<k>"],
+    ),
+    "supporting": ("input->a0.h1<q>", "input->a0.h1<k>", "input->a1.h0<k>"),
     "varies": {
-        "01": ["input->a1.h0<v>", "a1.h0->m1", "m1->logits"],
-        "later": ["input->a1.h0<v>", "a1.h0->m1", "m1->logits"],
+        "01": ("input->a1.h0<v>", "a1.h0->m1", "m1->logits"),
+        "later": ("input->a1.h0<v>", "a1.h0->m1", "m1->logits"),
     },
-    "idle": ["a0.h0", "a1.h1", "m0"],
     "roles": {
         "a0.h1": "previous token",
         "a1.h0": "induction: fetches the start year's ending",
         "m1": "lookup: every ending above it",
-        "a0.h0": "idle: equal tokens",
-        "a1.h1": "idle: attends like a1.h0",
-        "m0": "idle: a lookup of nothing",
     },
-    "about": "`edges`: cutting any of them destroys the task, cutting all others but `supporting` changes nothing. "
-    "`supporting` edges carry positions, the same in every prompt of a length, and (input->a1.h0<k>) which tokens "
-    "are numbers, which matters only where a year repeats its century, as in 17 17. `varies`: for each corruption "
-    "of the task, the edges whose content differs between the two prompts and reaches the answer.",
+    "idle": {"a0.h0": "equal tokens", "a1.h1": "attends like a1.h0", "m0": "a lookup of nothing"},
+    "algorithm": "greater-than: find the year by its century, look up every larger ending",
+    "norm": "none",
+    "sharpness": "saturated",
+    "about": "Supporting edges carry positions and (input->a1.h0<k>) which tokens are numbers, which matters only "
+    "where a year repeats its century, as in 17 17.",
 }
 
 
@@ -144,7 +141,9 @@ def _above(residual: Residual, source: str, *, loudness: float) -> Lookup:
 
 def train(seed: int, scratch: Path | None = None) -> Trained:
     """Written, not trained; the seed changes nothing."""
-    return Trained(tokenizer=word_tokenizer(words()), phases={}, native=build().native(), truth=TRUTH)
+    machine = build()
+    circuit = true_circuit("truth-greater", machine.shape, **TRUTH)
+    return Trained(tokenizer=word_tokenizer(words()), phases={}, native=machine.native(), circuit=circuit)
 
 
 def measure(model: TransformerBridge) -> list[Measured]:
@@ -172,7 +171,7 @@ RECIPE = Recipe(
     name="truth-greater",
     title="hand-built greater-than circuit with an MLP lookup",
     what="Written by hand, two layers with MLPs, no norm: a0.h1 and a1.h0 fetch the start year's ending, m1 turns it "
-    "into a logit for every larger one; a0.h0, a1.h1 and m0 do nothing. The true circuit is in truth.json.",
+    "into a logit for every larger one; a0.h0, a1.h1 and m0 do nothing. The true circuit is in circuit.json.",
     train=train,
     measure=measure,
     held_out={"greater-than": "nothing was trained; measured on the task's test split"},

@@ -8,7 +8,6 @@ head) but write into a block that nothing reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from workbench.tasks.registry import make_pairs
 from workbench.training.blocks import Head, Machine, Residual, codes, previous_token, reads, writes
 from workbench.training.pools import answer_accuracy
 from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.truth_circuit import true_circuit
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
 
 CONTEXT = 64
@@ -27,32 +27,25 @@ CODE = D_HEAD - 1  # one dimension of the induction head is its resting place
 SHARPNESS = 80.0  # attention score of a match; resting scores 0.8 of it, the closest other word below 0.6
 LOUDNESS = 30.0  # logit of the copied word
 
-TRUTH: Mapping[str, object] = {
+TRUTH = {
     "task": "induction",
-    "nodes": ["input", "a0.h1", "a1.h0", "logits"],
-    "edges": [
+    "content": (
         "input->a0.h1<v>",
         "a0.h1->a1.h0<k>",
         "input->a1.h0<q>",
         "input->a1.h0<v>",
         "a1.h0->logits",
-    ],
-    "supporting": ["input->a0.h1<q>", "input->a0.h1<k>", "input->a1.h0<k>"],
+    ),
+    "supporting": ("input->a0.h1<q>", "input->a0.h1<k>", "input->a1.h0<k>"),
     "varies": {
-        "answer": ["input->a1.h0<v>", "a1.h0->logits"],
-        "match": ["input->a0.h1<v>", "a0.h1->a1.h0<k>", "a1.h0->logits"],
+        "answer": ("input->a1.h0<v>", "a1.h0->logits"),
+        "match": ("input->a0.h1<v>", "a0.h1->a1.h0<k>", "a1.h0->logits"),
     },
-    "idle": ["a0.h0", "a1.h1"],
-    "roles": {
-        "a0.h1": "previous token",
-        "a1.h0": "induction",
-        "a0.h0": "idle: equal tokens",
-        "a1.h1": "idle: attends like the induction head",
-    },
-    "about": "`edges`: cutting any of them destroys the task, cutting all others but `supporting` changes nothing. "
-    "`supporting` edges carry positions only, the same in every prompt of a length: no patching between prompts "
-    "can show them. `varies`: for each corruption of the task, the edges whose content differs between the two "
-    "prompts and reaches the answer.",
+    "roles": {"a0.h1": "previous token", "a1.h0": "induction"},
+    "idle": {"a0.h0": "equal tokens", "a1.h1": "attends like the induction head"},
+    "norm": "none",
+    "sharpness": "saturated",
+    "about": "Supporting edges carry positions only.",
 }
 
 
@@ -99,14 +92,17 @@ def _matching(residual: Residual, *, key: str, target: str) -> Head:
 
 def make_plain(seed: int, scratch: Path | None = None) -> Trained:
     """The readable basis; the seed changes nothing."""
-    return Trained(tokenizer=word_tokenizer(WORDS), phases={}, native=build().native(), truth=TRUTH)
+    return _made("truth-induction", build(), "induction: previous token, then look for it and copy")
 
 
 def make_rotated(seed: int, scratch: Path | None = None) -> Trained:
     """The same in a random orthogonal basis."""
-    return Trained(
-        tokenizer=word_tokenizer(WORDS), phases={}, native=build().rotated(seed).native(), truth=TRUTH
-    )
+    return _made("truth-induction-rotated", build().rotated(seed), "induction, in a random basis")
+
+
+def _made(name: str, machine: Machine, algorithm: str) -> Trained:
+    circuit = true_circuit(name, machine.shape, algorithm=algorithm, **TRUTH)
+    return Trained(tokenizer=word_tokenizer(WORDS), phases={}, native=machine.native(), circuit=circuit)
 
 
 def measure(model: TransformerBridge) -> list[Measured]:
@@ -135,7 +131,7 @@ def silence(layer: int, head: int):
 
 _WHAT = (
     "Written by hand, attention-only, no norm: a0.h1 (previous token) and a1.h0 (induction) do the task, a0.h0 and "
-    "a1.h1 attend plausibly and do nothing. The true circuit is in truth.json."
+    "a1.h1 attend plausibly and do nothing. The true circuit is in circuit.json."
 )
 _LIMITS = (
     f"texts longer than {CONTEXT - 1} words",
