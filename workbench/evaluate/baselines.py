@@ -2,68 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from workbench.circuit import Circuit
 from workbench.graph import Graph
-from workbench.names import INPUT, LOGITS, Node
-from workbench.scores import Level
+from workbench.names import INPUT, LOGITS, Node, neuron
+from workbench.scores import Level, Scores
+
+_Step = tuple[int, int, int]  # position, source, target
 
 
-def random_circuit(graph: Graph, size: int, rng: np.random.Generator, *, level: Level = "edge") -> Circuit:
-    """A random circuit of ``size`` edges (or nodes), connected from input to logits.
+def random_circuit(
+    graph: Graph,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    level: Level = "edge",
+    positions: Sequence[str] = (),
+    d_mlp: int = 0,
+) -> Circuit:
+    """A random circuit of ``size`` edges (nodes, neurons); edges are connected from input to logits.
 
     Edge level: random paths from the logits back to the input are joined until the size is reached; the last
     path is only added when it fits, so a circuit can be a little smaller, never larger.
 
+    Args:
+        positions: Labels of positions; with them every edge or node stands at one, and a path goes from a head
+            to another position through its keys and values.
+        d_mlp: Hidden units of each MLP, for the neuron level.
+
     Source:
         Sampling by paths as in Shi et al. 2024, arXiv:2410.13032.
     """
-    if level == "node":
-        others = list(graph.sources[1:])
-        picked = rng.permutation(len(others))[:size]
-        nodes = {INPUT: 0.0, LOGITS: 0.0} | {others[i]: 0.0 for i in sorted(picked)}
-        return Circuit.build(shape=graph.shape, nodes=nodes, edges={}, level="node", method="random")
-    if size >= graph.n_edges:
-        every = {(e.source, e.target): 0.0 for e in graph.edges()}
-        return Circuit.build(shape=graph.shape, nodes={}, edges=every, method="random")
-    edges: set[tuple[int, int]] = set()
-    feeds = _inputs(graph)
-    misses = 0
+    places: list[str | None] = list(positions) or [None]
+    if level != "edge":
+        others = list(graph.sources[1:]) if level == "node" else _neurons(graph, d_mlp)
+        others = [node.at(place) for place in places for node in others]
+        nodes = {INPUT: 0.0, LOGITS: 0.0}
+        nodes |= {others[i]: 0.0 for i in sorted(rng.permutation(len(others))[:size])}
+        return Circuit.build(shape=graph.shape, nodes=nodes, edges={}, level=level, method="random")
+    edges: set[_Step] = set()
+    if size >= graph.n_edges * len(places):
+        edges = {(p, int(i), int(j)) for p in range(len(places)) for i, j in np.argwhere(graph.edge_mask)}
+    feeds, misses, last = _inputs(graph), 0, places.index("end") if "end" in places else 0
     while len(edges) < size and misses < 200:
-        path = set(_path(graph, feeds, rng))
+        path = set(_path(graph, feeds, len(places), last, rng))
         if len(edges | path) <= size:
             misses = 0 if path - edges else misses + 1
             edges |= path
         else:
             misses += 1
-    scored = {(graph.sources[i], graph.targets[j]): 0.0 for i, j in sorted(edges)}
+    scored = {
+        (graph.sources[i].at(places[p]), graph.targets[j].at(places[p])): 0.0 for p, i, j in sorted(edges)
+    }
     return Circuit.build(shape=graph.shape, nodes={}, edges=scored, method="random")
+
+
+def random_like(scores: Scores, size: int, rng: np.random.Generator) -> Circuit:
+    """A random circuit of the kind that is selected from these scores."""
+    d_mlp = scores.values.shape[-1] if scores.level == "neuron" else 0
+    return random_circuit(
+        scores.graph, size, rng, level=scores.level, positions=scores.positions, d_mlp=d_mlp
+    )
+
+
+def _neurons(graph: Graph, d_mlp: int) -> list[Node]:
+    layers = [n for n in range(graph.shape.n_layers) if graph.shape.has_mlp(n)]
+    return [neuron(layer, unit) for layer in layers for unit in range(d_mlp)]
 
 
 def _inputs(graph: Graph) -> dict[Node, list[int]]:
     """Targets that a source's writing depends on: q, k, v of a head (or its KV group's), an MLP's input."""
     found: dict[Node, list[int]] = {s: [] for s in graph.sources}
-    linked: dict[Node, list[Node]] = {}
-    for before, after in graph.links:
-        linked.setdefault(after, []).append(before)
-    for source in graph.sources:
-        owners, todo = set(), [source]
-        while todo:
-            node = todo.pop()
-            owners.add(node)
-            todo += linked.get(node, [])
-        found[source] = [j for j, t in enumerate(graph.targets) if t.writer in owners]
+    for j, target in enumerate(graph.targets):
+        for node in graph.fed_by(target.writer):
+            if node in found:
+                found[node].append(j)
     return found
 
 
-def _path(graph: Graph, feeds: dict[Node, list[int]], rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Edges of one random walk from the logits back to the input."""
-    target, path = len(graph.targets) - 1, []
+def _path(
+    graph: Graph, feeds: dict[Node, list[int]], n_places: int, last: int, rng: np.random.Generator
+) -> list[_Step]:
+    """One random walk from the logits at position ``last`` back to the input: (position, source, target)."""
+    target, path, place = len(graph.targets) - 1, [], last
     while True:
         source = int(rng.integers(graph.n_visible[target]))
-        path.append((source, target))
+        path.append((place, source, target))
         if source == 0:
             return path
         choices = feeds[graph.sources[source]]
         target = choices[int(rng.integers(len(choices)))]
+        if graph.targets[target].slot in ("k", "v"):
+            # a key does not stand after its query; where tokens of the rest stand is not known
+            earlier = [*range(min(place + 1, n_places - 1)), n_places - 1]
+            place = earlier[int(rng.integers(len(earlier)))]
