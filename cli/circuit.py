@@ -27,6 +27,9 @@ PAGE = Annotated[
 OPEN = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 KEEP = Annotated[str | None, typer.Option("--keep", help="Choose from the scores: 200, 5% or '>=0.01'.")]
 MOST = Annotated[int, typer.Option("-n", "--limit", min=0, help="Longest list to show.")]
+POSITIONS = Annotated[
+    bool, typer.Option("--positions", help="Count a part once per position. Default: positions left out.")
+]
 TEXT = typer.Option(help="Written into the circuit; such files do not say it.")
 
 
@@ -71,17 +74,28 @@ def summary(circuit: CircuitPath, limit: MOST = 10, as_json: Json = False) -> No
 
 
 @app.command()
-def diff(circuit: CircuitPath, other: OTHER, as_json: Json = False) -> None:
-    """Compare two circuits: what only one has, scores that differ, and overlap against chance.
+def diff(circuit: CircuitPath, other: OTHER, positions: POSITIONS = False, as_json: Json = False) -> None:
+    """Compare two circuits: what only one has, scores that differ, overlap against chance, class by class.
 
-    Circuits of different models are compared by layer and head.
+    Circuits of different models are compared by layer and head number, and by the size and depth of classes.
 
-    Example: workbench circuit diff circuits/ioi/gpt2/eap-1f3a circuits/ioi/gpt2/eap-ig-77c0
+    Example: workbench circuit diff published:ioi circuits/ioi/gpt2/eap-ig-77c0
     """
     from workbench.compare import compare
     from workbench.io.circuit_file import load_circuit
 
-    emit(compare(load_circuit(circuit), load_circuit(other)), as_json=as_json)
+    emit(compare(load_circuit(circuit), load_circuit(other), positions=positions), as_json=as_json)
+
+
+@app.command()
+def published(as_json: Json = False) -> None:
+    """List the circuits of papers that come with the workbench; published:NAME stands for one anywhere.
+
+    Example: workbench circuit published
+    """
+    from workbench.published import list_published
+
+    emit([record.row() for record in list_published()], as_json=as_json)
 
 
 @app.command()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.circuit import Circuit
+from workbench.compare_classes import ClassRow, WayRow, class_rows, kept_whole, way_rows
 from workbench.errors import CircuitError
 from workbench.names import parse_node
 
@@ -127,9 +128,9 @@ class Overlap:
 class Overlaps:
     """Overlap of nodes, of heads and of edges, with how the two circuits were matched.
 
-    ``matching`` is ``same architecture`` (address by address), or ``layer and head numbers`` for another
-    model: then equal numbers are compared though they name different weights, and there is no universe
-    beyond the addresses both models have.
+    ``matching`` is ``same architecture`` (address by address, ``and positions`` where asked), or
+    ``layer and head numbers`` for another model: then equal numbers are compared though they name different
+    weights, and there is no universe beyond the addresses both models have.
     """
 
     here: str
@@ -166,15 +167,27 @@ class Overlaps:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Overlap of two circuits and, where both are of one architecture, their difference."""
+    """Overlap of two circuits, their classes and, where both are of one architecture, their difference.
+
+    Attributes:
+        classes: One row per role that either circuit names.
+        ways: Ways between classes that one circuit's source states, looked up among the other's edges.
+        note: What must be known to read the numbers; empty where nothing must.
+    """
 
     overlap: Overlaps
     difference: Difference | None
+    classes: tuple[ClassRow, ...] = ()
+    ways: tuple[WayRow, ...] = ()
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Both as JSON values; the difference is null for different architectures."""
+        """All as JSON values; the difference is null for different architectures."""
         return {
             **self.overlap.to_dict(),
+            "classes": [row.to_dict() for row in self.classes],
+            "ways": [row.to_dict() for row in self.ways],
+            "note": self.note,
             "difference": None if self.difference is None else self.difference.to_dict(),
         }
 
@@ -184,14 +197,58 @@ class Comparison:
         return comparison_card(self)
 
 
-def compare(here: Circuit, there: Circuit) -> Comparison:
-    """Overlap, and difference where it means something."""
-    same = here.shape == there.shape
-    return Comparison(overlap=overlap(here, there), difference=diff(here, there) if same else None)
+def compare(here: Circuit, there: Circuit, *, positions: bool = False) -> Comparison:
+    """Overlap, classes, and difference where it means something.
+
+    Args:
+        positions: Count a part once per position where it acts; by default positions are left out.
+    """
+    pair = (here, there) if positions else (_placeless(here), _placeless(there))
+    same = here.shape == there.shape and here.level == there.level
+    return Comparison(
+        overlap=overlap(here, there, positions=positions),
+        difference=diff(*pair) if same else None,
+        classes=class_rows(here, there),
+        ways=way_rows(here, there),
+        note=_note(here, there),
+    )
+
+
+def _placeless(circuit: Circuit) -> Circuit:
+    """A node-level circuit with each part once, positions left out; other circuits as they are."""
+    if circuit.level == "edge":
+        return circuit
+    table: dict[str, Mapping[str, Any]] = {}
+    for address, data in circuit.all_nodes.items():
+        table.setdefault(str(parse_node(address).at(None)), {**data, "position": None})
+    return replace(circuit, all_nodes=table)
+
+
+def _note(here: Circuit, there: Circuit) -> str:
+    """What must be known before the numbers are read."""
+    notes = []
+    if here.shape != there.shape:
+        notes.append(
+            f"different models ({_shape(here)}; {_shape(there)}): equal numbers are other weights, so overlap means "
+            "little; classes are compared by count and relative depth"
+        )
+    elif here.model != there.model:
+        notes.append(
+            f"equal shapes, but {here.model or 'unnamed'} and {there.model or 'unnamed'}: if the weights differ, "
+            "equal numbers mean nothing"
+        )
+    if here.level != there.level:
+        notes.append(f"{here.level} level against {there.level} level: compared by parts, not by edges")
+    whole = kept_whole(here, there)
+    if whole:
+        notes.append(f"{len(whole)} parts that a source kept whole and did not study are not counted")
+    return "; ".join(notes)
 
 
 def diff(here: Circuit, there: Circuit) -> Difference:
     """What only one of two circuits has, and how the scores of what both have differ.
+
+    Parts that a source kept whole and did not study are left out.
 
     Raises:
         CircuitError: if they are of different architectures; ``overlap`` compares those by layer and head.
@@ -202,7 +259,8 @@ def diff(here: Circuit, there: Circuit) -> Difference:
             hint="compare them by layer and head with overlap",
         )
     a, b = here.edges, there.edges
-    nodes_a, nodes_b = here.nodes, there.nodes
+    whole = kept_whole(here, there)
+    nodes_a, nodes_b = ({n: d for n, d in c.nodes.items() if n not in whole} for c in (here, there))
     return Difference(
         here=_name(here),
         there=_name(there),
@@ -216,25 +274,34 @@ def diff(here: Circuit, there: Circuit) -> Difference:
     )
 
 
-def overlap(here: Circuit, there: Circuit) -> Overlaps:
+def overlap(here: Circuit, there: Circuit, *, positions: bool = False) -> Overlaps:
     """Shared nodes, heads and edges of two circuits, with what chance alone would share.
 
-    Positions are left out: a node counts once whatever its positions. ``input`` and ``logits`` are not
-    counted as nodes, they are in every circuit.
+    Positions are left out unless asked for: a node counts once whatever its positions. With ``positions`` a
+    node counts once per position where it acts, among all nodes at all positions that either circuit names.
+    ``input`` and ``logits`` are not counted as nodes, they are in every circuit; nor are parts that a source
+    kept whole.
+
+    Raises:
+        CircuitError: with ``positions``, if one of the two names none.
     """
     universe = [_parts(c) for c in (here, there)]
-    found = [_kept(c) for c in (here, there)]
+    found = [_kept(c, positions) for c in (here, there)]
+    whole = kept_whole(here, there)
+    places = _places(here, there) if positions else ()
     rows = []
     for what in ("nodes", "heads", "edges"):
-        if what == "edges" and "node" in (here.level, there.level):
+        if what == "edges" and ("node" in (here.level, there.level) or positions):
             continue
-        common = universe[0][what] & universe[1][what]
+        common = (universe[0][what] & universe[1][what]) - whole
+        common = {f"{part}@{place}" for part in common for place in places} if positions else common
         a, b = found[0][what] & common, found[1][what] & common
         rows.append(
             Overlap(what=what, n_here=len(a), n_there=len(b), shared=len(a & b), universe=len(common))
         )
     same = here.shape == there.shape
     matching = "same architecture" if same else "layer and head numbers"
+    matching += " and positions" if positions else ""
     return Overlaps(here=_name(here), there=_name(there), matching=matching, rows=tuple(rows))
 
 
@@ -245,9 +312,27 @@ def _parts(circuit: Circuit) -> dict[str, set[str]]:
     return {"nodes": parts, "heads": _heads(parts), "edges": {str(edge) for edge in graph.edges()}}
 
 
-def _kept(circuit: Circuit) -> dict[str, set[str]]:
-    """Nodes, heads and edges of the circuit, positions left out."""
-    nodes = {a.split("@", 1)[0] for a in circuit.nodes} - {"input", "logits"}
+def _places(here: Circuit, there: Circuit) -> set[str]:
+    """Every position that either circuit names.
+
+    Raises:
+        CircuitError: if one of them names none.
+    """
+    named = [
+        {str(d["position"]) for d in c.nodes.values() if d["position"] is not None} for c in (here, there)
+    ]
+    for circuit, places in zip((here, there), named, strict=True):
+        if not places:
+            raise CircuitError(
+                f"{_name(circuit)} names no positions, so the two cannot be compared position by position",
+                hint="leave out --positions",
+            )
+    return named[0] | named[1]
+
+
+def _kept(circuit: Circuit, positions: bool = False) -> dict[str, set[str]]:
+    """Nodes, heads and edges of the circuit, positions left out unless asked for."""
+    nodes = {a if positions else a.split("@", 1)[0] for a in circuit.nodes} - {"input", "logits"}
     edges = {f"{e.source.at(None)}->{e.target.at(None)}" for e in circuit.parsed_edges}
     return {"nodes": nodes, "heads": _heads(nodes), "edges": edges}
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.circuit import Circuit
 from workbench.view.text import printable
+
+if TYPE_CHECKING:
+    from workbench.compare import Comparison
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,34 @@ def prompt_text(circuit: Circuit) -> str:
     """The prompt as one printable line. Tokens that bring no spaces of their own get some between them."""
     spaced = any(token[:1].isspace() for token in circuit.prompt)
     return printable(("" if spaced else " ").join(circuit.prompt))
+
+
+def class_rows_shown(found: Comparison) -> list[dict[str, Any]]:
+    """The classes of a comparison as rows for a table; depth only where the models differ."""
+    rows = []
+    for row in found.classes:
+        shown: dict[str, Any] = {"role": printable(row.role), "A": len(row.here), "B": len(row.there)}
+        if found.difference is None and found.overlap.matching.startswith("layer"):
+            shown |= {"mean depth in A": row.depth_here, "mean depth in B": row.depth_there}
+        else:
+            shown |= {"same role in both": row.same, "in the other": row.found}
+            shown |= {"by chance": row.expected, "p": row.p_value}
+        rows.append(shown)
+    return rows
+
+
+def way_rows_shown(found: Comparison) -> list[dict[str, Any]]:
+    """The ways of a comparison as rows for a table."""
+    return [
+        {
+            "way": printable(row.way),
+            "direct edges": row.stated,
+            "in the other": row.found,
+            "by chance": row.expected,
+            "p": row.p_value,
+        }
+        for row in found.ways
+    ]
 
 
 def measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:

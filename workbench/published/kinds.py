@@ -107,6 +107,18 @@ class Published:
     def n_parts(self) -> int:
         return sum(len(part.nodes) for part in self.parts)
 
+    def row(self) -> dict[str, Any]:
+        """One line of a list: what to type, what it is, where from."""
+        return {
+            "circuit": f"published:{self.name}",
+            "task": self.task,
+            "model": self.model,
+            "heads": sum(node.kind == "head" for part in self.parts for node in part.nodes),
+            "MLPs": sum(node.kind == "mlp" for part in self.parts for node in part.nodes),
+            "classes": len(self.parts),
+            "source": self.source,
+        }
+
     def circuit(self) -> Circuit:
         """The circuit: node level, no scores, roles on the nodes, the classes and their source as provenance."""
         claimed = {node: part.role for part in self.parts for node in part.nodes}

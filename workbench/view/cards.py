@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.compare import Comparison, Difference, Overlaps
+from workbench.io.rows import class_rows_shown, way_rows_shown
 from workbench.scores import Scores
 from workbench.summary import Summary
 from workbench.view.html import short, table_html
@@ -181,4 +182,6 @@ def overlap_card(found: Overlaps) -> str:
 def comparison_card(found: Comparison) -> str:
     """The difference, where there is one, then the overlap."""
     before = "" if found.difference is None else difference_card(found.difference)
-    return before + overlap_card(found.overlap)
+    shown = [rows for rows in (class_rows_shown(found), way_rows_shown(found)) if rows]
+    note = f"<p>{escape(found.note)}</p>" if found.note else ""
+    return before + overlap_card(found.overlap) + "".join(table_html(rows) for rows in shown) + note

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from workbench.circuit import Circuit
 from workbench.compare import Comparison, Difference, Overlaps
-from workbench.io.rows import measures, prompt_text, published_source
+from workbench.io.rows import class_rows_shown, measures, prompt_text, published_source, way_rows_shown
 from workbench.summary import Summary
 from workbench.view.text import number
 
@@ -155,8 +155,14 @@ def overlap_table(found: Overlaps) -> Group:
 
 def comparison_table(found: Comparison) -> Group:
     """Difference, where there is one, then overlap."""
-    parts = [] if found.difference is None else [difference_table(found.difference)]
-    return Group(*parts, overlap_table(found.overlap))
+    from workbench.view.terminal import safe, table
+
+    parts: list[RenderableType] = [] if found.difference is None else [difference_table(found.difference)]
+    parts.append(overlap_table(found.overlap))
+    for rows in (class_rows_shown(found), way_rows_shown(found)):
+        if rows:
+            parts.append(table(rows))
+    return Group(*parts, *([safe(f"note: {found.note}")] if found.note else []))
 
 
 def effects_table(effects: Any, *, most: int = 12) -> Group:
