@@ -27,19 +27,44 @@ from cli.options import (
 )
 from cli.output import emit, note, progress, use_quiet
 
-Level = Annotated[str | None, typer.Option("--level", help="edge or node. Default: the method's first.")]
+Level = Annotated[
+    str | None, typer.Option("--level", help="edge, node or neuron. Default: the method's first.")
+]
 
 
 def discover(
     model: ModelName,
     task: TaskName,
     method: Annotated[
-        str, typer.Option("--method", help="eap-ig, eap, attribution-patching or exact.")
+        str, typer.Option("--method", help="eap-ig, acdc, edge-pruning ...: workbench methods lists them.")
     ] = "eap-ig",
-    keep: Annotated[str, typer.Option("--keep", help="5%, 200 or '>=0.01'.")] = "5%",
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            help="5%, 200, '>=0.01' or own (as the method decides). Default: own where it does, else 5%.",
+        ),
+    ] = None,
     level: Level = None,
-    signed: Annotated[bool, typer.Option("--signed", help="Rank by signed score: only what helps.")] = False,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Grow from the logits: always connected.")] = False,
+    per_position: Annotated[
+        bool, typer.Option("--per-position", help="Score every named position by itself.")
+    ] = False,
+    signed: Annotated[
+        bool | None,
+        typer.Option(
+            "--signed/--absolute",
+            help="Rank by what helps, or by size. Default: as the method does.",
+            show_default=False,
+        ),
+    ] = None,
+    greedy: Annotated[
+        bool | None,
+        typer.Option(
+            "--greedy/--best",
+            help="Grow from the logits, always connected, or take the best wherever they are.",
+            show_default=False,
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", help="An option of the method, such as steps=10; may be repeated."),
@@ -73,6 +98,7 @@ def discover(
         method=method,
         keep=keep,
         level=level,
+        per_position=per_position,
         signed=signed,
         greedy=greedy,
         options=method_options(option),

@@ -20,6 +20,7 @@ from workbench.interventions.ablation import ablations, parts_of
 from workbench.io import export, load_circuit, write_atomic
 from workbench.jobs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.methods.registry import Level, get_method
+from workbench.methods.score import check_level
 from workbench.metrics import metric_from_file
 from workbench.model.open import open_model
 from workbench.scores import check_rule
@@ -74,10 +75,11 @@ class Search:
     model: str
     task: str
     method: str = "eap-ig"
-    keep: str = "5%"
+    keep: str | None = None
     level: Level | None = None
-    signed: bool = False
-    greedy: bool = False
+    per_position: bool = False
+    signed: bool | None = None
+    greedy: bool | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     metric: str | None = None
     limit: int | None = None
@@ -94,11 +96,11 @@ class Search:
     def __post_init__(self) -> None:
         method = get_method(self.method)
         method.make_options(**self.options)
-        if self.level is not None and self.level not in method.levels:
-            raise OptionError(
-                f"method {self.method} scores {' and '.join(method.levels)}s, not {self.level}s"
-            )
-        check_rule(self.keep, greedy=self.greedy, level=self.level or method.levels[0])
+        level = check_level(method, self.level, per_position=self.per_position)
+        chosen = method.choice(self.keep, self.signed, self.greedy, per_position=self.per_position)
+        check_rule(chosen.keep, greedy=chosen.greedy, level=level)
+        if chosen.greedy and self.per_position:
+            raise OptionError("greedy growth is for edges that stand for all positions", hint="drop --greedy")
 
     def opening(self) -> dict[str, Any]:
         """What opening the runs it is found on needs."""
@@ -125,7 +127,8 @@ def discovery_job(
         asked.method,
         amount=asked.keep,
         level=asked.level,
-        by="signed" if asked.signed else "absolute",
+        per_position=asked.per_position,
+        by=None if asked.signed is None else "signed" if asked.signed else "absolute",
         greedy=asked.greedy,
         test_runs=judged,
         random_draws=asked.random_draws,
@@ -167,7 +170,7 @@ class DiscoveryCost:
 
     method: str
     level: str
-    candidates: int
+    candidates: int | None  # not known for neurons, whose number only the weights tell
     forward: int
     backward: int
     pairs: int
@@ -186,13 +189,13 @@ class DiscoveryCost:
 def discovery_cost(planned: PlannedRuns, asked: Search) -> DiscoveryCost:
     """Passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
     found = get_method(asked.method)
-    level = asked.level or found.levels[0]
-    graph = Graph(planned.wiring.shape(level))
+    level = check_level(found, asked.level)
+    graph = Graph(planned.wiring.shape("edge" if level == "edge" else "node"))
     cost = found.cost(found.make_options(**asked.options), graph, level)
     return DiscoveryCost(
         method=asked.method,
         level=level,
-        candidates=graph.n_edges if level == "edge" else len(graph.sources) - 1,
+        candidates={"edge": graph.n_edges, "node": len(graph.sources) - 1}.get(level),
         forward=cost.forward,
         backward=cost.backward,
         pairs=len(planned.pairs),

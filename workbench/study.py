@@ -17,7 +17,7 @@ from workbench.effects import Effects
 from workbench.errors import ModelError, OptionError, RunError
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
 from workbench.evaluate.roles import HeadRoles, head_roles
-from workbench.methods.registry import Level
+from workbench.methods.registry import Level, get_method
 from workbench.methods.score import score
 from workbench.metrics import Metric
 from workbench.model.architecture import describe
@@ -162,10 +162,11 @@ def discover(
     runs: PairedRuns,
     method: str = "eap-ig",
     *,
-    amount: str = "5%",
+    amount: str | None = None,
     level: Level | None = None,
-    by: Ranking = "absolute",
-    greedy: bool = False,
+    per_position: bool = False,
+    by: Ranking | None = None,
+    greedy: bool | None = None,
     test_runs: PairedRuns | None = None,
     shares: tuple[float, ...] = SHARES,
     random_draws: int = 5,
@@ -177,21 +178,27 @@ def discover(
     """Score, select and judge a circuit.
 
     Args:
-        amount: How much to keep: ``"5%"``, ``"200"`` or ``">=0.01"``.
+        amount: How much to keep: ``"5%"``, ``"200"``, ``">=0.01"`` or ``"own"``. By default what the method
+            itself decides (ACDC, edge pruning ...), else 5 %.
+        per_position: Score and keep edges (nodes, neurons) at single positions.
+        by, greedy: How the best are chosen; by default as the method's paper does.
         test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
             which flatters the circuit.
         roles: Also measure what role each head plays, where the task names positions.
     """
     judged = test_runs or runs
-    scores = score(runs, method, level=level, progress=progress, **(options or {}))
-    circuit = scores.keep(amount, by=by, greedy=greedy)
+    chosen = get_method(method).choice(
+        amount, None if by is None else by == "signed", greedy, per_position=per_position
+    )
+    scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
+    circuit = scores.keep(chosen.keep, by=chosen.by, greedy=chosen.greedy)
     kept = faithfulness(circuit, judged, progress=progress)
     curve = faithfulness_curve(
         scores,
         judged,
         shares=shares,
-        by=by,
-        greedy=greedy,
+        by=chosen.by,
+        greedy=chosen.greedy,
         random_draws=random_draws,
         seed=seed,
         progress=progress,

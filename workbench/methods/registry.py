@@ -18,6 +18,7 @@ Selection = Literal["top", "greedy", "own"]
 # name -> module; a module registers its function with @method when it is imported.
 _MODULES = {
     "exact": "exact",
+    "acdc": "acdc",
     "attribution-patching": "attribution_patching",
     "eap": "eap",
     "eap-ig": "eap_ig",
@@ -35,6 +36,15 @@ class Cost:
     @property
     def passes(self) -> int:
         return self.forward + self.backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How a circuit is chosen from scores: how much, by which order, grown from the logits or not."""
+
+    keep: str
+    by: Literal["absolute", "signed"]
+    greedy: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,22 @@ class Method:
     def claim(self) -> str:
         """The first line of its docstring."""
         return (self.function.__doc__ or "").strip().splitlines()[0]
+
+    def choice(
+        self, keep: str | None, signed: bool | None, greedy: bool | None, *, per_position: bool = False
+    ) -> Choice:
+        """How a circuit is chosen from this method's scores: what was asked, else the method's own way.
+
+        A number or share that was asked for is taken the method's way (signed, greedy) unless that was asked too.
+        """
+        if keep is None:
+            keep = "own" if self.selection == "own" else "5%"
+        grows = keep != "own" and not keep.lstrip().startswith(">") and not per_position
+        return Choice(
+            keep=keep,
+            by="signed" if (self.signed if signed is None else signed) else "absolute",
+            greedy=(self.selection == "greedy" and grows) if greedy is None else greedy,
+        )
 
     def option_names(self) -> tuple[str, ...]:
         return tuple(f.name for f in fields(self.options))
