@@ -12,6 +12,7 @@ import torch
 
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError, OptionError
+from workbench.evaluate.positions import Places, kept_edges, positions_of, run_nodes
 from workbench.graph import Graph
 from workbench.interventions.ablation import Ablation, value_of
 from workbench.interventions.edits import Edit, Intervention
@@ -102,7 +103,7 @@ def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:
         edge = parse_edge(address)
         if edge.source.position is not None or edge.target.position is not None:
             raise CircuitError(
-                f"{address}: edges at single positions cannot be run yet", hint="drop the positions"
+                f"{address}: one mask for all positions cannot hold it", hint="run_circuits keeps positions"
             )
         mask[graph.index(edge)] = True
     return mask
@@ -129,10 +130,14 @@ def run_circuits(
         raise OptionError(
             "circuits of both levels cannot be run together", hint="evaluate them one after the other"
         )
+    places = Places.of(runs, circuits) if positions_of(circuits) else None
+    if levels == {"node"} and places is not None:
+        return run_nodes(runs, circuits, places, ablation, progress=progress)
     if levels == {"node"}:
         return _run_nodes(runs, circuits, ablation, progress)
     graph = runs.wiring.graph()
-    return run_masks(runs, np.stack([kept_mask(c, graph) for c in circuits]), ablation, progress=progress)
+    kept = [kept_mask(c, graph) if places is None else kept_edges(c, graph, places) for c in circuits]
+    return run_masks(runs, np.stack(kept), ablation, places=places, progress=progress)
 
 
 def run_masks(
@@ -140,19 +145,25 @@ def run_masks(
     kept: np.ndarray,
     ablation: Ablation = "resample",
     *,
+    places: Places | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """``(circuit, pair)`` metric with only the edges of each mask ``(circuit, source, target)`` left alone."""
+    """``(circuit, pair)`` metric with only the edges of each mask ``(circuit, source, target)`` left alone.
+
+    Args:
+        places: With masks ``(circuit, place, source, target)``, the classes of tokens that have masks of their own.
+    """
     graph, kept = runs.wiring.graph(), torch.as_tensor(kept)
     exists = torch.as_tensor(graph.edge_mask)
     values = np.full((len(kept), runs.n_pairs), np.nan)
     for b, batch in enumerate(runs.batches):
         with torch.no_grad():
             reference = reference_outputs(runs, batch, graph, ablation)
+        labels = None if places is None else places.tokens(runs, batch)
         size = copies_that_fit(runs, batch, graph)
         for k in range(0, len(kept), size):
             ablated = (exists & ~kept[k : k + size]).to(runs.device)
-            out = ablate_edges(runs, batch, graph, ablated, reference=reference)
+            out = ablate_edges(runs, batch, graph, ablated, reference=reference, labels=labels)
             values[k : k + size, batch.index] = out.double().cpu().numpy()
         runs.release(batch)
         if progress:
@@ -206,13 +217,13 @@ def _empty_like(circuit: Circuit, runs: PairedRuns) -> Circuit:
 def _result(
     circuit: Circuit, runs: PairedRuns, values: np.ndarray, empty: np.ndarray, ablation: Ablation
 ) -> Faithfulness:
-    graph = circuit.graph
+    graph, at = circuit.graph, len(runs.position_labels) if positions_of([circuit]) else 1
     return Faithfulness(
         circuit=values,
         full=runs.clean,
         empty=empty,
         size=circuit.size,
-        candidates=graph.n_edges if circuit.level == "edge" else len(graph.sources) - 1,
+        candidates=(graph.n_edges if circuit.level == "edge" else len(graph.sources) - 1) * at,
         metric=runs.metric.name,
         unit=runs.metric.unit,
         ablation=ablation,

@@ -12,13 +12,15 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError
 from workbench.graph import Graph
+from workbench.interventions.ablation import Ablation, value_of
 from workbench.names import INPUT, Node, parse_node
+from workbench.sweep.nodes import ablate_nodes, mean_of_nodes, node_references
 from workbench.sweep.runs import Batch, PairedRuns
 
 Position = str | int | None
@@ -127,21 +129,28 @@ def kept_nodes(circuit: Circuit, graph: Graph, places: Places) -> Bool[np.ndarra
     return mask
 
 
-def over_batches(
+@torch.no_grad()
+def run_nodes(
     runs: PairedRuns,
-    kept: Sequence[np.ndarray],
-    measure: Callable[[Batch, np.ndarray], Tensor],
-    stack: Callable[[Batch], int],
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """``(mask, pair)`` of ``measure(batch, masks)``, as many masks at a time as ``stack(batch)`` says."""
-    values = np.full((len(kept), runs.n_pairs), np.nan)
+    circuits: Sequence[Circuit],
+    places: Places,
+    ablation: Ablation = "resample",
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Float[np.ndarray, "circuit pair"]:
+    """Metric of node-level circuits on the clean prompts, every node ablated at the tokens where it is not kept."""
+    value, graph = value_of(ablation), Graph(runs.wiring.node_shape())
+    kept = torch.as_tensor(np.stack([kept_nodes(c, graph, places) for c in circuits]))
+    means = mean_of_nodes(runs) if value.startswith("mean") else None
+    values = np.full((len(circuits), runs.n_pairs), np.nan)
     for b, batch in enumerate(runs.batches):
-        size = stack(batch)
-        for k in range(0, len(kept), size):
-            found = measure(batch, np.stack(kept[k : k + size]))
+        labels, reference = places.tokens(runs, batch), node_references(runs, batch, value, means)
+        size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
+        for k in range(0, len(circuits), size):
+            ablated = (~kept[k : k + size]).to(runs.device)
+            found = ablate_nodes(runs, batch, ablated, reference=reference, labels=labels)
             values[k : k + size, batch.index] = found.double().cpu().numpy()
         runs.release(batch)
         if progress:
-            progress(b + 1, len(runs.batches))
+            progress(b + 1, len(runs.batches), f"{len(circuits)} circuits, {ablation} ablation")
     return values
