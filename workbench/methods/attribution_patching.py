@@ -1,60 +1,57 @@
-"""Attribution patching: a first-order estimate of activation patching for every node."""
+"""Attribution patching (AtP): a first-order estimate of activation patching for every node or neuron."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-import numpy as np
-from jaxtyping import Float
-
-from workbench.graph import Graph
+from workbench.interventions.ablation import Ablation, value_of
+from workbench.methods.attribution import At, Recipe, ends, gradient_scores
 from workbench.methods.registry import Cost, Level, method
-from workbench.methods.results import refuse_flat, result
-from workbench.model.hooks import hook_name
 from workbench.scores import Scores
-from workbench.sweep.edges import writer_hooks
-from workbench.sweep.gradients import writer_gradients
+from workbench.sweep.backward import Backward, rule_of
 from workbench.sweep.runs import PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributionPatching:
-    """Attribution patching has no options: gradients on the clean run (noising)."""
+    """Options of attribution patching.
+
+    Attributes:
+        at: Where the gradient is taken: ``clean`` estimates noising, ``corrupted`` denoising, ``both`` their mean.
+        ablation: What a node is compared with: resample, zero, mean, ...
+        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp.
+    """
+
+    at: At = "clean"
+    ablation: Ablation = "resample"
+    backward: Backward = "plain"
+
+    def __post_init__(self) -> None:
+        ends(self.at), value_of(self.ablation), rule_of(self.backward)
 
 
-def node_scores(
-    runs: PairedRuns, alphas: Sequence[float], progress: Callable[..., None]
-) -> Float[np.ndarray, "source"]:
-    """Mean over pairs of ``sum (clean - corrupted) * gradient`` at every node's output, gradients averaged."""
-    graph = Graph(runs.wiring.node_shape())
-    sites = [(0, "resid"), *writer_hooks(graph)]
-    total = np.zeros(len(graph.sources))
-    for done, batch in enumerate(runs.batches):
-        names = [hook_name(site, layer) for layer, site in sites]
-        clean, corrupted = (runs.activations(batch, run, names) for run in ("clean", "corrupted"))
-        for alpha in alphas:
-            grads = writer_gradients(runs, batch, sites, alpha=alpha)
-            at = 0
-            for site, name in zip(sites, names, strict=True):
-                product = (clean[name].double() - corrupted[name].double()) * grads[site].double()
-                own = product.sum((0, 1, 3)) if site[1] == "head-output" else product.sum().reshape(1)
-                total[at : at + len(own)] += own.cpu().numpy() / len(alphas)
-                at += len(own)
-        runs.release(batch)
-        progress(done + 1, len(runs.batches), f"{len(batch)} pairs of {batch.n_tokens} tokens")
-    return total / runs.n_pairs
+def ends_cost(options: AttributionPatching, graph, level: Level) -> Cost:
+    """One pass of each run, one more where the gradient is taken on the corrupted run, one backward for each point."""
+    points = len(ends(options.at))
+    return Cost(forward=2 + (options.at != "clean"), backward=points)
 
 
 @method(
     "attribution-patching",
-    levels=("node",),
+    levels=("node", "neuron"),
     source="Nanda 2023, neelnanda.io/mechanistic-interpretability/attribution-patching",
     options=AttributionPatching,
-    cost=lambda options, graph, level: Cost(forward=3, backward=1),
+    cost=ends_cost,
+    per_position=True,
 )
 def attribution_patching(
-    runs: PairedRuns, options: AttributionPatching, *, level: Level, progress: Callable[..., None]
+    runs: PairedRuns,
+    options: AttributionPatching,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
 ) -> Scores:
     """Attribution patching: clean gradient times the clean minus corrupted difference, for every node.
 
@@ -64,14 +61,14 @@ def attribution_patching(
     Source:
         Nanda 2023; Syed, Rager and Conmy 2023, arXiv:2310.10348.
     """
-    refuse_flat(runs, "attribution-patching")
-    values = node_scores(runs, [1.0], progress)
-    return result(
+    return gradient_scores(
         runs,
-        values,
-        level="node",
+        Recipe(points=lambda graph: ends(options.at), backward=options.backward, ablation=options.ablation),
+        level=level,
         method="attribution-patching",
         source="Nanda 2023",
         options=asdict(options),
-        passes=4,
+        passes=ends_cost(options, None, level).passes,
+        per_position=per_position,
+        progress=progress,
     )

@@ -22,6 +22,11 @@ _MODULES = {
     "attribution-patching": "attribution_patching",
     "eap": "eap",
     "eap-ig": "eap_ig",
+    "eap-ig-activations": "eap_ig_activations",
+    "clean-corrupted": "clean_corrupted",
+    "relp": "relp",
+    "attnlrp": "attnlrp",
+    "hisp": "hisp",
 }
 _METHODS: dict[str, Method] = {}
 

@@ -1,0 +1,446 @@
+"""One engine for every gradient method: difference of activations times gradient of the metric.
+
+    score = sum over positions and dimensions of (clean - reference) * mean over points of dF/d(place)
+
+A method is a choice of the points at which the gradient is taken, of the backward rule, and of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import ModelError, OptionError
+from workbench.graph import Graph
+from workbench.interventions.ablation import Ablation, value_of
+from workbench.interventions.means import Means
+from workbench.methods.registry import Level
+from workbench.methods.results import graph_of, refuse_flat, result
+from workbench.model.hooks import hook_name
+from workbench.scores import Scores
+from workbench.sweep.backward import Backward, rule_of
+from workbench.sweep.edges import writer_hooks, written
+from workbench.sweep.gradients import (
+    ReaderGradient,
+    Site,
+    Taped,
+    project,
+    reader_factors,
+    reader_taps,
+    start_of,
+    taped_run,
+)
+from workbench.sweep.runs import Batch, PairedRuns
+
+Progress = Callable[..., None]
+Quadrature = Literal["midpoint", "left", "right"]
+At = Literal["clean", "corrupted", "both"]
+_MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Where a gradient is taken.
+
+    Attributes:
+        alpha: From the reference (0) to clean (1).
+        site: What is put there: the model's input if None, else the output of this (layer, site) alone.
+    """
+
+    alpha: float = 1.0
+    site: Site | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A gradient method.
+
+    Attributes:
+        points: Where gradients are taken, as a function of the graph; the mean is used.
+        backward: How gradients go through norms, activations, products and attention.
+        ablation: What the difference of activations is taken to.
+        absolute: Whether the size of each pair's score is averaged, not the score.
+    """
+
+    points: Callable[[Graph], list[Point]]
+    backward: Backward = "plain"
+    ablation: Ablation = "resample"
+    absolute: bool = False
+
+    def __post_init__(self) -> None:
+        rule_of(self.backward)
+        value_of(self.ablation)
+
+
+def quadrature(steps: int, rule: Quadrature) -> list[float]:
+    """Points on the line from 0 to 1.
+
+    Raises:
+        OptionError: for fewer than one step or an unknown rule.
+    """
+    offsets = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
+    if steps < 1:
+        raise OptionError(f"steps is {steps}; at least 1 is needed", hint="--option steps=5 is usual")
+    if rule not in offsets:
+        raise OptionError(f"no rule called {rule!r}", hint=f"rules: {', '.join(offsets)}")
+    return [(k + offsets[rule]) / steps for k in range(steps)]
+
+
+def ends(at: At) -> list[Point]:
+    """The clean run, the corrupted run, or both.
+
+    Raises:
+        OptionError: for another word.
+    """
+    alphas = {"clean": [1.0], "corrupted": [0.0], "both": [1.0, 0.0]}
+    if at not in alphas:
+        raise OptionError(f"gradients cannot be taken at {at!r}", hint=f"at: {', '.join(alphas)}")
+    return [Point(alpha=alpha) for alpha in alphas[at]]
+
+
+def gradient_scores(
+    runs: PairedRuns,
+    recipe: Recipe,
+    *,
+    level: Level,
+    method: str,
+    source: str,
+    options: dict,
+    passes: int,
+    per_position: bool = False,
+    progress: Progress,
+    unit: str | None = None,
+) -> Scores:
+    """Scores of a recipe at a level.
+
+    Raises:
+        OptionError: if the metric has no gradient, or only vanishing ones at all points.
+        ModelError: if the model has no such level, or the backward rule does not apply to it.
+    """
+    graph = graph_of(runs, level)
+    points = recipe.points(graph)
+    if all(point == Point() for point in points):
+        refuse_flat(runs, method)
+    tally = attribute(runs, recipe, points, level=level, per_position=per_position, progress=progress)
+    return result(
+        runs,
+        tally.mean(),
+        level=level,
+        method=method,
+        source=source,
+        options=options,
+        passes=passes,
+        unit=unit,
+        positions=runs.position_labels if per_position else (),
+        per_pair=tally.per_pair,
+    )
+
+
+def attribute(
+    runs: PairedRuns,
+    recipe: Recipe,
+    points: Sequence[Point],
+    *,
+    level: Level,
+    per_position: bool,
+    progress: Progress,
+) -> Tally:
+    """Difference times gradient, for every pair."""
+    graph = graph_of(runs, level)
+    shape = {"edge": graph.edge_mask.shape, "node": (len(graph.sources),)}.get(level)
+    if shape is None:
+        shape = (graph.shape.n_layers, _width(runs))
+    exists = graph.edge_mask if level == "edge" else None
+    if level == "neuron":
+        exists = np.zeros(shape, dtype=bool)
+        exists[list(runs.wiring.mlp_layers)] = True
+    tally = Tally(runs, shape, exists=exists, per_position=per_position, absolute=recipe.absolute)
+    work = {"edge": _Edges, "node": _Nodes, "neuron": _Neurons}[level]
+    sites = work.sites(runs, graph)
+    means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})
+    total = len(runs.batches) * len(points)
+    for b, batch in enumerate(runs.batches):
+        batch_work = work(runs, batch, graph, tally)
+        for p, point in enumerate(points):
+            run = _run(runs, batch, point, batch_work, recipe, means)
+            if p == 0:
+                batch_work.start(_differences(runs, batch, sites, recipe.ablation, means))
+            batch_work.add(run, 1 / len(points), recipe.backward)
+            del run
+            progress(b * len(points) + p + 1, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
+        batch_work.finish()
+        runs.release(batch)
+    return tally
+
+
+def _width(runs: PairedRuns) -> int:
+    """Hidden units of each MLP.
+
+    Raises:
+        ModelError: if they cannot be seen.
+    """
+    if not runs.wiring.mlp_layers:
+        raise ModelError("there are no neurons: the model has no MLPs", hint="--level node")
+    if not runs.wiring.d_mlp:
+        raise ModelError(
+            "the hidden units of its MLPs cannot be read: they sit inside experts, or differ in number between layers",
+            hint="--level node scores MLPs as a whole",
+        )
+    return runs.wiring.d_mlp
+
+
+def _means(runs: PairedRuns, ablation: Ablation, sites: Iterable[Site]) -> Means | None:
+    if not value_of(ablation).startswith("mean"):
+        return None
+    with torch.no_grad():
+        return Means.over(runs, "clean", [hook_name(site, layer) for layer, site in sites])
+
+
+@torch.no_grad()
+def _differences(
+    runs: PairedRuns, batch: Batch, sites: Sequence[Site], ablation: Ablation, means: Means | None
+) -> dict[Site, Tensor]:
+    """Clean minus reference at every site, in float32 or wider."""
+    names = [hook_name(site, layer) for layer, site in sites]
+    clean = runs.activations(batch, "clean", names)
+    if value_of(ablation) == "corrupted":
+        runs.activations(batch, "corrupted", names)  # all in one pass, before single ones are asked for
+    found = {}
+    for site, name in zip(sites, names, strict=True):
+        found[site] = _wide(clean[name]) - _reference(runs, batch, name, ablation, means)
+    return found
+
+
+def _reference(runs: PairedRuns, batch: Batch, name: str, ablation: Ablation, means: Means | None) -> Tensor:
+    """What an ablation puts at a hook, in float32 or wider."""
+    value = value_of(ablation)
+    if value == "corrupted":
+        return _wide(runs.activations(batch, "corrupted", [name])[name])
+    own = _wide(runs.activations(batch, "clean", [name])[name])
+    return torch.zeros_like(own) if value == "zero" else means.of(value, name, batch, own.dtype)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _run(
+    runs: PairedRuns,
+    batch: Batch,
+    point: Point,
+    work: _Work,
+    recipe: Recipe,
+    means: Means | None,
+) -> Taped:
+    """The differentiable run of a point; the clean run's activations are kept for the differences."""
+    taps, keep = work.taps()
+    names = [hook_name(site, layer) for layer, site in work.sites(runs, work.graph)]
+    if point == Point():
+        run = taped_run(runs, batch, taps, keep=[*keep, *names], backward=recipe.backward)
+        for name in names:
+            batch.cache["clean", name] = run.seen[name]
+        return run
+    entry = hook_name("resid", 0)
+    for side in ("clean", "corrupted"):  # all in one pass each, before single ones are asked for
+        runs.activations(batch, side, [*names, *([] if entry in names else [entry])])
+    if point.site is None:
+        start = start_of(runs, batch, point.alpha)
+        return taped_run(runs, batch, taps, keep=keep, start=start, backward=recipe.backward)
+    name = hook_name(point.site[1], point.site[0])
+    clean = runs.activations(batch, "clean", [name])[name]
+    reference = _reference(runs, batch, name, recipe.ablation, means).to(clean.dtype)
+    between = reference + point.alpha * (clean - reference)
+    if name == entry:
+        return taped_run(runs, batch, taps, keep=keep, start=between, backward=recipe.backward)
+    return taped_run(runs, batch, taps, keep=keep, replaced={name: between}, backward=recipe.backward)
+
+
+class Tally:
+    """Scores per pair, summed over positions or over those of each label, and their mean."""
+
+    def __init__(
+        self,
+        runs: PairedRuns,
+        shape: tuple[int, ...],
+        *,
+        exists: np.ndarray | None,
+        per_position: bool,
+        absolute: bool,
+    ) -> None:
+        self.runs, self.exists, self.absolute = runs, exists, absolute
+        self.n_labels = len(runs.position_labels) if per_position else 0
+        full = (self.n_labels, *shape) if per_position else shape
+        small = runs.n_pairs * int(np.prod(full)) <= _MOST_KEPT
+        self.per_pair = np.zeros((runs.n_pairs, *full), dtype=np.float32) if small else None
+        self._sum = np.zeros(full)
+        self._of_batch: np.ndarray | None = None
+
+    def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None:
+        """The position label of every token, or None when positions are summed over."""
+        return self.runs.labels_of(batch) if self.n_labels else None
+
+    def open(self, batch: Batch) -> None:
+        """Begin a batch."""
+        self._of_batch = np.zeros((len(batch), *self._sum.shape), dtype=np.float32)
+
+    def add(self, found: Float[Tensor, "pair pos *place"], where: tuple, labels: Tensor | None) -> None:
+        """Add products at these places of the open batch."""
+        if labels is None:
+            values = found.sum(1)
+            self._of_batch[(slice(None), *where)] += values.float().cpu().numpy()
+            return
+        pairs = len(found)
+        index = labels + self.n_labels * torch.arange(pairs, device=labels.device)[:, None]
+        values = found.new_zeros(pairs * self.n_labels, *found.shape[2:])
+        values.index_add_(0, index.flatten(), found.flatten(0, 1))
+        values = values.unflatten(0, (pairs, self.n_labels))
+        self._of_batch[(slice(None), slice(None), *where)] += values.float().cpu().numpy()
+
+    def close(self, batch: Batch) -> None:
+        """End a batch: its pairs count."""
+        values = self._of_batch
+        if self.absolute:
+            values = np.abs(values)
+        if self.exists is not None:
+            values[..., ~self.exists] = np.nan
+        if self.per_pair is not None:
+            self.per_pair[batch.index] = values
+        self._sum += values.sum(0, dtype=np.float64)
+        self._of_batch = None
+
+    def mean(self) -> np.ndarray:
+        """Mean over pairs."""
+        return self._sum / self.runs.n_pairs
+
+
+class _Work:
+    """One batch at one level: taps for the runs, and what is done with their gradients."""
+
+    def __init__(self, runs: PairedRuns, batch: Batch, graph: Graph, tally: Tally) -> None:
+        self.runs, self.batch, self.graph, self.tally = runs, batch, graph, tally
+        self.labels = tally.labels(batch)
+        tally.open(batch)
+
+
+class _Nodes(_Work):
+    """Every node at its output: heads before their output matrix, which is linear."""
+
+    @staticmethod
+    def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
+        return [(0, "resid"), *writer_hooks(graph)]
+
+    def taps(self) -> tuple[list[str], list[str]]:
+        return [hook_name(site, layer) for layer, site in self.sites(self.runs, self.graph)], []
+
+    def start(self, differences: dict[Site, Tensor]) -> None:
+        self.differences, self.gradients = differences, {}
+
+    def add(self, run: Taped, weight: float, backward: Backward) -> None:
+        for name, grad in run.gradients().items():
+            _accumulate(self.gradients, name, grad, weight)
+
+    def finish(self) -> None:
+        at = 0
+        for (layer, site), difference in self.differences.items():
+            product = difference.double() * self.gradients[hook_name(site, layer)].double()
+            product = product.sum(-1) if product.dim() == 4 else product.sum(-1, keepdim=True)
+            self.tally.add(product, (slice(at, at + product.shape[2]),), self.labels)
+            at += product.shape[2]
+        self.tally.close(self.batch)
+
+
+class _Neurons(_Nodes):
+    """Every hidden unit of every MLP, after activation and product."""
+
+    @staticmethod
+    def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
+        return [(layer, "neurons") for layer in runs.wiring.mlp_layers]
+
+    def finish(self) -> None:
+        for (layer, site), difference in self.differences.items():
+            product = difference.double() * self.gradients[hook_name(site, layer)].double()
+            self.tally.add(product, (layer,), self.labels)
+        self.tally.close(self.batch)
+
+
+def _accumulate(sums: dict, key, value: Tensor, weight: float) -> None:
+    value = _wide(value)
+    if key not in sums:
+        sums[key] = value if weight == 1 else value * weight
+    else:
+        sums[key].add_(value, alpha=weight)
+
+
+class _Edges(_Work):
+    """Every edge: what sources write times the gradient at each target's own copy of the stream.
+
+    Gradients are summed over points where they are small, at q, k and v; one product with the differences of all
+    sources follows for each layer. The term of the norm, different at every point, is a product of two thin factors.
+    """
+
+    @staticmethod
+    def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
+        return [(0, "resid"), *writer_hooks(graph)]
+
+    def taps(self) -> tuple[list[str], list[str]]:
+        return reader_taps(self.graph)
+
+    @torch.no_grad()
+    def start(self, differences: dict[Site, Tensor]) -> None:
+        first = next(iter(differences.values()))
+        self.delta = first.new_empty(*first.shape[:2], len(self.graph.sources), first.shape[-1])
+        at = 0
+        for (layer, site), difference in differences.items():
+            matrix_part = "mlp-out" if site == "resid" else site  # both are written as they are
+            found = written(self.runs.model, self.runs.wiring, layer, matrix_part, difference)
+            self.delta[:, :, at : at + found.shape[2]] = found
+            at += found.shape[2]
+        self.sums: dict[tuple[int, int], Tensor] = {}
+        self.matrices: dict[tuple[int, int], Tensor | None] = {}
+
+    @torch.no_grad()
+    def add(self, run: Taped, weight: float, backward: Backward) -> None:
+        thin: list[ReaderGradient] = []
+        for found in reader_factors(self.runs, self.graph, run, backward=backward):
+            key = (found.columns.start, found.columns.stop)
+            _accumulate(self.sums, key, found.near, weight)
+            self.matrices[key] = found.matrix
+            thin += [found] if found.normed is not None else []
+        self._take_away(thin, weight)
+
+    def _take_away(self, thin: list[ReaderGradient], weight: float) -> None:
+        """Subtract ``(difference . normed) * along`` for every norm that has this term."""
+        norms: list[Tensor] = []
+        for found in thin:
+            if not any(found.normed is n for n in norms):
+                norms.append(found.normed)
+        if not norms:
+            return
+        onto = torch.stack(norms, dim=-1).flatten(0, 1)  # (pair * pos, d_model, norm)
+        shadow = torch.bmm(self.delta.flatten(0, 1), onto).unflatten(0, self.delta.shape[:2])
+        for found in thin:
+            norm = next(i for i, n in enumerate(norms) if n is found.normed)
+            seen = self._seen(found.columns)
+            product = shadow[:, :, :seen, norm, None] * (-weight * found.along)[:, :, None]
+            self.tally.add(product, (slice(seen), found.columns), self.labels)
+
+    def _seen(self, columns: slice) -> int:
+        return int(self.graph.n_visible[columns.start])
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        for (first, last), near in self.sums.items():
+            columns = slice(first, last)
+            seen = self._seen(columns)
+            gradient = project(near, self.matrices[first, last]).flatten(
+                0, 1
+            )  # (pair * pos, target, d_model)
+            product = torch.bmm(self.delta[:, :, :seen].flatten(0, 1), gradient.transpose(1, 2))
+            self.tally.add(product.unflatten(0, near.shape[:2]), (slice(seen), columns), self.labels)
+        self.tally.close(self.batch)

@@ -1,0 +1,91 @@
+"""Head importance score for pruning (HISP)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from workbench.errors import OptionError
+from workbench.interventions.ablation import Ablation, value_of
+from workbench.methods.attribution import Recipe, ends, gradient_scores
+from workbench.methods.registry import Cost, Level, method
+from workbench.scores import Scores
+from workbench.sweep.runs import PairedRuns
+
+_COST = Cost(forward=2, backward=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HISP:
+    """Options of HISP.
+
+    Attributes:
+        ablation: What a node is compared with: resample, zero, mean, ...
+        normalise: ``layer`` divides by the L2 norm of the scores of the same layer, ``none`` does not.
+    """
+
+    ablation: Ablation = "resample"
+    normalise: Literal["none", "layer"] = "none"
+
+    def __post_init__(self) -> None:
+        value_of(self.ablation)
+        if self.normalise not in ("none", "layer"):
+            raise OptionError(f"cannot normalise by {self.normalise!r}", hint="normalise: none, layer")
+
+
+@method(
+    "hisp",
+    levels=("node", "neuron"),
+    source="Michel et al. 2019, arXiv:1905.10650",
+    options=HISP,
+    cost=lambda options, graph, level: _COST,
+    per_position=True,
+)
+def hisp(
+    runs: PairedRuns,
+    options: HISP,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
+    """Head importance: the size of difference times gradient on each pair, averaged; it has no sign.
+
+    ``score(n) = mean over pairs of |sum over positions and dimensions of (clean - corrupted) * d metric / d n|``
+
+    Source:
+        Michel, Levy and Neubig 2019, arXiv:1905.10650, in the form of Conmy et al. 2023, arXiv:2304.14997.
+    """
+    found = gradient_scores(
+        runs,
+        Recipe(points=lambda graph: ends("clean"), ablation=options.ablation, absolute=True),
+        level=level,
+        method="hisp",
+        source="arXiv:1905.10650",
+        options=asdict(options),
+        passes=_COST.passes,
+        per_position=per_position,
+        progress=progress,
+        unit=f"|{runs.metric.unit}|",
+    )
+    if options.normalise == "none":
+        return found
+    values = _by_layer(found)
+    return replace(found, values=values, per_pair=None, unit="share of the layer's 2-norm")
+
+
+def _by_layer(found: Scores) -> np.ndarray:
+    """Scores divided by the 2-norm of those of their layer; the input is a layer of its own."""
+    if found.level == "neuron":
+        groups = [(np.s_[..., n, :]) for n in range(found.graph.shape.n_layers)]
+    else:
+        layers = np.array([-1 if node.layer is None else node.layer for node in found.graph.sources])
+        groups = [(..., layers == n) for n in sorted(set(layers.tolist()))]
+    values = found.values.copy()
+    for group in groups:
+        size = np.sqrt(np.square(values[group]).sum(-1, keepdims=True))
+        values[group] = np.divide(values[group], size, out=np.zeros_like(values[group]), where=size > 0)
+    return values
