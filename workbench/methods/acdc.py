@@ -1,0 +1,144 @@
+"""ACDC: edges are removed one by one from the logits backwards, as long as the metric survives it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from workbench.errors import OptionError
+from workbench.graph import Graph
+from workbench.interventions.ablation import ABLATIONS, Ablation
+from workbench.methods.acdc_search import Meter, Mode, Search
+from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import graph_of, result
+from workbench.methods.score import score
+from workbench.scores import Scores
+from workbench.sweep.runs import PairedRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class ACDC:
+    """Options of ACDC.
+
+    Attributes:
+        tau: An edge is removed when that costs less than this, in the unit of the metric.
+        sweep: Several thresholds instead of one; the score is then the smallest at which the edge is removed.
+        absolute: Remove when the metric changes by less than ``tau`` in either direction. Scores are sizes then.
+        mode: ``batched`` guesses ahead and tests many edges in one pass; ``sequential`` tests one by one. The
+            decisions are the same.
+        ablation: What a removed edge carries: ``resample``, the corrupted partner's value, or ``zero``, ``mean`` ...
+    """
+
+    tau: float = 0.01
+    sweep: Sequence[float] = ()
+    absolute: bool = False
+    mode: Mode = "batched"
+    ablation: Ablation = "resample"
+
+    def __post_init__(self) -> None:
+        for tau in self.taus():
+            if isinstance(tau, bool) or not isinstance(tau, int | float) or not math.isfinite(tau) or tau < 0:
+                raise OptionError(f"tau is {tau!r}; expected a number from 0", hint="--option tau=0.01")
+        if self.mode not in ("batched", "sequential"):
+            raise OptionError(f"no mode called {self.mode!r}", hint="modes: batched, sequential")
+        if self.ablation not in ABLATIONS:
+            raise OptionError(
+                f"no ablation called {self.ablation!r}", hint=f"ablations: {', '.join(ABLATIONS)}"
+            )
+
+    def taus(self) -> list[float]:
+        """The thresholds, rising."""
+        return sorted(set(self.sweep)) if len(self.sweep) else [self.tau]
+
+
+def _cost(options: ACDC, graph: Graph, level: Level) -> Cost:
+    guess = 1 if options.mode == "batched" else 0
+    return Cost(forward=3 + graph.n_edges * len(options.taus()), backward=guess)
+
+
+@method(
+    "acdc",
+    levels=("edge",),
+    source="arXiv:2304.14997",
+    options=ACDC,
+    cost=_cost,
+    selection="own",
+    signed=True,
+)
+def acdc(runs: PairedRuns, options: ACDC, *, level: Level, progress: Callable[..., None]) -> Scores:
+    """What removing each edge cost when it was tested, given what was removed before; kept from ``tau`` on.
+
+    ::
+
+        H <- all edges
+        for every target, from the logits backwards:
+            for every source it reads, later ones first:
+                damage = F(H) - F(H without the edge)        F: the metric, turned so that higher is better
+                if damage < tau:  H <- H without the edge
+        circuit: H, without what is cut off from input or logits
+
+    ``F`` is the mean over all pairs; a removed edge carries the ablated value (by default the corrupted partner's). The
+    order is residual order and depends on nothing else. The total change is less than ``tau`` times the number of
+    removed edges. With the metric ``kl`` damage is the rise of KL(model || circuit), as in the paper.
+
+    ``batched`` makes the decisions of ``sequential``: ``workbench/methods/acdc_search.py`` says why.
+
+    Source:
+        Conmy et al. 2023, arXiv:2304.14997.
+    """
+    meter = Meter(runs, graph_of(runs, level), options.ablation)
+    search = Search(meter, _first_guess(runs, options, progress), absolute=options.absolute)
+    taus = options.taus()
+    damages = [
+        search.run(tau, mode=options.mode, progress=_part(progress, n, len(taus)))
+        for n, tau in enumerate(taus)
+    ]
+    for batch in runs.batches:
+        runs.release(batch)
+    if options.absolute:
+        damages = [abs(d) for d in damages]
+    return result(
+        runs,
+        damages[0] if len(taus) == 1 else first_removed(taus, damages),
+        level=level,
+        method="acdc",
+        source="arXiv:2304.14997",
+        unit=f"|{runs.metric.unit}|" if options.absolute else None,
+        options={
+            **asdict(options),
+            "sweep": [float(tau) for tau in options.sweep],
+            "tested": search.tested,
+            "tested_again_alone": search.measured_again,
+            "circuits_run": meter.copies,
+            "forward_passes": meter.passes,
+        },
+        own_rule=f">={taus[0]!r}" if len(taus) == 1 else "",
+        passes=meter.copies + 2,
+    )
+
+
+def first_removed(taus: Sequence[float], damages: Sequence[np.ndarray]) -> np.ndarray:
+    """The smallest of rising thresholds at which each edge is removed; its damage at the largest where it never is.
+
+    That damage is at least the largest threshold, so edges that always stay come first, by what they cost.
+    """
+    value = damages[-1].copy()
+    for tau, damage in reversed(list(zip(taus, damages, strict=True))):
+        value[damage < tau] = tau
+    return value
+
+
+def _first_guess(runs: PairedRuns, options: ACDC, progress: Callable[..., None]) -> np.ndarray:
+    """Expected damages: EAP scores where the metric has a gradient on the clean run; else that nothing matters."""
+    shape = runs.wiring.graph().edge_mask.shape
+    usable = runs.metric.differentiable and not runs.metric.needs_clean and options.ablation == "resample"
+    if options.mode == "sequential" or not usable:
+        return np.zeros(shape)
+    return score(runs, "eap").values
+
+
+def _part(progress: Callable[..., None], n: int, parts: int) -> Callable[[int, int, str], None]:
+    return lambda done, total, what: progress(n * total + done, parts * total, what)

@@ -1,0 +1,304 @@
+"""The search behind ACDC: which removals are tried in which order, and how many of them share a forward pass.
+
+Three things make it fast and none changes a decision:
+
+*Guessing ahead.* One test needs the outcome of all tests before it. The outcomes of the next ``K`` tests are guessed;
+under the guess all ``K`` candidate circuits are known and are run as stacked copies of one forward pass. Read in
+order, the first is exact, and each next one is exact as long as all guesses before it were right: its circuit is then
+the very circuit that one test at a time would have run. The first wrong guess ends the reading (its own measurement
+still counts), and the search goes on from there. So a guess decides how much work is lost, never what is kept. ``K``
+doubles while all guesses hold.
+
+*Layers that cannot have changed.* Targets are visited from the logits backwards, so every removed edge ends in the
+layer of the edge under test or after it: the pass starts there, from the clean residual stream.
+
+*Edges that cannot matter.* An edge into a part that has no way to the logits any more, or from a source that writes the
+same in both runs, changes nothing, whatever the numbers: its damage is exactly 0, and no pass is run for it. (A part is
+visited after all its readers, so what is cut off stays cut off.) What cut-off parts read is left as it is.
+
+Stacked copies differ from single ones in the last bits. A decision whose margin to ``tau`` is within ``error_bound`` is
+therefore measured again as one test at a time would: alone, from the same layer, against a value measured alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal
+
+import numpy as np
+import torch
+
+from workbench.graph import Graph
+from workbench.interventions.ablation import Ablation
+from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
+from workbench.sweep.reference import reference_outputs
+from workbench.sweep.runs import PairedRuns
+
+Mask = np.ndarray  # (source, target), True where the edge carries its reference
+Mode = Literal["batched", "sequential"]
+FIRST_STACK = 8
+# Rounding of stacked against single copies, in units of the precision's epsilon times the size of the metric. Largest
+# seen on the families of the tests, in float32: 3; on the built-in models: 2.
+EPSILONS = 32
+
+
+class Meter:
+    """The metric (higher is better, mean over all pairs) of circuits, each run once; a dry test costs nothing twice."""
+
+    def __init__(self, runs: PairedRuns, graph: Graph, ablation: Ablation) -> None:
+        self.runs, self.graph = runs, graph
+        self.references = [reference_outputs(runs, batch, graph, ablation) for batch in runs.batches]
+        self.clean = float(runs.metric.direction * runs.clean.mean())
+        self.copies, self.passes = 0, 0
+        self._known: dict[tuple[bytes, int | None], float] = {}
+
+    @property
+    def error_bound(self) -> float:
+        """How far two measurements of one circuit may be apart: alone, or stacked with others."""
+        size = max(1.0, float(np.abs(self.runs.clean).mean()), float(np.abs(self.runs.corrupted).mean()))
+        dtype = next(self.runs.model.parameters()).dtype
+        return EPSILONS * torch.finfo(dtype).eps * size
+
+    def idle_sources(self) -> np.ndarray:
+        """``(source,)``: True where ablation changes nothing of what a source writes, at any token of any pair."""
+        idle = np.ones(len(self.graph.sources), dtype=bool)
+        for batch, reference in zip(self.runs.batches, self.references, strict=True):
+            own = source_outputs(self.runs, batch, "clean", self.graph)
+            idle &= (own == reference).all(-1).flatten(0, 1).all(0).cpu().numpy()
+        return idle
+
+    def knows(self, mask: Mask) -> bool:
+        return (_key(mask), None) in self._known
+
+    def stacked(self, masks: Sequence[Mask], start: int) -> list[float]:
+        """Metrics of circuits run together, from layer ``start``; what was measured before is not run again."""
+        keys = [(_key(m), None) for m in masks]
+        new = {k: m for k, m in zip(keys, masks, strict=True) if k not in self._known}
+        if new:
+            for key, value in zip(new, self._run(list(new.values()), start), strict=True):
+                self._known[key] = value
+        return [self._known[k] for k in keys]
+
+    def alone(self, mask: Mask, start: int) -> float:
+        """The metric of one circuit in a pass of its own, from layer ``start``."""
+        key = (_key(mask), start)
+        if key not in self._known:
+            self._known[key] = self._run([mask], start)[0]
+        return self._known[key]
+
+    def room(self) -> int:
+        """Copies that fit into one pass over the largest batch."""
+        return min(copies_that_fit(self.runs, batch, self.graph) for batch in self.runs.batches)
+
+    @torch.no_grad()
+    def _run(self, masks: list[Mask], start: int) -> list[float]:
+        total = np.zeros(len(masks))
+        ablated = torch.as_tensor(np.stack(masks), device=self.runs.device)
+        for batch, reference in zip(self.runs.batches, self.references, strict=True):
+            size = copies_that_fit(self.runs, batch, self.graph)
+            for k in range(0, len(masks), size):
+                chunk = ablated[k : k + size]
+                values = ablate_edges(self.runs, batch, self.graph, chunk, reference=reference, start=start)
+                total[k : k + size] += values.double().sum(1).cpu().numpy()
+                self.passes += 1
+        self.copies += len(masks)
+        return (self.runs.metric.direction * total / self.runs.n_pairs).tolist()
+
+
+def _key(mask: Mask) -> bytes:
+    return blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()
+
+
+@dataclass(eq=False)
+class State:
+    """A search under way: what is removed, which targets still reach the logits, the metric of what is left."""
+
+    removed: Mask
+    alive: np.ndarray
+    current: float
+    mask: Mask | None = (
+        None  # the circuit as it was measured last, and from which layer: None for the whole model
+    )
+    start: int = 0
+
+    def copy(self) -> State:
+        return State(self.removed.copy(), self.alive.copy(), self.current, self.mask, self.start)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One test: the circuit without the edge, and whether its removal was guessed."""
+
+    at: int
+    mask: Mask
+    guess: bool
+
+
+@dataclass(eq=False)
+class Search:
+    """ACDC over one graph. ``run(tau)`` gives the damage of every edge; searches of several ``tau`` share work.
+
+    Args:
+        guess: ``(source, target)`` expected damages; they decide speed only.
+        absolute: Remove when the size of the damage is below ``tau``, whatever its sign.
+    """
+
+    meter: Meter
+    guess: np.ndarray
+    absolute: bool = False
+    tested: int = 0
+    measured_again: int = 0
+    _order: list[tuple[int, int]] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        graph = self.meter.graph
+        self._order = [(i, j) for j in reversed(range(len(graph.targets))) for i in _sources_of(graph, j)]
+        self._writes = [
+            [graph.source_index[n] for n in graph.fed_by(t.writer) if n in graph.source_index]
+            for t in graph.targets
+        ]
+        self._idle = self.meter.idle_sources()
+
+    def run(self, tau: float, *, mode: Mode, progress: Callable[[int, int, str], None]) -> np.ndarray:
+        """``(source, target)`` damage of each edge when it was tested; below ``tau`` it was removed. NaN: no edge."""
+        graph = self.meter.graph
+        found = np.full(graph.edge_mask.shape, np.nan)
+        state = State(np.zeros_like(graph.edge_mask), np.zeros(len(graph.targets), bool), self.meter.clean)
+        stack, at = FIRST_STACK, 0
+        while at < len(self._order):
+            if mode == "sequential":
+                after = self._one(state, tau, at, found)
+            else:
+                trials = list(self._ahead(state.copy(), tau, at, min(stack, self.meter.room())))
+                after, held = self._read(state, tau, at, trials, found)
+                stack = 2 * stack if held else max(2, stack // 2)
+            at = after
+            progress(
+                at, len(self._order), f"edges decided at tau {tau:g}, {int(state.removed.sum())} removed"
+            )
+        return found
+
+    # -- the order, and what needs no pass -----------------------------------------------------------------
+
+    def _start(self, at: int) -> int:
+        """The first layer that the edge at this place of the order can change."""
+        last = self.meter.graph.shape.n_layers - 1
+        layer = self.meter.graph.targets[self._order[at][1]].layer
+        return last if layer is None else layer
+
+    def _enter(self, state: State, at: int) -> bool:
+        """Whether the next edge needs a test; marks its target alive when it reaches the logits."""
+        i, j = self._order[at]
+        targets = self.meter.graph.targets
+        if (
+            i == self.meter.graph.n_visible[j] - 1
+        ):  # the first edge into this target: all its readers are decided
+            after = slice(j + 1, len(targets))
+            kept = ~state.removed[:, after] & self.meter.graph.edge_mask[:, after] & state.alive[after]
+            state.alive[j] = j == len(targets) - 1 or bool(kept[self._writes[j]].any())
+        return bool(state.alive[j]) and not self._idle[i]
+
+    def _without(self, state: State, at: int) -> Mask:
+        mask = state.removed & state.alive
+        mask[self._order[at]] = True
+        return mask
+
+    def _removes(self, damage: float, tau: float) -> bool:
+        return (abs(damage) if self.absolute else damage) < tau
+
+    # -- one test at a time ----------------------------------------------------------------------------------
+
+    def _one(self, state: State, tau: float, at: int, found: np.ndarray) -> int:
+        if not self._enter(state, at):
+            return self._decide(state, tau, at, 0.0, found)
+        self.tested += 1
+        mask, start = self._without(state, at), self._start(at)
+        value = self.meter.alone(mask, start)
+        return self._decide(state, tau, at, state.current - value, found, (value, mask, start))
+
+    def _decide(
+        self,
+        state: State,
+        tau: float,
+        at: int,
+        damage: float,
+        found: np.ndarray,
+        measured: tuple[float, Mask, int] | None = None,
+    ) -> int:
+        """Write a decision down; the next place of the order."""
+        found[self._order[at]] = damage
+        if self._removes(damage, tau):
+            state.removed[self._order[at]] = True
+            if measured is not None:
+                state.current, state.mask, state.start = measured
+        return at + 1
+
+    # -- many tests in one pass ------------------------------------------------------------------------------
+
+    def _ahead(self, state: State, tau: float, at: int, most: int) -> Iterator[Trial]:
+        """The next tests as they will be if every guess is right; all of one first layer."""
+        start, new = None, 0
+        for place in range(at, len(self._order)):
+            if not self._enter(state, place):
+                if self._removes(0.0, tau):
+                    state.removed[self._order[place]] = True
+                continue
+            if start is not None and self._start(place) != start:
+                return
+            start = self._start(place)
+            mask = self._without(state, place)
+            new += not self.meter.knows(mask)
+            if new > most:
+                return
+            guess = self._removes(float(self.guess[self._order[place]]), tau)
+            yield Trial(at=place, mask=mask, guess=guess)
+            if guess:
+                state.removed[self._order[place]] = True
+
+    def _read(
+        self, state: State, tau: float, at: int, trials: list[Trial], found: np.ndarray
+    ) -> tuple[int, bool]:
+        """Decide in order up to the first wrong guess; the next place, and whether all guesses held."""
+        values = self.meter.stacked([t.mask for t in trials], self._start(trials[0].at)) if trials else []
+        self._learn(state, trials, values)
+        for trial, value in zip(trials, values, strict=True):
+            at = self._free(state, tau, at, trial.at, found)
+            self._enter(state, at)
+            self.tested += 1
+            damage, start = state.current - value, self._start(at)
+            if abs((abs(damage) if self.absolute else damage) - tau) <= self.meter.error_bound:
+                damage, value = self._again(state, trial.mask, start)
+            at = self._decide(state, tau, at, damage, found, (value, trial.mask, start))
+            if self._removes(damage, tau) != trial.guess:
+                return at, False
+        if not trials:
+            at = self._free(state, tau, at, len(self._order), found)
+        return at, True
+
+    def _free(self, state: State, tau: float, at: int, until: int, found: np.ndarray) -> int:
+        """Decide the edges before ``until`` that need no pass."""
+        while at < until:
+            self._enter(state, at)
+            at = self._decide(state, tau, at, 0.0, found)
+        return at
+
+    def _again(self, state: State, mask: Mask, start: int) -> tuple[float, float]:
+        """Damage and metric measured alone, as one test at a time measures them."""
+        self.measured_again += 1
+        before = self.meter.clean if state.mask is None else self.meter.alone(state.mask, state.start)
+        value = self.meter.alone(mask, start)
+        return before - value, value
+
+    def _learn(self, state: State, trials: list[Trial], values: list[float]) -> None:
+        """Better guesses: damages under the guessed circuits, for tests that will have to be made again."""
+        before = state.current
+        for trial, value in zip(trials, values, strict=True):
+            self.guess[self._order[trial.at]] = before - value
+            before = value if trial.guess else before
+
+
+def _sources_of(graph: Graph, target: int) -> range:
+    """Sources a target reads, later ones first."""
+    return range(int(graph.n_visible[target]) - 1, -1, -1)
