@@ -11,7 +11,7 @@ from workbench.view.text import escape, number, shorten
 
 COLORS = ("#256bad", "#cd631a", "#3a8f5c", "#8e5bb5", "#a08a1a", "#c24a6e", "#4a9ba8", "#6b7280")
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
-_MARKS = (
+MARKS = (
     '<circle r="3.4"/>',
     '<rect x="-3" y="-3" width="6" height="6"/>',
     '<path d="M0-4L4 3H-4Z"/>',
@@ -62,7 +62,7 @@ def curve_svg(
     ]
     if title:
         parts.append(f'<text class="t" x="12" y="22">{escape(shorten(title, 100))}</text>')
-    parts += _axes(x_ticks, y_ticks, to_x, to_y, box, x_label, y_label)
+    parts += axes(x_ticks, y_ticks, to_x, to_y, box, x_label, y_label)
     for name, y in (reference or {}).items():
         parts.append(
             f'<path class="r" d="M{box[0]:.0f} {to_y(y):.1f}H{box[2]:.0f}"/><text x="{box[2] - 4:.0f}" '
@@ -71,7 +71,7 @@ def curve_svg(
     for i, (name, points) in enumerate(clean.items()):
         banded = any(len(point) == 4 for point in series[name])
         parts.append(_curve(i, name, points, banded, to_x, to_y, x_label, y_label))
-        parts.append(_entry(i, name, box, height, len(clean)))
+        parts.append(entry(i, name, box, height, len(clean)))
     return "".join([*parts, "</svg>"])
 
 
@@ -106,7 +106,7 @@ def _x_axis(xs: Sequence[float], box: tuple[float, ...], log: bool):
     if not log:
         low, high = min(xs), max(xs)
         low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-        return (lambda x: left + (right - left) * (x - low) / (high - low)), _ticks(low, high)
+        return (lambda x: left + (right - left) * (x - low) / (high - low)), round_ticks(low, high)
     positive = [x for x in xs if x > 0] or [1.0]
     low, high = math.log10(min(positive)), math.log10(max(positive))
     high = high if high > low else low + 1
@@ -133,10 +133,10 @@ def _y_axis(ys: Sequence[float], box: tuple[float, ...]):
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
     room = 0.06 * (high - low)
     low, high = low - room, high + room
-    return (lambda y: box[3] - (box[3] - box[1]) * (y - low) / (high - low)), _ticks(low, high)
+    return (lambda y: box[3] - (box[3] - box[1]) * (y - low) / (high - low)), round_ticks(low, high)
 
 
-def _ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+def round_ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
     """Round numbers between low and high, 1, 2 or 5 times a power of ten apart."""
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
@@ -151,7 +151,7 @@ def _ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
     return found
 
 
-def _axes(x_ticks, y_ticks, to_x, to_y, box: tuple[float, ...], x_label: str, y_label: str) -> list[str]:
+def axes(x_ticks, y_ticks, to_x, to_y, box: tuple[float, ...], x_label: str, y_label: str) -> list[str]:
     parts = []
     for y, text in y_ticks:
         parts.append(f'<path class="g" d="M{box[0]:.0f} {to_y(y):.1f}H{box[2]:.0f}"/>')
@@ -188,7 +188,7 @@ def _curve(i: int, name: str, points, banded: bool, to_x, to_y, x_label: str, y_
                 'stroke-width="1.4"/>'
             )
         tip = escape(f"{name}: {x_label} {number(x)}, {y_label} {number(y)}{_spread(y, low, high, banded)}")
-        parts.append(f'<g transform="translate({at})">{_MARKS[i % len(_MARKS)]}<title>{tip}</title></g>')
+        parts.append(f'<g transform="translate({at})">{MARKS[i % len(MARKS)]}<title>{tip}</title></g>')
     return "".join([*parts, "</g>"])
 
 
@@ -198,13 +198,13 @@ def _spread(y: float, low: float, high: float, banded: bool) -> str:
     return f", 95 % {number(low)} to {number(high)}" if banded else f" ± {number(high - y)}"
 
 
-def _entry(i: int, name: str, box: tuple[float, ...], height: int, n: int) -> str:
+def entry(i: int, name: str, box: tuple[float, ...], height: int, n: int) -> str:
     rows = math.ceil(n / 3)
     x = box[0] + (i % 3) * (box[2] - box[0]) / 3
     y = height - 18 * rows + 18 * (i // 3) + 8
     color, dash = COLORS[i % len(COLORS)], _DASHES[i % len(_DASHES)]
     return (
         f'<path d="M{x:.0f} {y - 4:.0f}h24" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"/>'
-        f'<g fill="{color}" transform="translate({x + 12:.0f} {y - 4:.0f})">{_MARKS[i % len(_MARKS)]}</g>'
+        f'<g fill="{color}" transform="translate({x + 12:.0f} {y - 4:.0f})">{MARKS[i % len(MARKS)]}</g>'
         f'<text x="{x + 30:.0f}" y="{y:.0f}">{escape(shorten(name, 26))}</text>'
     )
