@@ -27,6 +27,8 @@ _MODULES = {
     "relp": "relp",
     "attnlrp": "attnlrp",
     "hisp": "hisp",
+    "subnetwork-probing": "subnetwork_probing",
+    "edge-pruning": "edge_pruning",
 }
 _METHODS: dict[str, Method] = {}
 

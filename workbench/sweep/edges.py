@@ -315,6 +315,12 @@ def _by_label(
     return order, order.argsort(), spans
 
 
+def _input(runs: PairedRuns, batch: Batch, run: RunName) -> Float[Tensor, "pair pos d_model"]:
+    """What enters the first layer, without keeping what enters the others."""
+    name = hook_name("resid", 0)
+    return runs.activations(batch, run, [name])[name]
+
+
 def edited_output(
     runs: PairedRuns,
     batch: Batch,
@@ -334,7 +340,8 @@ def edited_output(
     copies = len(ablated)
     with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
         editor = EdgeEditor(runs.model, runs.wiring, graph, ablated, reference, own, start, labels)
-        resid = runs.resid(batch, base, start).repeat(copies, 1, 1)
+        resid = runs.resid(batch, base, start) if start else _input(runs, batch, base)
+        resid = resid.repeat(copies, 1, 1)
         ids = batch.ids(base).repeat(copies, 1)
         with resume_from(runs.model, start, resid), runs.model.hooks(fwd_hooks=editor.hooks()):
             return runs.output(batch, ids)
@@ -371,10 +378,12 @@ def ablate_edges(
 
 
 def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int = 0) -> int:
-    """How many masks to stack: the edited copies of the residual stream dominate memory."""
-    tokens = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
-    floats = len(batch) * batch.n_tokens * len(graph.sources) * runs.wiring.d_model
-    return max(1, min(tokens, int(1.5e8 // max(1, floats))))  # 1.5e8 floats: 0.6 GB in float32
+    """How many masks to stack: differences of the sources from ``start`` on, and the readers' copies, take memory."""
+    tokens = len(batch) * batch.n_tokens
+    late = sum(node.layer is None or node.layer >= start for node in graph.sources)
+    floats = tokens * (late + 3 * max(1, graph.shape.n_heads)) * runs.wiring.d_model
+    most = int(1.5e8 // max(1, floats))  # 1.5e8 floats: 0.6 GB in float32
+    return max(1, min(runs.batch_tokens // tokens, most))
 
 
 __all__ = ["EdgeEditor", "ablate_edges", "copies_that_fit", "edited_output", "source_outputs", "writer_hooks"]

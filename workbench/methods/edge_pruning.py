@@ -1,0 +1,205 @@
+"""Edge Pruning: learn which edges must keep their own content, at a sparsity that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import OptionError
+from workbench.graph import Graph
+from workbench.methods import hard_concrete
+from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import result
+from workbench.methods.soft_masks import Learned, Loss, check_loss, check_options, learn
+from workbench.scores import Scores
+from workbench.sweep.edges import edited_output, source_outputs
+from workbench.sweep.runs import Batch, PairedRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgePruning:
+    """Options of Edge Pruning. The released scripts: ``steps=3000 warmup=2500 lr=0.8 batch=32 initial=10``.
+
+    Attributes:
+        target: Share of the edges to prune. Above 1 it only pushes harder, as in the paper.
+        steps: Steps of Adam, each on one minibatch.
+        warmup: Steps over which the target rises from 0.
+        lr: Learning rate of masks and multipliers.
+        initial: Where every mask parameter starts; 2.197 is open with probability 0.978.
+        loss: ``kl`` to the model at the answer position, or minus the ``metric``.
+        batch: Pairs in a minibatch.
+        restarts: Trainings with seeds ``seed``, ``seed + 1``, ...; masks are averaged.
+    """
+
+    target: float = 0.95
+    steps: int = 300
+    warmup: int = 200
+    lr: float = 0.2
+    initial: float = hard_concrete.INITIAL
+    loss: Loss = "kl"
+    batch: int = 16
+    seed: int = 0
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, positive=("target", "steps", "lr", "batch", "restarts"), at_least_0=("warmup", "seed")
+        )
+        if self.warmup > self.steps:
+            raise OptionError(
+                f"warmup is {self.warmup}, longer than the training of {self.steps} steps",
+                hint="the target is only reached after it",
+            )
+
+
+@dataclass(eq=False)
+class Lagrangian:
+    """``l1 (t - s) + l2 (t - s)^2`` for each restart, with the target ``t`` rising linearly to its end.
+
+    ``s`` is one minus the mean probability that a mask is open. The multipliers are raised while the masks are
+    lowered: too dense, and sparsity becomes dearer with every step.
+    """
+
+    options: EdgePruning
+    first: Float[Tensor, "restart"]
+    second: Float[Tensor, "restart"]
+
+    @classmethod
+    def starting(cls, options: EdgePruning, like: Tensor) -> Lagrangian:
+        zeros = [like.new_zeros(options.restarts).requires_grad_(True) for _ in range(2)]
+        return cls(options, *zeros)
+
+    def target(self, step: int) -> float:
+        """The sparsity asked for at a step."""
+        return self.options.target * min(1.0, (step + 1) / max(1, self.options.warmup))
+
+    def __call__(self, m: Float[Tensor, "restart *mask"], step: int) -> Float[Tensor, "restart"]:
+        short = self.target(step) - sparsity(m)
+        return self.first * short + self.second * short**2
+
+
+def sparsity(m: Float[Tensor, "restart *mask"]) -> Float[Tensor, "restart"]:
+    """One minus the mean probability that a mask is open."""
+    return 1 - hard_concrete.open_probability(m).flatten(1).mean(1)
+
+
+def threshold_for(values: np.ndarray, share: float) -> float:
+    """The threshold that prunes this share of the values, or as near as ties allow, found by bisection.
+
+    Example:
+        >>> threshold_for(np.array([0.1, 0.9, 0.5, 0.7]), 0.5)
+        0.7
+    """
+    steps = np.unique(values)
+    low, high = 0, len(steps)  # keep values >= steps[k]; k = len(steps) keeps none
+    while low < high:
+        middle = (low + high) // 2
+        if float((values < steps[middle]).mean()) < share:
+            low = middle + 1
+        else:
+            high = middle
+    near = [k for k in (low - 1, low) if 0 <= k < len(steps)]
+    best = min(near, key=lambda k: (abs(float((values < steps[k]).mean()) - share), k))
+    return float(steps[best])
+
+
+def jaccard_of_restarts(strengths: np.ndarray, share: float) -> float | None:
+    """Mean Jaccard overlap of the edges that two restarts keep at this sparsity; None with a single one."""
+    kept = [each >= threshold_for(each, share) for each in strengths]
+    pairs = [(a, b) for i, a in enumerate(kept) for b in kept[i + 1 :]]
+    return float(np.mean([(a & b).sum() / (a | b).sum() for a, b in pairs])) if pairs else None
+
+
+def _learn(
+    runs: PairedRuns, graph: Graph, options: EdgePruning, labels: int, progress: Callable[..., None]
+) -> Learned:
+    """Mask parameters ``(restart, label, edge)``."""
+    exists = torch.as_tensor(graph.edge_mask, device=runs.device)
+    start = torch.full((options.restarts, labels, graph.n_edges), options.initial, device=runs.device)
+    lagrangian = Lagrangian.starting(options, start)
+
+    def output(batch: Batch, masks: Tensor) -> Tensor:
+        ablated = masks.new_zeros(*masks.shape[:2], *exists.shape)
+        ablated[..., exists] = 1 - masks
+        if labels == 1:
+            return edited_output(runs, batch, graph, ablated[:, 0])
+        return edited_output(runs, batch, graph, ablated, labels=runs.labels_of(batch))
+
+    return learn(
+        runs,
+        start,
+        output,
+        lagrangian,
+        prepare=lambda each: source_outputs(runs, each, "corrupted", graph),
+        steps=options.steps,
+        lr=options.lr,
+        batch=options.batch,
+        seed=options.seed,
+        loss=options.loss,
+        ascending=(lagrangian.first, lagrangian.second),
+        progress=progress,
+    )
+
+
+@method(
+    "edge-pruning",
+    levels=("edge",),
+    source="Bhaskar et al. 2024, arXiv:2406.16778",
+    options=EdgePruning,
+    cost=lambda options, graph, level: Cost(forward=2 + options.steps, backward=options.steps),
+    per_position=True,
+    selection="own",
+    signed=True,
+)
+def edge_pruning(
+    runs: PairedRuns,
+    options: EdgePruning,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
+    """Learn a mask for every edge: keep its content or take the corrupted one, at the sparsity asked for.
+
+    ``loss = KL(model || circuit) + l1 (t - s) + l2 (t - s)^2``; descent on the masks, ascent on ``l1`` and ``l2``.
+    The score is the noise-free mask before clipping; the method's own circuit is what lies above the threshold
+    at which the target sparsity is met.
+
+    Source:
+        Bhaskar, Wettig, Friedman and Chen 2024, arXiv:2406.16778.
+    """
+    check_loss(runs, options.loss, "edge-pruning")
+    graph = runs.wiring.graph()
+    labels = len(runs.position_labels) if per_position else 1
+    learned = _learn(runs, graph, options, labels, progress)
+    strengths = hard_concrete.strength(learned.m.double()).cpu().numpy()  # (restart, label, edge)
+    expected = float(sparsity(learned.m).mean())
+    wanted = options.target if options.target < 1 else expected
+    scores = strengths.mean(0)
+    tau = threshold_for(scores, wanted)
+    values = np.full((labels, *graph.edge_mask.shape), np.nan)
+    values[:, graph.edge_mask] = scores
+    return result(
+        runs,
+        values if per_position else values[0],
+        level="edge",
+        method="edge-pruning",
+        source="arXiv:2406.16778",
+        options={
+            **asdict(options),
+            "expected_sparsity": expected,
+            "achieved_sparsity": float((scores < tau).mean()),
+            "threshold": tau,
+            "restarts_jaccard": jaccard_of_restarts(strengths, wanted),
+            "loss_curve": learned.curve(),
+        },
+        passes=2 + 2 * options.steps,
+        unit="mask",
+        own_rule=f">={tau!r}",
+        positions=runs.position_labels if per_position else (),
+    )

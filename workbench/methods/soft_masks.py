@@ -1,0 +1,157 @@
+"""Learning masks by gradient descent: minibatches of pairs, what is to be kept, and the loop.
+
+Independent restarts are stacked along the first axis of the masks and share every pass; each has its own noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import OptionError
+from workbench.methods import hard_concrete
+from workbench.sweep.runs import Batch, PairedRuns
+
+Loss = Literal["kl", "metric"]
+LOSSES: tuple[Loss, ...] = ("kl", "metric")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """What a training left behind.
+
+    Attributes:
+        m: ``(restart, ...)`` parameters of the masks.
+        fit: ``(step, restart)`` what was minimised besides the penalty: KL in nats, or minus the metric.
+    """
+
+    m: Float[Tensor, "restart *mask"]
+    fit: np.ndarray
+
+    def curve(self, points: int = 5) -> list[float]:
+        """The fit's mean over restarts in ``points`` equal stretches of the training, for the record."""
+        return [float(part.mean()) for part in np.array_split(self.fit, points) if len(part)]
+
+
+def check_options(options: object, *, positive: Sequence[str], at_least_0: Sequence[str] = ()) -> None:
+    """Refuse options that cannot be trained with.
+
+    Raises:
+        OptionError: for a number that is not above (or at least) zero, or an unknown loss.
+    """
+    for name in (*positive, *at_least_0):
+        value = getattr(options, name)
+        if not np.isfinite(value) or value < 0 or (value == 0 and name in positive):
+            least = "above 0" if name in positive else "at least 0"
+            raise OptionError(f"{name} is {value}; it must be a number {least}")
+    if options.loss not in LOSSES:
+        raise OptionError(f"no loss called {options.loss!r}", hint=f"losses: {', '.join(LOSSES)}")
+
+
+def check_loss(runs: PairedRuns, loss: Loss, method: str) -> None:
+    """Refuse what cannot be minimised on these runs.
+
+    Raises:
+        OptionError: for KL without a language-model head, or a metric without a gradient.
+    """
+    if loss == "kl" and not runs.wiring.has_lm_head:
+        raise OptionError(
+            f"{method} compares next-token distributions; this model has no language-model head",
+            hint="--option loss=metric",
+        )
+    if loss == "metric" and not runs.metric.differentiable:
+        raise OptionError(f"metric {runs.metric.name} has no useful gradient", hint="--option loss=kl")
+
+
+def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
+    """Some pairs of a batch, with what is known of their activations."""
+    at = torch.as_tensor(rows, device=batch.clean.device)
+    return replace(
+        batch,
+        index=batch.index[rows],
+        clean=batch.clean[at],
+        corrupted=batch.corrupted[at],
+        answers=batch.answers[at],
+        answer_pos=batch.answer_pos[at],
+        positions=tuple(batch.positions[i] for i in rows),
+        groups=tuple(batch.groups[i] for i in rows),
+        cache={key: tensor[at] for key, tensor in batch.cache.items()},
+    )
+
+
+def draw(runs: PairedRuns, size: int, rng: np.random.Generator) -> Batch:
+    """``size`` random pairs of one token length (fewer where there are fewer), every pair equally likely."""
+    lengths = np.array([len(batch) for batch in runs.batches])
+    batch = runs.batches[int(rng.choice(len(lengths), p=lengths / lengths.sum()))]
+    return rows_of(batch, np.sort(rng.permutation(len(batch))[:size]))
+
+
+def misfit(runs: PairedRuns, batch: Batch, output: Tensor, loss: Loss) -> Float[Tensor, "row"]:
+    """What a circuit's output lacks: KL from the model at the answer position in nats, or minus the metric."""
+    if loss == "metric":
+        return -runs.metric.direction * runs.measure(batch, output)
+    times = len(output) // len(batch)
+    clean = runs.clean_output(batch)
+    clean = clean.repeat(times, *([1] * (clean.dim() - 1)))
+    if output.dim() == 3:  # metrics that read every position
+        rows = torch.arange(len(output), device=output.device)
+        output, clean = (t[rows, batch.answer_pos.repeat(times)] for t in (output, clean))
+    own, model = output.float().log_softmax(-1), clean.float().log_softmax(-1)
+    return (model.exp() * (model - own)).sum(-1)
+
+
+def learn(
+    runs: PairedRuns,
+    m: Float[Tensor, "restart *mask"],
+    output: Callable[[Batch, Tensor], Tensor],
+    penalty: Callable[[Tensor, int], Float[Tensor, "restart"]],
+    *,
+    prepare: Callable[[Batch], object],
+    steps: int,
+    lr: float,
+    batch: int,
+    seed: int,
+    loss: Loss,
+    ascending: Sequence[Tensor] = (),
+    progress: Callable[[int, int, str], None],
+) -> Learned:
+    """Adam on masks: ``mean misfit(output(pairs, sampled masks)) + penalty(m, step)``, each restart for itself.
+
+    Args:
+        m: Starting parameters; restart ``r`` has the noise of seed ``seed + r``.
+        output: What the metric reads with these masks, ``(restart * pair, ...)``.
+        prepare: Asks once for the activations of a batch that every step needs, so that they are kept.
+        ascending: Multipliers of the penalty, on which the same loss is maximised.
+    """
+    m = m.clone().requires_grad_(True)
+    rng = np.random.default_rng(seed)
+    generators = [torch.Generator().manual_seed(seed + r) for r in range(len(m))]
+    optimiser = torch.optim.Adam([{"params": [m]}], lr=lr)
+    if ascending:
+        optimiser.add_param_group({"params": list(ascending), "maximize": True})
+    fits = np.zeros((steps, len(m)))
+    for each in runs.batches:
+        runs.clean_output(each)
+        prepare(each)
+    for step in range(steps):
+        pairs = draw(runs, batch, rng)
+        noise = torch.stack([hard_concrete.uniform(m.shape[1:], g, m) for g in generators])
+        with torch.enable_grad():
+            found = output(pairs, hard_concrete.sample(m, noise))
+            fit = misfit(runs, pairs, found, loss).reshape(len(m), -1).mean(1)
+            total = (fit + penalty(m, step)).sum()
+        learned = [m, *ascending]
+        for parameter, grad in zip(learned, torch.autograd.grad(total, learned), strict=True):
+            parameter.grad = grad
+        optimiser.step()
+        fits[step] = fit.detach().double().cpu().numpy()
+        progress(step + 1, steps, f"{loss} {fits[step].mean():.3g}")
+    for each in runs.batches:
+        runs.release(each)
+    return Learned(m=m.detach(), fit=fits)

@@ -1,0 +1,120 @@
+"""Subnetwork probing: learn which nodes must keep their own output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.errors import OptionError
+from workbench.graph import Graph
+from workbench.interventions.edits import Edit, check
+from workbench.methods import hard_concrete
+from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import result
+from workbench.methods.soft_masks import Loss, check_loss, check_options, learn
+from workbench.scores import Scores
+from workbench.sweep.nodes import node_references, nodes_output
+from workbench.sweep.runs import Batch, PairedRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubnetworkProbing:
+    """Options of subnetwork probing. As in the ACDC comparison: ``steps=3000 lr=0.001 lam=50 batch=1000``.
+
+    Attributes:
+        steps: Steps of Adam, each on one minibatch.
+        lr: Learning rate. The default reaches in 200 steps what 0.001 reaches in thousands.
+        lam: Price of keeping every node, in units of the loss: more gives smaller circuits.
+        loss: ``kl`` to the model at the answer position, or minus the ``metric``.
+        batch: Pairs in a minibatch.
+        restarts: Trainings with seeds ``seed``, ``seed + 1``, ...; masks are averaged.
+    """
+
+    steps: int = 200
+    lr: float = 0.1
+    lam: float = 1.0
+    loss: Loss = "kl"
+    batch: int = 16
+    seed: int = 0
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        check_options(self, positive=("steps", "lr", "batch", "restarts"), at_least_0=("lam", "seed"))
+
+
+@method(
+    "subnetwork-probing",
+    levels=("node",),
+    source="Cao, Sanh and Rush 2021, arXiv:2104.03514",
+    options=SubnetworkProbing,
+    cost=lambda options, graph, level: Cost(forward=2 + options.steps, backward=options.steps),
+    per_position=True,
+    selection="own",
+    signed=True,
+)
+def subnetwork_probing(
+    runs: PairedRuns,
+    options: SubnetworkProbing,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
+    """Learn a mask for every head and MLP: keep the output or take the corrupted one; keep what stays open.
+
+    ``loss = KL(model || masked model) + lam * mean P(mask > 0)``, masks hard-concrete. The score is the
+    noise-free mask before clipping, above 0.5 exactly where the mask is; the input is always kept (score 1).
+
+    Source:
+        Cao, Sanh and Rush 2021, arXiv:2104.03514; corrupted values as in Conmy et al. 2023, arXiv:2304.14997.
+    """
+    check_loss(runs, options.loss, "subnetwork-probing")
+    graph = Graph(runs.wiring.node_shape())
+    if len(graph.sources) < 2:
+        raise OptionError("this model has no node to mask")
+    for node in graph.sources[1:]:
+        check(Edit(node=node, value="corrupted"), runs.wiring)
+    labels = len(runs.position_labels) if per_position else 1
+    n_nodes = len(graph.sources) - 1
+    start = torch.full((options.restarts, labels, n_nodes), hard_concrete.INITIAL, device=runs.device)
+
+    def output(batch: Batch, masks: Tensor) -> Tensor:
+        ablated = torch.cat([torch.zeros_like(masks[..., :1]), 1 - masks], -1)
+        if per_position:
+            return nodes_output(runs, batch, ablated, labels=runs.labels_of(batch))
+        return nodes_output(runs, batch, ablated[:, 0])
+
+    def penalty(m: Tensor, step: int) -> Tensor:
+        return options.lam * hard_concrete.open_probability(m).mean((1, 2))
+
+    learned = learn(
+        runs,
+        start,
+        output,
+        penalty,
+        prepare=lambda each: node_references(runs, each),
+        steps=options.steps,
+        lr=options.lr,
+        batch=options.batch,
+        seed=options.seed,
+        loss=options.loss,
+        progress=progress,
+    )
+    kept = hard_concrete.strength(learned.m.double()).mean(0).cpu().numpy()  # (label, node)
+    values = np.concatenate([np.ones((labels, 1)), kept], 1)
+    return result(
+        runs,
+        values if per_position else values[0],
+        level="node",
+        method="subnetwork-probing",
+        source="arXiv:2104.03514",
+        options={**asdict(options), "loss_curve": learned.curve()},
+        passes=2 + 2 * options.steps,
+        unit="mask",
+        own_rule=">=0.5",
+        positions=runs.position_labels if per_position else (),
+    )
