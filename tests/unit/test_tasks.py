@@ -42,10 +42,11 @@ def different_words(pair):
     return [(a, b) for a, b in zip(clean, corrupted, strict=True) if a != b]
 
 
-def test_the_eight_tasks_are_there():
+def test_the_tasks_are_there():
     assert (
         sorted(
-            "ioi colored-objects greater-than docstring gendered-pronoun sva induction kv-retrieval".split()
+            "ioi colored-objects greater-than docstring gendered-pronoun sva induction kv-retrieval "
+            "reverse count majority addition brackets".split()
         )
         == TASKS
     )
@@ -129,6 +130,10 @@ def test_buckets_are_a_tenth_each_and_unordered():
     assert sum(counts) == 4950 and all(420 < count < 570 for count in counts)  # 495 +- 3.5 sigma
 
 
+def _digits(pair):
+    return [int(word) for word in pair.clean.split()[-2:]]
+
+
 HELD_OUT = {  # what of a pair is held out: an unordered combination of words
     "ioi": lambda p: (words(p, "IO")[0], words(p, "S1")[0]),
     "colored-objects": lambda p: (words(p, "color")[0], words(p, "object")[0]),
@@ -140,6 +145,11 @@ HELD_OUT = {  # what of a pair is held out: an unordered combination of words
     ),
     "induction": lambda p: (words(p, "A1")[0], words(p, "B1")[0]),
     "kv-retrieval": lambda p: (words(p, "key")[0], "-" + words(p, "value")[0]),
+    "reverse": lambda p: (words(p, "A1")[0], words(p, "B1")[0]),
+    "count": lambda p: (p.clean.split()[-1], p.correct[0].strip()),
+    "majority": lambda p: (p.clean.split()[0], p.clean.split()[-1]),
+    "addition": lambda p: (f"a{min(_digits(p))}", f"b{max(_digits(p))}"),
+    "brackets": lambda p: ("".join(p.clean.split()[:7]), "-" + "".join(p.clean.split()[7:])),
 }
 
 
@@ -441,3 +451,51 @@ def test_options_are_read_from_text_by_type():
         parse_options(found, ["n_objects=two"])
     with pytest.raises(OptionError, match="not NAME=VALUE"):
         parse_options(found, ["n_objects"])
+
+
+def test_reverse_says_the_word_before():
+    for pair in make_pairs("reverse", n=60):
+        words_, other = pair.clean.split(), pair.corrupted.split()
+        turn = words_.index(":")
+        backwards = words_[:turn][::-1]
+        said = words_[turn + 1 :]
+        assert said == backwards[: len(said)] and pair.correct == (f" {backwards[len(said)]}",)
+        assert words(pair, "A1")[0] == said[-1] and words(pair, "B1")[0] == pair.correct[0][1:]
+        assert set(words_) & set(other) == {":"} and other.index(":") <= words_.index(said[-1])
+        assert pair.incorrect == (f" {other[other.index(':') - len(other[other.index(':') :])]}",)
+
+
+def test_count_counts_the_last_word():
+    for pair in make_pairs("count", n=60):
+        for text, answers in ((pair.clean, pair.correct), (pair.corrupted, pair.incorrect)):
+            assert answers == (f" 0{text.split().count(text.split()[-1])}",)
+        assert not set(pair.clean.split()) & set(pair.corrupted.split())
+
+
+def test_majority_names_the_more_frequent():
+    from workbench.tasks.words import MEN
+
+    for pair in make_pairs("majority", n=60):
+        for text, answers in ((pair.clean, pair.correct), (pair.corrupted, pair.incorrect)):
+            assert answers == (" boys" if sum(w in MEN for w in text.split()) > 4 else " girls",)
+
+
+def test_addition_adds_the_last_two():
+    for pair in make_pairs("addition", n=60):
+        for text, answers in ((pair.clean, pair.correct), (pair.corrupted, pair.incorrect)):
+            assert answers == (f" 0{sum(map(int, text.split()[-2:])) % 10}",)
+        assert all(words(pair, name)[0] != words(pair, name)[1] for name in "ab")
+
+
+def test_brackets_are_good_when_a_stack_says_so():
+    def balanced(text):
+        depth = 0
+        for word in text.split():
+            depth += 1 if word == "left" else -1
+            if depth < 0:
+                return False
+        return depth == 0
+
+    for pair in make_pairs("brackets", n=60):
+        for text, answers in ((pair.clean, pair.correct), (pair.corrupted, pair.incorrect)):
+            assert answers == (" good" if balanced(text) else " late",)

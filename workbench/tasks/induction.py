@@ -53,8 +53,8 @@ def induction(draw: Draw, *, split: str, corruption: str, period: int = 10, repe
         others = [word for word in WORDS if word not in words]
         first, _ = _sequence(draw, split, period, k, others)
         last, incorrect = first[:k], first[k]
-    clean, clean_spans = _join([*words, *words[:k]])
-    corrupted, spans = _join([*first, *last])
+    clean, clean_spans = join_words([*words, *words[:k]])
+    corrupted, spans = join_words([*first, *last])
     places = {"A1": k - 1, "B1": k, "A2": period + k - 1}
     return Pair(
         id="",
@@ -81,7 +81,8 @@ def _sequence(
     return words[:period], spare
 
 
-def _join(words: list[str]) -> tuple[str, list[Span]]:
+def join_words(words: list[str]) -> tuple[str, list[Span]]:
+    """Words with a space before each, and where each stands."""
     text, spans = "", []
     for word in words:
         spans.append((len(text) + 1, len(text) + 1 + len(word)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workbench.errors import OptionError
 from workbench.tasks.draw import Draw, allowed
-from workbench.tasks.induction import _join
+from workbench.tasks.induction import join_words
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import task
 from workbench.tasks.words import ARGUMENTS, EVENTS, NAMES, OBJECTS, PLACES, TWO_DIGITS
@@ -84,8 +84,8 @@ def kv_retrieval(
         taken = {value for _, *row in table for value in row}
         wrong = draw.pick([number for number in TWO_DIGITS if number not in taken])
         changed[target] = wrong
-    clean, clean_spans = _join(text + question)
-    corrupted, spans = _join(changed + changed_question)
+    clean, clean_spans = join_words(text + question)
+    corrupted, spans = join_words(changed + changed_question)
     at_word = {"key": places[asked], "value": target, "query": len(text) + 1}
     if other is not None:
         at_word |= {"other-key": places[other], "other-value": places[other] + 1 + given}

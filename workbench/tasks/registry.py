@@ -22,6 +22,11 @@ _MODULES = (
     "sva",
     "induction",
     "kv_retrieval",
+    "reverse",
+    "count",
+    "majority",
+    "addition",
+    "brackets",
 )
 
 Option = str | int | bool

@@ -1,12 +1,15 @@
 """Transformers written by hand: a residual stream cut into named blocks, heads and lookups as matrices between them.
 
-No norms, so that every block keeps its meaning and the true circuit follows from the construction.
+Every block keeps its meaning from layer to layer, so the true circuit follows from the construction. `Machine.normed`
+puts norms before the readers without changing what they read: constant dimensions hold the vector's length nearly
+still. `workbench/training/compiler.py` makes machines from short programs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -75,6 +78,9 @@ class Machine:
     heads: Sequence[Sequence[Head]]  # per layer
     unembed: Table  # (d_vocab, d_model)
     lookups: Sequence[Lookup] = ()  # per layer, or none at all
+    n_kv_heads: int | None = None  # heads of one group have the same k and v; None: every head its own
+    norm: Literal["LN", "RMS"] | None = None
+    gain: float = 1.0  # weight of every norm
 
     @property
     def shape(self) -> GraphShape:
@@ -83,12 +89,17 @@ class Machine:
         return GraphShape(
             n_layers=len(self.heads),
             n_heads=n_heads,
-            n_kv_heads=n_heads,
+            n_kv_heads=self.n_kv_heads or n_heads,
             mlp_layers=None if self.lookups else (),
         )
 
     def rotated(self, seed: int) -> Machine:
-        """The same function in a residual stream turned by a random orthogonal matrix: no dimension means anything."""
+        """The same function in a residual stream turned by a random orthogonal matrix: no dimension means anything.
+
+        Not after a LayerNorm was put in: it subtracts the mean, and a turn moves that.
+        """
+        if self.norm == "LN":
+            raise ValueError("a LayerNorm's mean does not survive a rotation; rotate before or use RMS")
         generator = torch.Generator().manual_seed(seed)
         width = self.embed.shape[1]
         turn = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64)).Q
@@ -97,12 +108,46 @@ class Machine:
             for layer in self.heads
         ]
         lookups = [replace(m, into=m.into @ turn, out=turn.T @ m.out) for m in self.lookups]
-        return Machine(
-            embed=self.embed @ turn,
-            position=self.position @ turn,
+        tables = {"embed": self.embed, "position": self.position, "unembed": self.unembed}
+        turned = {name: table @ turn for name, table in tables.items()}
+        return replace(self, heads=heads, lookups=lookups, **turned)
+
+    def normed(self, kind: Literal["LN", "RMS"], *, ballast: float) -> Machine:
+        """The same with a norm before every reader, nearly the same function.
+
+        A constant dimension (for LayerNorm a positive and a negative one) makes up almost all of every vector's
+        length, so that the norm divides by nearly the same number everywhere, which its weight multiplies back. For
+        LayerNorm another dimension holds minus the sum of all others, so that the mean is 0.
+        """
+        constant = {"RMS": [ballast], "LN": [ballast, -ballast]}[kind]
+        extra = len(constant) + (kind == "LN")
+
+        def wide(table: Table) -> Table:
+            return torch.cat([table, table.new_zeros(len(table), extra)], dim=1)
+
+        def balanced(rows: Table) -> Table:
+            """What is written, one vector a row."""
+            grown = wide(rows)
+            if kind == "LN":
+                grown[:, -1] = -rows.sum(1)
+            return grown
+
+        width = self.embed.shape[1]
+        embed = balanced(self.embed)
+        embed[:, width : width + len(constant)] = torch.tensor(constant, dtype=torch.float64)
+        heads = [
+            [replace(h, q=wide(h.q), k=wide(h.k), v=wide(h.v), o=balanced(h.o.T).T) for h in layer]
+            for layer in self.heads
+        ]
+        return replace(
+            self,
+            embed=embed,
+            position=balanced(self.position),
             heads=heads,
-            unembed=self.unembed @ turn,
-            lookups=lookups,
+            unembed=wide(self.unembed),
+            lookups=[replace(m, into=wide(m.into), out=balanced(m.out.T).T) for m in self.lookups],
+            norm=kind,
+            gain=(sum(c * c for c in constant) / (width + extra)) ** 0.5,
         )
 
     def native(self) -> tuple[dict[str, object], dict[str, Tensor]]:
@@ -119,10 +164,12 @@ class Machine:
             "d_mlp": len(self.lookups[0].bias) if self.lookups else None,
             "attn_only": not self.lookups,
             "act_fn": "relu",
-            "normalization_type": None,
+            "normalization_type": self.norm,
             "init_weights": False,
             "dtype": "float32",
         }
+        if self.n_kv_heads:
+            config["n_key_value_heads"] = self.n_kv_heads
         weights = {
             "embed.weight": self.embed,
             "pos_embed.weight": self.position,
@@ -130,26 +177,38 @@ class Machine:
             "unembed.bias": torch.zeros(d_vocab),
         }
         for layer, heads in enumerate(self.heads):
-            weights |= _attention(f"blocks.{layer}.attn.", heads)
+            weights |= _attention(f"blocks.{layer}.attn.", heads, self.n_kv_heads or len(heads))
             if self.lookups:
                 lookup, at = self.lookups[layer], f"blocks.{layer}.mlp."
                 weights |= {f"{at}in.weight": lookup.into, f"{at}in.bias": lookup.bias}
                 weights |= {f"{at}out.weight": lookup.out, f"{at}out.bias": torch.zeros(d_model)}
+        weights |= self._norms()
         return config, {name: value.to(torch.float32).contiguous() for name, value in weights.items()}
 
+    def _norms(self) -> dict[str, Tensor]:
+        """Weights of all norms; a LayerNorm has a bias, too."""
+        if self.norm is None:
+            return {}
+        d_model, kinds = self.embed.shape[1], ("ln1", "ln2") if self.lookups else ("ln1",)
+        places = [f"blocks.{layer}.{kind}" for layer in range(len(self.heads)) for kind in kinds]
+        found = {f"{at}.weight": torch.full((d_model,), self.gain) for at in (*places, "ln_final")}
+        biases = {f"{at}.bias": torch.zeros(d_model) for at in (*places, "ln_final")}
+        return found | (biases if self.norm == "LN" else {})
 
-def _attention(at: str, heads: Sequence[Head]) -> dict[str, Tensor]:
+
+def _attention(at: str, heads: Sequence[Head], n_kv_heads: int) -> dict[str, Tensor]:
     """Weights of one attention layer, heads stacked; the model divides scores by sqrt(d_head), so queries get it."""
+    shared = heads[:: len(heads) // n_kv_heads]  # one of each group
     scale = heads[0].d_head ** 0.5
     zero = torch.zeros(heads[0].d_head)
     biases = [zero if h.q_bias is None else h.q_bias * scale for h in heads]
     return {
         f"{at}q.weight": torch.cat([h.q * scale for h in heads]),
         f"{at}q.bias": torch.cat(biases),
-        f"{at}k.weight": torch.cat([h.k for h in heads]),
-        f"{at}k.bias": torch.cat([zero for _ in heads]),
-        f"{at}v.weight": torch.cat([h.v for h in heads]),
-        f"{at}v.bias": torch.cat([zero for _ in heads]),
+        f"{at}k.weight": torch.cat([h.k for h in shared]),
+        f"{at}k.bias": torch.cat([zero for _ in shared]),
+        f"{at}v.weight": torch.cat([h.v for h in shared]),
+        f"{at}v.bias": torch.cat([zero for _ in shared]),
         f"{at}o.weight": torch.cat([h.o for h in heads], dim=1),
         f"{at}o.bias": torch.zeros(heads[0].o.shape[0]),
     }
