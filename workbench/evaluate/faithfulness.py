@@ -12,6 +12,7 @@ import torch
 
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError, OptionError
+from workbench.evaluate.neurons import run_neurons
 from workbench.evaluate.positions import Places, kept_edges, positions_of, run_nodes
 from workbench.graph import Graph
 from workbench.interventions.ablation import Ablation, value_of
@@ -128,8 +129,11 @@ def run_circuits(
     levels = {c.level for c in circuits}
     if len(levels) > 1:
         raise OptionError(
-            "circuits of both levels cannot be run together", hint="evaluate them one after the other"
+            f"{' and '.join(sorted(levels))} circuits cannot be run together",
+            hint="evaluate them one after the other",
         )
+    if levels == {"neuron"}:
+        return run_neurons(runs, circuits, ablation, progress=progress)
     places = Places.of(runs, circuits) if positions_of(circuits) else None
     if levels == {"node"} and places is not None:
         return run_nodes(runs, circuits, places, ablation, progress=progress)
@@ -218,12 +222,15 @@ def _result(
     circuit: Circuit, runs: PairedRuns, values: np.ndarray, empty: np.ndarray, ablation: Ablation
 ) -> Faithfulness:
     graph, at = circuit.graph, len(runs.position_labels) if positions_of([circuit]) else 1
+    wiring = runs.wiring
+    candidates = {"edge": graph.n_edges, "node": len(graph.sources) - 1}
+    candidates["neuron"] = len(wiring.mlp_layers) * wiring.d_mlp
     return Faithfulness(
         circuit=values,
         full=runs.clean,
         empty=empty,
         size=circuit.size,
-        candidates=(graph.n_edges if circuit.level == "edge" else len(graph.sources) - 1) * at,
+        candidates=candidates[circuit.level] * at,
         metric=runs.metric.name,
         unit=runs.metric.unit,
         ablation=ablation,
@@ -339,16 +346,12 @@ def faithfulness_curve(
     progress: Progress | None = None,
 ) -> Curve:
     """Faithfulness of the best share of edges at several sizes, beside random circuits of the same real size."""
-    from workbench.evaluate.baselines import random_circuit
+    from workbench.evaluate.baselines import random_like
 
     counts = [scores.count(share) for share in shares]
     chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
     rng = np.random.default_rng(seed)
-    drawn = [
-        random_circuit(scores.graph, c.size, rng, level=scores.level)
-        for c in chosen
-        for _ in range(random_draws)
-    ]
+    drawn = [random_like(scores, c.size, rng) for c in chosen for _ in range(random_draws)]
     everything = [*chosen, _empty_like(chosen[0], runs), *drawn]
     values = run_circuits(runs, everything, ablation=ablation, progress=progress)
     empty = values[len(chosen)]

@@ -27,12 +27,12 @@ Position = str | int | None
 
 
 def positions_of(circuits: Iterable[Circuit]) -> set[str | int]:
-    """Every position that an edge (or, at node level, a node that writes) of these circuits has."""
+    """Every position that an edge (or, at node and neuron level, what is kept) of these circuits has."""
     found: set[Position] = set()
     for circuit in circuits:
         found |= {edge.source.position for edge in circuit.parsed_edges}
         found |= {edge.target.position for edge in circuit.parsed_edges}
-        if circuit.level == "node":
+        if circuit.level != "edge":
             found |= {node.position for node in _writers(circuit)}
     return {position for position in found if position is not None}
 
