@@ -19,6 +19,10 @@ Selection = Literal["top", "greedy", "own"]
 _MODULES = {
     "exact": "exact",
     "acdc": "acdc",
+    "iterative-path-patching": "iterative_path_patching",
+    "information-flow": "information_flow",
+    "magnitude": "magnitude",
+    "random": "random_scores",
     "attribution-patching": "attribution_patching",
     "eap": "eap",
     "eap-ig": "eap_ig",

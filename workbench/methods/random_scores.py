@@ -1,0 +1,93 @@
+"""Random scores: what a ranking is worth that knows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from workbench.errors import ModelError, OptionError
+from workbench.graph import Graph
+from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import graph_of, result
+from workbench.scores import Scores
+from workbench.sweep.runs import PairedRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """Options of random scores: the seed."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise OptionError(
+                f"seed is {self.seed!r}; expected a whole number from 0", hint="--option seed=1"
+            )
+
+
+@method(
+    "random",
+    levels=("edge", "node", "neuron"),
+    source="baseline",
+    options=Random,
+    cost=lambda options, graph, level: Cost(forward=0),
+    per_position=True,
+)
+def random_scores(
+    runs: PairedRuns,
+    options: Random,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
+    """Uniform random numbers in [0, 1): the floor that every method has to beat.
+
+    They depend on the seed and on the architecture's shape, not on weights or prompts; runs no pass.
+    """
+    labels = runs.position_labels if per_position else ()
+    graph = graph_of(runs, level)
+    shape = (len(labels),) * bool(labels) + base_shape(runs, graph, level)
+    values = np.random.default_rng(options.seed).random(shape)
+    progress(1, 1, "random numbers")
+    return result(
+        runs,
+        where_defined(values, graph, level),
+        level=level,
+        method="random",
+        source="baseline",
+        unit="random",
+        options=asdict(options),
+        positions=labels,
+    )
+
+
+def base_shape(runs: PairedRuns, graph: Graph, level: Level) -> tuple[int, ...]:
+    """Shape of scores at a level, without positions.
+
+    Raises:
+        ModelError: at neuron level, when hidden units of the MLPs cannot be seen.
+    """
+    if level == "edge":
+        return graph.edge_mask.shape
+    if level == "node":
+        return (len(graph.sources),)
+    if not runs.wiring.d_mlp:
+        raise ModelError(
+            "no neurons here: the model has no MLPs, or their hidden units cannot be read",
+            hint="--level node",
+        )
+    return (graph.shape.n_layers, runs.wiring.d_mlp)
+
+
+def where_defined(values: np.ndarray, graph: Graph, level: Level) -> np.ndarray:
+    """The same with NaN where no edge exists, or where a layer has no MLP."""
+    values = values.astype(np.float64)
+    if level == "edge":
+        values[..., ~graph.edge_mask] = np.nan
+    if level == "neuron":
+        values[..., [n for n in range(graph.shape.n_layers) if not graph.shape.has_mlp(n)], :] = np.nan
+    return values
