@@ -11,6 +11,7 @@ import typer
 from cli import circuit, discover, model, sweeps, task
 from cli.doctor import doctor
 from cli.output import complain
+from cli.reproduce import reproduce
 
 app = typer.Typer(
     name="workbench",
@@ -27,6 +28,7 @@ app.command("discover")(discover.discover)
 app.command("evaluate")(discover.evaluate)
 app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")
+app.command("reproduce")(reproduce)
 app.command("doctor")(doctor)
 
 

@@ -20,6 +20,7 @@ METHODS = ROOT / "docs" / "methods.md"
 # Torch-free rooms and files: what a reader of somebody's circuit needs.
 LIGHT = (
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
+    *("compare_classes", "published"),
     *("io", "view", "tasks.pairs", "tasks.registry", "tasks.reader", "tasks.importers", "tasks.show"),
     *(
         "tasks.ioi",
@@ -36,6 +37,7 @@ HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tens
 # import the modules of the first line.
 FLOOR = {
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
+    *("compare_classes", "published"),
 }
 ROOMS = {
     "view": {"io"},
@@ -50,7 +52,7 @@ ROOMS = {
     "experiments": {"interventions", "sweep"},
     "training": {"tasks", "model"},
 }
-LAST = {"study", "jobs", "discovery"}
+LAST = {"study", "jobs", "discovery", "reproduce"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

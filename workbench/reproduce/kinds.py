@@ -1,0 +1,169 @@
+"""What a reproduction is made of: a study is a list of steps, a step gives tables and tests claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from workbench.circuit import Circuit
+from workbench.interventions.path_patching import path_patches
+from workbench.sweep.runs import PairedRuns
+
+Progress = Callable[[int, int, str], None]
+Verdict = Literal["holds", "fails", "cannot be tested here"]
+Rows = list[dict[str, Any]]
+UNTESTABLE: Verdict = "cannot be tested here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim of the paper and what was found here.
+
+    Attributes:
+        criterion: The rule that decides, fixed before anything is measured.
+        paper, found: The paper's number (or word) and the one measured here.
+        why: For a claim that cannot be tested: the reason.
+    """
+
+    claim: str
+    criterion: str
+    verdict: Verdict
+    paper: float | str | None = None
+    found: float | str | None = None
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "found": number(self.found)}
+
+
+def judge(claim: str, criterion: str, holds: bool, **numbers: Any) -> Claim:
+    """A claim that was tested: ``holds`` or ``fails``."""
+    return Claim(claim=claim, criterion=criterion, verdict="holds" if holds else "fails", **numbers)
+
+
+def untestable(claim: str, criterion: str, why: str, **numbers: Any) -> Claim:
+    """A claim that could not be tested, and why."""
+    return Claim(claim=claim, criterion=criterion, verdict=UNTESTABLE, why=why, **numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one step measured. ``found`` is what later steps read; everything is JSON values.
+
+    Attributes:
+        tables: Caption -> rows; numbers that the paper has stand beside ours.
+    """
+
+    name: str
+    title: str
+    tables: Mapping[str, Rows] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "tables": {caption: [plain(row) for row in rows] for caption, rows in self.tables.items()},
+            "claims": [claim.to_dict() for claim in self.claims],
+            "found": dict(self.found),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepResult:
+        """Read what ``to_dict`` wrote."""
+        claims = tuple(Claim(**claim) for claim in data["claims"])
+        return cls(**{**data, "claims": claims})
+
+
+@dataclass(kw_only=True, eq=False)
+class State:
+    """What the steps of one study share.
+
+    Attributes:
+        runs: The pairs that are measured, corrupted as in the paper.
+        reference: More pairs of the same kind, these included, whose corrupted prompts give the means.
+        published: The paper's circuit.
+        comparable: Whether the model is the one the paper studied, so that head numbers mean the same.
+        found: What the steps so far found.
+    """
+
+    runs: PairedRuns
+    reference: PairedRuns
+    published: Circuit
+    comparable: bool
+    seed: int = 0
+    parts: Path | None = None
+    progress: Progress | None = None
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def path_patches(self, step: str, senders: Sequence[str], receivers: Sequence[str], positions):
+        """Path patching as the paper does it, finished parts kept on disk where there is a folder."""
+        folder = None if self.parts is None else self.parts / step
+        return path_patches(
+            self.runs,
+            list(senders),
+            list(receivers),
+            mlps="recomputed",
+            positions=positions,
+            folder=folder,
+            resume=True,
+            progress=self.progress,
+        )
+
+    @property
+    def heads(self) -> list[str]:
+        wiring = self.runs.wiring
+        return [f"a{n}.h{h}" for n in wiring.attention_layers for h in range(wiring.n_heads)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step: a name, what it asks, and the function that answers."""
+
+    name: str
+    title: str
+    run: Callable[[State], StepResult]
+    passes: str = ""
+
+    def __call__(self, state: State) -> StepResult:
+        return self.run(state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A published circuit with the steps that lead to it.
+
+    Attributes:
+        published: Name of the circuit in ``workbench.published``.
+        model_names: How the paper's model is called; with the circuit's shape it decides ``comparable``.
+        circuit: Makes the circuit that the steps found.
+        rules: The thresholds that decide, by name; they are part of the plan.
+    """
+
+    name: str
+    published: str
+    task: str
+    corruption: str
+    steps: tuple[Step, ...]
+    model_names: tuple[str, ...]
+    circuit: Callable[[State], Circuit | None]
+    positions: tuple[str, ...] = ()
+    rules: Mapping[str, float] = field(default_factory=dict)
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with numbers that JSON can hold; what is not finite is None."""
+    return {str(key): number(value) for key, value in row.items()}
+
+
+def number(value: Any) -> Any:
+    """A number as JSON can hold it."""
+    if isinstance(value, bool) or value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, list | tuple):
+        return [number(v) for v in value]
+    return float(value) if isfinite(float(value)) else None
