@@ -15,6 +15,9 @@ import numpy as np
 from workbench.errors import OptionError, ShapeError
 
 RESAMPLES = 1000
+ROUNDING = (
+    1e-5  # below this share of the largest score a difference is float32 in another order, not behavior
+)
 
 
 class Interval(NamedTuple):
@@ -179,7 +182,8 @@ def equivalence(
         epsilon: How far from one half the probability of a win may be.
     """
     circuit, model = _two("equivalence", circuit, model)
-    wins, ties = int((circuit > model).sum()), int((circuit == model).sum())
+    tied = np.abs(circuit - model) <= ROUNDING * np.abs(model).max()
+    wins, ties = int((~tied & (circuit > model)).sum()), int(tied.sum())
     n = len(model)
     p = equivalence_p(wins + ties // 2, n, epsilon=epsilon)
     way = "above" if 2 * wins + ties > n else "below"
@@ -207,8 +211,10 @@ def hsic(x: np.ndarray, y: np.ndarray) -> float:
 def _kernel(x: np.ndarray) -> np.ndarray:
     distance = np.abs(x[:, None] - x[None, :])
     apart = distance[np.triu_indices(len(x), 1)]
+    if apart.max() <= ROUNDING * np.abs(x).max():
+        return np.ones_like(distance)  # constant
     width = float(np.median(apart)) or float(apart.mean())  # half the values equal: the median is 0
-    return np.exp(-(distance**2) / (2 * width**2)) if width > 0 else np.ones_like(distance)
+    return np.exp(-(distance**2) / (2 * width**2))
 
 
 def _centred(kernel: np.ndarray) -> np.ndarray:

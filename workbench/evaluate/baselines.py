@@ -1,4 +1,4 @@
-"""Random circuits to compare with: what a circuit of this size keeps by chance."""
+"""What to compare a circuit with: random circuits of its size, random paths, other heads of its layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench.circuit import Circuit
 from workbench.graph import Graph
-from workbench.names import INPUT, LOGITS, Node, neuron
+from workbench.names import INPUT, LOGITS, Edge, Node, neuron
 from workbench.scores import Level, Scores
 
 _Step = tuple[int, int, int]  # position, source, target
@@ -71,6 +71,33 @@ def random_like(scores: Scores, size: int, rng: np.random.Generator) -> Circuit:
 def _neurons(graph: Graph, d_mlp: int) -> list[Node]:
     layers = [n for n in range(graph.shape.n_layers) if graph.shape.has_mlp(n)]
     return [neuron(layer, unit) for layer in layers for unit in range(d_mlp)]
+
+
+def random_path(graph: Graph, rng: np.random.Generator, *, positions: Sequence[str] = ()) -> tuple[Edge, ...]:
+    """The edges of one random path from the input to the logits, last edge first, at positions where there are."""
+    places: list[str | None] = list(positions) or [None]
+    last = places.index("end") if "end" in places else 0
+    steps = _path(graph, _inputs(graph), len(places), last, rng)
+    return tuple(Edge(graph.sources[i].at(places[p]), graph.targets[j].at(places[p])) for p, i, j in steps)
+
+
+def matched_heads(
+    graph: Graph, heads: Sequence[Node], rng: np.random.Generator
+) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """Some of these heads, and as many others of the same layers.
+
+    Where a layer has fewer heads outside than inside, as many of those inside are drawn: both groups always have the
+    same number in each layer. Both are empty where no layer has heads of both kinds.
+    """
+    own: list[Node] = []
+    other: list[Node] = []
+    for layer in sorted({head.layer for head in heads}):
+        inside = [head for head in heads if head.layer == layer]
+        outside = [s for s in graph.sources if s.kind == "head" and s.layer == layer and s not in inside]
+        n = min(len(inside), len(outside))
+        own += [inside[i] for i in np.sort(rng.permutation(len(inside))[:n])]
+        other += [outside[i] for i in np.sort(rng.permutation(len(outside))[:n])]
+    return tuple(own), tuple(other)
 
 
 def _inputs(graph: Graph) -> dict[Node, list[int]]:

@@ -14,7 +14,7 @@ from workbench.evaluate.faithfulness import run_circuits, run_masks
 from workbench.evaluate.positions import Places, kept_edges, kept_nodes, positions_of
 from workbench.graph import Graph
 from workbench.interventions.ablation import Ablation
-from workbench.names import parse_edge, parse_node
+from workbench.names import Edge, parse_edge, parse_node
 from workbench.sweep.runs import PairedRuns
 
 Progress = Callable[[int, int, str], None]
@@ -108,13 +108,21 @@ class Subject:
         """Edges of the circuit; none at node level."""
         return tuple(self.circuit.edges)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Positions at which random edges are drawn; none for a circuit without positions."""
+        return () if self.places is None else self.places.labels
+
+    def at(self, edge: Edge) -> tuple:
+        """The index of an edge in a mask."""
+        return (*self._at(edge.source.position), *self.graph.index(edge))
+
     def without(self, mask: Mask, parts: Iterable[str]) -> Mask:
         """A mask with these nodes and edges ablated."""
         found = mask.copy()
         for part in parts:
             if "->" in part:
-                edge = parse_edge(part)
-                found[(*self._at(edge.source.position), *self.graph.index(edge))] = False
+                found[self.at(parse_edge(part))] = False
             else:
                 node = parse_node(part)
                 found[(*self._at(node.position), self.graph.source_index[node.at(None)])] = False

@@ -1,0 +1,210 @@
+"""What a full evaluation measures, as plain numbers: the evidence from which verdicts are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import OptionError
+from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
+from workbench.evaluate.completeness import Completeness
+from workbench.evaluate.minimality import Minimality, sampled
+from workbench.evaluate.subject import Progress, Subject
+from workbench.interventions.ablation import Ablation
+from workbench.names import parse_node
+
+ABLATIONS: tuple[Ablation, ...] = ("resample", "mean", "mean-per-position", "mean-per-template", "zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much to measure; the draws that are random all use the seed.
+
+    Attributes:
+        draws: Random circuits, and inflated circuits for the minimality of edges.
+        edges: Most edges whose minimality is tested; more are sampled.
+        matched: Draws of matched heads.
+        random_sets, restarts, steps, candidates: Of completeness.
+        bootstraps, refits: Of stability, by averaging scores again and by running the method again.
+    """
+
+    draws: int = 100
+    edges: int = 100
+    matched: int = 20
+    random_sets: int = 10
+    restarts: int = 3
+    steps: int = 4
+    candidates: int = 5
+    bootstraps: int = 100
+    refits: int = 10
+    ablations: tuple[Ablation, ...] = ABLATIONS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.edges < 1:
+            raise OptionError("a full evaluation needs at least one random circuit and one edge")
+
+    def passes(self, *, n_edges: int, n_nodes: int) -> int:
+        """About how many circuits are run on all pairs, for a dry run."""
+        sets = 2 * (self.random_sets * (2 if n_edges else 1) + min(n_nodes, 8))
+        search = 2 * self.restarts * self.steps * min(self.candidates, n_nodes)
+        edges = (min(self.edges, n_edges) + 2 * self.draws) if n_edges else 0
+        return (
+            3
+            + sets
+            + search
+            + 4 * n_nodes
+            + edges
+            + 2 * self.draws
+            + 2 * self.matched
+            + 2 * len(self.ablations)
+        )
+
+
+def numbers(values: np.ndarray) -> list[float]:
+    """Seven significant digits, as much as float32 has; verdicts are computed from these."""
+    return [float(f"{x:.7g}") for x in np.asarray(values, dtype=float).tolist()]
+
+
+def scores_evidence(subject: Subject, progress: Progress | None) -> dict[str, list[float]]:
+    """Per pair: the model, the circuit, nothing, and the model with the circuit knocked out."""
+    names = ("circuit", "nothing", "complement")
+    values = subject.measure([subject.kept, subject.nothing, subject.complement], progress)
+    return {"model": numbers(subject.runs.clean)} | {
+        n: numbers(v) for n, v in zip(names, values, strict=True)
+    }
+
+
+def completeness_evidence(found: Completeness) -> list[dict[str, Any]]:
+    """The sets taken away, with the metric of circuit and model per pair."""
+    return [
+        {
+            "kind": row.kind,
+            "name": row.name,
+            "removed": list(row.removed),
+            "circuit": numbers(row.circuit),
+            "model": numbers(row.model),
+            "searched": list(row.searched),
+        }
+        for row in found.rows
+    ]
+
+
+def minimality_evidence(found: Minimality) -> list[dict[str, Any]]:
+    """The nodes left out, with the metric before and after per pair."""
+    return [
+        {
+            "part": row.part,
+            "class": row.of,
+            "rest": list(row.rest),
+            "kept": numbers(row.kept),
+            "left_out": numbers(row.left_out),
+        }
+        for row in found.rows
+    ]
+
+
+def edge_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
+    """The circuit without each edge, and what random new edges change in inflated circuits.
+
+    Source:
+        Shi et al. 2024, arXiv:2410.13032: each inflated circuit is the circuit with one random path more, and one
+        random new edge of that path is taken out again.
+    """
+    edges = sampled(subject.edges, plan.edges, plan.seed)
+    left_out = subject.measure([subject.without(subject.kept, [edge]) for edge in edges], progress)
+    rng = np.random.default_rng(plan.seed)
+    masks: list[np.ndarray] = []
+    for _ in range(plan.draws):
+        masks += _inflated(subject, rng)
+    values = subject.measure(masks, progress) if masks else np.zeros((0, subject.runs.n_pairs))
+    if not len(values):
+        raise OptionError("the circuit holds every edge: there is no random edge to compare its edges with")
+    return {
+        "of": len(subject.edges),
+        "seed": plan.seed,
+        "left_out": [{"edge": e, "left_out": numbers(v)} for e, v in zip(edges, left_out, strict=True)],
+        "reference": numbers(((values[::2] - values[1::2]) ** 2).mean(1)),
+    }
+
+
+def _inflated(subject: Subject, rng: np.random.Generator) -> list[np.ndarray]:
+    """The circuit with one random path more, and the same without one new edge; empty if no path has a new one."""
+    for _ in range(200):
+        path = random_path(subject.graph, rng, positions=subject.labels)
+        new = [edge for edge in path if not subject.kept[subject.at(edge)].all()]
+        if new:
+            break
+    else:
+        return []
+    inflated = subject.kept.copy()
+    for edge in path:
+        inflated[subject.at(edge)] = True
+    smaller, at = inflated.copy(), subject.at(new[int(rng.integers(len(new)))])
+    smaller[at] = subject.kept[at]
+    return [inflated, smaller]
+
+
+def random_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
+    """Random circuits of the same size: their metric, and how far they and the model without them are from the model.
+
+    Raises:
+        OptionError: for a circuit at single positions, of which no random ones are made.
+    """
+    if subject.places is not None:
+        raise OptionError(
+            "random circuits are made for all positions at once; this one is at single positions"
+        )
+    rng, circuit = np.random.default_rng(plan.seed), subject.circuit
+    drawn = [random_circuit(subject.graph, circuit.size, rng, level=circuit.level) for _ in range(plan.draws)]
+    masks = [subject.mask_of(c) for c in drawn]
+    kept = subject.measure(masks, progress)
+    gone = subject.measure([(subject.everything & ~mask) | subject.nothing for mask in masks], progress)
+    return {
+        "seed": plan.seed,
+        "sizes": [c.size for c in drawn],
+        "metric": numbers(kept.mean(1)),
+        "distance": numbers(((kept - subject.runs.clean) ** 2).mean(1)),
+        "knocked_out": numbers(((gone - subject.runs.clean) ** 2).mean(1)),
+    }
+
+
+def matched_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
+    """Heads of the circuit and as many others of the same layers, knocked out of the model: what each costs."""
+    heads = list(dict.fromkeys(parse_node(a).at(None) for a in subject.nodes if parse_node(a).kind == "head"))
+    rng = np.random.default_rng(plan.seed)
+    pairs = [matched_heads(subject.graph, heads, rng) for _ in range(plan.matched)]
+    pairs = [(own, other) for own, other in pairs if own]
+    masks = [subject.without(subject.everything, map(str, nodes)) for both in pairs for nodes in both]
+    values = subject.measure(masks, progress) if masks else np.zeros((0, subject.runs.n_pairs))
+    drops = numbers((subject.runs.clean - values).mean(1)) if len(values) else []
+    return {
+        "seed": plan.seed,
+        "draws": [
+            {
+                "n": len(own),
+                "heads": [str(h) for h in own],
+                "controls": [str(h) for h in other],
+                "drop": drops[2 * i],
+                "control_drop": drops[2 * i + 1],
+            }
+            for i, (own, other) in enumerate(pairs)
+        ],
+    }
+
+
+def ablation_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> Mapping[str, Any]:
+    """The circuit and nothing under every ablation, per pair."""
+    found = {}
+    for ablation in plan.ablations:
+        other = (
+            subject
+            if ablation == subject.ablation
+            else Subject(runs=subject.runs, circuit=subject.circuit, ablation=ablation)
+        )
+        values = other.measure([other.kept, other.nothing], progress)
+        found[ablation] = {"circuit": numbers(values[0]), "nothing": numbers(values[1])}
+    return found

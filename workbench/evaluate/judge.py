@@ -1,0 +1,132 @@
+"""The whole evaluation of a circuit: all evidence, and the verdicts that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from workbench.circuit import Circuit
+from workbench.errors import WorkbenchError
+from workbench.evaluate.completeness import completeness
+from workbench.evaluate.evidence import (
+    Plan,
+    ablation_evidence,
+    completeness_evidence,
+    edge_evidence,
+    matched_evidence,
+    minimality_evidence,
+    random_evidence,
+    scores_evidence,
+)
+from workbench.evaluate.faithfulness import Progress
+from workbench.evaluate.minimality import minimality
+from workbench.evaluate.stability import stability
+from workbench.evaluate.subject import Subject
+from workbench.interventions.ablation import Ablation
+from workbench.judgement import Judgement
+from workbench.sweep.runs import PairedRuns
+from workbench.verdicts import FORMAT, VERSION, Criteria, recompute_verdicts
+
+
+def judge(
+    circuit: Circuit,
+    runs: PairedRuns,
+    *,
+    found_on: PairedRuns | None = None,
+    ablation: Ablation = "resample",
+    plan: Plan | None = None,
+    criteria: Criteria | None = None,
+    progress: Progress | None = None,
+) -> Judgement:
+    """Measure everything the verdicts need; a part that cannot be measured is missing, with the reason.
+
+    Args:
+        runs: Pairs the circuit is judged on; other prompts than it was found on.
+        found_on: The pairs it was found on, from which stability resamples; without them stability is not measured.
+
+    Source:
+        Wang et al. 2023, arXiv:2211.00593 (completeness, minimality); Shi et al. 2024, arXiv:2410.13032 (tests).
+    """
+    plan, criteria = plan or Plan(), criteria or Criteria()
+    subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
+    evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
+    missing: dict[str, str] = {}
+    for name, measure in _parts(subject, found_on, plan).items():
+        try:
+            evidence[name] = measure(_titled(name, progress))
+        except WorkbenchError as reason:
+            missing[name] = reason.message
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "circuit": _facts(circuit, subject),
+        "metric": runs.metric.name,
+        "unit": runs.metric.unit,
+        "direction": runs.metric.direction,
+        "ablation": ablation,
+        "pairs": {
+            "ids": [pair.id for pair in runs.pairs.pairs],
+            "groups": [pair.group for pair in runs.pairs.pairs],
+        },
+        "provenance": runs.provenance(),
+        "plan": asdict(plan) | {"ablations": list(plan.ablations)},
+        "criteria": asdict(criteria),
+        "evidence": evidence,
+        "missing": missing,
+    }
+    verdicts = recompute_verdicts(content)
+    return Judgement(document={**content, "verdicts": [v.to_dict() for v in verdicts]})
+
+
+def _parts(subject: Subject, found_on: PairedRuns | None, plan: Plan) -> dict[str, Callable[[Any], Any]]:
+    """What is measured besides the scores, by its name in the evidence."""
+    seed, edge = plan.seed, subject.circuit.level == "edge"
+    sets = {name: getattr(plan, name) for name in ("random_sets", "restarts", "steps", "candidates")}
+
+    def again(progress: Any) -> Any:
+        if found_on is None:
+            raise WorkbenchError("the pairs it was found on are not at hand")
+        how = {"draws": plan.bootstraps, "refits": plan.refits, "seed": seed}
+        return stability(subject.circuit, found_on, progress=progress, **how).to_dict()
+
+    def single_edges(progress: Any) -> Any:
+        if not edge or not subject.edges:
+            raise WorkbenchError("the circuit has no edges" if edge else "a node-level circuit has no edges")
+        return edge_evidence(subject, plan, progress)
+
+    return {
+        "completeness": lambda p: completeness_evidence(completeness(subject, seed=seed, progress=p, **sets)),
+        "minimality": lambda p: minimality_evidence(minimality(subject, progress=p)),
+        "edges": single_edges,
+        "random": lambda p: random_evidence(subject, plan, p),
+        "matched": lambda p: matched_evidence(subject, plan, p),
+        "ablations": lambda p: ablation_evidence(subject, plan, p),
+        "stability": again,
+    }
+
+
+def _titled(name: str, progress: Progress | None) -> Progress | None:
+    """Progress that says which part of the evaluation is running."""
+    if progress is None:
+        return None
+    return lambda done, total, what="": progress(done, total, f"{name}: {what}")
+
+
+def _facts(circuit: Circuit, subject: Subject) -> dict[str, Any]:
+    """What the circuit is, for the head of the file."""
+    graph = subject.graph
+    roles = {a: d["role"] for a, d in circuit.nodes.items() if d["role"]}
+    return {
+        "level": circuit.level,
+        "method": circuit.method,
+        "task": circuit.task,
+        "model": circuit.model,
+        "size": circuit.size,
+        "candidates": (graph.n_edges if circuit.level == "edge" else len(graph.sources) - 1)
+        * max(1, int(np.prod(subject.kept.shape[: -2 if circuit.level == "edge" else -1]))),
+        "heads": list(circuit.heads),
+        "roles": roles,
+    }

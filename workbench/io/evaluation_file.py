@@ -1,0 +1,112 @@
+"""Evaluation files: the evidence on a circuit and the verdicts from it, ``evaluation.json``, read strictly."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import CircuitError, OptionError
+from workbench.io.atomic import write_atomic
+from workbench.io.strict_json import check_keys, dump, parse, read_text
+from workbench.judgement import Judgement
+from workbench.verdicts import FORMAT, VERSION, Criteria, Verdict
+
+FILE_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
+_KEYS = {
+    *("format", "version", "circuit", "metric", "unit", "direction", "ablation", "pairs", "provenance"),
+    *("plan", "criteria", "evidence", "missing", "verdicts"),
+}
+_SCORES = ("model", "circuit", "nothing", "complement")
+_EVIDENCE = {"scores", "completeness", "minimality", "edges", "random", "matched", "ablations", "stability"}
+
+
+def save_evaluation(found: Judgement, folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Write ``evaluation.json`` and the page ``evaluation.html``; returns what is where.
+
+    Raises:
+        RunError: if the folder cannot be written.
+    """
+    from workbench.view.judgement import judgement_page
+
+    page, text = judgement_page(found), dump(found.document, where="the evaluation")
+    write_atomic(Path(folder) / PAGE_NAME, page)
+    write_atomic(Path(folder) / FILE_NAME, text)
+    return {"evaluation": str(Path(folder) / FILE_NAME), "page": str(Path(folder) / PAGE_NAME)}
+
+
+def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
+    """Read an evaluation file, or the one in a folder.
+
+    Raises:
+        CircuitError: if it is not a whole evaluation of a version we know, or its verdicts do not follow from its
+            evidence.
+    """
+    file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+    document = check_evaluation(parse(read_text(file), where=str(file)), str(file))
+    found = Judgement(document=document)
+    try:
+        again = json.loads(json.dumps([v.to_dict() for v in found.verdicts]))
+    except (KeyError, ValueError, TypeError, IndexError, OptionError) as problem:
+        raise CircuitError(f"{file}: its evidence cannot be judged: {problem}") from problem
+    for saved, new in zip(document["verdicts"], again, strict=False):
+        if (saved.get("name"), saved.get("holds")) != (new["name"], new["holds"]):
+            raise CircuitError(
+                f"{file}: the verdict {new['name']!r} does not follow from the evidence: it says "
+                f"{saved.get('verdict')!r}, the evidence {new['verdict']!r}",
+                hint="evaluate the circuit again",
+            )
+    return found
+
+
+def find_evaluation(circuit: str | os.PathLike[str]) -> Judgement | None:
+    """The evaluation beside a circuit file, or None where there is none of this format.
+
+    Raises:
+        CircuitError: if there is one that is broken.
+    """
+    folder = Path(circuit) if Path(circuit).is_dir() else Path(circuit).parent
+    if Path(circuit).is_file() and Path(circuit).name != "circuit.json":
+        return None
+    file = folder / FILE_NAME
+    if not file.is_file():
+        return None
+    document = parse(read_text(file), where=str(file))
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        return None  # a faithfulness alone, written by evaluate without --full
+    return load_evaluation(file)
+
+
+def check_evaluation(document: object, where: str) -> dict[str, Any]:
+    """The document, if it has all parts in the right form.
+
+    Raises:
+        CircuitError: saying which part has not.
+    """
+    found = check_keys(document, _KEYS, set(), where)
+    if found["format"] != FORMAT or found["version"] != VERSION:
+        raise CircuitError(
+            f"{where} is {found['format']!r:.60} version {found['version']!r:.20}; expected {FORMAT} version {VERSION}"
+        )
+    check_keys(found["pairs"], {"ids", "groups"}, set(), f"{where}: pairs")
+    check_keys(found["evidence"], {"scores"}, _EVIDENCE - {"scores"}, f"{where}: evidence")
+    try:
+        Criteria(**found["criteria"])
+    except TypeError as problem:
+        raise CircuitError(f"{where}: criteria: {problem}") from problem
+    scores = check_keys(found["evidence"]["scores"], set(_SCORES), set(), f"{where}: scores")
+    n = len(found["pairs"]["ids"])
+    for name in _SCORES:
+        values = scores[name]
+        numeric = isinstance(values, list) and all(type(x) in (int, float) for x in values)
+        if not numeric or len(values) != n or n < 1:
+            raise CircuitError(f"{where}: scores.{name} must have one number for each of {n} pairs")
+    if len(found["pairs"]["groups"]) != n:
+        raise CircuitError(f"{where}: pairs.groups must name one template for each of {n} pairs")
+    if found["direction"] not in (1, -1):
+        raise CircuitError(f"{where}: direction is {found['direction']!r:.20}; expected 1 or -1")
+    names = {field for field in Verdict.__dataclass_fields__} | {"verdict"}
+    for row in found["verdicts"] if isinstance(found["verdicts"], list) else [None]:
+        check_keys(row, names, set(), f"{where}: verdicts")
+    return found

@@ -1,0 +1,92 @@
+"""A judged circuit: the content of its evaluation file, with tables and pictures that need no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from workbench.verdicts import Verdict, edge_tests, recompute_verdicts
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judgement:
+    """Evidence and verdicts on one circuit.
+
+    Attributes:
+        document: The content of ``evaluation.json``; verdicts are computed from it alone.
+    """
+
+    document: Mapping[str, Any]
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict, computed from the evidence."""
+        return recompute_verdicts(self.document)
+
+    def __getitem__(self, name: str) -> Verdict:
+        """One verdict by name, for example ``judgement["faithful"]``."""
+        from workbench.errors import unknown
+
+        found = {v.name: v for v in self.verdicts}
+        if name not in found:
+            raise unknown("verdict", name, found)
+        return found[name]
+
+    def edges(self) -> list[dict[str, Any]]:
+        """The minimality test of every tested edge, least needed first."""
+        rows = [
+            {
+                "edge": t.name.removeprefix("minimality of "),
+                "beats random edges": t.value,
+                "p": t.p,
+                "corrected p": t.corrected,
+                "verdict": t.verdict,
+            }
+            for t in edge_tests(self.document)
+        ]
+        return sorted(rows, key=lambda row: row["beats random edges"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Verdict, measured, criterion: one row per question."""
+        return [
+            {"question": v.name, "verdict": v.words, "measured": v.measured, "criterion": v.criterion}
+            for v in self.verdicts
+        ]
+
+    def title(self) -> str:
+        c = self.document["circuit"]
+        what = f"{c['method'] or 'circuit'} on {c['task'] or '?'} in {c['model'] or '?'}"
+        return (
+            f"{what}: {c['size']} of {c['candidates']} {c['level']}s, n={len(self.document['pairs']['ids'])}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.document)
+
+    def to_terminal(self) -> list[Any]:
+        d = self.document
+        how = f"{d['metric']} in {d['unit']}, {d['ablation']} ablation, seed {d['plan']['seed']}"
+        return [f"{self.title()}; {how}", self.rows()]
+
+    def to_dataframe(self):
+        """One row per verdict."""
+        import pandas as pd
+
+        return pd.DataFrame([v.to_dict() for v in self.verdicts])
+
+    def save(self, folder):
+        """Write ``evaluation.json`` and ``evaluation.html`` into a folder, each whole or not at all."""
+        from workbench.io.evaluation_file import save_evaluation
+
+        return save_evaluation(self, folder)
+
+    def _repr_html_(self) -> str:
+        from workbench.view.judgement import judgement_card
+
+        return judgement_card(self)
+
+    def __repr__(self) -> str:
+        counts = {w: sum(v.words == w for v in self.verdicts) for w in ("yes", "no", "open")}
+        return f"<Judgement {self.title()}: {', '.join(f'{n} {w}' for w, n in counts.items())}>"

@@ -1,0 +1,171 @@
+"""A judged circuit as a card and a page: the verdicts first, then the pictures behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from workbench.judgement import Judgement
+from workbench.statistics import mean_interval, ratio, ratio_interval
+from workbench.verdicts import LEAST_GROUP
+from workbench.view.bars import bars_svg
+from workbench.view.html import results_page, table_html
+from workbench.view.scatter import scatter_svg
+
+_COLORS = {"yes": "#2c7a4b", "no": "#b3401a", "open": "#6b6b6b"}
+
+
+def judgement_card(found: Judgement) -> str:
+    """Verdicts and pictures for a notebook: static, no script."""
+    parts = [verdict_table(found)]
+    parts += [f"<h4>{heading}</h4>{markup}" for heading, markup in sections(found)]
+    return "".join(parts)
+
+
+def judgement_page(found: Judgement) -> str:
+    """The same as a self-contained page."""
+    d = found.document
+    lead = f"{found.title()}; {d['metric']} in {d['unit']}, {d['ablation']} ablation"
+    return results_page(
+        "Evaluation of a circuit", [("Verdicts", verdict_table(found)), *sections(found)], lead=lead
+    )
+
+
+def verdict_table(found: Judgement) -> str:
+    """Question, answer, what was measured, criterion."""
+    table = table_html(found.rows(), columns=("question", "verdict", "measured", "criterion"))
+    for word, color in _COLORS.items():
+        table = table.replace(
+            f'<td style="text-align:left">{word}</td>',
+            f'<td style="text-align:left;font-weight:600;color:{color}">{word}</td>',
+        )
+    return table
+
+
+def sections(found: Judgement) -> Iterator[tuple[str, str]]:
+    """(heading, markup) of every part that was measured."""
+    for heading, needs, make in _SECTIONS:
+        if needs in found.document["evidence"]:
+            markup = make(found)
+            if markup:
+                yield heading, markup
+
+
+def _arrays(found: Judgement) -> dict[str, np.ndarray]:
+    return {name: np.array(v, dtype=float) for name, v in found.document["evidence"]["scores"].items()}
+
+
+def _faithful(found: Judgement) -> str:
+    """Faithfulness under each ablation and in each template, with intervals."""
+    scores = _arrays(found)
+    bars = []
+    for name, row in found.document["evidence"].get("ablations", {}).items():
+        own = np.array(row["circuit"]), scores["model"], np.array(row["nothing"])
+        bars.append((f"{name} ablation", ratio(*own), *ratio_interval(*own)[:2], ""))
+    groups = np.array(found.document["pairs"]["groups"])
+    for group in dict.fromkeys(groups.tolist()):
+        at = groups == group
+        own = scores["circuit"][at], scores["model"][at], scores["nothing"][at]
+        if at.sum() >= LEAST_GROUP and len(set(groups.tolist())) > 1:
+            bars.append(
+                (group or "unnamed", ratio(*own), *ratio_interval(*own)[:2], f"template, n={at.sum()}")
+            )
+    bars = [bar for bar in bars if np.isfinite(bar[1])]
+    if not bars:
+        return ""
+    what = f"faithfulness (share of {found.document['metric']}; 1 is the full model)"
+    return bars_svg(bars, x_label=what, title="Faithfulness by ablation and by template")
+
+
+def _complete(found: Judgement) -> str:
+    d, points = found.document, dict[str, list[tuple[float, float, str]]]()
+    for row in d["evidence"]["completeness"]:
+        judged = np.setdiff1d(np.arange(len(row["model"])), row["searched"])
+        x, y = (float(np.array(row[key])[judged].mean()) for key in ("model", "circuit"))
+        points.setdefault(row["kind"], []).append((x, y, f"{row['name']}: {', '.join(row['removed'][:6])}"))
+    return scatter_svg(
+        points,
+        x_label=f"{d['metric']} of the model without K ({d['unit']})",
+        y_label=f"{d['metric']} of the circuit without K ({d['unit']})",
+        title=f"The same parts K taken from both, {d['ablation']} ablation",
+        diagonal="complete",
+    )
+
+
+def _minimal(found: Judgement) -> str:
+    d = found.document
+    best: dict[str, tuple[float, float, float, str]] = {}
+    for row in d["evidence"]["minimality"]:
+        change = d["direction"] * (np.array(row["kept"]) - np.array(row["left_out"]))
+        if row["part"] not in best or abs(change.mean()) > abs(best[row["part"]][0]):
+            best[row["part"]] = (float(change.mean()), *mean_interval(change)[:2], row["class"])
+    ranked = sorted(best.items(), key=lambda item: -abs(item[1][0]))
+    return bars_svg(
+        [(part, *bar) for part, bar in ranked[:40]],
+        x_label=f"drop of {d['metric']} when it is left out, the larger of two K ({d['unit']})",
+        title=f"What leaving out each node does, {d['ablation']} ablation",
+    )
+
+
+def _edges(found: Judgement) -> str:
+    rows: list[dict[str, Any]] = found.edges()
+    shown = rows[:30]
+    return table_html(shown, caption=f"least needed first: {len(shown)} of {len(rows)} tested edges")
+
+
+def _random(found: Judgement) -> str:
+    d, scores = found.document, _arrays(found)
+    gap = scores["model"].mean() - scores["nothing"].mean()
+    if abs(gap) < 1e-12:
+        return ""
+    drawn = (np.array(d["evidence"]["random"]["metric"]) - scores["nothing"].mean()) / gap
+    own = ratio(scores["circuit"], scores["model"], scores["nothing"])
+    bars = [
+        ("the circuit", own, *ratio_interval(scores["circuit"], scores["model"], scores["nothing"])[:2], "")
+    ]
+    spread = np.percentile(drawn, [2.5, 97.5])
+    note = f"{len(drawn)} draws"
+    bars.append(("random, mean", float(drawn.mean()), float(spread[0]), float(spread[1]), note))
+    best = float(drawn[np.argmin(np.abs(1 - drawn))])
+    bars.append(("random, best", best, np.nan, np.nan, ""))
+    return bars_svg(
+        bars, x_label="faithfulness (1 is the full model)", title="Beside random circuits of its size"
+    )
+
+
+def _matched(found: Judgement) -> str:
+    d = found.document
+    rows = d["evidence"]["matched"]["draws"]
+    if not rows:
+        return ""
+    own, other = (d["direction"] * np.array([r[key] for r in rows]) for key in ("drop", "control_drop"))
+    bars = [
+        (name, float(v.mean()), float(v.min()), float(v.max()), f"{len(rows)} draws")
+        for name, v in (("heads of the circuit", own), ("other heads", other))
+    ]
+    what = f"drop of {d['metric']} when {rows[0]['n']} heads are knocked out ({d['unit']}); lines: range of draws"
+    return bars_svg(bars, x_label=what, title="Heads of the circuit and as many others of their layers")
+
+
+def _stable(found: Judgement) -> str:
+    kept = found.document["evidence"]["stability"]
+    counts = np.bincount([i for s in kept["sets"] for i in s], minlength=len(kept["parts"]))
+    ranked = sorted(range(len(counts)), key=lambda i: (-counts[i], i))
+    rows = [{"part": kept["parts"][i], "chosen in": f"{counts[i] / len(kept['sets']):.0%}"} for i in ranked]
+    always = sum(int(c) == len(kept["sets"]) for c in counts)
+    how = "the method run again" if kept["refitted"] else "its scores of single pairs averaged again"
+    caption = f"{always} of {len(rows)} are chosen every time ({len(kept['sets'])} resamples, {how}); the least certain"
+    return table_html(rows[always : always + 20] or rows[:20], caption=caption)
+
+
+_SECTIONS = (
+    ("Faithful, under every ablation and in every template?", "scores", _faithful),
+    ("Complete?", "completeness", _complete),
+    ("Minimal?", "minimality", _minimal),
+    ("Is each edge needed?", "edges", _edges),
+    ("Better than random?", "random", _random),
+    ("Do its heads matter more than others?", "matched", _matched),
+    ("Stable?", "stability", _stable),
+)
