@@ -155,7 +155,7 @@ def attribute(
     graph = graph_of(runs, level)
     shape = {"edge": graph.edge_mask.shape, "node": (len(graph.sources),)}.get(level)
     if shape is None:
-        shape = (graph.shape.n_layers, _width(runs))
+        shape = (graph.shape.n_layers, neuron_width(runs))
     exists = graph.edge_mask if level == "edge" else None
     if level == "neuron":
         exists = np.zeros(shape, dtype=bool)
@@ -179,7 +179,7 @@ def attribute(
     return tally
 
 
-def _width(runs: PairedRuns) -> int:
+def neuron_width(runs: PairedRuns) -> int:
     """Hidden units of each MLP.
 
     Raises:
@@ -280,6 +280,7 @@ class Tally:
         self.per_pair = np.zeros((runs.n_pairs, *full), dtype=np.float32) if small else None
         self._sum = np.zeros(full)
         self._of_batch: np.ndarray | None = None
+        self._rounds: np.ndarray | None = None
 
     def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None:
         """The position label of every token, or None when positions are summed over."""
@@ -302,9 +303,16 @@ class Tally:
         values = values.unflatten(0, (pairs, self.n_labels))
         self._of_batch[(slice(None), slice(None), *where)] += values.float().cpu().numpy()
 
+    def end_round(self, weight: float = 1.0) -> None:
+        """Of several rounds over an open batch whose sizes are added: this one is complete."""
+        done = weight * np.abs(self._of_batch)
+        self._rounds = done if self._rounds is None else self._rounds + done
+        self._of_batch[:] = 0
+
     def close(self, batch: Batch) -> None:
         """End a batch: its pairs count."""
-        values = self._of_batch
+        values = self._of_batch if self._rounds is None else self._rounds
+        self._rounds = None
         if self.absolute:
             values = np.abs(values)
         if self.exists is not None:

@@ -31,6 +31,7 @@ _MODULES = {
     "relp": "relp",
     "attnlrp": "attnlrp",
     "hisp": "hisp",
+    "atp-star": "atp_star",
     "subnetwork-probing": "subnetwork_probing",
     "edge-pruning": "edge_pruning",
 }

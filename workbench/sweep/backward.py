@@ -207,7 +207,9 @@ def backward_rule(bridge: TransformerBridge, wiring: Wiring, name: str) -> Itera
     with ExitStack() as stack:
         norms = _Watched("norm", name)
         for where, norm in _norms(bridge):
-            stack.enter_context(_replaced(norm, "forward", norms.wrap(where, _linear_forward(where, norm))))
+            for part in _computing(norm):
+                linear = norms.wrap(where, _linear_forward(where, norm, getattr(norm, part)))
+                stack.enter_context(_replaced(norm, part, linear))
         acts = _Activations()
         for layer in wiring.mlp_layers:
             found = list(_activations(bridge.blocks[layer]))
@@ -287,14 +289,18 @@ class _Watched:
             )
 
 
-def _linear_forward(where: str, module: nn.Module) -> Callable[..., Tensor]:
-    original = module.forward
+def _computing(norm: nn.Module) -> tuple[str, ...]:
+    """Methods that compute a norm, hooks at its input and output left outside: they must see gradients."""
+    if isinstance(norm, NormalizationBridge):
+        return ("_python_norm_forward", "_hf_autograd_forward_with_hooks")
+    return ("forward",)
+
+
+def _linear_forward(where: str, module: nn.Module, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def forward(x: Tensor, *args, **kwargs) -> Tensor:
         with torch.no_grad():
             y = original(x, *args, **kwargs)
-            if not torch.is_grad_enabled() and not x.requires_grad:
-                return y
             norm = measure_norm(_quiet(module, original), x)
         if norm is None:
             raise ModelError(f"{where} is not a norm of the form gain * x / scale + offset")

@@ -1,0 +1,228 @@
+"""AtP*: attribution patching with the QK fix and GradDrop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.errors import OptionError
+from workbench.graph import Graph
+from workbench.methods.attribution import Tally, neuron_width
+from workbench.methods.registry import Cost, Level, method
+from workbench.methods.results import graph_of, refuse_flat, result
+from workbench.model.hooks import hook_name
+from workbench.scores import Scores
+from workbench.sweep.edges import writer_hooks
+from workbench.sweep.gradients import Site, Taped, taped_run
+from workbench.sweep.patterns import (
+    Patterns,
+    check_values,
+    corrupted_patterns,
+    key_effect,
+    linear_key_effect,
+    linear_query_effect,
+    pattern_gradient,
+    query_effect,
+    value_effect,
+)
+from workbench.sweep.runs import Batch, PairedRuns
+
+PARTS = ("output", "query", "key", "value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtPStar:
+    """Options of AtP*.
+
+    Attributes:
+        qk_fix: Recompute the softmax for corrupted queries and keys instead of going linearly through it.
+        graddrop: Repeat the backward pass with each layer in turn shut, so that direct and indirect effects that
+            cancel show up.
+        heads: ``all`` gives a head the largest of the scores of its output, queries, keys and values; ``output``
+            that of its output alone, for which the QK fix changes nothing.
+    """
+
+    qk_fix: bool = True
+    graddrop: bool = True
+    heads: Literal["all", "output"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.heads not in ("all", "output"):
+            raise OptionError(f"heads is {self.heads!r}", hint="heads: all, output")
+
+
+def _cost(options: AtPStar, graph: Graph, level: Level) -> Cost:
+    parts = level == "node" and options.heads == "all"
+    return Cost(forward=2 + 4 * parts, backward=_rounds(options, graph))
+
+
+def _rounds(options: AtPStar, graph: Graph) -> int:
+    return graph.shape.n_layers if options.graddrop and graph.shape.n_layers > 1 else 1
+
+
+@method(
+    "atp-star",
+    levels=("node", "neuron"),
+    source="Kramár et al. 2024, arXiv:2403.00745",
+    options=AtPStar,
+    cost=_cost,
+    per_position=True,
+)
+def atp_star(
+    runs: PairedRuns,
+    options: AtPStar,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
+    """AtP*: sizes of attribution patching, through the softmax exactly and without cancellation; it has no sign.
+
+    ``score(n) = mean over pairs of 1/(L-1) sum over layers l of |difference * gradient at n with layer l shut|``
+
+    Source:
+        Kramár, Lieberum, Shah and Nanda 2024, arXiv:2403.00745.
+    """
+    refuse_flat(runs, "atp-star")
+    graph = graph_of(runs, level)
+    means, tallies = part_scores(runs, options, level=level, per_position=per_position, progress=progress)
+    best = means.argmax(0)
+    per_pair = None
+    if all(t.per_pair is not None for t in tallies):
+        stacked = np.stack([t.per_pair for t in tallies])
+        per_pair = np.take_along_axis(stacked, best[None, None], 0)[0]
+    return result(
+        runs,
+        np.take_along_axis(means, best[None], 0)[0],
+        level=level,
+        method="atp-star",
+        source="arXiv:2403.00745",
+        options=asdict(options),
+        passes=_cost(options, graph, level).passes,
+        unit=f"|{runs.metric.unit}|",
+        positions=runs.position_labels if per_position else (),
+        per_pair=per_pair,
+    )
+
+
+def part_scores(
+    runs: PairedRuns,
+    options: AtPStar,
+    *,
+    level: Level = "node",
+    per_position: bool = False,
+    progress: Callable[..., None] = lambda done, total, what="": None,
+) -> tuple[np.ndarray, list[Tally]]:
+    """Scores of outputs, and of the queries, keys and values of heads, one array for each of ``PARTS``.
+
+    Returns:
+        ``(part, *shape of the level)`` mean over pairs (0 where a node has no such part), and the values per pair.
+    """
+    graph, parts = graph_of(runs, level), PARTS if level == "node" and options.heads == "all" else PARTS[:1]
+    shape, exists = (len(graph.sources),), None
+    if level == "neuron":
+        shape, exists = (graph.shape.n_layers, neuron_width(runs)), _mlp_rows(runs, graph)
+    tallies = [Tally(runs, shape, exists=exists, per_position=per_position, absolute=True) for _ in parts]
+    rounds = _rounds(options, graph)
+    for b, batch in enumerate(runs.batches):
+        _Batch(runs, batch, graph, options, level, tallies).score(
+            lambda done, b=b, batch=batch: progress(
+                b * rounds + done,
+                len(runs.batches) * rounds,
+                f"{len(batch)} pairs of {batch.n_tokens} tokens",
+            )
+        )
+        runs.release(batch)
+    return np.stack([tally.mean() for tally in tallies]), tallies
+
+
+def _mlp_rows(runs: PairedRuns, graph: Graph) -> np.ndarray:
+    exists = np.zeros((graph.shape.n_layers, neuron_width(runs)), dtype=bool)
+    exists[list(runs.wiring.mlp_layers)] = True
+    return exists
+
+
+class _Batch:
+    """One batch: the clean run, once; a backward pass for each layer that is shut; what each gives."""
+
+    def __init__(
+        self,
+        runs: PairedRuns,
+        batch: Batch,
+        graph: Graph,
+        options: AtPStar,
+        level: Level,
+        tallies: list[Tally],
+    ) -> None:
+        self.runs, self.batch, self.graph, self.options = runs, batch, graph, options
+        self.level, self.tallies, self.labels = level, tallies, tallies[0].labels(batch)
+        self.sites = self._sites()
+        names = [hook_name(site, layer) for layer, site in self.sites]
+        extra = self._extra() if len(tallies) > 1 else []
+        clean = runs.activations(batch, "clean", [*names, *extra])
+        corrupted = runs.activations(batch, "corrupted", [*names, *extra])
+        self.differences = {name: clean[name].double() - corrupted[name].double() for name in names}
+        self.patterns: dict[int, Patterns] = {}
+        if len(tallies) > 1:
+            self.patterns = corrupted_patterns(runs, batch)
+            for layer, at in self.patterns.items():
+                check_values(runs, batch, layer, at)
+        self.run: Taped = taped_run(runs, batch, names, gates=options.graddrop)
+
+    def _sites(self) -> list[Site]:
+        if self.level == "neuron":
+            return [(layer, "neurons") for layer in self.runs.wiring.mlp_layers]
+        return [(0, "resid"), *writer_hooks(self.graph)]
+
+    def _extra(self) -> list[str]:
+        """Hooks whose activations the parts of heads need: recorded in the same pass."""
+        stream = [hook_name("resid", n) for n in range(self.runs.wiring.n_layers)]
+        return stream + [hook_name(slot, n) for slot in "qkv" for n in self.runs.wiring.attention_layers]
+
+    def score(self, progress: Callable[[int], None]) -> None:
+        rounds = _rounds(self.options, self.graph)
+        shut = range(rounds) if rounds > 1 else [None]
+        for tally in self.tallies:
+            tally.open(self.batch)
+        for done, layer in enumerate(shut):
+            self.run.shut.clear()
+            self.run.shut.update([] if layer is None else [layer])
+            gradients = self.run.gradients(again=done + 1 < rounds)
+            self._round(gradients)
+            for tally in self.tallies:
+                tally.end_round(1 / max(1, rounds - 1))
+            progress(done + 1)
+        for tally in self.tallies:
+            tally.close(self.batch)
+
+    @torch.no_grad()
+    def _round(self, gradients: dict[str, Tensor]) -> None:
+        at = 0
+        for layer, site in self.sites:
+            name = hook_name(site, layer)
+            product = self.differences[name] * gradients[name].double()
+            if self.level == "neuron":
+                self.tallies[0].add(product, (layer,), self.labels)
+                continue
+            product = product.sum(-1) if product.dim() == 4 else product.sum(-1, keepdim=True)
+            where = slice(at, at + product.shape[2])
+            self.tallies[0].add(product, (where,), self.labels)
+            if site == "head-output" and self.patterns:
+                self._parts(layer, gradients[name], where)
+            at = where.stop
+
+    def _parts(self, layer: int, grad_z: Tensor, where: slice) -> None:
+        """Queries, keys and values of the heads of a layer."""
+        at = self.patterns[layer]
+        grad = pattern_gradient(self.runs, self.batch, layer, grad_z)
+        fixed = self.options.qk_fix
+        query = query_effect(at, grad) if fixed else linear_query_effect(at, grad)
+        key = key_effect(at, grad) if fixed else linear_key_effect(at, grad)
+        value = value_effect(self.runs, self.batch, layer, at, grad_z)
+        for tally, found in zip(self.tallies[1:], (query, key, value), strict=True):
+            tally.add(found.transpose(1, 2), (where,), self.labels)

@@ -1,0 +1,196 @@
+"""What corrupted queries and keys do to attention patterns, one query or one key at a time, measured by the model.
+
+All layers are asked in one pass: each layer reads the clean residual stream whatever happens before it, and only its
+queries (or keys) are replaced. Patterns come out of the model's own attention, so rotary positions, masks, soft caps
+and norms of queries and keys need no formula here.
+
+A single replaced key changes one column of the scores. Half of the keys are replaced in each of two passes; the other
+half tells by how much the softmax was rescaled, and so what the replaced column would be by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workbench.errors import ModelError
+from workbench.model.hooks import TOLERANCE, hook_name
+from workbench.model.probe import record
+from workbench.sweep.runs import Batch, PairedRuns
+
+Pattern = Float[Tensor, "pair head query key"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patterns:
+    """Patterns of one layer, in float64.
+
+    Attributes:
+        clean: Of the clean run.
+        queries: With every query at its corrupted value and clean keys; row by row, as a query changes its row only.
+        key_odds: ``exp(score of the corrupted key) / sum exp(clean scores)`` for every query and key.
+    """
+
+    clean: Pattern
+    queries: Pattern
+    key_odds: Pattern
+
+
+@torch.no_grad()
+def corrupted_patterns(runs: PairedRuns, batch: Batch) -> dict[int, Patterns]:
+    """Patterns of every attention layer under corrupted queries and keys; three forward passes.
+
+    Raises:
+        ModelError: if patterns cannot be seen, or edits of queries or keys do nothing on this model.
+    """
+    layers = runs.wiring.attention_layers
+    dead = [slot for slot in "qk" if slot not in runs.wiring.live]
+    if dead:
+        raise ModelError(
+            f"the QK fix edits queries and keys, and edits of {dead[0]} change nothing on this model",
+            hint="--option qk_fix=false --option heads=output",
+        )
+    clean = _patterns(runs, batch, {})
+    swapped = {slot: _swapped(runs, batch, slot) for slot in "qk"}
+    queries = _patterns(runs, batch, swapped["q"])
+    odds = {layer: torch.zeros_like(clean[layer]) for layer in layers}
+    at = torch.arange(batch.n_tokens, device=runs.device)
+    for half in (at % 2 == 0, at % 2 == 1):
+        own = _swapped(runs, batch, "k", only=half)
+        for layer, pattern in _patterns(runs, batch, own).items():
+            odds[layer] += _odds(clean[layer], pattern, half)
+    return {n: Patterns(clean=clean[n], queries=queries[n], key_odds=odds[n]) for n in layers}
+
+
+def _swapped(
+    runs: PairedRuns, batch: Batch, slot: str, *, only: Bool[Tensor, "pos"] | None = None
+) -> dict[str, Tensor]:
+    """Corrupted queries or keys at every layer, at some positions only."""
+    names = [hook_name(slot, layer) for layer in runs.wiring.attention_layers]
+    corrupted = runs.activations(batch, "corrupted", names)
+    if only is None:
+        return corrupted
+    clean = runs.activations(batch, "clean", names)
+    return {n: torch.where(only[None, :, None, None], corrupted[n], clean[n]) for n in names}
+
+
+def _patterns(runs: PairedRuns, batch: Batch, replaced: dict[str, Tensor]) -> dict[int, Pattern]:
+    """Patterns when each layer reads the clean stream and has these queries or keys."""
+    layers = runs.wiring.attention_layers
+    stream = [hook_name("resid", n) for n in range(runs.wiring.n_layers)]
+    put = {**runs.activations(batch, "clean", stream), **replaced}
+    hooks = [(name, lambda tensor, hook, value=value: value) for name, value in put.items()]
+    with runs.model.hooks(fwd_hooks=hooks):
+        _, seen = record(
+            runs.model,
+            batch.clean,
+            [hook_name("pattern", n) for n in layers],
+            last_only=runs.last_only(batch),
+        )
+    missing = [n for n in layers if hook_name("pattern", n) not in seen]
+    if missing:
+        raise ModelError(f"the attention pattern of layer {missing[0]} cannot be seen on this model")
+    return {n: seen[hook_name("pattern", n)].double() for n in layers}
+
+
+def _odds(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, "key"]) -> Pattern:
+    """Weight of the replaced keys in units of the clean softmax's sum; 0 elsewhere."""
+    tiny = torch.finfo(torch.float64).tiny
+    rest = clean[..., ~replaced].sum(-1, keepdim=True)
+    rescaled = pattern[..., ~replaced].sum(-1, keepdim=True).clamp(min=tiny)
+    return torch.where(replaced, pattern * (rest / rescaled), torch.zeros_like(pattern))
+
+
+def query_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head query"]:
+    """Estimated drop when one query alone takes its corrupted value, linear after the softmax only.
+
+    ``sum over keys of (A - A with the corrupted query) * dF/dA``
+    """
+    return ((at.clean - at.queries) * grad).sum(-1)
+
+
+def key_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head key"]:
+    """Estimated drop when one key alone takes its corrupted value, linear after the softmax only.
+
+    For every query one column of the scores changes and its row is normalised again:
+    ``sum over queries and keys j of (A[q, j] - A'[q, j]) * dF/dA[q, j]``. Sums without column k are taken from both
+    sides, so a row that is all on one key loses nothing to cancellation.
+    """
+    weighted = at.clean * grad
+    others, others_weighted = _without_each(at.clean), _without_each(weighted)
+    total = others + at.key_odds
+    new = (others_weighted + at.key_odds * grad) / total.clamp(min=torch.finfo(total.dtype).tiny)
+    change = weighted.sum(-1, keepdim=True) - new
+    # a query that sees one key only attends to it whatever the key is
+    return torch.where(total > 0, change, torch.zeros_like(change)).sum(-2)
+
+
+def _without_each(x: Pattern) -> Pattern:
+    """Sum over keys without the key itself, for each key."""
+    before = x.cumsum(-1) - x
+    before[..., 1:] = x.cumsum(-1)[..., :-1]
+    after = torch.zeros_like(x)
+    after[..., :-1] = x.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    return before + after
+
+
+def linear_query_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head query"]:
+    """The same as ``query_effect``, linear through the softmax too: plain attribution patching of queries."""
+    change = _log_ratio(
+        at.clean, at.queries
+    )  # scores up to one number per row, which the softmax does not see
+    centred = change - (at.clean * change).sum(-1, keepdim=True)
+    return (at.clean * centred * grad).sum(-1)
+
+
+def linear_key_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head key"]:
+    """The same as ``key_effect``, linear through the softmax too: plain attribution patching of keys."""
+    change = _log_ratio(at.clean, at.key_odds)
+    centred = grad - (at.clean * grad).sum(-1, keepdim=True)
+    return (at.clean * change * centred).sum(-2)
+
+
+def _log_ratio(clean: Pattern, other: Pattern) -> Pattern:
+    """``log(clean / other)``: how much higher the clean score is; 0 where either is no weight at all."""
+    there = (clean > 0) & (other > 0)
+    return torch.where(there, clean, 1).log() - torch.where(there, other, 1).log()
+
+
+def pattern_gradient(
+    runs: PairedRuns, batch: Batch, layer: int, grad_z: Float[Tensor, "pair pos head d_head"]
+) -> Pattern:
+    """Gradient at the pattern, ``dF/dz[q] . v[k]``: not from the pattern's own hook, which some families disconnect."""
+    return torch.einsum("bqhe,bkhe->bhqk", grad_z.double(), _values(runs, batch, "clean", layer))
+
+
+def value_effect(
+    runs: PairedRuns, batch: Batch, layer: int, at: Patterns, grad_z: Float[Tensor, "pair pos head d_head"]
+) -> Float[Tensor, "pair head key"]:
+    """Estimated drop when one value alone takes its corrupted value; values enter linearly."""
+    change = _values(runs, batch, "clean", layer) - _values(runs, batch, "corrupted", layer)
+    return torch.einsum("bhqk,bqhe,bkhe->bhk", at.clean, grad_z.double(), change)
+
+
+def _values(runs: PairedRuns, batch: Batch, run: str, layer: int) -> Float[Tensor, "pair pos head d_head"]:
+    name = hook_name("v", layer)
+    values = runs.activations(batch, run, [name])[name].double()
+    return values.repeat_interleave(runs.wiring.n_heads // values.shape[2], dim=2)
+
+
+def check_values(runs: PairedRuns, batch: Batch, layer: int, at: Patterns) -> None:
+    """Whether pattern times values is what the heads give.
+
+    Raises:
+        ModelError: if not, so that gradients at the pattern cannot be had.
+    """
+    name = hook_name("head-output", layer)
+    z = runs.activations(batch, "clean", [name])[name]
+    product = torch.einsum("bhqk,bkhe->bqhe", at.clean, _values(runs, batch, "clean", layer))
+    if not bool((product - z).abs().max() <= TOLERANCE.get(z.dtype, 2e-4) * (1 + z.abs().max())):
+        raise ModelError(
+            f"the heads of layer {layer} do not give pattern times values, so queries and keys cannot be scored",
+            hint="--option heads=output",
+        )
