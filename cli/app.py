@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cli import circuit, discover, model, sweeps, task
+from cli import bench, circuit, discover, model, sweeps, task
 from cli.doctor import doctor
+from cli.evaluate import evaluate
 from cli.output import complain
 from cli.reproduce import reproduce
 
@@ -25,10 +26,11 @@ app.add_typer(task.app, name="task")
 app.command("demo")(discover.demo)
 sweeps.mount(app)
 app.command("discover")(discover.discover)
-app.command("evaluate")(discover.evaluate)
+app.command("evaluate")(evaluate)
 app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")
 app.command("reproduce")(reproduce)
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor)
 
 

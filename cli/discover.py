@@ -1,4 +1,4 @@
-"""`workbench discover` and `workbench evaluate`: find a circuit, and judge one."""
+"""`workbench discover`: find a circuit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from cli.options import (
     Batch,
-    CircuitPath,
     Corruption,
     Device,
     DryRun,
@@ -119,61 +118,6 @@ def discover(
     emit(result, as_json=as_json)
     if not dry_run:
         note(f"wrote {result.folder}: circuit.json, scores.safetensors, circuit.html, report.html, run.json")
-
-
-def evaluate(
-    circuit: CircuitPath,
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="Default: the circuit's own model.")
-    ] = None,
-    task: Annotated[str | None, typer.Option("-t", "--task", help="Default: the circuit's own task.")] = None,
-    metric: MetricName = None,
-    limit: Limit = None,
-    split: Split = "test",
-    corruption: Corruption = None,
-    random_draws: Annotated[
-        int, typer.Option("--random", min=0, help="Random circuits of the same size.")
-    ] = 20,
-    seed: Seed = 0,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for evaluation.json. Default: printed only.")
-    ] = None,
-    batch_tokens: Batch = 8192,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    offline: Offline = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Measure how much of the behavior a saved circuit keeps, beside random circuits of its size.
-
-    Example: workbench evaluate circuits/ioi/zoo-ioi/eap-ig-1f3a --limit 200 --json
-    """
-    from workbench.discovery import evaluation_job
-
-    use_quiet(quiet)
-    with progress("evaluate") as advance:
-        result = evaluation_job(
-            circuit=circuit,
-            model=model,
-            task=task,
-            metric=metric,
-            limit=limit,
-            split=split,
-            corruption=corruption,
-            random_draws=random_draws,
-            seed=seed,
-            out=out,
-            batch_tokens=batch_tokens,
-            device=device,
-            dtype=dtype,
-            offline=offline,
-            progress=advance,
-            note=note,
-        )
-    emit(result, as_json=as_json)
-    if out is not None:
-        note(f"wrote {out}/evaluation.json")
 
 
 def methods(as_json: Json = False) -> None:

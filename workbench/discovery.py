@@ -1,4 +1,4 @@
-"""Discovery and evaluation as jobs: what ``workbench discover``, ``evaluate`` and ``demo`` call."""
+"""Discovery as a job: what ``workbench discover`` and ``demo`` call."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from workbench.circuit import Circuit
 from workbench.effects import Effects
-from workbench.errors import OptionError, RunError
-from workbench.evaluate.baselines import random_circuit
-from workbench.evaluate.faithfulness import Faithfulness, faithfulness, ratio, run_circuits
+from workbench.errors import OptionError
 from workbench.graph import Graph
 from workbench.interventions.ablation import ablations, parts_of
-from workbench.io import export, load_circuit, write_atomic
+from workbench.io import export
 from workbench.jobs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.methods.registry import Level, get_method
 from workbench.methods.score import check_level
-from workbench.metrics import metric_from_file
 from workbench.model.open import open_model
 from workbench.scores import check_rule
 from workbench.study import Discovery, discover, folder_of, paired_runs, save_discovery
@@ -201,121 +195,6 @@ def discovery_cost(planned: PlannedRuns, asked: Search) -> DiscoveryCost:
         pairs=len(planned.pairs),
         tokens=sum(len(ids) for ids in planned.pairs.clean),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A circuit's faithfulness beside that of random circuits of its size."""
-
-    values: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.values
-
-    def to_terminal(self) -> list[Any]:
-        v, random = self.values, self.values["random"]
-        if v["faithfulness"] is None:
-            verdict = (
-                f"{v['metric']} has no gap between the full model and nothing: faithfulness is not defined"
-            )
-        else:
-            verdict = (
-                f"{v['size']} of {v['candidates']} keep {v['faithfulness']:.1%} (± {v['stderr']:.1%}) of "
-                f"{v['metric']}: {v['metric_circuit']:.3f} of {v['metric_full']:.3f} {v['unit']}, "
-                f"nothing {v['metric_empty']:.3f}, n={v['n']}"
-            )
-        lines = [verdict]
-        if random["draws"]:
-            lines.append(
-                f"{random['draws']} random circuits of {random['mean_size']:.0f}: mean "
-                f"{random['faithfulness_mean']:.1%}, best {random['faithfulness_max']:.1%}, "
-                f"{random['as_good_or_better']} as good or better"
-            )
-        names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
-        return ["\n".join(lines), {name.replace("_", " "): v[name] for name in names}]
-
-
-def evaluation_job(
-    *,
-    circuit: Path,
-    model: str | None = None,
-    task: str | None = None,
-    metric: str | None = None,
-    limit: int | None = None,
-    split: str = "test",
-    corruption: str | None = None,
-    random_draws: int = 20,
-    seed: int = 0,
-    out: Path | None = None,
-    progress: Progress | None = None,
-    note: Note = lambda text: None,
-    **opening: Any,
-) -> Evaluation:
-    """Run a saved circuit on a model and task, by default its own."""
-    saved = load_circuit(circuit)
-    known = saved.provenance
-    if task is None and known.get("pairs_file"):
-        raise RunError(
-            f"{circuit} was found on pairs from the file {known['pairs_file']}, which it does not hold",
-            hint="name the file: -t FILE.jsonl",
-        )
-    own_task, model, task = task is None, model or saved.model, task or saved.task
-    if not model or not task:
-        raise RunError(f"{circuit} does not say its model and task", hint="give -m MODEL and -t TASK")
-    if own_task and corruption is None:
-        corruption = known.get("corruption") or None
-    runs = open_runs(
-        model=model,
-        task=task,
-        metric=metric or metric_from_file(saved.metric or "logit-difference"),
-        limit=limit,
-        split=split,
-        corruption=corruption,
-        seed=seed,
-        # the form of the task belongs to a tokenizer: another model gets the form that it can align
-        options=known.get("task_options") if own_task and model == saved.model else None,
-        note=note,
-        **opening,
-    )
-    here = runs.provenance()
-    changed = [key for key in ("weights", "dtype") if known.get(key) not in (None, here[key])]
-    if changed:
-        note(f"the circuit was found with other {' and '.join(changed)}: this is another model")
-    result = faithfulness(saved, runs, progress=progress)
-    values = {
-        **result.to_dict(),
-        "model": model,
-        "weights": here["weights"],
-        "same_weights": "weights" not in changed,
-        "task": task,
-        "corruption": here["corruption"],
-        "split": split,
-        "pairs": here["pairs"],
-        "n_dropped": here["n_dropped"],
-        "seed": seed,
-        "random": _random_beside(saved, runs, result, random_draws, seed, progress),
-    }
-    if out is not None:
-        write_atomic(Path(out) / "evaluation.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
-    return Evaluation(values=values)
-
-
-def _random_beside(
-    circuit: Circuit, runs: PairedRuns, result: Faithfulness, draws: int, seed: int, progress: Progress | None
-) -> dict[str, Any]:
-    """Faithfulness of random circuits of a circuit's size; no draws where faithfulness is not defined."""
-    if not draws or not np.isfinite(result.faithfulness):
-        return {"draws": 0}
-    rng = np.random.default_rng(seed)
-    drawn = [random_circuit(circuit.graph, circuit.size, rng, level=circuit.level) for _ in range(draws)]
-    shares = [ratio(v, result.full, result.empty) for v in run_circuits(runs, drawn, progress=progress)]
-    return {
-        "draws": draws,
-        "mean_size": float(np.mean([c.size for c in drawn])),
-        "faithfulness_mean": float(np.mean(shares)),
-        "faithfulness_max": float(np.max(shares)),
-        "as_good_or_better": int(np.sum(np.array(shares) >= result.faithfulness)),
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ METHODS = ROOT / "docs" / "methods.md"
 # Torch-free rooms and files: what a reader of somebody's circuit needs.
 LIGHT = (
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
-    *("compare_classes", "published"),
+    *("compare_classes", "published", "statistics", "verdicts", "judgement"),
     *("io", "view", "tasks.pairs", "tasks.registry", "tasks.reader", "tasks.importers", "tasks.show"),
     *(
         "tasks.ioi",
@@ -37,7 +37,7 @@ HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tens
 # import the modules of the first line.
 FLOOR = {
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
-    *("compare_classes", "published"),
+    *("compare_classes", "published", "statistics", "verdicts", "judgement"),
 }
 ROOMS = {
     "view": {"io"},
@@ -48,11 +48,11 @@ ROOMS = {
     "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
     "sweep": {"io", "tasks", "metrics", "model", "interventions"},
     "methods": {"model", "interventions", "sweep"},
-    "evaluate": {"model", "interventions", "sweep"},
+    "evaluate": {"model", "interventions", "sweep", "methods", "tasks"},
     "experiments": {"interventions", "sweep"},
     "training": {"tasks", "model"},
 }
-LAST = {"study", "jobs", "discovery", "reproduce"}
+LAST = {"study", "jobs", "discovery", "judging", "reproduce"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,335 @@
+"""Evaluation as a job: what ``workbench evaluate`` calls, for faithfulness alone and for the whole evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.circuit import Circuit
+from workbench.errors import RunError, WorkbenchError
+from workbench.evaluate.baselines import random_circuit
+from workbench.evaluate.evidence import Plan
+from workbench.evaluate.faithfulness import Faithfulness, faithfulness, run_circuits
+from workbench.evaluate.judge import judge
+from workbench.evaluate.positions import positions_of
+from workbench.evaluate.truth import load_truth
+from workbench.interventions.ablation import Ablation, value_of
+from workbench.io import load_circuit, write_atomic
+from workbench.io.circuit_file import circuit_path
+from workbench.io.evaluation_file import save_evaluation
+from workbench.jobs import open_runs, planned_runs
+from workbench.judgement import Judgement
+from workbench.metrics import metric_from_file
+from workbench.model.zoo import PREFIX
+from workbench.statistics import ratio
+from workbench.study import paired_runs
+from workbench.sweep.runs import PairedRuns
+from workbench.tasks.for_model import is_file
+
+Note = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What ``workbench evaluate`` is asked; what is left out is the circuit's own."""
+
+    circuit: Path
+    model: str | None = None
+    task: str | None = None
+    metric: str | None = None
+    limit: int | None = None
+    split: str = "test"
+    corruption: str | None = None
+    ablation: Ablation = "resample"
+    random_draws: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        value_of(self.ablation)
+
+
+def plan_of(asked: Question, *, edges: int = 100, bootstraps: int = 100, refits: int = 10) -> Plan:
+    """How much a whole evaluation measures; the number of random circuits is that of the question."""
+    draws = 100 if asked.random_draws is None else asked.random_draws
+    return Plan(draws=draws, edges=edges, bootstraps=bootstraps, refits=refits, seed=asked.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A circuit with the model and the task it is judged on, before anything is opened.
+
+    Attributes:
+        is_own: Whether the task is the one it was found on.
+        known: Provenance of the circuit.
+    """
+
+    circuit: Circuit
+    model: str
+    task: str
+    metric: str
+    corruption: str | None
+    options: Mapping[str, Any] | None
+    is_own: bool
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        return self.circuit.provenance
+
+
+def case_of(asked: Question) -> Case:
+    """The saved circuit, or the known circuit of a built-in model, with what it says of its own model and task.
+
+    Raises:
+        RunError: if neither the question nor the circuit names a model and a task.
+    """
+    text = str(asked.circuit)
+    saved = load_truth(text).circuit if text.startswith(PREFIX) else load_circuit(asked.circuit)
+    if asked.task is None and saved.provenance.get("pairs_file"):
+        raise RunError(
+            f"{asked.circuit} was found on pairs from the file {saved.provenance['pairs_file']}, "
+            "which it does not hold",
+            hint="name the file: -t FILE.jsonl",
+        )
+    model, task = asked.model or saved.model, asked.task or saved.task
+    if not model or not task:
+        raise RunError(f"{asked.circuit} does not say its model and task", hint="give -m MODEL and -t TASK")
+    is_own = asked.task is None
+    truth = saved.provenance.get("truth", {})  # of a built-in model whose circuit is known
+    options = truth.get("options", saved.provenance.get("task_options"))
+    own_corruption = truth.get("corruption", saved.provenance.get("corruption")) or None
+    return Case(
+        circuit=saved,
+        model=model,
+        task=task,
+        metric=asked.metric or metric_from_file(saved.metric or "logit-difference"),
+        corruption=asked.corruption or (own_corruption if is_own else None),
+        # the form of the task belongs to a tokenizer: another model gets the form that it can align
+        options=options if is_own and model == saved.model else None,
+        is_own=is_own,
+    )
+
+
+def _open(case: Case, asked: Question, note: Note, **opening: Any) -> tuple[PairedRuns, list[str]]:
+    """The runs a circuit is judged on, and in what the model differs from the circuit's own."""
+    runs = open_runs(
+        model=case.model,
+        task=case.task,
+        metric=case.metric,
+        limit=asked.limit,
+        split=asked.split,
+        corruption=case.corruption,
+        seed=asked.seed,
+        options=case.options,
+        note=note,
+        **opening,
+    )
+    here = runs.provenance()
+    changed = [key for key in ("weights", "dtype") if case.known.get(key) not in (None, here[key])]
+    if changed:
+        note(f"the circuit was found with other {' and '.join(changed)}: this is another model")
+    return runs, changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A circuit's faithfulness beside that of random circuits of its size."""
+
+    values: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.values
+
+    def to_terminal(self) -> list[Any]:
+        v, random = self.values, self.values["random"]
+        if v["faithfulness"] is None:
+            verdict = (
+                f"{v['metric']} has no gap between the full model and nothing: faithfulness is not defined"
+            )
+        else:
+            verdict = (
+                f"{v['size']} of {v['candidates']} keep {v['faithfulness']:.1%} (± {v['stderr']:.1%}) of "
+                f"{v['metric']}: {v['metric_circuit']:.3f} of {v['metric_full']:.3f} {v['unit']}, "
+                f"nothing {v['metric_empty']:.3f}, n={v['n']}"
+            )
+        lines = [verdict]
+        if random["draws"]:
+            lines.append(
+                f"{random['draws']} random circuits of {random['mean_size']:.0f}: mean "
+                f"{random['faithfulness_mean']:.1%}, best {random['faithfulness_max']:.1%}, "
+                f"{random['as_good_or_better']} as good or better"
+            )
+        names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
+        return ["\n".join(lines), {name.replace("_", " "): v[name] for name in names}]
+
+
+def evaluation_job(
+    asked: Question,
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> Evaluation:
+    """Run a saved circuit on a model and task, by default its own; faithfulness alone."""
+    case = case_of(asked)
+    runs, changed = _open(case, asked, note, **opening)
+    result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
+    here = runs.provenance()
+    values = {
+        **result.to_dict(),
+        "model": case.model,
+        "weights": here["weights"],
+        "same_weights": "weights" not in changed,
+        "task": case.task,
+        "corruption": here["corruption"],
+        "split": asked.split,
+        "pairs": here["pairs"],
+        "n_dropped": here["n_dropped"],
+        "seed": asked.seed,
+        "random": _random_beside(case.circuit, runs, result, asked, progress),
+    }
+    if out is not None:
+        write_atomic(Path(out) / "evaluation.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
+    return Evaluation(values=values)
+
+
+def _random_beside(
+    circuit: Circuit, runs: PairedRuns, result: Faithfulness, asked: Question, progress: Progress | None
+) -> dict[str, Any]:
+    """Faithfulness of random circuits of a circuit's size; no draws where faithfulness is not defined."""
+    draws = 20 if asked.random_draws is None else asked.random_draws
+    if not draws or not np.isfinite(result.faithfulness) or circuit.level == "neuron":
+        return {"draws": 0}
+    rng = np.random.default_rng(asked.seed)
+    how = {"level": circuit.level, "positions": runs.position_labels if positions_of([circuit]) else ()}
+    drawn = [random_circuit(circuit.graph, circuit.size, rng, **how) for _ in range(draws)]
+    values = run_circuits(runs, drawn, ablation=asked.ablation, progress=progress)
+    shares = [ratio(v, result.full, result.empty) for v in values]
+    return {
+        "draws": draws,
+        "mean_size": float(np.mean([c.size for c in drawn])),
+        "faithfulness_mean": float(np.mean(shares)),
+        "faithfulness_max": float(np.max(shares)),
+        "as_good_or_better": int(np.sum(np.array(shares) >= result.faithfulness)),
+    }
+
+
+# -- the whole evaluation --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedJudgement:
+    """A judgement and where it was written."""
+
+    judgement: Judgement
+    files: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdicts; all evidence is in the file."""
+        d = self.judgement.document
+        head = {name: d[name] for name in ("circuit", "metric", "unit", "ablation", "criteria", "missing")}
+        return {**head, "n": len(d["pairs"]["ids"]), "verdicts": d["verdicts"], "files": dict(self.files)}
+
+    def to_terminal(self) -> list[Any]:
+        return self.judgement.to_terminal()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingCost:
+    """What a whole evaluation would run, before anything is run."""
+
+    circuits: int
+    pairs: int
+    tokens: int
+    files: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"dry_run": True, **self.__dict__, "files": list(self.files)}
+
+    def to_terminal(self) -> list[Any]:
+        text = (
+            "dry run: nothing was measured; no weights were loaded; each circuit is one forward pass per pair"
+        )
+        return [text, dict(self.__dict__)]
+
+
+def judging_job(
+    asked: Question,
+    *,
+    plan: Plan | None = None,
+    out: Path | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> SavedJudgement | JudgingCost:
+    """Measure everything, decide, and write ``evaluation.json`` and ``evaluation.html`` beside the circuit.
+
+    Raises:
+        RunError: for the known circuit of a built-in model without ``out``: nothing is written into the package.
+    """
+    plan, case = plan or plan_of(asked), case_of(asked)
+    if out is None and str(asked.circuit).startswith(PREFIX):
+        raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
+    folder = Path(out) if out is not None else circuit_path(asked.circuit).parent
+    if dry_run:
+        return _cost(case, asked, plan, folder, **opening)
+    runs, _ = _open(case, asked, note, **opening)
+    found_on = _found_on(case, runs, note)
+    judgement = judge(
+        case.circuit, runs, found_on=found_on, ablation=asked.ablation, plan=plan, progress=progress
+    )
+    return SavedJudgement(judgement=judgement, files=save_evaluation(judgement, folder))
+
+
+def _found_on(case: Case, runs: PairedRuns, note: Note) -> PairedRuns | None:
+    """The pairs a circuit was found on, made again; None where they cannot be."""
+    known = case.known
+    if is_file(case.task):
+        return runs if known.get("pairs_file") else None
+    if not case.is_own or "split" not in known or "pairs" not in known:
+        return None
+    try:
+        again = paired_runs(
+            runs.model,
+            case.task,
+            n=known["n_pairs"] + known.get("n_dropped", 0),
+            seed=known["seed"],
+            split=known["split"],
+            corruption=known.get("corruption") or None,
+            metric=runs.metric,
+            batch_tokens=runs.batch_tokens,
+            **(case.options or {}),
+        )
+    except WorkbenchError as problem:
+        note(f"the pairs the circuit was found on cannot be made again: {problem.message}")
+        return None
+    if again.pairs.pairs.digest != known["pairs"]:
+        note("stability is measured on other pairs of the split than those the circuit was found on")
+    return again
+
+
+def _cost(case: Case, asked: Question, plan: Plan, folder: Path, **opening: Any) -> JudgingCost:
+    planned = planned_runs(
+        model=case.model,
+        task=case.task,
+        metric=asked.metric,
+        limit=asked.limit,
+        split=asked.split,
+        corruption=case.corruption,
+        seed=asked.seed,
+        **opening,
+    )
+    nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
+    return JudgingCost(
+        circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes),
+        pairs=len(planned.pairs),
+        tokens=sum(len(ids) for ids in planned.pairs.clean),
+        files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
+    )
