@@ -66,5 +66,5 @@ def reproduce(
     emit(result, as_json=as_json)
     if not dry_run:
         note(
-            f"wrote {result.folder}: run.json, study.json, report.html, tables, circuit.json where one was found"
+            f"wrote {result.folder}: run.json, study.json, report.html, tables, circuit.json if there is one"
         )

@@ -1,7 +1,7 @@
 """The records. Every fact has its source beside it; what is not sure is said in ``uncertain`` and left out.
 
-Heads are written layer.head, both from 0. Where a source gives a position it is written with the name our tasks
-use: ``end`` is where the answer is read, ``S2`` the second mention of the subject, ``S1+1`` the token after its first.
+Heads are written layer.head, both from 0. Positions that a source gives have the names our tasks use: ``end`` is
+where the answer is read, ``S2`` the second mention of the subject, ``S1+1`` the token after its first.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ IOI = Published(
     },
     uncertain=(
         "The numbers under `reported` were written down from memory of the paper, not copied from its text.",
-        "The paper evaluates the circuit with MLPs left in place and each head kept at its position alone; the twelve "
+        "The paper evaluates the circuit with MLPs left in place, each head kept at its position alone; the twelve "
         "MLPs are therefore in this file as kept whole and are no part of the 26 heads.",
         "The paper names no revision of the weights.",
         "Which backup name movers read S-inhibition heads is drawn for the class, not head by head.",

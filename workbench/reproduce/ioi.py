@@ -22,8 +22,8 @@ from workbench.reproduce.kinds import Claim, Rows, State, Step, StepResult, Stud
 
 LOOKS = (("end", "IO"), ("end", "S1"), ("end", "S2"), ("S2", "S1"), ("S2", "S1+1"), ("S1+1", "S1"))
 NAMES = ("IO", "S1", "S2")
-# Least share of the clean metric that a path must carry for its sender to be taken up; the further from the answer,
-# the more parts share the work. Also more than three standard errors, so that no head is taken up by chance.
+# Least share of the clean metric that a path must carry for its sender to be taken up: the further from the
+# answer, the more parts share the work. Also more than three standard errors, so that no head is taken up by chance.
 LEAST = {"writers": 0.03, "movers-q": 0.02, "inhibition-v": 0.01, "induction-k": 0.005}
 ERRORS = 3.0
 ATTENTION = 0.3  # least mean attention from one position to another that counts as looking there
@@ -291,7 +291,7 @@ def behaviour(state: State) -> StepResult:
 def _mover_claims(groups, attention) -> list[Claim]:
     claim, rule = (
         "the writers look at the receiver (name movers)",
-        f"heads that look from end at IO more than at S1 or S2, and at least {ATTENTION}, carry half of the writing",
+        f"heads that look from end mostly at IO, at least {ATTENTION}, carry half of the writing",
     )
     if not groups["writers"]:
         return [untestable(claim, rule, "no head writes the answer directly", paper=0.59)]
@@ -308,7 +308,8 @@ def _copy_claims(groups, copies, problem) -> list[Claim]:
         ("writers", "copy", "the writers copy the names they read", "above 0.95"),
         ("against", "negative", "the heads that write against it copy negatively", "0.98"),
     ):
-        rule = f"heads with a {'negative ' * (score == 'negative')}copy score of {COPIES} or more carry half of the writing"
+        kind = "copy score" if score == "copy" else "negative copy score"
+        rule = f"heads with a {kind} of {COPIES} or more carry half of the writing"
         if not groups[key] or not copies:
             found.append(untestable(claim, rule, problem or "no such heads were found", paper=paper))
             continue
@@ -457,29 +458,18 @@ IOI = Study(
     rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "copies": COPIES, **RULES},
     steps=(
         Step(name="task", title="the task", run=task, passes="2"),
-        Step(name="writers", title="path patching: heads to logits", run=writers, passes="2 per head"),
+        Step(name="writers", title="heads to logits", run=writers, passes="2 per head"),
+        Step(name="movers-q", title="heads to the writers' queries", run=inhibition, passes="2 per head"),
         Step(
-            name="movers-q",
-            title="path patching: heads to the writers' queries",
-            run=inhibition,
-            passes="2 per head",
+            name="inhibition-v", title="heads to the steering heads' values", run=signals, passes="2 per head"
         ),
         Step(
-            name="inhibition-v",
-            title="path patching: heads to the steering heads' values",
-            run=signals,
-            passes="2 per head",
-        ),
-        Step(
-            name="induction-k",
-            title="path patching: heads to the induction heads' keys",
-            run=previous,
-            passes="2 per head",
+            name="induction-k", title="heads to the induction heads' keys", run=previous, passes="2 per head"
         ),
         Step(name="behaviour", title="attention and copy scores", run=behaviour, passes="2"),
         Step(name="backups", title="the writers knocked out", run=backups, passes="4"),
         Step(name="roles", title="roles by measurement", run=roles, passes="2 per head"),
-        Step(name="own", title="the circuit found here, judged", run=evaluation, passes="60"),
+        Step(name="own", title="the circuit found here, judged", run=evaluation, passes="100"),
         Step(name="published", title="the paper's circuit, judged", run=published_evaluation, passes="100"),
         Step(name="comparison", title="beside the published circuit", run=comparison, passes="0"),
     ),

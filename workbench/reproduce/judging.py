@@ -52,8 +52,8 @@ def own_circuit(state: State, classes: Mapping[str, str], effects: Mapping[str, 
 def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> StepResult:
     """Faithfulness, completeness and minimality of a circuit of parts at positions.
 
-    ``F`` is the mean metric with every head ablated wherever the circuit does not have it; MLPs stay. Under means of
-    the same template over prompts of other names (the paper), and under the paired corrupted prompt (ours).
+    ``F`` is the mean metric with every head ablated wherever the circuit does not have it; MLPs stay. Ablated to
+    means of the same template over prompts of other names (the paper), and to the paired corrupted prompt (ours).
     """
     paper = state.published.provenance["reported"].get("share of the logit difference kept")
     claims = wordings(name)

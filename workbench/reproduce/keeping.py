@@ -1,4 +1,4 @@
-"""Circuits of parts at positions, run as the paper runs them: means over corrupted prompts of the same template."""
+"""Circuits of parts at positions, run as the paper runs them: means over corrupted prompts of a template."""
 
 from __future__ import annotations
 

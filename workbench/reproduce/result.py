@@ -49,9 +49,8 @@ class Reproduction:
     @property
     def lead(self) -> str:
         """One sentence: what was re-run on what, and how it came out."""
-        counts = ", ".join(
-            f"{n} {'hold' if v == 'holds' else 'fail' if v == 'fails' else v}" for v, n in self.counts.items()
-        )
+        words = {"holds": "hold", "fails": "fail"}
+        counts = ", ".join(f"{n} {words.get(v, v)}" for v, n in self.counts.items())
         whose = "the paper's model" if self.comparable else "another model than the paper's"
         return (
             f"{self.study} ({self.source}) on {self.model}, {whose}; n={self.n_pairs} prompts, means over "
