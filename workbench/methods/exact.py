@@ -1,86 +1,190 @@
-"""Exact effects: each node or edge is patched by itself and the metric measured. The truth others estimate."""
+"""Exact effects: each node, edge or neuron is patched by itself and the metric measured. The truth others estimate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from workbench.graph import Graph
-from workbench.interventions.ablation import ablations
+from workbench.interventions.ablation import Ablation, ablations, value_of
+from workbench.methods.exact_parts import neuron_parts, node_parts, part_drops
+from workbench.methods.random_scores import base_shape, where_defined
 from workbench.methods.registry import Cost, Level, method
 from workbench.methods.results import graph_of, result
 from workbench.scores import Scores
-from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
+from workbench.sweep.edges import Outputs, ablate_edges, copies_that_fit, source_outputs
+from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import Batch, PairedRuns
+
+_MOST_KEPT = 10**8  # numbers; drops of single pairs beyond this (0.8 GB) are not kept, the mean is the same
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exact:
-    """Exact patching has no options: noising with the corrupted partner's value."""
+    """Options of exact patching.
+
+    Attributes:
+        ablation: What is put in place: ``resample`` (the corrupted partner's value), ``zero``, ``mean`` ...
+    """
+
+    ablation: Ablation = "resample"
+
+    def __post_init__(self) -> None:
+        value_of(self.ablation)
 
 
 def _cost(options: Exact, graph: Graph, level: Level) -> Cost:
-    return Cost(forward=2 + (graph.n_edges if level == "edge" else len(graph.sources)))
+    """One pass for each part. How many neurons there are only the weights tell: the least is said, with a warning."""
+    mlps = sum(graph.shape.has_mlp(n) for n in range(graph.shape.n_layers))
+    parts = {"edge": graph.n_edges, "node": len(graph.sources), "neuron": mlps}[level]
+    slow = "times the hidden units of an MLP (thousands in most models): one pass for each neuron"
+    note = "times the number of position labels when each position is scored by itself"
+    return Cost(forward=2 + parts, note=slow if level == "neuron" else note)
 
 
 @method(
-    "exact", levels=("edge", "node"), source="Conmy et al. 2023, arXiv:2304.14997", options=Exact, cost=_cost
+    "exact",
+    levels=("edge", "node", "neuron"),
+    source="Conmy et al. 2023, arXiv:2304.14997",
+    options=Exact,
+    cost=_cost,
+    per_position=True,
 )
-def exact(runs: PairedRuns, options: Exact, *, level: Level, progress: Callable[..., None]) -> Scores:
-    """The exact drop of the metric when one edge or node alone takes its corrupted value."""
+def exact(
+    runs: PairedRuns,
+    options: Exact,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
+    """The exact drop of the metric when one edge, node or neuron alone takes its corrupted value.
+
+    ``score = F(clean) - F(clean with only this replaced)``, a mean over pairs; per position, replaced at the tokens
+    of one label only (these effects need not add up to that of all positions together).
+    """
     graph = graph_of(runs, level)
-    measure = _nodes if level == "node" else _edges
+    shape = base_shape(runs, graph, level)
+    n_labels = len(runs.position_labels) if per_position else 1
+    if level == "node" and not per_position:
+        drops = _whole_nodes(runs, graph, options.ablation, progress)
+    elif level == "edge":
+        drops = _edges(runs, graph, options.ablation, per_position, progress)
+    else:
+        parts = node_parts(graph) if level == "node" else neuron_parts(runs, graph)
+        drops = part_drops(
+            runs, parts, shape, ablation=options.ablation, per_position=per_position, progress=progress
+        )
+    values, per_pair = _mean(runs, drops, (n_labels, *shape) if per_position else shape)
+    count = {"edge": graph.n_edges, "node": len(graph.sources)}.get(level, int(np.prod(shape)))
     return result(
         runs,
-        measure(runs, graph, progress),
+        where_defined(values, graph, level),
         level=level,
         method="exact",
         source="arXiv:2304.14997",
         options=asdict(options),
-        passes=_cost(options, graph, level).passes,
+        passes=2 + count * n_labels,
+        positions=runs.position_labels if per_position else (),
+        per_pair=None if per_pair is None else where_defined(per_pair, graph, level),
     )
 
 
-def _nodes(runs: PairedRuns, graph: Graph, progress: Callable[..., None]) -> np.ndarray:
-    """``(source,)`` mean drops."""
-    return sweep(runs, ablations([(node,) for node in graph.sources]), kind="exact", progress=progress).mean
+def _mean(
+    runs: PairedRuns, drops: Iterator[tuple[np.ndarray, np.ndarray]], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mean over pairs, and the drops of every pair where they are not too many."""
+    total = np.zeros(shape)
+    small = runs.n_pairs * int(np.prod(shape)) <= _MOST_KEPT
+    every = np.zeros((runs.n_pairs, *shape)) if small else None
+    for batch, found in drops:
+        total += found.sum(0)
+        if every is not None:
+            every[batch.index] = found
+    return total / runs.n_pairs, every
 
 
-def _edges(runs: PairedRuns, graph: Graph, progress: Callable[..., None]) -> np.ndarray:
-    """``(source, target)`` mean drops, NaN where no edge is."""
-    total = np.zeros(graph.edge_mask.shape)
+def _whole_nodes(
+    runs: PairedRuns, graph: Graph, ablation: Ablation, progress: Callable[..., None]
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """``(pair, source)`` drops."""
+    rows = ablations([(node,) for node in graph.sources], ablation)
+    effects = sweep(runs, rows, kind="exact", progress=progress).per_pair.T
+    for batch in runs.batches:
+        yield batch, effects[batch.index]
+
+
+def _edges(
+    runs: PairedRuns, graph: Graph, ablation: Ablation, per_position: bool, progress: Callable[..., None]
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """``(pair, *label, source, target)`` drops of one batch after the other."""
     layers = range(graph.shape.n_layers + 1)
     for b, batch in enumerate(runs.batches):
+        reference = reference_outputs(runs, batch, graph, ablation)
+        differs = _differs(runs, batch, graph, reference, per_position)
+        found = np.zeros((len(batch), len(differs), *graph.edge_mask.shape))
         for layer in layers:
-            total += _edges_into(runs, batch, graph, layer)
+            _edges_into(runs, batch, graph, layer, reference, differs, per_position, found)
             progress(
                 b * len(layers) + layer + 1, len(runs.batches) * len(layers), f"edges into layer {layer}"
             )
         runs.release(batch)
-    return np.where(graph.edge_mask, total / runs.n_pairs, np.nan)
+        yield batch, found if per_position else found[:, 0]
 
 
 @torch.no_grad()
-def _edges_into(runs: PairedRuns, batch: Batch, graph: Graph, layer: int) -> np.ndarray:
-    """``(source, target)`` summed drops for the edges into one layer (the logits are the layer after the last)."""
+def _differs(
+    runs: PairedRuns, batch: Batch, graph: Graph, reference: Outputs, per_position: bool
+) -> Bool[np.ndarray, "label source"]:
+    """Where a source's ablation changes anything at all; elsewhere the effect is 0 and no pass is needed."""
+    changed = (source_outputs(runs, batch, "clean", graph) != reference).any(-1)  # (pair, pos, source)
+    if not per_position:
+        return changed.flatten(0, 1).any(0)[None].cpu().numpy()
+    where = runs.labels_of(batch)
+    found = [changed[where == label].any(0) for label in range(len(runs.position_labels))]
+    return torch.stack(found).cpu().numpy()
+
+
+@torch.no_grad()
+def _edges_into(
+    runs: PairedRuns,
+    batch: Batch,
+    graph: Graph,
+    layer: int,
+    reference: Outputs,
+    differs: np.ndarray,
+    per_position: bool,
+    found: Float[np.ndarray, "pair label source target"],
+) -> None:
+    """Write down the drops of the edges into one layer (the logits are the layer after the last)."""
     last = graph.shape.n_layers
     into = [j for j, t in enumerate(graph.targets) if (last if t.layer is None else t.layer) == layer]
-    edges = [(i, j) for j in into for i in range(int(graph.n_visible[j]))]
-    found = np.zeros(graph.edge_mask.shape)
-    reference = source_outputs(runs, batch, "corrupted", graph)
+    edges = [(n, i, j) for n, i in np.argwhere(differs).tolist() for j in into if i < graph.n_visible[j]]
     clean = runs.measure(batch, runs.clean_output(batch))
-    size = copies_that_fit(runs, batch, graph)
+    start = min(layer, last - 1)
+    size = copies_that_fit(runs, batch, graph, start=start)
+    labels = runs.labels_of(batch) if per_position else None
     for k in range(0, len(edges), size):
         chunk = edges[k : k + size]
-        masks = torch.zeros(len(chunk), *graph.edge_mask.shape, dtype=torch.bool, device=runs.device)
-        for c, (i, j) in enumerate(chunk):
-            masks[c, i, j] = True
-        values = ablate_edges(runs, batch, graph, masks, reference=reference, start=min(layer, last - 1))
-        drop = runs.metric.direction * (clean[None] - values)
-        for (i, j), d in zip(chunk, drop.double().sum(1).tolist(), strict=True):
-            found[i, j] = d
-    return found
+        masks = _single(chunk, len(differs), graph).to(runs.device)
+        masks = masks if per_position else masks[:, 0]
+        values = ablate_edges(runs, batch, graph, masks, reference=reference, start=start, labels=labels)
+        drops = (runs.metric.direction * (clean[None] - values)).double().cpu().numpy()
+        for (n, i, j), drop in zip(chunk, drops, strict=True):
+            found[:, n, i, j] = drop
+
+
+def _single(
+    edges: list[tuple[int, int, int]], n_labels: int, graph: Graph
+) -> Bool[Tensor, "copy label source target"]:
+    """A mask for each edge, True there alone."""
+    masks = torch.zeros(len(edges), n_labels, *graph.edge_mask.shape, dtype=torch.bool)
+    for c, edge in enumerate(edges):
+        masks[(c, *edge)] = True
+    return masks

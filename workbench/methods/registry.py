@@ -40,10 +40,11 @@ _METHODS: dict[str, Method] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Passes over every batch of pairs."""
+    """Passes over every batch of pairs; ``note`` says what the numbers cannot."""
 
     forward: int
     backward: int = 0
+    note: str = ""
 
     @property
     def passes(self) -> int:
