@@ -169,6 +169,7 @@ class DiscoveryCost:
     backward: int
     pairs: int
     tokens: int
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {"dry_run": True, **self.__dict__}
@@ -194,6 +195,7 @@ def discovery_cost(planned: PlannedRuns, asked: Search) -> DiscoveryCost:
         backward=cost.backward,
         pairs=len(planned.pairs),
         tokens=sum(len(ids) for ids in planned.pairs.clean),
+        note=cost.note,
     )
 
 
