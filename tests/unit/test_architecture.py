@@ -52,7 +52,7 @@ ROOMS = {
     "experiments": {"interventions", "sweep"},
     "training": {"tasks", "model"},
 }
-LAST = {"study", "jobs", "discovery", "judging", "reproduce"}
+LAST = {"study", "jobs", "discovery", "judging", "reproduce", "bench"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

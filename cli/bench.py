@@ -1,0 +1,91 @@
+"""`workbench bench`: every method side by side."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Json, Quiet, Seed
+from cli.output import emit, note, progress, use_quiet
+
+app = typer.Typer(no_args_is_help=True, help="Measure methods side by side.", rich_markup_mode=None)
+
+
+@app.callback()
+def root() -> None:
+    """Measure methods side by side."""
+
+
+@app.command("discovery")
+def discovery(
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Comma-separated, with options: eap,eap-ig:steps=20. Default: all."),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option("--truth", help="Models with known circuits, comma-separated, or none. Default: all."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks",
+            help="Trained tasks MODEL/TASK, comma-separated, or none: zoo:ioi/ioi,zoo:kv/kv-retrieval.",
+        ),
+    ] = None,
+    levels: Annotated[str, typer.Option("--levels", help="edge, node, or both.")] = "edge,node",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two tasks, few pairs, one seed: about two minutes.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="Draws of pairs, and seeds of methods. [3]")
+    ] = None,
+    pairs: Annotated[
+        int | None, typer.Option("-n", "--limit", min=2, help="Pairs per model and task. [24, 32]")
+    ] = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes. Default: 2 where there are 2 cores.")
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder; finished cells in it are kept, so a killed bench goes on."),
+    ] = Path("circuits/bench-discovery"),
+    docs: Annotated[
+        Path | None, typer.Option("--docs", help="Also put the tables into this page, between its marks.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Judge every method on models with known circuits, and on trained tasks: one table, one JSON, one page.
+
+    Example: workbench bench discovery --quick -o circuits/bench-quick
+    """
+    from workbench.bench.bench import bench_discovery
+    from workbench.bench.settings import settings_of
+
+    use_quiet(quiet)
+    settings = settings_of(
+        methods=methods,
+        truths=truth,
+        tasks=tasks,
+        levels=levels,
+        quick=quick,
+        seeds=seeds,
+        pairs=pairs,
+        seed=seed,
+    )
+    with progress("bench") as advance:
+        result = bench_discovery(
+            settings,
+            out,
+            workers=workers or min(2, os.cpu_count() or 1),
+            docs=docs,
+            progress=advance,
+            note=note,
+        )
+    emit(result, as_json=as_json)
+    note(f"wrote {out}: bench.json, bench.html, run.json, cells/" + (f"; tables in {docs}" if docs else ""))

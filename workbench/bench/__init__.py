@@ -1,0 +1,1 @@
+"""Every method side by side: against known circuits, and on trained tasks."""

@@ -1,0 +1,390 @@
+"""The bench of discovery methods: every method on every known circuit and on every trained task, cell by cell."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.bench.cells import Shelf, code_of
+from workbench.bench.markdown import write_docs
+from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures, truth_measures
+from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
+from workbench.bench.table import FORMAT, VERSION, BenchResult
+from workbench.errors import WorkbenchError
+from workbench.evaluate.truth import Truth, list_truths, load_truth
+from workbench.methods.registry import get_method
+from workbench.methods.results import graph_of
+from workbench.methods.score import score
+from workbench.model.open import open_model
+from workbench.provenance import RunRecord, code_versions
+from workbench.scores import Scores
+from workbench.study import paired_runs
+from workbench.sweep.runs import PairedRuns
+from workbench.sweep.store import locked
+
+Progress = Callable[[int, int, str], None]
+Note = Callable[[str], None]
+Cell = dict[str, Any]
+# the reference that others are compared with, measured on every trained task whether it is a row or not
+EXACT = Variant(method="exact")
+
+
+def bench_discovery(
+    settings: Settings,
+    folder: Path,
+    *,
+    workers: int = 1,
+    docs: Path | None = None,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+) -> BenchResult:
+    """Measure every cell that is not in the folder yet, and put all of them together.
+
+    Torch uses one thread meanwhile, so that seconds compare. A method that refuses a model, or fails, is a cell
+    with the reason; failed ones are tried again at the next start, refusals are final.
+
+    Args:
+        workers: Processes of one thread each; what they find is the same, CPU seconds are of the one that measures.
+        docs: A page that gets the tables between its marks.
+
+    Raises:
+        WorkbenchError: for names that do not exist, before anything is measured.
+        RunError: if another process is writing to the folder.
+    """
+    variants, tasks = settings.variants(), settings.parsed_tasks()
+    truths = [load_truth(name) for name in (list_truths() if settings.truths is None else settings.truths)]
+    record = RunRecord(command="bench discovery", arguments=settings.to_dict())
+    with locked(Path(folder)):
+        # tasks first: they take longest, so that no process is left with one of them at the end
+        subjects: list[Task | Truth] = [*tasks, *truths]
+        if workers > 1:
+            found = _in_processes(settings, Path(folder), subjects, workers, progress, note)
+        else:
+            bench = _Bench(settings, variants, Path(folder), progress, note, len(subjects))
+            with _one_thread():
+                found = [(list(bench.on(s)), bench.left_out.get(_label(s))) for s in subjects]
+        left_out = [
+            {"subject": _label(s), "reason": why} for s, (_, why) in zip(subjects, found, strict=True) if why
+        ]
+        on_tasks, on_truths = found[: len(tasks)], found[len(tasks) :]
+        cells = {"truth": [c for f, _ in on_truths for c in f], "tasks": [c for f, _ in on_tasks for c in f]}
+        result = BenchResult(document=_document(settings, variants, truths, cells, left_out))
+        result.save(Path(folder), record)
+    if docs is not None:
+        write_docs(result, docs)
+    return result
+
+
+def _label(subject: Task | Truth) -> str:
+    return subject.model if isinstance(subject, Truth) else subject.label
+
+
+def _in_processes(
+    settings: Settings,
+    folder: Path,
+    subjects: list[Task | Truth],
+    workers: int,
+    progress: Progress | None,
+    note: Note,
+) -> list[tuple[list[Cell], str | None]]:
+    """The subjects shared among processes of one thread each; what they find is what one process would."""
+    found: dict[str, tuple[list[Cell], str | None]] = {}
+    jobs = [(settings, folder, _label(s), isinstance(s, Truth)) for s in subjects]
+    with get_context("spawn").Pool(min(workers, len(jobs))) as pool:
+        for label, cells, why, said in pool.imap_unordered(_in_process, jobs):
+            found[label] = (cells, why)
+            for text in said:
+                note(text)
+            if progress:
+                progress(len(found), len(jobs), f"{label} done")
+    return [found[_label(s)] for s in subjects]
+
+
+def _in_process(job: tuple[Settings, Path, str, bool]) -> tuple[str, list[Cell], str | None, list[str]]:
+    settings, folder, label, is_truth = job
+    said: list[str] = []
+    bench = _Bench(settings, settings.variants(), folder, None, said.append, 1)
+    with _one_thread():
+        cells = list(bench.on(load_truth(label) if is_truth else parse_task(label)))
+    return label, cells, bench.left_out.get(label), said
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass
+class _Bench:
+    """One run through all subjects; keeps count for the progress bar."""
+
+    settings: Settings
+    variants: tuple[Variant, ...]
+    folder: Path
+    progress: Progress | None
+    note: Note
+    n_subjects: int
+
+    def __post_init__(self) -> None:
+        self.shelf, self.left_out = Shelf(self.folder), {}
+        per_subject = sum(len(self._levels(v)) for v in self.variants)
+        self.total, self.done = self.n_subjects * per_subject, 0
+
+    def on(self, subject: Task | Truth) -> Iterator[Cell]:
+        """The cells of one model with a known circuit, or of one trained task."""
+        return self.on_truth(subject) if isinstance(subject, Truth) else self.on_task(subject)
+
+    def on_truth(self, truth: Truth) -> Iterator[Cell]:
+        """The cells of one model with a known circuit."""
+        runs = PairedRuns(
+            open_model(truth.model),
+            truth.pairs(self.settings.n_truth, seed=self.settings.seed),
+            metric=truth.metric,
+        )
+        _warm_up(runs)
+        seeds = self._seeds()
+        for variant, level in self._cells():
+            decided = self._decided("truth", runs, variant, level) | {"truth": _digest(truth)}
+            yield self._cell(
+                decided,
+                truth.model,
+                runs,
+                variant,
+                level,
+                lambda v=variant, x=level: truth_measures(runs, truth, v, x, seeds=seeds),
+            )
+
+    def on_task(self, task: Task) -> Iterator[Cell]:
+        """The cells of one trained task, none if its corrupted prompts do not change the metric."""
+        runs = self._task_runs(task)
+        gap = gap_of(runs.judged)
+        if not gap["carries"]:
+            self._leave_out(task.label, gap, runs.judged.metric.unit)
+            return
+        _warm_up(runs.found_on)
+        exact = {level: self._exact(task, runs, level) for level in self.settings.levels}
+        for variant, level in self._cells():
+            decided = self._task_decided(runs, variant, level)
+            yield self._cell(
+                decided,
+                task.label,
+                runs.found_on,
+                variant,
+                level,
+                lambda v=variant, x=level: self._measure_task(runs, v, x, exact[x]),
+                gap=gap,
+            )
+
+    def _measure_task(self, runs: TaskRuns, variant: Variant, level: Level, exact: Scores | None):
+        return task_measures(
+            runs,
+            variant,
+            level,
+            exact=exact,
+            seeds=self._seeds(),
+            repeat_passes=self.settings.repeat_passes,
+        )
+
+    def _exact(self, task: Task, runs: TaskRuns, level: Level) -> Scores | None:
+        """Exact effects on the first draw of pairs, from the cell of ``exact``; None where they cannot be had."""
+        decided = self._task_decided(runs, EXACT, level)
+        if self.shelf.get(decided) is None:
+            cell = self._cell(
+                decided,
+                task.label,
+                runs.found_on,
+                EXACT,
+                level,
+                lambda: self._measure_task(runs, EXACT, level, None),
+                counted=False,
+            )
+            if cell["status"] != "done":
+                return None
+        cell = self.shelf.get(decided)
+        return self.shelf.scores(decided) if cell and cell["status"] == "done" else None
+
+    def _task_runs(self, task: Task) -> TaskRuns:
+        model, s = open_model(task.model), self.settings
+
+        def draw(split: str, seed: int) -> PairedRuns:
+            return paired_runs(
+                model, task.task, n=s.n_task, seed=seed, split=split, corruption=task.corruption
+            )
+
+        found = tuple(draw("train", seed) for seed in self._seeds())
+        return TaskRuns(draws=found, judged=draw("test", s.seed))
+
+    # -- cells ----------------------------------------------------------------------------------------------
+
+    def _seeds(self) -> tuple[int, ...]:
+        return tuple(self.settings.seed + k for k in range(self.settings.seeds))
+
+    def _levels(self, variant: Variant) -> list[Level]:
+        return [level for level in self.settings.levels if level in get_method(variant.method).levels]
+
+    def _cells(self) -> Iterator[tuple[Variant, Level]]:
+        for variant in self.variants:
+            for level in self._levels(variant):
+                yield variant, level
+
+    def _decided(self, kind: str, runs: PairedRuns, variant: Variant, level: Level) -> dict[str, Any]:
+        """All that decides a cell; equal questions have one cell."""
+        known = runs.provenance()
+        names = ("model", "weights", "config", "dtype", "device", "tokens", "metric", "metric_source")
+        return {
+            "kind": kind,
+            **{name: known[name] for name in names},
+            "method": variant.method,
+            "options": options_of(variant),
+            "level": level,
+            "seeds": list(self._seeds()),
+            "most_passes": self.settings.most_passes,
+            "code": code_of(get_method(variant.method).function.__module__),
+        }
+
+    def _task_decided(self, runs: TaskRuns, variant: Variant, level: Level) -> dict[str, Any]:
+        return self._decided("task", runs.found_on, variant, level) | {
+            "draws": [r.tokens_digest for r in runs.draws],
+            "judged": runs.judged.tokens_digest,
+            "repeat_passes": self.settings.repeat_passes,
+        }
+
+    def _cell(
+        self,
+        decided: Mapping[str, Any],
+        subject: str,
+        runs: PairedRuns,
+        variant: Variant,
+        level: Level,
+        measure: Callable[[], tuple[Cell, Scores]],
+        *,
+        counted: bool = True,
+        **fields: Any,
+    ) -> Cell:
+        """A cell from the folder, or measured now."""
+        what = f"{subject}: {variant.label}, {level}s"
+        cell = self.shelf.get(decided)
+        if cell is None:
+            if self.progress:
+                self.progress(self.done, self.total, what)
+            head = {"subject": subject, "method": variant.label, "level": level, **fields}
+            body, scores = self._attempt(runs, variant, level, measure, what)
+            cell = {**head, **body}
+            if cell["status"] != "failed":
+                self.shelf.put(decided, cell, scores)
+        self.done += counted
+        return {k: v for k, v in cell.items() if k not in ("format", "version", "decided")}
+
+    def _attempt(
+        self, runs: PairedRuns, variant: Variant, level: Level, measure, what: str
+    ) -> tuple[Cell, Scores | None]:
+        """Measure, or say why not: no method may end the bench for the others."""
+        try:
+            too_many = self._too_many(runs, variant, level)
+            if too_many:
+                return {"status": "left out", "reason": too_many}, None
+            body, scores = measure()
+        except WorkbenchError as refusal:
+            return {"status": "refused", "reason": refusal.message}, None
+        except (
+            Exception
+        ) as problem:  # a bug of one method; said in the table, and tried again at the next start
+            reason = f"{type(problem).__name__}: {problem}"
+            self.note(f"{what} failed: {reason}")
+            return {"status": "failed", "reason": reason[:500]}, None
+        return {"status": "done", **body}, scores
+
+    def _too_many(self, runs: PairedRuns, variant: Variant, level: Level) -> str:
+        """Why a method is too slow for this bench; empty if it is not."""
+        most = self.settings.most_passes
+        if most is None:
+            return ""
+        method = get_method(variant.method)
+        cost = method.cost(method.make_options(**variant.options), graph_of(runs, level), level)
+        return f"{cost.passes} passes per batch are more than {most}" if cost.passes > most else ""
+
+    def _leave_out(self, subject: str, gap: Mapping[str, Any], unit: str) -> None:
+        reason = (
+            f"the corrupted prompts hardly change the metric ({gap['clean']:.3f} clean, {gap['corrupted']:.3f} "
+            f"corrupted, {unit}; difference {gap['gap']:.3f} ± {gap['stderr']:.3f}): faithfulness is not defined"
+        )
+        self.left_out[subject] = reason
+        self.note(f"{subject} is left out: {reason}")
+        self.done += sum(len(self._levels(v)) for v in self.variants)
+
+
+def _warm_up(runs: PairedRuns) -> None:
+    """One forward and backward pass, so that the first method does not pay for what is made once."""
+    try:
+        score(runs.subset([0, 1]), "eap", level="edge")
+    except WorkbenchError:  # a model without edges: its methods say so themselves
+        _ = runs.clean
+
+
+def _digest(truth: Truth) -> str:
+    from workbench.provenance import digest_of
+
+    return digest_of([list(truth.circuit.edges), list(truth.supporting)])
+
+
+def _document(
+    settings: Settings,
+    variants: tuple[Variant, ...],
+    truths: list[Truth],
+    cells: dict[str, list[Cell]],
+    left_out: list[dict[str, str]],
+) -> dict[str, Any]:
+    """Everything measured, as one JSON value."""
+    rows = []
+    for variant in variants:
+        method = get_method(variant.method)
+        rows.append(
+            {
+                "method": variant.label,
+                "levels": list(method.levels),
+                "claim": method.claim,
+                "source": method.source,
+                "options": options_of(variant),
+                "ranking": "signed" if method.signed else "absolute",
+                "selection": method.selection,
+            }
+        )
+    known = [
+        {
+            "model": t.model,
+            "algorithm": t.algorithm,
+            "norm": t.norm,
+            "sharpness": t.sharpness,
+            "about": t.about,
+        }
+        for t in truths
+    ]
+    return json.loads(
+        json.dumps(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "settings": settings.to_dict(),
+                "code": code_versions(),
+                "machine": f"{platform.machine()}, 1 thread",
+                "methods": rows,
+                "known": known,
+                **cells,
+                "left_out": left_out,
+            },
+            allow_nan=False,
+        )
+    )

@@ -1,0 +1,334 @@
+"""What one method is measured by: its scores against a known circuit, or the circuits it gives on a trained task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
+from workbench.evaluate.agreement import chance_jaccard, mean_jaccard, pearson, spearman
+from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
+from workbench.evaluate.ground_truth import recovery
+from workbench.evaluate.truth import Truth, edge_labels, node_labels
+from workbench.methods.registry import Method, get_method
+from workbench.methods.score import score
+from workbench.scores import Ranking, Scores
+from workbench.sweep.runs import PairedRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Scores and what they took: CPU seconds of this process (which other work on the machine does not change)
+    and wall seconds, from pairs on an opened, warm model to scores."""
+
+    scores: Scores
+    cpu_seconds: float
+    wall_seconds: float
+
+    def spent(self) -> dict[str, Any]:
+        return {
+            "passes": self.scores.passes,
+            "cpu_seconds": round(self.cpu_seconds, 4),
+            "wall_seconds": round(self.wall_seconds, 4),
+        }
+
+
+def number(x: float) -> float | None:
+    """A finite number, or None: JSON has no NaN."""
+    return float(x) if np.isfinite(x) else None
+
+
+def ranking_of(method: Method) -> Ranking:
+    """How a method's scores are ranked: by size, unless the method says that only positive ones are kept."""
+    return "signed" if method.signed else "absolute"
+
+
+def timed(runs: PairedRuns, variant: Variant, level: Level, *, seed: int | None = None) -> Timed:
+    """Score once, with nothing left over from an earlier scoring; ``seed`` is for methods that have one."""
+    options = dict(variant.options)
+    if seed is not None and has_seed(variant):
+        options["seed"] = seed
+    for batch in runs.batches:
+        runs.release(batch)
+    wall, cpu = time.perf_counter(), time.process_time()
+    scores = score(runs, variant.method, level=level, **options)
+    return Timed(
+        scores=scores, cpu_seconds=time.process_time() - cpu, wall_seconds=time.perf_counter() - wall
+    )
+
+
+def has_seed(variant: Variant) -> bool:
+    """Whether the method draws at random, by a seed that was not chosen already."""
+    return "seed" in get_method(variant.method).option_names() and "seed" not in variant.options
+
+
+def about(scores: Scores, variant: Variant) -> dict[str, Any]:
+    """What every cell says of its scores."""
+    method = get_method(variant.method)
+    return {
+        "unit": scores.unit,
+        "metric": scores.metric,
+        "n_pairs": scores.n_pairs,
+        "candidates": scores.n_candidates,
+        "ranking": ranking_of(method),
+        "selection": method.selection,
+        "options": dict(scores.options),
+    }
+
+
+# -- known circuits ----------------------------------------------------------------------------------------
+
+
+def truth_measures(
+    runs: PairedRuns, truth: Truth, variant: Variant, level: Level, *, seeds: Sequence[int]
+) -> tuple[dict[str, Any], Scores]:
+    """AUROC and AUPRC against the true circuit; a method that draws at random is scored with every seed.
+
+    AUROC and AUPRC are then means over seeds; curves, and what is misplaced, are of the first.
+    """
+    first = timed(runs, variant, level, seed=seeds[0])
+    labels = edge_labels if level == "edge" else node_labels
+    positive, counted = labels(truth, first.scores.graph)
+    by = ranking_of(get_method(variant.method))
+    found = recovery(first.scores, positive, counted, by=by)
+    other: Ranking = "signed" if by == "absolute" else "absolute"
+    more = [timed(runs, variant, level, seed=s).scores for s in seeds[1:]] if has_seed(variant) else []
+    drawn = [found, *(recovery(scores, positive, counted, by=by) for scores in more)]
+    measured = {
+        **about(first.scores, variant),
+        **first.spent(),
+        **found.to_dict(),
+        "auroc": number(float(np.mean([r.auroc for r in drawn]))),
+        "auprc": number(float(np.mean([r.auprc for r in drawn]))),
+        "seeds": [{"auroc": number(r.auroc), "auprc": number(r.auprc)} for r in drawn] if more else [],
+        f"auroc_{other}": number(recovery(first.scores, positive, counted, by=other).auroc),
+        "own": _own_against(first.scores, positive, counted),
+    }
+    return measured, first.scores
+
+
+def _own_against(scores: Scores, positive: np.ndarray, counted: np.ndarray) -> dict[str, Any] | None:
+    """Precision and recall of the circuit that the method itself decides on; None for one that only ranks."""
+    if not scores.own_rule:
+        return None
+    circuit = scores.keep("own", prune=False)
+    names = set(circuit.edges if scores.level == "edge" else circuit.nodes)
+    kept = np.zeros_like(positive)
+    for index in np.argwhere(scores.candidates & counted).tolist():
+        kept[tuple(index)] = scores.address(tuple(index)) in names
+    hits, size, true = (
+        int((kept & positive).sum()),
+        int(kept.sum()),
+        int((positive & scores.candidates).sum()),
+    )
+    return {
+        "size": size,
+        "precision": hits / size if size else None,
+        "recall": hits / true if true else None,
+    }
+
+
+# -- trained tasks -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRuns:
+    """Runs of one task: pairs that circuits are found on (one draw per seed) and pairs they are judged on."""
+
+    draws: tuple[PairedRuns, ...]
+    judged: PairedRuns
+
+    @property
+    def found_on(self) -> PairedRuns:
+        return self.draws[0]
+
+    def halves(self) -> tuple[PairedRuns, PairedRuns]:
+        """Every other pair of the first draw, and the rest."""
+        index = range(self.found_on.n_pairs)
+        return self.found_on.subset(index[::2]), self.found_on.subset(index[1::2])
+
+
+def task_measures(
+    runs: TaskRuns,
+    variant: Variant,
+    level: Level,
+    *,
+    exact: Scores | None,
+    seeds: Sequence[int],
+    repeat_passes: int,
+) -> tuple[dict[str, Any], Scores]:
+    """Faithfulness over size, CPR, CMD, agreement with exact patching, stability.
+
+    As in MIB, circuits for CPR are the best by signed score, those for CMD by size; a method that grows its
+    circuits from the logits does so for both. The faithfulness at single sizes is by the method's own ranking.
+
+    Args:
+        exact: Exact effects on the same pairs, if they were measured.
+    """
+    first = timed(runs.found_on, variant, level, seed=seeds[0])
+    scores, method = first.scores, get_method(variant.method)
+    greedy = method.selection == "greedy" and level == "edge"
+    curves = faithfulness_curves(scores, runs.judged, greedy=greedy)
+    own = {point["share"]: point["faithfulness"] for point in curves[ranking_of(method)]}
+    measured = {
+        **about(scores, variant),
+        **first.spent(),
+        "CPR": areas(curves["signed"])["CPR"],
+        "CMD": areas(curves["absolute"])["CMD"],
+        "faithfulness": {f"{share:g}": own[share] for share in SHOWN},
+        "curves": curves,
+        "agreement": None if exact is None else agreement(scores, exact),
+        "own": _own_faithfulness(scores, runs.judged),
+        "stability": _stability(runs, variant, level, scores, seeds, repeat_passes, greedy),
+    }
+    return measured, scores
+
+
+def faithfulness_curves(
+    scores: Scores, judged: PairedRuns, *, greedy: bool = False, shares: Sequence[float] = GRID
+) -> dict[str, list[dict[str, Any]]]:
+    """Faithfulness at every share, by size (``absolute``) and by ``signed`` score; equal circuits run once."""
+    wanted = {
+        (by, share): scores.greedy(scores.count(share), by=by) if greedy else scores.fraction(share, by=by)
+        for by in ("absolute", "signed")
+        for share in shares
+    }
+    parts = {at: frozenset(c.edges if scores.level == "edge" else c.nodes) for at, c in wanted.items()}
+    unlike = {parts[at]: circuit for at, circuit in wanted.items()}
+    nothing = scores.top(0)
+    values = run_circuits(judged, [nothing, *unlike.values()])
+    kept = {part: ratio(v, judged.clean, values[0]) for part, v in zip(unlike, values[1:], strict=True)}
+    return {
+        by: [
+            {"share": s, "size": wanted[by, s].size, "faithfulness": number(kept[parts[by, s]])}
+            for s in shares
+        ]
+        for by in ("absolute", "signed")
+    }
+
+
+def areas(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """CPR, the area under faithfulness, and CMD, the area of its distance from 1: trapezoids, linear in the share.
+
+    Source:
+        Mueller et al. 2025 (MIB), arXiv:2504.13151.
+    """
+    if any(p["faithfulness"] is None for p in points):
+        return {"CPR": None, "CMD": None}
+    x = np.array([p["share"] for p in points])
+    f = np.array([p["faithfulness"] for p in points])
+
+    def area(y: np.ndarray) -> float:
+        return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum())
+
+    return {"CPR": area(f), "CMD": area(np.abs(1 - f))}
+
+
+def agreement(scores: Scores, exact: Scores) -> dict[str, Any]:
+    """Correlation with exact effects over all edges (nodes); scores without a sign are compared with their sizes."""
+    here, there = scores.values[exact.candidates], exact.values[exact.candidates]
+    unsigned = bool((here >= 0).all())
+    there = np.abs(there) if unsigned else there
+    return {
+        "pearson": number(pearson(here, there)),
+        "spearman": number(spearman(here, there)),
+        "against": "size of the exact effect" if unsigned else "exact effect",
+        "n": len(here),
+    }
+
+
+def _own_faithfulness(scores: Scores, judged: PairedRuns) -> dict[str, Any] | None:
+    """The circuit that the method itself decides on; None for one that only ranks."""
+    if not scores.own_rule:
+        return None
+    circuit = scores.keep("own")
+    return {"size": circuit.size, "faithfulness": number(faithfulness(circuit, judged).faithfulness)}
+
+
+def chosen(scores: Scores, *, by: Ranking, greedy: bool) -> set[str]:
+    """Addresses of the best share of edges (nodes), before anything unconnected is pruned."""
+    n = scores.count(STABLE_SHARE)
+    if greedy:
+        return set(scores.greedy(n, by=by).edges)
+    return {scores.address(index) for index in scores.ranked(by)[:n]}
+
+
+def _stability(
+    runs: TaskRuns,
+    variant: Variant,
+    level: Level,
+    scores: Scores,
+    seeds: Sequence[int],
+    repeat_passes: int,
+    greedy: bool,
+) -> dict[str, Any]:
+    """Mean pairwise Jaccard of what is chosen: over draws of pairs, halves of one draw, and the method's seeds."""
+    by = ranking_of(get_method(variant.method))
+
+    n = scores.count(STABLE_SHARE)
+    said = {"share": STABLE_SHARE, "size": n, "chance": number(chance_jaccard(n, scores.n_candidates))}
+    if level != "edge":
+        return {**said, "left_out": f"{n} of {scores.n_candidates} nodes are too few to compare"}
+    if scores.passes > repeat_passes:
+        return {**said, "left_out": f"{scores.passes} passes per batch are more than {repeat_passes}"}
+
+    def pick(found: Scores) -> set[str]:
+        return chosen(found, by=by, greedy=greedy)
+
+    def again(data: PairedRuns, seed: int = seeds[0]) -> set[str]:
+        return pick(timed(data, variant, level, seed=seed).scores)
+
+    halves = _halves_of(scores)
+    picked = [pick(half) for half in halves] if halves else [again(half) for half in runs.halves()]
+    first, random = pick(scores), has_seed(variant)
+    return {
+        **said,
+        "draws": number(mean_jaccard([first, *(again(data) for data in runs.draws[1:])])),
+        "halves": number(mean_jaccard(picked)),
+        "seeds": number(mean_jaccard([first, *(again(runs.found_on, s) for s in seeds[1:])]))
+        if random
+        else None,
+    }
+
+
+def _halves_of(scores: Scores) -> tuple[Scores, Scores] | None:
+    """Scores of every other pair and of the rest, where scores are plain means over pairs; else None."""
+    by_pair = scores.per_pair
+    if by_pair is None or len(by_pair) < 2:
+        return None
+    # 1e-4: a mean of float32 numbers in another order
+    off = np.abs(np.where(scores.exists, by_pair.mean(0) - scores.values, 0.0)).max()
+    if off > 1e-4 * np.abs(scores.values[scores.exists]).max():
+        return None
+    first, second = (
+        replace(scores, values=np.where(scores.exists, by_pair[k::2].mean(0), np.nan), per_pair=None)
+        for k in (0, 1)
+    )
+    return first, second
+
+
+def gap_of(judged: PairedRuns) -> dict[str, Any]:
+    """Mean metric of clean and corrupted runs, and whether their difference can carry a faithfulness.
+
+    It can when it is beyond two standard errors of the paired differences and 5 % of the metric's own size.
+    """
+    difference = judged.clean - judged.corrupted
+    stderr = float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    size = max(float(np.abs(judged.clean).mean()), float(np.abs(judged.corrupted).mean()))
+    gap = float(difference.mean())
+    return {
+        "clean": float(judged.clean.mean()),
+        "corrupted": float(judged.corrupted.mean()),
+        "gap": gap,
+        "stderr": stderr,
+        "carries": bool(abs(gap) > max(2 * stderr, 0.05 * size)),
+    }
+
+
+def options_of(variant: Variant) -> dict[str, Any]:
+    """All options of a variant, defaults included."""
+    return asdict(get_method(variant.method).make_options(**variant.options))

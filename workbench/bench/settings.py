@@ -1,0 +1,201 @@
+"""What a bench is asked: which methods, with which options, on which models and tasks. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from workbench.errors import OptionError, unknown
+
+Level = Literal["edge", "node"]
+
+# The shares of MIB, Mueller et al. 2025, arXiv:2504.13151: CPR and CMD are areas over this grid, linear in the share.
+GRID = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHOWN = (0.01, 0.02, 0.05, 0.1)
+STABLE_SHARE = 0.05  # of all edges: the size at which circuits of other pairs are compared
+TASKS = (
+    "zoo:ioi/ioi",
+    "zoo:ioi/gendered-pronoun",
+    "zoo:ioi/sva",
+    "zoo:ioi/greater-than",
+    "zoo:induction/induction",
+    "zoo:kv/kv-retrieval",
+)
+QUICK_TASKS = ("zoo:ioi/ioi", "zoo:induction/induction")
+QUICK_PASSES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A method with chosen options: one row of the table."""
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """``eap-ig`` or ``eap-ig:steps=20``."""
+        chosen = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in self.options.items())
+        return ":".join([self.method, *chosen])
+
+
+def parse_variant(text: str) -> Variant:
+    """``method`` or ``method:option=value:option=value``; values are read as JSON where they can be.
+
+    Raises:
+        OptionError: for an unknown method or option, or a part without ``=``.
+
+    Example:
+        >>> parse_variant("eap-ig:steps=20").options
+        {'steps': 20}
+    """
+    from workbench.methods.registry import get_method
+
+    name, *parts = text.strip().split(":")
+    method, chosen = get_method(name), {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise OptionError(f"cannot read {part!r} of {text!r}", hint=f"write {name}:option=value")
+        try:
+            chosen[key] = json.loads(value)
+        except ValueError:
+            chosen[key] = value
+    method.make_options(**chosen)
+    return Variant(method=name, options=chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A trained model and a task of it, written ``zoo:ioi/ioi`` or with a corruption ``zoo:ioi/ioi/abc``."""
+
+    model: str
+    task: str
+    corruption: str | None = None
+
+    @property
+    def label(self) -> str:
+        return "/".join(filter(None, (self.model, self.task, self.corruption)))
+
+
+def parse_task(text: str) -> Task:
+    """Read ``MODEL/TASK`` or ``MODEL/TASK/CORRUPTION``; the model is built in or a directory.
+
+    Raises:
+        OptionError: if there is no task in it.
+    """
+    from workbench.tasks.registry import list_tasks
+
+    known = {task.name for task in list_tasks()}
+    model, _, last = text.strip().rpartition("/")
+    if last in known and model:
+        return Task(model=model, task=last)
+    shorter, _, task = model.rpartition("/")
+    if task in known and shorter:
+        return Task(model=shorter, task=task, corruption=last)
+    if model:
+        raise unknown("task", last, known, error=OptionError)
+    raise OptionError(f"cannot read {text!r} as a model and a task", hint="for example zoo:ioi/ioi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides a bench.
+
+    Attributes:
+        methods: Rows; all registered methods with their own options when empty.
+        truths: Names of models with a known circuit; all built-in ones when None.
+        tasks: Trained models and tasks, ``MODEL/TASK``.
+        n_truth: Pairs on models with a known circuit; scores and labels need no split.
+        n_task: Pairs on trained tasks, each of the train split (scores) and the test split (faithfulness).
+        seeds: Draws of pairs whose circuits are compared, and seeds of methods that have one.
+        repeat_passes: A method that takes more passes per batch is scored once and its stability not measured.
+        most_passes: A method that takes more passes per batch is left out, with that reason; None for no limit.
+    """
+
+    methods: tuple[str, ...] = ()
+    truths: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] = TASKS
+    levels: tuple[Level, ...] = ("edge", "node")
+    n_truth: int = 24
+    n_task: int = 32
+    seeds: int = 3
+    seed: int = 0
+    repeat_passes: int = 2000
+    most_passes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_truth", "n_task"):
+            if getattr(self, name) < 2:
+                raise OptionError(f"{name} is {getattr(self, name)}; at least 2 pairs are needed")
+        if self.seeds < 1:
+            raise OptionError(f"seeds is {self.seeds}; at least 1 is needed")
+
+    def variants(self) -> tuple[Variant, ...]:
+        """The rows, in the order asked; a method asked for twice is one row."""
+        from workbench.methods.registry import list_methods
+
+        found = [parse_variant(text) for text in self.methods or list_methods()]
+        return tuple({variant.label: variant for variant in found}.values())
+
+    def parsed_tasks(self) -> tuple[Task, ...]:
+        return tuple(parse_task(text) for text in self.tasks)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def settings_of(
+    *,
+    methods: str | None = None,
+    truths: str | None = None,
+    tasks: str | None = None,
+    levels: str = "edge,node",
+    quick: bool = False,
+    seeds: int | None = None,
+    pairs: int | None = None,
+    seed: int = 0,
+) -> Settings:
+    """What comma-separated texts ask for; None is the default, ``none`` is nothing.
+
+    Raises:
+        OptionError: for names that do not exist.
+    """
+    chosen = listed(levels)
+    for level in chosen:
+        if level not in ("edge", "node"):
+            raise OptionError(f"no level called {level!r}", hint="--levels edge,node")
+    if not chosen:
+        raise OptionError("no level is chosen", hint="--levels edge,node")
+    settings = Settings(
+        methods=listed(methods or ""),
+        truths=None if truths is None else listed(truths),
+        tasks=TASKS if tasks is None else listed(tasks),
+        levels=chosen,
+        seed=seed,
+    )
+    settings = quickened(settings) if quick else settings
+    given = {"seeds": seeds, "n_truth": pairs, "n_task": pairs}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    settings.variants(), settings.parsed_tasks()
+    return settings
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Comma-separated words; ``none`` stands for no word at all."""
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    return () if words == ("none",) else words
+
+
+def quickened(settings: Settings) -> Settings:
+    """A bench of two minutes: fewer pairs and tasks, one seed, no method of more than a few hundred passes."""
+    return replace(
+        settings,
+        tasks=QUICK_TASKS if settings.tasks == TASKS else settings.tasks,
+        n_truth=min(settings.n_truth, 12),
+        n_task=min(settings.n_task, 16),
+        seeds=1,
+        most_passes=QUICK_PASSES if settings.most_passes is None else settings.most_passes,
+    )

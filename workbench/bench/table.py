@@ -1,0 +1,286 @@
+"""The table of a bench: one row per method, from the cells of its document. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from workbench.bench.settings import SHOWN
+from workbench.errors import RunError
+from workbench.io import write_atomic
+from workbench.io.strict_json import parse
+from workbench.provenance import RunRecord
+
+FORMAT, VERSION = "circuit-workbench/bench-discovery", 1
+FILE, PAGE = "bench.json", "bench.html"
+Cell = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """A finished bench; ``document`` is the whole of it as JSON values."""
+
+    document: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.document)
+
+    def tables(self) -> dict[str, list[Row]]:
+        """Caption -> rows: what terminal, page and documentation all show."""
+        d = self.document
+        return {
+            "Known circuits: how well scores tell the true circuit from the rest (means over models)": truth_rows(
+                d
+            ),
+            "Trained tasks: circuits found on the train split, judged on the test split (means over tasks)": task_rows(
+                d
+            ),
+            "Edge AUROC on every known circuit": per_subject(d, "truth", "edge", "auroc"),
+            "Node AUROC on every known circuit": per_subject(d, "truth", "node", "auroc"),
+            "CMD of every task, edges (0 is best)": per_subject(d, "tasks", "edge", "CMD"),
+            "CPR of every task, edges (higher is better)": per_subject(d, "tasks", "edge", "CPR"),
+            "Trained tasks, nodes (means over tasks)": task_rows(d, "node"),
+            "What methods decide themselves": own_rows(d),
+            "True edges that a method does not put above every other edge": misplaced(d),
+            "Not measured": not_measured(d),
+        }
+
+    def to_terminal(self) -> list[Any]:
+        """What the command line prints."""
+        return [part for caption, rows in self.tables().items() if rows for part in (caption, rows)]
+
+    def how(self) -> str:
+        """What the columns mean and how it was measured."""
+        return how(self.document)
+
+    def to_dataframe(self):
+        """One row per cell, without the curves."""
+        import pandas as pd
+
+        drop = {"roc", "pr", "curves", "missed", "above"}
+        cells = [*self.document["truth"], *self.document["tasks"]]
+        return pd.json_normalize([{k: v for k, v in cell.items() if k not in drop} for cell in cells])
+
+    def save(self, folder: Path, record: RunRecord) -> None:
+        """Write JSON, page and run record into the folder."""
+        from workbench.view.bench_page import bench_page
+
+        folder = Path(folder)
+        write_atomic(folder / FILE, json.dumps(self.document, indent=1, allow_nan=False) + "\n")
+        write_atomic(folder / PAGE, bench_page(self))
+        record.outputs.update(result=FILE, page=PAGE, cells="cells")
+        record.finish().write(folder)
+
+    def _repr_html_(self) -> str:
+        from workbench.view.bench_page import bench_card
+
+        return bench_card(self)
+
+    def __repr__(self) -> str:
+        d = self.document
+        return (
+            f"<BenchResult: {len(d['methods'])} methods, {len(d['known'])} known circuits, "
+            f"{len({c['subject'] for c in d['tasks']})} trained tasks>"
+        )
+
+
+def load_bench(path: Path) -> BenchResult:
+    """A bench that was saved: ``bench.json``, or the folder that has it.
+
+    Raises:
+        RunError: if it is none.
+    """
+    path = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    if not path.is_file():
+        raise RunError(f"no bench at {path}", hint="workbench bench discovery -o FOLDER makes one")
+    document = parse(path.read_text("utf-8"), str(path))
+    if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (
+        FORMAT,
+        VERSION,
+    ):
+        raise RunError(f"{path} is not in format {FORMAT!r} version {VERSION}")
+    return BenchResult(document=document)
+
+
+def of(cells: Sequence[Cell], **fields: str) -> list[Cell]:
+    """The cells that were measured and have these fields."""
+    return [c for c in cells if c["status"] == "done" and all(c[k] == v for k, v in fields.items())]
+
+
+def mean(cells: Sequence[Cell], value: Callable[[Cell], float | None]) -> float | None:
+    """Mean of what the cells have; None when none has it."""
+    found = [v for v in map(value, cells) if v is not None]
+    return fmean(found) if found else None
+
+
+def labels(document: Mapping[str, Any]) -> list[str]:
+    return [row["method"] for row in document["methods"]]
+
+
+def truth_rows(document: Mapping[str, Any]) -> list[Row]:
+    """One row per method: means over known circuits, best edge AUROC first; a method that refused some says so."""
+    cells, n = document["truth"], len(document["known"])
+    rows = []
+    for label in labels(document):
+        edge, node = (of(cells, method=label, level=level) for level in ("edge", "node"))
+        if not edge and not node:
+            continue
+        rows.append(
+            {
+                "method": label,
+                "edge AUROC": mean(edge, lambda c: c["auroc"]),
+                "worst": min((c["auroc"] for c in edge if c["auroc"] is not None), default=None),
+                "edge AUPRC": mean(edge, lambda c: c["auprc"]),
+                "all found": f"{sum(not c['missed'] for c in edge)}/{len(edge)}" if edge else None,
+                "node AUROC": mean(node, lambda c: c["auroc"]),
+                "node AUPRC": mean(node, lambda c: c["auprc"]),
+                "models": f"{max(len(edge), len(node))}/{n}",
+                "passes": mean(edge or node, lambda c: c["passes"]),
+                "CPU s": mean(edge or node, lambda c: c["cpu_seconds"]),
+                "ranking": (edge or node)[0]["ranking"],
+            }
+        )
+    return sorted(rows, key=lambda row: (-_or(row["edge AUROC"], -1.0), -_or(row["edge AUPRC"], -1.0)))
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+def task_rows(document: Mapping[str, Any], level: str = "edge") -> list[Row]:
+    """One row per method: means over trained tasks, best CMD first."""
+    cells = document["tasks"]
+    n = len({c["subject"] for c in cells})
+    rows = []
+    for label in labels(document):
+        found = of(cells, method=label, level=level)
+        if not found:
+            continue
+        rows.append(
+            {
+                "method": label,
+                "CMD": mean(found, lambda c: c["CMD"]),
+                "CPR": mean(found, lambda c: c["CPR"]),
+                **{f"f {s:.0%}": mean(found, lambda c, s=s: c["faithfulness"][f"{s:g}"]) for s in SHOWN},
+                "Pearson": mean(found, lambda c: (c["agreement"] or {}).get("pearson")),
+                "Spearman": mean(found, lambda c: (c["agreement"] or {}).get("spearman")),
+                "J draws": mean(found, lambda c: c["stability"].get("draws")),
+                "J halves": mean(found, lambda c: c["stability"].get("halves")),
+                "J seeds": mean(found, lambda c: c["stability"].get("seeds")),
+                "tasks": f"{len(found)}/{n}",
+                "passes": mean(found, lambda c: c["passes"]),
+                "CPU s": mean(found, lambda c: c["cpu_seconds"]),
+            }
+        )
+    # a mean over fewer tasks does not compare with one over all
+    return sorted(rows, key=lambda row: (-int(row["tasks"].split("/")[0]), _or(row["CMD"], float("inf"))))
+
+
+def per_subject(document: Mapping[str, Any], part: str, level: str, what: str) -> list[Row]:
+    """One row per method, one column per model or task; in the order of the rows of the first table."""
+    cells = document[part]
+    subjects = list(dict.fromkeys(c["subject"] for c in cells))
+    order = truth_rows(document) if part == "truth" else task_rows(document, level)
+    rows = []
+    for label in [row["method"] for row in order]:
+        found = {c["subject"]: c for c in of(cells, method=label, level=level)}
+        if found:
+            rows.append({"method": label} | {short(s): found.get(s, {}).get(what) for s in subjects})
+    return rows
+
+
+def short(subject: str) -> str:
+    """``zoo:truth-greater`` -> ``greater``, ``zoo:ioi/sva`` -> ``ioi/sva``."""
+    return subject.removeprefix("zoo:").removeprefix("truth-")
+
+
+def not_measured(document: Mapping[str, Any]) -> list[Row]:
+    """Subjects and cells that were left out, refused or failed, each with its reason; equal reasons are one row."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for cell in (*document["truth"], *document["tasks"]):
+        if cell["status"] != "done":
+            key = (cell["method"], cell["status"], cell["reason"])
+            grouped.setdefault(key, []).append(f"{short(cell['subject'])} ({cell['level']}s)")
+    rows = [
+        {"method": "every method", "where": short(item["subject"]), "why": item["reason"]}
+        for item in document["left_out"]
+    ]
+    return rows + [
+        {"method": method, "where": ", ".join(where), "why": f"{status}: {reason}"}
+        for (method, status, reason), where in grouped.items()
+    ]
+
+
+def own_rows(document: Mapping[str, Any]) -> list[Row]:
+    """Circuits that methods decide on by themselves: precision and recall on known circuits, faithfulness on tasks."""
+    rows = []
+    for label in labels(document):
+        known, tasks = (
+            [c["own"] for c in of(document[part], method=label, level="edge") if c["own"]]
+            for part in ("truth", "tasks")
+        )
+        if known or tasks:
+            rows.append(
+                {
+                    "method": label,
+                    "precision": mean(known, lambda c: c["precision"]),
+                    "recall": mean(known, lambda c: c["recall"]),
+                    "edges, known circuits": mean(known, lambda c: c["size"]),
+                    "faithfulness, tasks": mean(tasks, lambda c: c["faithfulness"]),
+                    "edges, tasks": mean(tasks, lambda c: c["size"]),
+                }
+            )
+    return rows
+
+
+def misplaced(document: Mapping[str, Any], most: int = 3) -> list[Row]:
+    """Where a method fails: the true edges it ranks below some other edge, and the best of those others."""
+    rows = []
+    for cell in of(document["truth"], level="edge"):
+        if cell["missed"]:
+            rows.append(
+                {
+                    "method": cell["method"],
+                    "model": short(cell["subject"]),
+                    "AUROC": cell["auroc"],
+                    "true edges ranked too low": _some(cell["missed"], most),
+                    "others above them": _some(cell["above"], most),
+                    "unit": cell["unit"],
+                }
+            )
+    return sorted(rows, key=lambda row: (row["method"], row["model"]))
+
+
+def _some(named: Sequence[Sequence[Any]], most: int) -> str:
+    shown = [f"{address} ({value:.2g})" for address, value in named[:most]]
+    more = len(named) - most
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def how(document: Mapping[str, Any]) -> str:
+    """What the columns mean and how it was measured, as plain text."""
+    s, levels = document["settings"], " and ".join(f"{level}s" for level in document["settings"]["levels"])
+    return (
+        f"{len(document['methods'])} methods, {len(document['known'])} models with known circuits "
+        f"({s['n_truth']} pairs each), trained tasks ({s['n_task']} pairs to find circuits on, as many of the test "
+        f"split to judge them on), {levels}, seed {s['seed']}, resample ablation.\n\n"
+        "AUROC: chance that an edge of the true circuit outscores another edge, a tie counting one half; AUPRC: "
+        "average precision, ties entering together. Every edge counts; edges whose content is the same in both "
+        "prompts count neither way. Methods are ranked by the size of scores, or by signed score where a method "
+        "says that only positive scores are a reason to keep (column ranking). all found: on how many models every "
+        "true edge outscores every other. Methods that draw at random: means over "
+        f"{s['seeds']} seeds.\n\n"
+        "f 1 %: faithfulness of the circuit of 1 % of all edges, before pruning. CPR: area under faithfulness over "
+        "the share of edges, from 0.001 to 1, circuits by signed score; CMD: area of its distance from 1, circuits "
+        "by size of score; both on the grid of MIB (arXiv:2504.13151), linear in the share. Pearson, Spearman: "
+        "correlation with exact effects of all edges (their sizes, for scores without a sign). J: mean Jaccard of "
+        f"the best 5 % of edges over {s['seeds']} draws of pairs, the two halves of one draw, and the method's own "
+        "seeds. Chance is about 0.03.\n\n"
+        "passes: forward and backward passes per batch of pairs. CPU s: processor seconds of one scoring, one "
+        "thread, model and engine warm, without judging it."
+    )
