@@ -16,15 +16,19 @@ from workbench.interventions.edits import Intervention
 from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
 from workbench.io.effects_file import NAME, load_effects, save_effects
+from workbench.io.lock import locked
+from workbench.io.run_file import load_record, recording
 from workbench.metrics import Metric, get_metric
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
+from workbench.provenance import NAME as RUN
 from workbench.provenance import RunRecord, digest_of
 from workbench.study import N_PAIRS, paired_runs, pairs_of_file, slug
 from workbench.sweep.cost import SweepCost, sweep_cost
 from workbench.sweep.run import Reference, describe_plan, sweep
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
+from workbench.sweep.store import PLAN, check_plan
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.for_model import is_file, reading_of
@@ -69,7 +73,13 @@ def ablation_job(
         groups = [tuple(n for g in groups for n in g)] if together else groups
         return ablations(groups, ablation, positions=positions)
 
-    arguments = {"parts": parts, "node": node, "together": together, "ablation": ablation}
+    arguments = {
+        "parts": parts,
+        "node": node,
+        "together": together,
+        "ablation": ablation,
+        "reference": reference,
+    }
     kind = f"{ablation} ablation"
     return _sweep_job("ablate", kind, "noising", build, arguments, reference=reference, **common)
 
@@ -84,7 +94,7 @@ def patching_job(
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         return patches(list(node) if node else site_nodes(runs.wiring, site), mode=mode, positions=positions)
 
-    arguments = {"site": site, "node": node}
+    arguments = {"site": site, "node": node, "mode": mode}
     return _sweep_job("patch", f"patching {site}", mode, build, arguments, **common)
 
 
@@ -141,14 +151,9 @@ def _sweep_job(
         tell_dropped(others, note)
         against = Reference(runs=others)
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=against)
-    folder = out or default_folder(command, runs, plan)
-    record = record_of(command, {**arguments, **opening, "positions": list(positions)}, runs)
-    before = finished_table(folder, digest_of(plan))
-    if before is not None:
-        note(f"already measured; showing {folder}")
-        return Saved(effects=before, folder=folder)
-    with _interruptible(record, folder, resume, note):
-        effects = sweep(
+
+    def measure(folder: Path) -> Effects:
+        return sweep(
             runs,
             interventions,
             kind=kind,
@@ -158,7 +163,9 @@ def _sweep_job(
             resume=resume,
             progress=progress,
         )
-    return _save(effects, folder, record)
+
+    record = record_of(command, {**arguments, **opening, "positions": list(positions)}, runs)
+    return keep(measure, plan, record, out or default_folder(command, runs, plan), resume=resume, note=note)
 
 
 def path_patching_job(
@@ -192,7 +199,6 @@ def path_patching_job(
     groups: list[Any] = [given] if together else list(given)
     targets, where = list(receiver), _positions(runs, positions)
     plan = path_plan(runs, groups, targets, mode=mode, mlps=mlps, positions=where)
-    folder = out or default_folder("path-patch", runs, plan)
     arguments = {
         "receiver": list(receiver),
         "sender": sender,
@@ -200,13 +206,9 @@ def path_patching_job(
         "mlps": mlps,
         "mode": mode,
     }
-    record = record_of("path-patch", {**arguments, **opening, "positions": list(positions)}, runs)
-    before = finished_table(folder, digest_of(plan))
-    if before is not None:
-        note(f"already measured; showing {folder}")
-        return Saved(effects=before, folder=folder)
-    with _interruptible(record, folder, resume, note):
-        effects = path_patches(
+
+    def measure(folder: Path) -> Effects:
+        return path_patches(
             runs,
             groups,
             receiver,
@@ -217,31 +219,70 @@ def path_patching_job(
             folder=folder,
             resume=resume,
         )
-    return _save(effects, folder, record)
+
+    record = record_of("path-patch", {**arguments, **opening, "positions": list(positions)}, runs)
+    folder = out or default_folder("path-patch", runs, plan)
+    return keep(measure, plan, record, folder, resume=resume, note=note)
+
+
+def keep(
+    measure: Callable[[Path], Effects],
+    plan: Mapping[str, Any],
+    record: RunRecord,
+    folder: Path,
+    *,
+    resume: bool,
+    note: Note = lambda text: None,
+) -> Saved:
+    """The table that a plan asks for: the one in the folder, or measured now, kept with its record.
+
+    Nobody else writes to the folder meanwhile. However it ends, ``run.json`` says so; after a kill it says
+    ``running`` although nobody holds the folder.
+
+    Args:
+        measure: Called with the folder, where it keeps finished parts.
+        resume: Go on with what an earlier start of this very run left there.
+
+    Raises:
+        RunError: if the folder holds another run or somebody's unfinished work, or another process has it.
+    """
+    folder, record.question = Path(folder), digest_of(plan)
+    with locked(folder):
+        before = finished_table(folder, record.question)
+        if before is not None and _is_done(folder):
+            note(f"already measured; showing {folder}")
+            return Saved(effects=before, folder=folder)
+        if before is None:
+            check_plan(folder, plan, resume=resume)
+            if resume and not (folder / PLAN).exists():
+                note(f"nothing to resume in {folder}: starting anew (other options have other folders)")
+        with _saying_how_to_go_on(folder, note), recording(record, folder):
+            effects = measure(folder) if before is None else before
+            _save(effects, folder, record)
+    return Saved(effects=effects, folder=folder)
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether the run in a folder ended well; one of before there were records did."""
+    return not (folder / RUN).exists() or load_record(folder).status == "done"
 
 
 @contextmanager
-def _interruptible(record: RunRecord, folder: Path, resume: bool, note: Note) -> Iterator[None]:
-    """Say how to go on after an interrupt, and say when there is nothing to resume."""
-    if resume and not (folder / "plan.json").exists():
-        note(f"nothing to resume in {folder}: starting anew (other options have other folders)")
+def _saying_how_to_go_on(folder: Path, note: Note) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        record.finish("interrupted").write(folder)
-        note(f"interrupted; continue with the same command and --resume --out {folder}")
+        note(f"interrupted; continue with: workbench runs resume {folder}")
         raise
 
 
-def _save(effects: Effects, folder: Path, record: RunRecord) -> Saved:
-    """Write the table, its heatmap where it has one, and the run record."""
+def _save(effects: Effects, folder: Path, record: RunRecord) -> None:
+    """Write the table, and its heatmap where it has one."""
     save_effects(effects, folder)
     record.outputs["effects"] = NAME
     if effects.grid()[0].size:
         effects.save_picture(folder / "heatmap.svg")
         record.outputs["heatmap"] = "heatmap.svg"
-    record.finish().write(folder)
-    return Saved(effects=effects, folder=folder)
 
 
 def finished_table(folder: Path, plan_digest: str) -> Effects | None:
@@ -384,10 +425,17 @@ def default_folder(command: str, runs: PairedRuns, plan: Mapping[str, Any]) -> P
     return Path("runs") / command / slug(runs.pairs.pairs.task) / name
 
 
+def _as_typed(value: Any) -> Any:
+    """An argument as it would be typed: paths as text, a metric by its name."""
+    if isinstance(value, Metric):
+        return value.name
+    return str(value) if isinstance(value, Path) else value
+
+
 def record_of(command: str, arguments: Mapping[str, Any], runs: PairedRuns) -> RunRecord:
     """A run record with model and pairs filled in."""
     pairs = runs.pairs.pairs
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()}
+    plain = {k: _as_typed(v) for k, v in arguments.items()}
     return RunRecord(
         command=command,
         arguments=plain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import json
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("circuit-workbench", "torch", "transformers", "transformer-lens", "networkx", "numpy")
+FORMAT, VERSION, NAME = "circuit-workbench/run", 1, "run.json"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def digest_of(content: Any) -> str:
@@ -69,48 +72,80 @@ def peak_memory_mb() -> float:
 
 @dataclass
 class RunRecord:
-    """The ``run.json`` of one run. ``finish`` fills in status, duration and peak memory."""
+    """The ``run.json`` of one run. ``workbench.io.run_file.recording`` writes it at the start and at the end.
+
+    Attributes:
+        status: ``running``, ``done``, ``interrupted`` (Ctrl-C) or ``failed``. A record that says running of a
+            folder that no process holds is that of a killed run.
+        question: Digest of what decides the numbers, where that is known before they are; another question is
+            another run.
+        started: Seconds since 1970, for people to read; nothing depends on it.
+        seconds: Duration by a clock that never jumps.
+        error, hint: Why it failed, and what to do about it.
+        outputs: What is where in the folder.
+        files: Size and SHA-256 of each of these files.
+        attempts: Earlier starts in this folder that did not finish.
+    """
 
     command: str
     arguments: Mapping[str, Any]
     model: Mapping[str, Any] = field(default_factory=dict)
     pairs: Mapping[str, Any] = field(default_factory=dict)
     status: str = "running"
+    question: str = ""
     started: float = field(default_factory=time.time)
     seconds: float | None = None
     peak_memory_mb: float | None = None
     error: str = ""
+    hint: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=versions)
+    git: dict[str, Any] = field(default_factory=git_state)
+    threads: str = field(default_factory=lambda: os.environ.get("OMP_NUM_THREADS", ""))
+    _clock: float = field(default_factory=time.monotonic, repr=False, compare=False)
 
-    def finish(self, status: str = "done", *, error: str = "") -> RunRecord:
+    def finish(self, status: str = "done", *, error: str = "", hint: str = "") -> RunRecord:
         """Mark it ended, now."""
-        self.status, self.error = status, error
-        self.seconds, self.peak_memory_mb = round(time.time() - self.started, 3), round(peak_memory_mb(), 1)
+        self.status, self.error, self.hint = status, error, hint
+        self.seconds = round(time.monotonic() - self._clock, 3)
+        self.peak_memory_mb = round(peak_memory_mb(), 1)
         return self
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "format": "circuit-workbench/run",
-            "version": 1,
+            "format": FORMAT,
+            "version": VERSION,
             "command": self.command,
             "arguments": dict(self.arguments),
             "model": dict(self.model),
             "pairs": dict(self.pairs),
             "status": self.status,
+            "question": self.question,
             "error": self.error,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "hint": self.hint,
+            "started": time.strftime(_TIME, time.gmtime(self.started)),
             "seconds": self.seconds,
             "peak_memory_mb": self.peak_memory_mb,
             "outputs": dict(self.outputs),
-            "versions": versions(),
-            "git": git_state(),
-            "threads": os.environ.get("OMP_NUM_THREADS", ""),
+            "files": dict(self.files),
+            "attempts": list(self.attempts),
+            "versions": dict(self.versions),
+            "git": dict(self.git),
+            "threads": self.threads,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunRecord:
+        """The record of a document that ``workbench.io.run_file`` has checked."""
+        known = {k: data[k] for k in data if k not in ("format", "version", "started")}
+        return cls(**known, started=float(calendar.timegm(time.strptime(data["started"], _TIME))))
 
     def write(self, folder: Path) -> Path:
         """Write ``run.json`` atomically."""
         from workbench.io.atomic import write_atomic
 
-        path = Path(folder) / "run.json"
+        path = Path(folder) / NAME
         write_atomic(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return path

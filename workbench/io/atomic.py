@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from workbench.errors import RunError
@@ -14,6 +15,8 @@ _HINTS = {
     errno.EPERM: "the folder cannot be written; choose another with -o/--out",
     errno.EROFS: "the file system is read-only; choose another folder with -o/--out",
     errno.ENOSPC: "the disk is full; free some space or choose another folder with -o/--out",
+    errno.EFBIG: "a file may not grow that large here (ulimit -f); raise the limit or choose another folder",
+    errno.EIO: "the disk reports an error; choose another folder with -o/--out",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder with -o/--out",
     errno.EISDIR: "a folder of that name is in the way",
     errno.ENOTDIR: "a file stands where a folder is needed",
@@ -52,8 +55,9 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> Path:
             f"cannot write {path}: {problem.strerror or problem}", hint=_HINTS.get(problem.errno or 0, "")
         ) from problem
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary:
+            with suppress(OSError):  # gone after the rename; or the disk fails, and that is said already
+                os.unlink(temporary)
     return path
 
 

@@ -1,16 +1,16 @@
 """Finished parts of a sweep on disk, so that a killed run loses at most the part it was in.
 
 ``plan.json`` says what is measured; ``shards/`` has one safetensors file per finished part, each written
-whole or not at all. A lock file keeps a second process out while one is writing.
+whole or not at all, with a digest of its values, its name and the plan. A lock keeps a second process out.
 """
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from safetensors.numpy import load, save
 
 from workbench.errors import RunError
 from workbench.io.atomic import write_atomic
+from workbench.io.lock import locked, take
 from workbench.provenance import digest_of
+
+PLAN, SHARDS = "plan.json", "shards"
 
 
 class SweepStore:
@@ -37,18 +40,13 @@ class SweepStore:
 
     def __init__(self, folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
         self.folder, self.plan, self.resume = Path(folder), dict(plan), resume
+        self._digest = digest_of(self.plan)
         self._lock: int | None = None
 
     def __enter__(self) -> SweepStore:
+        # in shards/, so that whoever keeps the record of the run can hold the folder itself
+        self._lock = take(self.folder / SHARDS, shown=self.folder)
         try:
-            (self.folder / "shards").mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as problem:
-            raise RunError(
-                f"cannot use {self.folder}: {problem.strerror}", hint="choose another with --out"
-            ) from None
-        try:
-            self._take()
             self._claim()
         except OSError as problem:
             self.__exit__()
@@ -60,70 +58,39 @@ class SweepStore:
             raise
         return self
 
-    def _take(self) -> None:
-        """Lock the folder for this process."""
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise RunError(
-                f"another process ({holder}) is writing {self.folder}",
-                hint="wait for it, or choose another --out",
-            ) from None
-
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def _claim(self) -> None:
-        """Write our process id, and check what an earlier run left here."""
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode("ascii"), 0)
-        for left in (self.folder / "shards").glob(".*.tmp"):  # half-written by a process that was killed
+        """Check what an earlier run left here, clear what it was writing, and write the plan."""
+        check_plan(self.folder, self.plan, resume=self.resume)
+        for left in (self.folder / SHARDS).glob(".*.tmp"):  # half-written by a process that was killed
             left.unlink()
-        path = self.folder / "plan.json"
-        if not path.exists():
-            if self.done():
-                raise RunError(
-                    f"{self.folder} has finished parts but no plan.json", hint="choose another --out"
-                )
-            write_atomic(path, json.dumps(self.plan, indent=2, allow_nan=False) + "\n")
-            return
-        try:
-            before = json.loads(path.read_text("utf-8"))
-        except (ValueError, OSError) as problem:
-            raise RunError(f"{path} cannot be read: {problem}", hint="choose another --out") from None
-        if not isinstance(before, dict) or digest_of(before) != digest_of(self.plan):
-            raise RunError(
-                f"{self.folder} holds another run: {_difference(before, self.plan)}",
-                hint="use the same options as before with --resume, or choose another --out",
-            )
-        if not self.resume and self.done():
-            raise RunError(
-                f"{self.folder} holds {len(self.done())} finished parts of this very run",
-                hint="--resume continues it; another --out starts anew",
-            )
+        if not (self.folder / PLAN).exists():
+            write_atomic(self.folder / PLAN, json.dumps(self.plan, indent=2, allow_nan=False) + "\n")
 
     def _path(self, key: str) -> Path:
-        return self.folder / "shards" / f"{key}.safetensors"
+        return self.folder / SHARDS / f"{key}.safetensors"
 
     def done(self) -> set[str]:
         """Keys of the finished parts."""
-        return {p.stem for p in (self.folder / "shards").glob("*.safetensors")}
+        return finished_parts(self.folder)
 
     def get(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """The values of a finished part, or None.
 
         Raises:
-            RunError: if the file is there but damaged.
+            RunError: if the file is there but damaged, or belongs to another part or run.
         """
         path = self._path(key)
         if not path.exists():
             return None
         try:
-            values = load(path.read_bytes())["values"]
-        except (SafetensorError, KeyError, OSError) as problem:
+            data = path.read_bytes()
+            values, found = load(data)["values"], _digest_in(data)
+        except (SafetensorError, KeyError, OSError, ValueError, struct.error) as problem:
             raise RunError(
                 f"{path} is damaged: {problem}", hint=f"delete it and --resume: rm {path}"
             ) from None
@@ -131,35 +98,62 @@ class SweepStore:
             raise RunError(
                 f"{path} has shape {values.shape}, expected {shape}", hint=f"rm {path}, then --resume"
             )
+        if found != self._digest_of(key, values):
+            raise RunError(
+                f"{path} is damaged: its digest is {str(found)[:16]}, not that of its values in this run",
+                hint=f"delete it and --resume: rm {path}",
+            )
         return values
 
     def put(self, key: str, values: np.ndarray) -> None:
         """Keep the values of a finished part."""
-        write_atomic(self._path(key), save({"values": np.ascontiguousarray(values)}))
+        whole = np.ascontiguousarray(values)
+        digest = self._digest_of(key, whole)
+        write_atomic(self._path(key), save({"values": whole}, metadata={"sha256": digest}))
+
+    def _digest_of(self, key: str, values: np.ndarray) -> str:
+        """SHA-256 of a part: which run, which part, type, shape, values."""
+        head = json.dumps([self._digest, key, str(values.dtype), list(values.shape)])
+        return hashlib.sha256(head.encode() + values.tobytes()).hexdigest()
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process out of a folder for a while; the lock goes with the process, also by kill -9.
+def _digest_in(data: bytes) -> str | None:
+    """The digest in a shard's header; None if it has none."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    return header.get("__metadata__", {}).get("sha256")
+
+
+def finished_parts(folder: Path) -> set[str]:
+    """Keys of the finished parts of a sweep."""
+    return {p.stem for p in (Path(folder) / SHARDS).glob("*.safetensors")}
+
+
+def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
+    """Whether a run of this plan may write to a folder; nothing is changed.
 
     Raises:
-        RunError: if another process has it, or the folder cannot be written.
+        RunError: if the folder holds another run, or finished parts that would be thrown away.
     """
-    handle = -1
+    path, parts = Path(folder) / PLAN, finished_parts(folder)
+    if not path.exists():
+        if parts:
+            raise RunError(f"{folder} has finished parts but no plan.json", hint="choose another --out")
+        return
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        handle = os.open(Path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        if handle >= 0:
-            os.close(handle)
-        busy = isinstance(problem, BlockingIOError)
-        what = f"another process is writing {folder}" if busy else f"cannot use {folder}: {problem.strerror}"
-        raise RunError(what, hint="choose another --out") from None
-    try:
-        yield
-    finally:
-        os.close(handle)
+        before = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as problem:
+        raise RunError(f"{path} cannot be read: {problem}", hint="choose another --out") from None
+    if not isinstance(before, dict) or digest_of(before) != digest_of(plan):
+        raise RunError(
+            f"{folder} holds another run: {_difference(before, plan)}",
+            hint="use the same options as before with --resume, or choose another --out",
+        )
+    if not resume and parts:
+        raise RunError(
+            f"{folder} holds {len(parts)} finished parts of this very run",
+            hint=f"--resume continues it, and so does workbench runs resume {folder}; another --out starts anew",
+        )
 
 
 def _difference(before: Any, now: Mapping[str, Any]) -> str:
@@ -171,3 +165,6 @@ def _difference(before: Any, now: Mapping[str, Any]) -> str:
             a, b = str(before.get(key)), str(now.get(key))
             return f"{key} was {a[:80]}, now {b[:80]}"
     return "the plans differ"
+
+
+__all__ = ["PLAN", "SHARDS", "SweepStore", "check_plan", "finished_parts", "locked"]
