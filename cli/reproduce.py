@@ -10,6 +10,9 @@ from cli.options import Batch, Device, DryRun, Dtype, Json, Limit, Offline, Out,
 from cli.output import emit, note, progress, use_quiet
 
 STUDY = Annotated[str, typer.Argument(help="ioi; 'list' says which studies there are.")]
+REFERENCE = Annotated[
+    int, typer.Option("--reference-pairs", min=1, help="Prompts that means are taken over, these included.")
+]
 MODEL = Annotated[
     str | None,
     typer.Option("-m", "--model", envvar="WORKBENCH_MODEL", help="zoo:NAME, a local directory or a Hub id."),
@@ -22,6 +25,7 @@ def reproduce(
     limit: Limit = None,
     split: Split = "test",
     seed: Seed = 0,
+    reference: REFERENCE = 256,
     out: Out = None,
     dry_run: DryRun = False,
     resume: Resume = False,
@@ -53,6 +57,7 @@ def reproduce(
             limit=limit,
             split=split,
             seed=seed,
+            n_reference=reference,
             out=out,
             resume=resume,
             dry_run=dry_run,

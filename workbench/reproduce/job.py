@@ -25,7 +25,7 @@ from workbench.sweep.runs import PairedRuns
 from workbench.sweep.store import locked
 
 Note = Callable[[str], None]
-N_REFERENCE = 256  # least number of prompts that the means are taken over
+N_REFERENCE = 256  # prompts that the means are taken over
 
 
 def reproduce_job(
@@ -34,6 +34,7 @@ def reproduce_job(
     model: str,
     limit: int | None = None,
     seed: int = 0,
+    n_reference: int = N_REFERENCE,
     out: Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
@@ -42,6 +43,9 @@ def reproduce_job(
     **opening: Any,
 ) -> Reproduction | ReproductionCost:
     """Re-run a study on a model and save what it found.
+
+    Args:
+        n_reference: Prompts that means are taken over, the measured ones included; at least those.
 
     Raises:
         OptionError: if there is no such study.
@@ -58,10 +62,10 @@ def reproduce_job(
     if dry_run:
         return _cost(chosen, planned_runs(note=note, **asked, **opening), out)
     runs = open_runs(note=note, **asked, **opening)
-    reference = _reference(runs, chosen, seed)
+    reference = _reference(runs, chosen, seed, n_reference)
     plan = study_plan(chosen, runs, reference, seed)
     folder = out or Path("runs") / "reproduce" / chosen.name / f"{slug(model)}-{digest_of(plan)[:8]}"
-    record = record_of("reproduce", {"study": study, **asked, **opening}, runs)
+    record = record_of("reproduce", {"study": study, **asked, **opening, "n_reference": n_reference}, runs)
     with locked(folder):
         done = _claim(folder, plan, resume, note)
         try:
@@ -77,9 +81,9 @@ def reproduce_job(
     return found
 
 
-def _reference(runs: PairedRuns, study: Study, seed: int) -> PairedRuns:
+def _reference(runs: PairedRuns, study: Study, seed: int, n: int) -> PairedRuns:
     """More pairs of the same kind, the measured ones first: every template and length of theirs is among them."""
-    n = max(N_REFERENCE, runs.n_pairs)
+    n = max(n, runs.n_pairs)
     pairs = runs.pairs.pairs
     common = {"split": pairs.split, "corruption": pairs.corruption, "metric": runs.metric}
     more = paired_runs(
