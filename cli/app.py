@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, circuit, discover, model, sweeps, task
+from cli import bench, circuit, discover, model, runs, sweeps, task
 from cli.doctor import doctor
 from cli.evaluate import evaluate
 from cli.output import complain
@@ -29,6 +29,7 @@ app.command("discover")(discover.discover)
 app.command("evaluate")(evaluate)
 app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")
+app.add_typer(runs.app, name="runs")
 app.command("reproduce")(reproduce)
 app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor)

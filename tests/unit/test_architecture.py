@@ -21,7 +21,16 @@ METHODS = ROOT / "docs" / "methods.md"
 LIGHT = (
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
     *("compare_classes", "published", "statistics", "verdicts", "judgement"),
-    *("io", "view", "tasks.pairs", "tasks.registry", "tasks.reader", "tasks.importers", "tasks.show"),
+    *(
+        "io",
+        "view",
+        "history",
+        "tasks.pairs",
+        "tasks.registry",
+        "tasks.reader",
+        "tasks.importers",
+        "tasks.show",
+    ),
     *(
         "tasks.ioi",
         "tasks.greater_than",
@@ -48,9 +57,10 @@ ROOMS = {
     "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
     "sweep": {"io", "tasks", "metrics", "model", "interventions"},
     "methods": {"model", "interventions", "sweep"},
-    "evaluate": {"model", "interventions", "sweep", "methods", "tasks"},
+    "evaluate": {"io", "model", "interventions", "sweep", "methods", "tasks"},
     "experiments": {"interventions", "sweep"},
     "training": {"tasks", "model"},
+    "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
 LAST = {"study", "jobs", "discovery", "judging", "reproduce", "bench"}
 

@@ -1,0 +1,122 @@
+"""`workbench runs`: what has been run, what became of it, again, compared, tidied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Json, Quiet
+from cli.output import emit, note, progress, use_quiet
+
+app = typer.Typer(help="Runs on disk: look, continue, repeat, compare, tidy.", no_args_is_help=True)
+
+ROOTS = Annotated[
+    list[Path] | None, typer.Argument(help="Folders with runs, at any depth. Default: runs and circuits.")
+]
+FOLDER = Annotated[Path, typer.Argument(help="The folder of a run: the one with run.json.")]
+OTHER = Annotated[Path, typer.Argument(help="The folder to compare with.")]
+TO = Annotated[Path | None, typer.Option("-o", "--out", help="New or empty folder. Default: FOLDER-again.")]
+
+
+@app.command("list")
+def list_(folders: ROOTS = None, as_json: Json = False) -> None:
+    """List the runs in some folders: what, on what, finished or not, when, how long, how large.
+
+    Example: workbench runs list
+    """
+    from workbench.history.folders import duration, find_runs, size
+
+    rows = [run.row() for run in find_runs(folders)]
+    if as_json:
+        emit(rows, as_json=True)
+        return
+    shown = [
+        {
+            **{name: row[name] for name in ("folder", "what", "model", "task", "status", "when")},
+            "took": duration(row["seconds"]),
+            "size": size(row["bytes"]),
+        }
+        for row in rows
+    ]
+    emit(shown or "no runs here", as_json=False)
+
+
+@app.command()
+def show(folder: FOLDER, as_json: Json = False) -> None:
+    """Show everything recorded of a run, and the line to type for the same.
+
+    Example: workbench runs show runs/ablate/ioi/zoo-ioi-1f3a77c0
+    """
+    from workbench.history.folders import look_at
+
+    emit(look_at(folder), as_json=as_json)
+
+
+@app.command()
+def resume(folder: FOLDER, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Continue an interrupted or killed run from its record alone.
+
+    Example: workbench runs resume runs/ablate/ioi/zoo-ioi-1f3a77c0
+    """
+    from workbench.history.again import resume as again
+    from workbench.history.folders import look_at
+
+    use_quiet(quiet)
+    with progress("resume") as advance:
+        result = again(folder, progress=advance, note=note)
+    emit(look_at(folder) if result is None else result, as_json=as_json)
+
+
+@app.command()
+def rerun(folder: FOLDER, out: TO = None, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Repeat a run from its record into another folder; nothing is ever overwritten.
+
+    Example: workbench runs rerun runs/ablate/ioi/zoo-ioi-1f3a77c0 -o again
+    """
+    from workbench.history.again import rerun as repeat
+
+    use_quiet(quiet)
+    with progress("rerun") as advance:
+        to, result = repeat(folder, out, progress=advance, note=note)
+    emit(result, as_json=as_json)
+    note(f"wrote {to}; which numbers moved: workbench runs diff {folder} {to}")
+
+
+@app.command()
+def diff(
+    folder: FOLDER,
+    other: OTHER,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Largest move that passes, over the number and over 1.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Say which numbers moved between two runs, and by how much. Exit code 3 if one moved beyond the tolerance.
+
+    Example: workbench runs diff runs/ablate/ioi/zoo-ioi-1f3a77c0 again --tolerance 1e-6
+    """
+    from workbench.history.differences import compare_runs
+
+    found = compare_runs(folder, other, tolerance=tolerance)
+    emit(found, as_json=as_json)
+    if not found.within:
+        raise typer.Exit(3)
+
+
+@app.command()
+def clean(
+    folders: ROOTS = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this it is only shown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what runs left behind and nobody needs, and remove it with --yes; never a result.
+
+    Half-written files, parts of finished tables, locks that nobody holds. Runs that are going on are left alone.
+
+    Example: workbench runs clean --yes
+    """
+    from workbench.history.leftovers import tidy
+
+    emit(tidy(folders, remove=yes), as_json=as_json)

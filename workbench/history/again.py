@@ -1,0 +1,142 @@
+"""A run once more, from its record alone: continued where it stopped, or repeated into another folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import RunError
+from workbench.history.folders import PastRun, look_at
+from workbench.provenance import RunRecord, git_state, versions
+
+Note = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+_SWEEPS = {
+    "ablate": "ablation_job",
+    "patch": "patching_job",
+    "knock-out": "knock_out_job",
+    "path-patch": "path_patching_job",
+}
+RESUMABLE = (*_SWEEPS, "reproduce", "bench discovery")  # the others keep no finished parts: they start over
+
+
+def resume(
+    folder: str | Path, *, progress: Progress | None = None, note: Note = lambda text: None
+) -> Any | None:
+    """Continue the run in a folder; None if it is finished.
+
+    Raises:
+        RunError: if it is running, has no record, or was written by a version that asked differently.
+    """
+    found = look_at(folder)
+    if found.state == "finished":
+        note(f"{folder} is finished; nothing to resume")
+        return None
+    if found.state == "running":
+        raise RunError(f"process {found.holder or 'unknown'} is writing {folder}", hint="wait for it")
+    record = _record(found)
+    if record.command not in RESUMABLE:
+        note(f"{record.command} keeps no finished parts: it starts over in {folder}")
+    _say_what_changed(record, note)
+    return _call(record, Path(folder), resume=True, progress=progress, note=note)
+
+
+def rerun(
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+) -> tuple[Path, Any]:
+    """Repeat the run of a folder into another one, which must be new or empty; gives that folder and the result.
+
+    Args:
+        out: By default the folder's name with ``-again``.
+
+    Raises:
+        RunError: if there is no record, or the other folder has something in it.
+    """
+    record = _record(look_at(folder))
+    to = _beside(Path(folder)) if out is None else Path(out)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise RunError(f"{to} is not empty; a rerun overwrites nothing", hint="choose another --out")
+    _say_what_changed(record, note)
+    return to, _call(record, to, resume=False, progress=progress, note=note)
+
+
+def _record(found: PastRun) -> RunRecord:
+    if found.record is None:
+        problem = found.error or "has no run.json, which says what was asked"
+        raise RunError(
+            f"{found.folder} {problem}" if not found.error else problem,
+            hint=found.hint or "start its command again; sweeps take --resume --out FOLDER",
+        )
+    return found.record
+
+
+def _beside(folder: Path) -> Path:
+    """``FOLDER-again``, ``FOLDER-again-2`` ...: the first that is not there."""
+    n, path = 1, folder.with_name(f"{folder.name}-again")
+    while path.exists():
+        n, path = n + 1, folder.with_name(f"{folder.name}-again-{n + 1}")
+    return path
+
+
+def _say_what_changed(record: RunRecord, note: Note) -> None:
+    """Versions and code that are not those of the record: numbers may move for that reason alone."""
+    for name, now in versions().items():
+        before = record.versions.get(name)
+        if before not in (None, now):
+            note(f"{name} was {before}, now {now}")
+    before, now = record.git.get("commit"), git_state().get("commit")
+    if before and now and before != now:
+        note(f"the code was at {before[:12]}, now {now[:12]}")
+
+
+def _call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | None, note: Note) -> Any:
+    """Call the job of a record's command with the recorded arguments.
+
+    Raises:
+        RunError: for a command that is not known here, or arguments that its job does not take.
+    """
+    given = dict(record.arguments)
+    common = {"progress": progress, "note": note}
+    try:
+        if record.command in _SWEEPS:
+            from workbench import jobs
+
+            if given.get("reference"):
+                given["reference"] = Path(given["reference"])
+            return getattr(jobs, _SWEEPS[record.command])(**given, out=folder, resume=resume, **common)
+        if record.command == "discover":
+            from workbench.discovery import Search, discovery_job
+
+            return discovery_job(Search(**given), out=folder, **common)
+        if record.command == "demo":
+            from workbench.discovery import demo_job
+
+            given.pop("method", None)
+            return demo_job(**given, root=folder.parents[2] if resume else folder, **common)
+        if record.command == "reproduce":
+            from workbench.reproduce.job import reproduce_job
+
+            given = {k: v for k, v in given.items() if k not in ("task", "corruption")}
+            return reproduce_job(given.pop("study"), **given, out=folder, resume=resume, **common)
+        if record.command == "bench discovery":
+            from workbench.bench.bench import bench_discovery
+            from workbench.bench.settings import Settings
+
+            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            return bench_discovery(Settings(**lists), folder, **common)
+    except TypeError as problem:
+        if "unexpected keyword argument" not in str(problem):
+            raise
+        raise RunError(
+            f"the record of {folder} does not fit this version: {problem}",
+            hint="repeat it with the version that wrote it: workbench runs show says which",
+        ) from problem
+    raise RunError(
+        f"{record.command} cannot be repeated from its record",
+        hint="workbench runs show has the line to type",
+    )

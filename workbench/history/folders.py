@@ -1,0 +1,253 @@
+"""The folders that commands wrote, found and read: what was run, whether it ended, how large it is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import RunError
+from workbench.history.command_line import command_line
+from workbench.io.lock import NAME as LOCK
+from workbench.io.lock import holder
+from workbench.io.run_file import digest_of_file, load_record
+from workbench.provenance import NAME, RunRecord
+from workbench.sweep.store import PLAN, SHARDS, finished_parts
+
+ROOTS = (Path("runs"), Path("circuits"))
+# What a run leaves before it has a record, or without one; a circuit by itself is no run.
+_TRACES = (PLAN, SHARDS, LOCK, "scores.safetensors", "effects.parquet", "cells")
+_INSIDE = {SHARDS, "parts", "steps", "tables", "cells"}  # parts of a run, never runs
+_SENTENCES = {
+    "finished": "finished",
+    "running": "is running in process {holder}",
+    "interrupted": "was interrupted",
+    "failed": "failed: {error}",
+    "killed": "was killed: its record says running, and no process holds the folder",
+    "no record": "has files of a run but no run.json: it was killed before it could save, or the record was removed",
+    "unreadable": "has a record that cannot be read: {error}",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastRun:
+    """A run's folder. ``state`` is finished, running, interrupted, failed, killed, no record or unreadable."""
+
+    folder: Path
+    state: str
+    record: RunRecord | None = None
+    error: str = ""
+    hint: str = ""
+    holder: int | None = None
+
+    @property
+    def what(self) -> str:
+        """The command and what tells its runs apart."""
+        if self.record is None:
+            return ""
+        given = self.record.arguments
+        names = ("study", "method", "ablation", "site", "receiver", "query")
+        told = next((given[name] for name in names if given.get(name)), "")
+        return f"{self.record.command} {', '.join(told) if isinstance(told, list) else told}".strip()
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk; links are not followed."""
+        return sum(path.lstat().st_size for path in files_in(self.folder))
+
+    @property
+    def next(self) -> str:
+        """What to type to get on; empty when there is nothing to do."""
+        if self.state in ("interrupted", "killed", "failed"):
+            return f"workbench runs resume {self.folder}"
+        return "start the command again, or remove the folder" if self.state == "no record" else ""
+
+    def row(self) -> dict[str, Any]:
+        """One line of the list."""
+        record = self.record
+        return {
+            "folder": str(self.folder),
+            "what": self.what,
+            "model": _name(record, "model", "name"),
+            "task": _name(record, "pairs", "task"),
+            "status": self.state,
+            "when": None if record is None else record.to_dict()["started"],
+            "seconds": None if record is None else record.seconds,
+            "bytes": self.bytes,
+            "problem": self.error,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything recorded, the command as a line to type, and whether the files are as they were written."""
+        record = None if self.record is None else self.record.to_dict()
+        line = "" if self.record is None else command_line(self.record)
+        return {
+            **self.row(),
+            "state": _SENTENCES[self.state].format(holder=self.holder or "unknown", error=self.error),
+            "hint": self.hint,
+            "next": self.next,
+            "command_line": line,
+            "finished_parts": len(finished_parts(self.folder)),
+            "files": self.files(),
+            "record": record,
+        }
+
+    def files(self) -> list[dict[str, Any]]:
+        """The files that the record names: as written, changed since, or missing."""
+        known = {} if self.record is None else self.record.files
+        return [
+            {"file": name, "bytes": was.get("bytes"), "now": _compared(self.folder / name, was)}
+            for name, was in known.items()
+        ]
+
+    def to_terminal(self) -> list[Any]:
+        shown = self.to_dict()
+        record = shown["record"] or {}
+        lines = [f"{self.folder} {shown['state']}"]
+        lines += [f"  hint: {self.hint}"] if self.hint else []
+        lines += [f"  next: {self.next}"] if self.next else []
+        facts = {k: shown[k] for k in ("what", "model", "task", "when")}
+        facts["took"] = duration(shown["seconds"])
+        facts["on disk"] = size(shown["bytes"])
+        facts["unfinished parts"] = shown["finished_parts"] if self.state != "finished" else 0
+        told = {k: v for k, v in facts.items() if v not in (None, "", 0)}
+        parts: list[Any] = [
+            "\n".join(lines),
+            *([shown["command_line"]] if shown["command_line"] else []),
+            told,
+        ]
+        for name in ("arguments", "model", "pairs", "versions", "git"):
+            if record.get(name):
+                parts += [name, {k: _short(v) for k, v in record[name].items()}]
+        parts += ["earlier attempts", record["attempts"]] if record.get("attempts") else []
+        return [*parts, *(["files", shown["files"]] if shown["files"] else [])]
+
+
+def _short(value: Any) -> str:
+    """A value of the record on one line; a long list as its length."""
+    if isinstance(value, list) and len(value) > 6:
+        return f"{len(value)} entries"
+    return str(value)
+
+
+def _name(record: RunRecord | None, part: str, name: str) -> str:
+    if record is None:
+        return ""
+    return str(
+        getattr(record, part).get(name) or record.arguments.get(part if part == "model" else name) or ""
+    )
+
+
+def _compared(path: Path, was: dict[str, Any]) -> str:
+    if not path.is_file():
+        return "missing"
+    return "as written" if digest_of_file(path) == was else "changed since"
+
+
+def look_at(folder: str | os.PathLike[str]) -> PastRun:
+    """What became of the run in a folder.
+
+    Raises:
+        RunError: if there is no such folder, or no run has been in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"no folder {folder}", hint="workbench runs list shows the folders of runs")
+    if not (folder / NAME).exists():
+        if not any((folder / trace).exists() for trace in _TRACES):
+            raise RunError(f"{folder} holds no run", hint="workbench runs list shows the folders of runs")
+        who = writer_of(folder)
+        return PastRun(folder=folder, state="no record" if who is None else "running", holder=who)
+    return _recorded(folder)
+
+
+def _recorded(folder: Path, *, again: bool = True) -> PastRun:
+    try:
+        record = load_record(folder)
+    except RunError as problem:
+        return PastRun(folder=folder, state="unreadable", error=problem.message, hint=problem.hint)
+    common = {"folder": folder, "record": record, "error": record.error, "hint": record.hint}
+    if record.status != "running":
+        return PastRun(state="finished" if record.status == "done" else record.status, **common)
+    who = writer_of(folder)
+    if who is not None:
+        return PastRun(state="running", holder=who, **common)
+    # between reading the record and asking for the lock it may have ended; then the record says so now
+    return _recorded(folder, again=False) if again else PastRun(state="killed", **common)
+
+
+def writer_of(folder: Path) -> int | None:
+    """The process that writes to a run's folder, 0 if unknown, None if none does."""
+    who = holder(folder)
+    return holder(folder / SHARDS) if who is None else who
+
+
+def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[PastRun]:
+    """Every run in some folders and the folders in them, by path; links are not followed.
+
+    Args:
+        roots: By default ``runs`` and ``circuits`` below the current folder, as far as they are there.
+
+    Raises:
+        RunError: if a folder that is named is not there.
+    """
+    chosen = [Path(r) for r in roots] if roots else [r for r in ROOTS if r.is_dir()]
+    for root in chosen:
+        if not root.is_dir():
+            raise RunError(f"no folder {root}", hint="name the folder that the runs were written to")
+    folders = dict.fromkeys(folder for root in chosen for folder in _walk(root))
+    return [look_at(folder) for folder in folders]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root, followlinks=False):
+        here = {*names, *files}
+        if NAME in here or any(trace in here for trace in _TRACES):
+            yield Path(folder)
+        names[:] = sorted(name for name in names if name not in _INSIDE and not name.startswith("."))
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Every regular file below a folder, hidden ones included; links are neither followed nor named."""
+    for here, names, files in os.walk(folder, followlinks=False):
+        names.sort()
+        for name in sorted(files):
+            path = Path(here) / name
+            try:
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield path
+            except OSError:  # gone meanwhile
+                continue
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them: ``1.2 MB`` (powers of 1000).
+
+    Example:
+        >>> size(999), size(1234567)
+        ('999 B', '1.2 MB')
+    """
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them.
+
+    Example:
+        >>> duration(3.21), duration(75), duration(7500), duration(None)
+        ('3.2 s', '1 min 15 s', '2 h 5 min', '')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
