@@ -43,7 +43,7 @@ def test_help_has_a_claim_and_an_example(run):
     assert code == 0 and "Example: workbench reproduce ioi -m gpt2" in " ".join(out.split())
 
 
-def test_studies_are_listed_without_loading_torch(run):
+def test_studies_are_listed(run):
     rows = data(run("reproduce", "list", "--json"))
     assert {"ioi", "greater-than"} <= {row["study"] for row in rows}
     assert all(row["published circuit"].startswith("published:") for row in rows)

@@ -6,60 +6,34 @@ takes the heads whose effect through that path alone is large enough, and the ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
 from workbench.circuit import Circuit
-from workbench.effects import Effects
 from workbench.errors import ModelError
 from workbench.evaluate.roles import head_roles, mean_attention
 from workbench.names import parse_node
 from workbench.reproduce.copying import copy_scores
 from workbench.reproduce.judging import RULES, backups, compared, judged, own_circuit, wordings
-from workbench.reproduce.kinds import Claim, Rows, State, Step, StepResult, Study, judge, untestable
+from workbench.reproduce.kinds import Claim, State, Step, StepResult, Study, judge, untestable
+from workbench.reproduce.paths import (
+    ATTENTION,
+    ERRORS,
+    backwards,
+    listed,
+    looks,
+    path_rows,
+    published_roles,
+    shared,
+    take,
+    weighted,
+)
 
 LOOKS = (("end", "IO"), ("end", "S1"), ("end", "S2"), ("S2", "S1"), ("S2", "S1+1"), ("S1+1", "S1"))
 NAMES = ("IO", "S1", "S2")
 # Least share of the clean metric that a path must carry for its sender to be taken up: the further from the
-# answer, the more parts share the work. Also more than three standard errors, so that no head is taken up by chance.
+# answer, the more parts share the work.
 LEAST = {"writers": 0.03, "movers-q": 0.02, "inhibition-v": 0.01, "induction-k": 0.005}
-ERRORS = 3.0
-ATTENTION = 0.3  # least mean attention from one position to another that counts as looking there
 COPIES = 0.8  # least copy score of a head that copies
-
-
-def take(effects: Effects, least: float) -> tuple[dict[str, float], dict[str, float]]:
-    """Senders whose path carries at least this share of the clean metric: those that support it, those against."""
-    scale = abs(float(effects.base.mean()))
-    share, clear = effects.mean / scale, np.abs(effects.mean) > ERRORS * effects.stderr
-    order = [int(i) for i in np.argsort(-np.abs(share), kind="stable")]
-    supports = {effects.labels[i]: float(share[i]) for i in order if clear[i] and share[i] >= least}
-    against = {effects.labels[i]: float(share[i]) for i in order if clear[i] and share[i] <= -least}
-    return supports, against
-
-
-def path_rows(effects: Effects, state: State, taken: Mapping[str, float], most: int = 12) -> Rows:
-    """The strongest senders: effect in the metric's unit, as a share of the clean metric, whether taken up."""
-    scale, rows = abs(float(effects.base.mean())), []
-    roles = published_roles(state)
-    for i in np.argsort(-np.abs(effects.mean), kind="stable")[:most]:
-        label = effects.labels[int(i)]
-        row: dict[str, Any] = {
-            "sender": label,
-            f"effect ({effects.unit})": float(effects.mean[i]),
-            "± se": float(effects.stderr[i]),
-            "share of the clean metric": float(effects.mean[i]) / scale,
-            "taken up": label in taken,
-        }
-        rows.append(row | ({"class in the paper": roles.get(label, "–")} if state.comparable else {}))
-    return rows
-
-
-def published_roles(state: State) -> dict[str, str]:
-    """Part -> class in the paper."""
-    return {str(parse_node(a).at(None)): d["role"] for a, d in state.published.nodes.items()}
 
 
 # -- 1 the task -------------------------------------------------------------------------------------------
@@ -111,14 +85,14 @@ def writers(state: State) -> StepResult:
             f"a head whose removal lowers it by {rule}",
             bool(supports),
             paper="9.9, 9.6, 10.0",
-            found=_list(supports),
+            found=listed(supports),
         ),
         judge(
             "some heads write against it",
             f"a head whose removal raises it by {rule}",
             bool(against),
             paper="10.7, 11.10",
-            found=_list(against),
+            found=listed(against),
         ),
     )
     return StepResult(
@@ -133,8 +107,10 @@ def writers(state: State) -> StepResult:
 def inhibition(state: State) -> StepResult:
     """Which heads reach the answer through the queries of the heads that write it?"""
     receivers = [f"{head}<q>" for head in state.found["writers"]]
-    return _backwards(
+    return backwards(
         state,
+        senders=state.heads,
+        least=LEAST["movers-q"],
         step="movers-q",
         title="Heads to the writers' queries at the end",
         receivers=receivers,
@@ -147,9 +123,11 @@ def inhibition(state: State) -> StepResult:
 
 def signals(state: State) -> StepResult:
     """Which heads reach the answer through what those heads read at the subject's second mention?"""
-    receivers = _shared([f"{head}<v>" for head in state.found.get("inhibition", ())], state)
-    return _backwards(
+    receivers = shared([f"{head}<v>" for head in state.found.get("inhibition", ())], state)
+    return backwards(
         state,
+        senders=state.heads,
+        least=LEAST["inhibition-v"],
         step="inhibition-v",
         title="Heads to the steering heads' values at S2",
         receivers=receivers,
@@ -164,68 +142,20 @@ def previous(state: State) -> StepResult:
     """Which heads reach the answer through the keys that induction heads look for at S1+1?"""
     attention = _attention(state)
     induction = [
-        h for h in state.found.get("signals", ()) if _looks(attention[h], "S2", ("S1", "S1+1")) == "S1+1"
+        h for h in state.found.get("signals", ()) if looks(attention[h], "S2", ("S1", "S1+1")) == "S1+1"
     ]
-    result = _backwards(
+    return backwards(
         state,
+        senders=state.heads,
+        least=LEAST["induction-k"],
         step="induction-k",
         title="Heads to the induction heads' keys at S1+1",
-        receivers=_shared([f"{head}<k>" for head in induction], state),
+        receivers=shared([f"{head}<k>" for head in induction], state),
         position="S1+1",
         claim="heads write at S1+1 what induction heads look for",
         paper="2.2, 4.11",
         key="previous",
     )
-    return result
-
-
-def _backwards(
-    state: State,
-    *,
-    step: str,
-    title: str,
-    receivers: Sequence[str],
-    position: str,
-    claim: str,
-    paper: str,
-    key: str,
-) -> StepResult:
-    """Path patching from all heads to these inputs; the next step gets the heads whose paths carry enough."""
-    least = LEAST[step]
-    rule = f"a head whose path carries {least:.1%} of the clean difference and three standard errors"
-    last = max((parse_node(r).layer or 0 for r in receivers), default=0)
-    senders = [h for h in state.heads if (parse_node(h).layer or 0) < last]
-    if not receivers or not senders:
-        why = (
-            "the step before found no heads to read from"
-            if not receivers
-            else "no head comes before the receivers"
-        )
-        gap = untestable(claim, rule, why, paper=paper)
-        return StepResult(name=step, title=title, claims=(gap,), found={key: {}})
-    effects = state.path_patches(step, senders, receivers, (position,))
-    supports, against = take(effects, least)
-    return StepResult(
-        name=step,
-        title=title,
-        tables={effects.title: path_rows(effects, state, supports | against)},
-        claims=(judge(claim, rule, bool(supports), paper=paper, found=_list(supports)),),
-        found={key: supports},
-    )
-
-
-def _shared(inputs: Sequence[str], state: State) -> list[str]:
-    """Keys and values that several heads share are one receiver."""
-    wiring = state.runs.wiring
-    if wiring.n_kv_heads == wiring.n_heads:
-        return list(inputs)
-    nodes = [parse_node(text) for text in inputs]
-    per = wiring.n_heads // wiring.n_kv_heads
-    return list(dict.fromkeys(f"a{n.layer}.g{int(n.index or 0) // per}<{n.slot}>" for n in nodes))
-
-
-def _list(heads: Mapping[str, float]) -> str:
-    return ", ".join(h.removeprefix("a").replace("h", "") for h in heads) or "none"
 
 
 # -- 5 what they look at and copy -------------------------------------------------------------------------
@@ -243,18 +173,6 @@ def _attention(state: State) -> dict[str, dict[str, float]]:
             for head in state.heads
         }
     return state.found["attention"]
-
-
-def _looks(row: Mapping[str, float], query: str, keys: Sequence[str]) -> str | None:
-    """Which of these positions a head looks at most from ``query``; None below ``ATTENTION``."""
-    best = max(keys, key=lambda key: row[f"{query} to {key}"])
-    return best if row[f"{query} to {best}"] >= ATTENTION else None
-
-
-def _weighted(effects: Mapping[str, float], holds: Mapping[str, bool]) -> float:
-    """Share of the summed effect that heads with a property carry."""
-    total = sum(abs(x) for x in effects.values())
-    return sum(abs(x) for head, x in effects.items() if holds[head]) / total if total else float("nan")
 
 
 def behaviour(state: State) -> StepResult:
@@ -295,9 +213,9 @@ def _mover_claims(groups, attention) -> list[Claim]:
     )
     if not groups["writers"]:
         return [untestable(claim, rule, "no head writes the answer directly", paper=0.59)]
-    looks = {h: _looks(attention[h], "end", NAMES) == "IO" for h in groups["writers"]}
+    seen = {h: looks(attention[h], "end", NAMES) == "IO" for h in groups["writers"]}
     mean = float(np.mean([attention[h]["end to IO"] for h in groups["writers"]]))
-    share = _weighted(groups["writers"], looks)
+    share = weighted(groups["writers"], seen)
     found = f"{share:.0%} of the writing; mean attention {mean:.2f}"
     return [judge(claim, rule, share >= 0.5, paper="mean attention 0.59", found=found)]
 
@@ -313,7 +231,7 @@ def _copy_claims(groups, copies, problem) -> list[Claim]:
         if not groups[key] or not copies:
             found.append(untestable(claim, rule, problem or "no such heads were found", paper=paper))
             continue
-        share = _weighted(groups[key], {h: copies[h][score] >= COPIES for h in groups[key]})
+        share = weighted(groups[key], {h: copies[h][score] >= COPIES for h in groups[key]})
         scores = ", ".join(f"{copies[h][score]:.2f}" for h in groups[key])
         found.append(
             judge(claim, rule, share >= 0.5, paper=paper, found=f"{share:.0%} of it; scores {scores}")
@@ -344,10 +262,10 @@ def _look_claims(groups, attention) -> list[Claim]:
         if not heads:
             found.append(untestable(claim, rule, "the path-patching step found no such heads"))
             continue
-        looks = {h: _looks(attention[h], query, keys) == wanted for h in heads}
-        share = _weighted(heads, looks)
-        text = f"{_list({h: 0.0 for h, yes in looks.items() if yes})} ({share:.0%} of the effect)"
-        found.append(judge(claim, rule, share >= 0.5 if least == "half" else any(looks.values()), found=text))
+        seen = {h: looks(attention[h], query, keys) == wanted for h in heads}
+        share = weighted(heads, seen)
+        text = f"{listed({h: 0.0 for h, yes in seen.items() if yes})} ({share:.0%} of the effect)"
+        found.append(judge(claim, rule, share >= 0.5 if least == "half" else any(seen.values()), found=text))
     return found
 
 
@@ -392,22 +310,22 @@ def classes(state: State) -> dict[str, str]:
     attention, found = _attention(state), state.found
     copies, made = found.get("copies", {}), dict[str, str]()
     for head in found["writers"]:
-        looked = _looks(attention[head], "end", NAMES)
+        looked = looks(attention[head], "end", NAMES)
         name = {"IO": "name mover", "S1": "S1 mover", "S2": "S2 mover", None: "writer"}[looked]
         made[f"{head}@end"] = name
     for head in found["against"]:
         negative = (
-            _looks(attention[head], "end", NAMES) == "IO" or copies.get(head, {}).get("negative", 0) >= COPIES
+            looks(attention[head], "end", NAMES) == "IO" or copies.get(head, {}).get("negative", 0) >= COPIES
         )
         made.setdefault(f"{head}@end", "negative name mover" if negative else "writes against")
     for head in found.get("inhibition", {}):
-        looked = _looks(attention[head], "end", NAMES)
+        looked = looks(attention[head], "end", NAMES)
         made.setdefault(f"{head}@end", "S-inhibition" if looked == "S2" else "steers the writers")
     for head in found.get("signals", {}):
-        looked = _looks(attention[head], "S2", ("S1", "S1+1"))
+        looked = looks(attention[head], "S2", ("S1", "S1+1"))
         made[f"{head}@S2"] = {"S1": "duplicate token", "S1+1": "induction", None: "signal at S2"}[looked]
     for head in found.get("previous", {}):
-        looked = _looks(attention[head], "S1+1", ("S1",))
+        looked = looks(attention[head], "S1+1", ("S1",))
         made[f"{head}@S1+1"] = "previous token" if looked else "writes at S1+1"
     return made
 

@@ -274,7 +274,8 @@ def _cost(study: Study, planned: Any, out: Path | None) -> ReproductionCost:
     steps = []
     for step in study.steps:
         words = step.passes.split()
-        steps.append((step.name, step.title, int(words[0]) * (heads if words[1:] == ["per", "head"] else 1)))
+        times = {"head": heads, "part": heads + len(wiring.mlp_layers)}.get(words[-1], 1)
+        steps.append((step.name, step.title, int(words[0]) * times))
     return ReproductionCost(
         study=study.name,
         model=wiring.name,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.circuit import Circuit
-from workbench.interventions.path_patching import path_patches
+from workbench.effects import Effects
+from workbench.interventions.path_patching import Mlps, path_patches
 from workbench.sweep.runs import PairedRuns
 
 Progress = Callable[[int, int, str], None]
@@ -100,14 +101,22 @@ class State:
     progress: Progress | None = None
     found: dict[str, Any] = field(default_factory=dict)
 
-    def path_patches(self, step: str, senders: Sequence[str], receivers: Sequence[str], positions):
-        """Path patching as the paper does it, finished parts kept on disk where there is a folder."""
+    def path_patches(
+        self,
+        step: str,
+        senders: Sequence[str],
+        receivers: Sequence[str],
+        positions: Sequence[str],
+        *,
+        mlps: Mlps = "recomputed",
+    ) -> Effects:
+        """Path patching with finished parts kept on disk where there is a folder."""
         folder = None if self.parts is None else self.parts / step
         return path_patches(
             self.runs,
             list(senders),
             list(receivers),
-            mlps="recomputed",
+            mlps=mlps,
             positions=positions,
             folder=folder,
             resume=True,

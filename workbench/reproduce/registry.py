@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from workbench.errors import OptionError, unknown
+from workbench.reproduce.greater_than import GREATER_THAN
 from workbench.reproduce.ioi import IOI
 from workbench.reproduce.kinds import Study
 
-STUDIES = (IOI,)
+STUDIES = (IOI, GREATER_THAN)
 
 
 def list_studies() -> tuple[Study, ...]:
