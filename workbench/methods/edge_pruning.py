@@ -16,6 +16,7 @@ from workbench.methods import hard_concrete
 from workbench.methods.registry import Cost, Level, method
 from workbench.methods.results import result
 from workbench.methods.soft_masks import Learned, Loss, check_loss, check_options, learn
+from workbench.model.hooks import hook_name
 from workbench.scores import Scores
 from workbench.sweep.edges import edited_output, source_outputs
 from workbench.sweep.runs import Batch, PairedRuns
@@ -41,6 +42,7 @@ class EdgePruning:
     warmup: int = 200
     lr: float = 0.2
     initial: float = hard_concrete.INITIAL
+    multiplier_lr: float = 1.0
     loss: Loss = "kl"
     batch: int = 16
     seed: int = 0
@@ -48,7 +50,7 @@ class EdgePruning:
 
     def __post_init__(self) -> None:
         check_options(
-            self, positive=("target", "steps", "lr", "batch", "restarts"), at_least_0=("warmup", "seed")
+            self, positive=("target", "steps", "lr", "multiplier_lr", "batch", "restarts"), at_least_0=("warmup", "seed")
         )
         if self.warmup > self.steps:
             raise OptionError(
@@ -130,18 +132,23 @@ def _learn(
             return edited_output(runs, batch, graph, ablated[:, 0])
         return edited_output(runs, batch, graph, ablated, labels=runs.labels_of(batch))
 
+    def prepare(batch: Batch) -> None:
+        source_outputs(runs, batch, "corrupted", graph)
+        runs.activations(batch, "clean", [hook_name("resid", 0)])
+
     return learn(
         runs,
         start,
         output,
         lagrangian,
-        prepare=lambda each: source_outputs(runs, each, "corrupted", graph),
+        prepare=prepare,
         steps=options.steps,
         lr=options.lr,
         batch=options.batch,
         seed=options.seed,
         loss=options.loss,
         ascending=(lagrangian.first, lagrangian.second),
+        ascent=options.multiplier_lr,
         progress=progress,
     )
 

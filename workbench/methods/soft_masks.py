@@ -119,6 +119,7 @@ def learn(
     seed: int,
     loss: Loss,
     ascending: Sequence[Tensor] = (),
+    ascent: float = 1.0,
     progress: Callable[[int, int, str], None],
 ) -> Learned:
     """Adam on masks: ``mean misfit(output(pairs, sampled masks)) + penalty(m, step)``, each restart for itself.
@@ -127,14 +128,14 @@ def learn(
         m: Starting parameters; restart ``r`` has the noise of seed ``seed + r``.
         output: What the metric reads with these masks, ``(restart * pair, ...)``.
         prepare: Asks once for the activations of a batch that every step needs, so that they are kept.
-        ascending: Multipliers of the penalty, on which the same loss is maximised.
+        ascending: Multipliers of the penalty, on which the same loss is maximised, with learning rate ``ascent``.
     """
     m = m.clone().requires_grad_(True)
     rng = np.random.default_rng(seed)
     generators = [torch.Generator().manual_seed(seed + r) for r in range(len(m))]
     optimiser = torch.optim.Adam([{"params": [m]}], lr=lr)
     if ascending:
-        optimiser.add_param_group({"params": list(ascending), "maximize": True})
+        optimiser.add_param_group({"params": list(ascending), "maximize": True, "lr": ascent})
     fits = np.zeros((steps, len(m)))
     for each in runs.batches:
         runs.clean_output(each)
