@@ -24,7 +24,7 @@ TASKS = (
     "zoo:kv/kv-retrieval",
 )
 QUICK_TASKS = ("zoo:ioi/ioi", "zoo:induction/induction")
-QUICK_PASSES = 200
+QUICK_PASSES = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class Settings:
     n_task: int = 32
     seeds: int = 3
     seed: int = 0
-    repeat_passes: int = 2000
+    repeat_passes: int = 1000
     most_passes: int | None = None
 
     def __post_init__(self) -> None:

@@ -98,7 +98,7 @@ def load_bench(path: Path) -> BenchResult:
     path = Path(path) / FILE if Path(path).is_dir() else Path(path)
     if not path.is_file():
         raise RunError(f"no bench at {path}", hint="workbench bench discovery -o FOLDER makes one")
-    document = parse(path.read_text("utf-8"), str(path))
+    document = parse(path.read_text("utf-8"), where=str(path), error=RunError)
     if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (
         FORMAT,
         VERSION,
@@ -239,10 +239,14 @@ def own_rows(document: Mapping[str, Any]) -> list[Row]:
 
 
 def misplaced(document: Mapping[str, Any], most: int = 3) -> list[Row]:
-    """Where a method fails: the true edges it ranks below some other edge, and the best of those others."""
+    """Where a method fails: the true edges it ranks below some other edge, and the best of those others.
+
+    Methods with a mean AUROC below 0.85 fail everywhere; a list of everything would not say more.
+    """
     rows = []
+    good = {row["method"] for row in truth_rows(document) if _or(row["edge AUROC"], 0.0) >= 0.85}
     for cell in of(document["truth"], level="edge"):
-        if cell["missed"]:
+        if cell["missed"] and cell["method"] in good:
             rows.append(
                 {
                     "method": cell["method"],

@@ -49,7 +49,7 @@ def panels_svg(
     rows = math.ceil(len(shown) / columns)
     names = list(dict.fromkeys(name for series in shown.values() for name in series))
     legend = 18 * math.ceil(len(names) / 4) + 6 if not behind and len(names) > 1 else 0
-    size = (WIDE * columns + 26, HIGH * rows + 34 + 22 + legend)
+    size = (max(WIDE * columns + 26, 720), HIGH * rows + 34 + 22 + legend)
 
     def at(x: float, y: float) -> str:
         share = ((math.log10(x) if log_x else x) - low) / (high - low)
@@ -62,7 +62,10 @@ def panels_svg(
     parts = [_head(size, title, key)]
     if behind:
         every = "".join(_line(p, at) for series in shown.values() for p in series.values())
-        parts.append(f'<defs><path id="{key}" d="{every}" class="o"/></defs>')
+        parts.append(
+            f'<defs><path id="{key}" d="{every}" fill="none" stroke="currentColor" '
+            'stroke-opacity=".13"/></defs>'
+        )
     frame = _frame(low, high, log_x, y_range, reference, at)
     for k, (name, series) in enumerate(shown.items()):
         x, y = 22 + WIDE * (k % columns), 32 + HIGH * (k // columns)
@@ -72,7 +75,7 @@ def panels_svg(
         parts.append("</g>")
     bottom = 32 + HIGH * rows
     parts.append(
-        f'<text x="{size[0] / 2:.0f}" y="{bottom + 12}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text x="{22 + WIDE * columns / 2:.0f}" y="{bottom + 12}" text-anchor="middle">{escape(x_label)}</text>'
     )
     parts.append(
         f'<text transform="translate(12 {32 + HIGH * rows / 2:.0f}) rotate(-90)" text-anchor="middle">'
@@ -114,7 +117,7 @@ def _head(size: tuple[int, int], title: str, key: str) -> str:
         "<style>.wb-panels text{fill:currentColor}.wb-panels .t{font-size:13.5px;font-weight:600}"
         ".wb-panels .n{font-weight:600}.wb-panels .s{opacity:.7}.wb-panels .g{stroke:currentColor;"
         "stroke-opacity:.16;fill:none}.wb-panels .r{stroke:currentColor;stroke-opacity:.5;"
-        "stroke-dasharray:3 3;fill:none}.wb-panels .o{stroke:currentColor;stroke-opacity:.13;fill:none}</style>"
+        "stroke-dasharray:3 3;fill:none}</style>"
         f'<text class="t" x="12" y="18">{escape(title)}</text>'
     )
 

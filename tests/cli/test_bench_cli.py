@@ -1,0 +1,82 @@
+"""`workbench bench discovery`: clean stdout, files, resumption, mistakes before any work."""
+
+import json
+import sys
+
+import pytest
+
+import cli.app
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_QUIET", "")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.app.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+SMALL = [
+    *(
+        "bench",
+        "discovery",
+        "--methods",
+        "random,magnitude",
+        "--truth",
+        "zoo:truth-induction",
+        "--tasks",
+        "none",
+    ),
+    *("--limit", "4", "--seeds", "1", "--workers", "1", "-o", "out"),
+]
+
+
+def test_help_has_a_claim_and_an_example(run):
+    code, out, _ = run("bench", "discovery", "--help")
+    assert code == 0 and "Example: workbench bench discovery" in " ".join(out.split())
+
+
+def test_json_table_page_and_docs(run, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench: begin -->\n<!-- bench: end -->\n")
+    code, out, err = run(*SMALL, "--json", "--docs", page)
+    assert code == 0, err
+    document = json.loads(out)
+    assert document == json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert {(c["method"], c["level"]) for c in document["truth"]} == {
+        (m, level) for m in ("random", "magnitude") for level in ("edge", "node")
+    }
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["command"], record["status"]) == ("bench discovery", "done")
+    assert "| random |" in page.read_text() and "<svg" in (tmp_path / "out" / "bench.html").read_text()
+    cells = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "cells").iterdir()}
+    code, out, err = run(*SMALL)  # nothing is measured again
+    assert code == 0 and "edge AUROC" in out and "wrote out" in err
+    assert cells == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "cells").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--methods", "eapig"], "did you mean eap-ig"),
+        (["--methods", "eap-ig:stepz=3"], "no option 'stepz'"),
+        (["--truth", "zoo:truth-inductoin"], "truth-induction"),
+        (["--tasks", "zoo:ioi/ioii"], "did you mean ioi"),
+        (["--levels", "layer"], "no level called 'layer'"),
+    ],
+)
+def test_mistakes_are_explained_before_any_work(run, tmp_path, wrong, said):
+    code, out, err = run("bench", "discovery", *wrong, "-o", "out")
+    assert code == 1 and out == "" and said in err and not (tmp_path / "out" / "cells").exists()

@@ -1,0 +1,237 @@
+"""The bench on two small models: numbers against loops of their own, cells kept, failures said and not final."""
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.bench.bench import bench_discovery
+from workbench.bench.measures import (
+    _halves_of,
+    areas,
+    faithfulness_curves,
+    gap_of,
+)
+from workbench.bench.settings import GRID, Settings
+from workbench.bench.table import load_bench
+from workbench.errors import RunError
+from workbench.evaluate.faithfulness import faithfulness_curve
+from workbench.evaluate.truth import edge_labels, load_truth
+from workbench.io import load_scores
+from workbench.methods import registry
+from workbench.methods.score import score
+from workbench.model.open import open_model
+from workbench.study import paired_runs
+
+SMALL = Settings(
+    methods=("eap", "random"),
+    truths=("zoo:truth-induction",),
+    tasks=("zoo:induction/induction",),
+    n_truth=4,
+    n_task=6,
+    seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def induction():
+    return open_model("zoo:induction")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The small bench, and the folder it is in."""
+    folder = tmp_path_factory.mktemp("bench")
+    return bench_discovery(SMALL, folder), folder
+
+
+def measured(settings, folder):
+    """Run, and what was measured anew."""
+    said = []
+    result = bench_discovery(settings, folder, progress=lambda done, total, what: said.append(what))
+    return result, said
+
+
+def cell_of(result, part, method, level="edge"):
+    (found,) = [c for c in result.document[part] if (c["method"], c["level"]) == (method, level)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("f", "cpr", "cmd"),
+    [
+        (lambda k: 1.0, 0.999, 0.0),
+        (lambda k: k, 0.4999995, 0.4990005),
+        (lambda k: float(k >= 0.01), 0.9925, 0.0065),
+    ],
+)
+def test_areas_have_their_known_values(f, cpr, cmd):
+    # all by the trapezoid rule on the grid from 0.001 to 1; the step rises between 0.005 and 0.01
+    found = areas([{"share": k, "faithfulness": f(k)} for k in GRID])
+    assert found["CPR"] == pytest.approx(cpr, abs=1e-9) and found["CMD"] == pytest.approx(cmd, abs=1e-9)
+
+
+def test_areas_of_an_undefined_curve_are_undefined():
+    assert areas([{"share": k, "faithfulness": None} for k in GRID]) == {"CPR": None, "CMD": None}
+
+
+def test_curves_are_those_of_the_evaluation(induction):
+    runs, judged = (paired_runs(induction, "induction", n=6, split=s) for s in ("train", "test"))
+    scores = score(runs, "eap")
+    found = faithfulness_curves(scores, judged)
+    for by in ("absolute", "signed"):
+        curve = faithfulness_curve(scores, judged, shares=GRID, by=by, random_draws=0)
+        # 1e-5: the same circuits stacked in other batches, float32
+        assert [p["faithfulness"] for p in found[by]] == pytest.approx(curve.values.tolist(), abs=1e-5)
+        assert found[by][-1]["faithfulness"] == pytest.approx(1.0, abs=1e-5)
+        area = areas(found[by])
+        assert area["CMD"] == pytest.approx(curve.area()["CMD"], abs=1e-5)
+
+
+def test_halves_of_a_mean_are_the_scores_of_half_of_the_pairs(induction):
+    runs = paired_runs(induction, "induction", n=6, split="train")
+    halves = _halves_of(score(runs, "eap"))
+    assert halves is not None
+    for k, half in enumerate(halves):
+        again = score(runs.subset(range(k, 6, 2)), "eap")
+        assert np.allclose(half.values, again.values, atol=1e-4, equal_nan=True)
+
+
+def test_a_corruption_that_changes_nothing_carries_no_faithfulness():
+    ioi = open_model("zoo:ioi")
+    assert gap_of(paired_runs(ioi, "ioi", n=8))["carries"]
+    # zoo:ioi names late years whatever the start year is
+    assert not gap_of(paired_runs(ioi, "greater-than", n=8))["carries"]
+
+
+def test_auroc_of_a_cell_is_the_share_of_pairs_won(finished):
+    result, folder = finished
+    cell = cell_of(result, "truth", "random")
+    truth = load_truth("zoo:truth-induction")
+    (saved,) = [
+        p
+        for p in (folder / "cells").glob("*.json")
+        for c in [json.loads(p.read_text())]
+        if (c["method"], c["level"], c["decided"]["kind"]) == ("random", "edge", "truth")
+    ]
+    scores = load_scores(saved.with_suffix(".safetensors"))
+    positive, counted = edge_labels(truth, scores.graph)
+    values = np.abs(scores.values)
+    yes, no = values[positive & counted], values[~positive & counted]
+    wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a in yes for b in no]
+    assert len(yes) == cell["n_positive"] == len(truth.content)
+    assert len(yes) + len(no) + len(truth.supporting) == scores.graph.n_edges
+    assert cell["seeds"][0]["auroc"] == pytest.approx(sum(wins) / len(wins))
+    assert len(cell["seeds"]) == 2 and cell["auroc"] == pytest.approx(
+        np.mean([s["auroc"] for s in cell["seeds"]])
+    )
+    assert cell["seeds"][0] != cell["seeds"][1]  # another seed, another ranking
+
+
+def test_a_gradient_method_finds_the_induction_circuit(finished):
+    cell = cell_of(finished[0], "truth", "eap")
+    assert cell["auroc"] == 1.0 and cell["missed"] == [] and cell["passes"] > 0
+
+
+def test_tasks_have_everything_the_table_shows(finished):
+    result, _ = finished
+    eap, random = (cell_of(result, "tasks", m) for m in ("eap", "random"))
+    assert eap["CMD"] < random["CMD"] and eap["agreement"]["pearson"] > 0.5
+    assert eap["stability"]["seeds"] is None and 0 <= random["stability"]["seeds"] <= 1
+    assert random["stability"]["halves"] == 1.0  # it does not look at the pairs
+    assert eap["stability"]["size"] == int(0.05 * eap["candidates"])
+    assert eap["gap"]["carries"] and eap["faithfulness"]["0.1"] is not None
+    rows = result.tables()
+    assert all(rows[caption] for caption in list(rows)[:6])
+
+
+def test_a_second_start_measures_nothing_and_says_the_same(finished):
+    result, folder = finished
+    again, said = measured(SMALL, folder)
+    assert said == [] and again.document == result.document
+    assert load_bench(folder).document == result.document
+    assert {"bench.json", "bench.html", "run.json", "cells"} <= {p.name for p in folder.iterdir()}
+
+
+def test_a_lost_cell_alone_is_measured_again(finished):
+    result, folder = finished
+    lost = sorted((folder / "cells").glob("*.json"))[0]
+    before = json.loads(lost.read_text())
+    lost.unlink()
+    again, said = measured(SMALL, folder)
+    assert said == [f"{before['subject']}: {before['method']}, {before['level']}s"]
+    drop = ("cpu_seconds", "wall_seconds")
+
+    def timeless(cells):
+        return [{k: v for k, v in c.items() if k not in drop} for c in cells]
+
+    assert timeless(again.document["truth"]) == timeless(result.document["truth"])
+
+
+def test_a_damaged_cell_is_refused_with_its_name(finished, tmp_path):
+    folder = tmp_path / "bench"
+    settings = Settings(
+        methods=("random",), truths=("zoo:truth-induction",), tasks=(), levels=("edge",), n_truth=4
+    )
+    bench_discovery(settings, folder)
+    (cell,) = (folder / "cells").glob("*.json")
+    cell.write_text("{")
+    with pytest.raises(RunError, match=cell.name):
+        bench_discovery(settings, folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Nothing:
+    """No options."""
+
+
+def test_a_method_that_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
+    def broken(runs, options, *, level, progress):
+        """Always fails."""
+        raise RuntimeError("no such luck")
+
+    cost = registry.Cost(forward=1)
+    registry.method("broken", levels=("edge",), source="", options=_Nothing, cost=lambda *_: cost)(broken)
+    monkeypatch.setitem(registry._MODULES, "broken", "random_scores")
+    monkeypatch.setitem(registry._METHODS, "broken", registry._METHODS["broken"])
+    settings = Settings(methods=("broken", "random"), truths=("zoo:truth-induction",), tasks=(), n_truth=4)
+    notes = []
+    result = bench_discovery(settings, tmp_path, note=notes.append)
+    cell = cell_of(result, "truth", "broken")
+    assert (cell["status"], cell["reason"]) == ("failed", "RuntimeError: no such luck") and "broken" in notes[
+        0
+    ]
+    assert cell_of(result, "truth", "random")["status"] == "done"
+    assert result.tables()["Not measured"][0]["why"] == "failed: RuntimeError: no such luck"
+    _, said = measured(settings, tmp_path)
+    assert said == ["zoo:truth-induction: broken, edges"]
+    del registry._METHODS["broken"]
+
+
+def test_too_many_passes_is_a_reason_and_threads_come_back(tmp_path):
+    before = torch.get_num_threads()
+    settings = Settings(
+        methods=("exact",),
+        truths=("zoo:truth-induction",),
+        tasks=(),
+        levels=("edge",),
+        n_truth=4,
+        most_passes=5,
+    )
+    cell = cell_of(bench_discovery(settings, tmp_path), "truth", "exact")
+    assert cell["status"] == "left out" and "more than 5" in cell["reason"]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path):
+    settings = replace(
+        SMALL, methods=("random",), tasks=(), truths=("zoo:truth-induction", "zoo:truth-greater")
+    )
+    one, two = (bench_discovery(settings, tmp_path / str(w), workers=w).document["truth"] for w in (1, 2))
+    timeless = [
+        [{k: v for k, v in c.items() if not k.endswith("seconds")} for c in cells] for cells in (one, two)
+    ]
+    assert timeless[0] == timeless[1] and len(one) == 4

@@ -1,0 +1,210 @@
+"""The table of a bench, by hand from a small document; the documentation is made from it."""
+
+import pytest
+
+from workbench.bench.markdown import BEGIN, END, markdown, table, write_docs
+from workbench.bench.settings import Settings, parse_task, parse_variant, settings_of
+from workbench.bench.table import BenchResult, load_bench, misplaced, not_measured, task_rows, truth_rows
+from workbench.errors import OptionError, RunError
+
+
+def truth_cell(method, subject, auroc, **more):
+    return {
+        "subject": subject,
+        "method": method,
+        "level": "edge",
+        "status": "done",
+        "auroc": auroc,
+        "auprc": auroc / 2,
+        "missed": [] if auroc == 1 else [["input->m0", 0.5]],
+        "above": [] if auroc == 1 else [["input->logits", 2.0], ["m0->logits", 1.0]],
+        "passes": 4,
+        "cpu_seconds": 0.5,
+        "ranking": "absolute",
+        "unit": "logits",
+        "own": None,
+        "roc": [[0.0, 0.0], [0.0, auroc], [1.0, 1.0]],
+        "pr": [[1.0, auroc]],
+        **more,
+    }
+
+
+def task_cell(method, subject, cmd, **more):
+    points = [
+        {"share": 0.01, "size": 1, "faithfulness": 0.25},
+        {"share": 1.0, "size": 9, "faithfulness": 1.0},
+    ]
+    return {
+        "subject": subject,
+        "method": method,
+        "level": "edge",
+        "status": "done",
+        "CMD": cmd,
+        "CPR": 1 - cmd,
+        "faithfulness": {"0.01": 0.25, "0.02": 0.5, "0.05": None, "0.1": 1.0},
+        "agreement": None,
+        "stability": {"left_out": "too many passes"},
+        "passes": 4,
+        "cpu_seconds": 0.5,
+        "ranking": "absolute",
+        "unit": "logits",
+        "own": {"size": 3, "faithfulness": 0.75},
+        "curves": {"absolute": points, "signed": points},
+        **more,
+    }
+
+
+def refused(method, subject, reason):
+    return {"subject": subject, "method": method, "level": "edge", "status": "refused", "reason": reason}
+
+
+def made(**parts):
+    def row(name):
+        return {
+            "method": name,
+            "levels": ["edge"],
+            "claim": "Claims <b>.",
+            "source": "s",
+            "options": {},
+            "ranking": "absolute",
+            "selection": "top",
+        }
+
+    document = {
+        "format": "circuit-workbench/bench-discovery",
+        "version": 1,
+        "settings": Settings(truths=(), tasks=()).to_dict(),
+        "methods": [row("bad"), row("good"), row("shy")],
+        "known": [{"model": "zoo:truth-a"}, {"model": "zoo:truth-b"}],
+        "truth": [
+            truth_cell("bad", "zoo:truth-a", 0.8),
+            truth_cell("bad", "zoo:truth-b", 0.9),
+            truth_cell("good", "zoo:truth-a", 1.0),
+            truth_cell("good", "zoo:truth-b", 0.9),
+            truth_cell("shy", "zoo:truth-a", 1.0),
+            refused("shy", "zoo:truth-b", "no norm"),
+        ],
+        "tasks": [
+            task_cell("bad", "zoo:ioi/ioi", 0.4),
+            task_cell("good", "zoo:ioi/ioi", 0.2),
+            task_cell("good", "zoo:kv/kv-retrieval", 0.1),
+            task_cell("bad", "zoo:kv/kv-retrieval", 0.2),
+            task_cell("shy", "zoo:kv/kv-retrieval", 0.01),
+            refused("shy", "zoo:ioi/ioi", "no norm"),
+        ],
+        "left_out": [{"subject": "zoo:ioi/greater-than", "reason": "no gap"}],
+    }
+    return BenchResult(document=document | parts)
+
+
+def test_means_over_models_and_who_did_not_measure_all():
+    rows = {row["method"]: row for row in truth_rows(made().document)}
+    assert list(rows) == ["shy", "good", "bad"]  # best first
+    assert rows["bad"]["edge AUROC"] == pytest.approx(0.85) and rows["bad"]["worst"] == 0.8
+    assert rows["good"]["edge AUPRC"] == pytest.approx(0.475) and rows["good"]["all found"] == "1/2"
+    assert rows["shy"]["models"] == "1/2" and rows["shy"]["node AUROC"] is None
+
+
+def test_a_mean_over_fewer_tasks_is_not_put_above_one_over_all():
+    rows = task_rows(made().document)
+    assert [row["method"] for row in rows] == ["good", "bad", "shy"]
+    assert [row["tasks"] for row in rows] == ["2/2", "2/2", "1/2"]
+    assert rows[0]["CMD"] == pytest.approx(0.15) and rows[1]["CPR"] == pytest.approx(0.7)
+    assert rows[0]["f 1%"] == 0.25 and rows[0]["f 5%"] is None and rows[0]["Pearson"] is None
+
+
+def test_what_was_not_measured_is_said_once_with_its_reason():
+    rows = not_measured(made().document)
+    assert rows[0] == {"method": "every method", "where": "ioi/greater-than", "why": "no gap"}
+    assert rows[1]["where"] == "b (edges), ioi/ioi (edges)" and rows[1]["why"] == "refused: no norm"
+
+
+def test_failures_are_listed_for_methods_that_mostly_work():
+    rows = misplaced(made().document)
+    assert [(row["method"], row["model"]) for row in rows] == [("bad", "a"), ("bad", "b"), ("good", "b")]
+    assert rows[0]["true edges ranked too low"] == "input->m0 (0.5)"
+    assert rows[0]["others above them"] == "input->logits (2), m0->logits (1)"
+    worse = [truth_cell("bad", "zoo:truth-a", 0.6), truth_cell("bad", "zoo:truth-b", 0.6)]
+    assert misplaced(made(truth=worse).document) == []
+
+
+def test_the_page_of_documentation_is_filled_between_its_marks(tmp_path):
+    page = tmp_path / "bench.md"
+    page.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\nafter\n")
+    write_docs(made(), page)
+    write_docs(made(), page)  # twice is once
+    text = page.read_text()
+    assert text == f"# Title\n\n{BEGIN}\n{markdown(made())}\n{END}\nafter\n"
+    assert "| good | 0.950 | 0.900 |" in text and "old" not in text
+    (tmp_path / "other.md").write_text("no marks")
+    with pytest.raises(RunError, match="no part between"):
+        write_docs(made(), tmp_path / "other.md")
+
+
+def test_cells_of_a_markdown_table():
+    text = table([{"a": 0.12345, "b": "x|y", "c": None}, {"a": 12.3, "b": "a->b", "c": None}])
+    assert text.splitlines()[1:] == ["|--:|---|--:|", "| 0.123 | x\\|y | – |", "| 12 | `a->b` | – |"]
+
+
+def test_the_page_holds_tables_and_curves_and_no_foreign_markup():
+    from workbench.view.bench_page import bench_page
+
+    page = bench_page(made())
+    assert page.count("<svg") == 4  # ROC and PR of edges, faithfulness of two tasks
+    assert "Claims &lt;b&gt;." in page and "<b>" not in page
+    assert "mean AUROC 0.950" in page and "CMD 0.100, CPR 0.900" in page
+
+
+def test_a_bench_is_read_strictly(tmp_path):
+    with pytest.raises(RunError, match="no bench at"):
+        load_bench(tmp_path)
+    (tmp_path / "bench.json").write_text('{"format": "circuit-workbench/bench-discovery", "version": 2}')
+    with pytest.raises(RunError, match="version 1"):
+        load_bench(tmp_path)
+    (tmp_path / "bench.json").write_text("[")
+    with pytest.raises(RunError):
+        load_bench(tmp_path)
+
+
+# -- what is asked -----------------------------------------------------------------------------------------
+
+
+def test_methods_with_options():
+    variant = parse_variant("eap-ig:steps=20:rule=left")
+    assert variant.options == {"steps": 20, "rule": "left"} and variant.label == "eap-ig:steps=20:rule=left"
+    with pytest.raises(OptionError, match="no option 'step'"):
+        parse_variant("eap-ig:step=20")
+    with pytest.raises(OptionError, match="did you mean eap-ig"):
+        parse_variant("eapig")
+    with pytest.raises(OptionError, match="cannot read 'steps'"):
+        parse_variant("eap-ig:steps")
+    asked = Settings(methods=("eap", "eap-ig:steps=5", "eap"))
+    assert [v.label for v in asked.variants()] == ["eap", "eap-ig:steps=5"]
+
+
+def test_every_registered_method_is_a_row_by_default():
+    from workbench.methods.registry import list_methods
+
+    assert [v.method for v in Settings().variants()] == list(list_methods())
+
+
+def test_tasks_of_models():
+    assert (parse_task("zoo:ioi/sva").model, parse_task("zoo:ioi/sva").task) == ("zoo:ioi", "sva")
+    found = parse_task("./models/mine/ioi/abc")
+    assert (found.model, found.task, found.corruption) == ("./models/mine", "ioi", "abc")
+    assert found.label == "./models/mine/ioi/abc"
+    with pytest.raises(OptionError, match="did you mean ioi"):
+        parse_task("zoo:ioi/ioii")
+    with pytest.raises(OptionError, match="cannot read 'ioi'"):
+        parse_task("ioi")
+
+
+def test_commas_defaults_and_none():
+    asked = settings_of(methods="eap, exact", truths="none", tasks="zoo:ioi/ioi", levels="edge", pairs=8)
+    assert (asked.methods, asked.truths, asked.tasks) == (("eap", "exact"), (), ("zoo:ioi/ioi",))
+    assert (asked.levels, asked.n_truth, asked.n_task) == (("edge",), 8, 8)
+    quick = settings_of(quick=True)
+    assert quick.seeds == 1 and len(quick.tasks) < len(Settings().tasks) and quick.most_passes
+    assert settings_of(quick=True, seeds=2).seeds == 2
+    with pytest.raises(OptionError, match="no level called 'neuron'"):
+        settings_of(levels="neuron")
