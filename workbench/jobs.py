@@ -17,7 +17,7 @@ from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
 from workbench.io.effects_file import NAME, load_effects, save_effects
 from workbench.io.lock import locked
-from workbench.io.run_file import load_record, recording
+from workbench.io.run_file import digest_of_file, load_record, recording
 from workbench.metrics import Metric, get_metric
 from workbench.model.identity import identity
 from workbench.model.open import open_model
@@ -250,6 +250,7 @@ def keep(
     with locked(folder):
         before = finished_table(folder, record.question)
         if before is not None and _is_done(folder):
+            _refuse_changed(folder)
             note(f"already measured; showing {folder}")
             return Saved(effects=before, folder=folder)
         if before is None:
@@ -265,6 +266,20 @@ def keep(
 def _is_done(folder: Path) -> bool:
     """Whether the run in a folder ended well; one of before there were records did."""
     return not (folder / RUN).exists() or load_record(folder).status == "done"
+
+
+def _refuse_changed(folder: Path) -> None:
+    """A table that is not as it was written is not shown as if it were.
+
+    Raises:
+        RunError: if its digest is not the recorded one.
+    """
+    was = load_record(folder).files.get(NAME) if (folder / RUN).exists() else None
+    if was is not None and digest_of_file(folder / NAME) != was:
+        raise RunError(
+            f"{folder / NAME} was changed since it was written",
+            hint=f"to measure it again: rm {folder / NAME}, then workbench runs resume {folder}",
+        )
 
 
 @contextmanager

@@ -67,6 +67,8 @@ def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[Run
     """
     folder = Path(folder)
     record.attempts = _attempts_before(record, folder)
+    for left in folder.glob(".*.tmp"):  # half-written by a process that was killed
+        left.unlink(missing_ok=True)
     record.write(folder)
     try:
         yield record

@@ -30,6 +30,14 @@ def parse_size(text: int | str) -> int:
     return int(float(match[1]) * factor)
 
 
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether an error says that memory ran out; on a CPU torch says it in a plain RuntimeError."""
+    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(problem).lower()
+    return isinstance(problem, RuntimeError) and ("allocate memory" in text or "out of memory" in text)
+
+
 def needed_bytes(tensors: Iterable[StoredTensor], dtype: torch.dtype) -> int:
     """Memory that a model of these tensors takes once loaded in `dtype`."""
     size = 0

@@ -22,6 +22,7 @@ from workbench.interventions.edits import Edit, Intervention, KnockOut, check, s
 from workbench.interventions.means import Means
 from workbench.model.hooks import hook_name, resume_from
 from workbench.model.identity import identity
+from workbench.model.memory import is_out_of_memory
 from workbench.provenance import code_versions, digest_of
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
@@ -225,7 +226,9 @@ def _part(
         chunk = interventions[start : start + size]
         try:
             found.append(_stacked(runs, batch, layer, chunk, base, resid, means))
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+            if not is_out_of_memory(problem):
+                raise
             if size == 1:
                 raise RunError(
                     f"not enough memory for one intervention on {len(batch)} pairs of {batch.n_tokens} tokens",

@@ -1,0 +1,545 @@
+"""A sweep killed, starved and raced on purpose, in real processes; afterwards its table must be as if nothing had been.
+
+One process opens the model; every victim is a fork of it. Run:
+
+    OMP_NUM_THREADS=1 python -m benchmarks.crashes --kills 200 --seed 0 [--json] [--only random-kills ...]
+
+Exit code 3 if anything was not as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+Shift = Callable[[], None]
+
+
+@dataclass
+class Outcome:
+    """What one kind of harm did: how often it was done, what was seen, what was wrong (nothing, one hopes)."""
+
+    harm: str
+    times: int = 0
+    seen: Counter = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    note: str = ""
+
+    def expect(self, claim: bool, words: str) -> None:
+        if not claim:
+            self.wrong.append(words)
+
+
+class Sweep:
+    """A small sweep on a built-in model with its undisturbed folder; ``start`` runs it in a process of its own."""
+
+    def __init__(
+        self, root: Path, *, model: str = "zoo:ioi", pairs: int = 8, batch_tokens: int = 100
+    ) -> None:
+        from workbench.interventions.ablation import ablations, parts_of
+        from workbench.jobs import open_runs, record_of
+        from workbench.sweep.run import describe_plan
+
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        opening = {"model": model, "task": "ioi", "limit": pairs, "batch_tokens": batch_tokens}
+        self.runs = open_runs(**opening)
+        self.rows = ablations(parts_of(self.runs.wiring, "heads"), "mean")
+        self.kind, arguments = "mean ablation", {"parts": "heads", "ablation": "mean", **opening}
+        self.plan = describe_plan(self.runs, self.rows, kind=self.kind, mode="noising")
+        self.record = lambda: record_of("ablate", arguments, self.runs)
+        _ = self.runs.clean, self.runs.corrupted  # once, for all forks
+        self.whole = root / "undisturbed"
+        begun = time.monotonic()
+        done = self.start(self.whole).wait()
+        assert done == "measured", done
+        self.seconds = time.monotonic() - begun
+        self.files = {p.relative_to(self.whole): p.read_bytes() for p in visible(self.whole)}
+
+    def start(self, folder: Path, *, before: Shift = lambda: None, resume: bool = True) -> Victim:
+        """Measure into a folder in a fork; ``before`` runs there first."""
+
+        def work() -> str:
+            before()
+            return self.keep(folder, resume=resume)
+
+        return Victim(work)
+
+    def keep(self, folder: Path, *, resume: bool = True) -> str:
+        from workbench.jobs import keep
+        from workbench.sweep.run import sweep
+
+        measured = []
+
+        def measure(where: Path):
+            measured.append(where)
+            return sweep(self.runs, self.rows, kind=self.kind, folder=where, resume=resume)
+
+        keep(measure, self.plan, self.record(), folder, resume=resume)
+        return "measured" if measured else "already there"
+
+    def look(self, folder: Path) -> tuple[str, list[str]]:
+        """The state that a folder is in, and everything about it that must not be."""
+        from workbench.errors import WorkbenchError
+        from workbench.history.folders import look_at
+
+        wrong = [
+            f"{path.name} is not as in the undisturbed run"
+            for path in visible(folder)
+            if path.name != "run.json" and self.files.get(path.relative_to(folder)) != path.read_bytes()
+        ]
+        try:
+            state = look_at(folder).state
+        except WorkbenchError:  # nothing there yet
+            return "nothing", wrong
+        if state == "unreadable":
+            wrong.append("run.json cannot be read")
+        if state == "finished" and {p.relative_to(folder) for p in visible(folder)} != set(self.files):
+            wrong.append("called finished without all its files")
+        return state, wrong
+
+    def fresh(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self.root)) / "run"
+
+    def copied(self, *, without: tuple[str, ...] = ("effects.parquet", "heatmap.svg", "run.json")) -> Path:
+        """The undisturbed folder as it was before its table was written."""
+        folder = self.fresh()
+        shutil.copytree(self.whole, folder)
+        for name in without:
+            (folder / name).unlink()
+        return folder
+
+    def finish(self, folder: Path, outcome: Outcome) -> None:
+        """Resume, undisturbed, and compare every file."""
+        said = self.start(folder).wait()
+        outcome.expect(said in ("measured", "already there"), f"resume said: {said}")
+        state, wrong = self.look(folder)
+        outcome.wrong += wrong
+        outcome.expect(state == "finished", f"after resume it is {state}")
+        left = [p.name for p in folder.rglob("*.tmp")]
+        outcome.expect(not left, f"left behind: {left}")
+        outcome.seen["resumed to the same bits"] += state == "finished" and not wrong
+
+
+class Victim:
+    """Work in a forked process; its last word comes back through a pipe."""
+
+    def __init__(self, work: Callable[[], str]) -> None:
+        read, write = os.pipe()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(read)
+            os.write(write, _last_word(work).encode()[:4000])
+            os._exit(0)
+        os.close(write)
+        self._read = read
+
+    def wait(self) -> str:
+        """``killed``, or what it said at the end."""
+        _, status = os.waitpid(self.pid, 0)
+        with os.fdopen(self._read, "rb") as pipe:
+            said = pipe.read().decode()
+        return "killed" if os.WIFSIGNALED(status) else said
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _last_word(work: Callable[[], str]) -> str:
+    from workbench.errors import WorkbenchError
+
+    try:
+        return work()
+    except WorkbenchError as problem:
+        return f"refused: {problem.message} | {problem.hint}"
+    except BaseException as problem:
+        return f"{type(problem).__name__}: {problem}"
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """Files that a reader would open: everything but hidden names."""
+    return (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith("."))
+
+
+# -- harms ----------------------------------------------------------------------------------------------------------
+
+
+def random_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """kill -9 at random moments, again and again in one folder until it is finished, then in the next."""
+    found, folder = Outcome("random kills"), sweep.fresh()
+    while found.times < count:
+        victim = sweep.start(folder)
+        time.sleep(rng.uniform(0, 1.2 * sweep.seconds))
+        victim.kill()
+        said = victim.wait()
+        state, wrong = sweep.look(folder)
+        found.wrong += [f"after a kill: {w}" for w in wrong]
+        if said == "killed":
+            found.times += 1
+            found.seen[f"seen as {state}"] += 1
+            found.seen["with a half-written file"] += any(folder.rglob("*.tmp"))
+            found.expect(state in ("nothing", "no record", "killed", "finished"), f"a killed run is {state}")
+        else:
+            found.expect(said in ("measured", "already there"), f"it said: {said}")
+        if state == "finished":
+            sweep.finish(folder, found)
+            folder = sweep.fresh()
+    sweep.finish(folder, found)
+    return found
+
+
+def kills_at_every_write(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """kill -9 in the middle of a write, before its flush, before and after its rename; at every write in turn."""
+    found = Outcome("kills between write and rename")
+    n_writes = len(sweep.files) + 1  # run.json is written twice
+    moments = [(k, what) for k in range(n_writes) for what in ("half", "flush", "rename", "renamed")]
+    for k, what in rng.sample(moments, min(count, len(moments))):
+        folder = sweep.fresh()
+        said = sweep.start(folder, before=lambda k=k, what=what: _die_at_write(k, what)).wait()
+        found.times += 1
+        found.expect(said == "killed", f"write {k}, {what}: it said {said}")
+        state, wrong = sweep.look(folder)
+        found.wrong += [f"write {k}, {what}: {w}" for w in wrong]
+        last = k == n_writes - 1 and what == "renamed"  # the record of the end is in place
+        found.expect((state == "finished") == last, f"write {k}, {what}: {state}")
+        found.seen[f"seen as {state}"] += 1
+        sweep.finish(folder, found)
+    return found
+
+
+def _die_at_write(number: int, what: str) -> None:
+    """Make the process kill itself at a moment of its n-th atomic write."""
+    count = [-1]
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    fdopen, fsync, replace = os.fdopen, os.fsync, os.replace
+
+    class Half:
+        def __init__(self, file) -> None:
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception) -> None:
+            self.file.close()
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data) -> int:
+            count[0] += 1
+            if count[0] == number and what == "half":
+                self.file.write(data[: len(data) // 2])
+                self.file.flush()
+                die()
+            return self.file.write(data)
+
+    def flushed(handle) -> None:
+        if count[0] == number and what == "flush":
+            die()
+        fsync(handle)
+
+    def renamed(source, target) -> None:
+        if count[0] == number and what == "rename":
+            die()
+        replace(source, target)
+        if count[0] == number and what == "renamed":
+            die()
+
+    os.fdopen, os.fsync, os.replace = (lambda h, mode: Half(fdopen(h, mode))), flushed, renamed
+
+
+def start_race(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """Four processes start one run at one moment: one measures, the others are told, the table is whole."""
+    found = Outcome("four starts at one moment")
+    for _ in range(max(1, count // 10)):
+        folder, moment = sweep.fresh(), time.monotonic() + 0.2
+
+        def hold(moment: float = moment) -> None:
+            while time.monotonic() < moment:
+                pass
+
+        said = [victim.wait() for victim in [sweep.start(folder, before=hold) for _ in range(4)]]
+        found.times += 1
+        found.seen["measured"] += said.count("measured")
+        told = [s for s in said if "another process" in s and "wait for it" in s]
+        found.seen["told that another has it"] += len(told)
+        found.seen["found it finished"] += said.count("already there")
+        found.expect(said.count("measured") == 1, f"{said.count('measured')} of 4 measured")
+        found.expect(len(told) + said.count("already there") == 3, f"they said: {said}")
+        sweep.finish(folder, found)
+    return found
+
+
+def damaged_parts(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """One bit flipped, or the end cut off, anywhere in any part: refused, never read as whole."""
+    from workbench.errors import RunError
+    from workbench.sweep.store import SweepStore
+
+    found, folder = Outcome("flipped bits and cut-off parts"), sweep.copied()
+    parts = sorted((folder / "shards").glob("*.safetensors"))
+    with SweepStore(folder, sweep.plan, resume=True) as store:
+        for i in range(count):
+            path = rng.choice(parts)
+            good = bytearray(path.read_bytes())
+            shape = json.loads(good[8 : 8 + int.from_bytes(good[:8], "little")])["values"]["shape"]
+            bad = bytearray(good)
+            if i % 4:
+                bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+            else:
+                bad = bad[: rng.randrange(len(bad))]
+            path.write_bytes(bad)
+            try:
+                store.get(path.stem, tuple(shape))
+                found.wrong.append(f"{path.name}: a damaged part was read")
+            except RunError as problem:
+                found.seen["refused"] += 1
+                found.expect(str(path) in problem.message and "rm" in problem.hint, problem.message)
+            found.times += 1
+            path.write_bytes(good)
+    path.write_bytes(bad)
+    said = sweep.start(folder).wait()
+    found.expect("refused" in said and str(path) in said, f"resume said: {said}")
+    path.unlink()  # what the hint says
+    sweep.finish(folder, found)
+    return found
+
+
+def moved_parts(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """A part under another part's name: refused, though it is whole and of the right shape."""
+    found = Outcome("parts under other names")
+    folder = sweep.copied()
+    parts = sorted((folder / "shards").glob("*.safetensors"))
+    by_size: dict[int, list[Path]] = {}
+    for path in parts:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    a, b = next(group for group in by_size.values() if len(group) > 1)[:2]
+    shutil.copy(a, b)
+    said = sweep.start(folder).wait()
+    found.times += 1
+    found.expect("refused" in said and str(b) in said and "damaged" in said, f"it said: {said}")
+    b.unlink()
+    sweep.finish(folder, found)
+    return found
+
+
+def full_disk(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """A file system of a few dozen kilobytes: what was finished stays, the error says the disk is full."""
+    found = Outcome("full disk")
+    for size in rng.sample(range(16, 120, 4), max(2, min(20, count // 10))):
+        with mounted(sweep.fresh(), f"size={size}k") as disk:
+            if disk is None:
+                found.note = "no file system can be mounted here: not done"
+                return found
+            said = sweep.start(disk / "run").wait()
+            found.times += 1
+            full = "No space left" in said and "the disk is full" in said
+            found.seen["refused" if full else "fitted"] += 1
+            found.expect(full or said == "measured", f"{size} kB: {said}")
+            state, wrong = sweep.look(disk / "run")
+            found.wrong += [f"{size} kB: {w}" for w in wrong]
+            found.expect(state in ("failed", "killed", "no record", "nothing", "finished"), state)
+            found.seen[f"seen as {state}"] += 1
+            subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+            sweep.finish(disk / "run", found)
+    return found
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path | None]:
+    """A small file system of our own; None where mounting is not permitted."""
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def file_limit(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """No file may grow beyond some bytes (ulimit -f): an error that says so, and a resume without the limit."""
+    found = Outcome("limit on the size of files")
+    sizes = sorted({len(data) for data in sweep.files.values()})
+    for limit in (16, *(size - 1 for size in sizes[-3:])):
+        folder = sweep.fresh()
+
+        def limited(limit: int = limit) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        said = sweep.start(folder, before=limited).wait()
+        found.times += 1
+        # the lock of 5 digits fits; what does not is said
+        found.expect("refused" in said and "File too large" in said and "ulimit -f" in said, said)
+        _, wrong = sweep.look(folder)
+        found.wrong += wrong
+        found.seen["refused"] += "refused" in said
+        sweep.finish(folder, found)
+    return found
+
+
+def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """Less and less address space: stacks are halved, numbers stay; or the error says what to try."""
+    import numpy as np
+
+    found = Outcome("little memory")
+    big = Sweep(sweep.root / "big", pairs=64, batch_tokens=16384)
+    from workbench.io.effects_file import load_effects
+
+    truth = load_effects(big.whole).patched
+    largest = 0.0
+    for extra in [int(1e6 * 2**k) for k in range(11, 3, -1)]:
+        folder = big.fresh()
+        halved = folder.with_name("halved")
+
+        def starved(extra: int = extra, halved: Path = halved) -> None:
+            import workbench.sweep.run as engine
+
+            stacked = engine._stacked
+
+            def counted(runs, batch, layer, chunk, *rest):
+                with halved.open("a") as out:
+                    out.write(f"{len(chunk)}\n")
+                return stacked(runs, batch, layer, chunk, *rest)
+
+            engine._stacked = counted
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize() + extra
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+        said = big.start(folder, before=starved).wait()
+        found.times += 1
+        sizes = [int(n) for n in halved.read_text().split()] if halved.exists() else []
+        if said == "measured":
+            table = load_effects(folder).patched
+            largest = max(largest, float(np.abs(table - truth).max()))
+            was = len(set(sizes)) > 1
+            found.seen["halved and finished" if was else "finished without halving"] += 1
+            found.expect(np.allclose(table, truth, rtol=0, atol=1.5e-5), f"{extra} bytes: numbers moved")
+        else:
+            found.seen["told that memory is not enough"] += "memory" in said.lower()
+            found.expect("memory" in said.lower(), f"{extra} bytes more: {said[:200]}")
+            big.finish(folder, found)
+    found.note = f"largest difference after halving {largest:.1e} logits"
+    found.expect(found.seen["halved and finished"] > 0, "no limit made it halve")
+    return found
+
+
+def clock_jumps(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """The clock goes back or ahead by years between and within runs, and files are older than they can be."""
+    found = Outcome("clock jumps")
+    for years in (-30, -1, 1, 30):
+        folder = sweep.copied(without=("effects.parquet", "heatmap.svg"))
+        for path in rng.sample(sorted((folder / "shards").glob("*.safetensors")), 5):
+            path.unlink()
+        for path in folder.rglob("*"):
+            moment = time.time() + rng.uniform(-40, 40) * 3e7
+            os.utime(path, (moment, moment))
+        text = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**text, "status": "running", "seconds": None}))
+
+        def jump(years: int = years) -> None:
+            now, calls = time.time, [0]
+
+            def elsewhere() -> float:
+                calls[0] += 1
+                return now() + years * 3.15e7 * (1 if calls[0] % 2 else -1)
+
+            time.time = elsewhere
+
+        said = sweep.start(folder, before=jump).wait()
+        found.times += 1
+        found.expect(said == "measured", f"{years} years: {said}")
+        sweep.finish(folder, found)
+        seconds = json.loads((folder / "run.json").read_text())["seconds"]
+        found.expect(0 <= seconds < 1000, f"{years} years: it took {seconds} s")
+    return found
+
+
+def forbidden_folder(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """A folder that may be read and not written, before the start and in the middle of a run."""
+    found = Outcome("read-only folder")
+    folder = sweep.copied(without=("effects.parquet", "heatmap.svg"))
+    next(iter((folder / "shards").glob("*.safetensors"))).unlink()
+    with mounted(sweep.fresh(), "size=10m") as disk:
+        if disk is None:
+            found.note = "no file system can be mounted here: not done"
+            return found
+        shutil.copytree(folder, disk / "run")
+        before = {p: p.read_bytes() for p in visible(disk)}
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        said = sweep.start(disk / "run").wait()
+        found.times += 1
+        found.expect("refused" in said and "ead-only" in said and "choose another" in said, said)
+        found.expect({p: p.read_bytes() for p in visible(disk)} == before, "something changed")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        sweep.finish(disk / "run", found)
+    return found
+
+
+HARMS = {
+    "random-kills": random_kills,
+    "writes": kills_at_every_write,
+    "race": start_race,
+    "damage": damaged_parts,
+    "moved": moved_parts,
+    "full-disk": full_disk,
+    "file-limit": file_limit,
+    "memory": little_memory,
+    "clock": clock_jumps,
+    "read-only": forbidden_folder,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=200, help="how often each kind of harm is done, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=list(HARMS), default=list(HARMS))
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="crashes-") as root:
+        sweep = Sweep(Path(root) / "small")
+        found = []
+        for name in asked.only:
+            found.append(HARMS[name](sweep, asked.kills, random.Random(asked.seed)))
+            if not asked.json:
+                print(_line(found[-1]), flush=True)
+    if asked.json:
+        print(json.dumps([asdict(outcome) for outcome in found], indent=2))
+    return 3 if any(outcome.wrong for outcome in found) else 0
+
+
+def _line(found: Outcome) -> str:
+    seen = ", ".join(f"{count} {what}" for what, count in found.seen.items() if count)
+    wrong = "".join(f"\n  WRONG: {w}" for w in found.wrong[:20])
+    return f"{found.harm}: {found.times} times, {len(found.wrong)} wrong; {seen} {found.note}{wrong}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
