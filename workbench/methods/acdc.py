@@ -51,7 +51,7 @@ class ACDC:
 
     def taus(self) -> list[float]:
         """The thresholds, rising."""
-        return sorted(set(self.sweep)) if len(self.sweep) else [self.tau]
+        return sorted({float(tau) for tau in self.sweep}) if len(self.sweep) else [float(self.tau)]
 
 
 def _cost(options: ACDC, graph: Graph, level: Level) -> Cost:
@@ -109,6 +109,7 @@ def acdc(runs: PairedRuns, options: ACDC, *, level: Level, progress: Callable[..
         unit=f"|{runs.metric.unit}|" if options.absolute else None,
         options={
             **asdict(options),
+            "tau": float(options.tau),
             "sweep": [float(tau) for tau in options.sweep],
             "tested": search.tested,
             "tested_again_alone": search.measured_again,
