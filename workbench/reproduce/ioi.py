@@ -6,6 +6,9 @@ takes the heads whose effect through that path alone is large enough, and the ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 
 from workbench.circuit import Circuit
@@ -122,17 +125,32 @@ def inhibition(state: State) -> StepResult:
 
 
 def signals(state: State) -> StepResult:
-    """Which heads reach the answer through what those heads read at the subject's second mention?"""
-    receivers = shared([f"{head}<v>" for head in state.found.get("inhibition", ())], state)
+    """Which heads reach the answer through what those heads read at the subject's second mention?
+
+    As values, as in the paper; and as keys, which the paper does not claim, so that no head is overlooked.
+    """
+    values = _signals(state, "v", "heads write a signal at S2 that the steering heads read as values")
+    keys = _signals(state, "k", "")
+    both = {**keys.found["signals"], **values.found["signals"]}
+    tables = {
+        **values.tables,
+        **{f"{caption} (not in the paper)": rows for caption, rows in keys.tables.items()},
+    }
+    found = {"signals": both, "read as keys": list(keys.found["signals"])}
+    return replace(values, tables=tables, found=found)
+
+
+def _signals(state: State, slot: str, claim: str) -> StepResult:
+    receivers = shared([f"{head}<{slot}>" for head in state.found.get("inhibition", ())], state)
     return backwards(
         state,
-        senders=state.heads,
-        least=LEAST["inhibition-v"],
-        step="inhibition-v",
+        step=f"inhibition-{slot}",
         title="Heads to the steering heads' values at S2",
+        senders=state.heads,
         receivers=receivers,
         position="S2",
-        claim="heads write a signal at S2 that the steering heads read",
+        claim=claim,
+        least=LEAST["inhibition-v"],
         paper="0.1, 0.10, 3.0 (duplicate token), 5.5, 5.8, 5.9, 6.9 (induction)",
         key="signals",
     )
@@ -379,7 +397,7 @@ IOI = Study(
         Step(name="writers", title="heads to logits", run=writers, passes="2 per head"),
         Step(name="movers-q", title="heads to the writers' queries", run=inhibition, passes="2 per head"),
         Step(
-            name="inhibition-v", title="heads to the steering heads' values", run=signals, passes="2 per head"
+            name="inhibition-v", title="heads to the steering heads' values", run=signals, passes="4 per head"
         ),
         Step(
             name="induction-k", title="heads to the induction heads' keys", run=previous, passes="2 per head"
