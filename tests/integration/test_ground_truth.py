@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.integration.known import Plain
 from workbench.errors import CircuitError
@@ -16,13 +17,15 @@ from workbench.evaluate.truth import edge_labels, list_truths, load_truth, node_
 from workbench.graph import Graph
 from workbench.methods.score import score
 from workbench.model.open import open_model
+from workbench.model.zoo import ZOO
 from workbench.sweep.runs import PairedRuns
+from workbench.training import get_recipe
 
 NAMES = list_truths()
-N = 16
+N = 12
 # Largest change, as a share of clean minus corrupted, that anything outside the circuit makes. A norm divides
 # everything by one length, to which every part adds a little; elsewhere only float32 rounding is left.
-OUTSIDE = {"none": 1e-5, "LayerNorm": 0.02, "RMSNorm": 0.02}
+OUTSIDE = {"none": 1e-5, "LayerNorm": 1e-3, "RMSNorm": 1e-3}
 
 
 def kind(plain: Plain) -> str:
@@ -152,9 +155,11 @@ def test_exact_patching_finds_the_true_edges_and_no_others(plain, gap):
     graph = measured.wiring.graph()
     positive = edge_labels(truth, graph)[0]
     effect = np.nan_to_num(score(measured, "exact", level="edge").values) / gap
-    assert abs(effect[~positive]).max() < OUTSIDE[kind(plain)]  # the supporting edges among them
+    assert (
+        abs(effect[~positive & graph.edge_mask]).max() < OUTSIDE[kind(plain)]
+    )  # the supporting edges among them
     hidden = [edge for edge in truth.content if abs(effect[graph.index(_edge(edge))]) < 0.1]
-    assert set(hidden) == set(BACKED_UP.get(truth.model, ()))
+    assert set(hidden) == set(BACKED_UP.get(plain.name, ()))
 
 
 def _edge(address: str):
@@ -163,20 +168,33 @@ def _edge(address: str):
     return parse_edge(address)
 
 
-BACKED_UP: dict[str, tuple[str, ...]] = {}
+# True edges whose single exchange the answer hides: a twin does the same, or what they change cancels downstream.
+BACKED_UP = {
+    "zoo:truth-redundant": ("input->a0.h0<v>", "input->a0.h2<v>", "a0.h0->m0", "a0.h2->m0"),
+    "zoo:truth-cancelling": ("input->a0.h3<v>",),
+}
 
 
-def test_cutting_a_true_edge_breaks_the_task(plain, pairs):
+def test_cutting_any_true_edge_changes_the_answers(plain, pairs, runs, gap):
+    """The edge carries nothing: the logit difference moves by a twentieth of the whole and more, pair by pair."""
     everything = plain.edges()
     for edge in plain.truth.content:
         if edge not in BACKED_UP.get(plain.name, ()):
-            cut = [plain.run(pair.clean, keep=everything - {edge})[0] for pair in pairs]
-            right = sum(plain.right(logits, pair) for logits, pair in zip(cut, pairs, strict=True))
-            assert right <= CHANCE.get(plain.truth.task, 0.3) * N, edge
+            moved = [
+                plain.difference(plain.run(pair.clean, keep=everything - {edge})[0], pair)
+                - plain.difference(clean, pair)
+                for pair, (clean, _, _) in zip(pairs, runs, strict=True)
+            ]
+            assert np.abs(moved).mean() > 0.05 * gap, edge
 
 
-# Two answers: a constant guess is right half the time, 13 of 16 at the very most.
-CHANCE: dict[str, float] = {}
+@pytest.mark.parametrize("name", ["truth-greater", "truth-induction", "truth-induction-rotated"])
+def test_cutting_any_edge_of_a_saturated_circuit_destroys_the_task(name):
+    plain = Plain(name)
+    everything, pairs = plain.edges(), plain.truth.pairs(N, seed=3)
+    for edge in plain.truth.content:
+        cut = [plain.run(pair.clean, keep=everything - {edge})[0] for pair in pairs]
+        assert sum(plain.right(logits, pair) for logits, pair in zip(cut, pairs, strict=True)) < 0.3 * N, edge
 
 
 def test_idle_parts_change_nothing(plain, pairs, runs, gap):
@@ -186,6 +204,41 @@ def test_idle_parts_change_nothing(plain, pairs, runs, gap):
         logits, _ = plain.run(pair.clean, keep=busy, other=out)
         off = (logits - clean).abs().max().item()
         assert off <= max(OUTSIDE[kind(plain)] * gap, 1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recipe_gives_the_shipped_weights_and_circuit_again(name):
+    recipe = get_recipe(name.removeprefix("zoo:"))
+    made, shipped = recipe.train(recipe.seed, None), load_file(ZOO / recipe.name / "model.safetensors")
+    weights = made.native[1]
+    assert set(weights) == set(shipped) and made.circuit.to_dict() == load_truth(name).circuit.to_dict()
+    # 1e-4: `codes` pushes vectors apart for 200 steps, and sums differ between processors.
+    assert all(torch.allclose(weights[key], shipped[key], atol=1e-4) for key in shipped)
+
+
+def test_twins_back_each_other_up_and_both_together_matter():
+    plain = Plain("zoo:truth-redundant")
+    everything, pairs = plain.edges(), plain.truth.pairs(N, seed=3)
+    for cut, right in (({"a0.h0"}, N), ({"a0.h2"}, N), ({"a0.h0", "a0.h2"}, 0)):
+        kept = {edge for edge in everything if edge.split("->")[0] not in cut}
+        assert sum(plain.right(plain.run(p.clean, keep=kept)[0], p) for p in pairs) == right, cut
+
+
+def test_heads_that_cancel_matter_alone_and_not_together():
+    plain = Plain("zoo:truth-cancelling")
+    everything, pair = plain.edges(), plain.truth.pairs(1, seed=3)[0]
+    clean, _ = plain.run(pair.clean, keep=everything)
+    _, out = plain.run(pair.corrupted, keep=everything)
+
+    def change(cut):
+        kept = {edge for edge in everything if edge.split("->")[0] not in cut}
+        return plain.difference(plain.run(pair.clean, keep=kept, other=out)[0], pair) - plain.difference(
+            clean, pair
+        )
+
+    plus, minus = change({"a1.h1"}), change({"a1.h2"})
+    assert plus < -5 and minus > 5 and plus == pytest.approx(-minus)
+    assert abs(change({"a1.h1", "a1.h2"})) < 1e-4 and abs(change({"a0.h3"})) < 1e-4  # float32 weights
 
 
 def test_rotation_leaves_no_dimension_a_meaning():

@@ -8,12 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from workbench.model.open import open_model
 from workbench.model.zoo import ZOO, list_models
 from workbench.tasks.registry import make_pairs
-from workbench.training import RECIPES, get_recipe, induction, ioi, language, retrieval
+from workbench.training import get_recipe, induction, ioi, language, retrieval
 from workbench.training.blocks import codes
 from workbench.training.loop import fit
 from workbench.training.pools import pool_of, shifted_positions, weighted_loss
@@ -67,15 +66,6 @@ def test_ioi_prefers_the_receiver_on_held_out_names_by_hand():
         names = bridge.tokenizer.convert_tokens_to_ids([pair.correct[0].strip(), pair.incorrect[0].strip()])
         right += bool(logits[names[0]] > logits[names[1]])
     assert right >= 47  # the card's accuracy is above 0.98
-
-
-@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("truth-")])
-def test_a_hand_built_model_is_rebuilt_to_the_same_bits(name, tmp_path):
-    make(get_recipe(name), tmp_path / name)
-    again, shipped = (load_file(d / name / "model.safetensors") for d in (tmp_path, ZOO))
-    assert set(again) == set(shipped)
-    # 1e-4: `codes` pushes vectors apart for 200 steps, and sums differ between processors.
-    assert all(torch.allclose(again[key], shipped[key], atol=1e-4) for key in shipped)
 
 
 def test_a_recipe_makes_a_directory_that_opens_with_a_card_of_its_numbers(tmp_path):

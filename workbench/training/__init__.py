@@ -15,9 +15,18 @@ RECIPES = {
     "ioi": "ioi:RECIPE",
     "kv": "retrieval:RECIPE",
     "stdlib": "language:RECIPE",
+    "truth-addition": "truth_addition:RECIPE",
+    "truth-brackets": "truth_brackets:RECIPE",
+    "truth-cancelling": "truth_majority:CANCELLING",
+    "truth-count": "truth_count:RECIPE",
     "truth-greater": "truth_greater:RECIPE",
     "truth-induction": "truth_induction:RECIPE",
     "truth-induction-rotated": "truth_induction:ROTATED",
+    "truth-ioi": "truth_ioi:RECIPE",
+    "truth-ioi-grouped": "truth_ioi:GROUPED",
+    "truth-majority": "truth_majority:RECIPE",
+    "truth-redundant": "truth_addition:REDUNDANT",
+    "truth-reverse": "truth_reverse:RECIPE",
 }
 
 

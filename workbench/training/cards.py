@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from workbench.evaluate.truth import FILE, Truth, load_truth
 from workbench.model.zoo import ZOO, Card, list_models
 
 PAGE = Path("docs") / "zoo.md"
@@ -15,6 +16,26 @@ recipe on the weights as shipped; `tests/integration/test_zoo.py` measures them 
 opens one, `workbench model show zoo:NAME` prints its card, `python -m workbench.training NAME --out DIR` trains it
 anew. Wall times are of one thread on a machine that was busy with other things.
 """
+KNOWN = """
+## Models whose circuit is known
+
+Written by hand or compiled from a program of a few lines (`workbench/training/compiler.py`), never trained. The
+true circuit is `circuit.json` beside the weights; `workbench.evaluate.truth` labels every edge and node by it.
+*Content* edges differ between clean and corrupted prompt under the corruption it names, and the answer depends on
+them; *supporting* edges (after the +) carry what is the same in every prompt of a length, so that no exchange
+between prompts shows them, and count neither way. Idle parts are busy and write where nothing reads.
+`tests/integration/test_ground_truth.py` checks it on the shipped weights: the circuit alone gives the answer, cutting
+any content edge changes it, single-edge exchanges show these edges and no others. Two are made to be different: in
+`truth-redundant` parts back each other up, in `truth-cancelling` they cancel.
+
+Behind a norm every part changes, a little, the length that is divided by. The models with norms carry constant
+dimensions that hold it still to within a per cent; edges outside the circuit have effects below 0.1 % of the whole.
+
+A model trained with strict interchange interventions is not among them: in the setting tried, the planted circuit's
+effect stayed weak (exchanging its head changed one answer in nine), so it could not serve as truth.
+
+| model | task | algorithm | layers | heads | MLPs | norm | content + supporting edges | idle parts | attention |
+|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def page(cards: Sequence[Card]) -> str:
@@ -26,7 +47,8 @@ def page(cards: Sequence[Card]) -> str:
             f"| `zoo:{card.name}` | {card.title} | {card.parameters:,} | {card.size / 1e6:.1f} MB | {minutes} |"
         )
     total = f"Together {sum(card.size for card in cards) / 1e6:.1f} MB."
-    return "\n".join([HEAD, *rows, "", total, *(_section(card.fields) for card in cards)]) + "\n"
+    sections = [_section(card.fields) for card in cards]
+    return "\n".join([HEAD, *rows, "", total, *_known(cards), *sections]) + "\n"
 
 
 def write_page(root: Path) -> Path:
@@ -41,6 +63,25 @@ def checkout() -> Path | None:
     """The root of the checkout this package lies in, if it lies in one."""
     root = ZOO.parent.parent
     return root if (root / "pyproject.toml").is_file() or (root / ".git").exists() else None
+
+
+def _known(cards: Sequence[Card]) -> list[str]:
+    """A table of the models whose circuit is known, if these are among the cards."""
+    known = [load_truth(card.name) for card in cards if (card.directory / FILE).is_file()]
+    rows = [_known_row(truth) for truth in known]
+    return [KNOWN, *rows] if rows else []
+
+
+def _known_row(truth: Truth) -> str:
+    shape = truth.circuit.shape
+    heads = (
+        f"{shape.n_heads}" if shape.n_kv_heads == shape.n_heads else f"{shape.n_heads} on {shape.n_kv_heads}"
+    )
+    mlps = "no" if shape.mlp_layers == () else "yes"
+    edges = f"{len(truth.content)} + {len(truth.supporting)} of {truth.circuit.graph.n_edges:,}"
+    cells = (truth.model, truth.task, truth.algorithm, shape.n_layers, heads, mlps, truth.norm)
+    said = " | ".join(str(cell) for cell in (*cells, edges, len(truth.idle), truth.sharpness))
+    return f"| {said} |"
 
 
 def _section(card: Mapping) -> str:

@@ -231,7 +231,9 @@ class Program:
         block, unembed = self.answers
         machine = Machine(
             embed=residual.table(self.d_vocab, **self.tables),
-            position=residual.table(self.context, **({"position": place} if "position" in self.sizes else {})),
+            position=residual.table(
+                self.context, **({"position": place} if "position" in self.sizes else {})
+            ),
             heads=heads,
             unembed=residual.table(self.d_vocab, **{block.name: unembed}),
             lookups=self._lookups(residual) if self.mlps else (),
