@@ -57,20 +57,25 @@ def show(circuit: CircuitPath, as_json: Json = False) -> None:
     Example: workbench circuit show circuits/ioi/gpt2/eap-ig-1f3a
     """
     from workbench.io.circuit_file import load_circuit
+    from workbench.io.evaluation_file import verdict_rows
 
-    emit(load_circuit(circuit), as_json=as_json)
+    loaded = load_circuit(circuit)
+    verdicts = [] if as_json else verdict_rows(circuit, loaded)
+    emit([loaded, verdicts] if verdicts else loaded, as_json=as_json)
 
 
 @app.command()
 def summary(circuit: CircuitPath, limit: MOST = 10, as_json: Json = False) -> None:
-    """Count a circuit: size, layers, heads by role, strongest nodes, edges and paths.
+    """Count a circuit: size, layers, heads by role, strongest nodes, edges and paths; saved verdicts.
 
     Example: workbench circuit summary circuits/ioi/gpt2/eap-ig-1f3a --json | jq .roles
     """
     from workbench.io.circuit_file import load_circuit
+    from workbench.io.evaluation_file import verdict_rows
     from workbench.summary import summarise
 
-    emit(summarise(load_circuit(circuit), most=limit), as_json=as_json)
+    loaded = load_circuit(circuit)
+    emit(summarise(loaded, most=limit, verdicts=verdict_rows(circuit, loaded)), as_json=as_json)
 
 
 @app.command()

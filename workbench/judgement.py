@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from workbench.circuit import Circuit
+from workbench.provenance import digest_of
 from workbench.verdicts import Verdict, edge_tests, recompute_verdicts
+
+
+def circuit_digest(circuit: Circuit) -> str:
+    """Digest of what is in a circuit: the same parts on the same architecture have the same judgement."""
+    return digest_of([circuit.shape.to_dict(), circuit.level, sorted(circuit)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,7 @@ class Summary:
     edges: tuple[tuple[str, float], ...]
     paths: tuple[PathFound, ...]
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    verdicts: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
@@ -84,6 +85,7 @@ class Summary:
                 {"edges": list(p.edges), "strength": p.strength, "sign": p.sign} for p in self.paths
             ],
             "evaluation": dict(self.evaluation),
+            "verdicts": [dict(row) for row in self.verdicts],
         }
 
     def _repr_html_(self) -> str:
@@ -95,8 +97,12 @@ class Summary:
         return f"<Summary: {self.n_heads} heads, {self.n_mlps} MLPs, {self.n_edges} edges>"
 
 
-def summarise(circuit: Circuit, *, most: int = 10) -> Summary:
-    """Count and rank what a circuit consists of; the lists hold at most ``most`` entries each."""
+def summarise(circuit: Circuit, *, most: int = 10, verdicts: Sequence[Mapping[str, Any]] = ()) -> Summary:
+    """Count and rank what a circuit consists of; the lists hold at most ``most`` entries each.
+
+    Args:
+        verdicts: Rows of question, verdict, measured and criterion, from its evaluation file (``Judgement.rows``).
+    """
     if most < 0:
         raise OptionError(f"cannot list {most} entries", hint="use a number of 0 or more")
     nodes, scores = circuit.nodes, circuit.edges.values()
@@ -127,6 +133,7 @@ def summarise(circuit: Circuit, *, most: int = 10) -> Summary:
         edges=tuple(sorted(circuit.edges.items(), key=lambda item: -abs(item[1]))[:most]),
         paths=tuple(strongest_paths(circuit, most=most)),
         evaluation=dict(circuit.evaluation),
+        verdicts=tuple(verdicts),
     )
 
 

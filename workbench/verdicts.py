@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from workbench.statistics import (
+    ROUNDING,
     Interval,
     TestResult,
+    at_least,
     beats_random,
     chance_jaccard,
     edge_minimality,
@@ -124,6 +126,11 @@ class _Case:
     @property
     def gap(self) -> float:
         return float(self.model.mean() - self.nothing.mean())
+
+    @property
+    def rounding(self) -> float:
+        """Differences of scores below this are float32 in another order."""
+        return float(ROUNDING * np.abs(self.model).max())
 
     def interval(self, circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> Interval:
         return ratio_interval(circuit, full, empty, draws=self.criteria.resamples, seed=self.criteria.seed)
@@ -293,7 +300,9 @@ def _against_random(case: _Case, name: str, criterion: str, wins: np.ndarray, wh
     return Verdict(
         name=name,
         holds={"yes": True, "no": False}.get(test.verdict),
-        measured=f"{what} {int(wins.sum())} of {len(wins)} random circuits, p = {test.p:.3g}",
+        measured=f"{what} {int(wins.sum())} of {len(wins)} random circuits; that it is so for fewer than "
+        f"{case.criteria.share:.0%} has p = {at_least(int(wins.sum()), len(wins), case.criteria.share):.3g}, "
+        f"for more p = {test.p:.3g}",
         criterion=criterion,
         value=test.value,
         p=test.p,
@@ -302,13 +311,13 @@ def _against_random(case: _Case, name: str, criterion: str, wins: np.ndarray, wh
 
 
 def _sufficient(case: _Case, name: str, criterion: str) -> Verdict:
-    wins = case.distance() < np.array(case.evidence["random"]["distance"], dtype=float)
+    wins = case.distance() + case.rounding**2 < np.array(case.evidence["random"]["distance"], dtype=float)
     return _against_random(case, name, criterion, wins, "closer to the model than")
 
 
 def _necessary(case: _Case, name: str, criterion: str) -> Verdict:
     hurt = float(((case.complement - case.model) ** 2).mean())
-    wins = hurt > np.array(case.evidence["random"]["knocked_out"], dtype=float)
+    wins = hurt > np.array(case.evidence["random"]["knocked_out"], dtype=float) + case.rounding**2
     return _against_random(case, name, criterion, wins, "knocking it out changes the model more than")
 
 
@@ -317,7 +326,7 @@ def _better(case: _Case, name: str, criterion: str) -> Verdict:
     if not np.isfinite(own):
         return Verdict(name=name, holds=None, measured="faithfulness is not defined", criterion=criterion)
     others = (drawn - case.nothing.mean()) / case.gap
-    as_good = int((np.abs(1 - others) <= abs(1 - own)).sum())
+    as_good = int((np.abs(1 - others) <= abs(1 - own) + case.rounding / abs(case.gap)).sum())
     p = (1 + as_good) / (1 + len(drawn))
     enough = 1 / (1 + len(drawn)) < case.criteria.alpha
     return Verdict(

@@ -9,7 +9,6 @@ import numpy as np
 
 from workbench.errors import OptionError
 from workbench.evaluate.faithfulness import Curve
-from workbench.view.svg import curve_svg
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +70,8 @@ def picture(
     series: Mapping[str, Sequence[tuple[float, ...]]], quantity: tuple[str, str, str], title: str
 ) -> str:
     """Faithfulness over size, with the quantity it is a share of on the axis."""
+    from workbench.view.svg import curve_svg
+
     if not any(np.isfinite(point[1]) for points in series.values() for point in points):
         return "<p>Faithfulness is not defined: the metric has no gap between clean and corrupted.</p>"
     metric, unit, ablation = quantity

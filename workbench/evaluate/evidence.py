@@ -149,17 +149,10 @@ def _inflated(subject: Subject, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def random_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
-    """Random circuits of the same size: their metric, and how far they and the model without them are from the model.
-
-    Raises:
-        OptionError: for a circuit at single positions, of which no random ones are made.
-    """
-    if subject.places is not None:
-        raise OptionError(
-            "random circuits are made for all positions at once; this one is at single positions"
-        )
+    """Random circuits of the same size: their metric, and how far they and the model without them are from the model."""
     rng, circuit = np.random.default_rng(plan.seed), subject.circuit
-    drawn = [random_circuit(subject.graph, circuit.size, rng, level=circuit.level) for _ in range(plan.draws)]
+    how = {"level": circuit.level, "positions": subject.labels}
+    drawn = [random_circuit(subject.graph, circuit.size, rng, **how) for _ in range(plan.draws)]
     masks = [subject.mask_of(c) for c in drawn]
     kept = subject.measure(masks, progress)
     gone = subject.measure([(subject.everything & ~mask) | subject.nothing for mask in masks], progress)

@@ -26,7 +26,7 @@ from workbench.evaluate.minimality import minimality
 from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
 from workbench.interventions.ablation import Ablation
-from workbench.judgement import Judgement
+from workbench.judgement import Judgement, circuit_digest
 from workbench.sweep.runs import PairedRuns
 from workbench.verdicts import FORMAT, VERSION, Criteria, recompute_verdicts
 
@@ -120,6 +120,7 @@ def _facts(circuit: Circuit, subject: Subject) -> dict[str, Any]:
     graph = subject.graph
     roles = {a: d["role"] for a, d in circuit.nodes.items() if d["role"]}
     return {
+        "digest": circuit_digest(circuit),
         "level": circuit.level,
         "method": circuit.method,
         "task": circuit.task,

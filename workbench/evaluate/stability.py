@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.circuit import Circuit
 from workbench.errors import OptionError
+from workbench.methods.registry import get_method
 from workbench.methods.score import score
 from workbench.scores import Scores
 from workbench.statistics import chance_jaccard, resamples
@@ -113,7 +114,8 @@ def stability(
         OptionError: if the circuit does not say how it was chosen, or by no method of ours.
     """
     choose = _rule(circuit)
-    options = dict(circuit.provenance.get("options", {}))
+    known = get_method(circuit.method).option_names()  # scores also say what is no option, such as the path
+    options = {k: v for k, v in circuit.provenance.get("options", {}).items() if k in known}
     per_position = any(data["position"] is not None for data in circuit.nodes.values())
     how = {"level": circuit.level, "per_position": per_position, **options}
     whole = score(runs, circuit.method, progress=progress, **how)

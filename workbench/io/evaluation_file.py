@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from workbench.circuit import Circuit
 from workbench.errors import CircuitError, OptionError
 from workbench.io.atomic import write_atomic
+from workbench.io.circuit_file import FILE_NAME as CIRCUIT_NAME
+from workbench.io.circuit_file import circuit_path
 from workbench.io.strict_json import check_keys, dump, parse, read_text
-from workbench.judgement import Judgement
+from workbench.judgement import Judgement, circuit_digest
 from workbench.verdicts import FORMAT, VERSION, Criteria, Verdict
 
 FILE_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
@@ -60,22 +63,30 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
     return found
 
 
-def find_evaluation(circuit: str | os.PathLike[str]) -> Judgement | None:
-    """The evaluation beside a circuit file, or None where there is none of this format.
+def find_evaluation(path: str | os.PathLike[str], circuit: Circuit) -> Judgement | None:
+    """The evaluation beside a circuit file; None where there is none, or only one of faithfulness alone.
 
     Raises:
-        CircuitError: if there is one that is broken.
+        CircuitError: if it is broken, or of another circuit than the one in the file.
     """
-    folder = Path(circuit) if Path(circuit).is_dir() else Path(circuit).parent
-    if Path(circuit).is_file() and Path(circuit).name != "circuit.json":
-        return None
-    file = folder / FILE_NAME
-    if not file.is_file():
+    file = circuit_path(path).parent / FILE_NAME
+    if circuit_path(path).name != CIRCUIT_NAME or not file.is_file():
         return None
     document = parse(read_text(file), where=str(file))
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        return None  # a faithfulness alone, written by evaluate without --full
-    return load_evaluation(file)
+        return None
+    found = load_evaluation(file)
+    if found.document["circuit"].get("digest") != circuit_digest(circuit):
+        raise CircuitError(
+            f"{file} is of another circuit than the one beside it", hint="workbench evaluate CIRCUIT --full"
+        )
+    return found
+
+
+def verdict_rows(path: str | os.PathLike[str], circuit: Circuit) -> list[dict[str, Any]]:
+    """Question, verdict, measured, criterion of the evaluation beside a circuit; empty where there is none."""
+    found = find_evaluation(path, circuit)
+    return [] if found is None else found.rows()
 
 
 def check_evaluation(document: object, where: str) -> dict[str, Any]:

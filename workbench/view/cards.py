@@ -135,6 +135,8 @@ def summary_card(summary: Summary) -> str:
         parts.append(
             table_html([{"path": str(p), "sign": signs[p.sign], weakest: p.strength} for p in summary.paths])
         )
+    if summary.verdicts:
+        parts.append(table_html(summary.verdicts, caption="verdicts"))
     return "".join(parts)
 
 

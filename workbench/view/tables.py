@@ -100,6 +100,8 @@ def summary_table(summary: Summary) -> Group:
     plain = measures(summary.evaluation)
     if plain:
         parts += [safe("evaluation", style="bold"), fields(plain)]
+    if summary.verdicts:
+        parts += [safe("verdicts", style="bold"), table(summary.verdicts)]
     return Group(*parts)
 
 
