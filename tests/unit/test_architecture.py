@@ -38,7 +38,8 @@ LIGHT = (
         "tasks.docstring",
         "tasks.gendered_pronoun",
     ),
-    *("tasks.sva", "tasks.induction", "tasks.kv_retrieval"),
+    *("tasks.sva", "tasks.induction", "tasks.kv_retrieval", "tasks.reverse", "tasks.count"),
+    *("tasks.majority", "tasks.addition", "tasks.brackets"),
 )
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
 
@@ -59,7 +60,7 @@ ROOMS = {
     "methods": {"model", "interventions", "sweep"},
     "evaluate": {"io", "model", "interventions", "sweep", "methods", "tasks"},
     "experiments": {"interventions", "sweep"},
-    "training": {"tasks", "model"},
+    "training": {"tasks", "model", "io", "evaluate"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
 LAST = {"study", "jobs", "discovery", "judging", "reproduce", "bench"}
