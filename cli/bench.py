@@ -23,7 +23,7 @@ def root() -> None:
 def discovery(
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Comma-separated, with options: eap,eap-ig:steps=20. Default: all."),
+        typer.Option("--methods", help="Comma-separated, with options: all,eap-ig:steps=20. Default: all."),
     ] = None,
     truth: Annotated[
         str | None,

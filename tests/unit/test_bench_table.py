@@ -186,6 +186,8 @@ def test_every_registered_method_is_a_row_by_default():
     from workbench.methods.registry import list_methods
 
     assert [v.method for v in Settings().variants()] == list(list_methods())
+    more = Settings(methods=("all", "eap", "eap-ig:steps=9")).variants()
+    assert [v.label for v in more] == [*list_methods(), "eap-ig:steps=9"]
 
 
 def test_tasks_of_models():

@@ -273,8 +273,6 @@ def _stability(
     said = {"share": STABLE_SHARE, "size": n, "chance": number(chance_jaccard(n, scores.n_candidates))}
     if level != "edge":
         return {**said, "left_out": f"{n} of {scores.n_candidates} nodes are too few to compare"}
-    if scores.passes > repeat_passes:
-        return {**said, "left_out": f"{scores.passes} passes per batch are more than {repeat_passes}"}
 
     def pick(found: Scores) -> set[str]:
         return chosen(found, by=by, greedy=greedy)
@@ -282,17 +280,20 @@ def _stability(
     def again(data: PairedRuns, seed: int = seeds[0]) -> set[str]:
         return pick(timed(data, variant, level, seed=seed).scores)
 
-    halves = _halves_of(scores)
-    picked = [pick(half) for half in halves] if halves else [again(half) for half in runs.halves()]
-    first, random = pick(scores), has_seed(variant)
-    return {
-        **said,
-        "draws": number(mean_jaccard([first, *(again(data) for data in runs.draws[1:])])),
-        "halves": number(mean_jaccard(picked)),
-        "seeds": number(mean_jaccard([first, *(again(runs.found_on, s) for s in seeds[1:])]))
-        if random
-        else None,
-    }
+    first, halves = pick(scores), _halves_of(scores)
+    if has_seed(variant):
+        said["seeds"] = number(mean_jaccard([first, *(again(runs.found_on, s) for s in seeds[1:])]))
+    if halves is not None:
+        said["halves"] = number(mean_jaccard([pick(half) for half in halves]))
+    if scores.passes > repeat_passes:
+        return {
+            **said,
+            "left_out": f"other pairs: {scores.passes} passes per batch are more than {repeat_passes}",
+        }
+    if halves is None:
+        said["halves"] = number(mean_jaccard([again(half) for half in runs.halves()]))
+    said["draws"] = number(mean_jaccard([first, *(again(data) for data in runs.draws[1:])]))
+    return said
 
 
 def _halves_of(scores: Scores) -> tuple[Scores, Scores] | None:

@@ -111,7 +111,7 @@ class Settings:
         n_truth: Pairs on models with a known circuit; scores and labels need no split.
         n_task: Pairs on trained tasks, each of the train split (scores) and the test split (faithfulness).
         seeds: Draws of pairs whose circuits are compared, and seeds of methods that have one.
-        repeat_passes: A method that takes more passes per batch is scored once and its stability not measured.
+        repeat_passes: A method that takes more passes per batch is not scored again on other pairs.
         most_passes: A method that takes more passes per batch is left out, with that reason; None for no limit.
     """
 
@@ -123,7 +123,7 @@ class Settings:
     n_task: int = 32
     seeds: int = 3
     seed: int = 0
-    repeat_passes: int = 1000
+    repeat_passes: int = 300
     most_passes: int | None = None
 
     def __post_init__(self) -> None:
@@ -134,10 +134,15 @@ class Settings:
             raise OptionError(f"seeds is {self.seeds}; at least 1 is needed")
 
     def variants(self) -> tuple[Variant, ...]:
-        """The rows, in the order asked; a method asked for twice is one row."""
+        """The rows, in the order asked; ``all`` stands for every method, and one asked for twice is one row."""
         from workbench.methods.registry import list_methods
 
-        found = [parse_variant(text) for text in self.methods or list_methods()]
+        texts = [
+            name
+            for text in self.methods or ("all",)
+            for name in (list_methods() if text == "all" else (text,))
+        ]
+        found = [parse_variant(text) for text in texts]
         return tuple({variant.label: variant for variant in found}.values())
 
     def parsed_tasks(self) -> tuple[Task, ...]:
