@@ -294,15 +294,19 @@ def _independent(case: _Case, name: str, criterion: str) -> Verdict:
 
 
 def _against_random(case: _Case, name: str, criterion: str, wins: np.ndarray, what: str) -> Verdict:
-    test = beats_random(
-        name, int(wins.sum()), len(wins), share=case.criteria.share, alpha=case.criteria.alpha
+    count, n, share = int(wins.sum()), len(wins), case.criteria.share
+    test, more = (
+        beats_random(name, count, n, share=share, alpha=case.criteria.alpha),
+        at_least(count, n, share),
     )
+    shown = {
+        "yes": f"more than {share:.0%} is shown, p = {more:.3g}",
+        "no": f"fewer than {share:.0%} is shown, p = {test.p:.3g}",
+    }.get(test.verdict, f"neither more nor fewer than {share:.0%} is shown, p = {more:.3g} and {test.p:.3g}")
     return Verdict(
         name=name,
         holds={"yes": True, "no": False}.get(test.verdict),
-        measured=f"{what} {int(wins.sum())} of {len(wins)} random circuits; that it is so for fewer than "
-        f"{case.criteria.share:.0%} has p = {at_least(int(wins.sum()), len(wins), case.criteria.share):.3g}, "
-        f"for more p = {test.p:.3g}",
+        measured=f"{what} {count} of {n} random circuits: {shown}",
         criterion=criterion,
         value=test.value,
         p=test.p,
