@@ -14,7 +14,6 @@ from tests.integration.by_hand import MODELS
 from tests.mini import mini_pairs
 from workbench.graph import Graph
 from workbench.interventions.ablation import ablations
-from workbench.methods.eap import edge_scores
 from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.sweep.edges import ablate_edges, source_outputs, writer_hooks
@@ -353,17 +352,6 @@ def test_metrics_whose_low_is_good_keep_the_sign(runs_of):
 
 
 # -- precision -----------------------------------------------------------------------------------------------
-
-
-def test_edge_scores_sum_in_float32():
-    """Pitfall 'bf16: scores summed in the model's dtype': 4,096 equal terms, which bfloat16 cannot count."""
-    delta, grad = torch.ones(4096, 1, 1, 1), torch.full((4096, 1, 1, 1), 0.25)
-    found = edge_scores(delta.bfloat16(), grad.bfloat16())
-    assert found.dtype == torch.float32 and found.item() == 1024.0
-    generator = torch.Generator().manual_seed(0)
-    delta, grad = (torch.rand(256, 4, 2, 8, generator=generator).bfloat16() for _ in range(2))
-    truth = torch.einsum("btsd,btvd->sv", delta.double(), grad.double())
-    assert edge_scores(delta, grad).double().numpy() == pytest.approx(truth.numpy(), rel=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ class Recipe:
         absolute: Whether the size of each pair's score is averaged, not the score.
     """
 
-    points: Callable[[Graph], list[Point]]
+    points: Callable[[Graph], Sequence[Point]]
     backward: Backward = "plain"
     ablation: Ablation = "resample"
     absolute: bool = False
@@ -443,12 +443,24 @@ class _Edges(_Work):
 
     @torch.no_grad()
     def finish(self) -> None:
-        for (first, last), near in self.sums.items():
-            columns = slice(first, last)
-            seen = self._seen(columns)
-            gradient = project(near, self.matrices[first, last]).flatten(
-                0, 1
-            )  # (pair * pos, target, d_model)
-            product = torch.bmm(self.delta[:, :, :seen].flatten(0, 1), gradient.transpose(1, 2))
-            self.tally.add(product.unflatten(0, near.shape[:2]), (slice(seen), columns), self.labels)
+        pending: list[tuple[int, int]] = []
+        enough = len(self.graph.targets) // self.graph.shape.n_layers
+        for key in self.sums:
+            pending.append(key)
+            if key[1] - pending[0][0] >= enough:
+                self._contract(pending)
+                pending = []
+        if pending:
+            self._contract(pending)
         self.tally.close(self.batch)
+
+    def _contract(self, keys: list[tuple[int, int]]) -> None:
+        """One product for neighbouring targets, about a layer's; what is no edge among them is masked afterwards."""
+        columns = slice(keys[0][0], keys[-1][1])
+        seen = int(self.graph.n_visible[columns].max())
+        written_out = [project(self.sums[key], self.matrices[key]) for key in keys]
+        gradient = torch.cat(written_out, dim=2)  # (pair, pos, target, d_model)
+        product = torch.bmm(
+            self.delta[:, :, :seen].flatten(0, 1), gradient.flatten(0, 1).transpose(1, 2)
+        ).unflatten(0, gradient.shape[:2])
+        self.tally.add(product, (slice(seen), columns), self.labels)

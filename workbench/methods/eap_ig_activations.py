@@ -12,6 +12,7 @@ from workbench.methods.registry import Cost, Level, method
 from workbench.methods.results import graph_of
 from workbench.scores import Scores
 from workbench.sweep.backward import Backward, rule_of
+from workbench.sweep.edges import writer_hooks
 from workbench.sweep.runs import PairedRuns
 
 
@@ -34,18 +35,20 @@ class IntegratedActivations:
     def __post_init__(self) -> None:
         quadrature(self.steps, self.rule), value_of(self.ablation), rule_of(self.backward)
 
-    def points(self, graph: Graph) -> list[Point]:
-        """Every layer output in turn, the input first, at every step."""
-        shape, sites = graph.shape, [(0, "resid")]
-        for layer in range(shape.n_layers):
-            sites += [(layer, "attn-out")] if shape.has_attention(layer) else []
-            sites += [(layer, "mlp-out")] if shape.has_mlp(layer) else []
+    def points(self, graph: Graph, level: Level) -> list[Point]:
+        """The input, the heads of every layer, and every MLP in turn, at every step.
+
+        Hidden units in place of the MLP's output where they are what is scored: the output is affine in them.
+        """
+        sites = [(0, "resid"), *writer_hooks(graph)]
+        if level == "neuron":
+            sites = [(layer, "neurons" if site == "mlp-out" else site) for layer, site in sites]
         alphas = quadrature(self.steps, self.rule)
         return [Point(alpha=alpha, site=site) for site in sites for alpha in alphas]
 
 
 def _cost(options: IntegratedActivations, graph: Graph, level: Level) -> Cost:
-    runs = len(options.points(graph))
+    runs = len(options.points(graph, level))
     return Cost(forward=2 + runs, backward=runs)
 
 
@@ -67,15 +70,19 @@ def eap_ig_activations(
 ) -> Scores:
     """EAP with the gradient averaged over runs in which one layer's output lies between reference and clean.
 
-    The input, each attention layer and each MLP in turn is put at points of the line from its reference to its clean
-    value. Gradients at all targets are averaged over all these runs, so the unit is the metric's.
+    The input, the heads of each layer and each MLP in turn are put at points of the line from their reference to their
+    clean value. Gradients at all targets are averaged over all these runs, so the unit is the metric's.
 
     Source:
         Marks et al. 2024, arXiv:2403.19647, in the form of Hanna, Pezzelle and Belinkov 2024.
     """
     return gradient_scores(
         runs,
-        Recipe(points=options.points, backward=options.backward, ablation=options.ablation),
+        Recipe(
+            points=lambda graph: options.points(graph, level),
+            backward=options.backward,
+            ablation=options.ablation,
+        ),
         level=level,
         method="eap-ig-activations",
         source="arXiv:2403.19647",

@@ -77,14 +77,14 @@ class Taped:
     seen: dict[str, Tensor]
     shut: set[int]
     _total: Tensor
-    _start: Tensor
+    _leaves: tuple[Tensor, ...]
     _names: tuple[str, ...]
     _found: dict[str, Tensor]
 
     def gradients(self, *, again: bool = False) -> dict[str, Tensor]:
         """Gradient of ``direction * metric`` at every tap; ``again`` keeps the graph for another backward pass."""
         self._found.clear()
-        torch.autograd.grad(self._total, self._start, retain_graph=again, allow_unused=True)
+        torch.autograd.grad(self._total, self._leaves, retain_graph=again, allow_unused=True)
         # a hook that the metric does not depend on gets no gradient
         return {
             n: self._found[n] if n in self._found else torch.zeros_like(self.seen[n]) for n in self._names
@@ -102,11 +102,11 @@ def taped_run(
     backward: Backward = "plain",
     gates: bool = False,
 ) -> Taped:
-    """The clean run with taps at these hooks; hooks that fire in a run that is told apart by ``start``.
+    """The clean run, or one that starts or goes on elsewhere, with taps at these hooks.
 
     Args:
         start: What enters the first layer, the clean run's own by default.
-        replaced: Activations to put in place of the run's own; nothing flows back through them.
+        replaced: Activations to put in place of the run's own; gradients reach them and go no further.
         keep: Further hooks whose activations are kept.
         backward: How gradients go through norms, activations, products and attention.
         gates: Whether layers can be shut afterwards.
@@ -144,7 +144,8 @@ def taped_run(
 
         return look
 
-    put: list[Hook] = [(name, lambda t, hook, value=value: value) for name, value in (replaced or {}).items()]
+    own = {name: value.detach().requires_grad_(True) for name, value in (replaced or {}).items()}
+    put: list[Hook] = [(name, lambda t, hook, value=value: value) for name, value in own.items()]
     with backward_rule(runs.model, runs.wiring, backward) as rules:
         hooks = [(hook_name("resid", 0), enter), *put, *rules.before]
         hooks += [(name, store(name)) for name in keep if name not in taps]
@@ -153,7 +154,7 @@ def taped_run(
         with torch.enable_grad(), _frozen(runs.model), runs.model.hooks(fwd_hooks=hooks):
             value = runs.measure(batch, runs.output(batch, batch.clean))
             total = (runs.metric.direction * value).sum()
-    return Taped(seen, shut, total, leaf[0], tuple(taps), found)
+    return Taped(seen, shut, total, (leaf[0], *own.values()), tuple(taps), found)
 
 
 def _gates(runs: PairedRuns, shut: set[int]) -> list[Hook]:
