@@ -24,33 +24,39 @@ from workbench.sweep.runs import Batch, PairedRuns
 
 @dataclass(frozen=True, kw_only=True)
 class EdgePruning:
-    """Options of Edge Pruning. The released scripts: ``steps=3000 warmup=2500 lr=0.8 batch=32 initial=10``.
+    """Options of Edge Pruning. Close to the released scripts: ``steps=3000 warmup=2500 lr=0.8 multiplier_lr=0.8
+    batch=32 draws=1 initial=10``.
 
     Attributes:
         target: Share of the edges to prune. Above 1 it only pushes harder, as in the paper.
         steps: Steps of Adam, each on one minibatch.
         warmup: Steps over which the target rises from 0.
-        lr: Learning rate of masks and multipliers.
+        lr: Learning rate of the masks.
+        multiplier_lr: Learning rate of the multipliers, larger the fewer steps there are to reach the target.
         initial: Where every mask parameter starts; 2.197 is open with probability 0.978.
         loss: ``kl`` to the model at the answer position, or minus the ``metric``.
         batch: Pairs in a minibatch.
+        draws: Samples of the masks for each minibatch; more make the gradient less noisy.
         restarts: Trainings with seeds ``seed``, ``seed + 1``, ...; masks are averaged.
     """
 
-    target: float = 0.95
-    steps: int = 300
-    warmup: int = 200
+    target: float = 0.9
+    steps: int = 200
+    warmup: int = 100
     lr: float = 0.2
     initial: float = hard_concrete.INITIAL
-    multiplier_lr: float = 1.0
+    multiplier_lr: float = 5.0
     loss: Loss = "kl"
-    batch: int = 16
+    batch: int = 12
+    draws: int = 4
     seed: int = 0
     restarts: int = 1
 
     def __post_init__(self) -> None:
         check_options(
-            self, positive=("target", "steps", "lr", "multiplier_lr", "batch", "restarts"), at_least_0=("warmup", "seed")
+            self,
+            positive=("target", "steps", "lr", "multiplier_lr", "batch", "draws", "restarts"),
+            at_least_0=("warmup", "seed"),
         )
         if self.warmup > self.steps:
             raise OptionError(
@@ -145,6 +151,7 @@ def _learn(
         steps=options.steps,
         lr=options.lr,
         batch=options.batch,
+        draws=options.draws,
         seed=options.seed,
         loss=options.loss,
         ascending=(lagrangian.first, lagrangian.second),

@@ -116,6 +116,7 @@ def learn(
     steps: int,
     lr: float,
     batch: int,
+    draws: int,
     seed: int,
     loss: Loss,
     ascending: Sequence[Tensor] = (),
@@ -124,9 +125,12 @@ def learn(
 ) -> Learned:
     """Adam on masks: ``mean misfit(output(pairs, sampled masks)) + penalty(m, step)``, each restart for itself.
 
+    The learning rate of the masks falls to zero over the last third, where sampled masks settle.
+
     Args:
         m: Starting parameters; restart ``r`` has the noise of seed ``seed + r``.
-        output: What the metric reads with these masks, ``(restart * pair, ...)``.
+        output: What the metric reads with these masks, ``(restart * draw * pair, ...)``.
+        draws: Samples of the masks in a step, stacked in one pass.
         prepare: Asks once for the activations of a batch that every step needs, so that they are kept.
         ascending: Multipliers of the penalty, on which the same loss is maximised, with learning rate ``ascent``.
     """
@@ -142,14 +146,15 @@ def learn(
         prepare(each)
     for step in range(steps):
         pairs = draw(runs, batch, rng)
-        noise = torch.stack([hard_concrete.uniform(m.shape[1:], g, m) for g in generators])
+        noise = torch.stack([hard_concrete.uniform((draws, *m.shape[1:]), g, m) for g in generators])
         with torch.enable_grad():
-            found = output(pairs, hard_concrete.sample(m, noise))
+            found = output(pairs, hard_concrete.sample(m[:, None], noise).flatten(0, 1))
             fit = misfit(runs, pairs, found, loss).reshape(len(m), -1).mean(1)
             total = (fit + penalty(m, step)).sum()
         learned = [m, *ascending]
         for parameter, grad in zip(learned, torch.autograd.grad(total, learned), strict=True):
             parameter.grad = grad
+        optimiser.param_groups[0]["lr"] = lr * min(1.0, 3 * (steps - step) / steps)
         optimiser.step()
         fits[step] = fit.detach().double().cpu().numpy()
         progress(step + 1, steps, f"{loss} {fits[step].mean():.3g}")

@@ -23,7 +23,7 @@ from workbench.sweep.runs import Batch, PairedRuns
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetworkProbing:
-    """Options of subnetwork probing. As in the ACDC comparison: ``steps=3000 lr=0.001 lam=50 batch=1000``.
+    """Options of subnetwork probing. As in the ACDC comparison: ``steps=3000 lr=0.001 lam=50 draws=1 batch=1000``.
 
     Attributes:
         steps: Steps of Adam, each on one minibatch.
@@ -31,6 +31,7 @@ class SubnetworkProbing:
         lam: Price of keeping every node, in units of the loss: more gives smaller circuits.
         loss: ``kl`` to the model at the answer position, or minus the ``metric``.
         batch: Pairs in a minibatch.
+        draws: Samples of the masks for each minibatch; more make the gradient less noisy.
         restarts: Trainings with seeds ``seed``, ``seed + 1``, ...; masks are averaged.
     """
 
@@ -38,12 +39,15 @@ class SubnetworkProbing:
     lr: float = 0.1
     lam: float = 1.0
     loss: Loss = "kl"
-    batch: int = 16
+    batch: int = 12
+    draws: int = 2
     seed: int = 0
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("steps", "lr", "batch", "restarts"), at_least_0=("lam", "seed"))
+        check_options(
+            self, positive=("steps", "lr", "batch", "draws", "restarts"), at_least_0=("lam", "seed")
+        )
 
 
 @method(
@@ -100,6 +104,7 @@ def subnetwork_probing(
         steps=options.steps,
         lr=options.lr,
         batch=options.batch,
+        draws=options.draws,
         seed=options.seed,
         loss=options.loss,
         progress=progress,

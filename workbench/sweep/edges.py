@@ -191,12 +191,11 @@ class EdgeEditor:
         first = self._first_source(layer, site)
         count = self.graph.shape.n_heads if site == "head-output" else 1
         rows = self._used[(self._used >= first) & (self._used < first + count)]
+        some = site == "head-output" and len(rows) < count
 
         def keep(tensor: Tensor, hook) -> None:
             if len(rows):
-                heads = (
-                    torch.as_tensor(rows - first, device=tensor.device) if 1 < count != len(rows) else None
-                )
+                heads = torch.as_tensor(rows - first, device=tensor.device) if some else None
                 self._store(rows, written(self.bridge, self.wiring, layer, site, tensor, heads=heads))
 
         return keep
