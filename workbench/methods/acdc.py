@@ -39,7 +39,7 @@ class ACDC:
     ablation: Ablation = "resample"
 
     def __post_init__(self) -> None:
-        for tau in self.taus():
+        for tau in (self.tau, *self.sweep):
             if isinstance(tau, bool) or not isinstance(tau, int | float) or not math.isfinite(tau) or tau < 0:
                 raise OptionError(f"tau is {tau!r}; expected a number from 0", hint="--option tau=0.01")
         if self.mode not in ("batched", "sequential"):
