@@ -141,7 +141,9 @@ def way_rows(here: Circuit, there: Circuit) -> tuple[WayRow, ...]:
 
 
 def _is_way(way: object) -> bool:
-    return isinstance(way, Mapping) and {"source", "target", "input"} <= set(way)
+    return isinstance(way, Mapping) and all(
+        isinstance(way.get(k), str) for k in ("source", "target", "input")
+    )
 
 
 def _way_row(way: Mapping[str, str], roles: Mapping[str, tuple[str, ...]], other: Circuit) -> WayRow:

@@ -23,7 +23,7 @@ from workbench.reproduce.copying import copied, copy_scores
 from workbench.reproduce.job import is_papers_model, reproduce_job, run_study
 from workbench.reproduce.keeping import Keeper
 from workbench.reproduce.kinds import UNTESTABLE, StepResult
-from workbench.reproduce.paths import take
+from workbench.reproduce.paths import recall_claims, take
 from workbench.study import paired_runs
 from workbench.tasks.registry import make_pairs
 
@@ -296,6 +296,7 @@ def test_the_same_run_again_shows_what_was_measured_and_another_is_refused(zoo_r
         reproduce_job("ioi", model="zoo:ioi", limit=8, n_reference=24, seed=1, out=zoo_run.folder)
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_with_resume_and_gives_the_same_numbers(zoo_run, tmp_path):
     def stop(text: str) -> None:
         if text.startswith("6/"):
@@ -316,16 +317,17 @@ def test_a_model_that_cannot_do_the_task_is_not_explained(gpt2_shaped):
     state = gpt2_state(gpt2_shaped)
     found = run_study(find_study("ioi"), state.runs, state.reference)
     said = [claim.verdict for claim in found.claims]
-    assert said[0] == "fails" and set(said[1:]) == {UNTESTABLE} and found.circuit is None
+    assert set(said[:2]) == {"fails"} and set(said[2:]) == {UNTESTABLE} and found.circuit is None
     assert found.comparable  # its folder is called my-gpt2 and it has GPT-2 small's shape
     assert not found.steps[1].tables
 
 
+@pytest.mark.slow
 def test_steps_run_on_a_model_of_the_papers_shape_with_another_tokenizer(gpt2_shaped):
     """The path a user's GPT-2 takes: byte-level tokens, Hugging Face weights, heads compared by number."""
     state = gpt2_state(gpt2_shaped)
     assert state.runs.n_pairs == 3 and len(state.heads) == 144
-    steps.task(state)
+    assert steps.task(state).claims[1].verdict == "fails"  # 3.56 is not what a random model gives
     state.found.update(writers={"a9.h9": 0.3, "a10.h0": 0.2}, against={"a10.h7": -0.2})
     state.found.update(inhibition={"a7.h3": 0.1}, signals={"a5.h5": 0.05}, previous={"a2.h2": 0.02})
     behaviour = steps.behaviour(state)
@@ -338,6 +340,11 @@ def test_steps_run_on_a_model_of_the_papers_shape_with_another_tokenizer(gpt2_sh
         "a5.h5": "induction",
         "a2.h2": "previous token",
     }
+    recall = recall_claims(state, {"a9.h9": 0.3, "a10.h0": 0.2}, ("name mover", "S-inhibition"))
+    assert [(c.verdict, c.found) for c in recall] == [
+        ("holds", "2 of 3: 9.9, 10.0"),
+        ("fails", "0 of 4: none"),
+    ]
     state.found.update(behaviour.found)
     compared = steps.comparison(state)
     assert compared.tables["by head"][0]["shared"] == 6 and compared.tables["by head"][0]["universe"] == 144

@@ -68,6 +68,7 @@ def writers(state: State) -> StepResult:
         least=LEAST["writers"],
         paper="m8, m9, m10, m11, 9.1",
         key="writers",
+        classes=("late MLP",),
         mlps="frozen",
     )
 
@@ -86,6 +87,7 @@ def readers(state: State) -> StepResult:
         least=LEAST["readers"],
         paper="5.5, 6.1, 6.9, 7.10, 8.11, 9.1",
         key="readers",
+        classes=("year mover",),
         mlps="frozen",
     )
 
@@ -112,6 +114,7 @@ def early(state: State) -> StepResult:
         least=LEAST["early"],
         paper="0.1, 0.3, 0.5, m0, m1, m2, m3",
         key="early",
+        classes=("early head", "early MLP"),
         mlps="frozen",
     )
 

@@ -6,7 +6,6 @@ takes the heads whose effect through that path alone is large enough, and the ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +25,7 @@ from workbench.reproduce.paths import (
     looks,
     path_rows,
     published_roles,
+    recall_claims,
     shared,
     take,
     weighted,
@@ -36,6 +36,7 @@ NAMES = ("IO", "S1", "S2")
 # Least share of the clean metric that a path must carry for its sender to be taken up: the further from the
 # answer, the more parts share the work.
 LEAST = {"writers": 0.03, "movers-q": 0.02, "inhibition-v": 0.01, "induction-k": 0.005}
+NEAR = 0.25  # most relative distance from a number of the paper on the paper's own model
 COPIES = 0.8  # least copy score of a head that copies
 
 
@@ -71,7 +72,16 @@ def task(state: State) -> StepResult:
         found=accuracy,
     )
     found = {"does_task": claim.verdict == "holds", "clean": mean}
-    return StepResult(name="task", title="The task", tables={"": rows}, claims=(claim,), found=found)
+    claims = (claim, _same_size(state, mean, paper["logit difference"]))
+    return StepResult(name="task", title="The task", tables={"": rows}, claims=claims, found=found)
+
+
+def _same_size(state: State, mean: float, paper: float) -> Claim:
+    """Whether the logit difference is the paper's; our prompts are worded otherwise, so not to the digit."""
+    claim, rule = "the logit difference is the paper's", f"within {NEAR:.0%} of it"
+    if not state.comparable:
+        return untestable(claim, rule, "another model", paper=paper)
+    return judge(claim, rule, abs(mean - paper) <= NEAR * paper, paper=paper, found=mean)
 
 
 # -- 2 to 4 path patching backwards -----------------------------------------------------------------------
@@ -97,6 +107,8 @@ def writers(state: State) -> StepResult:
             paper="10.7, 11.10",
             found=listed(against),
         ),
+        *recall_claims(state, supports, ("name mover",)),
+        *recall_claims(state, against, ("negative name mover",)),
     )
     return StepResult(
         name="writers",
@@ -121,6 +133,7 @@ def inhibition(state: State) -> StepResult:
         claim="heads act on the writers' queries",
         paper="7.3, 7.9, 8.6, 8.10",
         key="inhibition",
+        classes=("S-inhibition",),
     )
 
 
@@ -153,6 +166,7 @@ def _signals(state: State, slot: str, claim: str) -> StepResult:
         least=LEAST["inhibition-v"],
         paper="0.1, 0.10, 3.0 (duplicate token), 5.5, 5.8, 5.9, 6.9 (induction)",
         key="signals",
+        classes=("duplicate token", "induction") if claim else (),
     )
 
 
@@ -173,6 +187,7 @@ def previous(state: State) -> StepResult:
         claim="heads write at S1+1 what induction heads look for",
         paper="2.2, 4.11",
         key="previous",
+        classes=("previous token",),
     )
 
 
@@ -391,7 +406,7 @@ IOI = Study(
     positions=("IO", "S1", "S1+1", "S2", "end"),
     model_names=("gpt2", "gpt-2"),
     circuit=circuit,
-    rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "copies": COPIES, **RULES},
+    rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "copies": COPIES, "near": NEAR, **RULES},
     steps=(
         Step(name="task", title="the task", run=task, passes="2"),
         Step(name="writers", title="heads to logits", run=writers, passes="2 per head"),

@@ -10,7 +10,7 @@ import numpy as np
 from workbench.effects import Effects
 from workbench.interventions.path_patching import Mlps, reads
 from workbench.names import parse_node
-from workbench.reproduce.kinds import Rows, State, StepResult, judge, untestable
+from workbench.reproduce.kinds import Claim, Rows, State, StepResult, judge, untestable
 
 ERRORS = 3.0  # standard errors that an effect must be away from zero, so that nothing is taken up by chance
 ATTENTION = 0.3  # least mean attention from one position to another that counts as looking there
@@ -56,8 +56,12 @@ def backwards(
     paper: str,
     key: str,
     mlps: Mlps = "recomputed",
+    classes: Sequence[str] = (),
 ) -> StepResult:
-    """Path patching from the senders to these inputs; the next step gets those whose paths carry enough."""
+    """Path patching from the senders to these inputs; the next step gets those whose paths carry enough.
+
+    ``classes`` are the paper's classes that should be among them, asked where head numbers mean the same.
+    """
     rule = f"a part whose path carries {least:.1%} of the clean metric and three standard errors"
     parallel = state.runs.wiring.parallel
     targets = [parse_node(r) for r in receivers]
@@ -72,13 +76,30 @@ def backwards(
         return StepResult(name=step, title=title, claims=(gap,), found={key: {}})
     effects = state.path_patches(step, before, receivers, (position,), mlps=mlps)
     supports, against = take(effects, least)
+    found = judge(claim, rule, bool(supports), paper=paper, found=listed(supports))
     return StepResult(
         name=step,
         title=title,
         tables={effects.title: path_rows(effects, state, supports | against)},
-        claims=(judge(claim, rule, bool(supports), paper=paper, found=listed(supports)),),
+        claims=(found, *recall_claims(state, supports, classes)),
         found={key: supports},
     )
+
+
+def recall_claims(state: State, taken: Mapping[str, float], classes: Sequence[str]) -> tuple[Claim, ...]:
+    """Whether the paper's parts of these classes are among those taken up; only on the paper's model."""
+    if not state.comparable:
+        return ()
+    claims = []
+    for name in classes:
+        theirs = [part for part, role in published_roles(state).items() if role == name]
+        both = [part for part in theirs if part in taken]
+        rule = "at least half of the paper's parts of the class are taken up"
+        words = f"{len(both)} of {len(theirs)}: {listed(dict.fromkeys(both, 0.0))}"
+        holds = 2 * len(both) >= len(theirs)
+        paper = listed(dict.fromkeys(theirs, 0.0))
+        claims.append(judge(f"the paper's class is found: {name}", rule, holds, paper=paper, found=words))
+    return tuple(claims)
 
 
 def published_roles(state: State) -> dict[str, str]:
