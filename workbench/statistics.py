@@ -284,7 +284,8 @@ def edge_minimality(
     if correction not in CORRECTIONS:
         raise OptionError(f"no correction called {correction!r}", hint=f"one of {', '.join(CORRECTIONS)}")
     drawn, n = np.asarray(reference, dtype=float), len(reference)
-    counts = [int((change > drawn).sum()) for change in changes.values()]
+    # a tie is no win, and what equals must not be decided by the last digit
+    counts = [int((change > drawn * (1 + ROUNDING)).sum()) for change in changes.values()]
     ps = [at_most(count, n, share) for count in counts]
     corrected = CORRECTIONS[correction](ps)
     return tuple(

@@ -132,6 +132,11 @@ class _Case:
         """Differences of scores below this are float32 in another order."""
         return float(ROUNDING * np.abs(self.model).max())
 
+    def clearly_less(self, here: float | Sequence[float], there: float | Sequence[float]) -> np.ndarray:
+        """Whether a mean squared difference is below another by more than rounding; equal ones are not."""
+        small, large = (np.sqrt(np.asarray(x, dtype=float)) for x in (here, there))
+        return small + self.rounding < large * (1 - ROUNDING)
+
     def interval(self, circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> Interval:
         return ratio_interval(circuit, full, empty, draws=self.criteria.resamples, seed=self.criteria.seed)
 
@@ -315,13 +320,13 @@ def _against_random(case: _Case, name: str, criterion: str, wins: np.ndarray, wh
 
 
 def _sufficient(case: _Case, name: str, criterion: str) -> Verdict:
-    wins = case.distance() + case.rounding**2 < np.array(case.evidence["random"]["distance"], dtype=float)
+    wins = case.clearly_less(case.distance(), case.evidence["random"]["distance"])
     return _against_random(case, name, criterion, wins, "closer to the model than")
 
 
 def _necessary(case: _Case, name: str, criterion: str) -> Verdict:
     hurt = float(((case.complement - case.model) ** 2).mean())
-    wins = hurt > np.array(case.evidence["random"]["knocked_out"], dtype=float) + case.rounding**2
+    wins = case.clearly_less(case.evidence["random"]["knocked_out"], hurt)
     return _against_random(case, name, criterion, wins, "knocking it out changes the model more than")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -30,6 +32,7 @@ from workbench.sweep.runs import PairedRuns
 from workbench.verdicts import recompute_verdicts
 
 TOLERANCE = 2e-5
+SCHEMA = Path(__file__).parents[2] / "workbench" / "io" / "schema" / "evaluation.schema.json"
 TRUTH = "zoo:truth-greater"
 SMALL = Plan(draws=40, matched=2, random_sets=1, restarts=1, steps=2, candidates=2, ablations=("resample",))
 
@@ -127,6 +130,7 @@ def test_every_verdict_follows_from_the_saved_file_alone(judged, tmp_path):
     document = json.loads((tmp_path / "evaluation.json").read_text())
     again = [v.to_dict() for v in recompute_verdicts(document)]
     assert again == document["verdicts"] == [v.to_dict() for v in judged.verdicts]
+    jsonschema.validate(document, json.loads(SCHEMA.read_text()))
     expected = by_formula(document)
     assert {v["name"]: v["holds"] for v in again if v["name"] in expected} == expected
     page = (tmp_path / "evaluation.html").read_text()
