@@ -155,7 +155,7 @@ class _Bench:
             metric=truth.metric,
         )
         _warm_up(runs)
-        seeds = self._seeds()
+        seeds, repeat = self._seeds(), self.settings.repeat_passes
         for variant, level in self._cells():
             decided = self._decided("truth", runs, variant, level) | {"truth": _digest(truth)}
             yield self._cell(
@@ -164,7 +164,9 @@ class _Bench:
                 runs,
                 variant,
                 level,
-                lambda v=variant, x=level: truth_measures(runs, truth, v, x, seeds=seeds),
+                lambda v=variant, x=level: truth_measures(
+                    runs, truth, v, x, seeds=seeds, repeat_passes=repeat
+                ),
             )
 
     def on_task(self, task: Task) -> Iterator[Cell]:
@@ -252,6 +254,7 @@ class _Bench:
             "level": level,
             "seeds": list(self._seeds()),
             "most_passes": self.settings.most_passes,
+            "repeat_passes": self.settings.repeat_passes,
             "code": code_of(get_method(variant.method).function.__module__),
         }
 
@@ -259,7 +262,6 @@ class _Bench:
         return self._decided("task", runs.found_on, variant, level) | {
             "draws": [r.tokens_digest for r in runs.draws],
             "judged": runs.judged.tokens_digest,
-            "repeat_passes": self.settings.repeat_passes,
         }
 
     def _cell(

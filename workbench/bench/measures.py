@@ -84,11 +84,18 @@ def about(scores: Scores, variant: Variant) -> dict[str, Any]:
 
 
 def truth_measures(
-    runs: PairedRuns, truth: Truth, variant: Variant, level: Level, *, seeds: Sequence[int]
+    runs: PairedRuns,
+    truth: Truth,
+    variant: Variant,
+    level: Level,
+    *,
+    seeds: Sequence[int],
+    repeat_passes: int,
 ) -> tuple[dict[str, Any], Scores]:
     """AUROC and AUPRC against the true circuit; a method that draws at random is scored with every seed.
 
-    AUROC and AUPRC are then means over seeds; curves, and what is misplaced, are of the first.
+    AUROC and AUPRC are then means over seeds; curves, and what is misplaced, are of the first. A method of more than
+    ``repeat_passes`` is scored with the first seed alone.
     """
     first = timed(runs, variant, level, seed=seeds[0])
     labels = edge_labels if level == "edge" else node_labels
@@ -96,7 +103,8 @@ def truth_measures(
     by = ranking_of(get_method(variant.method))
     found = recovery(first.scores, positive, counted, by=by)
     other: Ranking = "signed" if by == "absolute" else "absolute"
-    more = [timed(runs, variant, level, seed=s).scores for s in seeds[1:]] if has_seed(variant) else []
+    again = has_seed(variant) and first.scores.passes <= repeat_passes
+    more = [timed(runs, variant, level, seed=s).scores for s in seeds[1:]] if again else []
     drawn = [found, *(recovery(scores, positive, counted, by=by) for scores in more)]
     measured = {
         **about(first.scores, variant),

@@ -111,7 +111,8 @@ class Settings:
         n_truth: Pairs on models with a known circuit; scores and labels need no split.
         n_task: Pairs on trained tasks, each of the train split (scores) and the test split (faithfulness).
         seeds: Draws of pairs whose circuits are compared, and seeds of methods that have one.
-        repeat_passes: A method that takes more passes per batch is not scored again on other pairs.
+        repeat_passes: A method of more passes per batch is not scored again on other pairs, nor with other seeds on
+            known circuits.
         most_passes: A method that takes more passes per batch is left out, with that reason; None for no limit.
     """
 

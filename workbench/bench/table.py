@@ -33,7 +33,7 @@ class BenchResult:
     def tables(self) -> dict[str, list[Row]]:
         """Caption -> rows: what terminal, page and documentation all show."""
         d = self.document
-        return {
+        made = {
             "Known circuits: how well scores tell the true circuit from the rest (means over models)": truth_rows(
                 d
             ),
@@ -49,6 +49,7 @@ class BenchResult:
             "True edges that a method does not put above every other edge": misplaced(d),
             "Not measured": not_measured(d),
         }
+        return {caption: [_rounded(row) for row in rows] for caption, rows in made.items()}
 
     def to_terminal(self) -> list[Any]:
         """What the command line prints."""
@@ -105,6 +106,11 @@ def load_bench(path: Path) -> BenchResult:
     ):
         raise RunError(f"{path} is not in format {FORMAT!r} version {VERSION}")
     return BenchResult(document=document)
+
+
+def _rounded(row: Row) -> Row:
+    """Numbers to four decimals, which is more than the pairs are enough for; no minus zero."""
+    return {k: round(v, 4) + 0.0 if isinstance(v, float) else v for k, v in row.items()}
 
 
 def of(cells: Sequence[Cell], **fields: str) -> list[Cell]:

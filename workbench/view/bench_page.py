@@ -117,7 +117,7 @@ def _faithfulness(cells: Sequence[Mapping[str, Any]], level: str) -> str:
     return panels_svg(
         panels,
         x_label=f"share of {level}s kept, before pruning (logarithmic)",
-        y_label="faithfulness (1: the full model, 0: nothing)",
+        y_label="faithfulness",
         title=f"{ordered[0]['subject']}, {level}s; drawn from −0.5 to 1.5, values beyond at the edge",
         notes=notes,
         log_x=True,
