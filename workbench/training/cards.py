@@ -31,6 +31,10 @@ any content edge changes it, single-edge exchanges show these edges and no other
 Behind a norm every part changes, a little, the length that is divided by. The models with norms carry constant
 dimensions that hold it still to within a per cent; edges outside the circuit have effects below 0.1 % of the whole.
 
+Without a norm nothing outside the circuit has any effect, so a ranking is lenient: a score that is not zero beats
+every negative, however small it is (in `truth-redundant` the hidden edges keep a thousandth of the whole, in
+`truth-cancelling` only rounding). The models with norms and the size of the scores say more.
+
 A model trained with strict interchange interventions is not among them: in the setting tried, the planted circuit's
 effect stayed weak (exchanging its head changed one answer in nine), so it could not serve as truth.
 
