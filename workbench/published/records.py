@@ -99,6 +99,8 @@ IOI = Published(
         "attention of name movers from end at IO": 0.59,
         "copy score of name movers, at least": 0.95,
         "copy score of other heads, at most": 0.20,
+        "negative copy score of negative name movers": 0.98,
+        "fall of the logit difference with the name movers knocked out": 0.05,
     },
     uncertain=(
         "The numbers under `reported` were written down from memory of the paper, not copied from its text.",

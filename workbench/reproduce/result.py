@@ -102,7 +102,7 @@ class Reproduction:
     def report(self) -> str:
         """The page to read: lead, claims with criteria, the circuit, every table. No network."""
         from workbench.view.circuit_svg import circuit_svg
-        from workbench.view.html import results_page, table_html
+        from workbench.view.html import results_page, table_html, text_html
 
         sections = [("Claims", table_html(self.claim_rows()))]
         if self.circuit is not None:
@@ -115,6 +115,11 @@ class Reproduction:
             ]
             if tables:
                 sections.append((f"{i}. {step.title}", "".join(tables)))
+        from workbench.published import load_published
+        from workbench.reproduce.registry import find_study
+
+        unsure = load_published(find_study(self.study).published).provenance["uncertain"]
+        sections.append(("What is uncertain in the published record", text_html("\n\n".join(unsure))))
         return results_page(f"{self.study} on {self.model}", sections, lead=self.lead)
 
     def tables(self) -> dict[str, str]:
