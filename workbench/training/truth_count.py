@@ -39,8 +39,8 @@ RECIPE = known_recipe(
     build,
     task="count",
     title="counts a word by sharing attention, with an MLP lookup",
-    what="One layer: a0.h1 spreads its attention evenly over equal words and `<bos>`, m0 turns the share into a number; "
-    "two random heads write where nothing reads.",
+    what="One layer: a0.h1 spreads its attention evenly over equal words and `<bos>`, m0 turns the share into a "
+    "number; two random heads write where nothing reads.",
     algorithm="histogram: share of attention left to `<bos>`, looked up",
     sharpness="graded: attention is spread evenly over all copies",
     about="Supporting: `<bos>` stands first in every prompt.",
