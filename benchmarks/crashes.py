@@ -403,12 +403,12 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     import numpy as np
 
     found = Outcome("little memory")
-    big = Sweep(sweep.root / "big", pairs=64, batch_tokens=16384)
+    big = Sweep(sweep.root / "big", pairs=400, batch_tokens=1 << 17)
     from workbench.io.effects_file import load_effects
 
     truth = load_effects(big.whole).patched
     largest = 0.0
-    for extra in [int(1e6 * 2**k) for k in range(11, 3, -1)]:
+    for extra in [int(1e6 * 2**k) for k in (7, 4, 2, 0)]:
         folder = big.fresh()
         halved = folder.with_name("halved")
 
@@ -497,12 +497,59 @@ def forbidden_folder(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     return found
 
 
+def discovery_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
+    """kill -9 while a discovery is being saved: not finished before it is, and the circuit whole or not there."""
+    from workbench.errors import WorkbenchError
+    from workbench.history.folders import look_at
+    from workbench.io import load_circuit
+    from workbench.jobs import record_of
+    from workbench.study import discover, save_discovery
+
+    found = Outcome("kills while a discovery is saved")
+    circuit = discover(sweep.runs, "eap", amount="5%", random_draws=1, roles=False)
+
+    def save(folder: Path) -> str:
+        save_discovery(circuit, folder, record_of("discover", {"method": "eap"}, sweep.runs))
+        return "saved"
+
+    whole = sweep.fresh()
+    found.expect(Victim(lambda: save(whole)).wait() == "saved", "it could not be saved undisturbed")
+    names = [p.name for p in visible(whole)]
+    moments = [(k, what) for k in range(len(names)) for what in ("half", "flush", "rename", "renamed")]
+    for k, what in rng.sample(moments, min(count, len(moments))):
+        folder = sweep.fresh()
+
+        def work(folder: Path = folder, k: int = k, what: str = what) -> str:
+            _die_at_write(k, what)
+            return save(folder)
+
+        found.expect(Victim(work).wait() == "killed", f"write {k}, {what}: it was not killed")
+        found.times += 1
+        state = look_at(folder).state
+        found.seen[f"seen as {state}"] += 1
+        complete = {p.name for p in visible(folder)} == set(names)
+        found.expect(state != "finished" or complete, f"write {k}, {what}: called finished, incomplete")
+        for name in ("circuit.json", "scores.safetensors"):
+            there = folder / name
+            same = not there.exists() or there.read_bytes() == (whole / name).read_bytes()
+            found.expect(same, f"write {k}, {what}: {name} is not whole")
+        try:
+            load_circuit(folder)
+            found.seen["circuit there, whole"] += 1
+        except WorkbenchError:
+            found.seen["no circuit"] += 1
+        found.expect(Victim(lambda folder=folder: save(folder)).wait() == "saved", "it cannot be saved again")
+        found.expect(look_at(folder).state == "finished", "saved again, it is not finished")
+    return found
+
+
 HARMS = {
     "random-kills": random_kills,
     "writes": kills_at_every_write,
     "race": start_race,
     "damage": damaged_parts,
     "moved": moved_parts,
+    "discovery": discovery_kills,
     "full-disk": full_disk,
     "file-limit": file_limit,
     "memory": little_memory,

@@ -264,8 +264,11 @@ def keep(
 
 
 def _is_done(folder: Path) -> bool:
-    """Whether the run in a folder ended well; one of before there were records did."""
-    return not (folder / RUN).exists() or load_record(folder).status == "done"
+    """Whether the run in a folder ended well and its files are there; one of before there were records did."""
+    if not (folder / RUN).exists():
+        return True
+    record = load_record(folder)
+    return record.status == "done" and all((folder / name).exists() for name in record.outputs.values())
 
 
 def _refuse_changed(folder: Path) -> None:

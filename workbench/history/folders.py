@@ -26,6 +26,7 @@ _SENTENCES = {
     "running": "is running in process {holder}",
     "interrupted": "was interrupted",
     "failed": "failed: {error}",
+    "incomplete": "finished, but a file of it is missing",
     "killed": "was killed: its record says running, and no process holds the folder",
     "no record": "has files of a run but no run.json: it was killed before it could save, or the record was removed",
     "unreadable": "has a record that cannot be read: {error}",
@@ -34,7 +35,11 @@ _SENTENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class PastRun:
-    """A run's folder. ``state`` is finished, running, interrupted, failed, killed, no record or unreadable."""
+    """A run's folder.
+
+    ``state`` is finished, running, interrupted, failed, killed, incomplete (a file is missing), no record or
+    unreadable.
+    """
 
     folder: Path
     state: str
@@ -61,7 +66,7 @@ class PastRun:
     @property
     def next(self) -> str:
         """What to type to get on; empty when there is nothing to do."""
-        if self.state in ("interrupted", "killed", "failed"):
+        if self.state in ("interrupted", "killed", "failed", "incomplete"):
             return f"workbench runs resume {self.folder}"
         return "start the command again, or remove the folder" if self.state == "no record" else ""
 
@@ -170,8 +175,11 @@ def _recorded(folder: Path, *, again: bool = True) -> PastRun:
     except RunError as problem:
         return PastRun(folder=folder, state="unreadable", error=problem.message, hint=problem.hint)
     common = {"folder": folder, "record": record, "error": record.error, "hint": record.hint}
+    if record.status == "done":
+        whole = all((folder / name).exists() for name in record.outputs.values())
+        return PastRun(state="finished" if whole else "incomplete", **common)
     if record.status != "running":
-        return PastRun(state="finished" if record.status == "done" else record.status, **common)
+        return PastRun(state=record.status, **common)
     who = writer_of(folder)
     if who is not None:
         return PastRun(state="running", holder=who, **common)

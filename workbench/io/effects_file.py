@@ -43,7 +43,9 @@ def save_effects(effects: Effects, folder: str | os.PathLike[str]) -> Path:
     }
     schema = {**(table.schema.metadata or {}), _KEY: json.dumps(meta, allow_nan=False).encode()}
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(schema), buffer, compression="zstd")
+    pq.write_table(
+        table.replace_schema_metadata(schema), buffer, compression="zstd", write_page_checksum=True
+    )
     return write_atomic(Path(folder) / NAME, buffer.getvalue())
 
 
@@ -63,10 +65,13 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
     if not path.is_file():
         raise RunError(f"no table of effects at {path}", hint="give a folder that holds effects.parquet")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         meta: dict[str, Any] = json.loads((table.schema.metadata or {})[_KEY])
     except (pa.ArrowException, OSError, KeyError, ValueError) as problem:
-        raise RunError(f"{path} is not a table of effects: {str(problem)[:200]}") from None
+        raise RunError(
+            f"{path} is not a whole table of effects: {str(problem)[:200]}",
+            hint=f"rm {path}, then workbench runs resume {path.parent}",
+        ) from None
     if meta.get("format") != FORMAT or meta.get("version") != VERSION:
         raise RunError(
             f"{path} has format {meta.get('format')!r} version {meta.get('version')!r}",
