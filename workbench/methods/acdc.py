@@ -90,7 +90,7 @@ def acdc(runs: PairedRuns, options: ACDC, *, level: Level, progress: Callable[..
         Conmy et al. 2023, arXiv:2304.14997.
     """
     meter = Meter(runs, graph_of(runs, level), options.ablation)
-    search = Search(meter, _first_guess(runs, options, progress), absolute=options.absolute)
+    search = Search(meter, _first_guess(runs, options), absolute=options.absolute)
     taus = options.taus()
     damages = [
         search.run(tau, mode=options.mode, progress=_part(progress, n, len(taus)))
@@ -132,13 +132,11 @@ def first_removed(taus: Sequence[float], damages: Sequence[np.ndarray]) -> np.nd
     return value
 
 
-def _first_guess(runs: PairedRuns, options: ACDC, progress: Callable[..., None]) -> np.ndarray:
+def _first_guess(runs: PairedRuns, options: ACDC) -> np.ndarray:
     """Expected damages: EAP scores where the metric has a gradient on the clean run; else that nothing matters."""
-    shape = runs.wiring.graph().edge_mask.shape
-    usable = runs.metric.differentiable and not runs.metric.needs_clean and options.ablation == "resample"
-    if options.mode == "sequential" or not usable:
-        return np.zeros(shape)
-    return score(runs, "eap").values
+    if options.mode == "sequential" or runs.metric.needs_clean or not runs.metric.differentiable:
+        return np.zeros(runs.wiring.graph().edge_mask.shape)
+    return score(runs, "eap", ablation=options.ablation).values
 
 
 def _part(progress: Callable[..., None], n: int, parts: int) -> Callable[[int, int, str], None]:
