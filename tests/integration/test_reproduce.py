@@ -273,6 +273,7 @@ def test_everything_is_saved_and_readable(zoo_run):
     assert (
         "S2 mover" in page
         and "arXiv:2211.00593" in page
+        and "from memory" in page
         and "http://" not in page.replace("http://www.w3.org", "")
     )
     assert (
