@@ -382,7 +382,7 @@ def slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
         both = function(like.new_tensor([0.7, -1.3]))
         single = function(like.new_tensor([0.7]))
     if bool((y != 0).any()):
-        raise ModelError(f"the activation is {float(y[0]):.3g} at 0, so f(x) / x has no limit there")
+        raise ModelError(f"the activation is {float(y[0].detach()):.3g} at 0, so f(x) / x has no limit there")
     if not torch.allclose(both[:1], single, atol=1e-6):
         raise ModelError("the activation mixes hidden units, so f(x) / x is not its secant")
     return float(slope[0])
