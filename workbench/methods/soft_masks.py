@@ -137,7 +137,8 @@ def learn(
     m = m.clone().requires_grad_(True)
     rng = np.random.default_rng(seed)
     generators = [torch.Generator().manual_seed(seed + r) for r in range(len(m))]
-    optimiser = torch.optim.Adam([{"params": [m]}], lr=lr)
+    # 0.95: a mask that is open for nothing has a tiny gradient; Adam must forget the large ones of its first steps
+    optimiser = torch.optim.Adam([{"params": [m]}], lr=lr, betas=(0.9, 0.95))
     if ascending:
         optimiser.add_param_group({"params": list(ascending), "maximize": True, "lr": ascent})
     fits = np.zeros((steps, len(m)))
