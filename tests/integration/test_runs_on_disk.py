@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -80,6 +81,19 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     made.write(tmp_path)
     assert load_record(tmp_path).to_dict() == made.to_dict()
     assert made.to_dict()["started"] == "2023-11-14T22:13:20Z"  # 1.7e9 seconds after 1970
+
+
+def test_records_fit_their_schema(tmp_path):
+    schema = json.loads((ROOT / "workbench" / "io" / "schema" / "run.schema.json").read_text())
+    record().write(tmp_path)
+    finished(tmp_path)  # a second start: with an earlier attempt, outputs and digests
+    with pytest.raises(RunError), recording(record(), tmp_path / "failed"):
+        raise RunError("no room")
+    for folder in (tmp_path, tmp_path / "failed"):
+        document = json.loads((folder / "run.json").read_text())
+        jsonschema.Draft202012Validator(schema).validate(document)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**document, "status": "fine"}, schema)
 
 
 def test_a_second_start_remembers_the_first(tmp_path):
