@@ -22,10 +22,13 @@ from workbench.interventions.ablation import Ablation, value_of
 from workbench.io import load_circuit, write_atomic
 from workbench.io.circuit_file import circuit_path
 from workbench.io.evaluation_file import save_evaluation
+from workbench.io.scores_file import FILE_NAME as SCORES_NAME
+from workbench.io.scores_file import load_scores
 from workbench.jobs import open_runs, planned_runs
 from workbench.judgement import Judgement
 from workbench.metrics import metric_from_file
 from workbench.model.zoo import PREFIX
+from workbench.scores import Scores
 from workbench.statistics import ratio
 from workbench.study import paired_runs
 from workbench.sweep.runs import PairedRuns
@@ -283,9 +286,23 @@ def judging_job(
     runs, _ = _open(case, asked, note, **opening)
     found_on = _found_on(case, runs, note)
     judgement = judge(
-        case.circuit, runs, found_on=found_on, ablation=asked.ablation, plan=plan, progress=progress
+        case.circuit,
+        runs,
+        found_on=found_on,
+        scores=_scores_beside(asked.circuit),
+        ablation=asked.ablation,
+        plan=plan,
+        progress=progress,
     )
     return SavedJudgement(judgement=judgement, files=save_evaluation(judgement, folder))
+
+
+def _scores_beside(path: Path) -> Scores | None:
+    """The scores in the folder of a circuit file, if there are any."""
+    if str(path).startswith(PREFIX):
+        return None
+    file = circuit_path(path).parent / SCORES_NAME
+    return load_scores(file) if file.is_file() else None
 
 
 def _found_on(case: Case, runs: PairedRuns, note: Note) -> PairedRuns | None:

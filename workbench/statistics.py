@@ -42,6 +42,13 @@ def _ratios(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> np.ndar
     return np.where(clear, (circuit.mean(-1) - empty.mean(-1)) / np.where(clear, gap, 1.0), np.nan)
 
 
+def area(x: Sequence[float], y: Sequence[float]) -> float:
+    """Area under points joined by straight lines, in order of ``x``."""
+    order = np.argsort(x)
+    xs, ys = np.asarray(x, dtype=float)[order], np.asarray(y, dtype=float)[order]
+    return float((np.diff(xs) * (ys[1:] + ys[:-1]) / 2).sum())
+
+
 def resamples(n: int, *, draws: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """``(draw, n)`` indices of pairs, drawn with replacement."""
     return np.random.default_rng(seed).integers(0, n, (draws, n))

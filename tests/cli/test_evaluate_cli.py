@@ -46,6 +46,8 @@ def test_everything_is_written_beside_the_circuit_and_summaries_show_it(run, tmp
     assert {"evaluation.json", "evaluation.html"} <= written and not [
         n for n in written if n.endswith(".tmp")
     ]
+    page = (tmp_path / "found" / "evaluation.html").read_text()
+    assert "CPR" in page and 'class="band"' in page
     before = (tmp_path / "found" / "evaluation.json").read_bytes()
     for command in ("summary", "show"):
         code, out, _ = run("circuit", command, "found")

@@ -11,10 +11,12 @@ import numpy as np
 from workbench.errors import OptionError
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import Completeness
+from workbench.evaluate.faithfulness import MIB_SHARES, run_circuits
 from workbench.evaluate.minimality import Minimality, sampled
 from workbench.evaluate.subject import Progress, Subject
 from workbench.interventions.ablation import Ablation
 from workbench.names import parse_node
+from workbench.scores import Scores
 
 ABLATIONS: tuple[Ablation, ...] = ("resample", "mean", "mean-per-position", "mean-per-template", "zero")
 
@@ -149,7 +151,7 @@ def _inflated(subject: Subject, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def random_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
-    """Random circuits of the same size: their metric, and how far they and the model without them are from the model."""
+    """Random circuits of the same size: their metric, how far they are from the model, and the model without them."""
     rng, circuit = np.random.default_rng(plan.seed), subject.circuit
     how = {"level": circuit.level, "positions": subject.labels}
     drawn = [random_circuit(subject.graph, circuit.size, rng, **how) for _ in range(plan.draws)]
@@ -186,6 +188,28 @@ def matched_evidence(subject: Subject, plan: Plan, progress: Progress | None) ->
             }
             for i, (own, other) in enumerate(pairs)
         ],
+    }
+
+
+def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) -> dict[str, Any]:
+    """The metric of the best share of edges (nodes) at the sizes of MIB, chosen as the circuit was chosen.
+
+    Raises:
+        OptionError: if the scores are of other parts than the circuit.
+    """
+    if scores.level != subject.circuit.level or scores.graph.shape != subject.graph.shape:
+        raise OptionError("the scores beside the circuit are of another level or architecture")
+    rule = str(subject.circuit.selection.get("rule", ""))
+    by, greedy = "signed" if "signed" in rule else "absolute", rule.startswith("greedy")
+    counts = [scores.count(share) for share in MIB_SHARES]
+    chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
+    values = run_circuits(subject.runs, chosen, ablation=subject.ablation, progress=progress)
+    return {
+        "ranking": by,
+        "greedy": greedy,
+        "shares": list(MIB_SHARES),
+        "sizes": [c.size for c in chosen],
+        "metric": [numbers(v) for v in values],
     }
 
 

@@ -19,7 +19,7 @@ from workbench.interventions.ablation import Ablation, value_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.names import INPUT, parse_edge, parse_node
 from workbench.scores import Ranking, Scores
-from workbench.statistics import Interval, ratio, ratio_interval
+from workbench.statistics import Interval, area, ratio, ratio_interval
 from workbench.sweep.edges import ablate_edges, copies_that_fit
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
@@ -274,13 +274,7 @@ class Curve:
 
     def area(self) -> dict[str, float]:
         """CPR (area under the curve) and CMD (area of its distance from 1), trapezoid, linear in the share."""
-        x, f = np.array(self.shares), self.values
-        order = np.argsort(x)
-        trapezoid = getattr(np, "trapezoid", None) or np.trapz
-        return {
-            "CPR": float(trapezoid(f[order], x[order])),
-            "CMD": float(trapezoid(np.abs(1 - f[order]), x[order])),
-        }
+        return {"CPR": area(self.shares, self.values), "CMD": area(self.shares, np.abs(1 - self.values))}
 
     def to_dict(self) -> dict[str, Any]:
         def number(x: float) -> float | None:

@@ -15,6 +15,7 @@ from workbench.evaluate.evidence import (
     Plan,
     ablation_evidence,
     completeness_evidence,
+    curve_evidence,
     edge_evidence,
     matched_evidence,
     minimality_evidence,
@@ -27,6 +28,7 @@ from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
 from workbench.interventions.ablation import Ablation
 from workbench.judgement import Judgement, circuit_digest
+from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 from workbench.verdicts import FORMAT, VERSION, Criteria, recompute_verdicts
 
@@ -36,6 +38,7 @@ def judge(
     runs: PairedRuns,
     *,
     found_on: PairedRuns | None = None,
+    scores: Scores | None = None,
     ablation: Ablation = "resample",
     plan: Plan | None = None,
     criteria: Criteria | None = None,
@@ -46,6 +49,7 @@ def judge(
     Args:
         runs: Pairs the circuit is judged on; other prompts than it was found on.
         found_on: The pairs it was found on, from which stability resamples; without them stability is not measured.
+        scores: What the circuit was selected from, for the faithfulness of other sizes; without them it has no curve.
 
     Source:
         Wang et al. 2023, arXiv:2211.00593 (completeness, minimality); Shi et al. 2024, arXiv:2410.13032 (tests).
@@ -54,7 +58,7 @@ def judge(
     subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
     evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
     missing: dict[str, str] = {}
-    for name, measure in _parts(subject, found_on, plan).items():
+    for name, measure in _parts(subject, found_on, scores, plan).items():
         try:
             evidence[name] = measure(_titled(name, progress))
         except WorkbenchError as reason:
@@ -81,7 +85,9 @@ def judge(
     return Judgement(document={**content, "verdicts": [v.to_dict() for v in verdicts]})
 
 
-def _parts(subject: Subject, found_on: PairedRuns | None, plan: Plan) -> dict[str, Callable[[Any], Any]]:
+def _parts(
+    subject: Subject, found_on: PairedRuns | None, scores: Scores | None, plan: Plan
+) -> dict[str, Callable[[Any], Any]]:
     """What is measured besides the scores, by its name in the evidence."""
     seed, edge = plan.seed, subject.circuit.level == "edge"
     sets = {name: getattr(plan, name) for name in ("random_sets", "restarts", "steps", "candidates")}
@@ -92,12 +98,18 @@ def _parts(subject: Subject, found_on: PairedRuns | None, plan: Plan) -> dict[st
         how = {"draws": plan.bootstraps, "refits": plan.refits, "seed": seed}
         return stability(subject.circuit, found_on, progress=progress, **how).to_dict()
 
+    def curve(progress: Any) -> Any:
+        if scores is None:
+            raise WorkbenchError("the scores it was selected from are not at hand")
+        return curve_evidence(subject, scores, progress)
+
     def single_edges(progress: Any) -> Any:
         if not edge or not subject.edges:
             raise WorkbenchError("the circuit has no edges" if edge else "a node-level circuit has no edges")
         return edge_evidence(subject, plan, progress)
 
     return {
+        "curve": curve,
         "completeness": lambda p: completeness_evidence(completeness(subject, seed=seed, progress=p, **sets)),
         "minimality": lambda p: minimality_evidence(minimality(subject, progress=p)),
         "edges": single_edges,

@@ -22,7 +22,17 @@ _KEYS = {
     *("plan", "criteria", "evidence", "missing", "verdicts"),
 }
 _SCORES = ("model", "circuit", "nothing", "complement")
-_EVIDENCE = {"scores", "completeness", "minimality", "edges", "random", "matched", "ablations", "stability"}
+_EVIDENCE = {
+    "scores",
+    "completeness",
+    "minimality",
+    "edges",
+    "random",
+    "matched",
+    "ablations",
+    "stability",
+    "curve",
+}
 
 
 def save_evaluation(found: Judgement, folder: str | os.PathLike[str]) -> dict[str, str]:

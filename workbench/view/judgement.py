@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from workbench.judgement import Judgement
-from workbench.statistics import mean_interval, ratio, ratio_interval
+from workbench.statistics import area, mean_interval, ratio, ratio_interval
 from workbench.verdicts import LEAST_GROUP
 from workbench.view.bars import bars_svg
+from workbench.view.curve import curve_svg
 from workbench.view.html import results_page, table_html
 from workbench.view.scatter import scatter_svg
 
@@ -63,7 +64,7 @@ def _faithful(found: Judgement) -> str:
     bars = []
     for name, row in found.document["evidence"].get("ablations", {}).items():
         own = np.array(row["circuit"]), scores["model"], np.array(row["nothing"])
-        bars.append((f"{name} ablation", ratio(*own), *ratio_interval(*own)[:2], ""))
+        bars.append((name, ratio(*own), *ratio_interval(*own)[:2], "ablation"))
     groups = np.array(found.document["pairs"]["groups"])
     for group in dict.fromkeys(groups.tolist()):
         at = groups == group
@@ -77,6 +78,28 @@ def _faithful(found: Judgement) -> str:
         return ""
     what = f"faithfulness (share of {found.document['metric']}; 1 is the full model)"
     return bars_svg(bars, x_label=what, title="Faithfulness by ablation and by template")
+
+
+def _curve(found: Judgement) -> str:
+    """Faithfulness over size with its band, CPR and CMD."""
+    d, scores = found.document, _arrays(found)
+    curve = d["evidence"]["curve"]
+    values = [np.array(v, dtype=float) for v in curve["metric"]]
+    f = np.array([ratio(v, scores["model"], scores["nothing"]) for v in values])
+    if not np.isfinite(f).all():
+        return ""
+    bands = [ratio_interval(v, scores["model"], scores["nothing"])[:2] for v in values]
+    series = {d["circuit"]["method"]: [(x, y, *b) for x, y, b in zip(curve["shares"], f, bands, strict=True)]}
+    picture = curve_svg(
+        series,
+        x_label=f"share of {d['circuit']['level']}s (nominal)",
+        y_label=f"faithfulness (share of {d['metric']}, {d['unit']})",
+        title=f"Faithfulness over size, {curve['ranking']} ranking, {d['ablation']} ablation",
+        log_x=True,
+        reference={"full model": 1.0, "nothing": 0.0},
+    )
+    cpr, cmd = area(curve["shares"], f), area(curve["shares"], np.abs(1 - f))
+    return picture + f"<p>CPR {cpr:.3f}, CMD {cmd:.3f} over these shares; the band is a 95 % interval.</p>"
 
 
 def _complete(found: Judgement) -> str:
@@ -162,6 +185,7 @@ def _stable(found: Judgement) -> str:
 
 _SECTIONS = (
     ("Faithful, under every ablation and in every template?", "scores", _faithful),
+    ("Faithful at other sizes?", "curve", _curve),
     ("Complete?", "completeness", _complete),
     ("Minimal?", "minimality", _minimal),
     ("Is each edge needed?", "edges", _edges),
