@@ -103,9 +103,8 @@ def _attempts_before(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
         raise RunError(
             problem.message, hint=f"choose another --out, or rm {folder / NAME} if you know whose it is"
         ) from None
-    same = before.command == record.command and (
-        not before.question or not record.question or before.question == record.question
-    )
+    known = before.question and record.question
+    same = before.question == record.question if known else before.command == record.command
     if not same:
         raise RunError(f"{folder} holds another run: {before.command}", hint="choose another --out")
     if before.status == "done":
