@@ -85,6 +85,7 @@ def test_a_wrong_edge_is_found_superfluous_and_only_that(truth, true_runs, judge
     assert found["no superfluous edge"].holds is False
 
 
+@pytest.mark.slow
 def test_a_circuit_without_a_needed_edge_is_not_faithful_nor_complete(truth, true_runs):
     last = next(a for a in truth.content if a.endswith("->logits"))
     found = judge(edited(truth.circuit, drop=(last,)), true_runs, plan=SMALL)
@@ -233,6 +234,7 @@ def test_nodes_are_classed_by_role_then_by_layer(subject):
     assert sorted(a for members in found.values() for a in members) == sorted(subject.nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["node", "edge"])
 def test_node_circuits_and_circuits_at_positions_are_judged_too(level, runs_of):
     runs = runs_of("gpt2")
