@@ -17,14 +17,10 @@ from workbench.scores import Scores
 
 FORMAT, VERSION = "circuit-workbench/bench-cell", 1
 # Modules beside the method's own whose change means that a cell must be measured again.
-_MEASURING = (
-    "workbench.bench.measures",
-    "workbench.evaluate.faithfulness",
-    "workbench.evaluate.ground_truth",
-    "workbench.sweep.edges",
-    "workbench.sweep.gradients",
-    "workbench.scores",
-)
+_MEASURING = {
+    "truth": ("bench.measures", "evaluate.ground_truth", "evaluate.truth", "sweep.edges", "sweep.gradients"),
+    "task": ("bench.measures", "evaluate.faithfulness", "sweep.edges", "sweep.gradients", "scores"),
+}
 
 
 @cache
@@ -42,12 +38,12 @@ def source_digest(module: str) -> str:
     return digest_of(found)
 
 
-def code_of(method_module: str) -> dict[str, Any]:
-    """What computes a cell: package versions, and digests of the method's and the measuring sources."""
+def code_of(method_module: str, kind: str = "task") -> dict[str, Any]:
+    """What computes a cell of a kind: package versions, and digests of the method's and the measuring sources."""
     return {
         **code_versions(),
         "method": source_digest(method_module),
-        "measuring": digest_of([source_digest(name) for name in _MEASURING]),
+        "measuring": digest_of([source_digest(f"workbench.{name}") for name in _MEASURING[kind]]),
     }
 
 
