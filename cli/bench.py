@@ -46,6 +46,14 @@ def discovery(
     pairs: Annotated[
         int | None, typer.Option("-n", "--limit", min=2, help="Pairs per model and task. [24, 32]")
     ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            "--noise",
+            min=0,
+            help="Most noise in the weights of known circuits, so that no edge does exactly nothing. [0.01]",
+        ),
+    ] = None,
     seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes. Default: 2 where there are 2 cores.")
@@ -76,6 +84,7 @@ def discovery(
         quick=quick,
         seeds=seeds,
         pairs=pairs,
+        noise=noise,
         seed=seed,
     )
     with progress("bench") as advance:

@@ -19,7 +19,7 @@ from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures
 from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
 from workbench.bench.table import FORMAT, VERSION, BenchResult
 from workbench.errors import WorkbenchError
-from workbench.evaluate.truth import Truth, list_truths, load_truth
+from workbench.evaluate.truth import Truth, add_noise, list_truths, load_truth
 from workbench.methods.registry import get_method
 from workbench.methods.results import graph_of
 from workbench.methods.score import score
@@ -117,6 +117,26 @@ def _in_process(job: tuple[Settings, Path, str, bool]) -> tuple[str, list[Cell],
     return label, cells, bench.left_out.get(label), said
 
 
+def noisy_runs(truth: Truth, settings: Settings) -> tuple[PairedRuns, float]:
+    """Runs of a known circuit whose weights have as much noise as leaves its clean and corrupted metric alone.
+
+    The noise is halved from ``settings.noise`` until neither mean moves by more than 5 % of their difference; the
+    noise that is left is returned too. Labels hold because the program still does the task.
+    """
+    pairs = truth.pairs(settings.n_truth, seed=settings.seed)
+    true = PairedRuns(open_model(truth.model), pairs, metric=truth.metric)
+    gap, noise = float((true.clean - true.corrupted).mean()), settings.noise
+    while noise > 1e-6:
+        model = open_model(truth.model)
+        add_noise(model, noise, seed=settings.seed)
+        runs = PairedRuns(model, true.pairs, metric=truth.metric)
+        moved = max(abs((runs.clean - true.clean).mean()), abs((runs.corrupted - true.corrupted).mean()))
+        if moved <= 0.05 * abs(gap):
+            return runs, noise
+        noise /= 2
+    return true, 0.0
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -149,15 +169,14 @@ class _Bench:
 
     def on_truth(self, truth: Truth) -> Iterator[Cell]:
         """The cells of one model with a known circuit."""
-        runs = PairedRuns(
-            open_model(truth.model),
-            truth.pairs(self.settings.n_truth, seed=self.settings.seed),
-            metric=truth.metric,
-        )
+        runs, noise = noisy_runs(truth, self.settings)
         _warm_up(runs)
         seeds, repeat = self._seeds(), self.settings.repeat_passes
         for variant, level in self._cells():
-            decided = self._decided("truth", runs, variant, level) | {"truth": _digest(truth)}
+            decided = self._decided("truth", runs, variant, level) | {
+                "truth": _digest(truth),
+                "noise": noise,
+            }
             yield self._cell(
                 decided,
                 truth.model,
@@ -167,6 +186,7 @@ class _Bench:
                 lambda v=variant, x=level: truth_measures(
                     runs, truth, v, x, seeds=seeds, repeat_passes=repeat
                 ),
+                noise=noise,
             )
 
     def on_task(self, task: Task) -> Iterator[Cell]:
@@ -255,7 +275,7 @@ class _Bench:
             "seeds": list(self._seeds()),
             "most_passes": self.settings.most_passes,
             "repeat_passes": self.settings.repeat_passes,
-            "code": code_of(get_method(variant.method).function.__module__),
+            "code": code_of(get_method(variant.method).function.__module__, kind),
         }
 
     def _task_decided(self, runs: TaskRuns, variant: Variant, level: Level) -> dict[str, Any]:

@@ -110,6 +110,9 @@ class Settings:
         tasks: Trained models and tasks, ``MODEL/TASK``.
         n_truth: Pairs on models with a known circuit; scores and labels need no split.
         n_task: Pairs on trained tasks, each of the train split (scores) and the test split (faithfulness).
+        noise: Most noise in the weights of models with a known circuit (``add_noise``); it is halved until the task
+            is done as before. With 0 an edge outside the circuit does exactly nothing, and any score but 0 finds
+            the circuit.
         seeds: Draws of pairs whose circuits are compared, and seeds of methods that have one.
         repeat_passes: A method of more passes per batch is not scored again on other pairs, nor with other seeds on
             known circuits.
@@ -122,6 +125,7 @@ class Settings:
     levels: tuple[Level, ...] = ("edge", "node")
     n_truth: int = 24
     n_task: int = 32
+    noise: float = 0.01
     seeds: int = 3
     seed: int = 0
     repeat_passes: int = 300
@@ -162,6 +166,7 @@ def settings_of(
     quick: bool = False,
     seeds: int | None = None,
     pairs: int | None = None,
+    noise: float | None = None,
     seed: int = 0,
 ) -> Settings:
     """What comma-separated texts ask for; None is the default, ``none`` is nothing.
@@ -182,8 +187,10 @@ def settings_of(
         levels=chosen,
         seed=seed,
     )
+    if noise is not None and not 0 <= noise < 1:
+        raise OptionError(f"noise is {noise}; expected a share from 0 to 1", hint="--noise 0.01")
     settings = quickened(settings) if quick else settings
-    given = {"seeds": seeds, "n_truth": pairs, "n_task": pairs}
+    given = {"seeds": seeds, "n_truth": pairs, "n_task": pairs, "noise": noise}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     settings.variants(), settings.parsed_tasks()
     return settings

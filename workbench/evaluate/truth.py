@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
@@ -23,6 +24,9 @@ from workbench.io import load_circuit
 from workbench.model.zoo import PREFIX, ZOO
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.registry import Option, make_pairs
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 FILE = "circuit.json"
 KEYS = {"options", "corruption", "supporting", "idle", "varies", "about", "algorithm", "sharpness", "norm"}
@@ -116,6 +120,23 @@ def load_truth(name: str) -> Truth:
         sharpness=said["sharpness"],
         about=said["about"],
     )
+
+
+def add_noise(model: TransformerBridge, noise: float, *, seed: int = 0) -> None:
+    """Move each entry of each weight matrix by ``noise`` times the root mean square of its entries that are not 0.
+
+    In a compiled model an edge outside the circuit does exactly nothing, so any score but 0 finds the circuit. Noise
+    lets every edge do a little, as in a trained model.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, matrix in sorted(model.named_parameters(), key=lambda item: item[0]):
+            used = matrix[matrix != 0]
+            if matrix.dim() > 1 and used.numel():
+                drawn = torch.randn(matrix.shape, generator=generator, dtype=torch.float64)
+                matrix += (noise * used.double().square().mean().sqrt() * drawn).to(matrix)
 
 
 def edge_labels(truth: Truth, graph: Graph) -> tuple[EdgeLabels, EdgeLabels]:
