@@ -15,168 +15,13 @@ import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-Shift = Callable[[], None]
-
-
-@dataclass
-class Outcome:
-    """What one kind of harm did: how often it was done, what was seen, what was wrong (nothing, one hopes)."""
-
-    harm: str
-    times: int = 0
-    seen: Counter = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    note: str = ""
-
-    def expect(self, claim: bool, words: str) -> None:
-        if not claim:
-            self.wrong.append(words)
-
-
-class Sweep:
-    """A small sweep on a built-in model with its undisturbed folder; ``start`` runs it in a process of its own."""
-
-    def __init__(
-        self, root: Path, *, model: str = "zoo:ioi", pairs: int = 8, batch_tokens: int = 100
-    ) -> None:
-        from workbench.interventions.ablation import ablations, parts_of
-        from workbench.jobs import open_runs, record_of
-        from workbench.sweep.run import describe_plan
-
-        self.root = root
-        root.mkdir(parents=True, exist_ok=True)
-        opening = {"model": model, "task": "ioi", "limit": pairs, "batch_tokens": batch_tokens}
-        self.runs = open_runs(**opening)
-        self.rows = ablations(parts_of(self.runs.wiring, "heads"), "mean")
-        self.kind, arguments = "mean ablation", {"parts": "heads", "ablation": "mean", **opening}
-        self.plan = describe_plan(self.runs, self.rows, kind=self.kind, mode="noising")
-        self.record = lambda: record_of("ablate", arguments, self.runs)
-        _ = self.runs.clean, self.runs.corrupted  # once, for all forks
-        self.whole = root / "undisturbed"
-        begun = time.monotonic()
-        done = self.start(self.whole).wait()
-        assert done == "measured", done
-        self.seconds = time.monotonic() - begun
-        self.files = {p.relative_to(self.whole): p.read_bytes() for p in visible(self.whole)}
-
-    def start(self, folder: Path, *, before: Shift = lambda: None, resume: bool = True) -> Victim:
-        """Measure into a folder in a fork; ``before`` runs there first."""
-
-        def work() -> str:
-            before()
-            return self.keep(folder, resume=resume)
-
-        return Victim(work)
-
-    def keep(self, folder: Path, *, resume: bool = True) -> str:
-        from workbench.jobs import keep
-        from workbench.sweep.run import sweep
-
-        measured = []
-
-        def measure(where: Path):
-            measured.append(where)
-            return sweep(self.runs, self.rows, kind=self.kind, folder=where, resume=resume)
-
-        keep(measure, self.plan, self.record(), folder, resume=resume)
-        return "measured" if measured else "already there"
-
-    def look(self, folder: Path) -> tuple[str, list[str]]:
-        """The state that a folder is in, and everything about it that must not be."""
-        from workbench.errors import WorkbenchError
-        from workbench.history.folders import look_at
-
-        wrong = [
-            f"{path.name} is not as in the undisturbed run"
-            for path in visible(folder)
-            if path.name != "run.json" and self.files.get(path.relative_to(folder)) != path.read_bytes()
-        ]
-        try:
-            state = look_at(folder).state
-        except WorkbenchError:  # nothing there yet
-            return "nothing", wrong
-        if state == "unreadable":
-            wrong.append("run.json cannot be read")
-        if state == "finished" and {p.relative_to(folder) for p in visible(folder)} != set(self.files):
-            wrong.append("called finished without all its files")
-        return state, wrong
-
-    def fresh(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self.root)) / "run"
-
-    def copied(self, *, without: tuple[str, ...] = ("effects.parquet", "heatmap.svg", "run.json")) -> Path:
-        """The undisturbed folder as it was before its table was written."""
-        folder = self.fresh()
-        shutil.copytree(self.whole, folder)
-        for name in without:
-            (folder / name).unlink()
-        return folder
-
-    def finish(self, folder: Path, outcome: Outcome) -> None:
-        """Resume, undisturbed, and compare every file."""
-        said = self.start(folder).wait()
-        outcome.expect(said in ("measured", "already there"), f"resume said: {said}")
-        state, wrong = self.look(folder)
-        outcome.wrong += wrong
-        outcome.expect(state == "finished", f"after resume it is {state}")
-        left = [p.name for p in folder.rglob("*.tmp")]
-        outcome.expect(not left, f"left behind: {left}")
-        outcome.seen["resumed to the same bits"] += state == "finished" and not wrong
-
-
-class Victim:
-    """Work in a forked process; its last word comes back through a pipe."""
-
-    def __init__(self, work: Callable[[], str]) -> None:
-        read, write = os.pipe()
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(read)
-            os.write(write, _last_word(work).encode()[:4000])
-            os._exit(0)
-        os.close(write)
-        self._read = read
-
-    def wait(self) -> str:
-        """``killed``, or what it said at the end."""
-        _, status = os.waitpid(self.pid, 0)
-        with os.fdopen(self._read, "rb") as pipe:
-            said = pipe.read().decode()
-        return "killed" if os.WIFSIGNALED(status) else said
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-
-def _last_word(work: Callable[[], str]) -> str:
-    from workbench.errors import WorkbenchError
-
-    try:
-        return work()
-    except WorkbenchError as problem:
-        return f"refused: {problem.message} | {problem.hint}"
-    except BaseException as problem:
-        return f"{type(problem).__name__}: {problem}"
-
-
-def visible(folder: Path) -> Iterator[Path]:
-    """Files that a reader would open: everything but hidden names."""
-    return (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith("."))
-
-
-# -- harms ----------------------------------------------------------------------------------------------------------
+from benchmarks.crash_sweep import Outcome, Sweep, Victim, die_at_write, mounted, visible
 
 
 def random_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
@@ -210,7 +55,7 @@ def kills_at_every_write(sweep: Sweep, count: int, rng: random.Random) -> Outcom
     moments = [(k, what) for k in range(n_writes) for what in ("half", "flush", "rename", "renamed")]
     for k, what in rng.sample(moments, min(count, len(moments))):
         folder = sweep.fresh()
-        said = sweep.start(folder, before=lambda k=k, what=what: _die_at_write(k, what)).wait()
+        said = sweep.start(folder, before=lambda k=k, what=what: die_at_write(k, what)).wait()
         found.times += 1
         found.expect(said == "killed", f"write {k}, {what}: it said {said}")
         state, wrong = sweep.look(folder)
@@ -220,51 +65,6 @@ def kills_at_every_write(sweep: Sweep, count: int, rng: random.Random) -> Outcom
         found.seen[f"seen as {state}"] += 1
         sweep.finish(folder, found)
     return found
-
-
-def _die_at_write(number: int, what: str) -> None:
-    """Make the process kill itself at a moment of its n-th atomic write."""
-    count = [-1]
-
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    fdopen, fsync, replace = os.fdopen, os.fsync, os.replace
-
-    class Half:
-        def __init__(self, file) -> None:
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception) -> None:
-            self.file.close()
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def write(self, data) -> int:
-            count[0] += 1
-            if count[0] == number and what == "half":
-                self.file.write(data[: len(data) // 2])
-                self.file.flush()
-                die()
-            return self.file.write(data)
-
-    def flushed(handle) -> None:
-        if count[0] == number and what == "flush":
-            die()
-        fsync(handle)
-
-    def renamed(source, target) -> None:
-        if count[0] == number and what == "rename":
-            die()
-        replace(source, target)
-        if count[0] == number and what == "renamed":
-            die()
-
-    os.fdopen, os.fsync, os.replace = (lambda h, mode: Half(fdopen(h, mode))), flushed, renamed
 
 
 def start_race(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
@@ -361,20 +161,6 @@ def full_disk(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
             subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
             sweep.finish(disk / "run", found)
     return found
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path | None]:
-    """A small file system of our own; None where mounting is not permitted."""
-    folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-        yield None
-        return
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def file_limit(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
@@ -520,7 +306,7 @@ def discovery_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
         folder = sweep.fresh()
 
         def work(folder: Path = folder, k: int = k, what: str = what) -> str:
-            _die_at_write(k, what)
+            die_at_write(k, what)
             return save(folder)
 
         found.expect(Victim(work).wait() == "killed", f"write {k}, {what}: it was not killed")
@@ -578,7 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not asked.json:
                 print(_line(found[-1]), flush=True)
     if asked.json:
-        print(json.dumps([asdict(outcome) for outcome in found], indent=2))
+        print(json.dumps([vars(outcome) for outcome in found], indent=2))
     return 3 if any(outcome.wrong for outcome in found) else 0
 
 
