@@ -134,13 +134,20 @@ def methods(as_json: Json = False) -> None:
             {
                 "method": name,
                 "levels": ", ".join(found.levels),
-                "options": ", ".join(f"{o}={getattr(found.options(), o)}" for o in found.option_names())
+                "options": ", ".join(
+                    f"{o}={_short(getattr(found.options(), o))}" for o in found.option_names()
+                )
                 or "-",
                 "claim": found.claim,
                 "source": found.source,
             }
         )
     emit(rows, as_json=as_json)
+
+
+def _short(value: object) -> str:
+    """An option's default as one would type it; 2.1972245773362196 is 2.2."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def demo(
