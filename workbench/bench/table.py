@@ -277,7 +277,8 @@ def how(document: Mapping[str, Any]) -> str:
     s, levels = document["settings"], " and ".join(f"{level}s" for level in document["settings"]["levels"])
     return (
         f"{len(document['methods'])} methods, {len(document['known'])} models with known circuits "
-        f"({s['n_truth']} pairs each, noise of at most {s['noise']:g} of the weights), trained tasks ({s['n_task']} pairs to find circuits on, as many of the test "
+        f"({s['n_truth']} pairs each, noise of at most {s['noise']:g} of the weights), "
+        f"trained tasks ({s['n_task']} pairs to find circuits on, as many of the test "
         f"split to judge them on), {levels}, seed {s['seed']}, resample ablation.\n\n"
         "AUROC: chance that an edge of the true circuit outscores another edge, a tie counting one half; AUPRC: "
         "average precision, ties entering together. Every edge counts; edges whose content is the same in both "
