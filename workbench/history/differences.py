@@ -187,6 +187,8 @@ def _moved(what: str, left: Numbers, right: Numbers, tolerance: float) -> Moved:
         beyond = absolute > tolerance * np.fmax(1.0, larger)
     relative = np.where(np.isnan(relative), np.inf, relative)
     order = [i for i in np.argsort(-absolute, kind="stable")[:_LARGEST] if absolute[i] > 0]
+    alone = set(left.labels) ^ set(right.labels)  # said already, with their texts
+    words = tuple(word for word in _changed(left.words, right.words) if word[0] not in alone)
     return Moved(
         what=what,
         unit=left.unit if left.unit == right.unit else f"{left.unit} / {right.unit}",
@@ -198,7 +200,7 @@ def _moved(what: str, left: Numbers, right: Numbers, tolerance: float) -> Moved:
         only_before=tuple(n for n in left.labels if n not in set(labels)),
         only_after=tuple(n for n in right.labels if n not in set(labels)),
         largest=tuple((labels[i], float(a[i]), float(b[i]), float(absolute[i])) for i in order),
-        words=_changed(left.words, right.words),
+        words=words,
         identical=left.labels == right.labels and _same_bits(a, b) and left.words == right.words,
     )
 
