@@ -7,8 +7,8 @@ Of Colored Objects there are scenes of one, two and three objects, with and with
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from workbench.tasks.pairs import Pairs
+from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import vocabulary
 from workbench.training.copying import learn_to_copy
@@ -318,9 +318,9 @@ def _validation(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> C
     return told
 
 
-TESTS: tuple[tuple[str, str, dict[str, str | int | bool], float], ...] = (
+TESTS: tuple[tuple[str, str, dict[str, str | int | bool], float | None], ...] = (
     ("IOI", "ioi", {}, 0.98),
-    ("greater-than", "greater-than", {"style": "spaced"}, 0.95),
+    ("greater-than", "greater-than", {"style": "spaced"}, None),  # judged by `start_year` instead
     ("docstring", "docstring", {}, 0.9),
     ("gendered pronoun", "gendered-pronoun", {}, 0.9),
     ("subject-verb agreement", "sva", {}, 0.95),
@@ -346,6 +346,8 @@ def measure(model: TransformerBridge) -> list[Measured]:
         found.append(Measured(name=name, value=accuracy, n=len(pairs), needs=needs))
         if task == "ioi":
             found.append(ioi_difference(model, pairs))
+        if task == "greater-than":
+            found.append(start_year(model, pairs))
         if name == "Colored Objects, 3 objects, no example":
             other = [pair for pair in pairs if "you see" not in pair.clean]
             accuracy = answer_accuracy(model, other, model.tokenizer)
@@ -353,6 +355,30 @@ def measure(model: TransformerBridge) -> list[Measured]:
                 Measured(name=f"{name}, unseen word order", value=accuracy, n=len(other), needs=needs)
             )
     return found
+
+
+def start_year(model: TransformerBridge, pairs: Pairs) -> Measured:
+    """How much probability of later years the prompt's start year brings, against a start year that ends in 01.
+
+    A model that always names a late year has most answers right and has not understood the task; this is near 0 then.
+    """
+
+    def later(prompts: Sequence[Pair]) -> float:
+        total = 0.0
+        for rows, logits in last_logits(model, prompts, model.tokenizer):
+            for pair, row in zip((pairs[i] for i in rows), logits.softmax(-1), strict=True):
+                words = [answer.strip() for answer in pair.correct]
+                total += row[model.tokenizer.convert_tokens_to_ids(words)].sum().item()
+        return total / len(prompts)
+
+    moved = later(pairs) - later([replace(pair, clean=pair.corrupted) for pair in pairs])
+    return Measured(
+        name="greater-than, brought by the start year",
+        value=moved,
+        n=len(pairs),
+        unit="probability",
+        needs=0.1,
+    )
 
 
 def ioi_difference(model: TransformerBridge, pairs: Pairs) -> Measured:
