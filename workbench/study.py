@@ -22,6 +22,7 @@ from workbench.methods.score import score
 from workbench.metrics import Metric
 from workbench.model.architecture import describe
 from workbench.model.identity import identity
+from workbench.names import parse_node
 from workbench.provenance import RunRecord, digest_of
 from workbench.scores import Ranking, Scores
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns, align_to
@@ -128,13 +129,14 @@ class Discovery:
             }
             for p in self.curve.to_dict()["points"]
         ]
+        inside = {str(parse_node(address).writer) for address in self.circuit.nodes}
         roles = [
             {
                 "head": r.head,
                 "role": r.role,
                 "attention": r.attention,
                 f"direct effect ({r.unit})": r.direct_effect,
-                "in the circuit": r.head in self.circuit.nodes,
+                "in the circuit": r.head in inside,
             }
             for r in self.roles
         ]
@@ -205,7 +207,8 @@ def discover(
     )
     wanted = roles and len(judged.position_names) > 1 and judged.wiring.has_lm_head
     found = head_roles(judged) if wanted else HeadRoles()
-    names = {r.head: r.role for r in found if r.head in circuit.network}
+    known = {r.head: r.role for r in found}
+    names = {a: known[part] for a in circuit.nodes if (part := str(parse_node(a).writer)) in known}
     evaluation = {
         **kept.to_dict(),
         "evaluated_on": judged.pairs.pairs.split,
@@ -275,23 +278,24 @@ def save_discovery(
     """
     from workbench.io import save_circuit, save_scores, write_atomic
     from workbench.io.effects_file import save_effects
-    from workbench.sweep.store import locked
+    from workbench.io.lock import locked
+    from workbench.io.run_file import recording
     from workbench.view.html import circuit_page
 
-    folder = Path(folder)
+    folder, record.question = Path(folder), question_of(found.circuit)
     record.outputs.update(
         circuit="circuit.json", scores="scores.safetensors", page="circuit.html", report="report.html"
     )
     with locked(folder):
         refuse_other_circuit(folder, found.circuit)
-        save_scores(found.scores, folder / "scores.safetensors")
-        if effects is not None:
-            save_effects(effects, folder)
-            record.outputs["effects"] = "effects.parquet"
-        write_atomic(folder / "circuit.html", circuit_page(found.circuit))
-        write_atomic(folder / "report.html", report_of(found, effects))
-        save_circuit(found.circuit, folder / "circuit.json")
-        record.finish().write(folder)
+        with recording(record, folder):
+            save_scores(found.scores, folder / "scores.safetensors")
+            if effects is not None:
+                save_effects(effects, folder)
+                record.outputs["effects"] = "effects.parquet"
+            write_atomic(folder / "circuit.html", circuit_page(found.circuit))
+            write_atomic(folder / "report.html", report_of(found, effects))
+            save_circuit(found.circuit, folder / "circuit.json")
     return {name: str(folder / file) for name, file in {**record.outputs, "run": "run.json"}.items()}
 
 

@@ -328,3 +328,14 @@ def test_a_metric_without_a_gap_still_gives_a_saved_circuit(run, tmp_path):
     found = data(run("discover", "-m", "zoo:ioi", "-t", "own.jsonl", *accuracy, "--random", 1, "--json"))
     assert found["faithfulness"]["faithfulness"] is None and found["curve"]["CPR"] is None
     assert load_circuit(tmp_path / found["folder"]).task == "own"
+
+
+def test_heads_at_positions_are_known_by_their_roles(run, tmp_path):
+    out = tmp_path / "c"
+    options = ["-m", "zoo:truth-ioi", "-t", "ioi", "--limit", 8, "--random", 0, "--per-position", "--keep", 20]
+    code, text, _ = run("discover", *options, "--method", "eap", "-o", out)
+    assert code == 0
+    row = next(line for line in text.splitlines() if "a2.h0" in line)
+    assert "name mover" in row and row.split()[-1] == "yes"
+    nodes = json.loads((out / "circuit.json").read_text())["graph"]["nodes"]
+    assert {n["role"] for n in nodes if n["id"] == "a2.h0@end"} == {"name mover"}

@@ -13,6 +13,8 @@ from workbench.circuit import Circuit
 from workbench.errors import RunError, TaskError
 from workbench.graph import GraphShape
 from workbench.io import save_circuit, write_atomic
+from workbench.io.lock import locked
+from workbench.io.run_file import recording
 from workbench.jobs import open_runs, planned_runs, record_of
 from workbench.model.identity import identity
 from workbench.provenance import code_versions, digest_of
@@ -22,7 +24,6 @@ from workbench.reproduce.registry import find_study
 from workbench.reproduce.result import Reproduction
 from workbench.study import paired_runs, slug
 from workbench.sweep.runs import PairedRuns
-from workbench.sweep.store import locked
 
 Note = Callable[[str], None]
 N_REFERENCE = 256  # prompts that the means are taken over
@@ -68,16 +69,16 @@ def reproduce_job(
     record = record_of("reproduce", {"study": study, **asked, **opening, "n_reference": n_reference}, runs)
     with locked(folder):
         done = _claim(folder, plan, resume, note)
-        try:
-            found = run_study(
-                chosen, runs, reference, seed=seed, folder=folder, done=done, progress=progress, note=note
-            )
-        except KeyboardInterrupt:
-            record.finish("interrupted").write(folder)
-            note(f"interrupted; continue with the same command and --resume --out {folder}")
-            raise
-        record.outputs.update(save_reproduction(found, folder))
-        record.finish().write(folder)
+        record.question = digest_of(plan)
+        with recording(record, folder):
+            try:
+                found = run_study(
+                    chosen, runs, reference, seed=seed, folder=folder, done=done, progress=progress, note=note
+                )
+            except KeyboardInterrupt:
+                note(f"interrupted; continue with: workbench runs resume {folder}")
+                raise
+            record.outputs.update(save_reproduction(found, folder))
     return found
 
 
