@@ -1,7 +1,11 @@
 """The bench on two small models: numbers against loops of their own, cells kept, failures said and not final."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,3 +240,44 @@ def test_two_processes_find_what_one_finds(tmp_path):
         [{k: v for k, v in c.items() if not k.endswith("seconds")} for c in cells] for cells in (one, two)
     ]
     assert timeless[0] == timeless[1] and len(one) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes in /proc")
+def test_no_process_measures_on_when_its_parent_was_killed(tmp_path):
+    """kill -9 of the parent ends the two processes that share the work."""
+    command = "bench discovery --truth zoo:truth-ioi-grouped,zoo:truth-reverse --tasks none --methods exact --workers 2"
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "cli.app", *command.split(), "--quiet", "-o", str(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    children: list[int] = []
+    for _ in range(600):
+        children = [p for p in _children(parent.pid) if "spawn_main" in _command_of(p)]
+        if len(children) == 2 or parent.poll() is not None:
+            break
+        time.sleep(0.2)
+    assert len(children) == 2
+    time.sleep(8)  # the watch starts when a process has imported the bench
+    parent.kill()
+    parent.wait()
+    for _ in range(300):
+        alive = [p for p in children if "spawn_main" in _command_of(p)]
+        if not alive:
+            break
+        time.sleep(0.2)
+    assert not alive
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in found.read_text().split()] if found.exists() else []
+
+
+def _command_of(pid: int) -> str:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return "" if state == "Z" else Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -20,6 +23,8 @@ from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
 from workbench.bench.table import FORMAT, VERSION, BenchResult
 from workbench.errors import WorkbenchError
 from workbench.evaluate.truth import Truth, add_noise, list_truths, load_truth
+from workbench.io.lock import locked
+from workbench.io.run_file import recording
 from workbench.methods.registry import get_method
 from workbench.methods.results import graph_of
 from workbench.methods.score import score
@@ -28,7 +33,6 @@ from workbench.provenance import RunRecord, code_versions
 from workbench.scores import Scores
 from workbench.study import paired_runs
 from workbench.sweep.runs import PairedRuns
-from workbench.sweep.store import locked
 
 Progress = Callable[[int, int, str], None]
 Note = Callable[[str], None]
@@ -62,7 +66,7 @@ def bench_discovery(
     variants, tasks = settings.variants(), settings.parsed_tasks()
     truths = [load_truth(name) for name in (list_truths() if settings.truths is None else settings.truths)]
     record = RunRecord(command="bench discovery", arguments=settings.to_dict())
-    with locked(Path(folder)):
+    with locked(Path(folder)), recording(record, folder):
         # tasks first: they take longest, so that no process is left with one of them at the end
         subjects: list[Task | Truth] = [*tasks, *truths]
         if workers > 1:
@@ -77,7 +81,7 @@ def bench_discovery(
         on_tasks, on_truths = found[: len(tasks)], found[len(tasks) :]
         cells = {"truth": [c for f, _ in on_truths for c in f], "tasks": [c for f, _ in on_tasks for c in f]}
         result = BenchResult(document=_document(settings, variants, truths, cells, left_out))
-        result.save(Path(folder), record)
+        record.outputs.update(result.save(Path(folder)))
     if docs is not None:
         write_docs(result, docs)
     return result
@@ -98,7 +102,7 @@ def _in_processes(
     """The subjects shared among processes of one thread each; what they find is what one process would."""
     found: dict[str, tuple[list[Cell], str | None]] = {}
     jobs = [(settings, folder, _label(s), isinstance(s, Truth)) for s in subjects]
-    with get_context("spawn").Pool(min(workers, len(jobs))) as pool:
+    with get_context("spawn").Pool(min(workers, len(jobs)), initializer=_end_with_parent) as pool:
         for label, cells, why, said in pool.imap_unordered(_in_process, jobs):
             found[label] = (cells, why)
             for text in said:
@@ -106,6 +110,17 @@ def _in_processes(
             if progress:
                 progress(len(found), len(jobs), f"{label} done")
     return [found[_label(s)] for s in subjects]
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would go on measuring for nobody."""
+    sentinel = parent_process().sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _in_process(job: tuple[Settings, Path, str, bool]) -> tuple[str, list[Cell], str | None, list[str]]:

@@ -13,7 +13,6 @@ from workbench.bench.settings import SHOWN
 from workbench.errors import RunError
 from workbench.io import write_atomic
 from workbench.io.strict_json import parse
-from workbench.provenance import RunRecord
 
 FORMAT, VERSION = "circuit-workbench/bench-discovery", 1
 FILE, PAGE = "bench.json", "bench.html"
@@ -67,15 +66,14 @@ class BenchResult:
         cells = [*self.document["truth"], *self.document["tasks"]]
         return pd.json_normalize([{k: v for k, v in cell.items() if k not in drop} for cell in cells])
 
-    def save(self, folder: Path, record: RunRecord) -> None:
-        """Write JSON, page and run record into the folder."""
+    def save(self, folder: Path) -> dict[str, str]:
+        """Write JSON and page into the folder; returns what is where."""
         from workbench.view.bench_page import bench_page
 
         folder = Path(folder)
         write_atomic(folder / FILE, json.dumps(self.document, indent=1, allow_nan=False) + "\n")
         write_atomic(folder / PAGE, bench_page(self))
-        record.outputs.update(result=FILE, page=PAGE, cells="cells")
-        record.finish().write(folder)
+        return {"result": FILE, "page": PAGE, "cells": "cells"}
 
     def _repr_html_(self) -> str:
         from workbench.view.bench_page import bench_card
