@@ -20,7 +20,7 @@ METHODS = ROOT / "docs" / "methods.md"
 # Torch-free rooms and files: what a reader of somebody's circuit needs.
 LIGHT = (
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
-    *("compare_classes", "published", "statistics", "verdicts", "judgement"),
+    *("compare_classes", "published", "statistics", "verdicts", "judgement", "sources"),
     *(
         "io",
         "view",
@@ -47,7 +47,7 @@ HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tens
 # import the modules of the first line.
 FLOOR = {
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
-    *("compare_classes", "published", "statistics", "verdicts", "judgement"),
+    *("compare_classes", "published", "statistics", "verdicts", "judgement", "sources"),
 }
 ROOMS = {
     "view": {"io"},

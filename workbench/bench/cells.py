@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +11,20 @@ from workbench.errors import RunError
 from workbench.io import load_scores, save_scores, write_atomic
 from workbench.provenance import code_versions, digest_of
 from workbench.scores import Scores
+from workbench.sources import source_digest
 
 FORMAT, VERSION = "circuit-workbench/bench-cell", 1
-# Modules beside the method's own whose change means that a cell must be measured again.
+# Beside the method: a change of these, or of what they import, means that a cell must be measured again.
 _MEASURING = {
-    "truth": ("bench.measures", "evaluate.ground_truth", "evaluate.truth", "sweep.edges", "sweep.gradients"),
-    "task": ("bench.measures", "evaluate.faithfulness", "sweep.edges", "sweep.gradients", "scores"),
+    "truth": ("bench.measures", "evaluate.truth", "model.open"),
+    "task": ("bench.measures", "model.open"),
 }
 
 
-@cache
-def source_digest(module: str) -> str:
-    """Digest of a module's file and of every module of ``workbench.methods`` that it imports."""
-    found, todo = {}, [module]
-    while todo:
-        name = todo.pop()
-        loaded = importlib.import_module(name)
-        if name in found or not loaded.__file__:
-            continue
-        found[name] = hashlib.sha256(Path(loaded.__file__).read_bytes()).hexdigest()
-        homes = {getattr(value, "__module__", None) for value in vars(loaded).values()}
-        todo += [h for h in homes if isinstance(h, str) and h.startswith("workbench.methods.")]
-    return digest_of(found)
-
-
 def code_of(method_module: str, kind: str = "task") -> dict[str, Any]:
-    """What computes a cell of a kind: package versions, and digests of the method's and the measuring sources."""
-    return {
-        **code_versions(),
-        "method": source_digest(method_module),
-        "measuring": digest_of([source_digest(f"workbench.{name}") for name in _MEASURING[kind]]),
-    }
+    """What computes a cell of a kind: package versions, and a digest of all sources that it stands on."""
+    measuring = (f"workbench.{name}" for name in _MEASURING[kind])
+    return {**code_versions(), "sources": source_digest(method_module, *measuring)}
 
 
 class Shelf:

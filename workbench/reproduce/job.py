@@ -22,6 +22,7 @@ from workbench.published import load_published
 from workbench.reproduce.kinds import Progress, State, Step, StepResult, Study, untestable
 from workbench.reproduce.registry import find_study
 from workbench.reproduce.result import Reproduction
+from workbench.sources import source_digest
 from workbench.study import paired_runs, slug
 from workbench.sweep.runs import PairedRuns
 
@@ -108,7 +109,7 @@ def study_plan(study: Study, runs: PairedRuns, reference: PairedRuns, seed: int)
         "reference": {"pairs": reference.pairs.pairs.digest, "tokens": reference.tokens_digest},
         "seed": seed,
         "batch_tokens": runs.batch_tokens,
-        "code": code_versions(),
+        "code": {**code_versions(), "sources": source_digest("workbench.reproduce.job")},
         **runs.provenance(),
     }
 

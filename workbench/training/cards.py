@@ -24,7 +24,7 @@ true circuit is `circuit.json` beside the weights; `workbench.evaluate.truth` la
 *Content* edges differ between clean and corrupted prompt under the corruption it names, and the answer depends on
 them; *supporting* edges (after the +) carry what is the same in every prompt of a length, so that no exchange
 between prompts shows them, and count neither way. Idle parts are busy and write where nothing reads.
-`tests/integration/test_ground_truth.py` checks it on the shipped weights: the circuit alone gives the answer, cutting
+`tests/integration/test_known_circuits.py` checks it on the shipped weights: the circuit alone gives the answer, cutting
 any content edge changes it, single-edge exchanges show these edges and no others. Two are made to be different: in
 `truth-redundant` parts back each other up, in `truth-cancelling` they cancel.
 

@@ -1,0 +1,58 @@
+"""What source code decides a number: the digest of a module and of every module of ours that it imports."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from workbench.provenance import digest_of
+
+ROOT = Path(__file__).resolve().parent
+
+
+@cache
+def source_digest(*modules: str) -> str:
+    """Digest of the sources of these modules and of all ``workbench`` modules they import when they are loaded.
+
+    What a function imports when it is called (pages, pictures) does not count.
+
+    Example:
+        >>> source_digest("workbench.errors") == source_digest("workbench.errors")
+        True
+    """
+    found: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        file = _file_of(name)
+        if name in found or file is None:
+            continue
+        text = file.read_bytes()
+        found[name] = hashlib.sha256(text).hexdigest()
+        todo += _imports(ast.parse(text))
+    return digest_of(found)
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of a module of ours; None for what is no module, such as a function that was imported by name."""
+    parts = name.split(".")
+    if parts[0] != "workbench":
+        return None
+    where = ROOT.joinpath(*parts[1:])
+    if where.is_dir():
+        return where / "__init__.py"
+    file = where.with_suffix(".py")
+    return file if file.is_file() else None
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Names that a module imports at its top, conditional blocks for type checkers left out."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
