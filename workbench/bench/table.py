@@ -39,6 +39,7 @@ class BenchResult:
             "Trained tasks: circuits found on the train split, judged on the test split (means over tasks)": task_rows(
                 d
             ),
+            "The known circuits": known_rows(d),
             "Edge AUROC on every known circuit": per_subject(d, "truth", "edge", "auroc"),
             "Node AUROC on every known circuit": per_subject(d, "truth", "node", "auroc"),
             "CMD of every task, edges (0 is best)": per_subject(d, "tasks", "edge", "CMD"),
@@ -196,6 +197,21 @@ def per_subject(document: Mapping[str, Any], part: str, level: str, what: str) -
         if found:
             rows.append({"method": label} | {short(s): found.get(s, {}).get(what) for s in subjects})
     return rows
+
+
+def known_rows(document: Mapping[str, Any]) -> list[Row]:
+    """One row per model with a known circuit: what it computes, and how much noise its weights have."""
+    noise = {c["subject"]: c.get("noise") for c in document["truth"]}
+    return [
+        {
+            "model": short(known["model"]),
+            "algorithm": known["algorithm"],
+            "norm": known["norm"],
+            "attention": known["sharpness"],
+            "noise": "none" if not noise.get(known["model"]) else f"{noise[known['model']]:.2g}",
+        }
+        for known in document["known"]
+    ]
 
 
 def short(subject: str) -> str:

@@ -51,7 +51,11 @@ class Reproduction:
         """One sentence: what was re-run on what, and how it came out."""
         words = {"holds": "hold", "fails": "fail"}
         counts = ", ".join(f"{n} {words.get(v, v)}" for v, n in self.counts.items())
-        whose = "the paper's model" if self.comparable else "another model than the paper's"
+        whose = (
+            "the paper's model (by shape and name; weights are not compared)"
+            if self.comparable
+            else "another model than the paper's"
+        )
         return (
             f"{self.study} ({self.source}) on {self.model}, {whose}; n={self.n_pairs} prompts, means over "
             f"{self.n_reference}: of {len(self.claims)} claims {counts}"
