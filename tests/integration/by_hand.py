@@ -74,21 +74,29 @@ class ByHand:
         ids: Tensor,
         *,
         pattern: PatternEdit | None = None,
-        ablated: Collection[tuple[str, str]] = (),
+        ablated: Collection[tuple[str, str]] | Mapping[tuple[str, str], Tensor] = (),
         instead: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Output of one prompt ``(pos, d)`` and what every source wrote.
 
         Args:
             pattern: Edit of each layer's attention pattern.
-            ablated: Edges (source address, target address) along which ``instead[source]`` is read.
+            ablated: Edges (source address, target address) along which ``instead[source]`` is read; a mapping
+                gives the tokens, ``(pos,)`` bool, at which it is.
         """
         wrote: dict[str, Tensor] = {"input": self.embed(ids)}
         biases: Tensor | float = 0.0
 
         def read(target: str) -> Tensor:
-            parts = [instead[s] if (s, target) in ablated else t for s, t in wrote.items()]
+            parts = [summand(s, target, t) for s, t in wrote.items()]
             return sum(parts) + biases
+
+        def summand(source: str, target: str, own: Tensor) -> Tensor:
+            if (source, target) not in ablated:
+                return own
+            if isinstance(ablated, Mapping):
+                return torch.where(ablated[source, target][:, None], instead[source], own)
+            return instead[source]
 
         for layer in range(self.n_layers):
             before = {}

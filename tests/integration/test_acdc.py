@@ -185,6 +185,82 @@ def test_the_error_bound_holds(family, runs_of):
     assert np.ptp(stacked) > 100 * meter.error_bound
 
 
+# -- every position by itself --------------------------------------------------------------------------------
+
+
+def plain_positioned(runs, tau: float) -> np.ndarray:
+    """Damages ``(label, source, target)`` of the model written by hand: every edge at every label, none skipped."""
+    model, naive = MODELS["native-ln"](), naive_of("native-ln", runs)
+    graph, labels = runs.wiring.graph(), runs.labels_of(runs.batches[0])[0]
+    clean, corrupted = (torch.tensor(side[0]) for side in (runs.pairs.clean, runs.pairs.corrupted))
+    other, removed = model.run(corrupted)[1], {}
+    damage = np.full((len(runs.position_labels), *graph.edge_mask.shape), np.nan)
+    current = naive.value(model.run(clean)[0][None], 0)
+    for j in reversed(range(len(graph.targets))):
+        for i in reversed(range(int(graph.n_visible[j]))):
+            edge = str(graph.sources[i]), str(graph.targets[j])
+            for label in reversed(range(len(damage))):
+                without = removed | {edge: removed.get(edge, labels < 0) | (labels == label)}
+                new = naive.value(model.run(clean, ablated=without, instead=other)[0][None], 0)
+                damage[label, i, j] = current - new
+                if current - new < tau:
+                    removed, current = without, new
+    return damage
+
+
+@pytest.mark.parametrize("tau", [0.002, 0.01])
+def test_positions_equal_a_plain_loop_by_hand_in_both_modes(tau, runs_of):
+    """Targets backwards, later sources first, labels from the last to the first; a circuit of edges at labels."""
+    runs = runs_of("native-ln", pairs=mini_pairs(1), batch_tokens=400)
+    truth = plain_positioned(runs, tau)
+    exists = ~np.isnan(truth)
+    assert abs(truth[exists] - tau).min() > TOLERANCE
+    batched, sequential = both(runs, tau=tau, per_position=True)
+    for scores in (batched, sequential):
+        assert scores.positions == runs.position_labels and len(scores.positions) > 2
+        assert scores.values[exists] == pytest.approx(truth[exists], abs=TOLERANCE)
+        kept = {scores.address(tuple(at)) for at in np.argwhere(exists & (truth >= tau)).tolist()}
+        assert {str(e) for e in scores.keep("own", prune=False).edges} == kept
+        assert 5 < len(kept) < exists.sum() - 5
+    assert sequential.options["tested"] == batched.options["tested"] < 0.8 * exists.sum()
+    assert batched.options["forward_passes"] < sequential.options["forward_passes"]
+
+
+def test_positions_over_grouped_queries_and_several_batches(runs_of):
+    """Shared keys, pairs of two lengths: edges that were not run because they are cut off do cost nothing."""
+    runs = runs_of("llama", batch_tokens=300).subset([0, 2])
+    scores = score(runs, "acdc", tau=0.01, per_position=True)
+    removed = scores.exists & (np.nan_to_num(scores.values) < 0.01)
+    assert len(runs.batches) == 2 and (scores.exists & ~removed).sum() > 5
+    assert scores.options["tested"] < 0.8 * scores.n_candidates
+    fall = 0.0
+    for batch in runs.batches:
+        mask, labels = torch.as_tensor(removed)[None], runs.labels_of(batch)
+        found = ablate_edges(runs, batch, runs.wiring.graph(), mask, labels=labels)
+        fall += float(runs.clean[batch.index].sum() - found.double().sum()) / runs.n_pairs
+    assert fall == pytest.approx(scores.values[removed].sum(), abs=2e-4) and abs(fall) > 0.1
+
+
+class OneLabel(PairedRuns):
+    """Every token is ``rest``, also the last one, which the answer's position names in all real pairs."""
+
+    position_labels = ("rest",)
+
+    def labels_of(self, batch):
+        return torch.zeros_like(batch.clean)
+
+
+def test_one_label_for_all_tokens_is_the_search_without_positions(runs_of):
+    named = runs_of("native-ln", pairs=mini_pairs(2))
+    runs = OneLabel(named.model, named.pairs, metric=named.metric, batch_tokens=400)
+    apart, whole = (score(runs, "acdc", tau=0.004, per_position=p) for p in (True, False))
+    exists = whole.exists
+    assert apart.positions == ("rest",)
+    assert apart.values[0][exists] == pytest.approx(whole.values[exists], abs=TOLERANCE)
+    assert ((apart.values[0] >= 0.004) == (whole.values >= 0.004))[exists].all()
+    assert (whole.values[exists] >= 0.004).sum() > 5
+
+
 # -- identities ----------------------------------------------------------------------------------------------
 
 

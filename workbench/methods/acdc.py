@@ -56,7 +56,11 @@ class ACDC:
 
 def _cost(options: ACDC, graph: Graph, level: Level) -> Cost:
     guess = 1 if options.mode == "batched" else 0
-    return Cost(forward=3 + graph.n_edges * len(options.taus()), backward=guess)
+    return Cost(
+        forward=3 + graph.n_edges * len(options.taus()),
+        backward=guess,
+        note="times the number of position labels when each position is scored by itself",
+    )
 
 
 @method(
@@ -65,10 +69,18 @@ def _cost(options: ACDC, graph: Graph, level: Level) -> Cost:
     source="arXiv:2304.14997",
     options=ACDC,
     cost=_cost,
+    per_position=True,
     selection="own",
     signed=True,
 )
-def acdc(runs: PairedRuns, options: ACDC, *, level: Level, progress: Callable[..., None]) -> Scores:
+def acdc(
+    runs: PairedRuns,
+    options: ACDC,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
     """What removing each edge cost when it was tested, given what was removed before; kept from ``tau`` on.
 
     ::
@@ -84,13 +96,17 @@ def acdc(runs: PairedRuns, options: ACDC, *, level: Level, progress: Callable[..
     order is residual order and depends on nothing else. The total change is less than ``tau`` times the number of
     removed edges. With the metric ``kl`` damage is the rise of KL(model || circuit), as in the paper.
 
+    Per position every edge stands once at each label of the tokens and each is tested by itself, for one source from
+    the last label to the first. What it costs then depends on the labels removed before it: over labels these
+    damages do not sum to what the edge costs at all positions at once.
+
     ``batched`` makes the decisions of ``sequential``: ``workbench/methods/acdc_search.py`` says why.
 
     Source:
         Conmy et al. 2023, arXiv:2304.14997.
     """
-    meter = Meter(runs, graph_of(runs, level), options.ablation)
-    search = Search(meter, _first_guess(runs, options), absolute=options.absolute)
+    meter = Meter(runs, graph_of(runs, level), options.ablation, per_position=per_position)
+    search = Search(meter, _first_guess(runs, options, meter), absolute=options.absolute)
     taus = options.taus()
     damages = [
         search.run(tau, mode=options.mode, progress=_part(progress, n, len(taus)))
@@ -118,6 +134,7 @@ def acdc(runs: PairedRuns, options: ACDC, *, level: Level, progress: Callable[..
         },
         own_rule=f">={taus[0]!r}" if len(taus) == 1 else "",
         passes=meter.copies + 2,
+        positions=runs.position_labels if per_position else (),
     )
 
 
@@ -132,11 +149,11 @@ def first_removed(taus: Sequence[float], damages: Sequence[np.ndarray]) -> np.nd
     return value
 
 
-def _first_guess(runs: PairedRuns, options: ACDC) -> np.ndarray:
+def _first_guess(runs: PairedRuns, options: ACDC, meter: Meter) -> np.ndarray:
     """Expected damages: EAP scores where the metric has a gradient on the clean run; else that nothing matters."""
     if options.mode == "sequential" or runs.metric.needs_clean or not runs.metric.differentiable:
-        return np.zeros(runs.wiring.graph().edge_mask.shape)
-    return score(runs, "eap", ablation=options.ablation).values
+        return np.zeros(meter.shape)
+    return score(runs, "eap", per_position=meter.per_position, ablation=options.ablation).values
 
 
 def _part(progress: Callable[..., None], n: int, parts: int) -> Callable[[int, int, str], None]:

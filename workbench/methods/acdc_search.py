@@ -16,6 +16,10 @@ layer of the edge under test or after it: the pass starts there, from the clean 
 same in both runs, changes nothing, whatever the numbers: its damage is exactly 0, and no pass is run for it. (A part is
 visited after all its readers, so what is cut off stays cut off.) What cut-off parts read is left as it is.
 
+With positions every edge stands once at each label of the tokens, and the same search runs over
+``(label, source, target)``. At a label a query or an MLP has a way to the logits when what it feeds is still read
+there, a key or a value when that is still read at any label.
+
 Stacked copies differ from single ones in the last bits. A decision whose margin to ``tau`` is within ``error_bound`` is
 therefore measured again as one test at a time would: alone, from the same layer, against a value measured alone.
 The bound is measured, not derived: where a model itself jumps (a token on the edge between two experts), rounding can
@@ -38,7 +42,8 @@ from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.runs import PairedRuns
 
-Mask = np.ndarray  # (source, target), True where the edge carries its reference
+Mask = np.ndarray  # (*label, source, target), True where the edge carries its reference
+Place = tuple[int, ...]  # (*label, source, target)
 Mode = Literal["batched", "sequential"]
 FIRST_STACK = 8
 # Rounding of stacked against single copies, in units of the precision's epsilon times the size of the metric: at most
@@ -47,10 +52,17 @@ EPSILONS = 32
 
 
 class Meter:
-    """The metric of circuits: mean over all pairs, turned so that higher is better; each circuit is run once."""
+    """The metric of circuits: mean over all pairs, turned so that higher is better; each circuit is run once.
 
-    def __init__(self, runs: PairedRuns, graph: Graph, ablation: Ablation) -> None:
-        self.runs, self.graph = runs, graph
+    Args:
+        per_position: Circuits are masks ``(label, source, target)`` over ``runs.position_labels``.
+    """
+
+    def __init__(
+        self, runs: PairedRuns, graph: Graph, ablation: Ablation, *, per_position: bool = False
+    ) -> None:
+        self.runs, self.graph, self.per_position = runs, graph, per_position
+        self.labels = (len(runs.position_labels),) if per_position else ()
         self.references = [reference_outputs(runs, batch, graph, ablation) for batch in runs.batches]
         self.clean = float(runs.metric.direction * runs.clean.mean())
         self.copies, self.passes = 0, 0
@@ -63,12 +75,24 @@ class Meter:
         dtype = next(self.runs.model.parameters()).dtype
         return EPSILONS * torch.finfo(dtype).eps * size
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a circuit's mask."""
+        return (*self.labels, *self.graph.edge_mask.shape)
+
+    @torch.no_grad()
     def idle_sources(self) -> np.ndarray:
-        """``(source,)``: True where ablation changes nothing of what a source writes, at any token of any pair."""
-        idle = np.ones(len(self.graph.sources), dtype=bool)
+        """``(*label, source)``: True where ablation changes nothing of what a source writes, at any such token."""
+        idle = np.ones((*self.labels, len(self.graph.sources)), dtype=bool)
         for batch, reference in zip(self.runs.batches, self.references, strict=True):
             own = source_outputs(self.runs, batch, "clean", self.graph)
-            idle &= (own == reference).all(-1).flatten(0, 1).all(0).cpu().numpy()
+            same = (own == reference).all(-1)  # (pair, pos, source)
+            if not self.per_position:
+                idle &= same.flatten(0, 1).all(0).cpu().numpy()
+                continue
+            where = self.runs.labels_of(batch)
+            for label in range(len(idle)):
+                idle[label] &= same[where == label].all(0).cpu().numpy()
         return idle
 
     def knows(self, mask: Mask) -> bool:
@@ -100,9 +124,12 @@ class Meter:
         ablated = torch.as_tensor(np.stack(masks), device=self.runs.device)
         for batch, reference in zip(self.runs.batches, self.references, strict=True):
             size = copies_that_fit(self.runs, batch, self.graph)
+            labels = self.runs.labels_of(batch) if self.per_position else None
             for k in range(0, len(masks), size):
                 chunk = ablated[k : k + size]
-                values = ablate_edges(self.runs, batch, self.graph, chunk, reference=reference, start=start)
+                values = ablate_edges(
+                    self.runs, batch, self.graph, chunk, reference=reference, start=start, labels=labels
+                )
                 total[k : k + size] += values.double().sum(1).cpu().numpy()
                 self.passes += 1
         self.copies += len(masks)
@@ -115,7 +142,7 @@ def _key(mask: Mask) -> bytes:
 
 @dataclass(eq=False)
 class State:
-    """A search under way: what is removed, which targets still reach the logits, the metric of what is left."""
+    """A search under way: what is removed, which ``(*label, target)`` still reach the logits, the metric now."""
 
     removed: Mask
     alive: np.ndarray
@@ -143,7 +170,7 @@ class Search:
     """ACDC over one graph. ``run(tau)`` gives the damage of every edge; searches of several ``tau`` share work.
 
     Args:
-        guess: ``(source, target)`` expected damages; they decide speed only.
+        guess: ``(*label, source, target)`` expected damages; they decide speed only.
         absolute: Remove when the size of the damage is below ``tau``, whatever its sign.
     """
 
@@ -152,11 +179,16 @@ class Search:
     absolute: bool = False
     tested: int = 0
     measured_again: int = 0
-    _order: list[tuple[int, int]] = field(default_factory=list, repr=False)
+    _order: list[Place] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         graph = self.meter.graph
-        self._order = [(i, j) for j in reversed(range(len(graph.targets))) for i in _sources_of(graph, j)]
+        self._order = [
+            (*label, i, j)
+            for j in reversed(range(len(graph.targets)))
+            for i in _sources_of(graph, j)
+            for label in reversed(list(np.ndindex(self.meter.labels)))
+        ]
         self._writes = [
             [graph.source_index[n] for n in graph.fed_by(t.writer) if n in graph.source_index]
             for t in graph.targets
@@ -164,10 +196,10 @@ class Search:
         self._idle = self.meter.idle_sources()
 
     def run(self, tau: float, *, mode: Mode, progress: Callable[[int, int, str], None]) -> np.ndarray:
-        """``(source, target)`` damage of each edge when it was tested; below ``tau`` it was removed. NaN: no edge."""
-        graph = self.meter.graph
-        found = np.full(graph.edge_mask.shape, np.nan)
-        state = State(np.zeros_like(graph.edge_mask), np.zeros(len(graph.targets), bool), self.meter.clean)
+        """``(*label, source, target)`` damage of each edge when tested; below ``tau`` it was removed. NaN: no edge."""
+        found = np.full(self.meter.shape, np.nan)
+        alive = np.zeros((*self.meter.labels, len(self.meter.graph.targets)), bool)
+        state = State(np.zeros(self.meter.shape, bool), alive, self.meter.clean)
         stack, at = FIRST_STACK, 0
         while at < len(self._order):
             if mode == "sequential":
@@ -187,23 +219,29 @@ class Search:
     def _start(self, at: int) -> int:
         """The first layer that the edge at this place of the order can change."""
         last = self.meter.graph.shape.n_layers - 1
-        layer = self.meter.graph.targets[self._order[at][1]].layer
+        layer = self.meter.graph.targets[self._order[at][-1]].layer
         return last if layer is None else layer
 
     def _enter(self, state: State, at: int) -> bool:
-        """Whether the next edge needs a test; marks its target alive when it reaches the logits."""
-        i, j = self._order[at]
-        targets = self.meter.graph.targets
-        if (
-            i == self.meter.graph.n_visible[j] - 1
-        ):  # the first edge into this target: all its readers are decided
-            after = slice(j + 1, len(targets))
-            kept = ~state.removed[:, after] & self.meter.graph.edge_mask[:, after] & state.alive[after]
-            state.alive[j] = j == len(targets) - 1 or bool(kept[self._writes[j]].any())
-        return bool(state.alive[j]) and not self._idle[i]
+        """Whether the next edge needs a test; marks its target alive where it reaches the logits."""
+        *label, i, j = self._order[at]
+        if i == self.meter.graph.n_visible[j] - 1:  # the first edges into it: all its readers are decided
+            state.alive[..., j] = self._reaches(state, j)
+        return bool(state.alive[(*label, j)]) and not self._idle[(*label, i)]
+
+    def _reaches(self, state: State, j: int) -> np.ndarray:
+        """``(*label,)``: whether what a target feeds is still read by something that reaches the logits."""
+        graph = self.meter.graph
+        if j == len(graph.targets) - 1:
+            return np.ones(self.meter.labels, bool)
+        after = slice(j + 1, len(graph.targets))
+        kept = ~state.removed[..., after] & graph.edge_mask[:, after] & state.alive[..., None, after]
+        read = kept[..., self._writes[j], :].any((-2, -1))
+        # queries and MLPs act at their own token; keys and values at others too
+        return np.broadcast_to(read.any(), read.shape) if graph.targets[j].slot in ("k", "v") else read
 
     def _without(self, state: State, at: int) -> Mask:
-        mask = state.removed & state.alive
+        mask = state.removed & state.alive[..., None, :]
         mask[self._order[at]] = True
         return mask
 
