@@ -61,7 +61,8 @@ OUT = Annotated[
     typer.Option(
         "-o",
         "--out",
-        help="Folder for evaluation.json. Default: printed only; with --full beside the circuit.",
+        help="Folder for faithfulness.json, or with --full for evaluation.json. Default: printed only; "
+        "with --full beside the circuit.",
     ),
 ]
 
@@ -122,4 +123,4 @@ def evaluate(
     if full and not dry_run:
         note(f"wrote {' and '.join(result.files.values())}")
     elif out is not None and not dry_run:
-        note(f"wrote {out}/evaluation.json")
+        note(f"wrote {out}/faithfulness.json")

@@ -72,7 +72,7 @@ _HOME = {
     "stability": "evaluate.stability",
     "judge": "evaluate.judge",
     "JudgePlan": "evaluate.evidence:Plan",
-    "Criteria": "verdicts",
+    "Criteria": "criteria",
     "recompute_verdicts": "verdicts",
     "equivalence": "statistics",
     "independence": "statistics",

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from workbench.circuit import Circuit
+from workbench.criteria import Verdict
 from workbench.provenance import digest_of
-from workbench.verdicts import Verdict, edge_tests, recompute_verdicts
+from workbench.verdicts import edge_tests, recompute_verdicts
 
 
 def circuit_digest(circuit: Circuit) -> str:

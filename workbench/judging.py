@@ -15,7 +15,7 @@ from workbench.errors import RunError, WorkbenchError
 from workbench.evaluate.baselines import random_circuit
 from workbench.evaluate.evidence import Plan
 from workbench.evaluate.faithfulness import Faithfulness, faithfulness, run_circuits
-from workbench.evaluate.judge import judge
+from workbench.evaluate.judge import check_pairs, judge
 from workbench.evaluate.positions import positions_of
 from workbench.evaluate.truth import load_truth
 from workbench.interventions.ablation import Ablation, value_of
@@ -26,14 +26,16 @@ from workbench.io.scores_file import FILE_NAME as SCORES_NAME
 from workbench.io.scores_file import load_scores
 from workbench.jobs import open_runs, planned_runs
 from workbench.judgement import Judgement
-from workbench.metrics import metric_from_file
+from workbench.metrics import Metric, metric_from_file
 from workbench.model.zoo import PREFIX
 from workbench.scores import Scores
-from workbench.statistics import ratio
+from workbench.statistics import ROUNDING, ratio
 from workbench.study import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.tasks.for_model import is_file
 
+# the file of faithfulness alone; the whole evaluation is in workbench/io/evaluation_file.py
+FORMAT, VERSION, FILE_NAME = "circuit-workbench/faithfulness", 1, "faithfulness.json"
 Note = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
 
@@ -164,11 +166,12 @@ class Evaluation:
         if random["draws"]:
             lines.append(
                 f"{random['draws']} random circuits of {random['mean_size']:.0f}: mean "
-                f"{random['faithfulness_mean']:.1%}, best {random['faithfulness_max']:.1%}, "
-                f"{random['as_good_or_better']} as good or better"
+                f"{random['faithfulness_mean']:.1%}, largest {random['faithfulness_max']:.1%}, "
+                f"{random['as_good_or_better']} as near to 100 % or nearer"
             )
         names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
-        return ["\n".join(lines), {name.replace("_", " "): v[name] for name in names}]
+        known = v | ({"same_weights": "not recorded"} if v["same_weights"] is None else {})
+        return ["\n".join(lines), {name.replace("_", " "): known[name] for name in names}]
 
 
 def evaluation_job(
@@ -179,16 +182,18 @@ def evaluation_job(
     note: Note = lambda text: None,
     **opening: Any,
 ) -> Evaluation:
-    """Run a saved circuit on a model and task, by default its own; faithfulness alone."""
+    """Run a saved circuit on a model and task, by default its own; faithfulness alone, in ``faithfulness.json``."""
     case = case_of(asked)
     runs, changed = _open(case, asked, note, **opening)
     result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
     here = runs.provenance()
     values = {
+        "format": FORMAT,
+        "version": VERSION,
         **result.to_dict(),
         "model": case.model,
         "weights": here["weights"],
-        "same_weights": "weights" not in changed,
+        "same_weights": None if case.known.get("weights") is None else "weights" not in changed,
         "task": case.task,
         "corruption": here["corruption"],
         "split": asked.split,
@@ -198,7 +203,7 @@ def evaluation_job(
         "random": _random_beside(case.circuit, runs, result, asked, progress),
     }
     if out is not None:
-        write_atomic(Path(out) / "evaluation.json", json.dumps(values, indent=2, allow_nan=False) + "\n")
+        write_atomic(Path(out) / FILE_NAME, json.dumps(values, indent=2, allow_nan=False) + "\n")
     return Evaluation(values=values)
 
 
@@ -213,13 +218,16 @@ def _random_beside(
     how = {"level": circuit.level, "positions": runs.position_labels if positions_of([circuit]) else ()}
     drawn = [random_circuit(circuit.graph, circuit.size, rng, **how) for _ in range(draws)]
     values = run_circuits(runs, drawn, ablation=asked.ablation, progress=progress)
-    shares = [ratio(v, result.full, result.empty) for v in values]
+    shares = np.array([ratio(v, result.full, result.empty) for v in values])
+    # equal circuits are as good whichever stack they ran in
+    rounding = ROUNDING * np.abs(result.full).max() / abs(result.full.mean() - result.empty.mean())
+    as_good = np.abs(1 - shares) <= abs(1 - result.faithfulness) + rounding
     return {
         "draws": draws,
         "mean_size": float(np.mean([c.size for c in drawn])),
         "faithfulness_mean": float(np.mean(shares)),
         "faithfulness_max": float(np.max(shares)),
-        "as_good_or_better": int(np.sum(np.array(shares) >= result.faithfulness)),
+        "as_good_or_better": int(as_good.sum()),
     }
 
 
@@ -276,7 +284,9 @@ def judging_job(
 
     Raises:
         RunError: for the known circuit of a built-in model without ``out``: nothing is written into the package.
+        OptionError: for a single pair.
     """
+    check_pairs(2 if asked.limit is None else asked.limit)
     plan, case = plan or plan_of(asked), case_of(asked)
     if out is None and str(asked.circuit).startswith(PREFIX):
         raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
@@ -284,11 +294,14 @@ def judging_job(
     if dry_run:
         return _cost(case, asked, plan, folder, **opening)
     runs, _ = _open(case, asked, note, **opening)
-    found_on = _found_on(case, runs, note)
+    found_on, found_note = _found_on(case, runs)
+    if found_note:
+        note(found_note)
     judgement = judge(
         case.circuit,
         runs,
         found_on=found_on,
+        found_note=found_note,
         scores=_scores_beside(asked.circuit),
         ablation=asked.ablation,
         plan=plan,
@@ -305,14 +318,22 @@ def _scores_beside(path: Path) -> Scores | None:
     return load_scores(file) if file.is_file() else None
 
 
-def _found_on(case: Case, runs: PairedRuns, note: Note) -> PairedRuns | None:
-    """The pairs a circuit was found on, made again; None where they cannot be."""
+def _found_on(case: Case, runs: PairedRuns) -> tuple[PairedRuns | None, str]:
+    """The pairs a circuit was found on with the metric it was found by, and what is to be said of them.
+
+    None where they are not at hand; the text then says why.
+    """
     known = case.known
-    if is_file(case.task):
-        return runs if known.get("pairs_file") else None
-    if not case.is_own or "split" not in known or "pairs" not in known:
-        return None
+    if "pairs" not in known:
+        return None, "the circuit does not record the pairs it was found on"
     try:
+        metric = metric_from_file(case.circuit.metric or runs.metric.name)
+        if is_file(case.task):
+            if runs.pairs.pairs.digest != known["pairs"]:
+                return None, f"{Path(case.task).name} does not hold the pairs that the circuit was found on"
+            return _with_metric(runs, metric), ""
+        if not case.is_own or "split" not in known:
+            return None, "the pairs it was found on are of another task or file"
         again = paired_runs(
             runs.model,
             case.task,
@@ -320,16 +341,19 @@ def _found_on(case: Case, runs: PairedRuns, note: Note) -> PairedRuns | None:
             seed=known["seed"],
             split=known["split"],
             corruption=known.get("corruption") or None,
-            metric=runs.metric,
+            metric=metric,
             batch_tokens=runs.batch_tokens,
             **(case.options or {}),
         )
     except WorkbenchError as problem:
-        note(f"the pairs the circuit was found on cannot be made again: {problem.message}")
-        return None
-    if again.pairs.pairs.digest != known["pairs"]:
-        note("stability is measured on other pairs of the split than those the circuit was found on")
-    return again
+        return None, f"the pairs the circuit was found on cannot be made again: {problem.message}"
+    others = again.pairs.pairs.digest != known["pairs"]
+    return again, "measured on other pairs of the split than those the circuit was found on" if others else ""
+
+
+def _with_metric(runs: PairedRuns, metric: Metric) -> PairedRuns:
+    """The same pairs on the same model with another metric."""
+    return PairedRuns(runs.model, runs.pairs, metric=metric, batch_tokens=runs.batch_tokens)
 
 
 def _cost(case: Case, asked: Question, plan: Plan, folder: Path, **opening: Any) -> JudgingCost:

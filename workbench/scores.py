@@ -174,7 +174,7 @@ class Scores:
         kept = [
             i for i in self.ranked(by) if (abs(self.values[i]) if by == "absolute" else self.values[i]) >= tau
         ]
-        return self._circuit(kept, f"{by} score >= {tau:g}", nominal=len(kept), prune=prune)
+        return self._circuit(kept, f"{by} score >= {float(tau)!r}", nominal=len(kept), prune=prune)
 
     def keep(
         self, rule: str, *, by: Ranking = "absolute", greedy: bool = False, prune: bool = True
@@ -194,7 +194,11 @@ class Scores:
         if match["own"]:
             if not self.own_rule:
                 raise OptionError(f"{self.method} ranks and does not decide", hint="say how much: --keep 5%")
-            return self.keep(self.own_rule, by="signed", prune=prune)
+            chosen = self.keep(self.own_rule, by="signed", prune=prune)
+            # not the threshold alone: on other pairs the method decides anew
+            return chosen.with_fields(
+                selection={**chosen.selection, "rule": "own", "threshold": self.own_rule}
+            )
         if match["tau"]:
             if greedy:
                 raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
@@ -263,7 +267,7 @@ class Scores:
             "unit": self.unit,
             "metric": self.metric,
             "selection": selection,
-            "provenance": dict(self.provenance),
+            "provenance": {**self.provenance, "options": dict(self.options)},
         }
         scored = {self._at(index): float(self.values[index]) for index in kept}
         if self.level != "edge":

@@ -185,6 +185,8 @@ def equivalence(
 ) -> TestResult:
     """Is the circuit as likely to beat the model as to lose? One value per pair each; ties are halved.
 
+    With an odd number of ties ``p`` is the mean of both ways to halve them: wins and losses may be exchanged.
+
     Args:
         epsilon: How far from one half the probability of a win may be.
     """
@@ -192,7 +194,8 @@ def equivalence(
     tied = np.abs(circuit - model) <= ROUNDING * np.abs(model).max()
     wins, ties = int((~tied & (circuit > model)).sum()), int(tied.sum())
     n = len(model)
-    p = equivalence_p(wins + ties // 2, n, epsilon=epsilon)
+    halved = (wins + ties // 2, wins + (ties + 1) // 2)
+    p = sum(equivalence_p(count, n, epsilon=epsilon) for count in halved) / 2
     way = "above" if 2 * wins + ties > n else "below"
     return TestResult(
         name="equivalence",
@@ -272,10 +275,22 @@ def _two(name: str, one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.nd
     return one, two
 
 
+def clearly_less(
+    here: float | Sequence[float] | np.ndarray, there: float | Sequence[float] | np.ndarray, floor: float
+) -> np.ndarray:
+    """Whether a mean squared difference is below another by more than rounding; equal ones are not.
+
+    ``sqrt(here) + floor < sqrt(there) (1 - 1e-5)``
+    """
+    small, large = (np.sqrt(np.asarray(x, dtype=float)) for x in (here, there))
+    return small + floor < large * (1 - ROUNDING)
+
+
 def edge_minimality(
     changes: Mapping[str, float],
     reference: Sequence[float],
     *,
+    floor: float = 0.0,
     share: float = 0.9,
     correction: str = "holm",
     alpha: float = 0.05,
@@ -286,13 +301,14 @@ def edge_minimality(
     Args:
         changes: Edge -> mean squared change of the score without it.
         reference: The same change for one random new edge in each of many inflated circuits.
+        floor: Root mean squared change, in the metric's unit, below which a difference of two is rounding.
         share: The edge must beat at least this share of the reference.
     """
     if correction not in CORRECTIONS:
         raise OptionError(f"no correction called {correction!r}", hint=f"one of {', '.join(CORRECTIONS)}")
     drawn, n = np.asarray(reference, dtype=float), len(reference)
-    # a tie is no win, and what equals must not be decided by the last digit
-    counts = [int((change > drawn * (1 + ROUNDING)).sum()) for change in changes.values()]
+    # a tie is no win: two changes that are rounding must not be ranked by it
+    counts = [int(clearly_less(drawn, change, floor).sum()) for change in changes.values()]
     ps = [at_most(count, n, share) for count in counts]
     corrected = CORRECTIONS[correction](ps)
     return tuple(
@@ -335,17 +351,3 @@ def beats_random(
         alpha=alpha,
         seed=seed,
     )
-
-
-# -- overlap ---------------------------------------------------------------------------------------------------
-
-
-def jaccard(one: set, two: set) -> float:
-    """``|P and Q| / |P or Q|``; 1 for two empty sets."""
-    return len(one & two) / len(one | two) if one | two else 1.0
-
-
-def chance_jaccard(a: float, b: float, n: int) -> float:
-    """Jaccard of random sets of sizes ``a`` and ``b`` among ``n`` when they share the expected ``ab/n``."""
-    shared = a * b / n if n else 0.0
-    return shared / (a + b - shared) if a + b > 0 else 1.0

@@ -20,7 +20,17 @@ METHODS = ROOT / "docs" / "methods.md"
 # Torch-free rooms and files: what a reader of somebody's circuit needs.
 LIGHT = (
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
-    *("compare_classes", "published", "statistics", "verdicts", "judgement", "sources"),
+    *(
+        "compare_classes",
+        "published",
+        "agreement",
+        "statistics",
+        "criteria",
+        "decisions",
+        "verdicts",
+        "judgement",
+        "sources",
+    ),
     *(
         "io",
         "view",
@@ -47,7 +57,17 @@ HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tens
 # import the modules of the first line.
 FLOOR = {
     *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
-    *("compare_classes", "published", "statistics", "verdicts", "judgement", "sources"),
+    *(
+        "compare_classes",
+        "published",
+        "agreement",
+        "statistics",
+        "criteria",
+        "decisions",
+        "verdicts",
+        "judgement",
+        "sources",
+    ),
 }
 ROOMS = {
     "view": {"io"},

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.errors import ShapeError
-from workbench.evaluate.agreement import (
+from workbench.agreement import (
     average_ranks,
     chance_jaccard,
     jaccard,
@@ -14,6 +13,7 @@ from workbench.evaluate.agreement import (
     pearson,
     spearman,
 )
+from workbench.errors import ShapeError
 from workbench.evaluate.ground_truth import area_under, auprc, auroc, pr_points, recovery, roc_points
 from workbench.graph import Graph, GraphShape
 from workbench.scores import Scores
@@ -172,5 +172,7 @@ def test_jaccard_by_hand():
     assert jaccard({"a", "b"}, {"b", "c"}) == pytest.approx(1 / 3)
     assert mean_jaccard([{"a"}, {"a"}, {"b"}]) == pytest.approx(1 / 3)
     assert np.isnan(mean_jaccard([{"a"}])) and np.isnan(jaccard(set(), set()))
-    # 10 of 20 twice: 5 shared of 15
-    assert chance_jaccard(10, 20) == pytest.approx(5 / 15)
+    assert np.isnan(mean_jaccard([{1}, set(), set()]))
+    # 10 of 20 twice: 5 shared of 15; 10 and 20 of 100: 2 shared of 28
+    assert chance_jaccard(10, 10, 20) == pytest.approx(5 / 15)
+    assert chance_jaccard(10, 20, 100) == pytest.approx(2 / 28) and np.isnan(chance_jaccard(0, 0, 100))

@@ -14,14 +14,12 @@ from workbench.statistics import (
     at_most,
     beats_random,
     bonferroni,
-    chance_jaccard,
     edge_minimality,
     equivalence,
     equivalence_p,
     holm,
     hsic,
     independence,
-    jaccard,
     mean_interval,
     ratio,
     ratio_interval,
@@ -150,11 +148,6 @@ def test_a_ratio_of_means_and_no_gap():
     assert ratio(np.array([1.0, 3.0]), np.array([4.0, 4.0]), np.array([0.0, 0.0])) == 0.5
     flat = ratio_interval(np.ones(3), np.ones(3), np.ones(3))
     assert np.isnan(flat.low) and np.isnan(ratio(np.ones(3), np.ones(3), np.ones(3)))
-
-
-def test_overlap_by_counting():
-    assert jaccard({1, 2, 3}, {2, 3, 4, 5}) == 2 / 5 and jaccard(set(), set()) == 1
-    assert chance_jaccard(10, 20, 100) == pytest.approx(2 / 28)
 
 
 def test_scores_that_do_not_line_up_are_refused():

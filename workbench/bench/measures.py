@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from workbench.agreement import chance_jaccard, mean_jaccard, pearson, spearman
 from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
-from workbench.evaluate.agreement import chance_jaccard, mean_jaccard, pearson, spearman
 from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.evaluate.ground_truth import recovery
 from workbench.evaluate.truth import Truth, edge_labels, node_labels
@@ -278,7 +278,7 @@ def _stability(
     by = ranking_of(get_method(variant.method))
 
     n = scores.count(STABLE_SHARE)
-    said = {"share": STABLE_SHARE, "size": n, "chance": number(chance_jaccard(n, scores.n_candidates))}
+    said = {"share": STABLE_SHARE, "size": n, "chance": number(chance_jaccard(n, n, scores.n_candidates))}
     if level != "edge":
         return {**said, "left_out": f"{n} of {scores.n_candidates} nodes are too few to compare"}
 

@@ -13,6 +13,7 @@ from workbench.evaluate.baselines import matched_heads, random_circuit, random_p
 from workbench.evaluate.completeness import Completeness
 from workbench.evaluate.faithfulness import MIB_SHARES, run_circuits
 from workbench.evaluate.minimality import Minimality, sampled
+from workbench.evaluate.stability import OWN
 from workbench.evaluate.subject import Progress, Subject
 from workbench.interventions.ablation import Ablation
 from workbench.names import parse_node
@@ -69,6 +70,12 @@ class Plan:
 def numbers(values: np.ndarray) -> list[float]:
     """Seven significant digits, as much as float32 has; verdicts are computed from these."""
     return [float(f"{x:.7g}") for x in np.asarray(values, dtype=float).tolist()]
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """The values as they are saved, so that what is computed here and from a file is the same."""
+    flat = numbers(np.asarray(values).reshape(-1))
+    return np.array(flat).reshape(np.shape(values))
 
 
 def scores_evidence(subject: Subject, progress: Progress | None) -> dict[str, list[float]]:
@@ -129,7 +136,7 @@ def edge_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> di
         "of": len(subject.edges),
         "seed": plan.seed,
         "left_out": [{"edge": e, "left_out": numbers(v)} for e, v in zip(edges, left_out, strict=True)],
-        "reference": numbers(((values[::2] - values[1::2]) ** 2).mean(1)),
+        "reference": numbers(((rounded(values[::2]) - rounded(values[1::2])) ** 2).mean(1)),
     }
 
 
@@ -200,7 +207,8 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
     if scores.level != subject.circuit.level or scores.graph.shape != subject.graph.shape:
         raise OptionError("the scores beside the circuit are of another level or architecture")
     rule = str(subject.circuit.selection.get("rule", ""))
-    by, greedy = "signed" if "signed" in rule else "absolute", rule.startswith("greedy")
+    by = "signed" if "signed" in rule or rule == OWN else "absolute"  # a method's own decision is by sign
+    greedy = rule.startswith("greedy")
     counts = [scores.count(share) for share in MIB_SHARES]
     chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
     values = run_circuits(subject.runs, chosen, ablation=subject.ablation, progress=progress)

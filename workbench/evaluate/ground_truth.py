@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from workbench.agreement import average_ranks
 from workbench.errors import ShapeError
-from workbench.evaluate.agreement import average_ranks
 from workbench.scores import Index, Ranking, Scores
 
 Cases = Float[np.ndarray, "case"]

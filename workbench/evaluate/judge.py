@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from workbench.circuit import Circuit
-from workbench.errors import WorkbenchError
+from workbench.criteria import Criteria
+from workbench.errors import OptionError, WorkbenchError
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.evidence import (
     Plan,
@@ -30,7 +31,7 @@ from workbench.interventions.ablation import Ablation
 from workbench.judgement import Judgement, circuit_digest
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
-from workbench.verdicts import FORMAT, VERSION, Criteria, recompute_verdicts
+from workbench.verdicts import FORMAT, VERSION, recompute_verdicts
 
 
 def judge(
@@ -38,6 +39,7 @@ def judge(
     runs: PairedRuns,
     *,
     found_on: PairedRuns | None = None,
+    found_note: str = "",
     scores: Scores | None = None,
     ablation: Ablation = "resample",
     plan: Plan | None = None,
@@ -49,16 +51,21 @@ def judge(
     Args:
         runs: Pairs the circuit is judged on; other prompts than it was found on.
         found_on: The pairs it was found on, from which stability resamples; without them stability is not measured.
+        found_note: What is to be said of those pairs: that they are others, or why there are none.
         scores: What the circuit was selected from, for the faithfulness of other sizes; without them it has no curve.
+
+    Raises:
+        OptionError: for a single pair, which has no interval and no test.
 
     Source:
         Wang et al. 2023, arXiv:2211.00593 (completeness, minimality); Shi et al. 2024, arXiv:2410.13032 (tests).
     """
     plan, criteria = plan or Plan(), criteria or Criteria()
+    check_pairs(runs.n_pairs)
     subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
     evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
     missing: dict[str, str] = {}
-    for name, measure in _parts(subject, found_on, scores, plan).items():
+    for name, measure in _parts(subject, found_on, found_note, scores, plan).items():
         try:
             evidence[name] = measure(_titled(name, progress))
         except WorkbenchError as reason:
@@ -85,8 +92,18 @@ def judge(
     return Judgement(document={**content, "verdicts": [v.to_dict() for v in verdicts]})
 
 
+def check_pairs(n: int) -> None:
+    """Whether so many pairs can be judged; asked before anything is measured.
+
+    Raises:
+        OptionError: if not.
+    """
+    if n < 2:
+        raise OptionError(f"{n} pair cannot be judged; a full evaluation needs 2 or more", hint="--limit 100")
+
+
 def _parts(
-    subject: Subject, found_on: PairedRuns | None, scores: Scores | None, plan: Plan
+    subject: Subject, found_on: PairedRuns | None, found_note: str, scores: Scores | None, plan: Plan
 ) -> dict[str, Callable[[Any], Any]]:
     """What is measured besides the scores, by its name in the evidence."""
     seed, edge = plan.seed, subject.circuit.level == "edge"
@@ -94,8 +111,8 @@ def _parts(
 
     def again(progress: Any) -> Any:
         if found_on is None:
-            raise WorkbenchError("the pairs it was found on are not at hand")
-        how = {"draws": plan.bootstraps, "refits": plan.refits, "seed": seed}
+            raise WorkbenchError(found_note or "the pairs it was found on are not at hand")
+        how = {"draws": plan.bootstraps, "refits": plan.refits, "seed": seed, "note": found_note}
         return stability(subject.circuit, found_on, progress=progress, **how).to_dict()
 
     def curve(progress: Any) -> Any:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from workbench.agreement import chance_jaccard, mean_jaccard
 from workbench.circuit import Circuit
 from workbench.errors import OptionError
 from workbench.methods.registry import get_method
 from workbench.methods.score import score
 from workbench.scores import Scores
-from workbench.statistics import chance_jaccard, resamples
+from workbench.statistics import resamples
 from workbench.sweep.runs import PairedRuns
-from workbench.verdicts import mean_overlap
 
 Progress = Callable[[int, int, str], None]
+OWN = "own"  # the rule of a circuit whose method made the decision
 _TOP = re.compile(r"(?P<how>top|greedy) (?P<n>\d+) by (?P<by>absolute|signed) score")
 _LEAST = re.compile(r"(?P<by>absolute|signed) score >= (?P<tau>\S+)")
 
@@ -32,6 +33,7 @@ class Stability:
         parts: Edges (or nodes) that any of them has; ``sets`` are indices into it, one set per resample.
         candidates: Edges (or nodes) there are to choose from.
         refitted: Whether the method was run again each time, or its scores of single pairs were averaged again.
+        note: What is to be said of the pairs, such as that the circuit was found on others.
     """
 
     method: str
@@ -41,11 +43,12 @@ class Stability:
     refitted: bool
     n_pairs: int
     seed: int
+    note: str = ""
 
     @property
     def jaccard(self) -> float:
-        """Mean Jaccard of every two circuits."""
-        return mean_overlap(self.sets)
+        """Mean Jaccard of every two circuits; NaN where two are empty."""
+        return mean_jaccard(self.sets)
 
     @property
     def chance(self) -> float:
@@ -69,6 +72,7 @@ class Stability:
             "refitted": self.refitted,
             "n_pairs": self.n_pairs,
             "seed": self.seed,
+            "note": self.note,
         }
 
     def to_dataframe(self):
@@ -101,6 +105,7 @@ def stability(
     draws: int = 100,
     refits: int = 10,
     seed: int = 0,
+    note: str = "",
     progress: Progress | None = None,
 ) -> Stability:
     """Choose the circuit again on resampled pairs, by its own method, options and rule.
@@ -111,17 +116,15 @@ def stability(
         refits: Resamples where it does not, and must be run again each time.
 
     Raises:
-        OptionError: if the circuit does not say how it was chosen, or by no method of ours.
+        OptionError: if the circuit does not say how it was chosen and with which options, or by no method of ours.
     """
     choose = _rule(circuit)
-    known = get_method(circuit.method).option_names()  # scores also say what is no option, such as the path
-    options = {k: v for k, v in circuit.provenance.get("options", {}).items() if k in known}
-    per_position = any(data["position"] is not None for data in circuit.nodes.values())
-    how = {"level": circuit.level, "per_position": per_position, **options}
-    whole = score(runs, circuit.method, progress=progress, **how)
+    how = _how(circuit)
+    whole = None if _decides(circuit) else score(runs, circuit.method, progress=progress, **how)
+    averaged = whole is not None and whole.per_pair is not None
 
     def found() -> Iterator[Scores]:
-        if whole.per_pair is not None:
+        if averaged:
             for drawn in resamples(runs.n_pairs, draws=draws, seed=seed):
                 yield replace(whole, values=whole.per_pair[drawn].mean(0), per_pair=None)
             return
@@ -130,18 +133,45 @@ def stability(
             if progress:
                 progress(k + 1, refits, "circuits on resampled pairs")
 
-    chosen = [tuple(_parts(choose(scores))) for scores in found()]
+    chosen, candidates = [], 0
+    for scores in found():
+        chosen.append(tuple(_parts(choose(scores))))
+        candidates = scores.n_candidates
     parts = tuple(dict.fromkeys(part for parts in chosen for part in parts))
     index = {part: i for i, part in enumerate(parts)}
     return Stability(
         method=circuit.method,
         parts=parts,
         sets=tuple(tuple(sorted(index[p] for p in s)) for s in chosen),
-        candidates=whole.n_candidates,
-        refitted=whole.per_pair is None,
+        candidates=candidates,
+        refitted=not averaged,
         n_pairs=runs.n_pairs,
         seed=seed,
+        note=note,
     )
+
+
+def _how(circuit: Circuit) -> dict[str, Any]:
+    """Level, positions and options by which the circuit's method is run again.
+
+    Raises:
+        OptionError: if the circuit does not say the options: the method's defaults may be others.
+    """
+    said = circuit.provenance.get("options")
+    if not isinstance(said, Mapping):
+        raise OptionError(
+            f"the circuit does not say with which options {circuit.method or 'its method'} was run",
+            hint="stability needs a circuit that workbench discover made",
+        )
+    known = get_method(circuit.method).option_names()  # scores also say what is no option, such as the path
+    options = {name: value for name, value in said.items() if name in known}
+    per_position = any(data["position"] is not None for data in circuit.nodes.values())
+    return {"level": circuit.level, "per_position": per_position, **options}
+
+
+def _decides(circuit: Circuit) -> bool:
+    """Whether the method itself decided what is in the circuit; it must then decide again each time."""
+    return circuit.selection.get("rule") == OWN
 
 
 def _parts(circuit: Circuit) -> Iterator[str]:
@@ -152,6 +182,8 @@ def _rule(circuit: Circuit) -> Callable[[Scores], Circuit]:
     """How the circuit was chosen from its scores, from the words of its selection."""
     rule = str(circuit.selection.get("rule", ""))
     prune = bool(circuit.selection.get("pruned", True))
+    if _decides(circuit):
+        return lambda scores: scores.keep(OWN, prune=prune)
     if found := _TOP.fullmatch(rule):
         n, by = int(found["n"]), found["by"]
         if found["how"] == "greedy":

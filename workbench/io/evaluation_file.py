@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from math import isclose
 from pathlib import Path
 from typing import Any
 
 from workbench.circuit import Circuit
+from workbench.criteria import Criteria, Verdict
 from workbench.errors import CircuitError, OptionError
 from workbench.io.atomic import write_atomic
 from workbench.io.circuit_file import FILE_NAME as CIRCUIT_NAME
 from workbench.io.circuit_file import circuit_path
 from workbench.io.strict_json import check_keys, dump, parse, read_text
 from workbench.judgement import Judgement, circuit_digest
-from workbench.verdicts import FORMAT, VERSION, Criteria, Verdict
+from workbench.verdicts import FORMAT, VERSION
 
 FILE_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
 _KEYS = {
@@ -63,27 +66,44 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
         again = json.loads(json.dumps([v.to_dict() for v in found.verdicts]))
     except (KeyError, ValueError, TypeError, IndexError, OptionError) as problem:
         raise CircuitError(f"{file}: its evidence cannot be judged: {problem}") from problem
-    for saved, new in zip(document["verdicts"], again, strict=False):
-        if (saved.get("name"), saved.get("holds")) != (new["name"], new["holds"]):
-            raise CircuitError(
-                f"{file}: the verdict {new['name']!r} does not follow from the evidence: it says "
-                f"{saved.get('verdict')!r}, the evidence {new['verdict']!r}",
-                hint="evaluate the circuit again",
-            )
+    if wrong := _unlike(document["verdicts"], again):
+        raise CircuitError(f"{file}: {wrong}", hint="evaluate the circuit again")
     return found
 
 
+def _unlike(saved: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str:
+    """In what saved verdicts differ from those that follow from the evidence; empty where in nothing."""
+    names = [row["name"] for row in saved]
+    if names != [row["name"] for row in new]:
+        missing = [row["name"] for row in new if row["name"] not in names]
+        return f"it has {len(saved)} verdicts, the evidence gives {len(new)}" + (
+            f"; missing: {', '.join(missing)}" if missing else ""
+        )
+    for old, row in zip(saved, new, strict=True):
+        for key, value in row.items():
+            if not _same(old[key], value):
+                return (
+                    f"the verdict {row['name']!r} does not follow from the evidence: "
+                    f"{key} says {old[key]!r:.80}, the evidence {value!r:.80}"
+                )
+    return ""
+
+
+def _same(one: object, two: object) -> bool:
+    """Equal and of one type; real numbers up to 1e-9, what another machine's order of adding may change."""
+    if isinstance(one, bool) or isinstance(two, bool) or not isinstance(one, int | float):
+        return type(one) is type(two) and one == two
+    return isinstance(two, int | float) and isclose(one, two, rel_tol=1e-9, abs_tol=1e-12)
+
+
 def find_evaluation(path: str | os.PathLike[str], circuit: Circuit) -> Judgement | None:
-    """The evaluation beside a circuit file; None where there is none, or only one of faithfulness alone.
+    """The evaluation beside a circuit file; None where there is none.
 
     Raises:
         CircuitError: if it is broken, or of another circuit than the one in the file.
     """
     file = circuit_path(path).parent / FILE_NAME
     if circuit_path(path).name != CIRCUIT_NAME or not file.is_file():
-        return None
-    document = parse(read_text(file), where=str(file))
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
         return None
     found = load_evaluation(file)
     if found.document["circuit"].get("digest") != circuit_digest(circuit):
@@ -121,8 +141,10 @@ def check_evaluation(document: object, where: str) -> dict[str, Any]:
     for name in _SCORES:
         values = scores[name]
         numeric = isinstance(values, list) and all(type(x) in (int, float) for x in values)
-        if not numeric or len(values) != n or n < 1:
-            raise CircuitError(f"{where}: scores.{name} must have one number for each of {n} pairs")
+        if not numeric or len(values) != n or n < 2:
+            raise CircuitError(
+                f"{where}: scores.{name} must have one number for each of {n} pairs, of 2 or more"
+            )
     if len(found["pairs"]["groups"]) != n:
         raise CircuitError(f"{where}: pairs.groups must name one template for each of {n} pairs")
     if found["direction"] not in (1, -1):

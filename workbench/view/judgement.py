@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from workbench.decisions import LEAST_GROUP
 from workbench.judgement import Judgement
 from workbench.statistics import area, mean_interval, ratio, ratio_interval
-from workbench.verdicts import LEAST_GROUP
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
 from workbench.view.html import results_page, table_html

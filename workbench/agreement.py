@@ -41,21 +41,25 @@ def spearman(here: Float[np.ndarray, "item"], there: Float[np.ndarray, "item"]) 
     return pearson(average_ranks(here), average_ranks(there))
 
 
-def jaccard(here: Collection[str], there: Collection[str]) -> float:
+def jaccard(here: Collection, there: Collection) -> float:
     """Shared over union of two sets; NaN when both are empty."""
     union = set(here) | set(there)
     return len(set(here) & set(there)) / len(union) if union else float("nan")
 
 
-def mean_jaccard(sets: Sequence[Collection[str]]) -> float:
-    """Mean over all pairs of sets; NaN for fewer than two."""
+def mean_jaccard(sets: Sequence[Collection]) -> float:
+    """Mean over every two of the sets; NaN for fewer than two, and where two are empty."""
     found = [jaccard(a, b) for a, b in combinations(sets, 2)]
     return float(np.mean(found)) if found else float("nan")
 
 
-def chance_jaccard(size: int, universe: int) -> float:
-    """What two random sets of ``size`` out of ``universe`` share, by expectations: ``size / (2 universe - size)``.
+def chance_jaccard(a: float, b: float, n: int) -> float:
+    """Jaccard of random sets of sizes ``a`` and ``b`` out of ``n``, by expectations; NaN when both are empty.
 
-    The expected intersection is ``size^2 / universe`` (hypergeometric).
+    ``s / (a + b - s)`` with the expected intersection ``s = a b / n`` (hypergeometric); for equal sizes that is
+    ``a / (2 n - a)``.
     """
-    return size / (2 * universe - size) if universe else float("nan")
+    if not a + b or not n:
+        return float("nan")
+    shared = a * b / n
+    return shared / (a + b - shared)
