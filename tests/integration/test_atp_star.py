@@ -12,6 +12,7 @@ from workbench.methods.atp_star import PARTS, AtPStar, part_scores
 from workbench.methods.score import score
 from workbench.model.hooks import hook_name
 from workbench.sweep.gradients import writer_gradients
+from workbench.sweep.patterns import corrupted_patterns, key_effect, linear_key_effect
 from workbench.sweep.runs import PairedRuns
 
 
@@ -115,6 +116,58 @@ def test_the_fix_repairs_saturated_attention(saturated):
     assert abs(linear - exact).max() > 10 * abs(fixed - exact).max() + 1e-3
 
 
+def keys_one_by_one(runs, layer: int, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Effects ``(head, query, key)`` of pair 0, a float64 softmax each, and by how much the key led its row."""
+    names = {slot: hook_name(slot, layer) for slot in "qk"}
+    batch = runs.batches[0]
+    clean, corrupted = (runs.activations(batch, run, list(names.values())) for run in ("clean", "corrupted"))
+    q, k, k2 = (t[0].double() for t in (clean[names["q"]], clean[names["k"]], corrupted[names["k"]]))
+    n, heads, width = q.shape
+    effect, lead = torch.zeros(2, heads, n, n, dtype=torch.float64)
+    for h in range(heads):
+        for i in range(n):
+            row = k[: i + 1, h] @ q[i, h] / width**0.5
+            for j in range(i + 1):
+                moved = row.clone()
+                moved[j] = k2[j, h] @ q[i, h] / width**0.5
+                effect[h, i, j] = (row.softmax(0) - moved.softmax(0)) @ grad[h, i, : i + 1]
+                others = torch.cat([row[:j], row[j + 1 :]])
+                lead[h, i, j] = row[j] - others.max() if i else 0.0
+    return effect, lead
+
+
+@pytest.mark.parametrize("margin", [105, 300])
+def test_the_key_fix_sees_past_what_single_precision_keeps(margin, runs_of, tmp_path):
+    """Keys 3 and 5 lead by a margin for whose exponential float32 has no number; corrupted, 3 falls and 4 leads."""
+    pairs = runs_of("native", pairs=mini_pairs(1)).pairs
+    clean, corrupted = pairs.clean[0], pairs.corrupted[0]
+    assert np.flatnonzero(clean != corrupted).tolist() == [3, 4]
+
+    def plant(weights):
+        place = weights["pos_embed.weight"][: len(clean)]
+        rows = [weights["embed.weight"][ids] + place for ids in (clean, corrupted)]
+        tokens = torch.cat([rows[0], rows[1][3:5]]).double()
+        wanted = torch.tensor([0, 0, 0, margin, 0, margin, 0, 0, 2 * margin], dtype=torch.float64)
+        for slot in "qk":
+            weights[f"blocks.0.attn.{slot}.weight"][:8] = 0
+            weights[f"blocks.0.attn.{slot}.bias"][:8] = 0
+        weights["blocks.0.attn.k.weight"][0] = (torch.linalg.pinv(tokens) @ wanted).float()
+        weights["blocks.0.attn.q.bias"][0] = 8**0.5
+
+    runs = PairedRuns(edited("native", tmp_path / "model", plant), pairs.pairs)
+    at = corrupted_patterns(runs, runs.batches[0])[0]
+    grad = torch.randn(at.clean.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    effect, lead = keys_one_by_one(runs, 0, grad[0])
+    assert key_effect(at, grad)[0].numpy() == pytest.approx(effect.sum(1).numpy(), abs=1e-4)
+    # row 3: all on key 3, then a quarter on each of four; row 5: half on 3 and half on 5, then all on 5
+    g, effect, lead = grad[0, 0].numpy(), effect[0].numpy(), lead[0].numpy()
+    assert lead[3, 3] == pytest.approx(margin, abs=1e-3)
+    assert effect[3, 3] == pytest.approx(g[3, 3] - g[3, :4].mean(), abs=1e-3)
+    assert effect[5, 3] == pytest.approx((g[5, 3] - g[5, 5]) / 2, abs=1e-3)
+    assert min(abs(effect[3, 3]), abs(effect[5, 3])) > 0.1
+    assert torch.isfinite(linear_key_effect(at, grad)).all()
+
+
 @pytest.fixture(scope="module")
 def cancelling(tmp_path_factory):
     """Head 0.0 writes +v; head 1.0 reads that and writes -v: the indirect way works against the direct one."""
@@ -168,18 +221,56 @@ def test_positions_and_batches(runs_of):
     singly = score(runs_of("llama", pairs=mini_pairs(5), batch_tokens=1), "atp-star")
     assert singly.values == pytest.approx(whole.values, abs=3e-6)
     assert whole.per_pair.mean(0) == pytest.approx(whole.values, abs=1e-6)
-    apart = score(runs_of("llama", pairs=mini_pairs(2)), "atp-star", per_position=True)
-    together = score(runs_of("llama", pairs=mini_pairs(2)), "atp-star", heads="output", graddrop=False)
-    assert apart.values.shape == (4, *together.values.shape) and (apart.values >= 0).all()
+
+
+def parts_at_labels(runs, layer: int, head: int) -> np.ndarray:
+    """``(label, part)`` effects of pair 0, parts in the order of ``PARTS``: token by token, float64 softmaxes."""
+    batch = runs.batches[0]
+    names = {s: hook_name(s if s != "z" else "head-output", layer) for s in "qkvz"}
+    clean, corrupted = (runs.activations(batch, run, list(names.values())) for run in ("clean", "corrupted"))
+    q, k, v, z = (clean[names[s]][0, :, head].double() for s in "qkvz")
+    q2, k2, v2, z2 = (corrupted[names[s]][0, :, head].double() for s in "qkvz")
+    grad = writer_gradients(runs, batch, [(layer, "head-output")])[layer, "head-output"][0, :, head].double()
+    found, label = np.zeros((len(runs.position_labels), len(PARTS))), runs.labels_of(batch)[0].tolist()
+    for i in range(len(q)):
+        row, slope = k[: i + 1] @ q[i] / q.shape[-1] ** 0.5, v[: i + 1] @ grad[i]
+        at = row.softmax(0)
+        other = (k[: i + 1] @ q2[i] / q.shape[-1] ** 0.5).softmax(0)
+        found[label[i], 0] += float((z[i] - z2[i]) @ grad[i])
+        found[label[i], 1] += float((at - other) @ slope)
+        for j in range(i + 1):  # a key and a value belong to the label of their own token, not of the query's
+            moved = row.clone()
+            moved[j] = k2[j] @ q[i] / q.shape[-1] ** 0.5
+            found[label[j], 2] += float((at - moved.softmax(0)) @ slope)
+            found[label[j], 3] += float(at[j] * (v[j] - v2[j]) @ grad[i])
+    return found
+
+
+@pytest.mark.parametrize("family", ["native", "gpt2"])
+def test_positions_equal_a_loop_over_tokens(family, runs_of):
+    """Outputs and queries count where the query stands, keys and values where they themselves stand."""
+    runs = runs_of(family, pairs=mini_pairs(1))
+    parts, _ = part_scores(runs, AtPStar(graddrop=False), per_position=True)
+    scores = score(runs, "atp-star", graddrop=False, per_position=True)
+    assert scores.positions == runs.position_labels and len(scores.positions) == 4
+    largest = np.zeros(len(PARTS))
+    for i, source in enumerate(scores.graph.sources):
+        if source.kind == "head":
+            truth = np.abs(parts_at_labels(runs, source.layer, source.index))
+            found = parts[:, :, i].T
+            assert found == pytest.approx(truth, abs=2e-6, rel=1e-4), str(source)
+            assert scores.values[:, i] == pytest.approx(truth.max(1), abs=2e-6, rel=1e-4)
+            largest = np.maximum(largest, truth.max(0))
+    assert (largest > 5e-5).all()  # 25 times the tolerance
 
 
 @pytest.mark.parametrize("family", ["mixtral", "opt", "bert"])
-def test_families_whose_patterns_cannot_be_edited(family, runs_of):
-    """Patterns need only be seen; experts matter to rules, not here."""
+def test_families_whose_patterns_ignore_edits_are_scored(family, runs_of):
+    """Patterns need only be seen. All parts of heads count, so a score is never below that of the output alone."""
     runs = runs_of(family, pairs=mini_pairs(1))
-    found = score(runs, "atp-star")
-    assert np.isfinite(found.values).all() and found.values.max() > 1e-3
-    assert (found.values >= score(runs, "atp-star", heads="output").values - 1e-6).all()
+    found, output = (score(runs, "atp-star", heads=heads).values for heads in ("all", "output"))
+    assert np.isfinite(found).all() and (found >= output - 1e-6).all()
+    assert (found > output + 1e-4).any()
 
 
 def test_neurons_have_graddrop(runs_of):

@@ -58,7 +58,8 @@ class AtPStar:
 
 def _cost(options: AtPStar, graph: Graph, level: Level) -> Cost:
     parts = level == "node" and options.heads == "all"
-    return Cost(forward=2 + 4 * parts, backward=_rounds(options, graph))
+    note = "a pass more for each key that takes all attention by a margin of scores near 100" if parts else ""
+    return Cost(forward=2 + 5 * parts, backward=_rounds(options, graph), note=note)
 
 
 def _rounds(options: AtPStar, graph: Graph) -> int:

@@ -5,7 +5,8 @@ queries (or keys) are replaced. Patterns come out of the model's own attention, 
 and norms of queries and keys need no formula here.
 
 A single replaced key changes one column of the scores. Half of the keys are replaced in each of two passes; the other
-half tells by how much the softmax was rescaled, and so what the replaced column would be by itself.
+half tells by how much the softmax was rescaled, and so what the replaced column would be by itself. Where that half has
+no weight left to tell it by (single precision loses it when scores are 100 apart) each key is replaced alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from workbench.model.probe import record
 from workbench.sweep.runs import Batch, PairedRuns
 
 Pattern = Float[Tensor, "pair head query key"]
+Places = Bool[Tensor, "pair head query key"]
+# Less than this tells nothing: float32 and bfloat16 lose digits below 1e-38, so a sum above it is right to 1e-8.
+LEAST = 1e-30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,16 +36,22 @@ class Patterns:
         clean: Of the clean run.
         queries: With every query at its corrupted value and clean keys; row by row, as a query changes its row only.
         key_odds: ``exp(score of the corrupted key) / sum exp(clean scores)`` for every query and key.
+        sole: Keys that have all weight of their query; ``key_odds`` cannot say what is left without them.
+        without_sole: The rows of those queries with that key, alone, at its corrupted value; else 0.
     """
 
     clean: Pattern
     queries: Pattern
     key_odds: Pattern
+    sole: Places
+    without_sole: Pattern
 
 
 @torch.no_grad()
 def corrupted_patterns(runs: PairedRuns, batch: Batch) -> dict[int, Patterns]:
-    """Patterns of every attention layer under corrupted queries and keys; three forward passes.
+    """Patterns of every attention layer under corrupted queries and keys.
+
+    Five forward passes, and one for each key that has to be replaced alone.
 
     Raises:
         ModelError: if patterns cannot be seen, or edits of queries or keys do nothing on this model.
@@ -57,12 +67,50 @@ def corrupted_patterns(runs: PairedRuns, batch: Batch) -> dict[int, Patterns]:
     swapped = {slot: _swapped(runs, batch, slot) for slot in "qk"}
     queries = _patterns(runs, batch, swapped["q"])
     odds = {layer: torch.zeros_like(clean[layer]) for layer in layers}
+    visible = _visible(runs, batch)
+    alone = {layer: torch.zeros_like(visible[layer]) for layer in layers}
     at = torch.arange(batch.n_tokens, device=runs.device)
     for half in (at % 2 == 0, at % 2 == 1):
         own = _swapped(runs, batch, "k", only=half)
         for layer, pattern in _patterns(runs, batch, own).items():
             odds[layer] += _odds(clean[layer], pattern, half)
-    return {n: Patterns(clean=clean[n], queries=queries[n], key_odds=odds[n]) for n in layers}
+            alone[layer] |= _untold(clean[layer], pattern, half) & visible[layer]
+    found = {
+        n: Patterns(
+            clean=clean[n],
+            queries=queries[n],
+            key_odds=odds[n],
+            sole=alone[n] & (_without_each(clean[n]) < LEAST),
+            without_sole=torch.zeros_like(clean[n]),
+        )
+        for n in layers
+    }
+    for key in torch.stack([places.flatten(0, 2).any(0) for places in alone.values()]).any(0).nonzero():
+        own = _swapped(runs, batch, "k", only=at == key)
+        for layer, pattern in _patterns(runs, batch, own).items():
+            _put_alone(found[layer], pattern, alone[layer] & (at == key), at == key)
+    return found
+
+
+def _visible(runs: PairedRuns, batch: Batch) -> dict[int, Places]:
+    """The keys that a query may attend to, where it does not attend to that key only: seen with queries of zero."""
+    names = [hook_name("q", layer) for layer in runs.wiring.attention_layers]
+    zero = {n: torch.zeros_like(t) for n, t in runs.activations(batch, "clean", names).items()}
+    seen = {layer: pattern > 0 for layer, pattern in _patterns(runs, batch, zero).items()}
+    return {layer: places & (places.sum(-1, keepdim=True) > 1) for layer, places in seen.items()}
+
+
+def _untold(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, "key"]) -> Places:
+    """Replaced keys of rows whose other half has too little weight to tell their odds by."""
+    least = torch.minimum(clean[..., ~replaced].sum(-1), pattern[..., ~replaced].sum(-1))
+    return (least < LEAST)[..., None] & replaced
+
+
+def _put_alone(at: Patterns, pattern: Pattern, where: Places, key: Bool[Tensor, "key"]) -> None:
+    """Write down what a key replaced alone gives, at these places."""
+    at.key_odds[where] = _odds(at.clean, pattern, key)[where]
+    rows = (where & at.sole).any(-1)
+    at.without_sole[rows] = pattern[rows]
 
 
 def _swapped(
@@ -98,9 +146,9 @@ def _patterns(runs: PairedRuns, batch: Batch, replaced: dict[str, Tensor]) -> di
 
 def _odds(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, "key"]) -> Pattern:
     """Weight of the replaced keys in units of the clean softmax's sum; 0 elsewhere."""
-    tiny = torch.finfo(torch.float64).tiny
     rest = clean[..., ~replaced].sum(-1, keepdim=True)
-    rescaled = pattern[..., ~replaced].sum(-1, keepdim=True).clamp(min=tiny)
+    # 1e-45: the smallest float32. Beyond it a replaced key has all weight, and large finite odds say so.
+    rescaled = pattern[..., ~replaced].sum(-1, keepdim=True).clamp(min=1e-45)
     return torch.where(replaced, pattern * (rest / rescaled), torch.zeros_like(pattern))
 
 
@@ -124,8 +172,10 @@ def key_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head key"]:
     total = others + at.key_odds
     new = (others_weighted + at.key_odds * grad) / total.clamp(min=torch.finfo(total.dtype).tiny)
     change = weighted.sum(-1, keepdim=True) - new
+    sole = ((at.clean - at.without_sole) * grad).sum(-1, keepdim=True)
+    change = torch.where(at.sole, sole, change)
     # a query that sees one key only attends to it whatever the key is
-    return torch.where(total > 0, change, torch.zeros_like(change)).sum(-2)
+    return torch.where((total > 0) | at.sole, change, torch.zeros_like(change)).sum(-2)
 
 
 def _without_each(x: Pattern) -> Pattern:
