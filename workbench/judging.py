@@ -221,14 +221,18 @@ def _random_beside(
     shares = np.array([ratio(v, result.full, result.empty) for v in values])
     # equal circuits are as good whichever stack they ran in
     rounding = ROUNDING * np.abs(result.full).max() / abs(result.full.mean() - result.empty.mean())
-    as_good = np.abs(1 - shares) <= abs(1 - result.faithfulness) + rounding
     return {
         "draws": draws,
         "mean_size": float(np.mean([c.size for c in drawn])),
         "faithfulness_mean": float(np.mean(shares)),
         "faithfulness_max": float(np.max(shares)),
-        "as_good_or_better": int(as_good.sum()),
+        "as_good_or_better": int(as_good(shares, result.faithfulness, rounding=rounding).sum()),
     }
+
+
+def as_good(shares: np.ndarray, own: float, *, rounding: float) -> np.ndarray:
+    """Whether each faithfulness is as near to 1 as a circuit's own, or nearer."""
+    return np.abs(1 - shares) <= abs(1 - own) + rounding
 
 
 # -- the whole evaluation --------------------------------------------------------------------------------------

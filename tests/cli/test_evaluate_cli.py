@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
+import jsonschema
+import numpy as np
 import pytest
 
 import cli.app
+import workbench
+from workbench.judging import as_good
+
+SCHEMA = Path(workbench.__file__).parent / "io" / "schema" / "faithfulness.schema.json"
 
 LITTLE = ["--random", 3, "--edges", 2, "--bootstraps", 4, "--limit", 8, "--quiet"]
 
@@ -79,6 +86,7 @@ def test_a_dry_run_counts_and_writes_nothing(run, tmp_path):
         (["zoo:truth-grater", "--full", "--out", "x"], "did you mean zoo:truth-greater"),
         (["zoo:truth-greater", "--ablation", "means"], "did you mean mean"),
         (["zoo:truth-greater", "--full", "--out", "x", "--random", 0], "at least one random circuit"),
+        (["zoo:truth-greater", "--full", "--out", "x", "--limit", 1], "needs 2 or more"),
     ],
 )
 def test_mistakes_are_explained_before_anything_is_run(arguments, message, run, tmp_path):
@@ -86,7 +94,7 @@ def test_mistakes_are_explained_before_anything_is_run(arguments, message, run, 
     assert code == 1 and message in err and out == "" and not list(tmp_path.iterdir())
 
 
-def test_faithfulness_under_another_ablation(run):
+def test_faithfulness_under_another_ablation(run, tmp_path):
     code, out, err = run(
         "evaluate",
         "zoo:truth-greater",
@@ -98,7 +106,29 @@ def test_faithfulness_under_another_ablation(run):
         0,
         "--json",
         "--quiet",
+        "--out",
+        "there",
     )
     assert code == 0, err
     found = json.loads(out)
     assert found["ablation"] == "zero" and found["faithfulness"] is not None
+    assert found["same_weights"] is None  # a known circuit records no weights to compare with
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["faithfulness.json"]
+    written = json.loads((tmp_path / "there" / "faithfulness.json").read_text())
+    assert written == found and (found["format"], found["version"]) == ("circuit-workbench/faithfulness", 1)
+    jsonschema.validate(written, json.loads(SCHEMA.read_text()))
+    circuit = tmp_path / "there" / "circuit.json"
+    circuit.write_bytes(
+        (Path(workbench.__file__).parent / "zoo" / "truth-greater" / "circuit.json").read_bytes()
+    )
+    assert run("circuit", "summary", "there")[0] == 0  # faithfulness alone is no evaluation
+
+
+def test_a_random_circuit_is_as_good_by_its_distance_from_one():
+    """140 % is further from the model than 99 %: distances 0.4, 0.01, 0.01, 0.02 against the circuit's own 0.01."""
+    assert as_good(np.array([1.4, 0.99, 1.01, 0.98]), 0.99, rounding=1e-6).tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,23 +13,25 @@ import pytest
 
 from tests.integration.naive import SplitInputs, naive_of
 from workbench.circuit import Circuit
+from workbench.criteria import Criteria
 from workbench.errors import CircuitError, OptionError
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.curves import compare_curves
-from workbench.evaluate.evidence import Plan
+from workbench.evaluate.evidence import Plan, edge_evidence, scores_evidence
 from workbench.evaluate.faithfulness import MIB_SHARES, faithfulness_curve, run_circuits
 from workbench.evaluate.judge import judge
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.subject import Subject, classes_of
-from workbench.evaluate.truth import load_truth
+from workbench.evaluate.truth import list_truths, load_truth
 from workbench.io import load_circuit, save_circuit
 from workbench.io.evaluation_file import find_evaluation, load_evaluation, save_evaluation
 from workbench.methods.score import score
 from workbench.model.open import open_model
+from workbench.model.zoo import PREFIX
 from workbench.names import parse_edge, parse_node
 from workbench.sweep.runs import PairedRuns
-from workbench.verdicts import recompute_verdicts
+from workbench.verdicts import edge_tests, recompute_verdicts
 
 TOLERANCE = 2e-5
 SCHEMA = Path(__file__).parents[2] / "workbench" / "io" / "schema" / "evaluation.schema.json"
@@ -83,6 +85,34 @@ def test_a_wrong_edge_is_found_superfluous_and_only_that(truth, true_runs, judge
     assert wrong in idle and idle - {wrong} == before
     assert before <= set(truth.supporting)  # no exchange of prompts shows those
     assert found["no superfluous edge"].holds is False
+
+
+CHEAP = ("truth-greater", "truth-reverse", "truth-redundant")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name.removeprefix(PREFIX) in CHEAP else pytest.mark.slow)
+        for name in list_truths()
+    ],
+)
+def test_every_wrong_edge_is_superfluous_whatever_the_last_digits(name):
+    """The true circuit with 12 random other edges: what they change is rounding, which must not beat rounding."""
+    truth = load_truth(name)
+    runs = PairedRuns(open_model(name, device="cpu"), truth.pairs(8), metric=truth.metric)
+    others = [str(e) for e in runs.wiring.graph().edges() if str(e) not in truth.circuit.edges]
+    wrong = [others[i] for i in np.random.default_rng(3).permutation(len(others))[:12]]
+    subject = Subject(runs=runs, circuit=edited(truth.circuit, add=tuple(wrong)))
+    evidence = {
+        "scores": scores_evidence(subject, None),
+        "edges": edge_evidence(subject, Plan(draws=60, edges=10**6), None),
+    }
+    rest = {"criteria": asdict(Criteria()), "pairs": {"groups": [""] * 8}, "direction": 1, "unit": ""}
+    tests = edge_tests({**rest, "evidence": evidence})
+    idle = {t.name.removeprefix("minimality of ") for t in tests if t.rejected}
+    assert set(wrong) <= idle and len(tests) == len(truth.circuit.edges) + 12
+    assert idle < {*wrong, *truth.circuit.edges}
 
 
 @pytest.mark.slow
@@ -154,6 +184,12 @@ def test_changed_evidence_changes_the_verdict(judged):
         (lambda d: d.pop("criteria"), "lacks 'criteria'"),
         (lambda d: d["evidence"]["scores"]["model"].pop(), "one number for each of 12 pairs"),
         (lambda d: d["verdicts"][0].update(holds=False), "'faithful' does not follow from the evidence"),
+        (lambda d: d["verdicts"][0].update(value=0.5), "'faithful' does not follow .*: value says 0.5"),
+        (lambda d: d["verdicts"][0].update(measured="all of it"), "measured says 'all of it'"),
+        (lambda d: d["verdicts"][0].update(verdict="no"), "verdict says 'no', the evidence 'yes'"),
+        (lambda d: d["verdicts"].pop(), "has 12 verdicts, the evidence gives 13; missing: stable"),
+        (lambda d: d["verdicts"].reverse(), "has 13 verdicts, the evidence gives 13"),
+        (lambda d: d.pop("format"), "lacks 'format'"),
         (lambda d: d["evidence"].update(more=[]), "unknown key 'more'"),
     ],
 )
@@ -163,6 +199,18 @@ def test_a_file_that_is_not_whole_is_refused(change, message, judged, tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps(document))
     with pytest.raises(CircuitError, match=message):
         load_evaluation(tmp_path)
+
+
+def test_what_another_machine_adds_in_another_order_is_no_change(judged, tmp_path):
+    document = json.loads(json.dumps(judged.document))
+    document["verdicts"][0]["value"] *= 1 + 1e-13
+    (tmp_path / "evaluation.json").write_text(json.dumps(document))
+    assert load_evaluation(tmp_path)["faithful"].holds is True
+
+
+def test_a_single_pair_is_refused_before_anything_is_run(truth, true_runs, tmp_path):
+    with pytest.raises(OptionError, match="needs 2 or more"):
+        judge(truth.circuit, true_runs.subset([0]), plan=SMALL)
 
 
 def test_an_evaluation_of_another_circuit_is_refused(truth, judged, tmp_path):
