@@ -239,7 +239,7 @@ def areas(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 def agreement(scores: Scores, exact: Scores) -> dict[str, Any]:
     """Correlation with exact effects over all edges (nodes); scores without a sign are compared with their sizes."""
     here, there = scores.values[exact.candidates], exact.values[exact.candidates]
-    unsigned = bool((here >= 0).all())
+    unsigned = scores.unit != exact.unit  # sizes, masks, shares: nothing that a negative effect could show in
     there = np.abs(there) if unsigned else there
     return {
         "pearson": number(pearson(here, there)),
