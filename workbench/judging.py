@@ -330,6 +330,8 @@ def _found_on(case: Case, runs: PairedRuns) -> tuple[PairedRuns | None, str]:
     known = case.known
     if "pairs" not in known:
         return None, "the circuit does not record the pairs it was found on"
+    if known.get("weights") not in (None, runs.provenance()["weights"]):
+        return None, "the circuit was found with other weights"
     try:
         metric = metric_from_file(case.circuit.metric or runs.metric.name)
         if is_file(case.task):

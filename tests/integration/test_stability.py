@@ -103,6 +103,11 @@ def test_a_file_counts_as_its_pairs_only_if_it_holds_them(filed):
     assert none is None and "does not record the pairs" in why
 
 
+def test_stability_is_of_the_model_it_was_found_in(filed):
+    runs, case = filed
+    assert _found_on(case(weights="0" * 64), runs) == (None, "the circuit was found with other weights")
+
+
 def test_stability_is_by_the_metric_the_circuit_was_found_by(filed):
     runs, case = filed
     found, _ = _found_on(case(), runs)
