@@ -301,7 +301,7 @@ def test_node_circuits_and_circuits_at_positions_are_judged_too(level, runs_of):
     found = judge(circuit, runs, plan=replace(SMALL, draws=3, ablations=("resample", "zero")))
     assert found["faithful"].value is not None and found["partially necessary"].n == 3
     assert ("edges" in found.document["missing"]) == (level == "node")
-    assert set(found.document["missing"]) <= {"edges", "stability"}
+    assert set(found.document["missing"]) <= {"edges", "stability", "curve"}  # no scores, no pairs at hand
 
 
 def test_controls_have_the_same_heads_per_layer(runs_of):
