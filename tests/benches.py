@@ -73,7 +73,10 @@ def made(**parts):
         "version": 1,
         "settings": Settings(truths=(), tasks=()).to_dict(),
         "methods": [row("bad"), row("good"), row("shy")],
-        "known": [{"model": "zoo:truth-a"}, {"model": "zoo:truth-b"}],
+        "known": [
+            {"model": f"zoo:truth-{name}", "algorithm": "x", "norm": "none", "sharpness": "soft", "about": ""}
+            for name in "ab"
+        ],
         "truth": [
             truth_cell("bad", "zoo:truth-a", 0.8),
             truth_cell("bad", "zoo:truth-b", 0.9),
