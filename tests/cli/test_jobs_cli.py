@@ -332,7 +332,19 @@ def test_a_metric_without_a_gap_still_gives_a_saved_circuit(run, tmp_path):
 
 def test_heads_at_positions_are_known_by_their_roles(run, tmp_path):
     out = tmp_path / "c"
-    options = ["-m", "zoo:truth-ioi", "-t", "ioi", "--limit", 8, "--random", 0, "--per-position", "--keep", 20]
+    options = [
+        "-m",
+        "zoo:truth-ioi",
+        "-t",
+        "ioi",
+        "--limit",
+        8,
+        "--random",
+        0,
+        "--per-position",
+        "--keep",
+        20,
+    ]
     code, text, _ = run("discover", *options, "--method", "eap", "-o", out)
     assert code == 0
     row = next(line for line in text.splitlines() if "a2.h0" in line)

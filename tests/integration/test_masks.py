@@ -87,7 +87,9 @@ def test_masks_of_each_position_make_circuits_at_positions(runs_of):
     scores = score(runs, "edge-pruning", per_position=True, target=0.5, **SHORT)
     assert scores.positions == ("S", "V", "end", "rest") and scores.values.shape[0] == 4
     circuit = scores.keep("own", prune=False)
-    achieved = scores.options["achieved_sparsity"]  # masks that nothing depends on are tied: not always the target
+    achieved = scores.options[
+        "achieved_sparsity"
+    ]  # masks that nothing depends on are tied: not always the target
     assert circuit.size == pytest.approx((1 - achieved) * 4 * 110) and achieved == pytest.approx(0.5, abs=0.1)
     assert np.isfinite(run_circuits(runs, [circuit])).all()
     nodes = score(runs, "subnetwork-probing", per_position=True, steps=4)

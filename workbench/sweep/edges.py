@@ -81,7 +81,9 @@ def source_outputs(
     return torch.cat(parts, dim=2)
 
 
-@dataclass(eq=False, repr=False)  # TransformerLens asks every hook for its repr, which would print the tensors
+@dataclass(
+    eq=False, repr=False
+)  # TransformerLens asks every hook for its repr, which would print the tensors
 class EdgeEditor:
     """Hooks of one forward pass whose rows are stacked copies of a batch, each with its own ablated edges.
 
