@@ -12,6 +12,7 @@ from cli import bench, circuit, discover, model, runs, sweeps, task
 from cli.doctor import doctor
 from cli.evaluate import evaluate
 from cli.output import complain
+from cli.replicate import replicate
 from cli.reproduce import reproduce
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(runs.app, name="runs")
 app.command("reproduce")(reproduce)
+app.command("replicate")(replicate)
 app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.claims import UNTESTABLE
 from workbench.errors import RunError, TaskError
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.io import load_circuit
@@ -22,7 +23,7 @@ from workbench.reproduce import ioi as steps
 from workbench.reproduce.copying import copied, copy_scores
 from workbench.reproduce.job import is_papers_model, reproduce_job, run_study
 from workbench.reproduce.keeping import Keeper
-from workbench.reproduce.kinds import UNTESTABLE, StepResult
+from workbench.reproduce.kinds import StepResult
 from workbench.reproduce.paths import recall_claims, take
 from workbench.study import paired_runs
 from workbench.tasks.registry import make_pairs

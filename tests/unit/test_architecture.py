@@ -30,6 +30,7 @@ LIGHT = (
         "verdicts",
         "judgement",
         "sources",
+        "claims",
     ),
     *(
         "io",
@@ -67,6 +68,7 @@ FLOOR = {
         "verdicts",
         "judgement",
         "sources",
+        "claims",
     ),
 }
 ROOMS = {
@@ -80,10 +82,12 @@ ROOMS = {
     "methods": {"model", "interventions", "sweep"},
     "evaluate": {"io", "model", "interventions", "sweep", "methods", "tasks"},
     "experiments": {"interventions", "sweep"},
+    "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep", "evaluate"},
+    "edits": {"io", "tasks", "metrics", "model", "interventions", "sweep", "heads"},
     "training": {"tasks", "model", "io", "evaluate"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
-LAST = {"study", "jobs", "discovery", "judging", "reproduce", "bench"}
+LAST = {"study", "jobs", "discovery", "judging", "reproduce", "bench", "replications"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

@@ -123,6 +123,10 @@ def _call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress |
 
             given = {k: v for k, v in given.items() if k not in ("task", "corruption")}
             return reproduce_job(given.pop("study"), **given, out=folder, resume=resume, **common)
+        if record.command == "replicate":
+            from workbench.replications.job import replicate_job
+
+            return replicate_job(given.pop("replication"), **given, out=folder, **common)
         if record.command == "bench discovery":
             from workbench.bench.bench import bench_discovery
             from workbench.bench.settings import Settings

@@ -16,7 +16,7 @@ _FLAGS = {
     **{"node": "--node", "sender": "--sender", "receiver": "--receiver"},
 }
 _EITHER = {"signed": ("--signed", "--absolute"), "greedy": ("--greedy", "--best")}  # None: as the method does
-_FIRST = {"study"}  # typed without a flag
+_FIRST = {"study", "replication"}  # typed without a flag
 
 
 def command_line(record: RunRecord) -> str:
@@ -45,6 +45,9 @@ def _words(name: str, value: Any) -> Iterator[str]:
     elif isinstance(value, bool):
         if value:
             yield flag
+    elif name == "options" and isinstance(value, list | tuple):  # of a replication
+        for item in value:
+            yield from ("--set", str(item))
     elif name == "options" and isinstance(value, Mapping):
         for key, item in value.items():
             yield from ("--option", f"{key}={item if isinstance(item, str) else json.dumps(item)}")

@@ -19,8 +19,8 @@ from workbench.sweep.store import PLAN, SHARDS, finished_parts
 
 ROOTS = (Path("runs"), Path("circuits"))
 # What a run leaves before it has a record, or without one; a circuit by itself is no run.
-_TRACES = (PLAN, SHARDS, LOCK, "scores.safetensors", "effects.parquet", "cells")
-_INSIDE = {SHARDS, "parts", "steps", "tables", "cells"}  # parts of a run, never runs
+_TRACES = (PLAN, SHARDS, LOCK, "scores.safetensors", "effects.parquet", "cells", "replication.json")
+_INSIDE = {SHARDS, "parts", "steps", "tables", "cells", "pictures"}  # parts of a run, never runs
 _SENTENCES = {
     "finished": "finished",
     "running": "is running in process {holder}",
@@ -54,7 +54,7 @@ class PastRun:
         if self.record is None:
             return ""
         given = self.record.arguments
-        names = ("study", "method", "ablation", "site", "receiver", "query")
+        names = ("study", "replication", "method", "ablation", "site", "receiver", "query")
         told = next((given[name] for name in names if given.get(name)), "")
         return f"{self.record.command} {', '.join(told) if isinstance(told, list) else told}".strip()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from workbench.reproduce.kinds import Claim, State, Step, StepResult, Study
+from workbench.claims import Claim
+from workbench.reproduce.kinds import State, Step, StepResult, Study
 from workbench.reproduce.registry import find_study, list_studies
 
 __all__ = ["Claim", "State", "Step", "StepResult", "Study", "find_study", "list_studies"]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.circuit import Circuit
+from workbench.claims import judge, untestable
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.evaluate.roles import mean_attention
 from workbench.names import INPUT, LOGITS, Node, parse_node
 from workbench.reproduce.judging import FAITHFUL, RULES, compared
-from workbench.reproduce.kinds import State, Step, StepResult, Study, judge, untestable
+from workbench.reproduce.kinds import State, Step, StepResult, Study
 from workbench.reproduce.paths import (
     ATTENTION,
     ERRORS,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.circuit import Circuit
+from workbench.claims import untestable
 from workbench.errors import RunError, TaskError
 from workbench.graph import GraphShape
 from workbench.io import save_circuit, write_atomic
@@ -19,7 +20,7 @@ from workbench.jobs import open_runs, planned_runs, record_of
 from workbench.model.identity import identity
 from workbench.provenance import code_versions, digest_of
 from workbench.published import load_published
-from workbench.reproduce.kinds import Progress, State, Step, StepResult, Study, untestable
+from workbench.reproduce.kinds import Progress, State, Step, StepResult, Study
 from workbench.reproduce.registry import find_study
 from workbench.reproduce.result import Reproduction
 from workbench.sources import source_digest

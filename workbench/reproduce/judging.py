@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from workbench.circuit import Circuit
+from workbench.claims import Rows, judge, untestable
 from workbench.compare import compare
 from workbench.io.rows import class_rows_shown
 from workbench.names import INPUT, LOGITS, Node, mlp, parse_node
 from workbench.published.kinds import KEPT_WHOLE, claimed_nodes
 from workbench.reproduce.keeping import Keeper
-from workbench.reproduce.kinds import Rows, State, StepResult, judge, untestable
+from workbench.reproduce.kinds import State, StepResult
 
 DRAWS = 10  # random circuits beside each
 FAITHFUL = 0.8  # least share of the model's metric that a faithful circuit keeps

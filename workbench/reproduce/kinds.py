@@ -4,50 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from workbench.circuit import Circuit
+from workbench.claims import Claim, Rows, plain
 from workbench.effects import Effects
 from workbench.interventions.path_patching import Mlps, path_patches
 from workbench.sweep.runs import PairedRuns
 
 Progress = Callable[[int, int, str], None]
-Verdict = Literal["holds", "fails", "cannot be tested here"]
-Rows = list[dict[str, Any]]
-UNTESTABLE: Verdict = "cannot be tested here"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One claim of the paper and what was found here.
-
-    Attributes:
-        criterion: The rule that decides, fixed before anything is measured.
-        paper, found: The paper's number (or word) and the one measured here.
-        why: For a claim that cannot be tested: the reason.
-    """
-
-    claim: str
-    criterion: str
-    verdict: Verdict
-    paper: float | str | None = None
-    found: float | str | None = None
-    why: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "found": number(self.found)}
-
-
-def judge(claim: str, criterion: str, holds: bool, **numbers: Any) -> Claim:
-    """A claim that was tested: ``holds`` or ``fails``."""
-    return Claim(claim=claim, criterion=criterion, verdict="holds" if holds else "fails", **numbers)
-
-
-def untestable(claim: str, criterion: str, why: str, **numbers: Any) -> Claim:
-    """A claim that could not be tested, and why."""
-    return Claim(claim=claim, criterion=criterion, verdict=UNTESTABLE, why=why, **numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +42,7 @@ class StepResult:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepResult:
         """Read what ``to_dict`` wrote."""
-        claims = tuple(Claim(**claim) for claim in data["claims"])
+        claims = tuple(Claim.from_dict(claim) for claim in data["claims"])
         return cls(**{**data, "claims": claims})
 
 
@@ -162,17 +128,3 @@ class Study:
     circuit: Callable[[State], Circuit | None]
     positions: tuple[str, ...] = ()
     rules: Mapping[str, float] = field(default_factory=dict)
-
-
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with numbers that JSON can hold; what is not finite is None."""
-    return {str(key): number(value) for key, value in row.items()}
-
-
-def number(value: Any) -> Any:
-    """A number as JSON can hold it."""
-    if isinstance(value, bool) or value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, list | tuple):
-        return [number(v) for v in value]
-    return float(value) if isfinite(float(value)) else None

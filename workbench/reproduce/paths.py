@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from workbench.claims import Claim, Rows, judge, untestable
 from workbench.effects import Effects
 from workbench.interventions.path_patching import Mlps, reads
 from workbench.names import parse_node
-from workbench.reproduce.kinds import Claim, Rows, State, StepResult, judge, untestable
+from workbench.reproduce.kinds import State, StepResult
 
 ERRORS = 3.0  # standard errors that an effect must be away from zero, so that nothing is taken up by chance
 ATTENTION = 0.3  # least mean attention from one position to another that counts as looking there

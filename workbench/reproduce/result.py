@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.circuit import Circuit
-from workbench.reproduce.kinds import UNTESTABLE, Claim, StepResult, plain
+from workbench.claims import Claim, counts, plain, tally
+from workbench.io.csv_text import csv_text
+from workbench.reproduce.kinds import StepResult
 
 FORMAT, VERSION = "circuit-workbench/reproduction", 1
 
@@ -43,14 +42,11 @@ class Reproduction:
     @property
     def counts(self) -> dict[str, int]:
         """How many claims hold, fail, cannot be tested."""
-        found = Counter(claim.verdict for claim in self.claims)
-        return {verdict: found.get(verdict, 0) for verdict in ("holds", "fails", UNTESTABLE)}
+        return counts(self.claims)
 
     @property
     def lead(self) -> str:
         """One sentence: what was re-run on what, and how it came out."""
-        words = {"holds": "hold", "fails": "fail"}
-        counts = ", ".join(f"{n} {words.get(v, v)}" for v, n in self.counts.items())
         whose = (
             "the paper's model (by shape and name; weights are not compared)"
             if self.comparable
@@ -58,7 +54,7 @@ class Reproduction:
         )
         return (
             f"{self.study} ({self.source}) on {self.model}, {whose}; n={self.n_pairs} prompts, means over "
-            f"{self.n_reference}: of {len(self.claims)} claims {counts}"
+            f"{self.n_reference}: of {len(self.claims)} claims {tally(self.claims)}"
         )
 
     def claim_rows(self) -> list[dict[str, Any]]:
@@ -144,18 +140,3 @@ class Reproduction:
 
     def __repr__(self) -> str:
         return f"<Reproduction {self.lead}>"
-
-
-def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV; a cell that a spreadsheet would run as a formula is made text."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "" if v is None else _harmless(v) for k, v in row.items()})
-    return out.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+@\t\r" else value

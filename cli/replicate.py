@@ -1,0 +1,71 @@
+"""`workbench replicate`: a paper's claims measured again, on any model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.options import Device, DryRun, Dtype, Json, Offline, Out, Quiet, Seed
+from cli.output import emit, note, progress, use_quiet
+
+NAME = Annotated[str, typer.Argument(help="A replication; 'list' says which there are, 'all' runs them all.")]
+MODEL = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        envvar="WORKBENCH_MODEL",
+        help="zoo:NAME, a local directory or a Hub id. Default: the replication's own.",
+    ),
+]
+SET = Annotated[
+    list[str] | None, typer.Option("--set", help="A size or threshold, name=value; --dry-run shows them.")
+]
+
+
+def replicate(
+    name: NAME,
+    model: MODEL = None,
+    options: SET = None,
+    seed: Seed = 0,
+    out: Out = None,
+    dry_run: DryRun = False,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a paper's claims again: its numbers beside yours, controls, a verdict per claim.
+
+    Example: workbench replicate retrieval-heads -m zoo:kv
+    """
+    use_quiet(quiet)
+    if name == "list":
+        from workbench.replications.registry import replication_rows
+
+        emit(replication_rows(), as_json=as_json)
+        return
+    from workbench.replications.job import replicate_all, replicate_job
+
+    common = {"model": model, "seed": seed, "out": out, "device": device, "dtype": dtype, "offline": offline}
+    with progress(f"replicate {name}") as advance:
+        if name == "all":
+            if options or dry_run:
+                raise typer.BadParameter("all runs every one on its defaults", param_hint="--set, --dry-run")
+            found = replicate_all(progress=advance, note=note, **common)
+        else:
+            found = replicate_job(
+                name, options=options or (), dry_run=dry_run, progress=advance, note=note, **common
+            )
+    emit(found, as_json=as_json)
+    if not dry_run:
+        page = (
+            "all.html, all.json"
+            if name == "all"
+            else "run.json, replication.json, report.html, tables, pictures"
+        )
+        note(f"wrote {found.folder}: {page}")
+    if name == "all" and found.failed:
+        raise typer.Exit(1)

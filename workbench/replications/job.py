@@ -1,0 +1,205 @@
+"""Running replications: open, plan, measure or show what is there, save."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.claims import plain
+from workbench.errors import RunError, WorkbenchError
+from workbench.io.atomic import write_atomic
+from workbench.io.lock import locked
+from workbench.io.run_file import recording
+from workbench.model.identity import identity
+from workbench.model.open import open_model
+from workbench.provenance import RunRecord, code_versions, digest_of
+from workbench.replications.kinds import Note, Progress, Replication, Setting
+from workbench.replications.registry import _MODULES, find_replication, list_replications
+from workbench.replications.result import Result, Results
+from workbench.sources import source_digest
+from workbench.study import slug
+
+RESULT, PAGE = "replication.json", "report.html"
+ROOT = Path("runs") / "replicate"
+
+
+def _silent(*what: Any) -> None:
+    pass
+
+
+def replicate_job(
+    name: str,
+    *,
+    model: str | None = None,
+    options: Sequence[str] = (),
+    seed: int = 0,
+    out: Path | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    note: Note = _silent,
+    **opening: Any,
+) -> Result | Plan:
+    """Measure a paper's claims on a model and save claims, pictures and tables; an equal run is shown, not repeated.
+
+    Args:
+        model: By default the replication's own.
+        options: ``name=value`` texts; ``docs/replications.md`` names them.
+
+    Raises:
+        OptionError: for an unknown replication or option.
+        RunError: if the folder holds something else, or another process is writing there.
+    """
+    chosen = find_replication(name)
+    made, model = chosen.make_options(options), model or chosen.model
+    if dry_run:
+        return Plan(
+            replication=chosen, model=model, options=plain(asdict(made)), folder=str(out or ROOT / name)
+        )
+    started = time.monotonic()
+    opened = open_model(model, **opening)
+    setting = Setting(
+        model=opened, name=model, options=made, seed=seed, progress=progress or _silent, note=note
+    )
+    plan = plan_of(chosen, setting)
+    question = digest_of(plan)
+    folder = out or ROOT / name / f"{slug(model)}-{question[:8]}"
+    asked = {"replication": name, "model": model, "options": list(options), "seed": seed, **opening}
+    record = RunRecord(command="replicate", arguments=asked, model=identity(opened).to_dict(), pairs={})
+    record.question = question
+    with locked(folder):
+        finished = load_result(folder, question)
+        if finished is not None:
+            note(f"already measured; showing {folder}")
+            return finished
+        with recording(record, folder):
+            findings = chosen.run(setting)
+            seconds = time.monotonic() - started
+            found = Result.of(
+                chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder
+            )
+            record.outputs.update(_save(found, folder))
+    return found
+
+
+def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:
+    """Everything that decides the numbers, as JSON values."""
+    known = identity(setting.model)
+    module = f"workbench.replications.{_MODULES[replication.name]}"
+    return {
+        "replication": replication.name,
+        "model": known.name,
+        "weights": known.digest,
+        "config": known.config_digest,
+        "dtype": known.dtype,
+        "device": known.device,
+        "options": plain(asdict(setting.options)),
+        "seed": setting.seed,
+        "code": {**code_versions(), "sources": source_digest(module)},
+    }
+
+
+def load_result(folder: Path, question: str) -> Result | None:
+    """The finished result of an equal earlier run; None if there is none yet.
+
+    Raises:
+        RunError: if the folder holds the result of another question, or one that cannot be read.
+    """
+    path = Path(folder) / RESULT
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        found = Result.from_dict(data, Path(folder))
+    except (OSError, ValueError, AttributeError) as problem:
+        raise RunError(
+            f"{path} cannot be read: {problem}", hint=f"rm {path}, or choose another --out"
+        ) from None
+    if digest_of(found.plan) != question:
+        raise RunError(
+            f"{folder} holds another run of {found.name}, on {found.model}", hint="choose another --out"
+        )
+    return found
+
+
+def _save(found: Result, folder: Path) -> dict[str, str]:
+    """Tables, pictures, page and last the result itself, each whole or not at all; returns what is where."""
+    for file, text in found.tables().items():
+        write_atomic(folder / "tables" / file, text)
+    for i, picture in enumerate(found.findings.pictures.values(), start=1):
+        write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture)
+    write_atomic(folder / PAGE, found.report())
+    write_atomic(folder / RESULT, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    return {"result": RESULT, "report": PAGE, "tables": "tables"}
+
+
+def replicate_all(
+    names: Iterable[str] = (),
+    *,
+    out: Path | None = None,
+    model: str | None = None,
+    note: Note = _silent,
+    progress: Progress | None = None,
+    **common: Any,
+) -> Results:
+    """Every replication on its own model (or all on one), and one page of all claims.
+
+    One that cannot run there does not stop the others: the page says why. Finished ones are shown, not repeated.
+
+    Raises:
+        OptionError: for an unknown name.
+    """
+    chosen = tuple(names) or list_replications()
+    for name in chosen:
+        find_replication(name)
+    root = out or ROOT
+    results: list[Result] = []
+    failed: dict[str, str] = {}
+    for i, name in enumerate(chosen, start=1):
+        note(f"{i}/{len(chosen)} {name}")
+        folder = None if out is None else out / name
+        try:
+            found = replicate_job(name, model=model, out=folder, note=note, progress=progress, **common)
+        except WorkbenchError as problem:
+            failed[name] = problem.message
+            note(f"{name} gave no result: {problem}")
+        else:
+            results.append(found)
+    page = Results(results=results, failed=failed, folder=root)
+    write_atomic(root / "all.html", page.report())
+    write_atomic(root / "all.json", json.dumps(page.to_dict(), indent=1, allow_nan=False) + "\n")
+    return page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a replication would do."""
+
+    replication: Replication
+    model: str
+    options: Mapping[str, Any]
+    folder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        chosen = self.replication
+        return {
+            "dry_run": True,
+            "replication": chosen.name,
+            "title": chosen.title,
+            "source": chosen.source,
+            "about": chosen.about,
+            "model": self.model,
+            "options": dict(self.options),
+            "controls": list(chosen.controls),
+            "folder": self.folder,
+        }
+
+    def to_terminal(self) -> list[Any]:
+        shown = self.to_dict()
+        return ["dry run: nothing was measured; no weights were loaded", shown.pop("options"), shown]
+
+
+__all__ = ["Plan", "load_result", "plan_of", "replicate_all", "replicate_job"]

@@ -1,0 +1,137 @@
+"""What a replication is made of: a paper, options, controls, and a function that measures its claims on a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.claims import Claim, Rows, plain
+from workbench.errors import OptionError, RunError, unknown
+
+Progress = Callable[[int, int, str], None]
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was measured and what follows from it.
+
+    Attributes:
+        tables: Caption -> rows.
+        pictures: Caption -> SVG made by ``workbench.view``, which escapes what it shows.
+        numbers: The values that the claims were computed from; JSON values.
+    """
+
+    claims: tuple[Claim, ...]
+    tables: Mapping[str, Rows] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "claims": [claim.to_dict() for claim in self.claims],
+            "tables": {caption: [plain(row) for row in rows] for caption, rows in self.tables.items()},
+            "pictures": dict(self.pictures),
+            "numbers": plain(self.numbers),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Findings:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            RunError: if a part of it is missing.
+        """
+        try:
+            claims = tuple(Claim.from_dict(claim) for claim in data["claims"])
+            return cls(claims=claims, **{k: data[k] for k in ("tables", "pictures", "numbers")})
+        except KeyError as missing:
+            raise RunError(f"these findings have no {missing}") from None
+
+
+def _silent(*what: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a replication is run on.
+
+    Attributes:
+        model: The opened bridge; left as it was found.
+        name: How the model was named.
+        options: An instance of the replication's ``options`` class.
+    """
+
+    model: TransformerBridge
+    name: str
+    options: Any
+    seed: int = 0
+    progress: Progress = _silent
+    note: Note = _silent
+
+    def open(self, name: str) -> TransformerBridge:
+        """Another model, for claims about several: on the same device, in the same dtype."""
+        from workbench.model.identity import identity
+        from workbench.model.open import open_model
+
+        own = identity(self.model)
+        return open_model(name, device=own.device, dtype=own.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replication:
+    """A paper whose claims can be measured again.
+
+    Attributes:
+        about: What the paper found and how it is measured here, in a few sentences.
+        model: The built-in model on which the claims can be tested.
+        options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
+        controls: The conditions a claim is compared with.
+        run: Measures; gives equal findings for an equal setting.
+    """
+
+    name: str
+    title: str
+    source: str
+    about: str
+    model: str
+    options: type
+    controls: tuple[str, ...]
+    run: Callable[[Setting], Findings]
+
+    def make_options(self, texts: Iterable[str] = ()) -> Any:
+        """Options from ``name=value`` texts, each in the type of its default; a list is comma-separated.
+
+        Raises:
+            OptionError: for an unknown name, or a value of another type.
+        """
+        made = self.options()
+        for text in texts:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise OptionError(f"option {text!r} is not NAME=VALUE", hint=f"options: {self._defaults()}")
+            if name not in {f.name for f in fields(self.options)}:
+                known = [f.name for f in fields(self.options)]
+                raise unknown(f"option of {self.name}", name, known, error=OptionError)
+            made = replace(made, **{name: _typed(name, value, getattr(made, name))})
+        return made
+
+    def _defaults(self) -> str:
+        return ", ".join(f"{k}={v}" for k, v in asdict(self.options()).items()) or "none"
+
+
+def _typed(name: str, text: str, default: Any) -> Any:
+    """A value from text, of the type of the default; a tuple has the type of its first item."""
+    if isinstance(default, tuple):
+        return tuple(_typed(name, part.strip(), default[0]) for part in text.split(",") if part.strip())
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(default)(text)
+    except (KeyError, ValueError):
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise OptionError(f"option {name} is {text!r}; expected {words[type(default)]}") from None
