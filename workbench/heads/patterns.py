@@ -1,0 +1,92 @@
+"""Does a head look where a rule says? Previous token, same token before, what followed it.
+
+A rule is a boolean matrix of the keys that count for each query (``targets``). The score of a head is the mean
+attention at those keys, over the queries that have one: between 0 and 1 for every rule. The plain share of *all*
+attention mass (the "mul" score of other tools) is ``score * coverage``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from workbench.errors import ShapeError
+from workbench.heads.indicators import Pattern, Rows, _is_row, patterns
+
+Tokens = Int[Tensor, "*batch pos"] | Int[np.ndarray, "*batch pos"]
+
+
+def previous_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
+    """Mean attention from a query at the token before it: 1 for a previous-token head."""
+    A = patterns(A)
+    return score(A, previous_targets(A.shape[-1], device=A.device), rows)
+
+
+def duplicate_token(
+    A: Pattern, tokens: Tokens, rows: Rows = None, *, causal: bool = True
+) -> Float[Tensor, "*batch head"]:
+    """Mean attention from a query at earlier occurrences of the same token (in encoders, at any other).
+
+    Over the queries that have such a key; NaN where the text repeats nothing.
+    """
+    return score(A, duplicate_targets(tokens, causal=causal), rows)
+
+
+def induction(
+    A: Pattern, tokens: Tokens, rows: Rows = None, *, causal: bool = True
+) -> Float[Tensor, "*batch head"]:
+    """Mean attention from a query at what followed earlier occurrences of the same token.
+
+    Over the queries that have such a key; NaN where the text repeats nothing.
+
+    Source:
+        Olsson et al. 2022, "In-context Learning and Induction Heads" (prefix matching).
+    """
+    return score(A, induction_targets(tokens, causal=causal), rows)
+
+
+def score(
+    A: Pattern, targets: Bool[Tensor, "*batch query key"], rows: Rows = None
+) -> Float[Tensor, "*batch head"]:
+    """Mean over the queries that have a target of the attention at their targets; NaN where no query has one.
+
+    Raises:
+        ShapeError: if the targets are not of the pattern's size.
+    """
+    A = patterns(A)
+    if targets.shape[-2:] != A.shape[-2:]:
+        raise ShapeError(
+            f"targets cover {tuple(targets.shape[-2:])} (query, key), the pattern {tuple(A.shape[-2:])}"
+        )
+    targets = targets.to(A.device)[..., None, :, :]  # (*batch, 1, query, key): the same for every head
+    counted = targets.any(-1) & _is_row(A, rows)
+    mass = torch.where(targets, A, A.new_zeros(())).sum(-1)  # (*batch, head, query)
+    return (mass * counted).sum(-1) / counted.sum(-1)
+
+
+def coverage(targets: Bool[Tensor, "*batch query key"]) -> Float[Tensor, "*batch"]:
+    """Share of queries that have a target: the bound of the score over all queries."""
+    return targets.any(-1).float().mean(-1)
+
+
+def previous_targets(length: int, *, device: torch.device | None = None) -> Bool[Tensor, "query key"]:
+    """Key q - 1 for query q; nothing for query 0."""
+    return torch.ones(length - 1, dtype=torch.bool, device=device).diag(-1)
+
+
+def duplicate_targets(tokens: Tokens, *, causal: bool = True) -> Bool[Tensor, "*batch query key"]:
+    """Earlier keys with the query's token; in encoders every other key with it."""
+    tokens = torch.as_tensor(tokens)
+    same = tokens[..., :, None] == tokens[..., None, :]
+    return (
+        same.tril(-1) if causal else same & ~torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
+    )
+
+
+def induction_targets(tokens: Tokens, *, causal: bool = True) -> Bool[Tensor, "*batch query key"]:
+    """Keys right after such a duplicate: the matrix of duplicates shifted right by one."""
+    targets = torch.zeros_like(found := duplicate_targets(tokens, causal=causal))
+    targets[..., 1:] = found[..., :-1]
+    return targets
