@@ -27,6 +27,7 @@ from workbench.model.hooks import Wiring, hook_name, resume_from
 from workbench.model.identity import identity
 from workbench.names import LOGITS, Node, parse_node
 from workbench.provenance import code_versions, digest_of
+from workbench.sweep.distribute import Here, Part
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
@@ -74,9 +75,12 @@ def path_patches(
     _check(runs.wiring, groups, targets)
     base: RunName = "clean" if mode == "noising" else "corrupted"
     plan = path_plan(runs, groups, targets, mode=mode, mlps=mlps, positions=positions)
-    store = nullcontext() if folder is None else SweepStore(Path(folder), plan, resume=resume)
+    store = (
+        nullcontext(runs.division.store) if folder is None else SweepStore(Path(folder), plan, resume=resume)
+    )
     with store as kept:
-        patched = _all_batches(runs, groups, targets, base, mlps, positions, kept, progress)
+        division = runs.division.asked(digest_of(plan), kept)
+        patched = _all_batches(runs, groups, targets, base, mlps, positions, division, progress)
     sign = runs.metric.direction
     return Effects(
         labels=tuple("+".join(str(n) for n in g) for g in groups),
@@ -125,24 +129,37 @@ def _all_batches(
     base: RunName,
     mlps: Mlps,
     positions: Sequence[str | int],
-    store: SweepStore | None,
+    division: Here,
     progress: Progress | None,
 ) -> np.ndarray:
     """``(group, pair)`` metric values; one part on disk is some senders on one batch."""
     patched = np.full((len(groups), runs.n_pairs), np.nan)
+    parts, chunk_of = [], {}
     for b, batch in enumerate(runs.batches):
         size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
         for k in range(0, len(groups), size):
-            chunk, key = groups[k : k + size], f"b{b:05d}-s{k:05d}"
-            values = store.get(key, (len(chunk), len(batch))) if store else None
-            if values is None:
-                values = _stacked(runs, batch, chunk, receivers, base, mlps, positions)
-                if store:
-                    store.put(key, values)
-            patched[k : k + size, batch.index] = values
-        runs.release(batch)
+            n = len(groups[k : k + size])
+            part = Part(
+                key=f"b{b:05d}-s{k:05d}",
+                shape=(n, len(batch)),
+                batch=b,
+                cost=float(n * len(batch) * batch.n_tokens),
+                what=f"{n} senders, {len(batch)} pairs",
+            )
+            chunk_of[part.key] = slice(k, k + n)
+            parts.append(part)
+
+    def compute(part: Part) -> np.ndarray:
+        batch = runs.batches[part.batch]
+        runs.release_others(batch)
+        return _stacked(runs, batch, groups[chunk_of[part.key]], receivers, base, mlps, positions)
+
+    for done, (part, values) in enumerate(zip(parts, division.values(parts, compute), strict=True)):
+        patched[chunk_of[part.key], runs.batches[part.batch].index] = values
         if progress:
-            progress(b + 1, len(runs.batches), f"{len(groups)} senders, {len(batch)} pairs")
+            progress(done + 1, len(parts), part.what)
+    for batch in runs.batches:
+        runs.release(batch)
     if not np.isfinite(patched).all():
         row = int(np.argwhere(~np.isfinite(patched))[0, 0])
         raise ModelError(f"{'+'.join(map(str, groups[row]))} as sender gives a metric that is not finite")

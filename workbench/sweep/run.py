@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from workbench.model.hooks import hook_name, resume_from
 from workbench.model.identity import identity
 from workbench.model.memory import is_out_of_memory
 from workbench.provenance import code_versions, digest_of
+from workbench.sweep.distribute import Here, Part
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
@@ -74,9 +76,12 @@ def sweep(
     _check_positions(runs, interventions)
     base: RunName = "clean" if mode == "noising" else "corrupted"
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=reference)
-    store = nullcontext() if folder is None else SweepStore(Path(folder), plan, resume=resume)
+    store = (
+        nullcontext(runs.division.store) if folder is None else SweepStore(Path(folder), plan, resume=resume)
+    )
     with store as kept:
-        patched = _run(runs, interventions, base, reference, kept, progress or _silent)
+        division = runs.division.asked(digest_of(plan), kept)
+        patched = _run(runs, interventions, base, reference, division, progress or _silent)
     sign = runs.metric.direction
     return Effects(
         labels=tuple(labels),
@@ -156,7 +161,7 @@ def _run(
     interventions: Sequence[Intervention],
     base: RunName,
     reference: Reference | None,
-    store: SweepStore | None,
+    division: Here,
     progress: Progress,
 ) -> np.ndarray:
     """``(row, pair)`` metric values. One part is all interventions of one first layer on one batch."""
@@ -164,22 +169,32 @@ def _run(
     for row, intervention in enumerate(interventions):
         by_layer.setdefault(intervention.first_layer, []).append(row)
     patched = np.full((len(interventions), runs.n_pairs), np.nan)
-    means: Means | None = None
-    total, done = len(runs.batches) * len(by_layer), 0
+    layer_of: dict[str, int] = {}
+    parts = []
     for b, batch in enumerate(runs.batches):
         for layer in sorted(by_layer):
-            rows = by_layer[layer]
-            key = f"b{b:05d}-l{layer:03d}"
-            values = store.get(key, (len(rows), len(batch))) if store else None
-            if values is None:
-                if means is None:
-                    means = _means(runs, interventions, reference)
-                values = _part(runs, batch, layer, [interventions[r] for r in rows], base, means)
-                if store:
-                    store.put(key, values)
-            patched[np.ix_(rows, batch.index)] = values
-            done += 1
-            progress(done, total, f"layer {layer}, {len(batch)} pairs of {batch.n_tokens} tokens")
+            part = Part(
+                key=f"b{b:05d}-l{layer:03d}",
+                shape=(len(by_layer[layer]), len(batch)),
+                batch=b,
+                cost=float(
+                    len(by_layer[layer]) * len(batch) * batch.n_tokens * (runs.wiring.n_layers - layer)
+                ),
+                what=f"layer {layer}, {len(batch)} pairs of {batch.n_tokens} tokens",
+            )
+            layer_of[part.key] = layer
+            parts.append(part)
+    means = cache(lambda: _means(runs, interventions, reference))
+
+    def compute(part: Part) -> np.ndarray:
+        batch, layer = runs.batches[part.batch], layer_of[part.key]
+        runs.release_others(batch)
+        return _part(runs, batch, layer, [interventions[r] for r in by_layer[layer]], base, means())
+
+    for done, (part, values) in enumerate(zip(parts, division.values(parts, compute), strict=True)):
+        patched[np.ix_(by_layer[layer_of[part.key]], runs.batches[part.batch].index)] = values
+        progress(done + 1, len(parts), part.what)
+    for batch in runs.batches:
         runs.release(batch)
     if not np.isfinite(patched).all():
         row = int(np.argwhere(~np.isfinite(patched))[0, 0])
@@ -219,7 +234,7 @@ def _part(
         other = {e.value for i in interventions for e in i.edits if not isinstance(e, KnockOut)}
         for run in sorted(other & {"clean", "corrupted"}):
             runs.activations(batch, run, sorted(names))
-    size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
+    size = runs.copies(batch)
     found: list[np.ndarray] = []
     start = 0
     while start < len(interventions):
@@ -229,12 +244,13 @@ def _part(
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
                 raise
-            if size == 1:
+            if len(chunk) == 1:
                 raise RunError(
                     f"not enough memory for one intervention on {len(batch)} pairs of {batch.n_tokens} tokens",
                     hint=f"use --batch-tokens {max(1, runs.batch_tokens // 4)} or fewer pairs",
                 ) from None
-            size //= 2
+            size = len(chunk) // 2
+            runs.halved[len(batch) * batch.n_tokens] = size
             continue
         start += len(chunk)
     return np.concatenate(found)

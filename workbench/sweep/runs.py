@@ -26,6 +26,7 @@ from workbench.model.identity import identity
 from workbench.model.probe import record, wiring
 from workbench.names import REST
 from workbench.provenance import digest_of
+from workbench.sweep.distribute import Here
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
 
@@ -108,6 +109,10 @@ class PairedRuns:
         if batch_tokens < 1:
             raise OptionError(f"batch_tokens is {batch_tokens}; at least 1 is needed")
         self.model, self.batch_tokens = model, batch_tokens
+        self.division = Here()  # who computes the parts of what is measured on these runs
+        self.halved: dict[
+            int, int
+        ] = {}  # tokens of one copy of a batch -> copies that memory turned out to hold
         self.wiring: Wiring = wiring(model)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
         if metric is None:
@@ -250,6 +255,17 @@ class PairedRuns:
     def release(self, batch: Batch) -> None:
         """Forget the activations kept with a batch."""
         batch.cache.clear()
+
+    def release_others(self, batch: Batch) -> None:
+        """Forget the activations kept with every other batch."""
+        for other in self.batches:
+            if other is not batch:
+                other.cache.clear()
+
+    def copies(self, batch: Batch) -> int:
+        """How many stacked copies of a batch one forward pass may have; fewer once memory has run out."""
+        tokens = len(batch) * batch.n_tokens
+        return self.halved.get(tokens, max(1, self.batch_tokens // tokens))
 
     def resid(self, batch: Batch, run: RunName, layer: int) -> Float[Tensor, "pair pos d_model"]:
         """The residual stream entering a layer; all layers are recorded in one pass."""
