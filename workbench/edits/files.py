@@ -1,0 +1,133 @@
+"""Edits on disk: ``edit.json`` says what, ``edit.safetensors`` holds the tensors; read strictly, never pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from workbench.edits.edit import ModelEdit
+from workbench.errors import CircuitError, OptionError, RunError, WorkbenchError, unknown
+from workbench.io.atomic import write_atomic
+from workbench.io.strict_json import check_keys, dump, parse, read_text
+
+FORMAT, VERSION = "circuit-workbench/edit", 1
+DESCRIPTION, TENSORS = "edit.json", "edit.safetensors"
+MOST_BYTES = 256 << 20
+_HOMES = {
+    "rows": "rows:Rows",
+    "affine": "affine:Affine",
+    "stack": "edit:Stack",
+}
+
+
+def kinds() -> dict[str, type[ModelEdit]]:
+    """Every kind of edit that can be saved, by the name in its file."""
+    return {kind: _class_of(kind) for kind in _HOMES}
+
+
+def _class_of(kind: str) -> type[ModelEdit]:
+    module, _, name = _HOMES[kind].partition(":")
+    return getattr(import_module(f"workbench.edits.{module}"), name)
+
+
+def save_edit(edit: ModelEdit, folder: str | os.PathLike[str]) -> Path:
+    """Write an edit to a folder; the description last, with the digest of the tensors beside it.
+
+    Returns:
+        The folder.
+    """
+    from safetensors.torch import save
+
+    folder, tensors = Path(folder), edit.tensors()
+    data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "kind": edit.kind, **edit.to_dict()}
+    if tensors:
+        content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
+        data["tensors"] = hashlib.sha256(content).hexdigest()
+        write_atomic(folder / TENSORS, content)
+    write_atomic(folder / DESCRIPTION, dump(data, where="edit", indent=1))
+    if not tensors:  # what an earlier edit left in this folder belongs to nobody now
+        (folder / TENSORS).unlink(missing_ok=True)
+    return folder
+
+
+def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:
+    """Read an edit, strictly.
+
+    Raises:
+        RunError: for a missing, damaged or foreign file, an unknown kind, a key too many or too few.
+    """
+    folder = Path(folder)
+    file = folder / DESCRIPTION if folder.is_dir() else folder
+    data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
+    if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") is not VERSION:
+        found = (data.get("format"), data.get("version")) if isinstance(data, dict) else type(data).__name__
+        raise RunError(f"{file} is {found!r:.80}; this workbench reads {FORMAT!r} version {VERSION}")
+    digest = data.pop("tensors", None)
+    tensors = {} if digest is None else _read_tensors(file.parent / TENSORS, digest)
+    try:
+        return read_edit({k: v for k, v in data.items() if k not in ("format", "version")}, tensors)
+    except WorkbenchError as problem:
+        raise RunError(f"{file}: {problem.message}", hint=problem.hint) from problem
+
+
+def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEdit:
+    """An edit from its description and tensors: every key and tensor that the kind has, and no other.
+
+    Raises:
+        RunError: saying which is missing, unknown or of the wrong kind.
+    """
+    if not isinstance(data, Mapping) or not isinstance(kind := data.get("kind"), str):
+        raise RunError("an edit has no kind", hint=f"one of {', '.join(_HOMES)}")
+    if kind not in _HOMES:
+        raise unknown("kind of edit", kind, _HOMES, error=RunError)
+    own = {name: value for name, value in data.items() if name != "kind"}
+    try:
+        edit = _class_of(kind).from_dict(own, tensors)
+    except (OptionError, RunError):
+        raise
+    except WorkbenchError as problem:
+        raise RunError(f"{kind}: {problem.message}", hint=problem.hint) from problem
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise RunError(f"this is no {kind} edit: {problem}") from problem
+    try:
+        check_keys(own, set(edit.to_dict()), set(), f"{kind} edit")
+    except CircuitError as problem:
+        raise RunError(problem.message, hint=problem.hint) from problem
+    if set(edit.tensors()) != set(tensors):
+        missing = set(edit.tensors()) ^ set(tensors)
+        raise RunError(f"{kind} edit: tensors that do not belong to it: {', '.join(sorted(missing))}")
+    return edit
+
+
+def _read_tensors(file: Path, digest: Any) -> dict[str, Tensor]:
+    """The tensors of a file whose digest is what the description says.
+
+    Raises:
+        RunError: if it is missing, cut off or another edit's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise RunError(f"{file} has more than {MOST_BYTES >> 20} MB, the most that is read")
+        content = file.read_bytes()
+    except OSError as problem:
+        raise RunError(
+            f"cannot read {file}: {problem.strerror}", hint=f"it belongs beside {DESCRIPTION}"
+        ) from problem
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RunError(
+            f"{file} is not the file that {DESCRIPTION} was written with",
+            hint="it is damaged, or of another edit; save the edit again",
+        )
+    try:
+        return load(content)
+    except (SafetensorError, ValueError) as problem:
+        raise RunError(f"{file} is not a whole safetensors file: {problem}") from problem
