@@ -1,0 +1,265 @@
+"""What heads are looked at on: repeated random tokens, the built-in text, or a user's corpus.
+
+Nothing is padded, cut off without a word, or replaced: what a tokenizer does not know is counted and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import OptionError, TaskError
+from workbench.heads.text import TEXT
+from workbench.model.architecture import describe
+from workbench.provenance import digest_of
+
+LENGTH = 101  # BOS and fifty random tokens twice
+SHORTEST = 8  # a text window of fewer tokens says nothing about distances
+BATCH_TOKENS = 4096
+
+Corpus = Path | str | Sequence[Path | str] | None
+"""Text files (``Path``), texts (``str``), several of either, or None for the built-in text."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ground:
+    """Token sequences that heads are looked at on.
+
+    Attributes:
+        name: ``random`` or ``text``.
+        about: What it is, in one sentence.
+        sequences: One tensor ``(pos,)`` each.
+        prefix: Tokens before the text (BOS, ``[CLS]``).
+        period: Tokens per copy where every sequence is random tokens twice, else None.
+        digest: Of all token ids.
+    """
+
+    name: str
+    about: str
+    sequences: tuple[Int[Tensor, "pos"], ...]
+    prefix: int
+    period: int | None
+    digest: str
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(len(s) for s in self.sequences)
+
+    @property
+    def rows(self) -> slice | None:
+        """Queries that look back at a first copy: all of the second; None (all queries) where nothing is planned."""
+        if self.period is None:
+            return None
+        start = self.prefix + self.period
+        return slice(start, start + self.period)
+
+    def batches(self, batch_tokens: int = BATCH_TOKENS) -> Iterator[tuple[list[int], Int[Tensor, "row pos"]]]:
+        """Sequences of one length together: their indices and ``(row, pos)`` ids."""
+        lengths = [len(s) for s in self.sequences]
+        for length in sorted(set(lengths)):
+            where = [i for i, n in enumerate(lengths) if n == length]
+            size = max(1, batch_tokens // length)
+            for start in range(0, len(where), size):
+                part = where[start : start + size]
+                yield part, torch.stack([self.sequences[i] for i in part])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a record."""
+        return {
+            "name": self.name,
+            "about": self.about,
+            "n": len(self.sequences),
+            "tokens": self.n_tokens,
+            "period": self.period,
+            "digest": self.digest,
+        }
+
+
+def random_ground(
+    model: TransformerBridge, *, n: int = 16, length: int | None = None, seed: int = 0
+) -> tuple[Ground, tuple[str, ...]]:
+    """``BOS r_1..r_N r_1..r_N``: N different random tokens of the model's vocabulary, twice; and what must be said.
+
+    Raises:
+        OptionError: if ``length`` does not fit the context, or leaves less than two tokens to repeat.
+    """
+    before, after = frame_of(model)
+    words = vocabulary(model)
+    total, notes = _length(model, length)
+    period = (total - len(before) - len(after)) // 2
+    if period > len(words):
+        notes += (f"random tokens: {len(words)} per copy, all there are in the vocabulary",)
+        period = len(words)
+    if period < 2:
+        raise OptionError(
+            f"sequences of {total} tokens leave {period} to repeat; at least 2 are needed",
+            hint="a larger --length",
+        )
+    generator = torch.Generator().manual_seed(seed)
+    choice, device = torch.tensor(words), next(iter(model.parameters())).device
+    sequences = []
+    for _ in range(_count(n)):
+        copy = choice[torch.randperm(len(words), generator=generator)[:period]]
+        parts = (torch.tensor(before, dtype=torch.long), copy, copy, torch.tensor(after, dtype=torch.long))
+        sequences.append(torch.cat(parts).to(device))
+    start = "BOS, then " if before and not after else "[CLS], then " if before else ""
+    return (
+        Ground(
+            name="random",
+            about=f"{start}{period} random tokens, twice; {n} sequences, seed {seed}",
+            sequences=tuple(sequences),
+            prefix=len(before),
+            period=period,
+            digest=digest_of([s.tolist() for s in sequences]),
+        ),
+        notes,
+    )
+
+
+def text_ground(
+    model: TransformerBridge, corpus: Corpus = None, *, n: int = 16, length: int | None = None, seed: int = 0
+) -> tuple[Ground | None, tuple[str, ...]]:
+    """Windows of the corpus, or of the built-in text where the tokenizer covers it; else None and the reason.
+
+    Windows follow each other without overlap. Where there are more than ``n`` they are drawn by the seed; a text
+    shorter than a window is used whole, from ``SHORTEST`` tokens on.
+
+    Raises:
+        TaskError: if a corpus was given and nothing of it can be used.
+        OptionError: if ``length`` does not fit the context.
+    """
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or not len(tokenizer):
+        if corpus is not None:
+            raise TaskError("the model has no tokenizer, so a corpus cannot become tokens")
+        return None, ("no text: the model has no tokenizer",)
+    source, texts = read_corpus(corpus)
+    ids = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
+    unknown = _unknown(tokenizer, ids, texts)
+    if corpus is None and unknown:
+        return None, (f"the built-in text is not used: {unknown}",)
+    total, notes = _length(model, length)
+    before, after = frame_of(model)
+    room = total - len(before) - len(after)
+    windows = [row[i : i + room] for row in ids for i in range(0, len(row), room)]
+    windows = [w for w in windows if len(w) >= min(SHORTEST, room)]
+    if not windows:
+        raise TaskError(
+            f"{source} has no {SHORTEST} tokens in a row", hint="give a longer text with --corpus"
+        )
+    notes += (f"{source}: {unknown}",) if unknown else ()
+    if len(windows) > _count(n):
+        order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))[:n]
+        windows = [windows[i] for i in sorted(order.tolist())]
+    device = next(iter(model.parameters())).device
+    sequences = tuple(torch.tensor([*before, *w, *after], device=device) for w in windows)
+    lengths = sorted({len(s) for s in sequences})
+    shown = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]}-{lengths[-1]}"
+    return (
+        Ground(
+            name="text",
+            about=f"{source}: {len(sequences)} windows of {shown} tokens, seed {seed}",
+            sequences=sequences,
+            prefix=len(before),
+            period=None,
+            digest=digest_of([s.tolist() for s in sequences]),
+        ),
+        notes,
+    )
+
+
+def read_corpus(corpus: Corpus) -> tuple[str, tuple[str, ...]]:
+    """Where texts come from, in words, and the texts.
+
+    Raises:
+        TaskError: if a file cannot be read as UTF-8, or nothing is there.
+    """
+    if corpus is None:
+        return "the built-in text", (TEXT,)
+    items = [corpus] if isinstance(corpus, str | Path) else list(corpus)
+    texts, names = [], []
+    for item in items:
+        if not isinstance(item, Path):
+            texts.append(item)
+            continue
+        try:
+            texts.append(item.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as problem:
+            raise TaskError(
+                f"corpus {item} cannot be read: {problem}", hint="give UTF-8 text files"
+            ) from None
+        names.append(item.name)
+    if not any(text.strip() for text in texts):
+        raise TaskError("the corpus is empty", hint="give text files with --corpus FILE")
+    given = len(texts) - len(names)
+    return ", ".join([*names, *([f"{given} given texts"] if given else [])]), tuple(texts)
+
+
+def frame_of(model: TransformerBridge) -> tuple[list[int], list[int]]:
+    """Tokens that the model's prompts begin and end with: BOS; for encoders ``[CLS]`` and ``[SEP]``."""
+    tokenizer, described = getattr(model, "tokenizer", None), describe(model)
+    if tokenizer is None or not len(tokenizer):
+        return [], []
+    if described.causal:
+        bos = tokenizer.bos_token_id
+        return ([bos] if described.prepend_bos and bos is not None else []), []
+    inner = vocabulary(model)[:1]
+    word = tokenizer.convert_ids_to_tokens(inner[0])
+    full = tokenizer(word, add_special_tokens=True, verbose=False)["input_ids"]
+    special = set(tokenizer.all_special_ids)
+    inside = [i for i, token in enumerate(full) if token not in special] or [0]
+    return full[: inside[0]], full[inside[-1] + 1 :]
+
+
+def vocabulary(model: TransformerBridge) -> list[int]:
+    """Token ids that stand for text: those the tokenizer has, without special ones; all ids without a tokenizer."""
+    tokenizer, size = getattr(model, "tokenizer", None), int(model.cfg.d_vocab)
+    if tokenizer is None or not len(tokenizer):
+        return list(range(size))
+    special = set(tokenizer.all_special_ids)
+    return [i for i in sorted(set(tokenizer.get_vocab().values())) if i < size and i not in special]
+
+
+def _length(model: TransformerBridge, length: int | None) -> tuple[int, tuple[str, ...]]:
+    """Tokens per sequence, and a note where the context is shorter than the default."""
+    context = describe(model).n_ctx
+    if length is None:
+        if context and context < LENGTH:
+            return context, (f"sequences of {context} tokens, the whole context",)
+        return LENGTH, ()
+    if length < SHORTEST or (context and length > context):
+        most = f" and at most {context}, the context" if context else ""
+        raise OptionError(f"length is {length}; at least {SHORTEST} is needed{most}")
+    return length, ()
+
+
+def _count(n: int) -> int:
+    if n < 2:
+        raise OptionError(f"n is {n}; at least 2 sequences are needed for a standard error")
+    return n
+
+
+def _unknown(tokenizer: Any, ids: Sequence[Sequence[int]], texts: Sequence[str]) -> str:
+    """What the tokenizer does not know of the texts, in words; empty if it covers them."""
+    total = sum(len(row) for row in ids)
+    missing = (
+        sum(row.count(tokenizer.unk_token_id) for row in ids) if tokenizer.unk_token_id is not None else 0
+    )
+    if missing:
+        return f"{missing:,} of {total:,} tokens are unknown to the tokenizer"
+    kept = sum(_letters(tokenizer.decode(row, skip_special_tokens=True)) for row in ids)
+    there = sum(_letters(text) for text in texts)
+    if kept < 0.98 * there:  # accents and ligatures may be normalised; whole words may not vanish
+        return f"the tokenizer keeps {kept:,} of {there:,} letters"
+    return ""
+
+
+def _letters(text: str) -> int:
+    return sum(character.isalnum() for character in text)

@@ -1,0 +1,96 @@
+"""Attention patterns of any model: read where the model shows them, recomputed and checked where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError
+from workbench.model.hooks import TOLERANCE, hook_name
+from workbench.model.probe import record, recompute_pattern, wiring
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """Patterns of one forward pass, ``(row, head, query, key)`` per attention layer.
+
+    Attributes:
+        recomputed: Layers whose attention is fused (it never makes a pattern), so that it was computed from
+            queries and keys and checked: pattern times values is what the heads put out.
+        refused: Layer -> why it has no pattern here.
+        outputs: Head outputs ``z`` of the layers, ``(row, query, head, d_head)``, where they were asked for.
+    """
+
+    patterns: Mapping[int, Float[Tensor, "row head query key"]]
+    recomputed: tuple[int, ...]
+    refused: Mapping[int, str]
+    outputs: Mapping[int, Float[Tensor, "row query head d_head"]]
+
+    def of(self, layer: int) -> Float[Tensor, "row head query key"]:
+        """The pattern of a layer.
+
+        Raises:
+            ModelError: if the layer has none, with the reason.
+        """
+        if layer not in self.patterns:
+            why = self.refused.get(layer, "it has no attention")
+            raise ModelError(f"layer {layer} shows no attention pattern: {why}")
+        return self.patterns[layer]
+
+
+@torch.no_grad()
+def patterns_of(model: TransformerBridge, ids: Int[Tensor, "row pos"], *, outputs: bool = False) -> Seen:
+    """The attention patterns of every layer on these tokens; nothing is padded.
+
+    Raises:
+        ModelError: if the model has no attention layers.
+    """
+    found = wiring(model)
+    if not found.attention_layers:
+        raise ModelError("the model has no attention layers, so there are no heads to look at")
+    names = [hook_name("pattern", n) for n in found.attention_layers]
+    if outputs:
+        names += [hook_name("head-output", n) for n in found.attention_layers]
+    _, seen = record(model, ids, names)
+    shown = {n: seen.get(hook_name("pattern", n)) for n in found.attention_layers}
+    patterns = {n: A for n, A in shown.items() if A is not None and A.ndim == 4}
+    silent = [n for n in found.attention_layers if n not in patterns]
+    made, refused = _recomputed(model, ids, silent, causal=found.causal) if silent else ({}, {})
+    heads = {n: seen.get(hook_name("head-output", n)) for n in found.attention_layers} if outputs else {}
+    return Seen(
+        patterns={n: A for n, A in sorted({**patterns, **made}.items())},
+        recomputed=tuple(sorted(made)),
+        refused=refused,
+        outputs={n: z for n, z in heads.items() if z is not None},
+    )
+
+
+def _recomputed(
+    model: TransformerBridge, ids: Tensor, layers: list[int], *, causal: bool
+) -> tuple[dict[int, Tensor], dict[int, str]]:
+    """Patterns of fused layers from q and k, kept only where they explain the heads' outputs."""
+    sites = ("q", "k", "v", "head-output")
+    _, seen = record(model, ids, [hook_name(s, n) for n in layers for s in sites])
+    made, refused = {}, {}
+    for layer in layers:
+        parts = [seen.get(hook_name(s, layer)) for s in sites]
+        if any(part is None or part.ndim != 4 for part in parts):
+            refused[layer] = "its attention is fused, and queries, keys and values cannot be seen"
+            continue
+        q, k, v, z = parts
+        k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], dim=2) for x in (k, v))  # KV groups
+        pattern = recompute_pattern(q, k, causal)
+        error = float((torch.einsum("bhqk,bkhe->bqhe", pattern, v) - z).abs().max() / (1 + z.abs().max()))
+        if error <= TOLERANCE.get(z.dtype, 2e-4):
+            made[layer] = pattern
+        else:
+            refused[layer] = (
+                "its attention is fused, and softmax(q k / sqrt(d_head)) is not what it does (rotary positions, a "
+                f"window or a bias come between): outputs are off by {error:.2g}; open it with eager attention"
+            )
+    return made, refused

@@ -1,0 +1,334 @@
+"""The portrait of a model's heads as a table: a row per head, a column per measurement, evidence kept apart.
+
+No torch here: a saved portrait is shown, sorted and exported without a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench import names
+from workbench.errors import OptionError, ShapeError, WorkbenchError, unknown
+
+Evidence = Literal["read-out", "weight", "causal"]
+EVIDENCE: Mapping[str, str] = {
+    "read-out": "where a head looks or what it writes, in a forward pass that nothing changes",
+    "weight": "what its weights would do, whatever the text",
+    "causal": "what changes when it is taken away",
+}
+FORMAT, VERSION = "circuit-workbench/portrait", 1
+LABEL = 0.3  # a score from here on commonly names a head: "previous-token head"
+LABELS = ("previous-token", "duplicate-token", "induction", "retrieval")
+# What a terminal has room for, in this order; all measurements are in the JSON, the Parquet file and the page.
+SHOWN = (
+    *(
+        "induction",
+        "previous-token",
+        "duplicate-token",
+        "retrieval",
+        "first-token",
+        "later-sinks",
+        "separator",
+    ),
+    *("entropy", "distance", "ov-copying", "copy-score", "qk-matching", "loss"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measurement:
+    """One number per head, with what it can be, what chance gives, and what kind of evidence it is.
+
+    Attributes:
+        name: ``induction``; the key of a column is ``induction`` on random tokens or weights, ``induction@text``
+            on a text.
+        on: ``random``, ``text`` or ``weights``.
+        values: ``(layer, head)``; NaN where there is none, with the reason in ``missing``.
+        stderr: Standard error over sequences, where there are several.
+        null: What a uniform head (read-outs), a random one (weights) or one that writes nothing (causal) gets.
+        low, high: The least and the most it can be; None where there is no bound.
+        missing: Reason -> layers it holds for; a tuple of no layers means all.
+        partners: The earlier head that a composition score is with, ``(layer, head)`` texts.
+    """
+
+    name: str
+    on: Literal["random", "text", "weights"]
+    evidence: Evidence
+    values: np.ndarray
+    stderr: np.ndarray | None = None
+    null: np.ndarray
+    low: float | None
+    high: float | None
+    unit: str
+    about: str
+    null_about: str
+    source: str = ""
+    n: int = 0
+    missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    partners: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        for what in (self.stderr, self.null):
+            if what is not None and np.shape(what) != np.shape(self.values):
+                raise ShapeError(f"{self.key}: values {np.shape(self.values)}, beside them {np.shape(what)}")
+
+    @property
+    def key(self) -> str:
+        """The column's name."""
+        return f"{self.name}@text" if self.on == "text" else self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = ("name", "on", "evidence", "low", "high", "unit", "about", "null_about", "source", "n")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "values": _numbers(self.values),
+            "stderr": None if self.stderr is None else _numbers(self.stderr),
+            "null": _numbers(self.null),
+            "missing": {why: list(layers) for why, layers in self.missing.items()},
+            "partners": None if self.partners is None else [list(row) for row in self.partners],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
+        arrays = {k: _array(data[k]) for k in ("values", "null")}
+        return cls(
+            **{k: v for k, v in data.items() if k not in ("values", "null", "stderr", "missing", "partners")},
+            **arrays,
+            stderr=None if data["stderr"] is None else _array(data["stderr"]),
+            missing={why: tuple(layers) for why, layers in data["missing"].items()},
+            partners=None if data["partners"] is None else tuple(tuple(row) for row in data["partners"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Portrait:
+    """What every head of a model does whatever the task: rows are heads, columns measurements.
+
+    Attributes:
+        grounds: What the heads were looked at on.
+        notes: What could not be measured or was done differently, in words.
+        provenance: What decides the numbers: model, weights, precision, seed, sources.
+    """
+
+    model: str
+    n_layers: int
+    n_heads: int
+    attention_layers: tuple[int, ...]
+    measurements: tuple[Measurement, ...]
+    grounds: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Addresses, layer by layer; layers without attention have none."""
+        return tuple(str(names.head(n, h)) for n in self.attention_layers for h in range(self.n_heads))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(m.key for m in self.measurements)
+
+    def __getitem__(self, key: str) -> Measurement:
+        for measurement in self.measurements:
+            if measurement.key == key:
+                return measurement
+        raise unknown("measurement", key, self.keys, error=OptionError)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys
+
+    def label(self, head: str) -> str:
+        """Kinds of head that its scores on random tokens name, at ``LABEL`` or above."""
+        node = names.parse_node(head)
+        found = [k for k in LABELS if k in self and self[k].values[node.layer, node.index] >= LABEL]
+        return ", ".join(found)
+
+    def rows(self, *, sort: str | None = None) -> list[dict[str, Any]]:
+        """One mapping per head: ``head``, ``layer``, ``index``, ``label``, and a number per column (None for none).
+
+        Args:
+            sort: A column, largest first, heads without a value last; by default in order of layer and head.
+
+        Raises:
+            OptionError: for an unknown column.
+        """
+        found = []
+        for head in self.heads:
+            node = names.parse_node(head)
+            at = (node.layer, node.index)
+            row: dict[str, Any] = {
+                "head": head, "layer": node.layer, "index": node.index, "label": self.label(head)
+            }  # fmt: skip
+            for m in self.measurements:
+                row[m.key] = _number(m.values[at])
+                if m.partners is not None:
+                    row[f"{m.key} with"] = m.partners[node.layer][node.index]
+            found.append(row)
+        if sort is None:
+            return found
+        values = self[sort].values
+        order = [float(values[row["layer"], row["index"]]) for row in found]
+        ranked = sorted(range(len(found)), key=lambda i: (np.isnan(order[i]), -order[i], i))
+        return [found[i] for i in ranked]
+
+    def top(self, key: str, n: int = 5) -> list[tuple[str, float]]:
+        """The n heads with the largest values of a column."""
+        rows = [row for row in self.rows(sort=key) if row[key] is not None]
+        return [(row["head"], row[key]) for row in rows[:n]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``portrait.json``; NaN is null."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model,
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+            "attention_layers": list(self.attention_layers),
+            "grounds": [dict(g) for g in self.grounds],
+            "notes": list(self.notes),
+            "provenance": dict(self.provenance),
+            "measurements": [m.to_dict() for m in self.measurements],
+        }
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The document as text; also written to ``path``."""
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        if path is not None:
+            from workbench.io.atomic import write_atomic
+
+            write_atomic(Path(path), text)
+        return text
+
+    def to_dataframe(self, *, sort: str | None = None):
+        """One row per head, standard errors and null values in columns of their own."""
+        import pandas as pd
+
+        rows = self.rows(sort=sort)
+        for row in rows:
+            at = (row["layer"], row["index"])
+            for m in self.measurements:
+                if m.stderr is not None:
+                    row[f"{m.key} stderr"] = _number(m.stderr[at])
+                row[f"{m.key} null"] = _number(m.null[at])
+        frame = pd.DataFrame(rows)
+        numeric = [c for m in self.measurements for c in (m.key, f"{m.key} stderr", f"{m.key} null")]
+        here = [c for c in numeric if c in frame.columns]
+        return frame.astype({c: float for c in here})
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """The table as Parquet; evidence, units, bounds and notes are in the file's metadata.
+
+        Raises:
+            WorkbenchError: if pyarrow is not installed.
+        """
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError:
+            raise WorkbenchError("Parquet needs pyarrow", hint="pip install pyarrow") from None
+        import io
+
+        from workbench.io.atomic import write_atomic
+
+        document = self.to_dict()
+        for measurement in document["measurements"]:
+            for name in ("values", "stderr", "null", "partners"):
+                del measurement[name]
+        table = pa.Table.from_pandas(self.to_dataframe(), preserve_index=False)
+        told = {b"workbench": json.dumps(document, allow_nan=False).encode()}
+        buffer = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **told}), buffer)
+        write_atomic(Path(path), buffer.getvalue())
+        return Path(path)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Portrait:
+        """The portrait of a document.
+
+        Raises:
+            WorkbenchError: if it is none, or of a version that this workbench does not read.
+        """
+        if not isinstance(data, Mapping) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
+            raise WorkbenchError(
+                "this is no portrait", hint=f"this workbench reads {FORMAT} version {VERSION}"
+            )
+        try:
+            return cls(
+                model=data["model"],
+                n_layers=data["n_layers"],
+                n_heads=data["n_heads"],
+                attention_layers=tuple(data["attention_layers"]),
+                measurements=tuple(Measurement.from_dict(m) for m in data["measurements"]),
+                grounds=tuple(data["grounds"]),
+                notes=tuple(data["notes"]),
+                provenance=data["provenance"],
+            )
+        except (KeyError, TypeError) as problem:
+            raise WorkbenchError(f"the portrait is not whole: {problem}") from None
+
+    def heatmaps(self) -> dict[str, str]:
+        """Column -> layer x head heatmap as SVG."""
+        from workbench.view.portrait import heatmaps
+
+        return heatmaps(self)
+
+    def terminal(self, *, sort: str | None = None, most: int = 40) -> list[Any]:
+        """What a terminal shows: what was looked at, then the table."""
+        from workbench.view.portrait import terminal_parts
+
+        return terminal_parts(self, sort=sort, most=most)
+
+    def to_terminal(self) -> list[Any]:
+        return self.terminal()
+
+    def _repr_html_(self) -> str:
+        from workbench.view.portrait import portrait_card
+
+        return portrait_card(self)
+
+    def __repr__(self) -> str:
+        grounds = " and ".join(str(g["name"]) for g in self.grounds)
+        return f"<Portrait of {self.model}: {len(self.heads)} heads, {len(self.keys)} measurements, on {grounds}>"
+
+
+def load_portrait(path: str | Path) -> Portrait:
+    """Read a ``portrait.json``, strictly.
+
+    Raises:
+        WorkbenchError: if it is missing, cut off, or no portrait of a version we know.
+    """
+    from workbench.io.strict_json import parse, read_text
+
+    file = Path(path) / "portrait.json" if Path(path).is_dir() else Path(path)
+    return Portrait.from_dict(
+        parse(read_text(file, error=WorkbenchError), where=str(file), error=WorkbenchError)
+    )
+
+
+def reasons(measurements: Sequence[Measurement]) -> dict[str, list[str]]:
+    """Why values are missing -> the columns concerned."""
+    found: dict[str, list[str]] = {}
+    for m in measurements:
+        for why, layers in m.missing.items():
+            where = f" (layers {', '.join(map(str, layers))})" if layers else ""
+            found.setdefault(why + where, []).append(m.key)
+    return found
+
+
+def _numbers(values: np.ndarray) -> list[list[float | None]]:
+    return [[_number(v) for v in row] for row in np.asarray(values)]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _array(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
+    return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
