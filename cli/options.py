@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 ModelName = Annotated[
     str,
@@ -47,3 +48,33 @@ Batch = Annotated[
     ),
 ]
 CircuitPath = Annotated[Path, typer.Argument(help="A circuit file, or the folder that has circuit.json.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Compute the I-th of N shares of the work and nothing else; workbench runs merge puts them together.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Compute on a Ray cluster; without an address one is started on this machine.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="With --ray: how many. Default: as many as have room.")
+]
+
+
+class Spreading(TyperCommand):
+    """A command with ``--ray [ADDRESS]``: without an address it stands for a cluster on this machine."""
+
+    def parse_args(self, ctx, args: list[str]) -> list[str]:
+        given = list(args)
+        for at in reversed([n for n, word in enumerate(given) if word == "--ray"]):
+            if at + 1 == len(given) or given[at + 1].startswith("-"):
+                given.insert(at + 1, "local")
+        return super().parse_args(ctx, given)

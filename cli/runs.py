@@ -85,6 +85,31 @@ def rerun(folder: FOLDER, out: TO = None, quiet: Quiet = False, as_json: Json = 
 
 
 @app.command()
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of shards, or the folder that has them all in it.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder of the whole. Default: the one that the shards are in."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Put the shards of one run together: the same result, to the last bit, as one process would have written.
+
+    Example: workbench runs merge runs/ablate/ioi/zoo-ioi-1f3a77c0
+    """
+    from workbench.history.merge import merge as put_together
+
+    use_quiet(quiet)
+    with progress("merge") as advance:
+        folder, result = put_together(folders, out, progress=advance, note=note)
+    emit(result, as_json=as_json)
+    note(f"wrote {folder}")
+
+
+@app.command()
 def diff(
     folder: FOLDER,
     other: OTHER,

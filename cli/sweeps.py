@@ -20,10 +20,14 @@ from cli.options import (
     Offline,
     Out,
     Quiet,
+    Ray,
     Resume,
     Seed,
+    Shard,
     Split,
+    Spreading,
     TaskName,
+    Workers,
 )
 from cli.output import emit, note, progress, use_quiet
 
@@ -62,6 +66,9 @@ def ablate(
     plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    shard: Shard = None,
+    ray: Ray = None,
+    workers: Workers = None,
     batch_tokens: Batch = 8192,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -100,6 +107,9 @@ def patch(
     plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    shard: Shard = None,
+    ray: Ray = None,
+    workers: Workers = None,
     batch_tokens: Batch = 8192,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -141,6 +151,9 @@ def path_patch(
     plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    shard: Shard = None,
+    ray: Ray = None,
+    workers: Workers = None,
     batch_tokens: Batch = 8192,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -173,6 +186,9 @@ def knock_out(
     plot: Plot = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    shard: Shard = None,
+    ray: Ray = None,
+    workers: Workers = None,
     batch_tokens: Batch = 8192,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -205,11 +221,15 @@ def _do(job: Any, given: dict[str, Any]) -> None:
     with progress(job.__name__.removesuffix("_job").replace("_", " ")) as advance:
         result = job(progress=advance, note=note, **given)
     emit(result, as_json=as_json)
-    if plot is not None and not given["dry_run"]:
-        note(f"drew {result.effects.save_picture(plot)}")
     folder: Path | None = getattr(result, "folder", None)
-    if folder is not None:
-        note(f"wrote {folder}/effects.parquet and run.json")
+    if folder is None:
+        return
+    if given["shard"] is not None:
+        note(f"wrote {folder}; when all shards are done: workbench runs merge {folder.parent}")
+        return
+    if plot is not None:
+        note(f"drew {result.effects.save_picture(plot)}")
+    note(f"wrote {folder}/effects.parquet and run.json")
 
 
 def mount(app: typer.Typer) -> None:
@@ -220,4 +240,4 @@ def mount(app: typer.Typer) -> None:
         ("path-patch", path_patch),
         ("knock-out", knock_out),
     ):
-        app.command(name)(command)
+        app.command(name, cls=Spreading)(command)

@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workbench import names
 from workbench.effects import Effects
-from workbench.errors import OptionError, RunError, unknown
+from workbench.errors import OptionError, unknown
 from workbench.interventions.ablation import ablations, parts_of, value_of
 from workbench.interventions.edits import Intervention
 from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
-from workbench.io.effects_file import NAME, load_effects, save_effects
-from workbench.io.lock import locked
-from workbench.io.run_file import digest_of_file, load_record, recording
-from workbench.metrics import Metric, get_metric
+from workbench.keeping import Saved, SavedShard, keep
 from workbench.model.identity import identity
-from workbench.model.open import open_model
-from workbench.model.outline import Outline, outline
-from workbench.provenance import NAME as RUN
-from workbench.provenance import RunRecord, digest_of
-from workbench.study import N_PAIRS, paired_runs, pairs_of_file, slug
+from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.provenance import digest_of
+from workbench.scale.spread import Spread
+from workbench.study import paired_runs, slug
 from workbench.sweep.cost import SweepCost, sweep_cost
+from workbench.sweep.distribute import Serving
 from workbench.sweep.run import Reference, describe_plan, sweep
-from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
-from workbench.sweep.store import PLAN, check_plan
-from workbench.tasks.align import AlignedPairs, align
-from workbench.tasks.fit import fit_pairs
-from workbench.tasks.for_model import is_file, reading_of
+from workbench.sweep.runs import PairedRuns
 
 Note = Callable[[str], None]
 MODES = ("noising", "denoising")
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saved:
-    """A table of effects and the folder it was written to."""
-
-    effects: Effects
-    folder: Path
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.effects.to_dict(), "folder": str(self.folder)}
-
-    def to_terminal(self) -> list[Any]:
-        return self.effects.to_terminal()
+Result = Saved | SavedShard | SweepCost
 
 
 def ablation_job(
@@ -60,7 +39,7 @@ def ablation_job(
     ablation: str = "resample",
     reference: Path | None = None,
     **common: Any,
-) -> Saved | SweepCost:
+) -> Result:
     """Ablate parts of a model one by one (or together) and save the table."""
     value_of(ablation)  # a misspelt name is an error before anything is loaded
     if reference is not None and not ablation.startswith("mean"):
@@ -86,7 +65,7 @@ def ablation_job(
 
 def patching_job(
     *, site: str = "head-output", node: Sequence[str] | None = None, mode: str = "denoising", **common: Any
-) -> Saved | SweepCost:
+) -> Result:
     """Patch every address of a site (or the named ones), at all positions together or each by itself."""
     if mode not in MODES:
         raise unknown("mode", mode, MODES, error=OptionError)
@@ -100,7 +79,7 @@ def patching_job(
 
 def knock_out_job(
     *, query: str, key: str, node: Sequence[str] | None = None, together: bool = False, **common: Any
-) -> Saved | SweepCost:
+) -> Result:
     """Forbid heads to look from one position at another, one by one or all together."""
 
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
@@ -135,10 +114,15 @@ def _sweep_job(
     dry_run: bool = False,
     out: Path | None = None,
     positions: Sequence[str] = (),
+    shard: str | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    serving: Serving | None = None,
     progress: Progress | None = None,
     note: Note = lambda text: None,
     **opening: Any,
-) -> Saved | SweepCost:
+) -> Result:
+    spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
     if dry_run:
         planned = planned_runs(note=note, **opening)
         first = [i.first_layer for i in build(planned, _positions(planned, positions))]
@@ -152,7 +136,7 @@ def _sweep_job(
         against = Reference(runs=others)
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=against)
 
-    def measure(folder: Path) -> Effects:
+    def measure(folder: Path | None) -> Effects:
         return sweep(
             runs,
             interventions,
@@ -164,8 +148,34 @@ def _sweep_job(
             progress=progress,
         )
 
-    record = record_of(command, {**arguments, **opening, "positions": list(positions)}, runs)
-    return keep(measure, plan, record, out or default_folder(command, runs, plan), resume=resume, note=note)
+    asked = {**arguments, **opening, "positions": list(positions)}
+    return _spread(command, asked, measure, runs, plan, spread, out=out, resume=resume, note=note)
+
+
+def _spread(
+    command: str,
+    asked: Mapping[str, Any],
+    measure: Callable[[Path | None], Effects],
+    runs: PairedRuns,
+    plan: Mapping[str, Any],
+    spread: Spread,
+    *,
+    out: Path | None,
+    resume: bool,
+    note: Note,
+) -> Result:
+    """Measure here, a share of it here, or by workers; a worker itself only answers and keeps nothing."""
+    program = partial(JOBS[command], **asked)
+    with spread.division(program, device=asked.get("device"), note=note) as runs.division:
+        if spread.serving is not None:
+            measure(None)
+        record = record_of(command, {**asked, **spread.to_dict()}, runs)
+        folder = Path(out or default_folder(command, runs, plan))
+        if spread.share is not None:
+            folder = folder if folder.name == spread.share.name else folder / spread.share.name
+        kept = keep(measure, plan, record, folder, resume=resume, note=note)
+    tell_halved(runs, note)
+    return kept
 
 
 def path_patching_job(
@@ -179,16 +189,21 @@ def path_patching_job(
     dry_run: bool = False,
     out: Path | None = None,
     positions: Sequence[str] = (),
+    shard: str | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    serving: Serving | None = None,
     progress: Progress | None = None,
     note: Note = lambda text: None,
     **opening: Any,
-) -> Saved | SweepCost:
+) -> Result:
     """Path patching from senders (all heads by default) to the receivers, and save the table."""
     for address in [*receiver, *(sender or ())]:
         names.parse_node(address)
     for kind, word, known in (("mode", mode, MODES), ("treatment of MLPs", mlps, ("recomputed", "frozen"))):
         if word not in known:
             raise unknown(kind, word, known, error=OptionError)
+    spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
     if dry_run:
         planned = planned_runs(note=note, **opening)
         heads = [str(n) for group in parts_of(planned.wiring, "heads") for n in group]
@@ -207,7 +222,7 @@ def path_patching_job(
         "mode": mode,
     }
 
-    def measure(folder: Path) -> Effects:
+    def measure(folder: Path | None) -> Effects:
         return path_patches(
             runs,
             groups,
@@ -220,195 +235,16 @@ def path_patching_job(
             resume=resume,
         )
 
-    record = record_of("path-patch", {**arguments, **opening, "positions": list(positions)}, runs)
-    folder = out or default_folder("path-patch", runs, plan)
-    return keep(measure, plan, record, folder, resume=resume, note=note)
+    asked = {**arguments, **opening, "positions": list(positions)}
+    return _spread("path-patch", asked, measure, runs, plan, spread, out=out, resume=resume, note=note)
 
 
-def keep(
-    measure: Callable[[Path], Effects],
-    plan: Mapping[str, Any],
-    record: RunRecord,
-    folder: Path,
-    *,
-    resume: bool,
-    note: Note = lambda text: None,
-) -> Saved:
-    """The table that a plan asks for: the one in the folder, or measured now, kept with its record.
-
-    Nobody else writes to the folder meanwhile. However it ends, ``run.json`` says so; after a kill it says
-    ``running`` although nobody holds the folder.
-
-    Args:
-        measure: Called with the folder, where it keeps finished parts.
-        resume: Go on with what an earlier start of this very run left there.
-
-    Raises:
-        RunError: if the folder holds another run or somebody's unfinished work, or another process has it.
-    """
-    folder, record.question = Path(folder), digest_of(plan)
-    with locked(folder):
-        before = finished_table(folder, record.question)
-        if before is not None and _is_done(folder):
-            _refuse_changed(folder)
-            note(f"already measured; showing {folder}")
-            return Saved(effects=before, folder=folder)
-        if before is None:
-            check_plan(folder, plan, resume=resume)
-            if resume and not (folder / PLAN).exists():
-                note(f"nothing to resume in {folder}: starting anew (other options have other folders)")
-        with _saying_how_to_go_on(folder, note), recording(record, folder):
-            effects = measure(folder) if before is None else before
-            _save(effects, folder, record)
-    return Saved(effects=effects, folder=folder)
-
-
-def _is_done(folder: Path) -> bool:
-    """Whether the run in a folder ended well and its files are there; one of before there were records did."""
-    if not (folder / RUN).exists():
-        return True
-    record = load_record(folder)
-    return record.status == "done" and all((folder / name).exists() for name in record.outputs.values())
-
-
-def _refuse_changed(folder: Path) -> None:
-    """A table that is not as it was written is not shown as if it were.
-
-    Raises:
-        RunError: if its digest is not the recorded one.
-    """
-    was = load_record(folder).files.get(NAME) if (folder / RUN).exists() else None
-    if was is not None and digest_of_file(folder / NAME) != was:
-        raise RunError(
-            f"{folder / NAME} was changed since it was written",
-            hint=f"to measure it again: rm {folder / NAME}, then workbench runs resume {folder}",
-        )
-
-
-@contextmanager
-def _saying_how_to_go_on(folder: Path, note: Note) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        note(f"interrupted; continue with: workbench runs resume {folder}")
-        raise
-
-
-def _save(effects: Effects, folder: Path, record: RunRecord) -> None:
-    """Write the table, and its heatmap where it has one."""
-    save_effects(effects, folder)
-    record.outputs["effects"] = NAME
-    if effects.grid()[0].size:
-        effects.save_picture(folder / "heatmap.svg")
-        record.outputs["heatmap"] = "heatmap.svg"
-
-
-def finished_table(folder: Path, plan_digest: str) -> Effects | None:
-    """The table an earlier, equal run left in a folder; None when there is none.
-
-    Raises:
-        RunError: if the folder holds the table of another run, which is never overwritten.
-    """
-    if not (folder / NAME).exists():
-        return None
-    before = load_effects(folder)
-    if before.provenance.get("plan") != plan_digest:
-        raise RunError(
-            f"{folder} holds the table of another run: {before.title}", hint="choose another --out"
-        )
-    return before
-
-
-def open_runs(
-    *,
-    model: str,
-    task: str,
-    metric: str | Metric | None = None,
-    limit: int | None = None,
-    split: str = "test",
-    corruption: str | None = None,
-    seed: int = 0,
-    options: Mapping[str, Any] | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-    device: str | None = None,
-    dtype: str = "float32",
-    offline: bool = False,
-    note: Note = lambda text: None,
-) -> PairedRuns:
-    """Open a model and make a task's pairs for it, saying what was dropped.
-
-    Raises:
-        WorkbenchError: for a misspelt task or metric before any weights are loaded.
-    """
-    from workbench.tasks.registry import get_task
-
-    if not is_file(task):
-        get_task(task)
-    if isinstance(metric, str):
-        get_metric(metric)
-    bridge = open_model(model, device=device, dtype=dtype, offline=offline or None)
-    runs = paired_runs(
-        bridge,
-        task,
-        n=limit,
-        seed=seed,
-        split=split,
-        corruption=corruption,
-        metric=metric,
-        batch_tokens=batch_tokens,
-        **(options or {}),
-    )
-    tell_dropped(runs, note)
-    return runs
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedRuns:
-    """What a dry run knows: the model's outline and the aligned pairs, no weights."""
-
-    wiring: Outline
-    pairs: AlignedPairs
-    batch_tokens: int
-
-
-def planned_runs(
-    *,
-    model: str,
-    task: str,
-    metric: str | None = None,
-    limit: int | None = None,
-    split: str = "test",
-    corruption: str | None = None,
-    seed: int = 0,
-    batch_tokens: int = BATCH_TOKENS,
-    offline: bool = False,
-    note: Note = lambda text: None,
-    **unused: Any,
-) -> PlannedRuns:
-    """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
-
-    ``unused`` are the options of the run that decide nothing here: device and dtype.
-    """
-    if isinstance(metric, str):
-        get_metric(metric)
-    reading = reading_of(model, offline=offline or None)
-    common = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx}
-    if is_file(task):
-        own = pairs_of_file(task, n=limit, seed=seed, corruption=corruption)
-        pairs = align(own, reading.tokenizer, **common)
-    else:
-        pairs = fit_pairs(
-            task,
-            reading.tokenizer,
-            n=limit or N_PAIRS,
-            seed=seed,
-            split=split,
-            corruption=corruption,
-            **common,
-        )
-    if pairs.dropped:
-        note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
-    return PlannedRuns(wiring=outline(model, offline=offline or None), pairs=pairs, batch_tokens=batch_tokens)
+JOBS = {
+    "ablate": ablation_job,
+    "patch": patching_job,
+    "knock-out": knock_out_job,
+    "path-patch": path_patching_job,
+}
 
 
 def _cost(
@@ -426,47 +262,17 @@ def _cost(
     )
 
 
-def tell_dropped(runs: PairedRuns, note: Note) -> None:
-    """Say how many pairs were left out, and why."""
-    dropped = runs.pairs.dropped
-    if dropped:
-        reasons = "; ".join(f"{count} {kind}" for kind, count in runs.pairs.reasons.items())
-        note(
-            f"{len(dropped)} of {len(dropped) + runs.n_pairs} pairs dropped ({reasons}); "
-            f"first: {dropped[0].id}: {dropped[0].reason}"
-        )
-
-
 def default_folder(command: str, runs: PairedRuns, plan: Mapping[str, Any]) -> Path:
     """``runs/<command>/<task>/<model>-<digest of the plan>`` below the current folder."""
     name = f"{slug(identity(runs.model).name)}-{digest_of(plan)[:8]}"
     return Path("runs") / command / slug(runs.pairs.pairs.task) / name
 
 
-def _as_typed(value: Any) -> Any:
-    """An argument as it would be typed: paths as text, a metric by its name."""
-    if isinstance(value, Metric):
-        return value.name
-    return str(value) if isinstance(value, Path) else value
-
-
-def record_of(command: str, arguments: Mapping[str, Any], runs: PairedRuns) -> RunRecord:
-    """A run record with model and pairs filled in."""
-    pairs = runs.pairs.pairs
-    plain = {k: _as_typed(v) for k, v in arguments.items()}
-    return RunRecord(
-        command=command,
-        arguments=plain,
-        model=identity(runs.model).to_dict(),
-        pairs={
-            "task": pairs.task,
-            "split": pairs.split,
-            "seed": pairs.seed,
-            "corruption": pairs.corruption,
-            "digest": pairs.digest,
-            "n": runs.n_pairs,
-            "source": pairs.source,
-            "options": dict(pairs.options),
-            "dropped": [d.to_dict() for d in runs.pairs.dropped],
-        },
-    )
+def tell_halved(runs: PairedRuns, note: Note) -> None:
+    """Say that memory ran out and what was done about it."""
+    if runs.n_halved:
+        tokens, copies = max((tokens * copies, copies) for tokens, copies in runs.halved.items())
+        note(
+            f"memory ran out {runs.n_halved} times: fewer copies were stacked in one pass (now {copies}), which "
+            f"changes no number; --batch-tokens {max(1, tokens)} starts there"
+        )

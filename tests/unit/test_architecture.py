@@ -85,9 +85,10 @@ ROOMS = {
     "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep", "evaluate"},
     "edits": {"io", "tasks", "metrics", "model", "interventions", "sweep", "heads"},
     "training": {"tasks", "model", "io", "evaluate"},
+    "scale": {"sweep"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
-LAST = {"study", "jobs", "discovery", "judging", "reproduce", "bench", "replications"}
+LAST = {"study", "opening", "keeping", "jobs", "discovery", "judging", "reproduce", "bench", "replications"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

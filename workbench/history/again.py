@@ -39,7 +39,7 @@ def resume(
     if record.command not in RESUMABLE:
         note(f"{record.command} keeps no finished parts: it starts over in {folder}")
     _say_what_changed(record, note)
-    return _call(record, Path(folder), resume=True, progress=progress, note=note)
+    return call(record, Path(folder), resume=True, progress=progress, note=note)
 
 
 def rerun(
@@ -62,7 +62,7 @@ def rerun(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to} is not empty; a rerun overwrites nothing", hint="choose another --out")
     _say_what_changed(record, note)
-    return to, _call(record, to, resume=False, progress=progress, note=note)
+    return to, call(record, to, resume=False, progress=progress, note=note)
 
 
 def _record(found: PastRun) -> RunRecord:
@@ -94,7 +94,7 @@ def _say_what_changed(record: RunRecord, note: Note) -> None:
         note(f"the code was at {before[:12]}, now {now[:12]}")
 
 
-def _call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | None, note: Note) -> Any:
+def call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | None, note: Note) -> Any:
     """Call the job of a record's command with the recorded arguments.
 
     Raises:

@@ -26,6 +26,7 @@ from workbench.model.identity import identity
 from workbench.model.memory import is_out_of_memory
 from workbench.provenance import code_versions, digest_of
 from workbench.sweep.distribute import Here, Part
+from workbench.sweep.restart import how, is_local, kept_names, plainly, restarted, together
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
@@ -96,7 +97,11 @@ def sweep(
         task=runs.pairs.pairs.task,
         model=identity(runs.model).name,
         pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
-        provenance={"plan": digest_of(plan), **{k: v for k, v in plan.items() if k != "interventions"}},
+        provenance={
+            "plan": digest_of(plan),
+            **{k: v for k, v in plan.items() if k != "interventions"},
+            **({"stacks_halved": runs.n_halved} if runs.n_halved else {}),
+        },
     )
 
 
@@ -223,18 +228,13 @@ def _part(
     means: Means | None,
 ) -> np.ndarray:
     """``(intervention, pair)`` metric values of interventions that all start at ``layer``."""
+    order = together(interventions)
+    interventions = [interventions[i] for i in order]
+    _record(runs, batch, interventions, base)
     resid = runs.resid(batch, base, layer)
-    names = {
-        hook_name(site_of(e.node), e.layer)
-        for i in interventions
-        for e in i.edits
-        if not isinstance(e, KnockOut) and e.value in ("clean", "corrupted")
-    }
-    if names:  # one pass for all of them instead of one each
-        other = {e.value for i in interventions for e in i.edits if not isinstance(e, KnockOut)}
-        for run in sorted(other & {"clean", "corrupted"}):
-            runs.activations(batch, run, sorted(names))
     size = runs.copies(batch)
+    if all(map(is_local, interventions)) and not isinstance(plainly(runs, batch), str):
+        size = len(interventions)  # plain blocks take them in chunks of their own
     found: list[np.ndarray] = []
     start = 0
     while start < len(interventions):
@@ -249,15 +249,43 @@ def _part(
                     f"not enough memory for one intervention on {len(batch)} pairs of {batch.n_tokens} tokens",
                     hint=f"use --batch-tokens {max(1, runs.batch_tokens // 4)} or fewer pairs",
                 ) from None
-            size = len(chunk) // 2
-            runs.halved[len(batch) * batch.n_tokens] = size
+            size = runs.halve(batch, len(chunk))
             continue
         start += len(chunk)
-    return np.concatenate(found)
+    values = np.empty((len(order), len(batch)))
+    values[order] = np.concatenate(found)
+    return values
+
+
+def _record(
+    runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention], base: RunName
+) -> None:
+    """Keep what all parts of this batch will read, in one pass over each run instead of one for each layer."""
+    edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
+    layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}
+    for edit in edits:
+        if edit.value in wanted:
+            wanted[edit.value] |= {hook_name(site_of(edit.node), n) for n in _layers_of(runs, edit)}
+    wanted[base] |= {hook_name("resid", n) for n in layers}
+    if any(map(is_local, interventions)) and not isinstance(plainly(runs, batch), str):
+        wanted[base] |= set(kept_names(runs))
+    for run, names in wanted.items():
+        if names:
+            runs.activations(batch, run, sorted(names))
+
+
+def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
+    """Layers that have an edit's site; of the large ones (patterns, neurons) its own layer alone is kept."""
+    every = {"head-output": runs.wiring.attention_layers, "attn-out": runs.wiring.attention_layers}
+    every |= {"mlp-out": runs.wiring.mlp_layers, "resid": range(runs.wiring.n_layers)}
+    return every.get(site_of(edit.node), [edit.layer])
 
 
 def _stacked(runs, batch, layer, chunk, base, resid, means) -> np.ndarray:
-    """One forward pass from ``layer`` with one intervention per block of rows."""
+    """The metric of a chunk: by plain blocks where they are the model, else one hooked pass from ``layer``."""
+    blocks = plainly(runs, batch) if all(map(is_local, chunk)) else ""
+    if not isinstance(blocks, str):
+        return restarted(runs, batch, blocks, chunk, base, means).double().cpu().numpy()
     times = len(chunk)
     ids = batch.ids(base).repeat(times, 1)
     fwd = hooks_for(runs, batch, chunk, means)

@@ -113,6 +113,7 @@ class PairedRuns:
         self.halved: dict[
             int, int
         ] = {}  # tokens of one copy of a batch -> copies that memory turned out to hold
+        self.n_halved = 0
         self.wiring: Wiring = wiring(model)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
         if metric is None:
@@ -266,6 +267,12 @@ class PairedRuns:
         """How many stacked copies of a batch one forward pass may have; fewer once memory has run out."""
         tokens = len(batch) * batch.n_tokens
         return self.halved.get(tokens, max(1, self.batch_tokens // tokens))
+
+    def halve(self, batch: Batch, copies: int) -> int:
+        """Memory ran out with so many copies of a batch: half of them from now on."""
+        self.n_halved += 1
+        self.halved[len(batch) * batch.n_tokens] = copies // 2
+        return copies // 2
 
     def resid(self, batch: Batch, run: RunName, layer: int) -> Float[Tensor, "pair pos d_model"]:
         """The residual stream entering a layer; all layers are recorded in one pass."""

@@ -146,7 +146,7 @@ def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
         raise RunError(f"{path} cannot be read: {problem}", hint="choose another --out") from None
     if not isinstance(before, dict) or digest_of(before) != digest_of(plan):
         raise RunError(
-            f"{folder} holds another run: {_difference(before, plan)}",
+            f"{folder} holds another run: {difference(before, plan)}",
             hint="use the same options as before with --resume, or choose another --out",
         )
     if not resume and parts:
@@ -156,7 +156,16 @@ def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
         )
 
 
-def _difference(before: Any, now: Mapping[str, Any]) -> str:
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """What the run in a folder measures; None if it does not say, or cannot be read."""
+    try:
+        plan = json.loads((Path(folder) / PLAN).read_text("utf-8"))
+    except (ValueError, OSError):
+        return None
+    return plan if isinstance(plan, dict) else None
+
+
+def difference(before: Any, now: Mapping[str, Any]) -> str:
     """The first thing in which two plans differ."""
     if not isinstance(before, dict):
         return "its plan is not readable"
@@ -167,4 +176,13 @@ def _difference(before: Any, now: Mapping[str, Any]) -> str:
     return "the plans differ"
 
 
-__all__ = ["PLAN", "SHARDS", "SweepStore", "check_plan", "finished_parts", "locked"]
+__all__ = [
+    "PLAN",
+    "SHARDS",
+    "SweepStore",
+    "check_plan",
+    "difference",
+    "finished_parts",
+    "locked",
+    "read_plan",
+]

@@ -1,0 +1,153 @@
+"""Opening what a job needs: a model with pairs of a task, or for a plan the pairs alone; and the record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.metrics import Metric, get_metric
+from workbench.model.identity import identity
+from workbench.model.open import open_model
+from workbench.model.outline import Outline, outline
+from workbench.provenance import RunRecord
+from workbench.study import N_PAIRS, paired_runs, pairs_of_file
+from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
+from workbench.tasks.align import AlignedPairs, align
+from workbench.tasks.fit import fit_pairs
+from workbench.tasks.for_model import is_file, reading_of
+
+Note = Callable[[str], None]
+
+
+def open_runs(
+    *,
+    model: str,
+    task: str,
+    metric: str | Metric | None = None,
+    limit: int | None = None,
+    split: str = "test",
+    corruption: str | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    device: str | None = None,
+    dtype: str = "float32",
+    offline: bool = False,
+    note: Note = lambda text: None,
+) -> PairedRuns:
+    """Open a model and make a task's pairs for it, saying what was dropped.
+
+    Raises:
+        WorkbenchError: for a misspelt task or metric before any weights are loaded.
+    """
+    from workbench.tasks.registry import get_task
+
+    if not is_file(task):
+        get_task(task)
+    if isinstance(metric, str):
+        get_metric(metric)
+    bridge = open_model(model, device=device, dtype=dtype, offline=offline or None)
+    runs = paired_runs(
+        bridge,
+        task,
+        n=limit,
+        seed=seed,
+        split=split,
+        corruption=corruption,
+        metric=metric,
+        batch_tokens=batch_tokens,
+        **(options or {}),
+    )
+    tell_dropped(runs, note)
+    return runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRuns:
+    """What a dry run knows: the model's outline and the aligned pairs, no weights."""
+
+    wiring: Outline
+    pairs: AlignedPairs
+    batch_tokens: int
+
+
+def planned_runs(
+    *,
+    model: str,
+    task: str,
+    metric: str | None = None,
+    limit: int | None = None,
+    split: str = "test",
+    corruption: str | None = None,
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+    offline: bool = False,
+    note: Note = lambda text: None,
+    **unused: Any,
+) -> PlannedRuns:
+    """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
+
+    ``unused`` are the options of the run that decide nothing here: device and dtype.
+    """
+    if isinstance(metric, str):
+        get_metric(metric)
+    reading = reading_of(model, offline=offline or None)
+    common = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx}
+    if is_file(task):
+        own = pairs_of_file(task, n=limit, seed=seed, corruption=corruption)
+        pairs = align(own, reading.tokenizer, **common)
+    else:
+        pairs = fit_pairs(
+            task,
+            reading.tokenizer,
+            n=limit or N_PAIRS,
+            seed=seed,
+            split=split,
+            corruption=corruption,
+            **common,
+        )
+    if pairs.dropped:
+        note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
+    return PlannedRuns(wiring=outline(model, offline=offline or None), pairs=pairs, batch_tokens=batch_tokens)
+
+
+def tell_dropped(runs: PairedRuns, note: Note) -> None:
+    """Say how many pairs were left out, and why."""
+    dropped = runs.pairs.dropped
+    if dropped:
+        reasons = "; ".join(f"{count} {kind}" for kind, count in runs.pairs.reasons.items())
+        note(
+            f"{len(dropped)} of {len(dropped) + runs.n_pairs} pairs dropped ({reasons}); "
+            f"first: {dropped[0].id}: {dropped[0].reason}"
+        )
+
+
+def _as_typed(value: Any) -> Any:
+    """An argument as it would be typed: paths as text, a metric by its name."""
+    if isinstance(value, Metric):
+        return value.name
+    return str(value) if isinstance(value, Path) else value
+
+
+def record_of(command: str, arguments: Mapping[str, Any], runs: PairedRuns) -> RunRecord:
+    """A run record with model and pairs filled in."""
+    pairs = runs.pairs.pairs
+    plain = {k: _as_typed(v) for k, v in arguments.items()}
+    return RunRecord(
+        command=command,
+        arguments=plain,
+        model=identity(runs.model).to_dict(),
+        pairs={
+            "task": pairs.task,
+            "split": pairs.split,
+            "seed": pairs.seed,
+            "corruption": pairs.corruption,
+            "digest": pairs.digest,
+            "n": runs.n_pairs,
+            "source": pairs.source,
+            "options": dict(pairs.options),
+            "dropped": [d.to_dict() for d in runs.pairs.dropped],
+        },
+    )

@@ -1,0 +1,242 @@
+"""Workers on a Ray cluster: each opens the model once and computes the parts it is asked for; lost ones are replaced.
+
+Ray is an extra: ``pip install "circuit-workbench[ray]"``. Its usage reports and its dashboard are off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import OptionError, RunError
+from workbench.scale.worker import Refusal, Worker
+from workbench.sweep.distribute import Compute, Here, Part
+
+Note = Callable[[str], None]
+_MOST_LOST = 3  # times that one part may take its worker down with it
+_PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "WORKBENCH_QUIET")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere(Here):
+    """A crew computes the parts; they are kept here as they come, and given out in order."""
+
+    crew: Crew
+
+    def values(self, parts: Sequence[Part], compute: Compute) -> Iterator[np.ndarray]:
+        done = self.store.done() if self.store else set()
+        arriving = self.crew.work(self.question, [p for p in parts if p.key not in done])
+        early: dict[str, np.ndarray] = {}
+        for part in parts:
+            if part.key in done:
+                yield self.store.get(part.key, part.shape)
+                continue
+            while part.key not in early:
+                other, values = next(arriving)
+                if self.store:
+                    self.store.put(other.key, values)
+                early[other.key] = values
+            yield early.pop(part.key)
+
+
+@contextmanager
+def ray_crew(
+    program: Callable[..., Any],
+    *,
+    address: str = "local",
+    workers: int | None = None,
+    device: str | None = None,
+    note: Note = lambda text: None,
+) -> Iterator[Crew]:
+    """A crew on a cluster, which is started here for ``local`` and ends with the block.
+
+    Args:
+        program: Runs in every worker as ``program(serving=...)``, see ``Serving``.
+        workers: By default one for each GPU where the model is on CUDA, else one for each ``OMP_NUM_THREADS`` CPUs.
+
+    Raises:
+        OptionError: if Ray is not installed.
+        RunError: if the cluster cannot be reached, or has no room for a worker.
+    """
+    if find_spec("ray") is None:
+        raise OptionError(
+            "--ray needs Ray, which is not installed", hint='pip install "circuit-workbench[ray]"'
+        )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    mine = not ray.is_initialized()
+    threads = threads_each(workers)
+    if mine:
+        _connect(ray, address, cpus=(workers or 1) * threads if workers else None)
+    gpus = int(_on_cuda(device))
+    try:
+        count = workers or _room(ray, threads, gpus)
+        crew = Crew(ray=ray, program=program, threads=threads, gpus=gpus, note=note)
+        with _same_threads(threads):
+            crew.hire(count)
+            try:
+                yield crew
+            finally:
+                crew.dismiss()
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def threads_each(workers: int | None) -> int:
+    """Threads of one worker: ``OMP_NUM_THREADS``, else the CPUs of this machine shared among them."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    return max(1, (os.cpu_count() or 1) // workers) if workers else 1
+
+
+@contextmanager
+def _same_threads(threads: int) -> Iterator[None]:
+    """This process computes with as many threads as its workers: sums may depend on it in the last digit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _connect(ray: Any, address: str, *, cpus: int | None) -> None:
+    quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    try:
+        if address == "local":
+            # _node_ip_address: machines without a network have no other address
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=10**8,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as problem:
+        raise RunError(
+            f"no Ray cluster at {address}: {str(problem).splitlines()[0][:200]}",
+            hint="start one with ray start --head, or use --ray without an address",
+        ) from None
+
+
+def _room(ray: Any, threads: int, gpus: int) -> int:
+    """How many workers fit on the cluster.
+
+    Raises:
+        RunError: if none does.
+    """
+    have = ray.cluster_resources()
+    room = int(have.get("GPU", 0)) if gpus else int(have.get("CPU", 0)) // threads
+    if room < 1:
+        what = "GPU" if gpus else f"{threads} CPUs"
+        raise RunError(f"the cluster has no {what} for a worker", hint="ray status shows what it has")
+    return room
+
+
+def _on_cuda(device: str | None) -> bool:
+    if device is not None:
+        return device.startswith("cuda")
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@dataclass
+class Crew:
+    """The workers and what each is doing.
+
+    Attributes:
+        threads, gpus: Of each worker.
+        lost: Workers that died, in all.
+    """
+
+    ray: Any
+    program: Callable[..., Any]
+    threads: int
+    gpus: int
+    note: Note
+    lost: int = 0
+    idle: list[Any] = field(default_factory=list)
+    busy: dict[Any, tuple[Any, Part]] = field(default_factory=dict)
+    batch_of: dict[Any, int] = field(default_factory=dict)
+
+    def hire(self, count: int) -> None:
+        """Start workers; they open their model when first asked."""
+        variables = {
+            "OMP_NUM_THREADS": str(self.threads),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        }
+        kind = self.ray.remote(Worker).options(
+            num_cpus=self.threads,
+            num_gpus=self.gpus,
+            max_restarts=0,
+            runtime_env={"env_vars": variables},
+        )
+        for _ in range(count):
+            self.idle.append(kind.remote(self.program, os.getcwd()))
+
+    def dismiss(self) -> None:
+        """End all workers."""
+        for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
+            self.ray.kill(worker)
+        self.idle, self.busy = [], {}
+
+    def work(self, question: str, parts: Sequence[Part]) -> Iterator[tuple[Part, np.ndarray]]:
+        """Every part with its values, as they are finished.
+
+        Raises:
+            WorkbenchError: what a worker refused, or if workers die again and again.
+        """
+        todo, attempts = list(parts), dict.fromkeys((p.key for p in parts), 0)
+        while todo or self.busy:
+            while todo and self.idle:
+                self._send(question, self.idle.pop(0), todo)
+            ready, _ = self.ray.wait(list(self.busy), num_returns=1)
+            worker, part = self.busy.pop(ready[0])
+            try:
+                answer = self.ray.get(ready[0])
+            except self.ray.exceptions.RayActorError:
+                attempts[part.key] += 1
+                self._replace(part, attempts[part.key])
+                todo.insert(0, part)
+                continue
+            self.idle.append(worker)
+            if isinstance(answer, Refusal):
+                raise answer.error()
+            yield part, answer
+
+    def _send(self, question: str, worker: Any, todo: list[Part]) -> None:
+        """Ask a worker for the next part, of the batch it knows if there is one, else of one that few work on."""
+        batch = self.batch_of.get(worker)
+        taken = list(self.batch_of.values())
+        best = min(todo, key=lambda p: (p.batch != batch, taken.count(p.batch)))
+        todo.remove(best)
+        self.batch_of[worker] = best.batch
+        self.busy[worker.compute.remote(question, best.key)] = (worker, best)
+
+    def _replace(self, part: Part, attempts: int) -> None:
+        self.lost += 1
+        what = part.what or part.key
+        if attempts >= _MOST_LOST:
+            raise RunError(
+                f"{attempts} workers died one after the other computing {what}",
+                hint="is there memory for so many models? fewer --workers, or a smaller --batch-tokens; "
+                "what is finished is kept for --resume",
+            )
+        self.note(f"a worker was lost while computing {what}; another one does it again")
+        self.hire(1)
