@@ -11,9 +11,15 @@ if TYPE_CHECKING:
     from workbench.training.recipe import Recipe
 
 RECIPES = {
+    "elimination": "elimination:RECIPE",
     "induction": "induction:RECIPE",
+    "icl": "few_shot:RECIPE",
     "ioi": "ioi:RECIPE",
     "kv": "retrieval:RECIPE",
+    "regression": "regression:RECIPE",
+    "needle": "needles:LONGER",
+    "needle-base": "needles:BASE",
+    "needle-other": "needles:OTHER",
     "stdlib": "language:RECIPE",
     "truth-addition": "truth_addition:RECIPE",
     "truth-brackets": "truth_brackets:RECIPE",

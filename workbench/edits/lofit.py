@@ -1,0 +1,197 @@
+"""Localised fine-tuning: which heads to change is learned by scaling them all, then a few get a learned offset.
+
+``z[l, h] <- (1 + a[l, h]) * z[l, h] + v[l, h]`` at all positions, the model frozen. Step 1 trains ``a`` alone, of all
+heads, with an L1 penalty, and ranks heads by its norm. Step 2 forgets ``a`` and trains ``v`` of the best ``K`` heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.edits.affine import Affine
+from workbench.edits.questions import Questions, editable_layers, losses
+from workbench.errors import OptionError
+
+Objective = Callable[[Float[Tensor, "prompt pos d_vocab"], Sequence[int]], Float[Tensor, ""]]
+"""Loss of the logits of the questions at some indices; without one, cross-entropy of the answer's first token."""
+START = 1e-3  # standard deviation of a and v at the start, as in the paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class LofitStep:
+    """How one step is trained; the paper: batch 8, 5 epochs, lr 5e-4 to 5e-3 for ``a``, 1e-2 for ``v``.
+
+    Attributes:
+        penalty: Weight of the sum of absolute values.
+        every: Steps between measurements on validation prompts, where there are any; the best is kept.
+    """
+
+    steps: int = 200
+    lr: float = 1e-2
+    batch: int = 8
+    penalty: float = 0.0
+    every: int = 25
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.every) < 1 or not self.lr > 0 or self.penalty < 0:
+            raise OptionError(f"{self}: steps, batch, every and lr must be above 0, penalty not below")
+
+
+SCALES = LofitStep(lr=5e-3, penalty=5e-4)
+OFFSETS = LofitStep()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Localised:
+    """What step 1 found.
+
+    Attributes:
+        heads: All heads, the largest ``||a||`` first; equal ones in the model's order.
+        norms: ``||a||`` of these heads.
+    """
+
+    heads: tuple[str, ...]
+    norms: tuple[float, ...]
+
+    def top(self, k: int) -> tuple[str, ...]:
+        """The first ``k`` heads."""
+        return self.heads[:k]
+
+
+def localise(
+    model: TransformerBridge,
+    training: Questions,
+    *,
+    options: LofitStep = SCALES,
+    objective: Objective | None = None,
+    seed: int = 0,
+) -> Localised:
+    """Step 1: train a scale for every dimension of every head, rank the heads by its norm.
+
+    The norm measures how far a head's output is scaled, not what the head does: a head with small outputs can have a
+    large norm.
+
+    Source:
+        Yin, Ye and Durrett 2024, "LoFiT: Localized Fine-tuning on LLM Representations", arXiv:2406.01563.
+    """
+    heads = all_heads(model)
+    start = _start(model, len(heads), seed).requires_grad_(True)
+    one, zero = torch.ones_like(start[:, :1]), torch.zeros_like(start[:, :1])
+
+    def edit(scale: Tensor) -> Affine:
+        return Affine(heads=heads, a=one + scale, b=zero)
+
+    scale = _train(model, training, start, edit, options, objective=objective, seed=seed)
+    norms = scale.norm(dim=1)
+    order = norms.argsort(descending=True, stable=True).tolist()
+    return Localised(heads=tuple(heads[i] for i in order), norms=tuple(float(norms[i]) for i in order))
+
+
+def train_offsets(
+    model: TransformerBridge,
+    training: Questions,
+    *,
+    heads: Sequence[str],
+    validation: Questions | None = None,
+    options: LofitStep = OFFSETS,
+    objective: Objective | None = None,
+    seed: int = 0,
+) -> Affine:
+    """Step 2: the edit that adds a trained offset to some heads at all positions.
+
+    Args:
+        validation: With it, the best offsets on these questions are kept; without, the last.
+
+    Source:
+        Yin, Ye and Durrett 2024, "LoFiT: Localized Fine-tuning on LLM Representations", arXiv:2406.01563.
+    """
+    start = _start(model, len(heads), seed).requires_grad_(True)
+    one = torch.ones_like(start[:, :1])
+
+    def edit(offset: Tensor) -> Affine:
+        return Affine(heads=tuple(heads), a=one, b=offset)
+
+    found = _train(model, training, start, edit, options, validation, objective=objective, seed=seed)
+    return edit(found)
+
+
+def all_heads(model: TransformerBridge) -> tuple[str, ...]:
+    """Every head, layer by layer."""
+    return tuple(f"a{i}.h{j}" for i in range(editable_layers(model)) for j in range(model.cfg.n_heads))
+
+
+def _start(model: TransformerBridge, n: int, seed: int) -> Float[Tensor, "head d_head"]:
+    like = next(model.parameters())
+    drawn = torch.randn((n, model.cfg.d_head), generator=torch.Generator().manual_seed(seed))
+    return (drawn * START).to(like)
+
+
+def _train(
+    model: TransformerBridge,
+    training: Questions,
+    value: Tensor,
+    edit: Callable[[Tensor], Affine],
+    options: LofitStep,
+    validation: Questions | None = None,
+    *,
+    objective: Objective | None,
+    seed: int,
+) -> Tensor:
+    """The trained value: the last, or the best on validation questions."""
+    optimiser = torch.optim.Adam([value], lr=options.lr)
+    rng = np.random.default_rng([seed, options.steps])
+    best, lowest = value.detach().clone(), float("inf")
+    for step in range(1, options.steps + 1):
+        index = rng.choice(len(training), size=min(options.batch, len(training)), replace=False).tolist()
+        with torch.enable_grad():
+            total = _loss(model, training, index, objective, edit(value))
+            (value.grad,) = torch.autograd.grad(total + options.penalty * value.abs().sum(), [value])
+        optimiser.step()
+        if validation is not None and (step % options.every == 0 or step == options.steps):
+            with edit(value.detach()).on(model):
+                found = float(losses(model, validation).mean())
+            if found < lowest:
+                best, lowest = value.detach().clone(), found
+    return best if validation is not None else value.detach()
+
+
+def _loss(
+    model: TransformerBridge,
+    questions: Questions,
+    index: Sequence[int],
+    objective: Objective | None,
+    edit: Affine,
+) -> Float[Tensor, ""]:
+    """Mean loss of the drawn questions under an edit."""
+    total = torch.zeros((), device=edit.a.device)
+    with edit.on(model):
+        for rows, ids, answers in questions.subset(index).batches(total.device):
+            logits = model(ids)
+            if objective is None:
+                total = total + cross_entropy(logits[:, -1], answers, reduction="sum") / len(index)
+            else:
+                total = total + objective(logits, [index[i] for i in rows]) * (len(rows) / len(index))
+    return total
+
+
+# -- parameters ---------------------------------------------------------------------------------------------
+
+
+def lora_parameters(model: TransformerBridge, *, rank: int) -> int:
+    """Numbers of low-rank changes ``A B`` of the query and value projections of every layer."""
+    cfg = model.cfg
+    wide = (cfg.n_heads + (cfg.n_key_value_heads or cfg.n_heads)) * cfg.d_head
+    return cfg.n_layers * rank * (2 * cfg.d_model + wide)
+
+
+def all_parameters(model: TransformerBridge) -> int:
+    """Numbers of the whole model, shared ones once."""
+    return sum(p.numel() for p in model.parameters())

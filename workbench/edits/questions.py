@@ -1,0 +1,144 @@
+"""Prompts with one right next token each, asked in batches of equal length: what edits are trained and measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError, ShapeError, TaskError
+from workbench.model.hooks import hook_name
+from workbench.model.probe import wiring
+
+BATCH = 64  # prompts in one forward pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Prompts as token ids and the first token of each answer.
+
+    Attributes:
+        rows: Prompts, BOS included where the model wants it; lengths may differ.
+        answers: One token for each prompt.
+    """
+
+    rows: tuple[tuple[int, ...], ...]
+    answers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.rows) != len(self.answers) or not self.rows:
+            raise ShapeError(
+                f"{len(self.rows)} prompts and {len(self.answers)} answers; expected as many, one or more"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def subset(self, indices: Sequence[int]) -> Questions:
+        """The questions at some indices, in that order."""
+        return Questions(
+            rows=tuple(self.rows[i] for i in indices), answers=tuple(self.answers[i] for i in indices)
+        )
+
+    def batches(
+        self, device: torch.device, size: int = BATCH
+    ) -> Iterator[tuple[list[int], Int[Tensor, "prompt pos"], Int[Tensor, "prompt"]]]:
+        """Indices, ids and answers of up to ``size`` prompts of one length; every prompt once, nothing padded."""
+        for length in sorted({len(row) for row in self.rows}):
+            of_length = [i for i, row in enumerate(self.rows) if len(row) == length]
+            for start in range(0, len(of_length), size):
+                index = of_length[start : start + size]
+                ids = torch.tensor([self.rows[i] for i in index], device=device)
+                yield index, ids, torch.tensor([self.answers[i] for i in index], device=device)
+
+
+def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]) -> Questions:
+    """Questions from texts; an answer follows its prompt after a space, its first token counts.
+
+    Raises:
+        TaskError: if prompt and answer grow together in this tokenizer, or a word is unknown to it.
+    """
+    rows, firsts = [], []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        row = model.to_tokens(prompt)[0].tolist()
+        joined = model.to_tokens(f"{prompt} {answer}")[0].tolist()
+        if joined[: len(row)] != row or len(joined) == len(row):
+            raise TaskError(f"the answer {answer!r} changes the tokens of its prompt {prompt!r}")
+        if model.tokenizer.unk_token_id is not None and model.tokenizer.unk_token_id in joined:
+            raise TaskError(f"this tokenizer does not know every word of {prompt + ' ' + answer!r}")
+        rows.append(tuple(row))
+        firsts.append(joined[len(row)])
+    return Questions(rows=tuple(rows), answers=tuple(firsts))
+
+
+def batch_loss(
+    model: TransformerBridge, ids: Int[Tensor, "prompt pos"], answers: Int[Tensor, "prompt"]
+) -> Float[Tensor, "prompt"]:
+    """Cross-entropy of each answer's first token, in nats; can be differentiated."""
+    return cross_entropy(model(ids)[:, -1], answers, reduction="none")
+
+
+def losses(model: TransformerBridge, questions: Questions) -> Float[Tensor, "prompt"]:
+    """Cross-entropy of every answer, in nats, in the order of the questions."""
+    return _measured(model, questions)[0]
+
+
+@torch.no_grad()
+def _measured(model: TransformerBridge, questions: Questions) -> tuple[Tensor, Tensor]:
+    """Loss of every answer, and whether it is the most likely token."""
+    loss, right = torch.empty(len(questions)), torch.empty(len(questions), dtype=torch.bool)
+    for index, ids, answers in questions.batches(next(model.parameters()).device):
+        logits = model(ids)[:, -1]
+        loss[index] = cross_entropy(logits, answers, reduction="none").float().cpu()
+        right[index] = logits.argmax(-1).eq(answers).cpu()
+    return loss, right
+
+
+def right_answers(model: TransformerBridge, questions: Questions) -> Bool[Tensor, "prompt"]:
+    """Whether the answer is the most likely of all tokens, for every question in order."""
+    return _measured(model, questions)[1]
+
+
+@torch.no_grad()
+def head_outputs(
+    model: TransformerBridge, rows: Sequence[Sequence[int]]
+) -> Float[Tensor, "prompt layer head d_head"]:
+    """Every head's output ``z`` (before ``W_O``) at the last position of every prompt.
+
+    Raises:
+        ModelError: if the model has layers without heads whose output can be edited.
+    """
+    n_layers = editable_layers(model)
+    questions = Questions(rows=tuple(tuple(row) for row in rows), answers=(0,) * len(rows))
+    found: list[Tensor | None] = [None] * len(rows)
+    for index, ids, _ in questions.batches(next(model.parameters()).device):
+        seen: list[Tensor] = []
+        hooks = [
+            (
+                hook_name("head-output", layer),
+                lambda z, hook, seen=seen: seen.append(z[:, -1].detach().clone()),
+            )
+            for layer in range(n_layers)
+        ]
+        with model.hooks(fwd_hooks=hooks):
+            model(ids)
+        for i, z in zip(index, torch.stack(seen, dim=1), strict=True):
+            found[i] = z
+    return torch.stack(found)
+
+
+def editable_layers(model: TransformerBridge) -> int:
+    """The number of layers, all of which have heads with outputs that can be edited.
+
+    Raises:
+        ModelError: otherwise.
+    """
+    known = wiring(model)
+    if "head-output" not in known.live or len(known.attention_layers) != known.n_layers:
+        raise ModelError("edits of head outputs do not reach the output of every layer of this model")
+    return known.n_layers

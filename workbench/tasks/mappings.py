@@ -1,0 +1,159 @@
+"""Mapping tasks for few-shot prompts: ``c -> cat ; k -> koala ; x ->``. The same inputs occur in many tasks.
+
+There are seven kinds of words, 26 of each, paired by their place: ``c``, ``C``, ``3``, ``cat``, ``Carol``, ``Cairo``,
+``cake``. A task goes from one kind to another (or the same), or picks the word of one kind out of three. A single input
+says nothing about which task is meant; the examples before it do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from workbench.errors import OptionError, TaskError, unknown
+
+ARROW, END = "->", ";"
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        kind: tuple(words.split())
+        for kind, words in {
+            "letter": "a b c d e f g h i j k l m n o p q r s t u v w x y z",
+            "capital": "A B C D E F G H I J K L M N O P Q R S T U V W X Y Z",
+            "number": " ".join(str(n) for n in range(1, 27)),
+            "animal": "ant bear cat dog eel fox goat hen ibis jay koala lion mouse newt owl pig quail rat seal tiger "
+            "urchin viper wolf xerus yak zebra",
+            "person": "Alice Bob Carol David Emma Frank Grace Henry Iris Jack Kate Liam Mary Nina Oscar Paul Quinn "
+            "Rose Sam Tom Uma Victor Wendy Xavier Yara Zoe",
+            "city": "Athens Berlin Cairo Delhi Essen Florence Geneva Havana Istanbul Jakarta Kyoto London Madrid "
+            "Naples Oslo Paris Quito Rome Seoul Tokyo Utrecht Vienna Warsaw Xian York Zurich",
+            "food": "apple bread cake dates egg fig grape honey ice jam kale leek melon nuts olive pear quince rice "
+            "soup tea udon vanilla wine xacuti yam ziti",
+        }.items()
+    }
+)
+WORDS = tuple(sorted({ARROW, END, *(word for words in KINDS.values() for word in words)}))
+SIZE = 26  # words of each kind
+PICKED = ("letter", "number", "animal")  # the kinds of which three-word inputs have one each
+_HELD_OUT = 13  # one pair in so many is never trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappingTask:
+    """A rule from inputs to answers.
+
+    Attributes:
+        inputs: The kind of its inputs, or ``three``: one word of each of three kinds in any order.
+        gives: The kind of its answers; tasks that give one kind are a family.
+    """
+
+    name: str
+    inputs: str
+    gives: str
+
+    def answer(self, given: str) -> str:
+        """The answer to one input.
+
+        Raises:
+            TaskError: if the input is none of this task's.
+        """
+        try:
+            if self.inputs == "three":
+                return next(word for word in given.split() if word in KINDS[self.gives])
+            return KINDS[self.gives][KINDS[self.inputs].index(given)]
+        except (ValueError, StopIteration):
+            raise TaskError(f"{given!r} is no input of {self.name}") from None
+
+    def held_out(self, given: str) -> bool:
+        """Whether the pair of this input and its answer is kept from training; a twelfth or so of each task is."""
+        if self.inputs == "three":
+            return False
+        i, k = KINDS[self.inputs].index(given), list(KINDS)
+        return (i + 3 * k.index(self.inputs) + 5 * k.index(self.gives)) % _HELD_OUT == 0
+
+
+MAPPINGS: Mapping[str, MappingTask] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            *(MappingTask(name=f"{a}-to-{b}", inputs=a, gives=b) for a in KINDS for b in KINDS),
+            *(MappingTask(name=f"pick-{kind}", inputs="three", gives=kind) for kind in PICKED),
+        )
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shots:
+    """One prompt: worked examples, a question, its answer."""
+
+    task: str
+    examples: tuple[tuple[str, str], ...]
+    question: str
+    answer: str
+
+    @property
+    def text(self) -> str:
+        """The prompt, ending in the arrow after the question."""
+        shown = "".join(f"{given} {ARROW} {answer} {END} " for given, answer in self.examples)
+        return f"{shown}{self.question} {ARROW}"
+
+    @property
+    def zero_shot(self) -> str:
+        """The same question without examples."""
+        return f"{self.question} {ARROW}"
+
+
+def find_mapping(name: str) -> MappingTask:
+    """A mapping task by name.
+
+    Raises:
+        OptionError: if there is none, with the closest spellings.
+    """
+    if name not in MAPPINGS:
+        raise unknown("mapping task", name, MAPPINGS, error=OptionError)
+    return MAPPINGS[name]
+
+
+def draw_shots(
+    task: str,
+    n: int,
+    *,
+    shots: int,
+    seed: int,
+    questions: Sequence[str] | None = None,
+    wrong: float = 0.0,
+) -> tuple[Shots, ...]:
+    """Draw prompts; the inputs of one prompt all differ.
+
+    Args:
+        questions: Inputs that may be asked; any input by default. Examples show any of the others.
+        wrong: Probability that an example is of another task with the same inputs.
+
+    Raises:
+        OptionError: if there are not enough inputs.
+    """
+    rule = find_mapping(task)
+    if shots >= SIZE or not (questions is None or questions):
+        raise OptionError(f"{shots} examples of {SIZE} inputs leave no question")
+    rng = np.random.default_rng([seed, *task.encode()])
+    return tuple(_draw(rule, rng, shots, questions, wrong) for _ in range(n))
+
+
+def _draw(
+    rule: MappingTask, rng: np.random.Generator, shots: int, questions: Sequence[str] | None, wrong: float
+) -> Shots:
+    if rule.inputs == "three":
+        drawn = [KINDS[kind][i] for kind in PICKED for i in rng.permutation(SIZE)[: shots + 1]]
+        orders = [rng.permutation(3) for _ in range(shots + 1)]
+        inputs = [" ".join(drawn[(shots + 1) * k + i] for k in order) for i, order in enumerate(orders)]
+        asked = inputs.pop() if questions is None else str(rng.choice(list(questions)))
+    else:
+        asked = str(rng.choice(list(questions or KINDS[rule.inputs])))
+        inputs = [str(w) for w in rng.permutation([w for w in KINDS[rule.inputs] if w != asked])]
+    others = [task for task in MAPPINGS.values() if task.inputs == rule.inputs and task is not rule]
+    shown = [others[rng.integers(len(others))] if rng.random() < wrong else rule for _ in range(shots)]
+    examples = tuple((given, task.answer(given)) for given, task in zip(inputs[:shots], shown, strict=True))
+    return Shots(task=rule.name, examples=examples, question=asked, answer=rule.answer(asked))
