@@ -80,6 +80,7 @@ class Metric:
         needs_clean: Whether ``fn`` needs the clean run's logits, in the same shape.
         fn: ``(logits, answers, clean) -> (pair,)``; never averages.
         differentiable: Whether gradients of it mean anything.
+        reads_answers_only: Whether the logits of all other tokens leave it as it is, so that they need not be there.
         describe: The definition in one line.
         source: For a user's function: its file and the start of the file's SHA-256.
     """
@@ -91,6 +92,7 @@ class Metric:
     needs_clean: bool = False
     fn: MetricFunction = field(repr=False)
     differentiable: bool = True
+    reads_answers_only: bool = False
     describe: str = ""
     source: str = ""
 
@@ -231,7 +233,7 @@ def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction,
 _METRICS = {
     metric.name: metric
     for metric in (
-        _metric("logit-difference", "logits", 1, logit_difference),
+        _metric("logit-difference", "logits", 1, logit_difference, reads_answers_only=True),
         _metric("prob-difference", "probability", 1, prob_difference),
         _metric("kl", "nats", -1, kl, needs_clean=True),
         _metric("nll", "nats", -1, nll),

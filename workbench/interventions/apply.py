@@ -32,11 +32,11 @@ def hooks_for(
             if isinstance(edit, KnockOut):
                 patterns[edit.layer].append((rows, edit, _knock_out(edit, batch, runs.wiring.causal)))
             elif edit.node.slot == "pattern":
-                value = _value(runs, batch, edit, means)
+                value = value_of_edit(runs, batch, edit, means)
                 patterns[edit.layer].append((rows, edit, _put_pattern(edit.node, batch, value)))
             else:
                 name = hook_name(site_of(edit.node), edit.layer)
-                plain[name].append((rows, _put(edit.node, batch, _value(runs, batch, edit, means))))
+                plain[name].append((rows, _put(edit.node, batch, value_of_edit(runs, batch, edit, means))))
     found: list[Hook] = []
     for layer, puts in patterns.items():
         if "pattern" in runs.wiring.live:
@@ -61,7 +61,7 @@ def _editor(puts: Sequence[tuple[slice, Put]]) -> Callable[..., Tensor]:
     return edit
 
 
-def _value(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | None) -> Tensor | float:
+def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | None) -> Tensor | float:
     """What is put there, shaped ``(pair, pos, ...)`` like the whole activation; 0.0 for zero ablation."""
     name = hook_name(site_of(edit.node), edit.layer)
     if edit.value == "zero":

@@ -53,7 +53,9 @@ def together(interventions: Sequence[Intervention]) -> list[int]:
     def key(i: int) -> tuple[bool, str]:
         edit = interventions[i].edits[0]
         position = edit.node.position if isinstance(edit, Edit) else None
-        return not is_local(interventions[i]), f"{position:06d}" if isinstance(position, int) else f"{position}"
+        return not is_local(interventions[i]), f"{position:06d}" if isinstance(
+            position, int
+        ) else f"{position}"
 
     return sorted(range(len(interventions)), key=key)
 
@@ -61,7 +63,10 @@ def together(interventions: Sequence[Intervention]) -> list[int]:
 def how(runs: PairedRuns, interventions: Sequence[Intervention]) -> dict[str, Any]:
     """How many rows of a table plain blocks computed and how many the hooked model, and why; for the record."""
     local = sum(map(is_local, interventions))
-    plain, reasons = 0, set() if local == len(interventions) else {"edits within attention or of several layers"}
+    plain, reasons = (
+        0,
+        set() if local == len(interventions) else {"edits within attention or of several layers"},
+    )
     for batch in runs.batches if local else ():
         found = plainly(runs, batch)
         if isinstance(found, str):
