@@ -23,6 +23,7 @@ _HOMES = {
     "rows": "rows:Rows",
     "affine": "affine:Affine",
     "stack": "edit:Stack",
+    "pine": "pine:Pine",
 }
 
 
