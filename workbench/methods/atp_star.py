@@ -17,6 +17,7 @@ from workbench.methods.registry import Cost, Level, method
 from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
 from workbench.scores import Scores
+from workbench.sweep.distribute import Part, batch_parts
 from workbench.sweep.edges import writer_hooks
 from workbench.sweep.gradients import Site, Taped, taped_run
 from workbench.sweep.patterns import (
@@ -130,15 +131,20 @@ def part_scores(
         shape, exists = (graph.shape.n_layers, neuron_width(runs)), _mlp_rows(runs, graph)
     tallies = [Tally(runs, shape, exists=exists, per_position=per_position, absolute=True) for _ in parts]
     rounds = _rounds(options, graph)
-    for b, batch in enumerate(runs.batches):
+    total = len(runs.batches) * rounds
+
+    def compute(part: Part) -> np.ndarray:
+        b, batch = part.batch, runs.batches[part.batch]
         _Batch(runs, batch, graph, options, level, tallies).score(
-            lambda done, b=b, batch=batch: progress(
-                b * rounds + done,
-                len(runs.batches) * rounds,
-                f"{len(batch)} pairs of {batch.n_tokens} tokens",
-            )
+            lambda done: progress(b * rounds + done, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
         )
         runs.release(batch)
+        return np.stack([tally.closed for tally in tallies])
+
+    pieces = batch_parts(runs, "parts", lambda batch: (len(tallies), *tallies[0].shape_of(batch)))
+    for part, values in zip(pieces, runs.division.values(pieces, compute), strict=True):
+        for tally, own in zip(tallies, values, strict=True):
+            tally.take(runs.batches[part.batch], own)
     return np.stack([tally.mean() for tally in tallies]), tallies
 
 

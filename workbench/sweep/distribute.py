@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from workbench.errors import OptionError, RunError
 from workbench.sweep.store import SweepStore
+
+if TYPE_CHECKING:
+    from workbench.sweep.runs import Batch, PairedRuns
 
 Compute = Callable[["Part"], np.ndarray]
 
@@ -36,6 +39,24 @@ class Part:
     batch: int
     cost: float = 1.0
     what: str = ""
+
+
+def batch_parts(runs: PairedRuns, name: str, shape: Callable[[Batch], tuple[int, ...]]) -> list[Part]:
+    """One part for each batch of pairs.
+
+    Args:
+        name: What is computed, where one method has several such lists.
+    """
+    return [
+        Part(
+            key=f"{name}-b{b:05d}",
+            shape=shape(batch),
+            batch=b,
+            cost=float(len(batch) * batch.n_tokens),
+            what=f"{len(batch)} pairs of {batch.n_tokens} tokens",
+        )
+        for b, batch in enumerate(runs.batches)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
