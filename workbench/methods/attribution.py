@@ -25,6 +25,7 @@ from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
 from workbench.scores import Scores
 from workbench.sweep.backward import Backward, rule_of
+from workbench.sweep.distribute import Part, batch_parts
 from workbench.sweep.edges import writer_hooks, written
 from workbench.sweep.gradients import (
     ReaderGradient,
@@ -165,7 +166,9 @@ def attribute(
     sites = work.sites(runs, graph)
     means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})
     total = len(runs.batches) * len(points)
-    for b, batch in enumerate(runs.batches):
+
+    def compute(part: Part) -> np.ndarray:
+        b, batch = part.batch, runs.batches[part.batch]
         batch_work = work(runs, batch, graph, tally)
         for p, point in enumerate(points):
             run = _run(runs, batch, point, batch_work, recipe, means)
@@ -176,6 +179,11 @@ def attribute(
             progress(b * len(points) + p + 1, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
         batch_work.finish()
         runs.release(batch)
+        return tally.closed
+
+    parts = batch_parts(runs, "gradients", tally.shape_of)
+    for part, values in zip(parts, runs.division.values(parts, compute), strict=True):
+        tally.take(runs.batches[part.batch], values)
     return tally
 
 
@@ -279,6 +287,7 @@ class Tally:
         small = runs.n_pairs * int(np.prod(full)) <= _MOST_KEPT
         self.per_pair = np.zeros((runs.n_pairs, *full), dtype=np.float32) if small else None
         self._sum = np.zeros(full)
+        self.closed: np.ndarray | None = None
         self._of_batch: np.ndarray | None = None
         self._rounds: np.ndarray | None = None
 
@@ -310,17 +319,24 @@ class Tally:
         self._of_batch[:] = 0
 
     def close(self, batch: Batch) -> None:
-        """End a batch: its pairs count."""
+        """End a batch: its values per pair are in ``closed``, to be taken in here or by another process."""
         values = self._of_batch if self._rounds is None else self._rounds
         self._rounds = None
         if self.absolute:
             values = np.abs(values)
         if self.exists is not None:
             values[..., ~self.exists] = np.nan
+        self.closed, self._of_batch = values, None
+
+    def shape_of(self, batch: Batch) -> tuple[int, ...]:
+        """Shape of the values of a batch."""
+        return (len(batch), *self._sum.shape)
+
+    def take(self, batch: Batch, values: Float[np.ndarray, "pair *place"]) -> None:
+        """Count the pairs of a batch."""
         if self.per_pair is not None:
             self.per_pair[batch.index] = values
         self._sum += values.sum(0, dtype=np.float64)
-        self._of_batch = None
 
     def mean(self) -> np.ndarray:
         """Mean over pairs."""
