@@ -11,6 +11,7 @@ import typer
 from cli import bench, circuit, discover, model, runs, sweeps, task
 from cli.doctor import doctor
 from cli.evaluate import evaluate
+from cli.heads import heads
 from cli.output import complain
 from cli.replicate import replicate
 from cli.reproduce import reproduce
@@ -31,6 +32,7 @@ app.command("evaluate")(evaluate)
 app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(runs.app, name="runs")
+app.command("heads")(heads)
 app.command("reproduce")(reproduce)
 app.command("replicate")(replicate)
 app.add_typer(bench.app, name="bench")

@@ -80,6 +80,11 @@ _HOME = {
     "save_evaluation": "io.evaluation_file",
     "load_evaluation": "io.evaluation_file",
     "head_roles": "evaluate.roles",
+    # heads
+    "portrait": "heads.portrait",
+    "Portrait": "heads.table",
+    "load_portrait": "heads.table",
+    "patterns_of": "heads.observe",
     "discover": "study",
     # known circuits and the bench of methods
     "list_truths": "evaluate.truth",

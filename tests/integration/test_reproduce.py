@@ -14,13 +14,13 @@ import torch
 from workbench.claims import UNTESTABLE
 from workbench.errors import RunError, TaskError
 from workbench.evaluate.faithfulness import run_circuits
+from workbench.heads.copy import copied, copy_scores
 from workbench.io import load_circuit
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model
 from workbench.published import load_published
 from workbench.reproduce import State, find_study
 from workbench.reproduce import ioi as steps
-from workbench.reproduce.copying import copied, copy_scores
 from workbench.reproduce.job import is_papers_model, reproduce_job, run_study
 from workbench.reproduce.keeping import Keeper
 from workbench.reproduce.kinds import StepResult

@@ -80,15 +80,15 @@ ROOMS = {
     "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
     "sweep": {"io", "tasks", "metrics", "model", "interventions"},
     "methods": {"model", "interventions", "sweep"},
-    "evaluate": {"io", "model", "interventions", "sweep", "methods", "tasks"},
+    "evaluate": {"io", "model", "interventions", "sweep", "methods", "tasks", "heads"},
     "experiments": {"interventions", "sweep"},
-    "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep", "evaluate"},
+    "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep"},
     "edits": {"io", "tasks", "metrics", "model", "interventions", "sweep", "heads"},
     "training": {"tasks", "model", "io", "evaluate"},
     "scale": {"sweep"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
-LAST = {"study", "opening", "keeping", "jobs", "discovery", "judging", "reproduce", "bench", "replications"}
+LAST = {"study", "opening", "keeping", "jobs", "discovery", "judging", "reproduce", "bench", "replications", "portraits"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:

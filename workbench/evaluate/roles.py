@@ -16,8 +16,9 @@ import torch
 
 from workbench import names
 from workbench.effects import Effects
+from workbench.heads.observe import patterns_of
+from workbench.heads.table import LABEL
 from workbench.interventions.path_patching import path_patches
-from workbench.model.hooks import hook_name
 from workbench.sweep.runs import PairedRuns
 
 
@@ -102,9 +103,9 @@ def mean_attention(runs: PairedRuns, pairs_of_positions: Sequence[tuple[str, str
     total = np.zeros((len(pairs_of_positions), wiring.n_layers, wiring.n_heads))
     for batch in runs.batches:
         rows = torch.arange(len(batch), device=batch.clean.device)
-        found = runs.activations(batch, "clean", [hook_name("pattern", n) for n in wiring.attention_layers])
+        seen = patterns_of(runs.model, batch.clean)
         for layer in wiring.attention_layers:
-            pattern = found[hook_name("pattern", layer)]
+            pattern = seen.of(layer)
             for r, (query, key) in enumerate(pairs_of_positions):
                 weight = pattern[rows, :, batch.at(query), batch.at(key)]  # (pair, head)
                 total[r, layer] += weight.double().sum(0).cpu().numpy()
@@ -133,7 +134,9 @@ def _within(rule: Rule, effect: float, gap: float) -> bool:
     return bool(abs(gap) > 0 and rule.least <= effect / gap <= rule.most)
 
 
-def head_roles(runs: PairedRuns, *, threshold: float = 0.3, rules: Sequence[Rule] | None = None) -> HeadRoles:
+def head_roles(
+    runs: PairedRuns, *, threshold: float = LABEL, rules: Sequence[Rule] | None = None
+) -> HeadRoles:
     """Every head that looks where a rule says, strongest attention first; a head gets its strongest rule.
 
     Args:

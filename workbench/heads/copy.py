@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
+from workbench.heads.grounds import Ground
+from workbench.heads.table import Measurement
 from workbench.model.hooks import component, hook_name, norm_before, output_matrix, projection
-from workbench.names import parse_node
+from workbench.model.probe import record, wiring
+from workbench.names import head, parse_node
 from workbench.sweep.runs import PairedRuns
 
 TOP = 5  # the input is copied when it is among this many largest logits
@@ -37,7 +42,8 @@ def copied(
     """
     logits = unembed(sign * ((read @ value + bias) @ output))  # (token, d_vocab)
     own = logits.gather(1, ids[:, None])
-    return ((logits > own).sum(1) < top).to(read.dtype)
+    # Ties count against it: a head that writes nothing gives all tokens alike and copies none.
+    return ((logits >= own).sum(1) <= top).to(read.dtype)
 
 
 @torch.no_grad()
@@ -52,17 +58,29 @@ def copy_scores(
     Raises:
         ModelError: for models of one layer, and where a norm follows what heads write (post-norm).
     """
-    wiring, model = runs.wiring, runs.model
-    if wiring.n_layers < 2 or not wiring.head_writes:
-        raise ModelError(
-            "copy scores need a second block and heads that write to the residual stream themselves"
-        )
+    _require(runs.model)
     read, ids = _names(runs, positions)
-    read = norm_before(model, 1, "ln1")(read)
-    found = {}
+    return copy_scores_of(runs.model, read, ids, heads)
+
+
+@torch.no_grad()
+def copy_scores_of(
+    model: TransformerBridge,
+    resid: Float[Tensor, "token d_model"],
+    ids: Int[Tensor, "token"],
+    heads: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Head -> ``copy`` and ``negative`` for these tokens, as the residual stream has them after the first block.
+
+    Raises:
+        ModelError: for models of one layer, without a language-model head, and where a norm follows what heads write.
+    """
+    _require(model)
+    found, wires = {}, wiring(model)
+    read = norm_before(model, 1, "ln1")(resid[None])[0]
     for address in heads:
         node = parse_node(address)
-        group = int(node.index or 0) * wiring.n_kv_heads // wiring.n_heads
+        group = int(node.index or 0) * wires.n_kv_heads // wires.n_heads
         value = projection(model, node.layer, "v")[group]
         bias = getattr(model.blocks[node.layer].attn, "b_V", None)
         bias = read.new_zeros(value.shape[-1]) if bias is None else bias.reshape(-1, value.shape[-1])[group]
@@ -73,6 +91,69 @@ def copy_scores(
             "n": len(ids),
         }
     return found
+
+
+def random_tokens(
+    model: TransformerBridge, ground: Ground, *, most: int = 64
+) -> tuple[Float[Tensor, "token d_model"], Int[Tensor, "token"]]:
+    """Up to ``most`` tokens of the sequences' first copies and the residual stream after the first block there."""
+    _require(model)
+    _, ids = next(ground.batches())
+    _, seen = record(model, ids, [hook_name("resid", 1)])
+    stop = ground.prefix + (ground.period or ids.shape[1] - ground.prefix)
+    resid, tokens = seen[hook_name("resid", 1)][:, ground.prefix : stop], ids[:, ground.prefix : stop]
+    step = max(1, tokens.numel() // most)  # spread over all sequences
+    return resid.flatten(0, 1)[::step][:most], tokens.flatten()[::step][:most]
+
+
+def copy_measurements(model: TransformerBridge, ground: Ground, *, most: int = 64) -> list[Measurement]:
+    """Copy score and negative copy score of every head on random tokens; NaN with the reason where there is none."""
+    wires = wiring(model)
+    names = [str(head(n, h)) for n in wires.attention_layers for h in range(wires.n_heads)]
+    scores, missing = {}, {}
+    try:
+        resid, ids = random_tokens(model, ground, most=most)
+        scores = copy_scores_of(model, resid, ids, names)
+    except (ModelError, RuntimeError, AttributeError) as problem:
+        missing = {getattr(problem, "message", f"{type(problem).__name__}: {problem}"): ()}
+    found = []
+    for key, name, sign in (("copy", "copy-score", ""), ("negative", "negative-copy-score", ", times -1")):
+        values = np.full((wires.n_layers, wires.n_heads), np.nan)
+        for address, score in scores.items():
+            values[parse_node(address).layer, parse_node(address).index] = score[key]
+        known = np.isfinite(values)
+        found.append(
+            Measurement(
+                name=name,
+                on="weights",
+                evidence="weight",
+                values=values,
+                stderr=np.sqrt(
+                    values * (1 - values) / max(len(scores) and next(iter(scores.values()))["n"], 1)
+                ),
+                null=np.where(known, TOP / model.cfg.d_vocab, np.nan),
+                low=0.0,
+                high=1.0,
+                unit="share of tokens",
+                about=f"share of random tokens that are among the {TOP} largest logits of what the head writes on "
+                f"them alone{sign}; read after the first block",
+                null_about=f"{TOP} of all tokens",
+                source="Wang et al. 2023, arXiv:2211.00593, section 3.1",
+                n=next(iter(scores.values()))["n"] if scores else 0,
+                missing=missing,
+            )
+        )
+    return found
+
+
+def _require(model: TransformerBridge) -> None:
+    wires = wiring(model)
+    if wires.n_layers < 2 or not wires.head_writes:
+        raise ModelError(
+            "copy scores need a second block and heads that write to the residual stream themselves"
+        )
+    if not wires.has_lm_head:
+        raise ModelError("it has no language-model head")
 
 
 def _names(runs: PairedRuns, positions: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.model.hooks import TOLERANCE, hook_name
-from workbench.model.probe import record, recompute_pattern, wiring
+from workbench.model.probe import recompute_pattern, record, wiring
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

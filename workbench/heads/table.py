@@ -24,7 +24,14 @@ EVIDENCE: Mapping[str, str] = {
 }
 FORMAT, VERSION = "circuit-workbench/portrait", 1
 LABEL = 0.3  # a score from here on commonly names a head: "previous-token head"
+FEWEST = 4  # sequences; a score of fewer names nothing
 LABELS = ("previous-token", "duplicate-token", "induction", "retrieval")
+COLUMNS = (
+    *("previous-token", "duplicate-token", "induction", "induction-copying", "retrieval", "retrieval-forced"),
+    *("first-token", "later-sinks", "separator", "entropy", "distance", "waad", "locality"),
+    *("ov-copying", "ov-copying-effective", "copy-score", "negative-copy-score", "qk-matching"),
+    *("qk-matching-effective", "q-composition", "k-composition", "v-composition", "loss"),
+)
 # What a terminal has room for, in this order; all measurements are in the JSON, the Parquet file and the page.
 SHOWN = (
     *(
@@ -146,8 +153,8 @@ class Portrait:
     def label(self, head: str) -> str:
         """Kinds of head that its scores on random tokens name, at ``LABEL`` or above."""
         node = names.parse_node(head)
-        found = [k for k in LABELS if k in self and self[k].values[node.layer, node.index] >= LABEL]
-        return ", ".join(found)
+        known = [k for k in LABELS if k in self and self[k].n >= FEWEST]
+        return ", ".join(k for k in known if self[k].values[node.layer, node.index] >= LABEL)
 
     def rows(self, *, sort: str | None = None) -> list[dict[str, Any]]:
         """One mapping per head: ``head``, ``layer``, ``index``, ``label``, and a number per column (None for none).
@@ -310,6 +317,16 @@ def load_portrait(path: str | Path) -> Portrait:
     return Portrait.from_dict(
         parse(read_text(file, error=WorkbenchError), where=str(file), error=WorkbenchError)
     )
+
+
+def check_column(key: str) -> None:
+    """Do nothing if there is such a column in some portrait.
+
+    Raises:
+        OptionError: if not, with the closest names.
+    """
+    if key.removesuffix("@text") not in COLUMNS:
+        raise unknown("measurement", key, COLUMNS, error=OptionError)
 
 
 def reasons(measurements: Sequence[Measurement]) -> dict[str, list[str]]:

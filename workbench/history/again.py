@@ -127,6 +127,10 @@ def call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | 
             from workbench.replications.job import replicate_job
 
             return replicate_job(given.pop("replication"), **given, out=folder, **common)
+        if record.command == "heads":
+            from workbench.portraits import heads_job
+
+            return heads_job(**given, out=folder, **common)
         if record.command == "bench discovery":
             from workbench.bench.bench import bench_discovery
             from workbench.bench.settings import Settings

@@ -14,8 +14,8 @@ from workbench.circuit import Circuit
 from workbench.claims import Claim, judge, untestable
 from workbench.errors import ModelError
 from workbench.evaluate.roles import head_roles, mean_attention
+from workbench.heads.copy import copy_scores
 from workbench.names import parse_node
-from workbench.reproduce.copying import copy_scores
 from workbench.reproduce.judging import RULES, backups, compared, judged, own_circuit, wordings
 from workbench.reproduce.kinds import State, Step, StepResult, Study
 from workbench.reproduce.paths import (

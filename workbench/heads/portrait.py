@@ -1,0 +1,172 @@
+"""The portrait of a model: every measurement of every head, on random tokens, on a text, from the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError, WorkbenchError
+from workbench.heads.copy import copy_measurements
+from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
+from workbench.heads.loss import loss_change
+from workbench.heads.readouts import read_outs
+from workbench.heads.retrieval import random_needles, retrieval_scores
+from workbench.heads.table import Measurement, Portrait, reasons
+from workbench.heads.weight_scores import weight_measurements
+from workbench.heads.writes import induction_copying
+from workbench.model.architecture import describe
+from workbench.model.identity import identity
+from workbench.model.probe import wiring
+from workbench.provenance import code_versions
+
+Progress = Callable[[int, int, str], None]
+NEEDLE = 4  # tokens of a needle
+
+
+def portrait(
+    model: TransformerBridge,
+    corpus: Corpus = None,
+    *,
+    n: int = 16,
+    length: int | None = None,
+    seed: int = 0,
+    loss: bool = True,
+    progress: Progress | None = None,
+) -> Portrait:
+    """What every head does, whatever the task: where it looks, what its weights do, what its loss costs.
+
+    On repeated random tokens of the model's vocabulary, and on the corpus: text files (``Path``), texts (``str``), or
+    by default the built-in text, where the tokenizer covers it; the notes say where it does not.
+
+    Args:
+        n: Sequences of each kind.
+        length: Tokens per sequence; by default 101, or the context if that is shorter.
+        seed: Of the random tokens, windows and random weights.
+        loss: Also ablate every head by its mean: one pass per head and batch, the only part that takes long.
+        progress: Called with steps done, steps in all and what is being done.
+
+    Raises:
+        ModelError: if the model has no attention layers, or shows no patterns.
+        OptionError: for a length or number that cannot work.
+        TaskError: if a corpus is given that cannot be read.
+    """
+    wires = wiring(model)
+    if not wires.attention_layers:
+        raise ModelError("the model has no attention layers, so there are no heads to portray")
+    tell = progress or _silent
+    with _undisturbed(model):
+        random, notes = random_ground(model, n=n, length=length, seed=seed)
+        text, more = text_ground(model, corpus, n=n, length=length, seed=seed)
+        found: list[Measurement] = []
+        for ground in (random, *([text] if text else [])):
+            measured, said = read_outs(model, ground, progress=tell)
+            found += measured
+            notes += said
+        tell(0, 1, "what heads write and copy")
+        found.append(induction_copying(model, random))
+        found += _retrieval(model, random, n=n, seed=seed)
+        found += weight_measurements(model, seed=seed)
+        found += copy_measurements(model, random)
+        for ground in (random, *([text] if text else [])) if loss else ():
+            found.append(loss_change(model, ground, progress=tell))
+    grounds = (random, *([text] if text else []))
+    said = dict.fromkeys((*notes, *more))  # once each, in order
+    missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
+    return Portrait(
+        model=identity(model).name,
+        n_layers=wires.n_layers,
+        n_heads=wires.n_heads,
+        attention_layers=wires.attention_layers,
+        measurements=tuple(found),
+        grounds=tuple(g.to_dict() for g in grounds),
+        notes=(*said, *missing),
+        provenance=_provenance(model, n=n, length=length, seed=seed),
+    )
+
+
+def _retrieval(model: TransformerBridge, random: Ground, *, n: int, seed: int) -> list[Measurement]:
+    """The retrieval score on needles of random tokens: as the model writes them, and as they are written for it."""
+    shape = (wiring(model).n_layers, wiring(model).n_heads)
+    length = int(random.period or 0) + random.prefix + 1
+    found = []
+    for name, writing, about in (
+        (
+            "retrieval",
+            "greedy",
+            "share of a needle's tokens that the head looks at most while the model writes them",
+        ),
+        (
+            "retrieval-forced",
+            "forced",
+            "the same while the needle is written for the model: where it would look",
+        ),
+    ):
+        values, per, missing, counted = np.full(shape, np.nan), np.zeros((0, *shape)), {}, 0
+        try:
+            needles = random_needles(model, n=n, length=length, size=NEEDLE, seed=seed)
+            scores = retrieval_scores(model, needles, writing=writing)
+            counted = int(scores.counted.sum())
+            values[list(scores.layers)] = scores.score
+            per = np.full((counted, *shape), np.nan)
+            per[:, list(scores.layers)] = scores.per_sample[scores.counted]
+            about += f"; {counted} of {n} needles were answered" if writing == "greedy" else ""
+            if not counted:
+                wrote = f"{scores.recall.mean():.0%} of the needles' tokens on average"
+                missing = {f"the model answers none of the needles (it writes {wrote})": ()}
+        except WorkbenchError as problem:
+            missing = {problem.message: ()}
+        error = per.std(0, ddof=1) / counted**0.5 if counted > 1 else np.full(shape, np.nan)
+        found.append(
+            Measurement(
+                name=name,
+                on="random",
+                evidence="read-out",
+                values=values,
+                stderr=error,
+                null=np.where(np.isfinite(values), 1 / max(length, 1), np.nan),
+                low=0.0,
+                high=1.0,
+                unit="share of the needle",
+                about=f"{about}; needles of {NEEDLE} among {length} random tokens",
+                null_about="a head whose strongest key is any key of the prompt",
+                source="Wu et al. 2024, arXiv:2404.15574",
+                n=counted,
+                missing=missing,
+            )
+        )
+    return found
+
+
+@contextmanager
+def _undisturbed(model: TransformerBridge) -> Iterator[None]:
+    """No gradients inside; afterwards the training mode is what it was, also after an error."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _provenance(model: TransformerBridge, **asked: Any) -> dict[str, Any]:
+    known, described = identity(model), describe(model)
+    return {
+        "model": known.name,
+        "weights": known.digest,
+        "config": known.config_digest,
+        "processing": known.processing,
+        "dtype": known.dtype,
+        "device": known.device,
+        "prepend_bos": described.prepend_bos,
+        **asked,
+        "code": code_versions(),
+    }
+
+
+def _silent(done: int, total: int, what: str = "") -> None:
+    pass

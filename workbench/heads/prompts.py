@@ -1,0 +1,105 @@
+"""Patterns of every head on given prompts, small enough to put into a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import OptionError, TaskError
+from workbench.heads.grounds import SHORTEST, frame_of, random_ground, text_ground
+from workbench.heads.observe import patterns_of
+from workbench.model.architecture import describe
+
+MOST_BYTES = 12 << 20  # of patterns in one page; base64 adds a third
+EXAMPLE = 40  # tokens of an example from a text
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PromptPatterns:
+    """What every head looks at on one prompt.
+
+    Attributes:
+        tokens: The prompt's tokens as text.
+        layers: Layers that show a pattern, in the order of ``weights``.
+        weights: Attention times 255, rounded.
+    """
+
+    title: str
+    tokens: tuple[str, ...]
+    layers: tuple[int, ...]
+    weights: UInt8[np.ndarray, "layer head query key"]
+
+
+def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[PromptPatterns, ...]:
+    """The patterns on these texts.
+
+    Raises:
+        TaskError: if the model has no tokenizer, or a prompt has no tokens or more than the context.
+        OptionError: if the patterns are too many for one page.
+    """
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or not len(tokenizer):
+        raise TaskError("the model has no tokenizer, so a prompt cannot become tokens")
+    before, after = frame_of(model)
+    found, context = [], describe(model).n_ctx
+    for i, prompt in enumerate(prompts, start=1):
+        inner = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = [*before, *inner, *after]
+        if not inner:
+            raise TaskError(f"prompt {i} has no tokens")
+        if context and len(ids) > context:
+            raise TaskError(f"prompt {i} has {len(ids)} tokens; the model reads at most {context}")
+        unknown = inner.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
+        said = f" ({unknown} of its {len(inner)} tokens are unknown to the tokenizer)" if unknown else ""
+        found.append((f"prompt {i}{said}", ids))
+    return _seen(model, found)
+
+
+def example_patterns(model: TransformerBridge, *, seed: int = 0) -> tuple[PromptPatterns, ...]:
+    """The patterns on a few random tokens, twice, and where the tokenizer covers it on a piece of the built-in text."""
+    before, after = frame_of(model)
+    length = max(SHORTEST, len(before) + len(after) + 16)
+    random, _ = random_ground(model, n=2, length=length, seed=seed)
+    found = [(f"{random.period} random tokens, twice", random.sequences[0].tolist())]
+    text, _ = text_ground(model, None, n=2, length=None, seed=seed)
+    if text is not None:
+        longest = max(text.sequences, key=len).tolist()
+        kept = longest[: EXAMPLE - len(after)] + after if len(longest) > EXAMPLE else longest
+        found.append((f"{len(kept)} tokens of the built-in text", kept))
+    return _seen(model, found)
+
+
+def _seen(
+    model: TransformerBridge, prompts: Sequence[tuple[str, Sequence[int]]]
+) -> tuple[PromptPatterns, ...]:
+    device, found = next(iter(model.parameters())).device, []
+    heads = model.cfg.n_layers * model.cfg.n_heads
+    total = sum(heads * len(ids) ** 2 for _, ids in prompts)
+    if total > MOST_BYTES:
+        raise OptionError(
+            f"the patterns of these prompts are {total >> 20} MB, the most in one page is {MOST_BYTES >> 20}",
+            hint="fewer or shorter prompts",
+        )
+    for title, ids in prompts:
+        seen = patterns_of(model, torch.tensor([list(ids)], device=device))
+        layers = tuple(seen.patterns)
+        stacked = torch.stack([seen.patterns[n][0].float() for n in layers])
+        found.append(
+            PromptPatterns(
+                title=title,
+                tokens=tuple(_text(model, i) for i in ids),
+                layers=layers,
+                weights=(stacked.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy(),
+            )
+        )
+    return tuple(found)
+
+
+def _text(model: TransformerBridge, token: int) -> str:
+    tokenizer = getattr(model, "tokenizer", None)
+    return str(token) if tokenizer is None or not len(tokenizer) else tokenizer.decode([token])

@@ -1,0 +1,93 @@
+"""What an induction head writes: of the tokens of the text, does the one that really follows get the most?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.errors import ModelError
+from workbench.heads.grounds import BATCH_TOKENS, Ground
+from workbench.heads.readouts import mean_and_error
+from workbench.heads.table import Measurement
+from workbench.heads.weights import unembedding
+from workbench.model.hooks import hook_name, output_matrix
+from workbench.model.probe import record, wiring
+
+
+def favours_next(
+    written: Float[Tensor, "row query d_model"],
+    columns: Float[Tensor, "row d_model token"],
+) -> Float[Tensor, "row"]:
+    """Share of queries at which what a head writes gives the query's own token (query i: token i) the most.
+
+    Args:
+        written: What the head writes at each query that should be followed by token i of the text.
+        columns: Unembedding of the text's tokens, the final norm folded in. Its division by the length of the
+            residual stream is the same for all tokens and changes no order.
+    """
+    logits = written.to(columns) @ columns  # (row, query, token)
+    own = logits.diagonal(dim1=-2, dim2=-1)[..., None]
+    ahead = (logits > own).sum(-1)
+    # the head that writes nothing gives all tokens alike: nothing is favoured
+    return ((ahead == 0) & (logits.amin(-1) < own[..., 0])).double().mean(-1)
+
+
+def induction_copying(
+    model: TransformerBridge, ground: Ground, *, batch_tokens: int = BATCH_TOKENS
+) -> Measurement:
+    """How often each head's own output raises the right next token above all others of the text, second copy.
+
+    By the direct path to the logits: what later parts make of it is not counted.
+
+    Source:
+        Olsson et al. 2022, arXiv:2209.11895 (copying); the share of first places in place of summed logits, so that
+        it is bounded and has a null.
+    """
+    wires = wiring(model)
+    values = np.full((len(ground.sequences), wires.n_layers, wires.n_heads), np.nan)
+    missing: dict[str, tuple[int, ...]] = {}
+    period = int(ground.period or 0)
+    try:
+        if not wires.head_writes:
+            raise ModelError(
+                "a norm or a factor follows the sum of the heads, so what one head writes is not known"
+            )
+        if not wires.causal:
+            raise ModelError("it does not predict the next token")
+        table = unembedding(model)
+        for where, ids in ground.batches(batch_tokens):
+            first = ground.prefix + period
+            queries = slice(first, first + period - 1)  # what follows the last token is not known
+            follows = ids[:, first + 1 : first + period]
+            columns = table.T[follows].transpose(-1, -2)
+            names = [hook_name("head-output", n) for n in wires.attention_layers]
+            with torch.no_grad():
+                _, seen = record(model, ids, names)
+                for layer in wires.attention_layers:
+                    z, output = seen[hook_name("head-output", layer)][:, queries], output_matrix(model, layer)
+                    for h in range(wires.n_heads):
+                        values[where, layer, h] = favours_next(z[:, :, h] @ output[h], columns).cpu().numpy()
+    except (ModelError, AttributeError, RuntimeError, KeyError) as problem:
+        values[:] = np.nan
+        missing = {getattr(problem, "message", f"{type(problem).__name__}: {problem}"): ()}
+    mean, error = mean_and_error(values)
+    return Measurement(
+        name="induction-copying",
+        on="random",
+        evidence="read-out",
+        values=mean,
+        stderr=error,
+        null=np.where(np.isfinite(mean), 1 / max(period - 1, 1), np.nan),
+        low=0.0,
+        high=1.0,
+        unit="share of queries",
+        about="share of queries of the second copy at which, of the copy's tokens, the one that follows gets most from "
+        "what the head writes by itself",
+        null_about="one of the tokens by chance",
+        source="Olsson et al. 2022, arXiv:2209.11895",
+        n=len(ground.sequences),
+        missing=missing,
+    )

@@ -1,0 +1,112 @@
+"""A portrait of heads on a terminal, as heatmaps, and as a card for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.view.heatmap import heatmap_svg
+from workbench.view.html import table_html
+from workbench.view.text import escape, number
+
+if TYPE_CHECKING:
+    from workbench.heads.table import Measurement, Portrait
+
+CARD = ("induction", "previous-token", "first-token", "loss")  # heatmaps of a notebook card
+MOST_ROWS = 64
+
+
+def heatmaps(portrait: Portrait) -> dict[str, str]:
+    """Column -> layer x head heatmap; columns without a value are left out."""
+    return {m.key: measurement_svg(m) for m in portrait.measurements if np.isfinite(m.values).any()}
+
+
+def measurement_svg(m: Measurement) -> str:
+    """One measurement as a heatmap: rows are layers, columns heads."""
+    null = np.asarray(m.null)[np.isfinite(m.null)]
+    chance = f"; by chance {number(float(null.mean()))}" if len(null) else ""
+    return heatmap_svg(
+        m.values,
+        [str(i) for i in range(m.values.shape[0])],
+        [str(i) for i in range(m.values.shape[1])],
+        title=f"{m.key} ({m.evidence}){chance}",
+        unit=m.unit,
+        row_title="layer",
+        column_title="head",
+    )
+
+
+def shown_columns(portrait: Portrait) -> list[str]:
+    """The columns that a narrow table has, those with values, text columns where there are no others."""
+    from workbench.heads.table import SHOWN
+
+    found = []
+    for name in SHOWN:
+        keys = [k for k in (name, f"{name}@text") if k in portrait and np.isfinite(portrait[k].values).any()]
+        found += keys if name == "loss" else keys[:1]
+    return found
+
+
+def table_rows(
+    portrait: Portrait,
+    *,
+    sort: str | None = None,
+    columns: Sequence[str] | None = None,
+    most: int | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of the chosen columns, after them the kinds of head that the scores name."""
+    chosen = list(shown_columns(portrait) if columns is None else columns)
+    if sort is not None and sort not in chosen:
+        chosen.insert(0, sort)
+    rows = portrait.rows(sort=sort)[:most]
+    return [{"head": r["head"], **{c: r[c] for c in chosen}, "kind": r["label"]} for r in rows]
+
+
+def null_row(portrait: Portrait, columns: Sequence[str]) -> dict[str, Any]:
+    """What chance gives in these columns, as a row of the table."""
+    found: dict[str, Any] = {"head": "by chance"}
+    for key in columns:
+        null = np.asarray(portrait[key].null)
+        null = null[np.isfinite(null)]
+        found[key] = float(null.mean()) if len(null) else None
+    return {**found, "kind": ""}
+
+
+def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 40) -> list[Any]:
+    """What was looked at, the table with the null values under it, and what must be said."""
+    rows = table_rows(portrait, sort=sort, most=most)
+    columns = [k for k in rows[0] if k not in ("head", "kind")] if rows else []
+    left = len(portrait.heads) - len(rows)
+    facts = {"model": portrait.model, **{str(g["name"]): str(g["about"]) for g in portrait.grounds}}
+    evidence: dict[str, list[str]] = {}
+    for key in columns:
+        evidence.setdefault(portrait[key].evidence, []).append(key)
+    parts: list[Any] = [facts, [*rows, null_row(portrait, columns)]]
+    if left > 0:
+        parts.append(f"and {left} more heads")
+    parts += [f"{kind}: {', '.join(keys)}" for kind, keys in evidence.items()]
+    return [*parts, *(f"note: {note}" for note in portrait.notes)]
+
+
+def portrait_card(portrait: Portrait) -> str:
+    """A static card: what was looked at, four heatmaps, the table."""
+    columns = shown_columns(portrait)
+    rows = table_rows(portrait, columns=columns, most=MOST_ROWS)
+    left = len(portrait.heads) - len(rows)
+    caption = f"{portrait.model}: {len(portrait.heads)} heads" + (
+        f", the first {len(rows)}" if left > 0 else ""
+    )
+    pictures = [
+        measurement_svg(portrait[k])
+        for k in (*CARD, "loss@text")
+        if k in portrait and np.isfinite(portrait[k].values).any()
+    ]
+    about = "".join(f"<p>{escape(g['name'])}: {escape(g['about'])}</p>" for g in portrait.grounds)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in portrait.notes)
+    said = (
+        f"<details><summary>{len(portrait.notes)} notes</summary><ul>{notes}</ul></details>" if notes else ""
+    )
+    table = table_html([*rows, null_row(portrait, columns)], caption=caption)
+    return f'{about}<div style="overflow-x:auto">{"".join(pictures)}{table}</div>{said}'
