@@ -10,7 +10,11 @@ from workbench.errors import OptionError, unknown
 if TYPE_CHECKING:
     from workbench.replications.kinds import Replication
 
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "pine": "pine",
+    "soft-injection": "soft_injection",
+    "in-context-regression": "in_context_regression",
+}
 
 
 def list_replications() -> tuple[str, ...]:

@@ -1,0 +1,159 @@
+"""The regression replication: bridge equal to the formula, training to the networks, verdicts that go both ways."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformer_lens import TransformerBridgeConfig
+
+from workbench.claims import UNTESTABLE
+from workbench.errors import OptionError, RunError
+from workbench.model.native import boot_native
+from workbench.model.open import open_model
+from workbench.replications.in_context_regression import Options, _of_matrices, run, unfit
+from workbench.replications.job import replicate_all, replicate_job
+from workbench.replications.kinds import Setting
+from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks
+from workbench.training.regression_theory import draw, matrices_in_shape, softmax_pair
+
+TINY = ("draws=400", "networks=2", "steps=60", "lengths=10,40")
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    return open_model("zoo:regression", device="cpu")
+
+
+def bridge_of(kq, ov):
+    config, weights = build(torch.as_tensor(kq), torch.as_tensor(ov)).native()
+    config |= {"dtype": torch.float32, "device": None}
+    return boot_native(TransformerBridgeConfig.from_dict(config), weights)
+
+
+def test_the_bridge_computes_the_networks_function():
+    networks = Networks(3, 2, seed=4).requires_grad_(False)
+    tokens, _ = tensors(draw(np.random.default_rng(0), 20, length=7))
+    for i in range(3):
+        bridge = bridge_of(networks.kq[i], networks.ov[i])
+        assert torch.allclose(predict(bridge, tokens), networks(tokens)[i], atol=1e-5)
+        kq, ov = matrices(bridge)
+        assert np.allclose(kq, networks.kq[i], atol=1e-6) and np.allclose(ov, networks.ov[i], atol=1e-6)
+
+
+def test_networks_are_the_formula_written_out():
+    networks = Networks(1, 2, seed=1).requires_grad_(False)
+    tokens, _ = tensors(draw(np.random.default_rng(3), 2, length=5))
+    q, k, v, o = (p[0].double() for p in (networks.q, networks.k, networks.v, networks.o))
+    for b in range(2):
+        z, query = tokens[b, :-1].double(), tokens[b, -1].double()
+        total = 0.0
+        for h in range(2):
+            scores = torch.stack([(k[h] @ z[i]) @ (q[h] @ query) / 6**0.5 for i in range(5)])
+            total += float(o[h] @ v[h] @ (scores.softmax(0) @ z))
+        assert networks(tokens)[0, b].item() == pytest.approx(total, abs=1e-5)
+
+
+def test_the_shipped_model_is_its_two_numbers_per_head(zoo):
+    prompts = draw(np.random.default_rng(9), 500)
+    found = matrices_in_shape(*matrices(zoo))
+    formula = softmax_pair(prompts, found["omega"], found["mu"])
+    here = predict(zoo, tensors(prompts)[0]).numpy()
+    assert np.corrcoef(formula, here)[0, 1] > 0.99
+    assert not [hook for _, hook in zoo.named_modules() if getattr(hook, "fwd_hooks", None)]
+
+
+def test_training_goes_on_the_same_way_for_a_seed_and_learns():
+    one, two = (train_networks(2, 2, steps=150, seed=5) for _ in range(2))
+    assert (one.loss == two.loss).all() and (one.loss[-1] < 0.9 * one.loss[0]).all()
+
+
+def verdicts(claims):
+    return {claim.claim: claim.verdict for claim in claims}
+
+
+def test_verdicts_of_the_matrices_go_both_ways():
+    kq, ov = np.zeros((2, 6, 6)), np.zeros((2, 6))
+    for h, sign in enumerate((1, -1)):
+        kq[h, :5, :5], ov[h, -1] = sign * 0.13 * np.eye(5), sign * 3.45
+    chance = {"off_diagonal": 0.9, "leakage": 0.9, "sign_agreement": 0.5, "homogeneity": 0.5, "zero_sum": 0.5}
+    planted = verdicts(_of_matrices(matrices_in_shape(kq, ov), chance))
+    assert set(planted.values()) == {"holds"}
+    ov[1] = -ov[1]  # the same sign: the pair is gone
+    broken = verdicts(_of_matrices(matrices_in_shape(kq, ov), chance))
+    changed = {claim for claim in planted if planted[claim] != broken[claim]}
+    assert changed == {"the signs of KQ and OV match in every head", "OV sums to zero over heads"}
+
+
+def test_a_network_that_was_not_trained_fails_where_a_trained_one_holds(zoo):
+    options = Options(draws=400, networks=2, steps=0, lengths=(10, 40))
+    networks = Networks(1, 2, seed=0).requires_grad_(False)
+    untrained = bridge_of(networks.kq[0], networks.ov[0])
+    fresh = run(Setting(model=untrained, name="untrained", options=options))
+    trained = run(Setting(model=zoo, name="zoo:regression", options=options))
+    for claim in ("KQ is a multiple of the identity", "their risk is that of the best debiased step"):
+        assert (verdicts(trained.claims)[claim], verdicts(fresh.claims)[claim]) == ("holds", "fails")
+
+
+def test_another_model_cannot_be_asked(zoo):
+    other = open_model("zoo:truth-induction", device="cpu")
+    assert "2 layers" in unfit(other) and unfit(zoo) == ""
+    found = run(Setting(model=other, name="other", options=Options()))
+    assert {c.verdict for c in found.claims} == {UNTESTABLE} and all("layers" in c.why for c in found.claims)
+
+
+def test_a_replication_is_saved_whole_and_an_equal_one_is_shown(tmp_path):
+    said = []
+    found = replicate_job("in-context-regression", options=TINY, out=tmp_path / "a", device="cpu")
+    assert {"run.json", "replication.json", "report.html"} <= {p.name for p in (tmp_path / "a").iterdir()}
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["status"] == "done" and record["command"] == "replicate"
+    again = replicate_job(
+        "in-context-regression", options=TINY, out=tmp_path / "a", device="cpu", note=said.append
+    )
+    assert any("already measured" in line for line in said)
+    assert again.to_dict() == found.to_dict()
+    with pytest.raises(RunError, match="another run"):
+        replicate_job("in-context-regression", options=TINY, seed=1, out=tmp_path / "a", device="cpu")
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "<svg" in page and "//" not in page.replace("http://www.w3.org", "").replace("// ", "")
+
+
+def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
+    from workbench.replications import in_context_regression as module
+    from workbench.replications import registry
+
+    class Refusing:
+        REPLICATION = module.REPLICATION.__class__(
+            **{**module.REPLICATION.__dict__, "name": "refuses", "run": _refuse}
+        )
+
+    monkeypatch.setitem(registry._MODULES, "refuses", "refuses")
+    monkeypatch.setitem(__import__("sys").modules, "workbench.replications.refuses", Refusing)
+    quick = module.REPLICATION.__class__(**{**module.REPLICATION.__dict__, "options": _Quick})
+    monkeypatch.setattr(module, "REPLICATION", quick)
+    page = replicate_all(("refuses", "in-context-regression"), out=tmp_path, device="cpu")
+    assert page.failed == {"refuses": "this model has no heads"} and len(page.results) == 1
+    assert "this model has no heads" in (tmp_path / "all.html").read_text()
+
+
+def _refuse(setting):
+    from workbench.errors import ModelError
+
+    raise ModelError("this model has no heads")
+
+
+class _Quick(Options):
+    def __init__(self):
+        super().__init__(draws=200, networks=1, steps=50, lengths=(40,))
+
+
+def test_misspelt_options_are_named():
+    with pytest.raises(OptionError, match="no option of in-context-regression called 'drawz'"):
+        replicate_job("in-context-regression", options=["drawz=3"], dry_run=True)
+    with pytest.raises(OptionError, match="a whole number"):
+        replicate_job("in-context-regression", options=["draws=many"], dry_run=True)
+    plan = replicate_job("in-context-regression", options=["lengths=10,20"], dry_run=True)
+    assert plan.to_dict()["options"]["lengths"] == [10, 20]

@@ -1,0 +1,246 @@
+"""`regression`: one softmax attention layer that learns linear regression in context, and its training.
+
+A token is ``(x, y)``, six numbers; two heads of width six, no norm, no positions, and the query does not look at
+itself. The shipped model is a native one of that shape whose embedding is empty: tokens are put in at ``hook_embed``
+(``predict``). Head matrices are saved in the readable form, KQ in the query and OV in the output.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.model.hooks import hook_name
+from workbench.training.blocks import Head, Machine
+from workbench.training.loop import Fit
+from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.regression_theory import LENGTH, NOISE, D, Prompts, draw
+from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
+
+CONTEXT = 256
+BATCH, STEPS, RATE = 256, 40_000, 5e-3
+
+
+class Networks(nn.Module):
+    """Several networks trained side by side: parameters ``(network, head, ...)``.
+
+    ``prediction = sum_h O_h V_h Z softmax(Z^T K_h^T Q_h z_q / sqrt(d + 1))``
+    """
+
+    def __init__(self, n: int, heads: int, *, d: int = D, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        width, bound = d + 1, 1 / math.sqrt(d + 1)
+
+        def start(*shape: int) -> nn.Parameter:  # as a linear layer starts
+            return nn.Parameter((2 * torch.rand(n, heads, *shape, generator=generator) - 1) * bound)
+
+        self.q, self.k, self.v = (start(width, width) for _ in range(3))
+        self.o = start(width)
+
+    @property
+    def kq(self) -> Float[Tensor, "network head key query"]:
+        return self.k.transpose(-1, -2) @ self.q / math.sqrt(self.q.shape[-1])
+
+    @property
+    def ov(self) -> Float[Tensor, "network head token"]:
+        return (self.o.unsqueeze(-2) @ self.v).squeeze(-2)
+
+    def forward(self, tokens: Float[Tensor, "draw token width"]) -> Float[Tensor, "network draw"]:
+        """Predictions of every network for the same draws; the last token is the query."""
+        tokens, query = tokens[:, :-1], tokens[:, -1]
+        n, heads, width, _ = self.q.shape
+        wanted = torch.einsum("nhkq,bq->bnhk", self.kq, query).reshape(len(query), n * heads, width)
+        pattern = (wanted @ tokens.transpose(1, 2)).softmax(-1)
+        found = (pattern @ tokens).reshape(len(query), n, heads, width)
+        return torch.einsum("bnhk,nhk->nb", found, self.ov)
+
+
+def tensors(prompts: Prompts) -> tuple[Tensor, Tensor]:
+    """Tokens ``(draw, token, d + 1)``, the query last, and targets ``(draw,)``."""
+    return torch.from_numpy(prompts.tokens).float(), torch.from_numpy(prompts.target).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What training left: the networks, and their course.
+
+    Attributes:
+        steps: Steps at which the course was noted.
+        loss: ``(time, network)`` mean squared error on a fixed sample.
+        omega, mu: ``(time, network, head)``: mean diagonal of KQ's x block, last entry of OV.
+    """
+
+    networks: Networks
+    steps: list[int]
+    loss: np.ndarray
+    omega: np.ndarray
+    mu: np.ndarray
+    seconds: float
+
+
+def train_networks(
+    n: int,
+    heads: int,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    d: int = D,
+    length: int = LENGTH,
+    noise: float = NOISE,
+    every: int = 50,
+    progress=None,
+) -> Training:
+    """Adam on fresh problems each step, rate falling linearly; networks differ in their start alone."""
+    networks = Networks(n, heads, d=d, seed=seed)
+    optimiser = torch.optim.Adam(networks.parameters(), lr=RATE)
+    rng = np.random.default_rng([seed, 1])
+    sample = tensors(draw(np.random.default_rng([seed, 2]), 2_000, d=d, length=length, noise=noise))
+    course: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    begun = time.time()
+    for step in range(steps + 1):
+        if step % every == 0:
+            course.append(_noted(networks, sample))
+            if progress is not None:
+                progress(step, steps, f"training {n} networks of {heads} heads")
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * (1 - step / (steps + 1))
+        tokens, target = tensors(draw(rng, BATCH, d=d, length=length, noise=noise))
+        loss = (networks(tokens) - target).square().mean(-1).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+    losses, omega, mu = (np.array(part) for part in zip(*course, strict=True))
+    return Training(
+        networks=networks.requires_grad_(False),
+        steps=list(range(0, steps + 1, every)),
+        loss=losses,
+        omega=omega,
+        mu=mu,
+        seconds=time.time() - begun,
+    )
+
+
+@torch.no_grad()
+def _noted(networks: Networks, sample: tuple[Tensor, Tensor]) -> tuple[np.ndarray, ...]:
+    tokens, target = sample
+    loss = (networks(tokens) - target).square().mean(-1)
+    diagonal = networks.kq.diagonal(dim1=-2, dim2=-1)[..., :-1].mean(-1)
+    return loss.numpy(), diagonal.numpy(), networks.ov[..., -1].numpy()
+
+
+@torch.no_grad()
+def matrices(model: TransformerBridge) -> tuple[np.ndarray, np.ndarray]:
+    """``KQ (head, key, query)`` and ``OV (head, token)`` of the first layer of a bridge.
+
+    KQ is ``K^T Q / sqrt(d_head)``; OV is what a head writes to the last dimension of the residual stream.
+    """
+    attention, heads, width = model.blocks[0].attn, model.cfg.n_heads, model.cfg.d_head
+    q, k, v = (part.weight.reshape(heads, width, -1) for part in (attention.q, attention.k, attention.v))
+    o = attention.o.weight[-1].reshape(heads, width)
+    kq = torch.einsum("hek,heq->hkq", k, q) / math.sqrt(width)
+    return kq.double().numpy(), torch.einsum("he,het->ht", o, v).double().numpy()
+
+
+@torch.no_grad()
+def predict(model: TransformerBridge, tokens: Float[Tensor, "draw token width"]) -> Float[Tensor, "draw"]:
+    """The bridge's prediction: tokens put in as embeddings, the query, last, kept from looking at itself.
+
+    Read from the last dimension of what the heads add to the query's residual stream.
+    """
+    ids = torch.full(tokens.shape[:2], model.cfg.d_vocab - 1)
+
+    def put(embedding: Tensor, hook) -> Tensor:
+        return tokens.to(embedding)
+
+    def keep(name: str):
+        def store(tensor: Tensor, hook) -> None:
+            seen[name] = tensor
+
+        return store
+
+    def away(z: Tensor, hook) -> Tensor:
+        # An edit of the scores would be discarded by this model's attention, so its outcome is written instead.
+        q, k, v = (seen[name] for name in "qkv")
+        scores = torch.einsum("bhe,bkhe->bhk", q[:, -1], k[:, :-1]) / math.sqrt(q.shape[-1])
+        z = z.clone()
+        z[:, -1] = torch.einsum("bhk,bkhe->bhe", scores.softmax(-1), v[:, :-1])
+        return z
+
+    seen: dict[str, Tensor] = {}
+    hooks = [("hook_embed", put), *((hook_name(name, 0), keep(name)) for name in "qkv")]
+    hooks += [(hook_name("head-output", 0), away), (hook_name("attn-out", 0), keep("written"))]
+    with model.hooks(fwd_hooks=hooks):
+        model(ids)
+    return seen["written"][:, -1, -1]
+
+
+def build(kq: Float[Tensor, "head key query"], ov: Float[Tensor, "head token"]) -> Machine:
+    """The native model with these matrices: KQ in the queries, OV in the outputs, no embedding."""
+    width = kq.shape[-1]
+    eye, zero = torch.eye(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
+    rows = N_SPECIAL + 1
+
+    def head(one: Tensor, written: Tensor) -> Head:
+        out = zero.clone()
+        out[-1] = written.double()
+        return Head(q=one.double(), k=eye, v=eye, o=out)
+
+    return Machine(
+        embed=torch.zeros(rows, width, dtype=torch.float64),
+        position=torch.zeros(CONTEXT, width, dtype=torch.float64),
+        heads=[[head(one, written) for one, written in zip(kq, ov, strict=True)]],
+        unembed=torch.zeros(rows, width, dtype=torch.float64),
+    )
+
+
+def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, tries: int = 3) -> Trained:
+    """Some networks of two heads; the one with the smallest loss on its sample is kept."""
+    done = train_networks(tries, 2, steps=steps, seed=seed)
+    best = int(done.loss[-1].argmin())
+    networks = done.networks
+    machine = build(networks.kq[best], networks.ov[best])
+    fit = Fit(steps=steps, seconds=round(done.seconds, 1), loss=float(done.loss[-1, best]))
+    return Trained(tokenizer=word_tokenizer(["vector"]), phases={"regression": fit}, native=machine.native())
+
+
+def measure(model: TransformerBridge) -> list[Measured]:
+    """Squared error at the trained length, at others, and with each head silenced."""
+    found = []
+    for length, needs in ((LENGTH, 0.26), (10, None), (100, None)):
+        tokens, target = tensors(draw(np.random.default_rng(5), 4_000, length=length))
+        value = (predict(model, tokens) - target).square().mean().item()
+        found.append(
+            Measured(
+                name=f"squared error with {length} examples",
+                value=value,
+                n=4_000,
+                unit="squared error",
+                needs=needs,
+                lower_is_better=True,
+            )
+        )
+    return found
+
+
+RECIPE = Recipe(
+    name="regression",
+    title="linear regression in context by two softmax heads",
+    what="One attention layer on vectors (x, y), no norm, no positions. Its heads are one step of gradient descent.",
+    train=train,
+    measure=measure,
+    held_out={"regression": "every problem is drawn anew"},
+    limits=(
+        "text: its embedding is empty; vectors are put in at hook_embed",
+        f"more than {CONTEXT - 1} examples",
+    ),
+    source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified",
+)
