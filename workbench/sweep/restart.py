@@ -10,6 +10,7 @@ length (``plainly``); where it is not, the model itself is run with hooks. Table
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ class Restart:
     def each(self, rows: Rows) -> list[tuple[int, slice]]:
         """Interventions of these rows, and which rows are theirs."""
         ends = [0, *(np.flatnonzero(np.diff(rows.which)) + 1).tolist(), len(rows.which)]
-        return [(int(rows.which[a]), slice(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [(int(rows.which[a]), slice(a, b)) for a, b in itertools.pairwise(ends)]
 
     def value(self, edit: Edit, rows: Rows, own: slice, span: slice, means: Means | None) -> Tensor | float:
         """What an edit puts there, for these rows and positions."""
@@ -295,10 +296,9 @@ def _metric(
     for part in final.split(times):
         ids = batch.ids(base)[:, -1].repeat(len(part))
         logits = read_out(runs.model, part.flatten(0, 1), ids, columns, in_tuple=blocks.in_tuple)
-        if columns is None:
-            values = runs.measure(batch, logits)
-        else:
-            values = runs.metric(logits, answers.repeat(len(part)))
+        values = (
+            runs.measure(batch, logits) if columns is None else runs.metric(logits, answers.repeat(len(part)))
+        )
         found.append(values.reshape(len(part), -1))
     return torch.cat(found)
 

@@ -101,6 +101,7 @@ def sweep(
             "plan": digest_of(plan),
             **{k: v for k, v in plan.items() if k != "interventions"},
             **({"stacks_halved": runs.n_halved} if runs.n_halved else {}),
+            "computed by": how(runs, interventions),
         },
     )
 
@@ -257,9 +258,7 @@ def _part(
     return values
 
 
-def _record(
-    runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention], base: RunName
-) -> None:
+def _record(runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention], base: RunName) -> None:
     """Keep what all parts of this batch will read, in one pass over each run instead of one for each layer."""
     edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
     layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}

@@ -1,0 +1,47 @@
+"""Times that can be compared on a machine others use too: one thread, processor time, turns taken, medians."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Processor seconds of one piece of work in each round."""
+
+    seconds: tuple[float, ...]
+    share: float = 1.0  # of the whole job that was run
+
+    @property
+    def whole(self) -> float:
+        """Median seconds of the whole job."""
+        return statistics.median(self.seconds) / self.share
+
+
+def in_turns(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Processor seconds of each piece of work, one after the other in every round, after one round unmeasured."""
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(rounds + 1):
+        for name, do in work.items():
+            start = time.process_time()
+            do()
+            if turn:
+                found[name].append(time.process_time() - start)
+    return found
+
+
+def product_rate(rounds: int = 5) -> float:
+    """Multiply-adds per second of float32 matrix products of 2,048 rows with a 768 x 3,072 matrix."""
+    import torch
+
+    a, b = torch.randn(2048, 768), torch.randn(768, 3072)
+    a @ b
+    found = []
+    for _ in range(rounds):
+        start = time.process_time()
+        a @ b
+        found.append(time.process_time() - start)
+    return 2048 * 768 * 3072 / min(found)
