@@ -12,6 +12,7 @@ from cli import bench, circuit, discover, model, runs, sweeps, task
 from cli.doctor import doctor
 from cli.evaluate import evaluate
 from cli.heads import heads
+from cli.options import Spreading
 from cli.output import complain
 from cli.replicate import replicate
 from cli.reproduce import reproduce
@@ -27,7 +28,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(task.app, name="task")
 app.command("demo")(discover.demo)
 sweeps.mount(app)
-app.command("discover")(discover.discover)
+app.command("discover", cls=Spreading)(discover.discover)
 app.command("evaluate")(evaluate)
 app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")

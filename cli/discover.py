@@ -20,9 +20,13 @@ from cli.options import (
     Offline,
     Out,
     Quiet,
+    Ray,
+    Resume,
     Seed,
+    Shard,
     Split,
     TaskName,
+    Workers,
 )
 from cli.output import emit, note, progress, use_quiet
 
@@ -77,6 +81,10 @@ def discover(
     seed: Seed = 0,
     out: Out = None,
     dry_run: DryRun = False,
+    resume: Resume = False,
+    shard: Shard = None,
+    ray: Ray = None,
+    workers: Workers = None,
     batch_tokens: Batch = 8192,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -114,9 +122,21 @@ def discover(
         offline=offline,
     )
     with progress("discover") as advance:
-        result = discovery_job(asked, out=out, dry_run=dry_run, progress=advance, note=note)
+        result = discovery_job(
+            asked,
+            out=out,
+            dry_run=dry_run,
+            resume=resume,
+            shard=shard,
+            ray=ray,
+            workers=workers,
+            progress=advance,
+            note=note,
+        )
     emit(result, as_json=as_json)
-    if not dry_run:
+    if shard is not None and not dry_run:
+        note(f"wrote {result.folder}; when all shards are done: workbench runs merge {result.folder.parent}")
+    elif not dry_run:
         note(f"wrote {result.folder}: circuit.json, scores.safetensors, circuit.html, report.html, run.json")
 
 

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workbench.effects import Effects
 from workbench.errors import OptionError
 from workbench.graph import Graph
+from workbench.history.folders import UNFINISHED
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.io import export
-from workbench.jobs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
-from workbench.methods.registry import Level, get_method
-from workbench.methods.score import check_level
+from workbench.io.lock import NAME as LOCK
+from workbench.io.lock import locked
+from workbench.io.run_file import recording
+from workbench.keeping import SavedShard, finished_shard, save_shard, saying_how_to_go_on
+from workbench.methods.registry import Level, get_method, list_methods
+from workbench.methods.score import check_level, score
+from workbench.model.identity import identity
 from workbench.model.open import open_model
-from workbench.scores import check_rule
-from workbench.study import Discovery, discover, folder_of, paired_runs, save_discovery
+from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.provenance import NAME as RUN
+from workbench.provenance import RunRecord, code_versions, digest_of
+from workbench.scale.spread import Spread
+from workbench.scores import Scores, check_rule
+from workbench.study import (
+    Discovery,
+    discover,
+    folder_of,
+    paired_runs,
+    save_discovery,
+    slug,
+    write_discovery,
+)
+from workbench.sweep.distribute import Serving, ShardFinished
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
+from workbench.sweep.store import PLAN, SHARDS, SweepStore, check_plan
 from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
@@ -106,16 +127,88 @@ def discovery_job(
     asked: Search,
     *,
     out: Path | None = None,
+    root: Path = Path("circuits"),
     dry_run: bool = False,
+    resume: bool = False,
+    shard: str | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    serving: Serving | None = None,
     progress: Progress | None = None,
     note: Note = lambda text: None,
-) -> SavedDiscovery | DiscoveryCost:
-    """Find a circuit on one split, judge it on another, save everything."""
+) -> SavedDiscovery | SavedShard | DiscoveryCost:
+    """Find a circuit on one split, judge it on another, save everything.
+
+    Finished parts of the scores are kept until the circuit is saved: a killed discovery goes on with ``resume``.
+
+    Args:
+        root: Where a folder of its own is made, unless ``out`` names one.
+    """
+    spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
+    _refuse_whole(asked, spread)
     if dry_run:
         return discovery_cost(planned_runs(note=note, **asked.opening()), asked)
     runs = open_runs(note=note, **asked.opening())
-    judged = _judged(runs, asked, note)
-    record = record_of("discover", asdict(asked), runs)
+    plan = _plan(runs, asked)
+    with spread.division(partial(discovery_job, asked), device=asked.device, note=note) as division:
+        if serving is not None:
+            runs.division = division.asked(digest_of(plan), None)
+            _scores(runs, asked)
+        record = record_of("discover", {**asdict(asked), **spread.to_dict()}, runs)
+        work = Path(out or _unfinished(runs, asked, plan, root))
+        if spread.share is not None:
+            work = work if work.name == spread.share.name else work / spread.share.name
+
+        def search(store: SweepStore) -> Discovery:
+            runs.division = division.asked(digest_of(plan), store)
+            return _search(runs, asked, progress, note)
+
+        return _kept(search, plan, record, work, out is None, root, resume=resume, note=note)
+
+
+def _refuse_whole(asked: Search, spread: Spread) -> None:
+    """A method that decides step by step cannot be computed in several places.
+
+    Raises:
+        OptionError: if that is asked.
+    """
+    if (spread.shard or spread.ray) and not get_method(asked.method).in_parts:
+        able = ", ".join(name for name in list_methods() if get_method(name).in_parts)
+        raise OptionError(
+            f"{asked.method} is not a sum over parts: it runs in one process",
+            hint=f"methods for --shard and --ray: {able}",
+        )
+
+
+def _plan(runs: PairedRuns, asked: Search) -> dict[str, Any]:
+    """What decides the scores, as JSON values: the parts of one search never mix with those of another."""
+    method = get_method(asked.method)
+    return {
+        "format": "circuit-workbench/search",
+        "version": 1,
+        "method": asked.method,
+        "options": asdict(method.make_options(**asked.options)),
+        "level": check_level(method, asked.level, per_position=asked.per_position),
+        "per_position": asked.per_position,
+        "batch_tokens": runs.batch_tokens,
+        "code": code_versions(),
+        **runs.provenance(),
+    }
+
+
+def _scores(runs: PairedRuns, asked: Search) -> Scores:
+    return score(
+        runs, asked.method, level=asked.level, per_position=asked.per_position, **dict(asked.options)
+    )
+
+
+def _unfinished(runs: PairedRuns, asked: Search, plan: Mapping[str, Any], root: Path) -> Path:
+    """Where a search is kept until its circuit is known, beside where that will be."""
+    name = f"{slug(asked.method)}{UNFINISHED}{digest_of(plan)[:8]}"
+    return Path(root) / slug(runs.pairs.pairs.task) / slug(identity(runs.model).name) / name
+
+
+def _search(runs: PairedRuns, asked: Search, progress: Progress | None, note: Note) -> Discovery:
     found = discover(
         runs,
         asked.method,
@@ -124,7 +217,7 @@ def discovery_job(
         per_position=asked.per_position,
         by=None if asked.signed is None else "signed" if asked.signed else "absolute",
         greedy=asked.greedy,
-        test_runs=judged,
+        test_runs=_judged(runs, asked, note),
         random_draws=asked.random_draws,
         seed=asked.seed,
         options=asked.options,
@@ -133,9 +226,53 @@ def discovery_job(
     if is_file(asked.task):
         provenance = {**found.circuit.provenance, "pairs_file": Path(asked.task).name}
         found = replace(found, circuit=found.circuit.with_fields(provenance=provenance))
-    folder = out or folder_of(found.circuit, Path("circuits"))
-    files = save_discovery(found, folder, record)
+    return found
+
+
+def _kept(
+    search: Callable[[SweepStore], Discovery],
+    plan: Mapping[str, Any],
+    record: RunRecord,
+    work: Path,
+    moves: bool,
+    root: Path,
+    *,
+    resume: bool,
+    note: Note,
+) -> SavedDiscovery | SavedShard:
+    """Search with a record and finished parts in ``work``; the circuit goes to a folder of its own if it ``moves``."""
+    with locked(work):
+        share = finished_shard(work, digest_of(plan))
+        if share is not None:
+            note(f"already measured; showing {work}")
+            return SavedShard(shard=share, folder=work)
+        check_plan(work, plan, resume=resume)
+        with saying_how_to_go_on(work, note), recording(record, work):
+            with SweepStore(work, plan, resume=resume) as store:
+                try:
+                    found = search(store)
+                except ShardFinished as finished:
+                    record.question = digest_of(plan)
+                    return save_shard(finished, work, record)
+            folder = folder_of(found.circuit, root) if moves else work
+            if moves:
+                files = save_discovery(found, folder, replace(record, outputs={}, attempts=[]))
+            else:
+                files = write_discovery(found, folder, record)
+            for done in (work / PLAN, *(work / SHARDS).glob("*")):
+                done.unlink()
+            (work / SHARDS).rmdir()
+    if moves:
+        _tidy(work)
     return SavedDiscovery(discovery=found, folder=folder, files=files)
+
+
+def _tidy(work: Path) -> None:
+    """Remove what a search needed until its circuit was saved; shards in it stay."""
+    for name in (RUN, LOCK):
+        (work / name).unlink(missing_ok=True)
+    with suppress(OSError):  # shards are still there
+        work.rmdir()
 
 
 def _judged(runs: PairedRuns, asked: Search, note: Note) -> PairedRuns:

@@ -93,11 +93,11 @@ def keep(
             check_plan(folder, plan, resume=resume)
             if resume and not (folder / PLAN).exists():
                 note(f"nothing to resume in {folder}: starting anew (other options have other folders)")
-        with _saying_how_to_go_on(folder, note), recording(record, folder):
+        with saying_how_to_go_on(folder, note), recording(record, folder):
             try:
                 effects = measure(folder) if before is None else before
             except ShardFinished as finished:
-                return _save_shard(finished, folder, record)
+                return save_shard(finished, folder, record)
             _save(effects, folder, record)
     return Saved(effects=effects, folder=folder)
 
@@ -118,15 +118,15 @@ def finished_shard(folder: Path, question: str) -> ShardFile | None:
     return share if finished_parts(folder) >= set(share.mine) else None
 
 
-def _save_shard(finished: ShardFinished, folder: Path, record: RunRecord) -> SavedShard:
+def save_shard(finished: ShardFinished, folder: Path, record: RunRecord) -> SavedShard:
     """Write down which parts are in the folder."""
     shard = parse_shard(record.arguments["shard"])
     share = ShardFile(
         index=shard.index,
         count=shard.count,
         question=record.question,
-        parts=tuple((p.key, p.shape) for p in finished.parts),
-        mine=tuple(p.key for p in finished.mine),
+        parts=finished.parts,
+        mine=finished.mine,
     )
     share.save(folder)
     record.outputs["shard"] = SHARD
@@ -156,7 +156,8 @@ def _refuse_changed(folder: Path) -> None:
 
 
 @contextmanager
-def _saying_how_to_go_on(folder: Path, note: Note) -> Iterator[None]:
+def saying_how_to_go_on(folder: Path, note: Note) -> Iterator[None]:
+    """After Ctrl-C, say what continues the run."""
     try:
         yield
     except KeyboardInterrupt:

@@ -276,26 +276,41 @@ def save_discovery(
     Raises:
         RunError: if the folder holds the answer to another question, or another process is writing there.
     """
-    from workbench.io import save_circuit, save_scores, write_atomic
-    from workbench.io.effects_file import save_effects
     from workbench.io.lock import locked
     from workbench.io.run_file import recording
+
+    folder = Path(folder)
+    with locked(folder):
+        refuse_other_circuit(folder, found.circuit)
+        record.question = question_of(found.circuit)
+        with recording(record, folder):
+            return write_discovery(found, folder, record, effects=effects)
+
+
+def write_discovery(
+    found: Discovery, folder: Path, record: RunRecord, *, effects: Effects | None = None
+) -> dict[str, str]:
+    """Write the files of a discovery into a folder whose lock and record the caller holds.
+
+    Raises:
+        RunError: if the folder holds the answer to another question.
+    """
+    from workbench.io import save_circuit, save_scores, write_atomic
+    from workbench.io.effects_file import save_effects
     from workbench.view.html import circuit_page
 
-    folder, record.question = Path(folder), question_of(found.circuit)
+    refuse_other_circuit(folder, found.circuit)
+    record.question = question_of(found.circuit)
     record.outputs.update(
         circuit="circuit.json", scores="scores.safetensors", page="circuit.html", report="report.html"
     )
-    with locked(folder):
-        refuse_other_circuit(folder, found.circuit)
-        with recording(record, folder):
-            save_scores(found.scores, folder / "scores.safetensors")
-            if effects is not None:
-                save_effects(effects, folder)
-                record.outputs["effects"] = "effects.parquet"
-            write_atomic(folder / "circuit.html", circuit_page(found.circuit))
-            write_atomic(folder / "report.html", report_of(found, effects))
-            save_circuit(found.circuit, folder / "circuit.json")
+    save_scores(found.scores, folder / "scores.safetensors")
+    if effects is not None:
+        save_effects(effects, folder)
+        record.outputs["effects"] = "effects.parquet"
+    write_atomic(folder / "circuit.html", circuit_page(found.circuit))
+    write_atomic(folder / "report.html", report_of(found, effects))
+    save_circuit(found.circuit, folder / "circuit.json")
     return {name: str(folder / file) for name, file in {**record.outputs, "run": "run.json"}.items()}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.history.folders import PastRun, look_at
+from workbench.history.folders import UNFINISHED, PastRun, look_at
 from workbench.provenance import RunRecord, git_state, versions
 
 Note = Callable[[str], None]
@@ -18,7 +18,12 @@ _SWEEPS = {
     "knock-out": "knock_out_job",
     "path-patch": "path_patching_job",
 }
-RESUMABLE = (*_SWEEPS, "reproduce", "bench discovery")  # the others keep no finished parts: they start over
+RESUMABLE = (
+    *_SWEEPS,
+    "discover",
+    "reproduce",
+    "bench discovery",
+)  # the others keep no finished parts: they start over
 
 
 def resume(
@@ -112,7 +117,11 @@ def call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | 
         if record.command == "discover":
             from workbench.discovery import Search, discovery_job
 
-            return discovery_job(Search(**given), out=folder, **common)
+            how = {name: given.pop(name, None) for name in ("shard", "ray", "workers")}
+            place: dict[str, Path] = {"out": folder}
+            if resume and UNFINISHED in (folder.parent if how["shard"] else folder).name:
+                place = {"root": (folder.parent if how["shard"] else folder).parents[2]}
+            return discovery_job(Search(**given), **place, **how, resume=resume, **common)
         if record.command == "demo":
             from workbench.discovery import demo_job
 

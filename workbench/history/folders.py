@@ -18,6 +18,7 @@ from workbench.provenance import NAME, RunRecord
 from workbench.sweep.store import PLAN, SHARDS, finished_parts
 
 ROOTS = (Path("runs"), Path("circuits"))
+UNFINISHED = "-unfinished-"  # in the name of the folder of a search whose circuit is not known yet
 # What a run leaves before it has a record, or without one; a circuit by itself is no run.
 _TRACES = (PLAN, SHARDS, LOCK, "scores.safetensors", "effects.parquet", "cells", "replication.json")
 _INSIDE = {SHARDS, "parts", "steps", "tables", "cells", "pictures"}  # parts of a run, never runs
@@ -54,9 +55,10 @@ class PastRun:
         if self.record is None:
             return ""
         given = self.record.arguments
+        share = f" --shard {given['shard']}" if given.get("shard") else ""
         names = ("study", "replication", "method", "ablation", "site", "receiver", "query")
         told = next((given[name] for name in names if given.get(name)), "")
-        return f"{self.record.command} {', '.join(told) if isinstance(told, list) else told}".strip()
+        return f"{self.record.command} {', '.join(told) if isinstance(told, list) else told}{share}".strip()
 
     @property
     def bytes(self) -> int:

@@ -17,6 +17,7 @@ from workbench.methods.random_scores import base_shape, where_defined
 from workbench.methods.registry import Cost, Level, method
 from workbench.methods.results import graph_of, result
 from workbench.scores import Scores
+from workbench.sweep.distribute import Part
 from workbench.sweep.edges import Outputs, ablate_edges, copies_that_fit, source_outputs
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
@@ -124,18 +125,47 @@ def _edges(
     runs: PairedRuns, graph: Graph, ablation: Ablation, per_position: bool, progress: Callable[..., None]
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """``(pair, *label, source, target)`` drops of one batch after the other."""
-    layers = range(graph.shape.n_layers + 1)
-    for b, batch in enumerate(runs.batches):
-        reference = reference_outputs(runs, batch, graph, ablation)
-        differs = _differs(runs, batch, graph, reference, per_position)
+    layers, n_labels = range(graph.shape.n_layers + 1), len(runs.position_labels) if per_position else 1
+    known: dict[int, tuple[Outputs, np.ndarray]] = {}  # of the batch at hand
+
+    def compute(part: Part) -> np.ndarray:
+        batch, layer = runs.batches[part.batch], int(part.key[-3:])
+        if part.batch not in known:
+            known.clear()
+            runs.release_others(batch)
+            reference = reference_outputs(runs, batch, graph, ablation)
+            known[part.batch] = reference, _differs(runs, batch, graph, reference, per_position)
+        reference, differs = known[part.batch]
         found = np.zeros((len(batch), len(differs), *graph.edge_mask.shape))
+        _edges_into(runs, batch, graph, layer, reference, differs, per_position, found)
+        return found[..., _into(graph, layer)]
+
+    parts = [
+        Part(
+            key=f"edges-b{b:05d}-l{layer:03d}",
+            shape=(len(batch), n_labels, len(graph.sources), len(_into(graph, layer))),
+            batch=b,
+            cost=float(len(batch) * batch.n_tokens * len(_into(graph, layer)) * (layer + 1)),
+            what=f"edges into layer {layer}",
+        )
+        for b, batch in enumerate(runs.batches)
+        for layer in layers
+    ]
+    values = zip(parts, runs.division.values(parts, compute), strict=True)
+    for b, batch in enumerate(runs.batches):
+        found = np.zeros((len(batch), n_labels, *graph.edge_mask.shape))
         for layer in layers:
-            _edges_into(runs, batch, graph, layer, reference, differs, per_position, found)
-            progress(
-                b * len(layers) + layer + 1, len(runs.batches) * len(layers), f"edges into layer {layer}"
-            )
+            part, into = next(values)
+            found[..., _into(graph, layer)] = into
+            progress(b * len(layers) + layer + 1, len(parts), part.what)
         runs.release(batch)
         yield batch, found if per_position else found[:, 0]
+
+
+def _into(graph: Graph, layer: int) -> list[int]:
+    """Targets in a layer; the logits are the layer after the last."""
+    last = graph.shape.n_layers
+    return [j for j, t in enumerate(graph.targets) if (last if t.layer is None else t.layer) == layer]
 
 
 @torch.no_grad()
@@ -164,7 +194,7 @@ def _edges_into(
 ) -> None:
     """Write down the drops of the edges into one layer (the logits are the layer after the last)."""
     last = graph.shape.n_layers
-    into = [j for j, t in enumerate(graph.targets) if (last if t.layer is None else t.layer) == layer]
+    into = _into(graph, layer)
     edges = [(n, i, j) for n, i in np.argwhere(differs).tolist() for j in into if i < graph.n_visible[j]]
     clean = runs.measure(batch, runs.clean_output(batch))
     start = min(layer, last - 1)

@@ -15,6 +15,7 @@ from workbench.interventions.ablation import Ablation, value_of
 from workbench.interventions.edits import site_of
 from workbench.interventions.means import Means
 from workbench.model.hooks import hook_name, resume_from
+from workbench.sweep.distribute import Part as Piece
 from workbench.sweep.runs import Batch, PairedRuns
 
 
@@ -55,14 +56,37 @@ def part_drops(
     """``(pair, *label, *shape)`` drops of the metric for one batch after the other."""
     means = _means(runs, parts, ablation)
     labels = list(range(len(runs.position_labels))) if per_position else [None]
-    done, total = 0, len(runs.batches) * len(parts)
-    for batch in runs.batches:
+    sites = list(parts)
+    total = len(runs.batches) * len(sites)
+
+    def compute(piece: Piece) -> np.ndarray:
+        batch, site = runs.batches[piece.batch], sites[int(piece.key[-5:])]
+        runs.release_others(batch)
+        found = np.zeros(piece.shape)
+        places = {part: n for n, part in enumerate(parts[site])}
+        for (label, part), drop in _at_site(runs, batch, *site, parts[site], labels, means, ablation):
+            found[:, label or 0, places[part]] = drop
+        return found
+
+    pieces = [
+        Piece(
+            key=f"parts-b{b:05d}-s{s:05d}",
+            shape=(len(batch), len(labels), len(parts[site])),
+            batch=b,
+            cost=float(len(batch) * batch.n_tokens * len(parts[site])),
+            what=f"{site[1]} of layer {site[0]}, {len(batch)} pairs",
+        )
+        for b, batch in enumerate(runs.batches)
+        for s, site in enumerate(sites)
+    ]
+    values = zip(pieces, runs.division.values(pieces, compute), strict=True)
+    for b, batch in enumerate(runs.batches):
         found = np.zeros((len(batch), len(labels), *shape))
-        for (layer, site), units in parts.items():
-            for (label, part), drop in _at_site(runs, batch, layer, site, units, labels, means, ablation):
-                found[(slice(None), label or 0, *part.place)] = drop
-            done += 1
-            progress(done, total, f"{site} of layer {layer}, {len(batch)} pairs")
+        for s, site in enumerate(sites):
+            piece, drops = next(values)
+            for n, part in enumerate(parts[site]):
+                found[(slice(None), slice(None), *part.place)] = drops[:, :, n]
+            progress(b * len(sites) + s + 1, total, piece.what)
         runs.release(batch)
         yield batch, found if per_position else found[:, 0]
 

@@ -60,6 +60,12 @@ class Choice:
     greedy: bool
 
 
+_IN_PARTS = {
+    *("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "attribution-patching", "relp", "attnlrp"),
+    *("hisp", "atp-star", "exact"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A registered method. Call it with ``PairedRuns``; get ``Scores``.
@@ -80,6 +86,11 @@ class Method:
     per_position: bool = False
     selection: Selection = "top"
     signed: bool = False
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether its scores are sums over parts that are known beforehand: these can be computed anywhere."""
+        return self.name in _IN_PARTS
 
     @property
     def claim(self) -> str:

@@ -31,16 +31,16 @@ class Elsewhere(Here):
 
     def values(self, parts: Sequence[Part], compute: Compute) -> Iterator[np.ndarray]:
         done = self.store.done() if self.store else set()
-        arriving = self.crew.work(self.question, [p for p in parts if p.key not in done])
+        arriving = self.crew.work(self.question, [p for p in parts if self.prefix + p.key not in done])
         early: dict[str, np.ndarray] = {}
         for part in parts:
-            if part.key in done:
-                yield self.store.get(part.key, part.shape)
+            if self.prefix + part.key in done:
+                yield self.store.get(self.prefix + part.key, part.shape)
                 continue
             while part.key not in early:
                 other, values = next(arriving)
                 if self.store:
-                    self.store.put(other.key, values)
+                    self.store.put(self.prefix + other.key, values)
                 early[other.key] = values
             yield early.pop(part.key)
 

@@ -66,19 +66,32 @@ class Here:
     Attributes:
         question: Digest of what is measured; parts of different questions never mix.
         store: Where finished parts are kept; nowhere if None.
+        prefix: Of the names of parts on disk.
     """
 
     question: str = ""
     store: SweepStore | None = None
+    prefix: str = ""
 
     def asked(self, question: str, store: SweepStore | None) -> Self:
-        """The same division for one computation."""
-        return replace(self, question=question, store=store)
+        """The same division for one computation; within another, whose store it shares, its parts have its name."""
+        shared = store is not None and store is self.store
+        return replace(self, question=question, store=store, prefix=f"{question}-" if shared else "")
+
+    def finished(self, part: Part, compute: Compute) -> np.ndarray:
+        """The values of a part: from the store, or computed now and kept."""
+        key = self.prefix + part.key
+        values = self.store.get(key, part.shape) if self.store else None
+        if values is None:
+            values = compute(part)
+            if self.store:
+                self.store.put(key, values)
+        return values
 
     def values(self, parts: Sequence[Part], compute: Compute) -> Iterator[np.ndarray]:
         """The values of all parts, in their order."""
         for part in parts:
-            yield finished(part, compute, self.store)
+            yield self.finished(part, compute)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,27 +122,18 @@ class Shard(Here):
         if self.store is None:
             raise OptionError("a shard must keep its parts", hint="give a folder with --out")
         for part in mine:
-            finished(part, compute, self.store)
-        raise ShardFinished(parts, mine)
+            self.finished(part, compute)
+        raise ShardFinished(self.prefix, parts, mine)
         yield  # never reached: this is a generator, as the others are
 
 
 class ShardFinished(Exception):
     """A share of the parts is on disk. Not an error: whoever asked for a shard catches it."""
 
-    def __init__(self, parts: Sequence[Part], mine: Sequence[Part]) -> None:
+    def __init__(self, prefix: str, parts: Sequence[Part], mine: Sequence[Part]) -> None:
         super().__init__(f"{len(mine)} of {len(parts)} parts")
-        self.parts, self.mine = tuple(parts), tuple(mine)
-
-
-def finished(part: Part, compute: Compute, store: SweepStore | None) -> np.ndarray:
-    """The values of a part: from the store, or computed now and kept."""
-    values = store.get(part.key, part.shape) if store else None
-    if values is None:
-        values = compute(part)
-        if store:
-            store.put(part.key, values)
-    return values
+        self.parts = tuple((prefix + p.key, p.shape) for p in parts)  # as they are called on disk
+        self.mine = tuple(prefix + p.key for p in mine)
 
 
 def share_of(parts: Sequence[Part], index: int, count: int) -> list[Part]:
