@@ -6,7 +6,8 @@ output after prompts that show the task and ``alpha = sigmoid(omega)`` is learne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, batch_loss, head_outputs, losses
 from workbench.errors import OptionError, ShapeError
-from workbench.model.hooks import output_matrix
+from workbench.model.hooks import hook_name, output_matrix
 
 Embedding = Float[Tensor, "layer head d_head"]
 Mix = Float[Tensor, "layer head"]
@@ -183,3 +184,16 @@ def function_vector(
         embedding[layer, head] @ output_matrix(model, layer)[head].to(embedding) for layer, head in heads
     ]
     return torch.stack(parts).sum(0)
+
+
+@contextmanager
+def vector_added(
+    model: TransformerBridge, vector: Float[Tensor, "d_model"], *, layer: int
+) -> Iterator[TransformerBridge]:
+    """Inside, a vector is added to what enters a block, at the last position of every forward pass."""
+
+    def add(x: Tensor, hook) -> Tensor:
+        return torch.cat([x[:, :-1], x[:, -1:] + vector.to(x)], dim=1)
+
+    with model.hooks(fwd_hooks=[(hook_name("resid", layer), add)]):
+        yield model

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from workbench.replications.kinds import Replication
 
 _MODULES: dict[str, str] = {
+    "relevance": "relevance",
     "pine": "pine",
     "soft-injection": "soft_injection",
     "in-context-regression": "in_context_regression",

@@ -66,6 +66,22 @@ class MappingTask:
         except (ValueError, StopIteration):
             raise TaskError(f"{given!r} is no input of {self.name}") from None
 
+    def turned(self, kind: str, given: str) -> str:
+        """The answer to one input of this task if words of another kind were to be given.
+
+        Raises:
+            TaskError: if the input has none: three words, none of that kind.
+        """
+        if self.inputs == "three":
+            return MappingTask(name=f"pick-{kind}", inputs="three", gives=kind).answer(given)
+        return MappingTask(name=f"{self.inputs}-to-{kind}", inputs=self.inputs, gives=kind).answer(given)
+
+    def similar(self, other: MappingTask) -> bool:
+        """Whether both give words of one kind, or both pick."""
+        if "three" in (self.inputs, other.inputs):
+            return self.inputs == other.inputs
+        return self.gives == other.gives
+
     def held_out(self, given: str) -> bool:
         """Whether the pair of this input and its answer is kept from training; a twelfth or so of each task is."""
         if self.inputs == "three":
@@ -123,37 +139,54 @@ def draw_shots(
     *,
     shots: int,
     seed: int,
-    questions: Sequence[str] | None = None,
+    places: Sequence[int] = tuple(range(SIZE)),
+    shown: Sequence[int] = tuple(range(SIZE)),
     wrong: float = 0.0,
 ) -> tuple[Shots, ...]:
     """Draw prompts; the inputs of one prompt all differ.
 
     Args:
-        questions: Inputs that may be asked; any input by default. Examples show any of the others.
+        places: Of the words that may be asked; every place is asked in turn. Inputs of three words have two others
+            of these places, at random.
+        shown: Places of the words that examples may show, besides the one that is asked.
         wrong: Probability that an example is of another task with the same inputs.
 
     Raises:
-        OptionError: if there are not enough inputs.
+        OptionError: if there are not enough words.
     """
     rule = find_mapping(task)
-    if shots >= SIZE or not (questions is None or questions):
-        raise OptionError(f"{shots} examples of {SIZE} inputs leave no question")
+    if not places or any(len(set(shown) - {place}) < shots for place in places):
+        raise OptionError(
+            f"{shots} examples of {len(set(shown))} words, {len(places)} asked: not enough words"
+        )
     rng = np.random.default_rng([seed, *task.encode()])
-    return tuple(_draw(rule, rng, shots, questions, wrong) for _ in range(n))
+    return tuple(_draw(rule, rng, i, shots, places, shown, wrong) for i in range(n))
 
 
 def _draw(
-    rule: MappingTask, rng: np.random.Generator, shots: int, questions: Sequence[str] | None, wrong: float
+    rule: MappingTask,
+    rng: np.random.Generator,
+    index: int,
+    shots: int,
+    places: Sequence[int],
+    shown: Sequence[int],
+    wrong: float,
 ) -> Shots:
+    place = places[index % len(places)]
+    others = [other for other in shown if other != place]
     if rule.inputs == "three":
-        drawn = [KINDS[kind][i] for kind in PICKED for i in rng.permutation(SIZE)[: shots + 1]]
-        orders = [rng.permutation(3) for _ in range(shots + 1)]
-        inputs = [" ".join(drawn[(shots + 1) * k + i] for k in order) for i, order in enumerate(orders)]
-        asked = inputs.pop() if questions is None else str(rng.choice(list(questions)))
+        rows = np.stack([rng.permutation(others)[:shots] for _ in PICKED], axis=1).tolist()
+        rows.append([place, *rng.choice(places, 2).tolist()])
+        inputs = [" ".join(_three(row, rng.permutation(3).tolist())) for row in rows]
     else:
-        asked = str(rng.choice(list(questions or KINDS[rule.inputs])))
-        inputs = [str(w) for w in rng.permutation([w for w in KINDS[rule.inputs] if w != asked])]
-    others = [task for task in MAPPINGS.values() if task.inputs == rule.inputs and task is not rule]
-    shown = [others[rng.integers(len(others))] if rng.random() < wrong else rule for _ in range(shots)]
-    examples = tuple((given, task.answer(given)) for given, task in zip(inputs[:shots], shown, strict=True))
+        inputs = [KINDS[rule.inputs][i] for i in [*rng.permutation(others)[:shots].tolist(), place]]
+    asked = inputs.pop()
+    tasks = [task for task in MAPPINGS.values() if task.inputs == rule.inputs and task is not rule]
+    drawn = [tasks[rng.integers(len(tasks))] if rng.random() < wrong else rule for _ in range(shots)]
+    examples = tuple((given, task.answer(given)) for given, task in zip(inputs, drawn, strict=True))
     return Shots(task=rule.name, examples=examples, question=asked, answer=rule.answer(asked))
+
+
+def _three(row: Sequence[int], order: Sequence[int]) -> list[str]:
+    """One word of each kind that can be picked, by their places, in an order of the kinds."""
+    return [KINDS[PICKED[k]][row[k]] for k in order]

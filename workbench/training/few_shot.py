@@ -160,8 +160,8 @@ def measure(model: TransformerBridge) -> list[Measured]:
 
 
 def _asked(task: MappingTask, n: int, *, shots: int, held_out: bool) -> tuple[Shots, ...]:
-    questions = [word for word in KINDS[task.inputs] if task.held_out(word) == held_out]
-    return draw_shots(task.name, n, shots=shots, seed=1, questions=questions)
+    places = [i for i, word in enumerate(KINDS[task.inputs]) if task.held_out(word) == held_out]
+    return draw_shots(task.name, n, shots=shots, seed=1, places=places)
 
 
 def _measured(model: TransformerBridge, name: str, prompts: Sequence[Shots], needs: float | None) -> Measured:

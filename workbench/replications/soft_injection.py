@@ -1,0 +1,385 @@
+"""Soft injection of task embeddings (Park and Rhee 2025): a task as a learned mix of mean head outputs.
+
+Embeddings, mixes, validation and the reported numbers use words that never meet. A model that learns these tasks from
+clean examples leaves nothing to gain, so everything is also measured with examples of which some mislead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.agreement import spearman
+from workbench.claims import Claim, Rows, judge, untestable
+from workbench.errors import OptionError
+from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.soft_injection_measures import Measured, Transfer, measure_task, transfer
+from workbench.replications.soft_injection_prompts import Prompts, Split, prompts_of
+from workbench.statistics import Interval, mean_interval
+from workbench.view.bars import bars_svg
+from workbench.view.heatmap import heatmap_svg
+
+# Criteria, fixed before anything was measured.
+GAIN = 0.3  # over no examples, and over the same with random vectors
+MORE = 0.05  # over few-shot prompts: half of the paper's smallest gain
+ROOM = 0.95  # few-shot accuracy above which nothing can be gained
+LEARNS = 0.5  # few-shot accuracy below which the model does not do the tasks at all
+BIMODAL = 0.8  # the lower end of the paper's range
+KEPT, LOST = (
+    0.1,
+    0.1,
+)  # accuracy lost to a similar task's mix at most; how much more to a dissimilar one's at least
+ALIKE = 0.3  # rank correlation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Sizes.
+
+    Attributes:
+        tasks: Of ``workbench/tasks/mappings.py``; tasks that give words of one kind are similar.
+        prompts, shots: Of which an embedding is the mean, and examples in each.
+        misleading: Probability that an example is of another task, in the second setting.
+        steps, batch: Of learning a mix (the paper: 400 of 1).
+        test: Prompts for each task.
+    """
+
+    tasks: tuple[str, ...] = (
+        "letter-to-animal",
+        "number-to-animal",
+        "person-to-city",
+        "food-to-city",
+        "animal-to-letter",
+        "city-to-letter",
+        "pick-number",
+        "pick-animal",
+    )
+    prompts: int = 50
+    shots: int = 8
+    misleading: float = 0.5
+    steps: int = 60
+    batch: int = 8
+    test: int = 33
+
+    def __post_init__(self) -> None:
+        if len(self.tasks) < 2 or len(set(self.tasks)) != len(self.tasks):
+            raise OptionError(f"{len(self.tasks)} tasks; two or more different ones are needed")
+
+
+def run(setting: Setting) -> Findings:
+    """Every claim."""
+    options: Options = setting.options
+    split = Split.drawn(setting.seed)
+    drawn = {
+        wrong: {name: _prompts(setting, name, split, wrong) for name in options.tasks}
+        for wrong in (0.0, options.misleading)
+    }
+    clean = _measured(setting, drawn[0.0], "clean examples")
+    misled = _measured(setting, drawn[options.misleading], "misleading examples", controls=False)
+    spread = transfer(setting.model, drawn[0.0], {name: found.alpha for name, found in clean.items()})
+    claims = _claims(clean, misled, spread, setting.seed)
+    return Findings(
+        claims=claims if _learns(clean) else tuple(_unlearned(claim, clean) for claim in claims),
+        tables={
+            "Accuracy, clean examples": _rows(clean),
+            f"Accuracy, {options.misleading:.0%} of the examples of other tasks": _rows(misled),
+            "A mix of one task, the embedding of another": spread.rows(),
+        },
+        pictures=_pictures(clean, misled, spread),
+        numbers={
+            "split": {name: list(part) for name, part in vars(split).items()},
+            "clean": {name: found.to_dict() for name, found in clean.items()},
+            "misleading": {name: found.to_dict() for name, found in misled.items()},
+        },
+    )
+
+
+def _prompts(setting: Setting, name: str, split: Split, wrong: float) -> Prompts:
+    o: Options = setting.options
+    return prompts_of(
+        setting.model, name, split, shots=o.shots, n=o.prompts, n_test=o.test, wrong=wrong, seed=setting.seed
+    )
+
+
+def _measured(
+    setting: Setting, drawn: Mapping[str, Prompts], what: str, *, controls: bool = True
+) -> dict[str, Measured]:
+    """Each task in turn; the embedding of another task is that of the one after it."""
+    found, names = {}, list(drawn)
+    for i, name in enumerate(names):
+        setting.progress(i, len(names), f"{what}: {name}")
+        other = drawn[_unlike(drawn, i)]
+        found[name] = measure_task(
+            setting.model,
+            drawn[name],
+            other,
+            steps=setting.options.steps,
+            batch=setting.options.batch,
+            seed=setting.seed + i,
+            controls=controls,
+        )
+    setting.progress(len(names), len(names), what)
+    return found
+
+
+def _unlike(drawn: Mapping[str, Prompts], i: int) -> str:
+    """The next task that gives words of another kind; the next one if none does."""
+    names = list(drawn)
+    turned = names[i + 1 :] + names[:i]
+    own = drawn[names[i]].task.gives
+    return next((name for name in turned if drawn[name].task.gives != own), turned[0])
+
+
+# -- claims -------------------------------------------------------------------------------------------------
+
+
+def _all(found: Mapping[str, Measured], name: str) -> np.ndarray:
+    """One value per test prompt of all tasks."""
+    return np.concatenate([one.right[name] for one in found.values()]).astype(float)
+
+
+def _more(found: Mapping[str, Measured], here: str, there: str, seed: int) -> tuple[float, Interval]:
+    """Mean difference of two conditions over prompts, paired, with its interval."""
+    difference = _all(found, here) - _all(found, there)
+    return float(difference.mean()), mean_interval(difference, seed=seed)
+
+
+def _learns(clean: Mapping[str, Measured]) -> bool:
+    return bool(_all(clean, "examples").mean() >= LEARNS)
+
+
+def _unlearned(claim: Claim, clean: Mapping[str, Measured]) -> Claim:
+    share = _all(clean, "examples").mean()
+    why = f"the model does not learn these tasks from examples: {share:.0%} right after them"
+    return untestable(claim.claim, claim.criterion, why, reason=claim.reason, source=claim.source)
+
+
+def _claims(
+    clean: Mapping[str, Measured], misled: Mapping[str, Measured], spread: Transfer, seed: int
+) -> tuple[Claim, ...]:
+    return (
+        _does_the_tasks(clean, seed),
+        _beats_examples(clean, "soft", "clean examples", seed, paper="+0.10 to +0.14"),
+        _beats_examples(misled, "soft", "misleading examples", seed, paper="+0.10 to +0.14"),
+        _beats_examples(
+            misled, "one prompt", "misleading examples, one prompt", seed, paper="0.887 against 0.767"
+        ),
+        _beats_others(misled, seed),
+        _is_the_embedding(clean),
+        _bimodal(clean),
+        _transfers(spread, seed),
+        _relevance(clean, seed),
+    )
+
+
+def _does_the_tasks(clean: Mapping[str, Measured], seed: int) -> Claim:
+    over_none, _ = _more(clean, "soft", "no examples", seed)
+    over_random, interval = _more(clean, "soft", "random vectors", seed)
+    return judge(
+        "a learned mix of mean head outputs makes the model do the task without examples",
+        f"accuracy at least {GAIN} above no examples, and above random vectors with a mix learned for them, interval "
+        "above zero",
+        over_none >= GAIN and over_random >= GAIN and interval.low > 0,
+        found=float(_all(clean, "soft").mean()),
+        control=float(_all(clean, "random vectors").mean()),
+        n=len(_all(clean, "soft")),
+        reason="random vectors of the same lengths with their own learned mix show what tuning alone would give",
+        source="section 3",
+    )
+
+
+def _beats_examples(
+    found: Mapping[str, Measured], name: str, setting: str, seed: int, *, paper: str
+) -> Claim:
+    claim = {
+        "soft": f"soft injection is better than the prompts with examples it was made from ({setting})",
+        "one prompt": f"also with the embedding of a single prompt ({setting.split(',')[0]})",
+    }[name]
+    few = float(_all(found, "examples").mean())
+    criterion = f"accuracy at least {MORE} above that after examples, interval above zero"
+    known = {
+        "paper": paper,
+        "reason": "the same test questions, with and without examples; half of the smallest gain in the paper",
+        "source": "abstract, table 1",
+    }
+    if few > ROOM:
+        why = f"{few:.1%} are right after examples: there is nothing left to gain"
+        return untestable(claim, criterion, why, control=few, found=float(_all(found, name).mean()), **known)
+    more, interval = _more(found, name, "examples", seed)
+    return judge(
+        claim,
+        criterion,
+        more >= MORE and interval.low > 0,
+        found=float(_all(found, name).mean()),
+        control=few,
+        n=len(_all(found, name)),
+        **known,
+    )
+
+
+def _beats_others(found: Mapping[str, Measured], seed: int) -> Claim:
+    names = ("hard heads", "function vector")
+    best = max(names, key=lambda name: float(_all(found, name).mean()))
+    more, interval = _more(found, "soft", best, seed)
+    return judge(
+        "a soft mix is better than a hard choice of heads and than a function vector (misleading examples)",
+        "accuracy above the better of the two, interval above zero",
+        more > 0 and interval.low > 0,
+        found=float(_all(found, "soft").mean()),
+        control=float(_all(found, best).mean()),
+        n=len(_all(found, "soft")),
+        reason=f"both have their number of heads and layer chosen on validation prompts; the better is: {best}",
+        source="table 1: function vectors, multimodal task vectors",
+    )
+
+
+def _is_the_embedding(clean: Mapping[str, Measured]) -> Claim:
+    own, other = float(_all(clean, "other task").mean()), float(_all(clean, "other task's answer").mean())
+    return judge(
+        "what is injected says which task is done: another task's embedding brings that task's answers",
+        "under the learned mix, another task's embedding leaves at most 0.2 of the own answers right and gives at "
+        "least 0.3 of the other task's",
+        own <= 0.2 and other >= 0.3,
+        found=other,
+        control=own,
+        n=len(_all(clean, "other task")),
+        reason="a wrong target is the control that tells content from disturbance; own answers are the control here",
+        source="a control of ours",
+    )
+
+
+def _bimodal(clean: Mapping[str, Measured]) -> Claim:
+    shares = np.array([found.near_ends for found in clean.values()])
+    return judge(
+        "most shares end near 0 or 1",
+        f"on average at least {BIMODAL:.0%} of the heads within 0.1 of 0 or 1",
+        float(shares.mean()) >= BIMODAL,
+        paper="0.8 to 0.9",
+        found=float(shares.mean()),
+        control=float(np.mean([found.near_ends_random for found in clean.values()])),
+        n=len(shares),
+        reason="the lower end of the paper's range; the control is the mix learned for random vectors, so a share as "
+        "high there means the optimiser, not the task, drives shares apart",
+        source="section 4, distribution of alpha",
+    )
+
+
+def _transfers(spread: Transfer, seed: int) -> Claim:
+    claim = "where to inject carries over to similar tasks, not to dissimilar ones"
+    criterion = (
+        f"another task's mix costs at most {KEPT} accuracy between similar tasks, and at least {LOST} more between "
+        "dissimilar ones, p below 0.05 when the pairs' labels are permuted"
+    )
+    if not len(spread.similar) or not len(spread.dissimilar):
+        return untestable(
+            claim, criterion, "the tasks chosen are all similar, or none are", source="section 4"
+        )
+    near, far = float(spread.similar.mean()), float(spread.dissimilar.mean())
+    return judge(
+        claim,
+        criterion,
+        near <= KEPT and far - near >= LOST and spread.p(seed) < 0.05,
+        found=far,
+        control=near,
+        n=len(spread.similar) + len(spread.dissimilar),
+        reason="the cost for dissimilar tasks against that for similar ones; each task keeps its own embedding",
+        source="section 4, transfer of head positions",
+    )
+
+
+def _relevance(clean: Mapping[str, Measured], seed: int) -> Claim:
+    along = np.array([spearman(found.alpha.flatten(), found.effects.flatten()) for found in clean.values()])
+    interval = mean_interval(along, seed=seed)
+    chance = [spearman(found.alpha_random.flatten(), found.effects.flatten()) for found in clean.values()]
+    return judge(
+        "the learned shares say which heads matter",
+        f"mean rank correlation of alpha with the effect of a head's embedding alone at least {ALIKE}, interval above "
+        "zero",
+        float(along.mean()) >= ALIKE and interval.low > 0,
+        found=float(along.mean()),
+        control=float(np.mean(chance)),
+        n=len(along),
+        reason="alpha is read as a map of relevance; the effect is measured on training prompts; the control is the "
+        "mix learned for random vectors",
+        source="use of alpha as a map, section 4",
+    )
+
+
+# -- tables and pictures ------------------------------------------------------------------------------------
+
+_COLUMNS = (
+    *("no examples", "examples", "soft", "one prompt", "open heads only", "hard heads", "function vector"),
+    *("random vectors", "same mix, random vectors", "other task", "other task's answer"),
+    *("unrelated examples", "unrelated examples, injected"),
+)
+
+
+def _rows(found: Mapping[str, Measured]) -> Rows:
+    rows = []
+    for name, one in found.items():
+        row: dict[str, object] = {"task": name}
+        row |= {column: float(one.right[column].mean()) for column in _COLUMNS if column in one.right}
+        rows.append(row | {"alpha near 0 or 1": one.near_ends, "heads chosen": one.n_hard})
+    return rows
+
+
+def _pictures(
+    clean: Mapping[str, Measured], misled: Mapping[str, Measured], spread: Transfer
+) -> dict[str, str]:
+    first, found = next(iter(clean.items()))
+    layers = [f"layer {i}" for i in range(found.alpha.shape[0])]
+    heads = [f"head {i}" for i in range(found.alpha.shape[1])]
+    mean = np.mean([one.alpha for one in clean.values()], axis=0)
+    return {
+        "accuracy, clean": _bars(clean, "Accuracy over all tasks, clean examples"),
+        "accuracy, misleading": _bars(misled, "Accuracy over all tasks, misleading examples"),
+        "alpha": heatmap_svg(found.alpha, layers, heads, title=f"alpha, {first}", unit="share"),
+        "mean alpha": heatmap_svg(mean, layers, heads, title="alpha, mean of all tasks", unit="share"),
+        "effects": heatmap_svg(
+            found.effects, layers, heads, title=f"Effect of each embedding alone, {first}", unit="nats"
+        ),
+        "transfer": heatmap_svg(
+            spread.accuracy,
+            spread.names,
+            spread.names,
+            title="Accuracy with another task's mix",
+            row_title="mix learned for",
+            column_title="embedding and questions of",
+            unit="accuracy",
+        ),
+    }
+
+
+def _bars(found: Mapping[str, Measured], title: str) -> str:
+    names = [name for name in _COLUMNS if name in next(iter(found.values())).right]
+    bars = []
+    for name in names:
+        values = _all(found, name)
+        low, high, _ = mean_interval(values)
+        bars.append((name, float(values.mean()), low, high, f"n = {len(values)}"))
+    return bars_svg(bars, x_label="share of right answers", title=title)
+
+
+REPLICATION = Replication(
+    name="soft-injection",
+    title="Soft injection of task embeddings",
+    source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
+    about="The mean output of every head after prompts with examples is a task embedding; a share of it for each head, "
+    "learned on prompts without examples, is mixed in at the last position. Measured beside prompts with and without "
+    "examples, hard choices of heads, function vectors, random vectors and other tasks' embeddings. The best mix on "
+    "validation prompts is kept, as the paper says; the released code keeps the last.",
+    model="zoo:icl",
+    options=Options,
+    controls=(
+        "no examples",
+        "random vectors with a mix learned for them",
+        "the learned mix with random vectors",
+        "another task's embedding",
+        "another task's mix",
+        "unrelated prompts with examples, injected",
+        "hard choices of heads, function vectors",
+    ),
+    run=run,
+)

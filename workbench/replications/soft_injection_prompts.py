@@ -1,0 +1,109 @@
+"""The prompts of the soft-injection replication: three sets of words that never meet, and a task seen through them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.edits.affine import Affine
+from workbench.edits.questions import Questions, ask, right_answers
+from workbench.edits.soft_injection import Embedding, task_embedding
+from workbench.tasks.mappings import SIZE, MappingTask, Shots, draw_shots, find_mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Places of words: for embeddings and training, for validation, for the numbers reported."""
+
+    training: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+    @classmethod
+    def drawn(cls, seed: int, *, training: int = 10, validation: int = 5) -> Split:
+        """A split of the words of every kind by their place; the rest is for the test."""
+        order = np.random.default_rng([seed, SIZE]).permutation(SIZE).tolist()
+        cut = training + validation
+        return cls(
+            training=tuple(order[:training]), validation=tuple(order[training:cut]), test=tuple(order[cut:])
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompts:
+    """One task's prompts.
+
+    Attributes:
+        training, validation: Without examples.
+        test, shown: The same test questions without examples, and after examples.
+        words: The inputs of the test questions.
+        embedding: Mean head outputs after many prompts with examples; no test word is in them.
+        single: The first of these prompts.
+    """
+
+    task: MappingTask
+    training: Questions
+    validation: Questions
+    test: Questions
+    shown: Questions
+    words: tuple[str, ...]
+    embedding: Embedding
+    single: tuple[tuple[int, ...], ...]
+
+
+def prompts_of(
+    model: TransformerBridge,
+    task: str,
+    split: Split,
+    *,
+    shots: int,
+    n: int,
+    n_test: int,
+    wrong: float = 0.0,
+    seed: int = 0,
+) -> Prompts:
+    """Draw a task's prompts and take its embedding from ``n`` of them.
+
+    Args:
+        wrong: Probability that an example misleads.
+    """
+    seen = (*split.training, *split.validation)
+
+    def drawn(places: Sequence[int], n: int, k: int, part: int) -> tuple[Shots, ...]:
+        return draw_shots(task, n, shots=k, seed=4 * seed + part, places=places, shown=seen, wrong=wrong)
+
+    test = drawn(split.test, n_test, shots, 2)
+    examples = drawn(split.training, n, shots, 3)
+    rows = ask(model, [p.text for p in examples], [p.answer for p in examples]).rows
+    return Prompts(
+        task=find_mapping(task),
+        training=_bare(model, drawn(split.training, 4 * len(split.training), 0, 0)),
+        validation=_bare(model, drawn(split.validation, 4 * len(split.validation), 0, 1)),
+        test=_bare(model, test),
+        shown=ask(model, [p.text for p in test], [p.answer for p in test]),
+        words=tuple(p.question for p in test),
+        embedding=task_embedding(model, rows),
+        single=rows[:1],
+    )
+
+
+def _bare(model: TransformerBridge, shots: Sequence[Shots]) -> Questions:
+    return ask(model, [p.zero_shot for p in shots], [p.answer for p in shots])
+
+
+def right_with(model: TransformerBridge, edit: Affine, questions: Questions) -> Bool[Tensor, "prompt"]:
+    """Which questions are answered rightly under an edit."""
+    with edit.on(model):
+        return right_answers(model, questions)
+
+
+def scrambled(embedding: Embedding, *, seed: int) -> Float[Tensor, "layer head d_head"]:
+    """Random vectors, each as long as the head's own embedding: the size without the content."""
+    drawn = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(seed)).to(embedding)
+    return drawn / drawn.norm(dim=-1, keepdim=True) * embedding.norm(dim=-1, keepdim=True)
