@@ -31,7 +31,7 @@ from workbench.sweep.gradients import (
     ReaderGradient,
     Site,
     Taped,
-    project,
+    project_into,
     reader_factors,
     reader_taps,
     start_of,
@@ -459,24 +459,26 @@ class _Edges(_Work):
 
     @torch.no_grad()
     def finish(self) -> None:
-        pending: list[tuple[int, int]] = []
+        groups: list[list[tuple[int, int]]] = [[]]
         enough = len(self.graph.targets) // self.graph.shape.n_layers
         for key in self.sums:
-            pending.append(key)
-            if key[1] - pending[0][0] >= enough:
-                self._contract(pending)
-                pending = []
-        if pending:
-            self._contract(pending)
+            if groups[-1] and groups[-1][-1][1] - groups[-1][0][0] >= enough:
+                groups.append([])
+            groups[-1].append(key)
+        widest = max(group[-1][1] - group[0][0] for group in groups)
+        # one buffer for all: fresh memory of this size costs as much time as the projections themselves
+        self.gradient = self.delta.new_empty(self.delta.shape[:2].numel(), widest, self.delta.shape[-1])
+        for group in groups:
+            self._contract(group)
         self.tally.close(self.batch)
 
     def _contract(self, keys: list[tuple[int, int]]) -> None:
         """One product for neighbouring targets, about a layer's; what is no edge among them is masked afterwards."""
         columns = slice(keys[0][0], keys[-1][1])
         seen = int(self.graph.n_visible[columns].max())
-        written_out = [project(self.sums[key], self.matrices[key]) for key in keys]
-        gradient = torch.cat(written_out, dim=2)  # (pair, pos, target, d_model)
-        product = torch.bmm(
-            self.delta[:, :, :seen].flatten(0, 1), gradient.flatten(0, 1).transpose(1, 2)
-        ).unflatten(0, gradient.shape[:2])
-        self.tally.add(product, (slice(seen), columns), self.labels)
+        gradient = self.gradient[:, : columns.stop - columns.start]  # (pair * pos, target, d_model)
+        for key in keys:
+            first = key[0] - columns.start
+            project_into(gradient[:, first : first + key[1] - key[0]], self.sums.pop(key), self.matrices[key])
+        product = torch.bmm(self.delta[:, :, :seen].flatten(0, 1), gradient.transpose(1, 2))
+        self.tally.add(product.unflatten(0, self.delta.shape[:2]), (slice(seen), columns), self.labels)

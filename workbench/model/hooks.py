@@ -207,7 +207,8 @@ def forward(
     bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, last_only: bool
 ) -> Float[Tensor, "row pos d_vocab"]:
     """The model's output; only the last position's where asked and where the model can."""
-    options = {"logits_to_keep": 1} if last_only and keeps_logits(bridge) else {}
+    # An index gives a contiguous copy; a slice makes torch differentiate a product per row: 12 times slower at 32 rows.
+    options = {"logits_to_keep": torch.tensor([-1])} if last_only and keeps_logits(bridge) else {}
     out = bridge(ids, **options)
     out = out if isinstance(out, Tensor) else getattr(out, "last_hidden_state", None)
     if out is None:

@@ -219,6 +219,20 @@ def project(near: Tensor, matrix: Tensor | None) -> Float[Tensor, "pair pos targ
     return near if matrix is None else torch.einsum("bthe,hde->bthd", near, matrix)
 
 
+def project_into(
+    out: Float[Tensor, "token target d_model"],
+    near: Float[Tensor, "pair pos target d"],
+    matrix: Tensor | None,
+) -> None:
+    """The same written to a part of a larger tensor, without a copy in between."""
+    rows = near.flatten(0, 1)
+    if matrix is None:
+        out.copy_(rows)
+        return
+    for target in range(rows.shape[1]):
+        torch.mm(rows[:, target], matrix[target].T, out=out[:, target])
+
+
 def reader_taps(graph: Graph) -> tuple[list[str], list[str]]:
     """Hooks where the gradients of readers are taken, and hooks whose activations are needed beside them."""
     shape, last = graph.shape, graph.shape.n_layers - 1
