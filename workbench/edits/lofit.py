@@ -7,7 +7,9 @@ heads, with an L1 penalty, and ranks heads by its norm. Step 2 forgets ``a`` and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +24,14 @@ from workbench.errors import OptionError
 
 Objective = Callable[[Float[Tensor, "prompt pos d_vocab"], Sequence[int]], Float[Tensor, ""]]
 """Loss of the logits of the questions at some indices; without one, cross-entropy of the answer's first token."""
+
+
+class Holds(Protocol):
+    """A change of a model that holds inside ``with change.on(model):``."""
+
+    def on(self, model: TransformerBridge) -> AbstractContextManager: ...
+
+
 START = 1e-3  # standard deviation of a and v at the start, as in the paper
 
 
@@ -83,13 +93,15 @@ def localise(
         Yin, Ye and Durrett 2024, "LoFiT: Localized Fine-tuning on LLM Representations", arXiv:2406.01563.
     """
     heads = all_heads(model)
-    start = _start(model, len(heads), seed).requires_grad_(True)
+    start = _start(model, len(heads), seed)
     one, zero = torch.ones_like(start[:, :1]), torch.zeros_like(start[:, :1])
 
     def edit(scale: Tensor) -> Affine:
         return Affine(heads=heads, a=one + scale, b=zero)
 
-    scale = _train(model, training, start, edit, options, objective=objective, seed=seed)
+    scale = train_edit(
+        model, training, value=start, edit=edit, options=options, objective=objective, seed=seed
+    )
     norms = scale.norm(dim=1)
     order = norms.argsort(descending=True, stable=True).tolist()
     return Localised(heads=tuple(heads[i] for i in order), norms=tuple(float(norms[i]) for i in order))
@@ -113,13 +125,22 @@ def train_offsets(
     Source:
         Yin, Ye and Durrett 2024, "LoFiT: Localized Fine-tuning on LLM Representations", arXiv:2406.01563.
     """
-    start = _start(model, len(heads), seed).requires_grad_(True)
+    start = _start(model, len(heads), seed)
     one = torch.ones_like(start[:, :1])
 
     def edit(offset: Tensor) -> Affine:
         return Affine(heads=tuple(heads), a=one, b=offset)
 
-    found = _train(model, training, start, edit, options, validation, objective=objective, seed=seed)
+    found = train_edit(
+        model,
+        training,
+        value=start,
+        edit=edit,
+        options=options,
+        validation=validation,
+        objective=objective,
+        seed=seed,
+    )
     return edit(found)
 
 
@@ -134,18 +155,23 @@ def _start(model: TransformerBridge, n: int, seed: int) -> Float[Tensor, "head d
     return (drawn * START).to(like)
 
 
-def _train(
+def train_edit(
     model: TransformerBridge,
     training: Questions,
+    *,
     value: Tensor,
-    edit: Callable[[Tensor], Affine],
+    edit: Callable[[Tensor], Holds],
     options: LofitStep,
     validation: Questions | None = None,
-    *,
-    objective: Objective | None,
-    seed: int,
+    objective: Objective | None = None,
+    seed: int = 0,
 ) -> Tensor:
-    """The trained value: the last, or the best on validation questions."""
+    """Train one tensor through the edit that is made of it, with Adam, the model frozen.
+
+    Returns:
+        The last value, or the best on validation questions where there are any.
+    """
+    value = value.detach().clone().requires_grad_(True)
     optimiser = torch.optim.Adam([value], lr=options.lr)
     rng = np.random.default_rng([seed, options.steps])
     best, lowest = value.detach().clone(), float("inf")
@@ -168,10 +194,10 @@ def _loss(
     questions: Questions,
     index: Sequence[int],
     objective: Objective | None,
-    edit: Affine,
+    edit: Holds,
 ) -> Float[Tensor, ""]:
     """Mean loss of the drawn questions under an edit."""
-    total = torch.zeros((), device=edit.a.device)
+    total = torch.zeros((), device=next(model.parameters()).device)
     with edit.on(model):
         for rows, ids, answers in questions.subset(index).batches(total.device):
             logits = model(ids)
@@ -183,13 +209,6 @@ def _loss(
 
 
 # -- parameters ---------------------------------------------------------------------------------------------
-
-
-def lora_parameters(model: TransformerBridge, *, rank: int) -> int:
-    """Numbers of low-rank changes ``A B`` of the query and value projections of every layer."""
-    cfg = model.cfg
-    wide = (cfg.n_heads + (cfg.n_key_value_heads or cfg.n_heads)) * cfg.d_head
-    return cfg.n_layers * rank * (2 * cfg.d_model + wide)
 
 
 def all_parameters(model: TransformerBridge) -> int:

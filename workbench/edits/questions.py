@@ -64,9 +64,10 @@ def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]
         TaskError: if prompt and answer grow together in this tokenizer, or a word is unknown to it.
     """
     rows, firsts = [], []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        row = model.to_tokens(prompt)[0].tolist()
-        joined = model.to_tokens(f"{prompt} {answer}")[0].tolist()
+    texts = [f"{prompt} {answer}" for prompt, answer in zip(prompts, answers, strict=True)]
+    known = {text: model.to_tokens(text)[0].tolist() for text in {*prompts, *texts}}
+    for prompt, answer, text in zip(prompts, answers, texts, strict=True):
+        row, joined = known[prompt], known[text]
         if joined[: len(row)] != row or len(joined) == len(row):
             raise TaskError(f"the answer {answer!r} changes the tokens of its prompt {prompt!r}")
         if model.tokenizer.unk_token_id is not None and model.tokenizer.unk_token_id in joined:

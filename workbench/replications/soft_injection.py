@@ -59,7 +59,7 @@ class Options:
     prompts: int = 50
     shots: int = 8
     misleading: float = 0.5
-    steps: int = 60
+    steps: int = 40
     batch: int = 8
     test: int = 33
 
@@ -77,7 +77,7 @@ def run(setting: Setting) -> Findings:
         for wrong in (0.0, options.misleading)
     }
     clean = _measured(setting, drawn[0.0], "clean examples")
-    misled = _measured(setting, drawn[options.misleading], "misleading examples", controls=False)
+    misled = _measured(setting, drawn[options.misleading], "misleading examples", competitors=True)
     spread = transfer(setting.model, drawn[0.0], {name: found.alpha for name, found in clean.items()})
     claims = _claims(clean, misled, spread, setting.seed)
     return Findings(
@@ -104,7 +104,7 @@ def _prompts(setting: Setting, name: str, split: Split, wrong: float) -> Prompts
 
 
 def _measured(
-    setting: Setting, drawn: Mapping[str, Prompts], what: str, *, controls: bool = True
+    setting: Setting, drawn: Mapping[str, Prompts], what: str, *, competitors: bool = False
 ) -> dict[str, Measured]:
     """Each task in turn; the embedding of another task is that of the one after it."""
     found, names = {}, list(drawn)
@@ -118,26 +118,28 @@ def _measured(
             steps=setting.options.steps,
             batch=setting.options.batch,
             seed=setting.seed + i,
-            controls=controls,
+            competitors=competitors,
         )
     setting.progress(len(names), len(names), what)
     return found
 
 
 def _unlike(drawn: Mapping[str, Prompts], i: int) -> str:
-    """The next task that gives words of another kind; the next one if none does."""
+    """The next task that gives words of another kind, one of as many words if there is one."""
     names = list(drawn)
     turned = names[i + 1 :] + names[:i]
-    own = drawn[names[i]].task.gives
-    return next((name for name in turned if drawn[name].task.gives != own), turned[0])
+    own = drawn[names[i]].task
+    other = [name for name in turned if drawn[name].task.gives != own.gives] or turned
+    alike = [name for name in other if (drawn[name].task.inputs == "three") == (own.inputs == "three")]
+    return (alike or other)[0]
 
 
 # -- claims -------------------------------------------------------------------------------------------------
 
 
 def _all(found: Mapping[str, Measured], name: str) -> np.ndarray:
-    """One value per test prompt of all tasks."""
-    return np.concatenate([one.right[name] for one in found.values()]).astype(float)
+    """One value per test prompt of all tasks for which the condition was measured."""
+    return np.concatenate([one.right[name] for one in found.values() if name in one.right]).astype(float)
 
 
 def _more(found: Mapping[str, Measured], here: str, there: str, seed: int) -> tuple[float, Interval]:

@@ -64,12 +64,13 @@ def measure_task(
     steps: int,
     batch: int,
     seed: int,
-    controls: bool = True,
+    competitors: bool = False,
 ) -> Measured:
     """Learn a mix and ask the test questions under it and everything it is compared with.
 
     Args:
-        controls: Random vectors, other tasks; without them only what competes.
+        competitors: Only what competes: a mix learned for a single prompt's embedding instead of the controls with
+            random vectors and other tasks.
     """
     options = SoftMix(steps=steps, batch=batch, every=max(1, steps // 4))
     t, test = prompts.embedding, prompts.test
@@ -89,17 +90,18 @@ def measure_task(
     effects = single_effects(model, t, prompts.training.subset(range(min(16, len(prompts.training)))))
     k, hard = _hard(model, prompts, effects)
     one = task_embedding(model, prompts.single)
+    own = learned(one) if competitors else alpha
     right = {
         "no examples": right_answers(model, test),
         "examples": right_answers(model, prompts.shown),
         "soft": right_with(model, injection(t, alpha), test),
-        "one prompt": right_with(model, injection(one, learned(one)), test),
+        "one prompt": right_with(model, injection(one, own), test),
         "open heads only": right_with(model, injection(t, (alpha > 0.5).to(t)), test),
         "hard heads": right_with(model, injection(t, hard), test),
         "function vector": _with_vector(model, prompts, effects),
     }
     random = alpha.new_full(alpha.shape, 0.5)
-    if controls:
+    if not competitors:
         noise = scrambled(t, seed=seed)
         random = learned(noise)
         right |= {
