@@ -24,6 +24,7 @@ _HOMES = {
     "affine": "affine:Affine",
     "stack": "edit:Stack",
     "pine": "pine:Pine",
+    "calibration": "act:Calibration",
 }
 
 

@@ -256,7 +256,7 @@ def _confirm(place: Place, layer: int, rotary: Rotary, q: Tensor, k: Tensor, pat
         raise ModelError(
             f"layer {layer}: documents reach beyond its sliding window, so their order cannot be undone"
         )
-    ahead = (at[:, None] - at).expand(q.shape[0], q.shape[2], n, n)
+    ahead = (at[:, None] - at)[None, None]  # the same for every row and head
     scores = rotary.scores(q, k, ahead).masked_fill(~seen, torch.finfo(q.dtype).min)
     error = float((scores.softmax(-1) - pattern).abs().max())
     if not error <= 1e-3:  # float32 rounding is below 1e-5 here

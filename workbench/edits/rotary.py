@@ -40,7 +40,7 @@ class Rotary:
         return turned[..., :n], turned[..., n:], rest
 
     def scores(
-        self, q: Heads, k: Heads, ahead: Float[Tensor, "row head query key"]
+        self, q: Heads, k: Heads, ahead: Float[Tensor, "row|1 head|1 query key"]
     ) -> Float[Tensor, "row head query key"]:
         """``q R(ahead) k``: scores before the softmax when each query stands ``ahead`` positions after each key.
 

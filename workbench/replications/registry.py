@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _MODULES: dict[str, str] = {
     "relevance": "relevance",
     "pine": "pine",
+    "lofit": "lofit",
     "soft-injection": "soft_injection",
     "in-context-regression": "in_context_regression",
 }

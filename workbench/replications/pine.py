@@ -1,0 +1,301 @@
+"""PINE (Wang et al. 2024): position bias comes from the causal mask and rotary positions, and can be taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.claims import Claim, judge, untestable
+from workbench.edits.pine import Pine
+from workbench.edits.rotary import rotary_of
+from workbench.errors import OptionError
+from workbench.model.probe import probe_tokens, wiring
+from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.pine_documents import Answers, Words, in_every_order, questions, words_of
+from workbench.statistics import mean_interval
+from workbench.view.bars import bars_svg
+
+# Criteria, fixed before anything was measured.
+BIASED, EQUAL, APART, KEPT, ANSWERED = 0.10, 1e-3, 100.0, 0.02, 0.5
+PAPER = "Wang et al. 2024, arXiv:2407.01100"
+CONDITIONS: Mapping[str, dict[str, Any] | None] = {
+    "the model as it is": None,
+    "PINE": {},
+    "bidirectional, positions as given": {"order": "given"},
+    "bidirectional, random positions": {"order": "random"},
+    "new positions, causal mask": {"between": "earlier"},
+    "most important farthest": {"order": "reversed"},
+}
+PLAIN, PINE, GIVEN, RANDOM, CAUSAL, REVERSED = CONDITIONS
+CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
+    "bias": (
+        "the order of documents decides what a model answers",
+        f"the answer to more than {BIASED:.0%} of the questions about documents that contradict each other depends "
+        "on their order, lower end of the interval included",
+        "documents that say different things about one key leave the choice to the model, and 10 % is well above "
+        "what prompts without contradiction show",
+        "section 1",
+    ),
+    "mask": (
+        "the causal mask favors distant content",
+        "with positions by importance and the causal mask kept, the farther of two documents is believed more: lean "
+        "below 0, interval included",
+        "what is left of the bias when only the mask knows the order is the mask's",
+        "section 3.1",
+    ),
+    "rotary": (
+        "rotary positions favor nearby content",
+        "with the mask opened and positions as given, the nearer of two documents is believed more: lean above 0, "
+        "interval included",
+        "what is left of the bias when only positions know the order is theirs",
+        "section 3.1",
+    ),
+    "invariant": (
+        "with PINE the output is the same for every order",
+        f"no log-probability differs by {EQUAL:g} or more between two orders, and without either part some differ "
+        f"at least {APART:g} times as much as with PINE",
+        "float32 runs on permuted prompts differ by 1e-5 to 1e-4 here; a wrong order of positions by whole nats",
+        "section 3.2",
+    ),
+    "unequal": (
+        "also for documents of different lengths",
+        f"no log-probability differs by {EQUAL:g} or more between two orders",
+        "the importance of a document is a mean over its tokens, so that its length does not matter",
+        "section 3.2",
+    ),
+    "one": (
+        "with one document PINE is the model itself",
+        f"no logit differs by {EQUAL:g} or more",
+        "nothing is left to be put in order",
+        "follows from the definition",
+    ),
+    "accuracy": (
+        "what is judged becomes more accurate",
+        "where two documents of three agree, the value they tell is answered in more orders than without PINE: "
+        "paired difference above 0, interval included",
+        "the right answer is defined by content alone, so a bias can only harm",
+        "section 4.1, table 1",
+    ),
+    "design": (
+        "it matters that the important is near",
+        "that accuracy is higher than with the most important farthest: paired difference above 0, interval included",
+        "the reversed order is as invariant, so invariance alone cannot make the difference",
+        "section 3.2",
+    ),
+    "kept": (
+        "what was answered before is still answered",
+        f"accuracy where one document has the answer falls by at most {KEPT:.0%}, interval included",
+        "the unrelated task: there is no bias to take away, so any change is damage",
+        "section 4.1",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Sizes.
+
+    Attributes:
+        conflicts, majorities, singles: Questions of each kind.
+        documents, size: Documents of a prompt and tokens of each.
+    """
+
+    conflicts: int = 60
+    majorities: int = 120
+    singles: int = 60
+    documents: int = 3
+    size: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.conflicts, self.majorities, self.singles) < 2:
+            raise OptionError("two questions of a kind are the least that has an interval")
+        if not 3 <= self.documents <= 5:
+            raise OptionError(f"documents is {self.documents}; 3 to 5 can be asked in every order")
+
+
+def run(setting: Setting) -> Findings:
+    """Questions about documents in every order, with PINE and with one part of it at a time.
+
+    Raises:
+        ModelError: for models whose positions are not rotary, with the reason.
+    """
+    options: Options = setting.options
+    rotary_of(setting.model, wiring(setting.model).attention_layers[0])  # refused before anything is measured
+    words = words_of(setting.model, seed=setting.seed)
+    found = _measure(setting, words, options)
+    unequal = _unequal(setting, words, options)
+    alone = _alone(setting)
+    return Findings(
+        claims=_claims(found, unequal, alone),
+        tables={"Every kind of question, with and without": _rows(found)},
+        pictures=_pictures(found),
+        numbers={
+            "known words": words.known,
+            "conditions": {f"{kind}: {name}": _numbers(kind, a) for (kind, name), a in found.items()},
+            "unequal documents, largest difference": unequal,
+            "one document, largest difference": alone,
+        },
+    )
+
+
+def _measure(setting: Setting, words: Words, options: Options) -> dict[tuple[str, str], Answers]:
+    """Every kind of question under every condition; questions of one kind are the same in all."""
+    counts = {"conflict": options.conflicts, "majority": options.majorities, "single": options.singles}
+    sizes = (options.size,) * options.documents
+    orders = int(np.prod(range(1, options.documents + 1)))
+    total, done = sum(counts.values()) * len(CONDITIONS) * orders, 0
+    found = {}
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        setting.progress(done, total, "prompts")
+
+    for kind, n in counts.items():
+        asked = questions(words, kind, n=n, sizes=sizes, seed=setting.seed)
+        for name, chosen in CONDITIONS.items():
+            chosen = chosen if chosen is None or name != RANDOM else {**chosen, "seed": setting.seed}
+            found[kind, name] = in_every_order(setting.model, words, asked, chosen, advance=advance)
+    return found
+
+
+def _unequal(setting: Setting, words: Words, options: Options) -> float:
+    """Largest difference between orders of documents of 2, 3, ... tokens more than the first, in nats."""
+    sizes = tuple(options.size - 2 + 2 * i for i in range(3))
+    asked = questions(words, "conflict", n=3, sizes=sizes, seed=setting.seed + 1)
+    return max(float(in_every_order(setting.model, words, (q,), {}).spread.max()) for q in asked)
+
+
+@torch.no_grad()
+def _alone(setting: Setting) -> float:
+    """Largest difference of a logit that PINE over a single document makes."""
+    ids = probe_tokens(setting.model)
+    plain = setting.model(ids)
+    with Pine(documents=((1, ids.shape[1] - 1),)).on(setting.model):
+        return float((setting.model(ids) - plain).abs().max())
+
+
+def _claims(found: Mapping[tuple[str, str], Answers], unequal: float, alone: float) -> tuple[Claim, ...]:
+    def pick(kind: str) -> dict[str, Answers]:
+        return {name: found[kind, name] for name in CONDITIONS}
+
+    conflict, majority, single = pick("conflict"), pick("majority"), pick("single")
+    answered = float(single[PLAIN].accuracy.mean())
+    why = (
+        f"the model finds a value in one of the documents in {answered:.0%} of the prompts; half is asked for"
+    )
+    able = answered >= ANSWERED
+    changes = mean_interval(conflict[PLAIN].changes)
+    leans = {name: mean_interval(conflict[name].lean) for name in (PLAIN, CAUSAL, GIVEN)}
+    spread = {name: float(answers.spread.max()) for name, answers in conflict.items()}
+    parts = min(spread[GIVEN], spread[CAUSAL], spread[RANDOM])
+    gain = majority[PINE].accuracy - majority[PLAIN].accuracy
+    near = majority[PINE].accuracy - majority[REVERSED].accuracy
+    kept = single[PINE].accuracy - single[PLAIN].accuracy
+
+    def shown(values: np.ndarray, digits: int = 3) -> str:
+        low, high, _ = mean_interval(values)
+        return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+    n = len(conflict[PLAIN].changes)
+    tested = {
+        "bias": (changes.low > BIASED, shown(conflict[PLAIN].changes), shown(single[PLAIN].changes), n),
+        "mask": (leans[CAUSAL].high < 0, shown(conflict[CAUSAL].lean), shown(conflict[PLAIN].lean), n),
+        "rotary": (leans[GIVEN].low > 0, shown(conflict[GIVEN].lean), shown(conflict[PLAIN].lean), n),
+        "invariant": (
+            spread[PINE] < EQUAL and parts >= APART * spread[PINE],
+            spread[PINE],
+            f"at least {parts:.3g} without a part; the model as it is {spread[PLAIN]:.3g}",
+            n,
+        ),
+        "unequal": (unequal < EQUAL, unequal, spread[PLAIN], 3),
+        "one": (alone < EQUAL, alone, None, None),
+        "accuracy": (mean_interval(gain).low > 0, shown(gain), _controls(majority), len(gain)),
+        "design": (mean_interval(near).low > 0, shown(near), None, len(near)),
+        "kept": (mean_interval(kept).low >= -KEPT, shown(kept), None, len(kept)),
+    }
+    needs_answers = {"bias", "mask", "rotary", "accuracy", "design", "kept"}
+    papers = {"accuracy": "8 to 10 points (RewardBench reasoning)", "invariant": "the same"}
+    claims = []
+    for key, (holds, value, control, count) in tested.items():
+        text, criterion, reason, where = CRITERIA[key]
+        fixed = {"reason": reason, "source": f"{PAPER}, {where}", "paper": papers.get(key)}
+        if key in needs_answers and not able:
+            claims.append(untestable(text, criterion, why, **fixed))
+        else:
+            claims.append(judge(text, criterion, bool(holds), found=value, control=control, n=count, **fixed))
+    return tuple(claims)
+
+
+def _controls(majority: Mapping[str, Answers]) -> str:
+    """Accuracy of the model as it is, and what each control gains."""
+    plain = majority[PLAIN].accuracy
+    gains = [
+        f"{name} {(majority[name].accuracy - plain).mean():+.3f}"
+        for name in (GIVEN, RANDOM, CAUSAL, REVERSED)
+    ]
+    return f"as it is {plain.mean():.3f}; " + "; ".join(gains)
+
+
+def _numbers(kind: str, answers: Answers) -> dict[str, Any]:
+    return {
+        "accuracy": float(answers.accuracy.mean()),
+        "right in every order": float(answers.always.mean()),
+        "answer depends on order": float(answers.changes.mean()),
+        "lean to the nearer": float(answers.lean.mean())
+        if kind == "conflict"
+        else None,  # else one side is right
+        "largest difference": float(answers.spread.max()),
+        "n": len(answers.accuracy),
+    }
+
+
+def _rows(found: Mapping[tuple[str, str], Answers]) -> list[dict[str, Any]]:
+    return [{"questions": kind, "condition": name, **_numbers(kind, a)} for (kind, name), a in found.items()]
+
+
+def _pictures(found: Mapping[tuple[str, str], Answers]) -> dict[str, str]:
+    def bars(kind: str, what: str, unit: str) -> str:
+        made = []
+        for name in CONDITIONS:
+            values = getattr(found[kind, name], what)
+            low, high, _ = mean_interval(values)
+            made.append((name, float(values.mean()), low, high, f"{values.mean():.3f}"))
+        return bars_svg(made, x_label=unit, width=720)
+
+    return {
+        "Documents contradict each other: whose word is taken (above 0: the nearer)": bars(
+            "conflict", "lean", "lean, nats"
+        ),
+        "Documents contradict each other: the answer depends on their order": bars(
+            "conflict", "changes", "share of questions"
+        ),
+        "Two of three agree: accuracy over all orders": bars("majority", "accuracy", "accuracy"),
+    }
+
+
+REPLICATION = Replication(
+    name="pine",
+    title="Eliminating Position Bias of Language Models: A Mechanistic Approach",
+    source=PAPER,
+    about=(
+        "The answer of a language model depends on the order of documents, because of the causal mask and of rotary "
+        "positions. PINE lets documents see each other and places them, for each query, by how important they are to "
+        "it; the output is then the same for every order. Here documents are a few words with a key and its value: "
+        "questions where two contradict each other show the bias, questions where two of three agree what it costs."
+    ),
+    model="zoo:kv",
+    options=Options,
+    controls=(
+        "bidirectional attention with positions as given: only rotary positions know the order",
+        "bidirectional attention with random positions",
+        "positions by importance with the causal mask kept: only the mask knows the order",
+        "the most important document farthest: invariant as well, but not PINE",
+        "questions that one document answers: nothing to take away",
+    ),
+    run=run,
+)
