@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Json, Quiet, Seed
+from cli.options import Json, Quiet, Ray, Seed, Shard, Spreading
 from cli.output import emit, note, progress, use_quiet
 
 app = typer.Typer(no_args_is_help=True, help="Measure methods side by side.", rich_markup_mode=None)
@@ -19,7 +19,7 @@ def root() -> None:
     """Measure methods side by side."""
 
 
-@app.command("discovery")
+@app.command("discovery", cls=Spreading)
 def discovery(
     methods: Annotated[
         str | None,
@@ -58,6 +58,8 @@ def discovery(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes. Default: 2 where there are 2 cores.")
     ] = None,
+    shard: Shard = None,
+    ray: Ray = None,
     out: Annotated[
         Path,
         typer.Option("-o", "--out", help="Folder; finished cells in it are kept, so a killed bench goes on."),
@@ -91,10 +93,15 @@ def discovery(
         result = bench_discovery(
             settings,
             out,
-            workers=workers or min(2, os.cpu_count() or 1),
+            workers=workers or (None if ray else min(2, os.cpu_count() or 1)),
+            shard=shard,
+            ray=ray,
             docs=docs,
             progress=advance,
             note=note,
         )
     emit(result, as_json=as_json)
+    if shard is not None:
+        note(f"wrote {result.folder}; when all shards are done: workbench runs merge {out}")
+        return
     note(f"wrote {out}: bench.json, bench.html, run.json, cells/" + (f"; tables in {docs}" if docs else ""))

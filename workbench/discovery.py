@@ -41,7 +41,7 @@ from workbench.study import (
 from workbench.sweep.distribute import Serving, ShardFinished
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
-from workbench.sweep.store import PLAN, SHARDS, SweepStore, check_plan
+from workbench.sweep.store import SweepStore, check_plan, drop_parts
 from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
@@ -259,9 +259,7 @@ def _kept(
                 files = save_discovery(found, folder, replace(record, outputs={}, attempts=[]))
             else:
                 files = write_discovery(found, folder, record)
-            for done in (work / PLAN, *(work / SHARDS).glob("*")):
-                done.unlink()
-            (work / SHARDS).rmdir()
+            drop_parts(work)
     if moves:
         _tidy(work)
     return SavedDiscovery(discovery=found, folder=folder, files=files)

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,19 +21,24 @@ from workbench.bench.cells import Shelf, code_of
 from workbench.bench.markdown import write_docs
 from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures, truth_measures
 from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
+from workbench.bench.spread import bench_plan, fetch_cells
 from workbench.bench.table import FORMAT, VERSION, BenchResult
 from workbench.errors import WorkbenchError
 from workbench.evaluate.truth import Truth, add_noise, list_truths, load_truth
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
+from workbench.keeping import SavedShard, save_shard
 from workbench.methods.registry import get_method
 from workbench.methods.results import graph_of
 from workbench.methods.score import score
 from workbench.model.open import open_model
-from workbench.provenance import RunRecord, code_versions
+from workbench.provenance import RunRecord, code_versions, digest_of
+from workbench.scale.spread import Spread
 from workbench.scores import Scores
 from workbench.study import paired_runs
+from workbench.sweep.distribute import Here, Serving, ShardFinished
 from workbench.sweep.runs import PairedRuns
+from workbench.sweep.store import PLAN, SweepStore, drop_parts
 
 Progress = Callable[[int, int, str], None]
 Note = Callable[[str], None]
@@ -45,11 +51,14 @@ def bench_discovery(
     settings: Settings,
     folder: Path,
     *,
-    workers: int = 1,
+    workers: int | None = 1,
+    shard: str | None = None,
+    ray: str | None = None,
+    serving: Serving | None = None,
     docs: Path | None = None,
     progress: Progress | None = None,
     note: Note = lambda text: None,
-) -> BenchResult:
+) -> BenchResult | SavedShard:
     """Measure every cell that is not in the folder yet, and put all of them together.
 
     Torch uses one thread meanwhile, so that seconds compare. A method that refuses a model, or fails, is a cell
@@ -57,6 +66,7 @@ def bench_discovery(
 
     Args:
         workers: Processes of one thread each; what they find is the same, CPU seconds are of the one that measures.
+        shard, ray: Measure a share of the subjects only, or all on a Ray cluster, see ``Spread``.
         docs: A page that gets the tables between its marks.
 
     Raises:
@@ -65,14 +75,24 @@ def bench_discovery(
     """
     variants, tasks = settings.variants(), settings.parsed_tasks()
     truths = [load_truth(name) for name in (list_truths() if settings.truths is None else settings.truths)]
-    record = RunRecord(command="bench discovery", arguments=settings.to_dict())
-    with locked(Path(folder)), recording(record, folder):
-        # tasks first: they take longest, so that no process is left with one of them at the end
-        subjects: list[Task | Truth] = [*tasks, *truths]
-        if workers > 1:
-            found = _in_processes(settings, Path(folder), subjects, workers, progress, note)
+    # tasks first: they take longest, so that no process is left with one of them at the end
+    subjects: list[Task | Truth] = [*tasks, *truths]
+    spread = Spread(shard=shard, ray=ray, workers=workers if ray else None, serving=serving)
+    folder = Path(folder)
+    if spread.share is not None and folder.name != spread.share.name:
+        folder = folder / spread.share.name
+    record = RunRecord(command="bench discovery", arguments={**settings.to_dict(), **spread.to_dict()})
+    if serving is not None:
+        _fetch(settings, subjects, folder, serving.asked(digest_of(bench_plan(settings)), None), None)
+    with locked(folder), recording(record, folder):
+        if shard is not None or ray is not None or (folder / PLAN).exists():
+            share = _spread_out(settings, subjects, folder, spread, record, progress, note)
+            if share is not None:
+                return share
+        if not ray and (workers or 1) > 1:
+            found = _in_processes(settings, folder, subjects, workers, progress, note)
         else:
-            bench = _Bench(settings, variants, Path(folder), progress, note, len(subjects))
+            bench = _Bench(settings, variants, folder, progress, note, len(subjects))
             with _one_thread():
                 found = [(list(bench.on(s)), bench.left_out.get(_label(s))) for s in subjects]
         left_out = [
@@ -81,10 +101,48 @@ def bench_discovery(
         on_tasks, on_truths = found[: len(tasks)], found[len(tasks) :]
         cells = {"truth": [c for f, _ in on_truths for c in f], "tasks": [c for f, _ in on_tasks for c in f]}
         result = BenchResult(document=_document(settings, variants, truths, cells, left_out))
-        record.outputs.update(result.save(Path(folder)))
+        record.outputs.update(result.save(folder))
+        drop_parts(folder)
     if docs is not None:
         write_docs(result, docs)
     return result
+
+
+def _spread_out(
+    settings: Settings,
+    subjects: list[Task | Truth],
+    folder: Path,
+    spread: Spread,
+    record: RunRecord,
+    progress: Progress | None,
+    note: Note,
+) -> SavedShard | None:
+    """Have the cells measured in shards or by workers, and put them on the shelf; the share, if this is one."""
+    plan = bench_plan(settings)
+    program = partial(bench_discovery, settings, folder)
+    with (
+        spread.division(program, device="cpu", note=note) as division,
+        SweepStore(folder, plan, resume=True) as store,
+    ):
+        try:
+            _fetch(settings, subjects, folder, division.asked(digest_of(plan), store), progress)
+        except ShardFinished as finished:
+            record.question = digest_of(plan)
+            return save_shard(finished, folder, record)
+    return None
+
+
+def _fetch(
+    settings: Settings,
+    subjects: list[Task | Truth],
+    folder: Path,
+    division: Here,
+    progress: Progress | None,
+) -> None:
+    def measure(n: int, place: Path) -> None:
+        _in_process((settings, place, _label(subjects[n]), isinstance(subjects[n], Truth)))
+
+    fetch_cells([_label(s) for s in subjects], measure, folder, division, progress)
 
 
 def _label(subject: Task | Truth) -> str:

@@ -144,8 +144,9 @@ def call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | 
             from workbench.bench.bench import bench_discovery
             from workbench.bench.settings import Settings
 
+            how = {name: given.pop(name) for name in ("shard", "ray", "workers") if name in given}
             lists = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-            return bench_discovery(Settings(**lists), folder, **common)
+            return bench_discovery(Settings(**lists), folder, **how, **common)
     except TypeError as problem:
         if "unexpected keyword argument" not in str(problem):
             raise

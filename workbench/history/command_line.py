@@ -64,6 +64,6 @@ def _bench(given: Mapping[str, Any]) -> Iterator[str]:
         chosen = given.get(name)
         if chosen or (chosen is not None and name != "methods"):
             yield from (f"--{name}", ",".join(chosen) or "none")
-    for name in ("seeds", "seed"):
+    for name in ("seeds", "seed", "shard", "ray", "workers"):
         if given.get(name) is not None:
             yield from (f"--{name}", str(given[name]))

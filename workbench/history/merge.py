@@ -6,7 +6,6 @@ same parts; that is why it is bit-identical.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from workbench.errors import RunError
 from workbench.history.again import call
 from workbench.history.command_line import command_line
 from workbench.history.folders import PastRun, look_at
-from workbench.io.atomic import write_atomic
 from workbench.io.lock import locked
 from workbench.io.shard_file import ShardFile, load_shard
 from workbench.provenance import RunRecord, digest_of
@@ -24,7 +22,6 @@ from workbench.sweep.store import PLAN, SweepStore, difference, read_plan
 
 Note = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
-CELLS = "cells"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +52,14 @@ def merge(
     _refuse_twice(shares)
     _refuse_missing(shares)
     folder = _target(shares, out)
+    if len(threads := sorted({share.record.threads or "all" for share in shares})) > 1:
+        note(
+            f"the shards were computed with {' and '.join(threads)} threads: the last digits may depend on it; "
+            "set OMP_NUM_THREADS to the same number everywhere"
+        )
     record = replace(shares[0].record, arguments=_whole(shares[0].record))
     with locked(folder):
-        gather = _gather_cells if record.command.startswith("bench") else _gather_parts
-        gather(shares, folder)
+        _gather(shares, folder)
     note(f"{len(shares)} shards together in {folder}")
     return folder, call(record, folder, resume=True, progress=progress, note=note)
 
@@ -174,7 +175,7 @@ def _target(shares: Sequence[_Share], out: str | Path | None) -> Path:
     return shares[0].folder.parent
 
 
-def _gather_parts(shares: Sequence[_Share], folder: Path) -> None:
+def _gather(shares: Sequence[_Share], folder: Path) -> None:
     """Copy every part, checked, into the folder of the whole.
 
     Raises:
@@ -198,15 +199,3 @@ def _gather_parts(shares: Sequence[_Share], folder: Path) -> None:
                             hint=f"workbench runs resume {share.folder}",
                         )
                     whole.put(key, values)
-
-
-def _gather_cells(shares: Sequence[_Share], folder: Path) -> None:
-    """Copy the finished cells of a bench."""
-    for share in shares:
-        for file in sorted((share.folder / CELLS).glob("*.safetensors")):
-            (folder / CELLS).mkdir(exist_ok=True)
-            shutil.copyfile(file, folder / CELLS / file.name)
-        for file in sorted(
-            (share.folder / CELLS).glob("*.json")
-        ):  # after its scores: a cell is whole or not there
-            write_atomic(folder / CELLS / file.name, file.read_bytes())

@@ -28,11 +28,11 @@ class ShardFile:
     index: int
     count: int
     question: str
-    parts: tuple[tuple[str, tuple[int, ...]], ...]
+    parts: tuple[tuple[str, tuple[int, ...] | None], ...]
     mine: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        parts = [[key, list(shape)] for key, shape in self.parts]
+        parts = [[key, None if shape is None else list(shape)] for key, shape in self.parts]
         return {**self.__dict__, "parts": parts, "mine": list(self.mine)}
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -57,7 +57,10 @@ def load_shard(folder: str | os.PathLike[str]) -> ShardFile:
         )
     try:
         check_keys(data, {"format", "version", *ShardFile.__dataclass_fields__}, set(), str(path))
-        parts = tuple((str(key), tuple(int(n) for n in shape)) for key, shape in data["parts"])
+        parts = tuple(
+            (str(key), None if shape is None else tuple(int(n) for n in shape))
+            for key, shape in data["parts"]
+        )
         return ShardFile(
             index=int(data["index"]),
             count=int(data["count"]),

@@ -80,6 +80,7 @@ def ray_crew(
     try:
         count = workers or _room(ray, threads, gpus)
         crew = Crew(ray=ray, program=program, threads=threads, gpus=gpus, note=note)
+        note(f"{count} workers with {threads} threads each; so does one process: OMP_NUM_THREADS={threads}")
         with _same_threads(threads):
             crew.hire(count)
             try:

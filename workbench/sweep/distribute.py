@@ -28,14 +28,14 @@ class Part:
     """One part: ``key`` names it on disk and between processes.
 
     Attributes:
-        shape: Shape of its values.
+        shape: Shape of its values; None where it is not known beforehand.
         batch: The batch of pairs it belongs to; parts of one batch share its recorded activations.
         cost: Work of this part against that of others, in any unit.
         what: What is being done, for whoever waits.
     """
 
     key: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     batch: int
     cost: float = 1.0
     what: str = ""

@@ -11,6 +11,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,8 @@ class SweepStore:
         """Keys of the finished parts."""
         return finished_parts(self.folder)
 
-    def get(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """The values of a finished part, or None.
+    def get(self, key: str, shape: tuple[int, ...] | None) -> np.ndarray | None:
+        """The values of a finished part, or None; any shape will do where it is None.
 
         Raises:
             RunError: if the file is there but damaged, or belongs to another part or run.
@@ -94,7 +95,7 @@ class SweepStore:
             raise RunError(
                 f"{path} is damaged: {problem}", hint=f"delete it and --resume: rm {path}"
             ) from None
-        if values.shape != shape:
+        if shape is not None and values.shape != shape:
             raise RunError(
                 f"{path} has shape {values.shape}, expected {shape}", hint=f"rm {path}, then --resume"
             )
@@ -127,6 +128,14 @@ def _digest_in(data: bytes) -> str | None:
 def finished_parts(folder: Path) -> set[str]:
     """Keys of the finished parts of a sweep."""
     return {p.stem for p in (Path(folder) / SHARDS).glob("*.safetensors")}
+
+
+def drop_parts(folder: Path) -> None:
+    """Remove the parts of a run whose result is saved, and its plan; the caller holds the folder's lock."""
+    for done in (Path(folder) / PLAN, *(Path(folder) / SHARDS).glob("*")):
+        done.unlink(missing_ok=True)
+    with suppress(OSError):
+        (Path(folder) / SHARDS).rmdir()
 
 
 def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
@@ -182,6 +191,7 @@ __all__ = [
     "SweepStore",
     "check_plan",
     "difference",
+    "drop_parts",
     "finished_parts",
     "locked",
     "read_plan",

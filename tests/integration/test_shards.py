@@ -1,0 +1,225 @@
+"""Shards of real runs, put together: bit-identical to one process; what cannot be put together says why."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.families import family_dir
+from tests.mini import mini_pairs
+from workbench.discovery import Search, discovery_job
+from workbench.errors import OptionError, RunError
+from workbench.history.again import resume
+from workbench.history.folders import find_runs, look_at
+from workbench.history.merge import merge
+from workbench.jobs import ablation_job, path_patching_job
+
+
+@pytest.fixture(scope="module")
+def opening(tmp_path_factory):
+    """Five pairs of two lengths on a tiny model: four batches."""
+    file = tmp_path_factory.mktemp("pairs") / "mini.jsonl"
+    mini_pairs(5).save(file)
+    return {
+        "model": str(family_dir("gpt2")),
+        "task": str(file),
+        "metric": "logit-difference",
+        "batch_tokens": 60,
+    }
+
+
+@pytest.fixture(scope="module")
+def ablated(opening, tmp_path_factory):
+    """One process, and three shards of the same."""
+    place = tmp_path_factory.mktemp("ablated")
+    ablation_job(**opening, ablation="mean", out=place / "one")
+    for n in (1, 2, 3):
+        ablation_job(**opening, ablation="mean", out=place / "parts", shard=f"{n}/3")
+    return place
+
+
+def test_the_whole_is_the_file_that_one_process_writes(ablated):
+    folder, saved = merge([ablated / "parts"])
+    assert folder == ablated / "parts" and len(saved.effects) > 1
+    one, whole = ((ablated / name / "effects.parquet").read_bytes() for name in ("one", "parts"))
+    assert one == whole
+    assert look_at(folder).state == "finished"
+    states = {run.folder.name: run.state for run in find_runs([folder])}
+    assert states == {"parts": "finished", **{f"shard-{n}-of-3": "finished" for n in (1, 2, 3)}}
+
+
+def test_each_shard_measures_its_own_parts(ablated):
+    kept = [
+        {p.name for p in (ablated / "parts" / f"shard-{n}-of-3" / "shards").glob("*.safetensors")}
+        for n in (1, 2, 3)
+    ]
+    assert all(kept) and sum(map(len, kept)) == len(set().union(*kept))
+    assert set().union(*kept) == {p.name for p in (ablated / "one" / "shards").glob("*.safetensors")}
+
+
+def test_a_finished_shard_is_shown_not_measured_again(ablated, opening):
+    notes: list[str] = []
+    again = ablation_job(**opening, ablation="mean", out=ablated / "parts", shard="2/3", note=notes.append)
+    assert again.shard.index == 2 and any("already measured" in note for note in notes)
+
+
+@pytest.fixture
+def copies(ablated, tmp_path):
+    for n in (1, 2, 3):
+        shutil.copytree(ablated / "parts" / f"shard-{n}-of-3", tmp_path / f"shard-{n}-of-3")
+    return tmp_path
+
+
+def refusal(folders, **more) -> str:
+    with pytest.raises(RunError) as error:
+        merge(folders, **more)
+    return str(error.value)
+
+
+def test_what_is_missing_is_named_with_the_line_to_type(copies):
+    shutil.rmtree(copies / "shard-2-of-3")
+    said = refusal([copies])
+    assert "missing: shard 2/3" in said and "workbench ablate" in said and "--shard 2/3" in said
+    assert not (copies / "plan.json").exists()
+
+
+def test_one_shard_twice_is_refused(copies):
+    shutil.copytree(copies / "shard-1-of-3", copies / "again")
+    said = refusal([*sorted(copies.glob("shard-*")), copies / "again"], out=copies / "whole")
+    assert "overlap" in said and "again" in said
+
+
+def test_shards_of_another_run_or_another_cut_are_refused(copies, opening, tmp_path):
+    ablation_job(**opening, ablation="zero", out=tmp_path / "other", shard="2/3")
+    said = refusal([copies / "shard-1-of-3", tmp_path / "other"], out=tmp_path / "whole")
+    assert "different runs" in said and "mean" in said and "zero" in said
+    ablation_job(**opening, ablation="mean", out=tmp_path / "two", shard="1/2")
+    assert "one of 2" in refusal([copies / "shard-2-of-3", tmp_path / "two"], out=tmp_path / "whole")
+
+
+def test_an_unfinished_shard_is_named_and_resumed(copies, opening):
+    calls: list[int] = []
+
+    def stop(done, total, what=""):
+        calls.append(done)
+
+    shutil.rmtree(copies / "shard-3-of-3")
+    broken = copies / "shard-3-of-3"
+    shutil.copytree(copies / "shard-2-of-3", broken)  # as a killed process leaves it: no shard.json, running
+    (broken / "shard.json").unlink()
+    text = (broken / "run.json").read_text().replace('"done"', '"running"').replace("2/3", "3/3")
+    (broken / "run.json").write_text(text)
+    for part in (broken / "shards").glob("*.safetensors"):
+        part.unlink()
+    said = refusal([copies])
+    assert "shard 3/3" in said and f"workbench runs resume {broken}" in said
+    resume(broken)
+    merge([copies])
+    assert look_at(copies).state == "finished"
+
+
+def test_a_damaged_part_is_refused_with_its_name(copies):
+    part = next((copies / "shard-1-of-3" / "shards").glob("*.safetensors"))
+    data = bytearray(part.read_bytes())
+    data[-1] ^= 1
+    part.write_bytes(bytes(data))
+    assert part.name in refusal([copies])
+
+
+def test_shards_in_different_places_need_a_place_for_the_whole(copies, tmp_path):
+    moved = tmp_path / "elsewhere" / "shard-1-of-3"
+    shutil.copytree(copies / "shard-1-of-3", moved)
+    shutil.rmtree(copies / "shard-1-of-3")
+    assert "--out" in refusal([moved, copies / "shard-2-of-3", copies / "shard-3-of-3"])
+
+
+def test_a_folder_without_shards_says_so(ablated):
+    assert "no shard" in refusal([ablated / "one"])
+
+
+def test_paths_in_two_shards(opening, tmp_path):
+    asked = {**opening, "receiver": ["logits"]}
+    one = path_patching_job(**asked, out=tmp_path / "one")
+    for n in (1, 2):
+        path_patching_job(**asked, out=tmp_path / "parts", shard=f"{n}/2")
+    _, whole = merge([tmp_path / "parts"])
+    assert (whole.effects.patched == one.effects.patched).all()
+    assert (tmp_path / "one" / "effects.parquet").read_bytes() == (
+        tmp_path / "parts" / "effects.parquet"
+    ).read_bytes()
+
+
+# -- searches ---------------------------------------------------------------------------------------------------
+
+
+def search(opening, method, **more) -> Search:
+    return Search(**opening, method=method, random_draws=1, **more)
+
+
+@pytest.mark.parametrize(
+    "method, more",
+    [
+        ("eap-ig", {"options": {"steps": 2}}),
+        ("exact", {"level": "node"}),
+        ("exact", {"level": "node", "per_position": True}),
+        ("exact", {"level": "edge"}),
+        ("atp-star", {"level": "node"}),
+    ],
+)
+def test_a_search_in_shards_finds_the_same_circuit(opening, tmp_path, method, more):
+    asked = search(opening, method, **more)
+    discovery_job(asked, out=tmp_path / "one")
+    for n in (1, 2):
+        discovery_job(asked, out=tmp_path / "parts", shard=f"{n}/2")
+    merge([tmp_path / "parts"])
+    for name in ("scores.safetensors", "circuit.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+
+
+def test_a_method_that_decides_step_by_step_cannot_be_cut(opening):
+    with pytest.raises(OptionError) as error:
+        discovery_job(search(opening, "acdc"), shard="1/2")
+    assert "one process" in str(error.value) and "eap-ig" in str(error.value)
+
+
+class Killed(BaseException):
+    """Ends a search in the middle, as nothing that is caught."""
+
+
+@pytest.mark.parametrize("where", ["named", "default"])
+def test_a_search_that_was_stopped_goes_on_where_it_was(opening, tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    asked = search(opening, "eap-ig", options={"steps": 2})
+    place = {"out": Path("named")} if where == "named" else {}
+    whole = discovery_job(asked, out=Path("whole"))
+    seen: list[str] = []
+
+    def stop(done, total, what=""):
+        seen.append(what)
+        if len(seen) == 4:  # two steps a batch: the third batch has not begun
+            raise Killed
+
+    with pytest.raises(Killed):
+        discovery_job(asked, **place, progress=stop)
+    (left,) = [run for run in find_runs([Path(".")]) if run.state == "failed"]
+    kept = list((left.folder / "shards").glob("*.safetensors"))
+    assert len(kept) == 1
+    with pytest.raises(RunError) as error:
+        discovery_job(asked, **place)
+    assert f"workbench runs resume {left.folder}" in str(error.value)
+    steps: list[str] = []
+    found = resume(left.folder, progress=lambda done, total, what="": steps.append(what))
+    assert not any(run.state != "finished" for run in find_runs([Path(".")]))
+    for name in ("scores.safetensors", "circuit.json"):
+        assert (found.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert (found.folder == left.folder) == (where == "named")
+    assert not (found.folder / "shards").exists() and not list(Path(".").rglob("*unfinished*"))
+
+
+def test_a_search_that_fails_leaves_a_record(opening, tmp_path):
+    with pytest.raises(OptionError):
+        discovery_job(search({**opening, "metric": "accuracy"}, "eap"), out=tmp_path / "failed")
+    found = look_at(tmp_path / "failed")
+    assert found.state == "failed" and found.error
