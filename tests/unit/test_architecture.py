@@ -85,7 +85,7 @@ ROOMS = {
     "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep"},
     "edits": {"io", "tasks", "metrics", "model", "interventions", "sweep", "heads"},
     "training": {"tasks", "model", "io", "evaluate"},
-    "scale": {"sweep"},
+    "scale": {"io", "model", "methods", "sweep"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
 LAST = {"study", "opening", "keeping", "jobs", "discovery", "judging", "reproduce", "bench", "replications", "portraits"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,23 @@ class Outline:
     attn_only: bool
     parallel: bool
     head_writes: bool
+    n_block_parameters: int | None = None
+    d_head: int | None = None
+    d_vocab: int | None = None
+
+    def flop(self, tokens: int, layers: int | None = None) -> float | None:
+        """Floating-point operations of the matrix products of one prompt through the last ``layers`` layers.
+
+        Weights of the blocks at every token, scores and values of attention over all positions, and the unembedding
+        at one position. None without the weights' headers.
+        """
+        layers = self.n_layers if layers is None else layers
+        if self.n_block_parameters is None:
+            share = layers / self.n_layers
+            return None if self.n_parameters is None else 2.0 * self.n_parameters * tokens * share
+        width = self.n_heads * (self.d_head or self.d_model // self.n_heads)
+        block = 2.0 * tokens * self.n_block_parameters / self.n_layers + 4.0 * tokens**2 * width
+        return layers * block + 2.0 * self.d_model * (self.d_vocab or 0)
 
     @property
     def attention_layers(self) -> tuple[int, ...]:
@@ -87,6 +105,9 @@ def outline(name: str, *, offline: bool | None = None) -> Outline:
         attn_only=bool(config.get("attn_only")),
         parallel=parallel,
         head_writes=kind not in _LAYER_WRITES,
+        n_block_parameters=_parameters(directory, blocks=True),
+        d_head=next((config[k] for k in ("head_dim", "d_head") if isinstance(config.get(k), int)), None),
+        d_vocab=next((config[k] for k in ("vocab_size", "d_vocab") if isinstance(config.get(k), int)), None),
     )
 
 
@@ -99,9 +120,18 @@ def _first(config: Mapping[str, Any], file: Path, *keys: str) -> int:
     )
 
 
-def _parameters(directory: Path) -> int | None:
-    """Numbers stored in the weight files, from their headers; None when there are none in safetensors."""
+def _parameters(directory: Path, *, blocks: bool = False) -> int | None:
+    """Numbers stored in the weight files, from their headers; None when there are none in safetensors.
+
+    Args:
+        blocks: Only those of matrices in numbered layers.
+    """
     from workbench.model.digest import read_headers
 
     files = sorted(directory.glob("*.safetensors"))
-    return sum(math.prod(t.shape) for t in read_headers(files)) if files else None
+    if not files:
+        return None
+    found = [
+        t for t in read_headers(files) if not blocks or (len(t.shape) > 1 and re.search(r"\.\d+\.", t.name))
+    ]
+    return sum(math.prod(t.shape) for t in found)

@@ -19,7 +19,7 @@ class SweepCost:
 
     Attributes:
         prompt_passes: Forward passes over one prompt each.
-        gflop: Floating-point operations of the weight matrices, in 10^9; None when the weights are not known.
+        gflop: Floating-point operations of matrix products, in 10^9; None when the weights are not known.
         peak_activation_mb: Largest stacked batch of activations in float32, in MB (10^6 bytes).
         seconds: At the given rate; None without the weights.
     """
@@ -54,6 +54,24 @@ class SweepCost:
         return ["dry run: no weights were loaded, nothing was measured", self.to_dict()]
 
 
+def sweep_gflop(
+    model: Outline, first_layers: Sequence[int], lengths: Sequence[int], *, passes_each: float = 1.0
+) -> float | None:
+    """Operations of a sweep in 10^9: two whole passes, and one from its layer on for each intervention, each prompt.
+
+    What the engine can leave out besides (positions before the edit, most of the last layer) is not subtracted, so
+    it is the most that an ablation or a patch takes.
+    """
+    if model.n_parameters is None:
+        return None
+    starts = Counter(first_layers)
+    whole = 0.0
+    for length, count in Counter(lengths).items():
+        edited = sum(n * model.flop(length, model.n_layers - layer) for layer, n in starts.items())
+        whole += count * (2 * model.flop(length) + passes_each * edited)
+    return whole / 1e9
+
+
 def sweep_cost(
     model: Outline,
     first_layers: Sequence[int],
@@ -72,7 +90,7 @@ def sweep_cost(
     """
     passes = passes_each * sum((model.n_layers - layer) / model.n_layers for layer in first_layers) + 2
     tokens = int(sum(lengths))
-    flop = None if model.n_parameters is None else 2e-9 * model.n_parameters * tokens * passes
+    flop = sweep_gflop(model, first_layers, lengths, passes_each=passes_each)
     widest = 0
     for length, count in Counter(lengths).items():
         pairs = max(1, min(count, batch_tokens // (4 * length)))
