@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _MODULES: dict[str, str] = {
     "relevance": "relevance",
+    "attention-calibration": "attention_calibration",
     "pine": "pine",
     "lofit": "lofit",
     "soft-injection": "soft_injection",
