@@ -39,12 +39,25 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1. Default: CUDA when there is one.")
 ]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        help="One model over several devices: auto, balanced, sequential. Instead of --device.",
+    ),
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.", envvar="HF_HUB_OFFLINE")]
 Batch = Annotated[
     int,
     typer.Option(
         "--batch-tokens", min=1, help="Most tokens in one forward pass; halved when memory runs out."
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", help="Most memory of the whole process, e.g. 4GB: passes become as small as it needs."
     ),
 ]
 CircuitPath = Annotated[Path, typer.Argument(help="A circuit file, or the folder that has circuit.json.")]

@@ -104,7 +104,9 @@ class Search:
     random_draws: int = 5
     seed: int = 0
     batch_tokens: int = BATCH_TOKENS
+    max_memory: int | str | None = None
     device: str | None = None
+    device_map: str | None = None
     dtype: str = "float32"
     offline: bool = False
 
@@ -120,7 +122,8 @@ class Search:
     def opening(self) -> dict[str, Any]:
         """What opening the runs it is found on needs."""
         names = ("model", "task", "metric", "limit", "split", "corruption", "seed", "batch_tokens")
-        return {name: getattr(self, name) for name in (*names, "device", "dtype", "offline")}
+        chosen = {name: getattr(self, name) for name in (*names, "max_memory", "device", "dtype", "offline")}
+        return {**chosen, "work": "edges"}
 
 
 def discovery_job(
@@ -286,7 +289,7 @@ def _judged(runs: PairedRuns, asked: Search, note: Note) -> PairedRuns:
         split=asked.test_split,
         corruption=asked.corruption,
         metric=runs.metric,
-        batch_tokens=asked.batch_tokens,
+        batch_tokens=runs.batch_tokens,
         **runs.pairs.pairs.options,
     )
     tell_dropped(judged, note)

@@ -9,10 +9,12 @@ from typing import Any
 
 from workbench.metrics import Metric, get_metric
 from workbench.model.identity import identity
+from workbench.model.memory import parse_size
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
 from workbench.provenance import RunRecord
 from workbench.study import N_PAIRS, paired_runs, pairs_of_file
+from workbench.sweep.room import Work, keep_within
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.fit import fit_pairs
@@ -35,9 +37,15 @@ def open_runs(
     device: str | None = None,
     dtype: str = "float32",
     offline: bool = False,
+    max_memory: int | str | None = None,
+    work: Work = "nodes",
     note: Note = lambda text: None,
 ) -> PairedRuns:
     """Open a model and make a task's pairs for it, saying what was dropped.
+
+    Args:
+        max_memory: Most memory of the whole process, "4GB" or bytes: passes are made as small as it needs.
+        work: What the runs are for, which decides how much a pass keeps.
 
     Raises:
         WorkbenchError: for a misspelt task or metric before any weights are loaded.
@@ -48,7 +56,9 @@ def open_runs(
         get_task(task)
     if isinstance(metric, str):
         get_metric(metric)
-    bridge = open_model(model, device=device, dtype=dtype, offline=offline or None)
+    if max_memory is not None:
+        parse_size(max_memory)
+    bridge = open_model(model, device=device, dtype=dtype, offline=offline or None, max_memory=max_memory)
     runs = paired_runs(
         bridge,
         task,
@@ -61,6 +71,9 @@ def open_runs(
         **(options or {}),
     )
     tell_dropped(runs, note)
+    if max_memory is not None:
+        runs.batch_tokens = keep_within(runs, max_memory, work=work)
+        note(f"passes of at most {runs.batch_tokens} tokens keep within {max_memory}")
     return runs
 
 
@@ -89,7 +102,7 @@ def planned_runs(
 ) -> PlannedRuns:
     """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
 
-    ``unused`` are the options of the run that decide nothing here: device and dtype.
+    ``unused`` are the options of the run that decide nothing here: device, dtype, memory.
     """
     if isinstance(metric, str):
         get_metric(metric)

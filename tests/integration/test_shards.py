@@ -15,6 +15,9 @@ from workbench.history.again import resume
 from workbench.history.folders import find_runs, look_at
 from workbench.history.merge import merge
 from workbench.jobs import ablation_job, path_patching_job
+from workbench.methods.score import score
+from workbench.sweep.distribute import Here, Shard, ShardFinished
+from workbench.sweep.store import SweepStore
 
 
 @pytest.fixture(scope="module")
@@ -158,24 +161,55 @@ def search(opening, method, **more) -> Search:
     return Search(**opening, method=method, random_draws=1, **more)
 
 
-@pytest.mark.parametrize(
-    "method, more",
-    [
-        ("eap-ig", {"options": {"steps": 2}}),
-        ("exact", {"level": "node"}),
-        ("exact", {"level": "node", "per_position": True}),
-        ("exact", {"level": "edge"}),
-        ("atp-star", {"level": "node"}),
-    ],
-)
-def test_a_search_in_shards_finds_the_same_circuit(opening, tmp_path, method, more):
-    asked = search(opening, method, **more)
-    discovery_job(asked, out=tmp_path / "one")
+@pytest.fixture(scope="module")
+def found(opening, tmp_path_factory):
+    """The search of the tests below, in one process."""
+    asked = search(opening, "eap-ig", options={"steps": 2})
+    return asked, discovery_job(asked, out=tmp_path_factory.mktemp("found") / "one").folder
+
+
+def test_a_search_in_shards_finds_the_same_circuit(found, tmp_path):
+    asked, one = found
     for n in (1, 2):
         discovery_job(asked, out=tmp_path / "parts", shard=f"{n}/2")
     merge([tmp_path / "parts"])
     for name in ("scores.safetensors", "circuit.json"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+        assert (one / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+    assert not (tmp_path / "parts" / "plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    "method, more",
+    [
+        ("exact", {"level": "node"}),
+        ("exact", {"level": "node", "per_position": True}),
+        ("exact", {"level": "edge"}),
+        ("exact", {"level": "edge", "per_position": True}),
+        ("exact", {"level": "neuron"}),
+        ("atp-star", {"level": "node"}),
+        ("hisp", {"level": "node"}),
+        ("eap", {"level": "edge", "per_position": True}),
+    ],
+)
+def test_scores_from_two_shares_are_those_of_one_process(runs_of, tmp_path, method, more):
+    def runs():
+        return runs_of("gpt2", pairs=mini_pairs(3), batch_tokens=60)
+
+    whole = score(runs(), method, **more)
+    for n in (1, 2):
+        mine = runs()
+        with SweepStore(tmp_path, {"plan": method}, resume=True) as store:
+            mine.division = Shard(index=n, count=2).asked("question", store)
+            with pytest.raises(ShardFinished):
+                score(mine, method, **more)
+    together = runs()
+    with SweepStore(tmp_path, {"plan": method}, resume=True) as store:
+        before = store.done()
+        together.division = Here().asked("question", store)
+        again = score(together, method, **more)
+        assert store.done() == before  # everything was there
+    assert again.values.tobytes() == whole.values.tobytes()
+    assert again.per_pair.tobytes() == whole.per_pair.tobytes()
 
 
 def test_a_method_that_decides_step_by_step_cannot_be_cut(opening):
@@ -189,11 +223,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("where", ["named", "default"])
-def test_a_search_that_was_stopped_goes_on_where_it_was(opening, tmp_path, monkeypatch, where):
+def test_a_search_that_was_stopped_goes_on_where_it_was(found, tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
-    asked = search(opening, "eap-ig", options={"steps": 2})
+    asked, whole = found
     place = {"out": Path("named")} if where == "named" else {}
-    whole = discovery_job(asked, out=Path("whole"))
     seen: list[str] = []
 
     def stop(done, total, what=""):
@@ -210,12 +243,12 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(opening, tmp_path, monke
         discovery_job(asked, **place)
     assert f"workbench runs resume {left.folder}" in str(error.value)
     steps: list[str] = []
-    found = resume(left.folder, progress=lambda done, total, what="": steps.append(what))
+    again = resume(left.folder, progress=lambda done, total, what="": steps.append(what))
     assert not any(run.state != "finished" for run in find_runs([Path(".")]))
     for name in ("scores.safetensors", "circuit.json"):
-        assert (found.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-    assert (found.folder == left.folder) == (where == "named")
-    assert not (found.folder / "shards").exists() and not list(Path(".").rglob("*unfinished*"))
+        assert (again.folder / name).read_bytes() == (whole / name).read_bytes()
+    assert (again.folder == left.folder) == (where == "named")
+    assert not (again.folder / "shards").exists() and not list(Path(".").rglob("*unfinished*"))
 
 
 def test_a_search_that_fails_leaves_a_record(opening, tmp_path):

@@ -73,7 +73,9 @@ class CheckedLoader:
         self.plain: Tensor | None = None
 
     def from_pretrained(self, name: str, **kwargs: object) -> PreTrainedModel:
-        model = load_checked(self.directory, self.model_class, **kwargs).to(self.device).eval()
+        model = load_checked(self.directory, self.model_class, **kwargs).eval()
+        if kwargs.get("device_map") is None:
+            model = model.to(self.device)
         self.plain = self.probe(model)
         return model
 
@@ -113,6 +115,7 @@ def bridge_from_directory(
     device: str,
     dtype: torch.dtype,
     trust_remote_code: bool,
+    device_map: str | None = None,
     probe: Callable[[nn.Module], Tensor | None],
 ) -> tuple[TransformerBridge, Tensor | None]:
     """A bridge around the weights in a directory, and the plain model's answer to `probe` before wrapping."""
@@ -121,18 +124,21 @@ def bridge_from_directory(
     model_class = bare.model_class if bare else helpers.get_hf_model_class_for_architecture(architecture)
     loader = CheckedLoader(directory, model_class, device)
     loader.probe = probe
+    place = {"device": device} if device_map is None else {"device_map": device_map}
     if bare or tokenizer is None:
         kwargs = {"dtype": dtype, "attn_implementation": "eager", "trust_remote_code": trust_remote_code}
         if bare:
             kwargs |= {"add_pooling_layer": False}
             kwargs.pop("trust_remote_code")
+        if device_map is not None:
+            kwargs["device_map"] = device_map
         model = loader.from_pretrained(name, **kwargs)
         return bridge_from_model(model, name, tokenizer=tokenizer), loader.plain
     try:
         with _quiet():
             bridge = TransformerBridge.boot_transformers(
                 str(directory),
-                device=device,
+                **place,
                 dtype=dtype,
                 tokenizer=tokenizers.prepare(tokenizer),
                 trust_remote_code=trust_remote_code,

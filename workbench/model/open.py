@@ -20,7 +20,18 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import ModelError, OptionError, unknown
-from workbench.model import digest, hub, huggingface, memory, native, parity, plain, tokenizers, zoo
+from workbench.model import (
+    digest,
+    hub,
+    huggingface,
+    memory,
+    native,
+    parity,
+    placement,
+    plain,
+    tokenizers,
+    zoo,
+)
 from workbench.model.digest import digest_config
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 
@@ -38,6 +49,7 @@ def open_model(
     name: str | Path | PreTrainedModel,
     *,
     device: str | None = None,
+    device_map: str | None = None,
     dtype: str = "float32",
     revision: str | None = None,
     offline: bool | None = None,
@@ -52,6 +64,8 @@ def open_model(
         name: `zoo:NAME`, a Hugging Face or native directory, a Hub id, or a Hugging Face model in memory
             (which is wrapped in place and keeps its dtype and device).
         device: Where to put it; the first GPU if there is one, else the CPU.
+        device_map: Spread one model over the devices there are, by accelerate: ``auto``, ``balanced``, ``sequential``,
+            or a device for all of it. Instead of ``device``; for Hugging Face models.
         dtype: float32, float64, bfloat16 or float16.
         revision: Branch, tag or commit of a Hub model.
         offline: Never ask the Hub; None follows HF_HUB_OFFLINE.
@@ -69,6 +83,7 @@ def open_model(
         raise unknown("dtype", dtype, _DTYPES, error=OptionError)
     name = str(name)
     found = zoo.locate(name)
+    placement.check_map(device_map, device)
     device = _device(device)
     directory = found.directory
     if directory is None:
@@ -78,10 +93,16 @@ def open_model(
     elif revision is not None:
         raise OptionError(f"{name} is a local directory; it has no revision {revision!r}")
     is_native = native.is_native(directory)
+    if is_native and device_map is not None:
+        raise OptionError(
+            f"{name} is a native model; --device-map is for Hugging Face models", hint="--device"
+        )
     code = {"trust_remote_code": trust_remote_code}
     config = None if is_native else huggingface.read_config(directory, **code)
     files = weight_files(directory)
     stored = digest.read_headers(files)
+    if device_map is not None and max_memory is None:
+        max_memory = placement.room_of_all(device)
     memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)
     if tokenizer is None:
         tokenizer = tokenizers.load_tokenizer(directory, **code)
@@ -89,7 +110,9 @@ def open_model(
     if is_native:
         opened = _native(directory, tokenizer, **place)
     else:
+        place["device_map"] = device_map
         opened = _hugging_face(directory, tokenizer, name=name, config=config, **place, **code)
+        placement.refuse_elsewhere(opened.bridge.original_model)
     weights = digest.digest_files(files) if files else digest.digest_tensors(_plain_names(opened.bridge))
     opened.finish(name=name, kind=found.kind, revision=revision, digest=weights, tolerance=parity_tolerance)
     return opened.bridge
@@ -175,6 +198,7 @@ def _hugging_face(
     name: str,
     config: PretrainedConfig,
     device: str,
+    device_map: str | None,
     dtype: torch.dtype,
     trust_remote_code: bool,
 ) -> _Opened:
@@ -185,6 +209,7 @@ def _hugging_face(
         config=config,
         tokenizer=tokenizer,
         device=device,
+        device_map=device_map,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
         probe=lambda model: parity.plain_output(model, tokens),

@@ -1,0 +1,165 @@
+"""Two workers on a real Ray cluster on this machine: same bits, lost workers replaced, a killed driver resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.families import family_dir
+from tests.mini import mini_pairs
+from workbench.discovery import Search, discovery_job
+from workbench.errors import OptionError, RunError
+from workbench.history.again import resume
+from workbench.history.folders import look_at
+from workbench.jobs import ablation_job
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
+
+
+@pytest.fixture(scope="module")
+def opening(tmp_path_factory):
+    """Five pairs of two lengths on a tiny model: four batches of two layers."""
+    file = mini_pairs(5).save(tmp_path_factory.mktemp("pairs") / "mini.jsonl")
+    return {
+        "model": str(family_dir("gpt2")),
+        "task": str(file),
+        "metric": "logit-difference",
+        "batch_tokens": 60,
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of this process, as a notebook may have one; jobs use it and leave it running."""
+    ray = pytest.importorskip("ray")
+    from workbench.scale.ray_crew import connect
+
+    connect(ray, "local", cpus=2)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def one(opening, tmp_path_factory):
+    """What one process writes."""
+    return ablation_job(**opening, out=tmp_path_factory.mktemp("one") / "run").folder / "effects.parquet"
+
+
+def workers() -> list[psutil.Process]:
+    """Processes of workers below this one that have computed something."""
+    return [p for p in psutil.Process().children(recursive=True) if "ray::Worker" in " ".join(_words(p))]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+@needs_ray
+def test_a_worker_killed_midway_is_replaced_and_changes_no_bit(cluster, opening, one, tmp_path):
+    killed: list[int] = []
+    notes: list[str] = []
+
+    def kill(done, total, what=""):
+        if not killed:
+            victim = workers()[0]
+            killed.append(victim.pid)
+            victim.send_signal(signal.SIGKILL)
+
+    saved = ablation_job(
+        **opening, out=tmp_path / "ray", ray="local", workers=2, progress=kill, note=notes.append
+    )
+    assert killed and not psutil.pid_exists(killed[0])
+    assert any("a worker was lost" in note for note in notes), notes
+    assert (saved.folder / "effects.parquet").read_bytes() == one.read_bytes()
+    assert cluster.is_initialized()  # it was there before the job
+
+
+@needs_ray
+def test_a_search_on_workers_finds_the_same_circuit(cluster, opening, tmp_path):
+    asked = Search(**opening, method="eap-ig", options={"steps": 2}, random_draws=1)
+    discovery_job(asked, out=tmp_path / "one")
+    discovery_job(asked, out=tmp_path / "ray", ray="local", workers=2)
+    for name in ("scores.safetensors", "circuit.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
+
+
+@needs_ray
+def test_a_mistake_in_a_worker_is_told_as_one_here(cluster, opening, tmp_path):
+    with pytest.raises(RunError) as error:
+        crew_of(cluster, opening, question="another question")
+    assert "asked for something else" in str(error.value)
+
+
+def crew_of(cluster, opening, *, question: str):
+    """Ask one worker for a part of a computation that is not its own."""
+    from functools import partial
+
+    from workbench.scale.ray_crew import ray_crew
+    from workbench.sweep.distribute import Part
+
+    with ray_crew(partial(ablation_job, **opening), workers=1, device="cpu") as crew:
+        return list(crew.work(question, [Part(key="b00000-l000", shape=None, batch=0)]))
+
+
+@needs_ray
+def test_a_killed_driver_is_resumed_from_what_its_workers_finished(cluster, opening, one, tmp_path):
+    folder, address = tmp_path / "run", cluster.get_runtime_context().gcs_address
+    words = ["ablate", "-m", opening["model"], "-t", opening["task"], "--metric", opening["metric"]]
+    words += ["--batch-tokens", "60", "--ray", address, "--workers", "1", "--out", str(folder)]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "cli.app", *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 200
+    while not list((folder / "shards").glob("*.safetensors")) and driver.poll() is None:
+        assert time.monotonic() < end, "no part was finished in time"
+        time.sleep(0.002)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    found = look_at(folder)
+    assert found.state == "killed", driver.stderr.read().decode()[-500:]
+    assert len(list((folder / "shards").glob("*.safetensors"))) < 8
+    resume(folder)  # on the same cluster: the record says so
+    assert (folder / "effects.parquet").read_bytes() == one.read_bytes()
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_says_how_to_start_one(opening, tmp_path):
+    code = (
+        "from workbench.scale.ray_crew import ray_crew\n"
+        "from workbench.errors import RunError\n"
+        "try:\n    with ray_crew(print, address='127.0.0.1:1', workers=1): pass\n"
+        "except RunError as error: print(error.message, '|', error.hint)"
+    )
+    environment = {
+        **os.environ,
+        "RAY_gcs_rpc_server_connect_timeout_s": "1",
+        "RAY_NUM_REDIS_GET_RETRIES": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+    assert "no Ray cluster at 127.0.0.1:1" in done.stdout and "ray start --head" in done.stdout, done.stderr[
+        -500:
+    ]
+
+
+def test_without_ray_the_way_to_install_it_is_said(monkeypatch, opening, tmp_path):
+    import workbench.scale.ray_crew as ray_crew
+
+    monkeypatch.setattr(ray_crew, "find_spec", lambda name: None)
+    with pytest.raises(OptionError) as error:
+        ablation_job(**opening, out=tmp_path / "run", ray="local")
+    assert 'pip install "circuit-workbench[ray]"' in str(error.value)
