@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from workbench.replications.kinds import Replication
 
 _MODULES: dict[str, str] = {
+    "component-reuse": "component_reuse",
     "relevance": "relevance",
     "attention-calibration": "attention_calibration",
     "pine": "pine",

@@ -1,0 +1,181 @@
+"""What an edit does: accuracy, loss and metric with and without it, prompt by prompt, on a task and beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.edits.edit import At, ModelEdit
+from workbench.errors import ModelError, OptionError
+from workbench.model.hooks import forward
+from workbench.statistics import mean_interval
+from workbench.sweep.runs import PairedRuns
+
+Outcomes = dict[str, np.ndarray]  # measure -> one value per prompt
+UNITS = {"accuracy": "share", "loss": "nats"}
+Silent = Callable[[int, int, str], None]
+
+
+@contextmanager
+def held(
+    model: TransformerBridge, edit: ModelEdit | None, *, at: At | None = None, decode_from: int | None = None
+) -> Iterator[None]:
+    """The edit if there is one; the model as it is otherwise."""
+    if edit is None:
+        yield
+        return
+    with edit.on(model, at=at, decode_from=decode_from):
+        yield
+
+
+@torch.no_grad()
+def on_task(runs: PairedRuns, edit: ModelEdit | None = None, *, metric: bool = True) -> Outcomes:
+    """Accuracy (the most likely token is a correct answer), loss (nats of the correct answers) and the task's metric.
+
+    Raises:
+        ModelError: if the model has no language-model head.
+    """
+    if not runs.wiring.has_lm_head:
+        raise ModelError("accuracy and loss are of next tokens; this model has no language-model head")
+    found: dict[str, list[np.ndarray]] = {}
+    index = np.concatenate([batch.index for batch in runs.batches])
+    for batch in runs.batches:
+        start = int(batch.answer_pos.min())
+        with held(runs.model, edit, at=batch.at, decode_from=start):
+            whole = forward(runs.model, batch.clean, last_only=runs.last_only(batch))
+        rows = torch.arange(len(batch), device=whole.device)
+        logits = whole[:, 0] if whole.shape[1] == 1 else whole[rows, batch.answer_pos]
+        correct, mask = batch.answers.correct, batch.answers.correct_mask
+        log_probs = logits.float().log_softmax(-1)
+        theirs = log_probs.gather(1, correct).masked_fill(~mask, -torch.inf)
+        right = ((logits.argmax(-1, keepdim=True) == correct) & mask).any(1)
+        values = {"accuracy": right.float(), "loss": -theirs.logsumexp(1)}
+        if metric:
+            read = whole if runs.metric.reads == "all" else logits
+            values[runs.metric.name] = runs.measure(batch, read)
+        for name, value in values.items():
+            found.setdefault(name, []).append(value.double().cpu().numpy())
+    order = np.argsort(index)
+    return {name: np.concatenate(parts)[order] for name, parts in found.items()}
+
+
+@torch.no_grad()
+def on_text(
+    model: TransformerBridge,
+    windows: Int[Tensor, "window pos"],
+    edit: ModelEdit | None = None,
+    *,
+    skip: int = 0,
+    rows: int = 32,
+) -> Outcomes:
+    """Mean accuracy and loss of the next token, one value per window of text.
+
+    Args:
+        skip: Tokens at the beginning that are read and not asked for.
+    """
+    found: dict[str, list[Tensor]] = {"accuracy": [], "loss": []}
+    for part in windows.split(rows):
+        with held(model, edit, decode_from=skip):
+            logits = model(part)[:, skip:-1].float()
+        wanted = part[:, skip + 1 :]
+        found["accuracy"].append((logits.argmax(-1) == wanted).double().mean(1))
+        nll = -logits.log_softmax(-1).gather(2, wanted[..., None]).squeeze(2)
+        found["loss"].append(nll.double().mean(1))
+    return {name: torch.cat(parts).cpu().numpy() for name, parts in found.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """An edit's effect: one row per place and measure, each with a paired difference and its interval."""
+
+    edit: str
+    model: str
+    rows: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"edit": self.edit, "model": self.model, "rows": [dict(row) for row in self.rows]}
+
+    def to_terminal(self) -> list[Any]:
+        return [
+            f"{self.edit} on {self.model}: differences are with minus without, 95 % bootstrap",
+            list(self.rows),
+        ]
+
+
+def compare(
+    where: str, without: Outcomes, with_edit: Outcomes, *, units: Mapping[str, str] = UNITS, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rows of means without and with, the mean paired difference, and its 95 % interval over prompts."""
+    rows = []
+    for name, before in without.items():
+        change = with_edit[name] - before
+        low, high, _ = mean_interval(change, seed=seed)
+        row = {"on": where, "measure": name, "unit": units.get(name, ""), "without": before.mean()}
+        row |= {"with": with_edit[name].mean(), "difference": change.mean(), "low": low, "high": high}
+        row["changed"] = int((np.abs(change) > 1e-6).sum())
+        row["n"] = len(change)
+        rows.append({k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()})
+    return rows
+
+
+def measure_edit(
+    edit: ModelEdit,
+    runs: PairedRuns,
+    *,
+    name: str = "task",
+    beside: Mapping[str, PairedRuns] | None = None,
+    text: Int[Tensor, "window pos"] | None = None,
+    seed: int = 0,
+    progress: Silent = lambda done, total, what: None,
+) -> Measured:
+    """The effect on a task, on unrelated tasks beside it (collateral damage), and on text.
+
+    Raises:
+        OptionError: if the runs beside are of another model.
+    """
+    from workbench.model.identity import identity
+
+    places = {name: runs, **(beside or {})}
+    if any(other.model is not runs.model for other in places.values()):
+        raise OptionError("an edit is measured on one model; the tasks beside it are run on another")
+    rows: list[dict[str, Any]] = []
+    total = len(places) + (text is not None)
+    for i, (where, own) in enumerate(places.items()):
+        units = {**UNITS, own.metric.name: own.metric.unit}
+        rows += compare(where, on_task(own), on_task(own, edit), units=units, seed=seed)
+        progress(i + 1, total, where)
+    if text is not None:
+        plain, edited = (on_text(runs.model, text, one) for one in (None, edit))
+        rows += compare("text", plain, edited, seed=seed)
+        progress(total, total, "text")
+    return Measured(edit=edit.describe(), model=identity(runs.model).name, rows=tuple(rows))
+
+
+def windows_of(
+    model: TransformerBridge, text: str, *, length: int, most: int = 64
+) -> Int[Tensor, "window pos"]:
+    """Windows of ``length`` tokens of a text, BOS first where the model has one.
+
+    Raises:
+        OptionError: if the text is shorter than one window.
+    """
+    chunks: Sequence[int] = model.to_tokens(text, truncate=False)[0].tolist()
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    head = [bos] if bos is not None and chunks and chunks[0] == bos else []
+    body, size = chunks[len(head) :], length - len(head)
+    count = min(most, len(body) // size)
+    if count < 2:
+        raise OptionError(
+            f"the text has {len(body)} tokens; at least two windows of {size} are needed",
+            hint="a shorter --window",
+        )
+    rows = [head + list(body[i * size : (i + 1) * size]) for i in range(count)]
+    return torch.tensor(rows, device=next(iter(model.parameters())).device)
