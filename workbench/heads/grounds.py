@@ -149,12 +149,15 @@ def text_ground(
     before, after = frame_of(model)
     room = total - len(before) - len(after)
     windows = [row[i : i + room] for row in ids for i in range(0, len(row), room)]
+    short = sum(len(w) for w in windows if len(w) < min(SHORTEST, room))
     windows = [w for w in windows if len(w) >= min(SHORTEST, room)]
     if not windows:
         raise TaskError(
             f"{source} has no {SHORTEST} tokens in a row", hint="give a longer text with --corpus"
         )
     notes += (f"{source}: {unknown}",) if unknown else ()
+    if short:
+        notes += (f"{source}: {short} tokens at ends of texts, less than {SHORTEST} in a row, are left out",)
     if len(windows) > _count(n):
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))[:n]
         windows = [windows[i] for i in sorted(order.tolist())]
