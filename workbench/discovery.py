@@ -152,6 +152,8 @@ def discovery_job(
     if dry_run:
         return discovery_cost(planned_runs(note=note, **asked.opening()), asked)
     runs = open_runs(note=note, **asked.opening())
+    if asked.max_memory is not None:  # what the budget came to decides the parts, here and in every worker
+        asked = replace(asked, batch_tokens=runs.batch_tokens, max_memory=None)
     plan = _plan(runs, asked)
     with spread.division(partial(discovery_job, asked), device=asked.device, note=note) as division:
         if serving is not None:

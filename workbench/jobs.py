@@ -165,6 +165,8 @@ def _spread(
     note: Note,
 ) -> Result:
     """Measure here, a share of it here, or by workers; a worker itself only answers and keeps nothing."""
+    if asked.get("max_memory") is not None:  # what the budget came to decides the parts, here and elsewhere
+        asked = {**asked, "batch_tokens": runs.batch_tokens, "max_memory": None}
     program = partial(JOBS[command], **asked)
     with spread.division(program, device=asked.get("device"), note=note) as runs.division:
         if spread.serving is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from workbench.interventions.ablation import Ablation, value_of
 from workbench.io import load_circuit, write_atomic
 from workbench.io.circuit_file import circuit_path
 from workbench.io.evaluation_file import save_evaluation
+from workbench.io.lock import locked
+from workbench.io.run_file import recording
 from workbench.io.scores_file import FILE_NAME as SCORES_NAME
 from workbench.io.scores_file import load_scores
-from workbench.jobs import open_runs, planned_runs
 from workbench.judgement import Judgement
 from workbench.metrics import Metric, metric_from_file
 from workbench.model.zoo import PREFIX
+from workbench.opening import open_runs, planned_runs, record_of
+from workbench.provenance import RunRecord
 from workbench.scores import Scores
 from workbench.statistics import ROUNDING, ratio
 from workbench.study import paired_runs
@@ -174,6 +178,18 @@ class Evaluation:
         return ["\n".join(lines), {name.replace("_", " "): known[name] for name in names}]
 
 
+@contextmanager
+def _recorded(
+    asked: Question, runs: PairedRuns, folder: Path, opening: Mapping[str, Any], **more: Any
+) -> Iterator[RunRecord]:
+    """Keep the record of an evaluation in a folder of its own; the circuit's record is that of the search."""
+    given = {name: getattr(asked, name) for name in asked.__dataclass_fields__}
+    record = record_of("evaluate", {**given, **more, **opening}, runs)
+    place = Path(folder) / ("evaluation" if more.get("full") else "faithfulness")
+    with locked(place), recording(record, place):
+        yield record
+
+
 def evaluation_job(
     asked: Question,
     *,
@@ -185,6 +201,18 @@ def evaluation_job(
     """Run a saved circuit on a model and task, by default its own; faithfulness alone, in ``faithfulness.json``."""
     case = case_of(asked)
     runs, changed = _open(case, asked, note, **opening)
+    if out is None:
+        return _evaluated(case, asked, runs, changed, progress)
+    with _recorded(asked, runs, out, opening) as record:
+        found = _evaluated(case, asked, runs, changed, progress)
+        write_atomic(Path(out) / FILE_NAME, json.dumps(found.values, indent=2, allow_nan=False) + "\n")
+        record.outputs["faithfulness"] = f"../{FILE_NAME}"
+    return found
+
+
+def _evaluated(
+    case: Case, asked: Question, runs: PairedRuns, changed: list[str], progress: Progress | None
+) -> Evaluation:
     result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
     here = runs.provenance()
     values = {
@@ -202,8 +230,6 @@ def evaluation_job(
         "seed": asked.seed,
         "random": _random_beside(case.circuit, runs, result, asked, progress),
     }
-    if out is not None:
-        write_atomic(Path(out) / FILE_NAME, json.dumps(values, indent=2, allow_nan=False) + "\n")
     return Evaluation(values=values)
 
 
@@ -301,17 +327,21 @@ def judging_job(
     found_on, found_note = _found_on(case, runs)
     if found_note:
         note(found_note)
-    judgement = judge(
-        case.circuit,
-        runs,
-        found_on=found_on,
-        found_note=found_note,
-        scores=_scores_beside(asked.circuit),
-        ablation=asked.ablation,
-        plan=plan,
-        progress=progress,
-    )
-    return SavedJudgement(judgement=judgement, files=save_evaluation(judgement, folder))
+    how = {"full": True, "edges": plan.edges, "bootstraps": plan.bootstraps, "refits": plan.refits}
+    with _recorded(asked, runs, folder, opening, **how) as record:
+        judgement = judge(
+            case.circuit,
+            runs,
+            found_on=found_on,
+            found_note=found_note,
+            scores=_scores_beside(asked.circuit),
+            ablation=asked.ablation,
+            plan=plan,
+            progress=progress,
+        )
+        files = save_evaluation(judgement, folder)
+        record.outputs.update({name: f"../{Path(file).name}" for name, file in files.items()})
+    return SavedJudgement(judgement=judgement, files=files)
 
 
 def _scores_beside(path: Path) -> Scores | None:

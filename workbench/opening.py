@@ -35,6 +35,7 @@ def open_runs(
     options: Mapping[str, Any] | None = None,
     batch_tokens: int = BATCH_TOKENS,
     device: str | None = None,
+    device_map: str | None = None,
     dtype: str = "float32",
     offline: bool = False,
     max_memory: int | str | None = None,
@@ -58,7 +59,14 @@ def open_runs(
         get_metric(metric)
     if max_memory is not None:
         parse_size(max_memory)
-    bridge = open_model(model, device=device, dtype=dtype, offline=offline or None, max_memory=max_memory)
+    bridge = open_model(
+        model,
+        device=device,
+        device_map=device_map,
+        dtype=dtype,
+        offline=offline or None,
+        max_memory=max_memory,
+    )
     runs = paired_runs(
         bridge,
         task,

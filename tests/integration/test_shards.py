@@ -184,8 +184,6 @@ def test_a_search_in_shards_finds_the_same_circuit(found, tmp_path):
         ("exact", {"level": "node"}),
         ("exact", {"level": "node", "per_position": True}),
         ("exact", {"level": "edge"}),
-        ("exact", {"level": "edge", "per_position": True}),
-        ("exact", {"level": "neuron"}),
         ("atp-star", {"level": "node"}),
         ("hisp", {"level": "node"}),
         ("eap", {"level": "edge", "per_position": True}),

@@ -122,6 +122,17 @@ def call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | 
             if resume and UNFINISHED in (folder.parent if how["shard"] else folder).name:
                 place = {"root": (folder.parent if how["shard"] else folder).parents[2]}
             return discovery_job(Search(**given), **place, **how, resume=resume, **common)
+        if record.command == "evaluate":
+            from workbench.judging import Question, evaluation_job, judging_job, plan_of
+
+            how = {name: given.pop(name) for name in ("edges", "bootstraps", "refits") if name in given}
+            full = given.pop("full", False)
+            known = {name: given.pop(name) for name in Question.__dataclass_fields__ if name in given}
+            asked = Question(**{**known, "circuit": Path(known["circuit"])})
+            place = {"out": folder.parent if resume else folder, **given, **common}
+            if full:
+                return judging_job(asked, plan=plan_of(asked, **how), **place)
+            return evaluation_job(asked, **place)
         if record.command == "demo":
             from workbench.discovery import demo_job
 

@@ -69,13 +69,14 @@ def ray_crew(
             "--ray needs Ray, which is not installed", hint='pip install "circuit-workbench[ray]"'
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     mine = not ray.is_initialized()
     threads = threads_each(workers)
     if mine:
-        _connect(ray, address, cpus=(workers or 1) * threads if workers else None)
+        connect(ray, address, cpus=(workers or 1) * threads if workers else None)
     gpus = int(_on_cuda(device))
     try:
         count = workers or _room(ray, threads, gpus)
@@ -113,25 +114,45 @@ def _same_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _connect(ray: Any, address: str, *, cpus: int | None) -> None:
-    quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
-    try:
-        if address == "local":
-            # _node_ip_address: machines without a network have no other address
+def connect(ray: Any, address: str, *, cpus: int | None) -> None:
+    """Join the cluster at an address, or start one on this machine for ``local``.
+
+    Raises:
+        RunError: if there is none, or it does not start.
+    """
+    quiet = {"log_to_driver": False, "configure_logging": False}
+    if address != "local":
+        try:
+            ray.init(address=address, **quiet)
+        except Exception as problem:  # Ray raises many kinds, plain Exception among them
+            raise RunError(
+                f"no Ray cluster at {address}: {_first_line(problem)}",
+                hint="start one with ray start --head, or use --ray without an address",
+            ) from None
+        return
+    for last in (False, True):
+        try:
+            # the address: machines without a network have no other; the store: values of parts are small
             ray.init(
                 address="local",
                 num_cpus=cpus,
+                include_dashboard=False,
                 object_store_memory=10**8,
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-        else:
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as problem:
-        raise RunError(
-            f"no Ray cluster at {address}: {str(problem).splitlines()[0][:200]}",
-            hint="start one with ray start --head, or use --ray without an address",
-        ) from None
+            return
+        except Exception as problem:  # on a machine under load Ray's own time limits pass; once more helps
+            ray.shutdown()
+            if last:
+                raise RunError(
+                    f"Ray did not start on this machine: {_first_line(problem)}",
+                    hint="is it busy with other work? try again, or use --shard I/N, which needs no cluster",
+                ) from None
+
+
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0][:200]
 
 
 def _room(ray: Any, threads: int, gpus: int) -> int:
