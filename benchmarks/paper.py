@@ -64,7 +64,7 @@ class Operations(TorchDispatchMode):
 
 
 def counted(runs, work) -> tuple[float, float, float]:
-    """Operations, prompt passes (rows through each block over the blocks), seconds; two runs, so counting costs no time."""
+    """Operations, prompt passes (rows through attention over layers), seconds; run twice, so counting costs no time."""
     seconds = _seconds(work)
     rows = 0
 
@@ -72,7 +72,9 @@ def counted(runs, work) -> tuple[float, float, float]:
         nonlocal rows
         rows += (output[0] if isinstance(output, tuple) else output).shape[0]
 
-    blocks = [runs.model.blocks[n] for n in range(runs.wiring.n_layers)]
+    blocks = [
+        runs.model.blocks[n].attn for n in range(runs.wiring.n_layers)
+    ]  # blocks that are skipped fire too
     handles = [block.register_forward_hook(count) for block in blocks]
     try:
         with Operations() as counter:

@@ -25,6 +25,7 @@ from workbench.model.identity import identity
 from workbench.names import parse_node
 from workbench.provenance import RunRecord, digest_of
 from workbench.scores import Ranking, Scores
+from workbench.sweep.distribute import Here
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns, align_to
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.for_model import is_file
@@ -193,6 +194,7 @@ def discover(
         amount, None if by is None else by == "signed", greedy, per_position=per_position
     )
     scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
+    runs.division = Here()  # workers know the scores' question; judging asks others, and of few passes
     circuit = scores.keep(chosen.keep, by=chosen.by, greedy=chosen.greedy)
     kept = faithfulness(circuit, judged, progress=progress)
     curve = faithfulness_curve(

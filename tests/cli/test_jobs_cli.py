@@ -101,7 +101,7 @@ def test_path_patching_and_knock_out_give_a_row_per_head(run):
 def test_dry_run_counts_and_writes_nothing(run, tmp_path):
     found = data(run(*ABLATE, "--dry-run", "--json"))
     # 4 heads in each of 4 layers, (4 + 3 + 2 + 1) / 4 passes per head position, and two base runs
-    assert found["interventions"] == 16 and found["prompt_passes"] == pytest.approx((4 * 10 / 4 + 2) * 6)
+    assert found["interventions"] == 16 and found["prompt_passes"] == pytest.approx((4 * 10 / 4 + 4) * 6)
     assert data(run("discover", "-m", "zoo:ioi", "-t", "ioi", "--dry-run", "--json"))["forward"] == 7
     assert list(tmp_path.iterdir()) == []
 

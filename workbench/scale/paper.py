@@ -105,7 +105,7 @@ class Job:
 def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> Job:
     """Every head ablated: passes that start at its layer."""
     first = [layer for layer in range(model.n_layers) for _ in range(model.n_heads)]
-    passes = 2 + sum((model.n_layers - layer) / model.n_layers for layer in first)
+    passes = 4 + sum((model.n_layers - layer) / model.n_layers for layer in first)
     stream = (model.n_layers + 1) * pairs * tokens * model.d_model
     return Job(
         name="ablation of every head",

@@ -11,6 +11,8 @@ from workbench.model.outline import Outline
 
 # Residual stream, q, k, v, MLP hidden (4 x) and the copies that edits make, all in units of d_model.
 _LIVE_WIDTHS = 12
+# The metric of the clean and of the corrupted run; the streams of the run that is edited; the other run's values.
+_BASE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class SweepCost:
 def sweep_gflop(
     model: Outline, first_layers: Sequence[int], lengths: Sequence[int], *, passes_each: float = 1.0
 ) -> float | None:
-    """Operations of a sweep in 10^9: two whole passes, and one from its layer on for each intervention, each prompt.
+    """Operations of a sweep in 10^9: four whole passes, and one from its layer on for each intervention, each prompt.
 
     What the engine can leave out besides (positions before the edit, most of the last layer) is not subtracted, so
     it is the most that an ablation or a patch takes.
@@ -68,7 +70,7 @@ def sweep_gflop(
     whole = 0.0
     for length, count in Counter(lengths).items():
         edited = sum(n * model.flop(length, model.n_layers - layer) for layer, n in starts.items())
-        whole += count * (2 * model.flop(length) + passes_each * edited)
+        whole += count * (_BASE * model.flop(length) + passes_each * edited)
     return whole / 1e9
 
 
@@ -88,7 +90,7 @@ def sweep_cost(
         passes_each: Forward passes per intervention (path patching takes two).
         gflops: Rate assumed for the estimate of time, in 10^9 operations a second: one CPU core in float32.
     """
-    passes = passes_each * sum((model.n_layers - layer) / model.n_layers for layer in first_layers) + 2
+    passes = passes_each * sum((model.n_layers - layer) / model.n_layers for layer in first_layers) + _BASE
     tokens = int(sum(lengths))
     flop = sweep_gflop(model, first_layers, lengths, passes_each=passes_each)
     widest = 0
