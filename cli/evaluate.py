@@ -15,6 +15,7 @@ from cli.options import (
     Dtype,
     Json,
     Limit,
+    MaxMemory,
     MetricName,
     Offline,
     Quiet,
@@ -85,6 +86,7 @@ def evaluate(
     out: OUT = None,
     dry_run: DryRun = False,
     batch_tokens: Batch = 8192,
+    max_memory: MaxMemory = None,
     device: Device = None,
     dtype: Dtype = "float32",
     offline: Offline = False,
@@ -110,7 +112,8 @@ def evaluate(
         random_draws=random_draws,
         seed=seed,
     )
-    opening = {"batch_tokens": batch_tokens, "device": device, "dtype": dtype, "offline": offline}
+    opening = {"batch_tokens": batch_tokens, "max_memory": max_memory, "work": "edges"}
+    opening |= {"device": device, "dtype": dtype, "offline": offline}
     with progress("evaluate") as advance:
         if full or dry_run:
             plan = plan_of(asked, edges=edges, bootstraps=bootstraps, refits=refits)

@@ -31,6 +31,7 @@ from workbench.sweep.gradients import (
     ReaderGradient,
     Site,
     Taped,
+    pieces,
     project_into,
     reader_factors,
     reader_taps,
@@ -167,8 +168,7 @@ def attribute(
     means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})
     total = len(runs.batches) * len(points)
 
-    def compute(part: Part) -> np.ndarray:
-        b, batch = part.batch, runs.batches[part.batch]
+    def piece_of(batch: Batch, done: int) -> np.ndarray:
         batch_work = work(runs, batch, graph, tally)
         for p, point in enumerate(points):
             run = _run(runs, batch, point, batch_work, recipe, means)
@@ -176,10 +176,16 @@ def attribute(
                 batch_work.start(_differences(runs, batch, sites, recipe.ablation, means))
             batch_work.add(run, 1 / len(points), recipe.backward)
             del run
-            progress(b * len(points) + p + 1, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
+            progress(done + p, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
         batch_work.finish()
         runs.release(batch)
         return tally.closed
+
+    def compute(part: Part) -> np.ndarray:
+        found, done = [], part.batch * len(points) + 1
+        for piece in pieces(runs, runs.batches[part.batch]):
+            found.append(piece_of(piece, done))
+        return np.concatenate(found)
 
     parts = batch_parts(runs, "gradients", tally.shape_of)
     for part, values in zip(parts, runs.division.values(parts, compute), strict=True):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from workbench.sweep.runs import Batch, PairedRuns
 
 Resid = Float[Tensor, "pair pos d_model"]
 Site = tuple[int, str]
+TAPE_FLOATS = 1.2e8  # 0.5 GB in float32 for what one forward pass keeps for its backward pass
 
 
 class _Tap(torch.autograd.Function):
@@ -50,6 +52,32 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         return torch.zeros_like(grad) if ctx.layer in ctx.shut else grad, None, None
+
+
+def pieces(runs: PairedRuns, batch: Batch) -> list[Batch]:
+    """A batch in equal parts whose forward passes can be kept for a backward pass: one pair at least.
+
+    Smaller parts take less memory and, as activations then stay in the cache, no more time.
+    """
+    fit = max(1, int(TAPE_FLOATS / (tape_floats(runs, batch.n_tokens) * batch.n_tokens)))
+    n = -(-len(batch) // fit)
+    if n == 1:
+        return [batch]
+    ends = [len(batch) * k // n for k in range(n + 1)]
+    return [part(batch, slice(a, b)) for a, b in pairwise(ends)]
+
+
+def tape_floats(runs: PairedRuns, length: int) -> int:
+    """Numbers that a forward pass keeps for its backward pass at one token; counted on GPT-2, with a reserve."""
+    wiring = runs.wiring
+    hidden = wiring.d_mlp or 4 * wiring.d_model
+    return wiring.n_layers * (18 * wiring.d_model + 6 * hidden + 3 * wiring.n_heads * length)
+
+
+def part(batch: Batch, where: slice) -> Batch:
+    """Some pairs of a batch, nothing recorded yet."""
+    names = ("index", "clean", "corrupted", "answers", "answer_pos", "positions", "groups")
+    return replace(batch, **{name: getattr(batch, name)[where] for name in names}, cache={})
 
 
 @contextmanager

@@ -1,0 +1,47 @@
+"""How large passes may be when memory is limited: the activations of a kind of work on these runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from workbench.graph import Graph
+from workbench.model.memory import Activations, resident_bytes, tokens_within
+from workbench.sweep.runs import PairedRuns
+
+Work = Literal["nodes", "edges"]
+
+
+def activations(runs: PairedRuns, work: Work) -> Activations:
+    """What passes over these runs keep: exact effects of nodes, or edges with everything gradients need."""
+    wiring = runs.wiring
+    edges = work == "edges"
+    return Activations(
+        n_layers=wiring.n_layers,
+        n_heads=wiring.n_heads,
+        d_model=wiring.d_model,
+        d_mlp=wiring.d_mlp or 4 * wiring.d_model,
+        d_vocab=runs.model.cfg.d_vocab,
+        sources=len(Graph(wiring.node_shape()).sources) if edges else 0,
+        all_logits=runs.metric.reads == "all"
+        or any(
+            ends["end"] != len(ids) - 1
+            for ends, ids in zip(runs.pairs.positions, runs.pairs.clean, strict=True)
+        ),
+        gradients=edges,
+        itemsize=max(2, next(iter(runs.model.parameters())).element_size()),
+    )
+
+
+def keep_within(runs: PairedRuns, max_memory: int | str, *, work: Work) -> int:
+    """The ``batch_tokens`` with which this work stays within a budget for the whole process.
+
+    Raises:
+        ModelError: if even one pair does not fit.
+    """
+    return tokens_within(
+        max_memory,
+        activations(runs, work),
+        lengths=[len(ids) for ids in runs.pairs.clean],
+        resident=resident_bytes(str(runs.device)),
+        most=runs.batch_tokens,
+    )
