@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,15 @@ def digest_of(content: Any) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide numbers; nothing is imported for it."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: _version(package) for package in PACKAGES}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return version(package)  # reads and parses the package's metadata: 5 ms each
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def code_versions() -> dict[str, str]:

@@ -208,6 +208,11 @@ def faithfulness(
     Source:
         Hanna, Pezzelle and Belinkov 2024, arXiv:2403.17806; Mueller et al. 2025 (MIB), arXiv:2504.13151.
     """
+    if (
+        circuit.level == "edge" and ablation == "resample"
+    ):  # every reader of the empty one sees the corrupted run
+        values = run_circuits(runs, [circuit], ablation=ablation, progress=progress)
+        return _result(circuit, runs, values[0], runs.corrupted, ablation)
     nothing = _empty_like(circuit, runs)
     values = run_circuits(runs, [circuit, nothing], ablation=ablation, progress=progress)
     return _result(circuit, runs, values[0], values[1], ablation)

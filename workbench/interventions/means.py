@@ -20,6 +20,8 @@ from torch import Tensor
 from workbench.errors import TaskError
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 
+ALL = frozenset({"mean", "mean-per-position", "mean-per-template", "mean-per-name"})
+
 
 @dataclass(eq=False)
 class Means:
@@ -28,28 +30,39 @@ class Means:
     reference: PairedRuns
     run: RunName
     names: tuple[str, ...]
+    kinds: frozenset[str] = ALL
     _sums: dict = field(default_factory=dict)
     _counts: dict = field(default_factory=dict)
 
     @classmethod
-    def over(cls, reference: PairedRuns, run: RunName, names: Iterable[str]) -> Means:
-        """Run the reference set once and sum up."""
-        means = cls(reference, run, tuple(sorted(set(names))))
+    def over(
+        cls, reference: PairedRuns, run: RunName, names: Iterable[str], kinds: Iterable[str] = ALL
+    ) -> Means:
+        """Run the reference set once and sum up, for these kinds of means."""
+        means = cls(reference, run, tuple(sorted(set(names))), frozenset(kinds))
         for batch in reference.batches:
             found = reference.activations(batch, run, means.names)
             for name in means.names:
                 means._add(name, batch, found[name].double())
-            reference.release(batch)
+            if len(reference.batches) > 1:  # the activations of one batch may be read again at once
+                reference.release(batch)
         return means
 
     def _add(self, name: str, batch: Batch, tensor: Tensor) -> None:
         if name.endswith("hook_pattern"):  # (pair, head, query, key): only a mean per position has a meaning
             self._put(("length", name, batch.n_tokens), tensor.sum(0), len(batch))
             return
-        self._put(("all", name), tensor.sum((0, 1)), len(batch) * batch.n_tokens)
-        self._put(("length", name, batch.n_tokens), tensor.sum(0), len(batch))
-        for row, template in enumerate(batch.groups):
-            self._put(("template", name, batch.n_tokens, template), tensor[row], 1)
+        if "mean" in self.kinds:
+            self._put(("all", name), tensor.sum((0, 1)), len(batch) * batch.n_tokens)
+        if "mean-per-position" in self.kinds:
+            self._put(("length", name, batch.n_tokens), tensor.sum(0), len(batch))
+        if "mean-per-template" in self.kinds:
+            for row, template in enumerate(batch.groups):
+                self._put(("template", name, batch.n_tokens, template), tensor[row], 1)
+        if "mean-per-name" in self.kinds:
+            self._add_named(name, batch, tensor)
+
+    def _add_named(self, name: str, batch: Batch, tensor: Tensor) -> None:
         for row, named in enumerate(batch.positions):
             where = sorted(set(named.values()))
             rest = [p for p in range(batch.n_tokens) if p not in where]

@@ -26,7 +26,16 @@ from workbench.interventions.apply import value_of_edit
 from workbench.interventions.edits import Edit, Intervention, site_of
 from workbench.interventions.means import Means
 from workbench.metrics import Answers
-from workbench.model.blocks import ALIKE, Blocks, is_bare, plain_blocks, read_out, unlike, with_rotary
+from workbench.model.blocks import (
+    ALIKE,
+    Blocks,
+    is_bare,
+    plain_blocks,
+    plain_end,
+    read_out,
+    unlike,
+    with_rotary,
+)
 from workbench.model.hooks import hook_name, output_matrix
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 
@@ -101,8 +110,11 @@ def _measured(runs: PairedRuns, batch: Batch) -> Blocks | str:
     if not unlike(blocks, resid) <= limit:
         return "the blocks are not plain attention and MLP"
     made = read_out(runs.model, resid[-1][:, -1], ids[:, -1], in_tuple=blocks.in_tuple)
-    if not float((made - out).abs().max()) <= limit * (1 + float(out.abs().max())):
-        return "the end is not a norm and an unembedding"
+    near = limit * (1 + float(out.abs().max()))
+    if not float((made - out).abs().max()) <= near:
+        return "what leaves the last block does not decide the logits"
+    made = plain_end(runs.model, resid[-1][:, -1])
+    blocks.ends_plainly = made is not None and float((made - out).abs().max()) <= near
     return blocks
 
 
@@ -295,7 +307,8 @@ def _metric(
     found = []
     for part in final.split(times):
         ids = batch.ids(base)[:, -1].repeat(len(part))
-        logits = read_out(runs.model, part.flatten(0, 1), ids, columns, in_tuple=blocks.in_tuple)
+        form = {"in_tuple": blocks.in_tuple, "plainly": blocks.ends_plainly}
+        logits = read_out(runs.model, part.flatten(0, 1), ids, columns, **form)
         values = (
             runs.measure(batch, logits) if columns is None else runs.metric(logits, answers.repeat(len(part)))
         )

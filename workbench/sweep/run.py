@@ -6,7 +6,7 @@ the base run's residual stream; interventions that start at one layer are stacke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -190,7 +190,7 @@ def _run(
             )
             layer_of[part.key] = layer
             parts.append(part)
-    means = cache(lambda: _means(runs, interventions, reference))
+    means = cache(lambda: _means(runs, interventions, reference, base))
 
     def compute(part: Part) -> np.ndarray:
         batch, layer = runs.batches[part.batch], layer_of[part.key]
@@ -209,14 +209,17 @@ def _run(
 
 
 def _means(
-    runs: PairedRuns, interventions: Iterable[Intervention], reference: Reference | None
+    runs: PairedRuns, interventions: Sequence[Intervention], reference: Reference | None, base: RunName
 ) -> Means | None:
     """Means of every hook that is replaced by one, over the reference set."""
     edits = [e for i in interventions for e in i.edits if isinstance(e, Edit) and e.value.startswith("mean")]
     if not edits:
         return None
     chosen = reference or Reference(runs=runs)
-    return Means.over(chosen.runs, chosen.run, {hook_name(site_of(e.node), e.layer) for e in edits})
+    if chosen.runs is runs and chosen.run == base and len(runs.batches) == 1:
+        _record(runs, runs.batches[0], interventions, base)  # one pass for the means and for the sweep itself
+    names = {hook_name(site_of(e.node), e.layer) for e in edits}
+    return Means.over(chosen.runs, chosen.run, names, {e.value for e in edits})
 
 
 @torch.no_grad()
