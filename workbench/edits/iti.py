@@ -76,6 +76,7 @@ def probe_heads(
         raise ShapeError(
             f"{len(outputs)} outputs, {len(right)} labels, {len(held_out)} marks; expected as many of each"
         )
+    right, held_out = right.to(outputs.device), held_out.to(outputs.device)
     for part in (held_out, ~held_out):
         if len(right[part].unique()) < 2:
             raise OptionError(
