@@ -91,11 +91,11 @@ def plainly(runs: PairedRuns, batch: Batch) -> Blocks | str:
     """The blocks that are this model on prompts of the batch's length, or why the model itself must run."""
     if not runs.last_only(batch):
         return "the metric reads more than the last position"
+    if not is_bare(runs.model):  # asked every time: an edit that is switched on must not be passed by
+        return "something is attached to the model"
     known = _KNOWN.setdefault(runs, {})
     if batch.n_tokens not in known:
         known[batch.n_tokens] = _measured(runs, batch)
-    if not is_bare(runs.model):
-        return "something is attached to the model"
     return known[batch.n_tokens]
 
 
@@ -155,7 +155,9 @@ def restarted(
     run = Restart(runs, batch, blocks, layer, base, found)
     final = run.base_end()[None].repeat(len(interventions), 1, 1)  # (intervention, pair, d_model)
     for rows in run.rows(interventions):
-        final[torch.as_tensor(rows.which), rows.pair] = run.end(rows, interventions, means)
+        final[torch.as_tensor(rows.which, device=final.device), rows.pair] = run.end(
+            rows, interventions, means
+        )
     return _metric(runs, batch, blocks, base, final)
 
 
