@@ -9,12 +9,15 @@ import pytest
 
 from tests.families import family_dir
 from tests.mini import mini_pairs
+from workbench.bench.bench import bench_discovery
+from workbench.bench.settings import Settings
 from workbench.discovery import Search, discovery_job
 from workbench.errors import OptionError, RunError
-from workbench.history.again import resume
+from workbench.history.again import rerun, resume
 from workbench.history.folders import find_runs, look_at
 from workbench.history.merge import merge
 from workbench.jobs import ablation_job, path_patching_job
+from workbench.judging import Question, evaluation_job
 from workbench.methods.score import score
 from workbench.sweep.distribute import Here, Shard, ShardFinished
 from workbench.sweep.store import SweepStore
@@ -254,3 +257,41 @@ def test_a_search_that_fails_leaves_a_record(opening, tmp_path):
         discovery_job(search({**opening, "metric": "accuracy"}, "eap"), out=tmp_path / "failed")
     found = look_at(tmp_path / "failed")
     assert found.state == "failed" and found.error
+
+
+def test_an_evaluation_has_a_record_beside_that_of_its_circuit(found, tmp_path):
+    asked, one = found
+    question = Question(circuit=one, task=asked.task, random_draws=2)
+    evaluation_job(question, out=tmp_path / "judged")
+    (run,) = find_runs([tmp_path / "judged"])
+    assert run.folder.name == "faithfulness" and run.state == "finished" and run.record.command == "evaluate"
+    to, _ = rerun(run.folder, tmp_path / "again")
+    assert (to / "faithfulness.json").read_bytes() == (tmp_path / "judged" / "faithfulness.json").read_bytes()
+    (tmp_path / "judged" / "faithfulness.json").unlink()
+    assert look_at(run.folder).state == "incomplete"
+    resume(run.folder)
+    assert (to / "faithfulness.json").read_bytes() == (tmp_path / "judged" / "faithfulness.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_bench_in_shards_measures_every_cell_once(tmp_path):
+    settings = Settings(
+        methods=("eap", "magnitude"),
+        truths=("zoo:truth-induction", "zoo:truth-count"),
+        tasks=(),
+        levels=("node",),
+        n_truth=4,
+        seeds=1,
+    )
+    whole = bench_discovery(settings, tmp_path / "one")
+    for n in (1, 2):
+        share = bench_discovery(settings, tmp_path / "parts", shard=f"{n}/2")
+        assert len(share.shard.mine) == 1
+    _, merged = merge([tmp_path / "parts"])
+
+    def numbers(result):
+        timed = ("cpu_seconds", "seconds")
+        return [{k: v for k, v in cell.items() if k not in timed} for cell in result.document["truth"]]
+
+    assert numbers(merged) == numbers(whole) and len(numbers(whole)) == 4
+    assert not (tmp_path / "parts" / "plan.json").exists()
