@@ -1,4 +1,4 @@
-"""Greedy decoding with the attention rows of every decode step.
+"""Greedy decoding with the attention rows of every decode step; sampling.
 
 The row of a step is that of the position whose logits choose the step's token: the last token of the prompt for the
 first step. A causal model's rows do not change when text is appended, so all of them are read from one pass over
@@ -7,7 +7,7 @@ prompt and answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,10 +74,7 @@ def decode(
     """
     _check(model, prompts, steps)
     if cache:
-        if any(point.fwd_hooks for point in model.hook_dict.values()):
-            raise OptionError(
-                "keys and values cannot be kept while an edit or a hook is active", hint="cache=False"
-            )
+        _no_hooks(model)
         tokens = _with_cache(model, prompts, steps)
     else:
         tokens = _by_whole_passes(model, prompts, steps, guess)
@@ -93,6 +90,48 @@ def forced(
     """The rows with which a model would read if it had written these answers, whatever it would write itself."""
     _check(model, prompts, answers.shape[1])
     return Decoded(tokens=answers, rows=_rows(model, prompts, answers), n_prompt=prompts.shape[1])
+
+
+@torch.no_grad()
+def sample(
+    model: TransformerBridge,
+    prompts: Int[Tensor, "row pos"],
+    *,
+    steps: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Int[Tensor, "row step"]:
+    """Tokens drawn from the model, one after the other; ``temperature`` 0 takes the most likely one.
+
+    For models without standing edits: keys and values of earlier tokens are kept.
+
+    Raises:
+        ModelError, OptionError: as in ``decode``; also for a negative temperature.
+    """
+    _check(model, prompts, steps)
+    _no_hooks(model)
+    if temperature < 0:
+        raise OptionError(f"temperature is {temperature}; at least 0 is expected")
+    if temperature == 0:
+        return _with_cache(model, prompts, steps)
+    generator = torch.Generator(device=prompts.device).manual_seed(seed)
+
+    def draw(logits: Tensor) -> Tensor:
+        shares = (logits.float() / temperature).softmax(-1)
+        return torch.multinomial(shares, 1, generator=generator)[:, 0]
+
+    return _with_cache(model, prompts, steps, draw)
+
+
+def _no_hooks(model: TransformerBridge) -> None:
+    if any(point.fwd_hooks for point in model.hook_dict.values()):
+        raise OptionError(
+            "keys and values cannot be kept while an edit or a hook is active", hint="decode(cache=False)"
+        )
+
+
+def _most_likely(logits: Float[Tensor, "row d_vocab"]) -> Int[Tensor, "row"]:
+    return logits.argmax(-1)
 
 
 def _check(model: TransformerBridge, prompts: Tensor, steps: int) -> None:
@@ -129,13 +168,18 @@ def _by_whole_passes(
     return tokens
 
 
-def _with_cache(model: TransformerBridge, prompts: Tensor, steps: int) -> Int[Tensor, "row step"]:
+def _with_cache(
+    model: TransformerBridge,
+    prompts: Tensor,
+    steps: int,
+    choose: Callable[[Tensor], Tensor] = _most_likely,
+) -> Int[Tensor, "row step"]:
     """The prompt once, then one token at a time."""
     past, text, chosen = None, prompts, []
     for _ in range(steps):
         given = {} if past is None else {"past_key_values": past}
         logits, past = model(text, use_cache=True, return_type="logits_and_cache", **given)
-        text = logits[:, -1].argmax(-1)[:, None]
+        text = choose(logits[:, -1])[:, None]
         chosen.append(text)
     return torch.cat(chosen, 1)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _MODULES: dict[str, str] = {
     "component-reuse": "component_reuse",
+    "retrieval-heads": "retrieval_heads",
+    "preplan-anchor": "preplan_anchor",
     "relevance": "relevance",
     "attention-calibration": "attention_calibration",
     "pine": "pine",
