@@ -176,7 +176,7 @@ def _overlap_claims(
     rules = (
         f"shared over all heads at least {OVERLAP}, and as many shared by chance with p < {CHANCE}",
         "its Jaccard index is above that of IOI with every control task",
-        f"a head kept in round 1 of both tasks with mean attention of at least {LOOKS} from the end to the answer in both",
+        f"a head kept in round 1 of both tasks; from the end it looks at the answer in both (mean at least {LOOKS})",
     )
     papers = (0.78, "0.78; greater-than 0.167, capitals 0.25", "15.14, 16.15, 17.4, 18.5, 19.15")
     if "Colored Objects" not in found:
@@ -200,8 +200,8 @@ def _overlap_claims(
             if again
             else mine.chance,
             n=total,
-            reason="more shared than not; with few heads chance shares many, hence the hypergeometric p. IOI found again "
-            "on other prompts is the most that can be asked",
+            reason="more shared than not; with few heads chance shares many, hence the hypergeometric p. IOI found "
+            "again on other prompts is the most that can be asked",
             source=f"{PAPER}, section 4",
         )
     ]
@@ -604,9 +604,7 @@ def _importance_picture(circuits: Mapping[str, TaskCircuit]) -> dict[str, str]:
         {h for c in circuits.values() for h in c.importance},
         key=lambda h: (parse_node(h).layer, parse_node(h).index),
     )
-    matrix = np.array(
-        [[c.importance.get(h, np.nan) if h in c.heads else 0.0 for h in heads] for c in circuits.values()]
-    )
+    matrix = np.array([[c.importance[h] if h in c.heads else 0.0 for h in heads] for c in circuits.values()])
     picture = heatmap_svg(matrix, list(circuits), heads, unit="share of the gap, largest of all rounds")
     return {"Heads of each task": picture}
 

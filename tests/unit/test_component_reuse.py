@@ -1,0 +1,105 @@
+"""Component reuse by hand: overlap against chance, scenes, and an inhibition head whose effect can be worked out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from workbench.errors import OptionError
+from workbench.model.native import load_native, write_native
+from workbench.replications.component_reuse_circuit import overlap
+from workbench.replications.component_reuse_repair import _named, _recolored, forced, matched_heads, scene_of
+from workbench.tasks.registry import make_pairs
+from workbench.training.blocks import Head, Machine, Residual
+
+N, C = 8, 6.0  # words; strength of the inhibition
+
+
+def test_overlap_of_the_paper_is_25_of_32():
+    both = [f"a1.h{i}" for i in range(25)]
+    found = overlap([*both, "w", "x", "y", "z"], [*both, "u", "v", "t"], 384)
+    assert found.jaccard == 25 / 32 and (len(found.only_here), len(found.only_there)) == (4, 3)
+    shared = 29 * 28 / 384
+    assert found.chance == pytest.approx(shared / (29 + 28 - shared)) and found.p < 1e-20
+    assert overlap(["a"], ["b"], 2).p == 1.0
+
+
+def test_scenes_are_read_from_the_last_question():
+    pairs = make_pairs("colored-objects", n=5, seed=0, n_objects=3, shots=1, capitalize=True)
+    for pair in pairs:
+        named, start = _named(pair), pair.clean.rfind("\n")
+        scene = scene_of(pair.clean)
+        assert len(scene) == 3 and all(span[0] > start for _, span, _ in scene)
+        said = {color.capitalize() for color, _, _ in scene}
+        assert {a.strip() for a in (*named.correct, *named.incorrect)} == said and len(named.incorrect) == 2
+        for i, wrong in enumerate(named.incorrect, start=1):
+            a, b = named.positions[f"wrong color {i}"][0]
+            assert pair.clean[a:b].capitalize() == wrong.strip()
+        changed = _recolored(pair, 0)
+        a, b = changed.positions["color"][1]
+        assert changed.corrupted[a:b] == changed.incorrect[0].strip().lower() not in pair.clean.lower()
+        a, b = changed.positions["query"][1]
+        assert changed.corrupted[a:b] == pair.clean[slice(*pair.positions["query"][0])]
+
+
+def test_random_heads_are_others_in_the_same_layers():
+    drawn = matched_heads(["a1.h3", "a2.h2"], n_heads=4, draws=20, seed=0)
+    assert len(set(drawn)) == len(drawn) == 9  # three others in each layer
+    assert all(a.startswith("a1.") and b.startswith("a2.") for a, b in drawn)
+    assert not {h for some in drawn for h in some} & {"a1.h3", "a2.h2"}
+    with pytest.raises(OptionError, match="too few others"):
+        matched_heads(["a0.h0", "a0.h1"], n_heads=3, draws=1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Two layers: a0.h0 looks everywhere and tells the mover a1.h0 what to avoid; a0.h1 writes where nobody reads."""
+    stream = Residual(sizes={"token": N, "avoid": N, "out": N, "spare": N})
+    one, none = torch.eye(N, dtype=torch.float64), torch.zeros(N, stream.width, dtype=torch.float64)
+
+    def reads(block):
+        return stream.table(N, **{block: one})
+
+    inhibits = Head(q=none, k=none, v=reads("token"), o=-C * reads("avoid").T)
+    unrelated = Head(q=none, k=none, v=reads("token"), o=reads("spare").T)
+    mover = Head(q=reads("avoid"), k=reads("token"), v=reads("token"), o=reads("out").T)
+    idle = Head(q=none, k=none, v=reads("token"), o=reads("spare").T)
+    machine = Machine(
+        embed=stream.table(N, token=one),
+        position=torch.zeros(8, stream.width, dtype=torch.float64),
+        heads=[[inhibits, unrelated], [mover, idle]],
+        unembed=stream.table(N, out=one),
+    )
+    folder = tmp_path_factory.mktemp("inhibition")
+    write_native(*machine.native(), folder)
+    return load_native(folder)
+
+
+def _mover(model, heads, columns):
+    """Mover's last row and the logits, with ``heads`` forced to ``columns``."""
+    ids, seen = torch.arange(6)[None], {}
+    hook = (
+        "blocks.1.attn.hook_pattern",
+        lambda tensor, hook: seen.setdefault("row", tensor[0, 0, -1].clone()),
+    )
+    with torch.no_grad(), forced(heads, columns).on(model, at=lambda name: torch.tensor([5])):
+        with model.hooks(fwd_hooks=[hook]):
+            logits = model(ids)[0, -1]
+    return seen["row"], logits
+
+
+def test_forced_inhibition_lowers_the_movers_attention_by_the_worked_out_amount(model):
+    before, start = _mover(model, ["a0.h1"], (1, 2))  # an unrelated head: as without any edit
+    assert before.tolist() == pytest.approx([1 / 6] * 6, abs=1e-6)
+    after, logits = _mover(model, ["a0.h0"], (1, 2))
+    low = math.exp(-C / 2)  # each wrong word is avoided with half of the strength
+    assert after[1:3].tolist() == pytest.approx([low / (4 + 2 * low)] * 2, abs=1e-6)
+    assert after[0].item() == pytest.approx(1 / (4 + 2 * low), abs=1e-6)
+    assert (logits[0] - logits[1]).item() == pytest.approx((1 - low) / (4 + 2 * low), abs=1e-6)
+    assert (start[0] - start[1]).item() == pytest.approx(0, abs=1e-6)
+    wrong_columns, _ = _mover(
+        model, ["a0.h0"], (0, 1)
+    )  # the right word among the columns: it is avoided, too
+    assert wrong_columns[0] < before[0]
