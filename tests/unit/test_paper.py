@@ -1,4 +1,4 @@
-"""The cost on paper: published parameter counts, passes and operations by hand, and the page as the command writes it."""
+"""The cost on paper: published parameter counts, passes and operations by hand, the page as the command writes it."""
 
 from __future__ import annotations
 
