@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import workbench.io
 from workbench.errors import OptionError, RunError
 from workbench.io.shard_file import NAME, ShardFile, load_shard
 from workbench.scale.spread import Spread
@@ -85,6 +88,8 @@ def test_the_file_of_a_shard_round_trips_and_is_read_strictly(tmp_path):
     shard.save(tmp_path)
     assert load_shard(tmp_path) == shard
     whole = json.loads((tmp_path / NAME).read_text())
+    schema = json.loads((Path(workbench.io.__file__).parent / "schema" / "shard.schema.json").read_text())
+    jsonschema.validate(whole, schema)
     for wrong in (
         {**whole, "version": 2},
         {k: v for k, v in whole.items() if k != "mine"},
