@@ -95,6 +95,10 @@ _HOME = {
     "bench_discovery": "bench.bench",
     "BenchSettings": "bench.settings:Settings",
     "load_bench": "bench.table",
+    # papers measured again
+    "replicate": "replications.job:replicate_job",
+    "replicate_all": "replications.job",
+    "list_replications": "replications.registry",
 }
 __all__ = sorted(_HOME)
 
