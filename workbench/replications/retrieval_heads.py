@@ -90,7 +90,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reaso
         "random heads do not matter so much",
         f"of matched random sets less than {ALPHA:.0%} do as much harm, and the extra loss is above 0 in 95 % of "
         "resamples",
-        "sets of as many heads in the same layers, none of them at the threshold",
+        "sets of as many heads in the same layers, none of them among twice as many top heads (the paper's rule)",
         "section 4.1",
     ),
     "lengths": (
@@ -379,7 +379,7 @@ REPLICATION = Replication(
     model="zoo:needle-base",
     options=Options,
     controls=(
-        "random heads: as many in each layer, none of them a retrieval head, many draws",
+        "random heads: as many in each layer, none among twice as many top heads, many draws",
         "facts: answered with the same words after the same texts, from memory",
         "scores shuffled among the heads of each layer, for correlations between models",
         "--set masked=random or masked=lowest: other heads masked as if they were the top ones; the causal claims fail",

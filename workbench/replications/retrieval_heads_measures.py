@@ -120,17 +120,20 @@ def top_heads(scores: RetrievalScores, options: Options) -> tuple[str, ...]:
         return tuple(ranked[:k])
     if options.masked == "lowest":
         return tuple(ranked[-k:])
-    return matched_heads(ranked[:k], rest(scores, ranked[:k], options), draws=1, seed=99)[0]
+    return matched_heads(ranked[:k], rest(scores, ranked[:k]), draws=1, seed=99)[0]
 
 
-def rest(scores: RetrievalScores, top: Sequence[str], options: Options) -> list[str]:
-    """Heads to draw random sets from: below the threshold; in layers with too few of these, all but the top ones."""
-    ranked = [name for name, _ in scores.ranked() if name not in top]
-    reach = set(scores.heads(options.threshold))
-    wanted = Counter(parse_node(head).layer for head in top)
-    below = Counter(parse_node(head).layer for head in ranked if head not in reach)
-    short = {layer for layer, count in wanted.items() if below[layer] < count}
-    return [head for head in ranked if head not in reach or parse_node(head).layer in short]
+def rest(scores: RetrievalScores, top: Sequence[str]) -> list[str]:
+    """Heads to draw random sets from: all but ``top`` and as many again from the head of the ranking.
+
+    The paper masks up to 50 heads and draws from those after the first 100. In a layer with too few of these, all but
+    ``top`` are drawn from.
+    """
+    ranked = [name for name, _ in scores.ranked()]
+    later = [head for head in ranked[2 * len(top) :] if head not in top]
+    there, wanted = (Counter(parse_node(head).layer for head in heads) for heads in (later, top))
+    short = {layer for layer in wanted if there[layer] < wanted[layer]}
+    return [h for h in ranked if h in later or (h not in top and parse_node(h).layer in short)]
 
 
 def masking(
@@ -139,7 +142,7 @@ def masking(
     """Recall on other prompts than the heads were selected on."""
     model, options = setting.model, setting.options
     top = top_heads(scores, options)
-    sets = matched_heads(top, rest(scores, top, options), draws=draws or options.draws, seed=setting.seed)
+    sets = matched_heads(top, rest(scores, top), draws=draws or options.draws, seed=setting.seed)
     random = []
     for i, heads in enumerate(sets, start=1):
         random.append(recalls(model, samples, _mask(setting, heads, scores)))
@@ -164,7 +167,7 @@ def _mask(setting: Setting, heads: Sequence[str], scores: RetrievalScores, **cha
 def ways(setting: Setting, scores: RetrievalScores, samples: Sequence[Needle]) -> list[dict[str, Any]]:
     """Recall for every meaning of "masked", and with one matched set for comparison."""
     top = top_heads(scores, setting.options)
-    other = matched_heads(top, rest(scores, top, setting.options), draws=1, seed=setting.seed)[0]
+    other = matched_heads(top, rest(scores, top), draws=1, seed=setting.seed)[0]
     rows = []
     modes: tuple[Mode, ...] = ("uniform", "zero", "mean")
     for mode in modes:

@@ -1,0 +1,92 @@
+"""Masking heads of a model whose circuit is known, and verdicts that go both ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workbench.errors import OptionError
+from workbench.heads.retrieval import random_needles, retrieval_scores
+from workbench.model.open import open_model
+from workbench.replications.retrieval_heads import causal, lengths, lost, memory
+from workbench.replications.retrieval_heads_masking import mask, matched_heads, recalls
+from workbench.replications.retrieval_heads_measures import Masked, Options, rest, top_heads
+
+
+@pytest.fixture(scope="module")
+def hand_built():
+    """a0.h1 previous token, a1.h0 induction, a1.h1 the same pattern without effect."""
+    return open_model("zoo:truth-induction")
+
+
+@pytest.fixture(scope="module")
+def samples(hand_built):
+    return random_needles(hand_built, n=6, length=36, size=3, seed=5)
+
+
+@pytest.mark.parametrize("mode", ["uniform", "zero", "mean"])
+def test_the_induction_head_is_needed_and_its_idle_twin_is_not(hand_built, samples, mode):
+    edits = {h: mask(hand_built, [h], mode=mode, reference=samples) for h in ("a1.h0", "a1.h1")}
+    assert recalls(hand_built, samples, edits["a1.h0"]).max() <= 1 / 3
+    assert recalls(hand_built, samples, edits["a1.h1"]).tolist() == [1.0] * 6
+
+
+def test_the_previous_token_head_works_while_the_prompt_is_read(hand_built, samples):
+    head = ["a0.h1"]
+    assert recalls(hand_built, samples, mask(hand_built, head, when="decode")).tolist() == [1.0] * 6
+    assert recalls(hand_built, samples, mask(hand_built, head, when="all")).max() <= 1 / 3
+    assert recalls(hand_built, samples).tolist() == [1.0] * 6  # and the model is as it was
+
+
+def test_matched_heads_are_as_many_in_each_layer_and_different_sets():
+    allowed = [f"a{layer}.h{head}" for layer in (0, 1) for head in range(4)]
+    sets = matched_heads(["a1.h9", "a0.h7", "a1.h8"], allowed, draws=50, seed=0)
+    assert len(sets) == len(set(sets)) == 4 * 6  # all there are: one of four, two of four
+    assert all([h[1] for h in s] == ["0", "1", "1"] for s in sets)
+    with pytest.raises(OptionError, match="layer 2 has 0 heads to draw 1 from"):
+        matched_heads(["a2.h0"], allowed, draws=1, seed=0)
+
+
+def test_random_sets_leave_out_twice_as_many_top_heads(hand_built, samples):
+    scores = retrieval_scores(hand_built, samples)
+    assert top_heads(scores, Options()) == ("a1.h0",)
+    assert rest(scores, ["a1.h0"]) == ["a1.h1", "a0.h0", "a0.h1"]  # a1.h1 is second, but layer 1 has no other
+    assert rest(scores, ["a0.h0"]) == ["a0.h1"]
+
+
+def table(masked: float, random: float, *, n: int = 16, draws: int = 30, plain: float = 1.0) -> Masked:
+    """Measurements of two contexts as if they had come out like this."""
+    samples = random_samples(n)
+    rng = np.random.default_rng(0)
+    jitter = rng.uniform(-0.01, 0.01, (draws, n))
+    return Masked(
+        top=("a1.h0",),
+        draws=[(f"a1.h{i}",) for i in range(draws)],
+        samples=samples,
+        plain=np.full(n, plain),
+        masked=np.full(n, masked),
+        random=np.full((draws, n), random) + jitter,
+        texts=[],
+    )
+
+
+def random_samples(n: int):
+    from workbench.heads.retrieval import Needle
+
+    return [Needle(prompt=(1, 2, 3), start=1, end=2, context=32 if i % 2 else 64) for i in range(n)]
+
+
+@pytest.mark.parametrize(("masked", "random", "verdict"), [(0.1, 0.9, "holds"), (0.9, 0.9, "fails")])
+def test_causal_claims_follow_the_numbers(masked, random, verdict):
+    found = table(masked, random)
+    assert lost(found).verdict == causal(found).verdict == lengths(found).verdict == verdict
+
+
+def test_memory_claims_follow_the_numbers_and_need_facts():
+    needle = table(0.1, 0.9)
+    assert memory(needle, table(1.0, 1.0)).verdict == "holds"
+    assert memory(needle, table(0.2, 1.0)).verdict == "fails"
+    assert memory(needle, "no facts").verdict == "cannot be tested here"
+    assert (
+        causal(table(0.1, 0.9, draws=5)).verdict == "cannot be tested here"
+    )  # five sets cannot give p < 0.05
