@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, circuit, discover, model, runs, sweeps, task
+from cli import bench, circuit, discover, edit, model, runs, sweeps, task
 from cli.doctor import doctor
 from cli.evaluate import evaluate
 from cli.heads import heads
@@ -34,6 +34,7 @@ app.command("methods")(discover.methods)
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(runs.app, name="runs")
 app.command("heads")(heads)
+app.add_typer(edit.app, name="edit")
 app.command("reproduce")(reproduce)
 app.command("replicate")(replicate)
 app.add_typer(bench.app, name="bench")

@@ -22,6 +22,7 @@ MOST_BYTES = 256 << 20
 _HOMES = {
     "rows": "rows:Rows",
     "affine": "affine:Affine",
+    "mask": "masks:Mask",
     "stack": "edit:Stack",
     "pine": "pine:Pine",
     "calibration": "act:Calibration",

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.edits.edit import Change, ModelEdit, Place, Seen
-from workbench.edits.rotary import Rotary, rotary_of
+from workbench.edits.rotary import Rotary, own_positions, rotary_of
 from workbench.edits.visible import visible
 from workbench.errors import ModelError, OptionError
 
@@ -256,8 +256,7 @@ def _confirm(place: Place, layer: int, rotary: Rotary, q: Tensor, k: Tensor, pat
         raise ModelError(
             f"layer {layer}: documents reach beyond its sliding window, so their order cannot be undone"
         )
-    ahead = (at[:, None] - at)[None, None]  # the same for every row and head
-    scores = rotary.scores(q, k, ahead).masked_fill(~seen, torch.finfo(q.dtype).min)
+    scores = own_positions(rotary, q, k).masked_fill(~seen, torch.finfo(q.dtype).min)
     error = float((scores.softmax(-1) - pattern).abs().max())
     if not error <= 1e-3:  # float32 rounding is below 1e-5 here
         raise ModelError(

@@ -92,3 +92,9 @@ def rotary_of(model: TransformerBridge, layer: int) -> Rotary:
         amplitude=float(getattr(table, "attention_scaling", 1.0)),
         scale=scale,
     )
+
+
+def own_positions(rotary: Rotary, q: Heads, k: Heads) -> Float[Tensor, "row head query key"]:
+    """Scores with every token where it stands, keys ahead included."""
+    at = torch.arange(q.shape[1], device=q.device)
+    return rotary.scores(q, k, (at[:, None] - at)[None, None])

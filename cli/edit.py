@@ -1,0 +1,125 @@
+"""`workbench edit`: standing changes to how a model computes: made, shown, stacked, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Device, Dtype, Json, Limit, ModelName, Offline, Quiet, Seed, Split, TaskName
+from cli.output import emit, note, progress, use_quiet
+
+app = typer.Typer(no_args_is_help=True, help="Standing changes to how a model computes.")
+Folder = Annotated[Path, typer.Argument(help="A saved edit: the folder that has edit.json.")]
+Target = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")]
+
+
+@app.command("list")
+def list_kinds(as_json: Json = False) -> None:
+    """Say which kinds of edits there are.
+
+    Example: workbench edit list
+    """
+    from workbench.edits.making import edit_rows
+
+    emit(edit_rows(), as_json=as_json)
+
+
+@app.command()
+def make(
+    kind: Annotated[str, typer.Argument(help="rows, calibration or pine.")],
+    out: Target,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value; lists comma-separated; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an edit from words and save it.
+
+    Example: workbench edit make rows --set heads=a3.h1 --set operation=drop --set keys=0 -o edits/no-bos
+    """
+    from workbench.edits.files import save_edit
+    from workbench.edits.making import make_edit
+
+    edit = make_edit(kind, settings or ())
+    emit({"kind": edit.kind, "edit": edit.describe(), "folder": str(save_edit(edit, out))}, as_json=as_json)
+
+
+@app.command()
+def show(folder: Folder, as_json: Json = False) -> None:
+    """Show a saved edit, read strictly.
+
+    Example: workbench edit show edits/no-bos
+    """
+    from workbench.edits.files import load_edit
+
+    edit = load_edit(folder)
+    sizes = {name: list(t.shape) for name, t in edit.tensors().items()}
+    emit({"kind": edit.kind, "edit": edit.describe(), **edit.to_dict(), "tensors": sizes}, as_json=as_json)
+
+
+@app.command()
+def stack(
+    folders: Annotated[list[Path], typer.Argument(help="Saved edits, in the order in which they apply.")],
+    out: Target,
+    as_json: Json = False,
+) -> None:
+    """Put saved edits together, in this order, as one.
+
+    Example: workbench edit stack edits/no-bos edits/calibrated -o edits/both
+    """
+    from workbench.edits.edit import stack as stacked
+    from workbench.edits.files import load_edit, save_edit
+
+    edit = stacked([load_edit(folder) for folder in folders])
+    emit({"kind": edit.kind, "edit": edit.describe(), "folder": str(save_edit(edit, out))}, as_json=as_json)
+
+
+@app.command()
+def measure(
+    folder: Folder,
+    model: ModelName,
+    task: TaskName,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option("--beside", help="An unrelated task: what else changes; may be repeated."),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="A text file: next-token accuracy and loss.")
+    ] = None,
+    window: Annotated[int, typer.Option("--window", min=4, help="Tokens of each window of the text.")] = 64,
+    limit: Limit = None,
+    split: Split = "test",
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure an edit: accuracy, loss and metric with and without it, paired, with intervals.
+
+    Example: workbench edit measure edits/no-bos -m zoo:ioi -t ioi --beside greater-than
+    """
+    use_quiet(quiet)
+    from workbench.edits.making import measure_job
+
+    with progress("edit measure") as advance:
+        found = measure_job(
+            folder,
+            model=model,
+            task=task,
+            beside=beside or (),
+            text=text,
+            window=window,
+            n=limit,
+            split=split,
+            seed=seed,
+            progress=advance,
+            device=device,
+            dtype=dtype,
+            offline=offline,
+        )
+    emit(found, as_json=as_json)
+    note(f"measured {found.edit}")

@@ -1,0 +1,146 @@
+"""Measuring edits: against values by hand, on tasks and on text; the commands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cli.app import app
+from workbench.edits.act import Calibration
+from workbench.edits.affine import Affine
+from workbench.edits.edit import stack
+from workbench.edits.files import load_edit, save_edit
+from workbench.edits.making import make_edit
+from workbench.edits.measure import compare, measure_edit, on_task, on_text, windows_of
+from workbench.edits.rows import Rows
+from workbench.errors import OptionError
+from workbench.replications.attention_calibration_measures import (
+    Quiz,
+    improving,
+    matched_sets,
+    sign_tests,
+    solo,
+)
+
+
+def test_outcomes_by_hand(runs_of):
+    runs = runs_of("gpt2")
+    edit = Affine.of(runs.model, ["a1"], a=0.0)
+    found = on_task(runs, edit)
+    for i in range(runs.n_pairs):
+        ids = torch.tensor(runs.pairs.clean[i])[None]
+        with edit.on(runs.model), torch.no_grad():
+            logits = runs.model(ids)[0, runs.pairs.positions[i]["end"]]
+        correct, incorrect = (side[i][0] for side in (runs.pairs.correct, runs.pairs.incorrect))
+        assert found["loss"][i] == pytest.approx(float(-logits.log_softmax(-1)[correct]), abs=1e-5)
+        assert found["accuracy"][i] == float(logits.argmax() == correct)
+        assert found[runs.metric.name][i] == pytest.approx(
+            float(logits[correct] - logits[incorrect]), abs=1e-4
+        )
+
+
+def test_an_edit_that_changes_nothing_measures_zero(runs_of):
+    runs = runs_of("llama")
+    same = Affine.of(runs.model, ["a0"])
+    windows = torch.randint(6, 100, (4, 10), generator=torch.Generator().manual_seed(2))
+    found = measure_edit(same, runs, beside={"again": runs}, text=windows)
+    assert len(found.rows) == 3 + 3 + 2
+    assert all(row["difference"] == pytest.approx(0, abs=1e-5) for row in found.rows)
+    with pytest.raises(OptionError, match="another"):
+        measure_edit(same, runs, beside={"other": runs_of("gpt2")})
+
+
+def test_text_by_hand(bridge_of):
+    model = bridge_of("gpt2")
+    windows = torch.randint(6, 100, (3, 9), generator=torch.Generator().manual_seed(2))
+    edit = Rows(heads=("a0",), operation="drop", keys=(0,))
+    found = on_text(model, windows, edit, skip=4)
+    with edit.on(model), torch.no_grad():
+        logits = model(windows[1:2])[0]
+    nll = torch.nn.functional.cross_entropy(logits[4:8], windows[1, 5:9])
+    assert found["loss"][1] == pytest.approx(float(nll), abs=1e-5)
+    rows = windows_of(model, " ".join(f"w{i}" for i in range(6, 60)), length=9)
+    assert rows.shape == (6, 9) and (rows[:, 0] == 0).all() and rows[1, 1] == 14
+    with pytest.raises(OptionError, match="two windows"):
+        windows_of(model, "w6 w7", length=9)
+
+
+def test_rows_of_a_comparison():
+    row = compare("here", {"loss": np.array([1.0, 2.0, 3.0])}, {"loss": np.array([1.0, 1.0, 2.0])})[0]
+    assert row["difference"] == pytest.approx(-2 / 3) and row["changed"] == 2 and row["n"] == 3
+    assert row["low"] <= row["difference"] <= row["high"] and row["unit"] == "nats"
+
+
+def test_signs_and_matched_sets(bridge_of):
+    changes = {"a0.h0": np.array([1.0] * 8 + [0.0]), "a0.h1": np.array([1.0, -1.0] * 4), "a1.h0": np.zeros(9)}
+    better = sign_tests(changes, better=True)
+    assert better["a0.h0"] == pytest.approx(3 / 2**8) and better["a1.h0"] == 1.0  # Holm over three heads
+    assert sign_tests(changes, better=False)["a0.h0"] == 1.0
+    assert improving(changes) == ("a0.h0",)
+    sets = matched_sets(bridge_of("llama"), ("a1.h0", "a1.h2", "a2.h3"), draws=50, seed=0)
+    assert {s[:2] for s in sets} == {("a1.h1", "a1.h3")} and {s[2] for s in sets} == {
+        "a2.h0",
+        "a2.h1",
+        "a2.h2",
+    }
+    with pytest.raises(OptionError, match="no head"):
+        matched_sets(bridge_of("llama"), (), draws=3, seed=0)
+
+
+def test_a_planted_sink_is_found_and_without_it_the_same_head_is_not():
+    from workbench.model.open import open_model
+    from workbench.study import paired_runs
+
+    runs = paired_runs(open_model("zoo:ioi"), "docstring", n=60, split="test")
+    quiz, how = Quiz(name="docstring", runs=runs), {"alpha": 5.0, "beta": 0.4, "advance": lambda what: None}
+    head = "a2.h2"
+    plant = Rows(heads=(head,), operation="add", keys=(4,), value=3.0)
+    planted, plain = (solo(quiz, (head,), before=before, **how)[head] for before in (plant, None))
+    assert planted.mean() > 0.05 > -0.05 > plain.mean()
+    cure = stack([plant, Calibration(heads=(head,))])
+    assert quiz.accuracy(cure).mean() > quiz.accuracy(plant).mean()
+
+
+def test_edits_from_words():
+    edit = make_edit(
+        "rows", ["heads=a1.h0,a1.h2", "operation=set", "keys=0,end", "weights=1,3", "queries=-1"]
+    )
+    assert edit == Rows(
+        heads=("a1.h0", "a1.h2"), operation="set", keys=(0, "end"), weights=(1, 3), queries=(-1,)
+    )
+    assert make_edit("pine", ["documents=[[1,4],[4,6]]"]).documents == ((1, 4), (4, 6))
+    for kind, settings, match in (
+        ("affine", [], "words"),
+        ("rows", ["heads=a1"], "needs operation"),
+        ("rows", ["heads=a1", "operation=drop", "key=0"], "no setting"),
+        ("rows", ["heads"], "NAME=VALUE"),
+        ("calibration", ["heads=a1", "beta=much"], "calibration"),
+    ):
+        with pytest.raises(OptionError, match=match):
+            make_edit(kind, settings)
+
+
+def test_the_commands(tmp_path, bridge_of):
+    def call(*words):
+        done = CliRunner().invoke(app, ["edit", *map(str, words)])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.stdout
+
+    kinds = json.loads(call("list", "--json"))
+    assert {row["kind"] for row in kinds} >= {"rows", "affine", "mask", "pine", "calibration", "stack"}
+    assert all(row["what"] for row in kinds)
+    one, two, both = tmp_path / "one", tmp_path / "two", tmp_path / "both"
+    call("make", "rows", "--set", "heads=a1", "--set", "operation=set", "-o", one, "--json")
+    save_edit(Affine.of(bridge_of("gpt2"), ["a0.h0"], a=0.0), two)
+    call("stack", one, two, "-o", both, "--json")
+    assert len(load_edit(both).edits) == 2
+    assert json.loads(call("show", two, "--json"))["tensors"] == {"a": [1, 8], "b": [1, 8]}
+    words = ("measure", one, "-m", "zoo:induction", "-t", "induction", "-n", "8", "--json", "--quiet")
+    rows = json.loads(call(*words))["rows"]
+    assert {row["measure"] for row in rows} >= {"accuracy", "loss"} and all(row["n"] == 8 for row in rows)
+    accuracy = next(row for row in rows if row["measure"] == "accuracy")
+    assert accuracy["with"] < accuracy["without"]  # the induction heads look at everything alike

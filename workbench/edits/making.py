@@ -1,0 +1,117 @@
+"""Edits from words: what kinds there are, one made from ``name=value`` texts, one measured by the names of things."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from workbench.edits.edit import ModelEdit
+from workbench.edits.files import kinds, load_edit, read_edit
+from workbench.edits.measure import Measured, Silent, measure_edit, windows_of
+from workbench.errors import OptionError, RunError, unknown
+
+_FROM_WORDS = ("rows", "calibration", "pine")
+_WHAT = {
+    "rows": "rows of attention patterns: set, scale, drop, add to the scores",
+    "affine": "z <- a * z + b for head outputs; trainable",
+    "mask": "who may look at whom: narrower, or wider where attention can be made again",
+    "calibration": "ACT: take attention from sinks beyond the first",
+    "pine": "PINE: one output for every order of documents (rotary models)",
+    "stack": "several edits in a stated order",
+}
+
+
+def edit_rows() -> list[dict[str, Any]]:
+    """One line per kind of edit: what it does, what it takes, whether words are enough to make it."""
+    rows = []
+    for kind, made in kinds().items():
+        takes = [f.name if f.default is MISSING else f"[{f.name}]" for f in fields(made)]
+        how = "workbench edit make" if kind in _FROM_WORDS else "Python: it holds tensors or other edits"
+        rows.append({"kind": kind, "what": _WHAT.get(kind, ""), "takes": ", ".join(takes), "made with": how})
+    return rows
+
+
+def make_edit(kind: str, settings: Sequence[str]) -> ModelEdit:
+    """An edit from ``name=value`` texts; values are JSON, or plain words; lists may be comma-separated.
+
+    Raises:
+        OptionError: for a kind that words cannot make, an unknown name or a value that cannot work.
+
+    Example:
+        >>> make_edit("rows", ["heads=a2.h1", "operation=drop", "keys=0"]).describe()
+        'drop keys 0 of a2.h1'
+    """
+    if kind not in _FROM_WORDS:
+        raise unknown("edit that words can make", kind, _FROM_WORDS, error=OptionError)
+    made = kinds()[kind]
+    own = {f.name: f for f in fields(made)}
+    data = {name: f.default for name, f in own.items() if f.default is not MISSING}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(f"{text!r} is not NAME=VALUE", hint=f"names: {', '.join(own)}")
+        if name not in own:
+            raise unknown(f"setting of {kind}", name, own, error=OptionError)
+        data[name] = _value(value, many="tuple" in str(own[name].type) or "Positions" in str(own[name].type))
+    missing = [name for name in own if name not in data]
+    if missing:
+        raise OptionError(f"a {kind} edit needs {missing[0]}", hint=f"--set {missing[0]}=...")
+    try:
+        return read_edit({"kind": kind, **data}, {})
+    except RunError as problem:
+        raise OptionError(problem.message, hint=problem.hint) from problem
+
+
+def _value(text: str, *, many: bool) -> Any:
+    parsed: Any = None
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parts = [_value(part.strip(), many=False) for part in text.split(",")] if many else []
+        parsed = parts if many else text
+    return [parsed] if many and not isinstance(parsed, list) and parsed is not None else parsed
+
+
+def measure_job(
+    folder: Path,
+    *,
+    model: str,
+    task: str,
+    beside: Sequence[str] = (),
+    text: Path | None = None,
+    window: int = 64,
+    n: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    progress: Silent = lambda done, total, what: None,
+    **opening: Any,
+) -> Measured:
+    """A saved edit on a model: what it does to a task, to other tasks beside it, to a file of text.
+
+    Raises:
+        RunError: if the edit cannot be read.
+        ModelError: if it cannot hold on this model.
+    """
+    from workbench.io.strict_json import read_text
+    from workbench.model.open import open_model
+    from workbench.study import paired_runs
+
+    edit = load_edit(folder)
+    words = None if text is None else read_text(text, error=RunError)
+    opened = open_model(model, **opening)
+    with edit.on(opened, at=lambda name: None, decode_from=0):  # refused before any prompt is made
+        pass
+    runs = {name: paired_runs(opened, name, n=n, split=split, seed=seed) for name in (task, *beside)}
+    windows = None if words is None else windows_of(opened, words, length=window)
+    return measure_edit(
+        edit,
+        runs.pop(task),
+        name=task,
+        beside=runs,
+        text=windows,
+        seed=seed,
+        progress=progress,
+    )

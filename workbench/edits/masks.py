@@ -1,0 +1,189 @@
+"""Masks on attention: who may look at whom, what can be reached through layers, and a mask as an edit.
+
+A mask is ``(query, key)``, true where a query may look. It restricts a model's own mask, or opens it where attention
+can be made again from queries and keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from workbench.edits.edit import Change, ModelEdit, Place, Seen
+from workbench.edits.rotary import own_positions, rotary_of
+from workbench.edits.visible import visible
+from workbench.errors import ModelError, OptionError
+from workbench.interventions.surgery import drop_keys
+
+Allowed = Bool[Tensor, "query key"]
+
+
+def causal(n: int) -> Allowed:
+    """Every query sees itself and what comes before."""
+    return torch.ones(n, n, dtype=torch.bool).tril()
+
+
+def window(n: int, width: int, *, sinks: int = 0) -> Allowed:
+    """The last ``width`` keys, and the first ``sinks``; ``n`` layers reach ``n (width - 1) + 1`` tokens."""
+    distance = _distance(n)
+    return causal(n) & ((distance < width) | (torch.arange(n) < sinks))
+
+
+def at_distances(n: int, distances: Sequence[int]) -> Allowed:
+    """Keys at these distances; a dilated window is ``range(0, w * d, d)``."""
+    return causal(n) & torch.isin(_distance(n), torch.tensor(sorted({int(d) for d in distances})))
+
+
+def powers_of_two(n: int) -> Allowed:
+    """Distances 0, 1, 2, 4, ...: ``m`` layers reach every distance below ``2**m`` (PowerAttention, Chen 2025)."""
+    return at_distances(n, [0, *(1 << i for i in range(max(1, n).bit_length()))])
+
+
+def neighborhood(n: int, width: int) -> Allowed:
+    """Exactly ``width`` keys around each query; at the borders the window is shifted inwards. Not causal."""
+    if not 1 <= width <= n:
+        raise OptionError(f"width is {width}; 1 to {n} fit into {n} tokens")
+    start = (torch.arange(n) - width // 2).clamp(0, n - width)[:, None]
+    key = torch.arange(n)
+    return (key >= start) & (key < start + width)
+
+
+def unlock(mask: Allowed, queries: tuple[int, int], keys: tuple[int, int]) -> Allowed:
+    """The mask with one more rectangle: tokens of ``queries`` may look at tokens of ``keys``, ahead too."""
+    new = mask.clone()
+    new[queries[0] : queries[1], keys[0] : keys[1]] = True
+    return new
+
+
+def reach(masks: Sequence[Allowed]) -> Allowed:
+    """What each query can have received information from after these layers, the first mask first.
+
+    A token keeps what it has (the residual stream), so it always reaches itself.
+    """
+    found = torch.eye(len(masks[0]), dtype=torch.bool)
+    for mask in masks:
+        found = found | ((mask.float() @ found.float()) > 0)
+    return found
+
+
+def reached(mask: Allowed, layers: int, query: int = -1) -> list[int]:
+    """How many tokens one query reaches after 1, 2, ... layers of the same mask.
+
+    Example:
+        >>> reached(window(64, 9), 3)
+        [9, 17, 25]
+    """
+    return [int(reach([mask] * (i + 1))[query].sum()) for i in range(layers)]
+
+
+def _distance(n: int) -> Int[Tensor, "query key"]:
+    at = torch.arange(n)
+    return at[:, None] - at
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mask(ModelEdit):
+    """Let heads look only where a mask allows; open it where it allows more than the model does.
+
+    Weights that are left keep their proportions: the softmax over the allowed keys.
+
+    Args:
+        heads: ``a5.h3``, or ``a5`` for all heads of a layer.
+        allowed: For prompts of up to as many tokens; shorter ones use its upper left corner.
+    """
+
+    kind: ClassVar[str] = "mask"
+    heads: tuple[str, ...]
+    allowed: Allowed
+
+    def __post_init__(self) -> None:
+        mask = self.allowed
+        if not self.heads:
+            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+        if mask.ndim != 2 or mask.shape[0] != mask.shape[1] or mask.dtype != torch.bool:
+            raise OptionError(
+                f"a mask of shape {tuple(mask.shape)} and {mask.dtype}; expected square and boolean"
+            )
+
+    def changes(self, place: Place) -> Sequence[Change]:
+        return [
+            Change(
+                layer=layer,
+                site="pattern",
+                heads=heads,
+                fn=self._masked(place, layer),
+                reads=("q", "k"),
+                forward=True,
+            )
+            for layer, heads in place.heads(self.heads).items()
+        ]
+
+    def _masked(self, place: Place, layer: int):
+        def edit(pattern: Tensor, seen: Seen) -> Tensor:
+            n = pattern.shape[-1]
+            if n > len(self.allowed):
+                raise OptionError(f"the mask is for {len(self.allowed)} tokens; the prompt has {n}")
+            allowed = self.allowed[:n, :n].to(pattern.device)
+            own = visible(place, layer, n, pattern.device)
+            if bool((allowed & ~own).any()):
+                return _opened(place, layer, pattern, seen, allowed)
+            if bool((~(allowed & own).any(-1)).any()):
+                raise OptionError(
+                    "the mask leaves a query without any key", hint="let every token see itself"
+                )
+            new = drop_keys(pattern, ~allowed)
+            if bool(new.masked_select(~allowed).any()):
+                raise ModelError(
+                    f"layer {layer}: the allowed keys of a query have no weight left to share out"
+                )
+            return new
+
+        return edit
+
+    def describe(self) -> str:
+        share = float(self.allowed.float().mean())
+        return f"mask of {len(self.allowed)} tokens ({share:.0%} allowed) on {', '.join(self.heads)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"heads": list(self.heads)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"allowed": self.allowed}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        return cls(heads=tuple(data["heads"]), allowed=tensors["allowed"])
+
+
+def _opened(place: Place, layer: int, pattern: Tensor, seen: Seen, allowed: Allowed) -> Tensor:
+    """Attention over keys that the model hides: made again from queries and keys, rotary or without positions.
+
+    Raises:
+        ModelError: if what is made again is not the model's own where the model looks.
+    """
+    q, k = seen["q"], seen["k"]
+    k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
+    own = visible(place, layer, pattern.shape[-1], pattern.device)
+    lowest = torch.finfo(q.dtype).min
+    try:
+        scores = own_positions(rotary_of(place.model, layer), q, k)
+    except ModelError:  # no rotary positions: plain products, which the comparison below confirms or refuses
+        scores = recompute_scores(q, k)
+    error = float((scores.masked_fill(~own, lowest).softmax(-1) - pattern).abs().max())
+    if not error <= 1e-3:
+        raise ModelError(
+            f"layer {layer}: attention made again from queries and keys differs from the model's by {error:.2g}, so "
+            "its mask cannot be opened",
+            hint="masks that only restrict work",
+        )
+    return scores.masked_fill(~allowed, lowest).softmax(-1)
+
+
+def recompute_scores(q: Tensor, k: Tensor) -> Tensor:
+    """``q . k / sqrt(d_head)`` for every query and key."""
+    return torch.einsum("bqhe,bkhe->bhqk", q, k) / q.shape[-1] ** 0.5
