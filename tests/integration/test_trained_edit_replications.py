@@ -67,6 +67,7 @@ def made(**right: float) -> dict[str, Measured]:
             alpha_random=alpha[::-1],
             effects=alpha,
             near_ends=0.9,
+            near_ends_best=0.5,
             near_ends_random=0.2,
             n_hard=4,
         )

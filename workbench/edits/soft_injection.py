@@ -82,11 +82,13 @@ class Mixed:
 
     Attributes:
         alpha: At the best validation loss.
+        last: After the last step; what the released code keeps.
         step: Where that was.
         history: (step, validation loss in nats).
     """
 
     alpha: Mix
+    last: Mix
     step: int
     history: tuple[tuple[int, float], ...]
 
@@ -125,7 +127,7 @@ def learn_mix(
             omega.grad = _gradient(model, embedding, omega, training.subset(index.tolist()), options.sparsity)
             optimiser.step()
     at = min(history, key=lambda one: one[1])[0]
-    return Mixed(alpha=best, step=at, history=tuple(history))
+    return Mixed(alpha=best, last=omega.detach().sigmoid(), step=at, history=tuple(history))
 
 
 @torch.enable_grad()

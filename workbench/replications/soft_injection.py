@@ -57,7 +57,7 @@ class Options:
     prompts: int = 50
     shots: int = 5
     misleading: float = 0.5
-    steps: int = 60
+    steps: int = 40
     batch: int = 8
     test: int = 11
 
@@ -254,14 +254,14 @@ def _bimodal(clean: Mapping[str, Measured]) -> Claim:
     shares = np.array([found.near_ends for found in clean.values()])
     return judge(
         "most shares end near 0 or 1",
-        f"on average at least {BIMODAL:.0%} of the heads within 0.1 of 0 or 1",
+        f"on average at least {BIMODAL:.0%} of the heads within 0.1 of 0 or 1 after the last step",
         float(shares.mean()) >= BIMODAL,
         paper="0.8 to 0.9",
         found=float(shares.mean()),
         control=float(np.mean([found.near_ends_random for found in clean.values()])),
         n=len(shares),
-        reason="the lower end of the paper's range; the control is the mix learned for random vectors, so a share as "
-        "high there means the optimiser, not the task, drives shares apart",
+        reason="the lower end of the paper's range, whose code keeps the last mix; the control is the mix learned for "
+        "random vectors: a share as high there means the optimiser, not the task, drives shares apart",
         source="Park and Rhee 2025, distribution of alpha",
     )
 
@@ -321,7 +321,14 @@ def _rows(found: Mapping[str, Measured]) -> Rows:
     for name, one in found.items():
         row: dict[str, object] = {"task": name}
         row |= {column: float(one.right[column].mean()) for column in _COLUMNS if column in one.right}
-        rows.append(row | {"alpha near 0 or 1": one.near_ends, "heads chosen": one.n_hard})
+        rows.append(
+            row
+            | {
+                "alpha near 0 or 1, last": one.near_ends,
+                "alpha near 0 or 1, kept": one.near_ends_best,
+                "heads chosen": one.n_hard,
+            }
+        )
     return rows
 
 

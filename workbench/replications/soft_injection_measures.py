@@ -40,6 +40,7 @@ class Measured:
         right: Condition -> whether each test prompt was answered rightly.
         alpha: The learned mix; ``alpha_random`` is the one learned for random vectors.
         effects: Of single heads, in nats.
+        near_ends: Share of alphas within 0.1 of 0 or 1 after the last step; ``near_ends_best`` of the mix that is kept.
         n_hard: Heads in the hard choice.
     """
 
@@ -48,6 +49,7 @@ class Measured:
     alpha_random: Float[np.ndarray, "layer head"]
     effects: Float[np.ndarray, "layer head"]
     near_ends: float
+    near_ends_best: float
     near_ends_random: float
     n_hard: int
 
@@ -76,7 +78,7 @@ def measure_task(
     t, test = prompts.embedding, prompts.test
 
     def learned(embedding):
-        mix = learn_mix(
+        return learn_mix(
             model,
             embedding,
             training=prompts.training,
@@ -84,13 +86,13 @@ def measure_task(
             options=options,
             seed=seed,
         )
-        return mix.alpha
 
-    alpha = learned(t)
+    mix = learned(t)
+    alpha = mix.alpha
     effects = single_effects(model, t, prompts.training.subset(range(min(16, len(prompts.training)))))
     k, hard = _hard(model, prompts, effects)
     one = task_embedding(model, prompts.single)
-    own = learned(one) if competitors else alpha
+    own = learned(one).alpha if competitors else alpha
     right = {
         "no examples": right_answers(model, test),
         "examples": right_answers(model, prompts.shown),
@@ -100,10 +102,11 @@ def measure_task(
         "hard heads": right_with(model, injection(t, hard), test),
         "function vector": _with_vector(model, prompts, effects),
     }
-    random = alpha.new_full(alpha.shape, 0.5)
+    random, ends = alpha.new_full(alpha.shape, 0.5), 0.0
     if not competitors:
         noise = scrambled(t, seed=seed)
-        random = learned(noise)
+        found = learned(noise)
+        random, ends = found.alpha, near_ends(found.last)
         right |= {
             "random vectors": right_with(model, injection(noise, random), test),
             "same mix, random vectors": right_with(model, injection(noise, alpha), test),
@@ -116,8 +119,9 @@ def measure_task(
         alpha=alpha.cpu().numpy(),
         alpha_random=random.cpu().numpy(),
         effects=effects.cpu().numpy(),
-        near_ends=near_ends(alpha),
-        near_ends_random=near_ends(random),
+        near_ends=near_ends(mix.last),
+        near_ends_best=near_ends(alpha),
+        near_ends_random=ends,
         n_hard=k,
     )
 
