@@ -38,34 +38,34 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         "on their order, lower end of the interval included",
         "documents that say different things about one key leave the choice to the model, and 10 % is well above "
         "what prompts without contradiction show",
-        "section 1",
+        "abstract",
     ),
     "mask": (
         "the causal mask favors distant content",
         "with positions by importance and the causal mask kept, the farther of two documents is believed more: lean "
         "below 0, interval included",
         "what is left of the bias when only the mask knows the order is the mask's",
-        "section 3.1",
+        "abstract",
     ),
     "rotary": (
         "rotary positions favor nearby content",
         "with the mask opened and positions as given, the nearer of two documents is believed more: lean above 0, "
         "interval included",
         "what is left of the bias when only positions know the order is theirs",
-        "section 3.1",
+        "abstract",
     ),
     "invariant": (
         "with PINE the output is the same for every order",
         f"no log-probability differs by {EQUAL:g} or more between two orders, and without either part some differ "
         f"at least {APART:g} times as much as with PINE",
         "float32 runs on permuted prompts differ by 1e-5 to 1e-4 here; a wrong order of positions by whole nats",
-        "section 3.2",
+        "the method",
     ),
     "unequal": (
         "also for documents of different lengths",
         f"no log-probability differs by {EQUAL:g} or more between two orders",
         "the importance of a document is a mean over its tokens, so that its length does not matter",
-        "section 3.2",
+        "the method",
     ),
     "one": (
         "with one document PINE is the model itself",
@@ -78,19 +78,19 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         "where two documents of three agree, the value they tell is answered in more orders than without PINE: "
         "paired difference above 0, interval included",
         "the right answer is defined by content alone, so a bias can only harm",
-        "section 4.1, table 1",
+        "abstract",
     ),
     "design": (
         "it matters that the important is near",
         "that accuracy is higher than with the most important farthest: paired difference above 0, interval included",
         "the reversed order is as invariant, so invariance alone cannot make the difference",
-        "section 3.2",
+        "the method",
     ),
     "kept": (
         "what was answered before is still answered",
         f"accuracy where one document has the answer falls by at most {KEPT:.0%}, interval included",
         "the unrelated task: there is no bias to take away, so any change is damage",
-        "section 4.1",
+        "the experiments",
     ),
 }
 
