@@ -6,8 +6,9 @@ Ray is an extra: ``pip install "circuit-workbench[ray]"``. Its usage reports and
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -82,7 +83,8 @@ def ray_crew(
         count = workers or _room(ray, threads, gpus)
         crew = Crew(ray=ray, program=program, threads=threads, gpus=gpus, note=note)
         note(f"{count} workers with {threads} threads each; so does one process: OMP_NUM_THREADS={threads}")
-        with _same_threads(threads):
+        # Ray tells of lost workers on standard output, which is for results
+        with _same_threads(threads), redirect_stdout(sys.stderr):
             crew.hire(count)
             try:
                 yield crew
