@@ -76,7 +76,7 @@ def test_peaks_are_local_maxima_of_the_top_share():
 
 
 # WAAD falls by 8 after token 1; token 3 is an anchor that looks near; token 6 one that looks far itself.
-WAAD = np.array([2.0, 10.0, 2.0, 1.0, 1.0, 1.0, 9.0, 8.0])
+WAAD = np.array([9.0, 10.0, 2.0, 1.0, 1.0, 1.0, 9.0, 8.0])
 FAI = np.array([0.0, 0.1, 0.0, 0.9, 0.0, 0.0, 0.8, np.nan])
 
 
