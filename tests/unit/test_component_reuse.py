@@ -80,13 +80,14 @@ def model(tmp_path_factory):
 def _mover(model, heads, columns):
     """Mover's last row and the logits, with ``heads`` forced to ``columns``."""
     ids, seen = torch.arange(6)[None], {}
-    hook = (
-        "blocks.1.attn.hook_pattern",
-        lambda tensor, hook: seen.setdefault("row", tensor[0, 0, -1].clone()),
-    )
-    with torch.no_grad(), forced(heads, columns).on(model, at=lambda name: torch.tensor([5])):
-        with model.hooks(fwd_hooks=[hook]):
-            logits = model(ids)[0, -1]
+
+    def keep(pattern, hook):
+        seen["row"] = pattern[0, 0, -1].clone()
+
+    edit, hooks = forced(heads, columns), [("blocks.1.attn.hook_pattern", keep)]
+    last = torch.tensor([5])
+    with torch.no_grad(), edit.on(model, at=lambda name: last), model.hooks(fwd_hooks=hooks):
+        logits = model(ids)[0, -1]
     return seen["row"], logits
 
 
