@@ -272,10 +272,12 @@ def _transfers(spread: Transfer, seed: int) -> Claim:
         f"another task's mix costs at most {KEPT} accuracy between similar tasks, and at least {LOST} more between "
         "dissimilar ones, p below 0.05 when the pairs' labels are permuted"
     )
+    known = {
+        "reason": "the cost for dissimilar tasks against that for similar ones; each task keeps its own embedding",
+        "source": "Park and Rhee 2025, transfer of head positions",
+    }
     if not len(spread.similar) or not len(spread.dissimilar):
-        return untestable(
-            claim, criterion, "the tasks chosen are all similar, or none are", source="Park and Rhee 2025"
-        )
+        return untestable(claim, criterion, "the tasks chosen are all similar, or none are", **known)
     near, far = float(spread.similar.mean()), float(spread.dissimilar.mean())
     return judge(
         claim,
@@ -284,8 +286,7 @@ def _transfers(spread: Transfer, seed: int) -> Claim:
         found=far,
         control=near,
         n=len(spread.similar) + len(spread.dissimilar),
-        reason="the cost for dissimilar tasks against that for similar ones; each task keeps its own embedding",
-        source="Park and Rhee 2025, transfer of head positions",
+        **known,
     )
 
 
