@@ -66,6 +66,7 @@ def heads(
             out=out,
             dry_run=dry_run,
             progress=advance,
+            note=note,
             device=device,
             dtype=dtype,
             offline=offline,

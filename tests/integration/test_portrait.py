@@ -314,7 +314,7 @@ def test_a_corpus_is_read_from_files_and_texts_and_unknown_words_are_counted(sma
     )
     assert found["induction@text"].n == 3
     alone = portrait(model, "w6 w7 w8 w9 w10 w11 w12 w13", n=2, length=16, loss=False)
-    assert "induction@text: no token comes twice in any sequence" in alone.notes
+    assert "duplicate-token@text, induction@text: no token comes twice in any sequence" in alone.notes
 
 
 def test_texts_and_lengths_that_cannot_work_are_explained(small, tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import workbench
 from workbench.errors import OptionError, ShapeError, WorkbenchError
 from workbench.heads.prompts import PromptPatterns
 from workbench.heads.table import Measurement, Portrait, check_column, load_portrait
@@ -101,6 +103,16 @@ def test_json_comes_back_as_it_was(portrait, tmp_path):
     del (cut := portrait.to_dict())["measurements"]
     with pytest.raises(WorkbenchError, match="not whole"):
         Portrait.from_dict(cut)
+
+
+def test_the_document_follows_its_schema(portrait):
+    from jsonschema import Draft202012Validator
+
+    file = Path(workbench.__file__).parent / "io/schema/portrait.schema.json"
+    check = Draft202012Validator(json.loads(file.read_text()))
+    assert not list(check.iter_errors(portrait.to_dict()))
+    added = {**portrait.to_dict(), "importance": 1}
+    assert list(check.iter_errors(added))
 
 
 def test_parquet_has_a_row_per_head_and_tells_evidence_and_units(portrait, tmp_path):
