@@ -376,7 +376,7 @@ REPLICATION = Replication(
     "Here the needle is a key's three values among fillers; heads are scored while the model writes the answer, masked "
     "as in the paper's code (uniform attention, while decoding), and compared with random heads of the same layers, "
     "on other prompts than they were selected on.",
-    model="zoo:needle-base",
+    model="zoo:needle",
     options=Options,
     controls=(
         "random heads: as many in each layer, none among twice as many top heads, many draws",

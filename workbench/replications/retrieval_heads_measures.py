@@ -52,7 +52,7 @@ class Options:
     mode: str = "uniform"
     when: str = "decode"
     masked: str = "retrieval"
-    derived: str = "zoo:needle"
+    derived: str = "zoo:needle-base"
     other: str = "zoo:needle-other"
     models: tuple[str, ...] = ("zoo:kv", "zoo:induction", "zoo:truth-induction")
 
