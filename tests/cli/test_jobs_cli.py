@@ -318,7 +318,9 @@ def test_another_questions_circuit_is_never_overwritten(run, tmp_path):
 def test_what_cannot_work_is_said_before_anything_is_measured(run, tmp_path, arguments, hint):
     code, out, err = run(arguments[0], "-m", "zoo:ioi", "-t", "ioi", "--limit", 4, *arguments[1:])
     assert code == 1 and out == "" and hint in err and "Traceback" not in err
-    assert not list(tmp_path.iterdir())
+    # a search that got as far as its runs leaves the record of its failure, and no result
+    left = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    assert left <= ({"run.json", "plan.json", ".lock"} if "kl" in arguments else set())
 
 
 def test_a_metric_without_a_gap_still_gives_a_saved_circuit(run, tmp_path):
