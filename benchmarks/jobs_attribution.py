@@ -79,7 +79,11 @@ def eap(settings: Settings) -> Iterator[Row]:
             sums: dict[str, float] = {}
 
             def do(shape=shape, pairs=pairs, sums=sums) -> None:
-                sums["theirs"] = with_their_attribution(shape, pairs)
+                shape.runs.model.requires_grad_(True)  # it follows gradients from the weights on
+                try:
+                    sums["theirs"] = with_their_attribution(shape, pairs)
+                finally:
+                    shape.runs.model.requires_grad_(False)
 
             seconds |= in_turns({"theirs": do}, 1)
             share = len(pairs) / len(shape.runs.pairs)
