@@ -12,7 +12,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.claims import Claim, judge, untestable
 from workbench.edits.act import ALPHA, BETA, Calibration
-from workbench.edits.rows import Rows
 from workbench.errors import OptionError, WorkbenchError
 from workbench.replications.attention_calibration_measures import (
     Quiz,
@@ -89,12 +88,6 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         "the heads were chosen for one task; collateral damage is not in the paper",
         "control of ours",
     ),
-    "planted": (
-        "a harmful sink that was planted is found and undone",
-        "the head with the planted sink is chosen, and calibrating it raises accuracy: above 0, interval included",
-        "a method that cannot find what is known to be there says nothing where nothing is known",
-        "control of ours",
-    ),
     "text": (
         "and so in a language model",
         "on held-out text next-token accuracy rises with the heads chosen on other text: above 0, interval included",
@@ -158,9 +151,9 @@ class Study:
 
 
 def run(setting: Setting) -> Findings:
-    """Choose heads on some prompts, calibrate them on others; controls; a planted sink; another model."""
+    """Choose heads on some prompts, calibrate them on others; controls; another model."""
     options: Options = setting.options
-    total = 5 * len(heads_of(setting.model)) + options.draws
+    total = 3 * len(heads_of(setting.model)) + options.draws
     done = 0
 
     def advance(what: str) -> None:
@@ -171,18 +164,16 @@ def run(setting: Setting) -> Findings:
     quizzes = _quizzes(setting)
     found = _study(*quizzes, options, seed=setting.seed, advance=advance)
     beside = _beside(setting, found.chosen) if found.chosen else {}
-    planted = _planted(setting, *quizzes, found, advance=advance)
     text = _text(setting, advance)
     return Findings(
-        claims=_claims(options, found, beside, planted, text),
-        tables={"Every head": _head_rows(found), "Calibrated": _gain_rows(found, beside, planted, text)},
+        claims=_claims(options, found, beside, text),
+        tables={"Every head": _head_rows(found), "Calibrated": _gain_rows(found, beside, text)},
         pictures=_pictures(setting.model, found),
         numbers={
             "chosen": list(found.chosen),
             "accuracy as it is": float(found.plain.mean()),
             "gains": {name: float(g.mean()) for name, g in found.gains.items()},
             "random sets": [float(g) for g in found.draws],
-            "planted": {k: v for k, v in planted.items() if not isinstance(v, np.ndarray)},
             "language model": {k: v for k, v in text.items() if not isinstance(v, np.ndarray)},
         },
     )
@@ -202,9 +193,9 @@ def _quizzes(setting: Setting) -> tuple[Quiz, Quiz]:
 def _study(selection: Quiz, evaluation: Quiz, options: Options, *, seed: int, advance) -> Study:
     heads, how = heads_of(selection.bridge), {"alpha": options.alpha, "beta": options.beta}
     shares, even = sink_shares(evaluation, alpha=options.alpha)
-    first = solo(selection, heads, before=None, advance=advance, **how)
+    first = solo(selection, heads, advance=advance, **how)
     chosen = improving(first)
-    fresh = solo(evaluation, heads, before=None, advance=advance, **how)
+    fresh = solo(evaluation, heads, advance=advance, **how)
     plain = evaluation.accuracy()
     gains: dict[str, np.ndarray] = {}
     draws = np.zeros(0)
@@ -250,33 +241,6 @@ def _beside(setting: Setting, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
     return found
 
 
-def _planted(setting: Setting, selection: Quiz, evaluation: Quiz, found: Study, *, advance) -> dict[str, Any]:
-    """The head that matters most is made to look at one fixed later token; is it found, and is it undone?"""
-    options: Options = setting.options
-    head = min(found.fresh, key=lambda h: found.fresh[h].mean())
-    plant = Rows(heads=(head,), operation="add", keys=(4,), value=3.0)
-    changes = solo(
-        Quiz(name="planted", runs=selection.runs.subset(range(min(100, selection.runs.n_pairs)))),
-        heads_of(setting.model),
-        alpha=options.alpha,
-        beta=options.beta,
-        before=plant,
-        advance=advance,
-    )
-    from workbench.edits.edit import stack
-
-    cure = stack([plant, Calibration(heads=(head,), alpha=options.alpha, beta=options.beta)])
-    with_plant, cured = evaluation.accuracy(plant), evaluation.accuracy(cure)
-    return {
-        "head": head,
-        "chosen": head in improving(changes),
-        "accuracy": float(with_plant.mean()),
-        "accuracy calibrated": float(cured.mean()),
-        "harm": with_plant - found.plain,
-        "cure": cured - with_plant,
-    }
-
-
 def _text(setting: Setting, advance) -> dict[str, Any]:
     """Heads chosen on half of the held-out files of the language model's corpus, judged on the other half."""
     options: Options = setting.options
@@ -289,7 +253,7 @@ def _text(setting: Setting, advance) -> dict[str, Any]:
     selection = Quiz(name="text, selection", model=model, windows=windows[:half])
     evaluation = Quiz(name="text", model=model, windows=windows[half:])
     how = {"alpha": options.alpha, "beta": options.beta}
-    chosen = improving(solo(selection, heads_of(model), before=None, advance=advance, **how))
+    chosen = improving(solo(selection, heads_of(model), advance=advance, **how))
     shares, _ = sink_shares(evaluation, alpha=options.alpha)
     if not chosen:
         return {"why": "no head's calibration helps on the selection text", "sinks": shares}
@@ -336,7 +300,6 @@ def _claims(
     options: Options,
     found: Study,
     beside: dict[str, np.ndarray],
-    planted: dict[str, Any],
     text: dict[str, Any],
 ) -> tuple[Claim, ...]:
     base = float(found.plain.mean())
@@ -356,12 +319,6 @@ def _claims(
     made["help"] = bool(helping), _named(helping, found.fresh), None, n
     if found.chosen:
         made |= _gain_claims(options, found, beside)
-    made["planted"] = (
-        planted["chosen"] and _low(planted["cure"]) > 0,
-        f"{planted['head']}: {'chosen' if planted['chosen'] else 'not chosen'}, {_shown(planted['cure'])}",
-        f"the plant: {_shown(planted['harm'])}",
-        n,
-    )
     if "gain" in text:
         gain = text["gain"]
         made["text"] = _low(gain) > 0, _shown(gain), f"all heads: {text['gain of all heads']:+.3f}", len(gain)
@@ -441,11 +398,8 @@ def _head_rows(found: Study) -> list[dict[str, Any]]:
     ]
 
 
-def _gain_rows(
-    found: Study, beside: dict[str, np.ndarray], planted: dict[str, Any], text: dict[str, Any]
-) -> list[dict[str, Any]]:
+def _gain_rows(found: Study, beside: dict[str, np.ndarray], text: dict[str, Any]) -> list[dict[str, Any]]:
     rows = {**found.gains, **{f"chosen heads, {task}": g for task, g in beside.items()}}
-    rows |= {"planted sink": planted["harm"], "planted sink, calibrated": planted["cure"]}
     if "gain" in text:
         rows["language model, chosen heads"] = text["gain"]
     made = []
@@ -499,7 +453,7 @@ REPLICATION = Replication(
         "Tokens beyond the first collect attention that their meaning does not explain, and some of these sinks harm. "
         "ACT finds the heads where scaling them down helps, and does so while the model runs. Here heads are chosen "
         "on prompts of a task that the model does imperfectly and judged on others, beside random heads, other "
-        "columns, all heads and a sink that was planted."
+        "columns and all heads."
     ),
     model="zoo:ioi",
     options=Options,
@@ -508,7 +462,6 @@ REPLICATION = Replication(
         "as many columns of the same heads that are no sinks",
         "all heads, without the filter",
         "unrelated tasks",
-        "a harmful sink planted in the head that matters most",
     ),
     run=run,
 )

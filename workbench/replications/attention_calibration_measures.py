@@ -10,7 +10,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.act import Calibration, find_sinks
-from workbench.edits.edit import ModelEdit, stack
+from workbench.edits.edit import ModelEdit
 from workbench.edits.measure import on_task, on_text
 from workbench.errors import OptionError
 from workbench.model.hooks import hook_name
@@ -71,18 +71,12 @@ def sink_shares(quiz: Quiz, *, alpha: float) -> tuple[dict[str, float], float]:
 
 
 def solo(
-    quiz: Quiz, heads: Sequence[str], *, alpha: float, beta: float, before: ModelEdit | None, advance: Advance
+    quiz: Quiz, heads: Sequence[str], *, alpha: float, beta: float, advance: Advance
 ) -> dict[str, np.ndarray]:
-    """Change of accuracy when one head alone is calibrated, one value per prompt.
-
-    Args:
-        before: An edit that holds anyway: a planted sink.
-    """
-    plain, found = quiz.accuracy(before), {}
+    """Change of accuracy when one head alone is calibrated, one value per prompt."""
+    plain, found = quiz.accuracy(), {}
     for head in heads:
-        own = Calibration(heads=(head,), alpha=alpha, beta=beta)
-        edit = own if before is None else stack([before, own])
-        found[head] = quiz.accuracy(edit) - plain
+        found[head] = quiz.accuracy(Calibration(heads=(head,), alpha=alpha, beta=beta)) - plain
         advance(f"{quiz.name}: {head}")
     return found
 
