@@ -93,7 +93,8 @@ def test_path_patching_and_knock_out_give_a_row_per_head(run):
     common = ["-m", "zoo:ioi", "-t", "ioi", "--limit", 4, "--json"]
     paths = data(run("path-patch", *common, "--receiver", "a1.h0<q>"))
     later = [row["effect"] for row in paths["rows"] if not row["label"].startswith("a0.")]
-    assert len(paths["rows"]) == 16 and later == [0] * 12  # no later head can reach an earlier one
+    # no later head can reach an earlier one; what is left is rounding of logits near 10
+    assert len(paths["rows"]) == 16 and len(later) == 12 and max(map(abs, later)) < 1e-5
     knocked = data(run("knock-out", *common, "--query", "end", "--key", "S2"))
     assert [r["label"] for r in knocked["rows"]][:2] == ["a0.h0<pattern>@end", "a0.h1<pattern>@end"]
 

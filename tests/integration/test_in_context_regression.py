@@ -130,7 +130,8 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
             **{**module.REPLICATION.__dict__, "name": "refuses", "run": _refuse}
         )
 
-    monkeypatch.setitem(registry._MODULES, "refuses", "refuses")
+    refusing = registry.Paper(name="refuses", module="refuses", title="t", source="s", model="zoo:regression")
+    monkeypatch.setattr(registry, "PAPERS", (*registry.PAPERS, refusing))
     monkeypatch.setitem(__import__("sys").modules, "workbench.replications.refuses", Refusing)
     quick = module.REPLICATION.__class__(**{**module.REPLICATION.__dict__, "options": _Quick})
     monkeypatch.setattr(module, "REPLICATION", quick)

@@ -447,15 +447,12 @@ def _pictures(model: TransformerBridge, found: Study) -> dict[str, str]:
 
 REPLICATION = Replication(
     name="attention-calibration",
-    title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing LLMs by Attention Calibration",
-    source=PAPER,
     about=(
         "Tokens beyond the first collect attention that their meaning does not explain, and some of these sinks harm. "
         "ACT finds the heads where scaling them down helps, and does so while the model runs. Here heads are chosen "
         "on prompts of a task that the model does imperfectly and judged on others, beside random heads, other "
         "columns and all heads."
     ),
-    model="zoo:ioi",
     options=Options,
     controls=(
         "random heads, as many in the same layers",

@@ -634,13 +634,10 @@ def _repair_pictures(
 
 REPLICATION = Replication(
     name="component-reuse",
-    title="Circuit component reuse across tasks",
-    source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
     about="In GPT-2 medium most heads that do indirect objects also do Colored Objects; what the second task lacks is "
     "inhibition, and making the first task's inhibition heads look at the wrong colors repairs it. Circuits are found "
     "here by rounds of path patching, heads of IOI are chosen on other prompts than those that are repaired, and the "
     "repair is measured on a model that guesses Colored Objects where the model itself does not.",
-    model="zoo:ioi",
     options=ComponentReuse,
     controls=(
         "chance: random sets of heads of the same sizes; IOI found again on other prompts; unrelated tasks",

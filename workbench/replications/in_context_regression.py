@@ -412,8 +412,6 @@ def _pictures(kq: np.ndarray, ov: np.ndarray, lengths: Mapping[int, Risks], two:
 
 REPLICATION = Replication(
     name="in-context-regression",
-    title="In-context linear regression demystified",
-    source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified (ICML)",
     about=(
         "One softmax attention layer trained on regression problems, five covariates and forty examples. Trained "
         "heads have KQ = omega I and OV that reads y alone; heads of opposite sign cancel the mean and leave one "
@@ -422,7 +420,6 @@ REPLICATION = Replication(
         "risks are known. The last column of KQ meets only the query's y, which is 0: it is never trained and is "
         "left out. One, two and four heads are trained here from random starts."
     ),
-    model="zoo:regression",
     options=Options,
     controls=(
         "networks that were not trained",

@@ -18,7 +18,7 @@ from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.replications.kinds import Note, Progress, Replication, Setting
-from workbench.replications.registry import _MODULES, find_replication, list_replications
+from workbench.replications.registry import find_paper, find_replication, list_replications
 from workbench.replications.result import Result, Results
 from workbench.sources import source_digest
 from workbench.study import slug
@@ -54,7 +54,7 @@ def replicate_job(
         RunError: if the folder holds something else, or another process is writing there.
     """
     chosen = find_replication(name)
-    made, model = chosen.make_options(options), model or chosen.model
+    made, model = chosen.make_options(options), model or chosen.paper.model
     if dry_run:
         return Plan(
             replication=chosen, model=model, options=plain(asdict(made)), folder=str(out or ROOT / name)
@@ -88,7 +88,7 @@ def replicate_job(
 def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:
     """Everything that decides the numbers, as JSON values."""
     known = identity(setting.model)
-    module = f"workbench.replications.{_MODULES[replication.name]}"
+    module = f"workbench.replications.{replication.paper.module}"
     return {
         "replication": replication.name,
         "model": known.name,
@@ -154,7 +154,7 @@ def replicate_all(
     """
     chosen = tuple(names) or list_replications()
     for name in chosen:
-        find_replication(name)
+        find_paper(name)
     root = out or ROOT
     results: list[Result] = []
     failed: dict[str, str] = {}
@@ -188,8 +188,8 @@ class Plan:
         return {
             "dry_run": True,
             "replication": chosen.name,
-            "title": chosen.title,
-            "source": chosen.source,
+            "title": chosen.paper.title,
+            "source": chosen.paper.source,
             "about": chosen.about,
             "model": self.model,
             "options": dict(self.options),

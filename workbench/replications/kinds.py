@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
-
-from transformer_lens.model_bridge import TransformerBridge
+from typing import TYPE_CHECKING, Any
 
 from workbench.claims import Claim, Rows, plain
 from workbench.errors import OptionError, RunError, unknown
+from workbench.replications.registry import Paper, find_paper
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Progress = Callable[[int, int, str], None]
 Note = Callable[[str], None]
@@ -87,21 +89,22 @@ class Replication:
     """A paper whose claims can be measured again.
 
     Attributes:
+        name: As in the registry, which has title, source and default model.
         about: What the paper found and how it is measured here, in a few sentences.
-        model: The built-in model on which the claims can be tested.
         options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
         controls: The conditions a claim is compared with.
         run: Measures; gives equal findings for an equal setting.
     """
 
     name: str
-    title: str
-    source: str
     about: str
-    model: str
     options: type
     controls: tuple[str, ...]
     run: Callable[[Setting], Findings]
+
+    @property
+    def paper(self) -> Paper:
+        return find_paper(self.name)
 
     def make_options(self, texts: Iterable[str] = ()) -> Any:
         """Options from ``name=value`` texts, each in the type of its default; a list is comma-separated.

@@ -416,13 +416,10 @@ def _pictures(setting: Setting, found: Mapping[str, Measured]) -> dict[str, str]
 
 REPLICATION = Replication(
     name="lofit",
-    title="Localized fine-tuning and inference-time intervention",
-    source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
     about="A scale is learned for every dimension of every head, with an L1 penalty; the heads with the largest get a "
     "learned offset at all positions, nothing else is trained. The tasks are those that the model can do when shown "
     "examples but not unasked. Beside it: heads that tell right from wrong shifted along the difference of means, "
     "random heads of the same layers, another task's heads, and low-rank changes of queries and values.",
-    model="zoo:icl",
     options=Options,
     controls=(
         "the model as it is",

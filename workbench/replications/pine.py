@@ -280,15 +280,12 @@ def _pictures(found: Mapping[tuple[str, str], Answers]) -> dict[str, str]:
 
 REPLICATION = Replication(
     name="pine",
-    title="Eliminating Position Bias of Language Models: A Mechanistic Approach",
-    source=PAPER,
     about=(
         "The answer of a language model depends on the order of documents, because of the causal mask and of rotary "
         "positions. PINE lets documents see each other and places them, for each query, by how important they are to "
         "it; the output is then the same for every order. Here documents are a few words with a key and its value: "
         "questions where two contradict each other show the bias, questions where two of three agree what it costs."
     ),
-    model="zoo:kv",
     options=Options,
     controls=(
         "bidirectional attention with positions as given: only rotary positions know the order",

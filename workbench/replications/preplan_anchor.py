@@ -444,13 +444,10 @@ def _pictures(model: Any, groups: Groups, found: Sequence[Response]) -> dict[str
 
 REPLICATION = Replication(
     name="preplan-anchor",
-    title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
-    source="Li et al., October 2025",
     about="Local heads look farther back before a new chunk (WAAD peaks), global heads of later tokens go back to a "
     "few anchors (FAI peaks), and the two are coupled. Measured on responses that the model writes at temperature "
     "0.7; head groups are chosen on other responses than those analysed; punctuation and white space are left out and "
     "shown beside.",
-    model="zoo:stdlib",
     options=Options,
     controls=(
         "peaks shifted around each response: spacing kept, alignment lost",

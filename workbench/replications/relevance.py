@@ -484,13 +484,10 @@ def _pictures(found: Agreement, table: Mapping, kept: Mapping) -> dict[str, str]
 
 REPLICATION = Replication(
     name="relevance",
-    title="Relevance propagation and relevance patching",
-    source="Achtibat et al. 2024, arXiv:2402.05602; Rezaei Jafari et al. 2025, arXiv:2508.21258; Li et al. 2017",
     about="LRP hands a network's output back to what made it, so that nothing is lost; AttnLRP does so through "
     "attention. RelP uses the same coefficients in place of gradients to estimate activation patching. Here: the "
     "relevance that arrives at every layer against the output, and estimates of the effect of every part at every "
     "position against exact patching, beside plain gradients (AtP). Salient relevance is tried on maps of tokens.",
-    model="zoo:ioi",
     options=Relevance,
     controls=(
         "networks with biases; the plain gradient: where conservation must not hold",

@@ -38,8 +38,9 @@ class Result:
     @classmethod
     def of(cls, replication: Replication, **measured: Any) -> Result:
         """The result of a replication."""
-        named = {k: getattr(replication, k) for k in ("name", "title", "source", "about", "controls")}
-        return cls(**named, **measured)
+        named = {k: getattr(replication, k) for k in ("name", "about", "controls")}
+        paper = replication.paper
+        return cls(title=paper.title, source=paper.source, **named, **measured)
 
     @property
     def lead(self) -> str:

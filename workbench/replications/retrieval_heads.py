@@ -370,13 +370,10 @@ def _model_rows(others: Mapping[str, RetrievalScores | str], options: Options) -
 _RUN: Callable[[Setting], Findings] = run
 REPLICATION = Replication(
     name="retrieval-heads",
-    title="Retrieval Head Mechanistically Explains Long-Context Factuality",
-    source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
     about="A few heads copy what a long text said earlier; masking them loses the needle, masking others does not. "
     "Here the needle is a key's three values among fillers; heads are scored while the model writes the answer, masked "
     "as in the paper's code (uniform attention, while decoding), and compared with random heads of the same layers, "
     "on other prompts than they were selected on.",
-    model="zoo:needle",
     options=Options,
     controls=(
         "random heads: as many in each layer, none among twice as many top heads, many draws",

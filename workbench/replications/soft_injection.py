@@ -372,13 +372,10 @@ def _bars(found: Mapping[str, Measured], title: str) -> str:
 
 REPLICATION = Replication(
     name="soft-injection",
-    title="Soft injection of task embeddings",
-    source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
     about="The mean output of every head after prompts with examples is a task embedding; a share of it for each head, "
     "learned on prompts without examples, is mixed in at the last position. Measured beside prompts with and without "
     "examples, hard choices of heads, function vectors, random vectors and other tasks' embeddings. The best mix on "
     "validation prompts is kept, as the paper says; the released code keeps the last.",
-    model="zoo:icl",
     options=Options,
     controls=(
         "no examples",
