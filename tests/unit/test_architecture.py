@@ -88,7 +88,10 @@ ROOMS = {
     "scale": {"io", "model", "methods", "sweep"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
-LAST = {"study", "opening", "keeping", "jobs", "discovery", "judging", "reproduce", "bench", "replications", "portraits"}
+LAST = {
+    *("study", "opening", "keeping", "jobs", "discovery", "judging"),
+    *("reproduce", "bench", "replications", "portraits"),
+}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:
