@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,9 @@ MODEL = Annotated[
 SET = Annotated[
     list[str] | None, typer.Option("--set", help="A size or threshold, name=value; --dry-run shows them.")
 ]
+DOCS = Annotated[
+    Path | None, typer.Option("--docs", help="With all: put the tables into this page, between its marks.")
+]
 
 
 def replicate(
@@ -30,6 +34,7 @@ def replicate(
     options: SET = None,
     seed: Seed = 0,
     out: Out = None,
+    docs: DOCS = None,
     dry_run: DryRun = False,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -54,7 +59,7 @@ def replicate(
         if name == "all":
             if options or dry_run:
                 raise typer.BadParameter("all runs every one on its defaults", param_hint="--set, --dry-run")
-            found = replicate_all(progress=advance, note=note, **common)
+            found = replicate_all(docs=docs, progress=advance, note=note, **common)
         else:
             found = replicate_job(
                 name, options=options or (), dry_run=dry_run, progress=advance, note=note, **common

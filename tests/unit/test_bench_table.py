@@ -3,10 +3,11 @@
 import pytest
 
 from tests.benches import made, truth_cell
-from workbench.bench.markdown import BEGIN, END, markdown, table, write_docs
+from workbench.bench.markdown import BEGIN, END, markdown, write_docs
 from workbench.bench.settings import Settings, parse_task, parse_variant, settings_of
 from workbench.bench.table import load_bench, misplaced, not_measured, task_rows, truth_rows
 from workbench.errors import OptionError, RunError
+from workbench.io.markdown import table
 
 
 def test_means_over_models_and_who_did_not_measure_all():

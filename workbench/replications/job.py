@@ -13,6 +13,7 @@ from workbench.claims import plain
 from workbench.errors import RunError, WorkbenchError
 from workbench.io.atomic import write_atomic
 from workbench.io.lock import locked
+from workbench.io.markdown import replace_part
 from workbench.io.run_file import recording
 from workbench.model.identity import identity
 from workbench.model.open import open_model
@@ -24,6 +25,7 @@ from workbench.sources import source_digest
 from workbench.study import slug
 
 RESULT, PAGE = "replication.json", "report.html"
+BEGIN, END = "<!-- claims: workbench replicate all --docs PAGE -->", "<!-- end of claims -->"
 ROOT = Path("runs") / "replicate"
 
 
@@ -141,11 +143,15 @@ def replicate_all(
     *,
     out: Path | None = None,
     model: str | None = None,
+    docs: Path | None = None,
     note: Note = _silent,
     progress: Progress | None = None,
     **common: Any,
 ) -> Results:
     """Every replication on its own model (or all on one), and one page of all claims.
+
+    Args:
+        docs: Also put the tables of claims into this page, between its marks.
 
     One that cannot run there does not stop the others: the page says why. Finished ones are shown, not repeated.
 
@@ -171,6 +177,8 @@ def replicate_all(
     page = Results(results=results, failed=failed, folder=root)
     write_atomic(root / "all.html", page.report())
     write_atomic(root / "all.json", json.dumps(page.to_dict(), indent=1, allow_nan=False) + "\n")
+    if docs is not None:
+        replace_part(docs, BEGIN, END, page.markdown())
     return page
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from workbench.claims import counts, plain, tally
 from workbench.errors import RunError
 from workbench.io.csv_text import csv_text
+from workbench.io.markdown import table
 from workbench.replications.kinds import Findings, Replication
+from workbench.view.text import number
 
 FORMAT, VERSION = "circuit-workbench/replication", 1
 
@@ -208,6 +210,14 @@ class Results:
         gone = [{"replication": name, "gave no result because": why} for name, why in self.failed.items()]
         return [self.rows(), *([gone] if gone else []), self.lead]
 
+    def markdown(self) -> str:
+        """All claims as tables of Markdown, for a page of documentation."""
+        parts = [f"{self.lead}."]
+        for result in self.results:
+            rows = [{k: _shown(v) for k, v in row.items()} for row in result.claim_rows()]
+            parts += [f"**{result.name}** on `{result.model}` ({result.source})", table(rows)]
+        return "\n\n".join(parts)
+
     def report(self) -> str:
         """One page: all claims, then each replication's pictures."""
         from workbench.view.claims import claims_html
@@ -225,3 +235,8 @@ class Results:
             )
             sections.append((result.title, about + pictures + criteria))
         return results_page("Replications", sections, lead=self.lead)
+
+
+def _shown(value: Any) -> str:
+    """A cell as text: numbers with three digits, whatever else the column holds."""
+    return number(value) if isinstance(value, int | float) else "–" if value is None else str(value)

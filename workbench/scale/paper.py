@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.graph import Graph
-from workbench.io.atomic import write_atomic
+from workbench.io.markdown import replace_part
 from workbench.methods.registry import get_method
 from workbench.model.outline import Outline
 from workbench.sweep.cost import sweep_gflop
@@ -188,9 +188,7 @@ def tables() -> str:
 
 def write(page: Path = PAGE) -> Path:
     """Put the tables between their marks on the page."""
-    before, _, rest = page.read_text("utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    return write_atomic(page, f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}")
+    return replace_part(page, BEGIN, END, f"\n{tables()}\n")
 
 
 if __name__ == "__main__":
