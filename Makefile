@@ -4,17 +4,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SUITE ?= tests
 WORKERS ?= 2
+BENCH ?=
 
 export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/workbench demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SUITE)
+
+# Times beside TransformerLens and beside the least work: make bench BENCH="--quick --json bench.json"
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet "ruff>=0.9"
