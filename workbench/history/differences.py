@@ -187,6 +187,7 @@ def _moved(what: str, left: Numbers, right: Numbers, tolerance: float) -> Moved:
         beyond = absolute > tolerance * np.fmax(1.0, larger)
     relative = np.where(np.isnan(relative), np.inf, relative)
     order = [i for i in np.argsort(-absolute, kind="stable")[:_LARGEST] if absolute[i] > 0]
+    shared = set(labels)
     alone = set(left.labels) ^ set(right.labels)  # said already, with their texts
     words = tuple(word for word in _changed(left.words, right.words) if word[0] not in alone)
     return Moved(
@@ -197,8 +198,8 @@ def _moved(what: str, left: Numbers, right: Numbers, tolerance: float) -> Moved:
         beyond=int((beyond | np.isinf(absolute)).sum()),
         max_absolute=float(absolute.max(initial=0.0)),
         max_relative=float(relative.max(initial=0.0)),
-        only_before=tuple(n for n in left.labels if n not in set(labels)),
-        only_after=tuple(n for n in right.labels if n not in set(labels)),
+        only_before=tuple(n for n in left.labels if n not in shared),
+        only_after=tuple(n for n in right.labels if n not in shared),
         largest=tuple((labels[i], float(a[i]), float(b[i]), float(absolute[i])) for i in order),
         words=words,
         identical=left.labels == right.labels and _same_bits(a, b) and left.words == right.words,
