@@ -52,6 +52,8 @@ def replicate(
 
         emit(replication_rows(), as_json=as_json)
         return
+    if docs is not None and name != "all":
+        raise typer.BadParameter("only all writes a page of documentation", param_hint="--docs")
     from workbench.replications.job import replicate_all, replicate_job
 
     common = {"model": model, "seed": seed, "out": out, "device": device, "dtype": dtype, "offline": offline}

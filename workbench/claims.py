@@ -27,6 +27,7 @@ class Claim:
         why: For a claim that cannot be tested: the reason.
         reason: Why this criterion and no other.
         source: Where the paper says it.
+        model: The model it was tested on, where that is not the one that was asked for.
     """
 
     claim: str
@@ -39,6 +40,7 @@ class Claim:
     why: str = ""
     reason: str = ""
     source: str = ""
+    model: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return plain(self.__dict__)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.edits.edit import Change, ModelEdit, Place, Seen
+from workbench.edits.edit import Change, ModelEdit, Place, Seen, of_kinds
 from workbench.errors import OptionError
 from workbench.interventions.surgery import scale_keys
 
@@ -121,4 +121,7 @@ class Calibration(ModelEdit):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        of_kinds(data, heads=str, alpha=(int, float), beta=(int, float), seed=int)
+        if not isinstance(data.get("heads"), list):
+            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
         return cls(**{**data, "heads": tuple(data["heads"])})

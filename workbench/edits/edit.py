@@ -209,3 +209,18 @@ class Stack(ModelEdit):
 def stack(edits: Sequence[ModelEdit]) -> Stack:
     """Edits that hold together, in this order."""
     return Stack(edits=tuple(edits))
+
+
+def of_kinds(data: Mapping[str, Any], **kinds: type | tuple[type, ...]) -> None:
+    """Whether values of a description, or the items of its lists, are of the kinds named; None is for the class.
+
+    Raises:
+        OptionError: naming the first that is not.
+    """
+    for name, wanted in kinds.items():
+        value = data.get(name)
+        for item in value if isinstance(value, list | tuple) else (value,):
+            kinds_of = wanted if isinstance(wanted, tuple) else (wanted,)
+            if item is not None and (isinstance(item, bool) or not isinstance(item, kinds_of)):
+                words = " or ".join(kind.__name__ for kind in kinds_of)
+                raise OptionError(f"{name} has {item!r:.40}; expected {words}")

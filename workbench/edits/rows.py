@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from workbench.edits.edit import Change, ModelEdit, Place, Positions, Seen, When
+from workbench.edits.edit import Change, ModelEdit, Place, Positions, Seen, When, of_kinds
 from workbench.edits.visible import visible
 from workbench.errors import OptionError
 from workbench.interventions.surgery import Mass, Share, add_to_scores, scale_keys, set_rows
@@ -140,4 +140,11 @@ class Rows(ModelEdit):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        places = dict.fromkeys(("keys", "queries", "recipients"), (int, str))
+        of_kinds(data, heads=str, value=(int, float), weights=(int, float), **places)
+        for name in ("heads", *places):
+            if isinstance(data.get(name), str):
+                raise OptionError(
+                    f"{name} is {data[name]!r:.40}; expected a list", hint=f"[{data[name]!r:.40}]"
+                )
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})

@@ -52,8 +52,9 @@ def copy_scores(
 ) -> dict[str, dict[str, Any]]:
     """Head -> ``copy`` and ``negative``: shares of tokens copied, by the head and by the head times -1.
 
-    The tokens at these positions of the clean prompts are read after the first block, through the second block's
-    input norm, as the paper's code does for heads of any layer.
+    The tokens at these positions of the clean prompts are read after the first block, through the input norm of the
+    head's own layer. The paper's code takes the second block's norm of weights whose norms are folded in, so that each
+    head has its own layer's gain there, too: the two are the same.
 
     Raises:
         ModelError: for models of one layer, and where a norm follows what heads write (post-norm).
@@ -77,9 +78,9 @@ def copy_scores_of(
     """
     _require(model)
     found, wires = {}, wiring(model)
-    read = norm_before(model, 1, "ln1")(resid[None])[0]
     for address in heads:
         node = parse_node(address)
+        read = norm_before(model, node.layer, "ln1")(resid[None])[0]
         group = int(node.index or 0) * wires.n_kv_heads // wires.n_heads
         value = projection(model, node.layer, "v")[group]
         bias = getattr(model.blocks[node.layer].attn, "b_V", None)

@@ -14,9 +14,11 @@ from workbench.errors import RunError, WorkbenchError
 from workbench.io.atomic import write_atomic
 from workbench.io.lock import locked
 from workbench.io.markdown import replace_part
-from workbench.io.run_file import recording
+from workbench.io.run_file import digest_of_file, recording
 from workbench.model.identity import identity
+from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
+from workbench.model.zoo import list_models
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.replications.kinds import Note, Progress, Replication, Setting
 from workbench.replications.registry import find_paper, find_replication, list_replications
@@ -99,8 +101,19 @@ def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:
         "dtype": known.dtype,
         "device": known.device,
         "options": plain(asdict(setting.options)),
+        "other models": _weights_named(asdict(setting.options)),
         "seed": setting.seed,
         "code": {**code_versions(), "sources": source_digest(module)},
+    }
+
+
+def _weights_named(options: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the weights of built-in models that options name, whole or before a slash; a name alone says less."""
+    words = [w for v in options.values() for w in (v if isinstance(v, tuple) else (v,)) if isinstance(w, str)]
+    known = {card.name: card.directory for card in list_models()}
+    names = {w.removeprefix("zoo:").split("/")[0] for w in words if w.startswith("zoo:")}
+    return {
+        name: str(digest_of_file(known[name] / WEIGHTS_NAME)["sha256"]) for name in sorted(names & set(known))
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,21 @@ class Findings:
         """
         try:
             claims = tuple(Claim.from_dict(claim) for claim in data["claims"])
-            return cls(claims=claims, **{k: data[k] for k in ("tables", "pictures", "numbers")})
+            found = cls(claims=claims, **{k: data[k] for k in ("tables", "pictures", "numbers")})
         except KeyError as missing:
             raise RunError(f"these findings have no {missing}") from None
+        for caption, picture in found.pictures.items():
+            if not isinstance(picture, str) or not picture.startswith("<svg") or _ACTIVE.search(picture):
+                raise RunError(
+                    f"the picture {caption!r:.60} is no plain SVG", hint="measure again into another --out"
+                )
+        return found
+
+
+# What no picture of ours has: scripts, handlers, foreign markup, links.
+_ACTIVE = re.compile(
+    r"<\s*(script|foreignobject|iframe|image|use|a)\b|\son\w+\s*=|javascript:", re.IGNORECASE
+)
 
 
 def _silent(*what: Any) -> None:

@@ -56,7 +56,8 @@ PAPERS = (
     Paper(
         name="attention-calibration",
         module="attention_calibration",
-        title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing LLMs by Attention Calibration",
+        title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing Large Language Models without Training "
+        "through Attention Calibration",
         source="Yu et al. 2024, arXiv:2406.15765",
         model="zoo:ioi",
     ),

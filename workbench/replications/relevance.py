@@ -207,7 +207,7 @@ def _conservation_claims(kept: Mapping) -> list[Claim]:
             source=ATTNLRP,
         ),
         judge(
-            "relevance is conserved by AttnLRP's rules for softmax and products too",
+            "relevance is conserved by AttnLRP's rule for the softmax too (not claimed: its bias takes a part)",
             f"distance from the metric at most 5 % of it, at every layer, on {kept['model']}",
             worst["bias-free, AttnLRP"] <= 0.05,
             found=worst["bias-free, AttnLRP"],
@@ -215,7 +215,7 @@ def _conservation_claims(kept: Mapping) -> list[Claim]:
             n=kept["n"],
             reason="the rule of the softmax is not conserved in general and depends on the scores' offset; 5 % leaves "
             "room for what it loses in one layer. The control holds the pattern constant",
-            source=ATTNLRP,
+            source="not in the paper; a control of ours",
         ),
     ]
 
@@ -239,7 +239,10 @@ def _agreement_claims(found: Agreement, measured: Measured, seed: int) -> list[C
     tests = {
         ("MLP outputs", "RelP", "AtP"): ("AtP 0.195, RelP 0.992 (GPT-2 small); 0.006, 0.956 (large)", RELP),
         ("residual stream", "RelP", "AtP"): ("AtP 0.753, RelP 0.968 (GPT-2 small)", RELP),
-        ("heads", "CP-LRP", "AttnLRP"): ("recommended for models like GPT-2", ATTNLRP),
+        ("heads", "CP-LRP", "AttnLRP"): (
+            "recommended for models like GPT-2",
+            f"{ATTNLRP}: the authors' code, not a claim of the paper",
+        ),
     }
     able = [test for test in tests if test[0] in measured]
     gains = {test: _gain(measured, *test) for test in able}

@@ -51,10 +51,12 @@ class Result:
         return f"{self.name} on {self.model}: of {len(claims)} claims {tally(claims)} ({self.seconds:.0f} s)"
 
     def claim_rows(self) -> list[dict[str, Any]]:
-        """One row per claim: what people read first."""
+        """One row per claim: what people read first; with the model where not all are about the one asked for."""
+        several = any(claim.model for claim in self.findings.claims)
         return [
             {
                 "claim": claim.claim,
+                **({"model": claim.model or self.model} if several else {}),
                 "paper": claim.paper,
                 "here": claim.found if claim.found is not None else claim.why or None,
                 "control": claim.control,
@@ -190,7 +192,7 @@ class Results:
     def rows(self) -> list[dict[str, Any]]:
         """One row per claim of every replication."""
         return [
-            {"replication": result.name, "model": result.model, **row}
+            {"replication": result.name, "model": result.model} | row
             for result in self.results
             for row in result.claim_rows()
         ]
