@@ -12,8 +12,10 @@ from workbench.replications import find_replication, lofit, soft_injection
 from workbench.replications.kinds import Setting
 from workbench.replications.lofit import Measured as Tuned
 from workbench.replications.lofit_tasks import make_task, matched_heads
-from workbench.replications.soft_injection_measures import Measured, Transfer
-from workbench.replications.soft_injection_prompts import Split
+from workbench.replications.soft_injection_measures import Measured, Transfer, crossed_interval
+from workbench.replications.soft_injection_prompts import Split, prompts_of
+from workbench.statistics import mean_interval
+from workbench.tasks.mappings import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +83,17 @@ ALL = {
 }  # fmt: skip
 
 
+def exchanged(n: int, *, similar: float, dissimilar: float) -> Transfer:
+    """Tasks in pairs, the last three a group if their number is odd, and what another task's mix costs."""
+    group = np.minimum(np.arange(n) // 2, n // 2 - 1)
+    alike = group[:, None] == group[None]
+    accuracy = np.where(np.eye(n, dtype=bool), 1.0, 1.0 - np.where(alike, similar, dissimilar))
+    return Transfer(names=tuple(f"task {i}" for i in range(n)), accuracy=accuracy, alike=alike)
+
+
 def judged(spread: Transfer | None = None, **changed: float):
     numbers = made(**(ALL | changed))
-    spread = spread or Transfer(
-        names=("a", "b"), accuracy=np.eye(2), similar=np.full(8, 0.02), dissimilar=np.full(40, 0.5)
-    )
+    spread = spread or exchanged(7, similar=0.02, dissimilar=0.5)
     return soft_injection._claims(numbers, numbers, spread, 0)
 
 
@@ -105,10 +113,45 @@ def test_verdicts_go_both_ways(words, changed):
 
 
 def test_transfer_is_judged_by_the_difference():
-    same = np.random.default_rng(0).normal(0.05, 0.02, 48)
-    alike = Transfer(names=("a", "b"), accuracy=np.eye(2), similar=same[:8], dissimilar=same[8:])
+    alike = exchanged(7, similar=0.05, dissimilar=0.06)
     assert verdict(judged(), "carries over") == "holds" and verdict(judged(alike), "carries over") == "fails"
-    assert alike.p(0) > 0.05
+    costly = exchanged(7, similar=0.4, dissimilar=0.9)
+    assert verdict(judged(costly), "carries over") == "fails"
+
+
+def test_six_tasks_in_three_pairs_are_too_few_to_permute():
+    six, seven = (exchanged(n, similar=0.0, dissimilar=0.5) for n in (6, 7))
+    assert (
+        six.groupings == 15 and seven.groupings == 105
+    )  # by hand: 5 * 3, and 35 triples * 3 matchings of four
+    assert six.p(0) == pytest.approx(1 / 15) and seven.p(0) == pytest.approx(1 / 105)
+    assert verdict(judged(six), "carries over") == "cannot be tested here"
+    eight = exchanged(8, similar=0.0, dissimilar=0.5)
+    assert eight.groupings == 105 and 0 < eight.p(0) < 0.03  # drawn permutations
+
+
+def test_one_task_that_differs_does_not_make_pairs_significant():
+    spread = exchanged(7, similar=0.0, dissimilar=0.0)
+    accuracy = spread.accuracy.copy()
+    accuracy[:, 0] = 0.0  # one task fails under every mix but its own: its six pairs are no independent draws
+    accuracy[0, 0] = 1.0
+    assert Transfer(names=spread.names, accuracy=accuracy, alike=spread.alike).p(0) > 0.05
+
+
+def test_the_interval_is_as_wide_as_tasks_differ():
+    rows = [np.full(11, float(i < 3)) for i in range(6)]  # right in all questions of half of the tasks
+    low, high, stderr = crossed_interval(rows)
+    assert stderr == pytest.approx(0.5 / 6**0.5, rel=0.1) and low < 0.2 and high > 0.8
+    assert (
+        mean_interval(np.concatenate(rows)).stderr < 0.4 * stderr
+    )  # what resampling prompts would have said
+    low, high, stderr = crossed_interval([np.arange(11) < 5] * 6)
+    assert stderr == pytest.approx((5 / 11 * 6 / 11 / 11) ** 0.5, rel=0.1)
+
+
+def test_a_small_gain_over_random_vectors_is_not_enough():
+    assert verdict(judged(random_vectors=0.6), "makes the model do the task") == "holds"
+    assert verdict(judged(random_vectors=0.8), "makes the model do the task") == "fails"  # 0.16 above
 
 
 def test_a_model_that_does_not_learn_from_examples_cannot_be_asked():
@@ -129,6 +172,14 @@ def test_splits_never_meet():
     parts = [set(split.training), set(split.validation), set(split.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 26
     assert Split.drawn(1) != split
+
+
+def test_an_embedding_sees_no_word_of_validation_or_test(icl):
+    split = Split.drawn(0)
+    prompts = prompts_of(icl, "letter-to-animal", split, shots=5, n=20, n_test=11)
+    said = set(icl.tokenizer.decode(prompts.single[0]).split())
+    kept = {words[i] for words in KINDS.values() for i in (*split.validation, *split.test)}
+    assert len(said) > 5 and not said & kept
 
 
 # -- LoFiT --------------------------------------------------------------------------------------------------
@@ -167,31 +218,31 @@ def test_a_small_run_of_lofit(icl):
     assert verdict(found.claims, "fewer trained numbers") in ("holds", "fails")
 
 
-def tuned(**accuracy: float) -> dict[str, Tuned]:
-    """Two tasks of 50 prompts; ``own`` and ``again`` are heads chosen by two seeds."""
+def tuned(*, own: bool = True, tasks: int = 3, **accuracy: float) -> dict[str, Tuned]:
+    """Tasks of 50 prompts about ten places; ``own``: every task chooses four heads of its own."""
     from workbench.edits.lofit import Localised
 
     def heads(*first: int) -> Localised:
-        order = [*first, *(i for i in range(8) if i not in first)]
-        return Localised(heads=tuple(f"a0.h{i}" for i in order), norms=tuple(range(8, 0, -1)))
+        order = [*first, *(i for i in range(16) if i not in first)]
+        return Localised(heads=tuple(f"a0.h{i}" for i in order), norms=tuple(range(16, 0, -1)))
 
     names = [("nothing", 0), ("ITI", 4), ("low rank", 4)]
     names += [(name, k) for k in (1, 4) for name in ("LoFiT", "random heads", "another task's heads")]
     return {
         f"task {i}": Tuned(
-            localised=heads(*range(4 * i, 4 * i + 4)),
-            again=heads(*range(4 * i, 4 * i + 3)),
+            localised=tuple(heads(*(range(4 * i, 4 * i + 4) if own else range(4))) for _ in lofit.SEEDS),
+            places=np.arange(50) % 10,
             probes=np.zeros((1, 8)),
             iti=(4, 1.0),
             right={(n, k): (np.arange(50) < round(50 * accuracy[n])).astype(float) for n, k in names},
             parameters={(n, k): 1000 if n == "low rank" else 8 * k for n, k in names},
         )
-        for i in range(2)
+        for i in range(tasks)
     }
 
 
 LOFIT = {
-    "nothing": 0.1, "ITI": 0.4, "LoFiT": 0.9, "random heads": 0.5, "another task's heads": 0.6, "low rank": 0.92,
+    "nothing": 0.1, "ITI": 0.4, "LoFiT": 0.9, "random heads": 0.5, "another task's heads": 0.6, "low rank": 0.9,
 }  # fmt: skip
 
 
@@ -201,7 +252,7 @@ LOFIT = {
         ("inference-time intervention)", {"ITI": 0.12}),
         ("better than inference-time", {"ITI": 0.94}),
         ("better than random heads", {"random heads": 0.9}),  # any head would do
-        ("another task do worse", {"another task's heads": 0.9}),
+        ("do worse than the task's own", {"another task's heads": 0.9}),
         ("low-rank", {"low rank": 1.0}),
     ],
 )
@@ -209,6 +260,30 @@ def test_lofit_verdicts_go_both_ways(icl, words, changed):
     setting = Setting(model=icl, name="zoo:icl", options=lofit.Options())
     assert verdict(lofit._claims(setting, tuned(**LOFIT)), words) == "holds"
     assert verdict(lofit._claims(setting, tuned(**(LOFIT | changed))), words) == "fails"
+
+
+def test_heads_of_tasks_are_compared_by_permuting_tasks(icl):
+    setting, words = Setting(model=icl, name="zoo:icl", options=lofit.Options()), "choose different heads"
+    assert verdict(lofit._claims(setting, tuned(**LOFIT)), words) == "holds"
+    assert (
+        verdict(lofit._claims(setting, tuned(own=False, **LOFIT)), words) == "fails"
+    )  # the same heads for all
+    few = lofit._claims(setting, tuned(tasks=2, **LOFIT))
+    assert verdict(few, words) == "cannot be tested here"  # six choices in two threes: ten ways
+    assert lofit._groupings(2, 3) == 10 and lofit._groupings(3, 3) == 280
+
+
+def test_where_offsets_do_nothing_the_choice_of_heads_cannot_be_judged(icl):
+    setting = Setting(model=icl, name="zoo:icl", options=lofit.Options())
+    idle = {"nothing": 0.1, "LoFiT": 0.1, "random heads": 0.1, "another task's heads": 0.1}
+    claims = lofit._claims(setting, tuned(**(LOFIT | idle)))
+    assert verdict(claims, "better than random heads") == "cannot be tested here"
+    assert verdict(claims, "do worse than the task's own") == "cannot be tested here"
+
+
+def test_another_tasks_heads_are_none_of_the_own():
+    other = tuned(**LOFIT)["task 0"].localised[0]
+    assert lofit._others(other, ("a0.h0", "a0.h2")) == ("a0.h1", "a0.h3")
 
 
 def test_a_model_that_is_right_already_leaves_nothing_to_repair(icl):

@@ -32,9 +32,13 @@ RULES: Mapping[str, tuple[Mapping[str, str], int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Prompts, right answers and wrong ones (another kind's word for the same input)."""
+    """Prompts, right answers and wrong ones (another kind's word for the same input).
+
+    ``places`` are those of the words that are asked: prompts about one place have one answer in most tasks.
+    """
 
     prompts: tuple[str, ...]
+    places: tuple[int, ...]
     right: tuple[str, ...]
     wrong: tuple[str, ...]
 
@@ -74,14 +78,15 @@ def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) 
 
 def _part(name: str, places: Sequence[int], rng: np.random.Generator) -> Part:
     gives, on = RULES[name]
-    prompts, right, wrong = [], [], []
+    prompts, asked, right, wrong = [], [], [], []
     for kind, wanted in gives.items():
         others = [k for k in KINDS if k not in (kind, wanted)]
         for place in places:
             prompts.append(f"{KINDS[kind][place]} {ARROW}")
+            asked.append(place)
             right.append(KINDS[wanted][(place + on) % SIZE])
             wrong.append(KINDS[str(rng.choice(others))][place])
-    return Part(prompts=tuple(prompts), right=tuple(right), wrong=tuple(wrong))
+    return Part(prompts=tuple(prompts), places=tuple(asked), right=tuple(right), wrong=tuple(wrong))
 
 
 def probes_of(model: TransformerBridge, task: Task) -> Probes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
+from math import factorial, prod
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.claims import Rows
@@ -27,6 +30,7 @@ from workbench.edits.soft_injection import (
 )
 from workbench.errors import TaskError
 from workbench.replications.soft_injection_prompts import Prompts, right_with, scrambled
+from workbench.statistics import RESAMPLES, Interval, resamples
 
 HARD = (1, 2, 4, 8, 16)  # heads to choose from for the hard choice
 VECTOR = 4  # heads in a function vector
@@ -180,24 +184,52 @@ class Transfer:
 
     Attributes:
         accuracy: (mix learned for, embedding and questions of).
-        similar, dissimilar: Accuracy lost to another task's mix, for each ordered pair.
+        alike: Whether two tasks are similar; similar tasks form groups.
     """
 
     names: tuple[str, ...]
     accuracy: Float[np.ndarray, "mix task"]
-    similar: Float[np.ndarray, "pair"]
-    dissimilar: Float[np.ndarray, "pair"]
+    alike: Bool[np.ndarray, "mix task"]
 
-    def p(self, seed: int, *, draws: int = 2000) -> float:
-        """Probability of a difference as large when similar and dissimilar are labels drawn at random."""
-        both, n = np.concatenate([self.similar, self.dissimilar]), len(self.similar)
-        seen = self.dissimilar.mean() - self.similar.mean()
-        rng = np.random.default_rng(seed)
-        above = 0
-        for _ in range(draws):
-            drawn = rng.permutation(both)
-            above += bool(drawn[n:].mean() - drawn[:n].mean() >= seen - 1e-12)
-        return (1 + above) / (1 + draws)
+    @property
+    def lost(self) -> Float[np.ndarray, "mix task"]:
+        """Accuracy lost to another task's mix."""
+        return np.diag(self.accuracy)[None] - self.accuracy
+
+    @property
+    def similar(self) -> Float[np.ndarray, "pair"]:
+        """What is lost, for each ordered pair of similar tasks."""
+        return self.lost[self.alike & ~np.eye(len(self.alike), dtype=bool)]
+
+    @property
+    def dissimilar(self) -> Float[np.ndarray, "pair"]:
+        """What is lost, for each ordered pair of dissimilar tasks."""
+        return self.lost[~self.alike]
+
+    @property
+    def groupings(self) -> int:
+        """In how many ways as many groups of the same sizes can be made of these tasks; ``1 / groupings`` is the
+        smallest p that there can be."""
+        sizes = [int(row.sum()) for row in np.unique(self.alike, axis=0)]
+        same = prod(factorial(size) for size in sizes) * prod(factorial(n) for n in Counter(sizes).values())
+        return factorial(len(self.alike)) // same
+
+    def p(self, seed: int, *, draws: int = 4000) -> float:
+        """Probability of a difference as large when it is drawn at random which tasks are similar.
+
+        Tasks are permuted, not pairs: the pairs of one task share its embedding or its mix. Up to seven tasks every
+        permutation counts, beyond that ``draws`` of them.
+        """
+        n, lost, own = len(self.alike), self.lost, np.eye(len(self.alike), dtype=bool)
+        if n <= 7:
+            orders = np.array(list(permutations(range(n))))
+        else:
+            rng = np.random.default_rng(seed)
+            orders = np.stack([np.arange(n), *(rng.permutation(n) for _ in range(draws))])
+        alike = self.alike[orders[:, :, None], orders[:, None, :]]
+        near, far = alike & ~own, ~alike
+        seen = (lost * far).sum((1, 2)) / far.sum((1, 2)) - (lost * near).sum((1, 2)) / near.sum((1, 2))
+        return float((seen >= seen[0] - 1e-12).mean())  # the first order is the one that was measured
 
     def rows(self) -> Rows:
         return [
@@ -212,16 +244,41 @@ def transfer(
     """Ask every task's test questions with its own embedding under every task's mix."""
     names = tuple(prompts)
     accuracy = np.zeros((len(names), len(names)))
-    similar, dissimilar = [], []
     for j, task in enumerate(names):
         own = prompts[task]
         for i, name in enumerate(names):
             edit = injection(own.embedding, torch.from_numpy(mixes[name]).to(own.embedding))
             accuracy[i, j] = right_with(model, edit, own.test).float().mean()
-        for i, name in enumerate(names):
-            if i != j:
-                alike = own.task.similar(prompts[name].task)
-                (similar if alike else dissimilar).append(accuracy[j, j] - accuracy[i, j])
-    return Transfer(
-        names=names, accuracy=accuracy, similar=np.array(similar), dissimilar=np.array(dissimilar)
-    )
+    alike = [[prompts[here].task.similar(prompts[there].task) for there in names] for here in names]
+    return Transfer(names=names, accuracy=accuracy, alike=np.array(alike))
+
+
+# -- uncertainty --------------------------------------------------------------------------------------------
+
+
+def crossed_interval(rows: Sequence[np.ndarray], *, draws: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Interval of a mean over tasks and questions; tasks and places of questions are both drawn with replacement.
+
+    Answers of one task depend on its one embedding and mix, answers about one place on its words: neither are
+    independent draws.
+
+    Args:
+        rows: One value per question for each task; the same places in the same order. A shorter one is padded.
+    """
+    longest = max(map(len, rows))
+    table = np.full((len(rows), longest), np.nan)
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = values
+    tasks = _counts(len(rows), draws, seed)
+    places = _counts(longest, draws, seed + 1)
+    there = np.isfinite(table)
+    total = np.einsum("dt,tp,dp->d", tasks, np.where(there, table, 0.0), places)
+    means = total / np.maximum(1, np.einsum("dt,tp,dp->d", tasks, there.astype(float), places))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(low), float(high), float(means.std(ddof=1)))
+
+
+def _counts(n: int, draws: int, seed: int) -> Float[np.ndarray, "draw n"]:
+    """How often each of ``n`` is drawn."""
+    drawn = resamples(n, draws=draws, seed=seed)
+    return np.stack([(drawn == i).sum(1) for i in range(n)], axis=1).astype(float)

@@ -1,4 +1,8 @@
-"""The prompts of the soft-injection replication: three sets of words that never meet, and a task seen through them."""
+"""The prompts of the soft-injection replication: three sets of words, and a task seen through them.
+
+Embeddings and mixes, the choice among them, and the numbers reported each have words of their own. The examples before
+a test question show words of the first two sets.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,7 @@ class Prompts:
         training, validation: Without examples.
         test, shown: The same test questions without examples, and after examples.
         words: The inputs of the test questions.
-        embedding: Mean head outputs after many prompts with examples; no test word is in them.
+        embedding: Mean head outputs after many prompts with examples, of training words alone.
         single: The first of these prompts.
     """
 
@@ -75,16 +79,16 @@ def prompts_of(
     """
     seen = (*split.training, *split.validation)
 
-    def drawn(places: Sequence[int], n: int, k: int, part: int) -> tuple[Shots, ...]:
-        return draw_shots(task, n, shots=k, seed=4 * seed + part, places=places, shown=seen, wrong=wrong)
+    def drawn(places: Sequence[int], n: int, k: int, part: int, shown: Sequence[int]) -> tuple[Shots, ...]:
+        return draw_shots(task, n, shots=k, seed=4 * seed + part, places=places, shown=shown, wrong=wrong)
 
-    test = drawn(split.test, n_test, shots, 2)
-    examples = drawn(split.training, n, shots, 3)
+    test = drawn(split.test, n_test, shots, 2, seen)
+    examples = drawn(split.training, n, shots, 3, split.training)
     rows = ask(model, [p.text for p in examples], [p.answer for p in examples]).rows
     return Prompts(
         task=find_mapping(task),
-        training=_bare(model, drawn(split.training, 4 * len(split.training), 0, 0)),
-        validation=_bare(model, drawn(split.validation, 4 * len(split.validation), 0, 1)),
+        training=_bare(model, drawn(split.training, 4 * len(split.training), 0, 0, split.training)),
+        validation=_bare(model, drawn(split.validation, 4 * len(split.validation), 0, 1, split.validation)),
         test=_bare(model, test),
         shown=ask(model, [p.text for p in test], [p.answer for p in test]),
         words=tuple(p.question for p in test),
