@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from workbench.discovery import Search, discovery_job
 from workbench.errors import OptionError, RunError
 from workbench.history.again import rerun, resume
 from workbench.history.folders import find_runs, look_at
+from workbench.history.leftovers import tidy
 from workbench.history.merge import merge
 from workbench.jobs import ablation_job, path_patching_job
 from workbench.judging import Question, evaluation_job
@@ -132,6 +134,42 @@ def test_a_damaged_part_is_refused_with_its_name(copies):
     data[-1] ^= 1
     part.write_bytes(bytes(data))
     assert part.name in refusal([copies])
+
+
+def test_the_parts_of_a_finished_shard_are_not_tidied_away(copies):
+    before = sorted((copies).rglob("*.safetensors"))
+    assert not [x for x in tidy([copies], remove=True).leftovers if x.path in before]
+    assert before and sorted(copies.rglob("*.safetensors")) == before
+    merge([copies])
+
+
+def test_a_shard_that_lost_a_part_is_incomplete_and_resumed(copies):
+    lost = next((copies / "shard-1-of-3" / "shards").glob("*.safetensors"))
+    before = lost.read_bytes()
+    lost.unlink()
+    assert look_at(copies / "shard-1-of-3").state == "incomplete"
+    assert f"workbench runs resume {copies / 'shard-1-of-3'}" in refusal([copies])
+    resume(copies / "shard-1-of-3")
+    assert lost.read_bytes() == before and look_at(copies / "shard-1-of-3").state == "finished"
+
+
+def test_a_shard_that_names_a_file_elsewhere_is_refused(copies):
+    shard = copies / "shard-1-of-3" / "shard.json"
+    content = json.loads(shard.read_text())
+    content["parts"][0][0] = content["mine"][0] = "../../victim"
+    shard.write_text(json.dumps(content))
+    assert "'../../victim'" in refusal([copies])
+    assert look_at(shard.parent).state == "unreadable"
+    assert not list(copies.rglob("victim*"))
+
+
+def test_shards_of_different_commits_are_noted(copies):
+    path = copies / "shard-1-of-3" / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "git": {"commit": "c0ffee" * 7, "dirty": False}}))
+    notes: list[str] = []
+    merge([copies], note=notes.append)
+    assert any("c0ffeec0ffee" in note for note in notes)
 
 
 def test_shards_in_different_places_need_a_place_for_the_whole(copies, tmp_path):

@@ -98,3 +98,36 @@ def test_the_file_of_a_shard_round_trips_and_is_read_strictly(tmp_path):
         (tmp_path / NAME).write_text(json.dumps(wrong))
         with pytest.raises(RunError):
             load_shard(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["../../victim", "/tmp/victim", ".hidden", "a/b", "", "a\n", "a" * 300])
+def test_a_key_that_leads_out_of_the_folder_is_refused(tmp_path, key):
+    ShardFile(index=1, count=1, question="ab", parts=((key, None),), mine=(key,)).save(tmp_path)
+    with pytest.raises(RunError) as error:
+        load_shard(tmp_path)
+    assert "names a part" in str(error.value)
+    with (
+        SweepStore(tmp_path / "run", {"plan": 1}, resume=False) as store,
+        pytest.raises(RunError, match="names a part"),
+    ):
+        store.put(key, np.zeros(1))
+    assert not list(tmp_path.rglob("*victim*"))
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"mine": ["c"]}, "none of its parts"),
+        ({"mine": ["a", "a"]}, "a twice"),
+        ({"parts": [["a", None], ["a", None]]}, "a twice"),
+        ({"index": 0}, "no shard 0 of 2"),
+        ({"index": 3}, "no shard 3 of 2"),
+    ],
+)
+def test_a_shard_that_contradicts_itself_is_refused(tmp_path, wrong, said):
+    ShardFile(index=1, count=2, question="ab", parts=(("a", None), ("b", None)), mine=("a",)).save(tmp_path)
+    whole = json.loads((tmp_path / NAME).read_text())
+    (tmp_path / NAME).write_text(json.dumps({**whole, **wrong}))
+    with pytest.raises(RunError) as error:
+        load_shard(tmp_path)
+    assert said in str(error.value) and "runs resume" in str(error.value)

@@ -14,6 +14,8 @@ from workbench.history.command_line import command_line
 from workbench.io.lock import NAME as LOCK
 from workbench.io.lock import holder
 from workbench.io.run_file import digest_of_file, load_record
+from workbench.io.shard_file import NAME as SHARD
+from workbench.io.shard_file import load_shard
 from workbench.provenance import NAME, RunRecord
 from workbench.sweep.store import PLAN, SHARDS, finished_parts
 
@@ -178,7 +180,16 @@ def _recorded(folder: Path, *, again: bool = True) -> PastRun:
         return PastRun(folder=folder, state="unreadable", error=problem.message, hint=problem.hint)
     common = {"folder": folder, "record": record, "error": record.error, "hint": record.hint}
     if record.status == "done":
-        whole = all((folder / name).exists() for name in record.outputs.values())
+        try:
+            whole = all((folder / name).exists() for name in record.outputs.values()) and _has_parts(folder)
+        except RunError as problem:
+            return PastRun(
+                folder=folder,
+                record=record,
+                state="unreadable",
+                error=problem.message,
+                hint=problem.hint,
+            )
         return PastRun(state="finished" if whole else "incomplete", **common)
     if record.status != "running":
         return PastRun(state=record.status, **common)
@@ -187,6 +198,15 @@ def _recorded(folder: Path, *, again: bool = True) -> PastRun:
         return PastRun(state="running", holder=who, **common)
     # between reading the record and asking for the lock it may have ended; then the record says so now
     return _recorded(folder, again=False) if again else PastRun(state="killed", **common)
+
+
+def _has_parts(folder: Path) -> bool:
+    """Whether a folder has all parts of its shard, if it holds one.
+
+    Raises:
+        RunError: if ``shard.json`` cannot be read.
+    """
+    return not (folder / SHARD).exists() or finished_parts(folder) >= set(load_shard(folder).mine)
 
 
 def writer_of(folder: Path) -> int | None:

@@ -15,6 +15,7 @@ from workbench.history.folders import PastRun, files_in, find_runs, size, writer
 from workbench.io.lock import NAME as LOCK
 from workbench.io.lock import holder, take
 from workbench.io.run_file import digest_of_file
+from workbench.io.shard_file import NAME as SHARD
 from workbench.sweep.store import SHARDS
 
 Kind = Literal["half-written file", "part of a finished table", "lock that nobody holds"]
@@ -73,7 +74,7 @@ def leftovers(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Lef
     found: dict[Path, Leftover] = {}
     for run in runs:
         if writer_of(run.folder) is None:
-            whole = _is_whole(run)
+            whole = _is_whole(run) and not (run.folder / SHARD).exists()  # a shard is its parts
             for path in files_in(run.folder):
                 owner = next(p for p in path.parents if p in inner)
                 if owner == run.folder and (kind := _kind(path, whole)):

@@ -57,6 +57,12 @@ def merge(
             f"the shards were computed with {' and '.join(threads)} threads: the last digits may depend on it; "
             "set OMP_NUM_THREADS to the same number everywhere"
         )
+    commits = sorted({str(share.record.git.get("commit") or "unknown")[:12] for share in shares})
+    if len(commits) > 1:
+        note(
+            f"the shards were computed by different states of the code, git {' and '.join(commits)}: "
+            "if what computes changed in between, they do not belong together"
+        )
     record = replace(shares[0].record, arguments=_whole(shares[0].record))
     with locked(folder):
         _gather(shares, folder)
@@ -93,6 +99,8 @@ def _share(run: PastRun) -> _Share:
     name = run.record.arguments["shard"]
     if run.state == "running":
         raise RunError(f"shard {name} is being written in {run.folder}", hint="wait for it")
+    if run.state == "unreadable":
+        raise RunError(run.error, hint=run.hint)
     if run.state != "finished":
         raise RunError(
             f"shard {name} in {run.folder} is not finished: {run.state}",

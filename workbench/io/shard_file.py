@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,24 @@ from workbench.io.atomic import write_atomic
 from workbench.io.strict_json import check_keys, parse, read_text
 
 FORMAT, VERSION, NAME = "circuit-workbench/shard", 1, "shard.json"
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
+
+
+def check_key(key: str, where: str | os.PathLike[str]) -> str:
+    """The key of a part, which names a file: it must stay in its folder.
+
+    Args:
+        where: The file or folder that has it.
+
+    Raises:
+        RunError: if it has other characters than letters, digits, ``_``, ``-`` and ``.``, or begins with a dot.
+    """
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise RunError(
+            f"{where} names a part {key!r:.80}; letters, digits, _, - and . are expected, no dot in front",
+            hint="it was damaged or made by somebody else: measure this shard again in a new folder",
+        )
+    return key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +64,7 @@ def load_shard(folder: str | os.PathLike[str]) -> ShardFile:
     """The share whose folder this is.
 
     Raises:
-        RunError: if it is missing, cut off, or of another format or version.
+        RunError: if it is missing, cut off, of another format or version, or contradicts itself.
     """
     path = Path(folder) / NAME
     if not path.is_file():
@@ -58,17 +77,36 @@ def load_shard(folder: str | os.PathLike[str]) -> ShardFile:
     try:
         check_keys(data, {"format", "version", *ShardFile.__dataclass_fields__}, set(), str(path))
         parts = tuple(
-            (str(key), None if shape is None else tuple(int(n) for n in shape))
+            (check_key(key, path), None if shape is None else tuple(int(n) for n in shape))
             for key, shape in data["parts"]
         )
-        return ShardFile(
+        share = ShardFile(
             index=int(data["index"]),
             count=int(data["count"]),
             question=str(data["question"]),
             parts=parts,
-            mine=tuple(str(key) for key in data["mine"]),
+            mine=tuple(check_key(key, path) for key in data["mine"]),
         )
+        _check(share)
     except WorkbenchError as problem:
         raise RunError(problem.message, hint=problem.hint) from None
     except (TypeError, ValueError) as problem:
-        raise RunError(f"{path} is damaged: {problem}", hint=f"workbench runs resume {folder}") from None
+        again = f"rm {path}, then workbench runs resume {folder}"
+        raise RunError(f"{path} is damaged: {problem}", hint=again) from None
+    return share
+
+
+def _check(share: ShardFile) -> None:
+    """Whether there can be such a share.
+
+    Raises:
+        ValueError: what contradicts what.
+    """
+    known = [key for key, _ in share.parts]
+    if not 1 <= share.index <= share.count:
+        raise ValueError(f"there is no shard {share.index} of {share.count}")
+    for what, keys in (("parts", known), ("mine", share.mine)):
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"{what} names {next(k for k in keys if list(keys).count(k) > 1)} twice")
+    if unknown := set(share.mine) - set(known):
+        raise ValueError(f"mine has {min(unknown)}, which is none of its parts")

@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 from workbench.errors import RunError
 from workbench.io.atomic import write_atomic
 from workbench.io.lock import locked, take
+from workbench.io.shard_file import check_key
 from workbench.provenance import digest_of
 
 PLAN, SHARDS = "plan.json", "shards"
@@ -73,7 +74,7 @@ class SweepStore:
             write_atomic(self.folder / PLAN, json.dumps(self.plan, indent=2, allow_nan=False) + "\n")
 
     def _path(self, key: str) -> Path:
-        return self.folder / SHARDS / f"{key}.safetensors"
+        return self.folder / SHARDS / f"{check_key(key, self.folder)}.safetensors"
 
     def done(self) -> set[str]:
         """Keys of the finished parts."""
