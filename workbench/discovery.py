@@ -10,15 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from workbench.circuit import Circuit
 from workbench.effects import Effects
-from workbench.errors import OptionError
+from workbench.errors import OptionError, RunError
 from workbench.graph import Graph
 from workbench.history.folders import UNFINISHED
 from workbench.interventions.ablation import ablations, parts_of
-from workbench.io import export
+from workbench.io import export, load_circuit
 from workbench.io.lock import NAME as LOCK
 from workbench.io.lock import locked
-from workbench.io.run_file import recording
+from workbench.io.run_file import load_record, recording
 from workbench.keeping import SavedShard, finished_shard, save_shard, saying_how_to_go_on
 from workbench.methods.registry import Level, get_method, list_methods
 from workbench.methods.score import check_level, score
@@ -251,6 +252,7 @@ def _kept(
         if share is not None:
             note(f"already measured; showing {work}")
             return SavedShard(shard=share, folder=work)
+        _refuse_other_search(work, plan, record)
         check_plan(work, plan, resume=resume)
         with saying_how_to_go_on(work, note), recording(record, work):
             with SweepStore(work, plan, resume=resume) as store:
@@ -265,9 +267,51 @@ def _kept(
             else:
                 files = write_discovery(found, folder, record)
             drop_parts(work)
-    if moves:
-        _tidy(work)
+        if moves:
+            _tidy(work)  # the lock last, while it is still held
     return SavedDiscovery(discovery=found, folder=folder, files=files)
+
+
+def _refuse_other_search(folder: Path, plan: Mapping[str, Any], record: RunRecord) -> None:
+    """Before anything is measured or written: the circuit in a folder, if there is one, is that of this search.
+
+    Raises:
+        RunError: in what the two differ.
+    """
+    if not (folder / "circuit.json").exists():
+        return
+    before = load_circuit(folder / "circuit.json")
+    was = {**before.provenance, **_judging(before), "method": before.method, "level": before.level}
+    now = {**plan, **{f"judging {name}": record.arguments.get(name) for name in ("random_draws", "seed")}}
+    was.pop("options", None)  # scores add to them
+    if (folder / RUN).exists():
+        done = load_record(folder)
+        if (done.command, done.status) == (record.command, "done"):
+            was, now = {**was, **_choices(done.arguments)}, {**now, **_choices(record.arguments)}
+    for name in sorted((set(was) & set(now)) - {"device", "code", "version", "format"}):
+        if digest_of(was[name]) != digest_of(now[name]):
+            raise RunError(
+                f"{folder} holds another circuit: {name} was {str(was[name])[:80]}, now {str(now[name])[:80]}",
+                hint="choose another --out",
+            )
+
+
+def _judging(circuit: Circuit) -> dict[str, Any]:
+    """How a circuit was judged, as far as it says so."""
+    judged = circuit.provenance.get("judged_on", {})
+    return {f"judging {name}": judged[name] for name in ("random_draws", "seed") if name in judged}
+
+
+def _choices(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """How circuits are scored, selected and judged, by the arguments of a search."""
+    method, per_position = get_method(arguments["method"]), bool(arguments.get("per_position"))
+    keep, signed, greedy = (arguments.get(name) for name in ("keep", "signed", "greedy"))
+    return {
+        **asdict(method.choice(keep, signed, greedy, per_position=per_position)),
+        "per_position": per_position,
+        "options": asdict(method.make_options(**arguments.get("options", {}))),
+        "test_split": arguments.get("test_split"),
+    }
 
 
 def _tidy(work: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import workbench.discovery as discovery
 from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.bench.bench import bench_discovery
@@ -18,6 +21,7 @@ from workbench.history.again import rerun, resume
 from workbench.history.folders import find_runs, look_at
 from workbench.history.leftovers import tidy
 from workbench.history.merge import merge
+from workbench.io.lock import holder
 from workbench.jobs import ablation_job, path_patching_job
 from workbench.judging import Question, evaluation_job
 from workbench.methods.score import score
@@ -267,6 +271,9 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(found, tmp_path, monkeyp
     asked, whole = found
     place = {"out": Path("named")} if where == "named" else {}
     seen: list[str] = []
+    held: list[int | None] = []
+    tidied = discovery._tidy
+    monkeypatch.setattr(discovery, "_tidy", lambda work: (held.append(holder(work)), tidied(work)))
 
     def stop(done, total, what=""):
         seen.append(what)
@@ -287,7 +294,29 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(found, tmp_path, monkeyp
     for name in ("scores.safetensors", "circuit.json"):
         assert (again.folder / name).read_bytes() == (whole / name).read_bytes()
     assert (again.folder == left.folder) == (where == "named")
+    assert held == ([] if where == "named" else [os.getpid()])  # nobody else comes in meanwhile
     assert not (again.folder / "shards").exists() and not list(Path(".").rglob("*unfinished*"))
+
+
+def test_another_search_into_the_folder_of_a_finished_one_changes_nothing(found, tmp_path):
+    asked, one = found
+    folder = tmp_path / "one"
+    shutil.copytree(one, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    others = {
+        "keep": {"keep": "10%"},
+        "options": {"options": {"steps": 3}},
+        "judging random_draws": {"random_draws": 2},
+        "method": {"method": "eap", "options": {}},
+    }
+    for what, other in others.items():
+        with pytest.raises(RunError) as error:
+            discovery_job(replace(asked, **other), out=folder)
+        assert f"holds another circuit: {what}" in str(error.value)
+        assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"} == before
+    discovery_job(replace(asked, keep="5%"), out=folder)  # what it keeps anyway: the same search
+    assert look_at(folder).state == "finished"
+    assert (folder / "circuit.json").read_bytes() == before["circuit.json"]
 
 
 def test_a_search_that_fails_leaves_a_record(opening, tmp_path):
