@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -21,6 +22,7 @@ from workbench.errors import OptionError, RunError
 from workbench.history.again import resume
 from workbench.history.folders import look_at
 from workbench.jobs import ablation_job
+from workbench.sweep.distribute import Part
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -96,22 +98,77 @@ def test_a_search_on_workers_finds_the_same_circuit(cluster, opening, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
 
 
+def parts(count: int) -> list[Part]:
+    return [Part(key=str(n), shape=(1,), batch=n) for n in range(count)]
+
+
+def program(count: int, compute):
+    """A job without a model, whose parts are numbers."""
+    known = parts(count)
+
+    def job(serving):
+        list(serving.asked("question", None).values(known, compute))
+
+    return job
+
+
+@contextmanager
+def crew(cluster, job, count: int = 1, **more):
+    """Workers hired without asking whether there is room for them."""
+    from workbench.scale.ray_crew import Crew
+
+    hired = Crew(**{"ray": cluster, "program": job, "threads": 1, "gpus": 0, "note": print, **more})
+    hired.hire(count)
+    try:
+        yield hired
+    finally:
+        hired.dismiss()
+
+
 @needs_ray
-def test_a_mistake_in_a_worker_is_told_as_one_here(cluster, opening, tmp_path):
-    with pytest.raises(RunError) as error:
-        crew_of(cluster, opening, question="another question")
-    assert "asked for something else" in str(error.value)
+def test_a_worker_that_never_starts_is_given_no_part(cluster):
+    with crew(cluster, program(3, lambda p: np.array([int(p.key)])), 2, threads=2) as two:  # room for one
+        found = {part.key: values.tolist() for part, values in two.work("question", parts(3))}
+        assert found == {"0": [0], "1": [1], "2": [2]}
+        assert len(two.starting) == 1 and len(two.idle) == 1
 
 
-def crew_of(cluster, opening, *, question: str):
-    """Ask one worker for a part of a computation that is not its own."""
-    from functools import partial
+@needs_ray
+def test_workers_that_all_never_start_are_given_up(cluster):
+    with (
+        crew(cluster, print, threads=3, patience=0.5) as one,
+        pytest.raises(RunError, match="no worker started") as error,
+    ):
+        list(one.work("question", parts(1)))
+    assert "3 CPUs" in str(error.value)
 
+
+@needs_ray
+def test_more_workers_than_there_is_room_for_are_refused(cluster):
     from workbench.scale.ray_crew import ray_crew
-    from workbench.sweep.distribute import Part
 
-    with ray_crew(partial(ablation_job, **opening), workers=1, device="cpu") as crew:
-        return list(crew.work(question, [Part(key="b00000-l000", shape=None, batch=0)]))
+    with pytest.raises(RunError) as error, ray_crew(print, workers=3, device="cpu"):
+        pass
+    assert "has room for 2" in str(error.value) and "--workers 2" in str(error.value)
+
+
+@needs_ray
+def test_a_mistake_in_a_worker_is_told_as_one_here(cluster):
+    with (
+        crew(cluster, program(1, lambda p: np.zeros(1))) as one,
+        pytest.raises(RunError, match="asked for something else"),
+    ):
+        list(one.work("another question", parts(1)))
+
+
+@needs_ray
+def test_a_worker_with_an_unexpected_error_is_ended_too(cluster):
+    with crew(cluster, program(1, lambda p: 1 / 0)) as one:
+        (worker,) = one.hired
+        with pytest.raises(ZeroDivisionError):
+            list(one.work("question", parts(1)))
+    with pytest.raises(cluster.exceptions.RayActorError):
+        cluster.get(worker.ready.remote(), timeout=30)
 
 
 @needs_ray

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from workbench.scale.worker import Refusal, Worker
 from workbench.sweep.distribute import Compute, Here, Part
 
 Note = Callable[[str], None]
+_PATIENCE = 120.0  # seconds that nobody may be at work before the crew is given up
 _MOST_LOST = 3  # times that one part may take its worker down with it
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "WORKBENCH_QUIET")
 
@@ -80,7 +82,13 @@ def ray_crew(
         connect(ray, address, cpus=(workers or 1) * threads if workers else None)
     gpus = int(_on_cuda(device))
     try:
-        count = workers or _room(ray, threads, gpus)
+        room = _room(ray, threads, gpus)
+        if workers is not None and workers > room:
+            raise RunError(
+                f"{workers} workers of {_needs(threads, gpus)} do not fit on the cluster: it has room for {room}",
+                hint=f"--workers {room}, or fewer CPUs for each with OMP_NUM_THREADS",
+            )
+        count = workers or room
         crew = Crew(ray=ray, program=program, threads=threads, gpus=gpus, note=note)
         note(f"{count} workers with {threads} threads each; so does one process: OMP_NUM_THREADS={threads}")
         # Ray tells of lost workers on standard output, which is for results
@@ -164,11 +172,19 @@ def _room(ray: Any, threads: int, gpus: int) -> int:
         RunError: if none does.
     """
     have = ray.cluster_resources()
-    room = int(have.get("GPU", 0)) if gpus else int(have.get("CPU", 0)) // threads
+    room = int(have.get("CPU", 0)) // threads
+    room = min(room, int(have.get("GPU", 0)) // gpus) if gpus else room
     if room < 1:
-        what = "GPU" if gpus else f"{threads} CPUs"
-        raise RunError(f"the cluster has no {what} for a worker", hint="ray status shows what it has")
+        raise RunError(
+            f"the cluster has no {_needs(threads, gpus)} for a worker", hint="ray status shows what it has"
+        )
     return room
+
+
+def _needs(threads: int, gpus: int) -> str:
+    """What one worker takes, in words."""
+    cpus = f"{threads} CPU{'s' if threads > 1 else ''}"
+    return f"{gpus} GPU and {cpus}" if gpus else cpus
 
 
 def _on_cuda(device: str | None) -> bool:
@@ -185,7 +201,10 @@ class Crew:
 
     Attributes:
         threads, gpus: Of each worker.
+        patience: Seconds to wait while no worker is there: the cluster may have given its room to others.
         lost: Workers that died, in all.
+        hired: Every worker that was not dismissed, whatever it does.
+        starting: Workers that are not there yet, by the reference that tells when they are.
     """
 
     ray: Any
@@ -193,7 +212,10 @@ class Crew:
     threads: int
     gpus: int
     note: Note
+    patience: float = _PATIENCE
     lost: int = 0
+    hired: list[Any] = field(default_factory=list)
+    starting: dict[Any, Any] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
     busy: dict[Any, tuple[Any, Part]] = field(default_factory=dict)
     batch_of: dict[Any, int] = field(default_factory=dict)
@@ -212,13 +234,15 @@ class Crew:
             runtime_env={"env_vars": variables},
         )
         for _ in range(count):
-            self.idle.append(kind.remote(self.program, os.getcwd()))
+            worker = kind.remote(self.program, os.getcwd())
+            self.hired.append(worker)
+            self.starting[worker.ready.remote()] = worker
 
     def dismiss(self) -> None:
         """End all workers."""
-        for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
+        for worker in self.hired:
             self.ray.kill(worker)
-        self.idle, self.busy = [], {}
+        self.hired, self.starting, self.idle, self.busy = [], {}, [], {}
 
     def work(self, question: str, parts: Sequence[Part]) -> Iterator[tuple[Part, np.ndarray]]:
         """Every part with its values, as they are finished.
@@ -230,12 +254,16 @@ class Crew:
         while todo or self.busy:
             while todo and self.idle:
                 self._send(question, self.idle.pop(0), todo)
-            ready, _ = self.ray.wait(list(self.busy), num_returns=1)
-            worker, part = self.busy.pop(ready[0])
+            reference = self._next()
+            if reference in self.starting:
+                self._welcome(reference)
+                continue
+            worker, part = self.busy.pop(reference)
             try:
-                answer = self.ray.get(ready[0])
+                answer = self.ray.get(reference)
             except self.ray.exceptions.RayActorError:
                 attempts[part.key] += 1
+                self._dropped(worker)
                 self._replace(part, attempts[part.key])
                 todo.insert(0, part)
                 continue
@@ -243,6 +271,56 @@ class Crew:
             if isinstance(answer, Refusal):
                 raise answer.error()
             yield part, answer
+
+    def _next(self) -> Any:
+        """The next reference that has an answer: of a worker that is there now, or of a part.
+
+        A worker gets no part before it is there, so that no part waits for one that never comes.
+
+        Raises:
+            RunError: if no worker is there and none comes.
+        """
+        end = time.monotonic() + self.patience
+        while True:
+            ready, _ = self.ray.wait(
+                [*self.busy, *self.starting], num_returns=1, timeout=min(5.0, self.patience)
+            )
+            if ready:
+                return ready[0]
+            if not self.busy and time.monotonic() >= end:
+                raise RunError(
+                    f"no worker started within {self.patience:.0f} s: {len(self.starting)} wait for "
+                    f"{_needs(self.threads, self.gpus)} each",
+                    hint="is the cluster busy with other work? ray status shows it; what is finished is kept "
+                    "for --resume",
+                )
+
+    def _welcome(self, reference: Any) -> None:
+        """A worker that has started can be asked from now on; one that could not start is replaced.
+
+        Raises:
+            RunError: if several could not start.
+        """
+        worker = self.starting.pop(reference)
+        try:
+            self.ray.get(reference)
+        except self.ray.exceptions.RayError as problem:
+            self.lost += 1
+            self._dropped(worker)
+            if self.lost >= _MOST_LOST:
+                raise RunError(
+                    f"workers cannot start: {_first_line(problem)}",
+                    hint="is the workbench installed on every machine of the cluster?",
+                ) from None
+            self.note("a worker could not start; another one is")
+            self.hire(1)
+            return
+        self.idle.append(worker)
+
+    def _dropped(self, worker: Any) -> None:
+        """Forget a worker that died."""
+        self.hired.remove(worker)
+        self.batch_of.pop(worker, None)
 
     def _send(self, question: str, worker: Any, todo: list[Part]) -> None:
         """Ask a worker for the next part, of the batch it knows if there is one, else of one that few work on."""

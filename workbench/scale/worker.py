@@ -42,6 +42,10 @@ class Worker:
         self.program, self.inbox, self.outbox = program, SimpleQueue(), SimpleQueue()
         self.thread: Thread | None = None
 
+    def ready(self) -> bool:
+        """Whether this process is there: an answer tells that it is."""
+        return True
+
     def compute(self, question: str, key: str) -> np.ndarray | Refusal:
         """The values of one part."""
         if self.thread is None or not self.thread.is_alive():
