@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
+import transformers
 
+from tests.families import _LLAMA, build_hf, save_tokenizer
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.interventions.patching import patches, site_nodes
-from workbench.model.blocks import is_bare
-from workbench.sweep import restart
+from workbench.model.blocks import Block, is_bare
+from workbench.model.open import open_model
+from workbench.names import Node
+from workbench.sweep import restart, run
 from workbench.sweep.run import sweep
+from workbench.sweep.runs import PairedRuns
 
 HEADS = {"plain": ("gpt2", "llama", "native-ln"), "hooked": ("gemma2", "bert")}
 
@@ -83,3 +92,112 @@ def test_blocks_from_a_position_on_are_the_end_of_the_whole(runs_of):
         last = blocks.run(1, x, last=True)
     assert cut == pytest.approx(whole[:, 3:], abs=1e-5)
     assert last == pytest.approx(whole[:, -1:], abs=1e-5)
+
+
+def opened(model, tmp_path):
+    """A Hugging Face model as a user's own directory, opened."""
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    return open_model(tmp_path, device="cpu")
+
+
+def of_prompts(bridge, runs_of, **options):
+    pairs = runs_of("llama").pairs.pairs
+    return PairedRuns(bridge, pairs, metric="logit-difference", batch_tokens=100, **options)
+
+
+def test_a_model_that_clips_is_run_with_hooks(tmp_path, runs_of):
+    """A limit that no prompt of the pairs reaches cannot be seen by comparing blocks; the settings tell."""
+    size = {k: v for k, v in _LLAMA.items() if k != "num_hidden_layers"}
+    config = transformers.OlmoConfig(**size, num_hidden_layers=2, clip_qkv=1e4)
+    runs = of_prompts(opened(transformers.OlmoForCausalLM(config).eval(), tmp_path), runs_of)
+    assert restart.plainly(runs, runs.batches[0]) == "values are limited by clip_qkv"
+
+
+def test_blocks_that_cannot_be_computed_are_not_plain(tmp_path, runs_of):
+    """StableLM with a norm for each head and grouped queries: hooks run where plain blocks would raise."""
+    config = transformers.StableLmConfig(**{**_LLAMA, "num_hidden_layers": 2}, qk_layernorm=True)
+    runs = of_prompts(opened(transformers.StableLmForCausalLM(config).eval(), tmp_path), runs_of)
+    told = sweep(runs, heads(runs)[:2], kind="ablation").provenance["computed by"]
+    assert told["because"] == ["the blocks are not plain attention and MLP"]
+
+
+def test_every_prompt_of_a_run_is_compared(runs_of, monkeypatch):
+    """Blocks that were like the model on the first prompts, and are not on the others, are not used."""
+    runs = runs_of("llama")
+    batch = runs.batches[0]
+    blocks = restart.plainly(runs, batch, "clean")
+    off = vars(blocks.layers[1]) | {"o": lambda x, o=blocks.layers[1].o: o(x) + 1e-3}
+    blocks.layers = (blocks.layers[0], Block(**off), *blocks.layers[2:])
+    assert restart.plainly(runs, batch, "corrupted") == "the blocks are not plain attention and MLP"
+
+
+def test_a_model_that_was_asked_is_freed(tmp_path):
+    bridge = opened(build_hf("gpt2"), tmp_path)
+    assert is_bare(bridge)
+    held = weakref.ref(bridge)
+    del bridge
+    gc.collect()
+    assert held() is None
+
+
+def test_memory_that_runs_out_never_allows_more(runs_of, monkeypatch):
+    """Plain blocks give way to hooks, and a stack is never larger than before."""
+    runs = runs_of("llama")
+    most = runs.copies(runs.batches[0])
+    assert runs.halve(runs.batches[0], 100 * most) == most == runs.copies(runs.batches[0])
+    runs, rows = runs_of("llama"), heads(runs)
+    want = sweep(runs_of("llama"), rows, kind="ablation").patched
+
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(run, "restarted", full)
+    found = sweep(runs, rows, kind="ablation")
+    assert found.provenance["computed by"]["plain blocks"] == 0
+    assert found.patched == pytest.approx(want, abs=1.5e-5)
+
+
+def test_local_edits_beside_others_are_plain_as_told(runs_of, monkeypatch):
+    """One layer's heads and a neuron in one sweep: as many rows go by plain blocks as the table says."""
+    runs, counted = runs_of("gpt2"), []
+    rows = [*heads(runs)[:2], *ablations([[Node(kind="neuron", layer=0, index=1)]], "zero")]
+
+    def count(runs, batch, blocks, chunk, *rest):
+        counted.append(len(chunk) * len(batch))
+        return restart.restarted(runs, batch, blocks, chunk, *rest)
+
+    monkeypatch.setattr(run, "restarted", count)
+    told = sweep(runs, rows, kind="ablation").provenance["computed by"]
+    assert sum(counted) == told["plain blocks"] == 2 * runs.n_pairs
+
+
+def test_what_was_kept_is_not_used_under_a_hook_of_torch(runs_of):
+    runs, fresh = runs_of("gpt2"), runs_of("gpt2")
+    for batch in fresh.batches:
+        fresh.resid(batch, "clean", 0)
+    point = runs.model.blocks[2].hook_mlp_out
+    handle = point.register_forward_hook(lambda module, args, out: out * 0)
+    try:
+        assert not is_bare(runs.model)
+        assert fresh.clean == pytest.approx(runs.clean, abs=1e-6)
+    finally:
+        handle.remove()
+    assert is_bare(runs.model) and np.abs(fresh.clean - runs_of("gpt2").clean).max() > 1e-3
+
+
+def test_a_replaced_layer_is_seen(tmp_path, runs_of):
+    runs = of_prompts(opened(build_hf("gpt2"), tmp_path), runs_of)
+    old = restart.plainly(runs, runs.batches[0])
+    norm = runs.model.blocks[1].ln1
+    norm._modules["original_component"] = copy.deepcopy(norm.original_component)
+    assert restart.plainly(runs, runs.batches[0]) is not old
+
+
+def test_columns_only_where_they_are_the_logits(runs_of):
+    runs = runs_of("llama")
+    batch = runs.batches[0]
+    blocks = restart.plainly(runs, batch)
+    assert blocks.by_column and restart._columns(runs, batch, blocks)[0] is not None
+    blocks.by_column = False
+    assert restart._columns(runs, batch, blocks)[0] is None

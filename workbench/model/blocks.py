@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +26,8 @@ from workbench.model.probe import record
 
 # Largest relative error seen between a hooked and a plain block on all families of the tests: 6e-7 in float32.
 ALIKE = {torch.float32: 1e-5, torch.float64: 1e-12}
-_MODULES: WeakKeyDictionary[torch.nn.Module, tuple[list[Any], list[Any]]] = WeakKeyDictionary()
+# What acts on large values alone: a comparison on some prompts would not see it.
+_LIMITS = ("clip_qkv", "softcap", "soft_cap", "logit_cap")
 Function = Callable[[Tensor], Tensor]
 Heads = Float[Tensor, "row pos head d_head"]
 
@@ -55,6 +55,7 @@ class Blocks:
         parallel: Attention and MLP read the same residual stream.
         in_tuple: The model expects of each block a tuple, not a tensor.
         ends_plainly: The logits are the last norm and the unembedding, nothing else.
+        by_column: Logits of some tokens can be computed without the others.
     """
 
     layers: tuple[Block, ...]
@@ -64,6 +65,7 @@ class Blocks:
     parallel: bool
     in_tuple: bool = False
     ends_plainly: bool = False
+    by_column: bool = False
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -158,6 +160,8 @@ def plain_blocks(bridge: TransformerBridge, wiring: Wiring) -> Blocks | str:
         return "half precision: rounding hides a difference"
     if not (wiring.causal and wiring.edge_level and wiring.head_writes and wiring.has_lm_head):
         return "not a causal stack of blocks that add to the residual stream"
+    if limits := limits_of(bridge):
+        return f"values are limited by {limits}"
     if wiring.attention_layers != tuple(range(wiring.n_layers)):
         return "layers without attention"
     layers = []
@@ -184,6 +188,23 @@ def plain_blocks(bridge: TransformerBridge, wiring: Wiring) -> Blocks | str:
         d_head=wiring.d_head,
         parallel=wiring.parallel,
     )
+
+
+def limits_of(bridge: TransformerBridge) -> str:
+    """The first setting that clips or caps values inside the model; empty where there is none."""
+    config = getattr(getattr(bridge, "original_model", None), "config", None)
+    known = config.to_dict() if hasattr(config, "to_dict") else vars(config) if config is not None else {}
+    return _limit_in(known) or _limit_in(vars(bridge.cfg))
+
+
+def _limit_in(settings: dict[Any, Any]) -> str:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            if found := _limit_in(value):
+                return found
+        elif any(word in str(name) for word in _LIMITS) and isinstance(value, int | float) and value > 0:
+            return str(name)
+    return ""
 
 
 def _inner(module: Any) -> Function | None:
@@ -255,14 +276,9 @@ def unlike(blocks: Blocks, resid: list[Tensor]) -> float:
 
 def is_bare(bridge: TransformerBridge) -> bool:
     """Whether nobody attached anything to the model: no hook, no replaced forward, no offloading."""
-    if bridge not in _MODULES:
-        every = list(bridge.modules())
-        points = [m for m in every if isinstance(m, HookPoint)]
-        _MODULES[bridge] = points, [m for m in every if not isinstance(m, HookPoint)]
-    points, parts = _MODULES[bridge]
-    if any(point.fwd_hooks or point.bwd_hooks for point in points):
-        return False
-    for module in parts:
+    for module in bridge.modules():
+        if isinstance(module, HookPoint) and (module.fwd_hooks or module.bwd_hooks):
+            return False
         attached = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
         if not all(_own(hook) for hook in attached) or not {"forward", "_hf_hook"}.isdisjoint(vars(module)):
             return False

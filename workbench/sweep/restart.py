@@ -4,15 +4,15 @@ A row is one intervention on one pair. An edit at position ``p`` of layer ``l`` 
 and the layers before ``l`` as they were, and at ``l`` itself it changes position ``p`` alone; the last layer is
 needed at the last position, for keys and values everywhere. Rows that start at one position run together.
 
-Which pairs of a length go this way is decided once, by comparing every block with the model on prompts of that
-length (``plainly``); where it is not, the model itself is run with hooks. Tables say which it was.
+Which pairs go this way is decided by comparing every block with the model on all prompts of a batch (``plainly``),
+once for each batch; where they differ, the model itself is run with hooks. Tables say which it was.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.errors import ModelError
 from workbench.interventions.apply import value_of_edit
 from workbench.interventions.edits import Edit, Intervention, site_of
 from workbench.interventions.means import Means
@@ -36,12 +37,14 @@ from workbench.model.blocks import (
     unlike,
     with_rotary,
 )
-from workbench.model.hooks import hook_name, output_matrix
+from workbench.model.hooks import component, hook_name, output_matrix
+from workbench.model.memory import is_out_of_memory
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 
 CHUNK_TOKENS = 2048  # matrix products are at their best and what lies between them still fits in the cache
 LOGITS = 2**25  # numbers in one block of logits
-_KNOWN: WeakKeyDictionary[PairedRuns, dict[int, Blocks | str]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[PairedRuns, dict[Any, Any]] = WeakKeyDictionary()
+_NOT_PLAIN = "the blocks are not plain attention and MLP"
 _ADDS = ("head-output", "attn-out", "mlp-out")
 
 
@@ -70,7 +73,7 @@ def together(interventions: Sequence[Intervention]) -> list[int]:
     return sorted(range(len(interventions)), key=key)
 
 
-def how(runs: PairedRuns, interventions: Sequence[Intervention]) -> dict[str, Any]:
+def how(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName = "clean") -> dict[str, Any]:
     """How many rows of a table plain blocks computed and how many the hooked model, and why; for the record."""
     local = sum(map(is_local, interventions))
     plain, reasons = (
@@ -78,7 +81,8 @@ def how(runs: PairedRuns, interventions: Sequence[Intervention]) -> dict[str, An
         set() if local == len(interventions) else {"edits within attention or of several layers"},
     )
     for batch in runs.batches if local else ():
-        found = plainly(runs, batch)
+        found = plainly(runs, batch, base)
+        runs.release(batch)
         if isinstance(found, str):
             reasons.add(found)
         else:
@@ -87,16 +91,52 @@ def how(runs: PairedRuns, interventions: Sequence[Intervention]) -> dict[str, An
     return {"plain blocks": plain, "hooked model": rows - plain, "because": sorted(reasons)}
 
 
-def plainly(runs: PairedRuns, batch: Batch) -> Blocks | str:
-    """The blocks that are this model on prompts of the batch's length, or why the model itself must run."""
+def plainly(runs: PairedRuns, batch: Batch, base: RunName = "clean") -> Blocks | str:
+    """The blocks that are this model on all prompts of a run of the batch, or why the model itself must run."""
     if not runs.last_only(batch):
         return "the metric reads more than the last position"
     if not is_bare(runs.model):  # asked every time: an edit that is switched on must not be passed by
         return "something is attached to the model"
-    known = _KNOWN.setdefault(runs, {})
+    known, layers = _KNOWN.setdefault(runs, {}), tuple(map(id, runs.model.modules()))
+    if known.get("layers") != layers:  # blocks hold the layers that were there when they were made
+        known.clear()
+        known["layers"] = layers
     if batch.n_tokens not in known:
-        known[batch.n_tokens] = _measured(runs, batch)
-    return known[batch.n_tokens]
+        known[batch.n_tokens] = _tried(_measured, runs, batch)
+    blocks, key = known[batch.n_tokens], _key(batch, base)
+    if not isinstance(blocks, str) and key not in known:
+        known[key] = _tried(_compared, runs, batch, base, blocks)
+    return blocks if isinstance(blocks, str) else known[key]
+
+
+def without_plain_blocks(runs: PairedRuns, batch: Batch, base: RunName) -> None:
+    """Memory ran out: from now on this run of the batch is measured with hooks."""
+    _KNOWN.setdefault(runs, {})[_key(batch, base)] = "memory ran out with plain blocks"
+    for key in [k for k in batch.cache if k[1].startswith("plain ")]:
+        del batch.cache[key]
+
+
+def _key(batch: Batch, base: RunName) -> tuple[int, int, str]:
+    return int(batch.index[0]), len(batch), base
+
+
+def _tried(make: Callable[..., Blocks | str], *args: Any) -> Blocks | str:
+    """What is made, or that the blocks are not plain where they cannot even be computed."""
+    try:
+        return make(*args)
+    except (RuntimeError, TypeError, AttributeError, IndexError) as problem:
+        if is_out_of_memory(problem):
+            raise
+        return _NOT_PLAIN
+
+
+@torch.no_grad()
+def _compared(runs: PairedRuns, batch: Batch, base: RunName, blocks: Blocks) -> Blocks | str:
+    """Every block on every prompt of a run, from what the sweep records of it anyway."""
+    names = [*(hook_name("resid", n) for n in range(len(blocks))), last_out(runs)]
+    seen = runs.activations(batch, base, kept_names(runs))
+    resid = [seen[name] for name in names]
+    return blocks if unlike(blocks, resid) <= ALIKE[resid[0].dtype] else _NOT_PLAIN
 
 
 @torch.no_grad()
@@ -108,14 +148,28 @@ def _measured(runs: PairedRuns, batch: Batch) -> Blocks | str:
     blocks, resid, out = with_rotary(blocks, runs.model, ids)
     limit = ALIKE[out.dtype]
     if not unlike(blocks, resid) <= limit:
-        return "the blocks are not plain attention and MLP"
+        return _NOT_PLAIN
     made = read_out(runs.model, resid[-1][:, -1], ids[:, -1], in_tuple=blocks.in_tuple)
     near = limit * (1 + float(out.abs().max()))
     if not float((made - out).abs().max()) <= near:
         return "what leaves the last block does not decide the logits"
     made = plain_end(runs.model, resid[-1][:, -1])
     blocks.ends_plainly = made is not None and float((made - out).abs().max()) <= near
+    blocks.by_column = _tried(_by_column, runs, batch, blocks, resid[-1][:, -1], ids[:, -1], out) is True
     return blocks
+
+
+def _by_column(
+    runs: PairedRuns, batch: Batch, blocks: Blocks, hidden: Tensor, ids: Tensor, out: Tensor
+) -> bool:
+    """Whether the logits of some tokens alone are those columns of all logits."""
+    columns = torch.cat([batch.answers.correct.flatten(), batch.answers.incorrect.flatten()]).unique()
+    if component(runs.model, "unembed") is None or not 0 < len(columns) < out.shape[-1]:
+        return False
+    form = {"in_tuple": blocks.in_tuple, "plainly": blocks.ends_plainly}
+    made, own = read_out(runs.model, hidden, ids, columns, **form), out[:, columns]
+    limit = ALIKE[out.dtype] * (1 + float(own.abs().max()))
+    return made.shape == own.shape and float((made - own).abs().max()) <= limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +191,12 @@ class Rows:
 def kept_names(runs: PairedRuns) -> list[str]:
     """What is read of the base run: the residual stream, what heads and what attention wrote, in every layer."""
     sites, layers = ("resid", "head-output", "attn-out"), range(runs.wiring.n_layers)
-    return [hook_name(site, layer) for site in sites for layer in layers]
+    return [*(hook_name(site, layer) for site in sites for layer in layers), last_out(runs)]
+
+
+def last_out(runs: PairedRuns) -> str:
+    """Hook of the residual stream that leaves the last block."""
+    return f"blocks.{runs.wiring.n_layers - 1}.hook_out"
 
 
 @torch.no_grad()
@@ -303,7 +362,7 @@ def _metric(
     runs: PairedRuns, batch: Batch, blocks: Blocks, base: RunName, final: Float[Tensor, "times pair d_model"]
 ) -> Float[Tensor, "times pair"]:
     """The metric of what leaves the last block, with no more logits at once than fit."""
-    columns, answers = _columns(runs, batch)
+    columns, answers = _columns(runs, batch, blocks)
     width = runs.model.cfg.d_vocab if columns is None else len(columns)
     times = max(1, LOGITS // (len(batch) * width))
     found = []
@@ -311,6 +370,8 @@ def _metric(
         ids = batch.ids(base)[:, -1].repeat(len(part))
         form = {"in_tuple": blocks.in_tuple, "plainly": blocks.ends_plainly}
         logits = read_out(runs.model, part.flatten(0, 1), ids, columns, **form)
+        if logits.shape[-1] != width:
+            raise ModelError(f"the unembedding gives {logits.shape[-1]} logits where {width} are expected")
         values = (
             runs.measure(batch, logits) if columns is None else runs.metric(logits, answers.repeat(len(part)))
         )
@@ -318,10 +379,10 @@ def _metric(
     return torch.cat(found)
 
 
-def _columns(runs: PairedRuns, batch: Batch) -> tuple[Tensor | None, Answers]:
+def _columns(runs: PairedRuns, batch: Batch, blocks: Blocks) -> tuple[Tensor | None, Answers]:
     """The tokens that the metric reads, and the answers as indices into them; None where it reads all."""
     answers = batch.answers
-    if not runs.metric.reads_answers_only:
+    if not (runs.metric.reads_answers_only and blocks.by_column):
         return None, answers
     columns = torch.cat([answers.correct.flatten(), answers.incorrect.flatten()]).unique()
     moved = {name: torch.searchsorted(columns, getattr(answers, name)) for name in ("correct", "incorrect")}

@@ -26,7 +26,15 @@ from workbench.model.identity import identity
 from workbench.model.memory import is_out_of_memory
 from workbench.provenance import code_versions, digest_of
 from workbench.sweep.distribute import Here, Part
-from workbench.sweep.restart import how, is_local, kept_names, plainly, restarted, together
+from workbench.sweep.restart import (
+    how,
+    is_local,
+    kept_names,
+    plainly,
+    restarted,
+    together,
+    without_plain_blocks,
+)
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
@@ -101,7 +109,7 @@ def sweep(
             "plan": digest_of(plan),
             **{k: v for k, v in plan.items() if k != "interventions"},
             **({"stacks_halved": runs.n_halved} if runs.n_halved else {}),
-            "computed by": how(runs, interventions),
+            "computed by": how(runs, interventions, base),
         },
     )
 
@@ -237,17 +245,25 @@ def _part(
     _record(runs, batch, interventions, base)
     resid = runs.resid(batch, base, layer)
     size = runs.copies(batch)
-    if all(map(is_local, interventions)) and not isinstance(plainly(runs, batch), str):
-        size = len(interventions)  # plain blocks take them in chunks of their own
+    local = sum(map(is_local, interventions))  # they come first
     found: list[np.ndarray] = []
     start = 0
     while start < len(interventions):
-        chunk = interventions[start : start + size]
+        blocks = plainly(runs, batch, base) if start < local else ""
+        plain = not isinstance(blocks, str)  # plain blocks take all of them, in chunks of their own
+        chunk = interventions[start : local if plain else start + size]
         try:
-            found.append(_stacked(runs, batch, layer, chunk, base, resid, means))
+            if plain:
+                values = restarted(runs, batch, blocks, chunk, base, means).double().cpu().numpy()
+            else:
+                values = _stacked(runs, batch, layer, chunk, base, resid, means)
+            found.append(values)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
                 raise
+            if plain:
+                without_plain_blocks(runs, batch, base)
+                continue
             if len(chunk) == 1:
                 raise RunError(
                     f"not enough memory for one intervention on {len(batch)} pairs of {batch.n_tokens} tokens",
@@ -269,7 +285,7 @@ def _record(runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention
         if edit.value in wanted:
             wanted[edit.value] |= {hook_name(site_of(edit.node), n) for n in _layers_of(runs, edit)}
     wanted[base] |= {hook_name("resid", n) for n in layers}
-    if any(map(is_local, interventions)) and not isinstance(plainly(runs, batch), str):
+    if any(map(is_local, interventions)) and not isinstance(plainly(runs, batch, base), str):
         wanted[base] |= set(kept_names(runs))
     for run, names in wanted.items():
         if names:
@@ -284,10 +300,7 @@ def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
 
 
 def _stacked(runs, batch, layer, chunk, base, resid, means) -> np.ndarray:
-    """The metric of a chunk: by plain blocks where they are the model, else one hooked pass from ``layer``."""
-    blocks = plainly(runs, batch) if all(map(is_local, chunk)) else ""
-    if not isinstance(blocks, str):
-        return restarted(runs, batch, blocks, chunk, base, means).double().cpu().numpy()
+    """The metric of a chunk: one hooked pass from ``layer``."""
     times = len(chunk)
     ids = batch.ids(base).repeat(times, 1)
     fwd = hooks_for(runs, batch, chunk, means)

@@ -285,8 +285,11 @@ class PairedRuns:
     def halve(self, batch: Batch, copies: int) -> int:
         """Memory ran out with so many copies of a batch: half of them from now on."""
         self.n_halved += 1
-        self.halved[len(batch) * batch.n_tokens] = copies // 2
-        return copies // 2
+        left = max(
+            1, min(self.copies(batch), copies // 2)
+        )  # a larger stack may have been tried: never more again
+        self.halved[len(batch) * batch.n_tokens] = left
+        return left
 
     def resid(self, batch: Batch, run: RunName, layer: int) -> Float[Tensor, "pair pos d_model"]:
         """The residual stream entering a layer; all layers are recorded in one pass."""
@@ -310,7 +313,7 @@ class PairedRuns:
         values = np.full(self.n_pairs, np.nan)
         for batch in self.batches:
             seen = self._seen.get((run, int(batch.index[0]), len(batch)))
-            if seen is None:
+            if seen is None or not is_bare(self.model):  # kept numbers are of the model with nothing attached
                 seen = self.measure(batch, self.output(batch, batch.ids(run))).double().cpu().numpy()
                 self.release(batch)
             values[batch.index] = seen
