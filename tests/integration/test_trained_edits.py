@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.families import family_dir
-from workbench.edits import iti, lofit, soft_injection
+from workbench.edits import iti, lofit, low_rank, soft_injection
 from workbench.edits.affine import Affine
 from workbench.edits.lofit import LofitStep
 from workbench.edits.questions import Questions, ask, head_outputs, losses, right_answers
@@ -266,7 +266,7 @@ def test_offsets_lower_the_loss_and_the_model_is_as_it_was(plain):
 
 def test_parameters_are_counted(bridge_of):
     model = bridge_of("llama")  # d_model 32, 4 query heads on 2 key-value heads of 8, 3 layers
-    assert lofit.lora_parameters(model, rank=2) == 3 * 2 * ((32 + 32) + (32 + 16))
+    assert low_rank.count(model, rank=2) == 3 * 2 * ((32 + 32) + (32 + 16))
     assert lofit.all_parameters(model) == sum(p.numel() for p in model.original_model.parameters())
 
 
