@@ -81,8 +81,7 @@ def how(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName =
         set() if local == len(interventions) else {"edits within attention or of several layers"},
     )
     for batch in runs.batches if local else ():
-        found = plainly(runs, batch, base)
-        runs.release(batch)
+        found = plainly(runs, batch, base, compare=False)  # parts of an earlier run were compared there
         if isinstance(found, str):
             reasons.add(found)
         else:
@@ -91,7 +90,7 @@ def how(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName =
     return {"plain blocks": plain, "hooked model": rows - plain, "because": sorted(reasons)}
 
 
-def plainly(runs: PairedRuns, batch: Batch, base: RunName = "clean") -> Blocks | str:
+def plainly(runs: PairedRuns, batch: Batch, base: RunName = "clean", *, compare: bool = True) -> Blocks | str:
     """The blocks that are this model on all prompts of a run of the batch, or why the model itself must run."""
     if not runs.last_only(batch):
         return "the metric reads more than the last position"
@@ -104,9 +103,9 @@ def plainly(runs: PairedRuns, batch: Batch, base: RunName = "clean") -> Blocks |
     if batch.n_tokens not in known:
         known[batch.n_tokens] = _tried(_measured, runs, batch)
     blocks, key = known[batch.n_tokens], _key(batch, base)
-    if not isinstance(blocks, str) and key not in known:
+    if compare and not isinstance(blocks, str) and key not in known:
         known[key] = _tried(_compared, runs, batch, base, blocks)
-    return blocks if isinstance(blocks, str) else known[key]
+    return blocks if isinstance(blocks, str) else known.get(key, blocks)
 
 
 def without_plain_blocks(runs: PairedRuns, batch: Batch, base: RunName) -> None:
