@@ -312,7 +312,7 @@ class Crew:
                     f"workers cannot start: {_first_line(problem)}",
                     hint="is the workbench installed on every machine of the cluster?",
                 ) from None
-            self.note("a worker could not start; another one is")
+            self.note("a worker was lost before it had started; another one is hired")
             self.hire(1)
             return
         self.idle.append(worker)
