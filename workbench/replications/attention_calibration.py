@@ -59,20 +59,21 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
     ),
     "random": (
         "it is these heads",
-        f"the gain exceeds the mean gain of matched random sets, interval included, and less than {LEVEL:.0%} of the "
-        "sets gain as much",
-        "as many heads in the same layers; some of them may be useful too",
+        f"there is a gain, it exceeds the mean gain of matched random sets, intervals included, and p < {LEVEL:g}, "
+        "p = (1 + sets that gain as much) / (1 + sets)",
+        "as many heads in the same layers; some of them may be useful too, and where a layer leaves little choice they "
+        "are in every set. Without a gain there is nothing that these heads bring",
         "control of ours (the paper filters heads)",
     ),
     "columns": (
         "it is the sinks",
-        "the gain exceeds that of as many columns of the same heads that are no sinks, interval included",
+        "there is a gain, and it exceeds that of as many other columns of the same heads, intervals included",
         "any change of these heads might do",
         "control of ours",
     ),
     "filter": (
         "heads have to be filtered",
-        "the gain exceeds that of calibrating all heads, interval included",
+        "there is a gain, and it exceeds that of calibrating all heads, intervals included",
         "the paper's step 1",
         "the method",
     ),
@@ -263,6 +264,7 @@ def _text(setting: Setting, advance) -> dict[str, Any]:
         "accuracy": float(plain.mean()),
         "heads with later sinks": sum(share > COMMON for share in shares.values()),
         "gain": evaluation.accuracy(Calibration(heads=chosen, **how)) - plain,
+        "model": options.language,
         "gain of all heads": float(
             (evaluation.accuracy(Calibration(heads=heads_of(model), **how)) - plain).mean()
         ),
@@ -270,7 +272,7 @@ def _text(setting: Setting, advance) -> dict[str, Any]:
 
 
 def _windows(model: TransformerBridge, options: Options, seed: int) -> torch.Tensor:
-    """Windows of the files that the language model was not trained on; no file is in both halves."""
+    """Windows of the files that the language model was not trained on; by default no file is in both halves."""
     from workbench.training.language import is_held_out, sources
 
     files = [text for name, text in sorted(sources().items()) if is_held_out(name)]
@@ -332,16 +334,16 @@ def _gain_claims(
     made: dict[str, tuple[bool, Any, Any, int | None]] = {}
     made["act"] = _low(gain) > 0, f"{base:.3f} -> {base + gain.mean():.3f}: {_shown(gain)}", None, n
     random = found.gains["matched random heads, mean"]
-    as_good = float((found.draws >= gain.mean()).mean())
+    p = (1 + int((found.draws >= gain.mean()).sum())) / (1 + len(found.draws))
     made["random"] = (
-        _low(gain - random) > 0 and as_good < LEVEL,
-        f"{_shown(gain - random)}; {as_good:.0%} of the sets gain as much",
+        _low(gain) > 0 and _low(gain - random) > 0 and p < LEVEL,
+        f"{_shown(gain - random)}; gain of the heads {_shown(gain)}; p {p:.3g}",
         f"{random.mean():+.3f} over {len(found.draws)} sets",
         n,
     )
     for key, name in (("columns", "chosen heads, other columns"), ("filter", "all heads")):
         made[key] = (
-            _low(gain - found.gains[name]) > 0,
+            _low(gain) > 0 and _low(gain - found.gains[name]) > 0,
             _shown(gain - found.gains[name]),
             _shown(found.gains[name]),
             n,
@@ -381,7 +383,13 @@ def _claim(key: str, made: tuple | None, base: float, found: Study, text: dict[s
     if key != "text" and not ROOM[0] <= base <= ROOM[1] and key not in ("later", "kept"):
         why = f"accuracy is {base:.1%} as it is; between {ROOM[0]:.0%} and {ROOM[1]:.0%} it can rise and fall"
         return untestable(words, criterion, why, **fixed)
+    sets = len(found.draws)
+    if key == "random" and 1 / (1 + sets) >= LEVEL:
+        why = f"only {sets} other sets of as many heads in these layers: p cannot fall below {1 / (1 + sets):.2g}"
+        return untestable(words, criterion, why, control=made[2], **fixed)
     holds, value, control, n = made
+    if key == "text":
+        fixed["model"] = text.get("model", "")
     return judge(words, criterion, bool(holds), found=value, control=control, n=n, **fixed)
 
 

@@ -274,6 +274,7 @@ def of_coupling(
     late = [peaks(r.fai, options.share) & allowed for r, allowed in zip(found, eligible, strict=True)]
     early = [peaks(r.waad, options.share) for r in found]
     third = [peaks(r.receivers, options.share) for r in found]
+    can = [allowed & np.isfinite(r.fai) for r, allowed in zip(found, eligible, strict=True)]
     claims = []
     for key, other, within, groups in (
         ("receivers", third, 0, None),
@@ -281,7 +282,8 @@ def of_coupling(
         ("beyond", early, options.within, [kinds_of(r) for r in found]),
     ):
         value = share_followed(late, other, within=within)
-        null = chance(late, other, within=within, groups=groups, draws=options.draws, seed=seed)
+        how = {"within": within, "groups": groups, "draws": options.draws, "seed": seed}
+        null = chance(late, other, eligible=can, **how)
         p, n = p_above(value, null), int(sum(m.sum() for m in late))
         claims.append(
             _claim(key, p < ALPHA, f"{value:.1%}, p {p:.3g}", control=f"{null.mean():.1%} by chance", n=n)
@@ -364,8 +366,9 @@ def _by_distance(found: Sequence[Response], options: Options, seed: int) -> list
         sides = {"words": [r.wordlike for r in found], "punctuation": [~r.wordlike for r in found]}
         allowed = sides.get(name, [np.ones(len(r.tokens), dtype=bool) for r in found])
         late = [peaks(r.fai, options.share) & a for r, a in zip(found, allowed, strict=True)]
+        can = [a & np.isfinite(r.fai) for r, a in zip(found, allowed, strict=True)]
         for within in (0, 1, 2, 3):
-            null = chance(late, early, within=within, draws=100, seed=seed)
+            null = chance(late, early, within=within, eligible=can, draws=100, seed=seed)
             rows.append(
                 {
                     "FAI peaks at": name,

@@ -141,6 +141,14 @@ def shifted(marks: Marks, by: int) -> Marks:
     return np.roll(marks, by)
 
 
+def shifted_among(marks: Marks, eligible: Marks, rng: np.random.Generator) -> Marks:
+    """Marks moved by a random number of eligible tokens, around the end of these; no other token is marked."""
+    moved = np.zeros(len(marks), dtype=bool)
+    if eligible.sum() > 1:
+        moved[eligible] = shifted(np.asarray(marks)[eligible], int(rng.integers(1, eligible.sum())))
+    return moved
+
+
 def shuffled_within(marks: Marks, groups: Int[np.ndarray, "token"], rng: np.random.Generator) -> Marks:
     """Marks dealt anew among tokens of the same group: each group keeps its number of marks."""
     marks, new = np.asarray(marks), np.zeros(len(marks), dtype=bool)
@@ -155,6 +163,7 @@ def chance(
     early: Sequence[Marks],
     *,
     within: int = 1,
+    eligible: Sequence[Marks] | None = None,
     groups: Sequence[Int[np.ndarray, "token"]] | None = None,
     draws: int = 500,
     seed: int = 0,
@@ -162,12 +171,14 @@ def chance(
     """The share of late marks that follow an early one when the late marks are moved at random.
 
     Shifted around each response by a random number of tokens; or, with ``groups``, dealt anew within each group.
+    Tokens that could not be marked (not ``eligible``) are passed over: the marks move along the others alone.
     """
     rng = np.random.default_rng([seed, within])
     found = np.empty(draws)
+    can = [np.ones(len(m), dtype=bool) for m in late] if eligible is None else eligible
     for i in range(draws):
         if groups is None:
-            moved = [shifted(m, int(rng.integers(1, len(m)))) for m in late]
+            moved = [shifted_among(m, c, rng) for m, c in zip(late, can, strict=True)]
         else:
             moved = [shuffled_within(m, g, rng) for m, g in zip(late, groups, strict=True)]
         found[i] = share_followed(moved, early, within=within)
