@@ -19,7 +19,7 @@ _FACTOR = (
 )
 _UNITS = {"": 1, "B": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_SLACK = 1.5  # freed memory that the allocator keeps, and temporaries: at most 1.4 seen on GPT-2's shape
+_SLACK = 1.5  # freed memory that the allocator keeps, and temporaries; a process of its own tests the budget
 
 
 def parse_size(text: int | str) -> int:
