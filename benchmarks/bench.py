@@ -172,14 +172,19 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         for row in job(settings):
             rows.append(row)
-            print(f"{row.job} on {row.model}: {row.ours:.3g} s. {row.notes}", file=sys.stderr, flush=True)
+            told = f"{row.ours:.3g} s, {_number(row.ratio)} x faster, {_number(row.over_floor)} x floor"
+            print(f"{row.job} on {row.model}: {told}. {row.notes}", file=sys.stderr, flush=True)
+            if asked.json:  # after every row: a bench that is stopped keeps what it has
+                _write(asked.json, rate, asked.quick, rows)
     Console(width=200).print(table(rows))
     print(f"matrix products: {rate / 1e9:.1f}e9 multiply-adds a second")
-    if asked.json:
-        found = {"machine": machine(rate), "quick": asked.quick, "rows": [row.to_dict() for row in rows]}
-        with open(asked.json, "w", encoding="utf-8") as out:
-            json.dump(found, out, indent=2)
     return 0
+
+
+def _write(path: str, rate: float, quick: bool, rows: list[Row]) -> None:
+    found = {"machine": machine(rate), "quick": quick, "rows": [row.to_dict() for row in rows]}
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump(found, out, indent=2)
 
 
 if __name__ == "__main__":
