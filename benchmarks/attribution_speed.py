@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import resource
 import time
+
+from workbench.provenance import peak_memory_mb
 
 PAIRS, TOKENS = 32, 16
 
@@ -84,7 +85,7 @@ def timed(work, repeats: int) -> float:
 
 def _peak() -> float:
     """Most memory this process ever had, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return peak_memory_mb() / 1000
 
 
 def measure(method: str, level: str, repeats: int, out) -> None:

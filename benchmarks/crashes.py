@@ -195,7 +195,7 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     def hooked() -> None:
         import workbench.sweep.run as engine
 
-        engine.plainly = lambda runs, batch: "stacks of the hooked model are what is starved here"
+        engine.plainly = lambda *_, **__: "stacks of the hooked model are what is starved here"
 
     unhurt = big.fresh()
     found.expect(big.start(unhurt, before=hooked).wait() == "measured", "no table to compare with")

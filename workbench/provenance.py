@@ -67,9 +67,17 @@ def git_state(folder: Path | None = None) -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    """Largest resident memory of this process so far, in MB (10^6 bytes).
+
+    On Linux from the process's own status: what getrusage says begins at the size of the process that started it.
+    """
     import resource
 
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

@@ -115,7 +115,7 @@ def test_edits_from_words():
         ("rows", ["heads=a1"], "needs operation"),
         ("rows", ["heads=a1", "operation=drop", "key=0"], "no setting"),
         ("rows", ["heads"], "NAME=VALUE"),
-        ("calibration", ["heads=a1", "beta=much"], "calibration"),
+        ("calibration", ["heads=a1", "beta=much"], "beta has 'much'"),
     ):
         with pytest.raises(OptionError, match=match):
             make_edit(kind, settings)

@@ -129,19 +129,20 @@ def test_a_run_for_gradients_is_freed_without_the_collector(shape):
 
 
 _CHILD = """
-import resource, sys
+import sys
 import workbench as wb
 from benchmarks import models
 from workbench.model.memory import resident_bytes
+from workbench.provenance import peak_memory_mb
 from workbench.sweep.room import keep_within
 shape = models.gpt2(64, 32, n_layer=6, n_head=8, n_embd=256, vocab_size=5000)
 runs = shape.runs
 before = resident_bytes("cpu")
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = int(peak_memory_mb() * 1e6)
 budget = max(peak, before + int(float(sys.argv[1]) * 1e6))
 runs.batch_tokens = keep_within(runs, budget, work="edges") if float(sys.argv[1]) else runs.batch_tokens
 wb.score(runs, "eap-ig", steps=2)
-print(runs.batch_tokens, budget, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(runs.batch_tokens, budget, int(peak_memory_mb() * 1e6))
 """
 
 
