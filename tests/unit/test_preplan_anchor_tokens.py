@@ -18,6 +18,7 @@ from workbench.replications.preplan_anchor_tokens import (
     peaks,
     roles,
     share_followed,
+    shifted_among,
     shuffled_within,
     sign_flip_p,
     top_share,
@@ -128,6 +129,26 @@ def test_dealing_anew_within_kinds_explains_coupling_that_kinds_make():
     assert p_above(value, chance(late, early, within=0, groups=kinds, draws=200)) > 0.05
     dealt = shuffled_within(late[0], kinds[0], rng)
     assert dealt.sum() == late[0].sum() and not dealt[kinds[0] == 0].any()
+
+
+def test_chance_moves_only_among_tokens_that_could_be_marked():
+    """Both curves peak at words alone and are otherwise unrelated: what is observed is what chance gives."""
+    rng = np.random.default_rng(5)
+    words = [np.arange(60) % 4 == 1 for _ in range(200)]
+    late = [w & (rng.random(60) < 0.5) for w in words]
+    early = [w & (rng.random(60) < 0.5) for w in words]
+    value = share_followed(late, early, within=0)
+    matched = chance(late, early, within=0, eligible=words, draws=100)
+    assert value == pytest.approx(0.5, abs=0.04) and matched.mean() == pytest.approx(0.5, abs=0.04)
+    # Around all tokens three shifts of four put every mark where no early mark can be: 14 of 59 shifts keep words.
+    assert chance(late, early, within=0, draws=100).mean() == pytest.approx(0.5 * 14 / 59, abs=0.03)
+
+
+def test_eligible_shifts_keep_the_number_and_the_places():
+    rng, eligible = np.random.default_rng(0), np.array([0, 1, 1, 0, 1, 0], dtype=bool)
+    marks = np.array([0, 1, 0, 0, 0, 0], dtype=bool)
+    seen = {int(np.flatnonzero(shifted_among(marks, eligible, rng))[0]) for _ in range(30)}
+    assert seen == {2, 4}
 
 
 def test_sign_flips_and_jaccard():

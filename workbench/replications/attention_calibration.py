@@ -15,6 +15,7 @@ from workbench.edits.act import ALPHA, BETA, Calibration
 from workbench.errors import OptionError, WorkbenchError
 from workbench.replications.attention_calibration_measures import (
     Quiz,
+    attention_moved,
     heads_of,
     improving,
     matched_sets,
@@ -67,8 +68,9 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
     ),
     "columns": (
         "it is the sinks",
-        "there is a gain, and it exceeds that of as many other columns of the same heads, intervals included",
-        "any change of these heads might do",
+        "there is a gain, and it exceeds that of as many columns of the same heads that are no sinks, intervals "
+        "included",
+        "any change of these heads might do; as many columns are not as much attention, so what both move is told",
         "control of ours",
     ),
     "filter": (
@@ -139,6 +141,9 @@ class Study:
         fresh: Per head, change of accuracy on evaluation prompts.
         plain: Accuracy per evaluation prompt as it is.
         gains: Condition -> change of accuracy per evaluation prompt.
+        draws: Mean change of every matched random set.
+        forced: Heads that are in every matched set, because their layer leaves no choice.
+        moved: Condition -> share of a row's attention that it moves.
     """
 
     shares: dict[str, float]
@@ -149,6 +154,8 @@ class Study:
     plain: np.ndarray
     gains: dict[str, np.ndarray]
     draws: np.ndarray
+    forced: tuple[str, ...]
+    moved: dict[str, float]
 
 
 def run(setting: Setting) -> Findings:
@@ -168,13 +175,15 @@ def run(setting: Setting) -> Findings:
     text = _text(setting, advance)
     return Findings(
         claims=_claims(options, found, beside, text),
-        tables={"Every head": _head_rows(found), "Calibrated": _gain_rows(found, beside, text)},
+        tables={"Every head": _head_rows(found), "Calibrated": _gain_rows(found, beside, text, options)},
         pictures=_pictures(setting.model, found),
         numbers={
             "chosen": list(found.chosen),
             "accuracy as it is": float(found.plain.mean()),
             "gains": {name: float(g.mean()) for name, g in found.gains.items()},
             "random sets": [float(g) for g in found.draws],
+            "in every random set": list(found.forced),
+            "attention moved": found.moved,
             "language model": {k: v for k, v in text.items() if not isinstance(v, np.ndarray)},
         },
     )
@@ -199,16 +208,20 @@ def _study(selection: Quiz, evaluation: Quiz, options: Options, *, seed: int, ad
     fresh = solo(evaluation, heads, advance=advance, **how)
     plain = evaluation.accuracy()
     gains: dict[str, np.ndarray] = {}
-    draws = np.zeros(0)
+    draws, forced, moved = np.zeros(0), (), {}
     if chosen:
         gains["chosen heads"] = evaluation.accuracy(Calibration(heads=chosen, **how)) - plain
         others = Calibration(heads=chosen, columns="others", seed=seed, **how)
         gains["chosen heads, other columns"] = evaluation.accuracy(others) - plain
+        moved["chosen heads"] = attention_moved(evaluation, Calibration(heads=chosen, **how))
+        moved["chosen heads, other columns"] = attention_moved(evaluation, others)
         for alpha in (3.0, 7.0):
             own = Calibration(heads=chosen, alpha=alpha, beta=options.beta)
             gains[f"chosen heads, alpha {alpha:g}"] = evaluation.accuracy(own) - plain
         random = []
-        for heads_drawn in matched_sets(evaluation.bridge, chosen, draws=options.draws, seed=seed):
+        sets = matched_sets(evaluation.bridge, chosen, draws=options.draws, seed=seed)
+        forced = tuple(sorted(set(sets[0]).intersection(*sets)))
+        for heads_drawn in sets:
             random.append(evaluation.accuracy(Calibration(heads=heads_drawn, **how)) - plain)
             advance("random heads")
         draws = np.array([gain.mean() for gain in random])
@@ -223,6 +236,8 @@ def _study(selection: Quiz, evaluation: Quiz, options: Options, *, seed: int, ad
         plain=plain,
         gains=gains,
         draws=draws,
+        forced=forced,
+        moved=moved,
     )
 
 
@@ -247,17 +262,17 @@ def _text(setting: Setting, advance) -> dict[str, Any]:
     options: Options = setting.options
     try:
         model = setting.open(options.language)
-        windows = _windows(model, options, setting.seed)
+        chosen_on, judged_on = _windows(model, options, setting.seed)
     except WorkbenchError as problem:
-        return {"why": problem.message}
-    half = len(windows) // 2
-    selection = Quiz(name="text, selection", model=model, windows=windows[:half])
-    evaluation = Quiz(name="text", model=model, windows=windows[half:])
+        return {"why": problem.message, "model": options.language}
+    selection = Quiz(name="text, selection", model=model, windows=chosen_on)
+    evaluation = Quiz(name="text", model=model, windows=judged_on)
     how = {"alpha": options.alpha, "beta": options.beta}
     chosen = improving(solo(selection, heads_of(model), advance=advance, **how))
     shares, _ = sink_shares(evaluation, alpha=options.alpha)
     if not chosen:
-        return {"why": "no head's calibration helps on the selection text", "sinks": shares}
+        why = "no head's calibration helps on the selection text"
+        return {"why": why, "sinks": shares, "model": options.language}
     plain = evaluation.accuracy()
     return {
         "chosen": list(chosen),
@@ -271,22 +286,16 @@ def _text(setting: Setting, advance) -> dict[str, Any]:
     }
 
 
-def _windows(model: TransformerBridge, options: Options, seed: int) -> torch.Tensor:
-    """Windows of the files that the language model was not trained on; by default no file is in both halves."""
+def _windows(model: TransformerBridge, options: Options, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows of files that the language model was not trained on: of some to choose heads, of the others to judge."""
     from workbench.training.language import is_held_out, sources
 
     files = [text for name, text in sorted(sources().items()) if is_held_out(name)]
-    rng = np.random.default_rng(seed)
-    rows: list[list[int]] = []
-    per_file = max(1, -(-options.windows // max(1, len(files))))
-    for text in files:
-        ids = model.to_tokens(text, truncate=False)[0].tolist()[1:]
-        starts = rng.integers(0, max(1, len(ids) - options.window), per_file)
-        rows += [[model.tokenizer.bos_token_id, *ids[s : s + options.window - 1]] for s in starts]
-    rows = [row for row in rows if len(row) == options.window][: options.windows]
-    if len(rows) < 4:
-        raise OptionError(f"{len(rows)} windows of held-out text; at least 4 are needed")
-    return torch.tensor(rows, device=next(iter(model.parameters())).device)
+    rng, half = np.random.default_rng(seed), len(files) // 2
+    return (
+        windows_of(model, files[:half], n=options.windows // 2, size=options.window, rng=rng),
+        windows_of(model, files[half:], n=options.windows // 2, size=options.window, rng=rng),
+    )
 
 
 def _shown(values: np.ndarray) -> str:
@@ -338,14 +347,14 @@ def _gain_claims(
     made["random"] = (
         _low(gain) > 0 and _low(gain - random) > 0 and p < LEVEL,
         f"{_shown(gain - random)}; gain of the heads {_shown(gain)}; p {p:.3g}",
-        f"{random.mean():+.3f} over {len(found.draws)} sets",
+        f"{random.mean():+.3f} over {len(found.draws)} sets{_forced(found)}",
         n,
     )
     for key, name in (("columns", "chosen heads, other columns"), ("filter", "all heads")):
         made[key] = (
             _low(gain) > 0 and _low(gain - found.gains[name]) > 0,
-            _shown(gain - found.gains[name]),
-            _shown(found.gains[name]),
+            f"{_shown(gain - found.gains[name])}; gain of the heads {_shown(gain)}{_moved(found, 'chosen heads')}",
+            f"{_shown(found.gains[name])}{_moved(found, name)}",
             n,
         )
     alphas = [found.gains[f"chosen heads, alpha {a:g}"] for a in (3.0, 7.0)]
@@ -361,6 +370,15 @@ def _gain_claims(
     return made
 
 
+def _forced(found: Study) -> str:
+    return f"; {', '.join(found.forced)} in every set, as the layer leaves no choice" if found.forced else ""
+
+
+def _moved(found: Study, name: str) -> str:
+    both = "chosen heads, other columns" in found.moved and name in found.moved
+    return f", {found.moved[name]:.1%} of the attention moved" if both else ""
+
+
 def _named(heads: list[str], changes: dict[str, np.ndarray]) -> str:
     return ", ".join(f"{head} {changes[head].mean():+.3f}" for head in heads) or "none"
 
@@ -372,7 +390,7 @@ def _claim(key: str, made: tuple | None, base: float, found: Study, text: dict[s
     if key == "act":
         fixed["paper"] = "up to +7.3 points (Llama-30B)"
     if key == "text" and made is None:
-        return untestable(words, criterion, text["why"], **fixed)
+        return untestable(words, criterion, text["why"], model=text["model"], **fixed)
     if made is None:
         why = (
             "no unrelated task fits this model"
@@ -386,10 +404,11 @@ def _claim(key: str, made: tuple | None, base: float, found: Study, text: dict[s
     sets = len(found.draws)
     if key == "random" and 1 / (1 + sets) >= LEVEL:
         why = f"only {sets} other sets of as many heads in these layers: p cannot fall below {1 / (1 + sets):.2g}"
+        why += _forced(found)
         return untestable(words, criterion, why, control=made[2], **fixed)
     holds, value, control, n = made
     if key == "text":
-        fixed["model"] = text.get("model", "")
+        fixed["model"] = text["model"]
     return judge(words, criterion, bool(holds), found=value, control=control, n=n, **fixed)
 
 
@@ -406,10 +425,12 @@ def _head_rows(found: Study) -> list[dict[str, Any]]:
     ]
 
 
-def _gain_rows(found: Study, beside: dict[str, np.ndarray], text: dict[str, Any]) -> list[dict[str, Any]]:
+def _gain_rows(
+    found: Study, beside: dict[str, np.ndarray], text: dict[str, Any], options: Options
+) -> list[dict[str, Any]]:
     rows = {**found.gains, **{f"chosen heads, {task}": g for task, g in beside.items()}}
     if "gain" in text:
-        rows["language model, chosen heads"] = text["gain"]
+        rows[f"{options.language}, heads chosen there"] = text["gain"]
     made = []
     for name, change in rows.items():
         low, high, _ = mean_interval(change)
@@ -420,6 +441,7 @@ def _gain_rows(found: Study, beside: dict[str, np.ndarray], text: dict[str, Any]
                 "low": low,
                 "high": high,
                 "n": len(change),
+                "attention moved": found.moved.get(name),
             }
         )
     return made

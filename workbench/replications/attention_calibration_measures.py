@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.edits.act import Calibration, find_sinks
+from workbench.edits.act import Calibration, calibrate, find_sinks, later_sinks, other_columns
 from workbench.edits.edit import ModelEdit
 from workbench.edits.measure import on_task, on_text
 from workbench.errors import OptionError
@@ -68,6 +68,50 @@ def sink_shares(quiz: Quiz, *, alpha: float) -> tuple[dict[str, float], float]:
         total += len(ids)
     shares = {h: counts[parse_node(h).layer, parse_node(h).index] / total for h in heads_of(quiz.bridge)}
     return {head: float(share) for head, share in shares.items()}, even / total
+
+
+def attention_moved(quiz: Quiz, edit: Calibration) -> float:
+    """Share of a row's attention that the edit moves: mean over its heads, prompts and queries.
+
+    Computed on the patterns of the model without the edit; columns that are drawn are drawn once more.
+    """
+    by_layer: dict[int, list[int]] = {}
+    for head in edit.heads:
+        by_layer.setdefault(parse_node(head).layer, []).append(parse_node(head).index)
+    total, rows = 0.0, 0
+    for ids in quiz.ids():
+        for part in ids.split(32):
+            for layer, heads in by_layer.items():
+                name = hook_name("pattern", layer)
+                pattern = record(quiz.bridge, part, [name])[1][name][:, heads]
+                sinks = find_sinks(pattern, alpha=edit.alpha)
+                columns = later_sinks(sinks, keep=edit.keep)
+                if edit.columns == "others":
+                    columns = other_columns(sinks, columns, seed=edit.seed * 1009 + layer)
+                after = calibrate(pattern, columns, beta=edit.beta)
+                total += float((after - pattern).abs().sum()) / 2
+                rows += pattern[..., 0].numel()
+    return total / rows
+
+
+def windows_of(
+    model: TransformerBridge, files: Sequence[str], *, n: int, size: int, rng: np.random.Generator
+) -> torch.Tensor:
+    """``n`` windows of ``size`` tokens (one the beginning), spread over the files that are long enough.
+
+    Raises:
+        OptionError: if there are fewer than two.
+    """
+    rows: list[list[int]] = []
+    long = [
+        ids for ids in (model.to_tokens(f, truncate=False)[0].tolist()[1:] for f in files) if len(ids) >= size
+    ]
+    for ids in long:
+        starts = rng.integers(0, len(ids) - size + 1, -(-n // len(long)))
+        rows += [[model.tokenizer.bos_token_id, *ids[s : s + size - 1]] for s in starts]
+    if len(rows[:n]) < 2:
+        raise OptionError(f"{len(rows[:n])} windows of {len(files)} files; at least 2 are needed")
+    return torch.tensor(rows[:n], device=next(iter(model.parameters())).device)
 
 
 def solo(
