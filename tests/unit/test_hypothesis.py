@@ -10,6 +10,8 @@ import pytest
 
 from workbench.errors import OptionError, ShapeError
 from workbench.statistics import (
+    CHANGE,
+    SHARE,
     at_least,
     at_most,
     beats_random,
@@ -132,6 +134,30 @@ def test_intervals_by_the_normal_formula():
     assert found.stderr == pytest.approx(error, rel=0.1)
     assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
+
+
+@pytest.mark.parametrize(("n", "unseen"), [(10, 0.3085), (40, 0.0881), (59, 0.0606), (200, 0.0183)])
+def test_right_or_wrong_every_time_has_the_exact_interval(n, unseen):
+    """Clopper-Pearson for 0 of n, from tables: 0 of 10 is 0 to 30.85 %, 0 of 200 is 0 to 1.83 %."""
+    assert at_most(0, n, unseen) == pytest.approx(0.025, rel=1e-2)  # the tail that defines it
+    for value, low, high in ((0.0, 0.0, unseen), (1.0, 1 - unseen, 1.0)):
+        found = mean_interval(np.full(n, value), within=SHARE)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_equal_differences_are_as_wide_as_what_was_not_seen_can_make_them():
+    q = 1 - 0.025**0.05  # of 20
+    for value in (0.0, 0.25, -1.0):
+        found = mean_interval(np.full(20, value), within=CHANGE)
+        assert found[:2] == pytest.approx((value - q * (value + 1), value + q * (1 - value)))
+    some = np.array([0.0] * 19 + [1.0])
+    assert mean_interval(some, within=CHANGE) == mean_interval(some)  # not equal: the bootstrap
+    assert mean_interval(np.full(20, 3.0))[:2] == (3.0, 3.0)  # nothing says what else it could be
+
+
+def test_values_out_of_their_range_are_refused():
+    with pytest.raises(OptionError, match="not within 0 to 1"):
+        mean_interval(np.array([0.0, -1.0]), within=SHARE)
 
 
 def test_an_interval_of_a_ratio_covers_it_about_95_times_in_100():

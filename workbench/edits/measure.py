@@ -16,7 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.edits.edit import At, ModelEdit
 from workbench.errors import ModelError, OptionError
 from workbench.model.hooks import forward
-from workbench.statistics import mean_interval
+from workbench.statistics import CHANGE, mean_interval
 from workbench.sweep.runs import PairedRuns
 
 Outcomes = dict[str, np.ndarray]  # measure -> one value per prompt
@@ -117,7 +117,7 @@ def compare(
     rows = []
     for name, before in without.items():
         change = with_edit[name] - before
-        low, high, _ = mean_interval(change, seed=seed)
+        low, high, _ = mean_interval(change, within=CHANGE if name == "accuracy" else None, seed=seed)
         row = {"on": where, "measure": name, "unit": units.get(name, ""), "without": before.mean()}
         row |= {"with": with_edit[name].mean(), "difference": change.mean(), "low": low, "high": high}
         row["changed"] = int((np.abs(change) > 1e-6).sum())

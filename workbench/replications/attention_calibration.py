@@ -24,7 +24,7 @@ from workbench.replications.attention_calibration_measures import (
     solo,
 )
 from workbench.replications.kinds import Findings, Replication, Setting
-from workbench.statistics import mean_interval
+from workbench.statistics import CHANGE, mean_interval
 from workbench.study import paired_runs
 from workbench.view.bars import bars_svg
 from workbench.view.heatmap import heatmap_svg
@@ -248,7 +248,7 @@ def _beside(setting: Setting, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
     edit = Calibration(heads=chosen, alpha=options.alpha, beta=options.beta)
     for task in options.beside:
         try:
-            runs = paired_runs(setting.model, task, n=min(150, options.evaluation), seed=setting.seed)
+            runs = paired_runs(setting.model, task, n=min(200, options.evaluation), seed=setting.seed)
         except WorkbenchError as problem:
             setting.note(f"{task} is left out: {problem.message}")
             continue
@@ -299,12 +299,12 @@ def _windows(model: TransformerBridge, options: Options, seed: int) -> tuple[tor
 
 
 def _shown(values: np.ndarray) -> str:
-    low, high, _ = mean_interval(values)
+    low, high, _ = mean_interval(values, within=CHANGE)
     return f"{values.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _low(values: np.ndarray) -> float:
-    return mean_interval(values).low
+    return mean_interval(values, within=CHANGE).low
 
 
 def _claims(
@@ -433,7 +433,7 @@ def _gain_rows(
         rows[f"{options.language}, heads chosen there"] = text["gain"]
     made = []
     for name, change in rows.items():
-        low, high, _ = mean_interval(change)
+        low, high, _ = mean_interval(change, within=CHANGE)
         made.append(
             {
                 "condition": name,
@@ -460,7 +460,7 @@ def _pictures(model: TransformerBridge, found: Study) -> dict[str, str]:
     alone = {head: float(change.mean()) for head, change in found.fresh.items()}
     bars = []
     for name, gain in found.gains.items():
-        low, high, _ = mean_interval(gain)
+        low, high, _ = mean_interval(gain, within=CHANGE)
         bars.append((name, float(gain.mean()), low, high, f"{gain.mean():+.3f}"))
     return {
         "Share of prompts with a sink beyond the first token": heatmap_svg(

@@ -28,7 +28,7 @@ from workbench.replications.component_reuse_repair import (
     wrong_objects,
 )
 from workbench.replications.kinds import Findings, Replication, Setting
-from workbench.statistics import Interval, mean_interval
+from workbench.statistics import CHANGE, SHARE, Interval, mean_interval
 from workbench.study import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.view.bars import bars_svg
@@ -390,7 +390,7 @@ _REPAIRS = {
 
 
 def _gain(now: np.ndarray, before: np.ndarray, seed: int) -> tuple[float, Interval]:
-    return float((now - before).mean()), mean_interval(now - before, seed=seed)
+    return float((now - before).mean()), mean_interval(now - before, within=CHANGE, seed=seed)
 
 
 def _repair_claims(
@@ -424,12 +424,13 @@ def _repair_claims(
     gain = float(best.among.mean() - base.among.mean())
     right = base.among == 1
     lost = float((best.among[right] == 0).mean()) if right.any() else 0.0
+    low, high, _ = mean_interval(best.among[right] == 0, within=SHARE, seed=seed)
     claims.append(
         judge(
             *_REPAIRS["lost"],
             lost <= LOST,
             paper=0,
-            found=lost,
+            found=f"{lost:.0%} [{low:.0%}, {high:.0%}]" if right.any() else None,
             control=_lost_by_random(conditions),
             n=int(right.sum()),
             reason="one in fifty may fall by an accident of the held-out prompts",
@@ -522,7 +523,7 @@ def _mover_claims(
             claims.append(untestable(*_REPAIRS[key], why, paper=paper, source=source))
             continue
         change = np.mean([after[h][:, column] - before[h][:, column] for h in movers], 0)
-        low, high, _ = mean_interval(change, seed=seed)
+        low, high, _ = mean_interval(change, within=CHANGE, seed=seed)
         claims.append(
             judge(
                 *_REPAIRS[key],

@@ -19,7 +19,7 @@ from workbench.edits.rows import Rows
 from workbench.errors import OptionError
 from workbench.model.hooks import forward, hook_name
 from workbench.names import parse_node
-from workbench.statistics import mean_interval
+from workbench.statistics import SHARE, mean_interval
 from workbench.sweep.runs import PairedRuns, align_to
 from workbench.tasks.pairs import Pair, Span
 from workbench.tasks.words import COLORS
@@ -96,7 +96,7 @@ class Answers:
 
     def accuracy(self, *, seed: int = 0) -> dict[str, float]:
         """Share right among the scene's colors with its 95 % interval, and of the whole vocabulary."""
-        low, high, _ = mean_interval(self.among, seed=seed)
+        low, high, _ = mean_interval(self.among, within=SHARE, seed=seed)
         return {"among": float(self.among.mean()), "low": low, "high": high, "top": float(self.top.mean())}
 
 

@@ -24,7 +24,7 @@ from workbench.edits.questions import Questions, losses, right_answers
 from workbench.errors import OptionError
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.lofit_tasks import Task, make_task, matched_heads, probes_of
-from workbench.statistics import holm, mean_interval
+from workbench.statistics import CHANGE, SHARE, holm, mean_interval
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
 from workbench.view.heatmap import heatmap_svg
@@ -277,7 +277,7 @@ def _iti(found: Mapping[str, Measured], k: int, seed: int) -> Claim:
     return judge(
         "shifting the heads that tell right from wrong makes more answers right (inference-time intervention)",
         f"accuracy at least {ITI_GAIN} above the model as it is, {OVER}",
-        float(gained.mean()) >= ITI_GAIN and mean_interval(gained, seed=seed).low > 0,
+        float(gained.mean()) >= ITI_GAIN and mean_interval(gained, within=CHANGE, seed=seed).low > 0,
         paper="0.325 to 0.651",
         found=float(_all(found, "ITI", k).mean()),
         control=float(_all(found, "nothing", 0).mean()),
@@ -292,7 +292,7 @@ def _against(found: Mapping[str, Measured], name: str, k: int, seed: int) -> Cla
     return judge(
         "trained offsets are better than inference-time intervention",
         f"accuracy above it with {k} heads, {OVER}",
-        float(more.mean()) > 0 and mean_interval(more, seed=seed).low > 0,
+        float(more.mean()) > 0 and mean_interval(more, within=CHANGE, seed=seed).low > 0,
         found=float(_all(found, "LoFiT", k).mean()),
         control=float(_all(found, name, k).mean()),
         n=len(more),
@@ -308,7 +308,7 @@ def _which_heads(found: Mapping[str, Measured], k: int, seed: int) -> tuple[Clai
     differences = [_by_place(found, ("LoFiT", k), (name, k)) for name in names]
     ps = holm([_p(d, seed) for d in differences])
     gained = _by_place(found, ("LoFiT", k), ("nothing", 0))
-    works = mean_interval(gained, seed=seed).low > 0
+    works = mean_interval(gained, within=CHANGE, seed=seed).low > 0
     texts = (
         "the heads chosen are better than random heads of the same layers",
         "heads chosen for another task, and not for this one, do worse than the task's own",
@@ -359,7 +359,7 @@ def _low_rank(found: Mapping[str, Measured], k: int, everything: int, seed: int)
         "as good as low-rank fine-tuning with 20 to 200 times fewer trained numbers",
         f"at most {COMPARABLE} accuracy below it (upper end of the interval, places of words resampled), "
         f"at least {FEWER:g} times fewer numbers",
-        mean_interval(lacking, seed=seed).high <= COMPARABLE and many / few >= FEWER,
+        mean_interval(lacking, within=CHANGE, seed=seed).high <= COMPARABLE and many / few >= FEWER,
         paper="20 to 200 times",
         found=float(_all(found, "LoFiT", k).mean()),
         control=float(_all(found, "low rank", k).mean()),
@@ -462,7 +462,7 @@ def _pictures(setting: Setting, found: Mapping[str, Measured]) -> dict[str, str]
     bars = []
     for name, k in next(iter(found.values())).right:
         values = _all(found, name, k)
-        low, high, _ = mean_interval(_by_place(found, (name, k), None), seed=setting.seed)
+        low, high, _ = mean_interval(_by_place(found, (name, k), None), within=SHARE, seed=setting.seed)
         label = name if name in ("nothing", "ITI", "low rank") else f"{name}, {k}"
         bars.append((label, float(values.mean()), low, high, f"n = {len(values)}"))
     series = {

@@ -16,7 +16,7 @@ from workbench.errors import OptionError
 from workbench.model.probe import probe_tokens, wiring
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.pine_documents import Answers, Words, in_every_order, questions, words_of
-from workbench.statistics import mean_interval
+from workbench.statistics import CHANGE, SHARE, mean_interval
 from workbench.view.bars import bars_svg
 
 # Criteria, fixed before anything was measured.
@@ -63,14 +63,16 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
     ),
     "unequal": (
         "also for documents of different lengths",
-        f"no log-probability differs by {EQUAL:g} or more between two orders",
+        f"no log-probability differs by {EQUAL:g} or more between two orders, and in the model as it is some differ at "
+        f"least {APART:g} times as much, on the same documents",
         "the importance of a document is a mean over its tokens, so that its length does not matter",
         "the method",
     ),
     "one": (
         "with one document PINE is the model itself",
-        f"no logit differs by {EQUAL:g} or more",
-        "nothing is left to be put in order",
+        f"no logit differs by {EQUAL:g} or more, and with the same tokens as two documents some differ at least "
+        f"{APART:g} times as much",
+        "nothing is left to be put in order; two documents are, so the edit is at work",
         "follows from the definition",
     ),
     "accuracy": (
@@ -100,13 +102,14 @@ class Options:
     """Sizes.
 
     Attributes:
-        conflicts, majorities, singles: Questions of each kind.
+        conflicts, majorities, singles: Questions of each kind. With fewer than 183 singles it could not be shown that
+            at most 2 % is lost, even if none is.
         documents, size: Documents of a prompt and tokens of each.
     """
 
     conflicts: int = 60
     majorities: int = 120
-    singles: int = 60
+    singles: int = 200
     documents: int = 3
     size: int = 8
 
@@ -135,9 +138,9 @@ def run(setting: Setting) -> Findings:
         pictures=_pictures(found),
         numbers={
             "known words": words.known,
-            "conditions": {f"{kind}: {name}": _numbers(kind, a) for (kind, name), a in found.items()},
-            "unequal documents, largest difference": unequal,
-            "one document, largest difference": alone,
+            "conditions": {f"{kind}: {name}": _numbers(found, kind, name) for kind, name in found},
+            "unequal documents, largest difference": dict(zip(("PINE", "as it is"), unequal, strict=True)),
+            "largest difference by PINE": dict(zip(("one document", "two"), alone, strict=True)),
         },
     )
 
@@ -163,23 +166,38 @@ def _measure(setting: Setting, words: Words, options: Options) -> dict[tuple[str
     return found
 
 
-def _unequal(setting: Setting, words: Words, options: Options) -> float:
-    """Largest difference between orders of documents of 2, 3, ... tokens more than the first, in nats."""
+def _unequal(setting: Setting, words: Words, options: Options) -> tuple[float, float]:
+    """Largest difference between orders of documents of other lengths, in nats: with PINE, and as the model is."""
     sizes = tuple(options.size - 2 + 2 * i for i in range(3))
     asked = questions(words, "conflict", n=3, sizes=sizes, seed=setting.seed + 1)
-    return max(float(in_every_order(setting.model, words, (q,), {}).spread.max()) for q in asked)
+    made = (
+        max(float(in_every_order(setting.model, words, (q,), chosen).spread.max()) for q in asked)
+        for chosen in (CONDITIONS[PINE], CONDITIONS[PLAIN])
+    )
+    return next(made), next(made)
 
 
 @torch.no_grad()
-def _alone(setting: Setting) -> float:
-    """Largest difference of a logit that PINE over a single document makes."""
+def _alone(setting: Setting) -> tuple[float, float]:
+    """Largest difference of a logit that PINE makes: over a single document, and over the same tokens as two."""
     ids = probe_tokens(setting.model)
-    plain = setting.model(ids)
-    with Pine(documents=((1, ids.shape[1] - 1),)).on(setting.model):
-        return float((setting.model(ids) - plain).abs().max())
+    plain, end = setting.model(ids), ids.shape[1] - 1
+
+    def moved(documents: tuple[tuple[int, int], ...]) -> float:
+        with Pine(documents=documents).on(setting.model):
+            return float((setting.model(ids) - plain).abs().max())
+
+    return moved(((1, end),)), moved(((1, end // 2), (end // 2, end)))
 
 
-def _claims(found: Mapping[tuple[str, str], Answers], unequal: float, alone: float) -> tuple[Claim, ...]:
+def moved(answers: Answers, plain: Answers) -> float:
+    """How far a condition moves what is believed: mean change of the log-probability of right over wrong, in nats."""
+    return float(np.abs(answers.difference - plain.difference).mean())
+
+
+def _claims(
+    found: Mapping[tuple[str, str], Answers], unequal: tuple[float, float], alone: tuple[float, float]
+) -> tuple[Claim, ...]:
     def pick(kind: str) -> dict[str, Answers]:
         return {name: found[kind, name] for name in CONDITIONS}
 
@@ -189,7 +207,7 @@ def _claims(found: Mapping[tuple[str, str], Answers], unequal: float, alone: flo
         f"the model finds a value in one of the documents in {answered:.0%} of the prompts; half is asked for"
     )
     able = answered >= ANSWERED
-    changes = mean_interval(conflict[PLAIN].changes)
+    changes = mean_interval(conflict[PLAIN].changes, within=SHARE)
     leans = {name: mean_interval(conflict[name].lean) for name in (PLAIN, CAUSAL, GIVEN)}
     spread = {name: float(answers.spread.max()) for name, answers in conflict.items()}
     parts = min(spread[GIVEN], spread[CAUSAL], spread[RANDOM])
@@ -197,26 +215,47 @@ def _claims(found: Mapping[tuple[str, str], Answers], unequal: float, alone: flo
     near = majority[PINE].accuracy - majority[REVERSED].accuracy
     kept = single[PINE].accuracy - single[PLAIN].accuracy
 
-    def shown(values: np.ndarray, digits: int = 3) -> str:
-        low, high, _ = mean_interval(values)
-        return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    def shown(values: np.ndarray, within: tuple[float, float] | None = CHANGE) -> str:
+        low, high, _ = mean_interval(values, within=within)
+        return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
 
     n = len(conflict[PLAIN].changes)
     tested = {
-        "bias": (changes.low > BIASED, shown(conflict[PLAIN].changes), shown(single[PLAIN].changes), n),
-        "mask": (leans[CAUSAL].high < 0, shown(conflict[CAUSAL].lean), shown(conflict[PLAIN].lean), n),
-        "rotary": (leans[GIVEN].low > 0, shown(conflict[GIVEN].lean), shown(conflict[PLAIN].lean), n),
+        "bias": (
+            changes.low > BIASED,
+            shown(conflict[PLAIN].changes, SHARE),
+            shown(single[PLAIN].changes, SHARE),
+            n,
+        ),
+        "mask": (leans[CAUSAL].high < 0, shown(conflict[CAUSAL].lean, None), _leaning(conflict, CAUSAL), n),
+        "rotary": (leans[GIVEN].low > 0, shown(conflict[GIVEN].lean, None), _leaning(conflict, GIVEN), n),
         "invariant": (
             spread[PINE] < EQUAL and parts >= APART * spread[PINE],
             spread[PINE],
             f"at least {parts:.3g} without a part; the model as it is {spread[PLAIN]:.3g}",
             n,
         ),
-        "unequal": (unequal < EQUAL, unequal, spread[PLAIN], 3),
-        "one": (alone < EQUAL, alone, None, None),
-        "accuracy": (mean_interval(gain).low > 0, shown(gain), _controls(majority), len(gain)),
-        "design": (mean_interval(near).low > 0, shown(near), None, len(near)),
-        "kept": (mean_interval(kept).low >= -KEPT, shown(kept), None, len(kept)),
+        "unequal": (
+            unequal[0] < EQUAL and unequal[1] >= APART * unequal[0],
+            unequal[0],
+            f"the model as it is, on the same documents, {unequal[1]:.3g}",
+            3,
+        ),
+        "one": (
+            alone[0] < EQUAL and alone[1] >= APART * alone[0],
+            alone[0],
+            f"the same tokens as two documents {alone[1]:.3g}",
+            None,
+        ),
+        "accuracy": (mean_interval(gain, within=CHANGE).low > 0, shown(gain), _controls(majority), len(gain)),
+        "design": (
+            mean_interval(near, within=CHANGE).low > 0,
+            shown(near),
+            f"PINE moves {moved(majority[PINE], majority[PLAIN]):.2f} nats, "
+            f"{REVERSED} {moved(majority[REVERSED], majority[PLAIN]):.2f}",
+            len(near),
+        ),
+        "kept": (mean_interval(kept, within=CHANGE).low >= -KEPT, shown(kept), None, len(kept)),
     }
     needs_answers = {"bias", "mask", "rotary", "accuracy", "design", "kept"}
     papers = {"accuracy": "8 to 10 points (RewardBench reasoning)", "invariant": "the same"}
@@ -231,17 +270,26 @@ def _claims(found: Mapping[tuple[str, str], Answers], unequal: float, alone: flo
     return tuple(claims)
 
 
+def _leaning(conflict: Mapping[str, Answers], name: str) -> str:
+    """The lean of the model as it is and of PINE, where nothing knows the order, and how far each condition moves."""
+    plain, pine = (float(conflict[one].lean.mean()) for one in (PLAIN, PINE))
+    far, whole = (moved(conflict[one], conflict[PLAIN]) for one in (name, PINE))
+    return f"as it is {plain:+.3f}, PINE {pine:+.3f}; moves {far:.2f} nats, PINE {whole:.2f}"
+
+
 def _controls(majority: Mapping[str, Answers]) -> str:
-    """Accuracy of the model as it is, and what each control gains."""
-    plain = majority[PLAIN].accuracy
+    """Accuracy of the model as it is, what each control gains, and how far it moves beside PINE."""
+    plain = majority[PLAIN]
     gains = [
-        f"{name} {(majority[name].accuracy - plain).mean():+.3f}"
+        f"{name} {(majority[name].accuracy - plain.accuracy).mean():+.3f}, {moved(majority[name], plain):.2f} nats"
         for name in (GIVEN, RANDOM, CAUSAL, REVERSED)
     ]
-    return f"as it is {plain.mean():.3f}; " + "; ".join(gains)
+    by_pine = f"PINE moves {moved(majority[PINE], plain):.2f} nats"
+    return f"as it is {plain.accuracy.mean():.3f}; {by_pine}; " + "; ".join(gains)
 
 
-def _numbers(kind: str, answers: Answers) -> dict[str, Any]:
+def _numbers(found: Mapping[tuple[str, str], Answers], kind: str, name: str) -> dict[str, Any]:
+    answers = found[kind, name]
     return {
         "accuracy": float(answers.accuracy.mean()),
         "right in every order": float(answers.always.mean()),
@@ -250,12 +298,13 @@ def _numbers(kind: str, answers: Answers) -> dict[str, Any]:
         if kind == "conflict"
         else None,  # else one side is right
         "largest difference": float(answers.spread.max()),
+        "moved from the model as it is, nats": moved(answers, found[kind, PLAIN]),
         "n": len(answers.accuracy),
     }
 
 
 def _rows(found: Mapping[tuple[str, str], Answers]) -> list[dict[str, Any]]:
-    return [{"questions": kind, "condition": name, **_numbers(kind, a)} for (kind, name), a in found.items()]
+    return [{"questions": kind, "condition": name, **_numbers(found, kind, name)} for kind, name in found]
 
 
 def _pictures(found: Mapping[tuple[str, str], Answers]) -> dict[str, str]:
@@ -263,7 +312,7 @@ def _pictures(found: Mapping[tuple[str, str], Answers]) -> dict[str, str]:
         made = []
         for name in CONDITIONS:
             values = getattr(found[kind, name], what)
-            low, high, _ = mean_interval(values)
+            low, high, _ = mean_interval(values, within=None if what == "lean" else SHARE)
             made.append((name, float(values.mean()), low, high, f"{values.mean():.3f}"))
         return bars_svg(made, x_label=unit, width=720)
 

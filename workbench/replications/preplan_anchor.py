@@ -31,7 +31,7 @@ from workbench.replications.preplan_anchor_tokens import (
     share_followed,
     sign_flip_p,
 )
-from workbench.statistics import holm, mean_interval
+from workbench.statistics import CHANGE, holm, mean_interval
 from workbench.view.curve import curve_svg
 from workbench.view.heatmap import heatmap_svg
 
@@ -301,7 +301,7 @@ def perturbation(swapped: Sequence[Swap], control: Sequence[Swap], seed: int) ->
     diff, null = paired(swapped), paired(control)
     if len(diff) < 10:
         return _open("perturb", f"only {len(diff)} responses have words of both kinds; 10 are needed")
-    low, high, _ = mean_interval(diff)
+    low, high, _ = mean_interval(diff, within=CHANGE)
     p = sign_flip_p(diff, seed=seed)
     likeness = {kind: np.mean([s.alike for s in swapped if s.kind == kind]) for kind in ("high", "low")}
     told = (

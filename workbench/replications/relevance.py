@@ -379,7 +379,7 @@ def _smoothing(runs: PairedRuns, *, seed: int) -> dict:
             np.array([spearman(step(m), np.abs(e)) for m, e in zip(maps, exact, strict=True) if e.any()])
             for step in (np.abs, salient_relevance)
         )
-        apart = mean_interval(salient - raw, seed=seed)
+        apart = mean_interval(salient - raw, within=(-2.0, 2.0), seed=seed)
         rows.append(
             {
                 "rule": rule,

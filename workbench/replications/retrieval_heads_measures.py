@@ -28,6 +28,7 @@ from workbench.statistics import resamples
 from workbench.tasks.words import TWO_DIGITS
 
 Cells = dict[tuple[int, int], np.ndarray]
+FACTS = 80  # questions: twenty facts, each after four texts
 
 
 @dataclass(frozen=True)
@@ -226,13 +227,13 @@ def grid(setting: Setting, scores: RetrievalScores, other: Sequence[str]) -> Map
 def facts(setting: Setting, scores: RetrievalScores, samples: Sequence[Needle]) -> Masked | str:
     """The same with questions that are answered from memory, or why there are none."""
     try:
-        asked = fact_questions(setting.model, samples, n=20)
+        asked = fact_questions(setting.model, samples, n=FACTS)
     except WorkbenchError as problem:
         return problem.message
     plain = recalls(setting.model, asked)
     if plain.mean() < 0.5:
         return f"the model answers {plain.mean():.0%} of the questions about facts"
-    return masking(setting, scores, asked, draws=min(20, setting.options.draws))
+    return masking(setting, scores, asked, draws=1)  # facts are compared with needles, not with matched heads
 
 
 def neighbors(setting: Setting, own: RetrievalScores) -> dict[str, RetrievalScores | str]:

@@ -76,6 +76,8 @@ def _needle(model: TransformerBridge, pair: Pair, values: int, context: int, dep
 def fact_questions(model: TransformerBridge, samples: Sequence[Needle], *, n: int) -> tuple[Asked, ...]:
     """The texts of samples with a fact asked for at the end in place of the needle; nothing in them tells it.
 
+    Every fact is asked in turn, each time after another text: with the texts used up they start again one further.
+
     Raises:
         OptionError: if the model has no words for the facts of ``workbench/training/needles.py``.
     """
@@ -86,6 +88,8 @@ def fact_questions(model: TransformerBridge, samples: Sequence[Needle], *, n: in
     found = []
     for i in range(n):
         question, values = known[i % len(known)]
-        text = samples[i % len(samples)].prompt[:-2]  # without the question word and the key
+        text = samples[(i + i // len(samples)) % len(samples)].prompt[
+            :-2
+        ]  # without the question word and the key
         found.append(Asked(prompt=(*text, *ids(question.split())), answer=tuple(ids(list(values)))))
     return tuple(found)

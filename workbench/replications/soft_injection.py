@@ -24,7 +24,7 @@ from workbench.replications.soft_injection_measures import (
     transfer,
 )
 from workbench.replications.soft_injection_prompts import Prompts, Split, prompts_of
-from workbench.statistics import Interval, mean_interval
+from workbench.statistics import CHANGE, SHARE, Interval, mean_interval
 from workbench.view.bars import bars_svg
 from workbench.view.heatmap import heatmap_svg
 
@@ -156,7 +156,7 @@ def _all(found: Mapping[str, Measured], name: str) -> np.ndarray:
 def _more(found: Mapping[str, Measured], here: str, there: str, seed: int) -> tuple[float, Interval]:
     """Mean difference of two conditions over prompts, paired, with its interval."""
     rows = [(one.right[here].astype(float) - one.right[there]) for one in found.values()]
-    return float(np.concatenate(rows).mean()), crossed_interval(rows, seed=seed)
+    return float(np.concatenate(rows).mean()), crossed_interval(rows, within=CHANGE, seed=seed)
 
 
 def _learns(clean: Mapping[str, Measured]) -> bool:
@@ -310,7 +310,7 @@ def _transfers(spread: Transfer, seed: int) -> Claim:
 
 def _relevance(clean: Mapping[str, Measured], seed: int) -> Claim:
     along = np.array([spearman(found.alpha.flatten(), found.effects.flatten()) for found in clean.values()])
-    interval = mean_interval(along, seed=seed)
+    interval = mean_interval(along, within=(-1.0, 1.0), seed=seed)
     chance = [spearman(found.alpha_random.flatten(), found.effects.flatten()) for found in clean.values()]
     return judge(
         "the learned shares say which heads matter",
@@ -383,7 +383,9 @@ def _bars(found: Mapping[str, Measured], title: str) -> str:
     bars = []
     for name in names:
         values = _all(found, name)
-        low, high, _ = crossed_interval([one.right[name] for one in found.values() if name in one.right])
+        low, high, _ = crossed_interval(
+            [one.right[name] for one in found.values() if name in one.right], within=SHARE
+        )
         bars.append((name, float(values.mean()), low, high, f"n = {len(values)}"))
     return bars_svg(bars, x_label="share of right answers", title=title)
 

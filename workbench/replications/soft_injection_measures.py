@@ -30,7 +30,7 @@ from workbench.edits.soft_injection import (
 )
 from workbench.errors import TaskError
 from workbench.replications.soft_injection_prompts import Prompts, right_with, scrambled
-from workbench.statistics import RESAMPLES, Interval, resamples
+from workbench.statistics import RESAMPLES, Interval, equal_interval, resamples
 
 HARD = (1, 2, 4, 8, 16)  # heads to choose from for the hard choice
 VECTOR = 4  # heads in a function vector
@@ -256,7 +256,13 @@ def transfer(
 # -- uncertainty --------------------------------------------------------------------------------------------
 
 
-def crossed_interval(rows: Sequence[np.ndarray], *, draws: int = RESAMPLES, seed: int = 0) -> Interval:
+def crossed_interval(
+    rows: Sequence[np.ndarray],
+    *,
+    within: tuple[float, float] | None = None,
+    draws: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
     """Interval of a mean over tasks and questions; tasks and places of questions are both drawn with replacement.
 
     Answers of one task depend on its one embedding and mix, answers about one place on its words: neither are
@@ -264,11 +270,15 @@ def crossed_interval(rows: Sequence[np.ndarray], *, draws: int = RESAMPLES, seed
 
     Args:
         rows: One value per question for each task; the same places in the same order. A shorter one is padded.
+        within: What the values can be. If all are equal, the interval is that of as many independent draws as there
+            are tasks or places, whichever are fewer (``equal_interval``).
     """
     longest = max(map(len, rows))
     table = np.full((len(rows), longest), np.nan)
     for row, values in zip(table, rows, strict=True):
         row[: len(values)] = values
+    if within is not None and np.nanmax(table) - np.nanmin(table) <= 1e-9:
+        return equal_interval(float(np.nanmin(table)), min(len(rows), longest), within=within)
     tasks = _counts(len(rows), draws, seed)
     places = _counts(longest, draws, seed + 1)
     there = np.isfinite(table)
