@@ -71,6 +71,17 @@ def untestable(claim: str, criterion: str, why: str, **numbers: Any) -> Claim:
     return Claim(claim=claim, criterion=criterion, verdict=UNTESTABLE, why=why, **numbers)
 
 
+def source_of(paper: str, where: str) -> str:
+    """The paper and a place in it; what begins as "a control of ours" or the like is not the paper's and stays alone.
+
+    Example:
+        >>> source_of("He et al. 2025", "section 3"), source_of("He et al. 2025", "a control of ours")
+        ('He et al. 2025, section 3', 'a control of ours')
+    """
+    ours = where.startswith(("a ", "an ")) and " of ours" in where
+    return where if ours else f"{paper}, {where}"
+
+
 def counts(claims: Iterable[Claim]) -> dict[str, int]:
     """How many claims hold, fail, cannot be tested."""
     found = Counter(claim.verdict for claim in claims)

@@ -84,7 +84,8 @@ def test_causal_claims_follow_the_numbers(masked, random, verdict):
 
 def test_memory_claims_follow_the_numbers_and_need_facts():
     needle = table(0.1, 0.9)
-    assert memory(needle, table(1.0, 1.0)).verdict == "holds"
+    assert memory(needle, table(1.0, 1.0, n=80)).verdict == "holds"
+    assert memory(needle, table(1.0, 1.0, n=20)).verdict == "fails"  # 20 of 20 do not exclude a loss of 5 %
     assert memory(needle, table(0.2, 1.0)).verdict == "fails"
     assert memory(needle, "no facts").verdict == "cannot be tested here"
     assert (

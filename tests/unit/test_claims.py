@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from workbench.claims import Claim, counts, judge, plain, tally, untestable
+from workbench.claims import Claim, counts, judge, plain, source_of, tally, untestable
 from workbench.errors import RunError
 from workbench.view.claims import claims_html
 
@@ -16,6 +16,15 @@ def test_a_verdict_follows_from_the_test_alone():
     assert [c.verdict for c in claims] == ["holds", "fails", "cannot be tested here"]
     assert counts(claims) == {"holds": 1, "fails": 1, "cannot be tested here": 1}
     assert tally(claims) == "1 hold, 1 fail, 1 cannot be tested here"
+
+
+def test_what_is_not_the_papers_is_not_said_to_be():
+    assert source_of("P 2024", "section 3") == "P 2024, section 3"
+    assert (
+        source_of("P 2024", "an extension of ours: no number there")
+        == "an extension of ours: no number there"
+    )
+    assert source_of("P 2024", "a map of section 2") == "P 2024, a map of section 2"
 
 
 def test_a_claim_survives_json_and_what_is_not_finite_becomes_nothing():

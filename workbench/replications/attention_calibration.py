@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.claims import Claim, judge, untestable
+from workbench.claims import Claim, judge, source_of, untestable
 from workbench.edits.act import ALPHA, BETA, Calibration
 from workbench.errors import OptionError, WorkbenchError
 from workbench.replications.attention_calibration_measures import (
@@ -44,7 +44,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         f"a head whose calibration helps on the selection prompts helps on fresh ones too: sign test, Holm over all "
         f"heads, p < {LEVEL:g}",
         "a head picked for helping helps on the same prompts by construction",
-        "abstract",
+        "abstract and the filter of heads",
     ),
     "help": (
         "other sinks help",
@@ -64,14 +64,14 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         "p = (1 + sets that gain as much) / (1 + sets)",
         "as many heads in the same layers; some of them may be useful too, and where a layer leaves little choice they "
         "are in every set. Without a gain there is nothing that these heads bring",
-        "control of ours (the paper filters heads)",
+        "a control of ours (the paper filters heads)",
     ),
     "columns": (
         "it is the sinks",
         "there is a gain, and it exceeds that of as many columns of the same heads that are no sinks, intervals "
         "included",
         "any change of these heads might do; as many columns are not as much attention, so what both move is told",
-        "control of ours",
+        "a control of ours",
     ),
     "filter": (
         "heads have to be filtered",
@@ -89,7 +89,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         "other tasks are not harmed",
         f"on every unrelated task accuracy falls by at most {KEPT:.0%}, interval included",
         "the heads were chosen for one task; collateral damage is not in the paper",
-        "control of ours",
+        "a control of ours",
     ),
     "text": (
         "and so in a language model",
@@ -385,8 +385,7 @@ def _named(heads: list[str], changes: dict[str, np.ndarray]) -> str:
 
 def _claim(key: str, made: tuple | None, base: float, found: Study, text: dict[str, Any]) -> Claim:
     words, criterion, reason, where = CRITERIA[key]
-    source = where if where.startswith("control") else f"{PAPER}, {where}"
-    fixed = {"reason": reason, "source": source}
+    fixed = {"reason": reason, "source": source_of(PAPER, where)}
     if key == "act":
         fixed["paper"] = "up to +7.3 points (Llama-30B)"
     if key == "text" and made is None:

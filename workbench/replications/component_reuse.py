@@ -418,7 +418,9 @@ def _repair_claims(
                 n=n,
                 reason="a repair that leaves most errors is none; the paper's removes nine of ten. On zoo:elimination "
                 "names and colors were trained alike, which helps",
-                source=source,
+                source=source
+                if key == "repair"
+                else f"an extension of ours of {source}: it is not said what competes",
             )
         )
     gain = float(best.among.mean() - base.among.mean())

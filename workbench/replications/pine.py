@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.claims import Claim, judge, untestable
+from workbench.claims import Claim, judge, source_of, untestable
 from workbench.edits.pine import Pine
 from workbench.edits.rotary import rotary_of
 from workbench.errors import OptionError
@@ -66,14 +66,14 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         f"no log-probability differs by {EQUAL:g} or more between two orders, and in the model as it is some differ at "
         f"least {APART:g} times as much, on the same documents",
         "the importance of a document is a mean over its tokens, so that its length does not matter",
-        "the method",
+        "the method; the test is an extension of ours",
     ),
     "one": (
         "with one document PINE is the model itself",
         f"no logit differs by {EQUAL:g} or more, and with the same tokens as two documents some differ at least "
         f"{APART:g} times as much",
         "nothing is left to be put in order; two documents are, so the edit is at work",
-        "follows from the definition",
+        "a check of ours: it follows from the definition",
     ),
     "accuracy": (
         "what is judged becomes more accurate",
@@ -86,13 +86,13 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
         "it matters that the important is near",
         "that accuracy is higher than with the most important farthest: paired difference above 0, interval included",
         "the reversed order is as invariant, so invariance alone cannot make the difference",
-        "the method",
+        "the method; the comparison is a control of ours",
     ),
     "kept": (
         "what was answered before is still answered",
         f"accuracy where one document has the answer falls by at most {KEPT:.0%}, interval included",
         "the unrelated task: there is no bias to take away, so any change is damage",
-        "the experiments",
+        "a control of ours",
     ),
 }
 
@@ -262,7 +262,7 @@ def _claims(
     claims = []
     for key, (holds, value, control, count) in tested.items():
         text, criterion, reason, where = CRITERIA[key]
-        fixed = {"reason": reason, "source": f"{PAPER}, {where}", "paper": papers.get(key)}
+        fixed = {"reason": reason, "source": source_of(PAPER, where), "paper": papers.get(key)}
         if key in needs_answers and not able:
             claims.append(untestable(text, criterion, why, **fixed))
         else:

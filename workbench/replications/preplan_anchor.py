@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.agreement import jaccard, pearson
-from workbench.claims import Claim, judge, untestable
+from workbench.claims import Claim, judge, source_of, untestable
 from workbench.errors import WorkbenchError
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.preplan_anchor_measures import (
@@ -37,7 +37,7 @@ from workbench.view.heatmap import heatmap_svg
 
 ALPHA = 0.05
 SAME_GROUPS = 0.6
-PAPER = "Li et al. 2025"
+PAPER = "Li et al. 2025, arXiv:2510.13554"
 
 CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reason, where in the paper
     "groups": (
@@ -58,7 +58,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reaso
         "WAAD is high in the row from which the first token of a chunk is written",
         "the same for the rows before the first tokens of words (Holm, with the claim before)",
         "the paper does not say whether a peak is of the token read or the token written",
-        "section 2.2",
+        "a second reading of ours of section 2.2",
     ),
     "entropy": (
         "tokens at WAAD peaks were hard to predict",
@@ -71,7 +71,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reaso
         "the token written from a WAAD peak's row is hard to predict",
         "the same for the distribution after the peak (Holm, with the claim before)",
         "the paper does not say whether a peak is of the token read or the token written",
-        "section 2.2",
+        "a second reading of ours of section 2.2",
     ),
     "receivers": (
         "FAI peaks are where receiver heads look",
@@ -90,7 +90,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reaso
         "and not only because both follow words and punctuation",
         f"the same against peaks dealt anew among tokens of the same kind, p < {ALPHA:g}",
         "kind of token: punctuation or not, beginning of a word or not, half of the response",
-        "not in the paper",
+        "a control of ours",
     ),
     "perturb": (
         "another token at a high-FAI place changes what follows more",
@@ -159,7 +159,6 @@ def run(setting: Setting) -> Findings:
 
 def _claim(key: str, holds: bool, found: Any, **numbers: Any) -> Claim:
     claim, criterion, reason, source = CRITERIA[key]
-    source = source if source.startswith("not") else f"{PAPER}, {source}"
     return judge(
         claim,
         criterion,
@@ -167,7 +166,7 @@ def _claim(key: str, holds: bool, found: Any, **numbers: Any) -> Claim:
         found=found,
         paper=PAPERS.get(key),
         reason=reason,
-        source=source,
+        source=source_of(PAPER, source),
         **numbers,
     )
 
@@ -175,7 +174,7 @@ def _claim(key: str, holds: bool, found: Any, **numbers: Any) -> Claim:
 def _open(key: str, why: str) -> Claim:
     claim, criterion, reason, source = CRITERIA[key]
     return untestable(
-        claim, criterion, why, paper=PAPERS.get(key), reason=reason, source=f"{PAPER}, {source}"
+        claim, criterion, why, paper=PAPERS.get(key), reason=reason, source=source_of(PAPER, source)
     )
 
 

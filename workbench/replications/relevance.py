@@ -215,7 +215,7 @@ def _conservation_claims(kept: Mapping) -> list[Claim]:
             n=kept["n"],
             reason="the rule of the softmax is not conserved in general and depends on the scores' offset; 5 % leaves "
             "room for what it loses in one layer. The control holds the pattern constant",
-            source="not in the paper; a control of ours",
+            source="a control of ours",
         ),
     ]
 
@@ -289,7 +289,7 @@ def _agreement_claims(found: Agreement, measured: Measured, seed: int) -> list[C
             control=f"gradients {sizes['AtP']:.2f}",
             n=table["RelP"].n,
             reason="correlation does not see a wrong scale; an estimate in the metric's unit should have the size too",
-            source="not in the paper",
+            source="an extension of ours",
         ),
         judge(
             "for attention outputs plain gradients are as good as RelP",

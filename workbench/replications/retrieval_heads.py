@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.claims import Claim, judge, untestable
+from workbench.claims import Claim, judge, source_of, untestable
 from workbench.heads.retrieval import RetrievalScores
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.retrieval_heads_measures import (
@@ -41,7 +41,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reaso
         "retrieval heads are few",
         f"less than {SPARSE:.0%} of all heads have a retrieval score of at least the threshold",
         "the paper's own words; its models have 3 to 6 %",
-        "section 2, property 2",
+        "abstract, property 2",
     ),
     "silent": (
         "most other heads never copy",
@@ -59,7 +59,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reaso
         "every model that retrieves has retrieval heads",
         "each built-in model that answers at least half of its needles has a head at the threshold",
         "a single counterexample would refute it; models that do not answer are left out, as in the paper",
-        "section 2, property 1",
+        "abstract, property 1",
     ),
     "intrinsic": (
         "a model made from another one by further training has the same retrieval heads",
@@ -97,7 +97,7 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {  # claim, criterion, reaso
         "at every length of the text",
         f"in each context more samples lose more than under matched masks than not (sign test, Holm, p < {ALPHA:g})",
         "an effect of one length alone would be of position, not of retrieval",
-        "section 4.1, figures 6 and 7",
+        "an extension of ours: the paper shows lengths and depths in one grid and tests none by itself",
     ),
     "memory": (
         "what is answered from memory barely moves",
@@ -212,7 +212,7 @@ def _claim(key: str, holds: bool, found: Any, **numbers: Any) -> Claim:
         found=found,
         paper=PAPERS.get(key),
         reason=reason,
-        source=f"{PAPER}, {source}",
+        source=source_of(PAPER, source),
         **numbers,
     )
 
@@ -220,7 +220,7 @@ def _claim(key: str, holds: bool, found: Any, **numbers: Any) -> Claim:
 def _open(key: str, why: str) -> Claim:
     claim, criterion, reason, source = CRITERIA[key]
     return untestable(
-        claim, criterion, why, paper=PAPERS.get(key), reason=reason, source=f"{PAPER}, {source}"
+        claim, criterion, why, paper=PAPERS.get(key), reason=reason, source=source_of(PAPER, source)
     )
 
 

@@ -322,7 +322,7 @@ def _relevance(clean: Mapping[str, Measured], seed: int) -> Claim:
         n=len(along),
         reason="alpha is read as a map of relevance; the effect is measured on training prompts; the control is the "
         "mix learned for random vectors",
-        source="a use of alpha, not a number of the paper",
+        source="an extension of ours: a use of alpha, not a number of the paper",
     )
 
 
