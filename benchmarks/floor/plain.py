@@ -45,15 +45,20 @@ class Plain:
             return x
         cos, sin = (t[first : first + x.shape[1], None] for t in self.rotary)
         a, b = x.chunk(2, -1)
-        return x * cos + torch.cat([-b, a], -1) * sin
+        out, n = x * cos, a.shape[-1]
+        out[..., :n].addcmul_(b, sin[..., :n], value=-1)
+        out[..., n:].addcmul_(a, sin[..., n:])
+        return out
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, first: int) -> Tensor:
         """Causal attention of queries at the positions from ``first`` on: ``(row, pos, head * d_head)``."""
-        if self.n_kv < self.n_heads:
-            k, v = (t.repeat_interleave(self.n_heads // t.shape[2], 2) for t in (k, v))
-        mask = torch.full((k.shape[1], k.shape[1]), -torch.inf).triu(1)[first : first + q.shape[1]]
-        out = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), attn_mask=mask)
-        return out.transpose(1, 2).flatten(2)
+        length, shared = q.shape[1], self.n_heads // self.n_kv
+        mask = (
+            torch.full((k.shape[1], k.shape[1]), -torch.inf).triu(1)[first : first + length].repeat(shared, 1)
+        )
+        q = q.unflatten(2, (self.n_kv, shared)).permute(0, 2, 3, 1, 4).flatten(2, 3)  # heads that share keys
+        out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+        return out.unflatten(2, (shared, length)).permute(0, 3, 1, 2, 4).flatten(2)
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.d_head))

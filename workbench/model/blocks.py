@@ -116,21 +116,23 @@ class Blocks:
 
     def _attend(self, q: Heads, k: Heads, v: Heads, first: int) -> Heads:
         """Causal attention of the queries at the positions from ``first`` on, over all keys."""
-        repeats = self.n_heads // k.shape[2]
-        if repeats > 1:
-            k, v = k.repeat_interleave(repeats, 2), v.repeat_interleave(repeats, 2)
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        n_queries, n_groups = q.shape[1], k.shape[2]
+        shared = (
+            self.n_heads // n_groups
+        )  # the queries that share keys stand below each other: no key is copied
+        q = q.unflatten(2, (n_groups, shared)).permute(0, 2, 3, 1, 4).flatten(2, 3)
         # One query, the last one, sees everything.
-        mask = None if q.shape[2] == 1 else self._mask(first, k)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+        mask = None if n_queries == 1 else self._mask(first, k, shared)
+        z = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+        return z.unflatten(2, (shared, n_queries)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
-    def _mask(self, first: int, k: Tensor) -> Tensor:
-        key = (first, k.shape[2])
+    def _mask(self, first: int, k: Heads, shared: int) -> Float[Tensor, "query key"]:
+        n_keys = k.shape[1]
+        key = (first, n_keys)
         if key not in self._masks:
-            whole = k.new_zeros(k.shape[2], k.shape[2]).masked_fill_(
-                torch.ones(k.shape[2], k.shape[2], dtype=torch.bool, device=k.device).triu_(1), -torch.inf
-            )
-            self._masks[key] = whole[first:]
+            later = torch.ones(n_keys, n_keys, dtype=torch.bool, device=k.device).triu_(1)
+            whole = k.new_zeros(n_keys, n_keys).masked_fill_(later, -torch.inf)
+            self._masks[key] = whole[first:].repeat(shared, 1)
         return self._masks[key]
 
     def after_attention(self, layer: int, mid: Tensor) -> Tensor:
@@ -148,9 +150,11 @@ def _rotate(x: Heads, rotary: tuple[Tensor, Tensor] | None, start: int) -> Heads
     if rotary is None:
         return x
     cos, sin = (t[start : start + x.shape[1], None] for t in rotary)  # (pos, 1, rotary)
-    turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
-    a, b = turned.chunk(2, -1)
-    turned = turned * cos + torch.cat([-b, a], -1) * sin
+    (a, b), (sin_a, sin_b) = x[..., : cos.shape[-1]].chunk(2, -1), sin.chunk(2, -1)
+    turned, rest = x[..., : cos.shape[-1]] * cos, x[..., cos.shape[-1] :]
+    low, high = turned.chunk(2, -1)
+    low.addcmul_(b, sin_a, value=-1)
+    high.addcmul_(a, sin_b)
     return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
 
 
@@ -229,7 +233,7 @@ def _mlp(module: Any) -> Function | None:
 
     if gate is None:
         return lambda x: out(act(into(x)))
-    return lambda x: out(act(gate(x)) * into(x))
+    return lambda x: out(act(gate(x)).mul_(into(x)))
 
 
 def with_rotary(
@@ -276,13 +280,25 @@ def unlike(blocks: Blocks, resid: list[Tensor]) -> float:
 
 def is_bare(bridge: TransformerBridge) -> bool:
     """Whether nobody attached anything to the model: no hook, no replaced forward, no offloading."""
-    for module in bridge.modules():
+    for module in every_module(bridge):
         if isinstance(module, HookPoint) and (module.fwd_hooks or module.bwd_hooks):
             return False
         attached = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
         if not all(_own(hook) for hook in attached) or not {"forward", "_hf_hook"}.isdisjoint(vars(module)):
             return False
     return True
+
+
+def every_module(bridge: TransformerBridge) -> Iterator[torch.nn.Module]:
+    """All modules, each once, without their names: ten times less time than ``modules()``, and asked for each part."""
+    seen, waiting = {id(bridge)}, [bridge]
+    while waiting:
+        module = waiting.pop()
+        yield module
+        for child in vars(module)["_modules"].values():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                waiting.append(child)
 
 
 def _own(hook: Any) -> bool:

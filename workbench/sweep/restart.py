@@ -30,6 +30,7 @@ from workbench.metrics import Answers
 from workbench.model.blocks import (
     ALIKE,
     Blocks,
+    every_module,
     is_bare,
     plain_blocks,
     plain_end,
@@ -96,7 +97,7 @@ def plainly(runs: PairedRuns, batch: Batch, base: RunName = "clean", *, compare:
         return "the metric reads more than the last position"
     if not is_bare(runs.model):  # asked every time: an edit that is switched on must not be passed by
         return "something is attached to the model"
-    known, layers = _KNOWN.setdefault(runs, {}), tuple(map(id, runs.model.modules()))
+    known, layers = _KNOWN.setdefault(runs, {}), tuple(map(id, every_module(runs.model)))
     if known.get("layers") != layers:  # blocks hold the layers that were there when they were made
         known.clear()
         known["layers"] = layers
