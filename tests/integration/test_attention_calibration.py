@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.edits.act import Calibration
 from workbench.errors import OptionError
 from workbench.replications import attention_calibration as study
+from workbench.replications.attention_calibration_claims import CRITERIA, Study, claims_of
 from workbench.replications.attention_calibration_measures import Quiz, attention_moved, windows_of
 
 N, HEADS, WIDTH, VOCABULARY = 32, 24, 2, 32
@@ -89,7 +90,7 @@ def texts(seed: int, n: int = 48) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def studied(chosen_in: float, judged_in: float) -> tuple[study.Study, dict[str, str]]:
+def studied(chosen_in: float, judged_in: float) -> tuple[Study, dict[str, str]]:
     """Heads chosen on a model with one planted head and judged on another: the study, verdict by claim."""
     selection, evaluation = (
         Quiz(name="walks", model=planted(harm), windows=texts(seed))
@@ -97,8 +98,8 @@ def studied(chosen_in: float, judged_in: float) -> tuple[study.Study, dict[str, 
     )
     options = study.Options(draws=20)
     found = study._study(selection, evaluation, options, seed=0, advance=lambda what: None)
-    claims = study._claims(options, found, {}, {"why": "no text here", "model": "none"})
-    return found, dict(zip(study.CRITERIA, (claim.verdict for claim in claims), strict=True))
+    claims = claims_of(found, {}, {"why": "no text here", "model": "none"})
+    return found, dict(zip(CRITERIA, (claim.verdict for claim in claims), strict=True))
 
 
 def test_a_sink_that_harms_is_found_and_its_calibration_helps():
@@ -177,3 +178,17 @@ def test_windows_come_from_files_that_are_long_enough(bridge_of):
     for files, n in (((short, short), 6), ((long,), 1)):
         with pytest.raises(OptionError, match="at least 2"):
             windows_of(model, files, n=n, size=12, rng=rng)
+
+
+def test_the_text_of_the_study_is_split_by_file():
+    """Windows to choose heads and windows to judge them have no file in common."""
+    from workbench.model.open import open_model
+    from workbench.training.language import is_held_out, sources
+
+    model, options = open_model("zoo:stdlib"), study.Options(windows=8, window=16)
+    chosen, judged = study._windows(model, options, 0)
+    assert chosen.shape == judged.shape == (4, 16)
+    files = [text for name, text in sorted(sources().items()) if is_held_out(name)]
+    first = [model.to_tokens(text, truncate=False)[0].tolist() for text in files[: len(files) // 2]]
+    for row in chosen[:, 1:].tolist():
+        assert any(row == ids[i : i + 15] for ids in first for i in range(len(ids) - 14))

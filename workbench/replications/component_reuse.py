@@ -17,9 +17,9 @@ from workbench.replications.component_reuse_overlap import (
     LOOKS,
     PAPER,
     ComponentReuse,
-    _attention,
     circuit_of,
     importance_picture,
+    mean_attention_to,
     overlap_part,
     runs_of,
 )
@@ -129,7 +129,7 @@ def steering_heads(
     ``inhibition``: those that look from the end mostly at the subject's second mention. ``negative``: those that write
     against the answer in round 1.
     """
-    at = {name: _attention(runs, name) for name in ("IO", "S1", "S2")}
+    at = {name: mean_attention_to(runs, name) for name in ("IO", "S1", "S2")}
     ordered = sorted(circuit.heads, key=lambda head: -circuit.importance[head])
     inhibits = [h for h in ordered if at["S2"][h] >= LOOKS and at["S2"][h] > max(at["IO"][h], at["S1"][h])]
     first = circuit.rounds[0]
