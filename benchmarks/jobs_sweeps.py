@@ -84,7 +84,8 @@ def head_ablation(settings: Settings) -> Iterator[Row]:
             found["ours"] = sweep(PairedRuns(runs.model, runs.pairs), rows, kind="ablation").patched
 
         def least(shape=shape, heads=heads, found=found) -> None:
-            found["floor"] = floor.head_ablation(shape.plain, shape.clean, shape.answers, heads).numpy()
+            ids = shape.clean, shape.corrupted
+            found["floor"] = floor.head_ablation(shape.plain, *ids, shape.answers, heads)[0].numpy()
 
         def theirs(shape=shape, few=few, layers=layers, found=found) -> None:
             found["theirs"] = one_hook_at_a_time(shape, few, layers)

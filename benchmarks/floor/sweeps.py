@@ -32,9 +32,16 @@ def _through(p: Plain, layer: int, x: Tensor, first: int, before) -> Tensor:
 
 
 @torch.no_grad()
-def head_ablation(p: Plain, clean: Tensor, answers: Tensor, heads: Iterable[int] | None = None) -> Tensor:
-    """``(layer * head, pair)``: the logit difference with each head's output replaced by its mean over the prompts."""
-    _resid, seen = _base(p, clean)
+def head_ablation(
+    p: Plain, clean: Tensor, corrupted: Tensor, answers: Tensor, heads: Iterable[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """``(layer * head, pair)``: the logit difference with each head's output replaced by its mean over the prompts.
+
+    And ``(pair,)``, the gap that effects are shares of: the clean minus the corrupted logit difference.
+    """
+    resid, seen = _base(p, clean)
+    gap = p.difference(resid[-1][:, -1], answers)
+    gap = gap - p.difference(_through(p, 0, p.start(corrupted), 0, None), answers)
     found, n, end = [], len(clean), len(p.layers) - 1
     heads = list(range(p.n_heads) if heads is None else heads)
     per_chunk = max(1, CHUNK // clean.numel())
@@ -49,7 +56,7 @@ def head_ablation(p: Plain, clean: Tensor, answers: Tensor, heads: Iterable[int]
             x += p.mlp(layer, x)
             x = x[:, -1] if layer == end else _through(p, layer + 1, x, 0, None)
             found.append(p.difference(x, answers.repeat(len(chosen), 1)).view(len(chosen), n))
-    return torch.cat(found)
+    return torch.cat(found), gap
 
 
 @torch.no_grad()
@@ -168,7 +175,8 @@ def count_head_ablation(p: Plain, n: int, length: int, heads: int | None = None)
             continue
         total += at * (s["z"] + s["mlp"] + (later - 1) * whole + s["kv"])
         total += at // length * (s["qo"] + s["mlp"])
-    return total + n * length * layers * whole
+    corrupted = n * length * ((layers - 1) * whole + s["kv"]) + n * (s["qo"] + s["mlp"])
+    return total + n * length * layers * whole + corrupted
 
 
 def count_head_patching(p: Plain, n: int, length: int, heads: int | None = None) -> int:

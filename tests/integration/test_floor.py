@@ -40,8 +40,9 @@ def shape(request):
 
 def test_head_ablation(shape):
     ours = sweep(shape.runs, ablations(parts_of(shape.runs.wiring, "heads"), "mean"), kind="ablation")
-    floor = sweeps.head_ablation(shape.plain, shape.clean, shape.answers).numpy()
-    assert ours.patched == pytest.approx(floor, abs=1e-5)
+    floor, gap = sweeps.head_ablation(shape.plain, shape.clean, shape.corrupted, shape.answers)
+    assert ours.patched == pytest.approx(floor.numpy(), abs=1e-5)
+    assert ours.gap == pytest.approx(gap.numpy(), abs=1e-5)
     assert np.abs(ours.patched - shape.runs.clean).max() > 1e-3
     assert ours.provenance["computed by"]["hooked model"] == 0
 
@@ -75,7 +76,9 @@ def test_a_part_that_is_cheaper_is_counted_less(shape):
     p = shape.plain
     n, length = shape.clean.shape
     s = sweeps._sizes(p)
-    one = sweeps.count_head_ablation(p, n, length, heads=1) - n * length * 3 * (s["kv"] + s["qo"] + s["mlp"])
+    whole = s["kv"] + s["qo"] + s["mlp"]
+    one = sweeps.count_head_ablation(p, n, length, heads=1) - n * length * 3 * whole
+    one -= n * length * (2 * whole + s["kv"]) + n * (s["qo"] + s["mlp"])  # the corrupted run, its end alone
     by_hand = n * (length * (s["z"] + s["mlp"] + s["kv"] + s["qo"] + s["mlp"] + s["kv"]) + s["qo"] + s["mlp"])
     by_hand += n * (length * (s["z"] + s["mlp"] + s["kv"]) + s["qo"] + s["mlp"])
     by_hand += n * (s["z"] + s["mlp"])
