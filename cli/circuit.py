@@ -56,11 +56,13 @@ def show(circuit: CircuitPath, as_json: Json = False) -> None:
 
     Example: workbench circuit show circuits/ioi/gpt2/eap-ig-1f3a
     """
-    from workbench.io.circuit_file import load_circuit
-    from workbench.io.evaluation_file import verdict_rows
+    from workbench.io.circuit_file import has_evaluation, load_circuit
 
-    loaded = load_circuit(circuit)
-    verdicts = [] if as_json else verdict_rows(circuit, loaded)
+    loaded, verdicts = load_circuit(circuit), []
+    if not as_json and has_evaluation(circuit):
+        from workbench.io.evaluation_file import verdict_rows
+
+        verdicts = verdict_rows(circuit, loaded)
     emit([loaded, verdicts] if verdicts else loaded, as_json=as_json)
 
 

@@ -19,6 +19,7 @@ from workbench.names import Edge, Node, parse_node
 
 FORMAT, VERSION = "circuit-workbench/circuit", 1
 FILE_NAME = "circuit.json"
+EVALUATION_NAME = "evaluation.json"
 _TEXT = ("method", "unit", "metric", "task", "model")
 _OBJECTS = ("selection", "evaluation", "provenance")
 _NODE_KEYS = {"id", "kind", "layer", "head", "position", "score", "role"}
@@ -228,6 +229,12 @@ def circuit_path(path: str | os.PathLike[str], *, writing: bool = False) -> Path
     path = Path(path)
     is_folder = path.is_dir() or (writing and path.suffix != ".json")
     return path / FILE_NAME if is_folder else path
+
+
+def has_evaluation(path: str | os.PathLike[str]) -> bool:
+    """Whether an evaluation lies beside a circuit; asked before what judges it is loaded."""
+    file = circuit_path(path)
+    return file.name == FILE_NAME and (file.parent / EVALUATION_NAME).is_file()
 
 
 def page_path(path: str | os.PathLike[str]) -> Path:

@@ -13,13 +13,13 @@ from workbench.circuit import Circuit
 from workbench.criteria import Criteria, Verdict
 from workbench.errors import CircuitError, OptionError
 from workbench.io.atomic import write_atomic
-from workbench.io.circuit_file import FILE_NAME as CIRCUIT_NAME
-from workbench.io.circuit_file import circuit_path
+from workbench.io.circuit_file import EVALUATION_NAME as FILE_NAME
+from workbench.io.circuit_file import circuit_path, has_evaluation
 from workbench.io.strict_json import check_keys, dump, parse, read_text
 from workbench.judgement import Judgement, circuit_digest
 from workbench.verdicts import FORMAT, VERSION
 
-FILE_NAME, PAGE_NAME = "evaluation.json", "evaluation.html"
+PAGE_NAME = "evaluation.html"
 _KEYS = {
     *("format", "version", "circuit", "metric", "unit", "direction", "ablation", "pairs", "provenance"),
     *("plan", "criteria", "evidence", "missing", "verdicts"),
@@ -102,9 +102,9 @@ def find_evaluation(path: str | os.PathLike[str], circuit: Circuit) -> Judgement
     Raises:
         CircuitError: if it is broken, or of another circuit than the one in the file.
     """
-    file = circuit_path(path).parent / FILE_NAME
-    if circuit_path(path).name != CIRCUIT_NAME or not file.is_file():
+    if not has_evaluation(path):
         return None
+    file = circuit_path(path).parent / FILE_NAME
     found = load_evaluation(file)
     if found.document["circuit"].get("digest") != circuit_digest(circuit):
         raise CircuitError(
