@@ -131,7 +131,7 @@ def picture(found: list[dict]) -> str:
         x_label="doublings of the size",
         y_label="doublings of the time",
         title="How time grows",
-        y_range=(-1.0, 6.0),
+        y_range=(0.0, 6.0),
         behind=False,
         columns=4,
     )
