@@ -40,7 +40,8 @@ from workbench.graph import Graph
 from workbench.interventions.ablation import Ablation
 from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
 from workbench.sweep.reference import reference_outputs
-from workbench.sweep.runs import PairedRuns
+from workbench.sweep.room import cached_tokens
+from workbench.sweep.runs import Batch, PairedRuns
 
 Mask = np.ndarray  # (*label, source, target), True where the edge carries its reference
 Place = tuple[int, ...]  # (*label, source, target)
@@ -116,14 +117,18 @@ class Meter:
 
     def room(self) -> int:
         """Copies that fit into one pass over the largest batch."""
-        return min(copies_that_fit(self.runs, batch, self.graph) for batch in self.runs.batches)
+        return min(map(self._copies, self.runs.batches))
+
+    def _copies(self, batch: Batch) -> int:
+        tokens = len(batch) * batch.n_tokens
+        return min(copies_that_fit(self.runs, batch, self.graph), max(1, cached_tokens(self.runs) // tokens))
 
     @torch.no_grad()
     def _run(self, masks: list[Mask], start: int) -> list[float]:
         total = np.zeros(len(masks))
         ablated = torch.as_tensor(np.stack(masks), device=self.runs.device)
         for batch, reference in zip(self.runs.batches, self.references, strict=True):
-            size = copies_that_fit(self.runs, batch, self.graph)
+            size = self._copies(batch)
             labels = self.runs.labels_of(batch) if self.per_position else None
             for k in range(0, len(masks), size):
                 chunk = ablated[k : k + size]

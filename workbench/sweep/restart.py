@@ -268,7 +268,9 @@ class Restart:
         for (start, single, adds), members in sorted(groups.items()):
             if self.layer == self.last and single and adds and start < self.batch.n_tokens - 1:
                 continue  # the last layer reads other positions before they are edited
-            size = max(1, min(CHUNK_TOKENS, self.runs.batch_tokens) // (self.batch.n_tokens - start))
+            most = self.runs.batch_tokens
+            tokens = min(CHUNK_TOKENS, most) if self.z.device.type == "cpu" else most
+            size = max(1, tokens // (self.batch.n_tokens - start))
             for k in range(0, len(members), size):
                 which, pair = np.array(members[k : k + size]).T
                 at = torch.as_tensor(pair, device=self.z.device)

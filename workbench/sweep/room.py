@@ -9,6 +9,10 @@ from workbench.model.memory import Activations, resident_bytes, tokens_within
 from workbench.sweep.runs import PairedRuns
 
 Work = Literal["nodes", "edges"]
+CACHE_FLOATS = (
+    2**20
+)  # hidden units of one MLP, 4 MB in float32: what lies between products still fits in the cache
+FEWEST_TOKENS = 2048  # and matrix products are at their best
 
 
 def activations(runs: PairedRuns, work: Work) -> Activations:
@@ -45,3 +49,11 @@ def keep_within(runs: PairedRuns, max_memory: int | str, *, work: Work) -> int:
         resident=resident_bytes(str(runs.device)),
         most=runs.batch_tokens,
     )
+
+
+def cached_tokens(runs: PairedRuns) -> int:
+    """Tokens of a pass that a processor's cache holds; elsewhere as many as a pass may have."""
+    if runs.device.type != "cpu":
+        return runs.batch_tokens
+    hidden = runs.wiring.d_mlp or 4 * runs.wiring.d_model
+    return min(runs.batch_tokens, max(FEWEST_TOKENS, CACHE_FLOATS // hidden))
