@@ -12,7 +12,9 @@ from cli.output import emit, note, progress, use_quiet
 
 app = typer.Typer(no_args_is_help=True, help="Standing changes to how a model computes.")
 Folder = Annotated[Path, typer.Argument(help="A saved edit: the folder that has edit.json.")]
-Target = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")]
+Target = Annotated[
+    Path, typer.Option("-o", "--out", help="Folder to write; another edit in it is never replaced.")
+]
 
 
 @app.command("list")
@@ -37,7 +39,7 @@ def make(
 ) -> None:
     """Make an edit from words and save it.
 
-    Example: workbench edit make rows --set heads=a3.h1 --set operation=drop --set keys=0 -o edits/no-bos
+    Example: workbench edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o edits/no-bos
     """
     from workbench.edits.files import save_edit
     from workbench.edits.making import make_edit

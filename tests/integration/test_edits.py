@@ -244,6 +244,21 @@ def test_damaged_files_are_refused(bridge_of, tmp_path):
     refused("this is no affine edit", json_text=json.dumps({**json.loads(text), "heads": 3}))
 
 
+def test_a_saved_edit_is_never_replaced_unasked(tmp_path):
+    one, other = (Rows(heads=(head,), operation="drop", keys=(0,)) for head in ("a0.h0", "a0.h1"))
+    before = (save_edit(one, tmp_path) / "edit.json").read_bytes()
+    assert save_edit(one, tmp_path) == tmp_path  # the same again
+    with pytest.raises(RunError, match="says something else"):
+        save_edit(other, tmp_path)
+    assert (tmp_path / "edit.json").read_bytes() == before
+    assert load_edit(save_edit(other, tmp_path, replace=True)) == other
+    (tmp_path / "edit.json").write_text('{"hello": 1}')
+    with pytest.raises(RunError, match="no 'format'"):
+        load_edit(tmp_path)
+    with pytest.raises(RunError, match="says something else"):
+        save_edit(one, tmp_path)
+
+
 def test_options_that_cannot_work_are_refused():
     for wrong in (
         {"operation": "sett"},

@@ -39,22 +39,33 @@ def _class_of(kind: str) -> type[ModelEdit]:
     return getattr(import_module(f"workbench.edits.{module}"), name)
 
 
-def save_edit(edit: ModelEdit, folder: str | os.PathLike[str]) -> Path:
+def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool = False) -> Path:
     """Write an edit to a folder; the description last, with the digest of the tensors beside it.
+
+    Args:
+        replace: Another description in the folder may be replaced.
 
     Returns:
         The folder.
+
+    Raises:
+        RunError: if the folder holds another edit, or a file of that name that is none.
     """
     from safetensors.torch import save
 
     folder, tensors = Path(folder), edit.tensors()
+    file = folder / DESCRIPTION
     data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "kind": edit.kind, **edit.to_dict()}
     if tensors:
         content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
         data["tensors"] = hashlib.sha256(content).hexdigest()
+    text = dump(data, where="edit", indent=1)
+    if not replace and file.exists() and read_text(file, error=RunError) != text:
+        raise RunError(f"{file} is there and says something else", hint="choose another --out, or remove it")
+    if tensors:
         write_atomic(folder / TENSORS, content)
-    write_atomic(folder / DESCRIPTION, dump(data, where="edit", indent=1))
-    if not tensors:  # what an earlier edit left in this folder belongs to nobody now
+    write_atomic(file, text)
+    if replace and not tensors:  # what an earlier edit left in this folder belongs to nobody now
         (folder / TENSORS).unlink(missing_ok=True)
     return folder
 
@@ -69,14 +80,24 @@ def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:
     file = folder / DESCRIPTION if folder.is_dir() else folder
     data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") is not VERSION:
-        found = (data.get("format"), data.get("version")) if isinstance(data, dict) else type(data).__name__
-        raise RunError(f"{file} is {found!r:.80}; this workbench reads {FORMAT!r} version {VERSION}")
+        raise RunError(
+            f"{file} is no edit that this workbench reads: {_kind_of(data)}; expected {FORMAT} version {VERSION}",
+            hint="workbench edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o FOLDER makes one",
+        )
     digest = data.pop("tensors", None)
     tensors = {} if digest is None else _read_tensors(file.parent / TENSORS, digest)
     try:
         return read_edit({k: v for k, v in data.items() if k not in ("format", "version")}, tensors)
     except WorkbenchError as problem:
         raise RunError(f"{file}: {problem.message}", hint=problem.hint) from problem
+
+
+def _kind_of(data: Any) -> str:
+    if not isinstance(data, dict):
+        return f"it holds a {type(data).__name__}"
+    if "format" not in data:
+        return "it has no 'format'"
+    return f"its format is {data['format']!r:.40}, version {data.get('version')!r:.20}"
 
 
 def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEdit:

@@ -29,7 +29,8 @@ def edit_rows() -> list[dict[str, Any]]:
     rows = []
     for kind, made in kinds().items():
         takes = [f.name if f.default is MISSING else f"[{f.name}]" for f in fields(made)]
-        how = "workbench edit make" if kind in _FROM_WORDS else "Python: it holds tensors or other edits"
+        words = "workbench edit make" if kind in _FROM_WORDS else "Python: it holds tensors"
+        how = "workbench edit stack" if kind == "stack" else words
         rows.append({"kind": kind, "what": _WHAT.get(kind, ""), "takes": ", ".join(takes), "made with": how})
     return rows
 

@@ -20,6 +20,7 @@ from workbench.statistics import CHANGE, mean_interval
 from workbench.sweep.runs import PairedRuns
 
 Outcomes = dict[str, np.ndarray]  # measure -> one value per prompt
+MOVED = 1e-4  # below it is rounding: float32 logits of 10 to 40 are exact to about 1e-5
 UNITS = {"accuracy": "share", "loss": "nats"}
 Silent = Callable[[int, int, str], None]
 
@@ -105,7 +106,8 @@ class Measured:
 
     def to_terminal(self) -> list[Any]:
         return [
-            f"{self.edit} on {self.model}: differences are with minus without, 95 % bootstrap",
+            f"{self.edit} on {self.model}: differences are with minus without; intervals 95 % bootstrap over prompts, "
+            f"exact where all differ by the same; changed: prompts that moved by more than {MOVED:g}",
             list(self.rows),
         ]
 
@@ -120,7 +122,7 @@ def compare(
         low, high, _ = mean_interval(change, within=CHANGE if name == "accuracy" else None, seed=seed)
         row = {"on": where, "measure": name, "unit": units.get(name, ""), "without": before.mean()}
         row |= {"with": with_edit[name].mean(), "difference": change.mean(), "low": low, "high": high}
-        row["changed"] = int((np.abs(change) > 1e-6).sum())
+        row["changed"] = int((np.abs(change) > MOVED).sum())
         row["n"] = len(change)
         rows.append({k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()})
     return rows
