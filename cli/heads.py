@@ -48,6 +48,8 @@ def heads(
 ) -> None:
     """Portray every head: where it looks, what its weights do, what the loss costs without it; one page of all.
 
+    The columns "kind" and "loss" are about random tokens and text, not about a task.
+
     Example: workbench heads -m zoo:induction --sort induction
     """
     from workbench.portraits import heads_job

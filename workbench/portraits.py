@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,8 @@ def heads_job(
                     loss=not no_loss,
                     progress=progress,
                 )
+                said = (p.note for p in looked if p.note)
+                found = replace(found, notes=(*found.notes, *said))
                 record.outputs.update(_save(found, looked, folder))
         else:
             note(f"already measured; showing {folder}")

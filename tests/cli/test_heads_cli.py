@@ -51,6 +51,8 @@ def test_a_portrait_from_the_command_line(run, tmp_path):
     assert document["order"][:2] == ["a0.h1", "a1.h0"] or document["order"][:2] == ["a1.h0", "a0.h1"]
     assert {m["evidence"] for m in document["measurements"]} == {"read-out", "weight", "causal"}
     assert "built-in text is not used" in err
+    assert any(n.startswith("prompt 1: ") and "unknown to the tokenizer" in n for n in document["notes"])
+    assert "note: prompt 1: " in err
 
     code, out, _ = run("runs", "list", ".", "--json")
     assert code == 0 and [r["what"].split()[0] for r in json.loads(out)] == ["heads"]

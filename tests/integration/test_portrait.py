@@ -61,6 +61,8 @@ def test_the_trained_induction_heads_are_found():
     assert all("induction" in found.label(f"a1.h{h}") for h in range(4))
     assert found.label("a0.h0") == "previous-token"
     assert (found["induction-copying"].values[1] > 0.5).all() and (found["ov-copying"].values[1] > 0.9).all()
+    said = "k-composition, v-composition: measured from layer 1 on; the first layer with heads has no earlier ones"
+    assert any(note.endswith(f"{said} (layer 0)") for note in found.notes)
     assert found["k-composition"].partners[1] == ("a0.h0",) * 4  # their keys read the previous-token head
 
 
@@ -275,7 +277,7 @@ def test_fused_attention_that_cannot_be_recomputed_is_refused_with_the_reason():
     assert (
         np.isnan(found["induction"].values[1]).all() and np.isfinite(found["induction"].values[[0, 2]]).all()
     )
-    assert any("fused" in note and "layers 1" in note for note in found.notes)
+    assert any("fused" in note and "(layer 1)" in note for note in found.notes)
 
 
 def test_a_broken_run_leaves_the_model_as_it_was(small):
@@ -339,6 +341,8 @@ def test_patterns_of_a_prompt_are_the_models_own(small):
     model, _ = small
     looked = prompt_patterns(model, ["w10 w23 w31 nowhere"])[0]
     assert looked.tokens == ("<bos>", "w10", "w23", "w31", "<unk>") and "1 of its 4 tokens" in looked.title
+    assert looked.note == "prompt 1: 1 of its 4 tokens are unknown to the tokenizer"
+    assert prompt_patterns(model, ["w10 w23"])[0].note == ""
     ids = torch.tensor([[0, *model.tokenizer("w10 w23 w31 nowhere", add_special_tokens=False)["input_ids"]]])
     own = patterns_of(model, ids).of(2)[0]
     assert np.abs(looked.weights[2] / 255 - own.numpy()).max() <= 0.5 / 255 + 1e-6

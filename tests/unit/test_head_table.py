@@ -149,6 +149,8 @@ def test_the_terminal_shows_chance_beside_the_heads(portrait, capsys):
     console(width=200).print(render(terminal_parts(portrait, most=2)))
     shown = capsys.readouterr().out
     assert "by chance" in shown and "and 2 more heads" in shown
+    assert "only on the page, in --json and in Parquet:" in shown
+    assert not set(shown.partition("Parquet: ")[2].splitlines()[0].split(", ")) & set(table_rows(portrait)[0])
     assert "\x1b[31m" not in shown and "\\x1b[31m" in shown
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,12 +27,14 @@ class PromptPatterns:
         tokens: The prompt's tokens as text.
         layers: Layers that show a pattern, in the order of ``weights``.
         weights: Attention times 255, rounded.
+        note: What must be said of the prompt: tokens that the tokenizer does not know.
     """
 
     title: str
     tokens: tuple[str, ...]
     layers: tuple[int, ...]
     weights: UInt8[np.ndarray, "layer head query key"]
+    note: str = ""
 
 
 def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[PromptPatterns, ...]:
@@ -46,7 +48,7 @@ def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[P
     if tokenizer is None or not len(tokenizer):
         raise TaskError("the model has no tokenizer, so a prompt cannot become tokens")
     before, after = frame_of(model)
-    found, context = [], describe(model).n_ctx
+    found, notes, context = [], [], describe(model).n_ctx
     for i, prompt in enumerate(prompts, start=1):
         inner = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
         ids = [*before, *inner, *after]
@@ -55,9 +57,13 @@ def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[P
         if context and len(ids) > context:
             raise TaskError(f"prompt {i} has {len(ids)} tokens; the model reads at most {context}")
         unknown = inner.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
-        said = f" ({unknown} of its {len(inner)} tokens are unknown to the tokenizer)" if unknown else ""
-        found.append((f"prompt {i}{said}", ids))
-    return _seen(model, found)
+        said = f"{unknown} of its {len(inner)} tokens are unknown to the tokenizer" if unknown else ""
+        found.append((f"prompt {i}", ids))
+        notes.append(said)
+    return tuple(
+        replace(p, title=f"{p.title} ({said})", note=f"{p.title}: {said}") if said else p
+        for p, said in zip(_seen(model, found), notes, strict=True)
+    )
 
 
 def example_patterns(model: TransformerBridge, *, seed: int = 0) -> tuple[PromptPatterns, ...]:

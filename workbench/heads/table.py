@@ -334,7 +334,8 @@ def reasons(measurements: Sequence[Measurement]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for m in measurements:
         for why, layers in m.missing.items():
-            where = f" (layers {', '.join(map(str, layers))})" if layers else ""
+            name = "layer" if len(layers) == 1 else "layers"
+            where = f" ({name} {', '.join(map(str, layers))})" if layers else ""
             found.setdefault(why + where, []).append(m.key)
     return found
 

@@ -81,7 +81,9 @@ def _composition(model: TransformerBridge, kind: Kind, seed: int) -> Measurement
         if why:
             raise ModelError(why)
         first = wires.attention_layers[:1]
-        missing = {"no earlier heads": first} if first else {}
+        after = wires.attention_layers[1:2]
+        start = f"measured from layer {after[0]} on; the first" if after else "the only"
+        missing = {f"{start} layer with heads has no earlier ones": first} if first else {}
         for layer, (scores, heads) in _all_pairs(model, kind).items():
             best = scores.argmax(1)
             values[layer] = scores.amax(1).cpu().numpy()

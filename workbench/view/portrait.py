@@ -87,6 +87,9 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
     if left > 0:
         parts.append(f"and {left} more heads")
     parts += [f"{kind}: {', '.join(keys)}" for kind, keys in evidence.items()]
+    measured = [m.key for m in portrait.measurements if np.isfinite(m.values).any()]
+    if elsewhere := [key for key in measured if key not in columns]:
+        parts.append(f"only on the page, in --json and in Parquet: {', '.join(elsewhere)}")
     return [*parts, *(f"note: {note}" for note in portrait.notes)]
 
 
