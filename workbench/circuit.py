@@ -186,6 +186,19 @@ class Circuit:
             return self
         return self._rebuilt(*self._connected(self.parsed_edges))
 
+    def prune_chosen(self) -> Circuit:
+        """The pruned circuit of a fresh selection, which says how many of the chosen edges pruning removed."""
+        kept = self.prune()
+        return replace(kept, selection={**kept.selection, "unconnected": self.size - kept.size})
+
+    @property
+    def how_chosen(self) -> str:
+        """The rule of its selection, and how many of the chosen edges were on no path and removed."""
+        rule, gone = str(self.selection.get("rule", "")), self.selection.get("unconnected")
+        if isinstance(gone, bool) or not isinstance(gone, int) or gone < 1:
+            return rule
+        return f"{rule} ({gone:,} of them on no path from input to logits, removed)"
+
     def _connected(self, edges: Mapping[Edge, float]) -> tuple[set[str], dict[Edge, float]]:
         """Nodes on some path from input to logits through these edges, and the edges among them."""
         ends = {e: (str(e.source), str(e.target.host)) for e in edges}
@@ -208,7 +221,7 @@ class Circuit:
         selection = {**self.selection, "rule": f"top {n} by {by} score", "nominal": n}
         if self.level == "edge":
             best = dict(sorted(self.parsed_edges.items(), key=lambda item: key(item[1]))[:n])
-            return self._rebuilt(self._helpers(), best, selection=selection).prune()
+            return self._rebuilt(self._helpers(), best, selection=selection).prune_chosen()
         chosen = [a for a, d in self.nodes.items() if d["kind"] not in ("input", "logits")]
         chosen = sorted(chosen, key=lambda a: key(self.nodes[a]["score"] or 0.0))[:n]
         return self._rebuilt((*chosen, "input", "logits"), {}, selection=selection)

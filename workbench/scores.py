@@ -273,7 +273,7 @@ class Scores:
         if self.level != "edge":
             return Circuit.build(nodes={INPUT: None, LOGITS: None} | scored, edges={}, **common)
         circuit = Circuit.build(nodes={}, edges=scored, **common)
-        return circuit.prune() if prune else circuit
+        return circuit.prune_chosen() if prune else circuit
 
     def by_layer_and_head(self) -> np.ndarray:
         """``(layer, head)``: scores of heads, or the sum over their outgoing edges. NaN where no head is."""

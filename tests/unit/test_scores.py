@@ -30,6 +30,17 @@ def test_top_by_absolute_score_prunes():
     assert given(SMALL).top(1, prune=False).edges == {"a1.h1->logits": 3.0}
 
 
+def test_a_selection_says_how_many_of_the_chosen_were_on_no_path():
+    loose = given(SMALL | {"input->m0": 9.0})  # nothing that is chosen reads m0
+    found = loose.top(7)
+    assert found.edges == SMALL and found.selection["unconnected"] == 1
+    assert found.how_chosen == "top 7 by absolute score (1 of them on no path from input to logits, removed)"
+    again = found.top(2)  # a1.h1->logits and input->a0.h0<v> do not meet
+    assert again.how_chosen.startswith("top 2 by absolute score (2 of them on no path")
+    assert loose.top(7, prune=False).how_chosen == "top 7 by absolute score"
+    assert given(SMALL).top(6).how_chosen == "top 6 by absolute score"
+
+
 def test_signed_ranking_leaves_the_negative_out():
     assert set(given(SMALL).top(4, by="signed", prune=False).edges) == {
         "a1.h1->logits", "input->a0.h0<v>", "input->a0.h0<q>", "a0.h0->m1"

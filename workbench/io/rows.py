@@ -69,7 +69,7 @@ def about(circuit: Circuit) -> dict[str, str]:
         name: printable(getattr(circuit, name)) for name in ("task", "model", "method", "metric", "unit")
     }
     found["level"] = circuit.level
-    found["selection"] = printable(str(circuit.selection.get("rule", "")))
+    found["selection"] = printable(circuit.how_chosen)
     found["prompt"] = prompt_text(circuit)
     found |= published_source(circuit)
     return {name: text for name, text in found.items() if text}

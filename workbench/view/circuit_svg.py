@@ -84,8 +84,9 @@ def describe(circuit: Circuit) -> str:
     size = f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges"
     if circuit.level == "node":
         size = f"{circuit.size} of {len(circuit.graph.nodes()) - 2} nodes"
-    rule = str(circuit.selection.get("rule", ""))
-    return ", ".join(x for x in (size, rule, f"scores in {circuit.unit}" if circuit.unit else "") if x)
+    return ", ".join(
+        x for x in (size, circuit.how_chosen, f"scores in {circuit.unit}" if circuit.unit else "") if x
+    )
 
 
 def _edge(row: EdgeRow, places: dict[str, tuple[float, float]], strongest: float, unit: str) -> str:

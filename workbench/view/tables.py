@@ -57,7 +57,7 @@ def _about(circuit: Circuit) -> dict[str, str]:
         "unit": circuit.unit,
         "level": circuit.level,
         "size": f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges",
-        "selection": str(circuit.selection.get("rule", "")),
+        "selection": circuit.how_chosen,
         "prompt": prompt_text(circuit),
         **published_source(circuit),
     }
