@@ -26,7 +26,8 @@ def list_(folders: ROOTS = None, as_json: Json = False) -> None:
 
     Example: workbench runs list
     """
-    from workbench.history.folders import duration, find_runs, size
+    from workbench.history.folders import ROOTS as USUAL
+    from workbench.history.folders import duration, find_runs, roots_of, size
 
     rows = [run.row() for run in find_runs(folders)]
     if as_json:
@@ -41,6 +42,13 @@ def list_(folders: ROOTS = None, as_json: Json = False) -> None:
         for row in rows
     ]
     emit(shown or "no runs here", as_json=False)
+    looked = roots_of(folders)
+    where = (
+        f"looked in {', '.join(map(str, looked))}"
+        if looked
+        else f"no folder {' or '.join(map(str, USUAL))} here"
+    )
+    note(f"{where}; runs written elsewhere: workbench runs list FOLDER")
 
 
 @app.command()

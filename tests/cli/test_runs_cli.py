@@ -177,6 +177,18 @@ def test_what_cannot_be_done_is_explained(run, tmp_path, arguments, words):
     assert code == 1 and out == "" and words in err and "hint" in err and "Traceback" not in err
 
 
+def test_the_list_says_where_it_looked_and_how_to_look_elsewhere(run):
+    RunRecord(command="heads", arguments={}).write(Path("mine/one"))
+    assert (
+        "no folder runs or circuits here; runs written elsewhere: workbench runs list FOLDER"
+        in run("runs", "list")[2]
+    )
+    Path("runs").mkdir()
+    assert "looked in runs; runs written elsewhere" in run("runs", "list")[2]
+    code, out, err = run("runs", "list", "mine")
+    assert code == 0 and "mine/one" in out and "looked in mine;" in err
+
+
 def test_no_runs_is_no_error(run):
     assert run("runs", "list")[1].strip() == "no runs here" and data(run("runs", "list", "--json")) == []
     assert "nothing to tidy" in run("runs", "clean")[1]

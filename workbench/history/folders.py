@@ -215,6 +215,11 @@ def writer_of(folder: Path) -> int | None:
     return holder(folder / SHARDS) if who is None else who
 
 
+def roots_of(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Path]:
+    """The folders that are looked through: these, or of ``runs`` and ``circuits`` those that are there."""
+    return [Path(r) for r in roots] if roots else [r for r in ROOTS if r.is_dir()]
+
+
 def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[PastRun]:
     """Every run in some folders and the folders in them, by path; links are not followed.
 
@@ -224,7 +229,7 @@ def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Pas
     Raises:
         RunError: if a folder that is named is not there.
     """
-    chosen = [Path(r) for r in roots] if roots else [r for r in ROOTS if r.is_dir()]
+    chosen = roots_of(roots)
     for root in chosen:
         if not root.is_dir():
             raise RunError(f"no folder {root}", hint="name the folder that the runs were written to")
