@@ -247,6 +247,19 @@ def test_too_few_left_names_the_words_at_fault_with_counts(words):
     assert "first: pair 0: " in message and "hint:" in message
 
 
+def test_too_few_left_says_what_given_pairs_must_be_like(words):
+    items = [
+        pair("Zo went to", "Mary went to", id="unknown"),
+        pair("Mary went to", "Mary and John went to", id="long"),
+        pair("John went to", "John and Mary went to", id="longer"),
+    ]
+    with pytest.raises(TaskError) as caught:
+        align(pairs(*items), words, prepend_bos=True)
+    hint = caught.value.hint
+    assert "clean and corrupted need equally many tokens" in hint and "another task" not in hint
+    assert "pair long: 4 clean and 6 corrupted tokens" in hint
+
+
 def test_a_missing_bos_token_is_said_before_anything_else():
     tokenizer = word_level(["a", "b"])
     tokenizer.bos_token = None

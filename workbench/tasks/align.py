@@ -28,6 +28,18 @@ KINDS = {
 }
 
 
+# What pairs must be like instead, for those who write their own.
+_NEEDED = {
+    "empty": "write both prompts of every pair",
+    "unknown": "use words that the tokenizer knows, or another model",
+    "length": "clean and corrupted need equally many tokens: reword one of them",
+    "context": "shorten the prompts to what the model reads",
+    "position": "a named position must be the same token index in clean and corrupted",
+    "answer": "every pair needs a correct answer, and each answer must be exactly one token",
+    "same-answer": "correct and incorrect answers must be different tokens",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
     """A pair that was left out: why, which words were at fault, and the kind of reason (see `KINDS`)."""
@@ -151,11 +163,13 @@ def align(
         prepend_bos=prepend_bos,
     )
     if len(found) < minimum:
-        raise too_few(found, minimum)
+        raise too_few(found, minimum, hint=_hint(found))
     return found
 
 
-def too_few(found: AlignedPairs, minimum: int) -> TaskError:
+def too_few(
+    found: AlignedPairs, minimum: int, *, hint: str = "use another task or tokenizer, or ask for more pairs"
+) -> TaskError:
     """The error for an alignment that left fewer pairs than needed."""
     total = len(found) + len(found.dropped)
     message = f"{len(found)} of {total} pairs of task {found.pairs.task!r} align with this tokenizer"
@@ -166,7 +180,16 @@ def too_few(found: AlignedPairs, minimum: int) -> TaskError:
         message += f". Dropped: {said}\n  first: pair {first.id}: {first.reason}"
     if words := list(count_words(found.dropped).items())[:8]:
         message += "\n  words at fault: " + ", ".join(f"{word!r} ({count})" for word, count in words)
-    return TaskError(message, hint="use another task or tokenizer, or ask for more pairs")
+    return TaskError(message, hint=hint)
+
+
+def _hint(found: AlignedPairs) -> str:
+    """What given pairs need, by the reason most were dropped for, with its first pair unless that is said."""
+    if not found.dropped:
+        return "give more pairs"
+    kind = next(iter(found.reasons))
+    first = next(drop for drop in found.dropped if drop.kind == kind)
+    return _NEEDED[kind] + ("" if first is found.dropped[0] else f"; pair {first.id}: {first.reason}")
 
 
 class _Drop(Exception):
