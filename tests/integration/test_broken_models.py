@@ -291,7 +291,7 @@ def test_model_larger_than_memory_is_refused_before_it_is_loaded(llama, monkeypa
         ModelError, match=r"needs about \d+ bytes on cpu in float32; 1000 bytes are free"
     ) as caught:
         open_model(llama, device="cpu")
-    assert "bfloat16 halves it" in caught.value.hint and "max_memory" in caught.value.hint
+    assert "--dtype bfloat16 halves it" in caught.value.hint and "--max-memory" in caught.value.hint
     with pytest.raises(ModelError, match="2000 bytes are allowed by max_memory"):
         open_model(llama, device="cpu", max_memory="2KB")
 

@@ -53,7 +53,7 @@ def backwards(d):
 
 BROKEN = {
     "other format": (lambda d: d.update(format="x"), "format is 'x'"),
-    "no format": (lambda d: d.pop("format"), "format is None"),
+    "no format": (lambda d: d.pop("format"), "has no 'format'; expected 'circuit-workbench/circuit'"),
     "newer version": (lambda d: d.update(version=2), "version 2"),
     "version as text": (lambda d: d.update(version="1"), "version '1'"),
     "version true": (lambda d: d.update(version=True), "version True"),

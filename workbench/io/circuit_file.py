@@ -78,11 +78,10 @@ def _check_version(document: dict[str, Any], where: str) -> None:
     found = document.get("format")
     if found != FORMAT:
         hint = ""
+        said = f"its format is {found!r:.80}, not" if "format" in document else "it has no 'format'; expected"
         if {"cfg", "nodes", "edges"} <= set(document):
             hint = "it looks like a graph of EAP-IG: workbench circuit import FILE -f eap-ig"
-        raise CircuitError(
-            f"{where} is not a circuit file: its format is {found!r:.80}, not {FORMAT!r}", hint=hint
-        )
+        raise CircuitError(f"{where} is not a circuit file: {said} {FORMAT!r}", hint=hint)
     version = document.get("version")
     if isinstance(version, bool) or version != VERSION:
         newer = isinstance(version, int) and version > VERSION

@@ -157,11 +157,11 @@ def require_room(
     if needed <= room:
         return
     limit = "free" if max_memory is None else "allowed by max_memory"
-    half = "dtype bfloat16 halves it; " if dtype == torch.float32 else ""
+    half = "--dtype bfloat16 halves it; " if dtype == torch.float32 else ""
     raise ModelError(
         f"{name} needs about {_gb(needed)} on {device} in {str(dtype).removeprefix('torch.')}; "
         f"{_gb(room)} are {limit}",
-        hint=f"{half}a larger max_memory overrides this check",
+        hint=f"{half}a larger --max-memory overrides this check",
     )
 
 
