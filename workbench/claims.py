@@ -82,6 +82,36 @@ def source_of(paper: str, where: str) -> str:
     return where if ours else f"{paper}, {where}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PaperClaims:
+    """What a paper claims, by short names: all but the verdicts, fixed before anything is measured.
+
+    Attributes:
+        paper: Authors, year and where it is.
+        criteria: Claim, criterion, reason for the criterion, place in the paper.
+        numbers: The paper's own numbers, where it has them.
+    """
+
+    paper: str
+    criteria: Mapping[str, tuple[str, str, str, str]]
+    numbers: Mapping[str, str]
+
+    def judge(self, name: str, holds: bool, found: float | str, **numbers: Any) -> Claim:
+        """A claim that was tested."""
+        words, fixed = self._fixed(name)
+        return judge(*words, bool(holds), found=found, **fixed, **numbers)
+
+    def untestable(self, name: str, why: str) -> Claim:
+        """A claim that could not be tested, and why."""
+        words, fixed = self._fixed(name)
+        return untestable(*words, why, **fixed)
+
+    def _fixed(self, name: str) -> tuple[tuple[str, str], dict[str, Any]]:
+        claim, criterion, reason, where = self.criteria[name]
+        source = source_of(self.paper, where)
+        return (claim, criterion), {"paper": self.numbers.get(name), "reason": reason, "source": source}
+
+
 def counts(claims: Iterable[Claim]) -> dict[str, int]:
     """How many claims hold, fail, cannot be tested."""
     found = Counter(claim.verdict for claim in claims)

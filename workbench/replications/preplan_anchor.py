@@ -11,13 +11,13 @@ from workbench.agreement import pearson
 from workbench.errors import WorkbenchError
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.preplan_anchor_claims import (
+    CLAIMS,
     CRITERIA,
     NO_TRAINING,
     of_chunks,
     of_coupling,
     of_entropy,
     of_groups,
-    open_claim,
     perturbation,
 )
 from workbench.replications.preplan_anchor_measures import (
@@ -49,7 +49,7 @@ def run(setting: Setting) -> Findings:
         grouping = respond(model, options, n=options.grouping, seed=setting.seed)
         written = respond(model, options, n=options.responses, seed=setting.seed + 1)
     except WorkbenchError as problem:
-        return Findings(claims=tuple(open_claim(key, problem.message) for key in CRITERIA))
+        return Findings(claims=tuple(CLAIMS.untestable(key, problem.message) for key in CRITERIA))
     groups = group_heads(model, grouping, options)
     again = group_heads(model, written, options)
     found = responses_of(model, written, groups, options)
@@ -65,8 +65,8 @@ def run(setting: Setting) -> Findings:
         *of_entropy(found, options, setting.seed),
         *of_coupling(found, words, options, setting.seed),
         perturbation(swapped, control, setting.seed),
-        open_claim("credit", NO_TRAINING),
-        open_claim("coupled", NO_TRAINING),
+        CLAIMS.untestable("credit", NO_TRAINING),
+        CLAIMS.untestable("coupled", NO_TRAINING),
     )
     return Findings(
         claims=claims,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from workbench.agreement import jaccard
-from workbench.claims import Claim, judge, source_of, untestable
+from workbench.claims import Claim, PaperClaims
 from workbench.replications.preplan_anchor_measures import (
     Groups,
     Options,
@@ -108,30 +107,10 @@ PAPERS = {
     "perturb": "0.534 against 0.631",
     "credit": "Countdown 52.6 to 63.1, CrossThink-QA 48.0 to 50.1 (coupled credit)",
 }
+CLAIMS = PaperClaims(paper=PAPER, criteria=CRITERIA, numbers=PAPERS)
 NO_TRAINING = (
     "no built-in model reasons about problems that can be checked, so there is no reward to train on"
 )
-
-
-def _claim(key: str, holds: bool, found: Any, **numbers: Any) -> Claim:
-    claim, criterion, reason, source = CRITERIA[key]
-    return judge(
-        claim,
-        criterion,
-        bool(holds),
-        found=found,
-        paper=PAPERS.get(key),
-        reason=reason,
-        source=source_of(PAPER, source),
-        **numbers,
-    )
-
-
-def open_claim(key: str, why: str) -> Claim:
-    claim, criterion, reason, source = CRITERIA[key]
-    return untestable(
-        claim, criterion, why, paper=PAPERS.get(key), reason=reason, source=source_of(PAPER, source)
-    )
 
 
 def of_groups(groups: Groups, again: Groups, options: Options) -> Claim:
@@ -145,7 +124,7 @@ def of_groups(groups: Groups, again: Groups, options: Options) -> Claim:
     )
     told = f"local {near:.1f}, global {far:.1f} tokens; the same groups again: {same:.2f}"
     holds = near < options.window and far > uniform and same >= SAME_GROUPS
-    return _claim("groups", holds, told, control=f"uniform head {uniform:.1f}", n=groups.span.numel())
+    return CLAIMS.judge("groups", holds, told, control=f"uniform head {uniform:.1f}", n=groups.span.numel())
 
 
 def difference(values: Sequence[np.ndarray], marks: Sequence[Marks], eligible: Sequence[Marks]) -> np.ndarray:
@@ -195,7 +174,9 @@ def of_chunks(found: Sequence[Response], options: Options, seed: int) -> list[Cl
     ):
         told = f"{diff.mean():+.2f} tokens, p {p:.3g}"
         holds = p < ALPHA and diff.mean() > 0
-        claims.append(_claim(key, holds, told, control=f"{by_chance:+.2f} for shifted words", n=len(diff)))
+        claims.append(
+            CLAIMS.judge(key, holds, told, control=f"{by_chance:+.2f} for shifted words", n=len(diff))
+        )
     return claims
 
 
@@ -217,7 +198,9 @@ def of_entropy(found: Sequence[Response], options: Options, seed: int) -> list[C
     for key, (diff, _, at, off), p in zip(("entropy", "next"), results, corrected, strict=True):
         low, high, _ = mean_interval(diff)
         told = f"{at:.2f} nats; difference {diff.mean():+.2f} [{low:+.2f}, {high:+.2f}], p {p:.3g}"
-        claims.append(_claim(key, low > 0 and p < ALPHA, told, control=f"{off:.2f} elsewhere", n=len(diff)))
+        claims.append(
+            CLAIMS.judge(key, low > 0 and p < ALPHA, told, control=f"{off:.2f} elsewhere", n=len(diff))
+        )
     return claims
 
 
@@ -240,7 +223,9 @@ def of_coupling(
         null = chance(late, other, eligible=can, **how)
         p, n = p_above(value, null), int(sum(m.sum() for m in late))
         claims.append(
-            _claim(key, p < ALPHA, f"{value:.1%}, p {p:.3g}", control=f"{null.mean():.1%} by chance", n=n)
+            CLAIMS.judge(
+                key, p < ALPHA, f"{value:.1%}, p {p:.3g}", control=f"{null.mean():.1%} by chance", n=n
+            )
         )
     return claims
 
@@ -255,7 +240,9 @@ def perturbation(swapped: Sequence[Swap], control: Sequence[Swap], seed: int) ->
     """Low minus high likeness, pair by pair; the control has the FAI of another place."""
     diff, null = paired(swapped), paired(control)
     if len(diff) < 10:
-        return open_claim("perturb", f"only {len(diff)} responses have words of both kinds; 10 are needed")
+        return openCLAIMS.judge(
+            "perturb", f"only {len(diff)} responses have words of both kinds; 10 are needed"
+        )
     low, high, _ = mean_interval(diff, within=CHANGE)
     p = sign_flip_p(diff, seed=seed)
     likeness = {kind: np.mean([s.alike for s in swapped if s.kind == kind]) for kind in ("high", "low")}
@@ -263,7 +250,7 @@ def perturbation(swapped: Sequence[Swap], control: Sequence[Swap], seed: int) ->
         f"{likeness['high']:.3f} against {likeness['low']:.3f}; difference {diff.mean():+.3f} "
         f"[{low:+.3f}, {high:+.3f}], p {p:.3g}"
     )
-    return _claim(
+    return CLAIMS.judge(
         "perturb",
         low > 0 and p < ALPHA,
         told,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.claims import Claim, judge, source_of, untestable
+from workbench.claims import Claim, PaperClaims
 from workbench.heads.retrieval import RetrievalScores
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.retrieval_heads_measures import (
@@ -135,6 +135,7 @@ PAPERS = {
     "loss": "below 50 %",
     "extractive": "F1 -9.2 % and -23.1 %",
 }
+CLAIMS = PaperClaims(paper=PAPER, criteria=CRITERIA, numbers=PAPERS)
 
 
 def run(setting: Setting) -> Findings:
@@ -144,7 +145,9 @@ def run(setting: Setting) -> Findings:
     answered = float(scores.counted.mean())
     if answered < ANSWERED:
         why = f"the model answers {answered:.0%} of the needles; nothing is copied, so nothing can be scored"
-        return Findings(claims=tuple(_open(key, why) for key in CRITERIA), numbers={"answered": answered})
+        return Findings(
+            claims=tuple(CLAIMS.untestable(key, why) for key in CRITERIA), numbers={"answered": answered}
+        )
     contexts = contexts_of(setting.model, options)
     tests = [
         sample
@@ -157,8 +160,11 @@ def run(setting: Setting) -> Findings:
     others = neighbors(setting, scores)
     remembered = facts(setting, scores, tests)
     made_up = invented(setting.model, masked)
+    known_to_all = scored(
+        setting.model, options, seed=setting.seed, most=120
+    )  # texts that its relatives know too
     related = {
-        role: correlation(_at_most(setting, others), others[getattr(options, role)], seed=setting.seed)
+        role: correlation(known_to_all, others[getattr(options, role)], seed=setting.seed)
         for role in ("derived", "other")
     }
     claims = (
@@ -172,8 +178,8 @@ def run(setting: Setting) -> Findings:
         lengths(masked),
         memory(masked, remembered),
         _invented(made_up),
-        _open("extractive", "no built-in model reads prose and answers questions about it"),
-        _open("reasoning", "no built-in model reasons in written steps"),
+        CLAIMS.untestable("extractive", "no built-in model reads prose and answers questions about it"),
+        CLAIMS.untestable("reasoning", "no built-in model reasons in written steps"),
     )
     short = [s for s in tests if s.context <= 128]
     tables = {
@@ -198,32 +204,6 @@ def run(setting: Setting) -> Findings:
     )
 
 
-def _at_most(setting: Setting, others: Mapping[str, RetrievalScores | str]) -> RetrievalScores:
-    """The model's own scores on texts that its relatives know too: equal prompts on both sides."""
-    return scored(setting.model, setting.options, seed=setting.seed, most=120)
-
-
-def _claim(key: str, holds: bool, found: Any, **numbers: Any) -> Claim:
-    claim, criterion, reason, source = CRITERIA[key]
-    return judge(
-        claim,
-        criterion,
-        bool(holds),
-        found=found,
-        paper=PAPERS.get(key),
-        reason=reason,
-        source=source_of(PAPER, source),
-        **numbers,
-    )
-
-
-def _open(key: str, why: str) -> Claim:
-    claim, criterion, reason, source = CRITERIA[key]
-    return untestable(
-        claim, criterion, why, paper=PAPERS.get(key), reason=reason, source=source_of(PAPER, source)
-    )
-
-
 def _of_scores(scores: RetrievalScores, setting: Setting) -> list[Claim]:
     """Sparse, silent, strong; each with the number of heads behind it."""
     threshold, size = setting.options.threshold, scores.score.size
@@ -234,14 +214,14 @@ def _of_scores(scores: RetrievalScores, setting: Setting) -> list[Claim]:
     too_few = f"the model has {size} heads: one of them is {1 / size:.0%} already"
     if SPARSE * size <= 1:
         return [
-            _open("sparse", too_few),
-            _claim("silent", zero >= SILENT, zero, n=size),
-            _open("strong", too_few),
+            CLAIMS.untestable("sparse", too_few),
+            CLAIMS.judge("silent", zero >= SILENT, zero, n=size),
+            CLAIMS.untestable("strong", too_few),
         ]
     return [
-        _claim("sparse", few < SPARSE, f"{few:.1%} [{low:.1%}, {high:.1%}]", n=size, control=chance),
-        _claim("silent", zero >= SILENT, f"{zero:.0%}", n=size),
-        _claim("strong", 0 < strong < SPARSE * size, f"{strong} of {size}", n=size),
+        CLAIMS.judge("sparse", few < SPARSE, f"{few:.1%} [{low:.1%}, {high:.1%}]", n=size, control=chance),
+        CLAIMS.judge("silent", zero >= SILENT, f"{zero:.0%}", n=size),
+        CLAIMS.judge("strong", 0 < strong < SPARSE * size, f"{strong} of {size}", n=size),
     ]
 
 
@@ -250,20 +230,20 @@ def _universal(others: Mapping[str, RetrievalScores | str], threshold: float = 0
     scored_ = {n: s for n, s in others.items() if not isinstance(s, str) and s.counted.mean() >= ANSWERED}
     have = {name: len(s.heads(threshold)) for name, s in scored_.items()}
     told = ", ".join(f"{name} {count} of {scored_[name].score.size}" for name, count in have.items())
-    return _claim("universal", all(have.values()), told, n=len(have))
+    return CLAIMS.judge("universal", all(have.values()), told, n=len(have))
 
 
 def _intrinsic(found: Mapping[str, Any] | str, name: str) -> Claim:
     if isinstance(found, str):
-        return _open("intrinsic", f"{name}: {found}")
+        return CLAIMS.untestable("intrinsic", f"{name}: {found}")
     holds = found["low"] > SAME and found["p"] < ALPHA
-    return _claim("intrinsic", holds, _r(found), control=found["r of layers alone"])
+    return CLAIMS.judge("intrinsic", holds, _r(found), control=found["r of layers alone"])
 
 
 def _foreign(found: Mapping[str, Any] | str, name: str) -> Claim:
     if isinstance(found, str):
-        return _open("foreign", f"{name}: {found}")
-    return _claim("foreign", found["r"] < FOREIGN, _r(found), control=found["r of layers alone"])
+        return CLAIMS.untestable("foreign", f"{name}: {found}")
+    return CLAIMS.judge("foreign", found["r"] < FOREIGN, _r(found), control=found["r of layers alone"])
 
 
 def _r(found: Mapping[str, Any]) -> str:
@@ -274,17 +254,19 @@ def dynamic(scores: RetrievalScores, threshold: float) -> Claim:
     """Needs two retrieval heads at least."""
     active = scores.frequency[scores.score >= threshold]
     if active.size < 2:
-        return _open("dynamic", f"the model has {active.size} retrieval heads; two are needed to differ")
+        return CLAIMS.untestable(
+            "dynamic", f"the model has {active.size} retrieval heads; two are needed to differ"
+        )
     always, sometimes = int((active == 1).sum()), int((active < 0.95).sum())
     told = f"{always} always, {sometimes} below 95 %, of {active.size}"
-    return _claim("dynamic", always > 0 and sometimes > 0, told, n=int(scores.counted.sum()))
+    return CLAIMS.judge("dynamic", always > 0 and sometimes > 0, told, n=int(scores.counted.sum()))
 
 
 def lost(masked: Masked) -> Claim:
     high = mean_interval(masked.masked, within=SHARE).high
     told = f"{masked.masked.mean():.0%} (at most {high:.0%}; unmasked {masked.plain.mean():.0%})"
     control = f"{masked.random.mean():.0%} with matched heads masked"
-    return _claim("loss", high < HALF, told, control=control, n=len(masked.plain))
+    return CLAIMS.judge("loss", high < HALF, told, control=control, n=len(masked.plain))
 
 
 def causal(masked: Masked) -> Claim:
@@ -292,8 +274,10 @@ def causal(masked: Masked) -> Claim:
     told = f"{masked.extra.mean():.0%} more [{extra.low:.0%}, {extra.high:.0%}], p {masked.p:.3g}"
     control = f"worst of {len(masked.draws)} matched sets: recall {masked.random.mean(1).min():.0%}"
     if 1 / (1 + len(masked.draws)) >= ALPHA:
-        return _open("causal", f"only {len(masked.draws)} different matched sets exist")
-    return _claim("causal", masked.p < ALPHA and extra.low > 0, told, control=control, n=len(masked.plain))
+        return CLAIMS.untestable("causal", f"only {len(masked.draws)} different matched sets exist")
+    return CLAIMS.judge(
+        "causal", masked.p < ALPHA and extra.low > 0, told, control=control, n=len(masked.plain)
+    )
 
 
 def lengths(masked: Masked) -> Claim:
@@ -301,7 +285,7 @@ def lengths(masked: Masked) -> Claim:
     rows = _by_context(masked)
     ps = holm([row["p"] for row in rows])
     told = ", ".join(f"{row['context']}: {row['lost beyond matched']:.0%}" for row in rows)
-    return _claim(
+    return CLAIMS.judge(
         "lengths", bool((ps < ALPHA).all()), f"{told}; largest p {ps.max():.3g}", n=len(masked.plain)
     )
 
@@ -329,23 +313,23 @@ def _by_context(masked: Masked) -> list[dict[str, Any]]:
 def memory(masked: Masked, facts_: Masked | str) -> Claim:
     """Facts against needles, both with the same heads masked."""
     if isinstance(facts_, str):
-        return _open("memory", facts_)
+        return CLAIMS.untestable("memory", facts_)
     fall, needle = facts_.plain - facts_.masked, masked.plain - masked.masked
     high = mean_interval(fall, within=CHANGE).high
     low = mean_interval(needle, within=CHANGE).low
     told = f"facts lose {fall.mean():.0%} (at most {high:.0%})"
     holds = high <= BARELY and high < low
-    return _claim("memory", holds, told, control=f"needles lose {needle.mean():.0%}", n=len(fall))
+    return CLAIMS.judge("memory", holds, told, control=f"needles lose {needle.mean():.0%}", n=len(fall))
 
 
 def _invented(found: Mapping[str, float]) -> Claim:
     if "numbers" not in found or found["wrong"] < 10:
-        return _open(
+        return CLAIMS.untestable(
             "invented", f"{found['wrong']:.0f} wrong tokens with the top heads masked; 10 are needed"
         )
     holds = found["numbers"] >= 0.9 and found["in the text"] < 0.5
     told = f"{found['numbers']:.0%} numbers, {found['in the text']:.0%} stand in the text"
-    return _claim("invented", holds, told, n=int(found["wrong"]))
+    return CLAIMS.judge("invented", holds, told, n=int(found["wrong"]))
 
 
 def _model_rows(others: Mapping[str, RetrievalScores | str], options: Options) -> list[dict[str, Any]]:
