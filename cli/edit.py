@@ -94,6 +94,10 @@ def measure(
     limit: Limit = None,
     split: Split = "test",
     seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to keep table and run record in. Default: nothing is kept."),
+    ] = None,
     device: Device = None,
     dtype: Dtype = "float32",
     offline: Offline = False,
@@ -102,10 +106,10 @@ def measure(
 ) -> None:
     """Measure an edit: accuracy, loss and metric with and without it, paired, with intervals.
 
-    Example: workbench edit measure edits/no-bos -m zoo:ioi -t ioi --beside greater-than
+    Example: workbench edit measure edits/no-bos -m zoo:ioi -t ioi --beside greater-than -o runs/no-bos
     """
     use_quiet(quiet)
-    from workbench.edits.making import measure_job
+    from workbench.measuring import measure_job
 
     with progress("edit measure") as advance:
         found = measure_job(
@@ -115,13 +119,16 @@ def measure(
             beside=beside or (),
             text=text,
             window=window,
-            n=limit,
+            limit=limit,
             split=split,
             seed=seed,
+            out=out,
             progress=advance,
+            note=note,
             device=device,
             dtype=dtype,
             offline=offline,
         )
     emit(found, as_json=as_json)
-    note(f"measured {found.edit}")
+    if out is None:
+        note("nothing is kept; -o FOLDER keeps it with a run record")

@@ -15,7 +15,11 @@ from workbench.edits.files import load_edit, save_edit
 from workbench.edits.making import make_edit
 from workbench.edits.measure import compare, measure_edit, on_task, on_text, windows_of
 from workbench.edits.rows import Rows
-from workbench.errors import OptionError
+from workbench.errors import OptionError, RunError, TaskError
+from workbench.history.differences import compare_runs
+from workbench.history.folders import look_at
+from workbench.io.run_file import load_record
+from workbench.measuring import load_measured, measure_job
 from workbench.replications.attention_calibration_measures import (
     Quiz,
     improving,
@@ -141,3 +145,70 @@ def test_the_commands(tmp_path, bridge_of):
     assert {row["measure"] for row in rows} >= {"accuracy", "loss"} and all(row["n"] == 8 for row in rows)
     accuracy = next(row for row in rows if row["measure"] == "accuracy")
     assert accuracy["with"] < accuracy["without"]  # the induction heads look at everything alike
+
+
+INDUCTION = {"model": "zoo:induction", "task": "induction", "limit": 8}
+
+
+@pytest.fixture
+def uniform(tmp_path):
+    """A saved edit that matters to the induction heads."""
+    return save_edit(Rows(heads=("a1",), operation="set"), tmp_path / "uniform")
+
+
+def test_a_measurement_is_kept_with_its_record(tmp_path, uniform):
+    folder, said = tmp_path / "kept", []
+    loose = measure_job(uniform, **INDUCTION)
+    kept = measure_job(uniform, **INDUCTION, out=folder, note=said.append)
+    assert kept.measured == loose == load_measured(folder)
+    record = load_record(folder)
+    assert (record.command, record.status, record.outputs) == (
+        "edit measure",
+        "done",
+        {"measured": "measured.json"},
+    )
+    assert record.arguments["edit"] == str(uniform) and record.pairs["n"] == 8
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"}
+    assert measure_job(uniform, **INDUCTION, out=folder, note=said.append).measured == loose
+    assert "already measured" in said[-1]
+    for other in ({**INDUCTION, "seed": 1}, {**INDUCTION, "limit": 9}):
+        with pytest.raises(RunError, match="another measurement"):
+            measure_job(uniform, **other, out=folder)
+    save_edit(Rows(heads=("a0",), operation="set"), uniform, replace=True)  # the same folder, another edit
+    with pytest.raises(RunError, match="another measurement"):
+        measure_job(uniform, **INDUCTION, out=folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"} == before
+
+
+def test_kept_measurements_are_runs(tmp_path, uniform):
+    one, two = tmp_path / "one", tmp_path / "two"
+    measure_job(uniform, **INDUCTION, out=one)
+    found = look_at(one)
+    assert (found.state, found.what, found.files()[0]["now"]) == ("finished", "edit measure", "as written")
+    measure_job(save_edit(Rows(heads=("a1.h0",), operation="set"), tmp_path / "less"), **INDUCTION, out=two)
+    assert compare_runs(one, one).identical and not compare_runs(one, two).within
+
+
+def test_a_killed_or_changed_measurement_is_not_shown_as_finished(tmp_path, uniform):
+    folder = tmp_path / "kept"
+    kept = measure_job(uniform, **INDUCTION, out=folder)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "status": "running", "files": {}}))
+    (folder / "measured.json").write_text("{}")  # never ours: ours is whole or not there
+    assert measure_job(uniform, **INDUCTION, out=folder).measured == kept.measured
+    assert [a["status"] for a in load_record(folder).attempts] == ["killed"]
+    with (folder / "measured.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(RunError, match="was changed"):
+        measure_job(uniform, **INDUCTION, out=folder)
+    (folder / "run.json").unlink()
+    with pytest.raises(RunError, match="another measurement"):
+        measure_job(uniform, **INDUCTION, out=folder)
+
+
+def test_names_are_checked_before_the_model_and_one_prompt_has_no_interval(tmp_path, uniform):
+    with pytest.raises(TaskError, match="no task called 'indction'"):
+        measure_job(uniform, model="zoo:nothing", task="indction", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    one = measure_job(uniform, **{**INDUCTION, "limit": 1}, out=tmp_path / "one")
+    assert {row["low"] for row in one.measured.rows} == {None}

@@ -89,7 +89,7 @@ ROOMS = {
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
 LAST = {
-    *("study", "opening", "keeping", "jobs", "discovery", "judging"),
+    *("study", "opening", "keeping", "jobs", "discovery", "judging", "measuring"),
     *("reproduce", "bench", "replications", "portraits"),
 }
 

@@ -51,23 +51,33 @@ def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool 
     Raises:
         RunError: if the folder holds another edit, or a file of that name that is none.
     """
+    folder, (text, content) = Path(folder), _written(edit)
+    file = folder / DESCRIPTION
+    if not replace and file.exists() and read_text(file, error=RunError) != text:
+        raise RunError(f"{file} is there and says something else", hint="choose another --out, or remove it")
+    if content:
+        write_atomic(folder / TENSORS, content)
+    write_atomic(file, text)
+    if replace and not content:  # what an earlier edit left in this folder belongs to nobody now
+        (folder / TENSORS).unlink(missing_ok=True)
+    return folder
+
+
+def _written(edit: ModelEdit) -> tuple[str, bytes]:
+    """What ``edit.json`` says, and the bytes of its tensors; none if it has none."""
     from safetensors.torch import save
 
-    folder, tensors = Path(folder), edit.tensors()
-    file = folder / DESCRIPTION
     data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "kind": edit.kind, **edit.to_dict()}
+    content, tensors = b"", edit.tensors()
     if tensors:
         content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
         data["tensors"] = hashlib.sha256(content).hexdigest()
-    text = dump(data, where="edit", indent=1)
-    if not replace and file.exists() and read_text(file, error=RunError) != text:
-        raise RunError(f"{file} is there and says something else", hint="choose another --out, or remove it")
-    if tensors:
-        write_atomic(folder / TENSORS, content)
-    write_atomic(file, text)
-    if replace and not tensors:  # what an earlier edit left in this folder belongs to nobody now
-        (folder / TENSORS).unlink(missing_ok=True)
-    return folder
+    return dump(data, where="edit", indent=1), content
+
+
+def content_digest(edit: ModelEdit) -> str:
+    """Digest of everything that makes an edit what it is, tensors included."""
+    return hashlib.sha256(_written(edit)[0].encode("ascii")).hexdigest()[:16]
 
 
 def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:

@@ -1,16 +1,14 @@
-"""Edits from words: what kinds there are, one made from ``name=value`` texts, one measured by the names of things."""
+"""Edits from words: what kinds there are, and one made from ``name=value`` texts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any
 
 from workbench.edits.edit import ModelEdit
-from workbench.edits.files import kinds, load_edit, read_edit
-from workbench.edits.measure import Measured, Silent, measure_edit, windows_of
+from workbench.edits.files import kinds, read_edit
 from workbench.errors import OptionError, RunError, unknown
 
 _FROM_WORDS = ("rows", "calibration", "pine")
@@ -74,45 +72,3 @@ def _value(text: str, *, many: bool) -> Any:
         parts = [_value(part.strip(), many=False) for part in text.split(",")] if many else []
         parsed = parts if many else text
     return [parsed] if many and not isinstance(parsed, list) and parsed is not None else parsed
-
-
-def measure_job(
-    folder: Path,
-    *,
-    model: str,
-    task: str,
-    beside: Sequence[str] = (),
-    text: Path | None = None,
-    window: int = 64,
-    n: int | None = None,
-    split: str = "test",
-    seed: int = 0,
-    progress: Silent = lambda done, total, what: None,
-    **opening: Any,
-) -> Measured:
-    """A saved edit on a model: what it does to a task, to other tasks beside it, to a file of text.
-
-    Raises:
-        RunError: if the edit cannot be read.
-        ModelError: if it cannot hold on this model.
-    """
-    from workbench.io.strict_json import read_text
-    from workbench.model.open import open_model
-    from workbench.study import paired_runs
-
-    edit = load_edit(folder)
-    words = None if text is None else read_text(text, error=RunError)
-    opened = open_model(model, **opening)
-    with edit.on(opened, at=lambda name: None, decode_from=0):  # refused before any prompt is made
-        pass
-    runs = {name: paired_runs(opened, name, n=n, split=split, seed=seed) for name in (task, *beside)}
-    windows = None if words is None else windows_of(opened, words, length=window)
-    return measure_edit(
-        edit,
-        runs.pop(task),
-        name=task,
-        beside=runs,
-        text=windows,
-        seed=seed,
-        progress=progress,
-    )

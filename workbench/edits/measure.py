@@ -124,8 +124,15 @@ def compare(
         row |= {"with": with_edit[name].mean(), "difference": change.mean(), "low": low, "high": high}
         row["changed"] = int((np.abs(change) > MOVED).sum())
         row["n"] = len(change)
-        rows.append({k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()})
+        rows.append({k: _plain(v) for k, v in row.items()})
     return rows
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as plain ones; NaN (an interval of a single prompt) as none."""
+    if not isinstance(value, float | np.floating):
+        return value
+    return None if np.isnan(value) else float(value)
 
 
 def measure_edit(
