@@ -54,11 +54,9 @@ def show(folder: Folder, as_json: Json = False) -> None:
 
     Example: workbench edit show edits/no-bos
     """
-    from workbench.edits.files import load_edit
+    from workbench.edits.files import describe_edit
 
-    edit = load_edit(folder)
-    sizes = {name: list(t.shape) for name, t in edit.tensors().items()}
-    emit({"kind": edit.kind, "edit": edit.describe(), **edit.to_dict(), "tensors": sizes}, as_json=as_json)
+    emit(describe_edit(folder), as_json=as_json)
 
 
 @app.command()

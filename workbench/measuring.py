@@ -106,7 +106,7 @@ def measure_job(
 def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
     """What decides the numbers: the edit, the weights and how they are used, the prompts, the code."""
     known = identity(next(iter(runs.values())).model)
-    modules = ("workbench.edits.measure", *(made.__module__ for made in kinds().values()))
+    modules = ("measure", "install", *(made.home for made in kinds().values()))
     return {
         "edit": content_digest(edit),
         "weights": known.digest,
@@ -114,7 +114,10 @@ def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
         "dtype": known.dtype,
         "device": known.device,
         "pairs": {name: own.pairs.pairs.digest for name, own in runs.items()},
-        "code": {**code_versions(), "sources": source_digest(*modules)},
+        "code": {
+            **code_versions(),
+            "sources": source_digest(*(f"workbench.edits.{name}" for name in modules)),
+        },
     }
 
 

@@ -51,6 +51,7 @@ LIGHT = (
     ),
     *("tasks.sva", "tasks.induction", "tasks.kv_retrieval", "tasks.reverse", "tasks.count"),
     *("tasks.majority", "tasks.addition", "tasks.brackets"),
+    *("edits.edit", "edits.kinds", "edits.files", "edits.making", "interventions.freed"),
 )
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.edits.edit import Change, ModelEdit, Place, Seen, of_kinds
-from workbench.errors import OptionError
+from workbench.edits.kinds import ALPHA, BETA, Calibration, Keep
+from workbench.edits.place import Change, Place, Seen
 from workbench.interventions.surgery import scale_keys
-
-Columns = Literal["sinks", "others"]
-Keep = Literal["first", "initial"]
-ALPHA, BETA = 5.0, 0.4
 
 
 def sink_scores(pattern: Float[Tensor, "*batch query key"]) -> Float[Tensor, "*batch key"]:
@@ -66,62 +60,20 @@ def other_columns(
     return (rank < columns.sum(-1, keepdim=True)) & (drawn >= 0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Calibration(ModelEdit):
-    """Find the sinks of each prompt in each head, and take attention from all but the first of them.
+def changes_of(edit: Calibration, place: Place) -> Sequence[Change]:
+    """The patterns of the heads, once their sinks are known."""
+    return [
+        Change(layer=layer, site="pattern", heads=heads, fn=_calibrate(edit, layer))
+        for layer, heads in place.heads(edit.heads).items()
+    ]
 
-    Args:
-        heads: Those whose sinks harm; ``select_heads`` of the replication finds them.
-        alpha: A sink has more than ``alpha / N`` of the attention of the queries that can see it.
-        beta: What is left of a sink's weight; 1 changes nothing.
-        keep: Which sink stays: the first one found, or the initial token alone.
-        columns: ``others`` takes from as many columns that are no sinks: a control.
-        seed: Of these columns.
-    """
 
-    kind: ClassVar[str] = "calibration"
-    heads: tuple[str, ...]
-    alpha: float = ALPHA
-    beta: float = BETA
-    keep: Keep = "first"
-    columns: Columns = "sinks"
-    seed: int = 0
+def _calibrate(edit: Calibration, layer: int):
+    def calibrated(pattern: Tensor, seen: Seen) -> Tensor:
+        sinks = find_sinks(pattern.detach(), alpha=edit.alpha)
+        columns = later_sinks(sinks, keep=edit.keep)
+        if edit.columns == "others":
+            columns = other_columns(sinks, columns, seed=edit.seed * 1009 + layer)
+        return calibrate(pattern, columns, beta=edit.beta)
 
-    def __post_init__(self) -> None:
-        if not self.heads:
-            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
-        if not self.alpha > 0 or not 0 <= self.beta <= 1:
-            raise OptionError(f"alpha {self.alpha}, beta {self.beta}: above 0, and from 0 to 1")
-        for name, known in (("keep", Keep), ("columns", Columns)):
-            if getattr(self, name) not in get_args(known):
-                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
-
-    def changes(self, place: Place) -> Sequence[Change]:
-        return [
-            Change(layer=layer, site="pattern", heads=heads, fn=self._calibrate(layer))
-            for layer, heads in place.heads(self.heads).items()
-        ]
-
-    def _calibrate(self, layer: int):
-        def edit(pattern: Tensor, seen: Seen) -> Tensor:
-            sinks = find_sinks(pattern.detach(), alpha=self.alpha)
-            columns = later_sinks(sinks, keep=self.keep)
-            if self.columns == "others":
-                columns = other_columns(sinks, columns, seed=self.seed * 1009 + layer)
-            return calibrate(pattern, columns, beta=self.beta)
-
-        return edit
-
-    def describe(self) -> str:
-        what = "later sinks" if self.columns == "sinks" else "as many other columns"
-        return f"{what} of {', '.join(self.heads)} scaled by {self.beta:g} (alpha {self.alpha:g})"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        of_kinds(data, heads=str, alpha=(int, float), beta=(int, float), seed=int)
-        if not isinstance(data.get("heads"), list):
-            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
-        return cls(**{**data, "heads": tuple(data["heads"])})
+    return calibrated

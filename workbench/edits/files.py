@@ -1,42 +1,41 @@
-"""Edits on disk: ``edit.json`` says what, ``edit.safetensors`` holds the tensors; read strictly, never pickled."""
+"""Edits on disk: ``edit.json`` says what, ``edit.safetensors`` holds the tensors; read strictly, never pickled.
+
+Torch is loaded where there are tensors to compute with, and not to look at them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import numpy as np
 
-from workbench.edits.edit import ModelEdit
+from workbench.edits.edit import ModelEdit, Stack
+from workbench.edits.kinds import Affine, Calibration, Mask, Pine, Rows
 from workbench.errors import CircuitError, OptionError, RunError, WorkbenchError, unknown
 from workbench.io.atomic import write_atomic
 from workbench.io.strict_json import check_keys, dump, parse, read_text
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FORMAT, VERSION = "circuit-workbench/edit", 1
 DESCRIPTION, TENSORS = "edit.json", "edit.safetensors"
 MOST_BYTES = 256 << 20
-_HOMES = {
-    "rows": "rows:Rows",
-    "affine": "affine:Affine",
-    "mask": "masks:Mask",
-    "stack": "edit:Stack",
-    "pine": "pine:Pine",
-    "calibration": "act:Calibration",
+_KINDS: dict[str, type[ModelEdit]] = {
+    kind.kind: kind for kind in (Rows, Affine, Mask, Stack, Pine, Calibration)
 }
+# NumPy has no bfloat16: read as it is stored, then widened
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
+_Decode = Callable[[bytes], "Mapping[str, Any]"]
 
 
 def kinds() -> dict[str, type[ModelEdit]]:
     """Every kind of edit that can be saved, by the name in its file."""
-    return {kind: _class_of(kind) for kind in _HOMES}
-
-
-def _class_of(kind: str) -> type[ModelEdit]:
-    module, _, name = _HOMES[kind].partition(":")
-    return getattr(import_module(f"workbench.edits.{module}"), name)
+    return dict(_KINDS)
 
 
 def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool = False) -> Path:
@@ -65,11 +64,11 @@ def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool 
 
 def _written(edit: ModelEdit) -> tuple[str, bytes]:
     """What ``edit.json`` says, and the bytes of its tensors; none if it has none."""
-    from safetensors.torch import save
-
     data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "kind": edit.kind, **edit.to_dict()}
     content, tensors = b"", edit.tensors()
     if tensors:
+        from safetensors.torch import save
+
         content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
         data["tensors"] = hashlib.sha256(content).hexdigest()
     return dump(data, where="edit", indent=1), content
@@ -86,6 +85,21 @@ def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:
     Raises:
         RunError: for a missing, damaged or foreign file, an unknown kind, a key too many or too few.
     """
+    return _read(folder, _tensors)
+
+
+def describe_edit(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a saved edit is, read as strictly and without torch: its kind, its settings, the shapes of its tensors.
+
+    Raises:
+        RunError: as ``load_edit``.
+    """
+    edit = _read(folder, _arrays)
+    sizes = {name: list(t.shape) for name, t in edit.tensors().items()}
+    return {"kind": edit.kind, "edit": edit.describe(), **edit.to_dict(), "tensors": sizes}
+
+
+def _read(folder: str | os.PathLike[str], decode: _Decode) -> ModelEdit:
     folder = Path(folder)
     file = folder / DESCRIPTION if folder.is_dir() else folder
     data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
@@ -95,7 +109,7 @@ def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:
             hint="workbench edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o FOLDER makes one",
         )
     digest = data.pop("tensors", None)
-    tensors = {} if digest is None else _read_tensors(file.parent / TENSORS, digest)
+    tensors = {} if digest is None else _read_tensors(file.parent / TENSORS, digest, decode)
     try:
         return read_edit({k: v for k, v in data.items() if k not in ("format", "version")}, tensors)
     except WorkbenchError as problem:
@@ -117,12 +131,12 @@ def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEd
         RunError: saying which is missing, unknown or of the wrong kind.
     """
     if not isinstance(data, Mapping) or not isinstance(kind := data.get("kind"), str):
-        raise RunError("an edit has no kind", hint=f"one of {', '.join(_HOMES)}")
-    if kind not in _HOMES:
-        raise unknown("kind of edit", kind, _HOMES, error=RunError)
+        raise RunError("an edit has no kind", hint=f"one of {', '.join(_KINDS)}")
+    if kind not in _KINDS:
+        raise unknown("kind of edit", kind, _KINDS, error=RunError)
     own = {name: value for name, value in data.items() if name != "kind"}
     try:
-        edit = _class_of(kind).from_dict(own, tensors)
+        edit = _KINDS[kind].from_dict(own, tensors)
     except (OptionError, RunError):
         raise
     except WorkbenchError as problem:
@@ -139,14 +153,13 @@ def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEd
     return edit
 
 
-def _read_tensors(file: Path, digest: Any) -> dict[str, Tensor]:
+def _read_tensors(file: Path, digest: Any, decode: _Decode) -> Mapping[str, Any]:
     """The tensors of a file whose digest is what the description says.
 
     Raises:
         RunError: if it is missing, cut off or another edit's.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load
 
     try:
         if file.stat().st_size > MOST_BYTES:
@@ -162,6 +175,29 @@ def _read_tensors(file: Path, digest: Any) -> dict[str, Tensor]:
             hint="it is damaged, or of another edit; save the edit again",
         )
     try:
-        return load(content)
+        return decode(content)
     except (SafetensorError, ValueError) as problem:
         raise RunError(f"{file} is not a whole safetensors file: {problem}") from problem
+
+
+def _tensors(content: bytes) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(content)
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The tensors as NumPy arrays.
+
+    Raises:
+        RunError: for a type of number that no edit has.
+    """
+    from safetensors import deserialize
+
+    found = {}
+    for name, part in deserialize(content):
+        if part["dtype"] not in _DTYPES:
+            raise RunError(f"tensor {name} holds {part['dtype']}; expected {', '.join(_DTYPES)}")
+        values = np.frombuffer(part["data"], dtype=_DTYPES[part["dtype"]]).reshape(part["shape"])
+        found[name] = (values.astype("<u4") << 16).view("<f4") if part["dtype"] == "BF16" else values
+    return found

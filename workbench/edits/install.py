@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from workbench.edits.edit import Change, Place
+from workbench.edits.place import Change, Place
 from workbench.edits.visible import visible
 from workbench.errors import ModelError
 from workbench.model.hooks import TOLERANCE, hook_name

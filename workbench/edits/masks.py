@@ -6,15 +6,14 @@ can be made again from queries and keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from workbench.edits.edit import Change, ModelEdit, Place, Seen
+from workbench.edits.kinds import Mask
+from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import own_positions, rotary_of
 from workbench.edits.visible import visible
 from workbench.errors import ModelError, OptionError
@@ -86,78 +85,38 @@ def _distance(n: int) -> Int[Tensor, "query key"]:
     return at[:, None] - at
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Mask(ModelEdit):
-    """Let heads look only where a mask allows; open it where it allows more than the model does.
+def changes_of(edit: Mask, place: Place) -> Sequence[Change]:
+    """Patterns over the keys that the mask allows."""
+    return [
+        Change(
+            layer=layer,
+            site="pattern",
+            heads=heads,
+            fn=_masked(edit, place, layer),
+            reads=("q", "k"),
+            forward=True,
+        )
+        for layer, heads in place.heads(edit.heads).items()
+    ]
 
-    Weights that are left keep their proportions: the softmax over the allowed keys.
 
-    Args:
-        heads: ``a5.h3``, or ``a5`` for all heads of a layer.
-        allowed: For prompts of up to as many tokens; shorter ones use its upper left corner.
-    """
+def _masked(edit: Mask, place: Place, layer: int):
+    def masked(pattern: Tensor, seen: Seen) -> Tensor:
+        n = pattern.shape[-1]
+        if n > len(edit.allowed):
+            raise OptionError(f"the mask is for {len(edit.allowed)} tokens; the prompt has {n}")
+        allowed = edit.allowed[:n, :n].to(pattern.device)
+        own = visible(place, layer, n, pattern.device)
+        if bool((allowed & ~own).any()):
+            return _opened(place, layer, pattern, seen, allowed)
+        if bool((~(allowed & own).any(-1)).any()):
+            raise OptionError("the mask leaves a query without any key", hint="let every token see itself")
+        new = drop_keys(pattern, ~allowed)
+        if bool(new.masked_select(~allowed).any()):
+            raise ModelError(f"layer {layer}: the allowed keys of a query have no weight left to share out")
+        return new
 
-    kind: ClassVar[str] = "mask"
-    heads: tuple[str, ...]
-    allowed: Allowed
-
-    def __post_init__(self) -> None:
-        mask = self.allowed
-        if not self.heads:
-            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
-        if mask.ndim != 2 or mask.shape[0] != mask.shape[1] or mask.dtype != torch.bool:
-            raise OptionError(
-                f"a mask of shape {tuple(mask.shape)} and {mask.dtype}; expected square and boolean"
-            )
-
-    def changes(self, place: Place) -> Sequence[Change]:
-        return [
-            Change(
-                layer=layer,
-                site="pattern",
-                heads=heads,
-                fn=self._masked(place, layer),
-                reads=("q", "k"),
-                forward=True,
-            )
-            for layer, heads in place.heads(self.heads).items()
-        ]
-
-    def _masked(self, place: Place, layer: int):
-        def edit(pattern: Tensor, seen: Seen) -> Tensor:
-            n = pattern.shape[-1]
-            if n > len(self.allowed):
-                raise OptionError(f"the mask is for {len(self.allowed)} tokens; the prompt has {n}")
-            allowed = self.allowed[:n, :n].to(pattern.device)
-            own = visible(place, layer, n, pattern.device)
-            if bool((allowed & ~own).any()):
-                return _opened(place, layer, pattern, seen, allowed)
-            if bool((~(allowed & own).any(-1)).any()):
-                raise OptionError(
-                    "the mask leaves a query without any key", hint="let every token see itself"
-                )
-            new = drop_keys(pattern, ~allowed)
-            if bool(new.masked_select(~allowed).any()):
-                raise ModelError(
-                    f"layer {layer}: the allowed keys of a query have no weight left to share out"
-                )
-            return new
-
-        return edit
-
-    def describe(self) -> str:
-        share = float(self.allowed.float().mean())
-        return f"mask of {len(self.allowed)} tokens ({share:.0%} allowed) on {', '.join(self.heads)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"heads": list(self.heads)}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"allowed": self.allowed}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        return cls(heads=tuple(data["heads"]), allowed=tensors["allowed"])
+    return masked
 
 
 def _opened(place: Place, layer: int, pattern: Tensor, seen: Seen, allowed: Allowed) -> Tensor:

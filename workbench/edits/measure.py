@@ -13,7 +13,8 @@ from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.edits.edit import At, ModelEdit
+from workbench.edits.edit import ModelEdit
+from workbench.edits.place import At
 from workbench.errors import ModelError, OptionError
 from workbench.model.hooks import forward
 from workbench.statistics import CHANGE, mean_interval

@@ -7,120 +7,70 @@ that is computed depends on the order in which the documents were given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.edits.edit import Change, ModelEdit, Place, Seen
+from workbench.edits.kinds import Between, Pine
+from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import Rotary, own_positions, rotary_of
 from workbench.edits.visible import visible
 from workbench.errors import ModelError, OptionError
 
-Order = Literal["importance", "given", "random", "reversed"]
-Between = Literal["all", "earlier"]
 # Importances this close, relative to the largest, are a tie and the documents' own tokens decide: float32 runs on
 # permuted documents differ by 1e-7, and heads that attend evenly make exact ties.
 TIE = 1e-5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pine(ModelEdit):
-    """Make the output independent of the order of documents.
-
-    Args:
-        documents: Token ranges ``(start, end)`` of the documents, one after the other without gaps. What stands
-            before is seen by all; what follows sees everything, causally.
-        order: How each query has the documents placed: by ``importance`` (PINE); as ``given``; ``random`` and
-            ``reversed`` (most important farthest) are controls.
-        between: Documents see ``all`` others (PINE) or, as in the model, only the ``earlier`` ones.
-        seed: Of the random order.
-    """
-
-    kind: ClassVar[str] = "pine"
-    documents: tuple[tuple[int, int], ...]
-    order: Order = "importance"
-    between: Between = "all"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, known in (("order", Order), ("between", Between)):
-            if getattr(self, name) not in get_args(known):
-                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
-        ends = [end for _, end in self.documents]
-        if not self.documents or any(not 0 <= start < end for start, end in self.documents):
-            raise OptionError(f"documents {self.documents} are not ranges of tokens")
-        if [start for start, _ in self.documents[1:]] != ends[:-1]:
-            raise OptionError(
-                "documents must follow each other without gaps",
-                hint="separators belong to the document before them",
-            )
-
-    def changes(self, place: Place) -> Sequence[Change]:
-        if not place.wiring.causal:
-            raise ModelError("this model is not causal: every document sees every other already")
-        heads = tuple(range(place.wiring.n_heads))
-        return [
-            Change(
-                layer=layer,
-                site="pattern",
-                heads=heads,
-                fn=self._attention(place, layer, rotary_of(place.model, layer)),
-                reads=("q", "k", "ids"),
-                forward=True,
-            )
-            for layer in place.wiring.attention_layers
-        ]
-
-    def _attention(self, place: Place, layer: int, rotary: Rotary):
-        def edit(pattern: Tensor, seen: Seen) -> Tensor:
-            q, k = seen["q"], seen["k"]
-            k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
-            _confirm(place, layer, rotary, q, k, pattern)
-            layout = Layout.of(self.documents, q.shape[1], q.device)
-            start = self._starts(layout, rotary, q, k, content_ranks(seen["ids"], self.documents), layer)
-            scores = rotary.scores(q, k, layout.ahead(start))
-            hidden = ~layout.visible(self.between)
-            return scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-1)
-
-        return edit
-
-    def _starts(
-        self, layout: Layout, rotary: Rotary, q: Tensor, k: Tensor, ranks: Tensor, layer: int
-    ) -> Int[Tensor, "row head query document"]:
-        """Where each document starts, as each query has them placed."""
-        n_row, n_pos, n_head = q.shape[:3]
-        n = len(self.documents)
-        if self.order == "given":
-            return layout.given().expand(n_row, n_head, n_pos, n)
-        if self.order == "random":
-            generator = torch.Generator().manual_seed(self.seed * 1009 + layer)
-            drawn = torch.rand(n_head, n_pos, n, generator=generator).to(q.device)
-            drawn = layout.shared(drawn[None]).expand(n_row, -1, -1, -1)
-            return layout.starts(drawn, torch.zeros_like(ranks), reverse=False)
-        return layout.starts(importance(layout, rotary, q, k), ranks, reverse=self.order == "reversed")
-
-    def describe(self) -> str:
-        rest = (
-            "" if (self.order, self.between) == ("importance", "all") else f" ({self.order}, {self.between})"
+def changes_of(edit: Pine, place: Place) -> Sequence[Change]:
+    """Every pattern of the model."""
+    if not place.wiring.causal:
+        raise ModelError("this model is not causal: every document sees every other already")
+    heads = tuple(range(place.wiring.n_heads))
+    return [
+        Change(
+            layer=layer,
+            site="pattern",
+            heads=heads,
+            fn=_attention(edit, place, layer, rotary_of(place.model, layer)),
+            reads=("q", "k", "ids"),
+            forward=True,
         )
-        return f"PINE over {len(self.documents)} documents{rest}"
+        for layer in place.wiring.attention_layers
+    ]
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "documents": [list(span) for span in self.documents],
-            "order": self.order,
-            "between": self.between,
-            "seed": self.seed,
-        }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        spans = tuple((int(start), int(end)) for start, end in data["documents"])
-        return cls(**{**data, "documents": spans})
+def _attention(edit: Pine, place: Place, layer: int, rotary: Rotary):
+    def reordered(pattern: Tensor, seen: Seen) -> Tensor:
+        q, k = seen["q"], seen["k"]
+        k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
+        _confirm(place, layer, rotary, q, k, pattern)
+        layout = Layout.of(edit.documents, q.shape[1], q.device)
+        start = _starts(edit, layout, rotary, q, k, content_ranks(seen["ids"], edit.documents), layer)
+        scores = rotary.scores(q, k, layout.ahead(start))
+        hidden = ~layout.visible(edit.between)
+        return scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-1)
+
+    return reordered
+
+
+def _starts(
+    edit: Pine, layout: Layout, rotary: Rotary, q: Tensor, k: Tensor, ranks: Tensor, layer: int
+) -> Int[Tensor, "row head query document"]:
+    """Where each document starts, as each query has them placed."""
+    n_row, n_pos, n_head = q.shape[:3]
+    n = len(edit.documents)
+    if edit.order == "given":
+        return layout.given().expand(n_row, n_head, n_pos, n)
+    if edit.order == "random":
+        generator = torch.Generator().manual_seed(edit.seed * 1009 + layer)
+        drawn = torch.rand(n_head, n_pos, n, generator=generator).to(q.device)
+        drawn = layout.shared(drawn[None]).expand(n_row, -1, -1, -1)
+        return layout.starts(drawn, torch.zeros_like(ranks), reverse=False)
+    return layout.starts(importance(layout, rotary, q, k), ranks, reverse=edit.order == "reversed")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from workbench.edits.edit import Place
+from workbench.edits.place import Place
 
 
 def visible(place: Place, layer: int, n: int, device: torch.device) -> Bool[Tensor, "query key"]:

@@ -6,18 +6,15 @@ sum of each row and keeps it non-negative; where nobody can take the freed mass,
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.errors import OptionError
+from workbench.interventions.freed import Mass, Share
 
 Pattern = Float[Tensor, "*batch query key"]
 Chosen = Bool[Tensor, "*batch query key"]
-Share = Literal["proportional", "uniform"]
-Mass = Literal["conserve", "leak"]
 
 
 def set_rows(pattern: Pattern, target: Pattern) -> Pattern:

@@ -1,0 +1,110 @@
+"""`workbench edit`: saved edits are listed, made and shown in no time, and as strictly as they are run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import cli.app
+from workbench.edits.affine import Affine
+from workbench.edits.edit import stack
+from workbench.edits.files import describe_edit, load_edit, save_edit
+from workbench.edits.masks import Mask, window
+from workbench.edits.rows import Rows
+from workbench.errors import RunError
+
+HALF = torch.tensor([[0.5, -1.25]])
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.app.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def both(tmp_path) -> Path:
+    """A saved stack with tensors of every type that an edit has."""
+    edits = [
+        Rows(heads=("a1",), operation="drop", keys=(0,)),
+        *(Affine(heads=("a0.h1",), a=HALF.to(t), b=HALF.to(t))
+          for t in (torch.float64, torch.float32, torch.bfloat16, torch.float16)),
+        Mask(heads=("a1.h0",), allowed=window(6, 2)),
+    ]  # fmt: skip
+    return save_edit(stack(edits), tmp_path / "both")
+
+
+def test_looking_at_edits_imports_no_torch(tmp_path, both):
+    """All commands in one process, through the whole `workbench`; then its modules are looked at."""
+    words = ["--set", "heads=a1", "--set", "operation=drop", "--set", "keys=0"]
+    commands = [["list"], ["show", str(both)], ["make", "rows", *words, "-o", str(tmp_path / "made")]]
+    code = (
+        "import sys, io, contextlib, json\n"
+        "from cli.app import app\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"
+        "        app(['edit', *command], standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'networkx', 'jaxtyping'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 0 and done.stdout.strip() == "[]", done.stderr + done.stdout
+
+
+def test_what_is_shown_is_what_is_run(run, both):
+    code, out, _ = run("edit", "show", both, "--json")
+    shown, edit = json.loads(out), load_edit(both)
+    assert code == 0 and shown["edit"] == edit.describe() and shown["edits"] == edit.to_dict()["edits"]
+    assert shown["tensors"] == {name: list(t.shape) for name, t in edit.tensors().items()}
+    assert "mask of 6 tokens (31% allowed)" in shown["edit"]  # 1 + 5 * 2 of 36
+
+
+@pytest.mark.parametrize("harm", ["bytes", "cut", "missing", "type", "shape"])
+def test_showing_is_as_strict_as_loading(both, harm):
+    file = both / "edit.safetensors"
+    if harm == "bytes":
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(bytes(data))
+    elif harm == "cut":
+        file.write_bytes(file.read_bytes()[:-3])
+    elif harm == "missing":
+        file.unlink()
+    else:
+        wrong = HALF.int() if harm == "type" else HALF[0]
+        save_file({"a": wrong.clone(), "b": HALF}, file)
+        save_only(both, file)
+    for read in (load_edit, describe_edit):
+        with pytest.raises(RunError):
+            read(both)
+
+
+def save_only(folder: Path, tensors: Path) -> None:
+    """A description of one affine edit whose digest fits the tensors that are there."""
+    import hashlib
+
+    told = {"kind": "affine", "heads": ["a0.h1"], "positions": None, "when": "all"}
+    told["tensors"] = hashlib.sha256(tensors.read_bytes()).hexdigest()
+    text = json.dumps({"format": "circuit-workbench/edit", "version": 1, **told})
+    (folder / "edit.json").write_text(text)

@@ -1,0 +1,332 @@
+"""The kinds of edits that can be saved: what each says, what it refuses, how it is described. No torch here.
+
+What they compute is in the module that ``home`` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+
+from workbench.edits.edit import ModelEdit, Positions, When, of_kinds
+from workbench.errors import OptionError, ShapeError
+from workbench.interventions.freed import Mass, Share
+from workbench.names import parse_node
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+Operation = Literal["set", "scale", "drop", "add"]
+Columns = Literal["sinks", "others"]
+Keep = Literal["first", "initial"]
+Order = Literal["importance", "given", "random", "reversed"]
+Between = Literal["all", "earlier"]
+ALPHA, BETA = 5.0, 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(ModelEdit):
+    """Change rows of attention patterns; every row keeps its sum unless ``mass="leak"``.
+
+    Args:
+        heads: ``a5.h3``, or ``a5`` for all heads of a layer.
+        operation: ``set`` the row to a distribution over ``keys``; ``scale`` their weight by ``value`` and send what
+            that frees to ``recipients``; ``drop`` them (scale by 0); ``add`` ``value`` to their scores before the
+            softmax.
+        keys: Token positions, numbered (negative from the end) or named; ``None`` is every key that a query sees.
+        queries: Rows that change; ``None`` is all.
+        value: The factor or the addend; 1 (scale) and 0 (add) change nothing.
+        weights: For ``set``: one weight per key, in any unit; by default equal.
+        recipients: For ``scale`` and ``drop``; by default every other key that the query sees.
+        when: ``decode`` leaves alone the rows before ``decode_from``.
+
+    Example:
+        >>> Rows(heads=("a2.h1",), operation="set", queries=("end",), keys=("first", "second")).describe()
+        'set keys first, second of a2.h1 at queries end'
+    """
+
+    kind: ClassVar[str] = "rows"
+    home: ClassVar[str] = "rows"
+    heads: tuple[str, ...]
+    operation: Operation
+    keys: Positions | None = None
+    queries: Positions | None = None
+    value: float | None = None
+    weights: tuple[float, ...] | None = None
+    recipients: Positions | None = None
+    share: Share = "proportional"
+    mass: Mass = "conserve"
+    when: When = "all"
+
+    def __post_init__(self) -> None:
+        if self.operation not in get_args(Operation):
+            raise OptionError(
+                f"no operation called {self.operation!r}", hint=f"one of {', '.join(get_args(Operation))}"
+            )
+        if not self.heads:
+            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+        if (self.value is None) == (self.operation in ("scale", "add")):
+            raise OptionError(f"{self.operation} {'needs a' if self.value is None else 'takes no'} value")
+        if self.operation == "scale" and not self.value >= 0:
+            raise OptionError(f"the factor is {self.value}; weights cannot be negative")
+        for name, known in (("share", Share), ("mass", Mass), ("when", When)):
+            if getattr(self, name) not in get_args(known):
+                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
+        if self.share == "uniform" and (self.value or 0) > 1:
+            raise OptionError("equal parts cannot be taken from keys that may have less; factor at most 1")
+        if self.weights is not None:
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.operation != "set" or self.keys is None or len(self.weights) != len(self.keys):
+            raise OptionError("weights go with set, one for each key")
+        if min(self.weights) < 0 or not 0 < sum(self.weights) < float("inf"):
+            raise OptionError("weights are not negative, and not all zero")
+
+    def describe(self) -> str:
+        what = self.operation + ("" if self.value is None else f" by {self.value:g}")
+        keys = "all keys" if self.keys is None else f"keys {', '.join(map(str, self.keys))}"
+        rows = "" if self.queries is None else f" at queries {', '.join(map(str, self.queries))}"
+        return f"{what} {keys} of {', '.join(self.heads)}{rows}{', decoding' * (self.when == 'decode')}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        places = dict.fromkeys(("keys", "queries", "recipients"), (int, str))
+        of_kinds(data, heads=str, value=(int, float), weights=(int, float), **places)
+        for name in ("heads", *places):
+            if isinstance(data.get(name), str):
+                raise OptionError(
+                    f"{name} is {data[name]!r:.40}; expected a list", hint=f"[{data[name]!r:.40}]"
+                )
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Affine(ModelEdit):
+    """``z <- a * z + b`` for the outputs of some heads, before ``W_O``.
+
+    Tensors that require gradients are trained through the frozen model: run it inside ``with edit.on(model):``, take
+    the loss, and step an optimiser of ``edit.parameters()``.
+
+    Args:
+        heads: One address per row of ``a`` and ``b``: ``a5.h3``.
+        a: Factor per head, or per head and dimension; ones change nothing.
+        b: Offset in units of z, likewise; zeros change nothing.
+        positions: Numbered (negative from the end: ``(-1,)`` is the last) or named; ``None`` is all.
+        when: ``decode`` leaves alone the positions before ``decode_from``.
+    """
+
+    kind: ClassVar[str] = "affine"
+    home: ClassVar[str] = "affine"
+    heads: tuple[str, ...]
+    a: Float[Tensor, "head d_head|1"]
+    b: Float[Tensor, "head d_head|1"]
+    positions: Positions | None = None
+    when: When = "all"
+
+    def __post_init__(self) -> None:
+        if not self.heads or len(set(self.heads)) != len(self.heads):
+            raise OptionError(f"{len(self.heads)} heads, {len(set(self.heads))} of them different")
+        if any(parse_node(h).kind != "head" for h in self.heads):
+            raise OptionError(
+                "an affine edit names single heads", hint="Affine.of(model, ['a5']) takes layers"
+            )
+        for name, value in (("a", self.a), ("b", self.b)):
+            if value.ndim != 2 or len(value) != len(self.heads) or "float" not in str(value.dtype):
+                raise ShapeError(
+                    f"{name} has shape {tuple(value.shape)}; one row for each of {len(self.heads)} heads is expected"
+                )
+        if self.when not in get_args(When):
+            raise OptionError(f"when is {self.when!r}; one of {', '.join(get_args(When))}")
+
+    @classmethod
+    def of(
+        cls,
+        model: TransformerBridge,
+        heads: Sequence[str],
+        *,
+        a: float | Tensor = 1.0,
+        b: float | Tensor = 0.0,
+        train: Sequence[str] = (),
+        positions: Positions | None = None,
+        when: When = "all",
+    ) -> Self:
+        """An edit of heads or layers of this model, from numbers or tensors that broadcast to (head, d_head).
+
+        Args:
+            train: Which of ``a`` and ``b`` require gradients.
+        """
+        from workbench.edits.affine import affine_of
+
+        return affine_of(model, heads, a=a, b=b, train=train, positions=positions, when=when)
+
+    def parameters(self) -> list[Tensor]:
+        """The tensors that require gradients."""
+        return [t for t in (self.a, self.b) if t.requires_grad]
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(t.numel() for t in self.parameters())
+
+    def describe(self) -> str:
+        rows = "" if self.positions is None else f" at {', '.join(map(str, self.positions))}"
+        return f"a * z + b of {', '.join(self.heads)}{rows}{', decoding' * (self.when == 'decode')}"
+
+    def to_dict(self) -> dict[str, Any]:
+        positions = None if self.positions is None else list(self.positions)
+        return {"heads": list(self.heads), "positions": positions, "when": self.when}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"a": self.a, "b": self.b}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        positions = None if data["positions"] is None else tuple(data["positions"])
+        heads = tuple(data["heads"])
+        return cls(heads=heads, positions=positions, when=data["when"], a=tensors["a"], b=tensors["b"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mask(ModelEdit):
+    """Let heads look only where a mask allows; open it where it allows more than the model does.
+
+    Weights that are left keep their proportions: the softmax over the allowed keys.
+
+    Args:
+        heads: ``a5.h3``, or ``a5`` for all heads of a layer.
+        allowed: For prompts of up to as many tokens; shorter ones use its upper left corner.
+    """
+
+    kind: ClassVar[str] = "mask"
+    home: ClassVar[str] = "masks"
+    heads: tuple[str, ...]
+    allowed: Bool[Tensor, "query key"]
+
+    def __post_init__(self) -> None:
+        mask = self.allowed
+        if not self.heads:
+            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+        if mask.ndim != 2 or mask.shape[0] != mask.shape[1] or not str(mask.dtype).endswith("bool"):
+            raise OptionError(
+                f"a mask of shape {tuple(mask.shape)} and {mask.dtype}; expected square and boolean"
+            )
+
+    def describe(self) -> str:
+        share = int(self.allowed.sum()) / max(1, len(self.allowed) ** 2)
+        return f"mask of {len(self.allowed)} tokens ({share:.0%} allowed) on {', '.join(self.heads)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"heads": list(self.heads)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"allowed": self.allowed}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        return cls(heads=tuple(data["heads"]), allowed=tensors["allowed"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(ModelEdit):
+    """Find the sinks of each prompt in each head, and take attention from all but the first of them.
+
+    Args:
+        heads: Those whose sinks harm; ``select_heads`` of the replication finds them.
+        alpha: A sink has more than ``alpha / N`` of the attention of the queries that can see it.
+        beta: What is left of a sink's weight; 1 changes nothing.
+        keep: Which sink stays: the first one found, or the initial token alone.
+        columns: ``others`` takes from as many columns that are no sinks: a control.
+        seed: Of these columns.
+    """
+
+    kind: ClassVar[str] = "calibration"
+    home: ClassVar[str] = "act"
+    heads: tuple[str, ...]
+    alpha: float = ALPHA
+    beta: float = BETA
+    keep: Keep = "first"
+    columns: Columns = "sinks"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.heads:
+            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+        if not self.alpha > 0 or not 0 <= self.beta <= 1:
+            raise OptionError(f"alpha {self.alpha}, beta {self.beta}: above 0, and from 0 to 1")
+        for name, known in (("keep", Keep), ("columns", Columns)):
+            if getattr(self, name) not in get_args(known):
+                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
+
+    def describe(self) -> str:
+        what = "later sinks" if self.columns == "sinks" else "as many other columns"
+        return f"{what} of {', '.join(self.heads)} scaled by {self.beta:g} (alpha {self.alpha:g})"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        of_kinds(data, heads=str, alpha=(int, float), beta=(int, float), seed=int)
+        if not isinstance(data.get("heads"), list):
+            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
+        return cls(**{**data, "heads": tuple(data["heads"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pine(ModelEdit):
+    """Make the output independent of the order of documents.
+
+    Args:
+        documents: Token ranges ``(start, end)`` of the documents, one after the other without gaps. What stands
+            before is seen by all; what follows sees everything, causally.
+        order: How each query has the documents placed: by ``importance`` (PINE); as ``given``; ``random`` and
+            ``reversed`` (most important farthest) are controls.
+        between: Documents see ``all`` others (PINE) or, as in the model, only the ``earlier`` ones.
+        seed: Of the random order.
+    """
+
+    kind: ClassVar[str] = "pine"
+    home: ClassVar[str] = "pine"
+    documents: tuple[tuple[int, int], ...]
+    order: Order = "importance"
+    between: Between = "all"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("order", Order), ("between", Between)):
+            if getattr(self, name) not in get_args(known):
+                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
+        ends = [end for _, end in self.documents]
+        if not self.documents or any(not 0 <= start < end for start, end in self.documents):
+            raise OptionError(f"documents {self.documents} are not ranges of tokens")
+        if [start for start, _ in self.documents[1:]] != ends[:-1]:
+            raise OptionError(
+                "documents must follow each other without gaps",
+                hint="separators belong to the document before them",
+            )
+
+    def describe(self) -> str:
+        rest = (
+            "" if (self.order, self.between) == ("importance", "all") else f" ({self.order}, {self.between})"
+        )
+        return f"PINE over {len(self.documents)} documents{rest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "documents": [list(span) for span in self.documents],
+            "order": self.order,
+            "between": self.between,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        spans = tuple((int(start), int(end)) for start, end in data["documents"])
+        return cls(**{**data, "documents": spans})

@@ -1,0 +1,120 @@
+"""Where an edit is to hold, a model and a run: addresses and names become indices; and what it changes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.edits.edit import Positions, When
+from workbench.errors import ModelError, OptionError
+from workbench.model.hooks import Wiring
+from workbench.names import parse_node
+
+Seen = Mapping[str, Tensor]  # what this run showed so far: q, k, v of the layer; ids
+At = Callable[
+    [str], Int[Tensor, "row"]
+]  # a position's name -> token index of each prompt; ``Batch.at`` is one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One function of one activation of one layer.
+
+    Attributes:
+        site: ``pattern`` ``(row, head, query, key)`` or ``head-output`` ``(row, pos, head, d_head)``.
+        heads: Heads whose part of the result is used; the others stay as they were.
+        fn: From the tensor, and what was seen before it in this run, to the changed tensor.
+        reads: What ``fn`` must see: ``q``, ``k``, ``v`` of the same layer, ``ids`` of the prompt.
+        leaks: Rows of the pattern may sum to something else than before.
+        forward: The change may let queries look ahead: the causal check is off.
+    """
+
+    layer: int
+    site: Literal["pattern", "head-output"]
+    heads: tuple[int, ...]
+    fn: Callable[[Tensor, Seen], Tensor]
+    reads: tuple[str, ...] = ()
+    leaks: bool = False
+    forward: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Place:
+    """A model and a run in which an edit is to hold: turns addresses and names into indices.
+
+    Attributes:
+        at: Where named positions are.
+        decode_from: First query position that counts as decoding: the last token of the prompt.
+    """
+
+    model: TransformerBridge
+    wiring: Wiring
+    at: At | None = None
+    decode_from: int | None = None
+
+    def heads(self, addresses: Sequence[str]) -> dict[int, tuple[int, ...]]:
+        """Layer -> heads.
+
+        Raises:
+            ModelError: for a head or layer that this model does not have.
+        """
+        found: dict[int, set[int]] = {}
+        for text in addresses:
+            node, count = parse_node(text), self.wiring.n_heads
+            if node.kind not in ("head", "attn") or node.slot or node.position is not None:
+                raise ModelError(f"{text} is not a head", hint="heads look like a5.h3, whole layers like a5")
+            if node.layer not in self.wiring.attention_layers:
+                raise ModelError(f"{text}: the model has no attention layer {node.layer}")
+            if node.index is not None and node.index >= count:
+                raise ModelError(f"{text}: layer {node.layer} has heads 0 to {count - 1}")
+            own = range(count) if node.index is None else (node.index,)
+            found.setdefault(int(node.layer), set()).update(own)
+        return {layer: tuple(sorted(heads)) for layer, heads in sorted(found.items())}
+
+    def rows(self, positions: Positions | None, when: When, like: Tensor) -> Bool[Tensor, "row pos"]:
+        """Which positions are meant: numbers (negative from the end) and names, from ``decode_from`` on if asked.
+
+        Args:
+            like: A tensor whose first axis is rows and whose second is positions.
+
+        Raises:
+            OptionError: for a position outside the prompt, a name without ``at``, decoding without its start.
+        """
+        n_row, n_pos = like.shape[:2]
+        chosen = torch.full((n_row, n_pos), positions is None, dtype=torch.bool, device=like.device)
+        for position in positions or ():
+            index = self._index(position, n_row, n_pos, like.device)
+            chosen[torch.arange(n_row, device=like.device), index] = True
+        if when == "decode":
+            if self.decode_from is None:
+                raise OptionError(
+                    "an edit of decoding needs to know where decoding starts",
+                    hint="edit.on(model, decode_from=n_prompt_tokens - 1)",
+                )
+            chosen[:, : self.decode_from] = False
+        return chosen
+
+    def index(self, position: str | int, like: Tensor) -> Int[Tensor, "row"]:
+        """Token index of one position in every row."""
+        return self._index(position, *like.shape[:2], like.device)
+
+    def _index(self, position: str | int, n_row: int, n_pos: int, device: torch.device) -> Int[Tensor, "row"]:
+        if isinstance(position, str):
+            if self.at is None:
+                raise OptionError(
+                    f"the edit names position {position!r}, and nothing says where that is",
+                    hint="edit.on(model, at=batch.at)",
+                )
+            index = self.at(position).to(device)
+            if index.shape != (n_row,):
+                raise OptionError(f"{position!r} is given for {len(index)} prompts; {n_row} are run")
+            return index
+        if not -n_pos <= position < n_pos:
+            raise OptionError(f"position {position} is outside prompts of {n_pos} tokens")
+        return torch.full((n_row,), position % n_pos, device=device)
