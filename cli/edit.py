@@ -12,6 +12,10 @@ from cli.output import emit, note, progress, use_quiet
 
 app = typer.Typer(no_args_is_help=True, help="Standing changes to how a model computes.")
 Folder = Annotated[Path, typer.Argument(help="A saved edit: the folder that has edit.json.")]
+SETTINGS = (
+    "name=value; lists comma-separated; may be repeated. Positions (keys, queries, recipients) are names or numbers "
+    "within the prompt that is run: 0 is its first token, -1 its last, whatever the query."
+)
 Target = Annotated[
     Path, typer.Option("-o", "--out", help="Folder to write; another edit in it is never replaced.")
 ]
@@ -32,9 +36,17 @@ def list_kinds(as_json: Json = False) -> None:
 def make(
     kind: Annotated[str, typer.Argument(help="rows, calibration or pine.")],
     out: Target,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="name=value; lists comma-separated; may be repeated.")
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SETTINGS)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            envvar="WORKBENCH_MODEL",
+            help="Refuse heads it does not have; no weights are read.",
+        ),
     ] = None,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Make an edit from words and save it.
@@ -44,7 +56,7 @@ def make(
     from workbench.edits.files import save_edit
     from workbench.edits.making import make_edit
 
-    edit = make_edit(kind, settings or ())
+    edit = make_edit(kind, settings or (), model=model, offline=offline or None)
     emit({"kind": edit.kind, "edit": edit.describe(), "folder": str(save_edit(edit, out))}, as_json=as_json)
 
 

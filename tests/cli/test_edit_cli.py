@@ -108,3 +108,17 @@ def save_only(folder: Path, tensors: Path) -> None:
     told["tensors"] = hashlib.sha256(tensors.read_bytes()).hexdigest()
     text = json.dumps({"format": "circuit-workbench/edit", "version": 1, **told})
     (folder / "edit.json").write_text(text)
+
+
+def test_an_edit_of_heads_that_are_not_there_is_not_saved(run, tmp_path):
+    words = ["edit", "make", "rows", "--set", "operation=drop", "--set", "keys=0", "--set"]
+    for text, found in (("a9.h99", "no attention layer 9"), ("a1,a3.h4", "a3.h4: layer 3 has heads 0 to 3")):
+        code, out, err = run(*words, f"heads={text}", "-m", "zoo:ioi", "-o", "bad")
+        assert code == 1 and out == "" and found in err and "hint: its heads are a0.h0 to a3.h3" in err
+    code, out, err = run(*words, "heads=m1", "-o", "bad")
+    assert code == 1 and out == "" and "m1 is not a head" in err
+    assert not list(tmp_path.iterdir())
+    assert run(*words, "heads=a3.h3,a1", "-m", "zoo:ioi", "-o", "good")[0] == 0
+    assert run(*words, "heads=a9.h99", "-o", "elsewhere")[0] == 0  # some model has it
+    code, out, err = run("edit", "measure", "elsewhere", "-m", "zoo:ioi", "-t", "ioi", "-q")
+    assert code == 1 and out == "" and "no attention layer 9; it has 0 to 3" in err and "hint" in err

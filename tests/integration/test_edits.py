@@ -10,6 +10,7 @@ import torch
 from workbench.edits.affine import Affine
 from workbench.edits.edit import stack
 from workbench.edits.files import load_edit, save_edit
+from workbench.edits.off import turn_off
 from workbench.edits.rows import Rows
 from workbench.errors import ModelError, OptionError, RunError, ShapeError
 from workbench.model.hooks import hook_name
@@ -236,7 +237,8 @@ def test_damaged_files_are_refused(bridge_of, tmp_path):
         ("kind", "afine", "no kind of edit"),
         ("version", 2, "reads"),
         ("heads", ["a2.h0", "a2.h1"], "one row for each"),
-        ("heads", ["m2"], "single heads"),
+        ("heads", ["m2"], "is not a head"),
+        ("heads", ["a2"], "single heads"),
         ("when", "never", "one of"),
         ("extra", 1, "unknown key"),
     ):
@@ -273,3 +275,46 @@ def test_options_that_cannot_work_are_refused():
             Rows(heads=("a0",), **wrong)
     with pytest.raises(ShapeError):
         Affine(heads=("a0.h0",), a=torch.ones(2, 1), b=torch.zeros(1, 1))
+
+
+def test_heads_that_are_not_there_are_refused_with_those_that_are(bridge_of):
+    model = bridge_of("gpt2")  # 3 layers of 4 heads
+    last = model.cfg.n_layers - 1
+    for text, found in (("a9.h1", f"no attention layer 9; it has 0 to {last}"), ("a1.h99", "heads 0 to 3")):
+        edits = [
+            Rows(heads=(text,), operation="set"),
+            Affine(heads=(text,), a=torch.ones(1, 1), b=torch.zeros(1, 1)),
+        ]
+        for edit in (*edits, stack(edits)):
+            with pytest.raises(ModelError, match=found) as told, edit.on(model):
+                pass
+            assert told.value.message.startswith(text) and f"a0.h0 to a{last}.h3" in told.value.hint
+        for mode in ("uniform", "zero"):
+            with pytest.raises(ModelError, match=found):
+                turn_off(model, [text], mode=mode)
+    for text in ("m1", "a1.h1<q>", "a1.h1@2"):
+        with pytest.raises(OptionError, match="is not a head"):
+            Rows(heads=(text,), operation="set")
+
+
+@pytest.mark.parametrize("n", [5, 9])
+def test_negative_positions_count_from_the_end_of_the_prompt(bridge_of, n):
+    """Key -1 is the last column, whatever the query: the last row alone changes."""
+    model = bridge_of("gpt2")
+    tokens = torch.randint(6, 100, (2, n), generator=torch.Generator().manual_seed(3))
+    where = {"operation": "drop", "heads": ("a1",)}
+    with torch.no_grad():
+        plain = model(tokens)
+        found = []
+        for key in (-1, n - 1):
+            with Rows(keys=(key,), **where).on(model):
+                found.append(model(tokens))
+        with Rows(keys=(-2,), queries=(-1,), **where).on(model):
+            before_last = model(tokens)
+        with Rows(keys=(n - 2,), queries=(n - 1,), **where).on(model):
+            assert torch.equal(model(tokens), before_last)
+    assert torch.equal(*found) and torch.equal(found[0][:, :-1], plain[:, :-1])
+    assert (found[0][:, -1] - plain[:, -1]).abs().max() > 1e-3
+    look_ahead = Rows(heads=("a1",), operation="set", keys=(-1,))
+    with pytest.raises(OptionError, match="cannot see"), torch.no_grad(), look_ahead.on(model):
+        model(tokens)

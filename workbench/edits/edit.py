@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from workbench.errors import OptionError
+from workbench.errors import ModelError, OptionError
+from workbench.names import Node, parse_node
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.edits.place import At, Change, Place
 
 When = Literal["all", "decode"]
-Positions = tuple[str | int, ...]
+Positions = tuple[str | int, ...]  # numbers count within the prompt that is run, negative ones from its end
 
 
 class ModelEdit:
@@ -38,6 +39,10 @@ class ModelEdit:
     def changes(self, place: Place) -> Sequence[Change]:
         """The functions to install, in the order in which they apply at one site."""
         return import_module(f"workbench.edits.{self.home}").changes_of(self, place)
+
+    def addresses(self) -> tuple[str, ...]:
+        """The heads and layers that it names."""
+        return getattr(self, "heads", ())
 
     def describe(self) -> str:
         """One line: what it does and where."""
@@ -92,6 +97,9 @@ class Stack(ModelEdit):
     def changes(self, place: Place) -> Sequence[Change]:
         return [change for edit in self.edits for change in edit.changes(place)]
 
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(text for edit in self.edits for text in edit.addresses())
+
     def describe(self) -> str:
         return "; then ".join(edit.describe() for edit in self.edits) or "nothing"
 
@@ -130,3 +138,39 @@ def of_kinds(data: Mapping[str, Any], **kinds: type | tuple[type, ...]) -> None:
             if item is not None and (isinstance(item, bool) or not isinstance(item, kinds_of)):
                 words = " or ".join(kind.__name__ for kind in kinds_of)
                 raise OptionError(f"{name} has {item!r:.40}; expected {words}")
+
+
+def head_of(text: str) -> Node:
+    """A head, or a layer that stands for all of its heads.
+
+    Raises:
+        OptionError: if the address is of something else.
+    """
+    node = parse_node(text)
+    if node.kind not in ("head", "attn") or node.slot or node.position is not None:
+        raise OptionError(f"{text} is not a head", hint="heads look like a5.h3, whole layers like a5")
+    return node
+
+
+def heads_among(addresses: Sequence[str], layers: Sequence[int], n_heads: int) -> dict[int, tuple[int, ...]]:
+    """Layer -> heads, in a model with these attention layers and as many heads in each.
+
+    Raises:
+        OptionError: for an address that is not of a head.
+        ModelError: for a head or layer that this model does not have.
+    """
+    found: dict[int, set[int]] = {}
+    for text in addresses:
+        node = head_of(text)
+        hint = f"its heads are a{min(layers)}.h0 to a{max(layers)}.h{n_heads - 1}" if layers else ""
+        if node.layer not in layers:
+            whole = len(layers) > 1 and max(layers) - min(layers) + 1 == len(layers)
+            told = f"{min(layers)} to {max(layers)}" if whole else ", ".join(map(str, layers)) or "none"
+            raise ModelError(
+                f"{text}: the model has no attention layer {node.layer}; it has {told}", hint=hint
+            )
+        if node.index is not None and node.index >= n_heads:
+            raise ModelError(f"{text}: layer {node.layer} has heads 0 to {n_heads - 1}", hint=hint)
+        own = range(n_heads) if node.index is None else (node.index,)
+        found.setdefault(int(node.layer), set()).update(own)
+    return {layer: tuple(sorted(heads)) for layer, heads in sorted(found.items())}

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
-from workbench.edits.edit import ModelEdit, Positions, When, of_kinds
+from workbench.edits.edit import ModelEdit, Positions, When, head_of, of_kinds
 from workbench.errors import OptionError, ShapeError
 from workbench.interventions.freed import Mass, Share
-from workbench.names import parse_node
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -27,6 +26,14 @@ Between = Literal["all", "earlier"]
 ALPHA, BETA = 5.0, 0.4
 
 
+def _check_heads(heads: Sequence[str]) -> None:
+    """Raises ``OptionError`` if there are none, or an address is of something else."""
+    if not heads:
+        raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+    for text in heads:
+        head_of(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows(ModelEdit):
     """Change rows of attention patterns; every row keeps its sum unless ``mass="leak"``.
@@ -36,8 +43,10 @@ class Rows(ModelEdit):
         operation: ``set`` the row to a distribution over ``keys``; ``scale`` their weight by ``value`` and send what
             that frees to ``recipients``; ``drop`` them (scale by 0); ``add`` ``value`` to their scores before the
             softmax.
-        keys: Token positions, numbered (negative from the end) or named; ``None`` is every key that a query sees.
-        queries: Rows that change; ``None`` is all.
+        keys: Token positions, numbered or named; ``None`` is every key that a query sees. Numbers count within the
+            prompt that is run, never from the query: -1 is its last token, which in a causal model the last query
+            alone sees, and which in generation by repeated passes is another token at every pass.
+        queries: Rows that change, numbered likewise; ``None`` is all.
         value: The factor or the addend; 1 (scale) and 0 (add) change nothing.
         weights: For ``set``: one weight per key, in any unit; by default equal.
         recipients: For ``scale`` and ``drop``; by default every other key that the query sees.
@@ -66,8 +75,7 @@ class Rows(ModelEdit):
             raise OptionError(
                 f"no operation called {self.operation!r}", hint=f"one of {', '.join(get_args(Operation))}"
             )
-        if not self.heads:
-            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+        _check_heads(self.heads)
         if (self.value is None) == (self.operation in ("scale", "add")):
             raise OptionError(f"{self.operation} {'needs a' if self.value is None else 'takes no'} value")
         if self.operation == "scale" and not self.value >= 0:
@@ -133,7 +141,7 @@ class Affine(ModelEdit):
     def __post_init__(self) -> None:
         if not self.heads or len(set(self.heads)) != len(self.heads):
             raise OptionError(f"{len(self.heads)} heads, {len(set(self.heads))} of them different")
-        if any(parse_node(h).kind != "head" for h in self.heads):
+        if any(head_of(h).kind != "head" for h in self.heads):
             raise OptionError(
                 "an affine edit names single heads", hint="Affine.of(model, ['a5']) takes layers"
             )
@@ -211,8 +219,7 @@ class Mask(ModelEdit):
 
     def __post_init__(self) -> None:
         mask = self.allowed
-        if not self.heads:
-            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+        _check_heads(self.heads)
         if mask.ndim != 2 or mask.shape[0] != mask.shape[1] or not str(mask.dtype).endswith("bool"):
             raise OptionError(
                 f"a mask of shape {tuple(mask.shape)} and {mask.dtype}; expected square and boolean"
@@ -256,8 +263,7 @@ class Calibration(ModelEdit):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.heads:
-            raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+        _check_heads(self.heads)
         if not self.alpha > 0 or not 0 <= self.beta <= 1:
             raise OptionError(f"alpha {self.alpha}, beta {self.beta}: above 0, and from 0 to 1")
         for name, known in (("keep", Keep), ("columns", Columns)):

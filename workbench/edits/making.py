@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from workbench.edits.edit import ModelEdit
+from workbench.edits.edit import ModelEdit, heads_among
 from workbench.edits.files import kinds, read_edit
 from workbench.errors import OptionError, RunError, unknown
 
@@ -33,11 +33,18 @@ def edit_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def make_edit(kind: str, settings: Sequence[str]) -> ModelEdit:
+def make_edit(
+    kind: str, settings: Sequence[str], *, model: str | None = None, offline: bool | None = None
+) -> ModelEdit:
     """An edit from ``name=value`` texts; values are JSON, or plain words; lists may be comma-separated.
+
+    Args:
+        model: By name: its configuration says whether it has these heads. Without it they are checked when the edit
+            is put on a model.
 
     Raises:
         OptionError: for a kind that words cannot make, an unknown name or a value that cannot work.
+        ModelError: for a head or layer that the model does not have.
 
     Example:
         >>> make_edit("rows", ["heads=a2.h1", "operation=drop", "keys=0"]).describe()
@@ -59,9 +66,15 @@ def make_edit(kind: str, settings: Sequence[str]) -> ModelEdit:
     if missing:
         raise OptionError(f"a {kind} edit needs {missing[0]}", hint=f"--set {missing[0]}=...")
     try:
-        return read_edit({"kind": kind, **data}, {})
+        edit = read_edit({"kind": kind, **data}, {})
     except RunError as problem:
         raise OptionError(problem.message, hint=problem.hint) from problem
+    if model is not None:
+        from workbench.model.outline import outline
+
+        known = outline(model, offline=offline)
+        heads_among(edit.addresses(), known.attention_layers, known.n_heads)
+    return edit
 
 
 def _value(text: str, *, many: bool) -> Any:

@@ -12,10 +12,11 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.affine import Affine
 from workbench.edits.edit import ModelEdit, Positions, When
+from workbench.edits.place import Place
 from workbench.edits.rows import Rows
 from workbench.errors import OptionError
 from workbench.model.hooks import hook_name
-from workbench.model.probe import record
+from workbench.model.probe import record, wiring
 from workbench.names import parse_node
 
 Mode = Literal["uniform", "zero", "mean"]
@@ -41,10 +42,12 @@ def turn_off(
 
     Raises:
         OptionError: for an unknown mode, or ``mean`` without reference prompts.
+        ModelError: for a head or layer that this model does not have.
     """
     if mode not in get_args(Mode):
         raise OptionError(f"no mode called {mode!r}", hint=f"one of {', '.join(get_args(Mode))}")
     if mode == "uniform":
+        Place(model=model, wiring=wiring(model)).heads(heads)
         return Rows(heads=tuple(heads), operation="set", queries=positions, when=when)
     edit = Affine.of(model, heads, a=0.0, positions=positions, when=when)
     if mode == "zero":

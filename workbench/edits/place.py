@@ -11,10 +11,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.edits.edit import Positions, When
-from workbench.errors import ModelError, OptionError
+from workbench.edits.edit import Positions, When, heads_among
+from workbench.errors import OptionError
 from workbench.model.hooks import Wiring
-from workbench.names import parse_node
 
 Seen = Mapping[str, Tensor]  # what this run showed so far: q, k, v of the layer; ids
 At = Callable[
@@ -59,23 +58,8 @@ class Place:
     decode_from: int | None = None
 
     def heads(self, addresses: Sequence[str]) -> dict[int, tuple[int, ...]]:
-        """Layer -> heads.
-
-        Raises:
-            ModelError: for a head or layer that this model does not have.
-        """
-        found: dict[int, set[int]] = {}
-        for text in addresses:
-            node, count = parse_node(text), self.wiring.n_heads
-            if node.kind not in ("head", "attn") or node.slot or node.position is not None:
-                raise ModelError(f"{text} is not a head", hint="heads look like a5.h3, whole layers like a5")
-            if node.layer not in self.wiring.attention_layers:
-                raise ModelError(f"{text}: the model has no attention layer {node.layer}")
-            if node.index is not None and node.index >= count:
-                raise ModelError(f"{text}: layer {node.layer} has heads 0 to {count - 1}")
-            own = range(count) if node.index is None else (node.index,)
-            found.setdefault(int(node.layer), set()).update(own)
-        return {layer: tuple(sorted(heads)) for layer, heads in sorted(found.items())}
+        """Layer -> heads; see ``heads_among``."""
+        return heads_among(addresses, self.wiring.attention_layers, self.wiring.n_heads)
 
     def rows(self, positions: Positions | None, when: When, like: Tensor) -> Bool[Tensor, "row pos"]:
         """Which positions are meant: numbers (negative from the end) and names, from ``decode_from`` on if asked.
