@@ -74,10 +74,9 @@ def discovery(
 
     Example: workbench bench discovery --quick -o circuits/bench-quick
     """
-    from workbench.bench.bench import bench_discovery
+    use_quiet(quiet)
     from workbench.bench.settings import settings_of
 
-    use_quiet(quiet)
     settings = settings_of(
         methods=methods,
         truths=truth,
@@ -89,6 +88,8 @@ def discovery(
         noise=noise,
         seed=seed,
     )
+    from workbench.bench.bench import bench_discovery  # torch: after the names were checked
+
     with progress("bench") as advance:
         result = bench_discovery(
             settings,

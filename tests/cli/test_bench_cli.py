@@ -1,6 +1,7 @@
 """`workbench bench discovery`: clean stdout, files, resumption, mistakes before any work."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -67,16 +68,47 @@ def test_json_table_page_and_docs(run, tmp_path):
     assert cells == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "cells").iterdir()}
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (["--methods", "eapig"], "did you mean eap-ig"),
-        (["--methods", "eap-ig:stepz=3"], "no option 'stepz'"),
-        (["--truth", "zoo:truth-inductoin"], "truth-induction"),
-        (["--tasks", "zoo:ioi/ioii"], "did you mean ioi"),
-        (["--levels", "layer"], "no level called 'layer'"),
-    ],
-)
+WRONG = [
+    (["--methods", "eapig"], "did you mean eap-ig"),
+    (["--methods", "all,eap-ig:stepz=3"], "no option 'stepz'"),
+    (["--methods", "eap-ig:steps"], "cannot read 'steps'"),
+    (["--truth", "zoo:truth-inductoin"], "truth-induction"),
+    (["--tasks", "zoo:ioi/ioii"], "did you mean ioi"),
+    (["--tasks", "zoo:ioii/ioi"], "did you mean zoo:ioi"),
+    (["--tasks", "./nowhere/ioi"], "no directory ./nowhere"),
+    (["--levels", "layer"], "no level called 'layer'"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG)
 def test_mistakes_are_explained_before_any_work(run, tmp_path, wrong, said):
     code, out, err = run("bench", "discovery", *wrong, "-o", "out")
-    assert code == 1 and out == "" and said in err and not (tmp_path / "out" / "cells").exists()
+    assert code == 1 and out == "" and said in err and not (tmp_path / "out").exists()
+
+
+def test_names_are_checked_before_torch_is_loaded(tmp_path):
+    """All mistakes in one process; then its modules are looked at."""
+    code = (
+        "import sys, json\n"
+        "from cli.app import app\n"
+        "from workbench.errors import WorkbenchError\n"
+        "for wrong, said in json.loads(sys.argv[1]):\n"
+        "    try:\n"
+        "        app(['bench', 'discovery', *wrong, '-o', sys.argv[2]], standalone_mode=False)\n"
+        "    except WorkbenchError as problem:\n"
+        "        assert said in str(problem), problem\n"
+        "print(sorted({'torch', 'transformers', 'transformer_lens'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(WRONG), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "[]", done.stderr + done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_option_names_from_the_source_are_those_of_the_methods():
+    from workbench.bench.names import option_names
+    from workbench.methods.registry import get_method, list_methods
+
+    for name in list_methods():
+        assert option_names(name) == get_method(name).option_names(), name
+    assert sum(map(len, map(option_names, list_methods()))) > 20

@@ -53,8 +53,15 @@ def parse_variant(text: str) -> Variant:
     """
     from workbench.methods.registry import get_method
 
+    variant = _read_variant(text)
+    get_method(variant.method).make_options(**variant.options)
+    return variant
+
+
+def _read_variant(text: str) -> Variant:
+    """What a text says, whether there is such a method or not."""
     name, *parts = text.strip().split(":")
-    method, chosen = get_method(name), {}
+    chosen = {}
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
@@ -63,7 +70,6 @@ def parse_variant(text: str) -> Variant:
             chosen[key] = json.loads(value)
         except ValueError:
             chosen[key] = value
-    method.make_options(**chosen)
     return Variant(method=name, options=chosen)
 
 
@@ -138,6 +144,23 @@ class Settings:
         if self.seeds < 1:
             raise OptionError(f"seeds is {self.seeds}; at least 1 is needed")
 
+    def check_names(self) -> None:
+        """Do nothing if all methods, options, models and tasks are there; nothing is loaded for it.
+
+        Raises:
+            WorkbenchError: for the first that is not, with the closest spellings.
+        """
+        from workbench.bench.names import check_method
+        from workbench.evaluate.truth import load_truth
+        from workbench.model.zoo import locate
+
+        for variant in (_read_variant(text) for text in self.methods if text != "all"):
+            check_method(variant.method, tuple(variant.options))
+        for name in self.truths or ():
+            load_truth(name)
+        for task in self.parsed_tasks():
+            locate(task.model)
+
     def variants(self) -> tuple[Variant, ...]:
         """The rows, in the order asked; ``all`` stands for every method, and one asked for twice is one row."""
         from workbench.methods.registry import list_methods
@@ -192,7 +215,8 @@ def settings_of(
     settings = quickened(settings) if quick else settings
     given = {"seeds": seeds, "n_truth": pairs, "n_task": pairs, "noise": noise}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    settings.variants(), settings.parsed_tasks()
+    settings.check_names()
+    settings.variants()
     return settings
 
 
