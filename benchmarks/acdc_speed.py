@@ -1,7 +1,8 @@
 """ACDC in batches of guesses against one full forward pass per tested edge: the same decisions, how much sooner.
 
 Both in one process, after a warm-up. The plain loop stands for the published procedure: every edge is tested, each
-in a forward pass of its own over all pairs, from the first layer, with reference outputs computed once. Run:
+in a forward pass of its own over all pairs through the hooked model, from the first layer, with reference outputs
+computed once. Run:
 
     OMP_NUM_THREADS=1 python -m benchmarks.acdc_speed [--model zoo:ioi] [--task ioi] [--n 8] [--tau 0.3] [--json OUT]
 """
@@ -18,7 +19,7 @@ import torch
 
 import workbench as wb
 from workbench.study import PairedRuns
-from workbench.sweep.edges import ablate_edges, source_outputs
+from workbench.sweep.edges import EdgeEditor, source_outputs
 
 
 def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:
@@ -30,7 +31,10 @@ def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:
         mask = torch.as_tensor(removed)[None]
         total = 0.0
         for batch, reference in zip(runs.batches, references, strict=True):
-            total += float(ablate_edges(runs, batch, graph, mask, reference=reference).double().sum())
+            hooks = EdgeEditor(runs.model, runs.wiring, graph, mask, reference).hooks()
+            with torch.no_grad():
+                values = runs.values(batch, batch.clean, hooks, by_model=True)
+            total += float(values.double().sum())
         return runs.metric.direction * total / runs.n_pairs
 
     removed = np.zeros_like(graph.edge_mask)

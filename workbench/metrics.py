@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -56,12 +57,10 @@ class Answers:
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
     width = max((len(row) for row in rows), default=0)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(list(row), dtype=torch.long)
-        mask[index, : len(row)] = True
-    return ids.to(device), mask.to(device)
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    mask = np.arange(width) < np.array([len(row) for row in rows], dtype=np.int64)[:, None]
+    ids[mask] = [token for row in rows for token in row]
+    return torch.as_tensor(ids, device=device), torch.as_tensor(mask, device=device)
 
 
 Logits = Float[Tensor, "pair *pos d_vocab"]

@@ -15,7 +15,8 @@ from workbench.methods.registry import get_method
 from workbench.methods.score import score
 from workbench.model.hooks import hook_name
 from workbench.sweep.edges import source_outputs, writer_hooks
-from workbench.sweep.gradients import reader_gradients, writer_gradients
+from workbench.sweep.gradients import taped_run, writer_gradients
+from workbench.sweep.readers import reader_gradients, reader_taps
 from workbench.sweep.runs import PairedRuns
 
 METHODS = (
@@ -141,7 +142,6 @@ def test_edges_equal_the_product_written_out(runs_of):
 def test_reader_gradients_equal_a_copy_through_the_norm(family, runs_of):
     """The closed form of the norm's backward pass against autograd on one copy of the stream per head."""
     from workbench.model.hooks import norm_before, projection
-    from workbench.sweep.gradients import reader_taps, taped_run
 
     runs = runs_of(family, pairs=mini_pairs(1))
     graph, batch = runs.wiring.graph(), runs.batches[0]
@@ -355,11 +355,11 @@ def test_the_model_is_as_before_also_after_an_error(family, runs_of):
         def broken(*args, **kwargs):
             raise RuntimeError("broken metric")
 
-        measure, runs.measure = runs.measure, broken
+        own, runs.values = runs.values, broken
         for method in (*METHODS, "atp-star"):
             with pytest.raises(RuntimeError, match="broken"):
                 score(runs, method, **FEW.get(method, {}))
-        runs.measure = measure
+        runs.values = own
         assert state(runs.model) == before
         assert torch.equal(runs.model(runs.batches[0].clean), logits)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ import transformers
 from tests.families import _LLAMA, build_hf, save_tokenizer
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.interventions.patching import patches, site_nodes
-from workbench.model.blocks import Block, is_bare
+from workbench.model import trial
+from workbench.model.bare import Modules, is_bare
+from workbench.model.blocks import Block
 from workbench.model.open import open_model
 from workbench.names import Node
 from workbench.sweep import restart, run
@@ -38,7 +41,7 @@ def test_every_kind_of_local_edit_equals_the_hooked_model(family, runs_of, monke
     rows += ablations(parts_of(runs.wiring, "layers"), "mean-per-position")
     fast = sweep(runs, rows, kind="patching")
     assert fast.provenance["computed by"]["hooked model"] == 0
-    monkeypatch.setattr(restart, "is_bare", lambda bridge: False)
+    monkeypatch.setattr(Modules, "are_bare", lambda modules: False)
     slow = sweep(runs_of(family), rows, kind="patching")
     assert slow.provenance["computed by"]["plain blocks"] == 0
     assert fast.patched == pytest.approx(slow.patched, abs=1.5e-5)
@@ -128,13 +131,15 @@ def test_every_prompt_of_a_run_is_compared(runs_of, monkeypatch):
     batch = runs.batches[0]
     blocks = restart.plainly(runs, batch, "clean")
     off = vars(blocks.layers[1]) | {"o": lambda x, o=blocks.layers[1].o: o(x) + 1e-3}
+    monkeypatch.setattr(trial, "_FOUND", WeakKeyDictionary())
+    blocks = restart.plainly(runs, batch, "clean")
     blocks.layers = (blocks.layers[0], Block(**off), *blocks.layers[2:])
     assert restart.plainly(runs, batch, "corrupted") == "the blocks are not plain attention and MLP"
 
 
 def test_a_model_that_was_asked_is_freed(tmp_path):
     bridge = opened(build_hf("gpt2"), tmp_path)
-    assert is_bare(bridge)
+    assert is_bare(bridge) and trial.blocks_of(bridge, torch.arange(8)[None]).ends_plainly
     held = weakref.ref(bridge)
     del bridge
     gc.collect()
@@ -159,9 +164,9 @@ def test_memory_that_runs_out_never_allows_more(runs_of, monkeypatch):
 
 
 def test_local_edits_beside_others_are_plain_as_told(runs_of, monkeypatch):
-    """One layer's heads and a neuron in one sweep: as many rows go by plain blocks as the table says."""
+    """One layer's heads and a pattern in one sweep: as many rows go by plain blocks as the table says."""
     runs, counted = runs_of("gpt2"), []
-    rows = [*heads(runs)[:2], *ablations([[Node(kind="neuron", layer=0, index=1)]], "zero")]
+    rows = [*heads(runs)[:2], *ablations([[Node(kind="head", layer=0, index=1, slot="pattern")]], "zero")]
 
     def count(runs, batch, blocks, chunk, *rest):
         counted.append(len(chunk) * len(batch))
@@ -198,6 +203,6 @@ def test_columns_only_where_they_are_the_logits(runs_of):
     runs = runs_of("llama")
     batch = runs.batches[0]
     blocks = restart.plainly(runs, batch)
-    assert blocks.by_column and restart._columns(runs, batch, blocks)[0] is not None
+    assert blocks.by_column and runs._columns(batch, blocks)[0] is not None
     blocks.by_column = False
-    assert restart._columns(runs, batch, blocks)[0] is None
+    assert runs._columns(batch, blocks)[0] is None

@@ -76,9 +76,7 @@ def run_neurons(
         for k in range(0, len(circuits), size):
             ablated = (~kept[k : k + size]).to(runs.device)
             hooks = [(names[n], _mask(ablated[:, :, n], reference[names[n]], labels)) for n in names]
-            with runs.model.hooks(fwd_hooks=hooks):
-                output = runs.output(batch, batch.clean.repeat(len(ablated), 1))
-            found = runs.measure(batch, output).reshape(len(ablated), len(batch))
+            found = runs.values(batch, batch.clean.repeat(len(ablated), 1), hooks).reshape(len(ablated), -1)
             values[k : k + size, batch.index] = found.double().cpu().numpy()
         runs.release(batch)
         if progress:

@@ -23,7 +23,7 @@ from workbench.effects import Effects
 from workbench.errors import ModelError, OptionError, unknown
 from workbench.interventions.apply import hooks_for
 from workbench.interventions.edits import Edit, Intervention, check, site_of
-from workbench.model.hooks import Wiring, hook_name, resume_from
+from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity
 from workbench.names import LOGITS, Node, parse_node
 from workbench.provenance import code_versions, digest_of
@@ -238,14 +238,12 @@ def _stacked(
     seen: dict[str, Tensor] = {}
     keep = [(name, _keeper(seen, name)) for name in sorted({_receiver_hook(wiring, r) for r in receivers})]
     frozen = _frozen(runs, batch, base, times, mlps)
-    with runs.model.hooks(fwd_hooks=[*frozen, *sender_hooks, *keep]):  # in this order on one hook point
-        runs.output(batch, ids)
+    runs.output(batch, ids, [*frozen, *sender_hooks, *keep])  # in this order on one hook point
     puts = _put_back(wiring, batch, receivers, seen, positions)
     start = min((r.layer for r in receivers if r.layer is not None), default=wiring.n_layers - 1)
     resid = runs.resid(batch, base, start).repeat(times, 1, 1)
-    with resume_from(runs.model, start, resid), runs.model.hooks(fwd_hooks=puts):
-        output = runs.output(batch, ids)
-    return runs.measure(batch, output).reshape(times, len(batch)).double().cpu().numpy()
+    values = runs.values(batch, ids, puts, start=start, resid=resid)
+    return values.reshape(times, len(batch)).double().cpu().numpy()
 
 
 def _keeper(seen: dict[str, Tensor], name: str) -> Callable[..., None]:

@@ -28,16 +28,13 @@ from workbench.sweep.backward import Backward, rule_of
 from workbench.sweep.distribute import Part, batch_parts
 from workbench.sweep.edges import writer_hooks, written
 from workbench.sweep.gradients import (
-    ReaderGradient,
     Site,
     Taped,
     pieces,
-    project_into,
-    reader_factors,
-    reader_taps,
     start_of,
     taped_run,
 )
+from workbench.sweep.readers import ReaderGradient, Readers, project_into, reader_taps, wide
 from workbench.sweep.runs import Batch, PairedRuns
 
 Progress = Callable[..., None]
@@ -227,7 +224,7 @@ def _differences(
         runs.activations(batch, "corrupted", names)  # all in one pass, before single ones are asked for
     found = {}
     for site, name in zip(sites, names, strict=True):
-        found[site] = _wide(clean[name]) - _reference(runs, batch, name, ablation, means)
+        found[site] = wide(clean[name]) - _reference(runs, batch, name, ablation, means)
     return found
 
 
@@ -235,13 +232,9 @@ def _reference(runs: PairedRuns, batch: Batch, name: str, ablation: Ablation, me
     """What an ablation puts at a hook, in float32 or wider."""
     value = value_of(ablation)
     if value == "corrupted":
-        return _wide(runs.activations(batch, "corrupted", [name])[name])
-    own = _wide(runs.activations(batch, "clean", [name])[name])
+        return wide(runs.activations(batch, "corrupted", [name])[name])
+    own = wide(runs.activations(batch, "clean", [name])[name])
     return torch.zeros_like(own) if value == "zero" else means.of(value, name, batch, own.dtype)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _run(
@@ -400,7 +393,7 @@ class _Neurons(_Nodes):
 
 
 def _accumulate(sums: dict, key, value: Tensor, weight: float) -> None:
-    value = _wide(value)
+    value = wide(value)
     if key not in sums:
         sums[key] = value if weight == 1 else value * weight
     else:
@@ -431,13 +424,15 @@ class _Edges(_Work):
             found = written(self.runs.model, self.runs.wiring, layer, matrix_part, difference)
             self.delta[:, :, at : at + found.shape[2]] = found
             at += found.shape[2]
+        self.readers: Readers | None = None
         self.sums: dict[tuple[int, int], Tensor] = {}
         self.matrices: dict[tuple[int, int], Tensor | None] = {}
 
     @torch.no_grad()
     def add(self, run: Taped, weight: float, backward: Backward) -> None:
         thin: list[ReaderGradient] = []
-        for found in reader_factors(self.runs, self.graph, run, backward=backward):
+        self.readers = self.readers or Readers(self.runs, self.graph, backward)
+        for found in self.readers.factors(run):
             key = (found.columns.start, found.columns.stop)
             _accumulate(self.sums, key, found.near, weight)
             self.matrices[key] = found.matrix

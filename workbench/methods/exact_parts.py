@@ -14,7 +14,7 @@ from workbench.graph import Graph
 from workbench.interventions.ablation import Ablation, value_of
 from workbench.interventions.edits import site_of
 from workbench.interventions.means import Means
-from workbench.model.hooks import hook_name, resume_from
+from workbench.model.hooks import hook_name
 from workbench.sweep.distribute import Part as Piece
 from workbench.sweep.runs import Batch, PairedRuns
 
@@ -135,9 +135,8 @@ def _at_site(
         chunk = trials[k : k + size]
         resid = runs.resid(batch, "clean", layer).repeat(len(chunk), 1, 1)
         hooks = [(name, _replace(batch, chunk, reference, where))]
-        with resume_from(runs.model, layer, resid), runs.model.hooks(fwd_hooks=hooks):
-            output = runs.output(batch, batch.clean.repeat(len(chunk), 1))
-        values = runs.measure(batch, output).reshape(len(chunk), len(batch))
+        ids = batch.clean.repeat(len(chunk), 1)
+        values = runs.values(batch, ids, hooks, start=layer, resid=resid).reshape(len(chunk), len(batch))
         drops = runs.metric.direction * (clean[None] - values).double()
         yield from zip(chunk, drops.cpu().numpy(), strict=True)
 

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 
 from workbench.errors import OptionError
-from workbench.model.hooks import resume_from
 from workbench.sweep.backward import Backward
 from workbench.sweep.gradients import taped_run
 from workbench.sweep.runs import PairedRuns
@@ -93,8 +92,7 @@ def occlusion(runs: PairedRuns) -> list[np.ndarray]:
         for pos in range(batch.n_tokens):
             resid = entry.clone()
             resid[:, pos] = entry[:, pos].mean(0)
-            with resume_from(runs.model, 0, resid):
-                values = runs.measure(batch, runs.output(batch, batch.clean))
+            values = runs.values(batch, batch.clean, resid=resid)
             drops[:, pos] = (runs.metric.direction * (clean - values)).double().cpu().numpy()
         for i, row in zip(batch.index, drops, strict=True):
             found[int(i)] = row

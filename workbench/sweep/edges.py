@@ -15,24 +15,22 @@ first layer that is run are kept once for all copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ShapeError
 from workbench.graph import Graph
-from workbench.model.hooks import Wiring, hook_name, norm_before, output_matrix, projection, resume_from
+from workbench.model.blocks import Hook
+from workbench.model.hooks import Wiring, hook_name, norm_before, output_matrix, projection
 from workbench.names import Node
+from workbench.sweep.differences import Differences, Masks, Outputs
 from workbench.sweep.runs import Batch, PairedRuns, RunName
-
-Outputs = Float[Tensor, "pair pos source d_model"]
-Masks = Bool[Tensor, "copy *label source target"] | Float[Tensor, "copy *label source target"]
-Hook = tuple[str, Callable[..., Tensor | None]]
 
 
 def written(
@@ -111,38 +109,25 @@ class EdgeEditor:
                 f"masks {expected[1]} labels have {expected[0]} axes; found {tuple(self.ablated.shape)}"
             )
         # (label, copy, source, target)
-        self._masks = self.ablated[None] if self.labels is None else self.ablated.movedim(1, 0)
-        self._live = self._touched()
+        masks = self.ablated[None] if self.labels is None else self.ablated.movedim(1, 0)
+        early = 0 if self.base is None else sum(_layer_of(node) < self.start for node in self.graph.sources)
         self._columns = {t: i for i, t in enumerate(self.graph.targets)}
-        self._used = np.flatnonzero(self._live.any(1))
-        self._order, self._back, self._spans = _by_label(self.labels, self.reference.shape[:2].numel())
-        self._early: Tensor | None = None  # reference - base, (source, token, D), for all copies
-        self._late: list[
-            tuple[int, Tensor]
-        ] = []  # first column, reference - current, (source, copy, token, D)
-        self._buffer: Tensor | None = None  # the same in one piece, where nothing is differentiated
-        self._n_early = sum(self._is_early(node) for node in self.graph.sources)
-        self._keep_early()
+        self._all = Differences(
+            graph=self.graph,
+            masks=masks,
+            reference=self.reference,
+            base=self.base,
+            n_early=early,
+            labels=self.labels,
+        )
+        self._end: Differences | None = None  # at the last position alone
 
-    def _touched(self) -> np.ndarray:
-        """``(source, target)``: edges that some copy ablates at some position, or whose gradient is asked for."""
-        if self.ablated.requires_grad:
-            return self.graph.edge_mask
-        some = (self._masks != 0).flatten(0, 1).any(0).cpu().numpy()
-        return some & self.graph.edge_mask
-
-    def _is_early(self, node: Node) -> bool:
-        return self.base is not None and (-1 if node.layer is None else node.layer) < self.start
-
-    def _keep_early(self) -> None:
-        early = self._used[self._used < self._n_early]
-        if len(early):
-            self._early = self._tokens(self.reference, early) - self._tokens(self.base, early)
-
-    def _tokens(self, outputs: Outputs, rows: np.ndarray) -> Float[Tensor, "source token d_model"]:
-        """These sources, tokens of one label side by side."""
-        found = outputs[:, :, torch.as_tensor(rows, device=outputs.device)].permute(2, 0, 1, 3).flatten(1, 2)
-        return found if self._order is None else found[:, self._order]
+    def _at(self, tensor: Tensor) -> Differences:
+        """The differences at the positions of a tensor: all, or in the last layer the last one alone."""
+        if tensor.shape[1] == self._resid.shape[1]:
+            return self._all
+        self._end = self._end or self._all.at_last()
+        return self._end
 
     def hooks(self) -> list[Hook]:
         """Forward hooks, from the first layer that is run to the logits."""
@@ -170,35 +155,23 @@ class EdgeEditor:
     def _enter(self, layer: int):
         def keep(tensor: Tensor, hook) -> None:
             self._resid = tensor
-            if layer == 0 and 0 in self._used and self._n_early == 0:
-                self._store(np.array([0]), tensor[:, :, None])
+            if layer == 0 and 0 in self._all.used and self._all.n_early == 0:
+                self._all.store(np.array([0]), self._copies(tensor[:, :, None]))
 
         return keep
-
-    def _store(self, rows: np.ndarray, current: Float[Tensor, "row pos source d_model"]) -> None:
-        """Keep the difference to the reference of these sources."""
-        own = self._copies(current).permute(2, 0, 1, 3)  # (source, copy, token, D)
-        own = own if self._order is None else own[:, :, self._order]
-        delta = self._tokens(self.reference, rows)[:, None]
-        first = int(np.searchsorted(self._used, rows[0])) - int((self._used < self._n_early).sum())
-        if torch.is_grad_enabled():
-            self._late.append((first, delta - own))
-            return
-        if self._buffer is None:
-            late = int((self._used >= self._n_early).sum())
-            self._buffer = own.new_empty(late, *own.shape[1:])
-        torch.sub(delta, own, out=self._buffer[first : first + len(rows)])
 
     def _wrote(self, layer: int, site: str):
         first = self._first_source(layer, site)
         count = self.graph.shape.n_heads if site == "head-output" else 1
-        rows = self._used[(self._used >= first) & (self._used < first + count)]
+        used = self._all.used
+        rows = used[(used >= first) & (used < first + count)]
         some = site == "head-output" and len(rows) < count
 
         def keep(tensor: Tensor, hook) -> None:
             if len(rows):
                 heads = torch.as_tensor(rows - first, device=tensor.device) if some else None
-                self._store(rows, written(self.bridge, self.wiring, layer, site, tensor, heads=heads))
+                current = written(self.bridge, self.wiring, layer, site, tensor, heads=heads)
+                self._at(tensor).store(rows, self._copies(current))
 
         return keep
 
@@ -219,50 +192,17 @@ class EdgeEditor:
 
     # -- what is read -------------------------------------------------------------------------------------
 
-    def _missing(self, targets: Sequence[int]) -> tuple[np.ndarray, Tensor] | None:
-        """Which of these targets have ablated edges, and what changes at them, ``(copy, target, token, D)``."""
-        some = self._live[:, targets].any(0)
-        if not some.any():
-            return None
-        columns = np.asarray(targets)[some]
-        rows = self._used[: np.searchsorted(self._used, self.graph.n_visible[columns[0]])]
-        parts = [self._change(label, rows, columns, span) for label, span in self._spans]
-        change = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return np.flatnonzero(some), change if self._back is None else change[:, :, self._back]
-
-    def _change(self, label: int, rows: np.ndarray, columns: np.ndarray, span: slice) -> Tensor:
-        """The ablated summands of these sources at these targets, added up, for the tokens of one label."""
-        masks = self._masks[label][:, _index(rows)][:, :, _index(columns)].to(self.reference.dtype)
-        masks = masks.transpose(1, 2)  # (copy, target, source)
-        early = int((rows < self._n_early).sum())
-        copies, width = len(self.ablated), self.reference.shape[-1]
-        total: Tensor | None = None
-        if early:
-            delta = self._early[:early, span].flatten(1)  # (source, token * D)
-            total = (masks[:, :, :early].flatten(0, 1) @ delta).unflatten(0, (copies, -1))
-        for first, delta in self._seen(len(rows) - early):
-            part = delta[:, :, span].flatten(2).transpose(0, 1)  # (copy, source, token * D)
-            mask = masks[:, :, early + first : early + first + len(delta)]
-            total = mask @ part if total is None else torch.baddbmm(total, mask, part)
-        return total.unflatten(2, (-1, width))
-
-    def _seen(self, n: int) -> list[tuple[int, Tensor]]:
-        """The first ``n`` differences of this run."""
-        if self._buffer is not None:
-            return [(0, self._buffer[:n])] if n else []
-        return [(first, delta) for first, delta in self._late if first < n]
-
     def _read(self, layer: int, slot: str):
         targets = [i for t, i in self._columns.items() if t.layer == layer and t.slot == slot]
         norm = norm_before(self.bridge, layer, "ln1")
         matrix = projection(self.bridge, layer, slot)
 
         def edit(tensor: Tensor, hook) -> Tensor | None:
-            found = self._missing(targets)
+            found = self._at(tensor).change_at(targets)
             if found is None:
                 return None
             heads, change = torch.as_tensor(found[0], device=tensor.device), found[1]
-            x = self._copies(self._resid)[:, None]
+            x = self._copies(self._resid[:, -tensor.shape[1] :])[:, None]
             moved = _plus(
                 norm(_plus(change, x)), -norm(x)
             )  # (copy, head, token, D), each through its own norm
@@ -279,16 +219,17 @@ class EdgeEditor:
         after_attention = self.graph.shape.has_attention(layer) and not self.graph.shape.parallel
 
         def edit(tensor: Tensor, hook) -> Tensor | None:
-            found = self._missing(target)
+            found = self._at(tensor).change_at(target)
             if found is None:
                 return None
-            x = self._resid + self._attn if after_attention else self._resid
+            x = self._resid[:, -tensor.shape[1] :]
+            x = x + self._attn if after_attention else x
             return norm(x + found[1][:, 0].reshape(x.shape))
 
         return edit
 
     def _read_logits(self, tensor: Tensor, hook) -> Tensor | None:
-        found = self._missing([len(self.graph.targets) - 1])
+        found = self._at(tensor).change_at([len(self.graph.targets) - 1])
         return None if found is None else tensor + found[1][:, 0].reshape(tensor.shape)
 
 
@@ -297,23 +238,8 @@ def _plus(fresh: Tensor, other: Tensor) -> Tensor:
     return fresh + other if fresh.requires_grad else fresh.add_(other)
 
 
-def _index(rows: np.ndarray) -> slice | np.ndarray:
-    """A slice where rows follow each other, so that nothing is copied."""
-    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) == rows[-1] - rows[0] + 1 else rows
-
-
-def _by_label(
-    labels: Int[Tensor, "pair pos"] | None, n_tokens: int
-) -> tuple[Tensor | None, Tensor | None, list[tuple[int, slice]]]:
-    """Tokens in the order of their labels, the way back, and where the tokens of each label are."""
-    if labels is None:
-        return None, None, [(0, slice(0, n_tokens))]
-    order = labels.flatten().argsort(stable=True)
-    ends = labels.flatten().bincount().cumsum(0).tolist()
-    spans = [
-        (label, slice(a, b)) for label, (a, b) in enumerate(zip([0, *ends], ends, strict=False)) if b > a
-    ]
-    return order, order.argsort(), spans
+def _layer_of(source: Node) -> int:
+    return -1 if source.layer is None else source.layer
 
 
 def _input(runs: PairedRuns, batch: Batch, run: RunName) -> Float[Tensor, "pair pos d_model"]:
@@ -334,6 +260,21 @@ def edited_output(
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Tensor:
     """What the metric reads with these edges ablated, ``(copy * pair, ...)``; arguments as in ``ablate_edges``."""
+    return _edited(runs.output, runs, batch, graph, ablated, base, reference, start, labels)
+
+
+def _edited(
+    read: Callable[..., Tensor],
+    runs: PairedRuns,
+    batch: Batch,
+    graph: Graph,
+    ablated: Masks,
+    base: RunName,
+    reference: Outputs | None,
+    start: int,
+    labels: Int[Tensor, "pair pos"] | None,
+) -> Tensor:
+    """What ``runs.output`` or ``runs.values`` says of a pass with these edges ablated."""
     with torch.no_grad():
         if reference is None:
             reference = source_outputs(runs, batch, "corrupted" if base == "clean" else "clean", graph)
@@ -342,10 +283,8 @@ def edited_output(
     with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
         editor = EdgeEditor(runs.model, runs.wiring, graph, ablated, reference, own, start, labels)
         resid = runs.resid(batch, base, start) if start else _input(runs, batch, base)
-        resid = resid.repeat(copies, 1, 1)
-        ids = batch.ids(base).repeat(copies, 1)
-        with resume_from(runs.model, start, resid), runs.model.hooks(fwd_hooks=editor.hooks()):
-            return runs.output(batch, ids)
+        resid, ids = resid.repeat(copies, 1, 1), batch.ids(base).repeat(copies, 1)
+        return read(batch, ids, editor.hooks(), start=start, resid=resid, at_last=True)
 
 
 def ablate_edges(
@@ -371,11 +310,8 @@ def ablate_edges(
     Raises:
         ShapeError: if masks have a label axis and no labels are given, or the other way round.
     """
-    output = edited_output(
-        runs, batch, graph, ablated, base=base, reference=reference, start=start, labels=labels
-    )
-    with torch.set_grad_enabled(output.requires_grad):
-        return runs.measure(batch, output).reshape(len(ablated), len(batch))
+    values = _edited(runs.values, runs, batch, graph, ablated, base, reference, start, labels)
+    return values.reshape(len(ablated), len(batch))
 
 
 def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int = 0) -> int:

@@ -101,15 +101,23 @@ def nodes_output(
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Tensor:
     """What the metric reads with these nodes ablated, ``(copy * pair, ...)``; arguments as in ``ablate_nodes``."""
+    return _replaced(runs.output, runs, batch, ablated, reference, labels)
+
+
+def _replaced(
+    read: Callable[..., Tensor],
+    runs: PairedRuns,
+    batch: Batch,
+    ablated: NodeMasks,
+    reference: Mapping[str, Tensor] | None,
+    labels: Int[Tensor, "pair pos"] | None,
+) -> Tensor:
+    """What ``runs.output`` or ``runs.values`` says of a pass with these nodes ablated."""
     with torch.no_grad():
         reference = node_references(runs, batch) if reference is None else reference
     ids = batch.clean.repeat(len(ablated), 1)
-    hooks = node_hooks(runs, ablated, reference, labels)
-    with (
-        torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad),
-        runs.model.hooks(fwd_hooks=hooks),
-    ):
-        return runs.output(batch, ids)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
+        return read(batch, ids, node_hooks(runs, ablated, reference, labels))
 
 
 def ablate_nodes(
@@ -132,9 +140,7 @@ def ablate_nodes(
         ShapeError: if masks are not of this model's nodes, or have a label axis without labels.
         ModelError: if the model ignores an edit of a node.
     """
-    output = nodes_output(runs, batch, ablated, reference=reference, labels=labels)
-    with torch.set_grad_enabled(output.requires_grad):
-        return runs.measure(batch, output).reshape(len(ablated), len(batch))
+    return _replaced(runs.values, runs, batch, ablated, reference, labels).reshape(len(ablated), len(batch))
 
 
 __all__ = ["ablate_nodes", "mean_of_nodes", "node_hooks", "node_references", "nodes_output"]

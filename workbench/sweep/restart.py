@@ -5,14 +5,14 @@ and the layers before ``l`` as they were, and at ``l`` itself it changes positio
 needed at the last position, for keys and values everywhere. Rows that start at one position run together.
 
 Which pairs go this way is decided by comparing every block with the model on all prompts of a batch (``plainly``),
-once for each batch; where they differ, the model itself is run with hooks. Tables say which it was.
+once; where they differ, the model itself is run with hooks. Tables say which it was.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,24 +22,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError
 from workbench.interventions.apply import value_of_edit
 from workbench.interventions.edits import Edit, Intervention, site_of
 from workbench.interventions.means import Means
-from workbench.metrics import Answers
 from workbench.model.blocks import (
-    ALIKE,
     Blocks,
-    every_module,
-    is_bare,
-    plain_blocks,
-    plain_end,
-    read_out,
-    unlike,
-    with_rotary,
 )
-from workbench.model.hooks import component, hook_name, output_matrix
-from workbench.model.memory import is_out_of_memory
+from workbench.model.hooks import hook_name, output_matrix
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 
 CHUNK_TOKENS = 2048  # matrix products are at their best and what lies between them still fits in the cache
@@ -62,114 +51,51 @@ def is_local(intervention: Intervention) -> bool:
 
 
 def together(interventions: Sequence[Intervention]) -> list[int]:
-    """An order in which local interventions, and those at one position, follow each other."""
+    """An order in which local interventions come first, then others that plain blocks make, and those at one position
+    follow each other.
+    """
 
-    def key(i: int) -> tuple[bool, str]:
+    def key(i: int) -> tuple[bool, bool, str]:
         edit = interventions[i].edits[0]
         position = edit.node.position if isinstance(edit, Edit) else None
-        return not is_local(interventions[i]), f"{position:06d}" if isinstance(
-            position, int
-        ) else f"{position}"
+        place = f"{position:06d}" if isinstance(position, int) else f"{position}"
+        return not is_local(interventions[i]), not is_walked(interventions[i]), place
 
     return sorted(range(len(interventions)), key=key)
 
 
+def is_walked(intervention: Intervention) -> bool:
+    """Whether plain blocks can make all edits, in whichever layers: all but those of attention patterns."""
+    return all(isinstance(e, Edit) and e.node.slot != "pattern" for e in intervention.edits)
+
+
 def how(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName = "clean") -> dict[str, Any]:
     """How many rows of a table plain blocks computed and how many the hooked model, and why; for the record."""
-    local = sum(map(is_local, interventions))
-    plain, reasons = (
-        0,
-        set() if local == len(interventions) else {"edits within attention or of several layers"},
-    )
-    for batch in runs.batches if local else ():
-        found = plainly(runs, batch, base, compare=False)  # parts of an earlier run were compared there
+    walked, local = sum(map(is_walked, interventions)), sum(map(is_local, interventions))
+    plain, reasons = 0, set() if walked == len(interventions) else {"edits of attention patterns"}
+    for batch in runs.batches if walked else ():
+        found = plainly(runs, batch, base) if local else runs.blocks(batch)
         if isinstance(found, str):
             reasons.add(found)
         else:
-            plain += local * len(batch)
+            plain += walked * len(batch)
     rows = len(interventions) * runs.n_pairs
     return {"plain blocks": plain, "hooked model": rows - plain, "because": sorted(reasons)}
 
 
-def plainly(runs: PairedRuns, batch: Batch, base: RunName = "clean", *, compare: bool = True) -> Blocks | str:
+def plainly(runs: PairedRuns, batch: Batch, base: RunName = "clean") -> Blocks | str:
     """The blocks that are this model on all prompts of a run of the batch, or why the model itself must run."""
     if not runs.last_only(batch):
         return "the metric reads more than the last position"
-    if not is_bare(runs.model):  # asked every time: an edit that is switched on must not be passed by
-        return "something is attached to the model"
-    known, layers = _KNOWN.setdefault(runs, {}), tuple(map(id, every_module(runs.model)))
-    if known.get("layers") != layers:  # blocks hold the layers that were there when they were made
-        known.clear()
-        known["layers"] = layers
-    if batch.n_tokens not in known:
-        known[batch.n_tokens] = _tried(_measured, runs, batch)
-    blocks, key = known[batch.n_tokens], _key(batch, base)
-    if compare and not isinstance(blocks, str) and key not in known:
-        known[key] = _tried(_compared, runs, batch, base, blocks)
-    return blocks if isinstance(blocks, str) else known.get(key, blocks)
+    return runs.blocks(batch, every=base)
 
 
-def without_plain_blocks(runs: PairedRuns, batch: Batch, base: RunName) -> None:
-    """Memory ran out: from now on this run of the batch is measured with hooks."""
-    _KNOWN.setdefault(runs, {})[_key(batch, base)] = "memory ran out with plain blocks"
+def without_plain_blocks(runs: PairedRuns, batch: Batch) -> str:
+    """Memory ran out: from now on this batch is measured with hooks; the reason why."""
+    reason = runs.not_plain[int(batch.index[0]), len(batch)] = "memory ran out with plain blocks"
     for key in [k for k in batch.cache if k[1].startswith("plain ")]:
         del batch.cache[key]
-
-
-def _key(batch: Batch, base: RunName) -> tuple[int, int, str]:
-    return int(batch.index[0]), len(batch), base
-
-
-def _tried(make: Callable[..., Blocks | str], *args: Any) -> Blocks | str:
-    """What is made, or that the blocks are not plain where they cannot even be computed."""
-    try:
-        return make(*args)
-    except (RuntimeError, TypeError, AttributeError, IndexError) as problem:
-        if is_out_of_memory(problem):
-            raise
-        return _NOT_PLAIN
-
-
-@torch.no_grad()
-def _compared(runs: PairedRuns, batch: Batch, base: RunName, blocks: Blocks) -> Blocks | str:
-    """Every block on every prompt of a run, from what the sweep records of it anyway."""
-    names = [*(hook_name("resid", n) for n in range(len(blocks))), last_out(runs)]
-    seen = runs.activations(batch, base, kept_names(runs))
-    resid = [seen[name] for name in names]
-    return blocks if unlike(blocks, resid) <= ALIKE[resid[0].dtype] else _NOT_PLAIN
-
-
-@torch.no_grad()
-def _measured(runs: PairedRuns, batch: Batch) -> Blocks | str:
-    blocks = plain_blocks(runs.model, runs.wiring)
-    if isinstance(blocks, str):
-        return blocks
-    ids = torch.cat([batch.clean[:2], batch.corrupted[:2]])
-    blocks, resid, out = with_rotary(blocks, runs.model, ids)
-    limit = ALIKE[out.dtype]
-    if not unlike(blocks, resid) <= limit:
-        return _NOT_PLAIN
-    made = read_out(runs.model, resid[-1][:, -1], ids[:, -1], in_tuple=blocks.in_tuple)
-    near = limit * (1 + float(out.abs().max()))
-    if not float((made - out).abs().max()) <= near:
-        return "what leaves the last block does not decide the logits"
-    made = plain_end(runs.model, resid[-1][:, -1])
-    blocks.ends_plainly = made is not None and float((made - out).abs().max()) <= near
-    blocks.by_column = _tried(_by_column, runs, batch, blocks, resid[-1][:, -1], ids[:, -1], out) is True
-    return blocks
-
-
-def _by_column(
-    runs: PairedRuns, batch: Batch, blocks: Blocks, hidden: Tensor, ids: Tensor, out: Tensor
-) -> bool:
-    """Whether the logits of some tokens alone are those columns of all logits."""
-    columns = torch.cat([batch.answers.correct.flatten(), batch.answers.incorrect.flatten()]).unique()
-    if component(runs.model, "unembed") is None or not 0 < len(columns) < out.shape[-1]:
-        return False
-    form = {"in_tuple": blocks.in_tuple, "plainly": blocks.ends_plainly}
-    made, own = read_out(runs.model, hidden, ids, columns, **form), out[:, columns]
-    limit = ALIKE[out.dtype] * (1 + float(own.abs().max()))
-    return made.shape == own.shape and float((made - own).abs().max()) <= limit
+    return reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +143,8 @@ def restarted(
         final[torch.as_tensor(rows.which, device=final.device), rows.pair] = run.end(
             rows, interventions, means
         )
-    return _metric(runs, batch, blocks, base, final)
+    ids = batch.ids(base)[:, -1].repeat(len(interventions))
+    return runs.value_of(batch, blocks, final.flatten(0, 1), ids).reshape(len(interventions), len(batch))
 
 
 class Restart:
@@ -308,13 +235,29 @@ class Restart:
         ends = [0, *(np.flatnonzero(np.diff(rows.which)) + 1).tolist(), len(rows.which)]
         return [(int(rows.which[a]), slice(a, b)) for a, b in itertools.pairwise(ends)]
 
-    def value(self, edit: Edit, rows: Rows, own: slice, span: slice, means: Means | None) -> Tensor | float:
-        """What an edit puts there, for these rows and positions."""
+    def value(
+        self,
+        edit: Edit,
+        rows: Rows,
+        own: slice,
+        span: slice,
+        means: Means | None,
+        heads: slice | int = slice(None),
+    ) -> Tensor | float:
+        """What an edit puts there, for these rows, positions and heads."""
         key = edit.value, site_of(edit.node)
         if key not in self.values:
             self.values[key] = value_of_edit(self.runs, self.batch, edit, means)
         value = self.values[key]
-        return value if isinstance(value, float) else value[rows.pair[own], span]
+        if isinstance(value, float):
+            return value
+        return self._of(rows, own, value[:, span] if value.dim() == 3 else value[:, span, heads])
+
+    def _of(self, rows: Rows, own: slice, tensor: Float[Tensor, "pair *any"]) -> Float[Tensor, "row *any"]:
+        """The pairs of these rows; no copy where they are all pairs in order."""
+        if own.stop - own.start == len(self.batch):  # a row for every pair: they stand in order
+            return tensor
+        return tensor[rows.pair[own]]
 
     def entered(
         self, rows: Rows, interventions: Sequence[Intervention], means: Means | None
@@ -338,15 +281,14 @@ class Restart:
         matrix = output_matrix(self.runs.model, self.layer)
         for i, own in self.each(rows):
             for edit in interventions[i].edits:
-                value = self.value(edit, rows, own, span, means)
-                site, pair = site_of(edit.node), rows.pair[own]
+                site = site_of(edit.node)
+                heads = slice(None) if site != "head-output" or edit.node.index is None else edit.node.index
+                value = self.value(edit, rows, own, span, means, heads)
                 if site == "head-output":
-                    heads = slice(None) if edit.node.index is None else edit.node.index
-                    value = value if isinstance(value, float) else value[:, :, heads]
-                    change = value - self.z[pair, span][:, :, heads]
+                    change = value - self._of(rows, own, self.z[:, span, heads])
                     mid[own] += change @ matrix[heads]
                 elif site == "attn-out":
-                    mid[own] = self.resid[self.layer][pair, span] + value
+                    mid[own] = self._of(rows, own, self.resid[self.layer][:, span]) + value
                 else:
                     fixed.append((own, value))
         if len(fixed) == len(self.each(rows)):  # no MLP is left to compute
@@ -358,35 +300,3 @@ class Restart:
         for own, value in fixed:
             written[own] = value
         return written.add_(mid)
-
-
-def _metric(
-    runs: PairedRuns, batch: Batch, blocks: Blocks, base: RunName, final: Float[Tensor, "times pair d_model"]
-) -> Float[Tensor, "times pair"]:
-    """The metric of what leaves the last block, with no more logits at once than fit."""
-    columns, answers = _columns(runs, batch, blocks)
-    width = runs.model.cfg.d_vocab if columns is None else len(columns)
-    times = max(1, LOGITS // (len(batch) * width))
-    found = []
-    for part in final.split(times):
-        ids = batch.ids(base)[:, -1].repeat(len(part))
-        form = {"in_tuple": blocks.in_tuple, "plainly": blocks.ends_plainly}
-        logits = read_out(runs.model, part.flatten(0, 1), ids, columns, **form)
-        if logits.shape[-1] != width:
-            raise ModelError(f"the unembedding gives {logits.shape[-1]} logits where {width} are expected")
-        values = (
-            runs.measure(batch, logits) if columns is None else runs.metric(logits, answers.repeat(len(part)))
-        )
-        found.append(values.reshape(len(part), -1))
-    return torch.cat(found)
-
-
-def _columns(runs: PairedRuns, batch: Batch, blocks: Blocks) -> tuple[Tensor | None, Answers]:
-    """The tokens that the metric reads, and the answers as indices into them; None where it reads all."""
-    answers = batch.answers
-    if not (runs.metric.reads_answers_only and blocks.by_column):
-        return None, answers
-    columns = torch.cat([answers.correct.flatten(), answers.incorrect.flatten()]).unique()
-    moved = {name: torch.searchsorted(columns, getattr(answers, name)) for name in ("correct", "incorrect")}
-    masks = {f"{name}_mask": getattr(answers, f"{name}_mask") for name in moved}
-    return columns, Answers(**moved, **masks)

@@ -21,7 +21,7 @@ from workbench.errors import ModelError, OptionError, RunError
 from workbench.interventions.apply import hooks_for
 from workbench.interventions.edits import Edit, Intervention, KnockOut, check, site_of
 from workbench.interventions.means import Means
-from workbench.model.hooks import hook_name, resume_from
+from workbench.model.hooks import hook_name
 from workbench.model.identity import identity
 from workbench.model.memory import is_out_of_memory
 from workbench.provenance import code_versions, digest_of
@@ -29,6 +29,7 @@ from workbench.sweep.distribute import Here, Part
 from workbench.sweep.restart import (
     how,
     is_local,
+    is_walked,
     kept_names,
     plainly,
     restarted,
@@ -225,7 +226,11 @@ def _means(
         return None
     chosen = reference or Reference(runs=runs)
     if chosen.runs is runs and chosen.run == base and len(runs.batches) == 1:
-        _record(runs, runs.batches[0], interventions, base)  # one pass for the means and for the sweep itself
+        # one pass for the means and for the sweep itself
+        whole = any(map(is_local, interventions)) and not isinstance(
+            plainly(runs, runs.batches[0], base), str
+        )
+        _record(runs, runs.batches[0], interventions, base, whole=whole)
     names = {hook_name(site_of(e.node), e.layer) for e in edits}
     return Means.over(chosen.runs, chosen.run, names, {e.value for e in edits})
 
@@ -242,16 +247,19 @@ def _part(
     """``(intervention, pair)`` metric values of interventions that all start at ``layer``."""
     order = together(interventions)
     interventions = [interventions[i] for i in order]
-    _record(runs, batch, interventions, base)
+    local, walked = sum(map(is_local, interventions)), sum(map(is_walked, interventions))
+    blocks = plainly(runs, batch, base) if local else ""
+    _record(runs, batch, interventions, base, whole=not isinstance(blocks, str))
     resid = runs.resid(batch, base, layer)
     size = runs.copies(batch)
-    local = sum(map(is_local, interventions))  # they come first
+    ends = local, walked  # they come in this order
     found: list[np.ndarray] = []
     start = 0
     while start < len(interventions):
-        blocks = plainly(runs, batch, base) if start < local else ""
-        plain = not isinstance(blocks, str)  # plain blocks take all of them, in chunks of their own
-        chunk = interventions[start : local if plain else start + size]
+        # plain blocks take all local ones, in chunks of their own
+        plain = start < local and not isinstance(blocks, str)
+        kind = next((end for end in ends if start < end), len(interventions))  # kinds are not mixed
+        chunk = interventions[start : local if plain else min(kind, start + size)]
         try:
             if plain:
                 values = restarted(runs, batch, blocks, chunk, base, means).double().cpu().numpy()
@@ -262,7 +270,7 @@ def _part(
             if not is_out_of_memory(problem):
                 raise
             if plain:
-                without_plain_blocks(runs, batch, base)
+                blocks = without_plain_blocks(runs, batch)
                 continue
             if len(chunk) == 1:
                 raise RunError(
@@ -277,15 +285,21 @@ def _part(
     return values
 
 
-def _record(runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention], base: RunName) -> None:
-    """Keep what all parts of this batch will read, in one pass over each run instead of one for each layer."""
+def _record(
+    runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention], base: RunName, *, whole: bool
+) -> None:
+    """Keep what all parts of this batch will read, in one pass over each run instead of one for each layer.
+
+    Args:
+        whole: And what plain blocks read when they start in a layer.
+    """
     edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
     layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}
     for edit in edits:
         if edit.value in wanted:
             wanted[edit.value] |= {hook_name(site_of(edit.node), n) for n in _layers_of(runs, edit)}
     wanted[base] |= {hook_name("resid", n) for n in layers}
-    if any(map(is_local, interventions)) and not isinstance(plainly(runs, batch, base), str):
+    if whole:
         wanted[base] |= set(kept_names(runs))
     for run, names in wanted.items():
         if names:
@@ -300,10 +314,9 @@ def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
 
 
 def _stacked(runs, batch, layer, chunk, base, resid, means) -> np.ndarray:
-    """The metric of a chunk: one hooked pass from ``layer``."""
+    """The metric of a chunk: one pass with hooks from ``layer``."""
     times = len(chunk)
     ids = batch.ids(base).repeat(times, 1)
     fwd = hooks_for(runs, batch, chunk, means)
-    with resume_from(runs.model, layer, resid.repeat(times, 1, 1)), runs.model.hooks(fwd_hooks=fwd):
-        output = runs.output(batch, ids)
-    return runs.measure(batch, output).reshape(times, len(batch)).double().cpu().numpy()
+    values = runs.values(batch, ids, fwd, start=layer, resid=resid.repeat(times, 1, 1))
+    return values.reshape(times, len(batch)).double().cpu().numpy()

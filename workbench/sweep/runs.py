@@ -7,6 +7,7 @@ a number.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -21,10 +22,13 @@ from workbench.errors import ModelError, OptionError, TaskError
 from workbench.graph import CONVENTION
 from workbench.metrics import Answers, Metric, get_metric, metric_from_file
 from workbench.model import hooks
-from workbench.model.blocks import is_bare
-from workbench.model.hooks import Wiring, hook_name
+from workbench.model.bare import is_bare
+from workbench.model.blocks import Blocks, Hook, is_walked
+from workbench.model.hooks import Wiring, hook_name, resume_from
 from workbench.model.identity import identity
 from workbench.model.probe import record, wiring
+from workbench.model.trial import blocks_of
+from workbench.model.unhooked import entering, read_out
 from workbench.names import REST
 from workbench.provenance import digest_of
 from workbench.sweep.distribute import Here
@@ -34,6 +38,7 @@ from workbench.tasks.pairs import Pairs
 RunName = Literal["clean", "corrupted"]
 BATCH_TOKENS = 8192
 BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
+LOGITS = 2**25  # numbers in one block of logits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,6 +120,7 @@ class PairedRuns:
             int, int
         ] = {}  # tokens of one copy of a batch -> copies that memory turned out to hold
         self.n_halved = 0
+        self.not_plain: dict[tuple[int, int], str] = {}  # batches that plain blocks are not used for, and why
         self._seen: dict[tuple[str, int, int], np.ndarray] = {}  # metric of passes that were recorded
         self.wiring: Wiring = wiring(model)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
@@ -212,9 +218,118 @@ class PairedRuns:
         """Whether only the last position's logits are read."""
         return self.metric.reads == "answer" and bool((batch.answer_pos == batch.n_tokens - 1).all())
 
-    def output(self, batch: Batch, ids: Int[Tensor, "row pos"]) -> Tensor:
-        """What the metric reads of a forward pass over ``len(ids) / len(batch)`` stacked copies of a batch."""
-        return self._read(batch, hooks.forward(self.model, ids, last_only=self.last_only(batch)))
+    def blocks(
+        self, batch: Batch, fwd_hooks: Sequence[Hook] = (), *, every: RunName | None = None
+    ) -> Blocks | str:
+        """Plain blocks in place of the model with these hooks, or why the model itself must run.
+
+        Args:
+            every: Compare on every prompt of this run, not only on the first ones of each length.
+        """
+        if (reason := self.not_plain.get((int(batch.index[0]), len(batch)))) is not None:
+            return reason
+        if not is_walked((name for name, _ in fwd_hooks), self.wiring.n_layers):
+            return "edits of attention patterns"
+        return blocks_of(self.model, batch.ids(every or "clean"), every=every is not None)
+
+    def output(
+        self,
+        batch: Batch,
+        ids: Int[Tensor, "row pos"],
+        fwd_hooks: Sequence[Hook] = (),
+        *,
+        start: int = 0,
+        resid: Float[Tensor, "row pos d_model"] | None = None,
+        at_last: bool = False,
+    ) -> Tensor:
+        """What the metric reads of a pass over ``len(ids) / len(batch)`` stacked copies of a batch.
+
+        Args:
+            fwd_hooks: Hooks of this pass, by TransformerLens' names.
+            start, resid: The first layer that is run, and what enters it.
+            at_last: Hooks can do with the last position alone in the last layer (but for k and v), where it is all that
+                is read.
+        """
+        blocks = "" if self.metric.reads == "all" else self.blocks(batch, fwd_hooks)
+        if isinstance(blocks, str):
+            return self._hooked(batch, ids, fwd_hooks, start, resid)
+        hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
+        return read_out(self.model, blocks, hidden, ids[:, -1])
+
+    def values(
+        self,
+        batch: Batch,
+        ids: Int[Tensor, "row pos"],
+        fwd_hooks: Sequence[Hook] = (),
+        *,
+        start: int = 0,
+        resid: Float[Tensor, "row pos d_model"] | None = None,
+        at_last: bool = False,
+        by_model: bool = False,
+    ) -> Float[Tensor, "row"]:
+        """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are."""
+        blocks = "" if by_model or self.metric.reads == "all" else self.blocks(batch, fwd_hooks)
+        if isinstance(blocks, str):
+            return self.measure(batch, self._hooked(batch, ids, fwd_hooks, start, resid))
+        hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
+        return self.value_of(batch, blocks, hidden, ids[:, -1])
+
+    def _hooked(
+        self, batch: Batch, ids: Tensor, fwd_hooks: Sequence[Hook], start: int, resid: Tensor | None
+    ) -> Tensor:
+        """A pass of the model itself."""
+        begin = nullcontext() if resid is None else resume_from(self.model, start, resid)
+        with begin, self.model.hooks(fwd_hooks=list(fwd_hooks)):
+            return self._read(batch, hooks.forward(self.model, ids, last_only=self.last_only(batch)))
+
+    def _walked(
+        self,
+        batch: Batch,
+        blocks: Blocks,
+        ids: Tensor,
+        fwd_hooks: Sequence[Hook],
+        start: int,
+        resid: Tensor | None,
+        at_last: bool,
+    ) -> Float[Tensor, "row d_model"]:
+        """What leaves the last of the plain blocks where the answer is read."""
+        x = entering(self.model, blocks, ids) if resid is None else resid
+        if not self.last_only(batch):
+            out = blocks.walk(x, fwd_hooks, start=start)
+            rows = torch.arange(len(out), device=out.device)
+            return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
+        return blocks.walk(x, fwd_hooks, start=start, last=at_last)[:, -1]
+
+    def value_of(
+        self, batch: Batch, blocks: Blocks, hidden: Float[Tensor, "row d_model"], ids: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row"]:
+        """The metric of what leaves the last block, with no more logits at once than fit."""
+        columns, answers = self._columns(batch, blocks)
+        width = self.model.cfg.d_vocab if columns is None else len(columns)
+        size, found = max(1, LOGITS // (len(batch) * width)) * len(batch), []
+        for part, tokens in zip(hidden.split(size), ids.split(size), strict=True):
+            logits = read_out(self.model, blocks, part, tokens, columns)
+            if logits.shape[-1] != width:
+                raise ModelError(
+                    f"the unembedding gives {logits.shape[-1]} logits where {width} are expected"
+                )
+            times = len(part) // len(batch)
+            found.append(
+                self.measure(batch, logits) if columns is None else self.metric(logits, answers.repeat(times))
+            )
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _columns(self, batch: Batch, blocks: Blocks) -> tuple[Tensor | None, Answers]:
+        """The tokens that the metric reads, and the answers as indices into them; None where it reads all."""
+        answers = batch.answers
+        if not (self.metric.reads_answers_only and blocks.by_column):
+            return None, answers
+        columns = torch.cat([answers.correct.flatten(), answers.incorrect.flatten()]).unique()
+        moved = {
+            name: torch.searchsorted(columns, getattr(answers, name)) for name in ("correct", "incorrect")
+        }
+        masks = {f"{name}_mask": getattr(answers, f"{name}_mask") for name in moved}
+        return columns, Answers(**moved, **masks)
 
     def _read(self, batch: Batch, out: Tensor) -> Tensor:
         """The part of the model's output that the metric reads."""
@@ -250,8 +365,7 @@ class PairedRuns:
         """
         missing = [n for n in names if (run, n) not in batch.cache]
         if missing:
-            out, found = record(self.model, batch.ids(run), missing, last_only=self.last_only(batch))
-            self._note(batch, run, out)
+            found = self._recorded(batch, run, missing)
             silent = [n for n in missing if n not in found]
             if silent:
                 raise ModelError(f"hook {silent[0]} never fires on this model; nothing can be read there")
@@ -260,12 +374,27 @@ class PairedRuns:
         return {n: batch.cache[run, n] for n in names}
 
     @torch.no_grad()
-    def _note(self, batch: Batch, run: RunName, out: object) -> None:
-        """Keep the metric of a recorded pass: that run need not be made again for it."""
+    def _recorded(self, batch: Batch, run: RunName, names: Sequence[str]) -> dict[str, Tensor]:
+        """Tensors at these hooks in one pass, whose metric is kept as well: no other pass is made for it."""
+        found: dict[str, Tensor] = {}
+        store = [(name, lambda t, hook, name=name: found.__setitem__(name, t)) for name in names]
+        ids, blocks = batch.ids(run), self.blocks(batch, store)
+        answer = self.metric.reads == "answer" and not self.metric.needs_clean
+        if isinstance(blocks, str):
+            out, found = record(self.model, ids, names, last_only=self.last_only(batch))
+            if answer and isinstance(out, Tensor):
+                self._note(batch, run, self.measure(batch, self._read(batch, out)))
+            return found
+        hidden = self._walked(batch, blocks, ids, store, 0, None, False)
+        if answer:
+            self._note(batch, run, self.value_of(batch, blocks, hidden, ids[:, -1]))
+        return found
+
+    def _note(self, batch: Batch, run: RunName, values: Float[Tensor, "pair"]) -> None:
+        """Keep the metric of a run."""
         key = run, int(batch.index[0]), len(batch)
-        plain = self.metric.reads == "answer" and not self.metric.needs_clean and isinstance(out, Tensor)
-        if plain and key not in self._seen and is_bare(self.model):
-            self._seen[key] = self.measure(batch, self._read(batch, out)).double().cpu().numpy()
+        if key not in self._seen and is_bare(self.model):
+            self._seen[key] = values.double().cpu().numpy()
 
     def release(self, batch: Batch) -> None:
         """Forget the activations kept with a batch."""
@@ -314,7 +443,7 @@ class PairedRuns:
         for batch in self.batches:
             seen = self._seen.get((run, int(batch.index[0]), len(batch)))
             if seen is None or not is_bare(self.model):  # kept numbers are of the model with nothing attached
-                seen = self.measure(batch, self.output(batch, batch.ids(run))).double().cpu().numpy()
+                seen = self.values(batch, batch.ids(run)).double().cpu().numpy()
                 self.release(batch)
             values[batch.index] = seen
         if not np.isfinite(values).all():
