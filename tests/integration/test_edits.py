@@ -11,10 +11,11 @@ from workbench.edits.affine import Affine
 from workbench.edits.edit import stack
 from workbench.edits.files import load_edit, save_edit
 from workbench.edits.off import turn_off
+from workbench.edits.place import Place
 from workbench.edits.rows import Rows
 from workbench.errors import ModelError, OptionError, RunError, ShapeError
 from workbench.model.hooks import hook_name
-from workbench.model.probe import record
+from workbench.model.probe import record, wiring
 
 IDS = torch.randint(6, 100, (2, 8), generator=torch.Generator().manual_seed(3))
 PATTERNS = ("gpt2", "llama", "mistral", "opt", "native", "bert")
@@ -318,3 +319,16 @@ def test_negative_positions_count_from_the_end_of_the_prompt(bridge_of, n):
     look_ahead = Rows(heads=("a1",), operation="set", keys=(-1,))
     with pytest.raises(OptionError, match="cannot see"), torch.no_grad(), look_ahead.on(model):
         model(tokens)
+
+
+def test_rows_of_a_head_cost_nothing_of_the_size_of_all_heads(bridge_of):
+    """The function sees its heads alone, and the others are the model's own to the bit."""
+    model = bridge_of("gpt2")
+    edit = Rows(heads=("a1.h1", "a1.h3"), operation="drop", keys=(0,))
+    (change,) = edit.changes(Place(model=model, wiring=wiring(model)))
+    plain, shown = (record(model, IDS, [hook_name("pattern", 1)])[1][hook_name("pattern", 1)] for _ in "ab")
+    part = change.fn(shown[:, [1, 3]], {})
+    assert change.alone and part.shape == (2, 2, 8, 8)
+    with edit.on(model):
+        edited = record(model, IDS, [hook_name("pattern", 1)])[1][hook_name("pattern", 1)]
+    assert torch.equal(edited[:, [0, 2]], plain[:, [0, 2]]) and torch.equal(edited[:, [1, 3]], part)

@@ -114,7 +114,7 @@ def _output_hook(
         if patterns:
             z = _through_output(place, layer, z, patterns, seen)
         for change in outputs:
-            z = _only(change, z, change.fn(z, seen), head_axis=2)
+            z = _changed(change, z, seen, head_axis=2)
         return z
 
     return edit
@@ -151,18 +151,29 @@ def change_pattern(
         ModelError: if a row is no longer non-negative, causal and of its former sum.
     """
     for change in changes:
-        new = _only(change, pattern, change.fn(pattern, seen), head_axis=1)
-        _check_rows(place, layer, pattern, new, change)
+        new = _changed(change, pattern, seen, head_axis=1)
+        _check_rows(place, layer, _part(pattern, change.heads, 1), _part(new, change.heads, 1), change)
         pattern = new
     return pattern
 
 
-def _only(change: Change, before: Tensor, after: Tensor, *, head_axis: int) -> Tensor:
-    mask = torch.zeros(before.shape[head_axis], dtype=torch.bool, device=before.device)
-    mask[list(change.heads)] = True
-    shape = [1] * before.ndim
-    shape[head_axis] = -1
-    return torch.where(mask.view(shape), after.to(before.dtype), before)
+def _changed(change: Change, before: Tensor, seen: dict[str, Tensor], *, head_axis: int) -> Tensor:
+    """The tensor with the heads of a change as it makes them, and the others as they were."""
+    if change.alone:
+        part = change.fn(_part(before, change.heads, head_axis), seen)
+    else:
+        part = _part(change.fn(before, seen), change.heads, head_axis)
+    if len(change.heads) == before.shape[head_axis]:
+        return part.to(before.dtype)
+    heads = torch.tensor(change.heads, device=before.device)
+    return before.index_copy(head_axis, heads, part.to(before.dtype))
+
+
+def _part(tensor: Tensor, heads: Sequence[int], head_axis: int) -> Tensor:
+    """Some heads; of all heads the tensor itself: patterns are the largest tensors there are."""
+    if len(heads) == tensor.shape[head_axis]:
+        return tensor
+    return tensor.index_select(head_axis, torch.tensor(heads, device=tensor.device))
 
 
 @torch.no_grad()

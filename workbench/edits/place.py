@@ -29,6 +29,7 @@ class Change:
         site: ``pattern`` ``(row, head, query, key)`` or ``head-output`` ``(row, pos, head, d_head)``.
         heads: Heads whose part of the result is used; the others stay as they were.
         fn: From the tensor, and what was seen before it in this run, to the changed tensor.
+        alone: ``fn`` takes and gives the part of its heads alone: nothing of the others' size is computed.
         reads: What ``fn`` must see: ``q``, ``k``, ``v`` of the same layer, ``ids`` of the prompt.
         leaks: Rows of the pattern may sum to something else than before.
         forward: The change may let queries look ahead: the causal check is off.
@@ -38,6 +39,7 @@ class Change:
     site: Literal["pattern", "head-output"]
     heads: tuple[int, ...]
     fn: Callable[[Tensor, Seen], Tensor]
+    alone: bool = False
     reads: tuple[str, ...] = ()
     leaks: bool = False
     forward: bool = False

@@ -22,6 +22,7 @@ def changes_of(edit: Rows, place: Place) -> Sequence[Change]:
             site="pattern",
             heads=heads,
             fn=_surgery(edit, place, layer),
+            alone=True,
             leaks=edit.mass == "leak" and edit.operation in ("scale", "drop"),
         )
         for layer, heads in place.heads(edit.heads).items()
