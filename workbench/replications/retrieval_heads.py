@@ -10,6 +10,7 @@ import numpy as np
 from workbench.claims import Claim, PaperClaims
 from workbench.heads.retrieval import RetrievalScores
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.retrieval_heads_masking import keep_freed
 from workbench.replications.retrieval_heads_measures import (
     Masked,
     Options,
@@ -141,6 +142,7 @@ CLAIMS = PaperClaims(paper=PAPER, criteria=CRITERIA, numbers=PAPERS)
 def run(setting: Setting) -> Findings:
     """Every claim, on prompts of the key-value task or, where the model does not know it, of random tokens."""
     options: Options = setting.options
+    keep_freed()
     scores = scored(setting.model, options, seed=setting.seed)
     answered = float(scores.counted.mean())
     if answered < ANSWERED:
