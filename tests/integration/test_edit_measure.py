@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
+import workbench.io
 from cli.app import app
 from workbench.edits.affine import Affine
 from workbench.edits.files import load_edit, save_edit
@@ -161,6 +164,8 @@ def test_a_measurement_is_kept_with_its_record(tmp_path, uniform):
     loose = measure_job(uniform, **INDUCTION)
     kept = measure_job(uniform, **INDUCTION, out=folder, note=said.append)
     assert kept.measured == loose == load_measured(folder)
+    schema = json.loads((Path(workbench.io.__file__).parent / "schema" / "measured.schema.json").read_text())
+    jsonschema.validate(json.loads((folder / "measured.json").read_text()), schema)
     record = load_record(folder)
     assert (record.command, record.status, record.outputs) == (
         "edit measure",
