@@ -51,6 +51,8 @@ class Answers:
 
     def repeat(self, times: int) -> Answers:
         """The answers ``times`` times after each other, for interventions stacked along the batch."""
+        if times == 1:
+            return self
         names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
         return Answers(**{name: getattr(self, name).repeat(times, 1) for name in names})
 

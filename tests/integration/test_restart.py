@@ -20,7 +20,7 @@ from workbench.model.bare import Modules, is_bare
 from workbench.model.blocks import Block
 from workbench.model.open import open_model
 from workbench.names import Node
-from workbench.sweep import restart, run
+from workbench.sweep import passes, restart, run
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
 
@@ -199,10 +199,15 @@ def test_a_replaced_layer_is_seen(tmp_path, runs_of):
     assert restart.plainly(runs, runs.batches[0]) is not old
 
 
-def test_columns_only_where_they_are_the_logits(runs_of):
+def test_columns_only_where_they_are_the_logits(runs_of, monkeypatch):
+    """Where logits of some tokens cannot be had alone, all are computed, and the metric is the same."""
     runs = runs_of("llama")
     batch = runs.batches[0]
-    blocks = restart.plainly(runs, batch)
-    assert blocks.by_column and runs._columns(batch, blocks)[0] is not None
-    blocks.by_column = False
-    assert runs._columns(batch, blocks)[0] is None
+    blocks, widths = runs.blocks(batch), []
+    read = passes.read_out
+    monkeypatch.setattr(passes, "read_out", lambda *a: (widths.append(a[-1]), read(*a))[1])
+    few = runs.values(batch, batch.clean)
+    monkeypatch.setattr(blocks, "by_column", False)
+    every = runs.values(batch, batch.clean)
+    assert len(widths[0]) < runs.model.cfg.d_vocab and widths[1] is None
+    assert few == pytest.approx(every, abs=1e-5)

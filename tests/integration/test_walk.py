@@ -27,8 +27,9 @@ WALKED = ("gpt2", "llama", "native-ln", "qwen3", "phi", "gpt-neox")
 
 
 def known_names(runs) -> list[str]:
+    """All but MLPs' own copies of the stream, for which the model would have to be told (``use_hook_mlp_in``)."""
     names = _walked_names(runs.wiring.n_layers)
-    return sorted(n for n in names if n in runs.model.hook_dict)
+    return sorted(n for n in names if n in runs.model.hook_dict and not n.endswith("hook_mlp_in"))
 
 
 def noise(name: str, size: float = 0.3):

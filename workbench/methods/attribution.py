@@ -246,7 +246,7 @@ def _run(
     means: Means | None,
 ) -> Taped:
     """The differentiable run of a point; the clean run's activations are kept for the differences."""
-    taps, keep = work.taps()
+    taps, keep = work.taps(walked=recipe.backward == "plain" and runs.is_walked(batch))
     names = [hook_name(site, layer) for layer, site in work.sites(runs, work.graph)]
     if point == Point():
         run = taped_run(runs, batch, taps, keep=[*keep, *names], backward=recipe.backward)
@@ -358,7 +358,7 @@ class _Nodes(_Work):
     def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
         return [(0, "resid"), *writer_hooks(graph)]
 
-    def taps(self) -> tuple[list[str], list[str]]:
+    def taps(self, *, walked: bool) -> tuple[list[str], list[str]]:
         return [hook_name(site, layer) for layer, site in self.sites(self.runs, self.graph)], []
 
     def start(self, differences: dict[Site, Tensor]) -> None:
@@ -411,8 +411,8 @@ class _Edges(_Work):
     def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
         return [(0, "resid"), *writer_hooks(graph)]
 
-    def taps(self) -> tuple[list[str], list[str]]:
-        return reader_taps(self.graph)
+    def taps(self, *, walked: bool) -> tuple[list[str], list[str]]:
+        return reader_taps(self.graph, walked=walked)
 
     @torch.no_grad()
     def start(self, differences: dict[Site, Tensor]) -> None:

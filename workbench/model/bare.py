@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformer_lens.hook_points import HookPoint
@@ -12,7 +13,15 @@ from transformer_lens.model_bridge import TransformerBridge
 
 def is_bare(bridge: TransformerBridge) -> bool:
     """Whether nobody attached anything to the model: no hook, no replaced forward, no offloading."""
-    return Modules(bridge).are_bare()
+    return modules_of(bridge).are_bare()
+
+
+def modules_of(bridge: TransformerBridge) -> Modules:
+    """The modules of a model; the same object as long as none of them is replaced."""
+    found = _MODULES.get(bridge)
+    if found is None or not found.are_there():
+        found = _MODULES[bridge] = Modules(bridge)
+    return found
 
 
 class Modules:
@@ -25,19 +34,18 @@ class Modules:
         found = list(every_module(bridge))
         self._own = [vars(module) for module in found]
         self._points = [vars(module) for module in found if isinstance(module, HookPoint)]
-        self._parts = [tuple(own["_modules"].values()) for own in self._own]
+        self._children = [own["_modules"] for own in self._own]
+        self._were = [tuple(children.values()) for children in self._children]
 
     def are_there(self) -> bool:
         """Whether every module still has the parts that it had."""
-        return all(
-            tuple(own["_modules"].values()) == parts
-            for own, parts in zip(self._own, self._parts, strict=True)
-        )
+        return [tuple(children.values()) for children in self._children] == self._were
 
     def are_bare(self) -> bool:
         """Whether nobody attached anything to them."""
-        if any(own["fwd_hooks"] or own["bwd_hooks"] for own in self._points):
-            return False
+        for own in self._points:
+            if own["fwd_hooks"] or own["bwd_hooks"]:
+                return False
         for own in self._own:
             if "forward" in own or "_hf_hook" in own:
                 return False
@@ -57,6 +65,9 @@ def every_module(bridge: TransformerBridge) -> Iterator[torch.nn.Module]:
             if child is not None and id(child) not in seen:
                 seen.add(id(child))
                 waiting.append(child)
+
+
+_MODULES: WeakKeyDictionary[TransformerBridge, Modules] = WeakKeyDictionary()
 
 
 def _is_bookkeeping(hook: Any) -> bool:

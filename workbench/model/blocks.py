@@ -160,7 +160,8 @@ class Blocks:
             attended = through(hook_name("attn-out", layer), block.o(z.flatten(2)))
             after = x + attended
             if block.neurons is not None:
-                read = through(f"blocks.{layer}.mlp.hook_in", block.mlp_norm(x if self.parallel else after))
+                own = through(f"blocks.{layer}.hook_mlp_in", x if self.parallel else after)
+                read = through(f"blocks.{layer}.mlp.hook_in", block.mlp_norm(own))
                 hidden = through(hook_name("neurons", layer), block.neurons(read))
                 after = after + through(hook_name("mlp-out", layer), block.mlp_out(hidden))
             x = after
@@ -206,9 +207,8 @@ def is_walked(names: Iterable[str], n_layers: int) -> bool:
 def _walked_names(n_layers: int) -> frozenset[str]:
     layers = range(n_layers)
     names = [hook_name(site, layer) for site in _WALKED for layer in layers]
-    return frozenset(
-        [*names, *(f"blocks.{n}.mlp.hook_in" for n in layers), f"blocks.{n_layers - 1}.hook_out"]
-    )
+    names += [f"blocks.{n}.{hook}" for n in layers for hook in ("hook_mlp_in", "mlp.hook_in")]
+    return frozenset([*names, f"blocks.{n_layers - 1}.hook_out"])
 
 
 def _rotate(x: Heads, rotary: tuple[Tensor, Tensor] | None, start: int) -> Heads:

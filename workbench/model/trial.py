@@ -17,7 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.model.bare import Modules
+from workbench.model.bare import Modules, modules_of
 from workbench.model.blocks import Blocks
 from workbench.model.hooks import component, hook_name
 from workbench.model.memory import is_out_of_memory
@@ -48,12 +48,12 @@ def blocks_of(bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, every: 
     Args:
         every: Compare on every one of these prompts, not on the first of each length.
     """
-    found = _FOUND.get(bridge)
+    found, modules = _FOUND.get(bridge), modules_of(bridge)
     if (
-        found is None or not found.modules.are_there()
+        found is None or found.modules is not modules
     ):  # blocks hold the layers that were there when they were made
-        found = _FOUND[bridge] = _Found(Modules(bridge))
-    if not found.modules.are_bare():  # asked every time: an edit that is switched on must not be passed by
+        found = _FOUND[bridge] = _Found(modules)
+    if not modules.are_bare():  # asked every time: an edit that is switched on must not be passed by
         return "something is attached to the model"
     length = ids.shape[1]
     if length not in found.by_length:

@@ -98,7 +98,7 @@ class NormMap:
 
 @torch.no_grad()
 def measure_norm(norm: Callable[[Tensor], Tensor], like: Float[Tensor, "*any d"]) -> NormMap | None:
-    """Gain, offset and centring of a norm, from three calls on made-up inputs; None where it is not of this form.
+    """Gain, offset and centring of a norm, from one call on four made-up inputs; None where it is not of this form.
 
     Args:
         like: Any input of the norm; only its shape and dtype are used.
@@ -107,14 +107,13 @@ def measure_norm(norm: Callable[[Tensor], Tensor], like: Float[Tensor, "*any d"]
     at = torch.arange(like.shape[-1], device=like.device)
     # size 1,000 to 1,500: far above eps; irregular, so that no two dimensions look the same
     probe = (1000 + 500 * (at * 0.6180339887).frac()) * (1 - 2 * (at % 2))
-    offset, y, moved = (
-        norm(x.to(like.dtype).expand_as(like)).float() for x in (probe * 0, probe, probe + 700)
-    )
+    other = 3 * probe.roll(1)
+    probes = torch.stack([probe * 0, probe, probe + 700, other]).to(like.dtype)
+    made = norm(probes.view(4, *[1] * (like.dim() - 2), -1).expand(4, *like.shape[1:])).float()
+    offset, y, moved, found = made.split(1)
     centred = bool((moved - y).abs().max() <= _slack(like) * (1 + y.abs().max()))
     gain = (y - offset) / _normed(probe, centred)
-    other = 3 * probe.roll(1)
     expected = gain * _normed(other.to(like.dtype).float(), centred) + offset
-    found = norm(other.to(like.dtype).expand_as(like)).float()
     if not bool((found - expected).abs().max() <= 2 * _slack(like) * (1 + y.abs().max())):
         return None
     wide = torch.promote_types(like.dtype, torch.float32)

@@ -65,16 +65,25 @@ def project_into(
         torch.mm(rows[:, target], matrix[target].T, out=out[:, target])
 
 
-def reader_taps(graph: Graph) -> tuple[list[str], list[str]]:
-    """Hooks where the gradients of readers are taken, and hooks whose activations are needed beside them."""
+def reader_taps(graph: Graph, *, walked: bool = False) -> tuple[list[str], list[str]]:
+    """Hooks where the gradients of readers are taken, and hooks whose activations are needed beside them.
+
+    Args:
+        walked: In passes through plain blocks, where MLPs have their own copy of the stream before their norm.
+    """
     shape, last = graph.shape, graph.shape.n_layers - 1
     taps, keep = [], [hook_name("resid", n) for n in range(shape.n_layers)]
     for layer in range(shape.n_layers):
         if shape.has_attention(layer):
             taps += [hook_name(slot, layer) for slot in "qkv"]
-            keep.append(hook_name("attn-out", layer))
-        taps += [f"blocks.{layer}.mlp.hook_in"] if shape.has_mlp(layer) else []
+            keep += [] if walked else [hook_name("attn-out", layer)]
+        if shape.has_mlp(layer):
+            taps.append(_own_copy(layer) if walked else f"blocks.{layer}.mlp.hook_in")
     return [*taps, f"blocks.{last}.hook_out"], keep
+
+
+def _own_copy(layer: int) -> str:
+    return f"blocks.{layer}.hook_mlp_in"
 
 
 @dataclass(eq=False)
@@ -102,15 +111,20 @@ class Readers:
                     yield through.heads(self._folded(layer, slot), columns, grad, run.seen[name])
                     at = columns.stop
             if shape.has_mlp(layer):
-                after_attention = shape.has_attention(layer) and not shape.parallel
-                read = x + run.seen[hook_name("attn-out", layer)] if after_attention else x
-                grad = grads.pop(f"blocks.{layer}.mlp.hook_in")[:, :, None]
-                yield ReaderGradient(
-                    columns=slice(at, at + 1), near=self._through(layer, "ln2", read).stream(grad)
-                )
+                near = self._of_mlp(layer, x, run, grads)
+                yield ReaderGradient(columns=slice(at, at + 1), near=near[:, :, None])
                 at += 1
         logits = wide(grads.pop(f"blocks.{last}.hook_out"))
         yield ReaderGradient(columns=slice(at, at + 1), near=logits[:, :, None])
+
+    def _of_mlp(self, layer: int, x: Resid, run: Taped, grads: dict[str, Tensor]) -> Resid:
+        """The gradient at the stream that an MLP reads."""
+        if _own_copy(layer) in grads:
+            return wide(grads.pop(_own_copy(layer)))
+        after_attention = self.graph.shape.has_attention(layer) and not self.graph.shape.parallel
+        read = x + run.seen[hook_name("attn-out", layer)] if after_attention else x
+        grad = grads.pop(f"blocks.{layer}.mlp.hook_in")[:, :, None]
+        return self._through(layer, "ln2", read).stream(grad)[:, :, 0]
 
     def _through(self, layer: int, part: str, x: Resid) -> _Through:
         if (layer, part) not in self._norms:
@@ -134,7 +148,7 @@ def reader_gradients(
     Yields:
         Columns of ``graph.targets``, and the gradients of those targets; from the first layer to the logits.
     """
-    taps, keep = reader_taps(graph)
+    taps, keep = reader_taps(graph, walked=backward == "plain" and runs.is_walked(batch))
     run = taped_run(runs, batch, taps, keep=keep, start=start_of(runs, batch, alpha), backward=backward)
     for found in Readers(runs, graph, backward).factors(run):
         yield found.columns, found.full()

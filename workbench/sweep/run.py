@@ -86,11 +86,12 @@ def sweep(
     _check_positions(runs, interventions)
     base: RunName = "clean" if mode == "noising" else "corrupted"
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=reference)
+    digest = digest_of(plan)
     store = (
         nullcontext(runs.division.store) if folder is None else SweepStore(Path(folder), plan, resume=resume)
     )
     with store as kept:
-        division = runs.division.asked(digest_of(plan), kept)
+        division = runs.division.asked(digest, kept)
         patched = _run(runs, interventions, base, reference, division, progress or _silent)
     sign = runs.metric.direction
     return Effects(
@@ -107,7 +108,7 @@ def sweep(
         model=identity(runs.model).name,
         pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
         provenance={
-            "plan": digest_of(plan),
+            "plan": digest,
             **{k: v for k, v in plan.items() if k != "interventions"},
             **({"stacks_halved": runs.n_halved} if runs.n_halved else {}),
             "computed by": how(runs, interventions, base),
