@@ -19,6 +19,8 @@ from workbench.edits.making import make_edit
 from workbench.edits.measure import compare, measure_edit, on_task, on_text, windows_of
 from workbench.edits.rows import Rows
 from workbench.errors import OptionError, RunError, TaskError
+from workbench.history.again import rerun
+from workbench.history.command_line import command_line
 from workbench.history.differences import compare_runs
 from workbench.history.folders import look_at
 from workbench.io.run_file import load_record
@@ -191,6 +193,11 @@ def test_kept_measurements_are_runs(tmp_path, uniform):
     found = look_at(one)
     assert (found.state, found.what, found.files()[0]["now"]) == ("finished", "edit measure", "as written")
     measure_job(save_edit(Rows(heads=("a1.h0",), operation="set"), tmp_path / "less"), **INDUCTION, out=two)
+    line = command_line(load_record(one))
+    assert line.startswith(f"workbench edit measure {uniform} -m zoo:induction -t induction ")
+    again, result = rerun(one)
+    assert again == tmp_path / "one-again" and compare_runs(one, again).identical
+    assert result.measured == load_measured(one)
     assert compare_runs(one, one).identical and not compare_runs(one, two).within
 
 

@@ -151,6 +151,10 @@ def call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | 
             from workbench.portraits import heads_job
 
             return heads_job(**given, out=folder, **common)
+        if record.command == "edit measure":
+            from workbench.measuring import measure_job
+
+            return measure_job(given.pop("edit"), **given, out=folder, **common)
         if record.command == "bench discovery":
             from workbench.bench.bench import bench_discovery
             from workbench.bench.settings import Settings

@@ -16,7 +16,7 @@ _FLAGS = {
     **{"node": "--node", "sender": "--sender", "receiver": "--receiver"},
 }
 _EITHER = {"signed": ("--signed", "--absolute"), "greedy": ("--greedy", "--best")}  # None: as the method does
-_FIRST = {"study", "replication", "circuit"}  # typed without a flag
+_FIRST = {"study", "replication", "circuit", "edit"}  # typed without a flag
 
 
 def command_line(record: RunRecord) -> str:
