@@ -10,8 +10,8 @@ for the input at hand. The forward pass is computed by the model itself and does
 - attention: the gradients at q, k and v are multiplied by constants (AttnLRP: 1/4, 1/4, 1/2; CP-LRP: 0, 0, 1,
   which is a pattern held constant).
 
-Norms and activations are taken as black boxes and measured, so that one implementation serves every family; what
-cannot be measured is refused.
+Norms (but torch's own layer norm) and activations are taken as black boxes and measured, so that one implementation
+serves every family; what cannot be measured is refused.
 """
 
 from __future__ import annotations
@@ -103,6 +103,11 @@ def measure_norm(norm: Callable[[Tensor], Tensor], like: Float[Tensor, "*any d"]
     Args:
         like: Any input of the norm; only its shape and dtype are used.
     """
+    if type(norm) is nn.LayerNorm and norm.weight is not None:  # torch's own says it
+        wide = torch.promote_types(like.dtype, torch.float32)
+        gain = norm.weight.to(wide).view(*[1] * (like.dim() - 1), -1)
+        offset = torch.zeros_like(gain) if norm.bias is None else norm.bias.to(wide).view_as(gain)
+        return NormMap(gain=gain, offset=offset, centred=True)
     like = like[:1]
     at = torch.arange(like.shape[-1], device=like.device)
     # size 1,000 to 1,500: far above eps; irregular, so that no two dimensions look the same

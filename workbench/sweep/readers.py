@@ -170,8 +170,8 @@ class _Norm:
 
     @classmethod
     def measured(cls, function: Callable[[Tensor], Tensor], x: Resid) -> _Norm:
-        y = function(x)
-        identity = y is x or torch.equal(y, x)
+        y = function(x[:1])
+        identity = torch.equal(y, x[:1])
         return cls(
             function=function, identity=identity, map=None if identity else measure_norm(function, x[:1, :1])
         )
