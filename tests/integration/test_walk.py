@@ -145,11 +145,24 @@ def test_edits_in_attention_in_several_layers_and_of_neurons_equal_the_hooked_mo
     assert np.abs(slow.per_pair).max() > 1e-3
 
 
-@pytest.mark.parametrize("method", ["eap", "eap-ig", "acdc", "exact"])
-def test_scores_are_those_of_the_hooked_model(method, runs_of, monkeypatch):
-    found = wb.score(runs_of("gpt2"), method).values
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("eap", {}),
+        ("eap", {"per_position": True}),
+        ("eap", {"at": "both", "ablation": "mean"}),
+        ("eap-ig", {}),
+        ("acdc", {}),
+        ("acdc", {"per_position": True}),
+        ("exact", {}),
+    ],
+)
+def test_scores_are_those_of_the_hooked_model(method, options, runs_of, monkeypatch):
+    found = wb.score(runs_of("gpt2"), method, **options).values
     monkeypatch.setattr(Modules, "are_bare", lambda modules: False)
-    assert found == pytest.approx(wb.score(runs_of("gpt2"), method).values, abs=3e-5, nan_ok=True)
+    own = wb.score(runs_of("gpt2"), method, **options).values
+    assert found == pytest.approx(own, abs=3e-5, nan_ok=True)
+    assert np.nanmax(np.abs(own)) > 1e-2
 
 
 def test_scores_under_a_users_hook_are_of_the_edited_model(runs_of):

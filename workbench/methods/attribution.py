@@ -7,7 +7,7 @@ A method is a choice of the points at which the gradient is taken, of the backwa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,13 +164,16 @@ def attribute(
     sites = work.sites(runs, graph)
     means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})
     total = len(runs.batches) * len(points)
+    # edges of the last layer act at the last position; differences of one run do for them, given once
+    short = level == "edge" and all(p.site is None for p in points) and Point() not in points[1:]
 
     def piece_of(batch: Batch, done: int) -> np.ndarray:
         batch_work = work(runs, batch, graph, tally)
         for p, point in enumerate(points):
-            run = _run(runs, batch, point, batch_work, recipe, means)
+            run = _run(runs, batch, point, batch_work, recipe, means, at_last=short)
             if p == 0:
-                batch_work.start(_differences(runs, batch, sites, recipe.ablation, means))
+                seen = run.seen if point == Point() else None
+                batch_work.start(_differences(runs, batch, sites, recipe.ablation, means, seen))
             batch_work.add(run, 1 / len(points), recipe.backward)
             del run
             progress(done + p, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
@@ -215,25 +218,34 @@ def _means(runs: PairedRuns, ablation: Ablation, sites: Iterable[Site]) -> Means
 
 @torch.no_grad()
 def _differences(
-    runs: PairedRuns, batch: Batch, sites: Sequence[Site], ablation: Ablation, means: Means | None
+    runs: PairedRuns,
+    batch: Batch,
+    sites: Sequence[Site],
+    ablation: Ablation,
+    means: Means | None,
+    clean: Mapping[str, Tensor] | None,
 ) -> dict[Site, Tensor]:
-    """Clean minus reference at every site, in float32 or wider."""
+    """Clean minus reference at every site, in float32 or wider; at the positions of the clean run that was seen."""
     names = [hook_name(site, layer) for layer, site in sites]
-    clean = runs.activations(batch, "clean", names)
+    clean = runs.activations(batch, "clean", names) if clean is None else clean
     if value_of(ablation) == "corrupted":
         runs.activations(batch, "corrupted", names)  # all in one pass, before single ones are asked for
     found = {}
     for site, name in zip(sites, names, strict=True):
-        found[site] = wide(clean[name]) - _reference(runs, batch, name, ablation, means)
+        own = clean[name]
+        reference = _reference(runs, batch, name, own, ablation, means)
+        found[site] = wide(own) - reference[:, -own.shape[1] :]
     return found
 
 
-def _reference(runs: PairedRuns, batch: Batch, name: str, ablation: Ablation, means: Means | None) -> Tensor:
+def _reference(
+    runs: PairedRuns, batch: Batch, name: str, clean: Tensor, ablation: Ablation, means: Means | None
+) -> Tensor:
     """What an ablation puts at a hook, in float32 or wider."""
     value = value_of(ablation)
     if value == "corrupted":
         return wide(runs.activations(batch, "corrupted", [name])[name])
-    own = wide(runs.activations(batch, "clean", [name])[name])
+    own = wide(clean)
     return torch.zeros_like(own) if value == "zero" else means.of(value, name, batch, own.dtype)
 
 
@@ -244,24 +256,29 @@ def _run(
     work: _Work,
     recipe: Recipe,
     means: Means | None,
+    *,
+    at_last: bool,
 ) -> Taped:
-    """The differentiable run of a point; the clean run's activations are kept for the differences."""
-    taps, keep = work.taps(walked=recipe.backward == "plain" and runs.is_walked(batch))
+    """The differentiable run of a point; the clean run's activations are seen for the differences."""
+    walked = recipe.backward == "plain" and runs.is_walked(batch)
+    at_last = at_last and walked and runs.last_only(batch)
+    taps, keep = work.taps(walked=walked)
     names = [hook_name(site, layer) for layer, site in work.sites(runs, work.graph)]
     if point == Point():
-        run = taped_run(runs, batch, taps, keep=[*keep, *names], backward=recipe.backward)
-        for name in names:
-            batch.cache["clean", name] = run.seen[name]
+        seen = [*keep, *names]
+        run = taped_run(runs, batch, taps, keep=seen, backward=recipe.backward, at_last=at_last)
+        if not at_last:  # the whole run, which other points read
+            batch.cache.update({("clean", name): run.seen[name] for name in names})
         return run
     entry = hook_name("resid", 0)
     for side in ("clean", "corrupted"):  # all in one pass each, before single ones are asked for
         runs.activations(batch, side, [*names, *([] if entry in names else [entry])])
     if point.site is None:
         start = start_of(runs, batch, point.alpha)
-        return taped_run(runs, batch, taps, keep=keep, start=start, backward=recipe.backward)
+        return taped_run(runs, batch, taps, keep=keep, start=start, backward=recipe.backward, at_last=at_last)
     name = hook_name(point.site[1], point.site[0])
     clean = runs.activations(batch, "clean", [name])[name]
-    reference = _reference(runs, batch, name, recipe.ablation, means).to(clean.dtype)
+    reference = _reference(runs, batch, name, clean, recipe.ablation, means).to(clean.dtype)
     between = reference + point.alpha * (clean - reference)
     if name == entry:
         return taped_run(runs, batch, taps, keep=keep, start=between, backward=recipe.backward)
@@ -422,7 +439,9 @@ class _Edges(_Work):
         for (layer, site), difference in differences.items():
             matrix_part = "mlp-out" if site == "resid" else site  # both are written as they are
             found = written(self.runs.model, self.runs.wiring, layer, matrix_part, difference)
-            self.delta[:, :, at : at + found.shape[2]] = found
+            self.delta[:, -found.shape[1] :, at : at + found.shape[2]] = found
+            # of the last layer at the last position alone: read by nothing at the others
+            self.delta[:, : -found.shape[1], at : at + found.shape[2]] = 0
             at += found.shape[2]
         self.readers: Readers | None = None
         self.sums: dict[tuple[int, int], Tensor] = {}

@@ -108,15 +108,17 @@ class Taped:
     _leaves: tuple[Tensor, ...]
     _names: tuple[str, ...]
     _found: dict[str, Tensor]
+    _n_tokens: int
 
     def gradients(self, *, again: bool = False) -> dict[str, Tensor]:
         """Gradient of ``direction * metric`` at every tap; ``again`` keeps the graph for another backward pass."""
         self._found.clear()
         torch.autograd.grad(self._total, self._leaves, retain_graph=again, allow_unused=True)
         # a hook that the metric does not depend on gets no gradient
-        return {
+        found = {
             n: self._found[n] if n in self._found else torch.zeros_like(self.seen[n]) for n in self._names
         }
+        return {n: _spread(grad, self._n_tokens) for n, grad in found.items()}
 
 
 def taped_run(
@@ -129,6 +131,7 @@ def taped_run(
     keep: Sequence[str] = (),
     backward: Backward = "plain",
     gates: bool = False,
+    at_last: bool = False,
 ) -> Taped:
     """The clean run, or one that starts or goes on elsewhere, with taps at these hooks.
 
@@ -138,6 +141,8 @@ def taped_run(
         keep: Further hooks whose activations are kept.
         backward: How gradients go through norms, activations, products and attention.
         gates: Whether layers can be shut afterwards.
+        at_last: In the last layer only the last position is run (but for k and v), where plain blocks run; what is seen
+            there is of that position, and gradients are zero at the others.
 
     Raises:
         OptionError: if the metric has no gradient.
@@ -180,9 +185,18 @@ def taped_run(
         hooks += [(name, tap(name)) for name in taps]
         hooks += [*rules.after, *(_gates(runs, shut) if gates else [])]
         with torch.enable_grad(), _frozen(runs.model):
-            value = runs.values(batch, batch.clean, hooks, by_model=backward != "plain")
+            value = runs.values(batch, batch.clean, hooks, at_last=at_last, by_model=backward != "plain")
             total = (runs.metric.direction * value).sum()
-    return Taped(seen, shut, total, (leaf[0], *own.values()), tuple(taps), found)
+    return Taped(seen, shut, total, (leaf[0], *own.values()), tuple(taps), found, batch.n_tokens)
+
+
+def _spread(grad: Tensor, n_tokens: int) -> Tensor:
+    """A gradient at the last positions, zero before them."""
+    if grad.shape[1] == n_tokens:
+        return grad
+    whole = grad.new_zeros(len(grad), n_tokens, *grad.shape[2:])
+    whole[:, -grad.shape[1] :] = grad
+    return whole
 
 
 def _gates(runs: PairedRuns, shut: set[int]) -> list[Hook]:
