@@ -193,9 +193,9 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     from workbench.io.effects_file import load_effects
 
     def hooked() -> None:
-        import workbench.sweep.run as engine
+        from workbench.model.bare import Modules
 
-        engine.plainly = lambda *_, **__: "stacks of the hooked model are what is starved here"
+        Modules.are_bare = lambda modules: False  # stacks of the hooked model are what is starved here
 
     unhurt = big.fresh()
     found.expect(big.start(unhurt, before=hooked).wait() == "measured", "no table to compare with")

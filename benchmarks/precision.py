@@ -25,6 +25,7 @@ def halves(shape: Shape, rounds: int) -> dict:
     """A mean ablation of all heads in float32 and in bfloat16, both by the hooked model."""
     import workbench.sweep.run as engine
     from workbench.interventions.ablation import ablations, parts_of
+    from workbench.model.bare import Modules
     from workbench.sweep.runs import PairedRuns
 
     rows = ablations(parts_of(shape.runs.wiring, "heads"), "mean")
@@ -35,11 +36,11 @@ def halves(shape: Shape, rounds: int) -> dict:
         found[name] = engine.sweep(PairedRuns(models[name], shape.runs.pairs), rows, kind="ablation")
 
     def hooked() -> None:
-        plainly, engine.plainly = engine.plainly, lambda *_, **__: "float32 on the same way"
+        are_bare, Modules.are_bare = Modules.are_bare, lambda modules: False
         try:
             measured("float32")
         finally:
-            engine.plainly = plainly
+            Modules.are_bare = are_bare
 
     seconds = in_turns({"float32": hooked, "bfloat16": lambda: measured("bfloat16")}, rounds)
     effects = {name: table.patched - table.base for name, table in found.items()}
