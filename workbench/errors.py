@@ -42,12 +42,22 @@ class RunError(WorkbenchError):
     """A run cannot be started, resumed or written."""
 
 
+def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
+    """The known names that ``name`` is likely a slip of, closest first.
+
+    Example:
+        >>> close_names("eapig", ["eap", "eap-ig", "acdc"]), close_names("cat", ["acdc"])
+        (['eap-ig', 'eap'], [])
+    """
+    return get_close_matches(name.lower(), list(known), n=n, cutoff=0.65)  # one wrong letter of three is 0.67
+
+
 def unknown(
     kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
 ) -> WorkbenchError:
     """Error for a name that is not registered, with the closest spellings."""
     names = sorted(known)
-    close = ", ".join(get_close_matches(name.lower(), names, n=3, cutoff=0.5))
+    close = ", ".join(close_names(name, names))
     hint = (
         f"did you mean {close}?"
         if close

@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from workbench.errors import OptionError, ShapeError, TaskError
+from workbench.errors import OptionError, ShapeError, TaskError, unknown
 from workbench.metrics import Answers, get_metric, list_metrics
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.pairs import Pairs
@@ -150,6 +150,7 @@ def test_what_does_not_line_up_is_refused():
         get_metric("kl")(torch.zeros(1, 4), answers([[0]], [[1]]), torch.zeros(1, 5))
     with pytest.raises(OptionError, match="did you mean logit-difference"):
         get_metric("logit_difference")
+    assert str(unknown("method", "accuracy", ["acdc", "eap"])).endswith("known: acdc, eap")  # nothing is near
 
 
 USER = '''

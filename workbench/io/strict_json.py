@@ -7,13 +7,12 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from workbench.errors import CircuitError, WorkbenchError
+from workbench.errors import CircuitError, WorkbenchError, close_names
 
 MOST_BYTES = 64 << 20  # a circuit of 500,000 edges has about 40 MB
 MOST_DEPTH = 64  # our own files nest 6 deep
@@ -162,7 +161,7 @@ def check_keys(data: object, required: set[str], optional: set[str], where: str)
         raise CircuitError(f"{where} lacks {missing[0]!r}", hint=f"needed: {', '.join(sorted(required))}")
     wrong = sorted(set(data) - required - optional)
     if wrong:
-        close = get_close_matches(wrong[0], sorted(required | optional), n=1)
+        close = close_names(wrong[0], sorted(required | optional), n=1)
         raise CircuitError(
             f"{where} has an unknown key {wrong[0]!r}",
             hint=f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(required | optional))}",
@@ -186,7 +185,7 @@ def _neighbours(path: Path) -> str:
             return ""
         path, parent = parent, parent.parent
     names = sorted(_some(parent))
-    close = get_close_matches(path.name, names, n=3, cutoff=0.5)
+    close = close_names(path.name, names)
     if close:
         return f"did you mean {', '.join(str(parent / name) for name in close)}?"
     return f"{parent} has {', '.join(names[:8])}" if names else f"{parent} is empty"
