@@ -181,6 +181,10 @@ def test_pictures_of_circuits_are_well_formed(name):
         if p.get("stroke-dasharray") == "5 3" and p.find(f"{SVG}title") is not None
     ]
     assert len(dashed) == sum(score < 0 for score in made.edges.values())
+    heads = {m.get("id") for m in root.iter(f"{SVG}marker") if m.get("markerUnits") == "userSpaceOnUse"}
+    edges = [p for p in root.iter(f"{SVG}path") if p.find(f"{SVG}title") is not None]
+    assert all(p.get("marker-end")[5:-1] in heads for p in edges)
+    assert len({p.get("marker-end") for p in edges}) == len({score < 0 for score in made.edges.values()})
 
 
 def test_layers_stand_above_each_other():

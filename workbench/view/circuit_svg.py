@@ -14,14 +14,16 @@ from workbench.view.text import escape, number, printable, shorten
 MOST_EDGES = 1500
 TOKEN_ROW = 36.0
 POSITIVE, NEGATIVE = "#256bad", "#cd631a"
+_ARROWS = {"wb-arrow-positive": POSITIVE, "wb-arrow-negative": NEGATIVE, "wb-arrow-link": "#999999"}
 _HALF = {"head": (36, 13), "mlp": (30, 14), "attn": (30, 13), "group": (30, 11)}
 
 
 def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool = True) -> str:
     """A self-contained SVG without script. At most ``most_edges`` edges, the strongest, are drawn.
 
-    Edge width grows with |score|; positive edges are blue and whole, negative ones orange and dashed, links
-    (KV group to head) grey and dotted. Every node and edge has a tooltip with score and role.
+    An edge ends in an arrowhead at its target. Its width grows with |score|; positive edges are blue and whole,
+    negative ones orange and dashed, links (KV group to head) grey and dotted. Every node and edge has a tooltip
+    with score and role.
     """
     places = layered(circuit)
     drawn, left_out = _strongest(edge_rows(circuit), most_edges)
@@ -43,6 +45,7 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
         f"<title>{escape(title(circuit))}</title><desc>{escape(describe(circuit))}</desc>"
         "<style>.wb-circuit text{fill:currentColor}.wb-circuit .n text{text-anchor:middle}"
         ".wb-circuit .h{font-size:15px;font-weight:600}.wb-circuit .s{opacity:.72}</style>"
+        f"<defs>{''.join(_arrow(*kind) for kind in _ARROWS.items())}</defs>"
     ]
     if heading:
         parts.append(
@@ -89,9 +92,17 @@ def describe(circuit: Circuit) -> str:
     )
 
 
+def _arrow(name: str, color: str) -> str:
+    """An arrowhead of one size whatever the width of its edge: thin edges show where they go too."""
+    return (
+        f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5L8 4L0 7.5z" fill="{color}"/></marker>'
+    )
+
+
 def _edge(row: EdgeRow, places: dict[str, tuple[float, float]], strongest: float, unit: str) -> str:
     (x1, y1), (x2, y2) = places[row.source], places[row.target]
-    y1, y2 = -y1 - 13, -y2 + 13
+    y1, y2 = -y1 - 13, -y2 + 19  # 19: the tallest box, so that none hides an arrowhead
     shift = {"q": -14.0, "k": 0.0, "v": 14.0}.get(row.input, 0.0)
     bend = max(18.0, min(abs(y2 - y1) * 0.45, ROW * 1.5))
     # edges that pass other layers swing out a little, so that they do not run through the nodes between
@@ -99,14 +110,16 @@ def _edge(row: EdgeRow, places: dict[str, tuple[float, float]], strongest: float
     d = f"M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1 - bend:.0f} {x2 + shift + swing:.0f} {y2 + bend:.0f} "
     d += f"{x2 + shift:.0f} {y2:.0f}"
     if row.score is None:
-        return f'<path d="{d}" fill="none" stroke="#999" stroke-dasharray="1 3"/>'
+        how = 'stroke="#999" stroke-dasharray="1 3" marker-end="url(#wb-arrow-link)"'
+        return f'<path d="{d}" fill="none" {how}/>'
     share = abs(row.score) / strongest
     dash = ' stroke-dasharray="5 3"' if row.score < 0 else ""
-    color = NEGATIVE if row.score < 0 else POSITIVE
+    color, sign = (NEGATIVE, "negative") if row.score < 0 else (POSITIVE, "positive")
     tip = escape(f"{row.id}: {number(row.score)} {unit}".rstrip())
     return (
         f'<path d="{d}" fill="none" stroke="{color}" stroke-width="{0.6 + 5 * share:.2f}" '
-        f'stroke-opacity="{0.45 + 0.45 * share:.2f}"{dash}><title>{tip}</title></path>'
+        f'stroke-opacity="{0.45 + 0.45 * share:.2f}"{dash} '
+        f'marker-end="url(#wb-arrow-{sign})"><title>{tip}</title></path>'
     )
 
 
