@@ -27,9 +27,10 @@ def list_(folders: ROOTS = None, as_json: Json = False) -> None:
     Example: workbench runs list
     """
     from workbench.history.folders import ROOTS as USUAL
-    from workbench.history.folders import duration, find_runs, roots_of, size
+    from workbench.history.folders import duration, find_runs, roots_of, size, unmerged
 
-    rows = [run.row() for run in find_runs(folders)]
+    runs = find_runs(folders)
+    rows = [run.row() for run in runs]
     if as_json:
         emit(rows, as_json=True)
         return
@@ -42,6 +43,8 @@ def list_(folders: ROOTS = None, as_json: Json = False) -> None:
         for row in rows
     ]
     emit(shown or "no runs here", as_json=False)
+    for folder in unmerged(runs):
+        note(f"shards of {folder} are not put together yet: workbench runs merge {folder}")
     looked = roots_of(folders)
     where = (
         f"looked in {', '.join(map(str, looked))}"
@@ -146,7 +149,8 @@ def clean(
 ) -> None:
     """Show what runs left behind and nobody needs, and remove it with --yes; never a result.
 
-    Half-written files, parts of finished tables, locks that nobody holds. Runs that are going on are left alone.
+    Half-written files, parts of finished tables, locks that nobody holds. Results, records and shards stay,
+    and runs that are going on are left alone.
 
     Example: workbench runs clean --yes
     """

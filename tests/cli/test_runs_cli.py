@@ -189,6 +189,22 @@ def test_the_list_says_where_it_looked_and_how_to_look_elsewhere(run):
     assert code == 0 and "mine/one" in out and "looked in mine;" in err
 
 
+def test_shards_are_listed_as_shards_of_their_run_until_it_is_put_together(run):
+    for n in (1, 2):
+        RunRecord(command="ablate", arguments={"shard": f"{n}/2"}).write(Path(f"runs/heads/shard-{n}-of-2"))
+    RunRecord(command="ablate", arguments={"shard": "1/2"}).write(Path("runs/alone"))
+    _, out, err = run("runs", "list")
+    assert "ablate: shard 2/2 of runs/heads" in out and err.count("runs merge runs/heads") == 1
+    owners = {r["folder"]: r["shard_of"] for r in data(run("runs", "list", "--json"))}
+    assert owners.pop("runs/alone") is None and set(owners.values()) == {"runs/heads"} and len(owners) == 2
+    whole = RunRecord(command="ablate", arguments={})
+    whole.write(Path("runs/heads"))
+    assert "runs merge runs/heads" in run("runs", "list")[2]  # killed: not put together
+    whole.status = "done"
+    whole.write(Path("runs/heads"))
+    assert "runs merge" not in run("runs", "list")[2]
+
+
 def test_no_runs_is_no_error(run):
     assert run("runs", "list")[1].strip() == "no runs here" and data(run("runs", "list", "--json")) == []
     assert "nothing to tidy" in run("runs", "clean")[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,18 @@ class PastRun:
         if self.record is None:
             return ""
         given = self.record.arguments
-        share = f" --shard {given['shard']}" if given.get("shard") else ""
+        of = f" of {self.shard_of}" if self.shard_of else ""
+        share = f": shard {given['shard']}{of}" if given.get("shard") else ""
         names = ("study", "replication", "method", "ablation", "site", "receiver", "query")
         told = next((given[name] for name in names if given.get(name)), "")
-        return f"{self.record.command} {', '.join(told) if isinstance(told, list) else told}{share}".strip()
+        what = f"{self.record.command} {', '.join(told) if isinstance(told, list) else told}".strip()
+        return what + share
+
+    @property
+    def shard_of(self) -> Path | None:
+        """The folder of the run that this is a shard of; None if it is none, or lies by itself."""
+        sharded = self.record is not None and self.record.arguments.get("shard")
+        return self.folder.parent if sharded and self.folder.name.startswith("shard-") else None
 
     @property
     def bytes(self) -> int:
@@ -80,6 +88,7 @@ class PastRun:
         return {
             "folder": str(self.folder),
             "what": self.what,
+            "shard_of": None if self.shard_of is None else str(self.shard_of),
             "model": _name(record, "model", "name"),
             "task": _name(record, "pairs", "task"),
             "status": self.state,
@@ -243,6 +252,12 @@ def _walk(root: Path) -> Iterator[Path]:
         if NAME in here or any(trace in here for trace in _TRACES):
             yield Path(folder)
         names[:] = sorted(name for name in names if name not in _INSIDE and not name.startswith("."))
+
+
+def unmerged(runs: Sequence[PastRun]) -> list[Path]:
+    """Folders of runs whose shards are there and that are not put together yet."""
+    whole = {run.folder for run in runs if run.state == "finished"}
+    return list(dict.fromkeys(run.shard_of for run in runs if run.shard_of and run.shard_of not in whole))
 
 
 def files_in(folder: Path) -> Iterator[Path]:

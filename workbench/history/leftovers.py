@@ -59,8 +59,13 @@ class Tidied:
             for (run, kind), found in groups.items()
         ]
         total = f"{len(self.leftovers)} files, {size(sum(x.bytes for x in self.leftovers))}"
-        done = f"removed {total}" if self.removed else f"{total} can go; nothing was removed yet: add --yes"
-        return [rows, done, *self.kept]
+        done = (
+            f"removed {total}"
+            if self.removed
+            else f"{total} can go; nothing was removed yet: add --yes (--json names each)"
+        )
+        stays = "results, records and shards stay, shards of a run that is put together too"
+        return [rows, done, stays, *self.kept]
 
 
 def leftovers(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Leftover]:
