@@ -25,7 +25,7 @@ from workbench.view.html import (
 )
 from workbench.view.layout import layered
 from workbench.view.page import embedded_json
-from workbench.view.svg import circuit_svg, curve_svg, heatmap_svg
+from workbench.view.svg import bars_svg, circuit_svg, curve_svg, heatmap_svg
 from workbench.view.terminal import console, heatmap_terminal, render
 from workbench.view.text import escape, number, printable, shorten
 
@@ -301,3 +301,10 @@ def test_any_text_in_a_picture_is_well_formed(text):
     ET.fromstring(circuit_svg(small(task=text, unit=text, prompt=(text,), roles={"a1.h1": text})))
     ET.fromstring(heatmap_svg(MATRIX, [text, "1"], ["a", text, "c"], title=text, unit=text, row_title=text))
     ET.fromstring(curve_svg({text: [(1, 2)]}, x_label=text, y_label=text, title=text, reference={text: 1.0}))
+
+
+def test_names_of_bars_are_whole_and_have_room():
+    name = "bidirectional, positions as given"
+    text = bars_svg([(name, -0.5, -0.6, -0.4, "")], x_label="nats")
+    (label,) = [t for t in ET.fromstring(text).iter(f"{SVG}text") if t.text == name]
+    assert float(label.get("x")) > 6 * len(name)  # it ends there, and begins inside the picture

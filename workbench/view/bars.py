@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from workbench.errors import OptionError
 from workbench.view.curve import round_ticks
-from workbench.view.heatmap import FONT
+from workbench.view.heatmap import FONT, text_width
 from workbench.view.text import escape, number, shorten
 
-LINE, LEFT, RIGHT = 19, 150, 130
+LINE, RIGHT, MOST = 19, 130, 44  # MOST: characters of a name
 Bar = tuple[str, float, float, float, str]
 
 
@@ -25,12 +25,13 @@ def bars_svg(bars: Sequence[Bar], *, x_label: str, title: str = "", width: int =
         raise OptionError("there are no finite bars to draw")
     top = 34 if title else 10
     height = top + LINE * len(drawn) + 44
+    left = max(150.0, 18 + max(text_width(shorten(bar[0], MOST)) for bar in drawn))
     ends = [v for bar in drawn for v in bar[1:4] if math.isfinite(v)]
     low, high = min(0.0, *ends), max(0.0, *ends)
     low, high = (low, high) if high > low else (-0.5, 0.5)
 
     def to_x(x: float) -> float:
-        return LEFT + (width - LEFT - RIGHT) * (x - low) / (high - low)
+        return left + (width - left - RIGHT) * (x - low) / (high - low)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-bars" role="img" viewBox="0 0 {width} {height}" '
@@ -46,13 +47,13 @@ def bars_svg(bars: Sequence[Bar], *, x_label: str, title: str = "", width: int =
         parts.append(f'<path class="g" d="M{to_x(x):.1f} {top}V{bottom}"/>')
         parts.append(f'<text x="{to_x(x):.1f}" y="{bottom + 14}" text-anchor="middle">{text}</text>')
     for i, bar in enumerate(drawn):
-        parts.append(_bar(bar, top + LINE * i + LINE / 2, to_x, width))
-    middle = (LEFT + width - RIGHT) / 2
+        parts.append(_bar(bar, top + LINE * i + LINE / 2, to_x, width, left))
+    middle = (left + width - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{bottom + 32}" text-anchor="middle">{escape(x_label)}</text>')
     return "".join([*parts, "</svg>"])
 
 
-def _bar(bar: Bar, y: float, to_x, width: int) -> str:
+def _bar(bar: Bar, y: float, to_x, width: int, start: float) -> str:
     name, value, low, high, remark = bar
     color = "#256bad" if value >= 0 else "#cd631a"
     left, right = sorted((to_x(0.0), to_x(value)))
@@ -61,7 +62,7 @@ def _bar(bar: Bar, y: float, to_x, width: int) -> str:
         whisker = f'<path class="e" d="M{to_x(low):.1f} {y:.1f}H{to_x(high):.1f}"/>'
     tip = escape(f"{name}: {number(value)}, 95 % {number(low)} to {number(high)}")
     return (
-        f'<g><text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{escape(shorten(name, 24))}</text>'
+        f'<g><text x="{start - 6:.0f}" y="{y + 4:.1f}" text-anchor="end">{escape(shorten(name, MOST))}</text>'
         f'<rect x="{left:.1f}" y="{y - 6:.1f}" width="{max(right - left, 0.8):.1f}" height="12" fill="{color}"/>'
         f'{whisker}<text x="{width - RIGHT + 8}" y="{y + 4:.1f}" opacity=".7">{escape(shorten(remark, 20))}</text>'
         f"<title>{tip}</title></g>"

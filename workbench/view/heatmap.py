@@ -44,12 +44,12 @@ def heatmap_svg(
     rows, columns = [_label(x) for x in row_labels], [_label(x) for x in column_labels]
     show = (matrix.size <= 400 and matrix.shape[1] <= 24) if show_values is None else show_values
     side = _cell_size(matrix, show)
-    left = 14 + max((_width(x) for x in rows), default=0) + (20 if row_title else 0)
-    slanted = max((_width(x) for x in columns), default=0) + 4 > side[0]  # 4: as in _labels
+    left = 14 + max((text_width(x) for x in rows), default=0) + (20 if row_title else 0)
+    slanted = max((text_width(x) for x in columns), default=0) + 4 > side[0]  # 4: as in _labels
     above = (34 if title else 12) + (20 if column_title else 0)
-    above += (max((_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
+    above += (max((text_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
     width, height = left + side[0] * len(columns) + 112, above + max(side[1] * len(rows), 120) + 14
-    width = max(width, 40 + _width(printable(title)) * 1.25)
+    width = max(width, 40 + text_width(printable(title)) * 1.25)
     top, hatch = limit(matrix), f"wb-nan-{zlib.crc32(matrix.tobytes()):08x}"
     parts = [
         _open(width, height, title or "heatmap", _describe(matrix, unit), hatch),
@@ -75,7 +75,7 @@ def _label(text: object) -> str:
     return shorten(printable(str(text)), 24)
 
 
-def _width(text: str) -> float:
+def text_width(text: str) -> float:
     """Rough width in pixels at 11 px; wide scripts count double."""
     return sum(12.0 if ord(c) > 0x2E80 else 6.4 for c in text)
 
@@ -139,7 +139,7 @@ def _labels(
     for i in range(0, len(rows), step):
         y = above + side[1] * (i + 0.5) + 4
         parts.append(f'<text x="{left - 6:.1f}" y="{y:.1f}" text-anchor="end">{escape(rows[i])}</text>')
-    step = max(1, math.ceil((12 if slanted else _width(max(columns, key=len, default="")) + 4) / side[0]))
+    step = max(1, math.ceil((12 if slanted else text_width(max(columns, key=len, default="")) + 4) / side[0]))
     for j in range(0, len(columns), step):
         x = left + side[0] * (j + 0.5)
         how = (
