@@ -26,6 +26,7 @@ from workbench.methods.score import check_level, score
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.progress import Progress
 from workbench.provenance import NAME as RUN
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.scale.spread import Spread
@@ -46,7 +47,6 @@ from workbench.sweep.store import SweepStore, check_plan, drop_parts
 from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,7 +360,8 @@ class DiscoveryCost:
 
     def to_terminal(self) -> list[Any]:
         return [
-            "dry run: nothing was measured; no weights were loaded; passes are per pair",
+            "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
+            "for the scores; judging the circuit and opening the model come on top",
             dict(self.__dict__),
         ]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from workbench.effects import Effects
 from workbench.interventions.ablation import Ablation, Parts, ablations, parts_of
 from workbench.interventions.patching import knock_outs, patches, site_nodes
+from workbench.progress import Progress
 from workbench.sweep.run import Mode, Reference, sweep
 from workbench.sweep.runs import PairedRuns
 
-Progress = Callable[[int, int, str], None]
 Positions = Sequence[str | int]
 
 

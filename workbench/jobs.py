@@ -17,6 +17,7 @@ from workbench.interventions.path_patching import path_patches, path_plan
 from workbench.keeping import Saved, SavedShard, keep
 from workbench.model.identity import identity
 from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.progress import Progress
 from workbench.provenance import digest_of
 from workbench.scale.spread import Spread
 from workbench.study import paired_runs, slug
@@ -27,7 +28,6 @@ from workbench.sweep.runs import PairedRuns
 
 Note = Callable[[str], None]
 MODES = ("noising", "denoising")
-Progress = Callable[[int, int, str], None]
 Result = Saved | SavedShard | SweepCost
 
 

@@ -31,6 +31,7 @@ from workbench.judgement import Judgement
 from workbench.metrics import Metric, metric_from_file
 from workbench.model.zoo import PREFIX
 from workbench.opening import open_runs, planned_runs, record_of
+from workbench.progress import Progress
 from workbench.provenance import RunRecord
 from workbench.scores import Scores
 from workbench.statistics import ROUNDING, ratio
@@ -41,7 +42,6 @@ from workbench.tasks.for_model import is_file
 # the file of faithfulness alone; the whole evaluation is in workbench/io/evaluation_file.py
 FORMAT, VERSION, FILE_NAME = "circuit-workbench/faithfulness", 1, "faithfulness.json"
 Note = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,17 +17,13 @@ from workbench.io.run_file import recording
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
+from workbench.progress import Progress, silent
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.sources import source_digest
 from workbench.study import slug
 
 ROOT = Path("runs") / "heads"
 RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
-Progress = Callable[[int, int, str], None]
-
-
-def _silent(*what: Any) -> None:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +58,7 @@ def heads_job(
     out: Path | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
-    note: Callable[[str], None] = _silent,
+    note: Callable[[str], None] = silent,
     **opening: Any,
 ) -> HeadsRun | HeadsPlan:
     """Portray the heads of a model and save ``portrait.json``, ``heads.parquet``, ``atlas.html``, ``run.json``.

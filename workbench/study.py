@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from workbench.metrics import Metric
 from workbench.model.architecture import describe
 from workbench.model.identity import identity
 from workbench.names import parse_node
+from workbench.progress import Progress
 from workbench.provenance import RunRecord, digest_of
 from workbench.scores import Ranking, Scores
 from workbench.sweep.distribute import Here
@@ -31,7 +32,6 @@ from workbench.tasks.fit import fit_pairs
 from workbench.tasks.for_model import is_file
 from workbench.tasks.pairs import Pairs, load_pairs
 
-Progress = Callable[[int, int, str], None]
 N_PAIRS = 64
 
 

@@ -19,7 +19,18 @@ METHODS = ROOT / "docs" / "methods.md"
 
 # Torch-free rooms and files: what a reader of somebody's circuit needs.
 LIGHT = (
-    *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
+    *(
+        "errors",
+        "names",
+        "progress",
+        "provenance",
+        "graph",
+        "circuit",
+        "scores",
+        "effects",
+        "summary",
+        "compare",
+    ),
     *(
         "compare_classes",
         "published",
@@ -58,7 +69,18 @@ HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tens
 # Room -> rooms it may import when it is loaded; the order of the table is the order of the house. Anything may
 # import the modules of the first line.
 FLOOR = {
-    *("errors", "names", "provenance", "graph", "circuit", "scores", "effects", "summary", "compare"),
+    *(
+        "errors",
+        "names",
+        "progress",
+        "provenance",
+        "graph",
+        "circuit",
+        "scores",
+        "effects",
+        "summary",
+        "compare",
+    ),
     *(
         "compare_classes",
         "published",

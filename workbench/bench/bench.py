@@ -32,6 +32,7 @@ from workbench.methods.registry import get_method
 from workbench.methods.results import graph_of
 from workbench.methods.score import score
 from workbench.model.open import open_model
+from workbench.progress import Progress
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.scale.spread import Spread
 from workbench.scores import Scores
@@ -40,7 +41,6 @@ from workbench.sweep.distribute import Here, Serving, ShardFinished
 from workbench.sweep.runs import PairedRuns
 from workbench.sweep.store import PLAN, SweepStore, drop_parts
 
-Progress = Callable[[int, int, str], None]
 Note = Callable[[str], None]
 Cell = dict[str, Any]
 # the reference that others are compared with, measured on every trained task whether it is a row or not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,14 +18,13 @@ from workbench.graph import Graph
 from workbench.interventions.ablation import Ablation, value_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.names import INPUT, parse_edge, parse_node
+from workbench.progress import Progress
 from workbench.scores import Ranking, Scores
 from workbench.statistics import Interval, area, ratio, ratio_interval
 from workbench.sweep.edges import ablate_edges, copies_that_fit
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

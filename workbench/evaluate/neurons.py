@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from workbench.interventions.edits import Value
 from workbench.interventions.means import Means
 from workbench.model.hooks import hook_name
 from workbench.names import Node, parse_node
+from workbench.progress import Progress
 from workbench.sweep.runs import Batch, PairedRuns
 
-Progress = Callable[[int, int, str], None]
 Masks = Bool[Tensor, "copy place unit"]
 
 

@@ -15,11 +15,11 @@ from workbench.circuit import Circuit
 from workbench.errors import OptionError
 from workbench.methods.registry import get_method
 from workbench.methods.score import score
+from workbench.progress import Progress
 from workbench.scores import Scores
 from workbench.statistics import resamples
 from workbench.sweep.runs import PairedRuns
 
-Progress = Callable[[int, int, str], None]
 OWN = "own"  # the rule of a circuit whose method made the decision
 _TOP = re.compile(r"(?P<how>top|greedy) (?P<n>\d+) by (?P<by>absolute|signed) score")
 _LEAST = re.compile(r"(?P<by>absolute|signed) score >= (?P<tau>\S+)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,9 +15,9 @@ from workbench.evaluate.positions import Places, kept_edges, kept_nodes, positio
 from workbench.graph import Graph
 from workbench.interventions.ablation import Ablation
 from workbench.names import Edge, parse_edge, parse_node
+from workbench.progress import Progress
 from workbench.sweep.runs import PairedRuns
 
-Progress = Callable[[int, int, str], None]
 # ``(source, target)`` or, at node level, ``(source,)``, True where nothing is ablated; with a leading axis
 # (place, ...) for circuits at single positions
 Mask = np.ndarray

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,12 +16,12 @@ from workbench.interventions.ablation import Ablation, ablations, parts_of
 from workbench.metrics import Answers, Metric
 from workbench.model.probe import wiring
 from workbench.names import parse_node
+from workbench.progress import Progress
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.pairs import Pair, Pairs
 
-Progress = Callable[[int, int, str], None]
 LOGIT_FLOATS = 5 * 10**7  # 0.2 GB of logits at a time
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,9 +22,9 @@ from workbench.heads.writes import induction_copying
 from workbench.model.architecture import describe
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
+from workbench.progress import Progress, silent
 from workbench.provenance import code_versions
 
-Progress = Callable[[int, int, str], None]
 NEEDLE = 4  # tokens of a needle
 
 
@@ -58,7 +58,7 @@ def portrait(
     wires = wiring(model)
     if not wires.attention_layers:
         raise ModelError("the model has no attention layers, so there are no heads to portray")
-    tell = progress or _silent
+    tell = progress or silent
     with _undisturbed(model):
         random, notes = random_ground(model, n=n, length=length, seed=seed)
         text, more = text_ground(model, corpus, n=n, length=length, seed=seed)
@@ -166,7 +166,3 @@ def _provenance(model: TransformerBridge, **asked: Any) -> dict[str, Any]:
         **asked,
         "code": code_versions(),
     }
-
-
-def _silent(done: int, total: int, what: str = "") -> None:
-    pass

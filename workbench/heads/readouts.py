@@ -17,8 +17,8 @@ from workbench.heads.grounds import BATCH_TOKENS, Ground
 from workbench.heads.observe import patterns_of
 from workbench.heads.table import Measurement
 from workbench.model.probe import wiring
+from workbench.progress import Progress
 
-Progress = Callable[[int, int, str], None]
 ALPHA, WINDOW, SHARE = 5.0, 10, 0.3  # as the papers have them
 PATTERN_FLOATS = 5 * 10**7  # 0.2 GB of patterns in float32 at a time
 

@@ -10,7 +10,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -23,13 +23,13 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.errors import OptionError, ShapeError, TaskError
 from workbench.heads.decoding import Decoded, decode, forced
 from workbench.heads.grounds import frame_of, vocabulary
+from workbench.progress import Progress
 
 Count = Literal["set", "steps"]
 Writing = Literal["greedy", "forced"]
 BATCH_TOKENS = 4096
 THRESHOLD = 0.1
 ANSWERED = 0.5
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

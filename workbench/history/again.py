@@ -8,10 +8,10 @@ from typing import Any
 
 from workbench.errors import RunError
 from workbench.history.folders import UNFINISHED, PastRun, look_at
+from workbench.progress import Progress
 from workbench.provenance import RunRecord, git_state, versions
 
 Note = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 _SWEEPS = {
     "ablate": "ablation_job",
     "patch": "patching_job",

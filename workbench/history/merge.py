@@ -17,11 +17,11 @@ from workbench.history.command_line import command_line
 from workbench.history.folders import PastRun, look_at
 from workbench.io.lock import locked
 from workbench.io.shard_file import ShardFile, load_shard
+from workbench.progress import Progress
 from workbench.provenance import RunRecord, digest_of
 from workbench.sweep.store import PLAN, SweepStore, difference, read_plan
 
 Note = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

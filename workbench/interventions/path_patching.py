@@ -26,6 +26,7 @@ from workbench.interventions.edits import Edit, Intervention, check, site_of
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity
 from workbench.names import LOGITS, Node, parse_node
+from workbench.progress import Progress
 from workbench.provenance import code_versions, digest_of
 from workbench.sweep.distribute import Here, Part
 from workbench.sweep.runs import Batch, PairedRuns, RunName
@@ -33,7 +34,6 @@ from workbench.sweep.store import SweepStore
 
 Mlps = Literal["recomputed", "frozen"]
 Mode = Literal["noising", "denoising"]
-Progress = Callable[[int, int, str], None]
 
 
 def path_patches(

@@ -23,6 +23,7 @@ from workbench.interventions.means import Means
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
+from workbench.progress import Progress
 from workbench.scores import Scores
 from workbench.sweep.backward import Backward, rule_of
 from workbench.sweep.distribute import Part, batch_parts
@@ -37,7 +38,6 @@ from workbench.sweep.gradients import (
 from workbench.sweep.readers import ReaderGradient, Readers, project_into, reader_taps, wide
 from workbench.sweep.runs import Batch, PairedRuns
 
-Progress = Callable[..., None]
 Quadrature = Literal["midpoint", "left", "right"]
 At = Literal["clean", "corrupted", "both"]
 _MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same

@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.errors import OptionError
 from workbench.methods.registry import Level, Method, get_method, list_methods
+from workbench.progress import silent
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
@@ -35,7 +36,7 @@ def score(
     level = check_level(found, level, per_position=per_position)
     chosen = found.make_options(**options)
     extra = {"per_position": True} if per_position else {}
-    return found.function(runs, chosen, level=level, progress=progress or _silent, **extra)
+    return found.function(runs, chosen, level=level, progress=progress or silent, **extra)
 
 
 def check_level(method: Method, level: Level | None, *, per_position: bool = False) -> Level:
@@ -56,7 +57,3 @@ def check_level(method: Method, level: Level | None, *, per_position: bool = Fal
             f"method {method.name} cannot score single positions", hint=f"methods that do: {', '.join(able)}"
         )
     return level or method.levels[0]
-
-
-def _silent(done: int, total: int, what: str = "") -> None:
-    pass

@@ -19,6 +19,7 @@ from workbench.model.identity import identity
 from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
 from workbench.model.zoo import list_models
+from workbench.progress import silent
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.replications.kinds import Note, Progress, Replication, Setting
 from workbench.replications.registry import find_paper, find_replication, list_replications
@@ -31,10 +32,6 @@ BEGIN, END = "<!-- claims: workbench replicate all --docs PAGE -->", "<!-- end o
 ROOT = Path("runs") / "replicate"
 
 
-def _silent(*what: Any) -> None:
-    pass
-
-
 def replicate_job(
     name: str,
     *,
@@ -44,7 +41,7 @@ def replicate_job(
     out: Path | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
-    note: Note = _silent,
+    note: Note = silent,
     **opening: Any,
 ) -> Result | Plan:
     """Measure a paper's claims on a model and save claims, pictures and tables; an equal run is shown, not repeated.
@@ -66,7 +63,7 @@ def replicate_job(
     started = time.monotonic()
     opened = open_model(model, **opening)
     setting = Setting(
-        model=opened, name=model, options=made, seed=seed, progress=progress or _silent, note=note
+        model=opened, name=model, options=made, seed=seed, progress=progress or silent, note=note
     )
     plan = plan_of(chosen, setting)
     question = digest_of(plan)
@@ -157,7 +154,7 @@ def replicate_all(
     out: Path | None = None,
     model: str | None = None,
     docs: Path | None = None,
-    note: Note = _silent,
+    note: Note = silent,
     progress: Progress | None = None,
     **common: Any,
 ) -> Results:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.claims import Claim, Rows, plain
 from workbench.errors import OptionError, RunError, unknown
+from workbench.progress import Progress, silent
 from workbench.replications.registry import Paper, find_paper
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-Progress = Callable[[int, int, str], None]
 Note = Callable[[str], None]
 
 
@@ -67,10 +67,6 @@ _ACTIVE = re.compile(
 )
 
 
-def _silent(*what: Any) -> None:
-    pass
-
-
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a replication is run on.
@@ -85,8 +81,8 @@ class Setting:
     name: str
     options: Any
     seed: int = 0
-    progress: Progress = _silent
-    note: Note = _silent
+    progress: Progress = silent
+    note: Note = silent
 
     def open(self, name: str) -> TransformerBridge:
         """Another model, for claims about several: on the same device, in the same dtype."""

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from workbench.errors import ShapeError
 from workbench.methods.exact_parts import Part, Parts, part_drops
 from workbench.model.hooks import hook_name, per_head
+from workbench.progress import silent
 from workbench.statistics import resamples
 from workbench.sweep.backward import Backward
 from workbench.sweep.gradients import taped_run
@@ -60,13 +61,9 @@ def agreement(
         parts = _parts(runs, kind)
         if not parts:
             continue
-        exact[kind] = _exact(runs, parts, progress or _silent)
+        exact[kind] = _exact(runs, parts, progress or silent)
         estimates[kind] = {name: estimate(runs, list(parts), backward=rule) for name, rule in RULES.items()}
     return Agreement(exact=exact, estimates=estimates)
-
-
-def _silent(*what) -> None:
-    pass
 
 
 def _parts(runs: PairedRuns, kind: str) -> Parts:

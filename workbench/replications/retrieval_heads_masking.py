@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,7 +23,6 @@ from workbench.model.probe import record
 from workbench.names import parse_node
 
 Mode = Literal["uniform", "zero", "mean"]
-Progress = Callable[[int, int, str], None]
 # The patterns of a pass are as large as its prompts' lengths squared: 97 MB per layer of zoo:needle at 500 tokens when
 # passes have 4,096. malloc asks the system for each such block and gives it back after every operation: half of all
 # time. With 512 tokens they are 12 MB, which it can keep (``keep_freed``), and computing takes no longer.

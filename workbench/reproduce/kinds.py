@@ -11,9 +11,8 @@ from workbench.circuit import Circuit
 from workbench.claims import Claim, Rows, plain
 from workbench.effects import Effects
 from workbench.interventions.path_patching import Mlps, path_patches
+from workbench.progress import Progress
 from workbench.sweep.runs import PairedRuns
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

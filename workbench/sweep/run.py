@@ -6,7 +6,7 @@ the base run's residual stream; interventions that start at one layer are stacke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from workbench.interventions.means import Means
 from workbench.model.hooks import hook_name
 from workbench.model.identity import identity
 from workbench.model.memory import is_out_of_memory
+from workbench.progress import Progress, silent
 from workbench.provenance import code_versions, digest_of
 from workbench.sweep.distribute import Here, Part
 from workbench.sweep.restart import (
@@ -39,7 +40,6 @@ from workbench.sweep.restart import (
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
-Progress = Callable[[int, int, str], None]
 Mode = Literal["noising", "denoising"]
 
 
@@ -92,7 +92,7 @@ def sweep(
     )
     with store as kept:
         division = runs.division.asked(digest, kept)
-        patched = _run(runs, interventions, base, reference, division, progress or _silent)
+        patched = _run(runs, interventions, base, reference, division, progress or silent)
     sign = runs.metric.direction
     return Effects(
         labels=tuple(labels),
@@ -166,10 +166,6 @@ def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) ->
     for batch in runs.batches:
         for position in sorted(wanted, key=str):
             batch.at(position)
-
-
-def _silent(done: int, total: int, what: str = "") -> None:
-    pass
 
 
 def _run(
