@@ -215,9 +215,11 @@ def _claims(
     near = majority[PINE].accuracy - majority[REVERSED].accuracy
     kept = single[PINE].accuracy - single[PLAIN].accuracy
 
-    def shown(values: np.ndarray, within: tuple[float, float] | None = CHANGE) -> str:
+    def shown(
+        values: np.ndarray, within: tuple[float, float] | None = CHANGE, unit: str = "of questions"
+    ) -> str:
         low, high, _ = mean_interval(values, within=within)
-        return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
+        return f"{values.mean():.3f} ({low:.3f} to {high:.3f}) {unit}"
 
     n = len(conflict[PLAIN].changes)
     tested = {
@@ -227,24 +229,34 @@ def _claims(
             shown(single[PLAIN].changes, SHARE),
             n,
         ),
-        "mask": (leans[CAUSAL].high < 0, shown(conflict[CAUSAL].lean, None), _leaning(conflict, CAUSAL), n),
-        "rotary": (leans[GIVEN].low > 0, shown(conflict[GIVEN].lean, None), _leaning(conflict, GIVEN), n),
+        "mask": (
+            leans[CAUSAL].high < 0,
+            shown(conflict[CAUSAL].lean, None, "nats"),
+            _leaning(conflict, CAUSAL),
+            n,
+        ),
+        "rotary": (
+            leans[GIVEN].low > 0,
+            shown(conflict[GIVEN].lean, None, "nats"),
+            _leaning(conflict, GIVEN),
+            n,
+        ),
         "invariant": (
             spread[PINE] < EQUAL and parts >= APART * spread[PINE],
             spread[PINE],
-            f"at least {parts:.3g} without a part; the model as it is {spread[PLAIN]:.3g}",
+            f"at least {parts:.3g} nats without a part; the model as it is {spread[PLAIN]:.3g} nats",
             n,
         ),
         "unequal": (
             unequal[0] < EQUAL and unequal[1] >= APART * unequal[0],
             unequal[0],
-            f"the model as it is, on the same documents, {unequal[1]:.3g}",
+            f"the model as it is, on the same documents, {unequal[1]:.3g} nats",
             3,
         ),
         "one": (
             alone[0] < EQUAL and alone[1] >= APART * alone[0],
             alone[0],
-            f"the same tokens as two documents {alone[1]:.3g}",
+            f"the same tokens as two documents {alone[1]:.3g} nats",
             None,
         ),
         "accuracy": (mean_interval(gain, within=CHANGE).low > 0, shown(gain), _controls(majority), len(gain)),
@@ -252,7 +264,7 @@ def _claims(
             mean_interval(near, within=CHANGE).low > 0,
             shown(near),
             f"PINE moves {moved(majority[PINE], majority[PLAIN]):.2f} nats, "
-            f"{REVERSED} {moved(majority[REVERSED], majority[PLAIN]):.2f}",
+            f"{REVERSED} {moved(majority[REVERSED], majority[PLAIN]):.2f} nats",
             len(near),
         ),
         "kept": (mean_interval(kept, within=CHANGE).low >= -KEPT, shown(kept), None, len(kept)),
@@ -274,7 +286,7 @@ def _leaning(conflict: Mapping[str, Answers], name: str) -> str:
     """The lean of the model as it is and of PINE, where nothing knows the order, and how far each condition moves."""
     plain, pine = (float(conflict[one].lean.mean()) for one in (PLAIN, PINE))
     far, whole = (moved(conflict[one], conflict[PLAIN]) for one in (name, PINE))
-    return f"as it is {plain:+.3f}, PINE {pine:+.3f}; moves {far:.2f} nats, PINE {whole:.2f}"
+    return f"as it is {plain:+.3f}, PINE {pine:+.3f}; moves {far:.2f} nats, PINE {whole:.2f} nats"
 
 
 def _controls(majority: Mapping[str, Answers]) -> str:
@@ -291,13 +303,13 @@ def _controls(majority: Mapping[str, Answers]) -> str:
 def _numbers(found: Mapping[tuple[str, str], Answers], kind: str, name: str) -> dict[str, Any]:
     answers = found[kind, name]
     return {
-        "accuracy": float(answers.accuracy.mean()),
-        "right in every order": float(answers.always.mean()),
-        "answer depends on order": float(answers.changes.mean()),
-        "lean to the nearer": float(answers.lean.mean())
+        "accuracy, share": float(answers.accuracy.mean()),
+        "right in every order, share": float(answers.always.mean()),
+        "answer depends on order, share": float(answers.changes.mean()),
+        "lean to the nearer (above 0) or farther, nats": float(answers.lean.mean())
         if kind == "conflict"
         else None,  # else one side is right
-        "largest difference": float(answers.spread.max()),
+        "largest difference between orders, nats": float(answers.spread.max()),
         "moved from the model as it is, nats": moved(answers, found[kind, PLAIN]),
         "n": len(answers.accuracy),
     }
@@ -318,12 +330,14 @@ def _pictures(found: Mapping[tuple[str, str], Answers]) -> dict[str, str]:
 
     return {
         "Documents contradict each other: whose word is taken (above 0: the nearer)": bars(
-            "conflict", "lean", "lean, nats"
+            "conflict", "lean", "lean, nats; above 0: to the nearer document"
         ),
         "Documents contradict each other: the answer depends on their order": bars(
-            "conflict", "changes", "share of questions"
+            "conflict", "changes", "share of questions, 0 is best"
         ),
-        "Two of three agree: accuracy over all orders": bars("majority", "accuracy", "accuracy"),
+        "Two of three agree: accuracy over all orders": bars(
+            "majority", "accuracy", "accuracy, share of answers that are right"
+        ),
     }
 
 
