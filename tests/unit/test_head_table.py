@@ -14,7 +14,7 @@ from workbench.errors import OptionError, ShapeError, WorkbenchError
 from workbench.heads.prompts import PromptPatterns
 from workbench.heads.table import Measurement, Portrait, check_column, load_portrait
 from workbench.view.atlas import atlas_page
-from workbench.view.portrait import null_row, table_rows, terminal_parts
+from workbench.view.portrait import null_row, rounded, table_rows, terminal_parts
 from workbench.view.terminal import console, render
 
 NAN = float("nan")
@@ -151,7 +151,18 @@ def test_the_terminal_shows_chance_beside_the_heads(portrait, capsys):
     assert "by chance" in shown and "and 2 more heads" in shown
     assert "only on the page, in --json and in Parquet:" in shown
     assert not set(shown.partition("Parquet: ")[2].splitlines()[0].split(", ")) & set(table_rows(portrait)[0])
+    words = " ".join(shown.split())
+    assert "whatever the task: kind names scores of at least 0.3 on random tokens; loss is the " in words
+    assert "above 0: the head helps there" in words
     assert "\x1b[31m" not in shown and "\\x1b[31m" in shown
+
+
+def test_a_column_has_one_notation():
+    m = measurement("induction", [[0.9312345, 5.18e-06], [0.000173, -0.25]])
+    assert [rounded(v, m) for v in m.values.ravel()] == [0.9312345, 0.0, 0.000173, -0.25]
+    assert rounded(None, m) is None
+    m = measurement("loss", [[3e-07, 1e-09]])  # nothing of a column that is small as a whole is lost
+    assert [rounded(v, m) for v in m.values.ravel()] == [3e-07, 1e-09]
 
 
 def test_pages_and_cards_hold_no_markup_of_others(portrait):

@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.view.html import short, table_html
 from workbench.view.page import asset, embedded_json, frame
-from workbench.view.portrait import heatmaps
+from workbench.view.portrait import heatmaps, legend, rounded
 from workbench.view.text import escape, number, printable
 
 if TYPE_CHECKING:
@@ -79,11 +79,12 @@ def _table(portrait: Portrait) -> str:
         for m in shown
     )
     rows = "".join(_row(row, shown) for row in portrait.rows())
-    chance = "".join(f'<td class="num">{number(_null(m))}</td>' for m in shown)
+    chance = "".join(f'<td class="num">{number(rounded(_null(m), m))}</td>' for m in shown)
     return (
         "<section><h2>Table</h2>"
         '<p class="soft">Press a column to sort by it, a head to see its pattern. Read-outs, weights and causal '
-        "effects are different kinds of evidence and are never added up.</p>"
+        "effects are different kinds of evidence and are never added up. Whatever the task: "
+        f"{escape('; '.join(legend(portrait, portrait.keys)))}.</p>"
         '<div class="wide"><table id="heads"><thead><tr>'
         '<th aria-sort="none"><button type="button">head</button></th>'
         f"{head}<th>kind</th></tr></thead><tbody>{rows}</tbody>"
@@ -103,7 +104,7 @@ def _row(row: Mapping[str, Any], shown: Sequence[Measurement]) -> str:
         )
         beside = f" <small>{escape(partner)}</small>" if partner else ""
         exact = "" if value is None else f' data-value="{value!r}"'
-        cells.append(f'<td class="num"{exact}{tip}>{number(value)}{beside}</td>')
+        cells.append(f'<td class="num"{exact}{tip}>{number(rounded(value, m))}{beside}</td>')
     where = f'data-layer="{row["layer"]}" data-head="{row["index"]}"'
     return (
         f'<tr {where}><td><button type="button" class="address">{escape(row["head"])}</button></td>'

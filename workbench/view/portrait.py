@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.view.color import limit
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import table_html
 from workbench.view.text import escape, number
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 CARD = ("induction", "previous-token", "first-token", "loss")  # heatmaps of a notebook card
 MOST_ROWS = 64
+_ON = {"random": "repeated random tokens", "text": "text"}
 
 
 def heatmaps(portrait: Portrait) -> dict[str, str]:
@@ -74,6 +76,28 @@ def null_row(portrait: Portrait, columns: Sequence[str]) -> dict[str, Any]:
     return {**found, "kind": ""}
 
 
+def rounded(value: float | None, m: Measurement) -> float | None:
+    """The value as a table shows it: beside numbers a thousand times its size 1e-06 is 0; files have it exactly."""
+    small = value is not None and abs(value) < 1e-4 and limit(m.values) >= 1e-3
+    return round(value, 4) if small else value
+
+
+def _shown(
+    portrait: Portrait, rows: Sequence[dict[str, Any]], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [{k: rounded(v, portrait[k]) if k in columns else v for k, v in row.items()} for row in rows]
+
+
+def legend(portrait: Portrait, columns: Sequence[str]) -> list[str]:
+    """What "kind" and the columns of the loss say, which a reader may take for statements about a task."""
+    from workbench.heads.table import LABEL
+
+    said = [f"kind names scores of at least {LABEL:g} on random tokens"]
+    for m in (portrait[key] for key in columns if key.partition("@")[0] == "loss"):
+        said.append(f"{m.key} is the {m.about}, in {m.unit}, on {_ON[m.on]}; above 0: the head helps there")
+    return said
+
+
 def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 40) -> list[Any]:
     """What was looked at, the table with the null values under it, and what must be said."""
     rows = table_rows(portrait, sort=sort, most=most)
@@ -83,10 +107,12 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
     evidence: dict[str, list[str]] = {}
     for key in columns:
         evidence.setdefault(portrait[key].evidence, []).append(key)
-    parts: list[Any] = [facts, [*rows, null_row(portrait, columns)]]
+    shown = _shown(portrait, [*rows, null_row(portrait, columns)], columns)
+    parts: list[Any] = [facts, shown]
     if left > 0:
         parts.append(f"and {left} more heads")
     parts += [f"{kind}: {', '.join(keys)}" for kind, keys in evidence.items()]
+    parts.append("whatever the task: " + "; ".join(legend(portrait, columns)))
     measured = [m.key for m in portrait.measurements if np.isfinite(m.values).any()]
     if elsewhere := [key for key in measured if key not in columns]:
         parts.append(f"only on the page, in --json and in Parquet: {', '.join(elsewhere)}")
@@ -111,5 +137,7 @@ def portrait_card(portrait: Portrait) -> str:
     said = (
         f"<details><summary>{len(portrait.notes)} notes</summary><ul>{notes}</ul></details>" if notes else ""
     )
-    table = table_html([*rows, null_row(portrait, columns)], caption=caption)
+    shown = _shown(portrait, [*rows, null_row(portrait, columns)], columns)
+    table = table_html(shown, caption=caption)
+    about += f"<p>Whatever the task: {escape('; '.join(legend(portrait, columns)))}.</p>"
     return f'{about}<div style="overflow-x:auto">{"".join(pictures)}{table}</div>{said}'
