@@ -66,7 +66,7 @@ Shard = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Compute the I-th of N shares of the work and nothing else; workbench runs merge puts them together.",
+        help="Compute the I-th of N shares, in a folder of its own; workbench runs merge puts them together.",
     ),
 ]
 Ray = Annotated[

@@ -231,6 +231,11 @@ def _do(job: Any, given: dict[str, Any]) -> None:
     with progress(job.__name__.removesuffix("_job").replace("_", " ")) as advance:
         result = job(progress=advance, note=note, **given)
     emit(result, as_json=as_json)
+    if given["dry_run"]:
+        note(
+            "prompt_passes: one prompt once through all layers; an edit at a later layer counts as the share it runs. "
+            "seconds: matrix products alone; importing, opening the model and saving come on top, a few seconds"
+        )
     folder: Path | None = getattr(result, "folder", None)
     if folder is None:
         return

@@ -103,7 +103,11 @@ def test_dry_run_counts_and_writes_nothing(run, tmp_path):
     found = data(run(*ABLATE, "--dry-run", "--json"))
     # 4 heads in each of 4 layers, (4 + 3 + 2 + 1) / 4 passes per head position, and two base runs
     assert found["interventions"] == 16 and found["prompt_passes"] == pytest.approx((4 * 10 / 4 + 4) * 6)
+    assert "opening the model and saving come on top" in run(*ABLATE, "--dry-run")[2]
     assert data(run("discover", "-m", "zoo:ioi", "-t", "ioi", "--dry-run", "--json"))["forward"] == 7
+    assert "judging the circuit" in " ".join(
+        run("discover", "-m", "zoo:ioi", "-t", "ioi", "--dry-run")[1].split()
+    )
     assert list(tmp_path.iterdir()) == []
 
 
