@@ -3,21 +3,34 @@
     python -m benchmarks.bounds --json bounds.json
 
 Each line is a process of its own, which opens a model of random weights, runs one job and reports its highest resident
-memory. Long: GPT-2's shape on 2 pairs of 1,024 tokens. Many: 6 layers, d 256, on 32 and on 2,000 pairs of 16 tokens.
+memory beside what was counted for it. Long: GPT-2's shape on 2 pairs of 1,024 tokens, and 6 layers of Gemma 2's shape,
+whose blocks are not plain. Many: 6 layers, d 256, on 32 and on 2,000 pairs of 16 tokens.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.sweep.runs import PairedRuns
 
 SMALL = {"n_layer": 6, "n_head": 8, "n_embd": 256, "vocab_size": 5000}
-SMALL_JOBS, LONG_JOBS = ("head ablation", "EAP", "EAP-IG"), ("head ablation", "EAP")
+SMALL_JOBS, LONG_JOBS = ("head ablation", "EAP", "EAP-IG"), ("head ablation", "EAP", "EAP-IG")
+WINDOWED = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "vocab_size": 5000} | {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+}
+SHAPES = {0: "GPT-2", len(SMALL): "small", len(WINDOWED): "Gemma 2"}
 CASES = [
     *((job, 2, 1024, {}, budget) for job in LONG_JOBS for budget in (None, "4GB")),
+    *((job, 2, 1024, WINDOWED, None) for job in LONG_JOBS),
     *((job, pairs, 16, SMALL, None) for job in SMALL_JOBS for pairs in (32, 2000)),
     *((job, 2000, 16, SMALL, "1GB") for job in SMALL_JOBS),
 ]
@@ -30,16 +43,20 @@ def one(job: str, pairs: int, tokens: int, size: dict, budget: str | None, out) 
     from benchmarks import models
     from workbench.interventions.ablation import ablations, parts_of
     from workbench.methods.score import score
+    from workbench.model.memory import parse_size, resident_bytes
     from workbench.provenance import peak_memory_mb
-    from workbench.sweep.room import keep_within
+    from workbench.sweep.room import activations, is_plain, keep_within
     from workbench.sweep.run import sweep
 
     torch.set_num_threads(1)
-    runs = models.gpt2(pairs, tokens, **size).runs
+    runs = gemma2(pairs, tokens, **size) if "head_dim" in size else models.gpt2(pairs, tokens, **size).runs
     weights = sum(p.numel() * p.element_size() for p in runs.model.parameters()) / 1e6
-    before = peak_memory_mb()
+    work = "nodes" if job == "head ablation" else "gradients"
+    before, taken = peak_memory_mb(), resident_bytes("cpu")
     if budget:
-        runs.batch_tokens = keep_within(runs, budget, work="nodes" if job == "head ablation" else "edges")
+        runs.batch_tokens = keep_within(runs, budget, work=work, by_model=False)
+    plain = is_plain(runs, math.inf if budget is None else parse_size(budget) - taken)
+    counted = activations(runs, work, plain=plain).bytes_of(runs.batch_tokens, tokens, pairs)
     start = time.process_time()
     if job == "head ablation":
         heads = parts_of(runs.wiring, "heads")
@@ -47,7 +64,23 @@ def one(job: str, pairs: int, tokens: int, size: dict, budget: str | None, out) 
     else:
         score(runs, "eap" if job == "EAP" else "eap-ig")
     seconds = time.process_time() - start
-    out.put({"seconds": seconds, "before MB": before, "peak MB": peak_memory_mb(), "weights MB": weights})
+    found = {"seconds": seconds, "before MB": before, "peak MB": peak_memory_mb(), "weights MB": weights}
+    out.put({**found, "counted MB": (taken + counted) / 1e6, "plain": plain})
+
+
+def gemma2(pairs: int, tokens: int, **size: int) -> PairedRuns:
+    """Random weights in the shape of a small Gemma 2: soft caps, so that its blocks are not plain."""
+    import torch
+    import transformers
+
+    from benchmarks.models import random_pairs
+    from workbench.model.open import open_model
+    from workbench.sweep.runs import PairedRuns
+
+    torch.manual_seed(0)
+    config = transformers.Gemma2Config(**size, attn_implementation="eager")
+    bridge = open_model(transformers.Gemma2ForCausalLM(config).eval())
+    return PairedRuns(bridge, random_pairs(pairs, tokens, config.vocab_size))
 
 
 def main() -> None:
@@ -63,7 +96,7 @@ def main() -> None:
         worker.start()
         worker.join()
         job, pairs, tokens, size, budget = case
-        made = {"job": job, "pairs": pairs, "tokens": tokens, "small": bool(size), "budget": budget}
+        made = {"job": job, "pairs": pairs, "tokens": tokens, "shape": SHAPES[len(size)], "budget": budget}
         made |= {"failed": worker.exitcode} if worker.exitcode else out.get()
         found.append(made)
         print(

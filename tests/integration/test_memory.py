@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 
@@ -29,11 +30,16 @@ def shape():
     return models.gpt2(6, 7, **SMALL)
 
 
+_WORK = {"n_layers": 1, "n_heads": 1, "d_model": 1000, "d_mlp": 2000, "d_vocab": 10_000}
+
+
 def test_a_budget_gives_the_largest_passes_that_fit():
-    work = Activations(n_layers=1, n_heads=1, d_model=10, d_mlp=20, d_vocab=100)
-    # length 4: of 64 tokens 4 pairs are a batch of 16 and 4 copies of it are stacked.
-    # recorded 2 * (5 + 1) * 10 = 120 at 16 tokens, one layer 12 * 10 + 2 * 20 + 3 * 4 = 172 at 64, logits 3 * 16 * 100
-    by_hand = int(1.5 * 4 * (16 * 120 + 64 * 172 + 3 * 16 * 100))
+    work = Activations(**_WORK, plain=True)
+    # length 4: of 64 tokens 4 pairs are a batch of 16, and all 64 are rows of one layer at once.
+    # recorded 2 * 1000 + 4 * 1000 + 1000 = 7000 at 16 tokens, patterns of 16 * 4 that the model's own pass left,
+    # one layer 10 * 1000 + 3 * 2000 = 16000 at 64, logits 3 * 4 * 10000
+    floats = 16 * 7000 + 16 * 4 + 64 * 16_000 + 3 * 4 * 10_000
+    by_hand = int(1.2 * 4 * floats) + 64_000_000
     assert work.bytes_of(64, 4, 1000) == by_hand
     given = {"lengths": [4] * 1000, "resident": 5000, "most": 1024}
     assert tokens_within(5000 + by_hand, work, **given) == 64
@@ -41,17 +47,35 @@ def test_a_budget_gives_the_largest_passes_that_fit():
     assert tokens_within("1GB", work, **given) == 1024
 
 
-def test_a_budget_that_no_pair_fits_into_is_refused():
-    work = Activations(n_layers=1, n_heads=1, d_model=10, d_mlp=20, d_vocab=100)
-    with pytest.raises(ModelError, match=r"one pair of 4 tokens about .* more") as problem:
-        tokens_within(6000, work, lengths=[4], resident=5000, most=1024)
-    assert "--max-memory" in problem.value.hint
+def test_a_budget_that_no_pair_fits_into_is_refused_with_one_that_does():
+    work = Activations(**_WORK, sources=3, gradients=True)
+    with pytest.raises(ModelError, match=r"one pair of 512 tokens about .* more") as problem:
+        tokens_within(6000, work, lengths=[4, 512], resident=5000, most=1024)
+    named = re.search(r"--max-memory (\S+),", problem.value.hint)[1]
+    assert tokens_within(named, work, lengths=[4, 512], resident=5000, most=1024) == 512
+
+
+def test_patterns_count_where_the_hooked_model_runs():
+    """Twice the tokens: twice the numbers beside four times the patterns, of every layer in the hooked model."""
+    size = {"n_layers": 6, "n_heads": 8, "d_model": 256, "d_mlp": 1024, "d_vocab": 5000}
+
+    def floats(tokens: int, **more) -> float:
+        work = Activations(**size, sources=55, gradients=True, tape_floats=1.2e8, **more)
+        return (work.bytes_of(tokens, tokens, 1) - 64_000_000) / 4.8
+
+    for patterns in (1, 2):  # n * n of each head, in every layer's tape; six times in the layer that is run
+        bent = floats(2048, patterns=patterns) - 2 * floats(1024, patterns=patterns)
+        assert bent == pytest.approx(
+            1.25 * 2 * 8 * 1024**2 * (6 * patterns + 6),
+            rel=0.02,  # 0.02: what is once a pair
+        )
+    assert floats(1024, plain=True) < floats(1024) / 1.3  # what the trial left is there in both
 
 
 def test_edges_and_gradients_need_more_than_nodes(shape):
     from workbench.model.memory import resident_bytes
 
-    budget = resident_bytes("cpu") + 500_000
+    budget = resident_bytes("cpu") + 64_000_000 + 6_300_000  # nodes: 5.3 MB at 2048 tokens, edges 7.3
     nodes, edges = (keep_within(shape.runs, budget, work=work) for work in ("nodes", "edges"))
     assert edges < nodes < shape.runs.batch_tokens
 
@@ -132,28 +156,48 @@ _CHILD = """
 import sys
 import workbench as wb
 from benchmarks import models
+from workbench.errors import ModelError
 from workbench.model.memory import resident_bytes
 from workbench.provenance import peak_memory_mb
 from workbench.sweep.room import keep_within
-shape = models.gpt2(64, 32, n_layer=6, n_head=8, n_embd=256, vocab_size=5000)
-runs = shape.runs
+budget, more, pairs, tokens = (int(x) for x in sys.argv[1:])
+runs = models.gpt2(pairs, tokens, n_layer=6, n_head=8, n_embd=256, vocab_size=5000).runs
 before = resident_bytes("cpu")
 peak = int(peak_memory_mb() * 1e6)
-budget = max(peak, before + int(float(sys.argv[1]) * 1e6))
-runs.batch_tokens = keep_within(runs, budget, work="edges") if float(sys.argv[1]) else runs.batch_tokens
+budget = budget or (max(peak, before + more * 1_000_000) if more else 0)
+if budget:
+    try:
+        runs.batch_tokens = keep_within(runs, budget, work="edges", by_model=False)
+    except ModelError as problem:
+        print(problem.hint.split()[1].strip(",").removesuffix("GB"))
+        sys.exit()
 wb.score(runs, "eap-ig", steps=2)
 print(runs.batch_tokens, budget, int(peak_memory_mb() * 1e6))
 """
 
 
+def _in_a_process(pairs: int, tokens: int, *, budget: int = 0, more: int = 0) -> list[float]:
+    """Tokens of a pass, the budget and the highest resident memory; or the budget in GB that a refusal names.
+
+    Args:
+        budget: In bytes; or ``more`` than the open model takes, in MB.
+    """
+    command = [sys.executable, "-c", _CHILD, *map(str, (budget, more, pairs, tokens))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    return [float(x) for x in done.stdout.split()]
+
+
 @pytest.mark.slow
 def test_a_budget_is_kept_by_a_process_of_its_own():
-    def run(megabytes: int) -> list[int]:
-        command = [sys.executable, "-c", _CHILD, str(megabytes)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-        return [int(x) for x in done.stdout.split()]
-
-    free = run(0)
-    tokens, budget, peak = run(150)
+    free = _in_a_process(64, 32)
+    tokens, budget, peak = _in_a_process(64, 32, more=180)
     assert tokens < free[0]
     assert peak <= budget < free[2]  # kept, and not without effect
+
+
+@pytest.mark.slow
+def test_the_budget_that_a_refusal_names_is_kept_with_long_prompts():
+    (named,) = _in_a_process(2, 1024, more=100)
+    tokens, budget, peak = _in_a_process(2, 1024, budget=int(named * 1e9))
+    assert tokens == 1024
+    assert peak <= budget < 1.4 * peak

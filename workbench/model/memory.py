@@ -19,7 +19,14 @@ _FACTOR = (
 )
 _UNITS = {"": 1, "B": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_SLACK = 1.5  # freed memory that the allocator keeps, and temporaries; a process of its own tests the budget
+_SLACK = 1.2  # freed memory that the allocator keeps, and temporaries; a process of its own tests the budget
+_HOOKED = 1.25  # more for tapes of the hooked model: EAP-IG on 512 tokens of Gemma 2's shape was 5 % above
+_FIXED = 64_000_000  # bytes: modules loaded on the way and Python's own objects, 60 to 70 MB measured on tiny passes
+_AGAIN = 1.01  # the same process takes a little more or less when it is started again
+_ROWS = 2048  # tokens of rows that plain blocks compute at once
+_TRIED = 4  # prompts that plain blocks are compared on
+_MOST_STACKED = 1.5e8  # differences of stacked copies, in numbers
+_MOST_KEPT = 10**8  # scores of every pair by itself, in numbers
 
 
 def parse_size(text: int | str) -> int:
@@ -34,12 +41,19 @@ def parse_size(text: int | str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Activations:
-    """What a pass over a model's prompts keeps, in numbers (floats).
+    """What passes over a model's prompts keep, in numbers (floats); each term was compared with what torch keeps.
 
     Attributes:
+        d_heads: What all heads of a layer give together; ``d_model`` where it is 0.
         sources: Parts that write to the residual stream; 0 where no edges are worked on.
         d_vocab: Logits of one position; ``all_logits`` where the metric reads every position's.
         gradients: Whether a pass is kept for its backward pass.
+        stacked: Whether copies with ablated edges are run.
+        plain: No pass goes through the hooked model, but for the one that plain blocks are compared with.
+        gated: MLPs multiply two projections.
+        patterns: Attention patterns of a layer that the hooked model keeps for its backward pass.
+        batch_floats: Most numbers that all sources of one batch write.
+        tape_floats: Most numbers that one pass keeps for its backward pass, where more than one pair is run.
     """
 
     n_layers: int
@@ -47,27 +61,100 @@ class Activations:
     d_model: int
     d_mlp: int
     d_vocab: int
+    d_heads: int = 0
     sources: int = 0
     all_logits: bool = False
     gradients: bool = False
+    stacked: bool = True
+    plain: bool = False
+    gated: bool = False
+    patterns: int = 1
+    batch_floats: float = math.inf
+    tape_floats: float = math.inf
     itemsize: int = 4
 
     def bytes_of(self, batch_tokens: int, length: int, n_pairs: int) -> int:
         """Most bytes beside the weights, when passes take so many tokens."""
-        pairs = max(1, min(n_pairs, batch_tokens // (4 * length)))
-        batch = pairs * length
-        stacked = max(batch, batch_tokens // batch * batch)
-        scores = 3 * self.n_heads * length
-        one_layer = 12 * self.d_model + 2 * self.d_mlp + scores
-        recorded = 2 * (5 * self.n_layers + 1) * self.d_model  # sites of the clean and of the corrupted run
-        floats = batch * (recorded + 2 * self.sources * self.d_model) + stacked * one_layer
-        if self.sources:  # differences of all sources of every copy, and the readers' own streams
-            floats += stacked * (self.sources + 3 * self.n_heads) * self.d_model
+        written = (1 + self.n_layers * (self.n_heads + 1)) * self.d_model
+        pairs = max(1, min(n_pairs, int(min(batch_tokens // 4, self.batch_floats / written)) // length))
+        most = self._edges(batch_tokens, length, pairs) if self.sources and self.stacked else 0
         if self.gradients:
-            tape = self.n_layers * (18 * self.d_model + 6 * self.d_mlp + scores)
-            floats += batch * (tape + 5 * self.n_layers * self.d_model)
-        rows = stacked if self.all_logits else stacked // length
-        return int(_SLACK * self.itemsize * (floats + 3 * rows * self.d_vocab))
+            most = max(most, self._tape(length, pairs, n_pairs))
+        if not self.sources:
+            most = self._sweep(batch_tokens, length, pairs)
+        return int(_SLACK * self.itemsize * most) + _FIXED
+
+    def trial_bytes(self, length: int, pairs: int) -> int:
+        """Bytes of a hooked pass that plain blocks are compared with."""
+        return int(_SLACK * self.itemsize * self._hooked(pairs * length, length)) + _FIXED
+
+    @property
+    def _heads(self) -> int:
+        return self.d_heads or self.d_model
+
+    def _left(self, tokens: int, length: int) -> int:
+        """TransformerLens keeps the last pass's patterns of every layer, also after it."""
+        return tokens * self.n_layers * self.n_heads * length
+
+    def _layer(self) -> int:
+        """What one layer holds while it is computed, at one token; without patterns."""
+        return 10 * self.d_model + (3 if self.plain else 4) * self.d_mlp
+
+    def _hooked(self, tokens: int, length: int) -> int:
+        """A recorded pass of the hooked model."""
+        own = (self.n_layers + 1) * self.d_model + 3 * self.n_heads * length + self._layer()
+        return self._left(tokens, length) + tokens * own
+
+    def _logits(self, rows: int, length: int) -> int:
+        return 3 * (rows if self.all_logits else rows // length) * self.d_vocab
+
+    def _sweep(self, batch_tokens: int, length: int, pairs: int) -> int:
+        """Exact effects: the recorded run and the other's values, keys and values, rows of edited copies."""
+        batch = pairs * length
+        recorded = batch * (self.n_layers * (2 * self.d_model + 4 * self._heads) + self.d_model)
+        if self.plain:  # rows of plain blocks are few; what leaves the last layer is measured in parts
+            rows = max(length, min(batch_tokens, _ROWS))
+            kept = recorded + self._left(batch, length) + rows * self._layer()
+            return max(kept, self._hooked(batch, length)) + self._logits(pairs * length, length)
+        stacked = max(batch, batch_tokens // batch * batch)
+        one = self._layer() + 4 * self.n_heads * length
+        return recorded + self._left(stacked, length) + stacked * one + self._logits(stacked, length)
+
+    def _edges(self, batch_tokens: int, length: int, pairs: int) -> int:
+        """Ablated edges: what all sources write, and in every copy their differences and the readers' own streams."""
+        batch, own = pairs * length, (self.sources + 3 * self.n_heads) * self.d_model
+        copies = max(1, min(batch_tokens // batch, int(_MOST_STACKED // (batch * own))))
+        stacked = copies * batch
+        once = 2 * (self.n_layers * (self.d_model + self._heads) + self.d_model)
+        floats = batch * (2 * self.sources * self.d_model + once) + stacked * (own + self._layer())
+        tried = min(_TRIED * length, batch) if self.plain else stacked
+        floats += self._left(tried, length) + (0 if self.plain else 4 * stacked * self.n_heads * length)
+        return max(floats, self._hooked(tried, length)) + self._logits(stacked, length)
+
+    def _tape(self, length: int, pairs: int, n_pairs: int) -> int:
+        """Gradients: outputs of all sources in both runs, the tape of a piece, gradients and their sums, products."""
+        bound = self.n_layers * (18 * self.d_model + 6 * self.d_mlp + 3 * self.n_heads * length)
+        parts = -(-pairs // max(1, int(min(pairs, self.tape_floats / (bound * length)))))
+        tokens = -(-pairs // parts) * length
+        written = 3 * (self.n_layers * (self.d_model + self._heads) + self.d_model)
+        flowing = 2 * (self.n_layers * (self.d_model + 3 * self._heads) + self.d_model)
+        targets = 3 * self.n_heads + 1
+        products = self.sources * self.d_model + targets * (self.d_model + 2 * self.sources)
+        if self.plain:
+            tried = min(_TRIED * length, tokens)
+            tape = self.n_layers * (9 * self.d_model + (3 if self.gated else 1) * self.d_mlp)
+            trial, floats = self._hooked(tried, length), tokens * tape + self._left(tried, length)
+        else:
+            kept = (
+                11 * self.d_model
+                + (3 if self.gated else 4) * self.d_mlp
+                + self.patterns * self.n_heads * length
+            )
+            trial, floats = 0, int(_HOOKED * tokens * (self.n_layers * kept + 6 * self.n_heads * length))
+        per_pair = n_pairs * self.sources * (self.n_layers * targets + 1)
+        floats += 3 * per_pair if per_pair <= _MOST_KEPT else 0
+        floats += tokens * (written + flowing + products)
+        return max(floats, trial) + self._logits(tokens, length)
 
 
 def tokens_within(
@@ -101,7 +188,7 @@ def tokens_within(
         raise ModelError(
             f"max_memory is {_gb(parse_size(budget))}; the open model takes {_gb(resident)} and one pair of "
             f"{kinds[-1]} tokens about {_gb(needed(tokens))} more",
-            hint=f"--max-memory {math.ceil((resident + needed(tokens)) / 1e8) / 10:.1f}GB, or shorter prompts",
+            hint=f"--max-memory {math.ceil(_AGAIN * (resident + needed(tokens)) / 1e8) / 10:.1f}GB, or shorter prompts",
         )
     return tokens
 
