@@ -23,7 +23,7 @@ from workbench.sweep.gradients import taped_run
 from workbench.sweep.readers import reader_taps
 from workbench.sweep.run import sweep
 
-WALKED = ("gpt2", "llama", "native-ln", "qwen3", "phi", "gpt-neox")
+WALKED = ("gpt2", "llama", "native-ln", "qwen3", "phi", "gpt-neox", "opt", "falcon")
 
 
 def known_names(runs) -> list[str]:

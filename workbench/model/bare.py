@@ -1,14 +1,19 @@
-"""Whether anything is attached to a model: what somebody attached must never be passed by."""
+"""Whether anything is attached to a model, and whether it is as it was: what somebody did must never be passed by."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch.nn.modules import module as torch_modules
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_OF_ALL_MODULES = [getattr(torch_modules, f"_global{name}") for name in _HOOKS]
 
 
 def is_bare(bridge: TransformerBridge) -> bool:
@@ -17,9 +22,9 @@ def is_bare(bridge: TransformerBridge) -> bool:
 
 
 def modules_of(bridge: TransformerBridge) -> Modules:
-    """The modules of a model; the same object as long as none of them is replaced."""
+    """The modules of a model; the same object as long as none of them is replaced or set otherwise."""
     found = _MODULES.get(bridge)
-    if found is None or not found.are_there():
+    if found is None or not found.are_as_they_were():
         found = _MODULES[bridge] = Modules(bridge)
     return found
 
@@ -34,40 +39,65 @@ class Modules:
         found = list(every_module(bridge))
         self._own = [vars(module) for module in found]
         self._points = [vars(module) for module in found if isinstance(module, HookPoint)]
-        self._children = [own["_modules"] for own in self._own]
-        self._were = [tuple(children.values()) for children in self._children]
+        layers = [vars(module) for module in found if not isinstance(module, HookPoint)]
+        self._children = [own["_modules"] for own in layers]
+        self._parameters = [own["_parameters"] for own in layers if own["_parameters"]]
+        self._settings = [(own, name) for own in layers for name, value in own.items() if _is_setting(value)]
+        self._was = self._state()
 
-    def are_there(self) -> bool:
-        """Whether every module still has the parts that it had."""
-        return [tuple(children.values()) for children in self._children] == self._were
+    def are_as_they_were(self) -> bool:
+        """Whether every module still has its parts, its precision and device, and its settings (``training`` too)."""
+        return self._state() == self._was
+
+    def _state(self) -> tuple[list[Any], ...]:
+        return (
+            [tuple(map(id, children.values())) for children in self._children],
+            [(p.dtype, p.device) for own in self._parameters for p in own.values() if p is not None],
+            [own.get(name) for own, name in self._settings],
+        )
 
     def are_bare(self) -> bool:
         """Whether nobody attached anything to them."""
+        if any(_OF_ALL_MODULES):
+            return False
         for own in self._points:
-            if own["fwd_hooks"] or own["bwd_hooks"]:
+            if own["bwd_hooks"] or (own["fwd_hooks"] and not all(map(_is_permanent, own["fwd_hooks"]))):
                 return False
         for own in self._own:
-            if "forward" in own or "_hf_hook" in own:
+            if "_hf_hook" in own or ("forward" in own and not _is_bookkeeping(own["forward"])):
                 return False
-            for attached in (own["_forward_hooks"], own["_forward_pre_hooks"]):
-                if attached and not all(map(_is_bookkeeping, attached.values())):
+            for name in _HOOKS:
+                if own[name] and not all(map(_is_bookkeeping, own[name].values())):
                     return False
         return True
 
 
 def every_module(bridge: TransformerBridge) -> Iterator[torch.nn.Module]:
-    """All modules, each once, without their names: ten times less time than ``modules()``."""
-    seen, waiting = {id(bridge)}, [bridge]
+    """All modules, those of the wrapped model too, each once, without names: ten times less time than ``modules()``."""
+    seen: set[int] = set()
+    waiting = [bridge, getattr(bridge, "original_model", None)]
     while waiting:
         module = waiting.pop()
+        if module is None or id(module) in seen:
+            continue
+        seen.add(id(module))
         yield module
-        for child in vars(module)["_modules"].values():
-            if child is not None and id(child) not in seen:
-                seen.add(id(child))
-                waiting.append(child)
+        waiting.extend(vars(module)["_modules"].values())
 
 
 _MODULES: WeakKeyDictionary[TransformerBridge, Modules] = WeakKeyDictionary()
+
+
+def _is_setting(value: Any) -> bool:
+    """Numbers, words and functions: an activation, a scale, ``eps``."""
+    return value is None or isinstance(
+        value, bool | int | float | str | FunctionType | BuiltinFunctionType | torch.dtype
+    )
+
+
+def _is_permanent(handle: Any) -> bool:
+    """Whether a hook is one that TransformerLens put there for good."""
+    return handle.is_permanent and handle.user_hook is not None and _is_bookkeeping(handle.user_hook)
 
 
 def _is_bookkeeping(hook: Any) -> bool:

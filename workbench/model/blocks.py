@@ -57,6 +57,7 @@ class Blocks:
         in_tuple: The model expects of each block a tuple, not a tensor.
         ends_plainly: The logits are the last norm and the unembedding, nothing else.
         by_column: Logits of some tokens can be computed without the others.
+        d_out: How many logits there are.
     """
 
     layers: tuple[Block, ...]
@@ -68,6 +69,7 @@ class Blocks:
     in_tuple: bool = False
     ends_plainly: bool = False
     by_column: bool = False
+    d_out: int = 0
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -55,6 +55,8 @@ def blocks_of(bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, every: 
         found = _FOUND[bridge] = _Found(modules)
     if not modules.are_bare():  # asked every time: an edit that is switched on must not be passed by
         return "something is attached to the model"
+    if bridge.training:
+        return "the model is in training mode"
     length = ids.shape[1]
     if length not in found.by_length:
         found.by_length[length] = _tried(_measured, bridge, ids[:N_TRIED]) or NOT_PLAIN
@@ -63,7 +65,8 @@ def blocks_of(bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, every: 
         key = blake2b(ids.cpu().numpy().tobytes(), digest_size=16).digest()
         if key not in found.unlike:
             found.unlike[key] = _tried(_compared, bridge, blocks, ids) is not True
-        return NOT_PLAIN if found.unlike[key] else blocks
+        if found.unlike[key]:  # whoever asks next is not to use them either
+            blocks = found.by_length[length] = NOT_PLAIN
     return blocks
 
 
@@ -72,7 +75,7 @@ def _tried(make: Callable[..., Any], *args: Any) -> Any:
     try:
         with torch.no_grad():
             return make(*args)
-    except (RuntimeError, TypeError, AttributeError, IndexError) as problem:
+    except (RuntimeError, TypeError, AttributeError, LookupError, ValueError) as problem:
         if is_out_of_memory(problem):
             raise
         return None
@@ -93,19 +96,21 @@ def _measured(bridge: TransformerBridge, ids: Int[Tensor, "row pos"]) -> Blocks 
     hidden, last = resid[-1][:, -1], ids[:, -1]
     if not _is_near(read_out(bridge, blocks, hidden, last), out, limit):
         return "what leaves the last block does not decide the logits"
-    blocks.ends_plainly = _is_near(plain_end(bridge, hidden), out, limit)
+    blocks.ends_plainly, blocks.d_out = _is_near(plain_end(bridge, hidden), out, limit), out.shape[-1]
     columns = ids.unique()
     by_column = _tried(read_out, bridge, blocks, hidden, last, columns)
     blocks.by_column = component(bridge, "unembed") is not None and _is_near(
         by_column, out[:, columns], limit
     )
-    return blocks
+    whole = read_out(bridge, blocks, blocks.walk(resid[0])[:, -1], last)
+    return blocks if _is_near(whole, out, 10 * limit) else NOT_PLAIN  # rounding adds up over layers
 
 
 def _is_near(made: Tensor | None, own: Tensor, limit: float) -> bool:
+    """In units of the largest number of each row: one huge token hides nothing in the others."""
     if made is None or made.shape != own.shape:
         return False
-    return float((made - own).abs().max()) <= limit * (1 + float(own.abs().max()))
+    return bool(((made - own).abs() <= limit * (1e-3 + own.abs().amax(-1, keepdim=True))).all())
 
 
 def _compared(bridge: TransformerBridge, blocks: Blocks, ids: Int[Tensor, "row pos"]) -> bool:
@@ -144,12 +149,18 @@ def _with_rotary(
 
 @torch.no_grad()
 def unlike(blocks: Blocks, resid: list[Tensor]) -> float:
-    """Largest relative difference between what a block and what the model's own layer writes, over all layers."""
+    """Largest difference between what a block and what the model's own layer adds, over all layers.
+
+    At each place in units of the number that was there plus the most that was added at this token: neither one huge
+    token nor one huge dimension hides a difference at another.
+    """
     worst = 0.0
     for layer in range(len(blocks)):
-        made, own = blocks.run(layer, resid[layer].clone()), resid[layer + 1]
+        made, x, own = blocks.run(layer, resid[layer].clone()), resid[layer], resid[layer + 1]
         if made.shape != own.shape:
             return float("inf")
-        error = float((made - own).abs().max() / (1 + own.abs().max()))
+        unit = x.abs() + (own - x).abs().amax(-1, keepdim=True)
+        difference = (made - own).abs()
+        error = float(torch.where(difference > 0, difference / unit, difference).max())
         worst = max(worst, error if error == error else float("inf"))
     return worst

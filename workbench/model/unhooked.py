@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,13 +62,15 @@ def limits_of(bridge: TransformerBridge) -> str:
     return _limit_in(known) or _limit_in(vars(bridge.cfg))
 
 
-def _limit_in(settings: dict[Any, Any]) -> str:
+def _limit_in(settings: Mapping[Any, Any]) -> str:
     for name, value in settings.items():
         if isinstance(value, dict):
             if found := _limit_in(value):
                 return found
-        elif any(word in str(name) for word in _LIMITS) and isinstance(value, int | float) and value > 0:
-            return str(name)
+        elif any(word in str(name) for word in _LIMITS):
+            values = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(v, int | float) and v > 0 for v in values):
+                return str(name)
     return ""
 
 

@@ -53,6 +53,8 @@ class Passes:
         Args:
             every: Compare on every prompt of this run, not only on the first ones of each length.
         """
+        if self.metric.reads == "all":
+            return "the metric reads every position"
         if (reason := self.not_plain.get((int(batch.index[0]), len(batch)))) is not None:
             return reason
         if not is_walked((name for name, _ in fwd_hooks), self.wiring.n_layers):
@@ -61,7 +63,7 @@ class Passes:
 
     def is_walked(self, batch: Batch) -> bool:
         """Whether passes over this batch go through plain blocks, whose hooks are more than the model's own."""
-        return self.metric.reads != "all" and isinstance(self.blocks(batch), Blocks)
+        return isinstance(self.blocks(batch), Blocks)
 
     def output(
         self,
@@ -81,7 +83,7 @@ class Passes:
             at_last: Hooks can do with the last position alone in the last layer (but for k and v), where it is all that
                 is read.
         """
-        blocks = "" if self.metric.reads == "all" else self.blocks(batch, fwd_hooks)
+        blocks = self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
             return self._hooked(batch, ids, fwd_hooks, start, resid)
         hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
@@ -99,7 +101,7 @@ class Passes:
         by_model: bool = False,
     ) -> Float[Tensor, "row"]:
         """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are."""
-        blocks = "" if by_model or self.metric.reads == "all" else self.blocks(batch, fwd_hooks)
+        blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
             return self.measure(batch, self._hooked(batch, ids, fwd_hooks, start, resid))
         hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
@@ -137,7 +139,7 @@ class Passes:
         """The metric of what leaves the last block, with no more logits at once than fit."""
         few = self.metric.reads_answers_only and blocks.by_column
         columns, answers = batch.columns if few else (None, batch.answers)
-        width = self.model.cfg.d_vocab if columns is None else len(columns)
+        width = blocks.d_out if columns is None else len(columns)
         size, found = max(1, LOGITS // (len(batch) * width)) * len(batch), []
         for part, tokens in zip(hidden.split(size), ids.split(size), strict=True):
             logits = read_out(self.model, blocks, part, tokens, columns)
@@ -196,18 +198,21 @@ class Passes:
     @torch.no_grad()
     def _recorded(self, batch: Batch, run: RunName, names: Sequence[str]) -> dict[str, Tensor]:
         """Tensors at these hooks in one pass, whose metric is kept as well: no other pass is made for it."""
-        found: dict[str, Tensor] = {}
-        store = [(name, lambda t, hook, name=name: found.__setitem__(name, t)) for name in names]
-        ids, blocks = batch.ids(run), self.blocks(batch, store)
+        ids, blocks = batch.ids(run), self.blocks(batch)
         answer = self.metric.reads == "answer" and not self.metric.needs_clean
         if isinstance(blocks, str):
             out, found = record(self.model, ids, names, last_only=self.last_only(batch))
             if answer and isinstance(out, Tensor):
                 self._note(batch, run, self.measure(batch, self._read(batch, out)))
             return found
-        hidden = self._walked(batch, blocks, ids, store, 0, None, False)
-        if answer:
-            self._note(batch, run, self.value_of(batch, blocks, hidden, ids[:, -1]))
+        # What blocks have is always taken from them, whatever else is asked for: equal questions, equal bits.
+        others = [name for name in names if not is_walked([name], self.wiring.n_layers)]
+        found = record(self.model, ids, others, last_only=self.last_only(batch))[1] if others else {}
+        store = [(n, lambda t, hook, n=n: found.__setitem__(n, t)) for n in names if n not in others]
+        if store:
+            hidden = self._walked(batch, blocks, ids, store, 0, None, False)
+            if answer:
+                self._note(batch, run, self.value_of(batch, blocks, hidden, ids[:, -1]))
         return found
 
     def _note(self, batch: Batch, run: RunName, values: Float[Tensor, "pair"]) -> None:

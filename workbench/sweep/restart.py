@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,16 +24,11 @@ from torch import Tensor
 from workbench.interventions.apply import value_of_edit
 from workbench.interventions.edits import Edit, Intervention, site_of
 from workbench.interventions.means import Means
-from workbench.model.blocks import (
-    Blocks,
-)
+from workbench.model.blocks import Blocks
 from workbench.model.hooks import hook_name, output_matrix
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 
 CHUNK_TOKENS = 2048  # matrix products are at their best and what lies between them still fits in the cache
-LOGITS = 2**25  # numbers in one block of logits
-_KNOWN: WeakKeyDictionary[PairedRuns, dict[Any, Any]] = WeakKeyDictionary()
-_NOT_PLAIN = "the blocks are not plain attention and MLP"
 _ADDS = ("head-output", "attn-out", "mlp-out")
 
 
@@ -71,10 +65,10 @@ def is_walked(intervention: Intervention) -> bool:
 
 def how(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName = "clean") -> dict[str, Any]:
     """How many rows of a table plain blocks computed and how many the hooked model, and why; for the record."""
-    walked, local = sum(map(is_walked, interventions)), sum(map(is_local, interventions))
-    plain, reasons = 0, set() if walked == len(interventions) else {"edits of attention patterns"}
+    walked, plain = sum(map(is_walked, interventions)), 0
+    reasons = set() if walked == len(interventions) else {"edits of attention patterns"}
     for batch in runs.batches if walked else ():
-        found = plainly(runs, batch, base) if local else runs.blocks(batch)
+        found = plainly(runs, batch, base) if runs.last_only(batch) else runs.blocks(batch)
         if isinstance(found, str):
             reasons.add(found)
         else:
