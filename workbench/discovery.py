@@ -47,6 +47,7 @@ from workbench.sweep.store import SweepStore, check_plan, drop_parts
 from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
+_PLAIN = ("eap", "eap-ig", "acdc", "edge-pruning")  # run by plain blocks where these are the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,8 @@ class Search:
         """What opening the runs it is found on needs."""
         names = ("model", "task", "metric", "limit", "split", "corruption", "seed", "batch_tokens")
         chosen = {name: getattr(self, name) for name in (*names, "max_memory", "device", "dtype", "offline")}
-        return {**chosen, "work": "edges"}
+        plain = self.method in _PLAIN and dict(self.options).get("backward", "plain") == "plain"
+        return {**chosen, "work": "edges", "by_model": not plain}
 
 
 def discovery_job(

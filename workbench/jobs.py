@@ -127,7 +127,9 @@ def _sweep_job(
         planned = planned_runs(note=note, **opening)
         first = [i.first_layer for i in build(planned, _positions(planned, positions))]
         return _cost(command, planned, first, out)
-    runs = open_runs(note=note, **opening)
+    touched = [command, str(arguments.get("site")), *(arguments.get("node") or ())]
+    by_model = any("pattern" in word or word == "knock-out" for word in touched)
+    runs = open_runs(note=note, by_model=by_model, **opening)
     interventions = build(runs, _positions(runs, positions))
     against = None
     if reference is not None:

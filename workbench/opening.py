@@ -40,6 +40,7 @@ def open_runs(
     offline: bool = False,
     max_memory: int | str | None = None,
     work: Work = "nodes",
+    by_model: bool = True,
     note: Note = lambda text: None,
 ) -> PairedRuns:
     """Open a model and make a task's pairs for it, saying what was dropped.
@@ -47,6 +48,7 @@ def open_runs(
     Args:
         max_memory: Most memory of the whole process, "4GB" or bytes: passes are made as small as it needs.
         work: What the runs are for, which decides how much a pass keeps.
+        by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
 
     Raises:
         WorkbenchError: for a misspelt task or metric before any weights are loaded.
@@ -80,7 +82,7 @@ def open_runs(
     )
     tell_dropped(runs, note)
     if max_memory is not None:
-        runs.batch_tokens = keep_within(runs, max_memory, work=work)
+        runs.batch_tokens = keep_within(runs, max_memory, work=work, by_model=by_model)
         note(f"passes of at most {runs.batch_tokens} tokens keep within {max_memory}")
     return runs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +14,8 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_attached = itemgetter(*_HOOKS)  # all four at once: this is asked for every pass
+_NOTHING: tuple[dict[Any, Any], ...] = ({}, {}, {}, {})
 _OF_ALL_MODULES = [getattr(torch_modules, f"_global{name}") for name in _HOOKS]
 
 
@@ -40,20 +43,24 @@ class Modules:
         self._own = [vars(module) for module in found]
         self._points = [vars(module) for module in found if isinstance(module, HookPoint)]
         layers = [vars(module) for module in found if not isinstance(module, HookPoint)]
-        self._children = [own["_modules"] for own in layers]
+        self._children = [own["_modules"] for own in layers if own["_modules"]]
         self._parameters = [own["_parameters"] for own in layers if own["_parameters"]]
-        self._settings = [(own, name) for own in layers for name, value in own.items() if _is_setting(value)]
+        named = [(own, [name for name, value in own.items() if _is_setting(value)]) for own in layers]
+        self._settings = [(own, itemgetter(*names)) for own, names in named if names]
         self._was = self._state()
 
     def are_as_they_were(self) -> bool:
         """Whether every module still has its parts, its precision and device, and its settings (``training`` too)."""
-        return self._state() == self._was
+        try:
+            return self._state() == self._was
+        except KeyError:  # a setting was deleted
+            return False
 
     def _state(self) -> tuple[list[Any], ...]:
         return (
-            [tuple(map(id, children.values())) for children in self._children],
+            [tuple(children.values()) for children in self._children],
             [(p.dtype, p.device) for own in self._parameters for p in own.values() if p is not None],
-            [own.get(name) for own, name in self._settings],
+            [settings(own) for own, settings in self._settings],
         )
 
     def are_bare(self) -> bool:
@@ -66,9 +73,10 @@ class Modules:
         for own in self._own:
             if "_hf_hook" in own or ("forward" in own and not _is_bookkeeping(own["forward"])):
                 return False
-            for name in _HOOKS:
-                if own[name] and not all(map(_is_bookkeeping, own[name].values())):
-                    return False
+            if _attached(own) != _NOTHING and not all(
+                _is_bookkeeping(hook) for hooks in _attached(own) for hook in hooks.values()
+            ):
+                return False
         return True
 
 
@@ -90,9 +98,7 @@ _MODULES: WeakKeyDictionary[TransformerBridge, Modules] = WeakKeyDictionary()
 
 def _is_setting(value: Any) -> bool:
     """Numbers, words and functions: an activation, a scale, ``eps``."""
-    return value is None or isinstance(
-        value, bool | int | float | str | FunctionType | BuiltinFunctionType | torch.dtype
-    )
+    return isinstance(value, bool | int | float | str | FunctionType | BuiltinFunctionType | torch.dtype)
 
 
 def _is_permanent(handle: Any) -> bool:

@@ -60,14 +60,24 @@ def blocks_of(bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, every: 
     length = ids.shape[1]
     if length not in found.by_length:
         found.by_length[length] = _tried(_measured, bridge, ids[:N_TRIED]) or NOT_PLAIN
+        _forget_patterns(bridge)
     blocks = found.by_length[length]
     if every and not isinstance(blocks, str):
         key = blake2b(ids.cpu().numpy().tobytes(), digest_size=16).digest()
         if key not in found.unlike:
             found.unlike[key] = _tried(_compared, bridge, blocks, ids) is not True
+            _forget_patterns(bridge)
         if found.unlike[key]:  # whoever asks next is not to use them either
             blocks = found.by_length[length] = NOT_PLAIN
     return blocks
+
+
+def _forget_patterns(bridge: TransformerBridge) -> None:
+    """TransformerLens keeps the patterns of the last pass: layers x heads x tokens^2 numbers that nobody reads."""
+    for block in bridge.blocks:
+        attn = component(block, "attn")
+        if getattr(attn, "_pattern", None) is not None:
+            attn._pattern = None
 
 
 def _tried(make: Callable[..., Any], *args: Any) -> Any:
