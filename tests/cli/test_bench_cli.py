@@ -6,29 +6,6 @@ import sys
 
 import pytest
 
-import cli.app
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKBENCH_QUIET", "")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.app.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
 SMALL = [
     *(
         "bench",

@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import cli.app
 from workbench.edits.affine import Affine
 from workbench.edits.edit import stack
 from workbench.edits.files import describe_edit, load_edit, save_edit
@@ -21,25 +20,6 @@ from workbench.edits.rows import Rows
 from workbench.errors import RunError
 
 HALF = torch.tensor([[0.5, -1.25]])
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.app.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 
-import cli.app
 import workbench
 from workbench.judging import as_good
 
 SCHEMA = Path(workbench.__file__).parent / "io" / "schema" / "faithfulness.schema.json"
 
 LITTLE = ["--random", 3, "--edges", 2, "--bootstraps", 4, "--limit", 8, "--quiet"]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKBENCH_QUIET", "")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.app.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def test_everything_is_written_beside_the_circuit_and_summaries_show_it(run, tmp_path):

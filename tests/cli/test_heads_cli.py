@@ -3,34 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pandas as pd
-import pytest
-
-import cli.app
 
 COMMON = ["heads", "-m", "zoo:truth-induction", "-n", "2", "--length", "20"]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKBENCH_QUIET", "")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.app.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def test_a_portrait_from_the_command_line(run, tmp_path):

@@ -18,26 +18,6 @@ from workbench.io.effects_file import load_effects
 ABLATE = ["ablate", "-m", "zoo:ioi", "-t", "ioi", "--limit", "6"]
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKBENCH_QUIET", "")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.app.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
 def data(result):
     code, out, err = result
     assert code == 0, err

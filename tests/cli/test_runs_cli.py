@@ -21,26 +21,6 @@ from workbench.provenance import RunRecord
 COMMON = ["-m", "zoo:ioi", "-t", "ioi", "--limit", "4"]
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run ``workbench ...`` in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKBENCH_QUIET", "")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.app.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
 def data(result, code=0):
     assert result[0] == code, result[2]
     return json.loads(result[1])
