@@ -36,9 +36,8 @@ _WORK = {"n_layers": 1, "n_heads": 1, "d_model": 1000, "d_mlp": 2000, "d_vocab":
 def test_a_budget_gives_the_largest_passes_that_fit():
     work = Activations(**_WORK, plain=True)
     # length 4: of 64 tokens 4 pairs are a batch of 16, and all 64 are rows of one layer at once.
-    # recorded 2 * 1000 + 4 * 1000 + 1000 = 7000 at 16 tokens, patterns of 16 * 4 that the model's own pass left,
-    # one layer 10 * 1000 + 3 * 2000 = 16000 at 64, logits 3 * 4 * 10000
-    floats = 16 * 7000 + 16 * 4 + 64 * 16_000 + 3 * 4 * 10_000
+    # recorded 2 * 1000 + 4 * 1000 + 1000 = 7000 at 16 tokens, one layer 10 * 1000 + 3 * 2000 = 16000 at 64, logits 3 * 4 * 10000
+    floats = 16 * 7000 + 64 * 16_000 + 3 * 4 * 10_000
     by_hand = int(1.2 * 4 * floats) + 64_000_000
     assert work.bytes_of(64, 4, 1000) == by_hand
     given = {"lengths": [4] * 1000, "resident": 5000, "most": 1024}
@@ -167,7 +166,7 @@ peak = int(peak_memory_mb() * 1e6)
 budget = budget or (max(peak, before + more * 1_000_000) if more else 0)
 if budget:
     try:
-        runs.batch_tokens = keep_within(runs, budget, work="edges", by_model=False)
+        runs.batch_tokens = keep_within(runs, budget, work="gradients", by_model=False)
     except ModelError as problem:
         print(problem.hint.split()[1].strip(",").removesuffix("GB"))
         sys.exit()
@@ -198,6 +197,5 @@ def test_a_budget_is_kept_by_a_process_of_its_own():
 @pytest.mark.slow
 def test_the_budget_that_a_refusal_names_is_kept_with_long_prompts():
     (named,) = _in_a_process(2, 1024, more=100)
-    tokens, budget, peak = _in_a_process(2, 1024, budget=int(named * 1e9))
-    assert tokens == 1024
+    _, budget, peak = _in_a_process(2, 1024, budget=int(named * 1e9))
     assert peak <= budget < 1.4 * peak

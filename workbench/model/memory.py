@@ -114,7 +114,7 @@ class Activations:
         recorded = batch * (self.n_layers * (2 * self.d_model + 4 * self._heads) + self.d_model)
         if self.plain:  # rows of plain blocks are few; what leaves the last layer is measured in parts
             rows = max(length, min(batch_tokens, _ROWS))
-            kept = recorded + self._left(batch, length) + rows * self._layer()
+            kept = recorded + rows * self._layer()
             return max(kept, self._hooked(batch, length)) + self._logits(pairs * length, length)
         stacked = max(batch, batch_tokens // batch * batch)
         one = self._layer() + 4 * self.n_heads * length
@@ -128,7 +128,8 @@ class Activations:
         once = 2 * (self.n_layers * (self.d_model + self._heads) + self.d_model)
         floats = batch * (2 * self.sources * self.d_model + once) + stacked * (own + self._layer())
         tried = min(_TRIED * length, batch) if self.plain else stacked
-        floats += self._left(tried, length) + (0 if self.plain else 4 * stacked * self.n_heads * length)
+        if not self.plain:
+            floats += self._left(tried, length) + 4 * stacked * self.n_heads * length
         return max(floats, self._hooked(tried, length)) + self._logits(stacked, length)
 
     def _tape(self, length: int, pairs: int, n_pairs: int) -> int:
@@ -144,7 +145,7 @@ class Activations:
             tried = min(_TRIED * length, tokens)
             tape = self.n_layers * (9 * self.d_model + (3 if self.gated else 1) * self.d_mlp)
             # twice: freed parts of one point's tape are not all used again; EAP-IG on 1,024 tokens was 0.3 GB above
-            trial, floats = self._hooked(tried, length), 2 * tokens * tape + self._left(tried, length)
+            trial, floats = self._hooked(tried, length), 2 * tokens * tape
         else:
             kept = (
                 11 * self.d_model
