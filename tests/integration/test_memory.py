@@ -36,7 +36,8 @@ _WORK = {"n_layers": 1, "n_heads": 1, "d_model": 1000, "d_mlp": 2000, "d_vocab":
 def test_a_budget_gives_the_largest_passes_that_fit():
     work = Activations(**_WORK, plain=True)
     # length 4: of 64 tokens 4 pairs are a batch of 16, and all 64 are rows of one layer at once.
-    # recorded 2 * 1000 + 4 * 1000 + 1000 = 7000 at 16 tokens, one layer 10 * 1000 + 3 * 2000 = 16000 at 64, logits 3 * 4 * 10000
+    # recorded 2 * 1000 + 4 * 1000 + 1000 = 7000 at 16 tokens, one layer 10 * 1000 + 3 * 2000 = 16000 at 64,
+    # logits 3 * 4 * 10000
     floats = 16 * 7000 + 64 * 16_000 + 3 * 4 * 10_000
     by_hand = int(1.2 * 4 * floats) + 64_000_000
     assert work.bytes_of(64, 4, 1000) == by_hand

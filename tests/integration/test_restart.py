@@ -191,6 +191,28 @@ def test_what_was_kept_is_not_used_under_a_hook_of_torch(runs_of):
     assert is_bare(runs.model) and np.abs(fresh.clean - runs_of("gpt2").clean).max() > 1e-3
 
 
+def test_what_is_attached_while_a_sweep_runs_is_seen_by_its_next_part(runs_of):
+    """Between parts nothing runs that is not ours but ``progress``: after it everything is asked again."""
+    runs, fresh = runs_of("gpt2"), runs_of("gpt2")
+    rows, handles = heads(runs), []
+    before = sweep(runs, rows, kind="ablation").patched
+    point = runs.model.blocks[2].hook_mlp_out
+
+    def attach(done: int, total: int, what: str) -> None:
+        if done == 1:
+            handles.append(point.register_forward_hook(lambda module, args, out: out * 0))
+
+    try:
+        after = sweep(fresh, rows, kind="ablation", progress=attach).patched
+    finally:
+        for handle in handles:
+            handle.remove()
+    layer = np.array([row.first_layer for row in rows])
+    batch = fresh.batches[0].index
+    assert np.array_equal(after[layer == 0][:, batch], before[layer == 0][:, batch])
+    assert np.abs(after - before)[layer == 1].max(1).min() > 1e-4
+
+
 def test_a_replaced_layer_is_seen(tmp_path, runs_of):
     runs = of_prompts(opened(build_hf("gpt2"), tmp_path), runs_of)
     old = restart.plainly(runs, runs.batches[0])

@@ -188,8 +188,9 @@ def attribute(
         return np.concatenate(found)
 
     parts = batch_parts(runs, "gradients", tally.shape_of)
-    for part, values in zip(parts, runs.division.values(parts, compute), strict=True):
-        tally.take(runs.batches[part.batch], values)
+    with runs.left_alone(progress) as progress:
+        for part, values in zip(parts, runs.division.values(parts, compute), strict=True):
+            tally.take(runs.batches[part.batch], values)
     return tally
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,17 @@ from workbench.model.hooks import Wiring, component, norm_before
 
 # What acts on large values alone: a comparison on some prompts would not see it.
 _LIMITS = ("clip_qkv", "softcap", "soft_cap", "logit_cap")
+_TANH = partial(F.gelu, approximate="tanh"), partial(torch.ops.aten.gelu_, approximate="tanh")
+# Activations in one pass over memory, and in their argument's place: fresh memory costs as much as the arithmetic.
+_ACTIVATIONS = {
+    "ReLU": (F.relu, torch.relu_),
+    "GELUActivation": (F.gelu, torch.ops.aten.gelu_),
+    "NewGELUActivation": _TANH,
+    "FastGELUActivation": _TANH,
+    "GELUTanh": _TANH,
+    "SiLU": (F.silu, partial(F.silu, inplace=True)),
+    "SiLUActivation": (F.silu, partial(F.silu, inplace=True)),
+}
 
 
 def plain_blocks(bridge: TransformerBridge, wiring: Wiring) -> Blocks | str:
@@ -99,11 +111,7 @@ def _mlp(module: Any) -> tuple[Function, Function] | None:
     )
     if None in (into, out, act):
         return None
-    if type(act).__name__ in ("NewGELUActivation", "FastGELUActivation"):
-
-        def act(x: Tensor) -> Tensor:  # the same formula in one pass over memory instead of eight
-            return F.gelu(x, approximate="tanh")
-
+    act = _in_place(act)
     if gate is None:
         return lambda x: act(into(x)), out
 
@@ -112,6 +120,14 @@ def _mlp(module: Any) -> tuple[Function, Function] | None:
         return opened * into(x) if opened.requires_grad else opened.mul_(into(x))
 
     return gated, out
+
+
+def _in_place(act: Function) -> Function:
+    """The same activation of a tensor that nobody else holds, in its place where no gradient needs it."""
+    if type(act).__name__ not in _ACTIVATIONS:
+        return act
+    fused, inside = _ACTIVATIONS[type(act).__name__]
+    return lambda x: fused(x) if x.requires_grad else inside(x)
 
 
 def _embed(bridge: TransformerBridge) -> Function | None:

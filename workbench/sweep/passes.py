@@ -6,8 +6,9 @@ anything, and every hook of a pass is one that they have.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from workbench.metrics import Metric
 from workbench.model import hooks
 from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks, Hook, is_walked
-from workbench.model.hooks import Wiring, resume_from
+from workbench.model.hooks import Wiring, hook_name, resume_from
 from workbench.model.probe import record
 from workbench.model.trial import blocks_of
 from workbench.model.unhooked import entering, read_out
+from workbench.progress import Progress, silent
 from workbench.sweep.batch import Batch, RunName
 
 LOGITS = 2**25  # numbers in one block of logits
@@ -40,6 +42,32 @@ class Passes:
         self.model, self.wiring, self.metric = model, wiring, metric
         self.not_plain: dict[tuple[int, int], str] = {}
         self._seen: dict[tuple[str, int, int], np.ndarray] = {}  # metric of passes that were recorded
+        self._known: dict[Any, Any] | None = None  # what was asked of the model while it is left alone
+
+    @contextmanager
+    def left_alone(self, progress: Progress) -> Iterator[Progress]:
+        """Inside, each question about the model is asked once, and again after ``progress``: others may act there."""
+
+        def told(done: int, total: int, what: str) -> None:
+            progress(done, total, what)
+            self._known = {}
+
+        self._known = {}
+        try:
+            yield silent if progress is silent else told
+        finally:
+            self._known = None
+
+    def _asked(self, question: Any, ask: Callable[[], Any]) -> Any:
+        if self._known is None:
+            return ask()
+        if question not in self._known:
+            self._known[question] = ask()
+        return self._known[question]
+
+    def is_bare(self) -> bool:
+        """Whether nobody attached anything to the model."""
+        return self._asked("bare", lambda: is_bare(self.model))
 
     def last_only(self, batch: Batch) -> bool:
         """Whether only the last position's logits are read."""
@@ -59,7 +87,9 @@ class Passes:
             return reason
         if not is_walked((name for name, _ in fwd_hooks), self.wiring.n_layers):
             return "edits of attention patterns"
-        return blocks_of(self.model, batch.ids(every or "clean"), every=every is not None)
+        question = int(batch.index[0]), len(batch), every
+        ids = batch.ids(every or "clean")
+        return self._asked(question, lambda: blocks_of(self.model, ids, every=every is not None))
 
     def is_walked(self, batch: Batch) -> bool:
         """Whether passes over this batch go through plain blocks, whose hooks are more than the model's own."""
@@ -197,7 +227,10 @@ class Passes:
 
     @torch.no_grad()
     def _recorded(self, batch: Batch, run: RunName, names: Sequence[str]) -> dict[str, Tensor]:
-        """Tensors at these hooks in one pass, whose metric is kept as well: no other pass is made for it."""
+        """Tensors at these hooks in one pass, whose metric is kept as well: no other pass is made for it.
+
+        The metric is that of the last layer at the last position alone, as where nothing is recorded: equal bits.
+        """
         ids, blocks = batch.ids(run), self.blocks(batch)
         answer = self.metric.reads == "answer" and not self.metric.needs_clean
         if isinstance(blocks, str):
@@ -210,13 +243,18 @@ class Passes:
         found = record(self.model, ids, others, last_only=self.last_only(batch))[1] if others else {}
         store = [(n, lambda t, hook, n=n: found.__setitem__(n, t)) for n in names if n not in others]
         if store:
-            hidden = self._walked(batch, blocks, ids, store, 0, None, False)
+            last, entered = len(blocks) - 1, []
+            enters = hook_name("resid", last), lambda resid, hook: entered.append(resid)
+            self._walked(batch, blocks, ids, [*store, enters], 0, None, False)
             if answer:
+                hidden = self._walked(batch, blocks, ids, (), last, entered[0], True)
                 self._note(batch, run, self.value_of(batch, blocks, hidden, ids[:, -1]))
+                if self.last_only(batch):
+                    batch.cache[run, "end"] = hidden
         return found
 
     def _note(self, batch: Batch, run: RunName, values: Float[Tensor, "pair"]) -> None:
         """Keep the metric of a run."""
         key = run, int(batch.index[0]), len(batch)
-        if key not in self._seen and is_bare(self.model):
+        if key not in self._seen and self.is_bare():
             self._seen[key] = values.double().cpu().numpy()

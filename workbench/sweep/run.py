@@ -90,18 +90,30 @@ def sweep(
     store = (
         nullcontext(runs.division.store) if folder is None else SweepStore(Path(folder), plan, resume=resume)
     )
-    with store as kept:
+    with store as kept, runs.left_alone(progress or silent) as told:
         division = runs.division.asked(digest, kept)
-        patched = _run(runs, interventions, base, reference, division, progress or silent)
-    sign = runs.metric.direction
+        patched = _run(runs, interventions, base, reference, division, told)
+        return _table(runs, interventions, patched, plan, digest)
+
+
+def _table(
+    runs: PairedRuns,
+    interventions: Sequence[Intervention],
+    patched: np.ndarray,
+    plan: dict[str, Any],
+    digest: str,
+) -> Effects:
+    """The effects beside the metric of both runs."""
+    sign, mode = runs.metric.direction, plan["mode"]
+    base: RunName = "clean" if mode == "noising" else "corrupted"
     return Effects(
-        labels=tuple(labels),
+        labels=tuple(i.label for i in interventions),
         patched=patched,
         base=getattr(runs, base),
         gap=sign * (runs.clean - runs.corrupted),
         direction=sign,
         mode=mode,
-        kind=kind,
+        kind=plan["kind"],
         metric=runs.metric.name,
         unit=runs.metric.unit,
         task=runs.pairs.pairs.task,

@@ -19,7 +19,6 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.errors import ModelError, OptionError, TaskError
 from workbench.graph import CONVENTION
 from workbench.metrics import Answers, Metric, get_metric, metric_from_file
-from workbench.model.bare import is_bare
 from workbench.model.hooks import hook_name
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
@@ -200,8 +199,8 @@ class PairedRuns(Passes):
         values = np.full(self.n_pairs, np.nan)
         for batch in self.batches:
             seen = self._seen.get((run, int(batch.index[0]), len(batch)))
-            if seen is None or not is_bare(self.model):  # kept numbers are of the model with nothing attached
-                seen = self.values(batch, batch.ids(run)).double().cpu().numpy()
+            if seen is None or not self.is_bare():  # kept numbers are of the model with nothing attached
+                seen = self.values(batch, batch.ids(run), at_last=True).double().cpu().numpy()
                 self.release(batch)
             values[batch.index] = seen
         if not np.isfinite(values).all():
