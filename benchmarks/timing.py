@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -22,12 +23,17 @@ class Times:
 
 
 def in_turns(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Processor seconds of each piece of work, one after the other in every round, after one round unmeasured."""
+    """Processor seconds of each piece of work in every round, after one round unmeasured.
+
+    Rounds go through all orders: what ran before leaves caches and freed memory behind, good or bad, and nothing shall
+    always come after the same.
+    """
     found: dict[str, list[float]] = {name: [] for name in work}
+    orders = list(itertools.permutations(work))
     for turn in range(rounds + 1):
-        for name, do in work.items():
+        for name in orders[turn % len(orders)]:
             start = time.process_time()
-            do()
+            work[name]()
             if turn:
                 found[name].append(time.process_time() - start)
     return found

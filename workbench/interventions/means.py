@@ -43,22 +43,22 @@ class Means:
         for batch in reference.batches:
             found = reference.activations(batch, run, means.names)
             for name in means.names:
-                means._add(name, batch, found[name].double())
+                means._add(name, batch, found[name])
             if len(reference.batches) > 1:  # the activations of one batch may be read again at once
                 reference.release(batch)
         return means
 
     def _add(self, name: str, batch: Batch, tensor: Tensor) -> None:
         if name.endswith("hook_pattern"):  # (pair, head, query, key): only a mean per position has a meaning
-            self._put(("length", name, batch.n_tokens), tensor.sum(0), len(batch))
+            self._put(("length", name, batch.n_tokens), tensor.sum(0, dtype=torch.float64), len(batch))
             return
         if "mean" in self.kinds:
-            self._put(("all", name), tensor.sum((0, 1)), len(batch) * batch.n_tokens)
+            self._put(("all", name), tensor.sum((0, 1), dtype=torch.float64), len(batch) * batch.n_tokens)
         if "mean-per-position" in self.kinds:
-            self._put(("length", name, batch.n_tokens), tensor.sum(0), len(batch))
+            self._put(("length", name, batch.n_tokens), tensor.sum(0, dtype=torch.float64), len(batch))
         if "mean-per-template" in self.kinds:
             for row, template in enumerate(batch.groups):
-                self._put(("template", name, batch.n_tokens, template), tensor[row], 1)
+                self._put(("template", name, batch.n_tokens, template), tensor[row].double(), 1)
         if "mean-per-name" in self.kinds:
             self._add_named(name, batch, tensor)
 
@@ -67,9 +67,9 @@ class Means:
             where = sorted(set(named.values()))
             rest = [p for p in range(batch.n_tokens) if p not in where]
             for position, index in named.items():
-                self._put(("name", name, position), tensor[row, index], 1)
+                self._put(("name", name, position), tensor[row, index].double(), 1)
             if rest:
-                self._put(("name", name, None), tensor[row, rest].sum(0), len(rest))
+                self._put(("name", name, None), tensor[row, rest].sum(0, dtype=torch.float64), len(rest))
 
     def _put(self, key: tuple, total: Tensor, count: int) -> None:
         self._sums[key] = self._sums[key] + total if key in self._sums else total

@@ -29,6 +29,7 @@ class Batch:
     positions: tuple[dict[str, int], ...]
     groups: tuple[str, ...]
     cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
+    _repeated: dict[int, Answers] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -43,6 +44,13 @@ class Batch:
             correct=torch.searchsorted(columns, answers.correct),
             incorrect=torch.searchsorted(columns, answers.incorrect),
         )
+
+    def repeated(self, times: int) -> Answers:
+        """The answers as indices into ``columns``, for so many stacked copies; the last ones asked for are kept."""
+        if times not in self._repeated:
+            self._repeated.clear()
+            self._repeated[times] = self.columns[1].repeat(times)
+        return self._repeated[times]
 
     @property
     def n_tokens(self) -> int:

@@ -66,8 +66,9 @@ class Passes:
         return self._known[question]
 
     def is_bare(self) -> bool:
-        """Whether nobody attached anything to the model."""
-        return self._asked("bare", lambda: is_bare(self.model))
+        """Whether nobody attached anything to the model; known where it gave its blocks."""
+        given = any(isinstance(answer, Blocks) for answer in (self._known or {}).values())
+        return given or self._asked("bare", lambda: is_bare(self.model))
 
     def last_only(self, batch: Batch) -> bool:
         """Whether only the last position's logits are read."""
@@ -87,9 +88,11 @@ class Passes:
             return reason
         if not is_walked((name for name, _ in fwd_hooks), self.wiring.n_layers):
             return "edits of attention patterns"
-        question = int(batch.index[0]), len(batch), every
-        ids = batch.ids(every or "clean")
-        return self._asked(question, lambda: blocks_of(self.model, ids, every=every is not None))
+        key, ids = (int(batch.index[0]), len(batch)), batch.ids(every or "clean")
+        for run in ("clean", "corrupted") if every is None and self._known else ():
+            if isinstance(found := self._known.get((*key, run)), Blocks):  # asked more strictly already
+                return found
+        return self._asked((*key, every), lambda: blocks_of(self.model, ids, every=every is not None))
 
     def is_walked(self, batch: Batch) -> bool:
         """Whether passes over this batch go through plain blocks, whose hooks are more than the model's own."""
@@ -168,7 +171,7 @@ class Passes:
     ) -> Float[Tensor, "row"]:
         """The metric of what leaves the last block, with no more logits at once than fit."""
         few = self.metric.reads_answers_only and blocks.by_column
-        columns, answers = batch.columns if few else (None, batch.answers)
+        columns = batch.columns[0] if few else None
         width = blocks.d_out if columns is None else len(columns)
         size, found = max(1, LOGITS // (len(batch) * width)) * len(batch), []
         for part, tokens in zip(hidden.split(size), ids.split(size), strict=True):
@@ -177,9 +180,9 @@ class Passes:
                 raise ModelError(
                     f"the unembedding gives {logits.shape[-1]} logits where {width} are expected"
                 )
-            times = len(part) // len(batch)
+            few_answers = batch.repeated(len(part) // len(batch)) if few else None
             found.append(
-                self.measure(batch, logits) if columns is None else self.metric(logits, answers.repeat(times))
+                self.measure(batch, logits) if few_answers is None else self.metric(logits, few_answers)
             )
         return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -235,7 +238,7 @@ class Passes:
         answer = self.metric.reads == "answer" and not self.metric.needs_clean
         if isinstance(blocks, str):
             out, found = record(self.model, ids, names, last_only=self.last_only(batch))
-            if answer and isinstance(out, Tensor):
+            if answer and isinstance(out, Tensor) and self.is_bare():
                 self._note(batch, run, self.measure(batch, self._read(batch, out)))
             return found
         # What blocks have is always taken from them, whatever else is asked for: equal questions, equal bits.
@@ -254,7 +257,5 @@ class Passes:
         return found
 
     def _note(self, batch: Batch, run: RunName, values: Float[Tensor, "pair"]) -> None:
-        """Keep the metric of a run."""
-        key = run, int(batch.index[0]), len(batch)
-        if key not in self._seen and self.is_bare():
-            self._seen[key] = values.double().cpu().numpy()
+        """Keep the metric of a run of the model with nothing attached."""
+        self._seen.setdefault((run, int(batch.index[0]), len(batch)), values.double().cpu().numpy())

@@ -179,21 +179,24 @@ class Restart:
 
     def rows(self, interventions: Sequence[Intervention]) -> Iterator[Rows]:
         """All rows that change anything, by where they start, in chunks."""
-        groups: dict[tuple[int, bool, bool], list[tuple[int, int]]] = defaultdict(list)
+        groups: dict[tuple[int, bool, bool], list[np.ndarray]] = defaultdict(list)
+        everywhere = np.zeros(len(self.batch), dtype=int)
         for i, intervention in enumerate(interventions):
             node = intervention.edits[0].node
             single, adds = node.position is not None, site_of(node) in _ADDS
-            starts = self.batch.at(node.position).tolist() if single else [0] * len(self.batch)
-            for pair, start in enumerate(starts):
-                groups[start, single, adds].append((i, pair))
+            starts = self.batch.at(node.position).cpu().numpy() if single else everywhere
+            for start in np.unique(starts).tolist() if single else [0]:
+                pairs = np.flatnonzero(starts == start)
+                groups[start, single, adds].append(np.stack([np.full_like(pairs, i), pairs]))
         for (start, single, adds), members in sorted(groups.items()):
             if self.layer == self.last and single and adds and start < self.batch.n_tokens - 1:
                 continue  # the last layer reads other positions before they are edited
             most = self.runs.batch_tokens
             tokens = min(CHUNK_TOKENS, most) if self.z.device.type == "cpu" else most
             size = max(1, tokens // (self.batch.n_tokens - start))
-            for k in range(0, len(members), size):
-                which, pair = np.array(members[k : k + size]).T
+            members = np.concatenate(members, axis=1)
+            for k in range(0, members.shape[1], size):
+                which, pair = members[:, k : k + size]
                 at = torch.as_tensor(pair, device=self.z.device)
                 yield Rows(start=start, single=single, adds=adds, which=which, pair=at)
 
@@ -280,7 +283,7 @@ class Restart:
                 value = self.value(edit, rows, own, span, means, heads)
                 if site == "head-output":
                     change = value - self._of(rows, own, self.z[:, span, heads])
-                    mid[own] += change @ matrix[heads]
+                    mid[own].add_(change @ matrix[heads])
                 elif site == "attn-out":
                     mid[own] = self._of(rows, own, self.resid[self.layer][:, span]) + value
                 else:

@@ -7,6 +7,7 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -91,7 +92,7 @@ class Pairs(Sequence[Pair]):
             return replace(self, items=self.items[index])
         return self.items[index]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the pairs' canonical JSON; metadata does not enter."""
         content = [pair.to_dict() for pair in self.items]
