@@ -29,7 +29,7 @@ class Batch:
     positions: tuple[dict[str, int], ...]
     groups: tuple[str, ...]
     cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
-    _repeated: dict[int, Answers] = field(default_factory=dict, repr=False)
+    _repeated: dict[int, Answers] = field(init=False, default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)
