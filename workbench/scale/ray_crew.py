@@ -21,8 +21,16 @@ from workbench.scale.worker import Refusal, Worker
 from workbench.sweep.distribute import Compute, Here, Part
 
 Note = Callable[[str], None]
-_PATIENCE = 120.0  # seconds that nobody may be at work before the crew is given up
+_PATIENCE = 600.0  # seconds without anybody at work before the crew is given up: machines boot in minutes
+_TELL_AFTER = 30.0  # seconds of that after which it is told
 _MOST_LOST = 3  # times that one part may take its worker down with it
+_SETTINGS = {  # of a cluster started here, read by Ray's processes when they start
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray lets everything else go before its workers (niceness 15): beside other work they hardly start
+    "RAY_worker_niceness": "0",
+}
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "WORKBENCH_QUIET")
 
 
@@ -71,9 +79,6 @@ def ray_crew(
         raise OptionError(
             "--ray needs Ray, which is not installed", hint='pip install "circuit-workbench[ray]"'
         )
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     mine = not ray.is_initialized()
@@ -130,6 +135,8 @@ def connect(ray: Any, address: str, *, cpus: int | None) -> None:
     Raises:
         RunError: if there is none, or it does not start.
     """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     quiet = {"log_to_driver": False, "configure_logging": False}
     if address != "local":
         try:
@@ -280,20 +287,26 @@ class Crew:
         Raises:
             RunError: if no worker is there and none comes.
         """
-        end = time.monotonic() + self.patience
+        since, told = time.monotonic(), False
         while True:
             ready, _ = self.ray.wait(
-                [*self.busy, *self.starting], num_returns=1, timeout=min(5.0, self.patience)
+                [*self.busy, *self.starting], num_returns=1, timeout=min(5.0, self.patience / 4)
             )
             if ready:
                 return ready[0]
-            if not self.busy and time.monotonic() >= end:
+            waited = time.monotonic() - since
+            waiting = f"{len(self.starting)} wait for {_needs(self.threads, self.gpus)} each"
+            if not self.busy and waited >= self.patience:
                 raise RunError(
-                    f"no worker started within {self.patience:.0f} s: {len(self.starting)} wait for "
-                    f"{_needs(self.threads, self.gpus)} each",
+                    f"no worker started within {self.patience:.0f} s: {waiting}",
                     hint="is the cluster busy with other work? ray status shows it; what is finished is kept "
                     "for --resume",
                 )
+            if not self.busy and not told and waited >= _TELL_AFTER:
+                self.note(
+                    f"no worker has started for {waited:.0f} s: {waiting}; given up after {self.patience:.0f} s"
+                )
+                told = True
 
     def _welcome(self, reference: Any) -> None:
         """A worker that has started can be asked from now on; one that could not start is replaced.
