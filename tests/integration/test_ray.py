@@ -181,8 +181,11 @@ def test_a_worker_with_an_unexpected_error_is_ended_too(cluster):
         (worker,) = one.hired
         with pytest.raises(ZeroDivisionError):
             list(one.work("question", parts(1)))
-    with pytest.raises(cluster.exceptions.RayActorError):
-        cluster.get(worker.ready.remote(), timeout=30)
+    end = time.monotonic() + 120
+    with pytest.raises(cluster.exceptions.RayActorError):  # told to end, it may answer once or twice more
+        while time.monotonic() < end:
+            cluster.get(worker.ready.remote(), timeout=60)
+            time.sleep(0.05)
 
 
 @needs_ray
