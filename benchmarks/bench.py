@@ -152,11 +152,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="smaller shares of the slow jobs, fewer rounds")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="jobs whose name holds one of these words")
     parser.add_argument(
-        "--models", nargs="+", default=[], metavar="NAME", help="gpt2, zoo, llama; all by default"
+        "--models", nargs="+", default=[], choices=("gpt2", "zoo", "llama"), help="all by default"
     )
     parser.add_argument("--rounds", type=int, help="rounds taken in turns (3; 1 with --quick)")
     parser.add_argument("--json", metavar="FILE")
     asked = parser.parse_args(arguments)
+    known = jobs()
+    if unknown := [word for word in asked.only or () if not any(word in name for name in known)]:
+        parser.error(f"--only: no job's name holds {', '.join(unknown)}; the jobs are {', '.join(known)}")
     import torch
     from rich.console import Console
 
@@ -167,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     rounds = asked.rounds or (1 if asked.quick else 3)
     settings = Settings(quick=asked.quick, rounds=rounds, rate=rate, models=tuple(asked.models))
     rows: list[Row] = []
-    for name, job in jobs().items():
+    for name, job in known.items():
         if asked.only and not any(word in name for word in asked.only):
             continue
         for row in job(settings):

@@ -83,3 +83,14 @@ def test_a_part_that_is_cheaper_is_counted_less(shape):
     by_hand += n * (length * (s["z"] + s["mlp"] + s["kv"]) + s["qo"] + s["mlp"])
     by_hand += n * (s["z"] + s["mlp"])
     assert one == by_hand
+
+
+@pytest.mark.parametrize("words", [["--only", "eap-gi"], ["--only", "eap", "ablatoin"], ["--models", "gpt3"]])
+def test_a_job_that_the_bench_does_not_know_is_refused(words, capsys):
+    from benchmarks.bench import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and words[-1] in said
+    assert ("integrated" if words[0] == "--only" else "llama") in said
