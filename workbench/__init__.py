@@ -1,9 +1,11 @@
 """Circuit Workbench: open a transformer, find which parts do the work, save the answer as a graph.
 
->>> import workbench as wb                                                      # doctest: +SKIP
->>> model = wb.open_model("zoo:ioi")                                            # doctest: +SKIP
->>> runs = wb.paired_runs(model, "ioi")                                         # doctest: +SKIP
->>> found = wb.discover(runs, "eap-ig", amount="5%")                            # doctest: +SKIP
+>>> import workbench as wb
+>>> model = wb.open_model("zoo:ioi")
+>>> runs = wb.paired_runs(model, "ioi")
+>>> found = wb.discover(runs, "eap-ig", amount="5%", random_draws=1)
+>>> found.circuit.n_edges
+22
 
 Public names are loaded when they are first used, so that reading a saved circuit never loads torch.
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # only annotations: it takes a tenth of the time that a saved
     from jaxtyping import Float
 
 
-def average_ranks(values: Float[np.ndarray, "item"]) -> Float[np.ndarray, "item"]:
+def average_ranks(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
     """Ranks from 1 (smallest); equal values share the mean of the ranks they take.
 
     Example:
@@ -26,7 +26,7 @@ def average_ranks(values: Float[np.ndarray, "item"]) -> Float[np.ndarray, "item"
     return (last - (counts - 1) / 2)[group]
 
 
-def pearson(here: Float[np.ndarray, "item"], there: Float[np.ndarray, "item"]) -> float:
+def pearson(here: Float[np.ndarray, " item"], there: Float[np.ndarray, " item"]) -> float:
     """Linear correlation, -1 to 1; NaN where one side does not vary.
 
     Raises:
@@ -39,7 +39,7 @@ def pearson(here: Float[np.ndarray, "item"], there: Float[np.ndarray, "item"]) -
     return float(a @ b / size) if size > 0 else float("nan")
 
 
-def spearman(here: Float[np.ndarray, "item"], there: Float[np.ndarray, "item"]) -> float:
+def spearman(here: Float[np.ndarray, " item"], there: Float[np.ndarray, " item"]) -> float:
     """Correlation of the ranks, ties sharing theirs; NaN where one side does not vary."""
     return pearson(average_ranks(here), average_ranks(there))
 

@@ -40,7 +40,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self.correct)
 
-    def __getitem__(self, index: slice | Int[Tensor, "some"]) -> Answers:
+    def __getitem__(self, index: slice | Int[Tensor, " some"]) -> Answers:
         names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
         return Answers(**{name: getattr(self, name)[index] for name in names})
 
@@ -125,7 +125,7 @@ class Metric:
 
 def logit_difference(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
-) -> Float[Tensor, "pair"]:
+) -> Float[Tensor, " pair"]:
     """Mean logit of the correct answers minus mean logit of the incorrect ones, in logits.
 
     Raises:
@@ -141,7 +141,7 @@ def logit_difference(
 
 def prob_difference(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
-) -> Float[Tensor, "pair"]:
+) -> Float[Tensor, " pair"]:
     """Summed probability of the correct answers minus that of the incorrect ones (none count 0).
 
     Source:
@@ -154,7 +154,7 @@ def prob_difference(
 
 def kl(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Float[Tensor, "pair d_vocab"]
-) -> Float[Tensor, "pair"]:
+) -> Float[Tensor, " pair"]:
     """KL(clean run || this run) over the whole vocabulary, in nats; 0 means the same prediction.
 
     ``sum_v p_clean(v) (log p_clean(v) - log p(v))``; gradients flow into this run only.
@@ -166,7 +166,7 @@ def kl(
 
 def nll(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
-) -> Float[Tensor, "pair"]:
+) -> Float[Tensor, " pair"]:
     """Minus the log of the summed probability of the correct answers, in nats."""
     logprobs = logits.log_softmax(-1).gather(1, answers.correct)
     return -logprobs.masked_fill(~answers.correct_mask, -torch.inf).logsumexp(1)
@@ -174,7 +174,7 @@ def nll(
 
 def accuracy(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
-) -> Float[Tensor, "pair"]:
+) -> Float[Tensor, " pair"]:
     """1 where the best correct answer has a higher logit than every incorrect one, else 0; ties count 0.
 
     A pair without incorrect answers is judged against the rest of the vocabulary.
@@ -188,7 +188,7 @@ def accuracy(
 
 def rank(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
-) -> Float[Tensor, "pair"]:
+) -> Float[Tensor, " pair"]:
     """How many other tokens have at least the logit of the best correct answer; 0 is the top."""
     best = _best(logits, answers.correct, answers.correct_mask)
     return _where_finite(logits, (_others(logits, answers) >= best[:, None]).sum(-1).to(logits.dtype))
@@ -196,7 +196,7 @@ def rank(
 
 def embedding_similarity(
     hidden: Float[Tensor, "pair pos d_model"], answers: Answers, clean: Float[Tensor, "pair pos d_model"]
-) -> Float[Tensor, "pair"]:
+) -> Float[Tensor, " pair"]:
     """Cosine between the mean-pooled hidden states of this run and of the clean run; 1 is the same embedding.
 
     For encoders without a language-model head. Pooled over all positions, special tokens included.

@@ -155,3 +155,17 @@ def test_sign_flips_and_jaccard():
     assert sign_flip_p(np.full(12, 0.3)) < 0.01
     assert sign_flip_p(np.array([1.0, -1.0] * 6)) > 0.4
     assert jaccard_of([1, 2, 2, 3], [2, 3, 4]) == 0.5
+
+
+def test_too_few_responses_leave_the_claim_about_swaps_open():
+    from workbench.replications.preplan_anchor_claims import perturbation
+    from workbench.replications.preplan_anchor_measures import Swap
+
+    few = [
+        Swap(response=r, token=0, kind=kind, fai=1.0, entropy=0.0, alike=0.5)
+        for r in range(9)
+        for kind in ("high", "low")
+    ]
+    claim = perturbation(few, few, seed=0)
+    assert claim.verdict == "cannot be tested here"
+    assert claim.why == "only 9 responses have words of both kinds; 10 are needed"

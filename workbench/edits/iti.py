@@ -53,9 +53,9 @@ class Probes:
 
 def probe_heads(
     outputs: Outputs,
-    right: Bool[Tensor, "statement"],
+    right: Bool[Tensor, " statement"],
     *,
-    held_out: Bool[Tensor, "statement"],
+    held_out: Bool[Tensor, " statement"],
     penalty: float = 1.0,
 ) -> Probes:
     """Probes, directions and spreads of all heads.
@@ -97,7 +97,7 @@ def probe_heads(
     )
 
 
-def mass_mean_shift(outputs: Outputs, right: Bool[Tensor, "statement"]) -> PerHead:
+def mass_mean_shift(outputs: Outputs, right: Bool[Tensor, " statement"]) -> PerHead:
     """Mean of the right minus mean of the wrong statements, at unit length for each head."""
     shift = outputs[right].mean(0) - outputs[~right].mean(0)
     length = shift.norm(dim=-1, keepdim=True)
@@ -106,7 +106,7 @@ def mass_mean_shift(outputs: Outputs, right: Bool[Tensor, "statement"]) -> PerHe
 
 def logistic(
     inputs: Float[Tensor, "probe statement d"],
-    right: Bool[Tensor, "statement"],
+    right: Bool[Tensor, " statement"],
     *,
     penalty: float,
     steps: int = 15,

@@ -30,7 +30,7 @@ SLOTS = ("q", "v")
 class LowRank:
     """The changes of all layers as one vector of numbers: layer by layer ``A_q``, ``B_q``, ``A_v``, ``B_v``."""
 
-    numbers: Float[Tensor, "number"]
+    numbers: Float[Tensor, " number"]
     rank: int
 
     @contextmanager

@@ -18,7 +18,7 @@ from workbench.model.probe import record, wiring
 from workbench.names import parse_node
 
 Tokens = Int[Tensor, "row pos"]
-Aligned = tuple[Int[Tensor, "aligned"], Int[Tensor, "aligned"]]
+Aligned = tuple[Int[Tensor, " aligned"], Int[Tensor, " aligned"]]
 Site = str  # of workbench.model.hooks.SITES
 
 
@@ -65,7 +65,7 @@ class Contrast:
         _, second = self.pair(site, layer)
         return self.norm(site, layer) / second.norm(dim=-1).clamp(min=1e-9)
 
-    def effect(self, site: Site, layer: int, metric: Callable[[Tensor], Float[Tensor, "row"]]) -> Tensor:
+    def effect(self, site: Site, layer: int, metric: Callable[[Tensor], Float[Tensor, " row"]]) -> Tensor:
         """Gradient of the metric in the first run times the difference: what the first run owes to it, first order.
 
         Args:
@@ -126,7 +126,7 @@ def contrast(
 
 
 def gradient(
-    model: TransformerBridge, ids: Tokens, name: str, metric: Callable[[Tensor], Float[Tensor, "row"]]
+    model: TransformerBridge, ids: Tokens, name: str, metric: Callable[[Tensor], Float[Tensor, " row"]]
 ) -> Tensor:
     """Gradient of the summed metric at one hook; parameters get none and keep their flags.
 

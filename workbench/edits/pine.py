@@ -77,9 +77,9 @@ def _starts(
 class Layout:
     """Which document each token is in (-1 for none) and where in it."""
 
-    document: Int[Tensor, "pos"]
-    offset: Int[Tensor, "pos"]
-    lengths: Int[Tensor, "document"]
+    document: Int[Tensor, " pos"]
+    offset: Int[Tensor, " pos"]
+    lengths: Int[Tensor, " document"]
     first: int
 
     @classmethod
@@ -95,7 +95,7 @@ class Layout:
         lengths = torch.tensor([end - start for start, end in spans], device=device)
         return cls(document=document, offset=offset, lengths=lengths, first=spans[0][0])
 
-    def given(self) -> Int[Tensor, "document"]:
+    def given(self) -> Int[Tensor, " document"]:
         """Starts in the order given."""
         return self.first + self.lengths.cumsum(0) - self.lengths
 

@@ -17,7 +17,7 @@ from workbench.model.hooks import Wiring
 
 Seen = Mapping[str, Tensor]  # what this run showed so far: q, k, v of the layer; ids
 At = Callable[
-    [str], Int[Tensor, "row"]
+    [str], Int[Tensor, " row"]
 ]  # a position's name -> token index of each prompt; ``Batch.at`` is one
 
 
@@ -86,11 +86,13 @@ class Place:
             chosen[:, : self.decode_from] = False
         return chosen
 
-    def index(self, position: str | int, like: Tensor) -> Int[Tensor, "row"]:
+    def index(self, position: str | int, like: Tensor) -> Int[Tensor, " row"]:
         """Token index of one position in every row."""
         return self._index(position, *like.shape[:2], like.device)
 
-    def _index(self, position: str | int, n_row: int, n_pos: int, device: torch.device) -> Int[Tensor, "row"]:
+    def _index(
+        self, position: str | int, n_row: int, n_pos: int, device: torch.device
+    ) -> Int[Tensor, " row"]:
         if isinstance(position, str):
             if self.at is None:
                 raise OptionError(

@@ -47,7 +47,7 @@ class Questions:
 
     def batches(
         self, device: torch.device, size: int = BATCH
-    ) -> Iterator[tuple[list[int], Int[Tensor, "prompt pos"], Int[Tensor, "prompt"]]]:
+    ) -> Iterator[tuple[list[int], Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]]:
         """Indices, ids and answers of up to ``size`` prompts of one length; every prompt once, nothing padded."""
         for length in sorted({len(row) for row in self.rows}):
             of_length = [i for i, row in enumerate(self.rows) if len(row) == length]
@@ -78,13 +78,13 @@ def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]
 
 
 def batch_loss(
-    model: TransformerBridge, ids: Int[Tensor, "prompt pos"], answers: Int[Tensor, "prompt"]
-) -> Float[Tensor, "prompt"]:
+    model: TransformerBridge, ids: Int[Tensor, "prompt pos"], answers: Int[Tensor, " prompt"]
+) -> Float[Tensor, " prompt"]:
     """Cross-entropy of each answer's first token, in nats; can be differentiated."""
     return cross_entropy(model(ids)[:, -1], answers, reduction="none")
 
 
-def losses(model: TransformerBridge, questions: Questions) -> Float[Tensor, "prompt"]:
+def losses(model: TransformerBridge, questions: Questions) -> Float[Tensor, " prompt"]:
     """Cross-entropy of every answer, in nats, in the order of the questions."""
     return _measured(model, questions)[0]
 
@@ -100,7 +100,7 @@ def _measured(model: TransformerBridge, questions: Questions) -> tuple[Tensor, T
     return loss, right
 
 
-def right_answers(model: TransformerBridge, questions: Questions) -> Bool[Tensor, "prompt"]:
+def right_answers(model: TransformerBridge, questions: Questions) -> Bool[Tensor, " prompt"]:
     """Whether the answer is the most likely of all tokens, for every question in order."""
     return _measured(model, questions)[1]
 

@@ -26,7 +26,7 @@ class Rotary:
         scale: Factor on the score.
     """
 
-    frequencies: Float[Tensor, "pair"]
+    frequencies: Float[Tensor, " pair"]
     adjacent: bool
     amplitude: float
     scale: float

@@ -176,7 +176,7 @@ def near_ends(alpha: Mix, *, within: float = 0.1) -> float:
 
 def function_vector(
     model: TransformerBridge, embedding: Embedding, heads: Sequence[tuple[int, int]]
-) -> Float[Tensor, "d_model"]:
+) -> Float[Tensor, " d_model"]:
     """Sum of what some heads' mean outputs write to the residual stream; to be added at the last position.
 
     Source:
@@ -190,7 +190,7 @@ def function_vector(
 
 @contextmanager
 def vector_added(
-    model: TransformerBridge, vector: Float[Tensor, "d_model"], *, layer: int
+    model: TransformerBridge, vector: Float[Tensor, " d_model"], *, layer: int
 ) -> Iterator[TransformerBridge]:
     """Inside, a vector is added to what enters a block, at the last position of every forward pass."""
 

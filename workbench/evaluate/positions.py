@@ -77,7 +77,7 @@ class Places:
         """(label, number or None) of every class of tokens."""
         return tuple((label, number) for label in self.labels for number in (None, *self.numbers))
 
-    def holding(self, position: Position) -> Bool[np.ndarray, "place"]:
+    def holding(self, position: Position) -> Bool[np.ndarray, " place"]:
         """Which places an address at this position means; all without a position."""
         return np.array([position is None or position in place for place in self.all])
 

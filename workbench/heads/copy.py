@@ -25,14 +25,14 @@ TOP = 5  # the input is copied when it is among this many largest logits
 def copied(
     read: Float[Tensor, "token d_model"],
     value: Float[Tensor, "d_model d_head"],
-    bias: Float[Tensor, "d_head"],
+    bias: Float[Tensor, " d_head"],
     output: Float[Tensor, "d_head d_model"],
     unembed: Callable[[Tensor], Tensor],
-    ids: Int[Tensor, "token"],
+    ids: Int[Tensor, " token"],
     *,
     sign: float = 1.0,
     top: int = TOP,
-) -> Float[Tensor, "token"]:
+) -> Float[Tensor, " token"]:
     """1 where a token is among the ``top`` largest logits of what the head would write on it alone, else 0.
 
     ``unembed(sign * (read W_V + b_V) W_O)``; ``sign=-1`` gives the negative copy score.
@@ -68,7 +68,7 @@ def copy_scores(
 def copy_scores_of(
     model: TransformerBridge,
     resid: Float[Tensor, "token d_model"],
-    ids: Int[Tensor, "token"],
+    ids: Int[Tensor, " token"],
     heads: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
     """Head -> ``copy`` and ``negative`` for these tokens, as the residual stream has them after the first block.
@@ -96,7 +96,7 @@ def copy_scores_of(
 
 def random_tokens(
     model: TransformerBridge, ground: Ground, *, most: int = 64
-) -> tuple[Float[Tensor, "token d_model"], Int[Tensor, "token"]]:
+) -> tuple[Float[Tensor, "token d_model"], Int[Tensor, " token"]]:
     """Up to ``most`` tokens of the sequences' first copies and the residual stream after the first block there."""
     _require(model)
     _, ids = next(ground.batches())

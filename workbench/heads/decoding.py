@@ -130,7 +130,7 @@ def _no_hooks(model: TransformerBridge) -> None:
         )
 
 
-def _most_likely(logits: Float[Tensor, "row d_vocab"]) -> Int[Tensor, "row"]:
+def _most_likely(logits: Float[Tensor, "row d_vocab"]) -> Int[Tensor, " row"]:
     return logits.argmax(-1)
 
 
@@ -203,6 +203,6 @@ def text_of(prompts: Int[Tensor, "row pos"], decoded: Decoded) -> Int[Tensor, "r
 
 def right(
     decoded: Int[Tensor, "row step"], answers: Int[Tensor, "row step"] | Sequence[Sequence[int]]
-) -> Bool[Tensor, "row"]:
+) -> Bool[Tensor, " row"]:
     """Whether every token of the answer was written, in order."""
     return (decoded == torch.as_tensor(answers, device=decoded.device)).all(1)

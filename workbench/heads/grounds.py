@@ -43,7 +43,7 @@ class Ground:
 
     name: str
     about: str
-    sequences: tuple[Int[Tensor, "pos"], ...]
+    sequences: tuple[Int[Tensor, " pos"], ...]
     prefix: int
     period: int | None
     digest: str

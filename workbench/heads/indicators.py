@@ -205,7 +205,7 @@ def _pick(A: Tensor, rows: Rows) -> Tensor:
     return A[..., torch.as_tensor(rows, device=A.device), :]
 
 
-def _is_row(A: Tensor, rows: Rows) -> Bool[Tensor, "query"]:
+def _is_row(A: Tensor, rows: Rows) -> Bool[Tensor, " query"]:
     chosen = torch.zeros(A.shape[-2], dtype=torch.bool, device=A.device)
     chosen[slice(None) if rows is None else rows if isinstance(rows, slice) else torch.as_tensor(rows)] = True
     return chosen

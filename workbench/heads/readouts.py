@@ -196,8 +196,8 @@ def _measurement(
     read: ReadOut,
     ground: Ground,
     values: Float[np.ndarray, "row layer head"],
-    nulls: Float[np.ndarray, "row"],
-    most: Float[np.ndarray, "row"],
+    nulls: Float[np.ndarray, " row"],
+    most: Float[np.ndarray, " row"],
     missing: dict[str, tuple[int, ...]],
 ) -> Measurement:
     known = np.isfinite(nulls)  # sequences in which the rule has a target

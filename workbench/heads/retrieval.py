@@ -78,8 +78,8 @@ class RetrievalScores:
     frequency: Float[np.ndarray, "layer head"]
     mass: Float[np.ndarray, "layer head"]
     per_sample: Float[np.ndarray, "sample layer head"]
-    recall: Float[np.ndarray, "sample"]
-    counted: Bool[np.ndarray, "sample"]
+    recall: Float[np.ndarray, " sample"]
+    counted: Bool[np.ndarray, " sample"]
     layers: tuple[int, ...]
     count: Count = "set"
     writing: Writing = "greedy"

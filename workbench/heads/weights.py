@@ -114,7 +114,7 @@ def unembedding(model: TransformerBridge) -> Float[Tensor, "d_model d_vocab"]:
 
 def ov_copying(
     model: TransformerBridge, layer: int, *, between: Float[Tensor, "d_model d_model"]
-) -> Float[Tensor, "head"]:
+) -> Float[Tensor, " head"]:
     """Eigenvalue score of ``W_E W_V W_O W_U`` of a layer's heads: near 1 a head raises the logit of what it looks at.
 
     Args:
@@ -131,7 +131,7 @@ def round_trip(model: TransformerBridge, kind: Embedding = "plain") -> Float[Ten
 
 def qk_matching(
     model: TransformerBridge, layer: int, *, gram: Float[Tensor, "d_model d_model"]
-) -> Float[Tensor, "head"]:
+) -> Float[Tensor, " head"]:
     """Eigenvalue score of ``W_E W_Q W_K^T W_E^T``: near 1 a head looks at the token that its query is.
 
     Under rotary positions this is of a query and key at one and the same position.
@@ -204,7 +204,7 @@ def eigen_null(
 
 def norm_gain(
     norm: nn.Module | object, d_model: int, *, like: Tensor
-) -> tuple[Float[Tensor, "d_model"], bool]:
+) -> tuple[Float[Tensor, " d_model"], bool]:
     """The gain a norm multiplies with, and whether it centres: found by what it does to two random vectors.
 
     Raises:

@@ -20,7 +20,7 @@ from workbench.model.probe import record, wiring
 def favours_next(
     written: Float[Tensor, "row query d_model"],
     columns: Float[Tensor, "row d_model token"],
-) -> Float[Tensor, "row"]:
+) -> Float[Tensor, " row"]:
     """Share of queries at which what a head writes gives the query's own token (query i: token i) the most.
 
     Args:

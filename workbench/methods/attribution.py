@@ -349,7 +349,7 @@ class Tally:
         """Shape of the values of a batch."""
         return (len(batch), *self._sum.shape)
 
-    def take(self, batch: Batch, values: Float[np.ndarray, "pair *place"]) -> None:
+    def take(self, batch: Batch, values: Float[np.ndarray, " pair *place"]) -> None:
         """Count the pairs of a batch."""
         if self.per_pair is not None:
             self.per_pair[batch.index] = values

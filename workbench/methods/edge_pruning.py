@@ -74,8 +74,8 @@ class Lagrangian:
     """
 
     options: EdgePruning
-    first: Float[Tensor, "restart"]
-    second: Float[Tensor, "restart"]
+    first: Float[Tensor, " restart"]
+    second: Float[Tensor, " restart"]
 
     @classmethod
     def starting(cls, options: EdgePruning, like: Tensor) -> Lagrangian:
@@ -86,12 +86,12 @@ class Lagrangian:
         """The sparsity asked for at a step."""
         return self.options.target * min(1.0, (step + 1) / max(1, self.options.warmup))
 
-    def __call__(self, m: Float[Tensor, "restart *mask"], step: int) -> Float[Tensor, "restart"]:
+    def __call__(self, m: Float[Tensor, " restart *mask"], step: int) -> Float[Tensor, " restart"]:
         short = self.target(step) - sparsity(m)
         return self.first * short + self.second * short**2
 
 
-def sparsity(m: Float[Tensor, "restart *mask"]) -> Float[Tensor, "restart"]:
+def sparsity(m: Float[Tensor, " restart *mask"]) -> Float[Tensor, " restart"]:
     """One minus the mean probability that a mask is open."""
     return 1 - hard_concrete.open_probability(m).flatten(1).mean(1)
 

@@ -31,7 +31,7 @@ class Learned:
         fit: ``(step, restart)`` what was minimised besides the penalty: KL in nats, or minus the metric.
     """
 
-    m: Float[Tensor, "restart *mask"]
+    m: Float[Tensor, " restart *mask"]
     fit: np.ndarray
 
     def curve(self, points: int = 5) -> list[float]:
@@ -92,7 +92,7 @@ def draw(runs: PairedRuns, size: int, rng: np.random.Generator) -> Batch:
     return rows_of(batch, np.sort(rng.permutation(len(batch))[:size]))
 
 
-def misfit(runs: PairedRuns, batch: Batch, output: Tensor, loss: Loss) -> Float[Tensor, "row"]:
+def misfit(runs: PairedRuns, batch: Batch, output: Tensor, loss: Loss) -> Float[Tensor, " row"]:
     """What a circuit's output lacks: KL from the model at the answer position in nats, or minus the metric."""
     if loss == "metric":
         return -runs.metric.direction * runs.measure(batch, output)
@@ -108,9 +108,9 @@ def misfit(runs: PairedRuns, batch: Batch, output: Tensor, loss: Loss) -> Float[
 
 def learn(
     runs: PairedRuns,
-    m: Float[Tensor, "restart *mask"],
+    m: Float[Tensor, " restart *mask"],
     output: Callable[[Batch, Tensor], Tensor],
-    penalty: Callable[[Tensor, int], Float[Tensor, "restart"]],
+    penalty: Callable[[Tensor, int], Float[Tensor, " restart"]],
     *,
     prepare: Callable[[Batch], object],
     steps: int,

@@ -170,7 +170,7 @@ def _blocks_are(bridge: TransformerBridge, forward: Callable[..., Any]) -> Itera
 
 
 @contextmanager
-def _only(bridge: TransformerBridge, columns: Int[Tensor, "column"] | None) -> Iterator[None]:
+def _only(bridge: TransformerBridge, columns: Int[Tensor, " column"] | None) -> Iterator[None]:
     """Inside, the unembedding computes these columns alone."""
     unembed = None if columns is None else component(bridge, "unembed")
     if unembed is None:
@@ -187,7 +187,7 @@ def _only(bridge: TransformerBridge, columns: Int[Tensor, "column"] | None) -> I
 def plain_end(
     bridge: TransformerBridge,
     hidden: Float[Tensor, "row d_model"],
-    columns: Int[Tensor, "column"] | None = None,
+    columns: Int[Tensor, " column"] | None = None,
 ) -> Float[Tensor, "row d_vocab"] | None:
     """Last norm and unembedding alone: the logits of models that do nothing else there; None where parts lack."""
     norm, unembed = _inner(component(bridge, "ln_final")), component(bridge, "unembed")
@@ -203,8 +203,8 @@ def read_out(
     bridge: TransformerBridge,
     blocks: Blocks,
     hidden: Float[Tensor, "row d_model"],
-    ids: Int[Tensor, "row"],
-    columns: Int[Tensor, "column"] | None = None,
+    ids: Int[Tensor, " row"],
+    columns: Int[Tensor, " column"] | None = None,
 ) -> Float[Tensor, "row d_vocab"]:
     """Logits of what leaves the last block at one position, by the model's own last norm, unembedding and scales.
 

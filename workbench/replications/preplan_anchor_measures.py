@@ -79,18 +79,18 @@ class Response:
         starts: Tokens that begin a word or a line.
     """
 
-    ids: Int[np.ndarray, "pos"]
+    ids: Int[np.ndarray, " pos"]
     n_prompt: int
-    waad: Float[np.ndarray, "token"]
-    fai: Float[np.ndarray, "token"]
-    receivers: Float[np.ndarray, "token"]
-    entropy: Float[np.ndarray, "token"]
-    next_entropy: Float[np.ndarray, "token"]
+    waad: Float[np.ndarray, " token"]
+    fai: Float[np.ndarray, " token"]
+    receivers: Float[np.ndarray, " token"]
+    entropy: Float[np.ndarray, " token"]
+    next_entropy: Float[np.ndarray, " token"]
     wordlike: Marks
     starts: Marks
 
     @property
-    def tokens(self) -> Int[np.ndarray, "token"]:
+    def tokens(self) -> Int[np.ndarray, " token"]:
         return self.ids[self.n_prompt :]
 
 
@@ -307,7 +307,7 @@ def _two_tokens(
     return [("high", a), ("low", b)]
 
 
-def _alternative(model: TransformerBridge, prefix: Int[Tensor, "row pos"]) -> Int[Tensor, "row"]:
+def _alternative(model: TransformerBridge, prefix: Int[Tensor, "row pos"]) -> Int[Tensor, " row"]:
     """The most likely token at the last position that is not the one there."""
     logits = model(prefix[:, :-1])[:, -1].clone()
     logits.scatter_(1, prefix[:, -1:], -torch.inf)

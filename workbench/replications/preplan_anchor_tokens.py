@@ -69,7 +69,7 @@ class Roles:
     preplan: Marks
     anchor: Marks
     dominated: Marks
-    introduces: Int[np.ndarray, "token"]
+    introduces: Int[np.ndarray, " token"]
 
 
 def roles(
@@ -149,7 +149,7 @@ def shifted_among(marks: Marks, eligible: Marks, rng: np.random.Generator) -> Ma
     return moved
 
 
-def shuffled_within(marks: Marks, groups: Int[np.ndarray, "token"], rng: np.random.Generator) -> Marks:
+def shuffled_within(marks: Marks, groups: Int[np.ndarray, " token"], rng: np.random.Generator) -> Marks:
     """Marks dealt anew among tokens of the same group: each group keeps its number of marks."""
     marks, new = np.asarray(marks), np.zeros(len(marks), dtype=bool)
     for group in np.unique(groups):
@@ -164,10 +164,10 @@ def chance(
     *,
     within: int = 1,
     eligible: Sequence[Marks] | None = None,
-    groups: Sequence[Int[np.ndarray, "token"]] | None = None,
+    groups: Sequence[Int[np.ndarray, " token"]] | None = None,
     draws: int = 500,
     seed: int = 0,
-) -> Float[np.ndarray, "draw"]:
+) -> Float[np.ndarray, " draw"]:
     """The share of late marks that follow an early one when the late marks are moved at random.
 
     Shifted around each response by a random number of tokens; or, with ``groups``, dealt anew within each group.
@@ -185,12 +185,12 @@ def chance(
     return found
 
 
-def p_above(value: float, null: Float[np.ndarray, "draw"]) -> float:
+def p_above(value: float, null: Float[np.ndarray, " draw"]) -> float:
     """How likely chance is at least as large."""
     return float((1 + (null >= value - 1e-12).sum()) / (1 + len(null)))
 
 
-def sign_flip_p(differences: Float[np.ndarray, "item"], *, draws: int = 5000, seed: int = 0) -> float:
+def sign_flip_p(differences: Float[np.ndarray, " item"], *, draws: int = 5000, seed: int = 0) -> float:
     """How likely paired differences have a mean this large if each could as well have the other sign."""
     rng = np.random.default_rng([seed, 5])
     signs = rng.integers(0, 2, (draws, len(differences))) * 2 - 1

@@ -23,10 +23,10 @@ class Conservation:
     """
 
     relevance: Float[np.ndarray, "pair layer"]
-    metric: Float[np.ndarray, "pair"]
+    metric: Float[np.ndarray, " pair"]
 
     @property
-    def deviation(self) -> Float[np.ndarray, "layer"]:
+    def deviation(self) -> Float[np.ndarray, " layer"]:
         """Root mean squared difference from the metric at each layer, over the metric's root mean square."""
         off = self.relevance - self.metric[:, None]
         return np.sqrt((off**2).mean(0)) / np.sqrt((self.metric**2).mean())

@@ -25,7 +25,7 @@ Activation = Callable[[Tensor], Tensor]
 def linear_epsilon(
     x: Float[Tensor, "*any d_in"],
     weight: Float[Tensor, "d_in d_out"],
-    bias: Float[Tensor, "d_out"] | None,
+    bias: Float[Tensor, " d_out"] | None,
     r: Float[Tensor, "*any d_out"],
     *,
     epsilon: float = 1e-9,

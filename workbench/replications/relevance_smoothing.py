@@ -19,8 +19,8 @@ from workbench.sweep.runs import PairedRuns
 
 
 def saliency(
-    values: Float[np.ndarray, "pos"], *, scales: Sequence[int] = (1, 2), k: int = 4, weight: float = 3.0
-) -> Float[np.ndarray, "pos"]:
+    values: Float[np.ndarray, " pos"], *, scales: Sequence[int] = (1, 2), k: int = 4, weight: float = 3.0
+) -> Float[np.ndarray, " pos"]:
     """How much each place stands out of the places most like it, 0 to 1.
 
     ``S_i = 1 - exp(-mean over the k most similar j of d(i, j))`` with ``d = |p_i - p_j| / (1 + weight |i - j| / n)``,
@@ -50,7 +50,7 @@ def _windows(values: np.ndarray, size: int) -> np.ndarray:
     return np.array([values[max(0, i - half) : i - half + size].mean() for i in range(len(values))])
 
 
-def near_foci(salient: Float[np.ndarray, "pos"], *, threshold: float = 0.8) -> Float[np.ndarray, "pos"]:
+def near_foci(salient: Float[np.ndarray, " pos"], *, threshold: float = 0.8) -> Float[np.ndarray, " pos"]:
     """Saliency, less the further from the nearest focus: a place with at least ``threshold`` of the largest.
 
     ``S_i (1 - distance / n)``
@@ -62,7 +62,7 @@ def near_foci(salient: Float[np.ndarray, "pos"], *, threshold: float = 0.8) -> F
     return salient * (1 - distance / len(salient))
 
 
-def salient_relevance(values: Float[np.ndarray, "pos"], *, k: int = 4) -> Float[np.ndarray, "pos"]:
+def salient_relevance(values: Float[np.ndarray, " pos"], *, k: int = 4) -> Float[np.ndarray, " pos"]:
     """Both steps together."""
     return near_foci(saliency(values, k=min(k, len(values) - 1)))
 

@@ -116,7 +116,7 @@ def answers(
 
 def recalls(
     model: TransformerBridge, samples: Sequence[Needle | Asked], edit: ModelEdit | None = None
-) -> Float[np.ndarray, "sample"]:
+) -> Float[np.ndarray, " sample"]:
     """Share of each answer's different tokens that the model writes."""
     written = answers(model, samples, edit)
     return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])

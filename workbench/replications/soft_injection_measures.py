@@ -197,12 +197,12 @@ class Transfer:
         return np.diag(self.accuracy)[None] - self.accuracy
 
     @property
-    def similar(self) -> Float[np.ndarray, "pair"]:
+    def similar(self) -> Float[np.ndarray, " pair"]:
         """What is lost, for each ordered pair of similar tasks."""
         return self.lost[self.alike & ~np.eye(len(self.alike), dtype=bool)]
 
     @property
-    def dissimilar(self) -> Float[np.ndarray, "pair"]:
+    def dissimilar(self) -> Float[np.ndarray, " pair"]:
         """What is lost, for each ordered pair of dissimilar tasks."""
         return self.lost[~self.alike]
 

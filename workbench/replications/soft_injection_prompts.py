@@ -101,7 +101,7 @@ def _bare(model: TransformerBridge, shots: Sequence[Shots]) -> Questions:
     return ask(model, [p.zero_shot for p in shots], [p.answer for p in shots])
 
 
-def right_with(model: TransformerBridge, edit: Affine, questions: Questions) -> Bool[Tensor, "prompt"]:
+def right_with(model: TransformerBridge, edit: Affine, questions: Questions) -> Bool[Tensor, " prompt"]:
     """Which questions are answered rightly under an edit."""
     with edit.on(model):
         return right_answers(model, questions)

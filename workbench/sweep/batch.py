@@ -25,7 +25,7 @@ class Batch:
     clean: Int[Tensor, "pair pos"]
     corrupted: Int[Tensor, "pair pos"]
     answers: Answers
-    answer_pos: Int[Tensor, "pair"]
+    answer_pos: Int[Tensor, " pair"]
     positions: tuple[dict[str, int], ...]
     groups: tuple[str, ...]
     cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
@@ -35,7 +35,7 @@ class Batch:
         return len(self.index)
 
     @cached_property
-    def columns(self) -> tuple[Int[Tensor, "column"], Answers]:
+    def columns(self) -> tuple[Int[Tensor, " column"], Answers]:
         """The tokens of all answers, and the answers as indices into them."""
         answers = self.answers
         columns = torch.cat([answers.correct.flatten(), answers.incorrect.flatten()]).unique()
@@ -61,7 +61,7 @@ class Batch:
         """Tokens of the clean or of the corrupted prompts."""
         return self.clean if run == "clean" else self.corrupted
 
-    def at(self, position: str | int) -> Int[Tensor, "pair"]:
+    def at(self, position: str | int) -> Int[Tensor, " pair"]:
         """Token index of a named or numbered position, one per pair.
 
         Raises:

@@ -40,7 +40,7 @@ def written(
     part: str,
     tensor: Tensor,
     *,
-    heads: Int[Tensor, "head"] | None = None,
+    heads: Int[Tensor, " head"] | None = None,
 ) -> Tensor:
     """What a layer's heads (from ``hook_z``), its post-normed attention or its MLP write: ``(row, pos, source, D)``.
 

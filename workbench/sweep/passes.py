@@ -132,7 +132,7 @@ class Passes:
         resid: Float[Tensor, "row pos d_model"] | None = None,
         at_last: bool = False,
         by_model: bool = False,
-    ) -> Float[Tensor, "row"]:
+    ) -> Float[Tensor, " row"]:
         """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are."""
         blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
@@ -167,8 +167,8 @@ class Passes:
         return blocks.walk(x, fwd_hooks, start=start, last=at_last)[:, -1]
 
     def value_of(
-        self, batch: Batch, blocks: Blocks, hidden: Float[Tensor, "row d_model"], ids: Int[Tensor, "row"]
-    ) -> Float[Tensor, "row"]:
+        self, batch: Batch, blocks: Blocks, hidden: Float[Tensor, "row d_model"], ids: Int[Tensor, " row"]
+    ) -> Float[Tensor, " row"]:
         """The metric of what leaves the last block, with no more logits at once than fit."""
         few = self.metric.reads_answers_only and blocks.by_column
         columns = batch.columns[0] if few else None
@@ -195,7 +195,7 @@ class Passes:
         rows = torch.arange(len(out), device=out.device)
         return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
 
-    def measure(self, batch: Batch, output: Tensor) -> Float[Tensor, "row"]:
+    def measure(self, batch: Batch, output: Tensor) -> Float[Tensor, " row"]:
         """The metric of stacked copies of a batch, one value per row, in float32 or better."""
         times = len(output) // len(batch)
         clean = None
@@ -256,6 +256,6 @@ class Passes:
                     batch.cache[run, "end"] = hidden
         return found
 
-    def _note(self, batch: Batch, run: RunName, values: Float[Tensor, "pair"]) -> None:
+    def _note(self, batch: Batch, run: RunName, values: Float[Tensor, " pair"]) -> None:
         """Keep the metric of a run of the model with nothing attached."""
         self._seen.setdefault((run, int(batch.index[0]), len(batch)), values.double().cpu().numpy())

@@ -100,13 +100,13 @@ def _visible(runs: PairedRuns, batch: Batch) -> dict[int, Places]:
     return {layer: places & (places.sum(-1, keepdim=True) > 1) for layer, places in seen.items()}
 
 
-def _untold(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, "key"]) -> Places:
+def _untold(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, " key"]) -> Places:
     """Replaced keys of rows whose other half has too little weight to tell their odds by."""
     least = torch.minimum(clean[..., ~replaced].sum(-1), pattern[..., ~replaced].sum(-1))
     return (least < LEAST)[..., None] & replaced
 
 
-def _put_alone(at: Patterns, pattern: Pattern, where: Places, key: Bool[Tensor, "key"]) -> None:
+def _put_alone(at: Patterns, pattern: Pattern, where: Places, key: Bool[Tensor, " key"]) -> None:
     """Write down what a key replaced alone gives, at these places."""
     at.key_odds[where] = _odds(at.clean, pattern, key)[where]
     rows = (where & at.sole).any(-1)
@@ -114,7 +114,7 @@ def _put_alone(at: Patterns, pattern: Pattern, where: Places, key: Bool[Tensor, 
 
 
 def _swapped(
-    runs: PairedRuns, batch: Batch, slot: str, *, only: Bool[Tensor, "pos"] | None = None
+    runs: PairedRuns, batch: Batch, slot: str, *, only: Bool[Tensor, " pos"] | None = None
 ) -> dict[str, Tensor]:
     """Corrupted queries or keys at every layer, at some positions only."""
     names = [hook_name(slot, layer) for layer in runs.wiring.attention_layers]
@@ -144,7 +144,7 @@ def _patterns(runs: PairedRuns, batch: Batch, replaced: dict[str, Tensor]) -> di
     return {n: seen[hook_name("pattern", n)].double() for n in layers}
 
 
-def _odds(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, "key"]) -> Pattern:
+def _odds(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, " key"]) -> Pattern:
     """Weight of the replaced keys in units of the clean softmax's sum; 0 elsewhere."""
     rest = clean[..., ~replaced].sum(-1, keepdim=True)
     # 1e-45: the smallest float32. Beyond it a replaced key has all weight, and large finite odds say so.

@@ -105,7 +105,7 @@ class Rows:
     single: bool
     adds: bool
     which: np.ndarray
-    pair: Int[Tensor, "row"]
+    pair: Int[Tensor, " row"]
 
 
 def kept_names(runs: PairedRuns) -> list[str]:
@@ -250,7 +250,7 @@ class Restart:
             return value
         return self._of(rows, own, value[:, span] if value.dim() == 3 else value[:, span, heads])
 
-    def _of(self, rows: Rows, own: slice, tensor: Float[Tensor, "pair *any"]) -> Float[Tensor, "row *any"]:
+    def _of(self, rows: Rows, own: slice, tensor: Float[Tensor, " pair *any"]) -> Float[Tensor, " row *any"]:
         """The pairs of these rows; no copy where they are all pairs in order."""
         if own.stop - own.start == len(self.batch):  # a row for every pair: they stand in order
             return tensor

@@ -65,7 +65,7 @@ class Lookup:
     """An MLP with ReLU: ``out @ relu(into @ x + bias)``; shapes (d_mlp, d_model), (d_mlp,), (d_model, d_mlp)."""
 
     into: Table
-    bias: Float[Tensor, "d_mlp"]
+    bias: Float[Tensor, " d_mlp"]
     out: Table
 
 

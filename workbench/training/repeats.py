@@ -61,7 +61,7 @@ def copying_accuracy(
 @torch.no_grad()
 def induction_scores(
     patterns: Float[Tensor, "sequence head query key"], period: int
-) -> tuple[Float[Tensor, "head"], Float[Tensor, "head"]]:
+) -> tuple[Float[Tensor, " head"], Float[Tensor, " head"]]:
     """Mean attention from the second copy of a sequence of one period to the token after the first occurrence, and
     to the previous token: the prefix-matching and previous-token score of every head, each between 0 and 1.
 
