@@ -34,6 +34,13 @@ def note(message: str) -> None:
         sys.stderr.write(printable(message, keep_newlines=True) + "\n")
 
 
+def warn(message: str) -> None:
+    """Say something on stderr that must be read, quiet or not."""
+    from workbench.view.terminal import printable
+
+    sys.stderr.write(printable(message, keep_newlines=True) + "\n")
+
+
 def complain(message: str) -> None:
     """Say what went wrong on stderr, always; control characters from files are made visible."""
     from workbench.view.terminal import printable

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import Json, Quiet
-from cli.output import emit, note, progress, use_quiet
+from cli.output import emit, note, progress, use_quiet, warn
+
+if TYPE_CHECKING:
+    from workbench.history.consent import Consent
 
 app = typer.Typer(help="Runs on disk: look, continue, repeat, compare, tidy.", no_args_is_help=True)
 
@@ -17,7 +20,24 @@ ROOTS = Annotated[
 ]
 FOLDER = Annotated[Path, typer.Argument(help="The folder of a run: the one with run.json.")]
 OTHER = Annotated[Path, typer.Argument(help="The folder to compare with.")]
+METRIC = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="The file.py:function that the run names as its metric, to let it run again."
+    ),
+]
+TRUST = Annotated[
+    bool,
+    typer.Option("--trust-code", help="Run all code that the run's record names; says first what that is."),
+]
 TO = Annotated[Path | None, typer.Option("-o", "--out", help="New or empty folder. Default: FOLDER-again.")]
+
+
+def _consent(metric: str | None, trust_code: bool) -> Consent:
+    """What this command line lets run; what is trusted is told also when quiet."""
+    from workbench.history.consent import Consent
+
+    return Consent(metric=metric, trust_code=trust_code, tell=warn)
 
 
 @app.command("list")
@@ -66,8 +86,16 @@ def show(folder: FOLDER, as_json: Json = False) -> None:
 
 
 @app.command()
-def resume(folder: FOLDER, quiet: Quiet = False, as_json: Json = False) -> None:
+def resume(
+    folder: FOLDER,
+    metric: METRIC = None,
+    trust_code: TRUST = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Continue an interrupted or killed run from its record alone.
+
+    Code that the record names, such as a metric of one's own, runs only with --metric or --trust-code.
 
     Example: workbench runs resume runs/ablate/ioi/zoo-ioi-1f3a77c0
     """
@@ -76,13 +104,22 @@ def resume(folder: FOLDER, quiet: Quiet = False, as_json: Json = False) -> None:
 
     use_quiet(quiet)
     with progress("resume") as advance:
-        result = again(folder, progress=advance, note=note)
+        result = again(folder, consent=_consent(metric, trust_code), progress=advance, note=note)
     emit(look_at(folder) if result is None else result, as_json=as_json)
 
 
 @app.command()
-def rerun(folder: FOLDER, out: TO = None, quiet: Quiet = False, as_json: Json = False) -> None:
+def rerun(
+    folder: FOLDER,
+    out: TO = None,
+    metric: METRIC = None,
+    trust_code: TRUST = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Repeat a run from its record into another folder; nothing is ever overwritten.
+
+    Code that the record names, such as a metric of one's own, runs only with --metric or --trust-code.
 
     Example: workbench runs rerun runs/ablate/ioi/zoo-ioi-1f3a77c0 -o again
     """
@@ -90,7 +127,7 @@ def rerun(folder: FOLDER, out: TO = None, quiet: Quiet = False, as_json: Json = 
 
     use_quiet(quiet)
     with progress("rerun") as advance:
-        to, result = repeat(folder, out, progress=advance, note=note)
+        to, result = repeat(folder, out, consent=_consent(metric, trust_code), progress=advance, note=note)
     emit(result, as_json=as_json)
     note(f"wrote {to}; which numbers moved: workbench runs diff {folder} {to}")
 
@@ -104,6 +141,8 @@ def merge(
         Path | None,
         typer.Option("-o", "--out", help="Folder of the whole. Default: the one that the shards are in."),
     ] = None,
+    metric: METRIC = None,
+    trust_code: TRUST = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -115,7 +154,9 @@ def merge(
 
     use_quiet(quiet)
     with progress("merge") as advance:
-        folder, result = put_together(folders, out, progress=advance, note=note)
+        folder, result = put_together(
+            folders, out, consent=_consent(metric, trust_code), progress=advance, note=note
+        )
     emit(result, as_json=as_json)
     note(f"wrote {folder}")
 

@@ -31,6 +31,7 @@ from workbench.keeping import SavedShard, save_shard
 from workbench.methods.registry import get_method
 from workbench.methods.results import graph_of
 from workbench.methods.score import score
+from workbench.metrics import metric_from_file
 from workbench.model.open import open_model
 from workbench.progress import Progress
 from workbench.provenance import RunRecord, code_versions, digest_of
@@ -197,12 +198,12 @@ def noisy_runs(truth: Truth, settings: Settings) -> tuple[PairedRuns, float]:
     noise that is left is returned too. Labels hold because the program still does the task.
     """
     pairs = truth.pairs(settings.n_truth, seed=settings.seed)
-    true = PairedRuns(open_model(truth.model), pairs, metric=truth.metric)
+    true = PairedRuns(open_model(truth.model), pairs, metric=metric_from_file(truth.metric))
     gap, noise = float((true.clean - true.corrupted).mean()), settings.noise
     while noise > 1e-6:
         model = open_model(truth.model)
         add_noise(model, noise, seed=settings.seed)
-        runs = PairedRuns(model, true.pairs, metric=truth.metric)
+        runs = PairedRuns(model, true.pairs, metric=metric_from_file(truth.metric))
         moved = max(abs((runs.clean - true.clean).mean()), abs((runs.corrupted - true.corrupted).mean()))
         if moved <= 0.05 * abs(gap):
             return runs, noise

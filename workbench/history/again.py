@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
+from workbench.history.consent import Consent
 from workbench.history.folders import UNFINISHED, PastRun, look_at
 from workbench.progress import Progress
 from workbench.provenance import RunRecord, git_state, versions
@@ -26,13 +27,25 @@ RESUMABLE = (
 )  # the others keep no finished parts: they start over
 
 
+# what a record may not say: where is written and who is told is decided here
+_OURS = ("out", "root", "resume", "dry_run", "serving", "progress", "note", "docs")
+
+
 def resume(
-    folder: str | Path, *, progress: Progress | None = None, note: Note = lambda text: None
+    folder: str | Path,
+    *,
+    consent: Consent | None = None,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
 ) -> Any | None:
     """Continue the run in a folder; None if it is finished.
 
+    Args:
+        consent: Which code that the record names may run; by default none.
+
     Raises:
-        RunError: if it is running, has no record, or was written by a version that asked differently.
+        RunError: if it is running, has no record, names code that nobody consented to, or was written by a
+            version that asked differently.
     """
     found = look_at(folder)
     if found.state == "finished":
@@ -44,13 +57,14 @@ def resume(
     if record.command not in RESUMABLE:
         note(f"{record.command} keeps no finished parts: it starts over in {folder}")
     _say_what_changed(record, note)
-    return call(record, Path(folder), resume=True, progress=progress, note=note)
+    return call(record, Path(folder), resume=True, consent=consent, progress=progress, note=note)
 
 
 def rerun(
     folder: str | Path,
     out: str | Path | None = None,
     *,
+    consent: Consent | None = None,
     progress: Progress | None = None,
     note: Note = lambda text: None,
 ) -> tuple[Path, Any]:
@@ -58,16 +72,18 @@ def rerun(
 
     Args:
         out: By default the folder's name with ``-again``.
+        consent: Which code that the record names may run; by default none.
 
     Raises:
-        RunError: if there is no record, or the other folder has something in it.
+        RunError: if there is no record, it names code that nobody consented to, or the other folder has something
+            in it.
     """
     record = _record(look_at(folder))
     to = _beside(Path(folder)) if out is None else Path(out)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to} is not empty; a rerun overwrites nothing", hint="choose another --out")
     _say_what_changed(record, note)
-    return to, call(record, to, resume=False, progress=progress, note=note)
+    return to, call(record, to, resume=False, consent=consent, progress=progress, note=note)
 
 
 def _record(found: PastRun) -> RunRecord:
@@ -99,13 +115,29 @@ def _say_what_changed(record: RunRecord, note: Note) -> None:
         note(f"the code was at {before[:12]}, now {now[:12]}")
 
 
-def call(record: RunRecord, folder: Path, *, resume: bool, progress: Progress | None, note: Note) -> Any:
+def call(
+    record: RunRecord,
+    folder: Path,
+    *,
+    resume: bool,
+    consent: Consent | None = None,
+    progress: Progress | None,
+    note: Note,
+) -> Any:
     """Call the job of a record's command with the recorded arguments.
 
     Raises:
-        RunError: for a command that is not known here, or arguments that its job does not take.
+        RunError: for a command that is not known here, arguments that its job does not take, or code that nobody
+            consented to.
     """
     given = dict(record.arguments)
+    (consent or Consent()).check(given)
+    for name in _OURS:
+        if name in given:
+            raise RunError(
+                f"the record of {folder} has the argument {name!r}, which no record has",
+                hint="the file was changed by hand; workbench runs show has the line to type",
+            )
     common = {"progress": progress, "note": note}
     try:
         if record.command in _SWEEPS:

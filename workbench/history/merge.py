@@ -14,6 +14,7 @@ from typing import Any
 from workbench.errors import RunError
 from workbench.history.again import call
 from workbench.history.command_line import command_line
+from workbench.history.consent import Consent
 from workbench.history.folders import PastRun, look_at
 from workbench.io.lock import locked
 from workbench.io.shard_file import ShardFile, load_shard
@@ -35,6 +36,7 @@ def merge(
     folders: Sequence[str | Path],
     out: str | Path | None = None,
     *,
+    consent: Consent | None = None,
     progress: Progress | None = None,
     note: Note = lambda text: None,
 ) -> tuple[Path, Any]:
@@ -43,11 +45,14 @@ def merge(
     Args:
         folders: Folders of shards, or a folder that has them in it.
         out: By default the folder that all shards are in.
+        consent: Which code that their records name may run; by default none.
 
     Raises:
         RunError: if a shard is missing, unfinished, there twice, or of another run; nothing is written then.
     """
+    consent = consent or Consent()
     shares = [_share(run) for run in _shard_runs(folders)]
+    consent.check(shares[0].record.arguments)
     _refuse_different(shares)
     _refuse_twice(shares)
     _refuse_missing(shares)
@@ -67,7 +72,14 @@ def merge(
     with locked(folder):
         _gather(shares, folder)
     note(f"{len(shares)} shards together in {folder}")
-    return folder, call(record, folder, resume=True, progress=progress, note=note)
+    return folder, call(
+        record,
+        folder,
+        resume=True,
+        consent=replace(consent, tell=lambda text: None),
+        progress=progress,
+        note=note,
+    )
 
 
 def _whole(record: RunRecord) -> dict[str, Any]:
