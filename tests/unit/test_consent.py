@@ -42,7 +42,7 @@ def gift(tmp_path, monkeypatch):
     ],
 )
 def test_code_that_a_record_names_does_not_run(again, arguments, gift):
-    with pytest.raises(RunError, match="the run names .* as its "):
+    with pytest.raises(RunError, match=r"the run names .* as its "):
         again(gift(**arguments))
     assert not Path("ran").exists() and not Path("gift-again").exists()
 
@@ -56,14 +56,14 @@ def test_the_refusal_says_what_to_type(gift):
 
 @pytest.mark.parametrize("spelling", ["gift/evil.py:f", "./gift/evil.py:f"])
 def test_code_that_is_named_again_runs(spelling, gift):
-    with pytest.raises(Exception, match="no .*model called 'zoo:none'|zoo:none"):  # past the metric, to the model
+    with pytest.raises(Exception, match="zoo:none"):  # past the metric, to the model
         resume(gift(), consent=Consent(metric=spelling))
     assert Path("ran").exists()
 
 
 @pytest.mark.parametrize("other", ["gift/other.py:f", "gift/evil.py:g", "kl"])
 def test_another_metric_than_the_recorded_one_is_refused(other, gift):
-    with pytest.raises(OptionError, match="was measured with gift/evil.py:f"):
+    with pytest.raises(OptionError, match=r"was measured with gift/evil\.py:f"):
         resume(gift(), consent=Consent(metric=other))
     with pytest.raises(OptionError, match="the metric of its task"):
         resume(gift(metric=None), consent=Consent(metric=other))
