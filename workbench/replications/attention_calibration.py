@@ -26,8 +26,7 @@ from workbench.replications.attention_calibration_measures import (
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.statistics import CHANGE, mean_interval
 from workbench.study import paired_runs
-from workbench.view.bars import bars_svg
-from workbench.view.heatmap import heatmap_svg
+from workbench.view.pictures import Bars, Heatmap, Picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +235,7 @@ def _gain_rows(
     return made
 
 
-def _pictures(model: TransformerBridge, found: Study) -> dict[str, str]:
+def _pictures(model: TransformerBridge, found: Study) -> dict[str, Picture]:
     from workbench.model.probe import wiring
 
     wired = wiring(model)
@@ -252,13 +251,13 @@ def _pictures(model: TransformerBridge, found: Study) -> dict[str, str]:
         low, high, _ = mean_interval(gain, within=CHANGE)
         bars.append((name, float(gain.mean()), low, high, f"{gain.mean():+.3f}"))
     return {
-        "Share of prompts with a sink beyond the first token": heatmap_svg(
+        "Share of prompts with a sink beyond the first token": Heatmap.of(
             grid(found.shares), rows, columns, unit="share"
         ),
-        "Change of accuracy when one head's later sinks are calibrated": heatmap_svg(
+        "Change of accuracy when one head's later sinks are calibrated": Heatmap.of(
             grid(alone), rows, columns, unit="accuracy"
         ),
-        "Calibrated on the fly: change of accuracy on held-out prompts": bars_svg(
+        "Calibrated on the fly: change of accuracy on held-out prompts": Bars.of(
             bars, x_label="accuracy", width=720
         ),
     }

@@ -35,8 +35,7 @@ from workbench.replications.component_reuse_repair import (
 )
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.sweep.runs import PairedRuns
-from workbench.view.bars import bars_svg
-from workbench.view.scatter import scatter_svg
+from workbench.view.pictures import Bars, Picture, Scatter
 
 KNOWS = 0.8  # accuracy among a scene's colors above which there is nothing to repair
 
@@ -203,20 +202,20 @@ def _attention_rows(
 
 def _repair_pictures(
     conditions: Mapping[str, Answers], later: Sequence[str], shares: Mapping[str, float], name: str, seed: int
-) -> dict[str, str]:
+) -> dict[str, Picture]:
     bars = []
     for condition, found in conditions.items():
         a = found.accuracy(seed=seed)
         bars.append((condition, a["among"], a["low"], a["high"], ""))
-    pictures = {
-        f"Colored Objects under forced attention, {name}": bars_svg(
+    pictures: dict[str, Picture] = {
+        f"Colored Objects under forced attention, {name}": Bars.of(
             bars, x_label="right among the scene's colors, 95 % interval"
         )
     }
     before, after = conditions["as it is"].attention, conditions["all"].attention
     if later:
         points = [(shares[h], moved_to_right(before[h], after[h]), h) for h in later]
-        pictures["Later heads"] = scatter_svg(
+        pictures["Later heads"] = Scatter.of(
             {"head": points},
             x_label="writes colors, share of the gap",
             y_label="attention moved to the right color",

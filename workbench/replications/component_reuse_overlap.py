@@ -16,7 +16,7 @@ from workbench.replications.component_reuse_circuit import Overlap, TaskCircuit,
 from workbench.replications.kinds import Setting
 from workbench.study import paired_runs
 from workbench.sweep.runs import PairedRuns
-from workbench.view.heatmap import heatmap_svg
+from workbench.view.pictures import Heatmap, Picture
 
 PAPER = "arXiv:2310.08744"
 OVERLAP = 0.5  # shared over all heads: more shared than not
@@ -195,7 +195,7 @@ def _overlap_claims(
     return made
 
 
-def importance_picture(circuits: Mapping[str, TaskCircuit]) -> dict[str, str]:
+def importance_picture(circuits: Mapping[str, TaskCircuit]) -> dict[str, Picture]:
     if not circuits:
         return {}
     heads = sorted(
@@ -203,5 +203,5 @@ def importance_picture(circuits: Mapping[str, TaskCircuit]) -> dict[str, str]:
         key=lambda h: (parse_node(h).layer, parse_node(h).index),
     )
     matrix = np.array([[c.importance[h] if h in c.heads else 0.0 for h in heads] for c in circuits.values()])
-    picture = heatmap_svg(matrix, list(circuits), heads, unit="share of the gap, largest of all rounds")
+    picture = Heatmap.of(matrix, list(circuits), heads, unit="share of the gap, largest of all rounds")
     return {"Heads of each task": picture}

@@ -32,8 +32,7 @@ from workbench.training.regression_theory import (
     simplified_flow,
     softmax_pair,
 )
-from workbench.view.curve import curve_svg
-from workbench.view.heatmap import heatmap_svg
+from workbench.view.pictures import Curves, Heatmap, Picture
 
 # Criteria, fixed before anything was measured.
 OFF_DIAGONAL, LEAKAGE, HOMOGENEOUS, ZERO_SUM = 0.25, 0.1, 0.1, 0.1
@@ -409,26 +408,28 @@ def _part(prompts: Prompts, start: int) -> Prompts:
     return Prompts(**{name: values[start:] for name, values in prompts.__dict__.items()})
 
 
-def _pictures(kq: np.ndarray, ov: np.ndarray, lengths: Mapping[int, Risks], two: Training) -> dict[str, str]:
+def _pictures(
+    kq: np.ndarray, ov: np.ndarray, lengths: Mapping[int, Risks], two: Training
+) -> dict[str, Picture]:
     names = [*(f"x{i + 1}" for i in range(kq.shape[-1] - 1)), "y"]
-    pictures = {
-        f"KQ of head {h}: rows are keys": heatmap_svg(m, names, names, row_title="key", column_title="query")
+    pictures: dict[str, Picture] = {
+        f"KQ of head {h}: rows are keys": Heatmap.of(m, names, names, row_title="key", column_title="query")
         for h, m in enumerate(kq)
     }
     rows = [f"head {h}" for h in range(len(ov))]
-    pictures["OV: what each head adds to the prediction"] = heatmap_svg(ov, rows, names)
+    pictures["OV: what each head adds to the prediction"] = Heatmap.of(ov, rows, names)
     series = {
         name: [(n, float(found.errors[name].mean())) for n, found in lengths.items()]
         for name in ("model", "one head", "debiased step, same eta", "ridge")
     }
-    pictures["Risk by number of examples"] = curve_svg(
+    pictures["Risk by number of examples"] = Curves.of(
         series, x_label="examples", y_label="mean squared error", log_x=True, reference={"noise": NOISE}
     )
     course = {
         f"network {i}": list(zip(two.steps, two.loss[:, i].tolist(), strict=True))
         for i in range(two.loss.shape[1])
     }
-    pictures["Training of two heads"] = curve_svg(course, x_label="step", y_label="mean squared error")
+    pictures["Training of two heads"] = Curves.of(course, x_label="step", y_label="mean squared error")
     return pictures
 
 

@@ -142,7 +142,7 @@ def _save(found: Result, folder: Path) -> dict[str, str]:
     for file, text in found.tables().items():
         write_atomic(folder / "tables" / file, text)
     for i, picture in enumerate(found.findings.pictures.values(), start=1):
-        write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture)
+        write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture.svg())
     write_atomic(folder / PAGE, found.report())
     write_atomic(folder / RESULT, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
     return {"result": RESULT, "report": PAGE, "tables": "tables"}

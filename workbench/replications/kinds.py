@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from workbench.claims import Claim, Rows, plain
 from workbench.errors import OptionError, RunError, unknown
 from workbench.progress import Progress, silent
 from workbench.replications.registry import Paper, find_paper
+from workbench.view.pictures import Picture, picture_from
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -24,20 +24,20 @@ class Findings:
 
     Attributes:
         tables: Caption -> rows.
-        pictures: Caption -> SVG made by ``workbench.view``, which escapes what it shows.
+        pictures: Caption -> picture as numbers and words; ``workbench.view`` draws it when it is shown.
         numbers: The values that the claims were computed from; JSON values.
     """
 
     claims: tuple[Claim, ...]
     tables: Mapping[str, Rows] = field(default_factory=dict)
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "claims": [claim.to_dict() for claim in self.claims],
             "tables": {caption: [plain(row) for row in rows] for caption, rows in self.tables.items()},
-            "pictures": dict(self.pictures),
+            "pictures": {caption: picture.to_dict() for caption, picture in self.pictures.items()},
             "numbers": plain(self.numbers),
         }
 
@@ -47,24 +47,17 @@ class Findings:
 
         Raises:
             RunError: if a part of it is missing.
+            OptionError: if a picture is anything but numbers and words; no markup is read.
         """
         try:
+            drawn = {
+                caption: picture_from(picture, where=f"the picture {caption!r:.60}")
+                for caption, picture in data["pictures"].items()
+            }
             claims = tuple(Claim.from_dict(claim) for claim in data["claims"])
-            found = cls(claims=claims, **{k: data[k] for k in ("tables", "pictures", "numbers")})
+            return cls(claims=claims, tables=data["tables"], pictures=drawn, numbers=data["numbers"])
         except KeyError as missing:
             raise RunError(f"these findings have no {missing}") from None
-        for caption, picture in found.pictures.items():
-            if not isinstance(picture, str) or not picture.startswith("<svg") or _ACTIVE.search(picture):
-                raise RunError(
-                    f"the picture {caption!r:.60} is no plain SVG", hint="measure again into another --out"
-                )
-        return found
-
-
-# What no picture of ours has: scripts, handlers, foreign markup, links.
-_ACTIVE = re.compile(
-    r"<\s*(script|foreignobject|iframe|image|use|a)\b|\son\w+\s*=|javascript:", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, kw_only=True)

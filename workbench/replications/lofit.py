@@ -23,9 +23,7 @@ from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.lofit_claims import Measured, by_place, claims_of, over_all
 from workbench.replications.lofit_tasks import Task, make_task, matched_heads, probes_of
 from workbench.statistics import SHARE, mean_interval
-from workbench.view.bars import bars_svg
-from workbench.view.curve import curve_svg
-from workbench.view.heatmap import heatmap_svg
+from workbench.view.pictures import Bars, Curves, Heatmap, Picture
 
 SEEDS = (0, 1, 2)  # of choosing heads: the nine runs of three tasks can be grouped in 280 ways
 STRENGTHS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # of inference-time intervention, chosen on validation words
@@ -247,7 +245,7 @@ def _chosen_rows(found: Mapping[str, Measured], k: int) -> Rows:
     ]
 
 
-def _pictures(setting: Setting, found: Mapping[str, Measured]) -> dict[str, str]:
+def _pictures(setting: Setting, found: Mapping[str, Measured]) -> dict[str, Picture]:
     options: Options = setting.options
     last, cfg = options.heads[-1], setting.model.cfg
     bars = []
@@ -262,16 +260,16 @@ def _pictures(setting: Setting, found: Mapping[str, Measured]) -> dict[str, str]
     }
     lines = {name: float(over_all(found, name, last).mean()) for name in ("ITI", "low rank")}
     layers, heads = [f"layer {i}" for i in range(cfg.n_layers)], [f"head {i}" for i in range(cfg.n_heads)]
-    pictures = {
-        "accuracy": bars_svg(bars, x_label="share of right answers", title="Accuracy over all tasks"),
-        "heads": curve_svg(
+    pictures: dict[str, Picture] = {
+        "accuracy": Bars.of(bars, x_label="share of right answers", title="Accuracy over all tasks"),
+        "heads": Curves.of(
             series, x_label="heads with offsets", y_label="accuracy", title="Which heads", reference=lines
         ),
     }
     for name, one in found.items():
         norms = dict(zip(one.localised[0].heads, one.localised[0].norms, strict=True))
         matrix = np.array([[norms[f"a{i}.h{j}"] for j in range(cfg.n_heads)] for i in range(cfg.n_layers)])
-        pictures[f"scales, {name}"] = heatmap_svg(
+        pictures[f"scales, {name}"] = Heatmap.of(
             matrix, layers, heads, title=f"Norm of the learned scales, {name}", unit="norm of a"
         )
     return pictures

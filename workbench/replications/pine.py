@@ -17,7 +17,7 @@ from workbench.model.probe import probe_tokens, wiring
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.pine_documents import Answers, Words, in_every_order, questions, words_of
 from workbench.statistics import CHANGE, SHARE, mean_interval
-from workbench.view.bars import bars_svg
+from workbench.view.pictures import Bars, Picture
 
 # Criteria, fixed before anything was measured.
 BIASED, EQUAL, APART, KEPT, ANSWERED = 0.10, 1e-3, 100.0, 0.02, 0.5
@@ -319,14 +319,14 @@ def _rows(found: Mapping[tuple[str, str], Answers]) -> list[dict[str, Any]]:
     return [{"questions": kind, "condition": name, **_numbers(found, kind, name)} for kind, name in found]
 
 
-def _pictures(found: Mapping[tuple[str, str], Answers]) -> dict[str, str]:
-    def bars(kind: str, what: str, unit: str) -> str:
+def _pictures(found: Mapping[tuple[str, str], Answers]) -> dict[str, Picture]:
+    def bars(kind: str, what: str, unit: str) -> Bars:
         made = []
         for name in CONDITIONS:
             values = getattr(found[kind, name], what)
             low, high, _ = mean_interval(values, within=None if what == "lean" else SHARE)
             made.append((name, float(values.mean()), low, high, f"{values.mean():.3f}"))
-        return bars_svg(made, x_label=unit, width=720)
+        return Bars.of(made, x_label=unit, width=720)
 
     return {
         "Documents contradict each other: whose word is taken (above 0: the nearer)": bars(

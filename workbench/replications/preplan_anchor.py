@@ -38,8 +38,7 @@ from workbench.replications.preplan_anchor_tokens import (
     roles,
     share_followed,
 )
-from workbench.view.curve import curve_svg
-from workbench.view.heatmap import heatmap_svg
+from workbench.view.pictures import Curves, Heatmap, Picture
 
 
 def run(setting: Setting) -> Findings:
@@ -160,21 +159,21 @@ def _mean_r(found: Sequence[Response], sides: Sequence[Marks | None]) -> float:
     return float(np.nanmean(values))
 
 
-def _pictures(model: Any, groups: Groups, found: Sequence[Response]) -> dict[str, str]:
+def _pictures(model: Any, groups: Groups, found: Sequence[Response]) -> dict[str, Picture]:
     response = found[0]
     at = range(len(response.tokens))
     texts = [model.tokenizer.decode([int(t)]) for t in response.tokens]
     most = 60
     scale = float(np.nanmax(response.fai)) or 1.0
     return {
-        "Span of every head": heatmap_svg(
+        "Span of every head": Heatmap.of(
             groups.span.numpy(),
             [f"layer {layer}" for layer in groups.layers],
             [f"h{h}" for h in range(groups.span.shape[1])],
             unit="tokens",
             title="How far each head looks back",
         ),
-        "One response": curve_svg(
+        "One response": Curves.of(
             {
                 "WAAD": [(i, float(response.waad[i])) for i in at],
                 "FAI, largest = 10": [(i, 10 * float(response.fai[i]) / scale) for i in at],
@@ -185,7 +184,7 @@ def _pictures(model: Any, groups: Groups, found: Sequence[Response]) -> dict[str
             title="WAAD, FAI and entropy of one response",
             width=900,
         ),
-        "Its first tokens": heatmap_svg(
+        "Its first tokens": Heatmap.of(
             np.stack([response.waad[:most], 10 * response.fai[:most] / scale, response.entropy[:most]]),
             ["WAAD", "FAI", "entropy"],
             [repr(text)[1:-1] for text in texts[:most]],

@@ -45,9 +45,7 @@ from workbench.replications.relevance_smoothing import (
 from workbench.statistics import mean_interval
 from workbench.study import paired_runs
 from workbench.sweep.runs import PairedRuns
-from workbench.view.bars import bars_svg
-from workbench.view.heatmap import heatmap_svg
-from workbench.view.scatter import scatter_svg
+from workbench.view.pictures import Bars, Heatmap, Picture, Scatter
 
 BACKWARD = {"gradient": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP": "cp-lrp"}
 
@@ -239,8 +237,8 @@ def _other_rows(others: Mapping, problems: Mapping[str, str]) -> list[dict]:
     ]
 
 
-def _pictures(found: Agreement, table: Mapping, kept: Mapping) -> dict[str, str]:
-    pictures = {}
+def _pictures(found: Agreement, table: Mapping, kept: Mapping) -> dict[str, Picture]:
+    pictures: dict[str, Picture] = {}
     kind = "MLP outputs" if "MLP outputs" in table else "heads"
     points = {
         name: [
@@ -251,18 +249,18 @@ def _pictures(found: Agreement, table: Mapping, kept: Mapping) -> dict[str, str]
         ]
         for name in ("AtP", "RelP")
     }
-    pictures[f"Estimated and exact effects: {kind}"] = scatter_svg(
+    pictures[f"Estimated and exact effects: {kind}"] = Scatter.of(
         points, x_label="exact effect, logits", y_label="estimate, logits", diagonal="exact"
     )
     bars = [
         (f"{kind}, {name}", c.r, c.low, c.high, "") for kind, row in table.items() for name, c in row.items()
     ]
-    pictures["Correlation with exact patching"] = bars_svg(
+    pictures["Correlation with exact patching"] = Bars.of(
         bars, x_label="Pearson's r, 95 % interval over prompts"
     )
     for key, title in (("own", "this model"), ("bias-free", kept["model"])):
         layers = {rule: off for (where, rule), off in kept["layers"].items() if where == key}
-        pictures[f"Relevance that is lost or made up, {title}"] = heatmap_svg(
+        pictures[f"Relevance that is lost or made up, {title}"] = Heatmap.of(
             np.array(list(layers.values())),
             list(layers),
             [f"layer {i}" for i in range(len(next(iter(layers.values()))))],

@@ -14,7 +14,12 @@ from workbench.io.markdown import table
 from workbench.replications.kinds import Findings, Replication
 from workbench.view.text import number
 
-FORMAT, VERSION = "circuit-workbench/replication", 1
+FORMAT, VERSION = "circuit-workbench/replication", 2
+MARKUP = (
+    "written by version 1, which kept its pictures as markup: {n} pictures are not shown, because no markup is read "
+    "from a file. Claims, tables and numbers are those of the file. For the pictures measure again: "
+    "workbench replicate {name} -m {model} --out NEW"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,6 +29,7 @@ class Result:
     Attributes:
         plan: Everything that decided the numbers.
         seconds: Time it took, opening the model included.
+        notes: What must be said about the file that this was read from.
     """
 
     name: str
@@ -36,6 +42,7 @@ class Result:
     plan: Mapping[str, Any]
     seconds: float
     folder: Path
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, replication: Replication, **measured: Any) -> Result:
@@ -103,8 +110,9 @@ class Result:
         Raises:
             RunError: if it is another format, or a part is missing.
         """
-        if (data.get("format"), data.get("version")) != (FORMAT, VERSION):
+        if data.get("format") != FORMAT or data.get("version") not in (1, VERSION):
             raise RunError(f"{folder} holds no replication that this version reads")
+        data, notes = _without_markup(data) if data["version"] == 1 else (data, ())
         try:
             named = {k: data[k] for k in ("title", "source", "about", "model", "plan", "seconds")}
             return cls(
@@ -112,6 +120,7 @@ class Result:
                 controls=tuple(data["controls"]),
                 findings=Findings.from_dict(data),
                 folder=folder,
+                notes=notes,
                 **named,
             )
         except KeyError as missing:
@@ -122,7 +131,8 @@ class Result:
         parts: list[Any] = [f"{self.title} ({self.source})"]
         for caption, rows in self.findings.tables.items():
             parts += [caption, [plain(row) for row in rows] or "none"]
-        return [*parts, "Claims", self.claim_rows(), self.lead]
+        notes = [f"note: {text}" for text in self.notes]
+        return [*parts, "Claims", self.claim_rows(), *notes, self.lead]
 
     def report(self) -> str:
         """The page to read; no network."""
@@ -140,7 +150,8 @@ class Result:
         return [
             ("Claims", claims_html(self.claim_rows())),
             ("The paper", text_html(f"{self.source}\n\n{self.about}")),
-            *self.findings.pictures.items(),
+            *([("Notes", text_html("\n\n".join(self.notes)))] if self.notes else []),
+            *((caption, picture.svg()) for caption, picture in self.findings.pictures.items()),
             ("How each claim is decided", table_html(self.criteria_rows())),
             ("Controls", table_html(controls)),
             *(
@@ -161,8 +172,9 @@ class Result:
         from workbench.view.claims import claims_html
         from workbench.view.html import text_html
 
-        pictures = "".join(self.findings.pictures.values())
-        return text_html(self.lead) + claims_html(self.claim_rows()) + pictures
+        pictures = "".join(picture.svg() for picture in self.findings.pictures.values())
+        said = text_html("\n\n".join((self.lead, *self.notes)))
+        return said + claims_html(self.claim_rows()) + pictures
 
     def __repr__(self) -> str:
         return f"<Replication {self.lead}>"
@@ -230,13 +242,22 @@ class Results:
             gone = [{"replication": name, "because": why} for name, why in self.failed.items()]
             sections.append(("No result", table_html(gone)))
         for result in self.results:
-            about = text_html(f"{result.source}\n\n{result.about}\n\n{result.lead}")
-            pictures = "".join(result.findings.pictures.values())
+            about = text_html("\n\n".join((result.source, result.about, result.lead, *result.notes)))
+            pictures = "".join(picture.svg() for picture in result.findings.pictures.values())
             criteria = table_html(
                 result.criteria_rows(), columns=("claim", "criterion", "why this criterion")
             )
             sections.append((result.title, about + pictures + criteria))
         return results_page("Replications", sections, lead=self.lead)
+
+
+def _without_markup(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A document of version 1 without the markup that it keeps as pictures, and what to say about that."""
+    kept = data.get("pictures")
+    if not kept:
+        return dict(data), ()
+    said = MARKUP.format(n=len(kept), name=data.get("replication"), model=data.get("model"))
+    return {**data, "pictures": {}}, (said,)
 
 
 def _shown(value: Any) -> str:

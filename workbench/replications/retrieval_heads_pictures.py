@@ -9,16 +9,14 @@ import numpy as np
 
 from workbench.heads.retrieval import RetrievalScores
 from workbench.replications.retrieval_heads_measures import Cells, Masked, Options
-from workbench.view.curve import curve_svg
-from workbench.view.heatmap import heatmap_svg
-from workbench.view.scatter import scatter_svg
+from workbench.view.pictures import Curves, Heatmap, Picture, Scatter
 
 
-def needle_grid(cells: Cells, *, title: str) -> str:
+def needle_grid(cells: Cells, *, title: str) -> Heatmap:
     """Recall by depth of the needle (rows) and length of the text (columns), in percent."""
     contexts, depths = (sorted({key[axis] for key in cells}) for axis in (0, 1))
     matrix = [[100 * cells[c, d].mean() if (c, d) in cells else np.nan for c in contexts] for d in depths]
-    return heatmap_svg(
+    return Heatmap.of(
         np.array(matrix),
         ["anywhere" if d < 0 else f"{d} %" for d in depths],
         [str(c) for c in contexts],
@@ -36,20 +34,20 @@ def pictures(
     by_number: Sequence[Mapping[str, Any]],
     others: Mapping[str, RetrievalScores | str],
     options: Options,
-) -> dict[str, str]:
-    """Caption -> SVG."""
+) -> dict[str, Picture]:
+    """Caption -> picture."""
     layers = [f"layer {layer}" for layer in scores.layers]
     heads = [f"h{h}" for h in range(scores.score.shape[1])]
     n = options.cell
-    found = {
-        "Retrieval scores": heatmap_svg(
+    found: dict[str, Picture] = {
+        "Retrieval scores": Heatmap.of(
             scores.score,
             layers,
             heads,
             unit="score",
             title=f"Retrieval score of every head, n = {int(scores.counted.sum())}",
         ),
-        "In how many samples each head copied": heatmap_svg(
+        "In how many samples each head copied": Heatmap.of(
             scores.frequency, layers, heads, unit="share", title="Activation frequency"
         ),
     }
@@ -60,7 +58,7 @@ def pictures(
             cells, title=f"Recall, {name}{what}; {n} needles per cell"
         )
     if by_number:
-        found["Recall by number of heads masked"] = curve_svg(
+        found["Recall by number of heads masked"] = Curves.of(
             {
                 "top of the ranking": [(row["heads"], row["top"]) for row in by_number],
                 "random heads": [(row["heads"], row["random"]) for row in by_number],
@@ -76,12 +74,12 @@ def pictures(
     return found
 
 
-def _scatter(here: RetrievalScores, there: RetrievalScores, role: str, options: Options) -> str:
+def _scatter(here: RetrievalScores, there: RetrievalScores, role: str, options: Options) -> Scatter:
     name = getattr(options, role)
     points = [
         (float(np.nan_to_num(a)), float(np.nan_to_num(b)), here.name(i))
         for i, (a, b) in enumerate(zip(here.score.ravel(), there.score.ravel(), strict=True))
     ]
-    return scatter_svg(
+    return Scatter.of(
         {"heads": points}, x_label="score here", y_label=f"score in {name}", title=f"{name} ({role})"
     )

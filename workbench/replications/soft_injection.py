@@ -25,8 +25,7 @@ from workbench.replications.soft_injection_measures import (
 )
 from workbench.replications.soft_injection_prompts import Prompts, Split, prompts_of
 from workbench.statistics import CHANGE, SHARE, Interval, mean_interval
-from workbench.view.bars import bars_svg
-from workbench.view.heatmap import heatmap_svg
+from workbench.view.pictures import Bars, Heatmap, Picture
 
 # Criteria, fixed before anything was measured.
 GAIN = 0.3  # over no examples, and also over the same with random vectors
@@ -353,7 +352,7 @@ def _rows(found: Mapping[str, Measured]) -> Rows:
 
 def _pictures(
     clean: Mapping[str, Measured], misled: Mapping[str, Measured], spread: Transfer
-) -> dict[str, str]:
+) -> dict[str, Picture]:
     first, found = next(iter(clean.items()))
     layers = [f"layer {i}" for i in range(found.alpha.shape[0])]
     heads = [f"head {i}" for i in range(found.alpha.shape[1])]
@@ -361,12 +360,12 @@ def _pictures(
     return {
         "accuracy, clean": _bars(clean, "Accuracy over all tasks, clean examples"),
         "accuracy, misleading": _bars(misled, "Accuracy over all tasks, misleading examples"),
-        "alpha": heatmap_svg(found.alpha, layers, heads, title=f"alpha, {first}", unit="share"),
-        "mean alpha": heatmap_svg(mean, layers, heads, title="alpha, mean of all tasks", unit="share"),
-        "effects": heatmap_svg(
+        "alpha": Heatmap.of(found.alpha, layers, heads, title=f"alpha, {first}", unit="share"),
+        "mean alpha": Heatmap.of(mean, layers, heads, title="alpha, mean of all tasks", unit="share"),
+        "effects": Heatmap.of(
             found.effects, layers, heads, title=f"Effect of each embedding alone, {first}", unit="nats"
         ),
-        "transfer": heatmap_svg(
+        "transfer": Heatmap.of(
             spread.accuracy,
             spread.names,
             spread.names,
@@ -378,7 +377,7 @@ def _pictures(
     }
 
 
-def _bars(found: Mapping[str, Measured], title: str) -> str:
+def _bars(found: Mapping[str, Measured], title: str) -> Bars:
     names = [name for name in _COLUMNS if name in next(iter(found.values())).right]
     bars = []
     for name in names:
@@ -387,7 +386,7 @@ def _bars(found: Mapping[str, Measured], title: str) -> str:
             [one.right[name] for one in found.values() if name in one.right], within=SHARE
         )
         bars.append((name, float(values.mean()), low, high, f"n = {len(values)}"))
-    return bars_svg(bars, x_label="share of right answers", title=title)
+    return Bars.of(bars, x_label="share of right answers", title=title)
 
 
 REPLICATION = Replication(

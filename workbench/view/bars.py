@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from workbench.errors import OptionError
-from workbench.view.curve import round_ticks
+from workbench.view.curve import axis_range, round_ticks
 from workbench.view.heatmap import FONT, text_width
 from workbench.view.text import escape, number, shorten
 
@@ -26,9 +26,7 @@ def bars_svg(bars: Sequence[Bar], *, x_label: str, title: str = "", width: int =
     top = 34 if title else 10
     height = top + LINE * len(drawn) + 44
     left = max(150.0, 18 + max(text_width(shorten(bar[0], MOST)) for bar in drawn))
-    ends = [v for bar in drawn for v in bar[1:4] if math.isfinite(v)]
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    low, high = (low, high) if high > low else (-0.5, 0.5)
+    low, high = axis_range([0.0, *(v for bar in drawn for v in bar[1:4])])
 
     def to_x(x: float) -> float:
         return left + (width - left - RIGHT) * (x - low) / (high - low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from workbench.errors import OptionError, ShapeError
 from workbench.view.heatmap import FONT
@@ -17,6 +17,7 @@ MARKS = (
     '<path d="M0-4L4 3H-4Z"/>',
     '<path d="M0-4L4 0L0 4L-4 0Z"/>',
 )
+LARGEST = 1e300  # of a number on an axis: beyond it differences overflow
 Series = Mapping[str, Sequence[tuple[float, ...]]]
 
 
@@ -104,10 +105,10 @@ def _x_axis(xs: Sequence[float], box: tuple[float, ...], log: bool):
     """The function from x to pixels, and ticks (x, label)."""
     left, right = box[0] + 8, box[2] - 8
     if not log:
-        low, high = min(xs), max(xs)
-        low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+        low, high = axis_range(xs)
         return (lambda x: left + (right - left) * (x - low) / (high - low)), round_ticks(low, high)
-    positive = [x for x in xs if x > 0] or [1.0]
+    axis_range(xs)  # refuses what is too large
+    positive = [max(x, 1e-290) for x in xs if x > 0] or [1.0]
     low, high = math.log10(min(positive)), math.log10(max(positive))
     high = high if high > low else low + 1
     inset = left + (30 if min(xs) <= 0 else 0)
@@ -123,17 +124,33 @@ def _x_axis(xs: Sequence[float], box: tuple[float, ...], log: bool):
         ticks.insert(0, (0.0, "0"))
 
     def to_x(x: float) -> float:
-        return left if x <= 0 else inset + (right - inset) * (math.log10(x) - low) / (high - low)
+        return left if x <= 0 else inset + (right - inset) * (math.log10(max(x, 1e-290)) - low) / (high - low)
 
     return to_x, ticks
 
 
 def _y_axis(ys: Sequence[float], box: tuple[float, ...]):
-    low, high = min(ys), max(ys)
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    low, high = axis_range(ys)
     room = 0.06 * (high - low)
     low, high = low - room, high + room
     return (lambda y: box[3] - (box[3] - box[1]) * (y - low) / (high - low)), round_ticks(low, high)
+
+
+def axis_range(values: Iterable[float]) -> tuple[float, float]:
+    """Least and largest of the finite values, apart even where all are equal.
+
+    Raises:
+        OptionError: for a value whose difference to another would overflow.
+    """
+    finite = [v for v in values if math.isfinite(v)]
+    low, high = min(finite), max(finite)
+    size = max(abs(low), abs(high))
+    if size > LARGEST:
+        raise OptionError(f"{size:.3g} is too large for an axis; numbers up to {LARGEST:g} are drawn")
+    if high - low > max(1e-12 * size, 1e-290):  # less than that is rounding, and cannot be divided by
+        return low, high
+    half = 0.5 if size < 1e9 else 1e-6 * size
+    return low - half, high + half
 
 
 def round_ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from workbench.errors import OptionError
-from workbench.view.curve import COLORS, MARKS, axes, entry, round_ticks
+from workbench.view.curve import COLORS, MARKS, axes, axis_range, entry, round_ticks
 from workbench.view.heatmap import FONT
 from workbench.view.text import escape, number, shorten
 
@@ -38,8 +38,8 @@ def scatter_svg(
     values = [v for rows in clean.values() for p in rows for v in p[:2]]
     if not values:
         raise OptionError("there are no finite points to draw")
-    low, high = min(values), max(values)
-    room = 0.06 * (high - low) or 0.5
+    low, high = axis_range(values)
+    room = 0.06 * (high - low) if min(values) < max(values) else 0.0
     low, high = low - room, high + room
     box = (64.0, 42.0 if title else 18.0, width - 18.0, height - 50.0 - 18 * math.ceil(len(clean) / 3))
 

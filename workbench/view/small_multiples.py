@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from workbench.errors import OptionError
-from workbench.view.curve import COLORS
+from workbench.view.curve import COLORS, axis_range
 from workbench.view.heatmap import FONT
 from workbench.view.text import escape, number, shorten
 
@@ -105,8 +105,7 @@ def _x_range(xs: Sequence[float], log: bool) -> Point:
     low, high = min(xs), max(xs)
     if log and low <= 0:
         raise OptionError("a logarithmic axis has no place for zero")
-    low, high = (math.log10(low), math.log10(high)) if log else (low, high)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    return axis_range([math.log10(low), math.log10(high)] if log else [low, high])
 
 
 def _head(size: tuple[int, int], title: str, key: str) -> str:

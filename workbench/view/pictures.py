@@ -1,0 +1,214 @@
+"""Pictures as data: numbers and words that a file can hold, drawn when they are shown.
+
+No file of ours holds markup. A result keeps these descriptions, and `workbench/view/` draws them, escaping every word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from workbench.errors import OptionError, ShapeError
+from workbench.view.bars import bars_svg
+from workbench.view.curve import LARGEST, curve_svg
+from workbench.view.heatmap import heatmap_svg
+from workbench.view.scatter import scatter_svg
+
+MOST_MARKS = 100_000  # cells, bars or points of one picture: some 20 MB of SVG
+Number = float | None  # what is not finite is None, and is drawn as no value
+Wide = Annotated[int, msgspec.Meta(ge=200, le=2000)]
+P = TypeVar("P", bound="Drawn")
+
+
+class Drawn(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    """What all pictures have: a title and a way to be drawn."""
+
+    title: str = ""
+
+    def svg(self) -> str:
+        """The picture as SVG, made now from its numbers."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; ``kind`` says which picture it is."""
+        return msgspec.to_builtins(self)
+
+    def _repr_html_(self) -> str:
+        return self.svg()
+
+
+class Heatmap(Drawn, frozen=True, kw_only=True, tag="heatmap"):
+    """A table of signed numbers, rows from the top."""
+
+    values: tuple[tuple[Number, ...], ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    unit: str = ""
+    row_title: str = ""
+    column_title: str = ""
+    show_values: bool | None = None
+
+    @classmethod
+    def of(cls, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], **words: Any) -> Heatmap:
+        """A heatmap of a ``(row, column)`` array.
+
+        Raises:
+            ShapeError: if labels and matrix do not fit.
+        """
+        return _made(cls, values=_rows(np.asarray(matrix)), rows=rows, columns=columns, **words)
+
+    def __post_init__(self) -> None:
+        _check(self, len(self.rows) * len(self.columns), (v for row in self.values for v in row))
+        lengths = {len(row) for row in self.values}
+        if len(self.values) != len(self.rows) or lengths - {len(self.columns)}:
+            raise ShapeError(
+                f"a heatmap of {len(self.rows)} rows and {len(self.columns)} columns has {len(self.values)} rows "
+                f"of {' or '.join(map(str, sorted(lengths)))} values"
+            )
+
+    def svg(self) -> str:
+        matrix = np.array(self.values, dtype=float).reshape(len(self.rows), len(self.columns))
+        words = {name: getattr(self, name) for name in ("title", "unit", "row_title", "column_title")}
+        return heatmap_svg(matrix, self.rows, self.columns, show_values=self.show_values, **words)
+
+
+class Bar(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One amount with its interval and a short remark."""
+
+    name: str
+    value: Number
+    low: Number
+    high: Number
+    remark: str
+
+
+class Bars(Drawn, frozen=True, kw_only=True, tag="bars"):
+    """Named amounts from zero, one a line."""
+
+    bars: tuple[Bar, ...]
+    x_label: str
+    width: Wide = 640
+
+    @classmethod
+    def of(cls, bars: Iterable[tuple[str, float, float, float, str]], **words: Any) -> Bars:
+        """Bars ``(name, value, low, high, remark)``.
+
+        Raises:
+            ShapeError: if no value is finite.
+        """
+        return _made(cls, bars=[(bar[0], *map(_known, bar[1:4]), bar[4]) for bar in bars], **words)
+
+    def __post_init__(self) -> None:
+        shown = [b for b in self.bars if b.value is not None]
+        _check(self, len(shown), (v for b in shown for v in (b.value, b.low, b.high)), least=1)
+
+    def svg(self) -> str:
+        bars = [(b.name, _nan(b.value), _nan(b.low), _nan(b.high), b.remark) for b in self.bars]
+        return bars_svg(bars, x_label=self.x_label, title=self.title, width=self.width)
+
+
+class Curves(Drawn, frozen=True, kw_only=True, tag="curves"):
+    """One quantity over another, several series: points ``(x, y)``, ``(x, y, error)`` or ``(x, y, low, high)``."""
+
+    series: dict[str, tuple[tuple[Number, ...], ...]]
+    x_label: str
+    y_label: str
+    log_x: bool = False
+    reference: dict[str, Number] = {}
+    width: Wide = 640
+
+    @classmethod
+    def of(cls, series: Mapping[str, Iterable[tuple[float, ...]]], **words: Any) -> Curves:
+        """Curves of points, by name.
+
+        Raises:
+            ShapeError: if a point has other than two to four numbers, or none is finite.
+        """
+        return _made(cls, series={name: _rows(points) for name, points in series.items()}, **words)
+
+    def __post_init__(self) -> None:
+        points = [p for points in self.series.values() for p in points]
+        wrong = {len(p) for p in points} - {2, 3, 4}
+        if wrong:
+            raise ShapeError(f"a point of a curve has {min(wrong)} numbers; expected 2, 3 or 4")
+        points = [p for p in points if None not in p[:2]]
+        _check(self, len(points), (v for p in (*points, tuple(self.reference.values())) for v in p), least=1)
+
+    def svg(self) -> str:
+        series = {name: [tuple(map(_nan, p)) for p in points] for name, points in self.series.items()}
+        lines = {name: y for name, y in self.reference.items() if y is not None}
+        words = {name: getattr(self, name) for name in ("x_label", "y_label", "title")}
+        return curve_svg(series, log_x=self.log_x, reference=lines, width=self.width, **words)
+
+
+class Scatter(Drawn, frozen=True, kw_only=True, tag="scatter"):
+    """Points ``(x, y, name)`` by kind, both axes in one unit."""
+
+    points: dict[str, tuple[tuple[Number, Number, str], ...]]
+    x_label: str
+    y_label: str
+    diagonal: str = ""
+
+    @classmethod
+    def of(cls, points: Mapping[str, Iterable[tuple[float, float, str]]], **words: Any) -> Scatter:
+        """Points by kind.
+
+        Raises:
+            ShapeError: if no point is finite.
+        """
+        found = {kind: [(_known(x), _known(y), name) for x, y, name in p] for kind, p in points.items()}
+        return _made(cls, points=found, **words)
+
+    def __post_init__(self) -> None:
+        points = [p for rows in self.points.values() for p in rows if None not in p[:2]]
+        _check(self, len(points), (v for p in points for v in p[:2]), least=1)
+
+    def svg(self) -> str:
+        points = {k: [(_nan(x), _nan(y), name) for x, y, name in rows] for k, rows in self.points.items()}
+        words = {name: getattr(self, name) for name in ("x_label", "y_label", "title", "diagonal")}
+        return scatter_svg(points, **words)
+
+
+Picture = Heatmap | Bars | Curves | Scatter
+
+
+def picture_from(data: object, *, where: str) -> Picture:
+    """The picture that JSON values describe.
+
+    Raises:
+        OptionError: if it is no picture of ours: text, markup, an unknown kind or key, a value of another type.
+    """
+    try:
+        return msgspec.convert(data, Picture)
+    except (msgspec.ValidationError, OptionError, ShapeError) as problem:
+        raise OptionError(f"{where} is no picture made of numbers: {problem}") from None
+
+
+def _made(kind: type[P], **parts: Any) -> P:
+    return msgspec.convert(parts, kind)
+
+
+def _rows(points: Iterable[Iterable[float]]) -> list[list[Number]]:
+    return [[_known(value) for value in row] for row in points]
+
+
+def _known(value: float | None) -> Number:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _nan(value: Number) -> float:
+    return math.nan if value is None else value
+
+
+def _check(picture: Drawn, marks: int, values: Iterable[Number], *, least: int = 0) -> None:
+    """Refuse what could not be drawn, when it is made or read rather than when it is shown."""
+    kind = type(picture).__name__.lower()
+    if not least <= marks <= MOST_MARKS:
+        raise ShapeError(f"{kind} with {marks:,} finite marks; a picture has {least} to {MOST_MARKS:,}")
+    large = next((v for v in values if v is not None and abs(v) > LARGEST), None)
+    if large is not None:
+        raise OptionError(f"{kind} with the value {large:.3g}; numbers up to {LARGEST:g} are drawn")
