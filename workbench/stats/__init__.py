@@ -1,0 +1,1 @@
+"""Chance, in formulas, from arrays alone: intervals, tests, corrections for many tests; no torch."""

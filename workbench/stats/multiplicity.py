@@ -1,0 +1,67 @@
+"""Many tests at once: which of them survive a correction, and which could survive it at all.
+
+Family-wise corrections (Bonferroni, Holm, max-T in ``sign_flips.py``) bound the chance that any mark is wrong;
+false-discovery corrections (Benjamini-Hochberg, Benjamini-Yekutieli) bound the share of marks that are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+
+import numpy as np
+
+
+def bonferroni(ps: Sequence[float]) -> np.ndarray:
+    """Each p times the number of tests, at most 1."""
+    return np.minimum(1.0, np.asarray(ps, dtype=float) * len(ps))
+
+
+def holm(ps: Sequence[float]) -> np.ndarray:
+    """Holm's step-down correction: never below Bonferroni in power, valid for any dependence."""
+    ps = np.asarray(ps, dtype=float)
+    order, found, worst = np.argsort(ps, kind="stable"), np.empty(len(ps)), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, float((len(ps) - rank) * ps[i])))
+        found[i] = worst
+    return found
+
+
+def benjamini_hochberg(ps: Sequence[float]) -> np.ndarray:
+    """False-discovery q values: ``q_(i) = min over j >= i of p_(j) m / j``, for tests that do not oppose each other.
+
+    Source:
+        Benjamini and Hochberg 1995, J. R. Statist. Soc. B 57.
+
+    Example:
+        >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.005, 0.2]).round(4).tolist()
+        [0.025, 0.05, 0.05, 0.025, 0.2]
+    """
+    ps = np.asarray(ps, dtype=float)
+    order = np.argsort(ps, kind="stable")
+    scaled = ps[order] * len(ps) / np.arange(1, len(ps) + 1)
+    found = np.empty(len(ps))
+    found[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    return found
+
+
+def benjamini_yekutieli(ps: Sequence[float]) -> np.ndarray:
+    """The same, valid for any dependence: times ``1 + 1/2 + ... + 1/m``.
+
+    Source:
+        Benjamini and Yekutieli 2001, Annals of Statistics 29.
+    """
+    return np.minimum(1.0, benjamini_hochberg(ps) * (1 / np.arange(1, len(ps) + 1)).sum())
+
+
+def survivors_needed(smallest: float, tests: int, *, alpha: float = 0.05) -> int:
+    """How many tests must reach the smallest possible p together before Benjamini-Hochberg marks any of them.
+
+    Example:
+        >>> survivors_needed(1e-4, 144), survivors_needed(2**-11, 144), survivors_needed(0.25, 144)
+        (1, 2, 720)
+    """
+    return max(1, ceil(smallest * tests / alpha - 1e-9))
+
+
+CORRECTIONS: Mapping[str, Callable[[Sequence[float]], np.ndarray]] = {"holm": holm, "bonferroni": bonferroni}
