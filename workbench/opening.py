@@ -16,9 +16,9 @@ from workbench.provenance import RunRecord
 from workbench.study import N_PAIRS, paired_runs, pairs_of_file
 from workbench.sweep.room import Work, keep_within
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
-from workbench.tasks.align import AlignedPairs, align
+from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
-from workbench.tasks.for_model import is_file, reading_of
+from workbench.tasks.for_model import align_for, is_file, reading_of
 
 Note = Callable[[str], None]
 
@@ -117,10 +117,9 @@ def planned_runs(
     if isinstance(metric, str):
         get_metric(metric)
     reading = reading_of(model, offline=offline or None)
-    common = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx}
     if is_file(task):
         own = pairs_of_file(task, n=limit, seed=seed, corruption=corruption)
-        pairs = align(own, reading.tokenizer, **common)
+        pairs = align_for(own, reading)
     else:
         pairs = fit_pairs(
             task,
@@ -129,7 +128,7 @@ def planned_runs(
             seed=seed,
             split=split,
             corruption=corruption,
-            **common,
+            **reading.options,
         )
     if pairs.dropped:
         note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")

@@ -14,14 +14,14 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.circuit import Circuit
 from workbench.effects import Effects
-from workbench.errors import ModelError, OptionError, RunError
+from workbench.errors import OptionError, RunError
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
 from workbench.evaluate.roles import HeadRoles, head_roles
 from workbench.methods.registry import Level, get_method
 from workbench.methods.score import score
 from workbench.metrics import Metric
-from workbench.model.architecture import describe
 from workbench.model.identity import identity
+from workbench.model.reading import reading_of_model
 from workbench.names import parse_node
 from workbench.progress import Progress
 from workbench.provenance import RunRecord, digest_of
@@ -59,18 +59,11 @@ def paired_runs(
     if is_file(task):
         aligned = align_to(model, pairs_of_file(task, n=n, seed=seed, corruption=corruption))
     else:
-        described = describe(model)
-        if not described.has_tokenizer:
-            raise ModelError(
-                "the model has no tokenizer, so text cannot become tokens",
-                hint="put tokenizer.json next to the weights, or pass tokenizer= to open_model",
-            )
+        reading = reading_of_model(model)
         aligned = fit_pairs(
             task,
-            model.tokenizer,
-            prepend_bos=described.prepend_bos,
-            n_ctx=described.n_ctx,
-            special_tokens=not described.causal,
+            reading.tokenizer,
+            **reading.options,
             n=N_PAIRS if n is None else n,
             seed=seed,
             split=split,

@@ -13,6 +13,7 @@ from tests.families import FAMILIES, family_dir
 from workbench.errors import ModelError
 from workbench.model.architecture import KINDS, describe
 from workbench.model.identity import identity
+from workbench.model.reading import reading_of_model
 from workbench.tasks.for_model import reading_of
 
 # family: (model_type, layers, KV heads of 4, d_mlp, norm, placement, parallel)
@@ -141,11 +142,15 @@ def test_describing_leaves_the_model_as_it_was(family):
 
 
 def test_reading_without_weights_agrees_with_the_opened_model(family):
-    """Pairs are checked against the tokenizer alone: BOS and context length must be the same there."""
+    """Pairs are checked against tokenizer and configuration alone: all that decides them must be the same there."""
     name, bridge = family
     reading = reading_of(str(family_dir(name)))
     assert reading.prepend_bos == describe(bridge).prepend_bos == (name not in NO_BOS)
-    assert reading.n_ctx == describe(bridge).n_ctx
+    assert reading.special_tokens == (name == "bert") and reading.d_vocab == 160
+    of_model = reading_of_model(bridge).options
+    outputs = of_model.pop("outputs")
+    assert of_model == {k: v for k, v in reading.options.items() if k != "outputs"}
+    assert reading.outputs == outputs or name == "bert"  # whose hidden state has no outputs
 
 
 def test_picture_escapes_text(bridge_of):

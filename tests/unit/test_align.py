@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from workbench.errors import TaskError
 from workbench.tasks.align import align
 from workbench.tasks.fit import fit_pairs
+from workbench.tasks.outputs import Outputs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.registry import list_tasks, make_pairs, vocabulary
 
@@ -188,6 +189,62 @@ def test_reasons_for_dropping(words, item, kind, says):
     import re
 
     assert drop.kind == kind and re.search(says, drop.reason), drop.reason
+
+
+def test_a_token_without_an_embedding_is_dropped_and_named():
+    tokenizer = word_level("Mary John went to".split())  # ids 2 to 5
+    tokenizer.add_tokens(["<tool>"])  # id 6: added by a tool that did not resize the model
+    item = pair("<tool> Mary went to", "<tool> John went to")
+    assert len(align(pairs(item), tokenizer, prepend_bos=True, d_vocab=7)) == 1
+    drop = only_drop(align(pairs(item), tokenizer, prepend_bos=True, d_vocab=6, minimum=0))
+    assert (drop.kind, drop.words) == ("embedding", ("<tool>",))
+    assert drop.reason == "the clean prompt: token '<tool>' (id 6) is beyond the model's embedding of 6"
+    with pytest.raises(TaskError, match="1 tokens beyond the model's embedding"):
+        align(pairs(item), tokenizer, prepend_bos=True, d_vocab=6)
+
+
+def test_a_bos_without_an_embedding_is_named():
+    tokenizer = word_level("Mary John went to".split())
+    tokenizer.add_special_tokens({"bos_token": "<s>"})  # id 6
+    item = pair("Mary went to", "John went to")
+    drop = only_drop(align(pairs(item), tokenizer, prepend_bos=True, d_vocab=6, minimum=0))
+    assert drop.kind == "embedding" and "token '<s>' (id 6)" in drop.reason
+
+
+def test_an_answer_beyond_the_outputs_is_dropped_and_named():
+    tokenizer = word_level("Mary John went to".split())  # John is 3
+    item = pair("Mary went to", "John went to")
+    asked = {"prepend_bos": True, "minimum": 0}
+    assert len(align(pairs(item), tokenizer, outputs=Outputs(size=4), **asked)) == 1
+    drop = only_drop(align(pairs(item), tokenizer, outputs=Outputs(size=3), **asked))
+    assert (drop.kind, drop.words) == ("output", ("John",))
+    assert drop.reason == "answer ' John' (id 3) is beyond the model's 3 outputs"
+
+
+def test_answers_of_a_model_that_puts_out_classes_are_class_names():
+    tokenizer = word_level(
+        "Mary John went to class 1".split()
+    )  # Mary is 2: an output index must not come of it
+    classes = Outputs(size=2, classes=("class-0", "class-1"))
+    named = pair("Mary went to", "John went to", ("class-1",), ("class-0",))
+    found = align(pairs(named), tokenizer, prepend_bos=True, outputs=classes)
+    assert (found.correct, found.incorrect) == (((1,),), ((0,),))
+    words = pair("Mary went to", "John went to", ("1",), ("John",))
+    drop = only_drop(align(pairs(words), tokenizer, prepend_bos=True, outputs=classes, minimum=0))
+    assert (drop.kind, drop.words) == ("output", ("1",))
+    assert drop.reason == "answer '1' is none of the 2 classes: class-0, class-1"
+    near = pair("Mary went to", "John went to", (" class-1",), ("class-0",))
+    drop = only_drop(align(pairs(near), tokenizer, prepend_bos=True, outputs=classes, minimum=0))
+    assert drop.reason.endswith("; did you mean 'class-1'?")
+
+
+def test_a_task_in_words_is_refused_on_classes(words):
+    classes = Outputs(size=2, classes=("class-0", "class-1"))
+    with pytest.raises(TaskError, match="puts out no words but 2 classes: class-0, class-1") as caught:
+        fit_pairs("ioi", words, prepend_bos=True, outputs=classes)
+    assert "docs/pairs-format.md" in caught.value.hint
+    names = Outputs(size=len(words), classes=tuple(f" {word}" for word in words.get_vocab()))
+    assert len(fit_pairs("ioi", words, prepend_bos=True, outputs=names, n=5)) == 5  # answers that are classes
 
 
 def test_a_position_at_another_token_is_dropped():

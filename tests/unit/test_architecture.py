@@ -101,7 +101,7 @@ ROOMS = {
     "io": {"view"},  # a picture is an export format
     "tasks": {"io"},
     "metrics": {"tasks"},
-    "model": set(),
+    "model": {"tasks"},  # how a model reads pairs
     "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
     "sweep": {"io", "tasks", "metrics", "model", "interventions"},
     "methods": {"model", "interventions", "sweep"},

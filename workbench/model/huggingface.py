@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformer_lens import TransformerBridgeConfig
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import (
@@ -175,13 +176,17 @@ def bridge_from_model(
         raise ModelError(f"TransformerLens cannot wrap {name}: {_first_line(error)}") from error
 
 
-def adapter_prepends_bos(config: PretrainedConfig, where: object) -> bool:
-    """Whether TransformerLens starts prompts of this architecture with BOS."""
+def adapter_config(config: PretrainedConfig, where: object) -> TransformerBridgeConfig:
+    """TransformerLens' configuration of this architecture: vocabulary, context, direction, whether BOS comes first."""
     bare = encoders.bare_encoder(config)
     architecture = bare.architecture if bare else _architecture(config, where)
     fields = build_bridge_config_from_hf(config, architecture, str(where), torch.float32)
-    adapter = ArchitectureAdapterFactory.select_architecture_adapter(fields)
-    return bool(getattr(adapter.cfg, "default_prepend_bos", True))
+    cfg = ArchitectureAdapterFactory.select_architecture_adapter(fields).cfg
+    if (
+        architecture == "RobertaForMaskedLM"
+    ):  # positions begin after the padding id; TransformerLens asks the weights
+        cfg.n_ctx -= (config.pad_token_id or 0) + 1
+    return cfg
 
 
 def _collect_no_attentions(model: nn.Module) -> None:

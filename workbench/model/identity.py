@@ -21,7 +21,8 @@ class ModelIdentity:
     `parity` is the largest absolute difference, in logits (for an encoder: units of its last hidden state),
     between the bridge and the plain forward of the same weights on a fixed probe. `digest` covers the
     weights alone, `config_digest` how they are used (a sliding window, say, is no weight). `tokenizer` is
-    None when the model has none: it still runs on token ids, tasks need text and refuse.
+    None when the model has none: it still runs on token ids, tasks need text and refuse. `outputs` are the names
+    of the classes that it puts out, where its outputs are not tokens and somebody named them.
     """
 
     name: str
@@ -35,10 +36,12 @@ class ModelIdentity:
     config_digest: str
     tokenizer: str | None = None
     notes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """The fields as plain JSON values."""
-        return {**asdict(self), "notes": list(self.notes)}
+        """The fields as plain JSON values; outputs without names of their own are left out."""
+        fields = {**asdict(self), "notes": list(self.notes), "outputs": list(self.outputs)}
+        return fields if self.outputs else {k: v for k, v in fields.items() if k != "outputs"}
 
 
 def identity(bridge: TransformerBridge) -> ModelIdentity:
@@ -54,6 +57,12 @@ def identity(bridge: TransformerBridge) -> ModelIdentity:
             hint="open it with workbench.open_model(name), or pass the Hugging Face model to open_model",
         )
     return found
+
+
+def class_names(bridge: TransformerBridge) -> tuple[str, ...]:
+    """Names that the outputs of an opened bridge were given; empty where they have none."""
+    found = bridge.__dict__.get(_ATTRIBUTE)
+    return () if found is None else found.outputs
 
 
 def record(bridge: TransformerBridge, found: ModelIdentity) -> None:

@@ -23,6 +23,7 @@ from transformer_lens.model_bridge.sources.native import NativeModel
 from workbench.errors import ModelError
 
 CONFIG_NAME = "tl_native.json"
+OUTPUT_NAMES = "id2label"  # in the configuration, as in Hugging Face's: {"0": "odd", "1": "even"}
 WEIGHTS_NAME = "model.safetensors"
 
 
@@ -126,15 +127,8 @@ def read_native_config(directory: str | Path) -> TransformerBridgeConfig:
     Raises:
         ModelError: if it is not a JSON object or has fields that TransformerLens does not know.
     """
-    path = Path(directory) / CONFIG_NAME
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(fields, dict):
-        raise ModelError(
-            f"{path} holds a {type(fields).__name__}; a JSON object of configuration fields is expected"
-        )
+    path, fields = Path(directory) / CONFIG_NAME, _config_fields(directory)
+    fields.pop(OUTPUT_NAMES, None)
     blank = TransformerBridgeConfig(d_model=1, d_head=1, n_layers=1, n_ctx=1, n_heads=1, d_vocab=1).to_dict()
     if strange := sorted(set(fields) - set(blank)):
         raise ModelError(f"{path} has fields TransformerLens does not know: {', '.join(strange[:8])}")
@@ -150,6 +144,40 @@ def read_native_config(directory: str | Path) -> TransformerBridgeConfig:
         return TransformerBridgeConfig.from_dict(fields)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def read_output_names(directory: str | Path) -> tuple[str, ...]:
+    """Names of the classes that a native model puts out; empty where its configuration gives none.
+
+    Raises:
+        ModelError: if they are not one different name for each output.
+    """
+    path, fields = Path(directory) / CONFIG_NAME, _config_fields(directory)
+    if OUTPUT_NAMES not in fields:
+        return ()
+    given = fields[OUTPUT_NAMES]
+    size = fields.get("d_vocab_out") or -1
+    size = size if size > 0 else fields.get("d_vocab")
+    names = tuple(given.get(str(i)) for i in range(len(given))) if isinstance(given, dict) else ()
+    if not all(isinstance(name, str) and name for name in names) or not len(set(names)) == len(names) == size:
+        raise ModelError(
+            f"{path}: {OUTPUT_NAMES} does not give each of the {size} outputs a name of its own",
+            hint=f'{{"0": "name of output 0", "1": "name of output 1"}}, {size} in all',
+        )
+    return names
+
+
+def _config_fields(directory: str | Path) -> dict[str, object]:
+    path = Path(directory) / CONFIG_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise ModelError(
+            f"{path} holds a {type(fields).__name__}; a JSON object of configuration fields is expected"
+        )
+    return fields
 
 
 def _check_tensors(

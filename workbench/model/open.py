@@ -127,6 +127,7 @@ class _Opened:
     tokens: Tensor
     expected: Tensor
     config: Mapping[str, object]
+    outputs: tuple[str, ...] = ()  # names of classes, where the model puts out classes
 
     def finish(
         self, *, name: str, kind: str, revision: str | None, digest: str, tolerance: float | None
@@ -163,6 +164,7 @@ class _Opened:
                 parity=found,
                 tokenizer=None if tokenizer is None else type(tokenizer).__name__,
                 notes=notes,
+                outputs=self.outputs,
             ),
         )
 
@@ -227,8 +229,10 @@ def _native(
     stored = native.read_weights(directory)
     weights = {name: value.to(device=device, dtype=dtype) for name, value in stored.items()}
     expected = plain.native_forward(weights, bridge.cfg, tokens.to(device))
-    fields = native.read_native_config(directory).to_dict()
-    return _Opened(bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields)
+    fields, names = native.read_native_config(directory).to_dict(), native.read_output_names(directory)
+    return _Opened(
+        bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields, outputs=names
+    )
 
 
 def _open_memory(

@@ -16,12 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.errors import ModelError, OptionError, TaskError
+from workbench.errors import ModelError, OptionError
 from workbench.graph import CONVENTION
 from workbench.metrics import Answers, Metric, get_metric, metric_from_file
 from workbench.model.hooks import hook_name
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
+from workbench.model.reading import reading_of_model, require_ids
 from workbench.names import REST
 from workbench.provenance import digest_of
 from workbench.sweep.batch import Batch, RunName
@@ -64,6 +65,8 @@ class PairedRuns(Passes):
             int, int
         ] = {}  # tokens of one copy of a batch: copies that memory turned out to hold
         self.n_halved = 0
+        if isinstance(pairs, AlignedPairs):
+            require_ids(model, pairs)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
         chosen = metric_from_file(self.pairs.pairs.metric) if metric is None else metric
         super().__init__(model, wiring(model), chosen if isinstance(chosen, Metric) else get_metric(chosen))
@@ -249,20 +252,5 @@ def align_to(model: TransformerBridge, pairs: Pairs, *, minimum: int = 1) -> Ali
     Raises:
         TaskError: if the model has no tokenizer, or too few pairs align.
     """
-    from workbench.model.architecture import describe
-
-    tokenizer = getattr(model, "tokenizer", None)
-    if tokenizer is None or not len(tokenizer):
-        raise TaskError(
-            "the model has no tokenizer, so text cannot become tokens",
-            hint="put tokenizer.json next to the weights, or pass tokenizer= to open_model",
-        )
-    described = describe(model)
-    return align(
-        pairs,
-        tokenizer,
-        prepend_bos=described.prepend_bos,
-        n_ctx=described.n_ctx,
-        special_tokens=not described.causal,
-        minimum=minimum,
-    )
+    reading = reading_of_model(model)
+    return align(pairs, reading.tokenizer, minimum=minimum, **reading.options)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import TaskError
 from workbench.tasks.align import AlignedPairs, align, too_few
+from workbench.tasks.outputs import ANY_TOKEN, Outputs
+from workbench.tasks.pairs import Pairs
 from workbench.tasks.registry import Option, get_task, make_pairs
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ def fit_pairs(
     prepend_bos: bool,
     n_ctx: int | None = None,
     special_tokens: bool = False,
+    d_vocab: int | None = None,
+    outputs: Outputs = ANY_TOKEN,
     minimum: int = 1,
     n: int = 100,
     seed: int = 0,
@@ -34,15 +38,25 @@ def fit_pairs(
     taken.
 
     Raises:
-        TaskError: if fewer than ``minimum`` pairs align in every form, naming the words at fault.
+        TaskError: if fewer than ``minimum`` pairs align in every form, naming the words at fault; if the task's
+            answers are words and the model puts out classes.
     """
     open_options = {key: values for key, values in get_task(name).alternatives.items() if key not in options}
     best: AlignedPairs | None = None
     for values in product(*open_options.values()):
         form = options | dict(zip(open_options, values, strict=True))
         pairs = make_pairs(name, n=n, seed=seed, split=split, corruption=corruption, **form)
+        if outputs.classes:
+            _require_classes(pairs, outputs)
         found = align(
-            pairs, tokenizer, prepend_bos=prepend_bos, n_ctx=n_ctx, special_tokens=special_tokens, minimum=0
+            pairs,
+            tokenizer,
+            prepend_bos=prepend_bos,
+            n_ctx=n_ctx,
+            special_tokens=special_tokens,
+            d_vocab=d_vocab,
+            outputs=outputs,
+            minimum=0,
         )
         if best is None or len(found) > len(best):
             best = found
@@ -53,3 +67,15 @@ def fit_pairs(
     problem = too_few(best, minimum)
     tried = "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in open_options.items())
     raise TaskError(f"{problem.message}\n  tried: {tried}", hint=problem.hint) if tried else problem
+
+
+def _require_classes(pairs: Pairs, outputs: Outputs) -> None:
+    """Refuse a task none of whose answers is a class of the model."""
+    answers = dict.fromkeys(answer for pair in pairs for answer in (*pair.correct, *pair.incorrect))
+    if answers and all(outputs.index(answer) is None for answer in answers):
+        asked = ", ".join(repr(answer) for answer in list(answers)[:3])
+        raise TaskError(
+            f"the answers of task {pairs.task!r} are words ({asked} ...), and this model puts out no words but "
+            f"{outputs.describe()}",
+            hint="write pairs whose answers are class names (docs/pairs-format.md): -t my-pairs.jsonl",
+        )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ModelError
 from workbench.tasks.align import AlignedPairs, align
+from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -17,12 +16,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a model reads text: its tokenizer, whether BOS comes first, the most tokens it takes."""
+    """How a model reads text and what it answers with.
+
+    Attributes:
+        prepend_bos: Whether BOS comes first.
+        n_ctx: The most tokens it takes; None where nothing says so.
+        special_tokens: Whether its tokenizer puts marks around a text (encoders: ``[CLS] ... [SEP]``).
+        d_vocab: Rows of its embedding: token ids from there on have no meaning to it.
+        outputs: Where its answers are looked up.
+    """
 
     name: str
     tokenizer: PreTrainedTokenizerBase
     prepend_bos: bool
     n_ctx: int | None
+    special_tokens: bool = False
+    d_vocab: int | None = None
+    outputs: Outputs = ANY_TOKEN
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The reading as arguments of ``align`` and ``fit_pairs``, after the tokenizer."""
+        names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "outputs")
+        return {name: getattr(self, name) for name in names}
 
 
 def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: bool = False) -> Reading:
@@ -32,7 +48,7 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
         ModelError: if the model cannot be found or has no tokenizer.
     """
     from workbench.model import hub, zoo
-    from workbench.model.bos import prepends_bos
+    from workbench.model.reading import limits_of
     from workbench.model.tokenizers import load_tokenizer
 
     directory = zoo.locate(name).directory
@@ -43,24 +59,16 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
         raise ModelError(
             f"{name} has no tokenizer; pairs of text need one", hint="put a tokenizer.json beside it"
         )
-    has_bos = tokenizer.bos_token_id is not None and prepends_bos(
-        directory, trust_remote_code=trust_remote_code
+    found = limits_of(directory, trust_remote_code=trust_remote_code)
+    return Reading(
+        name=name,
+        tokenizer=tokenizer,
+        prepend_bos=found.prepend_bos and tokenizer.bos_token_id is not None,
+        n_ctx=found.n_ctx,
+        special_tokens=not found.causal,
+        d_vocab=found.d_vocab,
+        outputs=found.outputs,
     )
-    return Reading(name=name, tokenizer=tokenizer, prepend_bos=has_bos, n_ctx=_context(directory))
-
-
-def _context(directory: Path) -> int | None:
-    """The most tokens a model takes, from its configuration; None where that does not say."""
-    for file in ("tl_native.json", "config.json"):
-        try:
-            config = json.loads((directory / file).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        for part in (config, config.get("text_config")) if isinstance(config, dict) else ():
-            for key in ("n_ctx", "max_position_embeddings", "n_positions"):
-                if isinstance(part, dict) and type(part.get(key)) is int:
-                    return part[key]
-    return None
 
 
 def is_file(task: str) -> bool:
@@ -70,6 +78,4 @@ def is_file(task: str) -> bool:
 
 def align_for(pairs: Pairs, reading: Reading, *, minimum: int = 1) -> AlignedPairs:
     """Pairs as a model reads them."""
-    return align(
-        pairs, reading.tokenizer, prepend_bos=reading.prepend_bos, n_ctx=reading.n_ctx, minimum=minimum
-    )
+    return align(pairs, reading.tokenizer, minimum=minimum, **reading.options)

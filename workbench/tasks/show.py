@@ -41,10 +41,17 @@ class TaskPage:
             "id": found.pairs[index].id,
             "clean": name(found.clean[index].tolist()),
             "corrupted": name(found.corrupted[index].tolist()),
-            "correct": name(list(found.correct[index])),
-            "incorrect": name(list(found.incorrect[index])),
+            "correct": self._answers(found.correct[index]),
+            "incorrect": self._answers(found.incorrect[index]),
             "positions": found.positions[index],
         }
+
+    def _answers(self, ids: Sequence[int]) -> list[str]:
+        """Names of answers: tokens, or classes where the model puts out classes."""
+        classes = self.reading.outputs.classes
+        return (
+            [classes[i] for i in ids] if classes else self.reading.tokenizer.convert_ids_to_tokens(list(ids))
+        )
 
     def to_terminal(self) -> list[object]:
         """Fields of the task, then the pairs with positions in brackets."""
@@ -114,8 +121,7 @@ def task_page(
     asked = {"n": n, "seed": seed, "split": split, "corruption": corruption}
     aligned = None
     if reading is not None:
-        reads = {"prepend_bos": reading.prepend_bos, "n_ctx": reading.n_ctx, "minimum": 0}
-        aligned = fit_pairs(name, reading.tokenizer, **asked, **reads, **chosen)
+        aligned = fit_pairs(name, reading.tokenizer, minimum=0, **asked, **reading.options, **chosen)
         chosen = dict(aligned.pairs.options)
     return TaskPage(task=task, pairs=make_pairs(name, **asked, **chosen), aligned=aligned, reading=reading)
 

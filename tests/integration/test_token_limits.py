@@ -1,0 +1,103 @@
+"""Token ids, lengths and answers that a model has no place for are named, wherever text or ids enter it."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from tests.families import family_dir, save_tokenizer
+from tests.mini import mini_pairs
+from workbench.errors import TaskError
+from workbench.model.architecture import describe
+from workbench.model.open import open_model
+from workbench.sweep.runs import PairedRuns, align_to
+from workbench.tasks.align import AlignedPairs
+from workbench.tasks.for_model import align_for, reading_of
+from workbench.tasks.pairs import Pair, Pairs
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """A tiny Llama whose tokenizer was given the token <tool> (id 160); its embedding ends at 159."""
+    directory = tmp_path_factory.mktemp("longer")
+    transformers.AutoModelForCausalLM.from_pretrained(family_dir("llama")).save_pretrained(directory)
+    save_tokenizer(directory)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def _pair(name: str, *words: str) -> Pair:
+    text = " ".join(words)
+    return Pair(
+        id=name, clean=f"Mary {text}", corrupted=f"John {text}", correct=(" Mary",), incorrect=(" John",)
+    )
+
+
+def test_pairs_with_an_added_token_are_dropped_and_counted_in_the_record(longer):
+    from workbench.opening import record_of
+
+    pairs = Pairs(items=(_pair("plain", "went", "to"), _pair("tool", "<tool>", "to")), task="mine")
+    runs = PairedRuns(open_model(longer, device="cpu"), pairs)
+    assert runs.n_pairs == 1 and np.isfinite(runs.clean).all()
+    (dropped,) = record_of("ablate", {}, runs).pairs["dropped"]
+    assert (dropped["id"], dropped["kind"]) == ("tool", "embedding")
+    assert "token '<tool>' (id 160) is beyond the model's embedding of 160" in dropped["reason"]
+    assert align_for(pairs, reading_of(str(longer))).dropped == runs.pairs.dropped  # as `task check` says
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"clean": [0, 160]},
+            "pair mini-0, clean prompt: token id 160 is beyond the model's embedding of 160",
+        ),
+        ({"corrupted": [0, -1]}, "corrupted prompt: token id -1 is beyond the model's embedding of 160"),
+        ({"correct": (160,)}, "pair mini-0: answer id 160 is beyond the model's outputs of 160"),
+        ({"incorrect": (-3,)}, "pair mini-0: answer id -3 is beyond the model's outputs of 160"),
+        ({"clean": [6] * 65, "corrupted": [6] * 65}, "65 tokens; the model's context holds 64"),
+    ],
+)
+def test_token_ids_that_somebody_put_together_are_checked(bridge_of, change, says):
+    rows = {"clean": [0, 6], "corrupted": [0, 7], "correct": (8,), "incorrect": (9,), **change}
+    aligned = AlignedPairs(
+        pairs=mini_pairs(1),
+        clean=(np.array(rows["clean"]),),
+        corrupted=(np.array(rows["corrupted"]),),
+        correct=(rows["correct"],),
+        incorrect=(rows["incorrect"],),
+        positions=({"end": 1},),
+        dropped=(),
+        prepend_bos=True,
+    )
+    with pytest.raises(TaskError, match=says):
+        PairedRuns(bridge_of("gpt2"), aligned)
+
+
+def _roberta(directory):
+    """Positions begin after the padding id 2: 20 rows hold 17 tokens."""
+    size = dict.fromkeys(("hidden_size", "intermediate_size"), 16) | {"num_hidden_layers": 1}
+    torch.manual_seed(0)
+    model = transformers.RobertaForMaskedLM(
+        transformers.RobertaConfig(
+            vocab_size=160, max_position_embeddings=20, pad_token_id=2, num_attention_heads=2, **size
+        )
+    )
+    model.save_pretrained(directory)
+    save_tokenizer(directory)
+    return directory
+
+
+@pytest.mark.parametrize(("family", "most"), [("gpt2", 64), ("opt", 64), ("roberta", 17)])
+def test_the_longest_prompt_that_is_kept_runs_and_a_longer_one_is_dropped(family, most, tmp_path, bridge_of):
+    """Position tables with an offset hold fewer tokens than they have rows (RoBERTa), or have rows to spare (OPT)."""
+    name = _roberta(tmp_path) if family == "roberta" else family_dir(family)
+    model = open_model(name, device="cpu") if family == "roberta" else bridge_of(family)
+    assert describe(model).n_ctx == reading_of(str(name)).n_ctx == most
+    before = 1 if describe(model).prepend_bos else 0
+    fits, beyond = (_pair(str(n), *["to"] * (n - 1 - before)) for n in (most, most + 1))
+    found = align_to(model, Pairs(items=(fits, beyond), task="mine"))
+    assert [d.kind for d in found.dropped] == ["context"]
+    assert np.isfinite(PairedRuns(model, found).clean).all()

@@ -1,0 +1,286 @@
+"""One pair as token ids of one model, or the reason why it cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.errors import TaskError
+from workbench.tasks.outputs import ANY_TOKEN, Outputs
+from workbench.tasks.pairs import Pair, Pairs, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Drop(Exception):
+    """Why a pair is left out: the kind of reason, a sentence, the words at fault."""
+
+    def __init__(self, kind: str, reason: str, words: Iterable[str] = ()) -> None:
+        self.kind, self.reason, self.words = kind, reason, words
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """One prompt: its ids and the characters each covers (special tokens cover none)."""
+
+    text: str
+    ids: list[int]
+    spans: list[Span]
+    special: list[bool]
+
+    def covering(self, span: Span) -> list[int]:
+        return [
+            index
+            for index, (start, end) in enumerate(self.spans)
+            if not self.special[index] and start < span[1] and end > span[0]
+        ]
+
+    def token(self, index: int) -> str:
+        start, end = self.spans[index]
+        return self.text[start:end]
+
+
+@dataclass(kw_only=True)
+class Aligner:
+    """Reads prompts and answers as a model does; what it has tokenized once it keeps.
+
+    The fields are the arguments of ``align``.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    prepend_bos: bool
+    n_ctx: int | None = None
+    special_tokens: bool = False
+    d_vocab: int | None = None
+    outputs: Outputs = ANY_TOKEN
+    prompts: dict[str, _Tokens] = field(default_factory=dict)
+    answers: dict[tuple[str, str], int | Drop] = field(default_factory=dict)
+
+    def read_ahead(self, pairs: Pairs) -> None:
+        """Tokenize all prompts in one call: ten times faster than one by one."""
+        texts = list(
+            dict.fromkeys(text for pair in pairs for text in (pair.clean, pair.corrupted) if text.strip())
+        )
+        if not texts:
+            return
+        if not self.tokenizer.is_fast:
+            self.prompts = {text: self._slow(text) for text in texts}
+            return
+        out = self.tokenizer(
+            texts,
+            add_special_tokens=self.special_tokens,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            truncation=False,
+            padding=False,
+            verbose=False,
+        )
+        columns = zip(texts, out["input_ids"], out["offset_mapping"], out["special_tokens_mask"], strict=True)
+        for text, ids, spans, special in columns:
+            marks = [bool(mark) and a == b for mark, (a, b) in zip(special, spans, strict=True)]
+            self.prompts[text] = _Tokens(text, list(ids), [tuple(span) for span in spans], marks)
+
+    def _slow(self, text: str) -> _Tokens:
+        """Character spans without offsets, from how many tokens each prefix of the text has."""
+        if self.special_tokens:
+            raise TaskError(
+                "this tokenizer gives no character offsets, which special tokens need", hint="use a fast one"
+            )
+        ids = self._ids([text])[0]
+        ends, done = [], 0
+        for end in range(1, len(text) + 1):
+            prefix = self._ids([text[:end]])[0]
+            while done < len(ids) and len(prefix) > done and prefix[: done + 1] == ids[: done + 1]:
+                ends.append(end)
+                done += 1
+        if len(ends) != len(ids):
+            ends += [len(text)] * (len(ids) - len(ends))
+        return _Tokens(text, ids, list(zip([0, *ends[:-1]], ends, strict=True)), [False] * len(ids))
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def align(
+        self, pair: Pair
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], tuple[int, ...], dict[str, int]]:
+        """Token ids of both prompts, correct and incorrect answers, and positions.
+
+        Raises:
+            Drop: if the pair does not align.
+        """
+        for side, text in (("clean", pair.clean), ("corrupted", pair.corrupted)):
+            if not text.strip():
+                raise Drop("empty", f"the {side} prompt is empty")
+        clean, corrupted = self.prompts[pair.clean], self.prompts[pair.corrupted]
+        for side, tokens in (("clean", clean), ("corrupted", corrupted)):
+            self._check_known(side, tokens)
+        clean_ids, shift = self._with_bos(clean.ids)
+        corrupted_ids, other_shift = self._with_bos(corrupted.ids)
+        for side, ids in (("clean", clean_ids), ("corrupted", corrupted_ids)):
+            self._check_embedded(side, ids)
+        if len(clean_ids) != len(corrupted_ids):
+            raise _different_length(clean, corrupted, len(clean_ids), len(corrupted_ids))
+        if self.n_ctx is not None and len(clean_ids) > self.n_ctx:
+            raise Drop("context", f"{len(clean_ids)} tokens, the model's context holds {self.n_ctx}")
+        positions = {
+            name: _position(name, *spans, clean, corrupted) for name, spans in pair.positions.items()
+        }
+        positions["end"] = max(index for index, special in enumerate(clean.special) if not special)
+        if shift != other_shift:
+            raise Drop("length", "only one of the two prompts starts with the BOS token")
+        correct = self._answers(pair, clean, pair.correct)
+        if not correct:
+            raise Drop("answer", "there is no correct answer")
+        incorrect = self._answers(pair, clean, pair.incorrect)
+        for answer, token in zip(pair.incorrect, incorrect, strict=True):
+            if token in correct:
+                other = pair.correct[correct.index(token)]
+                raise Drop(
+                    "same-answer", f"correct {other!r} and incorrect {answer!r} are the same token", [answer]
+                )
+        indices = {name: index + shift for name, index in positions.items()}
+        return np.array(clean_ids), np.array(corrupted_ids), correct, incorrect, indices
+
+    def _with_bos(self, ids: list[int]) -> tuple[list[int], int]:
+        bos = self.tokenizer.bos_token_id
+        if self.prepend_bos and ids[:1] != [bos]:
+            return [bos, *ids], 1
+        return ids, 0
+
+    def _check_known(self, side: str, tokens: _Tokens) -> None:
+        if not any(not special for special in tokens.special):
+            raise Drop("empty", f"the {side} prompt has no tokens")
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None or unknown not in tokens.ids:
+            return
+        places = [i for i, token in enumerate(tokens.ids) if token == unknown and not tokens.special[i]]
+        words = [tokens.token(i).strip() for i in places]
+        words = [
+            word for word in words if word != self.tokenizer.unk_token
+        ]  # written out, as GPT-2's <|endoftext|>
+        if words:
+            listed = ", ".join(repr(word) for word in dict.fromkeys(words))
+            raise Drop(
+                "unknown", f"the {side} prompt has words this tokenizer does not know: {listed}", words
+            )
+
+    def _check_embedded(self, side: str, ids: Sequence[int]) -> None:
+        beyond = beyond_embedding(self.tokenizer, ids, self.d_vocab)
+        if beyond:
+            raise Drop("embedding", f"the {side} prompt: {next(iter(beyond.values()))}", beyond)
+
+    def _answers(self, pair: Pair, prompt: _Tokens, answers: Sequence[str]) -> tuple[int, ...]:
+        if self.outputs.classes:
+            return tuple(self._class(answer) for answer in answers)
+        last_word = re.search(r"\S*\s*$", pair.clean).group()  # an answer can merge with no more than this
+        missing = [answer for answer in answers if (last_word, answer) not in self.answers]
+        if missing:
+            joined = self._ids([pair.clean + answer for answer in missing])
+            alone = self._ids(list(missing))
+            base = self._ids([pair.clean])[0] if self.special_tokens else prompt.ids
+            for answer, with_prompt, own in zip(missing, joined, alone, strict=True):
+                self.answers[last_word, answer] = self._answer(answer, base, with_prompt, own)
+        found = [self.answers[last_word, answer] for answer in answers]
+        for value in found:
+            if isinstance(value, Drop):
+                raise value
+        return tuple(found)
+
+    def _answer(self, answer: str, prompt: list[int], joined: list[int], alone: list[int]) -> int | Drop:
+        tokens = joined[len(prompt) :] if joined[: len(prompt)] == prompt else alone
+        if len(tokens) != 1:
+            names = (
+                " + ".join(repr(name) for name in self.tokenizer.convert_ids_to_tokens(tokens)) or "nothing"
+            )
+            return Drop(
+                "answer",
+                f"answer {answer!r} is {len(tokens)} tokens, not one: {names}",
+                [answer.strip() or answer],
+            )
+        if tokens[0] == self.tokenizer.unk_token_id and answer.strip() != self.tokenizer.unk_token:
+            return Drop("answer", f"answer {answer!r} is not a word this tokenizer knows", [answer.strip()])
+        if self.outputs.size is not None and tokens[0] >= self.outputs.size:
+            reason = f"answer {answer!r} (id {tokens[0]}) is beyond the model's {self.outputs.size} outputs"
+            return Drop("output", reason, [answer.strip() or answer])
+        return tokens[0]
+
+    def _class(self, answer: str) -> int:
+        index = self.outputs.index(answer)
+        if index is None:
+            near = self.outputs.closest(answer)
+            meant = f"; did you mean {near!r}?" if near else ""
+            raise Drop(
+                "output", f"answer {answer!r} is none of the {self.outputs.describe()}{meant}", [answer]
+            )
+        return index
+
+
+def beyond_embedding(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], d_vocab: int | None
+) -> dict[str, str]:
+    """Tokens that the model has no embedding for, each with a sentence that says so."""
+    if d_vocab is None or not len(ids) or (min(ids) >= 0 and max(ids) < d_vocab):
+        return {}
+    found = {}
+    for token in dict.fromkeys(i for i in ids if not 0 <= i < d_vocab):
+        name = str(tokenizer.convert_ids_to_tokens(token)) if token >= 0 else "a negative id"
+        found[name] = f"token {name!r} (id {token}) is beyond the model's embedding of {d_vocab}"
+    return found
+
+
+def _position(name: str, clean_span: Span, corrupted_span: Span, clean: _Tokens, corrupted: _Tokens) -> int:
+    index = _last_token(name, clean_span, clean, "clean")
+    other = _last_token(name, corrupted_span, corrupted, "corrupted")
+    if index != other:
+        words = [clean.text[slice(*clean_span)], corrupted.text[slice(*corrupted_span)]]
+        found = f"token {index} of the clean and token {other} of the corrupted prompt"
+        raise Drop("position", f"position {name} is {found} ({words[0]!r} / {words[1]!r})", words)
+    return index
+
+
+def _last_token(name: str, span: Span, tokens: _Tokens, side: str) -> int:
+    covering = tokens.covering(span)
+    word = tokens.text[slice(*span)]
+    if not covering:
+        raise Drop("position", f"position {name} ({word!r}) covers no token of the {side} prompt", [word])
+    start, end = tokens.spans[covering[0]][0], tokens.spans[covering[-1]][1]
+    outside = tokens.text[start : span[0]] + tokens.text[span[1] : end]
+    if outside.strip():
+        parts = " + ".join(repr(tokens.token(index)) for index in covering)
+        reason = f"position {name} ({word!r}) of the {side} prompt is not made of whole tokens: {parts}"
+        raise Drop("position", reason, [word])
+    return covering[-1]
+
+
+def _different_length(clean: _Tokens, corrupted: _Tokens, n_clean: int, n_corrupted: int) -> Drop:
+    both = min(len(clean.ids), len(corrupted.ids))
+    first = next((i for i in range(both) if clean.ids[i] != corrupted.ids[i]), both)
+    names = [
+        repr(tokens.token(first)) if first < len(tokens.ids) else "(end)" for tokens in (clean, corrupted)
+    ]
+    reason = (
+        f"{n_clean} clean and {n_corrupted} corrupted tokens; first difference: "
+        f"token {first + n_clean - len(clean.ids)} {names[0]} / {names[1]}"
+    )
+    return Drop("length", reason, _uneven_words(clean, corrupted, first))
+
+
+def _uneven_words(clean: _Tokens, corrupted: _Tokens, first: int) -> list[str]:
+    """Words that take the place of one another but have different numbers of tokens."""
+    spans = [
+        [found.span() for found in re.finditer(r"\w+|[^\w\s]+", tokens.text)] for tokens in (clean, corrupted)
+    ]
+    if len(spans[0]) == len(spans[1]):
+        words = []
+        for a, b in zip(*spans, strict=True):
+            sizes = len(clean.covering(a)), len(corrupted.covering(b))
+            if sizes[0] != sizes[1]:
+                words.append(clean.text[slice(*a)] if sizes[0] > sizes[1] else corrupted.text[slice(*b)])
+        if words:
+            return words
+    return [tokens.token(first).strip() for tokens in (clean, corrupted) if first < len(tokens.ids)]
