@@ -1,4 +1,7 @@
-"""Measure, once per model, which hooks are live and whether the residual stream is the sum the graph assumes."""
+"""Measure, once per model, which hooks are live and whether the residual stream is the sum the graph assumes.
+
+It is measured with the user's own hooks lifted, and again when weights, parts or settings of the model have changed.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,27 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.model import hooks
+from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
 
-_WIRINGS: WeakKeyDictionary[torch.nn.Module, Wiring] = WeakKeyDictionary()
+_WIRINGS: WeakKeyDictionary[torch.nn.Module, tuple[Modules, Wiring]] = WeakKeyDictionary()
 N_PROBE = 9  # tokens: longer than any sliding window of the test models, short enough for any context
 
 
 def wiring(bridge: TransformerBridge) -> Wiring:
-    """What is where in this bridge, measured on a few random tokens at the first call.
+    """What is where in this bridge, measured on a few random tokens at the first call and after every change of it.
 
     Raises:
         ModelError: if the model has no ``blocks`` (encoder-decoders) or is in training mode.
     """
-    if bridge.training:  # asked every time: dropout would make every run another model
+    modules = modules_of(bridge)
+    if modules.training:  # asked every time: dropout would make every run another model
         raise ModelError("the model is in training mode", hint="call model.eval() first; open_model does")
-    if bridge not in _WIRINGS:
-        _WIRINGS[bridge] = _measure(bridge)
-    return _WIRINGS[bridge]
+    known = _WIRINGS.get(bridge)
+    if known is None or known[0] is not modules:
+        with modules.without_hooks():
+            known = _WIRINGS[bridge] = modules, _measure(bridge)
+    return known[1]
 
 
 def probe_tokens(bridge: TransformerBridge, n: int = N_PROBE) -> Int[Tensor, "row pos"]:

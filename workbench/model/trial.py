@@ -55,7 +55,7 @@ def blocks_of(bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, every: 
         found = _FOUND[bridge] = _Found(modules)
     if not modules.are_bare():  # asked every time: an edit that is switched on must not be passed by
         return "something is attached to the model"
-    if bridge.training:
+    if modules.training:
         return "the model is in training mode"
     length = ids.shape[1]
     if length not in found.by_length:
