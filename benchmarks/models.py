@@ -117,7 +117,7 @@ def zoo(n: int = 32, name: str = "ioi") -> Shape:
 
     from workbench.model.open import open_model
     from workbench.model.zoo import ZOO
-    from workbench.study import paired_runs
+    from workbench.sweep.of_task import paired_runs
 
     model = transformers.GPT2LMHeadModel.from_pretrained(ZOO / name, attn_implementation="eager").eval()
     functions = plain.gpt2(model.config, dict(model.state_dict()))

@@ -44,12 +44,16 @@ _HOME = {
     "identity": "model.identity",
     # runs and interventions
     "PairedRuns": "sweep.runs",
-    "paired_runs": "study",
+    "as_pairs": "tasks.in_memory",
+    "paired_runs": "sweep.of_task",
     "measure": "sweep.run:sweep",
     "Reference": "sweep.run",
     "Edit": "interventions.edits",
     "Intervention": "interventions.edits",
     "KnockOut": "interventions.edits",
+    "Replacement": "interventions.replacement",
+    "Scale": "interventions.replacement",
+    "Steer": "interventions.replacement",
     "ablations": "interventions.ablation",
     "parts_of": "interventions.ablation",
     "patches": "interventions.patching",
@@ -102,7 +106,8 @@ _HOME = {
     "replicate_all": "replications.job",
     "list_replications": "replications.registry",
 }
-__all__ = sorted(_HOME)
+_ROOMS = {"edits"}  # public as a whole: wb.edits.Affine, wb.edits.turn_off
+__all__ = sorted([*_HOME, *_ROOMS])
 
 if TYPE_CHECKING:
     from workbench.circuit import Circuit as Circuit
@@ -110,10 +115,12 @@ if TYPE_CHECKING:
     from workbench.io import save_circuit as save_circuit
     from workbench.model.open import open_model as open_model
     from workbench.study import discover as discover
-    from workbench.study import paired_runs as paired_runs
+    from workbench.sweep.of_task import paired_runs as paired_runs
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"workbench.{name}")
     if name not in _HOME:
         raise AttributeError(f"workbench has no public name {name!r}; it has {', '.join(__all__)}")
     module, _, attribute = _HOME[name].partition(":")
@@ -123,4 +130,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return list(__all__)

@@ -35,12 +35,12 @@ from workbench.study import (
     Discovery,
     discover,
     folder_of,
-    paired_runs,
     save_discovery,
     slug,
     write_discovery,
 )
 from workbench.sweep.distribute import Serving, ShardFinished
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
 from workbench.sweep.store import SweepStore, check_plan, drop_parts

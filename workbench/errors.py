@@ -42,6 +42,25 @@ class RunError(WorkbenchError):
     """A run cannot be started, resumed or written."""
 
 
+def expect(value: object, kind: type | tuple[type, ...], *, what: str, hint: str = "") -> None:
+    """Refuse a value of another type by name.
+
+    Raises:
+        OptionError: saying what it is, what is expected and what to type.
+
+    Example:
+        >>> expect(5, str, what="task", hint='task="ioi"')
+        Traceback (most recent call last):
+        workbench.errors.OptionError: task is of type int; expected str
+          hint: task="ioi"
+    """
+    if isinstance(value, kind):
+        return
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    expected = " or ".join(k.__name__ for k in kinds)
+    raise OptionError(f"{what} is of type {type(value).__name__}; expected {expected}", hint=hint)
+
+
 def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
     """The known names that ``name`` is likely a slip of, closest first.
 
@@ -55,8 +74,12 @@ def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
 def unknown(
     kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
 ) -> WorkbenchError:
-    """Error for a name that is not registered, with the closest spellings."""
+    """Error for a name that is not registered, with the closest spellings; or for what is no name at all."""
     names = sorted(known)
+    if not isinstance(name, str):
+        return error(
+            f"{kind} is of type {type(name).__name__}; a name is expected", hint=", ".join(names[:12])
+        )
     close = ", ".join(close_names(name, names))
     hint = (
         f"did you mean {close}?"

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
 
 from workbench.effects import Effects
 from workbench.interventions.ablation import Ablation, Parts, ablations, parts_of
 from workbench.interventions.patching import knock_outs, patches, site_nodes
+from workbench.interventions.replacement import Replacement, as_replacement
 from workbench.progress import Progress
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.run import Mode, Reference, sweep
 from workbench.sweep.runs import PairedRuns
 
-Positions = Sequence[str | int]
+Positions = str | int | Sequence[str | int]
 
 
+@on_a_task
 def ablate(
     runs: PairedRuns,
-    parts: Parts = "heads",
+    parts: Parts | Sequence[str | Sequence[str]] = "heads",
     *,
-    ablation: Ablation = "resample",
+    ablation: Ablation | Replacement | Tensor | Callable[[Tensor], Tensor] = "resample",
     positions: Positions = (),
     reference: Reference | None = None,
     progress: Progress | None = None,
 ) -> Effects:
-    """The drop of the metric when each part is ablated by itself: every head, MLP, attention or whole layer.
-
-    For other groups of parts: ``measure(runs, ablations([("a1.h0", "a1.h2")]), kind="two heads")``.
+    """Measure the drop of the metric when each part is ablated by itself: every head, MLP, attention or layer.
 
     Args:
+        runs: Runs of a task; or a model and a task in their place.
+        parts: A word, or a list of addresses; a tuple in it is ablated together: ``["a1.h0", ("a2.h1", "a2.h3")]``.
+        ablation: A word, or what ``Edit`` takes: a tensor, a function of what is there, ``Scale(0.5)``,
+            ``Steer(direction, by=2)``.
         positions: Ablate at each of these positions by itself instead of at all positions together.
         reference: Where means come from; by default the clean prompts themselves.
+
+    Returns:
+        One row for each part, in the metric's unit; positive: the behavior lost so much.
+
+    Raises:
+        OptionError: for a word or type that is not one of these.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.ablate(wb.open_model("zoo:ioi"), "ioi", ["a0.h0", "a1.h1"], n=8).labels
+        ('a0.h0', 'a1.h1')
     """
     chosen = ablations(parts_of(runs.wiring, parts), ablation, positions=positions)
-    return sweep(runs, chosen, kind=f"{ablation} ablation", reference=reference, progress=progress)
+    kind = f"{ablation} ablation" if isinstance(ablation, str) else str(as_replacement(ablation))
+    return sweep(runs, chosen, kind=kind, reference=reference, progress=progress)
 
 
+@on_a_task
 def patch(
     runs: PairedRuns,
     site: str = "head-output",
@@ -53,6 +73,7 @@ def patch(
     return sweep(runs, chosen, kind=f"patching {site}", mode=mode, progress=progress)
 
 
+@on_a_task
 def knock_out(
     runs: PairedRuns,
     query: str | int,

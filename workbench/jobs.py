@@ -20,9 +20,10 @@ from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, t
 from workbench.progress import Progress
 from workbench.provenance import digest_of
 from workbench.scale.spread import Spread
-from workbench.study import paired_runs, slug
+from workbench.study import slug
 from workbench.sweep.cost import SweepCost, sweep_cost
 from workbench.sweep.distribute import Serving
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.run import Reference, describe_plan, sweep
 from workbench.sweep.runs import PairedRuns
 

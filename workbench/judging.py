@@ -35,7 +35,7 @@ from workbench.progress import Progress
 from workbench.provenance import RunRecord
 from workbench.scores import Scores
 from workbench.statistics import ROUNDING, ratio
-from workbench.study import paired_runs
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.tasks.for_model import is_file
 

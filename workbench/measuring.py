@@ -21,7 +21,7 @@ from workbench.opening import record_of, tell_dropped
 from workbench.provenance import NAME as RUN
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.sources import source_digest
-from workbench.study import paired_runs
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.tasks.for_model import is_file
 from workbench.tasks.registry import get_task

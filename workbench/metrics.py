@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.errors import OptionError, ShapeError, TaskError, unknown
+from workbench.sources import function_digest
 from workbench.tasks.align import AlignedPairs
 
 
@@ -250,16 +251,24 @@ def list_metrics() -> tuple[Metric, ...]:
     return tuple(_METRICS.values())
 
 
-def get_metric(name: str) -> Metric:
-    """A metric by name, or a user's function as ``file.py:function``.
+def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
+    """Find a metric by name, or make one of a user's function: itself, or ``file.py:function``.
 
-    The function has the signature ``(logits, answers, clean)`` and returns one value per pair; it may carry
-    the attributes ``unit``, ``direction``, ``reads``, ``needs_clean`` and ``differentiable``.
-    The file is run.
+    The function takes ``(logits, answers, clean)`` or ``(logits, answers)`` and returns one value per pair; it may
+    carry the attributes ``unit``, ``direction``, ``reads``, ``needs_clean`` and ``differentiable``.
+    A file that is named is run.
 
     Raises:
-        OptionError: for a name that is not known, or a file or function that cannot be used.
+        OptionError: for a name that is not known, another type, or a file or function that cannot be used.
+
+    Example:
+        >>> get_metric(lambda logits, answers: logits.max(-1).values).unit
+        'unknown unit'
     """
+    if isinstance(name, Metric):
+        return name
+    if not isinstance(name, str):
+        return _metric_of(name)
     if ":" in name:
         return _user_metric(name)
     if name not in _METRICS:
@@ -311,6 +320,23 @@ def _user_metric(address: str) -> Metric:
     )
 
 
+def _metric_of(function: object) -> Metric:
+    """A function of the user's as a metric."""
+    if not callable(function):
+        raise OptionError(
+            f"a metric is of type {type(function).__name__}",
+            hint='give a name ("logit-difference"), or a function of logits and answers',
+        )
+    name = getattr(function, "__name__", type(function).__name__)
+    return Metric(
+        name=name,
+        fn=_checked(function, name),
+        describe=(inspect.getdoc(function) or "a function of the user's").splitlines()[0],
+        source=f"a function in memory, sha256:{function_digest(function)}",
+        **_attributes(function, name),
+    )
+
+
 def _attributes(fn: Callable[..., object], address: str) -> dict[str, object]:
     found = {
         "unit": getattr(fn, "unit", "unknown unit"),
@@ -336,8 +362,10 @@ def _attributes(fn: Callable[..., object], address: str) -> dict[str, object]:
 
 
 def _checked(fn: Callable[..., object], address: str) -> MetricFunction:
+    takes_clean = _takes(fn, address) == 3
+
     def run(logits: Tensor, answers: Answers, clean: Tensor | None) -> Tensor:
-        value = fn(logits, answers, clean)
+        value = fn(logits, answers, clean) if takes_clean else fn(logits, answers)
         if not isinstance(value, Tensor):
             kind = type(value).__name__
             raise ShapeError(f"metric {address} returned {kind}; expected a tensor ({len(logits)},)")
@@ -348,3 +376,25 @@ def _checked(fn: Callable[..., object], address: str) -> MetricFunction:
         return value if value.is_floating_point() else value.to(logits.dtype)
 
     return run
+
+
+def _takes(fn: Callable[..., object], address: str) -> int:
+    """How many of logits, answers and clean logits a function takes: three if it can, else two.
+
+    Raises:
+        OptionError: if it takes neither.
+    """
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return 3
+    for count in (3, 2):
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            continue
+        return count
+    raise OptionError(
+        f"metric {address!r} takes {signature}; (logits, answers) or (logits, answers, clean) are expected",
+        hint="def my_metric(logits, answers): return logits.max(-1).values",
+    )

@@ -13,7 +13,7 @@ from workbench.model.memory import parse_size
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
 from workbench.provenance import RunRecord
-from workbench.study import N_PAIRS, paired_runs, pairs_of_file
+from workbench.sweep.of_task import N_PAIRS, given_pairs, paired_runs
 from workbench.sweep.room import Work, keep_within
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
 from workbench.tasks.align import AlignedPairs
@@ -118,7 +118,7 @@ def planned_runs(
         get_metric(metric)
     reading = reading_of(model, offline=offline or None)
     if is_file(task):
-        own = pairs_of_file(task, n=limit, seed=seed, corruption=corruption)
+        own = given_pairs(task, n=limit, seed=seed, corruption=corruption)
         pairs = align_for(own, reading)
     else:
         pairs = fit_pairs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import heapq
 import math
 import re
@@ -38,6 +39,28 @@ def check_rule(rule: str, *, greedy: bool = False, level: Level = "edge") -> Non
         raise OptionError(f"cannot keep {rule} of the {level}s", hint="between 0% and 100%")
     if greedy and (match["tau"] or match["own"] or level != "edge"):
         raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
+
+
+def as_rule(amount: str | int | float) -> str:
+    """How much to keep, as a rule: 200 is a number of edges, 0.05 a share of all.
+
+    Raises:
+        OptionError: for a share outside 0 to 1, or another type.
+
+    Example:
+        >>> as_rule(200), as_rule(0.05), as_rule(">=0.01")
+        ('200', '5%', '>=0.01')
+    """
+    if isinstance(amount, str):
+        return amount
+    if isinstance(amount, int | np.integer) and not isinstance(amount, bool) and amount >= 0:
+        return str(int(amount))
+    if isinstance(amount, float | np.floating) and 0 <= amount <= 1:
+        return f"{(decimal.Decimal(repr(float(amount))) * 100).normalize():f}%"
+    raise OptionError(
+        f"cannot keep {amount!r:.60}",
+        hint="200 is a number of edges, 0.05 a share of all; or text: '5%', '>=0.01'",
+    )
 
 
 def _match(rule: str) -> re.Match[str]:
@@ -177,9 +200,9 @@ class Scores:
         return self._circuit(kept, f"{by} score >= {float(tau)!r}", nominal=len(kept), prune=prune)
 
     def keep(
-        self, rule: str, *, by: Ranking = "absolute", greedy: bool = False, prune: bool = True
+        self, rule: str | int | float, *, by: Ranking = "absolute", greedy: bool = False, prune: bool = True
     ) -> Circuit:
-        """The circuit a rule chooses: ``200`` (top-n), ``5%`` (of all), ``>=0.01`` (threshold), ``own``.
+        """The circuit a rule chooses: ``200`` (top-n), ``5%`` or 0.05 (of all), ``>=0.01`` (threshold), ``own``.
 
         ``own`` is the method's own decision, for methods that make one (ACDC, edge pruning ...); such a rule
         is by signed score.
@@ -190,7 +213,7 @@ class Scores:
         Raises:
             OptionError: if the rule is none of these, or greedy growth is asked for with a threshold.
         """
-        match = _match(rule)
+        match = _match(as_rule(rule))
         if match["own"]:
             if not self.own_rule:
                 raise OptionError(f"{self.method} ranks and does not decide", hint="say how much: --keep 5%")

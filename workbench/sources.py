@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import CodeType
 
 from workbench.provenance import digest_of
 
@@ -34,6 +36,38 @@ def source_digest(*modules: str) -> str:
         found[name] = hashlib.sha256(text).hexdigest()
         todo += _imports(ast.parse(text))
     return digest_of(found)
+
+
+def function_digest(function: Callable[..., object]) -> str:
+    """Digest of what a function of the user's computes: its source, its defaults and what it closes over.
+
+    Where there is no source (typed into a bare interpreter), its bytecode and constants stand for it. What it reads
+    from its module does not count.
+
+    Example:
+        >>> one, other = (lambda x: x + 1), (lambda x: x + 2)
+        >>> function_digest(one) == function_digest(one), function_digest(one) == function_digest(other)
+        (True, False)
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return digest_of(["object", repr(function)])
+    closed = [repr(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
+    return digest_of([_written(function), *_compiled(code), repr(function.__defaults__), closed])
+
+
+def _written(function: Callable[..., object]) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return ""
+
+
+def _compiled(code: CodeType) -> list[str]:
+    """Bytecode and constants, of inner functions too."""
+    plain = [repr(c) for c in code.co_consts if not isinstance(c, CodeType)]
+    inner = [text for c in code.co_consts if isinstance(c, CodeType) for text in _compiled(c)]
+    return [code.co_code.hex(), *plain, *code.co_names, *inner]
 
 
 def _file_of(name: str) -> Path | None:

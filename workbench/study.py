@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.circuit import Circuit
 from workbench.effects import Effects
@@ -19,69 +17,14 @@ from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfu
 from workbench.evaluate.roles import HeadRoles, head_roles
 from workbench.methods.registry import Level, get_method
 from workbench.methods.score import score
-from workbench.metrics import Metric
 from workbench.model.identity import identity
-from workbench.model.reading import reading_of_model
 from workbench.names import parse_node
 from workbench.progress import Progress
 from workbench.provenance import RunRecord, digest_of
-from workbench.scores import Ranking, Scores
+from workbench.scores import Ranking, Scores, as_rule
 from workbench.sweep.distribute import Here
-from workbench.sweep.runs import BATCH_TOKENS, PairedRuns, align_to
-from workbench.tasks.fit import fit_pairs
-from workbench.tasks.for_model import is_file
-from workbench.tasks.pairs import Pairs, load_pairs
-
-N_PAIRS = 64
-
-
-def paired_runs(
-    model: TransformerBridge,
-    task: str,
-    *,
-    n: int | None = None,
-    seed: int = 0,
-    split: str = "test",
-    corruption: str | None = None,
-    metric: str | Metric | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-    **options: Any,
-) -> PairedRuns:
-    """Runs of a task (a name, or a ``.jsonl`` file of pairs) on a model, in the form its tokenizer can align.
-
-    Args:
-        n: Number of pairs; by default 64 of a task, and all pairs of a file.
-
-    Raises:
-        TaskError: if there is no such task or file, or too few pairs align.
-        OptionError: if a corruption is asked for of a file, whose pairs already have theirs.
-    """
-    if is_file(task):
-        aligned = align_to(model, pairs_of_file(task, n=n, seed=seed, corruption=corruption))
-    else:
-        reading = reading_of_model(model)
-        aligned = fit_pairs(
-            task,
-            reading.tokenizer,
-            **reading.options,
-            n=N_PAIRS if n is None else n,
-            seed=seed,
-            split=split,
-            corruption=corruption,
-            **options,
-        )
-    return PairedRuns(model, aligned, metric=metric, batch_tokens=batch_tokens)
-
-
-def pairs_of_file(task: str, *, n: int | None, seed: int, corruption: str | None) -> Pairs:
-    """The user's pairs; ``n`` of them are drawn by the seed and keep their order."""
-    if corruption is not None:
-        raise OptionError("pairs from a file have their corrupted prompts; --corruption is for tasks")
-    pairs = load_pairs(Path(task))
-    if n is None or n >= len(pairs):
-        return pairs
-    chosen = sorted(random.Random(seed).sample(range(len(pairs)), n))
-    return replace(pairs, items=tuple(pairs[i] for i in chosen))
+from workbench.sweep.of_task import on_a_task
+from workbench.sweep.runs import PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,11 +97,12 @@ class Discovery:
         return f"<Discovery {self.circuit!r}, faithfulness {self.faithfulness.faithfulness:.3f}>"
 
 
+@on_a_task(judged_by="test_runs")
 def discover(
     runs: PairedRuns,
     method: str = "eap-ig",
     *,
-    amount: str | None = None,
+    amount: str | int | float | None = None,
     level: Level | None = None,
     per_position: bool = False,
     by: Ranking | None = None,
@@ -174,17 +118,27 @@ def discover(
     """Score, select and judge a circuit.
 
     Args:
-        amount: How much to keep: ``"5%"``, ``"200"``, ``">=0.01"`` or ``"own"``. By default what the method
-            itself decides (ACDC, edge pruning ...), else 5 %.
+        runs: Pairs it is found on; or a model and a task: ``discover(model, "ioi")`` finds on the train split and
+            judges on the test split.
+        amount: How much to keep: 200 or ``"200"`` edges, ``0.05`` or ``"5%"`` of all, ``">=0.01"`` or ``"own"``. By
+            default what the method itself decides (ACDC, edge pruning ...), else 5 %.
         per_position: Score and keep edges (nodes, neurons) at single positions.
         by, greedy: How the best are chosen; by default as the method's paper does.
         test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
             which flatters the circuit.
         roles: Also measure what role each head plays, where the task names positions.
     """
-    judged = test_runs or runs
+    judged = runs if test_runs is None else test_runs
+    if not isinstance(judged, PairedRuns):
+        raise OptionError(
+            f"test_runs is of type {type(judged).__name__}; runs are expected",
+            hint='wb.paired_runs(model, "ioi", split="test")',
+        )
     chosen = get_method(method).choice(
-        amount, None if by is None else by == "signed", greedy, per_position=per_position
+        None if amount is None else as_rule(amount),
+        None if by is None else by == "signed",
+        greedy,
+        per_position=per_position,
     )
     scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
     runs.division = Here()  # workers know the scores' question; judging asks others, and of few passes

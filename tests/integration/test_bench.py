@@ -27,7 +27,7 @@ from workbench.io import load_scores
 from workbench.methods import registry
 from workbench.methods.score import score
 from workbench.model.open import open_model
-from workbench.study import paired_runs
+from workbench.sweep.of_task import paired_runs
 
 SMALL = Settings(
     methods=("eap", "random"),

@@ -101,7 +101,7 @@ def test_signs_and_matched_sets(bridge_of):
 def test_heads_are_chosen_by_what_their_calibration_does():
     """On zoo:ioi the later sinks of a2.h2 carry the docstring task; those of a1.h1 do not."""
     from workbench.model.open import open_model
-    from workbench.study import paired_runs
+    from workbench.sweep.of_task import paired_runs
 
     runs = paired_runs(open_model("zoo:ioi"), "docstring", n=60, split="test")
     quiz, how = Quiz(name="docstring", runs=runs), {"alpha": 5.0, "advance": lambda what: None}

@@ -13,8 +13,8 @@ from workbench.methods.edge_pruning import EdgePruning, Lagrangian, sparsity
 from workbench.methods.score import score
 from workbench.methods.soft_masks import draw, rows_of
 from workbench.model.open import open_model
-from workbench.study import paired_runs
 from workbench.sweep.edges import ablate_edges
+from workbench.sweep.of_task import paired_runs
 
 SHORT = {"steps": 12, "warmup": 8, "batch": 4}
 

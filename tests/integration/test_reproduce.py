@@ -25,7 +25,7 @@ from workbench.reproduce.job import is_papers_model, reproduce_job, run_study
 from workbench.reproduce.keeping import Keeper
 from workbench.reproduce.kinds import StepResult
 from workbench.reproduce.paths import recall_claims, take
-from workbench.study import paired_runs
+from workbench.sweep.of_task import paired_runs
 from workbench.tasks.registry import make_pairs
 
 

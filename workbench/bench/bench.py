@@ -37,8 +37,8 @@ from workbench.progress import Progress
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.scale.spread import Spread
 from workbench.scores import Scores
-from workbench.study import paired_runs
 from workbench.sweep.distribute import Here, Serving, ShardFinished
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.sweep.store import PLAN, SweepStore, drop_parts
 

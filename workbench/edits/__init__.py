@@ -1,1 +1,46 @@
-"""Standing changes to how a model computes: made, stacked, saved, measured; the model itself is untouched."""
+"""Standing changes to how a model computes: made, stacked, saved, measured; the model itself is untouched.
+
+>>> import workbench as wb
+>>> wb.edits.Rows(heads=("a0.h0",), operation="drop", keys=(0,)).describe()
+'drop keys 0 of a0.h0'
+
+Public names are loaded when they are first used: describing a saved edit needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "ModelEdit": "edit",
+    "Stack": "edit",
+    "stack": "edit",
+    "Rows": "rows",
+    "Affine": "affine",
+    "Mask": "masks",
+    "Calibration": "act",
+    "Pine": "pine",
+    "turn_off": "off",
+    "knock_out": "off",
+    "make_edit": "making",
+    "edit_rows": "making",
+    "save_edit": "files",
+    "load_edit": "files",
+    "describe_edit": "files",
+    "measure_edit": "measure",
+    "Measured": "measure",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"workbench.edits has no public name {name!r}; it has {', '.join(__all__)}")
+    found = getattr(import_module(f"workbench.edits.{_HOME[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -22,6 +22,7 @@ from workbench.progress import Progress
 from workbench.scores import Ranking, Scores
 from workbench.statistics import Interval, area, ratio, ratio_interval
 from workbench.sweep.edges import ablate_edges, copies_that_fit
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
@@ -192,6 +193,7 @@ def _run_nodes(
     return sweep(runs, interventions, kind="circuits", progress=progress).patched
 
 
+@on_a_task
 def faithfulness(
     circuit: Circuit,
     runs: PairedRuns,
@@ -331,6 +333,7 @@ SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # Mueller et al. 2025
 
 
+@on_a_task
 def faithfulness_curve(
     scores: Scores,
     runs: PairedRuns,

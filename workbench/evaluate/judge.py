@@ -30,10 +30,12 @@ from workbench.evaluate.subject import Subject
 from workbench.interventions.ablation import Ablation
 from workbench.judgement import Judgement, circuit_digest
 from workbench.scores import Scores
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
 from workbench.verdicts import FORMAT, VERSION, recompute_verdicts
 
 
+@on_a_task
 def judge(
     circuit: Circuit,
     runs: PairedRuns,

@@ -19,6 +19,7 @@ from workbench.effects import Effects
 from workbench.heads.observe import patterns_of
 from workbench.heads.table import LABEL
 from workbench.interventions.path_patching import path_patches
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
 
 
@@ -134,6 +135,7 @@ def _within(rule: Rule, effect: float, gap: float) -> bool:
     return bool(abs(gap) > 0 and rule.least <= effect / gap <= rule.most)
 
 
+@on_a_task
 def head_roles(
     runs: PairedRuns, *, threshold: float = LABEL, rules: Sequence[Rule] | None = None
 ) -> HeadRoles:

@@ -18,6 +18,7 @@ from workbench.methods.score import score
 from workbench.progress import Progress
 from workbench.scores import Scores
 from workbench.statistics import resamples
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
 
 OWN = "own"  # the rule of a circuit whose method made the decision
@@ -98,6 +99,7 @@ class Stability:
         return f"<Stability: Jaccard {self.jaccard:.2f} over {len(self.sets)} resamples, by chance {self.chance:.2f}>"
 
 
+@on_a_task
 def stability(
     circuit: Circuit,
     runs: PairedRuns,

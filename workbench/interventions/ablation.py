@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 from workbench import names
-from workbench.errors import unknown
-from workbench.interventions.edits import Edit, Intervention, Value
+from workbench.errors import OptionError, unknown
+from workbench.interventions.edits import Edit, Intervention, Value, as_node, as_positions
+from workbench.interventions.replacement import Replacement, as_replacement
 from workbench.model.hooks import Wiring
-from workbench.names import Node, parse_node
+from workbench.names import Node
 
 Ablation = Literal["resample", "mean", "mean-per-position", "mean-per-name", "mean-per-template", "zero"]
 ABLATIONS: tuple[str, ...] = get_args(Ablation)
@@ -17,15 +18,33 @@ Parts = Literal["heads", "mlps", "attention", "layers"]
 PARTS: tuple[str, ...] = ("heads", "mlps", "attention", "layers")
 
 
-def value_of(ablation: Ablation) -> Value:
-    """The value an ablation puts in place: resample is the corrupted partner's."""
+def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
+    """The value an ablation puts in place: resample is the corrupted partner's; a replacement is its own.
+
+    Raises:
+        OptionError: for a word that is no ablation, or a value that no edit can put there.
+    """
+    if not isinstance(ablation, str):
+        return as_replacement(ablation)
     if ablation not in ABLATIONS:
         raise unknown("ablation", ablation, ABLATIONS)
     return "corrupted" if ablation == "resample" else ablation
 
 
-def parts_of(wiring: Wiring, parts: Parts) -> list[tuple[Node, ...]]:
-    """All heads, all MLPs, all attention layers, or all layers (attention and MLP together) of a model."""
+def parts_of(wiring: Wiring, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:
+    """All heads, all MLPs, all attention layers, all layers (attention and MLP together) of a model; or a list.
+
+    A list holds addresses, each ablated by itself, and groups of addresses, ablated together:
+    ``["a1.h0", ("a2.h1", "a2.h3")]``.
+
+    Raises:
+        OptionError: for a word that is no kind of part, or anything that is no list of addresses.
+    """
+    if isinstance(parts, Sequence) and not isinstance(parts, str):
+        return [_group(part) for part in parts]
+    if not isinstance(parts, str):
+        found = f"parts is of type {type(parts).__name__}"
+        raise OptionError(found, hint=f'give {", ".join(PARTS)}, or addresses: ["a1.h0", "m2"]')
     if parts not in PARTS:
         raise unknown("parts", parts, PARTS)
     if parts == "heads":
@@ -45,20 +64,27 @@ def parts_of(wiring: Wiring, parts: Parts) -> list[tuple[Node, ...]]:
     ]
 
 
+def _group(part: str | Node | Sequence[str | Node]) -> tuple[Node, ...]:
+    """One part of a list: an address, or several that go together."""
+    alone = isinstance(part, str | Node)
+    return tuple(as_node(node) for node in ([part] if alone else part))
+
+
 def ablations(
     groups: Iterable[Sequence[Node | str]],
-    ablation: Ablation = "resample",
+    ablation: Ablation | Replacement = "resample",
     *,
-    positions: Sequence[str | int] = (),
+    positions: str | int | Sequence[str | int] = (),
 ) -> list[Intervention]:
     """One intervention per group of parts that go together, or one per group and position.
 
-    A group of one part is labelled by its address; several are joined with ``+``.
+    A group of one part is labelled by its address; several are joined with ``+``. In place of an ablation's name
+    there may be what ``Edit`` takes: a tensor, a function, ``Scale(0.5)``, ``Steer(direction, by=2)``.
     """
-    value, found = value_of(ablation), []
+    value, found, places = value_of(ablation), [], as_positions(positions)
     for group in groups:
-        nodes = [parse_node(n) if isinstance(n, str) else n for n in group]
-        for position in positions or (None,):
+        nodes = _group(group)
+        for position in places or (None,):
             placed = [n if position is None else n.at(position) for n in nodes]
             label = "+".join(str(n) for n in placed)
             edits = tuple(Edit(node=n, value=value) for n in placed)

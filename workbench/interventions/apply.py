@@ -11,6 +11,7 @@ from torch import Tensor
 from workbench.errors import ModelError, TaskError
 from workbench.interventions.edits import Edit, Intervention, KnockOut, site_of
 from workbench.interventions.means import Means
+from workbench.interventions.replacement import Replacement
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.probe import recompute_pattern
 from workbench.names import Node
@@ -18,6 +19,7 @@ from workbench.sweep.runs import Batch, PairedRuns
 
 Hook = tuple[str, Callable[..., Tensor | None]]
 Put = Callable[[Tensor, slice], None]  # writes one edit into its rows of a cloned tensor
+New = Tensor | float | Replacement
 
 
 def hooks_for(
@@ -61,8 +63,13 @@ def _editor(puts: Sequence[tuple[slice, Put]]) -> Callable[..., Tensor]:
     return edit
 
 
-def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | None) -> Tensor | float:
-    """What is put there, shaped ``(pair, pos, ...)`` like the whole activation; 0.0 for zero ablation."""
+def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | None) -> New:
+    """What is put there, shaped ``(pair, pos, ...)`` like the whole activation; 0.0 for zero ablation.
+
+    A ``Replacement`` stays what it is: it is made from what is there when it is put.
+    """
+    if isinstance(edit.value, Replacement):
+        return edit.value
     name = hook_name(site_of(edit.node), edit.layer)
     if edit.value == "zero":
         return 0.0
@@ -73,7 +80,7 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
     return means.of(edit.value, name, batch, next(iter(runs.model.parameters())).dtype)
 
 
-def _put(node: Node, batch: Batch, value: Tensor | float) -> Put:
+def _put(node: Node, batch: Batch, value: New) -> Put:
     """Write the value at one head or all, at one position or all."""
     where = None if node.position is None else batch.at(node.position)
     pair = torch.arange(len(batch), device=batch.clean.device)
@@ -82,12 +89,19 @@ def _put(node: Node, batch: Batch, value: Tensor | float) -> Put:
         part = tensor[rows]  # a view: writing to it writes to the clone
         index = (slice(None), slice(None)) if where is None else (pair, where)
         index = index if node.index is None else (*index, node.index)
-        part[index] = value if isinstance(value, float) else value[index]
+        part[index] = _new(value, part, index, batch)
 
     return put
 
 
-def _put_pattern(node: Node, batch: Batch, value: Tensor | float) -> Put:
+def _new(value: New, part: Tensor, index: tuple, batch: Batch) -> Tensor | float:
+    """What goes to ``part[index]``."""
+    if isinstance(value, Replacement):
+        return value.of(part[index], batch.index)
+    return value if isinstance(value, float) else value[index]
+
+
+def _put_pattern(node: Node, batch: Batch, value: New) -> Put:
     """Write a pattern ``(pair, head, query, key)``, all query rows or one."""
     where = None if node.position is None else batch.at(node.position)
     pair = torch.arange(len(batch), device=batch.clean.device)
@@ -97,7 +111,7 @@ def _put_pattern(node: Node, batch: Batch, value: Tensor | float) -> Put:
         heads = range(part.shape[1]) if node.index is None else (node.index,)
         for h in heads:
             index = (slice(None), h) if where is None else (pair, h, where)
-            part[index] = value if isinstance(value, float) else value[index]
+            part[index] = _new(value, part, index, batch)
 
     return put
 

@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from workbench.errors import ModelError, NameFormatError, OptionError
+import numpy as np
+from torch import Tensor
+
+from workbench.errors import ModelError, NameFormatError, OptionError, unknown
+from workbench.interventions.replacement import Replacement, as_replacement
 from workbench.model.hooks import Wiring
-from workbench.names import INPUT, Node
+from workbench.names import INPUT, Node, parse_node
 
 Value = Literal[
     "zero", "mean", "mean-per-position", "mean-per-name", "mean-per-template", "clean", "corrupted"
 ]
 VALUES: tuple[str, ...] = get_args(Value)
+
+
+def as_node(node: Node | str) -> Node:
+    """An address, parsed where it is text.
+
+    Raises:
+        OptionError: for what is neither.
+    """
+    if isinstance(node, str):
+        return parse_node(node)
+    if not isinstance(node, Node):
+        raise OptionError(
+            f"a node is of type {type(node).__name__}", hint='give an address: "a1.h3", "m2", "r0"'
+        )
+    return node
+
+
+def as_positions(positions: str | int | Sequence[str | int]) -> tuple[str | int, ...]:
+    """Positions as a tuple; a name or a number alone is one position.
+
+    Raises:
+        OptionError: for what is neither a name, a number nor a list of them.
+
+    Example:
+        >>> as_positions("S2"), as_positions(3), as_positions(["S2", 3])
+        (('S2',), (3,), ('S2', 3))
+    """
+    alone = isinstance(positions, str) or not isinstance(positions, Iterable)
+    found = (positions,) if alone else tuple(positions)
+    for position in found:
+        if isinstance(position, bool) or not isinstance(position, str | int | np.integer):
+            raise OptionError(
+                f"a position is {position!r:.60}, of type {type(position).__name__}",
+                hint='give a name or a number: positions="S2", positions=["S2", 3]',
+            )
+    return tuple(p if isinstance(p, str) else int(p) for p in found)
 
 
 def site_of(node: Node) -> str:
@@ -34,21 +75,42 @@ def site_of(node: Node) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """Replace what is at ``node`` by ``value``; at one position, or at all when the address has none."""
+    """Replace what is at ``node`` by ``value``; at one position, or at all when the address has none.
 
-    node: Node
-    value: Value
+    Attributes:
+        node: An address, as text too: ``"a1.h3"``, ``"r2@S2"``.
+        value: A word (``VALUES``), a tensor, a function of what is there, ``Scale(0.5)`` or ``Steer(direction, by=2)``.
+
+    Raises:
+        OptionError: for a value that is none of these.
+
+    Example:
+        >>> Edit(node="a1.h3", value="zero").to_dict()
+        {'node': 'a1.h3', 'value': 'zero'}
+    """
+
+    node: Node | str
+    value: Value | Replacement | Tensor | Callable[[Tensor], Tensor]
 
     def __post_init__(self) -> None:
-        if self.value not in VALUES:
-            raise OptionError(f"no value called {self.value!r}", hint=f"values: {', '.join(VALUES)}")
+        object.__setattr__(self, "node", as_node(self.node))
+        if not isinstance(self.value, str):
+            object.__setattr__(self, "value", as_replacement(self.value))
+        elif self.value not in VALUES:
+            raise unknown("value", self.value, VALUES, error=OptionError)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the value is a mean over a reference set."""
+        return isinstance(self.value, str) and self.value.startswith("mean")
 
     @property
     def layer(self) -> int:
         return 0 if self.node == INPUT.at(self.node.position) else int(self.node.layer or 0)
 
     def to_dict(self) -> dict:
-        return {"node": str(self.node), "value": self.value}
+        value = self.value.to_dict() if isinstance(self.value, Replacement) else self.value
+        return {"node": str(self.node), "value": value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +121,12 @@ class KnockOut:
     query that may look at nothing else attends to nothing.
     """
 
-    node: Node
+    node: Node | str
     query: str | int
     key: str | int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "node", as_node(self.node))
 
     @property
     def layer(self) -> int:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from workbench import names
 from workbench.errors import unknown
-from workbench.interventions.edits import Edit, Intervention, KnockOut
+from workbench.interventions.edits import Edit, Intervention, KnockOut, as_node, as_positions
 from workbench.model.hooks import SITES, Wiring
-from workbench.names import Node, parse_node
+from workbench.names import Node
 
 
 def site_nodes(wiring: Wiring, site: str) -> list[Node]:
@@ -36,7 +36,7 @@ def patches(
     nodes: Sequence[Node | str],
     *,
     mode: Literal["noising", "denoising"] = "denoising",
-    positions: Sequence[str | int] = (),
+    positions: str | int | Sequence[str | int] = (),
 ) -> list[Intervention]:
     """One patch per address, or one per address and position.
 
@@ -44,9 +44,9 @@ def patches(
     clean run (what is necessary).
     """
     value = "clean" if mode == "denoising" else "corrupted"
-    found = []
-    for node in (parse_node(n) if isinstance(n, str) else n for n in nodes):
-        for position in positions or (node.position,):
+    found, places = [], as_positions(positions)
+    for node in map(as_node, nodes):
+        for position in places or (node.position,):
             placed = node.at(position)
             found.append(Intervention(label=str(placed), edits=(Edit(node=placed, value=value),)))
     return found
@@ -56,7 +56,7 @@ def knock_outs(
     nodes: Sequence[Node | str], query: str | int, key: str | int, *, together: bool = False
 ) -> list[Intervention]:
     """Attention knock-out from ``query`` to ``key``: one per address, or all addresses in one intervention."""
-    parsed = [parse_node(n) if isinstance(n, str) else n for n in nodes]
+    parsed = [as_node(n) for n in nodes]
     if together:
         edits = tuple(KnockOut(node=n, query=query, key=key) for n in parsed)
         return [Intervention(label=f"all@{query}-x->{key}", edits=edits)]

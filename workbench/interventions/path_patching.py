@@ -22,13 +22,14 @@ from torch import Tensor
 from workbench.effects import Effects
 from workbench.errors import ModelError, OptionError, unknown
 from workbench.interventions.apply import hooks_for
-from workbench.interventions.edits import Edit, Intervention, check, site_of
+from workbench.interventions.edits import Edit, Intervention, as_node, as_positions, check, site_of
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity
-from workbench.names import LOGITS, Node, parse_node
+from workbench.names import LOGITS, Node
 from workbench.progress import Progress
 from workbench.provenance import code_versions, digest_of
 from workbench.sweep.distribute import Here, Part
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
 
@@ -36,6 +37,7 @@ Mlps = Literal["recomputed", "frozen"]
 Mode = Literal["noising", "denoising"]
 
 
+@on_a_task
 def path_patches(
     runs: PairedRuns,
     senders: Sequence[Node | str | Sequence[Node | str]],
@@ -43,7 +45,7 @@ def path_patches(
     *,
     mode: Mode = "noising",
     mlps: Mlps = "recomputed",
-    positions: Sequence[str | int] = (),
+    positions: str | int | Sequence[str | int] = (),
     folder: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -69,7 +71,7 @@ def path_patches(
     groups = [_group(s) for s in senders]
     if len(set(groups)) != len(groups):
         raise OptionError("one sender is named twice; results would be mixed up")
-    targets = [parse_node(r) if isinstance(r, str) else r for r in receivers]
+    targets, positions = [as_node(r) for r in receivers], as_positions(positions)
     if not groups or not targets:
         raise OptionError("path patching needs at least one sender and one receiver")
     _check(runs.wiring, groups, targets)
@@ -169,7 +171,7 @@ def _all_batches(
 def _group(sender: Node | str | Sequence[Node | str]) -> tuple[Node, ...]:
     if isinstance(sender, Node | str):
         sender = (sender,)
-    return tuple(parse_node(n) if isinstance(n, str) else n for n in sender)
+    return tuple(as_node(n) for n in sender)
 
 
 def _check(wiring: Wiring, groups: Sequence[tuple[Node, ...]], receivers: Sequence[Node]) -> None:

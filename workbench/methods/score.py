@@ -9,9 +9,11 @@ from workbench.errors import OptionError
 from workbench.methods.registry import Level, Method, get_method, list_methods
 from workbench.progress import silent
 from workbench.scores import Scores
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
 
 
+@on_a_task
 def score(
     runs: PairedRuns,
     name: str = "eap-ig",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
+from workbench.model.opened import check_opened
 
 PROCESSING = "raw"
 """The one weight processing of the workbench: none. `docs/models.md` says why."""
@@ -50,6 +51,7 @@ def identity(bridge: TransformerBridge) -> ModelIdentity:
     Raises:
         ModelError: if the bridge was not opened by `open_model`.
     """
+    check_opened(bridge)
     found = bridge.__dict__.get(_ATTRIBUTE)
     if found is None:
         raise ModelError(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.errors import ModelError, OptionError, unknown
+from workbench.errors import ModelError, OptionError, expect, unknown
 from workbench.model import (
     digest,
     hub,
@@ -34,6 +34,7 @@ from workbench.model import (
 )
 from workbench.model.digest import digest_config
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
+from workbench.model.notebook import show_in_notebooks
 
 __all__ = ["identity", "open_model"]
 
@@ -77,6 +78,7 @@ def open_model(
     Raises:
         ModelError: if it cannot be found, read or trusted, does not fit, or does not follow its weights.
     """
+    expect(name, (str, Path, nn.Module), what="model", hint='wb.open_model("gpt2"), or a directory')
     if isinstance(name, nn.Module):
         return _open_memory(name, tokenizer=tokenizer, tolerance=parity_tolerance)
     if dtype not in _DTYPES:
@@ -150,6 +152,7 @@ class _Opened:
         if notes:
             # TransformerLens would prepend an invented BOS as text, which destroys the first word.
             bridge.cfg.default_prepend_bos = False
+        show_in_notebooks()
         record(
             bridge,
             ModelIdentity(

@@ -19,6 +19,7 @@ from workbench.errors import ModelError
 from workbench.model import hooks
 from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
+from workbench.model.opened import check_opened
 
 _WIRINGS: WeakKeyDictionary[torch.nn.Module, tuple[Modules, Wiring]] = WeakKeyDictionary()
 N_PROBE = 9  # tokens: longer than any sliding window of the test models, short enough for any context
@@ -30,6 +31,7 @@ def wiring(bridge: TransformerBridge) -> Wiring:
     Raises:
         ModelError: if the model has no ``blocks`` (encoder-decoders) or is in training mode.
     """
+    check_opened(bridge)
     modules = modules_of(bridge)
     if modules.training:  # asked every time: dropout would make every run another model
         raise ModelError("the model is in training mode", hint="call model.eval() first; open_model does")

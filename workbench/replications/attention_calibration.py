@@ -25,7 +25,7 @@ from workbench.replications.attention_calibration_measures import (
 )
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.statistics import CHANGE, mean_interval
-from workbench.study import paired_runs
+from workbench.sweep.of_task import paired_runs
 from workbench.view.pictures import Bars, Heatmap, Picture
 
 

@@ -14,7 +14,7 @@ from workbench.evaluate.roles import mean_attention
 from workbench.names import parse_node
 from workbench.replications.component_reuse_circuit import Overlap, TaskCircuit, overlap, task_circuit
 from workbench.replications.kinds import Setting
-from workbench.study import paired_runs
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.view.pictures import Heatmap, Picture
 

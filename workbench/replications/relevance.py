@@ -43,7 +43,7 @@ from workbench.replications.relevance_smoothing import (
     token_relevance,
 )
 from workbench.statistics import mean_interval
-from workbench.study import paired_runs
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.view.pictures import Bars, Heatmap, Picture, Scatter
 

@@ -24,7 +24,8 @@ from workbench.reproduce.kinds import Progress, State, Step, StepResult, Study
 from workbench.reproduce.registry import find_study
 from workbench.reproduce.result import Reproduction
 from workbench.sources import source_digest
-from workbench.study import paired_runs, slug
+from workbench.study import slug
+from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 
 Note = Callable[[str], None]

@@ -37,6 +37,8 @@ def is_local(intervention: Intervention) -> bool:
     edits = intervention.edits
     if not all(isinstance(e, Edit) and e.node.slot is None and e.node.kind != "neuron" for e in edits):
         return False
+    if not all(isinstance(e.value, str) for e in edits):  # made from what is there, which only hooks see
+        return False
     sites = [site_of(e.node) for e in edits]
     same = len({(e.layer, e.node.position) for e in edits}) == 1
     if len({e.node for e in edits}) < len(edits) or not same:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from workbench.effects import Effects
-from workbench.errors import ModelError, OptionError, RunError
+from workbench.errors import ModelError, OptionError, RunError, expect
 from workbench.interventions.apply import hooks_for
 from workbench.interventions.edits import Edit, Intervention, KnockOut, check, site_of
 from workbench.interventions.means import Means
@@ -27,6 +27,7 @@ from workbench.model.memory import is_out_of_memory
 from workbench.progress import Progress, silent
 from workbench.provenance import code_versions, digest_of
 from workbench.sweep.distribute import Here, Part
+from workbench.sweep.of_task import on_a_task
 from workbench.sweep.restart import (
     how,
     is_local,
@@ -51,6 +52,7 @@ class Reference:
     run: RunName = "clean"
 
 
+@on_a_task
 def sweep(
     runs: PairedRuns,
     interventions: Sequence[Intervention],
@@ -77,6 +79,8 @@ def sweep(
     """
     if not interventions:
         raise OptionError("no interventions to run")
+    for intervention in interventions:
+        expect(intervention, Intervention, what="an intervention", hint='wb.ablations([["a1.h0"]], "zero")')
     labels = [i.label for i in interventions]
     if len(set(labels)) != len(labels):
         raise OptionError("two interventions have one label; results would be mixed up")
@@ -230,7 +234,7 @@ def _means(
     runs: PairedRuns, interventions: Sequence[Intervention], reference: Reference | None, base: RunName
 ) -> Means | None:
     """Means of every hook that is replaced by one, over the reference set."""
-    edits = [e for i in interventions for e in i.edits if isinstance(e, Edit) and e.value.startswith("mean")]
+    edits = [e for i in interventions for e in i.edits if isinstance(e, Edit) and e.is_mean]
     if not edits:
         return None
     chosen = reference or Reference(runs=runs)
@@ -305,7 +309,7 @@ def _record(
     edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
     layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}
     for edit in edits:
-        if edit.value in wanted:
+        if isinstance(edit.value, str) and edit.value in wanted:
             wanted[edit.value] |= {hook_name(site_of(edit.node), n) for n in _layers_of(runs, edit)}
     wanted[base] |= {hook_name("resid", n) for n in layers}
     if whole:

@@ -18,7 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, OptionError
 from workbench.graph import CONVENTION
-from workbench.metrics import Answers, Metric, get_metric, metric_from_file
+from workbench.metrics import Answers, Metric, MetricFunction, get_metric, metric_from_file
 from workbench.model.hooks import hook_name
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
@@ -41,7 +41,7 @@ class PairedRuns(Passes):
     Args:
         model: A bridge from ``open_model``.
         pairs: Pairs as strings (aligned here with the model's tokenizer) or already aligned.
-        metric: Name, ``file.py:function`` or ``Metric``; by default the task's own.
+        metric: Name, ``file.py:function``, ``Metric`` or a function; by default the task's own.
         batch_tokens: Most tokens in one forward pass, interventions stacked along the batch included.
 
     Raises:
@@ -54,7 +54,7 @@ class PairedRuns(Passes):
         model: TransformerBridge,
         pairs: Pairs | AlignedPairs,
         *,
-        metric: str | Metric | None = None,
+        metric: str | Metric | MetricFunction | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         if batch_tokens < 1:
@@ -69,7 +69,7 @@ class PairedRuns(Passes):
             require_ids(model, pairs)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
         chosen = metric_from_file(self.pairs.pairs.metric) if metric is None else metric
-        super().__init__(model, wiring(model), chosen if isinstance(chosen, Metric) else get_metric(chosen))
+        super().__init__(model, wiring(model), get_metric(chosen))
         if self.metric.reads == "answer" and not self.wiring.has_lm_head:
             raise ModelError(
                 f"metric {self.metric.name} reads next-token logits; this model has no language-model head",
