@@ -12,6 +12,7 @@ from workbench import names
 from workbench.errors import CircuitError, OptionError, unknown
 from workbench.graph import CONVENTION, Graph, GraphShape
 from workbench.names import Edge, Node, parse_node
+from workbench.text import printable
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -308,7 +309,7 @@ class Circuit:
             if x
         )
         size = f"{self.n_nodes} nodes, {self.n_edges} edges of {self.graph.n_edges}"
-        return f"<Circuit {where or 'unnamed'}: {size}>"
+        return printable(f"<Circuit {where or 'unnamed'}: {size}>")
 
 
 def check_node(graph: Graph, node: Node) -> None:

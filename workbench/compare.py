@@ -11,6 +11,7 @@ from workbench.circuit import Circuit
 from workbench.compare_classes import ClassRow, WayRow, class_rows, kept_whole, way_rows
 from workbench.errors import CircuitError
 from workbench.names import parse_node
+from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Difference:
         return difference_card(self)
 
     def __repr__(self) -> str:
-        return (
+        return printable(
             f"<Difference: {len(self.shared_edges)} shared edges, {len(self.only_here_edges)} only in "
             f"{self.here}, {len(self.only_there_edges)} only in {self.there}>"
         )

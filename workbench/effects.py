@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.errors import NameFormatError, OptionError, ShapeError
 from workbench.names import parse_node
+from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -255,7 +256,7 @@ class Effects:
         return [self.title, *picture, self.to_rows()]
 
     def __repr__(self) -> str:
-        return f"<Effects {self.title}: {len(self)} rows>"
+        return printable(f"<Effects {self.title}: {len(self)} rows>")
 
 
 def _place(label: str) -> tuple[int | None, int | None, str | int | None]:

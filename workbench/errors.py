@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from workbench.text import printable
+
 
 class WorkbenchError(Exception):
     """A mistake the user can fix. The CLI shows message and hint without a traceback, exit code 1."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(f"{message}\n  hint: {hint}" if hint else message)
+        whole = f"{message}\n  hint: {hint}" if hint else message
+        super().__init__(printable(whole, keep_newlines=True))  # a traceback shows it as it is
         self.message, self.hint = message, hint
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from workbench.circuit import Circuit
 from workbench.criteria import Verdict
 from workbench.provenance import digest_of
+from workbench.text import printable
 from workbench.verdicts import edge_tests, recompute_verdicts
 
 
@@ -97,4 +98,5 @@ class Judgement:
 
     def __repr__(self) -> str:
         counts = {w: sum(v.words == w for v in self.verdicts) for w in ("yes", "no", "open")}
-        return f"<Judgement {self.title()}: {', '.join(f'{n} {w}' for w, n in counts.items())}>"
+        said = ", ".join(f"{n} {w}" for w, n in counts.items())
+        return printable(f"<Judgement {self.title()}: {said}>")

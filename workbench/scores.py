@@ -17,6 +17,7 @@ from workbench.circuit import Circuit
 from workbench.errors import OptionError, ShapeError
 from workbench.graph import Graph
 from workbench.names import INPUT, LOGITS, Edge, Node, neuron
+from workbench.text import printable
 
 _FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 _KEEP = re.compile(rf">=\s*(?P<tau>{_FLOAT})|(?P<percent>{_FLOAT})\s*%|(?P<n>[0-9]{{1,12}})|(?P<own>own)")
@@ -324,7 +325,7 @@ class Scores:
 
     def __repr__(self) -> str:
         where = f" at {len(self.positions)} positions" if self.positions else ""
-        return (
+        return printable(
             f"<Scores {self.method}: {self.n_candidates} {self.level}s{where}, metric {self.metric}, "
             f"unit {self.unit}, n={self.n_pairs}>"
         )

@@ -21,6 +21,7 @@ METHODS = ROOT / "docs" / "methods.md"
 LIGHT = (
     *(
         "errors",
+        "text",
         "names",
         "progress",
         "provenance",
@@ -72,6 +73,7 @@ HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tens
 FLOOR = {
     *(
         "errors",
+        "text",
         "names",
         "progress",
         "provenance",

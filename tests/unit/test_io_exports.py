@@ -17,9 +17,9 @@ from tests.circuits import GROUPED, HOSTILE, POST_NORM, SMALL, TWO, circuit, hos
 from workbench.errors import CircuitError, OptionError
 from workbench.graph import GraphShape
 from workbench.io import FORMATS, export, from_eap_ig, load_circuit, scores_from_eap_ig
+from workbench.io.csv_text import inert
 from workbench.io.dot import quoted
 from workbench.io.eap_ig import to_eap_ig
-from workbench.io.edge_csv import inert
 from workbench.io.importers import import_circuit
 from workbench.io.mermaid import escaped
 
@@ -95,7 +95,12 @@ def test_every_format_holds_hostile_text(name):
 def test_csv_roles_run_no_formula():
     rows = list(csv.DictReader(io.StringIO(export(hostile(), "csv"))))
     assert {row["source_role"] for row in rows} >= {"'" + HOSTILE[6]}
-    assert inert("-1") == "'-1" and inert("@x") == "'@x" and inert("mover") == "mover"
+    assert (
+        inert("-1+1") == "'-1+1"
+        and inert("-1") == "-1"
+        and inert("@x") == "'@x"
+        and inert("mover") == "mover"
+    )
 
 
 @settings(deadline=None)

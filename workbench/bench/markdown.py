@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.bench.table import BenchResult
-from workbench.io.markdown import replace_part, table
+from workbench.io.markdown import replace_part, table, words
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
@@ -21,8 +21,8 @@ def write_docs(result: BenchResult, page: Path) -> Path:
 
 def markdown(result: BenchResult) -> str:
     """The tables, each under its caption, and how they were measured."""
-    parts = [result.how()]
+    parts = [words(part) for part in result.how().split("\n\n")]
     for caption, rows in result.tables().items():
         if rows:
-            parts += [f"**{caption}**", table(rows)]
+            parts += [f"**{words(caption)}**", table(rows)]
     return "\n\n".join(parts)

@@ -11,6 +11,7 @@ import numpy as np
 from workbench.errors import OptionError
 from workbench.evaluate.subject import Progress, Subject, classes_of
 from workbench.statistics import Interval, mean_interval
+from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +110,8 @@ class Completeness:
 
     def __repr__(self) -> str:
         worst = self.worst
-        return f"<Completeness: {len(self.rows)} sets, worst {worst.name} {worst.incompleteness:+.3g} {self.unit}>"
+        text = f"{len(self.rows)} sets, worst {worst.name} {worst.incompleteness:+.3g} {self.unit}"
+        return printable(f"<Completeness: {text}>")
 
 
 def completeness(

@@ -26,6 +26,7 @@ from workbench.sweep.of_task import on_a_task
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
+from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +88,7 @@ class Faithfulness:
         return facts_card(self.to_dict())
 
     def __repr__(self) -> str:
-        return (
+        return printable(
             f"<Faithfulness {self.faithfulness:.3f} ± {self.stderr:.3f}: {self.size} of {self.candidates}, "
             f"{self.metric} {self.circuit.mean():.3f} of {self.full.mean():.3f}, n={len(self.full)}>"
         )
@@ -326,7 +327,7 @@ class Curve:
 
     def __repr__(self) -> str:
         points = ", ".join(f"{s:.3g}: {v:.2f}" for s, v in zip(self.shares, self.values, strict=True))
-        return f"<Curve {self.method}: {points}>"
+        return printable(f"<Curve {self.method}: {points}>")
 
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -11,6 +11,7 @@ import numpy as np
 from workbench.errors import OptionError
 from workbench.evaluate.subject import Progress, Subject, classes_of
 from workbench.statistics import Interval, mean_interval
+from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +101,8 @@ class Minimality:
     def __repr__(self) -> str:
         best = self.best()
         weakest = min(best.values(), key=lambda row: abs(row.effect))
-        return f"<Minimality: {len(best)} parts, weakest {weakest.part} {weakest.effect:+.3g} {self.unit}>"
+        text = f"{len(best)} parts, weakest {weakest.part} {weakest.effect:+.3g} {self.unit}"
+        return printable(f"<Minimality: {text}>")
 
 
 def minimality(

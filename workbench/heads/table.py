@@ -15,6 +15,7 @@ import numpy as np
 
 from workbench import names
 from workbench.errors import OptionError, ShapeError, WorkbenchError, unknown
+from workbench.text import printable
 
 Evidence = Literal["read-out", "weight", "causal"]
 EVIDENCE: Mapping[str, str] = {
@@ -302,7 +303,8 @@ class Portrait:
 
     def __repr__(self) -> str:
         grounds = " and ".join(str(g["name"]) for g in self.grounds)
-        return f"<Portrait of {self.model}: {len(self.heads)} heads, {len(self.keys)} measurements, on {grounds}>"
+        what = f"{len(self.heads)} heads, {len(self.keys)} measurements"
+        return printable(f"<Portrait of {self.model}: {what}, on {grounds}>")
 
 
 def load_portrait(path: str | Path) -> Portrait:

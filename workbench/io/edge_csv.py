@@ -6,11 +6,11 @@ import csv
 import io
 
 from workbench.circuit import Circuit
+from workbench.io.csv_text import inert
 from workbench.io.rows import edge_rows, node_rows
 from workbench.view.text import printable
 
 COLUMNS = ("source", "target", "input", "score", "unit", "source_role", "target_role")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(circuit: Circuit) -> str:
@@ -34,13 +34,3 @@ def to_csv(circuit: Circuit) -> str:
             ends = inert(roles[row.source]), inert(roles[row.target])
             writer.writerow([row.source, row.target, row.input, repr(row.score), unit, *ends])
     return out.getvalue()
-
-
-def inert(text: str) -> str:
-    """Text that no spreadsheet takes for a formula.
-
-    Example:
-        >>> inert("=1+1"), inert("name mover")
-        ("'=1+1", 'name mover')
-    """
-    return f"'{text}" if text.startswith(_FORMULA) else text

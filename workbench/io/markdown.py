@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
 from workbench.io.atomic import write_atomic
+from workbench.text import printable
+
+_MARKS = re.compile(r"[\\`|\[\]]")  # what begins code, a cell, a link or a picture
+_CODE = re.compile(r"[\w.<>@+:\-() ]+->[\w.<>@+:\-() ]+")  # an edge by its address
 
 
 def replace_part(page: Path, begin: str, end: str, text: str) -> Path:
@@ -32,7 +37,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(rows[0])
     numeric = {n: all(isinstance(row[n], int | float | None) for row in rows) for n in names}
     lines = [
-        "| " + " | ".join(names) + " |",
+        "| " + " | ".join(map(words, names)) + " |",
         "|" + "|".join("--:" if numeric[n] else "---" for n in names) + "|",
         *("| " + " | ".join(_cell(row[n]) for n in names) + " |" for row in rows),
     ]
@@ -44,5 +49,16 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, int | float):
         return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
-    text = str(value).replace("|", "\\|").replace("\n", " ")
-    return f"`{text}`" if "->" in text and "," not in text else text.replace("<", "&lt;").replace(">", "&gt;")
+    text = str(value).replace("\n", " ")
+    return f"`{text}`" if _CODE.fullmatch(text) else words(text)
+
+
+def words(text: str) -> str:
+    r"""Text that Markdown shows as it is: no markup, link, picture or code begins in it.
+
+    Example:
+        >>> words("<b> [x](y) a|b")
+        '&lt;b&gt; \\[x\\](y) a\\|b'
+    """
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKS.sub(r"\\\g<0>", plain)

@@ -12,6 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.errors import ModelError, unknown
 from workbench.model.hooks import Wiring
 from workbench.model.probe import wiring
+from workbench.text import printable
 
 KINDS = (
     *("residual", "attn-out", "mlp-out", "neurons", "head-output", "q", "k", "v", "pattern", "knock-out"),
@@ -102,7 +103,7 @@ class Architecture:
             *([] if self.causal else ["bidirectional"]),
             *([] if self.has_lm_head else ["no language-model head"]),
         ]
-        return f"Architecture({self.family}: {', '.join(traits)})"
+        return printable(f"Architecture({self.family}: {', '.join(traits)})")
 
     def _repr_html_(self) -> str:
         from workbench.model.picture import picture

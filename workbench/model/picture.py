@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
+
+from workbench.text import escape
 
 if TYPE_CHECKING:
     from workbench.model.architecture import Architecture
@@ -29,7 +30,7 @@ def _svg(model: Architecture) -> str:
     rows = ["input", *shown, top]
     height = len(rows) * _ROW + 4
     parts = [_row(model, row, height - (i + 1) * _ROW) for i, row in enumerate(rows)]
-    label = escape(f"{model.n_layers} layers, bottom to top", quote=True)
+    label = escape(f"{model.n_layers} layers, bottom to top")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" '
         f'aria-label="{label}" font-size="10" fill="currentColor">{"".join(parts)}</svg>'

@@ -10,9 +10,9 @@ from typing import Any
 from workbench.claims import counts, plain, tally
 from workbench.errors import RunError
 from workbench.io.csv_text import csv_text
-from workbench.io.markdown import table
+from workbench.io.markdown import table, words
 from workbench.replications.kinds import Findings, Replication
-from workbench.view.text import number
+from workbench.view.text import number, printable
 
 FORMAT, VERSION = "circuit-workbench/replication", 2
 MARKUP = (
@@ -177,7 +177,7 @@ class Result:
         return said + claims_html(self.claim_rows()) + pictures
 
     def __repr__(self) -> str:
-        return f"<Replication {self.lead}>"
+        return printable(f"<Replication {self.lead}>")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,10 +226,14 @@ class Results:
 
     def markdown(self) -> str:
         """All claims as tables of Markdown, for a page of documentation."""
-        parts = [f"{self.lead}."]
+        parts = [words(f"{self.lead}.")]
         for result in self.results:
             rows = [{k: _shown(v) for k, v in row.items()} for row in result.claim_rows()]
-            parts += [f"**{result.name}** on `{result.model}` ({result.source})", table(rows)]
+            model = result.model.replace("`", "'")
+            parts += [
+                f"**{words(result.name)}** on `{printable(model)}` ({words(result.source)})",
+                table(rows),
+            ]
         return "\n\n".join(parts)
 
     def report(self) -> str:

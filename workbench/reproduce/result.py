@@ -11,6 +11,7 @@ from workbench.circuit import Circuit
 from workbench.claims import Claim, counts, plain, tally
 from workbench.io.csv_text import csv_text
 from workbench.reproduce.kinds import StepResult
+from workbench.text import printable
 
 FORMAT, VERSION = "circuit-workbench/reproduction", 1
 
@@ -139,4 +140,4 @@ class Reproduction:
         return text_html(self.lead) + table_html(self.claim_rows())
 
     def __repr__(self) -> str:
-        return f"<Reproduction {self.lead}>"
+        return printable(f"<Reproduction {self.lead}>")

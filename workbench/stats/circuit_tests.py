@@ -16,6 +16,7 @@ from workbench.errors import OptionError, ShapeError
 from workbench.stats.binomial import at_least, at_most, binomial
 from workbench.stats.intervals import ROUNDING
 from workbench.stats.multiplicity import CORRECTIONS
+from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class TestResult:
         return facts_card(self.to_dict())
 
     def __repr__(self) -> str:
-        return f"<{self.name}: {self.statistic} {self.value:.4g}, p {self.corrected:.3g}, {self.verdict}>"
+        text = f"{self.name}: {self.statistic} {self.value:.4g}, p {self.corrected:.3g}, {self.verdict}"
+        return printable(f"<{text}>")
 
 
 def equivalence_p(wins: int, n: int, *, epsilon: float = 0.1) -> float:

@@ -30,6 +30,7 @@ from workbench.sweep.distribute import Here
 from workbench.sweep.passes import Passes
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
+from workbench.text import printable
 
 BATCH_TOKENS = 8192
 BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
@@ -243,7 +244,8 @@ class PairedRuns(Passes):
         return runs_card(self)
 
     def __repr__(self) -> str:
-        return f"<PairedRuns {self.pairs.pairs.task}: n={self.n_pairs}, metric {self.metric.name}>"
+        text = f"{self.pairs.pairs.task}: n={self.n_pairs}, metric {self.metric.name}"
+        return printable(f"<PairedRuns {text}>")
 
 
 def align_to(model: TransformerBridge, pairs: Pairs, *, minimum: int = 1) -> AlignedPairs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from workbench.errors import TaskError
 from workbench.tasks.aligner import Aligner, Drop
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
+from workbench.text import escape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,12 +104,12 @@ class AlignedPairs:
 
     def _repr_html_(self) -> str:
         drops = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in (drop.id, drop.reason))}</tr>"
+            f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in (drop.id, drop.reason))}</tr>"
             for drop in self.dropped[:10]
         )
         more = f"<p>and {len(self.dropped) - 10} more</p>" if len(self.dropped) > 10 else ""
         table = f"<p>dropped: {len(self.dropped)}</p><table>{drops}</table>{more}" if drops else ""
-        return f"<p>{html.escape(repr(self))}</p>{self.pairs._repr_html_()}{table}"
+        return f"<p>{escape(repr(self))}</p>{self.pairs._repr_html_()}{table}"
 
     @property
     def reasons(self) -> dict[str, int]:

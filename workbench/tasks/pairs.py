@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from workbench.io.atomic import write_atomic
+from workbench.text import escape, printable
 
 if TYPE_CHECKING:
     import pandas
@@ -144,7 +144,7 @@ class Pairs(Sequence[Pair]):
         parts = [f"{len(self)} pairs", f"task {self.task!r}", f"split {self.split}"]
         parts += [f"seed {self.seed}"] if self.seed is not None else []
         parts += [f"corruption {self.corruption}"] if self.corruption else []
-        return f"Pairs({', '.join(parts)}, digest {self.digest})"
+        return printable(f"Pairs({', '.join(parts)}, digest {self.digest})")
 
     def _repr_html_(self) -> str:
         left = 'style="text-align:left"'
@@ -153,13 +153,13 @@ class Pairs(Sequence[Pair]):
         )
         rows = "".join(_html_row(pair) for pair in self.items[:10])
         more = f"<p>and {len(self) - 10} more</p>" if len(self) > 10 else ""
-        return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
+        return f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
 
 
 def _html_row(pair: Pair) -> str:
     cells = (pair.id, pair.clean, pair.corrupted, _some(pair.correct), _some(pair.incorrect))
     style = "text-align:left;white-space:pre-wrap"
-    return "<tr>" + "".join(f'<td style="{style}">{html.escape(cell)}</td>' for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f'<td style="{style}">{escape(cell)}</td>' for cell in cells) + "</tr>"
 
 
 def _some(answers: Sequence[str], most: int = 4) -> str:

@@ -98,7 +98,7 @@ def _row(row: Mapping[str, Any], shown: Sequence[Measurement]) -> str:
         value, partner = row[m.key], row.get(f"{m.key} with")
         error = None if m.stderr is None else float(m.stderr[row["layer"], row["index"]])
         tip = (
-            f' title="± {number(error)} standard error, n = {m.n}"'
+            f' title="± {number(error)} standard error, n = {escape(m.n)}"'
             if error is not None and error == error
             else ""
         )

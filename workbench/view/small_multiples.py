@@ -90,7 +90,7 @@ def hash_of(text: str) -> int:
     """A number that is the same on every run, to tell pictures of one page apart."""
     import zlib
 
-    return zlib.crc32(text.encode("utf-8"))
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def _finite(series: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
