@@ -12,7 +12,7 @@ from benchmarks.bench import Row, Settings
 from benchmarks.floor import attribution as floor
 from benchmarks.models import SHAPES, Shape, gpt2
 from benchmarks.timing import in_turns
-from workbench.methods.attribution import quadrature
+from workbench.methods.points import quadrature
 from workbench.methods.score import score
 from workbench.sweep.runs import PairedRuns
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from workbench.effects import Effects
-from workbench.interventions.ablation import Ablation, Parts, ablations, parts_of
+from workbench.interventions.ablation import ablations, parts_of
 from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.replacement import Replacement, as_replacement
+from workbench.interventions.words import Ablation, Mode, Parts
 from workbench.progress import Progress
 from workbench.sweep.of_task import on_a_task
-from workbench.sweep.run import Mode, Reference, sweep
+from workbench.sweep.run import Reference, sweep
 from workbench.sweep.runs import PairedRuns
 
 Positions = str | int | Sequence[str | int]

@@ -14,6 +14,7 @@ from workbench.interventions.ablation import ablations, parts_of, value_of
 from workbench.interventions.edits import Intervention
 from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
+from workbench.interventions.words import MLPS, MODES
 from workbench.keeping import Saved, SavedShard, keep
 from workbench.model.identity import identity
 from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
@@ -28,7 +29,6 @@ from workbench.sweep.run import Reference, describe_plan, sweep
 from workbench.sweep.runs import PairedRuns
 
 Note = Callable[[str], None]
-MODES = ("noising", "denoising")
 Result = Saved | SavedShard | SweepCost
 
 
@@ -205,7 +205,7 @@ def path_patching_job(
     """Path patching from senders (all heads by default) to the receivers, and save the table."""
     for address in [*receiver, *(sender or ())]:
         names.parse_node(address)
-    for kind, word, known in (("mode", mode, MODES), ("treatment of MLPs", mlps, ("recomputed", "frozen"))):
+    for kind, word, known in (("mode", mode, MODES), ("treatment of MLPs", mlps, MLPS)):
         if word not in known:
             raise unknown(kind, word, known, error=OptionError)
     spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)

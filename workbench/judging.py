@@ -19,7 +19,8 @@ from workbench.evaluate.faithfulness import Faithfulness, faithfulness, run_circ
 from workbench.evaluate.judge import check_pairs, judge
 from workbench.evaluate.positions import positions_of
 from workbench.evaluate.truth import load_truth
-from workbench.interventions.ablation import Ablation, value_of
+from workbench.interventions.ablation import value_of
+from workbench.interventions.words import Ablation
 from workbench.io import load_circuit, write_atomic
 from workbench.io.circuit_file import circuit_path
 from workbench.io.evaluation_file import save_evaluation

@@ -80,12 +80,3 @@ def test_names_are_checked_before_torch_is_loaded(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() == "[]", done.stderr + done.stdout
     assert not (tmp_path / "out").exists()
-
-
-def test_option_names_from_the_source_are_those_of_the_methods():
-    from workbench.bench.names import option_names
-    from workbench.methods.registry import get_method, list_methods
-
-    for name in list_methods():
-        assert option_names(name) == get_method(name).option_names(), name
-    assert sum(map(len, map(option_names, list_methods()))) > 20

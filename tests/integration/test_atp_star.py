@@ -8,7 +8,8 @@ import torch
 
 from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
-from workbench.methods.atp_star import PARTS, AtPStar, part_scores
+from workbench.methods.atp_star import PARTS, part_scores
+from workbench.methods.options.gradients import AtPStar
 from workbench.methods.score import score
 from workbench.model.hooks import hook_name
 from workbench.sweep.gradients import writer_gradients

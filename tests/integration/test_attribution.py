@@ -10,11 +10,12 @@ from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
 from workbench.errors import ModelError, OptionError
 from workbench.graph import Graph
-from workbench.methods.attribution import quadrature
+from workbench.methods.points import quadrature
 from workbench.methods.registry import get_method
 from workbench.methods.score import score
 from workbench.model.hooks import hook_name
-from workbench.sweep.edges import source_outputs, writer_hooks
+from workbench.model.wiring import writer_hooks
+from workbench.sweep.edges import source_outputs
 from workbench.sweep.gradients import taped_run, writer_gradients
 from workbench.sweep.readers import reader_gradients, reader_taps
 from workbench.sweep.runs import PairedRuns

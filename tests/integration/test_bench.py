@@ -198,9 +198,8 @@ def test_a_method_that_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
         raise RuntimeError("no such luck")
 
     cost = registry.Cost(forward=1)
+    monkeypatch.setattr(registry.METHODS, "_known", dict(registry.METHODS._known))  # forgotten afterwards
     registry.method("broken", levels=("edge",), source="", options=_Nothing, cost=lambda *_: cost)(broken)
-    monkeypatch.setitem(registry._MODULES, "broken", "random_scores")
-    monkeypatch.setitem(registry._METHODS, "broken", registry._METHODS["broken"])
     settings = Settings(methods=("broken", "random"), truths=("zoo:truth-induction",), tasks=(), n_truth=4)
     notes = []
     result = bench_discovery(settings, tmp_path, note=notes.append)
@@ -212,7 +211,6 @@ def test_a_method_that_fails_is_a_row_and_is_tried_again(monkeypatch, tmp_path):
     assert result.tables()["Not measured"][0]["why"] == "failed: RuntimeError: no such luck"
     _, said = measured(settings, tmp_path)
     assert said == ["zoo:truth-induction: broken, edges"]
-    del registry._METHODS["broken"]
 
 
 def test_too_many_passes_is_a_reason_and_threads_come_back(tmp_path):

@@ -14,7 +14,7 @@ from workbench.circuit import Circuit
 from workbench.errors import WorkbenchError
 from workbench.evaluate.faithfulness import faithfulness, run_circuits
 from workbench.graph import Graph
-from workbench.interventions.ablation import ABLATIONS
+from workbench.interventions.words import ABLATIONS
 from workbench.methods.score import score
 from workbench.names import parse_node
 from workbench.sweep.edges import source_outputs

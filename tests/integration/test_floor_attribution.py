@@ -6,7 +6,7 @@ import pytest
 import workbench as wb
 from benchmarks import models
 from benchmarks.floor import attribution as floor
-from workbench.methods.attribution import quadrature
+from workbench.methods.points import quadrature
 
 _SIZES = {
     "gpt2": {"n_layer": 3, "n_head": 4, "n_embd": 32, "vocab_size": 101},

@@ -9,7 +9,8 @@ import torch
 from workbench.errors import ModelError, OptionError
 from workbench.evaluate.faithfulness import run_circuits, run_masks
 from workbench.evaluate.truth import edge_labels, load_truth
-from workbench.methods.edge_pruning import EdgePruning, Lagrangian, sparsity
+from workbench.methods.edge_pruning import Lagrangian, sparsity
+from workbench.methods.options.masks import EdgePruning
 from workbench.methods.score import score
 from workbench.methods.soft_masks import draw, rows_of
 from workbench.model.open import open_model

@@ -16,7 +16,8 @@ from workbench.graph import Graph
 from workbench.interventions.ablation import ablations
 from workbench.methods.score import score
 from workbench.model.open import open_model
-from workbench.sweep.edges import ablate_edges, source_outputs, writer_hooks
+from workbench.model.wiring import writer_hooks
+from workbench.sweep.edges import ablate_edges, source_outputs
 from workbench.sweep.gradients import writer_gradients
 from workbench.sweep.readers import reader_gradients
 from workbench.sweep.run import sweep

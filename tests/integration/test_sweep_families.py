@@ -7,7 +7,8 @@ import pytest
 
 from tests.families import FAMILIES
 from tests.integration.naive import Put, naive_of
-from workbench.interventions.ablation import ABLATIONS, ablations
+from workbench.interventions.ablation import ablations
+from workbench.interventions.words import ABLATIONS
 from workbench.sweep.run import sweep
 
 # Logits here are of order 1. 3e-6: largest difference seen between stacked rows and single runs in float32

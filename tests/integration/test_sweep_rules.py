@@ -14,9 +14,10 @@ from tests.families import family_dir
 from tests.integration.naive import HOOKS, naive_of
 from tests.mini import hidden_metric, make_pair, metric_for, mini_pairs
 from workbench.errors import ModelError, OptionError, TaskError, WorkbenchError
-from workbench.interventions.ablation import ABLATIONS, ablations, parts_of
+from workbench.interventions.ablation import ablations, parts_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.interventions.patching import knock_outs, patches
+from workbench.interventions.words import ABLATIONS
 from workbench.methods.score import score
 from workbench.metrics import Metric, get_metric
 from workbench.model import identity

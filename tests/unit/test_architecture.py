@@ -65,6 +65,8 @@ LIGHT = (
     *("tasks.sva", "tasks.induction", "tasks.kv_retrieval", "tasks.reverse", "tasks.count"),
     *("tasks.majority", "tasks.addition", "tasks.brackets"),
     *("edits.edit", "edits.kinds", "edits.files", "edits.making", "interventions.freed"),
+    *("registry", "methods.registry", "methods.options", "methods.points", "interventions.words"),
+    *("model.wiring", "model.zoo", "sweep.rules", "bench.settings"),
 )
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
 
@@ -96,6 +98,7 @@ FLOOR = {
         "judgement",
         "sources",
         "claims",
+        "registry",
     ),
 }
 ROOMS = {
@@ -239,12 +242,20 @@ def test_every_path_of_the_pages_exists():
 
 
 def test_every_method_and_ablation_has_its_place_on_the_page():
-    from workbench.interventions.ablation import ABLATIONS
+    from workbench.interventions.words import ABLATIONS
     from workbench.methods.registry import list_methods
 
     text = METHODS.read_text(encoding="utf-8")
     assert not [name for name in list_methods() if f"\n## `{name}`\n" not in text]
     assert not [name for name in ABLATIONS if f"\n| `{name}`" not in text]
+
+
+def test_a_method_claims_what_its_function_says():
+    from workbench.methods.registry import get_method, list_methods
+
+    for found in map(get_method, list_methods()):
+        assert found.claim == found.function.__doc__.strip().partition("\n")[0], found.name
+        assert found.function.__module__ == found.module
 
 
 def test_the_page_counts_edges_as_the_graph_does():

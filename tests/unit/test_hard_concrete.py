@@ -10,8 +10,8 @@ import torch
 
 from workbench.errors import OptionError
 from workbench.methods import hard_concrete
-from workbench.methods.edge_pruning import EdgePruning, jaccard_of_restarts, threshold_for
-from workbench.methods.subnetwork_probing import SubnetworkProbing
+from workbench.methods.edge_pruning import jaccard_of_restarts, threshold_for
+from workbench.methods.options.masks import EdgePruning, SubnetworkProbing
 
 
 @pytest.mark.parametrize(("m", "probability"), [(0.0, 0.8318), (math.log(9), 0.9780)])

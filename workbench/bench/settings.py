@@ -53,13 +53,6 @@ def parse_variant(text: str) -> Variant:
     """
     from workbench.methods.registry import get_method
 
-    variant = _read_variant(text)
-    get_method(variant.method).make_options(**variant.options)
-    return variant
-
-
-def _read_variant(text: str) -> Variant:
-    """What a text says, whether there is such a method or not."""
     name, *parts = text.strip().split(":")
     chosen = {}
     for part in parts:
@@ -70,6 +63,7 @@ def _read_variant(text: str) -> Variant:
             chosen[key] = json.loads(value)
         except ValueError:
             chosen[key] = value
+    get_method(name).make_options(**chosen)
     return Variant(method=name, options=chosen)
 
 
@@ -150,12 +144,10 @@ class Settings:
         Raises:
             WorkbenchError: for the first that is not, with the closest spellings.
         """
-        from workbench.bench.names import check_method
         from workbench.evaluate.truth import load_truth
         from workbench.model.zoo import locate
 
-        for variant in (_read_variant(text) for text in self.methods if text != "all"):
-            check_method(variant.method, tuple(variant.options))
+        self.variants()
         for name in self.truths or ():
             load_truth(name)
         for task in self.parsed_tasks():

@@ -15,7 +15,7 @@ from workbench.evaluate.faithfulness import MIB_SHARES, run_circuits
 from workbench.evaluate.minimality import Minimality, sampled
 from workbench.evaluate.stability import OWN
 from workbench.evaluate.subject import Progress, Subject
-from workbench.interventions.ablation import Ablation
+from workbench.interventions.words import Ablation
 from workbench.names import parse_node
 from workbench.scores import Scores
 

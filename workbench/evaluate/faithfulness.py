@@ -15,8 +15,9 @@ from workbench.errors import CircuitError, OptionError
 from workbench.evaluate.neurons import run_neurons
 from workbench.evaluate.positions import Places, kept_edges, positions_of, run_nodes
 from workbench.graph import Graph
-from workbench.interventions.ablation import Ablation, value_of
+from workbench.interventions.ablation import value_of
 from workbench.interventions.edits import Edit, Intervention
+from workbench.interventions.words import Ablation
 from workbench.names import INPUT, parse_edge, parse_node
 from workbench.progress import Progress
 from workbench.scores import Ranking, Scores

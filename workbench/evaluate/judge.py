@@ -27,7 +27,7 @@ from workbench.evaluate.faithfulness import Progress
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
-from workbench.interventions.ablation import Ablation
+from workbench.interventions.words import Ablation
 from workbench.judgement import Judgement, circuit_digest
 from workbench.scores import Scores
 from workbench.sweep.of_task import on_a_task

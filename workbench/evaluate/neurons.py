@@ -12,9 +12,9 @@ from torch import Tensor
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError, ModelError
 from workbench.evaluate.positions import Places
-from workbench.interventions.ablation import Ablation, value_of
-from workbench.interventions.edits import Value
+from workbench.interventions.ablation import value_of
 from workbench.interventions.means import Means
+from workbench.interventions.words import Ablation, Value
 from workbench.model.hooks import hook_name
 from workbench.names import Node, parse_node
 from workbench.progress import Progress

@@ -18,7 +18,8 @@ from torch import Tensor
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError
 from workbench.graph import Graph
-from workbench.interventions.ablation import Ablation, value_of
+from workbench.interventions.ablation import value_of
+from workbench.interventions.words import Ablation
 from workbench.names import INPUT, Node, parse_node
 from workbench.sweep.nodes import ablate_nodes, mean_of_nodes, node_references
 from workbench.sweep.runs import Batch, PairedRuns

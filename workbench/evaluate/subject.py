@@ -13,7 +13,7 @@ from workbench.errors import CircuitError
 from workbench.evaluate.faithfulness import run_circuits, run_masks
 from workbench.evaluate.positions import Places, kept_edges, kept_nodes, positions_of
 from workbench.graph import Graph
-from workbench.interventions.ablation import Ablation
+from workbench.interventions.words import Ablation
 from workbench.names import Edge, parse_edge, parse_node
 from workbench.progress import Progress
 from workbench.sweep.runs import PairedRuns

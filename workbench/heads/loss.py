@@ -12,7 +12,8 @@ from workbench.errors import ModelError
 from workbench.heads.grounds import Ground
 from workbench.heads.readouts import mean_and_error
 from workbench.heads.table import Measurement
-from workbench.interventions.ablation import Ablation, ablations, parts_of
+from workbench.interventions.ablation import ablations, parts_of
+from workbench.interventions.words import Ablation
 from workbench.metrics import Answers, Metric
 from workbench.model.probe import wiring
 from workbench.names import parse_node

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
 
 from workbench import names
 from workbench.errors import OptionError, unknown
-from workbench.interventions.edits import Edit, Intervention, Value, as_node, as_positions
+from workbench.interventions.edits import Edit, Intervention, as_node, as_positions
 from workbench.interventions.replacement import Replacement, as_replacement
+from workbench.interventions.words import PARTS, Ablation, Parts, Value, value_named
 from workbench.model.hooks import Wiring
 from workbench.names import Node
-
-Ablation = Literal["resample", "mean", "mean-per-position", "mean-per-name", "mean-per-template", "zero"]
-ABLATIONS: tuple[str, ...] = get_args(Ablation)
-Parts = Literal["heads", "mlps", "attention", "layers"]
-PARTS: tuple[str, ...] = ("heads", "mlps", "attention", "layers")
 
 
 def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
@@ -26,9 +21,7 @@ def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
     """
     if not isinstance(ablation, str):
         return as_replacement(ablation)
-    if ablation not in ABLATIONS:
-        raise unknown("ablation", ablation, ABLATIONS)
-    return "corrupted" if ablation == "resample" else ablation
+    return value_named(ablation)
 
 
 def parts_of(wiring: Wiring, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from torch import Tensor
 
 from workbench.errors import ModelError, NameFormatError, OptionError, unknown
 from workbench.interventions.replacement import Replacement, as_replacement
-from workbench.model.hooks import Wiring
+from workbench.interventions.words import VALUES, Value
+from workbench.model.wiring import Wiring
 from workbench.names import INPUT, Node, parse_node
-
-Value = Literal[
-    "zero", "mean", "mean-per-position", "mean-per-name", "mean-per-template", "clean", "corrupted"
-]
-VALUES: tuple[str, ...] = get_args(Value)
 
 
 def as_node(node: Node | str) -> Node:

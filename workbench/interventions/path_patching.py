@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from workbench.effects import Effects
 from workbench.errors import ModelError, OptionError, unknown
 from workbench.interventions.apply import hooks_for
 from workbench.interventions.edits import Edit, Intervention, as_node, as_positions, check, site_of
+from workbench.interventions.words import Mlps, Mode
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity
 from workbench.names import LOGITS, Node
@@ -32,9 +33,6 @@ from workbench.sweep.distribute import Here, Part
 from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
-
-Mlps = Literal["recomputed", "frozen"]
-Mode = Literal["noising", "denoising"]
 
 
 @on_a_task

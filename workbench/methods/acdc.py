@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
-from workbench.errors import OptionError
-from workbench.graph import Graph
-from workbench.interventions.ablation import ABLATIONS, Ablation
-from workbench.methods.acdc_search import Meter, Mode, Search
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.acdc_search import Meter, Search
+from workbench.methods.options.passes import ACDC
+from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
 from workbench.methods.score import score
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class ACDC:
-    """Options of ACDC.
-
-    Attributes:
-        tau: An edge is removed when that costs less than this, in the unit of the metric.
-        sweep: Several thresholds instead of one; the score is then the smallest at which the edge is removed.
-        absolute: Remove when the metric changes by less than ``tau`` in either direction. Scores are sizes then.
-        mode: ``batched`` guesses ahead and tests many edges in one pass; ``sequential`` tests one by one. The
-            decisions are the same.
-        ablation: What a removed edge carries: ``resample``, the corrupted partner's value, or ``zero``, ``mean`` ...
-    """
-
-    tau: float = 0.01
-    sweep: Sequence[float] = ()
-    absolute: bool = False
-    mode: Mode = "batched"
-    ablation: Ablation = "resample"
-
-    def __post_init__(self) -> None:
-        for tau in (self.tau, *self.sweep):
-            if isinstance(tau, bool) or not isinstance(tau, int | float) or not math.isfinite(tau) or tau < 0:
-                raise OptionError(f"tau is {tau!r}; expected a number from 0", hint="--option tau=0.01")
-        if self.mode not in ("batched", "sequential"):
-            raise OptionError(f"no mode called {self.mode!r}", hint="modes: batched, sequential")
-        if self.ablation not in ABLATIONS:
-            raise OptionError(
-                f"no ablation called {self.ablation!r}", hint=f"ablations: {', '.join(ABLATIONS)}"
-            )
-
-    def taus(self) -> list[float]:
-        """The thresholds, rising."""
-        return sorted({float(tau) for tau in self.sweep}) if len(self.sweep) else [float(self.tau)]
-
-
-def _cost(options: ACDC, graph: Graph, level: Level) -> Cost:
-    guess = 1 if options.mode == "batched" else 0
-    return Cost(
-        forward=3 + graph.n_edges * len(options.taus()),
-        backward=guess,
-        note="times the number of position labels when each position is scored by itself",
-    )
-
-
-@method(
-    "acdc",
-    levels=("edge",),
-    source="arXiv:2304.14997",
-    options=ACDC,
-    cost=_cost,
-    per_position=True,
-    selection="own",
-    signed=True,
-)
 def acdc(
     runs: PairedRuns,
     options: ACDC,

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 
 from workbench.graph import Graph
-from workbench.interventions.ablation import Ablation
+from workbench.interventions.words import Ablation
 from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
 from workbench.sweep.reference import reference_outputs
 from workbench.sweep.room import cached_tokens

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import OptionError
 from workbench.graph import Graph
 from workbench.methods.attribution import Tally, neuron_width
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.options.gradients import AtPStar, atp_star_cost, backward_rounds
+from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
+from workbench.model.wiring import Site, writer_hooks
 from workbench.scores import Scores
 from workbench.sweep.distribute import Part, batch_parts
-from workbench.sweep.edges import writer_hooks
-from workbench.sweep.gradients import Site, Taped, taped_run
+from workbench.sweep.gradients import Taped, taped_run
 from workbench.sweep.patterns import (
     Patterns,
     check_values,
@@ -36,45 +35,6 @@ from workbench.sweep.runs import Batch, PairedRuns
 PARTS = ("output", "query", "key", "value")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AtPStar:
-    """Options of AtP*.
-
-    Attributes:
-        qk_fix: Recompute the softmax for corrupted queries and keys instead of going linearly through it.
-        graddrop: Repeat the backward pass with each layer in turn shut, so that direct and indirect effects that
-            cancel show up.
-        heads: ``all`` gives a head the largest of the scores of its output, queries, keys and values; ``output``
-            that of its output alone, for which the QK fix changes nothing.
-    """
-
-    qk_fix: bool = True
-    graddrop: bool = True
-    heads: Literal["all", "output"] = "all"
-
-    def __post_init__(self) -> None:
-        if self.heads not in ("all", "output"):
-            raise OptionError(f"heads is {self.heads!r}", hint="heads: all, output")
-
-
-def _cost(options: AtPStar, graph: Graph, level: Level) -> Cost:
-    parts = level == "node" and options.heads == "all"
-    note = "a pass more for each key that takes all attention by a margin of scores near 100" if parts else ""
-    return Cost(forward=2 + 5 * parts, backward=_rounds(options, graph), note=note)
-
-
-def _rounds(options: AtPStar, graph: Graph) -> int:
-    return graph.shape.n_layers if options.graddrop and graph.shape.n_layers > 1 else 1
-
-
-@method(
-    "atp-star",
-    levels=("node", "neuron"),
-    source="Kramár et al. 2024, arXiv:2403.00745",
-    options=AtPStar,
-    cost=_cost,
-    per_position=True,
-)
 def atp_star(
     runs: PairedRuns,
     options: AtPStar,
@@ -105,7 +65,7 @@ def atp_star(
         method="atp-star",
         source="arXiv:2403.00745",
         options=asdict(options),
-        passes=_cost(options, graph, level).passes,
+        passes=atp_star_cost(options, graph, level).passes,
         unit=f"|{runs.metric.unit}|",
         positions=runs.position_labels if per_position else (),
         per_pair=per_pair,
@@ -130,7 +90,7 @@ def part_scores(
     if level == "neuron":
         shape, exists = (graph.shape.n_layers, neuron_width(runs)), _mlp_rows(runs, graph)
     tallies = [Tally(runs, shape, exists=exists, per_position=per_position, absolute=True) for _ in parts]
-    rounds = _rounds(options, graph)
+    rounds = backward_rounds(options, graph)
     total = len(runs.batches) * rounds
 
     def compute(part: Part) -> np.ndarray:
@@ -192,7 +152,7 @@ class _Batch:
         return stream + [hook_name(slot, n) for slot in "qkv" for n in self.runs.wiring.attention_layers]
 
     def score(self, progress: Callable[[int], None]) -> None:
-        rounds = _rounds(self.options, self.graph)
+        rounds = backward_rounds(self.options, self.graph)
         shut = range(rounds) if rounds > 1 else [None]
         for tally in self.tallies:
             tally.open(self.batch)

@@ -9,51 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError, OptionError
+from workbench.errors import ModelError
 from workbench.graph import Graph
-from workbench.interventions.ablation import Ablation, value_of
+from workbench.interventions.ablation import value_of
 from workbench.interventions.means import Means
+from workbench.interventions.words import Ablation
+from workbench.methods.points import Point
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
+from workbench.model.wiring import Site, writer_hooks
 from workbench.progress import Progress
 from workbench.scores import Scores
-from workbench.sweep.backward import Backward, rule_of
 from workbench.sweep.distribute import Part, batch_parts
-from workbench.sweep.edges import writer_hooks, written
-from workbench.sweep.gradients import (
-    Site,
-    Taped,
-    pieces,
-    start_of,
-    taped_run,
-)
+from workbench.sweep.edges import written
+from workbench.sweep.gradients import Taped, pieces, start_of, taped_run
 from workbench.sweep.readers import ReaderGradient, Readers, project_into, reader_taps, wide
+from workbench.sweep.rules import Backward, rule_of
 from workbench.sweep.runs import Batch, PairedRuns
 
-Quadrature = Literal["midpoint", "left", "right"]
-At = Literal["clean", "corrupted", "both"]
 _MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """Where a gradient is taken.
-
-    Attributes:
-        alpha: From the reference (0) to clean (1).
-        site: What is put there: the model's input if None, else the output of this (layer, site) alone.
-    """
-
-    alpha: float = 1.0
-    site: Site | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,32 +56,6 @@ class Recipe:
     def __post_init__(self) -> None:
         rule_of(self.backward)
         value_of(self.ablation)
-
-
-def quadrature(steps: int, rule: Quadrature) -> list[float]:
-    """Points on the line from 0 to 1.
-
-    Raises:
-        OptionError: for fewer than one step or an unknown rule.
-    """
-    offsets = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
-    if steps < 1:
-        raise OptionError(f"steps is {steps}; at least 1 is needed", hint="--option steps=5 is usual")
-    if rule not in offsets:
-        raise OptionError(f"no rule called {rule!r}", hint=f"rules: {', '.join(offsets)}")
-    return [(k + offsets[rule]) / steps for k in range(steps)]
-
-
-def ends(at: At) -> list[Point]:
-    """The clean run, the corrupted run, or both.
-
-    Raises:
-        OptionError: for another word.
-    """
-    alphas = {"clean": [1.0], "corrupted": [0.0], "both": [1.0, 0.0]}
-    if at not in alphas:
-        raise OptionError(f"gradients cannot be taken at {at!r}", hint=f"at: {', '.join(alphas)}")
-    return [Point(alpha=alpha) for alpha in alphas[at]]
 
 
 def gradient_scores(

@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from workbench.interventions.ablation import Ablation, value_of
-from workbench.methods.attribution import At, Recipe, ends, gradient_scores
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.attribution import Recipe, gradient_scores
+from workbench.methods.options.gradients import AttributionPatching, ends_cost
+from workbench.methods.points import ends
+from workbench.methods.registry import Level
 from workbench.scores import Scores
-from workbench.sweep.backward import Backward, rule_of
 from workbench.sweep.runs import PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttributionPatching:
-    """Options of attribution patching.
-
-    Attributes:
-        at: Where the gradient is taken: ``clean`` estimates noising, ``corrupted`` denoising, ``both`` their mean.
-        ablation: What a node is compared with: resample, zero, mean, ...
-        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp.
-    """
-
-    at: At = "clean"
-    ablation: Ablation = "resample"
-    backward: Backward = "plain"
-
-    def __post_init__(self) -> None:
-        ends(self.at), value_of(self.ablation), rule_of(self.backward)
-
-
-def ends_cost(options: AttributionPatching, graph, level: Level) -> Cost:
-    """One pass of each run, one more where the gradient is taken on the corrupted run, one backward for each point."""
-    points = len(ends(options.at))
-    return Cost(forward=2 + (options.at != "clean"), backward=points)
-
-
-@method(
-    "attribution-patching",
-    levels=("node", "neuron"),
-    source="Nanda 2023, neelnanda.io/mechanistic-interpretability/attribution-patching",
-    options=AttributionPatching,
-    cost=ends_cost,
-    per_position=True,
-)
 def attribution_patching(
     runs: PairedRuns,
     options: AttributionPatching,

@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-from workbench.methods.attribution import Recipe, ends, gradient_scores
-from workbench.methods.attribution_patching import AttributionPatching, ends_cost
-from workbench.methods.registry import Level, method
+from workbench.methods.attribution import Recipe, gradient_scores
+from workbench.methods.options.gradients import EAP, ends_cost
+from workbench.methods.points import ends
+from workbench.methods.registry import Level
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
 
-class EAP(AttributionPatching):
-    """Options of EAP: those of attribution patching."""
-
-
-@method(
-    "eap",
-    levels=("edge",),
-    source="arXiv:2310.10348",
-    options=EAP,
-    cost=ends_cost,
-    per_position=True,
-)
 def eap(
     runs: PairedRuns,
     options: EAP,

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from workbench.methods.attribution import Point, Quadrature, Recipe, gradient_scores, quadrature
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.attribution import Recipe, gradient_scores
+from workbench.methods.options.gradients import Integrated, integrated_cost
+from workbench.methods.points import Point, quadrature
+from workbench.methods.registry import Level
 from workbench.scores import Scores
-from workbench.sweep.backward import Backward, rule_of
 from workbench.sweep.runs import PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class Integrated:
-    """Options of EAP-IG.
-
-    Attributes:
-        steps: Points of the path; each costs a forward and a backward pass.
-        rule: ``midpoint`` (k + 1/2)/m: 0.4 % from the integral at m = 5 where ``left`` k/m, the rule of the
-            paper's code, is 13 % off at the same cost; ``right`` (k + 1)/m.
-        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp.
-    """
-
-    steps: int = 5
-    rule: Quadrature = "midpoint"
-    backward: Backward = "plain"
-
-    def __post_init__(self) -> None:
-        quadrature(self.steps, self.rule), rule_of(self.backward)
-
-
-def _cost(options: Integrated, graph, level: Level) -> Cost:
-    return Cost(forward=2 + options.steps, backward=options.steps)
-
-
-@method(
-    "eap-ig",
-    levels=("edge", "node", "neuron"),
-    source="arXiv:2403.17806",
-    options=Integrated,
-    cost=_cost,
-    per_position=True,
-)
 def eap_ig(
     runs: PairedRuns,
     options: Integrated,
@@ -67,7 +37,7 @@ def eap_ig(
         method="eap-ig",
         source="arXiv:2403.17806",
         options={**asdict(options), "path": "input embeddings"},
-        passes=_cost(options, None, level).passes,
+        passes=integrated_cost(options, None, level).passes,
         per_position=per_position,
         progress=progress,
     )

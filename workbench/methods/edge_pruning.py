@@ -10,59 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.errors import OptionError
 from workbench.graph import Graph
 from workbench.methods import hard_concrete
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.options.masks import EdgePruning
+from workbench.methods.registry import Level
 from workbench.methods.results import result
-from workbench.methods.soft_masks import Learned, Loss, check_loss, check_options, learn
+from workbench.methods.soft_masks import Learned, check_loss, learn
 from workbench.model.hooks import hook_name
 from workbench.scores import Scores
 from workbench.sweep.edges import edited_output, source_outputs
 from workbench.sweep.runs import Batch, PairedRuns
-
-
-@dataclass(frozen=True, kw_only=True)
-class EdgePruning:
-    """Options of Edge Pruning. Close to the released scripts: ``steps=3000 warmup=2500 lr=0.8 multiplier_lr=0.8
-    batch=32 draws=1 initial=10``.
-
-    Attributes:
-        target: Share of the edges to prune. Above 1 it only pushes harder, as in the paper.
-        steps: Steps of Adam, each on one minibatch.
-        warmup: Steps over which the target rises from 0.
-        lr: Learning rate of the masks.
-        multiplier_lr: Learning rate of the multipliers, larger the fewer steps there are to reach the target.
-        initial: Where every mask parameter starts; 2.197 is open with probability 0.978.
-        loss: ``kl`` to the model at the answer position, or minus the ``metric``.
-        batch: Pairs in a minibatch.
-        draws: Samples of the masks for each minibatch; more make the gradient less noisy.
-        restarts: Trainings with seeds ``seed``, ``seed + 1``, ...; masks are averaged.
-    """
-
-    target: float = 0.9
-    steps: int = 200
-    warmup: int = 100
-    lr: float = 0.2
-    initial: float = hard_concrete.INITIAL
-    multiplier_lr: float = 5.0
-    loss: Loss = "kl"
-    batch: int = 12
-    draws: int = 4
-    seed: int = 0
-    restarts: int = 1
-
-    def __post_init__(self) -> None:
-        check_options(
-            self,
-            positive=("target", "steps", "lr", "multiplier_lr", "batch", "draws", "restarts"),
-            at_least_0=("warmup", "seed"),
-        )
-        if self.warmup > self.steps:
-            raise OptionError(
-                f"warmup is {self.warmup}, longer than the training of {self.steps} steps",
-                hint="the target is only reached after it",
-            )
 
 
 @dataclass(eq=False)
@@ -160,16 +117,6 @@ def _learn(
     )
 
 
-@method(
-    "edge-pruning",
-    levels=("edge",),
-    source="Bhaskar et al. 2024, arXiv:2406.16778",
-    options=EdgePruning,
-    cost=lambda options, graph, level: Cost(forward=2 + options.steps, backward=options.steps),
-    per_position=True,
-    selection="own",
-    signed=True,
-)
 def edge_pruning(
     runs: PairedRuns,
     options: EdgePruning,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.graph import Graph
-from workbench.interventions.ablation import Ablation, ablations, value_of
+from workbench.interventions.ablation import ablations
+from workbench.interventions.words import Ablation
 from workbench.methods.exact_parts import neuron_parts, node_parts, part_drops
+from workbench.methods.options.passes import Exact
 from workbench.methods.random_scores import base_shape, where_defined
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
 from workbench.scores import Scores
 from workbench.sweep.distribute import Part
@@ -26,37 +28,6 @@ from workbench.sweep.runs import Batch, PairedRuns
 _MOST_KEPT = 10**8  # numbers; drops of single pairs beyond this (0.8 GB) are not kept, the mean is the same
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exact:
-    """Options of exact patching.
-
-    Attributes:
-        ablation: What is put in place: ``resample`` (the corrupted partner's value), ``zero``, ``mean`` ...
-    """
-
-    ablation: Ablation = "resample"
-
-    def __post_init__(self) -> None:
-        value_of(self.ablation)
-
-
-def _cost(options: Exact, graph: Graph, level: Level) -> Cost:
-    """One pass for each part. How many neurons there are only the weights tell: the least is said, with a warning."""
-    mlps = sum(graph.shape.has_mlp(n) for n in range(graph.shape.n_layers))
-    parts = {"edge": graph.n_edges, "node": len(graph.sources), "neuron": mlps}[level]
-    slow = "times the hidden units of an MLP (thousands in most models): one pass for each neuron"
-    note = "times the number of position labels when each position is scored by itself"
-    return Cost(forward=2 + parts, note=slow if level == "neuron" else note)
-
-
-@method(
-    "exact",
-    levels=("edge", "node", "neuron"),
-    source="Conmy et al. 2023, arXiv:2304.14997",
-    options=Exact,
-    cost=_cost,
-    per_position=True,
-)
 def exact(
     runs: PairedRuns,
     options: Exact,

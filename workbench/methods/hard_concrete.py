@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
-INITIAL = math.log(0.9 / 0.1)  # 2.197: a mask is open with probability 0.978
 _SMALLEST = 1e-6  # u this far from 0 and 1: logit(u) stays within 14 and its gradient finite
 
 

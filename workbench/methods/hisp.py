@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from workbench.errors import OptionError
-from workbench.interventions.ablation import Ablation, value_of
-from workbench.methods.attribution import Recipe, ends, gradient_scores
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.attribution import Recipe, gradient_scores
+from workbench.methods.options.gradients import HISP, ONE_GRADIENT
+from workbench.methods.points import ends
+from workbench.methods.registry import Level
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
-_COST = Cost(forward=2, backward=1)
 
-
-@dataclass(frozen=True, kw_only=True)
-class HISP:
-    """Options of HISP.
-
-    Attributes:
-        ablation: What a node is compared with: resample, zero, mean, ...
-        normalise: ``layer`` divides by the L2 norm of the scores of the same layer, ``none`` does not.
-    """
-
-    ablation: Ablation = "resample"
-    normalise: Literal["none", "layer"] = "none"
-
-    def __post_init__(self) -> None:
-        value_of(self.ablation)
-        if self.normalise not in ("none", "layer"):
-            raise OptionError(f"cannot normalise by {self.normalise!r}", hint="normalise: none, layer")
-
-
-@method(
-    "hisp",
-    levels=("node", "neuron"),
-    source="Michel et al. 2019, arXiv:1905.10650",
-    options=HISP,
-    cost=lambda options, graph, level: _COST,
-    per_position=True,
-)
 def hisp(
     runs: PairedRuns,
     options: HISP,
@@ -66,7 +37,7 @@ def hisp(
         method="hisp",
         source="arXiv:1905.10650",
         options=asdict(options),
-        passes=_COST.passes,
+        passes=ONE_GRADIENT.passes,
         per_position=per_position,
         progress=progress,
         unit=f"|{runs.metric.unit}|",

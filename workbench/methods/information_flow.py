@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,17 +11,13 @@ from torch import Tensor
 
 from workbench.graph import Graph
 from workbench.methods.magnitude import sum_by_label
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.options.passes import InformationFlow
+from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
 from workbench.model.hooks import hook_name
 from workbench.scores import Scores
 from workbench.sweep.edges import source_outputs
 from workbench.sweep.runs import Batch, PairedRuns
-
-
-@dataclass(frozen=True, kw_only=True)
-class InformationFlow:
-    """Information flow has no options."""
 
 
 def proximity(
@@ -42,15 +37,6 @@ def proximity(
     return torch.where(whole > 0, importance / whole, torch.zeros_like(importance))
 
 
-@method(
-    "information-flow",
-    levels=("edge",),
-    source="arXiv:2403.00824",
-    options=InformationFlow,
-    cost=lambda options, graph, level: Cost(forward=1),
-    per_position=True,
-    selection="greedy",
-)
 def information_flow(
     runs: PairedRuns,
     options: InformationFlow,

@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
 from workbench import names
 from workbench.errors import OptionError
 from workbench.graph import Graph
-from workbench.interventions.path_patching import Mlps, path_patches
-from workbench.methods.registry import Cost, Level, method
+from workbench.interventions.path_patching import path_patches
+from workbench.interventions.words import Mlps
+from workbench.methods.options.passes import IterativePathPatching
+from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
 from workbench.names import Edge, Node
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class IterativePathPatching:
-    """Options of iterative path patching.
-
-    Attributes:
-        threshold: Smallest effect of a path that is followed, as a share of the gap clean - corrupted.
-        depth: Most rounds; until nothing new is found when None.
-        mlps: ``frozen``: direct paths only, so that a path is an edge. ``recomputed``: paths may pass through MLPs, as
-            in the IOI paper.
-    """
-
-    threshold: float = 0.02
-    depth: int | None = None
-    mlps: Mlps = "frozen"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.threshold, int | float) or not 0 < self.threshold <= 1:
-            raise OptionError(
-                f"threshold is {self.threshold!r}; expected a share of the gap, above 0 and up to 1",
-                hint="--option threshold=0.02",
-            )
-        if self.depth is not None and (not isinstance(self.depth, int) or self.depth < 1):
-            raise OptionError(f"depth is {self.depth!r}; expected at least 1 round", hint="--option depth=4")
-        if self.mlps not in ("frozen", "recomputed"):
-            raise OptionError(f"MLPs cannot be {self.mlps!r}", hint="mlps: frozen, recomputed")
-
-
-def _cost(options: IterativePathPatching, graph: Graph, level: Level) -> Cost:
-    """At most: every edge tested, two passes each."""
-    return Cost(forward=2 + 2 * graph.n_edges)
-
-
-@method(
-    "iterative-path-patching",
-    levels=("edge",),
-    source="arXiv:2211.00593",
-    options=IterativePathPatching,
-    cost=_cost,
-    selection="own",
-    signed=True,
-)
 def iterative_path_patching(
     runs: PairedRuns, options: IterativePathPatching, *, level: Level, progress: Callable[..., None]
 ) -> Scores:

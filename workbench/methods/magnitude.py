@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.graph import Graph
+from workbench.methods.options.passes import Magnitude
 from workbench.methods.random_scores import base_shape, where_defined
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
 from workbench.model.hooks import hook_name
 from workbench.scores import Scores
@@ -20,19 +20,6 @@ from workbench.sweep.edges import source_outputs
 from workbench.sweep.runs import Batch, PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class Magnitude:
-    """Magnitude has no options."""
-
-
-@method(
-    "magnitude",
-    levels=("edge", "node", "neuron"),
-    source="baseline",
-    options=Magnitude,
-    cost=lambda options, graph, level: Cost(forward=2),
-    per_position=True,
-)
 def magnitude(
     runs: PairedRuns,
     options: Magnitude,

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
-from workbench.errors import ModelError, OptionError
+from workbench.errors import ModelError
 from workbench.graph import Graph
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.options.passes import Random
+from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class Random:
-    """Options of random scores: the seed."""
-
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise OptionError(
-                f"seed is {self.seed!r}; expected a whole number from 0", hint="--option seed=1"
-            )
-
-
-@method(
-    "random",
-    levels=("edge", "node", "neuron"),
-    source="baseline",
-    options=Random,
-    cost=lambda options, graph, level: Cost(forward=0),
-    per_position=True,
-)
 def random_scores(
     runs: PairedRuns,
     options: Random,

@@ -1,13 +1,13 @@
-"""The methods that score nodes or edges: one file each, one signature, one list."""
+"""The methods that score nodes or edges: one file each, one signature, one list. Listing them loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.errors import OptionError, unknown
+from workbench.errors import OptionError
+from workbench.registry import Registry, load
 
 if TYPE_CHECKING:
     from workbench.graph import Graph
@@ -15,27 +15,6 @@ if TYPE_CHECKING:
 
 Level = Literal["edge", "node", "neuron"]
 Selection = Literal["top", "greedy", "own"]
-# name -> module; a module registers its function with @method when it is imported.
-_MODULES = {
-    "exact": "exact",
-    "acdc": "acdc",
-    "iterative-path-patching": "iterative_path_patching",
-    "information-flow": "information_flow",
-    "magnitude": "magnitude",
-    "random": "random_scores",
-    "attribution-patching": "attribution_patching",
-    "eap": "eap",
-    "eap-ig": "eap_ig",
-    "eap-ig-activations": "eap_ig_activations",
-    "clean-corrupted": "clean_corrupted",
-    "relp": "relp",
-    "attnlrp": "attnlrp",
-    "hisp": "hisp",
-    "atp-star": "atp_star",
-    "subnetwork-probing": "subnetwork_probing",
-    "edge-pruning": "edge_pruning",
-}
-_METHODS: dict[str, Method] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +50,8 @@ class Method:
     """A registered method. Call it with ``PairedRuns``; get ``Scores``.
 
     Attributes:
+        claim: What its scores are, in one line: the first of the function's docstring.
+        run: The function, or ``module:function`` where it is imported when it is first called.
         per_position: Whether it can score every position by itself.
         selection: How a circuit is chosen from its scores unless asked otherwise: the best, grown from the
             logits, or as the method itself decides.
@@ -78,11 +59,12 @@ class Method:
     """
 
     name: str
+    claim: str
     levels: tuple[Level, ...]
     source: str
     options: type
     cost: Callable[[Any, Graph, Level], Cost]
-    function: Callable[..., Scores]
+    run: Callable[..., Scores] | str
     per_position: bool = False
     selection: Selection = "top"
     signed: bool = False
@@ -93,9 +75,14 @@ class Method:
         return self.name in _IN_PARTS
 
     @property
-    def claim(self) -> str:
-        """The first line of its docstring."""
-        return (self.function.__doc__ or "").strip().splitlines()[0]
+    def function(self) -> Callable[..., Scores]:
+        """What scores: imported now, and torch with it."""
+        return load(self.run) if isinstance(self.run, str) else self.run
+
+    @property
+    def module(self) -> str:
+        """The module whose source decides the scores."""
+        return self.run.partition(":")[0] if isinstance(self.run, str) else self.run.__module__
 
     def choice(
         self, keep: str | None, signed: bool | None, greedy: bool | None, *, per_position: bool = False
@@ -131,34 +118,69 @@ class Method:
         return self.options(**chosen)
 
 
-def method(
+METHODS: Registry[Method] = Registry("method")
+for _name, _family in {
+    "exact": "passes",
+    "acdc": "passes",
+    "iterative-path-patching": "passes",
+    "information-flow": "passes",
+    "magnitude": "passes",
+    "random": "passes",
+    "attribution-patching": "gradients",
+    "eap": "gradients",
+    "eap-ig": "gradients",
+    "eap-ig-activations": "gradients",
+    "clean-corrupted": "gradients",
+    "relp": "gradients",
+    "attnlrp": "gradients",
+    "hisp": "gradients",
+    "atp-star": "gradients",
+    "subnetwork-probing": "masks",
+    "edge-pruning": "masks",
+}.items():
+    METHODS.lazy(_name, f"workbench.methods.options.{_family}")
+
+
+def declare(
     name: str,
     *,
+    claim: str,
     levels: tuple[Level, ...],
     source: str,
     options: type,
     cost: Callable[[Any, Graph, Level], Cost],
+    run: Callable[..., Scores] | str,
     per_position: bool = False,
     selection: Selection = "top",
     signed: bool = False,
-) -> Callable[[Callable[..., Scores]], Callable[..., Scores]]:
-    """Register ``function(runs, options, *, level, progress) -> Scores``.
+) -> None:
+    """Register a method with all that can be said of it before it is run; ``run`` may name it, ``module:function``."""
+    METHODS.add(
+        name,
+        Method(
+            name=name,
+            claim=claim,
+            levels=levels,
+            source=source,
+            options=options,
+            cost=cost,
+            run=run,
+            per_position=per_position,
+            selection=selection,
+            signed=signed,
+        ),
+    )
+
+
+def method(name: str, **declared: Any) -> Callable[[Callable[..., Scores]], Callable[..., Scores]]:
+    """Register ``function(runs, options, *, level, progress) -> Scores``; the arguments are those of ``declare``.
 
     A method that can score positions by themselves takes ``per_position`` as well.
     """
 
     def register(function: Callable[..., Scores]) -> Callable[..., Scores]:
-        _METHODS[name] = Method(
-            name=name,
-            levels=levels,
-            source=source,
-            options=options,
-            cost=cost,
-            function=function,
-            per_position=per_position,
-            selection=selection,
-            signed=signed,
-        )
+        claim = (function.__doc__ or "").strip().partition("\n")[0]
+        declare(name, claim=claim, run=function, **declared)
         return function
 
     return register
@@ -166,16 +188,13 @@ def method(
 
 def list_methods() -> tuple[str, ...]:
     """Names of all methods."""
-    return tuple(_MODULES)
+    return tuple(METHODS)
 
 
 def get_method(name: str) -> Method:
-    """A method by name.
+    """A method by name. Only what can be said of it is loaded, not what runs it.
 
     Raises:
         OptionError: if there is none, with the closest spellings.
     """
-    if name not in _MODULES:
-        raise unknown("method", name, _MODULES, error=OptionError)
-    import_module(f"workbench.methods.{_MODULES[name]}")
-    return _METHODS[name]
+    return METHODS.get(name)

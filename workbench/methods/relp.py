@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
-from workbench.errors import OptionError
-from workbench.interventions.ablation import Ablation, value_of
-from workbench.methods.attribution import At, Recipe, ends, gradient_scores
-from workbench.methods.attribution_patching import ends_cost
-from workbench.methods.registry import Level, method
+from workbench.methods.attribution import Recipe, gradient_scores
+from workbench.methods.options.gradients import RelP, ends_cost
+from workbench.methods.points import ends
+from workbench.methods.registry import Level
 from workbench.scores import Scores
 from workbench.sweep.runs import PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class RelP:
-    """Options of RelP.
-
-    Attributes:
-        at: Where the coefficients are taken: ``clean`` estimates noising, as ``exact`` measures it; ``corrupted``
-            denoising; ``both`` their mean.
-        attention: ``gradient`` goes through the softmax as it is, ``frozen`` holds the pattern constant.
-        ablation: What activations are compared with: resample, zero, mean, ...
-    """
-
-    at: At = "clean"
-    attention: Literal["gradient", "frozen"] = "gradient"
-    ablation: Ablation = "resample"
-
-    def __post_init__(self) -> None:
-        ends(self.at), value_of(self.ablation)
-        if self.attention not in ("gradient", "frozen"):
-            raise OptionError(f"attention is {self.attention!r}", hint="attention: gradient, frozen")
-
-
-@method(
-    "relp",
-    levels=("edge", "node", "neuron"),
-    source="Jafari et al. 2025, arXiv:2508.21258",
-    options=RelP,
-    cost=ends_cost,
-    per_position=True,
-)
 def relp(
     runs: PairedRuns,
     options: RelP,

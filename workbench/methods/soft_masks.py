@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from torch import Tensor
 
 from workbench.errors import OptionError
 from workbench.methods import hard_concrete
+from workbench.methods.options.masks import Loss
 from workbench.sweep.runs import Batch, PairedRuns
-
-Loss = Literal["kl", "metric"]
-LOSSES: tuple[Loss, ...] = ("kl", "metric")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,21 +34,6 @@ class Learned:
     def curve(self, points: int = 5) -> list[float]:
         """The fit's mean over restarts in ``points`` equal stretches of the training, for the record."""
         return [float(part.mean()) for part in np.array_split(self.fit, points) if len(part)]
-
-
-def check_options(options: object, *, positive: Sequence[str], at_least_0: Sequence[str] = ()) -> None:
-    """Refuse options that cannot be trained with.
-
-    Raises:
-        OptionError: for a number that is not above (or at least) zero, or an unknown loss.
-    """
-    for name in (*positive, *at_least_0):
-        value = getattr(options, name)
-        if not np.isfinite(value) or value < 0 or (value == 0 and name in positive):
-            least = "above 0" if name in positive else "at least 0"
-            raise OptionError(f"{name} is {value}; it must be a number {least}")
-    if options.loss not in LOSSES:
-        raise OptionError(f"no loss called {options.loss!r}", hint=f"losses: {', '.join(LOSSES)}")
 
 
 def check_loss(runs: PairedRuns, loss: Loss, method: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -13,53 +13,15 @@ from workbench.errors import OptionError
 from workbench.graph import Graph
 from workbench.interventions.edits import Edit, check
 from workbench.methods import hard_concrete
-from workbench.methods.registry import Cost, Level, method
+from workbench.methods.options.masks import INITIAL, SubnetworkProbing
+from workbench.methods.registry import Level
 from workbench.methods.results import result
-from workbench.methods.soft_masks import Loss, check_loss, check_options, learn
+from workbench.methods.soft_masks import check_loss, learn
 from workbench.scores import Scores
 from workbench.sweep.nodes import node_references, nodes_output
 from workbench.sweep.runs import Batch, PairedRuns
 
 
-@dataclass(frozen=True, kw_only=True)
-class SubnetworkProbing:
-    """Options of subnetwork probing. As in the ACDC comparison: ``steps=3000 lr=0.001 lam=50 draws=1 batch=1000``.
-
-    Attributes:
-        steps: Steps of Adam, each on one minibatch.
-        lr: Learning rate. The default reaches in 200 steps what 0.001 reaches in thousands.
-        lam: Price of keeping every node, in units of the loss: more gives smaller circuits.
-        loss: ``kl`` to the model at the answer position, or minus the ``metric``.
-        batch: Pairs in a minibatch.
-        draws: Samples of the masks for each minibatch; more make the gradient less noisy.
-        restarts: Trainings with seeds ``seed``, ``seed + 1``, ...; masks are averaged.
-    """
-
-    steps: int = 200
-    lr: float = 0.1
-    lam: float = 1.0
-    loss: Loss = "kl"
-    batch: int = 12
-    draws: int = 2
-    seed: int = 0
-    restarts: int = 1
-
-    def __post_init__(self) -> None:
-        check_options(
-            self, positive=("steps", "lr", "batch", "draws", "restarts"), at_least_0=("lam", "seed")
-        )
-
-
-@method(
-    "subnetwork-probing",
-    levels=("node",),
-    source="Cao, Sanh and Rush 2021, arXiv:2104.03514",
-    options=SubnetworkProbing,
-    cost=lambda options, graph, level: Cost(forward=2 + options.steps, backward=options.steps),
-    per_position=True,
-    selection="own",
-    signed=True,
-)
 def subnetwork_probing(
     runs: PairedRuns,
     options: SubnetworkProbing,
@@ -84,7 +46,7 @@ def subnetwork_probing(
         check(Edit(node=node, value="corrupted"), runs.wiring)
     labels = len(runs.position_labels) if per_position else 1
     n_nodes = len(graph.sources) - 1
-    start = torch.full((options.restarts, labels, n_nodes), hard_concrete.INITIAL, device=runs.device)
+    start = torch.full((options.restarts, labels, n_nodes), INITIAL, device=runs.device)
 
     def output(batch: Batch, masks: Tensor) -> Tensor:
         ablated = torch.cat([torch.zeros_like(masks[..., :1]), 1 - masks], -1)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.model.hooks import hook_name
+from workbench.model.wiring import hook_name
 
 Function = Callable[[Tensor], Tensor]
 Heads = Float[Tensor, "row pos head d_head"]

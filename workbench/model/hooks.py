@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,119 +17,26 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
-from workbench.graph import Graph, GraphShape
+from workbench.model.wiring import SITES, Wiring, hook_name, per_head
 
-SITES = ("resid", "attn-out", "mlp-out", "head-output", "q", "k", "v", "pattern")
-_SITE_HOOKS = {
-    "resid": "hook_in",
-    "attn-out": "hook_attn_out",
-    "mlp-out": "hook_mlp_out",
-    "head-output": "attn.hook_z",
-    "q": "attn.hook_q",
-    "k": "attn.hook_k",
-    "v": "attn.hook_v",
-    "pattern": "attn.hook_pattern",
-    "neurons": "mlp.out.hook_in",
-}
+__all__ = [
+    "SITES",
+    "TOLERANCE",
+    "Wiring",
+    "component",
+    "forward",
+    "hook_name",
+    "keeps_logits",
+    "norm_before",
+    "output_matrix",
+    "pattern_is_live",
+    "per_head",
+    "projection",
+    "resume_from",
+]
+
 # Largest error seen for float32 identities of the probe on all families of the tests, with a factor of ten.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
-
-
-def hook_name(site: str, layer: int) -> str:
-    """The TransformerLens hook of a site: ``hook_name("q", 3)`` is ``blocks.3.attn.hook_q``."""
-    return f"blocks.{layer}.{_SITE_HOOKS[site]}"
-
-
-def per_head(site: str) -> bool:
-    """Whether a site's tensors have a head axis."""
-    return site in ("head-output", "q", "k", "v", "pattern")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wiring:
-    """What a probe forward found out about one model.
-
-    Attributes:
-        attention_layers, mlp_layers: Layers where the component's hooks fire.
-        d_mlp: Hidden units of each MLP, as seen; 0 where they cannot be seen or differ between layers.
-        live: Sites whose edits change the output.
-        pattern_by_recompute: Pattern edits are discarded, but ``softmax(q k / sqrt(d))`` gives the pattern, so an
-            edit can be written to the head output instead, exactly.
-        head_writes: The heads' outputs and the attention bias sum to what the layer writes (False: post-norm).
-        residual_is_sum: Each block adds exactly its attention and MLP outputs to the residual stream.
-        readers_known: ``q``, ``k``, ``v`` and the MLP input are the stated functions of the residual stream.
-        errors: Largest error of each identity, in activation units.
-    """
-
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    d_model: int
-    d_head: int
-    d_mlp: int
-    attention_layers: tuple[int, ...]
-    mlp_layers: tuple[int, ...]
-    parallel: bool
-    causal: bool
-    has_lm_head: bool
-    live: frozenset[str]
-    pattern_by_recompute: bool
-    head_writes: bool
-    residual_is_sum: bool
-    readers_known: bool
-    errors: dict[str, float]
-
-    @property
-    def edge_level(self) -> bool:
-        """Whether edges of this model can be edited exactly."""
-        return self.residual_is_sum and self.readers_known
-
-    def shape(self) -> GraphShape:
-        """The computation graph's shape.
-
-        Raises:
-            ModelError: if the residual stream is not the sum of what the parts write.
-        """
-        if not self.edge_level:
-            raise ModelError(f"no edges here: {self.why_no_edges()}", hint="node level works: --level node")
-        return self._shape(head_writes=self.head_writes)
-
-    def node_shape(self) -> GraphShape:
-        """The shape for node-level work: every head is a node, and no sum over the residual stream is assumed."""
-        return self._shape(head_writes=True)
-
-    def _shape(self, *, head_writes: bool) -> GraphShape:
-        every = tuple(range(self.n_layers))
-        return GraphShape(
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            n_kv_heads=self.n_kv_heads,
-            parallel=self.parallel,
-            head_writes=head_writes,
-            attention_layers=None if self.attention_layers == every else self.attention_layers,
-            mlp_layers=None if self.mlp_layers == every else self.mlp_layers,
-        )
-
-    def graph(self) -> Graph:
-        """The edge-level computation graph."""
-        return Graph(self.shape())
-
-    def why_no_edges(self) -> str:
-        """One sentence on why edge-level work is refused."""
-        if not self.residual_is_sum and len(self.attention_layers) < self.n_layers:
-            return (
-                "layers without attention write to the residual stream through parts that are neither heads nor "
-                f"MLPs (off by {self.errors['residual']:.2g})"
-            )
-        if not self.residual_is_sum:
-            return (
-                "a norm follows the sum in each block, so the residual stream is not the sum of what the "
-                f"parts write (off by {self.errors['residual']:.2g})"
-            )
-        dead = [slot for slot in "qkv" if slot not in self.live]
-        if dead and self.attention_layers and self.errors["readers"] < 1e-3:
-            return f"edits of {' and '.join(dead)} change nothing on it"
-        return f"its q, k, v or MLP inputs are not norm-then-project (off by {self.errors['readers']:.2g})"
 
 
 def component(module: torch.nn.Module, name: str) -> torch.nn.Module | None:

@@ -18,8 +18,8 @@ from workbench.methods.exact_parts import Part, Parts, part_drops
 from workbench.model.hooks import hook_name, per_head
 from workbench.progress import silent
 from workbench.statistics import resamples
-from workbench.sweep.backward import Backward
 from workbench.sweep.gradients import taped_run
+from workbench.sweep.rules import Backward
 from workbench.sweep.runs import PairedRuns
 
 RULES: Mapping[str, Backward] = {"AtP": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP": "cp-lrp"}

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.model.hooks import hook_name
-from workbench.sweep.backward import Backward
 from workbench.sweep.gradients import taped_run
+from workbench.sweep.rules import Backward
 from workbench.sweep.runs import PairedRuns
 
 

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 
 from workbench.errors import OptionError
-from workbench.sweep.backward import Backward
 from workbench.sweep.gradients import taped_run
+from workbench.sweep.rules import Backward
 from workbench.sweep.runs import PairedRuns
 
 

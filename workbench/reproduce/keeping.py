@@ -15,9 +15,9 @@ from workbench.evaluate.positions import Places
 from workbench.graph import Graph
 from workbench.interventions.means import Means
 from workbench.model.hooks import hook_name
+from workbench.model.wiring import writer_hooks
 from workbench.names import parse_node
 from workbench.reproduce.kinds import State
-from workbench.sweep.edges import writer_hooks
 from workbench.sweep.nodes import ablate_nodes, node_references
 
 Kind = Literal["mean-per-template", "resample"]

@@ -10,7 +10,8 @@ from typing import Any
 from workbench.circuit import Circuit
 from workbench.claims import Claim, Rows, plain
 from workbench.effects import Effects
-from workbench.interventions.path_patching import Mlps, path_patches
+from workbench.interventions.path_patching import path_patches
+from workbench.interventions.words import Mlps
 from workbench.progress import Progress
 from workbench.sweep.runs import PairedRuns
 

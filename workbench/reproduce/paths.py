@@ -9,7 +9,8 @@ import numpy as np
 
 from workbench.claims import Claim, Rows, judge, untestable
 from workbench.effects import Effects
-from workbench.interventions.path_patching import Mlps, reads
+from workbench.interventions.path_patching import reads
+from workbench.interventions.words import Mlps
 from workbench.names import parse_node
 from workbench.reproduce.kinds import State, StepResult
 

@@ -20,7 +20,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -28,42 +27,14 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
 
-from workbench.errors import ModelError, OptionError, unknown
+from workbench.errors import ModelError
 from workbench.model.hooks import Wiring, component, hook_name
+from workbench.sweep.rules import rule_of
 
-Backward = Literal["plain", "relp", "attnlrp", "cp-lrp"]
-BACKWARD: tuple[str, ...] = get_args(Backward)
 Hook = tuple[str, Callable[..., Tensor | None]]
 
 _ACTIVATIONS = ("act", "act_fn", "activation_fn", "activation", "gelu_impl", "intermediate_act_fn")
 _NORM_NAME = re.compile(r"(LayerNorm|RMSNorm|LayerNormPre|RMSNormPre|LayerNorm1P)$")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What is done on the way back. ``qkv`` multiplies the gradients at queries, keys and values."""
-
-    linear: bool
-    qkv: tuple[float, float, float]
-
-
-_RULES = {
-    "plain": Rule(linear=False, qkv=(1.0, 1.0, 1.0)),
-    "relp": Rule(linear=True, qkv=(1.0, 1.0, 1.0)),
-    "attnlrp": Rule(linear=True, qkv=(0.25, 0.25, 0.5)),
-    "cp-lrp": Rule(linear=True, qkv=(0.0, 0.0, 1.0)),
-}
-
-
-def rule_of(name: str) -> Rule:
-    """A rule by name.
-
-    Raises:
-        OptionError: if there is none.
-    """
-    if name not in _RULES:
-        raise unknown("backward rule", name, _RULES, error=OptionError)
-    return _RULES[name]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

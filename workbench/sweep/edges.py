@@ -28,6 +28,7 @@ from workbench.errors import ShapeError
 from workbench.graph import Graph
 from workbench.model.blocks import Hook
 from workbench.model.hooks import Wiring, hook_name, norm_before, output_matrix, projection
+from workbench.model.wiring import writer_hooks
 from workbench.names import Node
 from workbench.sweep.differences import Differences, Masks, Outputs
 from workbench.sweep.runs import Batch, PairedRuns, RunName
@@ -53,17 +54,6 @@ def written(
             tensor, matrix = tensor[:, :, heads], matrix[heads]
         return torch.einsum("bthe,hed->bthd", tensor, matrix)
     return tensor[:, :, None]
-
-
-def writer_hooks(graph: Graph) -> list[tuple[int, str]]:
-    """(layer, site) of every group of sources after the input, in the order of ``graph.sources``."""
-    shape, found = graph.shape, []
-    for layer in range(shape.n_layers):
-        if shape.has_attention(layer):
-            found.append((layer, "head-output" if shape.head_writes else "attn-out"))
-        if shape.has_mlp(layer):
-            found.append((layer, "mlp-out"))
-    return found
 
 
 def source_outputs(
@@ -323,4 +313,4 @@ def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int 
     return max(1, min(runs.batch_tokens // tokens, most))
 
 
-__all__ = ["EdgeEditor", "ablate_edges", "copies_that_fit", "edited_output", "source_outputs", "writer_hooks"]
+__all__ = ["EdgeEditor", "ablate_edges", "copies_that_fit", "edited_output", "source_outputs"]

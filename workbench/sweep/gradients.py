@@ -18,11 +18,12 @@ from torch import Tensor
 from workbench.errors import OptionError
 from workbench.model.bare import every_module
 from workbench.model.hooks import hook_name
-from workbench.sweep.backward import Backward, Hook, backward_rule
+from workbench.model.wiring import Site
+from workbench.sweep.backward import Hook, backward_rule
+from workbench.sweep.rules import Backward
 from workbench.sweep.runs import Batch, PairedRuns
 
 Resid = Float[Tensor, "pair pos d_model"]
-Site = tuple[int, str]
 TAPE_FLOATS = 1.2e8  # 0.5 GB in float32 for what one forward pass keeps for its backward pass
 
 

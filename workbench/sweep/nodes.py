@@ -14,10 +14,12 @@ from torch import Tensor
 
 from workbench.errors import ShapeError
 from workbench.graph import Graph
-from workbench.interventions.edits import Edit, Value, check
+from workbench.interventions.edits import Edit, check
 from workbench.interventions.means import Means
+from workbench.interventions.words import Value
 from workbench.model.hooks import hook_name
-from workbench.sweep.edges import Hook, writer_hooks
+from workbench.model.wiring import writer_hooks
+from workbench.sweep.edges import Hook
 from workbench.sweep.runs import Batch, PairedRuns
 
 NodeMasks = Bool[Tensor, "copy *label source"] | Float[Tensor, "copy *label source"]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from workbench.graph import Graph
 from workbench.model.hooks import hook_name, norm_before, projection
-from workbench.sweep.backward import Backward, NormMap, measure_norm, rule_of
+from workbench.sweep.backward import NormMap, measure_norm
 from workbench.sweep.gradients import Resid, Taped, start_of, taped_run
+from workbench.sweep.rules import Backward, rule_of
 from workbench.sweep.runs import Batch, PairedRuns
 
 

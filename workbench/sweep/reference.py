@@ -7,10 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.graph import Graph
-from workbench.interventions.ablation import Ablation, value_of
+from workbench.interventions.ablation import value_of
 from workbench.interventions.means import Means
+from workbench.interventions.words import Ablation
 from workbench.model.hooks import hook_name
-from workbench.sweep.edges import source_outputs, writer_hooks, written
+from workbench.model.wiring import writer_hooks
+from workbench.sweep.edges import source_outputs, written
 from workbench.sweep.runs import Batch, PairedRuns
 
 _KEPT = "_source_means"

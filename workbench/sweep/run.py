@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from workbench.errors import ModelError, OptionError, RunError, expect
 from workbench.interventions.apply import hooks_for
 from workbench.interventions.edits import Edit, Intervention, KnockOut, check, site_of
 from workbench.interventions.means import Means
+from workbench.interventions.words import Mode
 from workbench.model.hooks import hook_name
 from workbench.model.identity import identity
 from workbench.model.memory import is_out_of_memory
@@ -40,8 +41,6 @@ from workbench.sweep.restart import (
 )
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 from workbench.sweep.store import SweepStore
-
-Mode = Literal["noising", "denoising"]
 
 
 @dataclass(frozen=True, kw_only=True)

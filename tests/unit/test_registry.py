@@ -1,0 +1,46 @@
+"""Registries: what is known by name, when it is imported, and what a misspelt name says."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from workbench.errors import OptionError
+from workbench.methods.registry import METHODS, Cost, get_method, list_methods, method
+from workbench.registry import Registry
+
+
+def test_a_lazy_thing_is_imported_when_it_is_used():
+    sys.modules.pop("colorsys", None)
+    things = Registry("thing")
+    things.lazy("turn", "colorsys:rgb_to_hsv")
+    assert list(things) == ["turn"] and "turn" in things and "colorsys" not in sys.modules
+    assert things.get("turn")(1.0, 0.0, 0.0) == (0.0, 1.0, 1.0) and "colorsys" in sys.modules
+
+
+def test_a_misspelt_name_is_told_with_the_closest():
+    things = Registry("thing")
+    things.add("first", 1)
+    with pytest.raises(OptionError, match="no thing called 'frist'") as caught:
+        things.get("frist")
+    assert "first" in caught.value.hint
+
+
+def test_a_method_of_ones_own_is_found_by_its_name():
+    @dataclass(frozen=True, kw_only=True)
+    class Nothing:
+        """No options."""
+
+    @method("mine", levels=("edge",), source="", options=Nothing, cost=lambda *_: Cost(forward=7))
+    def mine(runs, options, *, level, progress):
+        """Claim something."""
+
+    try:
+        found = get_method("mine")
+        assert found.function is mine and found.claim == "Claim something." and "mine" in list_methods()
+        assert found.cost(Nothing(), None, "edge").passes == 7
+    finally:
+        METHODS.remove("mine")
+    assert "mine" not in list_methods()

@@ -1,0 +1,1 @@
+"""What the methods can be asked: options, cost and claim of each, known before anything is loaded."""
