@@ -30,6 +30,7 @@ _HOME = {
     "save_scores": "io",
     "export": "io",
     "load_effects": "io.effects_file",
+    "Behavior": "behavior",
     # pairs
     "Pair": "tasks.pairs",
     "Pairs": "tasks.pairs",

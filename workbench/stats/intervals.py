@@ -120,3 +120,9 @@ def equal_interval(value: float, n: int, *, within: tuple[float, float]) -> Inte
 def _interval(found: np.ndarray) -> Interval:
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))
+
+
+def beyond_rounding(differences: np.ndarray, *scores: np.ndarray) -> np.ndarray:
+    """Differences of scores, with zero where they are float32 in another order: 1e-5 of the largest score."""
+    largest = max((float(np.abs(values).max()) for values in scores if np.size(values)), default=0.0)
+    return np.where(np.abs(differences) <= ROUNDING * largest, 0.0, differences)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
-from workbench.metrics import Metric
+from workbench.metrics import Answers, Metric, accuracy
 from workbench.model import hooks
 from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks, Hook, is_walked
@@ -41,7 +41,8 @@ class Passes:
     def __init__(self, model: TransformerBridge, wiring: Wiring, metric: Metric) -> None:
         self.model, self.wiring, self.metric = model, wiring, metric
         self.not_plain: dict[tuple[int, int], str] = {}
-        self._seen: dict[tuple[str, int, int], np.ndarray] = {}  # metric of passes that were recorded
+        # metric of passes that were recorded, and which of their pairs are answered rightly
+        self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
         self._known: dict[Any, Any] | None = None  # what was asked of the model while it is left alone
 
     @contextmanager
@@ -132,13 +133,20 @@ class Passes:
         resid: Float[Tensor, "row pos d_model"] | None = None,
         at_last: bool = False,
         by_model: bool = False,
+        rightly: list[Tensor] | None = None,
     ) -> Float[Tensor, " row"]:
-        """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are."""
+        """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are.
+
+        Args:
+            rightly: Takes which rows are answered rightly, 1 or 0, where the model has answers.
+        """
         blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
-            return self.measure(batch, self._hooked(batch, ids, fwd_hooks, start, resid))
+            output = self._hooked(batch, ids, fwd_hooks, start, resid)
+            self._answered(batch, output, rightly)
+            return self.measure(batch, output)
         hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
-        return self.value_of(batch, blocks, hidden, ids[:, -1])
+        return self.value_of(batch, blocks, hidden, ids[:, -1], rightly)
 
     def _hooked(
         self, batch: Batch, ids: Tensor, fwd_hooks: Sequence[Hook], start: int, resid: Tensor | None
@@ -167,7 +175,12 @@ class Passes:
         return blocks.walk(x, fwd_hooks, start=start, last=at_last)[:, -1]
 
     def value_of(
-        self, batch: Batch, blocks: Blocks, hidden: Float[Tensor, "row d_model"], ids: Int[Tensor, " row"]
+        self,
+        batch: Batch,
+        blocks: Blocks,
+        hidden: Float[Tensor, "row d_model"],
+        ids: Int[Tensor, " row"],
+        rightly: list[Tensor] | None = None,
     ) -> Float[Tensor, " row"]:
         """The metric of what leaves the last block, with no more logits at once than fit."""
         few = self.metric.reads_answers_only and blocks.by_column
@@ -181,6 +194,7 @@ class Passes:
                     f"the unembedding gives {logits.shape[-1]} logits where {width} are expected"
                 )
             few_answers = batch.repeated(len(part) // len(batch)) if few else None
+            self._answered(batch, logits, rightly, few_answers)
             found.append(
                 self.measure(batch, logits) if few_answers is None else self.metric(logits, few_answers)
             )
@@ -194,6 +208,22 @@ class Passes:
             return out[:, 0]
         rows = torch.arange(len(out), device=out.device)
         return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
+
+    def _answered(
+        self, batch: Batch, output: Tensor, rightly: list[Tensor] | None, answers: Answers | None = None
+    ) -> None:
+        """Add which rows are answered rightly to a list, if there is one and the output has answers in it.
+
+        Args:
+            answers: Where the answers are in the output; by default by their ids, one copy of the batch after another.
+        """
+        if rightly is None or not self.wiring.has_lm_head:
+            return
+        times = len(output) // len(batch)
+        if self.metric.reads == "all":
+            rows = torch.arange(len(output), device=output.device)
+            output = output[rows, batch.answer_pos.repeat(times)]
+        rightly.append(accuracy(output, batch.answers.repeat(times) if answers is None else answers))
 
     def measure(self, batch: Batch, output: Tensor) -> Float[Tensor, " row"]:
         """The metric of stacked copies of a batch, one value per row, in float32 or better."""
@@ -239,7 +269,9 @@ class Passes:
         if isinstance(blocks, str):
             out, found = record(self.model, ids, names, last_only=self.last_only(batch))
             if answer and isinstance(out, Tensor) and self.is_bare():
-                self._note(batch, run, self.measure(batch, self._read(batch, out)))
+                output, rightly = self._read(batch, out), []
+                self._answered(batch, output, rightly)
+                self._note(batch, run, self.measure(batch, output), rightly)
             return found
         # What blocks have is always taken from them, whatever else is asked for: equal questions, equal bits.
         others = [name for name in names if not is_walked([name], self.wiring.n_layers)]
@@ -250,12 +282,21 @@ class Passes:
             enters = hook_name("resid", last), lambda resid, hook: entered.append(resid)
             self._walked(batch, blocks, ids, [*store, enters], 0, None, False)
             if answer:
-                hidden = self._walked(batch, blocks, ids, (), last, entered[0], True)
-                self._note(batch, run, self.value_of(batch, blocks, hidden, ids[:, -1]))
+                hidden, rightly = self._walked(batch, blocks, ids, (), last, entered[0], True), []
+                values = self.value_of(batch, blocks, hidden, ids[:, -1], rightly)
+                self._note(batch, run, values, rightly)
                 if self.last_only(batch):
                     batch.cache[run, "end"] = hidden
         return found
 
-    def _note(self, batch: Batch, run: RunName, values: Float[Tensor, " pair"]) -> None:
-        """Keep the metric of a run of the model with nothing attached."""
-        self._seen.setdefault((run, int(batch.index[0]), len(batch)), values.double().cpu().numpy())
+    def _note(
+        self, batch: Batch, run: RunName, values: Float[Tensor, " pair"], rightly: Sequence[Tensor]
+    ) -> None:
+        """Keep the metric of a run of the model with nothing attached, and which pairs it answers rightly."""
+        self._seen.setdefault((run, int(batch.index[0]), len(batch)), arrays(values, rightly))
+
+
+def arrays(values: Tensor, rightly: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The metric, and which pairs are answered rightly where the model has answers, as numpy arrays."""
+    right = torch.cat(list(rightly)).double().cpu().numpy() if rightly else None
+    return values.double().cpu().numpy(), right

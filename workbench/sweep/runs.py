@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.behavior import Behavior
 from workbench.errors import ModelError, OptionError
 from workbench.graph import CONVENTION
 from workbench.metrics import Answers, Metric, MetricFunction, get_metric, metric_from_file
@@ -27,7 +28,7 @@ from workbench.names import REST
 from workbench.provenance import digest_of
 from workbench.sweep.batch import Batch, RunName
 from workbench.sweep.distribute import Here
-from workbench.sweep.passes import Passes
+from workbench.sweep.passes import Passes, arrays
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
 from workbench.text import printable
@@ -66,6 +67,7 @@ class PairedRuns(Passes):
             int, int
         ] = {}  # tokens of one copy of a batch: copies that memory turned out to hold
         self.n_halved = 0
+        self._runs: dict[RunName, tuple[np.ndarray, np.ndarray | None]] = {}
         if isinstance(pairs, AlignedPairs):
             require_ids(model, pairs)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
@@ -191,28 +193,68 @@ class PairedRuns(Passes):
     @cached_property
     def clean(self) -> np.ndarray:
         """``(pair,)``: the metric of the clean run."""
-        return self._metric_of("clean")
+        return self._measured("clean")[0]
 
     @cached_property
     def corrupted(self) -> np.ndarray:
         """``(pair,)``: the metric of the corrupted run, with the clean run's answers."""
-        return self._metric_of("corrupted")
+        return self._measured("corrupted")[0]
+
+    @property
+    def right(self) -> np.ndarray | None:
+        """``(pair,)``: 1 where the clean prompt's best correct answer beats every incorrect one, whatever the metric.
+
+        None for a model without answers.
+        """
+        return self._measured("clean")[1]
+
+    @cached_property
+    def behavior(self) -> Behavior:
+        """What the model itself does on these pairs; from the two runs that are measured anyway."""
+        answers = self._answers
+        counts = [
+            mask.sum(1).double().cpu().numpy() for mask in (answers.correct_mask, answers.incorrect_mask)
+        ]
+        # the best of k + j equal answers is one of the k correct ones; without incorrect ones guessing gives nothing
+        guess = np.where(counts[1] > 0, counts[0] / np.maximum(counts[0] + counts[1], 1), 0.0)
+        return Behavior.of(
+            self.clean,
+            self.corrupted,
+            metric=self.metric.name,
+            unit=self.metric.unit,
+            direction=self.metric.direction,
+            right=self.right,
+            guess=float(guess.mean()) if len(guess) else 0.0,
+            clusters=self.pairs.pairs.clusters,
+        )
+
+    def _measured(self, run: RunName) -> tuple[np.ndarray, np.ndarray | None]:
+        """The metric of a run, and which pairs are answered rightly; measured once."""
+        if run not in self._runs:
+            self._runs[run] = self._measure_run(run)
+        return self._runs[run]
 
     @torch.no_grad()
-    def _metric_of(self, run: RunName) -> np.ndarray:
-        values = np.full(self.n_pairs, np.nan)
+    def _measure_run(self, run: RunName) -> tuple[np.ndarray, np.ndarray | None]:
+        values, right = np.full(self.n_pairs, np.nan), np.full(self.n_pairs, np.nan)
+        answered = True
         for batch in self.batches:
             seen = self._seen.get((run, int(batch.index[0]), len(batch)))
             if seen is None or not self.is_bare():  # kept numbers are of the model with nothing attached
-                seen = self.values(batch, batch.ids(run), at_last=True).double().cpu().numpy()
+                rightly: list[Tensor] = []
+                found = self.values(batch, batch.ids(run), at_last=True, rightly=rightly)
+                seen = arrays(found, rightly)
                 self.release(batch)
-            values[batch.index] = seen
+            values[batch.index] = seen[0]
+            answered = answered and seen[1] is not None
+            if answered:
+                right[batch.index] = seen[1]
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise ModelError(
                 f"the {run} run gives {bad} of {len(values)} values of {self.metric.name} not finite"
             )
-        return values
+        return values, right if answered else None
 
     def provenance(self) -> dict[str, Any]:
         """What decides the numbers: model, weights, precision, pairs, metric."""

@@ -20,6 +20,7 @@ Span = tuple[int, int]
 """Half-open range of characters of one prompt."""
 
 FORMAT, VERSION = "circuit-workbench/pairs", 1
+LEAST_GROUPS = 6  # 2 ** (1 - 6) is below 0.05: fewer groups cannot show anything by themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,28 @@ class Pairs(Sequence[Pair]):
         order = self.items[0].positions if self.items else ()
         return (*(name for name in order if name in shared), "end")
 
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """A number per pair, equal for pairs that may have come out alike together, such as wordings of one fact.
+
+        Pairs that a generator drew (they have its seed) were drawn one by one and are independent. In pairs from
+        elsewhere, those that share a clean prompt belong together, and so do those of one group where there are 6
+        groups or more; with fewer nothing can be said beyond these groups, and their pairs count one by one. Pairs of
+        the same id, as in a resample, are one.
+        """
+        by_group = (
+            self.seed is None and len({pair.group for pair in self.items if pair.group}) >= LEAST_GROUPS
+        )
+        return joined([tuple(self._alike(pair, by_group)) for pair in self.items])
+
+    def _alike(self, pair: Pair, by_group: bool) -> Iterator[object]:
+        """What joins a pair to others."""
+        yield "id", pair.id
+        if self.seed is None:
+            yield "clean", pair.clean
+        if by_group and pair.group:
+            yield "group", pair.group
+
     def header(self) -> dict[str, object]:
         """The first line of a saved file: format, version and where the pairs came from."""
         return {
@@ -154,6 +177,27 @@ class Pairs(Sequence[Pair]):
         rows = "".join(_html_row(pair) for pair in self.items[:10])
         more = f"<p>and {len(self) - 10} more</p>" if len(self) > 10 else ""
         return f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
+
+
+def joined(labels: Sequence[Sequence[object]]) -> tuple[int, ...]:
+    """A number per item, equal for items that are joined by labels they share, directly or through others.
+
+    Example:
+        >>> joined([("a",), ("b", "c"), ("c",), ("a", "d"), ("e",)])
+        (0, 1, 1, 0, 2)
+    """
+    root: dict[object, object] = {}
+
+    def find(label: object) -> object:
+        while root.setdefault(label, label) != label:
+            label = root[label]
+        return label
+
+    for own in labels:
+        for other in own[1:]:
+            root[find(other)] = find(own[0])
+    numbers: dict[object, int] = {}
+    return tuple(numbers.setdefault(find(own[0]), len(numbers)) for own in labels)
 
 
 def _html_row(pair: Pair) -> str:
