@@ -51,13 +51,19 @@ def bare_encoder(config: PretrainedConfig) -> Bare | None:
     return None
 
 
+def drop_pooler(model: PreTrainedModel) -> None:
+    """Take the pooler away from a headless encoder: it is no part of the last hidden state."""
+    if type(model).__name__ in BARE:
+        model.pooler = None
+
+
 def bridge_from_encoder(
     model: PreTrainedModel, name: str, *, tokenizer: PreTrainedTokenizerBase | None
 ) -> TransformerBridge:
     """Wrap a headless encoder; calling the bridge returns Float[pair pos d_model], the last hidden state."""
     bare = BARE[type(model).__name__]
     model.set_attn_implementation("eager")  # any other implementation silently drops the attention patterns
-    model.pooler = None  # not part of the last hidden state
+    drop_pooler(model)
     return build_bridge_from_module(
         Headless(model, bare.prefix),
         bare.architecture,

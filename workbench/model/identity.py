@@ -23,7 +23,8 @@ class ModelIdentity:
     between the bridge and the plain forward of the same weights on a fixed probe. `digest` covers the
     weights alone, `config_digest` how they are used (a sliding window, say, is no weight). `tokenizer` is
     None when the model has none: it still runs on token ids, tasks need text and refuse. `outputs` are the names
-    of the classes that it puts out, where its outputs are not tokens and somebody named them.
+    of the classes that it puts out, where its outputs are not tokens and somebody named them. `file_digest` is the
+    digest of the file as it is stored, where its names or dtypes are not the model's own.
     """
 
     name: str
@@ -38,11 +39,16 @@ class ModelIdentity:
     tokenizer: str | None = None
     notes: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    file_digest: str | None = None
+
+    def has_weights(self, digest: str | None) -> bool:
+        """Whether a record is of these weights: by their digest, or by that of their file, which was recorded once."""
+        return digest is not None and digest in (self.digest, self.file_digest)
 
     def to_dict(self) -> dict[str, object]:
-        """The fields as plain JSON values; outputs without names of their own are left out."""
+        """The fields as plain JSON values; a file digest and names of outputs only where there are some."""
         fields = {**asdict(self), "notes": list(self.notes), "outputs": list(self.outputs)}
-        return fields if self.outputs else {k: v for k, v in fields.items() if k != "outputs"}
+        return {k: v for k, v in fields.items() if v or k not in ("outputs", "file_digest")}
 
 
 def identity(bridge: TransformerBridge) -> ModelIdentity:

@@ -8,7 +8,6 @@ wrong logits on GPT-OSS. `docs/models.md` has the measurements.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from workbench.errors import ModelError, OptionError, expect, unknown
 from workbench.model import (
     digest,
+    encoders,
     hub,
     huggingface,
     memory,
@@ -35,6 +35,7 @@ from workbench.model import (
 from workbench.model.digest import digest_config
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
+from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model, lines_of_native, weight_files
 
 __all__ = ["identity", "open_model"]
 
@@ -102,7 +103,7 @@ def open_model(
     code = {"trust_remote_code": trust_remote_code}
     config = None if is_native else huggingface.read_config(directory, **code)
     files = weight_files(directory)
-    stored = digest.read_headers(files)
+    stored = digest.read_headers(files)  # their sizes, before anything is loaded
     if device_map is not None and max_memory is None:
         max_memory = placement.room_of_all(device)
     memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)
@@ -115,8 +116,7 @@ def open_model(
         place["device_map"] = device_map
         opened = _hugging_face(directory, tokenizer, name=name, config=config, **place, **code)
         placement.refuse_elsewhere(opened.bridge.original_model)
-    weights = digest.digest_files(files) if files else digest.digest_tensors(_plain_names(opened.bridge))
-    opened.finish(name=name, kind=found.kind, revision=revision, digest=weights, tolerance=parity_tolerance)
+    opened.finish(name=name, kind=found.kind, revision=revision, tolerance=parity_tolerance)
     return opened.bridge
 
 
@@ -129,11 +129,10 @@ class _Opened:
     tokens: Tensor
     expected: Tensor
     config: Mapping[str, object]
+    weights: Lines
     outputs: tuple[str, ...] = ()  # names of classes, where the model puts out classes
 
-    def finish(
-        self, *, name: str, kind: str, revision: str | None, digest: str, tolerance: float | None
-    ) -> None:
+    def finish(self, *, name: str, kind: str, revision: str | None, tolerance: float | None) -> None:
         """Freeze the parameters, check parity and record who this is."""
         bridge, tokenizer, notes = self.bridge, self.tokenizer, ()
         bridge.eval()
@@ -161,7 +160,8 @@ class _Opened:
                 revision=revision,
                 dtype=str(self.expected.dtype).removeprefix("torch."),
                 device=str(self.expected.device),
-                digest=digest,
+                digest=self.weights.digest,
+                file_digest=self.weights.file_digest,
                 config_digest=digest_config(self.config),
                 processing=PROCESSING,
                 parity=found,
@@ -170,30 +170,6 @@ class _Opened:
                 outputs=self.outputs,
             ),
         )
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model directory, following its index when there is one.
-
-    Raises:
-        ModelError: if the index names a file that is not there, or one outside the directory.
-    """
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        single = directory / "model.safetensors"
-        return [single] if single.is_file() else []
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"{index} cannot be read: {error}") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ModelError(f"{index} names {name!r}, which is not a file of this directory")
-        if not (directory / name).is_file():
-            raise ModelError(
-                f"{directory} lacks {name}, which its index names", hint="copy the missing shard"
-            )
-    return [directory / name for name in names]
 
 
 def _hugging_face(
@@ -207,7 +183,13 @@ def _hugging_face(
     dtype: torch.dtype,
     trust_remote_code: bool,
 ) -> _Opened:
-    tokens = _probe(config)
+    tokens, seen = _probe(config), []
+
+    def look(model: PreTrainedModel) -> Tensor:
+        """The model as transformers loaded it: what it answers, and its weights by their names."""
+        seen.append(lines_of_checkpoint(directory, model))
+        return parity.plain_output(model, tokens)
+
     bridge, expected = huggingface.bridge_from_directory(
         directory,
         name,
@@ -217,10 +199,16 @@ def _hugging_face(
         device_map=device_map,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
-        probe=lambda model: parity.plain_output(model, tokens),
+        probe=look,
     )
-    fields = config.to_dict()
-    return _Opened(bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields)
+    return _Opened(
+        bridge=bridge,
+        tokenizer=tokenizer,
+        tokens=tokens,
+        expected=expected,
+        config=config.to_dict(),
+        weights=seen[0],
+    )
 
 
 def _native(
@@ -234,7 +222,13 @@ def _native(
     expected = plain.native_forward(weights, bridge.cfg, tokens.to(device))
     fields, names = native.read_native_config(directory).to_dict(), native.read_output_names(directory)
     return _Opened(
-        bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields, outputs=names
+        bridge=bridge,
+        tokenizer=tokenizer,
+        tokens=tokens,
+        expected=expected,
+        config=fields,
+        weights=lines_of_native(directory),
+        outputs=names,
     )
 
 
@@ -251,15 +245,17 @@ def _open_memory(
             "this model already belongs to a bridge",
             hint="load it anew, or copy.deepcopy it before opening it the first time",
         )
-    model.eval()
+    encoders.drop_pooler(model.eval())
     fields, tokens = model.config.to_dict(), _probe(model.config)
-    weights = digest.digest_tensors(_untied(model))
+    weights = lines_of_model(model)
     model.set_attn_implementation("eager")
     expected = parity.plain_output(model, tokens)
     name = f"{type(model).__name__} in memory"
     bridge = huggingface.bridge_from_model(model, name, tokenizer=tokenizer)
-    opened = _Opened(bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields)
-    opened.finish(name=name, kind="memory", revision=None, digest=weights, tolerance=tolerance)
+    opened = _Opened(
+        bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields, weights=weights
+    )
+    opened.finish(name=name, kind="memory", revision=None, tolerance=tolerance)
     return bridge
 
 
@@ -291,21 +287,3 @@ def _device(device: str | None) -> str:
 def _commit(directory: Path) -> str | None:
     """The commit of a Hub snapshot, which names its directory."""
     return directory.name if re.fullmatch(r"[0-9a-f]{40}", directory.name) else None
-
-
-def _untied(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The tensors a checkpoint of this model holds: of tied ones, the first."""
-    seen: set[tuple[int, int]] = set()
-    kept = {}
-    persistent = model.state_dict()
-    for name, tensor in persistent.items():
-        key = (tensor.data_ptr(), tensor.numel())
-        if key not in seen:
-            seen.add(key)
-            kept[name] = tensor
-    return kept
-
-
-def _plain_names(bridge: TransformerBridge) -> dict[str, Tensor]:
-    weights = bridge.original_model.state_dict()
-    return {name.replace("._original_component", ""): tensor for name, tensor in weights.items()}

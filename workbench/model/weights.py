@@ -1,0 +1,114 @@
+"""The tensors of a model as lines of its digest: of a checkpoint, of a native directory, of a model in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from workbench.errors import ModelError
+from workbench.model import digest, encoders
+from workbench.model.digest import Weight
+from workbench.model.huggingface import load_checked
+from workbench.model.layout import layout_of, saved_weights
+
+SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """One line of the digest for each tensor of a model, by name.
+
+    Attributes:
+        file_digest: Digest of the file as it is stored, where its names or dtypes are not the model's own.
+    """
+
+    by_name: Mapping[str, str]
+    file_digest: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        return digest.combine(self.by_name.values())
+
+
+def lines_of_native(directory: Path) -> Lines:
+    """The lines of a native model: names and dtypes of its file, which no other kind of file holds."""
+    stored = digest.read_headers(weight_files(directory))
+    return Lines({tensor.name: digest.line(tensor.name, tensor) for tensor in stored})
+
+
+def lines_of_model(model: PreTrainedModel) -> Lines:
+    """The lines of a model in memory that is not wrapped yet."""
+    return Lines(digest.weight_lines(saved_weights(model)))
+
+
+def lines_of_checkpoint(directory: Path, model: PreTrainedModel) -> Lines:
+    """The lines of a Hugging Face model that was loaded from a directory, in whatever dtype.
+
+    From the bytes of the files where each tensor is there as such; else the file is loaded once more in the widest
+    dtype that it has.
+    """
+    stored = stored_weights(directory)
+    found = layout_of(model).arranged(stored)
+    if found is None:
+        found = saved_weights(_loaded_again(directory, type(model), digest.widest_float(stored.values())))
+    lines = digest.weight_lines(found)
+    own = [
+        n
+        for n, w in found.items()
+        if stored.get(n) is w and digest.stored_dtype(w) == digest.dtype_in(lines[n])
+    ]
+    if len(own) == len(lines) == len(stored):
+        return Lines(lines)
+    known = {n: lines[n] for n in own}  # hashed once
+    return Lines(lines, digest.combine(known.get(n) or digest.line(n, w) for n, w in stored.items()))
+
+
+def _loaded_again(directory: Path, kind: type[PreTrainedModel], dtype: torch.dtype) -> PreTrainedModel:
+    own = {"add_pooling_layer": False} if kind.__name__ in encoders.BARE else {}
+    return load_checked(directory, kind, dtype=torch.promote_types(torch.float32, dtype), **own)
+
+
+def stored_weights(directory: Path) -> dict[str, Weight]:
+    """The tensors in the weight files of a directory, by their names there; values are read when they are asked for."""
+    if files := weight_files(directory):
+        return {tensor.name: tensor for tensor in digest.read_headers(files)}
+    found: dict[str, Weight] = {}
+    for file in weight_files(directory, PICKLED):
+        found |= torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+    return found
+
+
+def weight_files(directory: Path, name: str = SAFETENSORS) -> list[Path]:
+    """The weight files of a model directory, following its index when there is one.
+
+    Raises:
+        ModelError: if the index names a file that is not there, or one outside the directory.
+    """
+    index = directory / f"{name}.index.json"
+    if not index.is_file():
+        single = directory / name
+        return [single] if single.is_file() else []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} cannot be read: {error}") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ModelError(f"{index} names {name!r}, which is not a file of this directory")
+        if not (directory / name).is_file():
+            raise ModelError(
+                f"{directory} lacks {name}, which its index names", hint="copy the missing shard"
+            )
+    return [directory / name for name in names]
+
+
+def _is_zip(file: Path) -> bool:
+    """Whether torch wrote it in its present format, which can be mapped into memory."""
+    with file.open("rb") as stream:
+        return stream.read(2) == b"PK"
