@@ -20,9 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fuzz.commands import EXITS, counts_of, run_command
 from benchmarks.fuzz.corpus import build
 from benchmarks.fuzz.kinds import KINDS, Kind, prepare
 from benchmarks.fuzz.worker import FAULTS, GOOD, Watched
+from workbench.io.markdown import replace_part
+
+EXIT_CODES = tuple(f"exit {code}" for code in EXITS)
+BEGIN, END = "<!-- counts: python -m benchmarks.fuzz --docs PAGE -->", "<!-- end of counts -->"
 
 
 @dataclass
@@ -30,7 +35,6 @@ class Tally:
     """What became of the files of one kind; ``faults`` are the first of each sort, in words."""
 
     kind: str
-    family: str
     oracle: str
     counts: Counter = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -48,9 +52,9 @@ class Tally:
     def wrong(self) -> int:
         return sum(self.counts[name] for name in FAULTS)
 
-    def row(self) -> dict[str, Any]:
+    def row(self, good: Sequence[str] = GOOD) -> dict[str, Any]:
         files = sum(self.counts.values())
-        counts = {name: self.counts[name] for name in (*GOOD, *FAULTS)}
+        counts = {name: self.counts[name] for name in (*good, *FAULTS)}
         return {"file": self.kind, "n": files, **counts, "judged by": self.oracle}
 
 
@@ -71,7 +75,7 @@ def read_all(
     with Watched(named, root, patience=patience) as watched:
         for name, count in shares(kinds, files).items():
             kind = named[name]
-            tally = Tally(kind=name, family=kind.family, oracle=kind.oracle)
+            tally = Tally(kind=name, oracle=kind.oracle)
             for number in range(count):
                 data = kind.damaged(watched.good(name), random.Random(f"{seed}/{name}/{number}"))
                 verdict = watched.read(name, data)
@@ -96,7 +100,7 @@ def replay(kinds: Sequence[Kind], root: Path, kept: Path, *, patience: float, sa
     with Watched(named, root, patience=patience) as watched:
         for kind in kinds:
             files = sorted((kept / kind.name.replace("/", "-")).glob("*.bin"))
-            tally = Tally(kind=kind.name, family=kind.family, oracle=kind.oracle)
+            tally = Tally(kind=kind.name, oracle=kind.oracle)
             for file in files:
                 tally.add(int(file.stem), watched.read(kind.name, file.read_bytes()))
             if files:
@@ -105,24 +109,42 @@ def replay(kinds: Sequence[Kind], root: Path, kept: Path, *, patience: float, sa
     return tallies
 
 
+def read_commands(
+    root: Path, *, commands: int, seed: int, keep: Path | None, patience: float, say: Any
+) -> list[Tally]:
+    """Give damaged files to the command line."""
+    named, tallies = {kind.name: kind for kind in KINDS}, []
+    for command, count in counts_of(commands):
+        kind = named[command.kind]
+        tally = Tally(
+            kind=f"`{command.words.replace('{}/', '')}`: {kind.name}", oracle="exit code and output"
+        )
+        asked = {"numbers": range(count), "seed": seed, "patience": patience}
+        for number, data, verdict in run_command(command, kind, root, **asked):
+            tally.add(number, verdict)
+            if verdict.outcome in FAULTS and keep is not None:
+                _keep(keep / "commands", command.words.replace(" ", "-"), number, data, verdict.words)
+        tallies.append(tally)
+        say(tally)
+    return tallies
+
+
 def line(tally: Tally, most: int = 5) -> str:
     """One line of counts, and below it the first faults."""
-    seen = ", ".join(f"{tally.counts[name]} {name}" for name in (*GOOD, *FAULTS) if tally.counts[name])
+    seen = ", ".join(f"{count} {name}" for name, count in sorted(tally.counts.items()) if count)
     wrong = "".join(f"\n  WRONG {text}" for text in tally.faults[:most])
     return f"{tally.kind}: {sum(tally.counts.values())} files: {seen} (slowest {tally.slowest:.1f} s){wrong}"
 
 
-def table(tallies: Sequence[Tally]) -> str:
+def table(tallies: Sequence[Tally], good: Sequence[str] = GOOD) -> str:
     """The counts as Markdown."""
-    rows = [tally.row() for tally in tallies]
-    total: dict[str, Any] = {"file": "**all**", "judged by": ""}
-    total |= {name: sum(row[name] for row in rows) for name in ("n", *GOOD, *FAULTS)}
-    names = ["file", "n", *GOOD, *FAULTS, "judged by"]
-    lines = [
-        "| " + " | ".join(names) + " |",
-        "|" + "|".join("---" if n in ("file", "judged by") else "--:" for n in names) + "|",
-    ]
-    lines += ["| " + " | ".join(str(row[name]) for name in names) + " |" for row in [*rows, total]]
+    rows = [tally.row(good) for tally in tallies]
+    names = ["n", *good, *FAULTS]
+    total = {"file": "**all**", **{name: sum(row[name] for row in rows) for name in names}, "judged by": ""}
+    columns = ["file", *names, "judged by"]
+    edge = "|".join("--:" if name in names else "---" for name in columns)
+    lines = ["| " + " | ".join(columns) + " |", f"|{edge}|"]
+    lines += ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in [*rows, total]]
     return "\n".join(lines)
 
 
@@ -146,28 +168,34 @@ def main(arguments: list[str] | None = None) -> int:
     def say(tally: Tally) -> None:
         print(line(tally, asked.faults), flush=True)
 
+    common = {"patience": asked.patience, "say": say}
+    typed: list[Tally] = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        root = made(Path(folder) / "files", kinds)
-        common = {"patience": asked.patience, "say": say}
+        root = made(Path(folder) / "files", KINDS if asked.commands else kinds)
         if asked.replay is not None:
-            tallies = replay(kinds, root, asked.replay, **common)
+            read = replay(kinds, root, asked.replay, **common)
         else:
-            tallies = read_all(kinds, root, files=asked.files, seed=asked.seed, keep=asked.keep, **common)
+            drawn = {"seed": asked.seed, "keep": asked.keep, **common}
+            read = read_all(kinds, root, files=asked.files, **drawn)
+            typed = read_commands(root, commands=asked.commands, **drawn) if asked.commands else []
+    tables = [table(read), *([table(typed, EXIT_CODES)] if typed else [])]
     if asked.json is not None:
-        asked.json.write_text(json.dumps([tally.row() for tally in tallies], indent=1) + "\n")
-    print(table(tallies))
-    return 3 if any(tally.wrong for tally in tallies) else 0
+        rows = {"files": [t.row() for t in read], "commands": [t.row(EXIT_CODES) for t in typed]}
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if asked.docs is not None:
+        replace_part(asked.docs, BEGIN, END, "\n\n".join(tables))
+    print("\n\n".join(tables))
+    return 3 if any(tally.wrong for tally in (*read, *typed)) else 0
 
 
 def made(root: Path, kinds: Sequence[Kind]) -> Path:
     """The undamaged files of some kinds, and what their readers need beside them."""
-    import torch
-
-    torch.set_num_threads(1)
     build(
         root, {kind.maker for kind in kinds} | ({"models"} if any("ioi" in k.name for k in kinds) else set())
     )
     prepare(root)
+    if "torch" in sys.modules:  # few kinds need it
+        sys.modules["torch"].set_num_threads(1)
     return root
 
 

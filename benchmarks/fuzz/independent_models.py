@@ -238,6 +238,6 @@ def _tensor(made: tuple, read: Callable[[str], bytes]) -> np.ndarray:
 def legacy_config(path: Path, fields: Mapping[str, Any]) -> str:
     """The fields that were taken are those of the file, but for names of one formula and sizes that follow."""
     stored = json.loads(path.read_bytes().decode("utf-8"))
-    free = {"act_fn", "d_vocab_out", "d_mlp", "notes"}
+    free = {"act_fn", "d_vocab_out", "d_mlp", "notes", "device", "seed"}
     known = {k: v for k, v in fields.items() if k in stored and k not in free}
     return difference({k: stored[k] for k in known}, known, "config")

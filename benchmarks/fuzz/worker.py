@@ -111,9 +111,13 @@ def serve(pipe: Connection, kinds: dict[str, Kind], root: Path, quiet: bool = Tr
         path = kind.path(root)
         good = path.read_bytes()
         if name not in before:
-            before[name] = kind.read(root)
+            try:
+                before[name] = kind.read(root)
+            except BaseException as problem:
+                pipe.send(f"{name} cannot be read undamaged: {_last_lines(problem)}")
+                return
             path.write_bytes(good)
-        pipe.send("ready")
+        pipe.send("")
         begun, memory = time.monotonic(), _peak()
         path.write_bytes(data)
         outcome, words = judge(kind, root, before[name])
@@ -172,7 +176,9 @@ class Watched:
             self._start()
         self._pipe.send((name, data))
         try:
-            self._pipe.recv()  # the first time, it was read undamaged as well, and modules were imported
+            # the first time, it was read undamaged as well, and modules were imported
+            if unreadable := self._pipe.recv():
+                raise RuntimeError(unreadable)
             if not self._pipe.poll(self.patience):
                 return self._gone(name, "hang", f"no answer within {self.patience:.0f} s")
             found = self._pipe.recv()
