@@ -48,6 +48,7 @@ class Circuit:
             ``neuron`` (every hidden unit of the MLPs but these is; heads stay).
         selection: How it was chosen: rule, nominal size, number of candidates.
         prompt: Tokens of an example prompt, for views.
+        notes: What is to be said of the file that it was read from; not written to files.
     """
 
     shape: GraphShape
@@ -64,6 +65,7 @@ class Circuit:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     prompt: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def build(

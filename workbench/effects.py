@@ -27,6 +27,7 @@ class Effects:
         patched: ``(row, pair)``: the metric under each intervention.
         base: ``(pair,)``: the metric of the run that was edited.
         gap: ``(pair,)``: metric of the clean minus the corrupted run, times direction; None without a partner.
+        notes: What is to be said of the file that they were read from; not written to files.
     """
 
     labels: tuple[str, ...]
@@ -42,6 +43,7 @@ class Effects:
     model: str = ""
     pair_ids: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.patched.shape != (len(self.labels), len(self.base)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -62,6 +63,14 @@ def expect(value: object, kind: type | tuple[type, ...], *, what: str, hint: str
     kinds = kind if isinstance(kind, tuple) else (kind,)
     expected = " or ".join(k.__name__ for k in kinds)
     raise OptionError(f"{what} is of type {type(value).__name__}; expected {expected}", hint=hint)
+
+
+class ChangedFileWarning(UserWarning):
+    """A file that people edit by hand was read, and is not as the workbench wrote it."""
+
+
+# said each time that such a file is read; a filter of the user's own goes first
+warnings.filterwarnings("always", category=ChangedFileWarning, append=True)
 
 
 def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:

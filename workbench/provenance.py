@@ -18,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("circuit-workbench", "torch", "transformers", "transformer-lens", "networkx", "numpy")
-FORMAT, VERSION, NAME = "circuit-workbench/run", 1, "run.json"
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
+NAME = "run.json"
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def canonical_json(content: Any) -> str:
+    """The one spelling of a JSON value that digests are taken of: sorted keys, no spaces, ASCII."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
 def digest_of(content: Any) -> str:
     """First 16 hex digits of the SHA-256 of canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
@@ -95,7 +99,7 @@ class RunRecord:
         seconds: Duration by a clock that never jumps.
         error, hint: Why it failed, and what to do about it.
         outputs: What is where in the folder.
-        files: Size and SHA-256 of each of these files.
+        files: Size and SHA-256 of each of these files, and of every file in folders that are named.
         attempts: Earlier starts in this folder that did not finish.
     """
 
@@ -126,9 +130,8 @@ class RunRecord:
         return self
 
     def to_dict(self) -> dict[str, Any]:
+        """The content of ``run.json``."""
         return {
-            "format": FORMAT,
-            "version": VERSION,
             "command": self.command,
             "arguments": dict(self.arguments),
             "model": dict(self.model),
@@ -137,7 +140,7 @@ class RunRecord:
             "question": self.question,
             "error": self.error,
             "hint": self.hint,
-            "started": time.strftime(_TIME, time.gmtime(self.started)),
+            "started": time.strftime(TIME, time.gmtime(self.started)),
             "seconds": self.seconds,
             "peak_memory_mb": self.peak_memory_mb,
             "outputs": dict(self.outputs),
@@ -151,13 +154,11 @@ class RunRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunRecord:
         """The record of a document that ``workbench.io.run_file`` has checked."""
-        known = {k: data[k] for k in data if k not in ("format", "version", "started")}
-        return cls(**known, started=float(calendar.timegm(time.strptime(data["started"], _TIME))))
+        known = {name: value for name, value in data.items() if name != "started"}
+        return cls(**known, started=float(calendar.timegm(time.strptime(data["started"], TIME))))
 
     def write(self, folder: Path) -> Path:
         """Write ``run.json`` atomically."""
-        from workbench.io.atomic import write_atomic
+        from workbench.io.run_file import write_record
 
-        path = Path(folder) / NAME
-        write_atomic(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        return path
+        return write_record(self, folder)

@@ -84,6 +84,7 @@ class Scores:
         own_rule: The rule by which the method itself decides what is in the circuit, where it does.
         per_pair: ``(pair, *values.shape)`` when the scores are means over pairs; not written to files.
         passes: Forward and backward passes spent per batch of pairs.
+        notes: What is to be said of the file that they were read from; not written to files.
     """
 
     graph: Graph
@@ -99,6 +100,7 @@ class Scores:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     positions: tuple[str, ...] = ()
     own_rule: str = ""
+    notes: tuple[str, ...] = ()
     per_pair: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

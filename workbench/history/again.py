@@ -93,6 +93,8 @@ def _record(found: PastRun) -> RunRecord:
             f"{found.folder} {problem}" if not found.error else problem,
             hint=found.hint or "start its command again; sweeps take --resume --out FOLDER",
         )
+    if found.state == "changed":  # it may name anything: only what was written as one run is run again
+        raise RunError(found.error, hint=found.hint)
     return found.record
 
 

@@ -63,7 +63,8 @@ def _bench(given: Mapping[str, Any]) -> Iterator[str]:
     for name in ("methods", "truths", "tasks", "levels"):
         chosen = given.get(name)
         if chosen or (chosen is not None and name != "methods"):
-            yield from (f"--{name}", ",".join(chosen) or "none")
+            words = [str(x) for x in chosen] if isinstance(chosen, list | tuple) else [str(chosen)]
+            yield from (f"--{name}", ",".join(words) or "none")
     for name in ("seeds", "seed", "shard", "ray", "workers"):
         if given.get(name) is not None:
             yield from (f"--{name}", str(given[name]))

@@ -13,7 +13,7 @@ from workbench.errors import RunError
 from workbench.history.command_line import command_line
 from workbench.io.lock import NAME as LOCK
 from workbench.io.lock import holder
-from workbench.io.run_file import digest_of_file, load_record
+from workbench.io.run_file import RUN_FILE, digest_of_file, read_record
 from workbench.io.shard_file import NAME as SHARD
 from workbench.io.shard_file import load_shard
 from workbench.provenance import NAME, RunRecord
@@ -32,6 +32,7 @@ _SENTENCES = {
     "incomplete": "finished, but a file of it is missing",
     "killed": "was killed: its record says running, and no process holds the folder",
     "no record": "has files of a run but no run.json: it was killed before it could save, or the record was removed",
+    "changed": "has a record that was changed since it was written: {error}",
     "unreadable": "has a record that cannot be read: {error}",
 }
 
@@ -40,8 +41,8 @@ _SENTENCES = {
 class PastRun:
     """A run's folder.
 
-    ``state`` is finished, running, interrupted, failed, killed, incomplete (a file is missing), no record or
-    unreadable.
+    ``state`` is finished, running, interrupted, failed, killed, incomplete (a file is missing), no record,
+    changed (the record is not as it was written) or unreadable.
     """
 
     folder: Path
@@ -58,11 +59,11 @@ class PastRun:
             return ""
         given = self.record.arguments
         of = f" of {self.shard_of}" if self.shard_of else ""
-        share = f": shard {given['shard']}{of}" if given.get("shard") else ""
+        share = f": shard {_one_line(given['shard'])}{of}" if given.get("shard") else ""
         names = ("study", "replication", "method", "ablation", "site", "receiver", "query")
         told = next((given[name] for name in names if given.get(name)), "")
-        what = f"{self.record.command} {', '.join(told) if isinstance(told, list) else told}".strip()
-        return what + share
+        words = ", ".join(_one_line(x) for x in (told if isinstance(told, list) else [told]))
+        return f"{self.record.command} {words}".strip() + share
 
     @property
     def shard_of(self) -> Path | None:
@@ -154,15 +155,33 @@ def _short(value: Any) -> str:
 def _name(record: RunRecord | None, part: str, name: str) -> str:
     if record is None:
         return ""
-    return str(
+    return _one_line(
         getattr(record, part).get(name) or record.arguments.get(part if part == "model" else name) or ""
     )
 
 
+def _one_line(value: object, most: int = 200) -> str:
+    """A value of a record, whatever it is, as a text that a list has room for."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def _compared(path: Path, was: dict[str, Any]) -> str:
-    if not path.is_file():
-        return "missing"
-    return "as written" if digest_of_file(path) == was else "changed since"
+    """Whether a file is as the record says; a name that no file can have is missing."""
+    try:
+        if not path.is_file():
+            return "missing"
+        return "as written" if digest_of_file(path) == was else "changed since"
+    except OSError as problem:
+        return f"unreadable: {problem.strerror or problem}"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that is too long for one is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def look_at(folder: str | os.PathLike[str]) -> PastRun:
@@ -174,6 +193,8 @@ def look_at(folder: str | os.PathLike[str]) -> PastRun:
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"no folder {folder}", hint="workbench runs list shows the folders of runs")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return PastRun(folder=folder, state="unreadable", error=f"{folder} may not be read by this user")
     if not (folder / NAME).exists():
         if not any((folder / trace).exists() for trace in _TRACES):
             raise RunError(f"{folder} holds no run", hint="workbench runs list shows the folders of runs")
@@ -184,13 +205,15 @@ def look_at(folder: str | os.PathLike[str]) -> PastRun:
 
 def _recorded(folder: Path, *, again: bool = True) -> PastRun:
     try:
-        record = load_record(folder)
+        record, origin = read_record(folder)
     except RunError as problem:
         return PastRun(folder=folder, state="unreadable", error=problem.message, hint=problem.hint)
+    if origin.state == "changed":
+        return PastRun(folder=folder, state="changed", record=record, error=origin.note, hint=RUN_FILE.again)
     common = {"folder": folder, "record": record, "error": record.error, "hint": record.hint}
     if record.status == "done":
         try:
-            whole = all((folder / name).exists() for name in record.outputs.values()) and _has_parts(folder)
+            whole = all(_is_there(folder / name) for name in record.outputs.values()) and _has_parts(folder)
         except RunError as problem:
             return PastRun(
                 folder=folder,

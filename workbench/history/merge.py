@@ -111,7 +111,7 @@ def _share(run: PastRun) -> _Share:
     name = run.record.arguments["shard"]
     if run.state == "running":
         raise RunError(f"shard {name} is being written in {run.folder}", hint="wait for it")
-    if run.state == "unreadable":
+    if run.state in ("unreadable", "changed"):
         raise RunError(run.error, hint=run.hint)
     if run.state != "finished":
         raise RunError(

@@ -1,4 +1,4 @@
-"""Circuit files: a networkx node-link graph with format, version and what the circuit claims.
+"""Circuit files: a networkx node-link graph with format, version, digest and what the circuit claims.
 
 ``docs/circuit-format.md`` describes them, ``schema/circuit.schema.json`` is their JSON Schema.
 """
@@ -6,33 +6,124 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType, to_builtins
 
 from workbench import names
 from workbench.circuit import FIELDS, Circuit, attributes, check_edge, check_node, edges_in_order, in_order
 from workbench.errors import CircuitError, NameFormatError
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
-from workbench.io.strict_json import check_keys, dump, kind, parse, plain, read_text
+from workbench.io.file_kind import FileKind, Origin
+from workbench.io.strict_json import dump, parse, plain, read_text
+from workbench.io.typed import Count, Part
 from workbench.names import Edge, Node, parse_node
 
-FORMAT, VERSION = "circuit-workbench/circuit", 1
 FILE_NAME = "circuit.json"
 EVALUATION_NAME = "evaluation.json"
-_TEXT = ("method", "unit", "metric", "task", "model")
-_OBJECTS = ("selection", "evaluation", "provenance")
-_NODE_KEYS = {"id", "kind", "layer", "head", "position", "score", "role"}
-_SLOTS = ("in", "q", "k", "v")
 LEVELS = ("edge", "node", "neuron")
+Level = Literal["edge", "node", "neuron"]
+
+
+class Shape(Part):
+    """The architecture as its graph needs it."""
+
+    n_layers: Annotated[int, Meta(ge=1, le=2**53)]
+    n_heads: Count
+    n_kv_heads: Count
+    parallel: Annotated[bool, Meta(description="MLP beside attention")]
+    head_writes: Annotated[bool, Meta(description="false where a norm follows the sum of the heads")]
+    attention_layers: list[Count] | None
+    mlp_layers: list[Count] | None
+
+
+class CircuitNode(Part):
+    """A node; layer, head and position say again what its address says."""
+
+    id: Annotated[str, Meta(description="its address, for example a9.h9")]
+    kind: Literal["input", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
+    layer: Count | None
+    head: Annotated[Count | None, Meta(description="index of the head, KV group or hidden unit")]
+    position: str | Count | None
+    score: float | None
+    role: str
+
+
+class CircuitEdge(Part):
+    """An edge with its score, or a link, which is structure."""
+
+    source: str
+    target: str
+    key: Annotated[Literal["in", "q", "k", "v", "link"], Meta(description="which input of the target reads")]
+    score: float | UnsetType = UNSET
+    link: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        needed, other = ("link", "score") if self.key == "link" else ("score", "link")
+        if getattr(self, needed) is UNSET:
+            raise ValueError(f"lacks {needed!r}")
+        if getattr(self, other) is not UNSET:
+            raise ValueError(f"has both key {self.key!r} and {other!r}")
+        if self.link is False:
+            raise ValueError("link is false; a link has link = true")
+
+
+class NodeLink(Part):
+    """Node-link data of networkx: a directed multigraph."""
+
+    directed: bool
+    multigraph: bool
+    graph: Annotated[dict[str, Any], Meta(max_length=0)]
+    nodes: list[CircuitNode]
+    edges: list[CircuitEdge]
+
+    def __post_init__(self) -> None:
+        if not self.directed or not self.multigraph:
+            raise ValueError("expected directed and multigraph to be true")
+
+
+class CircuitContent(Part):
+    """A circuit: what it is, what it claims, and its network."""
+
+    shape: Shape
+    level: Level
+    method: str
+    unit: Annotated[str, Meta(description="unit of every score; positive supports the behavior")]
+    metric: str
+    task: str
+    model: str
+    selection: Annotated[dict[str, Any], Meta(description="how it was chosen: rule, nominal, candidates")]
+    evaluation: Annotated[dict[str, Any], Meta(description="measured faithfulness and the like")]
+    prompt: Annotated[tuple[str, ...], Meta(description="tokens of an example prompt, for pictures")]
+    provenance: dict[str, Any]
+    graph: NodeLink
+
+
+def _foreign(document: Mapping[str, Any]) -> str:
+    if {"cfg", "nodes", "edges"} <= set(document):
+        return "it looks like a graph of EAP-IG: workbench circuit import FILE -f eap-ig"
+    return ""
+
+
+CIRCUIT = FileKind(
+    format="circuit-workbench/circuit",
+    content=CircuitContent,
+    what="a circuit file",
+    error=CircuitError,
+    by_hand=True,
+    hint=_foreign,
+)
 
 
 def to_document(circuit: Circuit) -> dict[str, Any]:
-    """The content of a circuit file, as plain JSON values in a fixed order."""
-    head: dict[str, Any] = {"format": FORMAT, "version": VERSION, "shape": circuit.shape.to_dict()}
+    """The content of a circuit file, as plain JSON values in a fixed order, with its digest."""
+    content: dict[str, Any] = {"shape": circuit.shape.to_dict()}
     for name in FIELDS:
-        head[name] = plain(getattr(circuit, name), name)
-    return {**head, "graph": _graph(circuit)}
+        content[name] = plain(getattr(circuit, name), name)
+    return CIRCUIT.document({**content, "graph": _graph(circuit)})
 
 
 def _graph(circuit: Circuit) -> dict[str, Any]:
@@ -49,73 +140,44 @@ def _graph(circuit: Circuit) -> dict[str, Any]:
 def from_document(document: object, *, where: str = "the circuit") -> Circuit:
     """A circuit from the content of a circuit file, checked against the architecture it names.
 
+    A circuit that was changed since it was written is read with a `ChangedFileWarning`, and says so in ``notes``.
+
     Raises:
         CircuitError: if a key is missing, unknown or of the wrong type, a node or edge appears twice, an edge
             ends at a missing node, or the architecture has no such node or edge (so there are no cycles).
     """
-    if not isinstance(document, dict):
-        raise CircuitError(f"{where} is {kind(document)}; expected an object")
-    _check_version(document, where)
-    check_keys(document, {"format", "version", "shape", "graph", *FIELDS}, set(), where)
-    if not isinstance(document["shape"], dict):
-        raise CircuitError(f"{where}: shape is {kind(document['shape'])}; expected an object")
-    fields = _fields(document, where)
+    made, origin = circuit_and_origin(document, where=where)
+    CIRCUIT.say(origin)
+    return made
+
+
+def circuit_and_origin(document: object, *, where: str) -> tuple[Circuit, Origin]:
+    """A circuit from the content of a circuit file, and whether that is as it was written.
+
+    Raises:
+        CircuitError: as `from_document`.
+    """
+    content, origin = CIRCUIT.check(document, where=where)
     try:
-        graph = Graph(GraphShape.from_dict(document["shape"]))
-        table, edges, links = _network(graph, document["graph"], fields["level"])
+        graph = Graph(GraphShape.from_dict(to_builtins(content.shape)))
+        table, edges, links = _network(graph, content.graph, content.level)
     except (CircuitError, NameFormatError) as problem:
         raise CircuitError(f"{where}: {problem.message}", hint=problem.hint) from problem
-    return Circuit(
+    made = Circuit(
         shape=graph.shape,
         all_nodes=in_order(graph, table),
         parsed_edges=edges_in_order(graph, edges),
         links=links,
-        **fields,
+        notes=origin.notes,
+        **{name: getattr(content, name) for name in FIELDS},
     )
+    return made, origin
 
 
-def _check_version(document: dict[str, Any], where: str) -> None:
-    found = document.get("format")
-    if found != FORMAT:
-        hint = ""
-        said = f"its format is {found!r:.80}, not" if "format" in document else "it has no 'format'; expected"
-        if {"cfg", "nodes", "edges"} <= set(document):
-            hint = "it looks like a graph of EAP-IG: workbench circuit import FILE -f eap-ig"
-        raise CircuitError(f"{where} is not a circuit file: {said} {FORMAT!r}", hint=hint)
-    version = document.get("version")
-    if isinstance(version, bool) or version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        raise CircuitError(
-            f"{where} has version {version!r:.80}; this workbench reads version {VERSION}",
-            hint="a newer workbench wrote it: pip install --upgrade circuit-workbench" if newer else "",
-        )
-
-
-def _fields(document: dict[str, Any], where: str) -> dict[str, Any]:
-    for name in _TEXT:
-        if not isinstance(document[name], str):
-            raise CircuitError(f"{where}: {name} is {kind(document[name])}; expected text")
-    for name in _OBJECTS:
-        if not isinstance(document[name], dict):
-            raise CircuitError(f"{where}: {name} is {kind(document[name])}; expected an object")
-    prompt = document["prompt"]
-    if not isinstance(prompt, list) or not all(isinstance(token, str) for token in prompt):
-        raise CircuitError(f"{where}: prompt must be a list of tokens, as text")
-    if document["level"] not in LEVELS:
-        raise CircuitError(f"{where}: level is {document['level']!r:.80}; expected {', '.join(LEVELS)}")
-    return {name: document[name] for name in FIELDS} | {"prompt": tuple(prompt)}
-
-
-def _network(graph: Graph, data: object, level: str):
-    """Nodes, edges and links of node-link data, each checked."""
-    data = check_keys(data, {"directed", "multigraph", "graph", "nodes", "edges"}, set(), "graph")
-    if data["directed"] is not True or data["multigraph"] is not True or data["graph"] != {}:
-        raise CircuitError("graph: expected directed and multigraph to be true, and graph to be {}")
-    for name in ("nodes", "edges"):
-        if not isinstance(data[name], list):
-            raise CircuitError(f"graph.{name} is {kind(data[name])}; expected a list")
+def _network(graph: Graph, data: NodeLink, level: str):
+    """Nodes, edges and links of node-link data, each checked against the architecture."""
     table: dict[str, dict[str, Any]] = {}
-    for i, row in enumerate(data["nodes"]):
+    for i, row in enumerate(data.nodes):
         node, found = _read_node(graph, row, f"graph.nodes[{i}]")
         if str(node) in table:
             raise CircuitError(f"graph.nodes[{i}]: node {node} is there twice")
@@ -123,7 +185,7 @@ def _network(graph: Graph, data: object, level: str):
     edges: dict[Edge, float] = {}
     links: dict[tuple[str, str], None] = {}
     known = set(graph.links)
-    for i, row in enumerate(data["edges"]):
+    for i, row in enumerate(data.edges):
         where = f"graph.edges[{i}]"
         edge, score = _read_edge(graph, table, row, known, where)
         link = (str(edge.source), str(edge.target))
@@ -140,58 +202,36 @@ def _network(graph: Graph, data: object, level: str):
     return table, edges, tuple(order)
 
 
-def _read_node(graph: Graph, row: object, where: str) -> tuple[Node, dict[str, Any]]:
-    row = check_keys(row, _NODE_KEYS, set(), where)
-    node = _address(row["id"], f"{where}.id")
+def _read_node(graph: Graph, row: CircuitNode, where: str) -> tuple[Node, dict[str, Any]]:
+    node = parse_node(row.id)
     if node.slot:
         raise CircuitError(f"{where}: {node} is an input of a node, not a node")
     check_node(graph, node)
-    if not isinstance(row["role"], str):
-        raise CircuitError(f"{where}: role is {kind(row['role'])}; expected text")
-    score = None if row["score"] is None else _number(row["score"], f"{where}.score")
-    found = attributes(node, score, row["role"])
+    found = attributes(node, row.score, row.role)
     for name in ("kind", "layer", "head", "position"):
-        if row[name] != found[name] or type(row[name]) is not type(found[name]):
-            raise CircuitError(f"{where}: {name} is {row[name]!r:.80} but {node} needs {found[name]!r}")
+        value = getattr(row, name)
+        if value != found[name] or type(value) is not type(found[name]):
+            raise CircuitError(f"{where}: {name} is {value!r:.80} but {node} needs {found[name]!r}")
     return node, found
 
 
 def _read_edge(
-    graph: Graph, table: dict[str, Any], row: object, known: set[tuple[Node, Node]], where: str
+    graph: Graph, table: dict[str, Any], row: CircuitEdge, known: set[tuple[Node, Node]], where: str
 ) -> tuple[Edge, float | None]:
     """An edge and its score, or a link and None."""
-    is_link = isinstance(row, dict) and row.get("key") == "link"
-    row = check_keys(row, {"source", "target", "key", "link" if is_link else "score"}, set(), where)
-    source, host = _address(row["source"], f"{where}.source"), _address(row["target"], f"{where}.target")
+    source, host = parse_node(row.source), parse_node(row.target)
     for end in (source, host):
         if str(end) not in table:
             raise CircuitError(f"{where}: there is no node {end}")
-    if is_link:
-        if row["link"] is not True or source.position != host.position:
-            raise CircuitError(f"{where}: a link has link = true and joins one position")
+    if row.key == "link":
+        if source.position != host.position:
+            raise CircuitError(f"{where}: a link joins one position")
         if (source.at(None), host.at(None)) not in known:
             raise CircuitError(f"{where}: {source} and {host} are not linked in this architecture")
         return Edge(source, host), None
-    if row["key"] not in _SLOTS:
-        raise CircuitError(f"{where}: key is {row['key']!r:.80}; expected one of {', '.join(_SLOTS)} or link")
-    edge = Edge(source, host.with_slot(None if row["key"] == "in" else row["key"]))
+    edge = Edge(source, host.with_slot(None if row.key == "in" else row.key))
     check_edge(graph, edge)
-    return edge, _number(row["score"], f"{where}.score")
-
-
-def _address(text: object, where: str) -> Node:
-    if not isinstance(text, str):
-        raise CircuitError(f"{where} is {kind(text)}; expected an address")
-    return parse_node(text)
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise CircuitError(f"{where} is {kind(value)}; expected a number")
-    try:
-        return float(value)
-    except OverflowError as problem:
-        raise CircuitError(f"{where} is too large for a number") from problem
+    return edge, row.score
 
 
 def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> Path:

@@ -5,31 +5,98 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, to_builtins
 
 from workbench.errors import RunError, WorkbenchError
-from workbench.io.strict_json import check_keys, kind, parse, read_text
-from workbench.provenance import FORMAT, NAME, VERSION, RunRecord
+from workbench.io.file_kind import FileKind, Origin
+from workbench.io.typed import Count, Part, Sha256
+from workbench.provenance import NAME, TIME, RunRecord
 
-STATUSES = ("running", "done", "interrupted", "failed")
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("command", "status", "started", "error", "threads"), str),
-    **dict.fromkeys(("arguments", "model", "pairs", "outputs", "versions", "git"), dict),
-    **dict.fromkeys(("seconds", "peak_memory_mb"), (int, float, type(None))),
-}
-_LATER: dict[str, type] = {
-    "question": str,
-    "hint": str,
-    "files": dict,
-    "attempts": list,
-}  # absent in old files
+_TIME_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+Name = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class RecordedFile(Part):
+    """A file as it was when the run was done."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class Attempt(Part):
+    """An earlier start in the folder that did not finish."""
+
+    status: Literal["killed", "interrupted", "failed"]
+    started: str
+    seconds: Seconds | None
+    error: str
+
+
+class RunContent(Part):
+    """What was asked, with what, what came out, how it ended."""
+
+    command: Annotated[str, Meta(min_length=1, max_length=200, description="as typed after `workbench`")]
+    arguments: Annotated[dict[str, Any], Meta(description="every option of the command, given or default")]
+    model: Annotated[dict[str, Any], Meta(description="which weights: name, revision, digest, dtype, device")]
+    pairs: Annotated[dict[str, Any], Meta(description="which prompts: task, split, seed, digest, what was dropped")]
+    status: Literal["running", "done", "interrupted", "failed"]
+    error: str
+    started: Annotated[str, Meta(extra_json_schema={"pattern": _TIME_PATTERN})]
+    seconds: Seconds | None
+    peak_memory_mb: Annotated[Seconds | None, Meta(description="10^6 bytes")]
+    outputs: Annotated[dict[str, Name], Meta(description="what is where in the folder")]
+    versions: dict[str, str]
+    git: dict[str, Any]
+    threads: str
+    question: Annotated[str, Meta(description="digest of what decides the numbers; empty where not known before")] = ""
+    hint: str = ""
+    files: Annotated[dict[str, RecordedFile], Meta(description="size and SHA-256 of every file of the outputs")] = {}
+    attempts: list[Attempt] = []
+
+    def __post_init__(self) -> None:
+        try:
+            time.strptime(self.started, TIME)
+        except ValueError:
+            raise ValueError(f"started is {self.started!r:.40}, which is no time") from None
+        for name in (*self.outputs.values(), *self.files):
+            if not _is_beside(name):
+                raise ValueError(f"it names a file {name!r:.80}, which is in neither this folder nor the one above")
+
+
+def _is_beside(name: str) -> bool:
+    """Whether a relative name stays in the folder of a record, or in the one above it."""
+    parts = PurePosixPath(name).parts
+    inside = parts[1:] if parts[:1] == ("..",) else parts
+    return bool(inside) and not name.startswith("/") and ".." not in inside and "\0" not in name
+
+
+RUN_FILE = FileKind(
+    format="circuit-workbench/run",
+    content=RunContent,
+    what="a run record",
+    again="workbench runs show FOLDER has the line to type for the same run",
+)
 
 
 def load_record(path: str | os.PathLike[str]) -> RunRecord:
     """Read a run record; ``path`` is the file or its folder.
+
+    Raises:
+        RunError: if it is missing, cut off, no run record of a version we know, or was changed since it was written.
+    """
+    record, origin = read_record(path)
+    RUN_FILE.say(origin)
+    return record
+
+
+def read_record(path: str | os.PathLike[str]) -> tuple[RunRecord, Origin]:
+    """A run record, and whether it is as it was written.
 
     Raises:
         RunError: if it is missing, cut off, or no run record of a version we know.
@@ -37,29 +104,21 @@ def load_record(path: str | os.PathLike[str]) -> RunRecord:
     file = Path(path) / NAME if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise RunError(f"no run record at {file}", hint="workbench runs list shows the folders of runs")
-    data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
-    if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
-        raise RunError(f"{file} is no run record", hint=f"this workbench reads {FORMAT} version {VERSION}")
-    try:
-        check_keys(data, {"format", "version", *_TYPES}, set(_LATER), str(file))
-    except WorkbenchError as problem:
-        raise RunError(problem.message, hint=problem.hint) from None
-    for name, types in {**_TYPES, **_LATER}.items():
-        if name in data and (not isinstance(data[name], types) or isinstance(data[name], bool)):
-            raise RunError(f"{file}: {name} is {kind(data[name])}")
-    if data["status"] not in STATUSES:
-        raise RunError(f"{file}: status is {data['status']!r:.40}; one of {', '.join(STATUSES)} is expected")
-    try:
-        return RunRecord.from_dict(data)
-    except ValueError:
-        raise RunError(f"{file}: started is {data['started']!r:.40}, which is no time") from None
+    opened = RUN_FILE.open(file)
+    return RunRecord.from_dict(to_builtins(opened.content)), opened.origin
+
+
+def write_record(record: RunRecord, folder: str | os.PathLike[str]) -> Path:
+    """Write ``run.json`` into a folder, whole or not at all."""
+    return RUN_FILE.save(record.to_dict(), Path(folder) / NAME, indent=2)
 
 
 @contextmanager
 def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[RunRecord]:
     """Keep the record of a run: ``running`` on disk at once, at the end ``done``, ``interrupted`` or ``failed``.
 
-    The caller holds the folder's lock. What the run put into ``record.outputs`` is digested when it is done. A
+    The caller holds the folder's lock. What the run put into ``record.outputs``, files or folders of files, is
+    digested when it is done. A
     record that can no longer be written (a full disk) stays ``running``, which without a lock means: killed.
 
     Raises:
@@ -69,16 +128,31 @@ def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[Run
     record.attempts = _attempts_before(record, folder)
     for left in folder.glob(".*.tmp"):  # half-written by a process that was killed
         left.unlink(missing_ok=True)
-    record.write(folder)
+    write_record(record, folder)
     try:
         yield record
-        record.files = {name: digest_of_file(folder / name) for name in record.outputs.values()
-                        if (folder / name).is_file()}  # fmt: skip
-        record.finish().write(folder)
+        record.files = {name: digest_of_file(folder / name) for name in files_of(folder, record.outputs.values())}
+        write_record(record.finish(), folder)
     except BaseException as problem:
         with suppress(WorkbenchError, OSError):
-            _ended_by(record, problem).write(folder)
+            write_record(_ended_by(record, problem), folder)
         raise
+
+
+def files_of(folder: Path, outputs: Iterable[str]) -> list[str]:
+    """The files that outputs stand for, by their names in the folder: those they name, and those in folders they name."""
+    found: dict[str, None] = {}
+    for name in outputs:
+        place = folder / name
+        inside = sorted(place.rglob("*")) if place.is_dir() else [place]
+        names = [name if path == place else f"{name}/{path.relative_to(place).as_posix()}" for path in inside]
+        found |= {n: None for n, path in zip(names, inside, strict=True) if _is_result(path)}
+    return list(found)
+
+
+def _is_result(path: Path) -> bool:
+    """A regular file that is no lock and not half-written."""
+    return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
 
 
 def _ended_by(record: RunRecord, problem: BaseException) -> RunRecord:

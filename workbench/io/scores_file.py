@@ -5,31 +5,70 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from msgspec import Meta, to_builtins
 
 from workbench.errors import CircuitError, ShapeError
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
-from workbench.io.circuit_file import LEVELS
-from workbench.io.strict_json import check_keys, dump, parse
+from workbench.io.circuit_file import Level, Shape
+from workbench.io.digests import Block, tensor_blocks
+from workbench.io.file_kind import FileKind, Raw
+from workbench.io.strict_json import dump, parse
+from workbench.io.typed import Count, Part
 
 if TYPE_CHECKING:
     from workbench.scores import Scores
 
-FORMAT, VERSION = "circuit-workbench/scores", 1
 FILE_NAME = "scores.safetensors"
-_TEXT = ("level", "method", "unit", "metric", "source")
 _MOST_HEADER = 16 << 20
 _DTYPES = {"F64": np.float64, "F32": np.float32}
+
+
+class ScoresContent(Part):
+    """What dense scores are: of which graph, by which method, in which unit."""
+
+    shape: Shape
+    level: Level
+    method: str
+    unit: Annotated[str, Meta(description="unit of every score; positive supports the behavior")]
+    metric: str
+    source: str
+    n_pairs: Count
+    passes: Count
+    options: dict[str, Any]
+    provenance: dict[str, Any]
+    positions: Annotated[tuple[str, ...], Meta(description="labels of the leading axis, if there is one")] = ()
+    own_rule: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.positions)) != len(self.positions) or "" in self.positions:
+            raise ValueError("positions must be different names")
+
+
+def _raw(file: Path) -> Raw:
+    values, text = _unpack(file)
+    return parse(text, where=f"{file}: scores"), tensor_blocks({"values": values}), values
+
+
+SCORES = FileKind(
+    format="circuit-workbench/scores",
+    content=ScoresContent,
+    what="a file of scores",
+    error=CircuitError,
+    has_blocks=True,
+    again="discover the circuit again: workbench runs rerun FOLDER",
+    raw=_raw,
+)
 
 
 def save_scores(scores: Scores, path: str | os.PathLike[str]) -> Path:
     """Write scores as safetensors, whole or not at all; a path without ``.safetensors`` is a folder.
 
     The tensor ``values`` keeps its dtype (float32 or float64). NaN, where no edge exists, stays NaN. The
-    metadata has one key, ``scores``, with a JSON document: shape, level, method, unit, metric, options.
+    metadata has one key, ``scores``, with a JSON document: digest, shape, level, method, unit, metric, options.
 
     Returns:
         The path of the file.
@@ -39,19 +78,15 @@ def save_scores(scores: Scores, path: str | os.PathLike[str]) -> Path:
     values = np.ascontiguousarray(scores.values)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
-    return write_atomic(file, _pack(values, dump(_describe(scores), where="scores").strip()))
+    document = SCORES.document(_describe(scores), blocks=tensor_blocks({"values": values}))
+    return write_atomic(file, _pack(values, dump(document, where="scores").strip()))
 
 
 def _describe(scores: Scores) -> dict[str, Any]:
+    names = ("level", "method", "unit", "metric", "source", "n_pairs", "passes", "options", "provenance")
     return {
-        "format": FORMAT,
-        "version": VERSION,
         "shape": scores.graph.shape.to_dict(),
-        **{name: getattr(scores, name) for name in _TEXT},
-        "n_pairs": scores.n_pairs,
-        "passes": scores.passes,
-        "options": scores.options,
-        "provenance": scores.provenance,
+        **{name: getattr(scores, name) for name in names},
         **({"positions": list(scores.positions)} if scores.positions else {}),
         **({"own_rule": scores.own_rule} if scores.own_rule else {}),
     }
@@ -68,49 +103,19 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     """Read scores, strictly: the header, the shape of the values, and that every existing edge has a number.
 
     Raises:
-        CircuitError: if the file is missing, cut off or not ours.
+        CircuitError: if the file is missing, cut off, not ours, or was changed since it was written.
     """
     from workbench.scores import Scores
 
     file = Path(path)
     file = file / FILE_NAME if file.is_dir() else file
-    values, text = _unpack(file)
-    data = parse(text, where=f"{file}: scores")
-    check_keys(
-        data,
-        {"format", "version", "shape", "n_pairs", "passes", "options", "provenance", *_TEXT},
-        {"positions", "own_rule"},
-        str(file),
-    )
-    if data["format"] != FORMAT or data["version"] != VERSION or isinstance(data["version"], bool):
-        raise CircuitError(
-            f"{file} has format {data['format']!r:.80} version {data['version']!r:.20}; "
-            f"this workbench reads {FORMAT!r} version {VERSION}"
-        )
-    if data["level"] not in LEVELS or not all(isinstance(data[name], str) for name in _TEXT):
-        raise CircuitError(f"{file}: {', '.join(_TEXT)} must be text, level one of {', '.join(LEVELS)}")
-    data["positions"], data["own_rule"] = _extras(data, str(file))
-    for name in ("n_pairs", "passes"):
-        if isinstance(data[name], bool) or not isinstance(data[name], int) or data[name] < 0:
-            raise CircuitError(f"{file}: {name} is {data[name]!r:.80}; expected a whole number")
-    for name in ("shape", "options", "provenance"):
-        if not isinstance(data[name], dict):
-            raise CircuitError(f"{file}: {name} must be an object")
-    graph = Graph(GraphShape.from_dict(data["shape"]))
-    rest = {k: v for k, v in data.items() if k not in ("format", "version", "shape")}
+    opened = SCORES.load(file)
+    fields = {name: getattr(opened.content, name) for name in ScoresContent.__struct_fields__}
     try:
-        return Scores(graph=graph, values=values, **rest)
-    except ShapeError as problem:
+        graph = Graph(GraphShape.from_dict(to_builtins(fields.pop("shape"))))
+        return Scores(graph=graph, values=opened.payload, notes=opened.origin.notes, **fields)
+    except (CircuitError, ShapeError) as problem:
         raise CircuitError(f"{file}: {problem.message}", hint=problem.hint) from problem
-
-
-def _extras(data: dict[str, Any], where: str) -> tuple[tuple[str, ...], str]:
-    """Labels of positions and the method's own rule; both may be left out."""
-    positions, rule = data.get("positions", []), data.get("own_rule", "")
-    named = isinstance(positions, list) and all(isinstance(p, str) and p for p in positions)
-    if not named or len(set(positions)) != len(positions) or not isinstance(rule, str):
-        raise CircuitError(f"{where}: positions must be different names, own_rule text")
-    return tuple(positions), rule
 
 
 def _unpack(file: Path) -> tuple[np.ndarray, str]:

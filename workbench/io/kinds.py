@@ -1,0 +1,55 @@
+"""Every kind of file that we write, by its format; and their JSON Schemas, which this module writes.
+
+``python -m workbench.io.kinds`` writes ``workbench/io/schema/`` anew from the models. A test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from workbench.errors import WorkbenchError, unknown
+from workbench.io.atomic import write_atomic
+from workbench.io.file_kind import FileKind
+
+SCHEMAS = Path(__file__).parent / "schema"
+# Format -> where its kind is. Modules are loaded when they are asked for: some are above this room.
+KINDS = {
+    "circuit-workbench/circuit": "workbench.io.circuit_file:CIRCUIT",
+    "circuit-workbench/effects": "workbench.io.effects_file:EFFECTS",
+    "circuit-workbench/run": "workbench.io.run_file:RUN_FILE",
+    "circuit-workbench/scores": "workbench.io.scores_file:SCORES",
+}
+
+
+def kind_of(format: str, *, error: type[WorkbenchError] = WorkbenchError) -> FileKind:
+    """The kind of file that has a format.
+
+    Raises:
+        WorkbenchError: of the type ``error``, for a format that is not ours.
+    """
+    if format not in KINDS:
+        raise unknown("kind of file", format, KINDS, error=error)
+    module, name = KINDS[format].split(":")
+    return getattr(import_module(module), name)
+
+
+def schema_path(format: str) -> Path:
+    """Where the JSON Schema of a format is kept."""
+    return SCHEMAS / f"{format.removeprefix('circuit-workbench/')}.schema.json"
+
+
+def schema_text(format: str) -> str:
+    """The JSON Schema of a format, as the text of its file."""
+    return json.dumps(kind_of(format).schema(), indent=1) + "\n"
+
+
+def write_schemas() -> None:
+    """Write every schema from its model."""
+    for format in KINDS:
+        write_atomic(schema_path(format), schema_text(format))
+
+
+if __name__ == "__main__":
+    write_schemas()

@@ -1,0 +1,200 @@
+"""A JSON value as a typed object: every field is checked, and a mistake is named by place, finding and expectation.
+
+The models are ``msgspec.Struct`` classes; from each follows its JSON Schema, so that the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, inspect
+
+from workbench.errors import WorkbenchError, close_names
+from workbench.io.strict_json import kind
+
+Model = TypeVar("Model")
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Sha256 = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")]
+Direction = Literal[1, -1]
+Step = str | int  # a key of an object, an index of a list
+
+_PLACE = re.compile(r"(?P<said>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|\[(?P<any>\.\.\.)\]")
+_EXPECTED = re.compile(r"Expected `(?P<type>[^`]*)`(?:, got `[^`]*`)?(?P<more>.*)", re.DOTALL)
+_MEMBER = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
+_WORDS = {
+    **{"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"},
+    **{"array": "a list", "object": "an object"},
+}
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What every model of (a part of) a file inherits: no unknown key, no position, no change."""
+
+
+def typed(value: object, model: type[Model], *, where: str, error: type[WorkbenchError]) -> Model:
+    """``value``, as JSON gave it, as an object of ``model``.
+
+    Args:
+        where: The file, for the message.
+
+    Raises:
+        WorkbenchError: of the type ``error``: which field, what it is, what was expected.
+    """
+    try:
+        return msgspec.convert(value, model)
+    except msgspec.ValidationError as problem:
+        message, hint = _explained(str(problem), value, model, where)
+        raise error(message, hint=hint) from None
+
+
+def _explained(text: str, value: object, model: type, where: str) -> tuple[str, str]:
+    """Message and hint for what msgspec says of a value."""
+    match = _PLACE.fullmatch(text)
+    said, path = match["said"], tuple(_steps(match["path"] or ""))
+    path = _located(value, model, path)
+    found, place = _at(value, path), _shown(path)
+    spot = f"{where}: {place}" if place else where
+    if member := _MEMBER.fullmatch(said):
+        return _about_member(member, _type_at(model, path), spot)
+    if match["key"]:
+        return f"{spot} has a key that cannot be: {said}", ""
+    if said.startswith("Invalid enum value") or said.startswith("Invalid value"):
+        return f"{spot} is {_short(found)}; expected {_choices(model, path)}", ""
+    if said == "Number out of range":
+        return f"{spot} is too large for a number", ""
+    if expected := _EXPECTED.fullmatch(said):
+        names = [_WORDS.get(name, name) for name in expected["type"].split(" | ")]
+        number = isinstance(found, int | float) and not isinstance(found, bool)
+        plainly = not expected["more"] and not (number and "a whole number" in names)
+        is_what = kind(found) if plainly else _short(found)
+        return f"{spot} is {is_what}; expected {' or '.join(names)}{expected['more']}", ""
+    return f"{spot}: {said}", ""  # a model's own sentence, from its __post_init__
+
+
+def _about_member(member: re.Match[str], model: inspect.Type | None, spot: str) -> tuple[str, str]:
+    fields = model.fields if isinstance(model, inspect.StructType) else ()
+    name = member["name"]
+    if member["what"] == "missing required":
+        needed = sorted(f.encode_name for f in fields if f.required)
+        return f"{spot} lacks {name!r}", f"needed: {', '.join(needed)}"
+    known = sorted(f.encode_name for f in fields)
+    close = close_names(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"{spot} has an unknown key {name[:80]!r}", hint
+
+
+def _choices(model: type, path: tuple[Step, ...]) -> str:
+    """The values that a field may have, in words."""
+    found = _type_at(model, path)
+    values = found.values if isinstance(found, inspect.LiteralType) else ()
+    return " or ".join(map(repr, values)) or "another value"
+
+
+def _short(value: object) -> str:
+    """A value on one line: a text in quotes, a number in its digits, anything else by its kind."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        text = repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "a huge number"
+        return text if len(text) <= 80 else f"{text[:77]}..."
+    return kind(value)
+
+
+def _steps(path: str) -> Iterator[Step]:
+    for step in _STEP.finditer(path):
+        yield int(step["index"]) if step["index"] is not None else step["name"] or "..."
+
+
+def _shown(path: tuple[Step, ...]) -> str:
+    """``("graph", "edges", 3)`` as ``graph.edges[3]``; names that are no words in quotes."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif step.isidentifier():
+            text += f".{step}"
+        else:
+            text += f"[{step[:80]!r}]"
+    return text.removeprefix(".")
+
+
+def _at(value: Any, path: tuple[Step, ...]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _located(value: Any, model: type, path: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The path with the keys of objects whose keys are free: msgspec says ``[...]`` for them.
+
+    The object is halved until one member is left that gives the same complaint.
+    """
+    while "..." in path:
+        at = path.index("...")
+        holder = _at(value, path[:at])
+        names = list(holder)
+        while len(names) > 1:
+            half = names[: len(names) // 2]
+            some = {name: holder[name] for name in half}
+            names = half if _complains(_with(value, path[:at], some), model) else names[len(half) :]
+        path = (*path[:at], names[0], *path[at + 1 :])
+        value = _with(value, path[:at], {names[0]: holder[names[0]]})
+    return path
+
+
+def _complains(value: Any, model: type) -> bool:
+    try:
+        msgspec.convert(value, model)
+    except msgspec.ValidationError:
+        return True
+    return False
+
+
+def _with(value: Any, path: tuple[Step, ...], new: Any) -> Any:
+    """A copy of a JSON value in which the member at a path is another."""
+    if not path:
+        return new
+    copy = list(value) if isinstance(value, list) else dict(value)
+    copy[path[0]] = _with(value[path[0]], path[1:], new)
+    return copy
+
+
+@cache
+def _type_of(model: type) -> inspect.Type:
+    return inspect.type_info(model)
+
+
+def _type_at(model: type, path: tuple[Step, ...]) -> inspect.Type | None:
+    """The type that a model gives to the member at a path; None where it gives none."""
+    found = _without_bounds(_type_of(model))
+    for step in path:
+        found = _without_bounds(_member(found, step))
+    return found
+
+
+def _member(found: inspect.Type | None, step: Step) -> inspect.Type | None:
+    if isinstance(found, inspect.StructType):
+        return next((f.type for f in found.fields if f.encode_name == step), None)
+    if isinstance(found, inspect.DictType):
+        return found.value_type
+    if isinstance(found, inspect.TupleType) and isinstance(step, int):
+        return found.item_types[step] if step < len(found.item_types) else None
+    return getattr(found, "item_type", None)
+
+
+def _without_bounds(found: inspect.Type | None) -> inspect.Type | None:
+    """A type without what is said about it, and of a union the member that is no plain value."""
+    while isinstance(found, inspect.Metadata | inspect.UnionType):
+        if isinstance(found, inspect.Metadata):
+            found = found.type
+        else:
+            plain = (inspect.NoneType, inspect.UnsetType, inspect.StrType, inspect.IntType)
+            rich = [t for t in found.types if not isinstance(t, plain)]
+            found = rich[0] if rich else None
+    return found
+
+
+__all__ = ["Count", "Direction", "Part", "Sha256", "typed"]
