@@ -241,6 +241,8 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
 
 def clock_jumps(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     """The clock goes back or ahead by years between and within runs, and files are older than they can be."""
+    from workbench.io.run_file import load_record
+
     found = Outcome("clock jumps")
     for years in (-30, -1, 1, 30):
         folder = sweep.copied(without=("effects.parquet", "heatmap.svg"))
@@ -249,8 +251,9 @@ def clock_jumps(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
         for path in folder.rglob("*"):
             moment = time.time() + rng.uniform(-40, 40) * 3e7
             os.utime(path, (moment, moment))
-        text = json.loads((folder / "run.json").read_text())
-        (folder / "run.json").write_text(json.dumps({**text, "status": "running", "seconds": None}))
+        record = load_record(folder)
+        record.status, record.seconds = "running", None
+        record.write(folder)
 
         def jump(years: int = years) -> None:
             now, calls = time.time, [0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from cli.doctor import doctor
 from cli.evaluate import evaluate
 from cli.heads import heads
 from cli.options import Spreading
-from cli.output import complain
+from cli.output import complain, show_warning
 from cli.replicate import replicate
 from cli.reproduce import reproduce
 
@@ -68,7 +69,9 @@ def main() -> None:
     from workbench.errors import WorkbenchError
 
     try:
-        app(standalone_mode=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning(warnings.showwarning)
+            app(standalone_mode=True)
     except WorkbenchError as mistake:
         complain(mistake.message)
         if mistake.hint:

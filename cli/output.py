@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,19 @@ def warn(message: str) -> None:
     from workbench.view.terminal import printable
 
     sys.stderr.write(printable(message, keep_newlines=True) + "\n")
+
+
+def show_warning(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """What shows Python's warnings: those of changed files as one line, all others by ``otherwise``."""
+    from workbench.errors import ChangedFileWarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, ChangedFileWarning):
+            warn(f"warning: {message}")
+        else:
+            otherwise(message, category, *place, **more)
+
+    return show
 
 
 def complain(message: str) -> None:

@@ -255,7 +255,7 @@ class Effects:
         rows = [f"layer {name}" if name.isdecimal() else name for name in rows]
         columns = [f"h{name}" for name in columns] if whole else columns
         picture = [heatmap_terminal(values, rows, columns, unit=self.unit)] if values.size else []
-        return [self.title, *picture, self.to_rows()]
+        return [self.title, *(f"note: {said}" for said in self.notes), *picture, self.to_rows()]
 
     def __repr__(self) -> str:
         return printable(f"<Effects {self.title}: {len(self)} rows>")

@@ -13,6 +13,7 @@ import pytest
 import typer.main
 
 import cli.app
+from tests.files import rewrite
 from workbench.history.command_line import command_line
 from workbench.io.effects_file import load_effects
 from workbench.io.run_file import load_record
@@ -28,8 +29,7 @@ def data(result, code=0):
 
 def kill_record(folder: Path) -> None:
     """What kill -9 before the table leaves: a record that says running, some parts, no table."""
-    document = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**document, "status": "running", "files": {}}))
+    rewrite(folder / "run.json", status="running", files={})
     for name in ("effects.parquet", "heatmap.svg"):
         (folder / name).unlink(missing_ok=True)
     parts = sorted((folder / "shards").glob("*.safetensors"))

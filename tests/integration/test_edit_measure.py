@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import workbench.io
 from cli.app import app
+from tests.files import rewrite
 from workbench.edits.affine import Affine
 from workbench.edits.files import load_edit, save_edit
 from workbench.edits.making import make_edit
@@ -204,8 +205,7 @@ def test_kept_measurements_are_runs(tmp_path, uniform):
 def test_a_killed_or_changed_measurement_is_not_shown_as_finished(tmp_path, uniform):
     folder = tmp_path / "kept"
     kept = measure_job(uniform, **INDUCTION, out=folder)
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, "status": "running", "files": {}}))
+    rewrite(folder / "run.json", status="running", files={})
     (folder / "measured.json").write_text("{}")  # never ours: ours is whole or not there
     assert measure_job(uniform, **INDUCTION, out=folder).measured == kept.measured
     assert [a["status"] for a in load_record(folder).attempts] == ["killed"]

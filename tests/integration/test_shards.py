@@ -12,6 +12,7 @@ import pytest
 
 import workbench.discovery as discovery
 from tests.families import family_dir
+from tests.files import rewrite
 from tests.mini import mini_pairs
 from workbench.bench.bench import bench_discovery
 from workbench.bench.settings import Settings
@@ -22,6 +23,7 @@ from workbench.history.folders import find_runs, look_at
 from workbench.history.leftovers import tidy
 from workbench.history.merge import merge
 from workbench.io.lock import holder
+from workbench.io.run_file import load_record
 from workbench.jobs import ablation_job, path_patching_job
 from workbench.judging import Question, evaluation_job
 from workbench.methods.score import score
@@ -121,8 +123,8 @@ def test_an_unfinished_shard_is_named_and_resumed(copies, opening):
     broken = copies / "shard-3-of-3"
     shutil.copytree(copies / "shard-2-of-3", broken)  # as a killed process leaves it: no shard.json, running
     (broken / "shard.json").unlink()
-    text = (broken / "run.json").read_text().replace('"done"', '"running"').replace("2/3", "3/3")
-    (broken / "run.json").write_text(text)
+    record = load_record(broken)
+    rewrite(broken / "run.json", status="running", arguments={**record.arguments, "shard": "3/3"})
     for part in (broken / "shards").glob("*.safetensors"):
         part.unlink()
     said = refusal([copies])
@@ -169,8 +171,7 @@ def test_a_shard_that_names_a_file_elsewhere_is_refused(copies):
 
 def test_shards_of_different_commits_are_noted(copies):
     path = copies / "shard-1-of-3" / "run.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "git": {"commit": "c0ffee" * 7, "dirty": False}}))
+    rewrite(path, git={"commit": "c0ffee" * 7, "dirty": False})
     notes: list[str] = []
     merge([copies], note=notes.append)
     assert any("c0ffeec0ffee" in note for note in notes)

@@ -209,7 +209,13 @@ def _recorded(folder: Path, *, again: bool = True) -> PastRun:
     except RunError as problem:
         return PastRun(folder=folder, state="unreadable", error=problem.message, hint=problem.hint)
     if origin.state == "changed":
-        return PastRun(folder=folder, state="changed", record=record, error=origin.note, hint=RUN_FILE.again)
+        return PastRun(
+            folder=folder,
+            state="changed",
+            record=record,
+            error=origin.note,
+            hint=RUN_FILE.advice(origin.where),
+        )
     common = {"folder": folder, "record": record, "error": record.error, "hint": record.hint}
     if record.status == "done":
         try:

@@ -67,7 +67,9 @@ def table_blocks(table: pa.Table, *, own: bytes) -> dict[str, Block]:
     }
     said = {key: text for key, text in (table.schema.metadata or {}).items() if key != own}
     return columns | {
-        f"metadata {key.decode('utf-8')}": Block(type="bytes", shape=[len(text)], sha256=_sha256(memoryview(text)))
+        f"metadata {key.decode('utf-8')}": Block(
+            type="bytes", shape=[len(text)], sha256=_sha256(memoryview(text))
+        )
         for key, text in said.items()
     }
 

@@ -31,7 +31,9 @@ class EffectsContent(Part):
     """What a table of effects is: of which metric and pairs, and the metric of the run that was edited."""
 
     base: Annotated[list[float], Meta(description="the metric of the run that was edited, one per pair")]
-    gap: Annotated[list[float] | None, Meta(description="clean minus corrupted times direction, one per pair")]
+    gap: Annotated[
+        list[float] | None, Meta(description="clean minus corrupted times direction, one per pair")
+    ]
     pair_ids: list[str]
     direction: Direction
     mode: Literal["noising", "denoising"]
@@ -43,11 +45,11 @@ class EffectsContent(Part):
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
-        n = len(self.base)
+        n, named = len(self.base), len(self.pair_ids)
         if self.gap is not None and len(self.gap) != n:
             raise ValueError(f"gap has {len(self.gap)} numbers, base {n}: one for each pair is expected")
-        if self.pair_ids and len(self.pair_ids) != n:
-            raise ValueError(f"pair_ids has {len(self.pair_ids)} names, base {n} numbers: one for each pair is expected")
+        if named not in (0, n):
+            raise ValueError(f"pair_ids has {named} names, base {n} numbers: one for each pair is expected")
 
 
 def _raw(file: Path) -> Raw:
@@ -83,7 +85,7 @@ EFFECTS = FileKind(
     content=EffectsContent,
     what="a table of effects",
     has_blocks=True,
-    again="to measure it again: remove the file, then workbench runs resume FOLDER",
+    again="to measure it again: rm FILE, then workbench runs resume FOLDER",
     raw=_raw,
 )
 
@@ -180,5 +182,5 @@ def _refuse_other_means(effects: Effects, table: pa.Table, path: Path) -> None:
         raise RunError(
             f"{path}: the effect of {effects.labels[i]} is {means[i]:g}, its values per pair give "
             f"{effects.mean[i]:g}; the table was changed since it was written",
-            hint=EFFECTS.again,
+            hint=f"to measure it again: rm {path}, then workbench runs resume {path.parent}",
         )

@@ -97,7 +97,7 @@ class FileKind(Generic[Content]):
         by_hand: People edit such files: one that was changed is read with a `ChangedFileWarning`. Any other
             kind of file that was changed is refused.
         has_blocks: Columns or tensors lie beside the document.
-        again: What to type to get a good one.
+        again: What to type to get a good one; ``FILE`` and ``FOLDER`` in it become those at hand.
         raw: Reads document, blocks and payload of a file that is not plain JSON.
         hint: A hint for a document of another format, for example how to import it.
     """
@@ -130,7 +130,9 @@ class FileKind(Generic[Content]):
         """A JSON file's text."""
         return dump(self.document(content), where=self.what, indent=indent)
 
-    def save(self, content: Mapping[str, Any], path: str | os.PathLike[str], *, indent: int | None = 1) -> Path:
+    def save(
+        self, content: Mapping[str, Any], path: str | os.PathLike[str], *, indent: int | None = 1
+    ) -> Path:
         """Write a JSON file, whole or not at all."""
         return write_atomic(path, self.text(content, indent=indent))
 
@@ -182,9 +184,7 @@ class FileKind(Generic[Content]):
         if version < VERSION:
             return Origin(where=where, version=version)
         if DIGEST not in document:
-            raise self.error(
-                f"{where} lacks 'digest', which version {version} has", hint=self.again or "make it again"
-            )
+            raise self.error(f"{where} lacks 'digest', which version {version} has", hint=self.advice(where))
         says = typed(document[DIGEST], Sha256, where=f"{where}: digest", error=self.error)
         listed = self._blocks(document, where)
         other = {n for n in {*listed, *(blocks or {})} if listed.get(n) != (blocks or {}).get(n)}
@@ -194,7 +194,11 @@ class FileKind(Generic[Content]):
     def _version(self, document: Mapping[str, Any], where: str) -> int:
         found, version = document.get("format"), document.get("version")
         if found != self.format:
-            said = f"its format is {found!r:.80}, not" if "format" in document else "it has no 'format'; expected"
+            said = (
+                f"its format is {found!r:.80}, not"
+                if "format" in document
+                else "it has no 'format'; expected"
+            )
             hint = self.hint(document) if self.hint else ""
             raise self.error(f"{where} is not {self.what}: {said} {self.format!r}", hint=hint)
         if type(version) is not int or not 1 <= version <= VERSION:
@@ -209,7 +213,7 @@ class FileKind(Generic[Content]):
         if not self.has_blocks:
             return {}
         if BLOCKS not in document:
-            raise self.error(f"{where} lacks {BLOCKS!r}", hint=self.again or "make it again")
+            raise self.error(f"{where} lacks {BLOCKS!r}", hint=self.advice(where))
         return typed(document[BLOCKS], dict[str, Block], where=f"{where}: {BLOCKS}", error=self.error)
 
     def say(self, origin: Origin) -> None:
@@ -223,7 +227,12 @@ class FileKind(Generic[Content]):
         if self.by_hand:
             warnings.warn(origin.note, ChangedFileWarning, stacklevel=4)
         else:
-            raise self.error(origin.note, hint=self.again or "restore the file as it was written, or make it again")
+            raise self.error(origin.note, hint=self.advice(origin.where))
+
+    def advice(self, where: str) -> str:
+        """What to do about a file that is not good."""
+        said = self.again or "restore the file as it was written, or make it again"
+        return said.replace("FILE", where).replace("FOLDER", str(Path(where).parent))
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of such a document, generated from the model."""
@@ -233,7 +242,10 @@ class FileKind(Generic[Content]):
         heads: dict[str, Any] = {
             "format": {"const": self.format},
             "version": {"enum": [1, VERSION]},
-            DIGEST: {**msgspec.json.schema(Sha256), "description": "SHA-256 over everything else in the file"},
+            DIGEST: {
+                **msgspec.json.schema(Sha256),
+                "description": "SHA-256 over everything else in the file",
+            },
         }
         required = ["format", "version"]
         if self.has_blocks:

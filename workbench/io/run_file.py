@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, to_builtins
+from msgspec import Meta, field, to_builtins
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.io.file_kind import FileKind, Origin
@@ -44,7 +44,9 @@ class RunContent(Part):
     command: Annotated[str, Meta(min_length=1, max_length=200, description="as typed after `workbench`")]
     arguments: Annotated[dict[str, Any], Meta(description="every option of the command, given or default")]
     model: Annotated[dict[str, Any], Meta(description="which weights: name, revision, digest, dtype, device")]
-    pairs: Annotated[dict[str, Any], Meta(description="which prompts: task, split, seed, digest, what was dropped")]
+    pairs: Annotated[
+        dict[str, Any], Meta(description="which prompts: task, split, seed, digest, what was dropped")
+    ]
     status: Literal["running", "done", "interrupted", "failed"]
     error: str
     started: Annotated[str, Meta(extra_json_schema={"pattern": _TIME_PATTERN})]
@@ -54,10 +56,14 @@ class RunContent(Part):
     versions: dict[str, str]
     git: dict[str, Any]
     threads: str
-    question: Annotated[str, Meta(description="digest of what decides the numbers; empty where not known before")] = ""
+    question: Annotated[
+        str, Meta(description="digest of what decides the numbers; empty where not known before")
+    ] = ""
     hint: str = ""
-    files: Annotated[dict[str, RecordedFile], Meta(description="size and SHA-256 of every file of the outputs")] = {}
-    attempts: list[Attempt] = []
+    files: Annotated[
+        dict[str, RecordedFile], Meta(description="size and SHA-256 of every file of the outputs")
+    ] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         try:
@@ -66,7 +72,9 @@ class RunContent(Part):
             raise ValueError(f"started is {self.started!r:.40}, which is no time") from None
         for name in (*self.outputs.values(), *self.files):
             if not _is_beside(name):
-                raise ValueError(f"it names a file {name!r:.80}, which is in neither this folder nor the one above")
+                raise ValueError(
+                    f"it names a file {name!r:.80}, which is in neither this folder nor the one above"
+                )
 
 
 def _is_beside(name: str) -> bool:
@@ -131,7 +139,9 @@ def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[Run
     write_record(record, folder)
     try:
         yield record
-        record.files = {name: digest_of_file(folder / name) for name in files_of(folder, record.outputs.values())}
+        record.files = {
+            name: digest_of_file(folder / name) for name in files_of(folder, record.outputs.values())
+        }
         write_record(record.finish(), folder)
     except BaseException as problem:
         with suppress(WorkbenchError, OSError):
@@ -140,7 +150,7 @@ def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[Run
 
 
 def files_of(folder: Path, outputs: Iterable[str]) -> list[str]:
-    """The files that outputs stand for, by their names in the folder: those they name, and those in folders they name."""
+    """The files that outputs stand for: those that they name, and those in folders that they name."""
     found: dict[str, None] = {}
     for name in outputs:
         place = folder / name

@@ -14,7 +14,7 @@ from workbench.errors import CircuitError, ShapeError
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
 from workbench.io.circuit_file import Level, Shape
-from workbench.io.digests import Block, tensor_blocks
+from workbench.io.digests import tensor_blocks
 from workbench.io.file_kind import FileKind, Raw
 from workbench.io.strict_json import dump, parse
 from workbench.io.typed import Count, Part
@@ -40,7 +40,9 @@ class ScoresContent(Part):
     passes: Count
     options: dict[str, Any]
     provenance: dict[str, Any]
-    positions: Annotated[tuple[str, ...], Meta(description="labels of the leading axis, if there is one")] = ()
+    positions: Annotated[
+        tuple[str, ...], Meta(description="labels of the leading axis, if there is one")
+    ] = ()
     own_rule: str = ""
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ SCORES = FileKind(
     what="a file of scores",
     error=CircuitError,
     has_blocks=True,
-    again="discover the circuit again: workbench runs rerun FOLDER",
+    again="to compute them again: workbench runs rerun FOLDER",
     raw=_raw,
 )
 

@@ -28,7 +28,7 @@ def circuit_table(circuit: Circuit, *, most: int = 30) -> Group:
     """What the circuit is, its nodes with roles, and its strongest edges."""
     from workbench.view.terminal import fields, safe, table
 
-    parts: list[RenderableType] = [fields(_about(circuit))]
+    parts: list[RenderableType] = [fields(_about(circuit)), *(safe(f"note: {n}") for n in circuit.notes)]
     scored = any(d["score"] is not None for d in circuit.nodes.values())
     rows = [
         {"node": a, **({f"score ({circuit.unit})": d["score"]} if scored else {}), "role": d["role"]}
