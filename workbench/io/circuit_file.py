@@ -146,7 +146,7 @@ def from_document(document: object, *, where: str = "the circuit") -> Circuit:
         CircuitError: if a key is missing, unknown or of the wrong type, a node or edge appears twice, an edge
             ends at a missing node, or the architecture has no such node or edge (so there are no cycles).
     """
-    made, origin = circuit_and_origin(document, where=where)
+    made, origin = circuit_and_origin(plain(document, where), where=where)
     CIRCUIT.say(origin)
     return made
 
