@@ -9,7 +9,7 @@ BENCH ?=
 export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/workbench demo
@@ -20,6 +20,10 @@ test: $(VENV)/.installed-test
 # Times beside TransformerLens and beside the least work: make bench BENCH="--quick --json bench.json"
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+# The site of docs/ in site/, with the reference of every public name; strict: a dead link is an error.
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir site
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet "ruff>=0.9"
