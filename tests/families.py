@@ -93,7 +93,14 @@ _NATIVE: dict[str, dict[str, Any]] = {
     "native-ln": {"normalization_type": "LN", "act_fn": "gelu_new", "d_mlp": 48, "n_layers": 2},
 }
 
+
+def _gpt_oss(t: Any) -> Any:
+    own = {"num_hidden_layers": 2, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}
+    return t.GptOssForCausalLM(t.GptOssConfig(**{**_LLAMA, **own}, sliding_window=6))
+
+
 _MORE: dict[str, Callable[[Any], Any]] = {
+    "gpt-oss": _gpt_oss,
     "gemma3": lambda t: t.Gemma3ForCausalLM(
         t.Gemma3TextConfig(**{**_LLAMA, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6})
     ),

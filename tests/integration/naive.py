@@ -147,7 +147,8 @@ class Naive:
             for h in range(pattern.shape[1]) if head is None else [head]:
                 others = [s for s in range(pattern.shape[-1]) if s != k]
                 row = torch.zeros_like(pattern[0, h, q])
-                row[others] = pattern[0, h, q, others] / pattern[0, h, q, others].sum()
+                taken = 1 - pattern[0, h, q].sum()  # by a learned sink, or by rounding
+                row[others] = pattern[0, h, q, others] / (pattern[0, h, q, others].sum() + taken)
                 pattern[0, h, q] = row
             return pattern
 

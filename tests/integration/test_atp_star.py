@@ -57,7 +57,7 @@ def test_the_fix_equals_a_loop_over_rows_and_columns(family, runs_of):
     )  # the fix changes something, if little where attention is flat
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "gpt-neox"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "gpt-neox", "gpt-oss"])
 def test_without_the_fix_queries_are_difference_times_gradient(family, runs_of):
     """Linear scores of queries, from patterns, against the gradient at the query hook itself; rotary and norms too."""
     runs = runs_of(family, pairs=mini_pairs(1))

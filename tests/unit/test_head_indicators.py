@@ -10,6 +10,7 @@ import torch
 
 from workbench.errors import OptionError, ShapeError
 from workbench.heads import indicators, patterns
+from workbench.model import pattern_rows
 
 
 def looks_back(length: int, by: int = 1) -> torch.Tensor:
@@ -68,9 +69,9 @@ def test_the_share_of_all_mass_is_the_score_times_the_coverage():
 
 
 def test_encoders_may_look_ahead():
-    A = looks_back(9, 4).transpose(-1, -2).clone()  # keys 4 ahead
-    A[0, 5:] = 0
-    A[0, torch.arange(5, 9), torch.arange(5, 9)] = 1
+    A = torch.zeros(1, 9, 9)
+    at = torch.arange(9)
+    A[0, at, torch.where(at < 5, at + 4, at)] = 1  # 4 ahead, the second copy at itself
     targets = patterns.duplicate_targets(REPEATED, causal=False)
     assert targets.sum() == 8 and not targets.diagonal().any()
     # the first copy (queries 1..4) looks at the second, the second at itself
@@ -168,6 +169,82 @@ def test_numpy_is_taken_and_half_precision_counted_in_float32():
     assert patterns.induction(uniform(9).numpy(), REPEATED.numpy()).item() > 0
     assert indicators.waad(A.bfloat16()).dtype == torch.float32
     assert isinstance(A.numpy(), np.ndarray)
+
+
+READOUTS = {
+    "entropy": lambda A: indicators.entropy(A),
+    "distance": lambda A: indicators.mean_distance(A),
+    "windowed distance": lambda A: indicators.waad(A),
+    "influence": lambda A: indicators.fai(A, low=2)[..., :7],
+    "received": lambda A: indicators.received(A),
+    "sinks": lambda A: indicators.sinks(A, 2.0),
+    "first token": lambda A: indicators.first_token(A),
+    "later sinks": lambda A: indicators.later_sinks(A, 2.0),
+    "previous token": lambda A: patterns.previous_token(A),
+    "duplicate token": lambda A: patterns.duplicate_token(A, REPEATED),
+    "induction": lambda A: patterns.induction(A, REPEATED),
+}
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_what_a_learned_sink_takes_changes_nothing_about_where_a_head_looks(name):
+    """One head as it is, one whose every row lost another share to a sink: of what is left, all is the same."""
+    A = torch.rand(1, 9, 9, generator=torch.Generator().manual_seed(0)).tril()
+    A = A / A.sum(-1, keepdim=True)
+    left = torch.linspace(0.05, 1, 9)[None, :, None]
+    read = READOUTS[name]
+    assert torch.allclose(read(A * left).double(), read(A).double(), atol=1e-6)
+    if name not in ("sinks", "later sinks"):  # those of this pattern could be none
+        assert read(A).abs().sum() > 0
+
+
+def test_two_heads_that_look_four_back_look_four_back():
+    length, rows = 20, range(8, 20)
+    half = 0.5 * looks_back(length, 4)
+    assert indicators.mean_distance(looks_back(length, 4), rows).item() == 4
+    assert indicators.mean_distance(half, rows).item() == 4
+    assert indicators.entropy(0.5 * uniform(8), rows=[7]).item() == pytest.approx(log(8))
+    local, far = indicators.split_by_distance(
+        indicators.mean_distance(torch.cat([half, looks_back(length, 2), looks_back(length, 6)])), 0.34
+    )
+    assert local.tolist() == [False, True, False] and far.tolist() == [False, False, True]
+
+
+def test_the_sinks_share_is_a_number_of_its_own():
+    A = 0.25 * looks_back(9)
+    A[0, 0] *= 4  # row 0 keeps everything
+    assert indicators.sink_share(A).item() == pytest.approx(8 / 9 * 0.75)
+    assert indicators.sink_share(A, rows=[0]).item() == 0
+    assert indicators.sink_share(A, rows=range(1, 9)).item() == 0.75
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_is_no_sink(dtype):
+    """Rows of a softmax, rounded to the precision: bfloat16 is off by 0.002."""
+    A = torch.randn(64, 300, generator=torch.Generator().manual_seed(0)).softmax(-1).to(dtype)
+    if dtype == torch.float64:
+        A = torch.randn(64, 300, dtype=dtype, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    assert not pattern_rows.sink_share(A).any()
+    assert torch.equal(pattern_rows.looked(A).to(dtype), A)
+
+
+def test_a_row_that_sums_to_zero_counts_for_nothing():
+    A = looks_back(9)
+    A[0, 4] = 0
+    assert indicators.mean_distance(A).item() == pytest.approx(7 / 8)  # row 0 looks at itself, row 4 nowhere
+    assert patterns.previous_token(A).item() == 1
+    assert indicators.received(A)[0, 3].item() == 0 and indicators.received(A)[0, 4].item() == 1 / 4
+    assert indicators.waad(A)[0].isnan().nonzero().flatten().tolist() == [4]
+    assert indicators.sink_share(A).item() == pytest.approx(1 / 9)
+
+
+def test_a_head_that_looks_nowhere_has_no_distance():
+    nowhere = torch.zeros(1, 9, 9)
+    for name, read in READOUTS.items():
+        if name != "sinks":
+            assert read(nowhere).isnan().all(), name
+    assert not indicators.sinks(nowhere).any()
+    assert indicators.sink_share(nowhere).item() == 1
 
 
 def test_batches_are_rows_on_their_own():

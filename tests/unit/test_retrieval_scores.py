@@ -47,6 +47,13 @@ def test_a_token_that_is_not_in_the_needle_counts_for_nothing():
     assert score(looks_at(3, 4, 6), [13, 14, 16]) == pytest.approx(2 / 3)
 
 
+def test_a_learned_sink_changes_nothing_and_a_row_of_zeros_copies_nothing():
+    assert score(0.1 * looks_at(3, 4, 5), [13, 14, 15]) == 1.0
+    first = Needle(prompt=NEEDLE.prompt, start=0, end=3)  # the earliest key is in the needle
+    assert score(looks_at(0), [10], first) == pytest.approx(1 / 3)
+    assert score(torch.zeros(1, 10), [10], first) == 0.0
+
+
 def test_a_token_written_twice_counts_twice_in_steps_and_once_in_the_set():
     rows, written = looks_at(3, 4, 5, 5), [13, 14, 15, 15]
     assert score(rows, written, count="steps") == pytest.approx(4 / 3)  # (m + 1) / m with m = 3

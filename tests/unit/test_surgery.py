@@ -89,3 +89,22 @@ def test_impossible_factors_are_refused():
         scale_keys(ROW, _keys(0), -0.1)
     with pytest.raises(OptionError, match="equal parts"):
         scale_keys(ROW, _keys(0), 0.5, share="uniform")
+
+
+SINK = torch.tensor([[0.1, 0.2, 0.3]])  # 0.4 goes to a learned sink
+
+
+def test_a_score_of_minus_infinity_gives_the_sink_its_part():
+    """exp(scores) are 1, 2, 3 and 4 for the sink: without the last key 1/7 and 2/7, and 4/7 for the sink."""
+    assert drop_keys(SINK, _keys(2, n=3))[0].tolist() == pytest.approx([1 / 7, 2 / 7, 0])
+    assert torch.equal(drop_keys(ROW, _keys(2)), scale_keys(ROW, _keys(2), 0.0))  # where there is no sink
+
+
+def test_adding_to_scores_changes_the_sinks_part():
+    found = add_to_scores(SINK, torch.tensor([0.0, 0.0, 2.0]).log().nan_to_num(neginf=0.0))  # 1, 2, 6 and 4
+    assert found[0].tolist() == pytest.approx([1 / 13, 2 / 13, 6 / 13])
+
+
+def test_set_and_scaled_rows_keep_what_the_sink_has():
+    assert set_rows(SINK, torch.tensor([[0.0, 0.5, 0.5]]))[0].tolist() == pytest.approx([0, 0.3, 0.3])
+    assert scale_keys(SINK, _keys(2, n=3), 0.5)[0].tolist() == pytest.approx([0.15, 0.3, 0.15])

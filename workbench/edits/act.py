@@ -11,13 +11,18 @@ from torch import Tensor
 from workbench.edits.kinds import ALPHA, BETA, Calibration, Keep
 from workbench.edits.place import Change, Place, Seen
 from workbench.interventions.surgery import scale_keys
+from workbench.model.pattern_rows import row_sums
 
 
 def sink_scores(pattern: Float[Tensor, "*batch query key"]) -> Float[Tensor, "*batch key"]:
-    """Mean attention that each key gets from the queries that can see it, itself included."""
+    """Mean attention that each key gets from the queries that can see it, itself included.
+
+    Of what those queries give to keys: a learned sink's share is left out of it.
+    """
     n = pattern.shape[-1]
     seen_by = n - torch.arange(n, device=pattern.device)
-    return pattern.tril().sum(-2) / seen_by
+    shares = pattern / row_sums(pattern).to(pattern.dtype).clamp(min=torch.finfo(pattern.dtype).tiny)
+    return shares.tril().sum(-2) / seen_by
 
 
 def find_sinks(

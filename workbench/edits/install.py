@@ -17,6 +17,7 @@ from workbench.edits.place import Change, Place
 from workbench.edits.visible import visible
 from workbench.errors import ModelError
 from workbench.model.hooks import TOLERANCE, hook_name
+from workbench.model.pattern_rows import sink_share
 from workbench.model.probe import recompute_pattern
 
 Hook = tuple[str, Callable[..., Tensor | None]]
@@ -148,7 +149,8 @@ def change_pattern(
     """Apply pattern changes one after the other; each is checked.
 
     Raises:
-        ModelError: if a row is no longer non-negative, causal and of its former sum.
+        ModelError: if a row is no longer non-negative, causal and of its former sum (beside a learned sink: of at
+            most 1).
     """
     for change in changes:
         new = _changed(change, pattern, seen, head_axis=1)
@@ -182,7 +184,10 @@ def _check_rows(place: Place, layer: int, before: Tensor, after: Tensor, change:
     if not bool((after >= 0).all()):
         raise ModelError(f"{where} has negative weights or NaN")
     if not change.leaks:
-        error = float((after.float().sum(-1) - before.float().sum(-1)).abs().max())
+        total = after.float().sum(-1)
+        error = (total - before.float().sum(-1)).abs()
+        # Where a learned sink takes a share, a change of scores changes that share too, between 0 and 1.
+        error = float(torch.where(sink_share(before)[..., 0] > 0, (total - 1).clamp(min=0), error).max())
         if not error <= tolerance:
             raise ModelError(f"{where} does not sum to what it did (off by {error:.2g})")
     if not change.forward:

@@ -11,7 +11,9 @@ from workbench.edits.kinds import Rows
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.visible import visible
 from workbench.errors import OptionError
-from workbench.interventions.surgery import add_to_scores, scale_keys, set_rows
+from workbench.interventions.surgery import add_to_scores, drop_keys, scale_keys, set_rows
+
+USUAL = ("proportional", "conserve")  # freed weight goes to all other keys as they are
 
 
 def changes_of(edit: Rows, place: Place) -> Sequence[Change]:
@@ -45,6 +47,8 @@ def _new(edit: Rows, place: Place, pattern: Tensor, like: Tensor, queries: Tenso
     keys = place.rows(edit.keys, "all", like)[:, None, None, :]
     if edit.operation == "add":
         return add_to_scores(pattern, keys * float(edit.value or 0))
+    if edit.operation == "drop" and edit.recipients is None and (edit.share, edit.mass) == USUAL:
+        return drop_keys(pattern, keys)
     theirs = None
     if edit.recipients is not None:
         theirs = place.rows(edit.recipients, "all", like)[:, None, None, :]

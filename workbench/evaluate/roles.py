@@ -19,6 +19,7 @@ from workbench.effects import Effects
 from workbench.heads.observe import patterns_of
 from workbench.heads.table import LABEL
 from workbench.interventions.path_patching import path_patches
+from workbench.model.pattern_rows import looked
 from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
 
@@ -99,14 +100,16 @@ def rules_for(runs: PairedRuns) -> tuple[Rule, ...]:
 
 
 def mean_attention(runs: PairedRuns, pairs_of_positions: Sequence[tuple[str, str]]) -> np.ndarray:
-    """``(rule, layer, head)`` mean attention weight on the clean prompts, from the first position at the second."""
+    """``(rule, layer, head)`` mean share of what a head looks at, on the clean prompts, from the first position at the
+    second; a query that looks at no key looks at none of them.
+    """
     wiring = runs.wiring
     total = np.zeros((len(pairs_of_positions), wiring.n_layers, wiring.n_heads))
     for batch in runs.batches:
         rows = torch.arange(len(batch), device=batch.clean.device)
         seen = patterns_of(runs.model, batch.clean)
         for layer in wiring.attention_layers:
-            pattern = seen.of(layer)
+            pattern = looked(seen.of(layer)).nan_to_num()
             for r, (query, key) in enumerate(pairs_of_positions):
                 weight = pattern[rows, :, batch.at(query), batch.at(key)]  # (pair, head)
                 total[r, layer] += weight.double().sum(0).cpu().numpy()

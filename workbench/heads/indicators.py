@@ -1,8 +1,12 @@
 """Where heads look, in numbers: how spread, how far, how much at the first token, who receives.
 
-Every function takes post-softmax patterns ``(..., head, query, key)`` whose rows sum to 1 (torch tensors or NumPy
-arrays) and answers per head, or per head and position. Entries that a query cannot see are 0. Distances are
-absolute, so the same functions serve causal models and encoders; where the two differ there is ``causal``.
+Every function takes post-softmax patterns ``(..., head, query, key)`` (torch tensors or NumPy arrays) and answers per
+head, or per head and position. Entries that a query cannot see are 0. Distances are absolute, so the same functions
+serve causal models and encoders; where the two differ there is ``causal``.
+
+Where a head looks is a share of what its keys get: rows are divided by what they sum to. That is 1, or less where a
+learned sink takes the rest, which is a number of its own (``sink_share``). A row that sums to 0 looks nowhere and
+counts for nothing; where no row is left the answer is NaN.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.errors import OptionError, ShapeError
+from workbench.model import pattern_rows
 
 Pattern = Float[Tensor, "*batch head query key"] | Float[np.ndarray, "*batch head query key"]
 Rows = Sequence[int] | Tensor | slice | None
@@ -23,8 +28,8 @@ Rows = Sequence[int] | Tensor | slice | None
 
 def entropy(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
     """Mean entropy of the rows, in nats: 0 where one key gets everything, ``ln n`` where n keys share alike."""
-    weights = _rows(A, rows)
-    return -torch.special.xlogy(weights, weights).sum(-1).mean(-1)
+    weights = _pick(looked(A), rows)
+    return -torch.special.xlogy(weights, weights).sum(-1).nanmean(-1)
 
 
 def mean_distance(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
@@ -33,14 +38,15 @@ def mean_distance(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]
     Source:
         Li et al. 2025, "Attention Illuminates LLM Reasoning", section 2.
     """
-    A = patterns(A)
-    return _pick(A * distances(A), rows).sum(-1).mean(-1)
+    A = looked(A)
+    return _pick(A * distances(A), rows).sum(-1).nanmean(-1)
 
 
 def waad(A: Pattern, window: int = 10) -> Float[Tensor, "*batch head query"]:
     """Windowed average attention distance of each row, in tokens: ``sum_k A[q, k] min(|q - k|, window)``.
 
-    Linear in A: the value of a mean pattern over heads is the mean of the heads' values.
+    NaN for a row that looks nowhere. Linear in what the rows look at: the value of ``looked`` patterns' mean over heads
+    is the mean of the heads' values.
 
     Raises:
         OptionError: if the window is below 1.
@@ -50,7 +56,7 @@ def waad(A: Pattern, window: int = 10) -> Float[Tensor, "*batch head query"]:
     """
     if window < 1:
         raise OptionError(f"window is {window}; at least 1 is needed")
-    A = patterns(A)
+    A = looked(A)
     return (A * distances(A).clamp(max=window)).sum(-1)
 
 
@@ -73,7 +79,7 @@ def fai(
     """
     if low < 0 or (high is not None and high < low):
         raise OptionError(f"low is {low} and high {high}; expected 0 <= low <= high")
-    A = patterns(A)
+    A = looked(A)
     at = torch.arange(A.shape[-1], device=A.device)
     later = at[:, None] - at[None, :]  # (query, key)
     counted = (later >= low) & (later <= (A.shape[-1] if high is None else high))
@@ -87,7 +93,7 @@ def received(A: Pattern, *, causal: bool = True) -> Float[Tensor, "*batch head k
     Source:
         Yu et al. 2024, "Unveiling and Harnessing Hidden Attention Sinks": ``sum_q A[q, k] / (T - k)``.
     """
-    A = patterns(A)
+    A = looked(A)
     return _mean_over_queries(A, visible(A.shape[-1], causal=causal, device=A.device))
 
 
@@ -111,16 +117,21 @@ def first_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
 
     Row 0 of a causal model has no choice.
     """
-    A = patterns(A)
-    return _pick(A, slice(1, None) if rows is None else rows)[..., 0].mean(-1)
+    A = looked(A)
+    return _pick(A, slice(1, None) if rows is None else rows)[..., 0].nanmean(-1)
+
+
+def sink_share(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
+    """Mean share of attention that goes to no key, because a learned sink takes it; 0 where rows sum to 1."""
+    return _pick(pattern_rows.sink_share(patterns(A)), rows)[..., 0].mean(-1)
 
 
 def later_sinks(A: Pattern, alpha: float = 5.0, *, causal: bool = True) -> Float[Tensor, "*batch head"]:
     """Mean attention per query at the sinks other than position 0; 0 where there are none."""
-    A = patterns(A)
+    A = looked(A)
     found = sinks(A, alpha, causal=causal)
     found[..., 0] = False
-    return (A * found[..., None, :]).sum(-1)[..., 1:].mean(-1)
+    return (A * found[..., None, :]).sum(-1)[..., 1:].nanmean(-1)
 
 
 def local_global(
@@ -181,7 +192,7 @@ def distances(A: Float[Tensor, "*batch query key"]) -> Float[Tensor, "query key"
 
 
 def patterns(A: Pattern) -> Float[Tensor, "*batch query key"]:
-    """The pattern as a float tensor of at least float32, square in its last two axes.
+    """The pattern as a tensor, square in its last two axes.
 
     Raises:
         ShapeError: if it is not square.
@@ -191,11 +202,16 @@ def patterns(A: Pattern) -> Float[Tensor, "*batch query key"]:
         raise ShapeError(
             f"a pattern has shape (..., head, query, key) with equal last two; got {tuple(A.shape)}"
         )
-    return A if A.dtype == torch.float64 else A.float()
+    return A
 
 
-def _rows(A: Pattern, rows: Rows) -> Tensor:
-    return _pick(patterns(A), rows)
+def looked(A: Pattern) -> Float[Tensor, "*batch query key"]:
+    """Each row divided by what it sums to, in at least float32; NaN in a row that sums to 0.
+
+    Raises:
+        ShapeError: if the pattern is not square.
+    """
+    return pattern_rows.looked(patterns(A))
 
 
 def _pick(A: Tensor, rows: Rows) -> Tensor:
@@ -212,6 +228,7 @@ def _is_row(A: Tensor, rows: Rows) -> Bool[Tensor, " query"]:
 
 
 def _mean_over_queries(A: Tensor, counted: Bool[Tensor, "query key"]) -> Tensor:
-    """Per key, the mean over the counted queries; NaN where there is none (0 / 0)."""
-    counted = counted.to(A.dtype)
-    return (A * counted).sum(-2) / counted.sum(-2)
+    """Per key, the mean over the counted queries that look somewhere; NaN where there is none (0 / 0)."""
+    somewhere = ~A.isnan().any(-1, keepdim=True)  # (*batch, head, query, 1)
+    share = (A.nan_to_num() * counted).sum(-2)
+    return share / (counted & somewhere).sum(-2).to(A.dtype)

@@ -1,8 +1,9 @@
 """Does a head look where a rule says? Previous token, same token before, what followed it.
 
 A rule is a boolean matrix of the keys that count for each query (``targets``). The score of a head is the mean
-attention at those keys, over the queries that have one: between 0 and 1 for every rule. The plain share of *all*
-attention mass (the "mul" score of other tools) is ``score * coverage``.
+attention at those keys, over the queries that have one: between 0 and 1 for every rule. It is a share of what the keys
+get: rows are divided by what they sum to, which is less than 1 where a learned sink takes the rest, and a row that sums
+to 0 is no query. The plain share of *all* attention mass (the "mul" score of other tools) is ``score * coverage``.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.errors import ShapeError
-from workbench.heads.indicators import Pattern, Rows, _is_row, patterns
+from workbench.heads.indicators import Pattern, Rows, _is_row, looked
 
 Tokens = Int[Tensor, "*batch pos"] | Int[np.ndarray, "*batch pos"]
 
 
 def previous_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
     """Mean attention from a query at the token before it: 1 for a previous-token head."""
-    A = patterns(A)
+    A = looked(A)
     return score(A, previous_targets(A.shape[-1], device=A.device), rows)
 
 
@@ -55,15 +56,15 @@ def score(
     Raises:
         ShapeError: if the targets are not of the pattern's size.
     """
-    A = patterns(A)
+    A = looked(A)
     if targets.shape[-2:] != A.shape[-2:]:
         raise ShapeError(
             f"targets cover {tuple(targets.shape[-2:])} (query, key), the pattern {tuple(A.shape[-2:])}"
         )
     targets = targets.to(A.device)[..., None, :, :]  # (*batch, 1, query, key): the same for every head
-    counted = targets.any(-1) & _is_row(A, rows)
+    counted = targets.any(-1) & _is_row(A, rows) & ~A.isnan().any(-1)
     mass = torch.where(targets, A, A.new_zeros(())).sum(-1)  # (*batch, head, query)
-    return (mass * counted).sum(-1) / counted.sum(-1)
+    return torch.where(counted, mass, A.new_zeros(())).sum(-1) / counted.sum(-1)
 
 
 def coverage(targets: Bool[Tensor, "*batch query key"]) -> Float[Tensor, "*batch"]:

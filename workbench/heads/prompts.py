@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import OptionError, TaskError
 from workbench.heads.grounds import SHORTEST, frame_of, random_ground, text_ground
 from workbench.heads.observe import patterns_of
 from workbench.model.architecture import describe
+from workbench.model.pattern_rows import looked, sink_share
 
 MOST_BYTES = 12 << 20  # of patterns in one page; base64 adds a third
 EXAMPLE = 40  # tokens of an example from a text
@@ -26,7 +28,9 @@ class PromptPatterns:
     Attributes:
         tokens: The prompt's tokens as text.
         layers: Layers that show a pattern, in the order of ``weights``.
-        weights: Attention times 255, rounded.
+        weights: Where each query looks, times 255, rounded: its attention divided by what the row sums to; 0 in a row
+            that sums to 0.
+        sinks: The share of each query's attention that goes to no key, times 255, rounded; None where rows sum to 1.
         note: What must be said of the prompt: tokens that the tokenizer does not know.
     """
 
@@ -34,6 +38,7 @@ class PromptPatterns:
     tokens: tuple[str, ...]
     layers: tuple[int, ...]
     weights: UInt8[np.ndarray, "layer head query key"]
+    sinks: UInt8[np.ndarray, "layer head query"] | None = None
     note: str = ""
 
 
@@ -94,16 +99,22 @@ def _seen(
     for title, ids in prompts:
         seen = patterns_of(model, torch.tensor([list(ids)], device=device))
         layers = tuple(seen.patterns)
-        stacked = torch.stack([seen.patterns[n][0].float() for n in layers])
+        stacked = torch.stack([seen.patterns[n][0] for n in layers])
+        sinks = sink_share(stacked)[..., 0]
         found.append(
             PromptPatterns(
                 title=title,
                 tokens=tuple(_text(model, i) for i in ids),
                 layers=layers,
-                weights=(stacked.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy(),
+                weights=_bytes(looked(stacked).nan_to_num()),
+                sinks=_bytes(sinks) if bool((sinks > 0).any()) else None,
             )
         )
     return tuple(found)
+
+
+def _bytes(shares: Tensor) -> UInt8[np.ndarray, "..."]:
+    return (shares.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def _text(model: TransformerBridge, token: int) -> str:

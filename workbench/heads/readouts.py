@@ -90,10 +90,19 @@ READOUTS: tuple[ReadOut, ...] = (
     ReadOut(
         name="waad", unit="tokens", source=_RHYTHM,
         about=f"mean distance looked, every distance counted as at most {WINDOW}",
-        of=lambda A, look: indicators.waad(A, WINDOW).mean(-1),
+        of=lambda A, look: indicators.waad(A, WINDOW).nanmean(-1),
         most=lambda length, causal: _farthest(length, causal, WINDOW),
     ),
 )  # fmt: skip
+
+SINK_SHARE = ReadOut(
+    name="sink-share",
+    unit="attention",
+    about="mean share of attention that goes to no key, because a learned sink takes it; the other columns are "
+    "shares of what is left",
+    source="Xiao et al. 2023, arXiv:2309.17453",
+    of=lambda A, look: indicators.sink_share(A),
+)
 
 SEPARATOR = ReadOut(
     name="separator",
@@ -114,7 +123,7 @@ def _farthest(length: int, causal: bool, window: int | None = None) -> float:
 def _at_special(A: Tensor, look: Look) -> Tensor:
     there = torch.isin(look.ids, torch.tensor(look.special, device=look.ids.device))
     there[:, 0] = False  # BOS or [CLS]: the first token has a column of its own
-    return (A * there[:, None, None, :]).sum(-1).mean(-1)
+    return (indicators.looked(A) * there[:, None, None, :]).sum(-1).nanmean(-1)
 
 
 def read_outs(
@@ -126,11 +135,13 @@ def read_outs(
 ) -> tuple[list[Measurement], tuple[str, ...]]:
     """Every read-out of every head on a ground, and what must be said about the patterns.
 
+    The share of a learned sink is among them where there is one.
+
     Raises:
         ModelError: if no layer shows a pattern.
     """
     wires, special = wiring(model), separators(model)
-    chosen = READOUTS + ((SEPARATOR,) if special and ground.period is None else ())
+    chosen = (SINK_SHARE, *READOUTS, *((SEPARATOR,) if special and ground.period is None else ()))
     values = np.full((len(chosen), len(ground.sequences), wires.n_layers, wires.n_heads), np.nan)
     nulls = np.full((len(chosen), len(ground.sequences)), np.nan)
     most = np.zeros((len(chosen), len(ground.sequences)))
@@ -145,7 +156,7 @@ def read_outs(
         even = indicators.uniform(ids.shape[1], causal=wires.causal).to(ids.device)[None, None]
         for r, read in enumerate(chosen):
             for layer, pattern in seen.patterns.items():
-                found = read.of(indicators.patterns(pattern), look)
+                found = read.of(pattern, look)
                 values[r, where, layer] = found.double().cpu().numpy()
             nulls[r, where] = read.of(even.expand(len(ids), 1, -1, -1), look)[:, 0].cpu().numpy()
             most[r, where] = read.most(ids.shape[1], wires.causal)
@@ -156,8 +167,11 @@ def read_outs(
         why = next(iter(refused.values()), "nothing was seen")
         raise ModelError(f"no layer shows an attention pattern: {why}")
     missing = _missing(wires.n_layers, wires.attention_layers, refused)
+    has_sinks = bool(np.nanmax(values[0]) > 0)
     found = [
-        _measurement(read, ground, values[r], nulls[r], most[r], missing) for r, read in enumerate(chosen)
+        _measurement(read, ground, values[r], nulls[r], most[r], missing)
+        for r, read in enumerate(chosen)
+        if read is not SINK_SHARE or has_sinks
     ]
     notes = ()
     if recomputed:
@@ -202,6 +216,7 @@ def _measurement(
 ) -> Measurement:
     known = np.isfinite(nulls)  # sequences in which the rule has a target
     missing = dict(missing) if known.any() else {**missing, "no token comes twice in any sequence": ()}
+    missing |= _nowhere(values[known], {layer for layers in missing.values() for layer in layers})
     mean, error = mean_and_error(values[known])
     return Measurement(
         name=read.name,
@@ -219,6 +234,16 @@ def _measurement(
         n=int(known.sum()),
         missing=missing,
     )
+
+
+def _nowhere(values: Float[np.ndarray, "row layer head"], refused: set[int]) -> dict[str, tuple[int, ...]]:
+    """Heads that look at no key in some sequence, so that their mean is not known."""
+    lost = [f"a{n}.h{h}" for n, h in np.argwhere(np.isnan(values).any(0)).tolist() if n not in refused]
+    if not lost:
+        return {}
+    shown = ", ".join(lost[:8]) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+    layers = tuple(sorted({int(name[1:].split(".")[0]) for name in lost}))
+    return {f"{shown}: all rows of a pattern sum to 0, so the head looks nowhere": layers}
 
 
 _REPEATED = ("duplicate-token", "induction")
@@ -259,4 +284,13 @@ def locality(found: Sequence[Measurement], ground: Ground) -> Measurement:
     )
 
 
-__all__ = ["READOUTS", "SEPARATOR", "ReadOut", "locality", "mean_and_error", "read_outs", "separators"]
+__all__ = [
+    "READOUTS",
+    "SEPARATOR",
+    "SINK_SHARE",
+    "ReadOut",
+    "locality",
+    "mean_and_error",
+    "read_outs",
+    "separators",
+]

@@ -23,6 +23,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.errors import OptionError, ShapeError, TaskError
 from workbench.heads.decoding import Decoded, decode, forced
 from workbench.heads.grounds import frame_of, vocabulary
+from workbench.model.pattern_rows import looked
 from workbench.progress import Progress
 
 Count = Literal["set", "steps"]
@@ -67,7 +68,8 @@ class RetrievalScores:
     Attributes:
         score: Mean over the samples that count; NaN where none does.
         frequency: Share of these samples in which the head copied at least one token.
-        mass: Mean attention at the needle, over their steps: how peaked the looking is, whatever is written.
+        mass: Mean share of what the head looks at that is at the needle, over their steps: how peaked the looking is,
+            whatever is written.
         per_sample: The scores of single samples, also of those that do not count.
         recall: Share of different needle tokens that were written (ROUGE-1 recall of a needle without repeats).
         counted: Samples whose recall is above ``answered``.
@@ -194,7 +196,7 @@ def _sample(done: Decoded, row: int, needle: Needle, count: Count) -> tuple[np.n
     tokens = done.tokens[row].tolist()
     hits = copied(rows, tokens, needle)
     score = copied_share(hits, tokens, needle.answer, count=count)
-    mass = rows[..., needle.start : needle.end].sum(-1).mean(-1)
+    mass = looked(rows)[..., needle.start : needle.end].sum(-1).nanmean(-1)
     return score.cpu().numpy(), mass.float().cpu().numpy(), recall_of(tokens, needle.answer)
 
 
@@ -202,6 +204,8 @@ def copied(
     rows: Float[Tensor, "*head step key"], tokens: Sequence[int], needle: Needle
 ) -> Bool[Tensor, "*head step"]:
     """Whether each head copies at each step: it looks most at a needle position that holds the token written.
+
+    A head that looks at no key (its row sums to 0) copies nothing.
 
     Args:
         rows: Attention of the position that chose each token; at least the prompt's keys.
@@ -214,7 +218,7 @@ def copied(
     prompt = torch.tensor(needle.prompt, device=rows.device)
     inside = (at >= needle.start) & (at < needle.end)
     there = prompt[at.clamp(max=len(prompt) - 1)]
-    return inside & (there == torch.tensor(list(tokens), device=rows.device))
+    return inside & (rows.sum(-1) > 0) & (there == torch.tensor(list(tokens), device=rows.device))
 
 
 def copied_share(

@@ -29,7 +29,7 @@ FEWEST = 4  # sequences; a score of fewer names nothing
 LABELS = ("previous-token", "duplicate-token", "induction", "retrieval")
 COLUMNS = (
     *("previous-token", "duplicate-token", "induction", "induction-copying", "retrieval", "retrieval-forced"),
-    *("first-token", "later-sinks", "separator", "entropy", "distance", "waad", "locality"),
+    *("sink-share", "first-token", "later-sinks", "separator", "entropy", "distance", "waad", "locality"),
     *("ov-copying", "ov-copying-effective", "copy-score", "negative-copy-score", "qk-matching"),
     *("qk-matching-effective", "q-composition", "k-composition", "v-composition", "loss"),
 )
@@ -40,6 +40,7 @@ SHOWN = (
         "previous-token",
         "duplicate-token",
         "retrieval",
+        "sink-share",
         "first-token",
         "later-sinks",
         "separator",

@@ -13,6 +13,7 @@ from workbench.interventions.edits import Edit, Intervention, KnockOut, site_of
 from workbench.interventions.means import Means
 from workbench.interventions.replacement import Replacement
 from workbench.model.hooks import Wiring, hook_name
+from workbench.model.pattern_rows import sink_share
 from workbench.model.probe import recompute_pattern
 from workbench.names import Node
 from workbench.sweep.runs import Batch, PairedRuns
@@ -117,7 +118,7 @@ def _put_pattern(node: Node, batch: Batch, value: New) -> Put:
 
 
 def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
-    """Take one key from one query row and give its weight to the others in proportion.
+    """Take one key from one query row and give its weight to the others in proportion, a learned sink among them.
 
     Raises:
         TaskError: if the model is causal and a key comes after its query: nothing would change.
@@ -135,9 +136,10 @@ def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
         heads = range(part.shape[1]) if edit.node.index is None else (edit.node.index,)
         for h in heads:
             row = part[pair, h, query].clone()  # (pair, key)
+            sink = sink_share(row).to(row.dtype)
             row[pair, key] = 0
             # The sum of the others, not 1 - A[query, key]: that has no digits left where the key takes nearly all.
-            rest = row.sum(-1, keepdim=True)
+            rest = row.sum(-1, keepdim=True) + sink
             part[pair, h, query] = torch.where(rest > 0, row / rest, row)
 
     return put

@@ -1,7 +1,9 @@
 """Surgery on rows of attention patterns: set, scale, drop, add to the logits. Tensors in, tensors out.
 
-A pattern is ``(..., query, key)``; what is chosen is a boolean tensor that broadcasts to it. Every function keeps the
-sum of each row and keeps it non-negative; where nobody can take the freed mass, the row stays as it was.
+A pattern is ``(..., query, key)``; what is chosen is a boolean tensor that broadcasts to it. Every function keeps rows
+non-negative, and the sum of each row where that is 1; where nobody can take the freed mass, the row stays as it was.
+Rows that sum to less, because a learned sink takes a share, keep their sum when weights are set or scaled. A change of
+scores (``drop_keys``, ``add_to_scores``) changes the sink's share too, as it does in the softmax.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from workbench.errors import OptionError
 from workbench.interventions.freed import Mass, Share
+from workbench.model.pattern_rows import beside_sink
 
 Pattern = Float[Tensor, "*batch query key"]
 Chosen = Bool[Tensor, "*batch query key"]
@@ -66,8 +69,11 @@ def scale_keys(
 
 
 def drop_keys(pattern: Pattern, keys: Chosen) -> Pattern:
-    """Take keys away and give their weight to the others in proportion: a score of minus infinity."""
-    return scale_keys(pattern, keys, 0.0)
+    """Take keys away and give their weight to the others in proportion, a learned sink among them: a score of minus
+    infinity.
+    """
+    wide, n = beside_sink(pattern), pattern.shape[-1]
+    return scale_keys(wide, _widened(keys.expand(*keys.shape[:-1], n), wide), 0.0)[..., :n]
 
 
 def add_to_scores(pattern: Pattern, addend: Float[Tensor, "*batch query key"]) -> Pattern:
@@ -75,8 +81,14 @@ def add_to_scores(pattern: Pattern, addend: Float[Tensor, "*batch query key"]) -
 
     A key without weight stays without: future keys do, and keys whose weight was too small for the dtype.
     """
-    scores = torch.where(pattern > 0, pattern.clamp(min=torch.finfo(pattern.dtype).tiny).log(), -torch.inf)
-    scores = scores + addend
+    wide, n = beside_sink(pattern), pattern.shape[-1]
+    scores = torch.where(wide > 0, wide.clamp(min=torch.finfo(wide.dtype).tiny).log(), -torch.inf)
+    scores = scores + _widened(addend.expand(*addend.shape[:-1], n), wide)
     any_left = (scores > -torch.inf).any(-1, keepdim=True)
     new = torch.where(any_left, scores, scores.new_zeros(())).softmax(-1)
-    return torch.where(any_left, new * pattern.sum(-1, keepdim=True), pattern)
+    return torch.where(any_left, new * wide.sum(-1, keepdim=True), wide)[..., :n]
+
+
+def _widened(keys: Tensor, wide: Tensor) -> Tensor:
+    """Zeros, or false, for the learned sink's column of a pattern that has one."""
+    return torch.nn.functional.pad(keys, (0, wide.shape[-1] - keys.shape[-1]))

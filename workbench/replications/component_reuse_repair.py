@@ -18,6 +18,7 @@ from torch import Tensor
 from workbench.edits.rows import Rows
 from workbench.errors import OptionError
 from workbench.model.hooks import forward, hook_name
+from workbench.model.pattern_rows import looked
 from workbench.names import parse_node
 from workbench.statistics import SHARE, mean_interval
 from workbench.sweep.runs import PairedRuns, align_to
@@ -87,7 +88,8 @@ class Answers:
     Attributes:
         among: The correct color has the largest logit of the scene's colors.
         top: It has the largest of the whole vocabulary.
-        attention: Head -> ``(pair, 2)`` attention from the last position to the correct and to all wrong colors.
+        attention: Head -> ``(pair, 2)`` attention from the last position to the correct and to all wrong colors, of
+            what it gives to keys.
     """
 
     among: np.ndarray
@@ -124,7 +126,7 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
         top[batch.index] = (best.amax(1) >= last.amax(1)).cpu().numpy()
         for head in watch:
             node = parse_node(head)
-            row = seen[node.layer][rows, node.index, batch.answer_pos]  # (pair, key)
+            row = looked(seen[node.layer][rows, node.index, batch.answer_pos]).nan_to_num()  # (pair, key)
             attention[head][batch.index] = _to_colors(row, batch, rows)
     return Answers(among=among, top=top, attention=attention)
 

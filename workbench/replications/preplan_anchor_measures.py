@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, OptionError
 from workbench.heads.decoding import sample
-from workbench.heads.indicators import fai, mean_distance, split_by_distance, waad
+from workbench.heads.indicators import fai, looked, mean_distance, split_by_distance, waad
 from workbench.heads.observe import patterns_of
 from workbench.heads.text import TEXT
 from workbench.model.architecture import describe
@@ -160,7 +160,7 @@ def group_heads(model: TransformerBridge, ids: Int[Tensor, "row pos"], options: 
         got = torch.stack([fai(seen.of(n), options.low, None, rows) for n in layers], 1).cpu()
         peaked.append(kurtosis(got[..., options.prompt : -options.low]))
     local, far = split_by_distance(span, options.group)
-    sharp = torch.cat(peaked).mean(0).masked_fill(far, -torch.inf)
+    sharp = torch.cat(peaked).nanmean(0).nan_to_num(nan=-torch.inf).masked_fill(far, -torch.inf)
     receiver = torch.zeros_like(far)
     receiver.view(-1)[sharp.view(-1).topk(int(far.sum())).indices] = True
     return Groups(local=local, far=far, receiver=receiver, span=span, layers=layers)
@@ -180,7 +180,9 @@ def responses_of(
     found = []
     for part in ids.split(16):
         seen = patterns_of(model, part)
-        patterns = torch.stack([seen.of(n) for n in groups.layers], 1)  # (row, layer, head, query, key)
+        patterns = torch.stack(
+            [looked(seen.of(n)) for n in groups.layers], 1
+        )  # (row, layer, head, query, key)
         logs = model(part).float().log_softmax(-1)
         surprise = -(logs.exp() * logs).sum(-1)  # (row, pos): of what comes next
         for i in range(len(part)):
@@ -194,7 +196,8 @@ def _response(
     start, flat = options.prompt, A.flatten(0, 1)
 
     def mean_of(mask: Tensor) -> Tensor:
-        return flat[mask.flatten().to(flat.device)].mean(0, keepdim=True)  # (1, query, key)
+        chosen = flat[mask.flatten().to(flat.device)]
+        return chosen.nanmean(0, keepdim=True)  # (1, query, key), of the heads that look somewhere
 
     def influence(mask: Tensor) -> np.ndarray:
         return fai(mean_of(mask), options.low, None, slice(start, None))[0, start:].cpu().numpy()

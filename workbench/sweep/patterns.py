@@ -19,10 +19,12 @@ from torch import Tensor
 
 from workbench.errors import ModelError
 from workbench.model.hooks import TOLERANCE, hook_name
+from workbench.model.pattern_rows import sink_share
 from workbench.model.probe import record
 from workbench.sweep.runs import Batch, PairedRuns
 
 Pattern = Float[Tensor, "pair head query key"]
+Share = Float[Tensor, "pair head query 1"]
 Places = Bool[Tensor, "pair head query key"]
 # Less than this tells nothing: float32 and bfloat16 lose digits below 1e-38, so a sum above it is right to 1e-8.
 LEAST = 1e-30
@@ -38,10 +40,14 @@ class Patterns:
         key_odds: ``exp(score of the corrupted key) / sum exp(clean scores)`` for every query and key.
         sole: Keys that have all weight of their query; ``key_odds`` cannot say what is left without them.
         without_sole: The rows of those queries with that key, alone, at its corrupted value; else 0.
+        sink: What a learned sink takes of each query of the clean run; 0 where there is none.
+        queries_sink: The same with every query at its corrupted value.
     """
 
     clean: Pattern
     queries: Pattern
+    sink: Share
+    queries_sink: Share
     key_odds: Pattern
     sole: Places
     without_sole: Pattern
@@ -56,7 +62,7 @@ def corrupted_patterns(runs: PairedRuns, batch: Batch) -> dict[int, Patterns]:
     Raises:
         ModelError: if patterns cannot be seen, or edits of queries or keys do nothing on this model.
     """
-    layers = runs.wiring.attention_layers
+    layers, precision = runs.wiring.attention_layers, next(iter(runs.model.parameters())).dtype
     dead = [slot for slot in "qk" if slot not in runs.wiring.live]
     if dead:
         raise ModelError(
@@ -73,14 +79,16 @@ def corrupted_patterns(runs: PairedRuns, batch: Batch) -> dict[int, Patterns]:
     for half in (at % 2 == 0, at % 2 == 1):
         own = _swapped(runs, batch, "k", only=half)
         for layer, pattern in _patterns(runs, batch, own).items():
-            odds[layer] += _odds(clean[layer], pattern, half)
+            odds[layer] += _odds(clean[layer], pattern, half, precision)
             alone[layer] |= _untold(clean[layer], pattern, half) & visible[layer]
     found = {
         n: Patterns(
             clean=clean[n],
             queries=queries[n],
+            sink=(taken := sink_share(clean[n], made_in=precision)),
+            queries_sink=sink_share(queries[n], made_in=precision),
             key_odds=odds[n],
-            sole=alone[n] & (_without_each(clean[n]) < LEAST),
+            sole=alone[n] & (_without_each(clean[n]) + taken < LEAST),
             without_sole=torch.zeros_like(clean[n]),
         )
         for n in layers
@@ -88,7 +96,7 @@ def corrupted_patterns(runs: PairedRuns, batch: Batch) -> dict[int, Patterns]:
     for key in torch.stack([places.flatten(0, 2).any(0) for places in alone.values()]).any(0).nonzero():
         own = _swapped(runs, batch, "k", only=at == key)
         for layer, pattern in _patterns(runs, batch, own).items():
-            _put_alone(found[layer], pattern, alone[layer] & (at == key), at == key)
+            _put_alone(found[layer], pattern, alone[layer] & (at == key), at == key, precision)
     return found
 
 
@@ -106,9 +114,11 @@ def _untold(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, " key"]) ->
     return (least < LEAST)[..., None] & replaced
 
 
-def _put_alone(at: Patterns, pattern: Pattern, where: Places, key: Bool[Tensor, " key"]) -> None:
+def _put_alone(
+    at: Patterns, pattern: Pattern, where: Places, key: Bool[Tensor, " key"], precision: torch.dtype
+) -> None:
     """Write down what a key replaced alone gives, at these places."""
-    at.key_odds[where] = _odds(at.clean, pattern, key)[where]
+    at.key_odds[where] = _odds(at.clean, pattern, key, precision)[where]
     rows = (where & at.sole).any(-1)
     at.without_sole[rows] = pattern[rows]
 
@@ -144,11 +154,16 @@ def _patterns(runs: PairedRuns, batch: Batch, replaced: dict[str, Tensor]) -> di
     return {n: seen[hook_name("pattern", n)].double() for n in layers}
 
 
-def _odds(clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, " key"]) -> Pattern:
+def _odds(
+    clean: Pattern, pattern: Pattern, replaced: Bool[Tensor, " key"], precision: torch.dtype
+) -> Pattern:
     """Weight of the replaced keys in units of the clean softmax's sum; 0 elsewhere."""
-    rest = clean[..., ~replaced].sum(-1, keepdim=True)
+    rest, rescaled = (
+        rows[..., ~replaced].sum(-1, keepdim=True) + sink_share(rows, made_in=precision)
+        for rows in (clean, pattern)
+    )
     # 1e-45: the smallest float32. Beyond it a replaced key has all weight, and large finite odds say so.
-    rescaled = pattern[..., ~replaced].sum(-1, keepdim=True).clamp(min=1e-45)
+    rescaled = rescaled.clamp(min=1e-45)
     return torch.where(replaced, pattern * (rest / rescaled), torch.zeros_like(pattern))
 
 
@@ -165,11 +180,12 @@ def key_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head key"]:
 
     For every query one column of the scores changes and its row is normalised again:
     ``sum over queries and keys j of (A[q, j] - A'[q, j]) * dF/dA[q, j]``. Sums without column k are taken from both
-    sides, so a row that is all on one key loses nothing to cancellation.
+    sides, so a row that is all on one key loses nothing to cancellation. A learned sink is one of the others, with
+    nothing to give.
     """
     weighted = at.clean * grad
     others, others_weighted = _without_each(at.clean), _without_each(weighted)
-    total = others + at.key_odds
+    total = others + at.sink + at.key_odds
     new = (others_weighted + at.key_odds * grad) / total.clamp(min=torch.finfo(total.dtype).tiny)
     change = weighted.sum(-1, keepdim=True) - new
     sole = ((at.clean - at.without_sole) * grad).sum(-1, keepdim=True)
@@ -192,8 +208,8 @@ def linear_query_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head
     change = _log_ratio(
         at.clean, at.queries
     )  # scores up to one number per row, which the softmax does not see
-    centred = change - (at.clean * change).sum(-1, keepdim=True)
-    return (at.clean * centred * grad).sum(-1)
+    mean = (at.clean * change).sum(-1, keepdim=True) + at.sink * _log_ratio(at.sink, at.queries_sink)
+    return (at.clean * (change - mean) * grad).sum(-1)
 
 
 def linear_key_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head key"]:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from workbench.heads.table import Measurement, Portrait
 
 
+_SINKS = (
+    " Shades are shares of what a row gives to keys. A learned sink takes the rest, named beside each row."
+)
+
+
 def atlas_page(portrait: Portrait, prompts: Sequence[PromptPatterns] = ()) -> str:
     """A self-contained page; without prompts there are no patterns in it."""
     name = escape(portrait.model)
@@ -39,28 +44,38 @@ def atlas_page(portrait: Portrait, prompts: Sequence[PromptPatterns] = ()) -> st
 
 
 def _data(prompts: Sequence[PromptPatterns]) -> list[dict[str, Any]]:
-    """What ``atlas.js`` draws: tokens, and attention times 255 as base64, layer by layer, head, query, key."""
+    """What ``atlas.js`` draws: tokens, and attention times 255 as base64, layer by layer, head, query, key.
+
+    ``sinks`` are the shares that go to no key, by layer, head, query; null where there are none.
+    """
     return [
         {
             "title": printable(p.title),
             "tokens": [printable(t) for t in p.tokens],
             "layers": list(p.layers),
             "heads": int(p.weights.shape[1]),
-            "weights": base64.b64encode(np.ascontiguousarray(p.weights).tobytes()).decode("ascii"),
+            "weights": _base64(p.weights),
+            "sinks": None if p.sinks is None else _base64(p.sinks),
         }
         for p in prompts
     ]
 
 
+def _base64(numbers: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(numbers).tobytes()).decode("ascii")
+
+
 def _patterns(prompts: Sequence[PromptPatterns]) -> str:
     if not prompts:
         return ""
+    rest = _SINKS if any(p.sinks is not None for p in prompts) else ""
     options = "".join(f'<option value="{i}">{escape(p.title)}</option>' for i, p in enumerate(prompts))
     return (
         "<section><h2>Patterns</h2>"
         f'<div class="row"><label>Prompt <select id="prompt">{options}</select></label>'
         '<label>Head <select id="head"></select></label>'
-        '<span class="soft">Rows are queries, columns keys. Point at a cell, or at a token for its row.</span></div>'
+        '<span class="soft">Rows are queries, columns keys. Point at a cell, or at a token for its row.'
+        f"{rest}</span></div>"
         '<div class="pattern"><div><canvas id="pattern" width="480" height="480" tabindex="0" role="img" '
         'aria-label="Attention pattern of the chosen head; arrow keys move the cell"></canvas>'
         '<p id="readout" role="status" aria-live="polite" class="soft">&nbsp;</p></div>'

@@ -22,12 +22,18 @@
 
   const data = JSON.parse(document.getElementById("data").textContent);
   if (!data.length) return;
-  for (const prompt of data) prompt.bytes = Uint8Array.from(atob(prompt.weights), (c) => c.charCodeAt(0));
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  for (const prompt of data) {
+    prompt.bytes = bytes(prompt.weights);
+    if (prompt.sinks) prompt.taken = bytes(prompt.sinks);
+  }
   const byId = (id) => document.getElementById(id);
   const canvas = byId("pattern"), readout = byId("readout"), sheet = byId("sheet"), tokens = byId("tokens");
   const promptSelect = byId("prompt"), headSelect = byId("head");
   const state = { prompt: 0, layer: 0, head: 0, query: null, key: null };
   const at = (p, l, h, q, k) => p.bytes[((l * p.heads + h) * p.tokens.length + q) * p.tokens.length + k];
+  const rest = (p, l, h, q) => !p.taken ? "" :
+    `; ${(p.taken[(l * p.heads + h) * p.tokens.length + q] / 255).toFixed(3)} goes to no key`;
   const palette = Array.from({ length: 256 }, (_, v) => {
     const stops = [[247, 247, 245], [190, 214, 235], [107, 163, 211], [37, 107, 173], [10, 58, 110]];
     const where = (v / 255) * 4, low = Math.min(Math.floor(where), 3), part = where - low;
@@ -73,11 +79,12 @@
       span.setAttribute("aria-pressed", String(i === state.query));
     });
     if (state.query === null) readout.textContent = `${name(state.layer, state.head)}: ${n} tokens`;
-    else if (state.key === null) readout.textContent = `${name(state.layer, state.head)}: from ${state.query} “${p.tokens[state.query]}”`;
+    else if (state.key === null) readout.textContent = `${name(state.layer, state.head)}: from ${state.query} “${p.tokens[state.query]}”` +
+      rest(p, state.layer, state.head, state.query);
     else {
       const v = at(p, state.layer, state.head, state.query, state.key) / 255;
       readout.textContent = `${name(state.layer, state.head)}: from ${state.query} “${p.tokens[state.query]}” at ` +
-        `${state.key} “${p.tokens[state.key]}”: ${v.toFixed(3)}`;
+        `${state.key} “${p.tokens[state.key]}”: ${v.toFixed(3)}` + rest(p, state.layer, state.head, state.query);
     }
   };
 
