@@ -223,10 +223,10 @@ class Effects:
 
     def save_picture(self, path: str | PathLike[str]) -> Path:
         """Write the heatmap to a ``.svg`` or ``.png`` file, atomically."""
-        from workbench.io.atomic import write_atomic
+        from workbench.io.atomic import write_output
 
         path = Path(path)
-        return write_atomic(path, self.picture(path.suffix.removeprefix(".").lower()))
+        return write_output(path, self.picture(path.suffix.removeprefix(".").lower()))
 
     def _repr_html_(self) -> str:
         if self.grid()[0].size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,7 @@ def load_measured(path: str | Path) -> Measured:
     Raises:
         RunError: if it is missing, cut off, or of a version we do not know.
     """
-    file = Path(path) / RESULT if Path(path).is_dir() else Path(path)
+    file = Path(path) / RESULT if os.path.isdir(path) else Path(path)
     data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
     if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
         raise RunError(f"{file} is no measured edit", hint=f"this workbench reads {FORMAT} version {VERSION}")

@@ -7,7 +7,6 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.errors import OptionError, ShapeError, TaskError, unknown
+from workbench.io.bounds import exists, expanded, read_bytes
 from workbench.sources import function_digest
 from workbench.tasks.align import AlignedPairs
 
@@ -232,6 +232,8 @@ def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction,
     return Metric(name=name, unit=unit, direction=direction, fn=fn, describe=describe, **more)
 
 
+MOST_SOURCE = 10_000_000  # bytes of a file with a user's metric
+
 _METRICS = {
     metric.name: metric
     for metric in (
@@ -292,13 +294,13 @@ def metric_from_file(name: str) -> Metric:
 
 def _user_metric(address: str) -> Metric:
     file, _, function = address.rpartition(":")
-    path = Path(file).expanduser()
+    path = expanded(file, error=OptionError)
     example = "--metric my_metric.py:my_function"
     if path.suffix != ".py" or not function.isidentifier():
         raise OptionError(f"metric {address!r} is not a file and a function in it", hint=example)
-    if not path.is_file():
+    if not exists(path):
         raise OptionError(f"metric {address!r}: there is no file {path}", hint=example)
-    source = path.read_bytes()
+    source = read_bytes(path, most_bytes=MOST_SOURCE, error=OptionError)
     digest = hashlib.sha256(source).hexdigest()[:16]
     spec = importlib.util.spec_from_file_location(f"workbench_user_metric_{digest}", path)
     module = importlib.util.module_from_spec(spec)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import OptionError, RunError
+from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.portrait import portrait
 from workbench.heads.prompts import example_patterns, prompt_patterns
 from workbench.heads.table import Portrait, check_column, load_portrait
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import exists, read_bytes
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
 from workbench.model.identity import identity
@@ -80,7 +82,7 @@ def heads_job(
         check_column(sort)
     files = [Path(f) for f in corpus]
     for file in files:
-        if not file.is_file():
+        if not exists(file):
             raise OptionError(f"no file {file}", hint="--corpus takes UTF-8 text files")
     if dry_run:
         known = outline(model, offline=opening.get("offline"))
@@ -89,7 +91,7 @@ def heads_job(
         )
     opened = open_model(model, **opening)
     who = identity(opened)
-    texts = [digest_of(file.read_bytes().hex()) for file in files]
+    texts = [digest_of(read_bytes(file, most_bytes=MOST_CORPUS).hex()) for file in files]
     plan = {
         "weights": who.digest, "config": who.config_digest, "dtype": who.dtype, "device": who.device,
         "corpus": texts, "prompt": list(prompt), "n": limit, "length": length, "no_loss": no_loss, "seed": seed,

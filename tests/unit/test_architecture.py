@@ -107,8 +107,8 @@ ROOMS = {
     "view": {"io"},
     "io": {"view"},  # a picture is an export format
     "tasks": {"io"},
-    "metrics": {"tasks"},
-    "model": {"tasks"},  # how a model reads pairs
+    "metrics": {"tasks", "io"},
+    "model": {"tasks", "io"},  # how a model reads pairs, how files are read
     "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
     "sweep": {"io", "tasks", "metrics", "model", "interventions"},
     "methods": {"model", "interventions", "sweep"},

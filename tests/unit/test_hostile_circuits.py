@@ -195,7 +195,7 @@ def test_a_missing_file_suggests_its_neighbours(tmp_path):
 
 
 def test_a_device_or_pipe_is_no_circuit():
-    with pytest.raises(CircuitError, match="not a regular file"):
+    with pytest.raises(CircuitError, match="is a device; a regular file is expected"):
         load_circuit("/dev/zero")
 
 

@@ -177,7 +177,7 @@ def test_a_header_may_only_come_first(tmp_path):
 def test_missing_empty_and_unwritable_files_are_explained(tmp_path):
     with pytest.raises(TaskError, match="No such file"):
         load_pairs(tmp_path / "missing.jsonl")
-    with pytest.raises(TaskError, match="Is a directory"):
+    with pytest.raises(TaskError, match="is a folder"):
         load_pairs(tmp_path)
     (tmp_path / "empty.jsonl").write_text("\n\n")
     with pytest.raises(TaskError, match="the file has no pairs"):

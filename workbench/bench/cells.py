@@ -9,6 +9,8 @@ from typing import Any
 
 from workbench.errors import RunError
 from workbench.io import load_scores, save_scores, write_atomic
+from workbench.io.bounds import exists
+from workbench.io.strict_json import parse, read_text
 from workbench.provenance import code_versions, digest_of
 from workbench.scores import Scores
 from workbench.sources import source_digest
@@ -40,12 +42,12 @@ class Shelf:
             RunError: if its file is damaged.
         """
         path = self._path(decided)
-        if not path.exists():
+        if not exists(path):
             return None
         try:
-            cell = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as problem:
-            raise RunError(f"{path} cannot be read: {problem}", hint=f"rm {path}, then start again") from None
+            cell = parse(read_text(path, error=RunError), where=str(path), error=RunError)
+        except RunError as problem:
+            raise RunError(problem.message, hint=f"rm {path}, then start again") from None
         if not isinstance(cell, dict) or (cell.get("format"), cell.get("version")) != (FORMAT, VERSION):
             raise RunError(f"{path} is no cell of this bench", hint="choose another --out")
         return cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 from workbench.bench.settings import SHOWN
 from workbench.errors import RunError
 from workbench.io import write_atomic
-from workbench.io.strict_json import parse
+from workbench.io.bounds import exists
+from workbench.io.strict_json import parse, read_text
 
 FORMAT, VERSION = "circuit-workbench/bench-discovery", 1
 FILE, PAGE = "bench.json", "bench.html"
@@ -95,10 +97,10 @@ def load_bench(path: Path) -> BenchResult:
     Raises:
         RunError: if it is none.
     """
-    path = Path(path) / FILE if Path(path).is_dir() else Path(path)
-    if not path.is_file():
+    path = Path(path) / FILE if os.path.isdir(path) else Path(path)
+    if not exists(path):
         raise RunError(f"no bench at {path}", hint="workbench bench discovery -o FOLDER makes one")
-    document = parse(path.read_text("utf-8"), where=str(path), error=RunError)
+    document = parse(read_text(path, error=RunError), where=str(path), error=RunError)
     if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (
         FORMAT,
         VERSION,

@@ -17,6 +17,7 @@ from workbench.edits.edit import ModelEdit, Stack
 from workbench.edits.kinds import Affine, Calibration, Mask, Pine, Rows
 from workbench.errors import CircuitError, OptionError, RunError, WorkbenchError, unknown
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import exists, read_bytes
 from workbench.io.strict_json import check_keys, dump, parse, read_text
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def describe_edit(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read(folder: str | os.PathLike[str], decode: _Decode) -> ModelEdit:
     folder = Path(folder)
-    file = folder / DESCRIPTION if folder.is_dir() else folder
+    file = folder / DESCRIPTION if os.path.isdir(folder) else folder
     data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") is not VERSION:
         raise RunError(
@@ -161,14 +162,9 @@ def _read_tensors(file: Path, digest: Any, decode: _Decode) -> Mapping[str, Any]
     """
     from safetensors import SafetensorError
 
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise RunError(f"{file} has more than {MOST_BYTES >> 20} MB, the most that is read")
-        content = file.read_bytes()
-    except OSError as problem:
-        raise RunError(
-            f"cannot read {file}: {problem.strerror}", hint=f"it belongs beside {DESCRIPTION}"
-        ) from problem
+    if not exists(file):
+        raise RunError(f"there is no {file}", hint=f"it belongs beside {DESCRIPTION}")
+    content = read_bytes(file, most_bytes=MOST_BYTES)
     if hashlib.sha256(content).hexdigest() != digest:
         raise RunError(
             f"{file} is not the file that {DESCRIPTION} was written with",

@@ -17,12 +17,14 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import OptionError, TaskError
 from workbench.heads.text import TEXT
+from workbench.io.strict_json import read_text
 from workbench.model.architecture import describe
 from workbench.provenance import digest_of
 
 LENGTH = 101  # BOS and fifty random tokens twice
 SHORTEST = 8  # a text window of fewer tokens says nothing about distances
 BATCH_TOKENS = 4096
+MOST_CORPUS = 500_000_000  # bytes of a file of text
 
 Corpus = Path | str | Sequence[Path | str] | None
 """Text files (``Path``), texts (``str``), several of either, or None for the built-in text."""
@@ -192,12 +194,7 @@ def read_corpus(corpus: Corpus) -> tuple[str, tuple[str, ...]]:
         if not isinstance(item, Path):
             texts.append(item)
             continue
-        try:
-            texts.append(item.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as problem:
-            raise TaskError(
-                f"corpus {item} cannot be read: {problem}", hint="give UTF-8 text files"
-            ) from None
+        texts.append(read_text(item, most_bytes=MOST_CORPUS, error=TaskError))
         names.append(item.name)
     if not any(text.strip() for text in texts):
         raise TaskError("the corpus is empty", hint="give text files with --corpus FILE")

@@ -6,6 +6,7 @@ No torch here: a saved portrait is shown, sorted and exported without a model.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,9 +211,9 @@ class Portrait:
         """The document as text; also written to ``path``."""
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         if path is not None:
-            from workbench.io.atomic import write_atomic
+            from workbench.io.atomic import write_output
 
-            write_atomic(Path(path), text)
+            write_output(Path(path), text)
         return text
 
     def to_dataframe(self, *, sort: str | None = None):
@@ -244,7 +245,7 @@ class Portrait:
             raise WorkbenchError("Parquet needs pyarrow", hint="pip install pyarrow") from None
         import io
 
-        from workbench.io.atomic import write_atomic
+        from workbench.io.atomic import write_output
 
         document = self.to_dict()
         for measurement in document["measurements"]:
@@ -254,7 +255,7 @@ class Portrait:
         told = {b"workbench": json.dumps(document, allow_nan=False).encode()}
         buffer = io.BytesIO()
         pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **told}), buffer)
-        write_atomic(Path(path), buffer.getvalue())
+        write_output(Path(path), buffer.getvalue())
         return Path(path)
 
     @classmethod
@@ -316,7 +317,7 @@ def load_portrait(path: str | Path) -> Portrait:
     """
     from workbench.io.strict_json import parse, read_text
 
-    file = Path(path) / "portrait.json" if Path(path).is_dir() else Path(path)
+    file = Path(path) / "portrait.json" if os.path.isdir(path) else Path(path)
     return Portrait.from_dict(
         parse(read_text(file, error=WorkbenchError), where=str(file), error=WorkbenchError)
     )

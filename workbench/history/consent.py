@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from workbench.errors import OptionError, RunError
+from workbench.io.bounds import expanded
 from workbench.io.run_file import digest_of_file
 
 _FUNCTION = re.compile(r"\S+\.pyw?:\w+", re.IGNORECASE)
@@ -36,7 +36,7 @@ class NamedCode:
 
     def __str__(self) -> str:
         """``metric: file gift/metric.py, function f, sha256 ...``; what would run, to be read before it does."""
-        path = Path(self.file).expanduser() if self.file else None
+        path = expanded(self.file) if self.file else None
         if path is None or not path.is_file():
             return f"{self.field}: {self.text}"
         function = self.text.rpartition(":")[2] if ":" in self.text else "all of it"
@@ -116,4 +116,4 @@ def _same(here: str, recorded: Any) -> bool:
     (file, _, function), (other, _, another) = here.rpartition(":"), recorded.rpartition(":")
     if not file or not other or function != another:
         return False
-    return Path(file).expanduser().resolve() == Path(other).expanduser().resolve()
+    return expanded(file).resolve() == expanded(other).resolve()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.errors import WorkbenchError
+from workbench.errors import RunError, WorkbenchError
 from workbench.history.folders import PastRun, files_in, find_runs, size, writer_of
 from workbench.io.lock import NAME as LOCK
 from workbench.io.lock import holder, take
@@ -104,7 +104,7 @@ def _is_whole(run: PastRun) -> bool:
         return False
     try:
         return all(digest_of_file(run.folder / name) == was for name, was in record.files.items())
-    except OSError:
+    except RunError:
         return False
 
 

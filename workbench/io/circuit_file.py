@@ -266,7 +266,7 @@ def load_circuit(path: str | os.PathLike[str]) -> Circuit:
 def circuit_path(path: str | os.PathLike[str], *, writing: bool = False) -> Path:
     """The file meant by a path: itself, or ``circuit.json`` in a folder."""
     path = Path(path)
-    is_folder = path.is_dir() or (writing and path.suffix != ".json")
+    is_folder = os.path.isdir(path) or (writing and path.suffix != ".json")
     return path / FILE_NAME if is_folder else path
 
 

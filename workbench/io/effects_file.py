@@ -14,6 +14,7 @@ from msgspec import Meta
 from workbench.effects import Effects
 from workbench.errors import RunError, ShapeError
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import exists, require_regular
 from workbench.io.digests import table_blocks
 from workbench.io.file_kind import FileKind, Raw
 from workbench.io.strict_json import parse
@@ -65,8 +66,9 @@ def _table(file: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not file.is_file():
+    if not exists(file):
         raise RunError(f"no table of effects at {file}", hint="give a folder that holds effects.parquet")
+    require_regular(file)
     try:
         return pq.read_table(file, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as problem:
@@ -126,7 +128,7 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
     Raises:
         RunError: if it is missing, damaged, of another format or version, or was changed since it was written.
     """
-    path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    path = Path(path) / NAME if os.path.isdir(path) else Path(path)
     opened = EFFECTS.load(path)
     content = opened.content
     try:

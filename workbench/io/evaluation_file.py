@@ -59,7 +59,7 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
         CircuitError: if it is not a whole evaluation of a version we know, or its verdicts do not follow from its
             evidence.
     """
-    file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+    file = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)
     document = check_evaluation(parse(read_text(file), where=str(file)), str(file))
     found = Judgement(document=document)
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.circuit import Circuit
 from workbench.errors import OptionError, unknown
-from workbench.io.atomic import write_atomic
+from workbench.io.atomic import write_output
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def export(circuit: Circuit, format: str | None = None, path: str | os.PathLike[
     """
     text = find_format(format, path).write(circuit)
     if path is not None:
-        write_atomic(path, text)
+        write_output(path, text)
     return text
 
 

@@ -50,7 +50,7 @@ def find_circuits(folder: str | os.PathLike[str]) -> list[Found]:
         CircuitError: if there is no such folder.
     """
     root = Path(folder)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise CircuitError(
             f"no folder {root}", hint="workbench discover makes circuits; or name the folder that has some"
         )

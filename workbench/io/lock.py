@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import RunError
+from workbench.io.bounds import kind_of, open_regular
 
 NAME = ".lock"
 _TRIES, _PAUSE = (
@@ -61,7 +62,13 @@ def take(folder: Path, *, shown: Path | None = None) -> int:
 
 
 def _attempt(path: Path) -> int | None:
-    """The handle of the locked file; None if another has it, or it was replaced between opening and locking."""
+    """The handle of the locked file; None if another has it, or it was replaced between opening and locking.
+
+    Raises:
+        RunError: if a pipe, a device or a socket has its name.
+    """
+    if os.path.lexists(path) and (kind := kind_of(os.lstat(path).st_mode)):
+        raise RunError(f"{path} is {kind}; the lock of a run is a file", hint=f"remove it: rm {path}")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +89,8 @@ def holder(folder: str | os.PathLike[str]) -> int | None:
     """Process id of the one that is writing a folder, 0 if it is unknown, None if nobody is. Nothing is changed."""
     path = Path(folder) / NAME
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # not to wait for somebody to write, where a pipe has the name
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -97,7 +105,8 @@ def holder(folder: str | os.PathLike[str]) -> int | None:
 def _written(path: Path) -> str:
     """The process id that a lock file names, as digits; empty if it names none."""
     try:
-        text = path.read_bytes()[:32].decode("ascii", "replace").strip()
-    except OSError:
+        with open_regular(path) as source:
+            text = source.read(32).decode("ascii", "replace").strip()
+    except RunError:
         return ""
     return text if text.isdecimal() else ""

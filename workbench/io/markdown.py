@@ -9,6 +9,8 @@ from typing import Any
 
 from workbench.errors import RunError
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import exists
+from workbench.io.strict_json import read_text
 from workbench.text import printable
 
 _MARKS = re.compile(r"[\\`|\[\]]")  # what begins code, a cell, a link or a picture
@@ -22,7 +24,7 @@ def replace_part(page: Path, begin: str, end: str, text: str) -> Path:
         RunError: if the page is not there or has no marks.
     """
     page = Path(page)
-    whole = page.read_text("utf-8") if page.is_file() else ""
+    whole = read_text(page, error=RunError) if exists(page) else ""
     before, first, rest = whole.partition(begin)
     _, last, after = rest.partition(end)
     if not first or not last:

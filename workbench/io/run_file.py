@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field, to_builtins
 
 from workbench.errors import RunError, WorkbenchError
+from workbench.io.bounds import exists, open_regular, refuse_links
 from workbench.io.file_kind import FileKind, Origin
 from workbench.io.typed import Count, Part, Sha256
 from workbench.provenance import NAME, TIME, RunRecord
 
+INNER = ("shards", "parts", "steps", "tables", "cells", "pictures")  # folders that runs make in theirs
 _TIME_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -109,8 +111,8 @@ def read_record(path: str | os.PathLike[str]) -> tuple[RunRecord, Origin]:
     Raises:
         RunError: if it is missing, cut off, or no run record of a version we know.
     """
-    file = Path(path) / NAME if Path(path).is_dir() else Path(path)
-    if not file.is_file():
+    file = Path(path) / NAME if os.path.isdir(path) else Path(path)
+    if not exists(file):
         raise RunError(f"no run record at {file}", hint="workbench runs list shows the folders of runs")
     opened = RUN_FILE.open(file)
     return RunRecord.from_dict(to_builtins(opened.content)), opened.origin
@@ -133,6 +135,7 @@ def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[Run
         RunError: if the folder holds another run, or cannot be written.
     """
     folder = Path(folder)
+    refuse_links(folder, INNER)
     record.attempts = _attempts_before(record, folder)
     for left in folder.glob(".*.tmp"):  # half-written by a process that was killed
         left.unlink(missing_ok=True)
@@ -200,9 +203,13 @@ def _attempts_before(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
 
 
 def digest_of_file(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file."""
+    """Size in bytes and SHA-256 of a file.
+
+    Raises:
+        RunError: if it cannot be read, or is no regular file.
+    """
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as source:
+    with open_regular(path) as source:
         while block := source.read(1 << 20):
             digest.update(block)
             size += len(block)

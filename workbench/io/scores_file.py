@@ -13,6 +13,7 @@ from msgspec import Meta, to_builtins
 from workbench.errors import CircuitError, ShapeError
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import read_bytes, shown
 from workbench.io.circuit_file import Level, Shape
 from workbench.io.digests import tensor_blocks
 from workbench.io.file_kind import FileKind, Raw
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "scores.safetensors"
 _MOST_HEADER = 16 << 20
+# all edges of a model of 80 layers and 64 heads: 0.8 GB; 20 positions of them: 16 GB
+MOST_BYTES = 16_000_000_000
 _DTYPES = {"F64": np.float64, "F32": np.float32}
 
 
@@ -110,7 +113,7 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     from workbench.scores import Scores
 
     file = Path(path)
-    file = file / FILE_NAME if file.is_dir() else file
+    file = file / FILE_NAME if os.path.isdir(file) else file
     opened = SCORES.load(file)
     fields = {name: getattr(opened.content, name) for name in ScoresContent.__struct_fields__}
     try:
@@ -122,13 +125,9 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
 
 def _unpack(file: Path) -> tuple[np.ndarray, str]:
     """Values and description. The header is read by hand: its sizes are checked before anything is made."""
-    try:
-        with file.open("rb") as source:
-            data = source.read()
-    except FileNotFoundError as problem:
-        raise CircuitError(f"no file {file}", hint="dense scores lie beside circuit.json") from problem
-    except OSError as problem:
-        raise CircuitError(f"cannot read {file}: {problem.strerror}") from problem
+    if not os.path.lexists(file):
+        raise CircuitError(f"no file {shown(file)}", hint="dense scores lie beside circuit.json")
+    data = read_bytes(file, most_bytes=MOST_BYTES, error=CircuitError)
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
     if not 2 <= length <= min(_MOST_HEADER, len(data) - 8):
         raise CircuitError(f"{file} is not a whole safetensors file", hint="it may be cut off; make it again")

@@ -11,6 +11,7 @@ from typing import Any
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import exists
 from workbench.io.strict_json import check_keys, parse, read_text
 
 FORMAT, VERSION, NAME = "circuit-workbench/shard", 1, "shard.json"
@@ -67,7 +68,7 @@ def load_shard(folder: str | os.PathLike[str]) -> ShardFile:
         RunError: if it is missing, cut off, of another format or version, or contradicts itself.
     """
     path = Path(folder) / NAME
-    if not path.is_file():
+    if not exists(path):
         raise RunError(f"no finished shard in {folder}", hint=f"workbench runs resume {folder}")
     data = parse(read_text(path, error=RunError), where=str(path), error=RunError)
     if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import CircuitError, WorkbenchError, close_names
+from workbench.io.bounds import read_bytes, shown
 
-MOST_BYTES = 64 << 20  # a circuit of 500,000 edges has about 40 MB
+MOST_BYTES = 64_000_000  # a circuit of 500,000 edges has about 40 MB
 MOST_DEPTH = 64  # our own files nest 6 deep
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]+|[\]}]+', re.DOTALL)
 
@@ -32,21 +33,11 @@ def read_text(
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise error(f"{path} is a folder, not a file")
-        if not path.is_file() and path.exists():
-            raise error(f"{path} is not a regular file")
-        with path.open("rb") as source:
-            data = source.read(most_bytes + 1)
-    except FileNotFoundError as problem:
-        raise error(f"no file {path}", hint=_neighbours(path)) from problem
-    except (OSError, ValueError) as problem:
-        raise error(f"cannot read {path}: {getattr(problem, 'strerror', None) or problem}") from problem
-    if len(data) > most_bytes:
-        raise error(
-            f"{path} has more than {most_bytes >> 20} MB, the most that is read",
-            hint="is it the right file? circuits of 1,000 edges have about 100 kB",
-        )
+        data = read_bytes(path, most_bytes=most_bytes, error=error)
+    except WorkbenchError as problem:
+        if isinstance(problem.__cause__, FileNotFoundError):
+            raise error(f"no file {shown(path)}", hint=_neighbours(path)) from problem
+        raise
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as problem:

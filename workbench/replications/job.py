@@ -12,9 +12,11 @@ from typing import Any
 from workbench.claims import plain
 from workbench.errors import RunError, WorkbenchError
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import exists
 from workbench.io.lock import locked
 from workbench.io.markdown import replace_part
 from workbench.io.run_file import digest_of_file, recording
+from workbench.io.strict_json import parse, read_text
 from workbench.model.identity import identity
 from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
@@ -121,10 +123,10 @@ def load_result(folder: Path, question: str) -> Result | None:
         RunError: if the folder holds the result of another question, or one that cannot be read.
     """
     path = Path(folder) / RESULT
-    if not path.is_file():
+    if not exists(path):
         return None
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = parse(read_text(path, error=RunError), where=str(path), error=RunError)
         found = Result.from_dict(data, Path(folder))
     except (OSError, ValueError, AttributeError) as problem:
         raise RunError(

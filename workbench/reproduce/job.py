@@ -16,6 +16,7 @@ from workbench.graph import GraphShape
 from workbench.io import save_circuit, write_atomic
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
+from workbench.io.strict_json import parse, read_text
 from workbench.jobs import open_runs, planned_runs, record_of
 from workbench.model.identity import identity
 from workbench.provenance import code_versions, digest_of
@@ -148,10 +149,7 @@ def _claim(folder: Path, plan: Mapping[str, Any], resume: bool, note: Note) -> d
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as problem:
-        raise RunError(f"{path} cannot be read: {problem}", hint="choose another --out") from None
+    found = parse(read_text(path, error=RunError), where=str(path), error=RunError)
     if not isinstance(found, dict):
         raise RunError(f"{path} is no object", hint="choose another --out")
     return found

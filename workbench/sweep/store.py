@@ -21,11 +21,14 @@ from safetensors.numpy import load, save
 
 from workbench.errors import RunError
 from workbench.io.atomic import write_atomic
+from workbench.io.bounds import exists, read_bytes, refuse_links
 from workbench.io.lock import locked, take
 from workbench.io.shard_file import check_key
+from workbench.io.strict_json import parse, read_text
 from workbench.provenance import digest_of
 
 PLAN, SHARDS = "plan.json", "shards"
+MOST_PART = 16_000_000_000  # bytes of one part
 
 
 class SweepStore:
@@ -46,6 +49,7 @@ class SweepStore:
         self._lock: int | None = None
 
     def __enter__(self) -> SweepStore:
+        refuse_links(self.folder, [SHARDS])
         # in shards/, so that whoever keeps the record of the run can hold the folder itself
         self._lock = take(self.folder / SHARDS, shown=self.folder)
         try:
@@ -87,10 +91,10 @@ class SweepStore:
             RunError: if the file is there but damaged, or belongs to another part or run.
         """
         path = self._path(key)
-        if not path.exists():
+        if not exists(path):
             return None
+        data = read_bytes(path, most_bytes=MOST_PART)
         try:
-            data = path.read_bytes()
             values, found = load(data)["values"], _digest_in(data)
         except (SafetensorError, KeyError, OSError, ValueError, struct.error) as problem:
             raise RunError(
@@ -133,6 +137,7 @@ def finished_parts(folder: Path) -> set[str]:
 
 def drop_parts(folder: Path) -> None:
     """Remove the parts of a run whose result is saved, and its plan; the caller holds the folder's lock."""
+    refuse_links(folder, [SHARDS])
     for done in (Path(folder) / PLAN, *(Path(folder) / SHARDS).glob("*")):
         done.unlink(missing_ok=True)
     with suppress(OSError):
@@ -151,9 +156,9 @@ def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
             raise RunError(f"{folder} has finished parts but no plan.json", hint="choose another --out")
         return
     try:
-        before = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as problem:
-        raise RunError(f"{path} cannot be read: {problem}", hint="choose another --out") from None
+        before = parse(read_text(path, error=RunError), where=PLAN, error=RunError)
+    except RunError as problem:
+        raise RunError(f"{path} cannot be read: {problem.message}", hint="choose another --out") from None
     if not isinstance(before, dict) or digest_of(before) != digest_of(plan):
         raise RunError(
             f"{folder} holds another run: {difference(before, plan)}",
@@ -169,8 +174,8 @@ def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
 def read_plan(folder: Path) -> dict[str, Any] | None:
     """What the run in a folder measures; None if it does not say, or cannot be read."""
     try:
-        plan = json.loads((Path(folder) / PLAN).read_text("utf-8"))
-    except (ValueError, OSError):
+        plan = parse(read_text(Path(folder) / PLAN, error=RunError), where=PLAN, error=RunError)
+    except RunError:
         return None
     return plan if isinstance(plan, dict) else None
 

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import TaskError, unknown
+from workbench.io.bounds import read_bytes
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.reader import Problem, parse_pair
+from workbench.tasks.reader import MAX_BYTES, Problem, parse_pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-MAX_BYTES = 500_000_000
-"""Largest file that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +115,9 @@ def read_text(path: Path) -> str:
     Raises:
         TaskError: if it cannot be opened, is too large, or is not UTF-8.
     """
+    data = read_bytes(path, most_bytes=MAX_BYTES, error=TaskError)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise TaskError(f"{path} is larger than {MAX_BYTES:,} bytes")
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as problem:
-        raise TaskError(f"cannot read {path}: {problem.strerror or problem}") from problem
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise TaskError(f"{path} is not UTF-8: {problem.reason} at byte {problem.start}") from problem
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from workbench.io.atomic import write_atomic
+from workbench.io.atomic import write_output
 from workbench.text import escape, printable
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Pairs(Sequence[Pair]):
         Raises:
             RunError: if it cannot be written.
         """
-        return write_atomic(path, self.to_jsonl())
+        return write_output(path, self.to_jsonl())
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row per pair: id, group, clean, corrupted, correct, incorrect."""

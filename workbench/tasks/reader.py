@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workbench.errors import TaskError
+from workbench.io.bounds import open_regular
 from workbench.tasks.pairs import FORMAT, VERSION, Pair, Pairs, Span
 
+MAX_BYTES = 500_000_000
+"""Largest file that is read."""
 MAX_LINE = 1_000_000
 """Longest line in bytes; a longer one is not a pair of prompts."""
 
@@ -60,11 +63,8 @@ def scan_pairs(path: str | Path) -> PairsFile:
         TaskError: if the file cannot be opened.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            return scan_stream(stream, path.name)
-    except OSError as problem:
-        raise TaskError(f"cannot read pairs from {path}: {problem.strerror or problem}") from problem
+    with open_regular(path, most_bytes=MAX_BYTES, error=TaskError) as stream:
+        return scan_stream(stream, path.name)
 
 
 def scan_stream(stream: BinaryIO, name: str) -> PairsFile:

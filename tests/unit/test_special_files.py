@@ -1,0 +1,200 @@
+"""Pipes, devices, sockets, links and names that no file can have: named, never waited for, never replaced."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import CircuitError, OptionError, RunError, TaskError, WorkbenchError
+from workbench.io import load_circuit, load_scores
+from workbench.io.atomic import write_atomic, write_output
+from workbench.io.bounds import expanded, open_regular, read_bytes, require_regular
+from workbench.io.effects_file import load_effects
+from workbench.io.evaluation_file import load_evaluation
+from workbench.io.folder import find_circuits
+from workbench.io.lock import holder, locked
+from workbench.io.run_file import load_record, recording
+from workbench.metrics import get_metric
+from workbench.provenance import RunRecord
+from workbench.sweep.store import SweepStore, drop_parts
+from workbench.tasks.importers import import_pairs
+from workbench.tasks.pairs import load_pairs
+
+READERS = {
+    "circuit.json": load_circuit,
+    "scores.safetensors": load_scores,
+    "effects.parquet": load_effects,
+    "run.json": load_record,
+    "evaluation.json": load_evaluation,
+    "pairs.jsonl": load_pairs,
+    "pairs.csv": lambda path: import_pairs("eap-ig", path),
+    "metric.py": lambda path: get_metric(f"{path}:f"),
+}
+
+
+@pytest.fixture(params=["a pipe", "a socket", "a device"])
+def special(request, tmp_path, monkeypatch):
+    """Puts something that is no file under a name in an empty folder; gives its kind and its path."""
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    kept = []
+
+    def put(name):
+        if request.param == "a pipe":
+            os.mkfifo(name)
+        elif request.param == "a socket":
+            kept.append(socket.socket(socket.AF_UNIX))
+            kept[-1].bind(name)
+        else:
+            try:
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            except PermissionError:
+                pytest.skip("only root makes devices")
+        return request.param, Path(name)
+
+    yield put
+    for opened in kept:
+        opened.close()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_file_is_refused_by_its_kind(name, special):
+    kind, path = special(name)
+    with pytest.raises(WorkbenchError, match=f"is {kind}; a regular file is expected"):
+        READERS[name](path)
+
+
+def test_a_folder_with_a_special_file_is_listed_with_the_reason(special, tmp_path):
+    kind, _ = special("circuit.json")
+    (found,) = find_circuits(tmp_path)
+    assert f"is {kind}" in found.problem
+
+
+def test_no_file_of_a_run_takes_the_place_of_a_device(special):
+    kind, path = special("run.json")
+    before = path.lstat()
+    with pytest.raises(RunError, match=f"is {kind}; a regular file belongs there"):
+        write_atomic(path, "text")
+    assert os.path.samestat(path.lstat(), before)
+
+
+def test_a_lock_that_is_no_file_is_refused_and_held_by_nobody(special, tmp_path):
+    kind, _ = special(".lock")
+    assert holder(tmp_path) is None
+    with pytest.raises(RunError, match=f"is {kind}"), locked(tmp_path):
+        pass
+
+
+def test_a_device_takes_what_is_written_and_stays():
+    before = os.stat("/dev/null")
+    write_output("/dev/null", "text")
+    assert os.path.samestat(os.stat("/dev/null"), before)
+
+
+def test_a_pipe_takes_what_is_written_if_somebody_reads(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(RunError, match="a pipe that nobody reads"):
+        write_output(path, "text")
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    text = "x" * 300_000  # more than a pipe holds
+    writer = threading.Thread(target=write_output, args=(path, text), daemon=True)
+    writer.start()
+    got = b""
+    while len(got) < len(text):
+        if select.select([handle], [], [], 20)[0]:
+            got += os.read(handle, 1 << 16)  # empty until the writer has opened it
+    writer.join(20)
+    os.close(handle)
+    assert got.decode() == text and stat.S_ISFIFO(path.lstat().st_mode)
+
+
+def test_nothing_is_written_to_a_socket(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("s")
+        with pytest.raises(RunError, match="is a socket"):
+            write_output("s", "text")
+
+
+def test_a_link_that_the_user_names_is_followed_and_stays(tmp_path):
+    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    link.symlink_to(target.name)
+    write_output(link, "new")
+    assert link.is_symlink() and target.read_text() == "new" and not target.is_symlink()
+    (tmp_path / "new.txt").symlink_to("made.txt")
+    write_output(tmp_path / "new.txt", "first")
+    assert (tmp_path / "made.txt").read_text() == "first"
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(RunError, match="cannot write"):
+        write_output(tmp_path / "loop", "x")
+
+
+def test_a_link_in_the_folder_of_a_run_is_not_followed(tmp_path):
+    """Somebody else's folder must not lead what we write to the user's own files."""
+    own = tmp_path / "own.txt"
+    own.write_text("mine")
+    (tmp_path / "run.json").symlink_to(own)
+    write_atomic(tmp_path / "run.json", "{}")
+    assert own.read_text() == "mine" and not (tmp_path / "run.json").is_symlink()
+
+
+@pytest.mark.parametrize("part", ["shards", "tables", "cells"])
+def test_parts_of_a_run_are_not_somewhere_else(part, tmp_path):
+    own, run = tmp_path / "own", tmp_path / "run"
+    own.mkdir()
+    (own / "thesis.txt").write_text("mine")
+    run.mkdir()
+    (run / part).symlink_to(own)
+    with pytest.raises(RunError, match="is a link to"), recording(RunRecord(command="x", arguments={}), run):
+        pass
+    if part == "shards":
+        with pytest.raises(RunError, match="is a link to"), SweepStore(run, {}, resume=True):
+            pass
+        with pytest.raises(RunError, match="is a link to"):
+            drop_parts(run)
+    assert [p.name for p in own.iterdir()] == ["thesis.txt"]
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize("name", [LONG, f"{LONG}/x.json", "a\0b", f"{LONG}.jsonl"])
+def test_names_that_no_file_can_have_are_explained(name, tmp_path):
+    for reader in READERS.values():
+        with pytest.raises(WorkbenchError):
+            reader(tmp_path / name)
+    for writer in (write_atomic, write_output):
+        with pytest.raises(RunError, match="cannot write"):
+            writer(tmp_path / name, "x")
+
+
+def test_a_name_of_255_bytes_can_be_written(tmp_path):
+    name = "é" * 127 + "x"  # 255 bytes
+    assert write_atomic(tmp_path / name, "text").read_text() == "text"
+
+
+def test_a_user_that_does_not_exist_is_named():
+    with pytest.raises(RunError, match="there is no user 'nosuchuser'"):
+        expanded("~nosuchuser/x")
+    with pytest.raises(OptionError, match="there is no user 'nosuchuser'"):
+        get_metric("~nosuchuser/metric.py:f")
+
+
+def test_sizes_are_known_before_anything_is_read(tmp_path):
+    path = tmp_path / "large"
+    with path.open("wb") as sparse:
+        sparse.truncate(10**12)
+    for read in (require_regular, read_bytes):
+        with pytest.raises(TaskError, match="has 1000 GB, more than the 5 MB that are read"):
+            read(path, most_bytes=5_000_000, error=TaskError)
+    with pytest.raises(CircuitError, match="1000 GB"):
+        load_circuit(path)
+    with pytest.raises(RunError), open_regular(tmp_path / "missing"):
+        pass
