@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from workbench.behavior import Behavior
 from workbench.errors import NameFormatError, OptionError, ShapeError
 from workbench.names import parse_node
+from workbench.stats.intervals import beyond_rounding
+from workbench.stats.sign_flips import SignFlips, sign_flips
 from workbench.text import printable
+
+MARKS = ("", "*", "**")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +34,8 @@ class Effects:
         base: ``(pair,)``: the metric of the run that was edited.
         gap: ``(pair,)``: metric of the clean minus the corrupted run, times direction; None without a partner.
         notes: What is to be said of the file that they were read from; not written to files.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
+        behavior: What the model itself does on these pairs; None where nobody looked.
     """
 
     labels: tuple[str, ...]
@@ -44,6 +52,8 @@ class Effects:
     pair_ids: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    clusters: tuple[int, ...] = ()
+    behavior: Behavior | None = None
 
     def __post_init__(self) -> None:
         if self.patched.shape != (len(self.labels), len(self.base)):
@@ -72,12 +82,40 @@ class Effects:
     def share(self) -> np.ndarray:
         """``(row,)`` mean effect over mean gap (ratio of means): 1 is as much as corrupting everything.
 
-        NaN where there is no partner, or the gap is within two standard errors of zero.
+        NaN where there is no partner, or the gap is noise: within two standard errors of zero, or said to be.
         """
-        if self.gap is None or len(self.gap) < 2:
+        noise = self.behavior is not None and self.behavior.finding == "noise"
+        if self.gap is None or len(self.gap) < 2 or noise:
             return np.full(len(self.labels), np.nan)
         gap, error = self.gap.mean(), self.gap.std(ddof=1) / np.sqrt(len(self.gap))
         return self.mean / gap if abs(gap) > 2 * error else np.full(len(self.labels), np.nan)
+
+    @cached_property
+    def significance(self) -> SignFlips:
+        """Which effects are clear of zero, all rows tested together by sign flips of independent pairs.
+
+        Changes that are float32 in another order (1e-5 of the largest score) count as none.
+        """
+        clear = beyond_rounding(self.per_pair, self.base, self.patched)
+        return sign_flips(clear, self.clusters)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """A mark per row: ``*`` survives Benjamini-Hochberg over all rows, ``**`` the family-wise max-T as well."""
+        found = self.significance
+        strict = found.survives & (found.family <= found.resolution.alpha)
+        return tuple(MARKS[int(kept) + int(more)] for kept, more in zip(found.survives, strict, strict=True))
+
+    @property
+    def legend(self) -> str:
+        """What the marks mean, how many rows have them, and what the pairs can show at all."""
+        found, marks = self.significance, self.marks
+        kept, strict = sum(map(bool, marks)), marks.count("**")
+        alpha = f"{found.resolution.alpha:.0%}"
+        return (
+            f"{kept} of {len(self)} effects survive Benjamini-Hochberg over all rows at {alpha} (*), {strict} of them "
+            f"the family-wise max-T too (**); {found.resolution.words}"
+        )
 
     @property
     def n_pairs(self) -> int:
@@ -100,10 +138,13 @@ class Effects:
         return [(self.labels[i], float(self.mean[i])) for i in np.argsort(keys, kind="stable")[:n]]
 
     def to_dataframe(self):
-        """One row per intervention: label, layer, head, position, effect, stderr, n, share, patched, unit."""
+        """One row per intervention: label, layer, head, position, effect, stderr, n, share, patched, unit, p, q ...
+
+        ``p`` is of the row by itself, ``q`` after Benjamini-Hochberg over all rows, ``p_family`` by max-T.
+        """
         import pandas as pd
 
-        rows = []
+        rows, tested = [], self.significance
         for i, label in enumerate(self.labels):
             layer, index, position = _place(label)
             rows.append(
@@ -118,6 +159,10 @@ class Effects:
                     "share": self.share[i],
                     "patched": self.patched[i].mean(),
                     "unit": self.unit,
+                    "p": tested.p[i],
+                    "q": tested.q[i],
+                    "p_family": tested.family[i],
+                    "survives": bool(tested.survives[i]),
                 }
             )
         frame = pd.DataFrame(rows)
@@ -129,6 +174,20 @@ class Effects:
         Returns:
             ``(row, column)`` values (NaN where nothing was measured), row labels, column labels.
         """
+        rows, columns, _ = self._places()
+        return self._in_grid(self.mean), rows, columns
+
+    def _in_grid(self, values: np.ndarray) -> np.ndarray:
+        """``(row, column)`` of one number per intervention; NaN where there is none."""
+        rows, columns, keys = self._places()
+        found = np.full((len(rows), len(columns)), np.nan)
+        for (row, column), value in zip(keys, values, strict=True):
+            if row in rows and column in columns:
+                found[rows.index(row), columns.index(column)] = value
+        return found
+
+    def _places(self) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+        """Labels of the rows and columns of the grid, and the place of every intervention in it."""
         places = [_place(label) for label in self.labels]
         layers = sorted({p[0] for p in places if p[0] is not None})
         heads = sorted({p[1] for p in places if p[1] is not None})
@@ -144,11 +203,7 @@ class Effects:
             columns = [str(h) for h in heads] or ["all"]
             rows = [str(n) for n in layers]
             keys = [(str(p[0]), "all" if p[1] is None else str(p[1])) for p in places]
-        values = np.full((len(rows), len(columns)), np.nan)
-        for (row, column), effect in zip(keys, self.mean, strict=True):
-            if row in rows and column in columns:
-                values[rows.index(row), columns.index(column)] = effect
-        return values, rows, columns
+        return rows, columns, keys
 
     @property
     def title(self) -> str:
@@ -162,17 +217,23 @@ class Effects:
         def number(x: float) -> float | None:
             return float(x) if np.isfinite(x) else None
 
+        tested = self.significance
         rows = [
             {
                 "label": label,
                 "effect": number(self.mean[i]),
                 "stderr": number(self.stderr[i]),
                 "share": number(self.share[i]),
+                "p": number(tested.p[i]),
+                "q": number(tested.q[i]),
+                "p_family": number(tested.family[i]),
+                "survives": bool(tested.survives[i]),
                 "per_pair": [float(x) for x in self.per_pair[i]],
             }
             for i, label in enumerate(self.labels)
         ]
         return {
+            "behavior": None if self.behavior is None else self.behavior.to_dict(),
             "task": self.task,
             "model": self.model,
             "kind": self.kind,
@@ -183,6 +244,7 @@ class Effects:
             "n": self.n_pairs,
             "base": number(self.base.mean()),
             "gap": None if self.gap is None else number(self.gap.mean()),
+            "significance": {**tested.resolution.to_dict(), "survive": int(tested.survives.sum())},
             "rows": rows,
             "provenance": dict(self.provenance),
         }
@@ -210,6 +272,9 @@ class Effects:
             "unit": self.unit,
             "row_title": "layer",
             "column_title": "" if columns == ["all"] else "position" if named else "head",
+            "marks": self._in_grid(np.array([len(mark) for mark in self.marks], dtype=float)),
+            "lead": self.lead,
+            "notes": [self.legend],
         }
         if format == "svg":
             from workbench.view.svg import heatmap_svg
@@ -228,34 +293,44 @@ class Effects:
         path = Path(path)
         return write_output(path, self.picture(path.suffix.removeprefix(".").lower()))
 
+    @property
+    def lead(self) -> str:
+        """What the model itself does: the sentence that every view begins with; empty where nobody looked."""
+        return "" if self.behavior is None else self.behavior.sentence()
+
     def _repr_html_(self) -> str:
         if self.grid()[0].size:
             return self.picture()
-        from workbench.view.html import table_html
+        from workbench.view.html import table_html, text_html
 
-        return table_html(self.to_rows())
+        return text_html(self.lead) + table_html(self.to_rows()) + text_html(self.legend)
 
     def to_rows(self, most: int = 20) -> list[dict[str, Any]]:
         """The strongest rows, for tables."""
         order = np.argsort(-np.abs(self.mean), kind="stable")[:most]
-        rows = []
+        rows, marks = [], self.marks
         for i in order:
             row = {"part": self.labels[i], f"effect ({self.unit})": float(self.mean[i])}
             row["± se"] = float(self.stderr[i]) if np.isfinite(self.stderr[i]) else None
             row["share of gap"] = float(self.share[i]) if np.isfinite(self.share[i]) else None
+            row["q"] = float(self.significance.q[i])
+            row["survives"] = marks[i]
             rows.append(row)
         return rows
 
     def to_terminal(self) -> list[Any]:
-        """What the command line prints: caption, heatmap, strongest rows."""
+        """What the command line prints: what the model does, caption, heatmap, strongest rows, what the marks mean."""
         from workbench.view.terminal import heatmap_terminal
 
         values, rows, columns = self.grid()
         whole = all(name.isdecimal() for name in (*rows, *columns))
         rows = [f"layer {name}" if name.isdecimal() else name for name in rows]
         columns = [f"h{name}" for name in columns] if whole else columns
-        picture = [heatmap_terminal(values, rows, columns, unit=self.unit)] if values.size else []
-        return [self.title, *(f"note: {said}" for said in self.notes), *picture, self.to_rows()]
+        marks = self._in_grid(np.array([len(mark) for mark in self.marks], dtype=float))
+        fits = values.size > 1 and len(columns) <= 64
+        picture = [heatmap_terminal(values, rows, columns, unit=self.unit, marks=marks)] if fits else []
+        said = [*filter(None, [self.lead]), self.title, *(f"note: {note}" for note in self.notes)]
+        return [*said, *picture, self.to_rows(), self.legend]
 
     def __repr__(self) -> str:
         return printable(f"<Effects {self.title}: {len(self)} rows>")

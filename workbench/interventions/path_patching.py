@@ -95,6 +95,8 @@ def path_patches(
         task=runs.pairs.pairs.task,
         model=identity(runs.model).name,
         pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
+        clusters=runs.pairs.pairs.clusters,
+        behavior=runs.behavior,
         provenance={"plan": digest_of(plan), **plan},
     )
 

@@ -122,6 +122,8 @@ def _table(
         task=runs.pairs.pairs.task,
         model=identity(runs.model).name,
         pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
+        clusters=runs.pairs.pairs.clusters,
+        behavior=runs.behavior,
         provenance={
             "plan": digest,
             **{k: v for k, v in plan.items() if k != "interventions"},

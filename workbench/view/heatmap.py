@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,12 +26,19 @@ def heatmap_svg(
     row_title: str = "",
     column_title: str = "",
     show_values: bool | None = None,
+    marks: np.ndarray | None = None,
+    lead: str = "",
+    notes: Sequence[str] = (),
 ) -> str:
     """A self-contained SVG of a ``(row, column)`` matrix; the first row is drawn at the top.
 
     Colour runs from orange (negative) over pale (0) to blue (positive), equally far on both sides. NaN cells
     are hatched. Each cell has a tooltip with its labels and value. ``show_values`` writes the numbers into
     the cells; by default when there are at most 400, in at most 24 columns.
+
+    Args:
+        marks: ``(row, column)`` of 0, 1 or 2: cells with a mark are outlined, twice as thick for 2.
+        lead, notes: Sentences above the picture and under it.
 
     Raises:
         ShapeError: if labels and matrix do not fit.
@@ -46,20 +54,55 @@ def heatmap_svg(
     side = _cell_size(matrix, show)
     left = 14 + max((text_width(x) for x in rows), default=0) + (20 if row_title else 0)
     slanted = max((text_width(x) for x in columns), default=0) + 4 > side[0]  # 4: as in _labels
-    above = (34 if title else 12) + (20 if column_title else 0)
+    wide = left + side[0] * len(columns) + 112
+    wide = max(wide, 40 + text_width(printable(title)) * 1.25, 520 if lead or notes else 0)
+    first, last = _wrapped([lead], wide), _wrapped(notes, wide)
+    head = (34 if title else 12) + 16 * len(first) + (6 if first else 0)
+    above = head + (20 if column_title else 0)
     above += (max((text_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
-    width, height = left + side[0] * len(columns) + 112, above + max(side[1] * len(rows), 120) + 14
-    width = max(width, 40 + text_width(printable(title)) * 1.25)
+    foot = above + max(side[1] * len(rows), 120) + 14
+    width, height = wide, foot + 16 * len(last) + (8 if last else 0)
     top, hatch = limit(matrix), f"wb-nan-{zlib.crc32(matrix.tobytes()):08x}"
     parts = [
         _open(width, height, title or "heatmap", _describe(matrix, unit), hatch),
-        _texts(title, row_title, column_title, left, above, side, matrix.shape, slanted),
+        _texts(title, row_title, column_title, left, above, head, side, matrix.shape),
+        *_sentences(first, 38 if title else 16),
         *_labels(rows, columns, left, above, side, slanted),
         *_cells(matrix, row_labels, column_labels, left, above, side, top, unit, show, hatch),
+        *_outlines(marks, left, above, side),
+        *_sentences(last, foot + 6),
         _scale(left + side[0] * len(columns) + 22, above, top, unit),
         "</svg>",
     ]
     return "".join(parts)
+
+
+def _wrapped(notes: Sequence[str], width: float) -> list[str]:
+    """Notes in lines that fit the picture; about 6 pixels a character at 11 px."""
+    most = max(20, int((width - 20) / 6))
+    return [line for note in notes for line in textwrap.wrap(printable(note), most)]
+
+
+def _sentences(lines: Sequence[str], y: float) -> Iterator[str]:
+    """Lines of text from a height on."""
+    for k, text in enumerate(lines):
+        yield f'<text x="10" y="{y + 16 * k:.0f}">{escape(text)}</text>'
+
+
+def _outlines(
+    marks: np.ndarray | None, left: float, above: float, side: tuple[float, float]
+) -> Iterator[str]:
+    """A frame around every marked cell."""
+    if marks is None:
+        return
+    gap = 1.0 if side[0] >= 12 else 0.0
+    for i, j in np.argwhere(np.nan_to_num(marks) > 0):
+        thick = float(marks[i, j])
+        yield (
+            f'<rect x="{left + side[0] * j:.1f}" y="{above + side[1] * i:.1f}" width="{side[0] - gap:.1f}" '
+            f'height="{side[1] - gap:.1f}" rx="{gap * 2:g}" fill="none" stroke="currentColor" '
+            f'stroke-width="{thick:g}" class="mark"/>'
+        )
 
 
 def _cell_size(matrix: np.ndarray, show: bool) -> tuple[float, float]:
@@ -90,8 +133,6 @@ def _describe(matrix: np.ndarray, unit: str) -> str:
 
 def _open(width: float, height: float, title: str, description: str, hatch: str) -> str:
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
-    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
-    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-heatmap" role="img" {size} '
         f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
@@ -111,15 +152,15 @@ def _texts(
     column_title: str,
     left: float,
     above: float,
+    head: float,
     side: tuple[float, float],
     shape: tuple[int, ...],
-    slanted: bool,
 ) -> str:
     found = f'<text class="t" x="10" y="20">{escape(shorten(title, 160))}</text>' if title else ""
     if column_title:
-        middle, y = left + side[0] * shape[1] / 2, 50 if title else 16
+        middle, y = left + side[0] * shape[1] / 2, head + (16 if title else 4)
         found += (
-            f'<text class="a" x="{middle:.0f}" y="{y}" text-anchor="middle">{escape(column_title)}</text>'
+            f'<text class="a" x="{middle:.0f}" y="{y:.0f}" text-anchor="middle">{escape(column_title)}</text>'
         )
     if row_title:
         y = above + side[1] * shape[0] / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,14 +23,18 @@ def heatmap_png(
     unit: str = "",
     row_title: str = "",
     column_title: str = "",
+    marks: np.ndarray | None = None,
+    lead: str = "",
+    notes: Sequence[str] = (),
     dpi: int = 150,
 ) -> bytes:
-    """The PNG of what ``heatmap_svg`` shows: one scale centred at zero, NaN hatched.
+    """The PNG of what ``heatmap_svg`` shows: one scale centred at zero, NaN hatched, marked cells outlined.
 
     Raises:
         ShapeError: if labels and matrix do not fit.
     """
     from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Rectangle
 
     matrix = np.asarray(matrix, dtype=float)
     if matrix.shape != (len(row_labels), len(column_labels)):
@@ -38,15 +43,25 @@ def heatmap_png(
         )
     top = limit(matrix)
     scale = LinearSegmentedColormap.from_list("signed", [css(c) for c in (*NEGATIVE[::-1], *POSITIVE[1:])])
-    size = (2.4 + 0.32 * matrix.shape[1], 1.6 + 0.26 * matrix.shape[0])
-    figure, axes = _figure(min(size[0], 24), min(size[1], 24))
+    wide = min(24, max(2.4 + 0.32 * matrix.shape[1], 4.8))
+    heading = _lines([title], wide * 8)  # characters of 12 points in a line of so many inches
+    lines = _lines([lead, *notes], wide * 14)  # and of 7 points
+    tall = min(24, 1.6 + 0.26 * matrix.shape[0] + 0.2 * len(heading[1:]))
+    figure, axes = _figure(wide, tall + 0.13 * len(lines))
     axes.set_facecolor("#e8e8e6")
     axes.patch.set(hatch="////", edgecolor="#b4b4b0")
     image = axes.imshow(np.ma.masked_invalid(matrix), cmap=scale, vmin=-top, vmax=top, aspect="auto")
     axes.set_xticks(range(matrix.shape[1]), [_plain(c) for c in column_labels], rotation=60, ha="right")
     axes.set_yticks(range(matrix.shape[0]), [_plain(r) for r in row_labels])
-    axes.set(title=_plain(title), xlabel=_plain(column_title), ylabel=_plain(row_title))
+    axes.set(title="\n".join(heading), xlabel=_plain(column_title), ylabel=_plain(row_title))
     figure.colorbar(image, label=_plain(unit), shrink=0.9)
+    for i, j in () if marks is None else np.argwhere(np.nan_to_num(marks) > 0):
+        frame = Rectangle(
+            (j - 0.48, i - 0.48), 0.96, 0.96, fill=False, edgecolor="black", linewidth=float(marks[i, j])
+        )
+        axes.add_patch(frame)
+    if lines:
+        figure.supxlabel("\n".join(lines), fontsize=7, ha="left", x=0.02)
     return _png(figure, dpi)
 
 
@@ -95,6 +110,11 @@ def _png(figure, dpi: int) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
     return out.getvalue()
+
+
+def _lines(texts: Sequence[str], most: float) -> list[str]:
+    """Texts in lines of at most so many characters."""
+    return [line for text in texts for line in textwrap.wrap(_plain(text), max(20, int(most)))]
 
 
 def _plain(text: object) -> str:

@@ -1,26 +1,22 @@
-"""Terminal tables of circuits, summaries, comparisons and effects."""
+"""Terminal tables of circuits, summaries and comparisons."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from workbench.circuit import Circuit
 from workbench.compare import Comparison, Difference, Overlaps
 from workbench.io.rows import class_rows_shown, measures, prompt_text, published_source, way_rows_shown
 from workbench.summary import Summary
-from workbench.view.text import number
 
 
 def table_of(result: Any) -> RenderableType | None:
-    """The table of a result this module knows, or None. Effects are known by their ``grid``."""
+    """The table of a result this module knows, or None."""
     for kind, make in _KNOWN.items():
         if isinstance(result, kind):
             return make(result)
-    if hasattr(result, "grid") and hasattr(result, "top") and hasattr(result, "unit"):
-        return effects_table(result)
     return None
 
 
@@ -165,35 +161,6 @@ def comparison_table(found: Comparison) -> Group:
         if rows:
             parts.append(table(rows))
     return Group(*parts, *([safe(f"note: {found.note}")] if found.note else []))
-
-
-def effects_table(effects: Any, *, most: int = 12) -> Group:
-    """The heatmap of a sweep and its largest rows with standard error and n."""
-    from workbench.view.terminal import heatmap_terminal, safe, table
-
-    values, rows, columns = effects.grid()
-    labels = list(effects.labels)
-    index = {label: i for i, label in enumerate(labels)}
-    mean, error = effects.mean, effects.stderr
-    strongest = [
-        {
-            "what": label,
-            f"effect ({effects.unit})": float(mean[index[label]]),
-            "± s.e.": _finite(error[index[label]]),
-            "n": effects.n_pairs,
-        }
-        for label, _ in effects.top(most)
-    ]
-    parts: list[RenderableType] = []
-    if len(rows) * len(columns) > 1 and len(columns) <= 64:
-        parts += [heatmap_terminal(values, rows, columns, title=effects.title, unit=effects.unit), Text("")]
-    else:
-        parts.append(safe(effects.title, style="bold"))
-    return Group(*parts, table(strongest))
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if number(float(value)) != "–" else None
 
 
 _KNOWN = {

@@ -123,14 +123,23 @@ def heatmap_terminal(
     *,
     title: str = "",
     unit: str = "",
+    marks: np.ndarray | None = None,
 ) -> Group:
     """A ``(row, column)`` matrix as coloured cells with their numbers: blue positive, orange negative.
 
-    Readable without colour too. Values are written in the power of ten the largest needs; NaN is a dot.
+    Readable without colour too. Values are written in the power of ten the largest needs; NaN is a dot. ``marks`` of
+    1 and 2 stand as stars behind the numbers.
     """
     matrix = np.asarray(matrix, dtype=float)
     top = limit(matrix)
-    texts = [["·" if np.isnan(v) else cell_text(float(v), top) for v in row] for row in matrix]
+    stars = np.zeros(matrix.shape, dtype=int) if marks is None else np.nan_to_num(marks).astype(int)
+    texts = [
+        [
+            "·" if np.isnan(v) else cell_text(float(v), top) + "*" * int(n)
+            for v, n in zip(row, own, strict=True)
+        ]
+        for row, own in zip(matrix, stars, strict=True)
+    ]
     wide = max([4, *(len(t) for row in texts for t in row), *(len(printable(str(c))) for c in column_labels)])
     wide = min(wide, 14) + 1
     stub = max([1, *(len(printable(str(r))) for r in row_labels)])
