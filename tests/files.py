@@ -9,7 +9,12 @@ from typing import Any
 from workbench.io.digests import document_digest
 
 
+def redigested(document: dict[str, Any]) -> dict[str, Any]:
+    """A document with the digest of what it holds now."""
+    return {**document, "digest": document_digest(document)}
+
+
 def rewrite(path: Path, **changes: Any) -> None:
     """Change fields of a document with a digest, and the digest with them."""
     document = {**json.loads(Path(path).read_text()), **changes}
-    Path(path).write_text(json.dumps({**document, "digest": document_digest(document)}))
+    Path(path).write_text(json.dumps(redigested(document)))

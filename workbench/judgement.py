@@ -25,9 +25,11 @@ class Judgement:
 
     Attributes:
         document: The content of ``evaluation.json``; verdicts are computed from it alone.
+        notes: What is to be said of the file that it was read from; not written to files.
     """
 
     document: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -77,7 +79,7 @@ class Judgement:
     def to_terminal(self) -> list[Any]:
         d = self.document
         how = f"{d['metric']} in {d['unit']}, {d['ablation']} ablation, seed {d['plan']['seed']}"
-        return [f"{self.title()}; {how}", self.rows()]
+        return [f"{self.title()}; {how}", *(f"note: {said}" for said in self.notes), self.rows()]
 
     def to_dataframe(self):
         """One row per verdict."""

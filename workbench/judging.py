@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from workbench.evaluate.positions import positions_of
 from workbench.evaluate.truth import load_truth
 from workbench.interventions.ablation import value_of
 from workbench.interventions.words import Ablation
-from workbench.io import load_circuit, write_atomic
+from workbench.io import load_circuit
 from workbench.io.circuit_file import circuit_path
 from workbench.io.evaluation_file import save_evaluation
+from workbench.io.faithfulness_file import FAITHFULNESS, FILE_NAME
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
 from workbench.io.scores_file import FILE_NAME as SCORES_NAME
@@ -41,8 +41,6 @@ from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.tasks.for_model import is_file
 
-# the file of faithfulness alone; the whole evaluation is in workbench/io/evaluation_file.py
-FORMAT, VERSION, FILE_NAME = "circuit-workbench/faithfulness", 1, "faithfulness.json"
 Note = Callable[[str], None]
 
 
@@ -208,7 +206,7 @@ def evaluation_job(
         return _evaluated(case, asked, runs, changed, progress)
     with _recorded(asked, runs, out, opening) as record:
         found = _evaluated(case, asked, runs, changed, progress)
-        write_atomic(Path(out) / FILE_NAME, json.dumps(found.values, indent=2, allow_nan=False) + "\n")
+        FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
         record.outputs["faithfulness"] = f"../{FILE_NAME}"
     return found
 
@@ -218,9 +216,7 @@ def _evaluated(
 ) -> Evaluation:
     result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
     here = runs.provenance()
-    values = {
-        "format": FORMAT,
-        "version": VERSION,
+    content = {
         **result.to_dict(),
         "model": case.model,
         "weights": here["weights"],
@@ -233,7 +229,7 @@ def _evaluated(
         "seed": asked.seed,
         "random": _random_beside(case.circuit, runs, result, asked, progress),
     }
-    return Evaluation(values=values)
+    return Evaluation(values=FAITHFULNESS.document(content))
 
 
 def _random_beside(

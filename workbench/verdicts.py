@@ -15,8 +15,6 @@ from workbench.criteria import Criteria, Verdict
 from workbench.decisions import Case
 from workbench.statistics import TestResult
 
-FORMAT, VERSION = "circuit-workbench/evaluation", 1
-
 
 def recompute_verdicts(evaluation: Mapping[str, Any]) -> tuple[Verdict, ...]:
     """Every verdict from the content of an evaluation file.

@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from tests.files import redigested
 from tests.integration.naive import SplitInputs, naive_of
 from workbench.circuit import Circuit
 from workbench.criteria import Criteria
@@ -180,7 +181,7 @@ def test_changed_evidence_changes_the_verdict(judged):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=2), "expected circuit-workbench/evaluation version 1"),
+        (lambda d: d.update(version=3), "has version 3"),
         (lambda d: d.pop("criteria"), "lacks 'criteria'"),
         (lambda d: d["evidence"]["scores"]["model"].pop(), "one number for each of 12 pairs"),
         (lambda d: d["verdicts"][0].update(holds=False), "'faithful' does not follow from the evidence"),
@@ -189,22 +190,33 @@ def test_changed_evidence_changes_the_verdict(judged):
         (lambda d: d["verdicts"][0].update(verdict="no"), "verdict says 'no', the evidence 'yes'"),
         (lambda d: d["verdicts"].pop(), "has 12 verdicts, the evidence gives 13; missing: stable"),
         (lambda d: d["verdicts"].reverse(), "has 13 verdicts, the evidence gives 13"),
-        (lambda d: d.pop("format"), "lacks 'format'"),
+        (lambda d: d.pop("format"), "has no 'format'"),
         (lambda d: d["evidence"].update(more=[]), "unknown key 'more'"),
     ],
 )
 def test_a_file_that_is_not_whole_is_refused(change, message, judged, tmp_path):
     document = json.loads(json.dumps(judged.document))
     change(document)
-    (tmp_path / "evaluation.json").write_text(json.dumps(document))
+    (tmp_path / "evaluation.json").write_text(json.dumps(redigested(document)))
     with pytest.raises(CircuitError, match=message):
         load_evaluation(tmp_path)
+
+
+def test_an_evaluation_that_was_changed_is_refused_before_it_is_judged(judged, tmp_path):
+    document = json.loads(json.dumps(judged.document))
+    document["evidence"]["scores"]["circuit"][0] += 1
+    (tmp_path / "evaluation.json").write_text(json.dumps(document))
+    with pytest.raises(CircuitError, match="was changed since it was written"):
+        load_evaluation(tmp_path)
+    first = {k: v for k, v in judged.document.items() if k != "digest"} | {"version": 1}
+    (tmp_path / "evaluation.json").write_text(json.dumps(first))
+    assert "version 1" in load_evaluation(tmp_path).notes[0]
 
 
 def test_what_another_machine_adds_in_another_order_is_no_change(judged, tmp_path):
     document = json.loads(json.dumps(judged.document))
     document["verdicts"][0]["value"] *= 1 + 1e-13
-    (tmp_path / "evaluation.json").write_text(json.dumps(document))
+    (tmp_path / "evaluation.json").write_text(json.dumps(redigested(document)))
     assert load_evaluation(tmp_path)["faithful"].holds is True
 
 

@@ -163,7 +163,7 @@ def test_a_shard_that_names_a_file_elsewhere_is_refused(copies):
     shard = copies / "shard-1-of-3" / "shard.json"
     content = json.loads(shard.read_text())
     content["parts"][0][0] = content["mine"][0] = "../../victim"
-    shard.write_text(json.dumps(content))
+    rewrite(shard, **content)
     assert "'../../victim'" in refusal([copies])
     assert look_at(shard.parent).state == "unreadable"
     assert not list(copies.rglob("victim*"))

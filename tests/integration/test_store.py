@@ -207,7 +207,7 @@ def test_a_part_of_something_else_is_refused(content, runs, tmp_path):
 def test_a_damaged_plan_is_refused(content, runs, tmp_path):
     sweep(runs, heads(runs), kind="ablation", folder=tmp_path)
     (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(RunError, match=r"cannot be read|holds another run"):
+    with pytest.raises(RunError, match=r"plan\.json is n|expected an object|holds another run"):
         sweep(runs, heads(runs), kind="ablation", folder=tmp_path, resume=True)
     (tmp_path / "plan.json").unlink()
     with pytest.raises(RunError, match=r"no plan\.json"):

@@ -28,11 +28,12 @@ from workbench.evaluate.minimality import minimality
 from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
 from workbench.interventions.words import Ablation
+from workbench.io.evaluation_file import EVALUATION
 from workbench.judgement import Judgement, circuit_digest
 from workbench.scores import Scores
 from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
-from workbench.verdicts import FORMAT, VERSION, recompute_verdicts
+from workbench.verdicts import recompute_verdicts
 
 
 @on_a_task
@@ -73,8 +74,6 @@ def judge(
         except WorkbenchError as reason:
             missing[name] = reason.message
     content = {
-        "format": FORMAT,
-        "version": VERSION,
         "circuit": _facts(circuit, subject),
         "metric": runs.metric.name,
         "unit": runs.metric.unit,
@@ -91,7 +90,7 @@ def judge(
         "missing": missing,
     }
     verdicts = recompute_verdicts(content)
-    return Judgement(document={**content, "verdicts": [v.to_dict() for v in verdicts]})
+    return Judgement(document=EVALUATION.document({**content, "verdicts": [v.to_dict() for v in verdicts]}))
 
 
 def check_pairs(n: int) -> None:

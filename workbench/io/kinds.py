@@ -17,8 +17,12 @@ SCHEMAS = Path(__file__).parent / "schema"
 # Format -> where its kind is. Modules are loaded when they are asked for: some are above this room.
 KINDS = {
     "circuit-workbench/circuit": "workbench.io.circuit_file:CIRCUIT",
+    "circuit-workbench/evaluation": "workbench.io.evaluation_file:EVALUATION",
+    "circuit-workbench/faithfulness": "workbench.io.faithfulness_file:FAITHFULNESS",
     "circuit-workbench/effects": "workbench.io.effects_file:EFFECTS",
+    "circuit-workbench/plan": "workbench.io.plan_file:PLAN_FILE",
     "circuit-workbench/run": "workbench.io.run_file:RUN_FILE",
+    "circuit-workbench/shard": "workbench.io.shard_file:SHARD_FILE",
     "circuit-workbench/scores": "workbench.io.scores_file:SCORES",
 }
 

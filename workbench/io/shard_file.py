@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from workbench.errors import RunError, WorkbenchError
-from workbench.io.atomic import write_atomic
+from msgspec import Meta
+
+from workbench.errors import RunError
 from workbench.io.bounds import exists
-from workbench.io.strict_json import check_keys, parse, read_text
+from workbench.io.file_kind import FileKind
+from workbench.io.typed import Count, Part
 
-FORMAT, VERSION, NAME = "circuit-workbench/shard", 1, "shard.json"
+NAME = "shard.json"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 
 
@@ -57,57 +58,58 @@ class ShardFile:
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write it into a folder, atomically."""
-        document = {"format": FORMAT, "version": VERSION, **self.to_dict()}
-        return write_atomic(Path(folder) / NAME, json.dumps(document, indent=1, allow_nan=False) + "\n")
+        return SHARD_FILE.save(self.to_dict(), Path(folder) / NAME)
+
+
+class ShardContent(Part):
+    """One share of a computation that several jobs share."""
+
+    index: Annotated[int, Meta(ge=1, le=2**53, description="which share this is, from 1")]
+    count: Annotated[int, Meta(ge=1, le=2**53, description="how many shares there are")]
+    question: Annotated[
+        str, Meta(description="digest of what is measured; shares of one table have the same")
+    ]
+    parts: Annotated[
+        list[tuple[str, list[Count] | None]],
+        Meta(
+            description="key and shape of every part there is, in order; null where no shape is known beforehand"
+        ),
+    ]
+    mine: Annotated[list[str], Meta(description="keys of the parts of this share")]
+
+    def __post_init__(self) -> None:
+        known = [key for key, _ in self.parts]
+        if self.index > self.count:
+            raise ValueError(f"there is no shard {self.index} of {self.count}")
+        for what, keys in (("parts", known), ("mine", self.mine)):
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"{what} names {next(k for k in keys if keys.count(k) > 1)!r:.80} twice")
+        if unknown := set(self.mine) - set(known):
+            raise ValueError(f"mine has {min(unknown)!r:.80}, which is none of its parts")
+
+
+SHARD_FILE = FileKind(
+    format="circuit-workbench/shard",
+    content=ShardContent,
+    what="a record of a shard",
+    again="rm FILE, then workbench runs resume FOLDER",
+)
 
 
 def load_shard(folder: str | os.PathLike[str]) -> ShardFile:
     """The share whose folder this is.
 
     Raises:
-        RunError: if it is missing, cut off, of another format or version, or contradicts itself.
+        RunError: if it is missing, cut off, of another format or version, was changed, or contradicts itself.
     """
     path = Path(folder) / NAME
     if not exists(path):
         raise RunError(f"no finished shard in {folder}", hint=f"workbench runs resume {folder}")
-    data = parse(read_text(path, error=RunError), where=str(path), error=RunError)
-    if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
-        raise RunError(
-            f"{path} is no record of a shard", hint=f"this workbench reads {FORMAT} version {VERSION}"
-        )
-    try:
-        check_keys(data, {"format", "version", *ShardFile.__dataclass_fields__}, set(), str(path))
-        parts = tuple(
-            (check_key(key, path), None if shape is None else tuple(int(n) for n in shape))
-            for key, shape in data["parts"]
-        )
-        share = ShardFile(
-            index=int(data["index"]),
-            count=int(data["count"]),
-            question=str(data["question"]),
-            parts=parts,
-            mine=tuple(check_key(key, path) for key in data["mine"]),
-        )
-        _check(share)
-    except WorkbenchError as problem:
-        raise RunError(problem.message, hint=problem.hint) from None
-    except (TypeError, ValueError) as problem:
-        again = f"rm {path}, then workbench runs resume {folder}"
-        raise RunError(f"{path} is damaged: {problem}", hint=again) from None
-    return share
-
-
-def _check(share: ShardFile) -> None:
-    """Whether there can be such a share.
-
-    Raises:
-        ValueError: what contradicts what.
-    """
-    known = [key for key, _ in share.parts]
-    if not 1 <= share.index <= share.count:
-        raise ValueError(f"there is no shard {share.index} of {share.count}")
-    for what, keys in (("parts", known), ("mine", share.mine)):
-        if len(set(keys)) < len(keys):
-            raise ValueError(f"{what} names {next(k for k in keys if list(keys).count(k) > 1)} twice")
-    if unknown := set(share.mine) - set(known):
-        raise ValueError(f"mine has {min(unknown)}, which is none of its parts")
+    found = SHARD_FILE.load(path).content
+    return ShardFile(
+        index=found.index,
+        count=found.count,
+        question=found.question,
+        parts=tuple((check_key(k, path), None if n is None else tuple(n)) for k, n in found.parts),
+        mine=tuple(check_key(key, path) for key in found.mine),
+    )

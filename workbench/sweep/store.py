@@ -23,11 +23,12 @@ from workbench.errors import RunError
 from workbench.io.atomic import write_atomic
 from workbench.io.bounds import exists, read_bytes, refuse_links
 from workbench.io.lock import locked, take
+from workbench.io.plan_file import NAME as PLAN
+from workbench.io.plan_file import load_plan, save_plan
 from workbench.io.shard_file import check_key
-from workbench.io.strict_json import parse, read_text
 from workbench.provenance import digest_of
 
-PLAN, SHARDS = "plan.json", "shards"
+SHARDS = "shards"
 MOST_PART = 16_000_000_000  # bytes of one part
 
 
@@ -75,7 +76,7 @@ class SweepStore:
         for left in (self.folder / SHARDS).glob(".*.tmp"):  # half-written by a process that was killed
             left.unlink()
         if not (self.folder / PLAN).exists():
-            write_atomic(self.folder / PLAN, json.dumps(self.plan, indent=2, allow_nan=False) + "\n")
+            save_plan(self.plan, self.folder)
 
     def _path(self, key: str) -> Path:
         return self.folder / SHARDS / f"{check_key(key, self.folder)}.safetensors"
@@ -93,18 +94,12 @@ class SweepStore:
         path = self._path(key)
         if not exists(path):
             return None
-        data = read_bytes(path, most_bytes=MOST_PART)
-        try:
-            values, found = load(data)["values"], _digest_in(data)
-        except (SafetensorError, KeyError, OSError, ValueError, struct.error) as problem:
-            raise RunError(
-                f"{path} is damaged: {problem}", hint=f"delete it and --resume: rm {path}"
-            ) from None
+        values, found = _read_part(path)
         if shape is not None and values.shape != shape:
             raise RunError(
                 f"{path} has shape {values.shape}, expected {shape}", hint=f"rm {path}, then --resume"
             )
-        if found != self._digest_of(key, values):
+        if found != part_digest(self._digest, key, values):
             raise RunError(
                 f"{path} is damaged: its digest is {str(found)[:16]}, not that of its values in this run",
                 hint=f"delete it and --resume: rm {path}",
@@ -114,20 +109,38 @@ class SweepStore:
     def put(self, key: str, values: np.ndarray) -> None:
         """Keep the values of a finished part."""
         whole = np.ascontiguousarray(values)
-        digest = self._digest_of(key, whole)
+        digest = part_digest(self._digest, key, whole)
         write_atomic(self._path(key), save({"values": whole}, metadata={"sha256": digest}))
 
-    def _digest_of(self, key: str, values: np.ndarray) -> str:
-        """SHA-256 of a part: which run, which part, type, shape, values."""
-        head = json.dumps([self._digest, key, str(values.dtype), list(values.shape)])
-        return hashlib.sha256(head.encode() + values.tobytes()).hexdigest()
+
+def part_digest(plan_digest: str, key: str, values: np.ndarray) -> str:
+    """SHA-256 of a part: which run, which part, type, shape, values."""
+    head = json.dumps([plan_digest, key, str(values.dtype), list(values.shape)])
+    return hashlib.sha256(head.encode() + values.tobytes()).hexdigest()
 
 
-def _digest_in(data: bytes) -> str | None:
-    """The digest in a shard's header; None if it has none."""
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    return header.get("__metadata__", {}).get("sha256")
+def _read_part(path: Path) -> tuple[np.ndarray, str | None]:
+    """The values of a part, and the digest in its header, if it has one.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    data = read_bytes(path, most_bytes=MOST_PART)
+    try:
+        (length,) = struct.unpack("<Q", data[:8])
+        return load(data)["values"], (json.loads(data[8 : 8 + length])["__metadata__"] or {}).get("sha256")
+    except (SafetensorError, KeyError, OSError, ValueError, struct.error) as problem:
+        raise RunError(f"{path} is damaged: {problem}", hint=f"delete it and --resume: rm {path}") from None
+
+
+def is_as_written(path: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether a finished part is as the run of this plan wrote it, under its own name.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    values, found = _read_part(path)
+    return found == part_digest(digest_of(plan), path.stem, values)
 
 
 def finished_parts(folder: Path) -> set[str]:
@@ -155,11 +168,8 @@ def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
         if parts:
             raise RunError(f"{folder} has finished parts but no plan.json", hint="choose another --out")
         return
-    try:
-        before = parse(read_text(path, error=RunError), where=PLAN, error=RunError)
-    except RunError as problem:
-        raise RunError(f"{path} cannot be read: {problem.message}", hint="choose another --out") from None
-    if not isinstance(before, dict) or digest_of(before) != digest_of(plan):
+    before = load_plan(folder)
+    if digest_of(before) != digest_of(plan):
         raise RunError(
             f"{folder} holds another run: {difference(before, plan)}",
             hint="use the same options as before with --resume, or choose another --out",
@@ -172,18 +182,16 @@ def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """What the run in a folder measures; None if it does not say, or cannot be read."""
-    try:
-        plan = parse(read_text(Path(folder) / PLAN, error=RunError), where=PLAN, error=RunError)
-    except RunError:
-        return None
-    return plan if isinstance(plan, dict) else None
+    """What the run in a folder measures; None if it does not say.
+
+    Raises:
+        RunError: if it says it in a file that cannot be read, or was changed since it was written.
+    """
+    return load_plan(folder) if exists(Path(folder) / PLAN) else None
 
 
-def difference(before: Any, now: Mapping[str, Any]) -> str:
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first thing in which two plans differ."""
-    if not isinstance(before, dict):
-        return "its plan is not readable"
     for key in sorted(set(before) | set(now)):
         if before.get(key) != now.get(key):
             a, b = str(before.get(key)), str(now.get(key))
