@@ -94,7 +94,7 @@ def test_faithfulness_under_another_ablation(run, tmp_path):
     # beside the result, the record of the run that made it
     assert {p.name for p in (tmp_path / "there").iterdir()} == {"faithfulness.json", "faithfulness"}
     written = json.loads((tmp_path / "there" / "faithfulness.json").read_text())
-    assert written == found and (found["format"], found["version"]) == ("circuit-workbench/faithfulness", 1)
+    assert written == found and (found["format"], found["version"]) == ("circuit-workbench/faithfulness", 2)
     jsonschema.validate(written, json.loads(SCHEMA.read_text()))
     circuit = tmp_path / "there" / "circuit.json"
     circuit.write_bytes(
