@@ -43,7 +43,8 @@ def one(job: str, pairs: int, tokens: int, size: dict, budget: str | None, out) 
     from benchmarks import models
     from workbench.interventions.ablation import ablations, parts_of
     from workbench.methods.score import score
-    from workbench.model.memory import parse_size, resident_bytes
+    from workbench.model.memory import resident_bytes
+    from workbench.model.settings import parse_size
     from workbench.provenance import peak_memory_mb
     from workbench.sweep.room import activations, is_plain, keep_within
     from workbench.sweep.run import sweep

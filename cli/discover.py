@@ -100,7 +100,7 @@ def discover(
 
     Example: workbench discover -m zoo:ioi -t ioi --method eap-ig --keep 5%
     """
-    from workbench.discovery import Search, discovery_job, method_options
+    from workbench.asked.search import Search, method_options
 
     use_quiet(quiet)
     asked = Search(
@@ -127,6 +127,9 @@ def discover(
         dtype=dtype,
         offline=offline,
     )
+    asked.check(shard=shard, ray=ray, workers=workers)
+    from workbench.discovery import discovery_job  # torch: after all that is named was looked for
+
     with progress("discover") as advance:
         result = discovery_job(
             asked,
@@ -190,9 +193,12 @@ def demo(
 
     Example: workbench demo
     """
-    from workbench.discovery import demo_job
-
     use_quiet(quiet)
+    from workbench.asked.opening import check_model
+
+    check_model(model)
+    from workbench.discovery import demo_job  # torch: after the model was looked for
+
     with progress("demo") as advance:
         result = demo_job(model=model, root=out, limit=limit, seed=seed, progress=advance, note=note)
     emit(result, as_json=as_json)

@@ -42,6 +42,13 @@ Positions = Annotated[
     typer.Option("--position", help="A named or numbered position; may be repeated; 'each' for all names."),
 ]
 
+_TITLES = {
+    "ablate": "ablation",
+    "patch": "patching",
+    "path-patch": "path patching",
+    "knock-out": "knock out",
+}
+
 
 def ablate(
     model: ModelName,
@@ -84,9 +91,7 @@ def ablate(
 
     Example: workbench ablate -m zoo:ioi -t ioi --ablation mean
     """
-    from workbench.jobs import ablation_job
-
-    _do(ablation_job, locals())
+    _do("ablate", locals())
 
 
 def patch(
@@ -127,9 +132,7 @@ def patch(
 
     Example: workbench patch -m zoo:ioi -t ioi --site resid --position each
     """
-    from workbench.jobs import patching_job
-
-    _do(patching_job, locals())
+    _do("patch", locals())
 
 
 def path_patch(
@@ -173,9 +176,7 @@ def path_patch(
 
     Example: workbench path-patch -m zoo:ioi -t ioi --receiver logits
     """
-    from workbench.jobs import path_patching_job
-
-    _do(path_patching_job, locals())
+    _do("path-patch", locals())
 
 
 def knock_out(
@@ -210,26 +211,25 @@ def knock_out(
 
     Example: workbench knock-out -m zoo:ioi -t ioi --query end --key IO
     """
-    from workbench.jobs import knock_out_job
-
-    _do(knock_out_job, locals())
+    _do("knock-out", locals())
 
 
-def _do(job: Any, given: dict[str, Any]) -> None:
+def _do(command: str, given: dict[str, Any]) -> None:
     """Run a job with the command's options and print its table, or its plan with ``--dry-run``."""
+    from workbench.asked.sweep import check_sweep
     from workbench.errors import OptionError
 
-    given = {
-        k: v for k, v in given.items() if not k.startswith("_") and not k.endswith("_job") and k != "job"
-    }
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
     use_quiet(quiet)
     plot = given.pop("plot")
     if plot is not None and plot.suffix.lower() not in (".svg", ".png"):
         raise OptionError(f"cannot draw {plot}", hint="use a file that ends in .svg or .png")
     given["positions"] = tuple(given.pop("position", None) or ())
-    with progress(job.__name__.removesuffix("_job").replace("_", " ")) as advance:
-        result = job(progress=advance, note=note, **given)
+    check_sweep(**given)
+    from workbench.jobs import JOBS  # torch: after all that is named was looked for
+
+    with progress(_TITLES[command]) as advance:
+        result = JOBS[command](progress=advance, note=note, **given)
     emit(result, as_json=as_json)
     if given["dry_run"]:
         note(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from workbench.asked.search import Search
 from workbench.circuit import Circuit
 from workbench.effects import Effects
-from workbench.errors import OptionError, RunError
+from workbench.errors import RunError
 from workbench.graph import Graph
 from workbench.history.folders import UNFINISHED
 from workbench.interventions.ablation import ablations, parts_of
@@ -21,8 +21,8 @@ from workbench.io.lock import NAME as LOCK
 from workbench.io.lock import locked
 from workbench.io.run_file import load_record, recording
 from workbench.keeping import SavedShard, finished_shard, save_shard, saying_how_to_go_on
-from workbench.methods.registry import Level, get_method, list_methods
-from workbench.methods.score import check_level, score
+from workbench.methods.registry import check_level, get_method
+from workbench.methods.score import score
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
@@ -30,7 +30,7 @@ from workbench.progress import Progress
 from workbench.provenance import NAME as RUN
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.scale.spread import Spread
-from workbench.scores import Scores, check_rule
+from workbench.scores import Scores
 from workbench.study import (
     Discovery,
     discover,
@@ -42,12 +42,11 @@ from workbench.study import (
 from workbench.sweep.distribute import Serving, ShardFinished
 from workbench.sweep.of_task import paired_runs
 from workbench.sweep.run import sweep
-from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
+from workbench.sweep.runs import PairedRuns
 from workbench.sweep.store import SweepStore, check_plan, drop_parts
 from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
-_PLAIN = ("eap", "eap-ig", "acdc", "edge-pruning")  # run by plain blocks where these are the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,70 +62,6 @@ class SavedDiscovery:
 
     def to_terminal(self) -> list[Any]:
         return self.discovery.to_terminal()
-
-
-def method_options(texts: Sequence[str] | None) -> dict[str, Any]:
-    """``NAME=VALUE`` texts as options of a method; values are read as JSON where they can be.
-
-    Raises:
-        OptionError: for a text without ``=``.
-    """
-    chosen = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise OptionError(
-                f"cannot read the option {text!r}", hint="write NAME=VALUE, for example steps=10"
-            )
-        try:
-            chosen[name.strip()] = json.loads(value)
-        except ValueError:
-            chosen[name.strip()] = value
-    return chosen
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What ``workbench discover`` is asked: the model and task, how to score, how much to keep, how to judge."""
-
-    model: str
-    task: str
-    method: str = "eap-ig"
-    keep: str | None = None
-    level: Level | None = None
-    per_position: bool = False
-    signed: bool | None = None
-    greedy: bool | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    metric: str | None = None
-    limit: int | None = None
-    split: str = "train"
-    test_split: str = "test"
-    corruption: str | None = None
-    random_draws: int = 5
-    seed: int = 0
-    batch_tokens: int = BATCH_TOKENS
-    max_memory: int | str | None = None
-    device: str | None = None
-    device_map: str | None = None
-    dtype: str = "float32"
-    offline: bool = False
-
-    def __post_init__(self) -> None:
-        method = get_method(self.method)
-        method.make_options(**self.options)
-        level = check_level(method, self.level, per_position=self.per_position)
-        chosen = method.choice(self.keep, self.signed, self.greedy, per_position=self.per_position)
-        check_rule(chosen.keep, greedy=chosen.greedy, level=level)
-        if chosen.greedy and self.per_position:
-            raise OptionError("greedy growth is for edges that stand for all positions", hint="drop --greedy")
-
-    def opening(self) -> dict[str, Any]:
-        """What opening the runs it is found on needs."""
-        names = ("model", "task", "metric", "limit", "split", "corruption", "seed", "batch_tokens")
-        chosen = {name: getattr(self, name) for name in (*names, "max_memory", "device", "dtype", "offline")}
-        plain = self.method in _PLAIN and dict(self.options).get("backward", "plain") == "plain"
-        return {**chosen, "work": "edges", "by_model": not plain}
 
 
 def discovery_job(
@@ -150,8 +85,8 @@ def discovery_job(
     Args:
         root: Where a folder of its own is made, unless ``out`` names one.
     """
+    asked.check(shard=shard, ray=ray, workers=workers)
     spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
-    _refuse_whole(asked, spread)
     if dry_run:
         return discovery_cost(planned_runs(note=note, **asked.opening()), asked)
     runs = open_runs(note=note, **asked.opening())
@@ -172,20 +107,6 @@ def discovery_job(
             return _search(runs, asked, progress, note)
 
         return _kept(search, plan, record, work, out is None, root, resume=resume, note=note)
-
-
-def _refuse_whole(asked: Search, spread: Spread) -> None:
-    """A method that decides step by step cannot be computed in several places.
-
-    Raises:
-        OptionError: if that is asked.
-    """
-    if (spread.shard or spread.ray) and not get_method(asked.method).in_parts:
-        able = ", ".join(name for name in list_methods() if get_method(name).in_parts)
-        raise OptionError(
-            f"{asked.method} is not a sum over parts: it runs in one process",
-            hint=f"methods for --shard and --ray: {able}",
-        )
 
 
 def _plan(runs: PairedRuns, asked: Search) -> dict[str, Any]:

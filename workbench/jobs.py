@@ -7,14 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench import names
+from workbench.asked.sweep import check_sweep
 from workbench.effects import Effects
-from workbench.errors import OptionError, unknown
-from workbench.interventions.ablation import ablations, parts_of, value_of
+from workbench.interventions.ablation import ablations, parts_of
 from workbench.interventions.edits import Intervention
 from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
-from workbench.interventions.words import MLPS, MODES
 from workbench.keeping import Saved, SavedShard, keep
 from workbench.model.identity import identity
 from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
@@ -42,11 +40,6 @@ def ablation_job(
     **common: Any,
 ) -> Result:
     """Ablate parts of a model one by one (or together) and save the table."""
-    value_of(ablation)  # a misspelt name is an error before anything is loaded
-    if reference is not None and not ablation.startswith("mean"):
-        raise OptionError(f"--reference is for means; the ablation is {ablation}", hint="--ablation mean")
-    if reference is not None and not reference.is_file():
-        raise OptionError(f"no file of pairs at {reference}", hint="--reference takes a .jsonl file of pairs")
 
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         groups = [(n,) for n in node] if node else parts_of(runs.wiring, parts)
@@ -68,8 +61,6 @@ def patching_job(
     *, site: str = "head-output", node: Sequence[str] | None = None, mode: str = "denoising", **common: Any
 ) -> Result:
     """Patch every address of a site (or the named ones), at all positions together or each by itself."""
-    if mode not in MODES:
-        raise unknown("mode", mode, MODES, error=OptionError)
 
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
         return patches(list(node) if node else site_nodes(runs.wiring, site), mode=mode, positions=positions)
@@ -123,6 +114,7 @@ def _sweep_job(
     note: Note = lambda text: None,
     **opening: Any,
 ) -> Result:
+    check_sweep(**arguments, positions=positions, **opening, shard=shard, ray=ray, workers=workers)
     spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
     if dry_run:
         planned = planned_runs(note=note, **opening)
@@ -203,11 +195,17 @@ def path_patching_job(
     **opening: Any,
 ) -> Result:
     """Path patching from senders (all heads by default) to the receivers, and save the table."""
-    for address in [*receiver, *(sender or ())]:
-        names.parse_node(address)
-    for kind, word, known in (("mode", mode, MODES), ("treatment of MLPs", mlps, MLPS)):
-        if word not in known:
-            raise unknown(kind, word, known, error=OptionError)
+    check_sweep(
+        receiver=receiver,
+        sender=sender,
+        mlps=mlps,
+        mode=mode,
+        positions=positions,
+        **opening,
+        shard=shard,
+        ray=ray,
+        workers=workers,
+    )
     spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
     if dry_run:
         planned = planned_runs(note=note, **opening)

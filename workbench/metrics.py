@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.errors import OptionError, ShapeError, TaskError, unknown
-from workbench.io.bounds import exists, expanded, read_bytes
+from workbench.errors import OptionError, ShapeError, TaskError
+from workbench.io.bounds import read_bytes
+from workbench.metric_names import EXAMPLE, METRICS, file_and_function
 from workbench.sources import function_digest
 from workbench.tasks.align import AlignedPairs
 
@@ -234,23 +235,21 @@ def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction,
 
 MOST_SOURCE = 10_000_000  # bytes of a file with a user's metric
 
-_METRICS = {
-    metric.name: metric
-    for metric in (
-        _metric("logit-difference", "logits", 1, logit_difference, reads_answers_only=True),
-        _metric("prob-difference", "probability", 1, prob_difference),
-        _metric("kl", "nats", -1, kl, needs_clean=True),
-        _metric("nll", "nats", -1, nll),
-        _metric("accuracy", "fraction", 1, accuracy, differentiable=False),
-        _metric("rank", "rank", -1, rank, differentiable=False),
-        _metric("embedding-similarity", "cosine", 1, embedding_similarity, needs_clean=True, reads="all"),
-    )
-}
+for _made in (
+    _metric("logit-difference", "logits", 1, logit_difference, reads_answers_only=True),
+    _metric("prob-difference", "probability", 1, prob_difference),
+    _metric("kl", "nats", -1, kl, needs_clean=True),
+    _metric("nll", "nats", -1, nll),
+    _metric("accuracy", "fraction", 1, accuracy, differentiable=False),
+    _metric("rank", "rank", -1, rank, differentiable=False),
+    _metric("embedding-similarity", "cosine", 1, embedding_similarity, needs_clean=True, reads="all"),
+):
+    METRICS.add(_made.name, _made)
 
 
 def list_metrics() -> tuple[Metric, ...]:
     """The metrics that come with the workbench."""
-    return tuple(_METRICS.values())
+    return tuple(map(METRICS.get, METRICS))
 
 
 def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
@@ -273,9 +272,7 @@ def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
         return _metric_of(name)
     if ":" in name:
         return _user_metric(name)
-    if name not in _METRICS:
-        raise unknown("metric", name, _METRICS, error=OptionError)
-    return _METRICS[name]
+    return METRICS.get(name)
 
 
 def metric_from_file(name: str) -> Metric:
@@ -293,13 +290,7 @@ def metric_from_file(name: str) -> Metric:
 
 
 def _user_metric(address: str) -> Metric:
-    file, _, function = address.rpartition(":")
-    path = expanded(file, error=OptionError)
-    example = "--metric my_metric.py:my_function"
-    if path.suffix != ".py" or not function.isidentifier():
-        raise OptionError(f"metric {address!r} is not a file and a function in it", hint=example)
-    if not exists(path):
-        raise OptionError(f"metric {address!r}: there is no file {path}", hint=example)
+    path, function = file_and_function(address)
     source = read_bytes(path, most_bytes=MOST_SOURCE, error=OptionError)
     digest = hashlib.sha256(source).hexdigest()[:16]
     spec = importlib.util.spec_from_file_location(f"workbench_user_metric_{digest}", path)
@@ -312,7 +303,7 @@ def _user_metric(address: str) -> Metric:
     if not callable(fn):
         known = sorted(n for n, value in vars(module).items() if inspect.isfunction(value) and n[0] != "_")
         found = ", ".join(known) or "none"
-        raise OptionError(f"{path} has no function {function!r}; functions there: {found}", hint=example)
+        raise OptionError(f"{path} has no function {function!r}; functions there: {found}", hint=EXAMPLE)
     return Metric(
         name=address,
         fn=_checked(fn, address),

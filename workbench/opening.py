@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.asked.opening import check_opening
 from workbench.metrics import Metric, get_metric
 from workbench.model.identity import identity
-from workbench.model.memory import parse_size
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
 from workbench.provenance import RunRecord
@@ -53,14 +53,20 @@ def open_runs(
     Raises:
         WorkbenchError: for a misspelt task or metric before any weights are loaded.
     """
-    from workbench.tasks.registry import get_task
-
-    if not is_file(task):
-        get_task(task)
+    check_opening(
+        model=model,
+        task=task,
+        metric=metric,
+        split=split,
+        corruption=corruption,
+        device=device,
+        device_map=device_map,
+        dtype=dtype,
+        offline=offline,
+        max_memory=max_memory,
+    )
     if isinstance(metric, str):
-        get_metric(metric)
-    if max_memory is not None:
-        parse_size(max_memory)
+        get_metric(metric)  # a user's file is run before any weights are read
     bridge = open_model(
         model,
         device=device,
@@ -114,6 +120,7 @@ def planned_runs(
 
     ``unused`` are the options of the run that decide nothing here: device, dtype, memory.
     """
+    check_opening(model=model, task=task, metric=metric, split=split, corruption=corruption, **unused)
     if isinstance(metric, str):
         get_metric(metric)
     reading = reading_of(model, offline=offline or None)

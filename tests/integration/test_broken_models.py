@@ -17,6 +17,7 @@ from workbench.model import memory
 from workbench.model.digest import read_headers
 from workbench.model.identity import identity
 from workbench.model.open import open_model
+from workbench.model.settings import parse_size
 
 
 @pytest.fixture
@@ -313,13 +314,13 @@ def test_max_memory_overrides_the_check(llama, monkeypatch):
     [("8GB", 8 * 10**9), ("1.5 GiB", 3 * 2**29), ("512mb", 512 * 10**6), (7, 7), ("2KiB", 2048)],
 )
 def test_sizes(text, size):
-    assert memory.parse_size(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["lots", "8 bananas", "", "-3GB"])
 def test_sizes_that_are_none(text):
     with pytest.raises(OptionError, match="a size is expected"):
-        memory.parse_size(text)
+        parse_size(text)
 
 
 BROKEN_NATIVE = {

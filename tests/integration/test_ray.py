@@ -17,7 +17,8 @@ import pytest
 
 from tests.families import family_dir
 from tests.mini import mini_pairs
-from workbench.discovery import Search, discovery_job
+from workbench.asked.search import Search
+from workbench.discovery import discovery_job
 from workbench.errors import OptionError, RunError
 from workbench.history.again import resume
 from workbench.history.folders import look_at

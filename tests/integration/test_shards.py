@@ -14,9 +14,10 @@ import workbench.discovery as discovery
 from tests.families import family_dir
 from tests.files import rewrite
 from tests.mini import mini_pairs
+from workbench.asked.search import Search
 from workbench.bench.bench import bench_discovery
 from workbench.bench.settings import Settings
-from workbench.discovery import Search, discovery_job
+from workbench.discovery import discovery_job
 from workbench.errors import OptionError, RunError
 from workbench.history.again import rerun, resume
 from workbench.history.folders import find_runs, look_at

@@ -67,7 +67,8 @@ LIGHT = (
     *("tasks.majority", "tasks.addition", "tasks.brackets"),
     *("edits.edit", "edits.kinds", "edits.files", "edits.making", "interventions.freed"),
     *("registry", "methods.registry", "methods.options", "methods.points", "interventions.words"),
-    *("model.wiring", "model.zoo", "sweep.rules", "bench.settings"),
+    *("model.wiring", "model.zoo", "model.settings", "model.outline", "sweep.rules", "bench.settings"),
+    *("interventions.places", "metric_names", "asked"),
 )
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
 
@@ -107,7 +108,8 @@ ROOMS = {
     "view": {"io"},
     "io": {"view"},  # a picture is an export format
     "tasks": {"io"},
-    "metrics": {"tasks", "io"},
+    "metric_names": {"io"},
+    "metrics": {"tasks", "io", "metric_names"},
     "model": {"tasks", "io"},  # how a model reads pairs, how files are read
     "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
     "sweep": {"io", "tasks", "metrics", "model", "interventions"},
@@ -117,6 +119,18 @@ ROOMS = {
     "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep"},
     "edits": {"io", "tasks", "metrics", "model", "interventions", "sweep", "heads"},
     "training": {"tasks", "model", "io", "evaluate"},
+    "asked": {
+        "io",
+        "tasks",
+        "metric_names",
+        "model",
+        "interventions",
+        "sweep",
+        "methods",
+        "scale",
+        "evaluate",
+        "heads",
+    },
     "scale": {"io", "model", "methods", "sweep"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }

@@ -149,7 +149,8 @@ def call(
                 given["reference"] = Path(given["reference"])
             return getattr(jobs, _SWEEPS[record.command])(**given, out=folder, resume=resume, **common)
         if record.command == "discover":
-            from workbench.discovery import Search, discovery_job
+            from workbench.asked.search import Search
+            from workbench.discovery import discovery_job
 
             how = {name: given.pop(name, None) for name in ("shard", "ray", "workers")}
             place: dict[str, Path] = {"out": folder}

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ModelError, TaskError
-from workbench.interventions.edits import Edit, Intervention, KnockOut, site_of
+from workbench.interventions.edits import Edit, Intervention, KnockOut
 from workbench.interventions.means import Means
+from workbench.interventions.places import site_of
 from workbench.interventions.replacement import Replacement
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.pattern_rows import sink_share

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from workbench.errors import ModelError, NameFormatError, OptionError, unknown
+from workbench.errors import ModelError, OptionError, unknown
+from workbench.interventions.places import check_index, check_layer, site_of
 from workbench.interventions.replacement import Replacement, as_replacement
 from workbench.interventions.words import VALUES, Value
 from workbench.model.wiring import Wiring
@@ -49,23 +50,6 @@ def as_positions(positions: str | int | Sequence[str | int]) -> tuple[str | int,
                 hint='give a name or a number: positions="S2", positions=["S2", 3]',
             )
     return tuple(p if isinstance(p, str) else int(p) for p in found)
-
-
-def site_of(node: Node) -> str:
-    """The site of an address: ``a9.h9`` head-output, ``a9.h9<q>`` q, ``a9`` attn-out, ``m3.n1`` neurons, ``r5`` resid.
-
-    Raises:
-        NameFormatError: for ``logits``, which is read and never written.
-    """
-    if node.slot is not None:
-        return node.slot
-    sites = {"head": "head-output", "attn": "attn-out", "mlp": "mlp-out", "neuron": "neurons"}
-    sites |= {"resid": "resid", "input": "resid"}
-    if node.kind not in sites:
-        raise NameFormatError(
-            f"{node} cannot be edited", hint="edit what is written: input, a9.h9, a9, m3, r5"
-        )
-    return sites[node.kind]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +146,7 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
         raise ModelError(
             f"{node} attends to nothing", hint="heads and attention layers can be knocked out: a9.h9, a9"
         )
-    if edit.layer >= wiring.n_layers:
-        raise ModelError(f"{node}: the model has layers 0 to {wiring.n_layers - 1}")
+    check_layer(node, wiring.n_layers)
     if node.kind in ("mlp", "neuron") and node.layer not in wiring.mlp_layers:
         raise ModelError(f"{node}: layer {node.layer} has no MLP")
     if node.kind in ("head", "group", "attn") and node.layer not in wiring.attention_layers:
@@ -182,8 +165,8 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
             hint=f"edit the head: a{node.layer}.h{h}<{site}>",
         )
     count = {"group": wiring.n_kv_heads, "neuron": wiring.d_mlp}.get(node.kind, wiring.n_heads)
-    if site in wiring.live and node.index is not None and node.index >= count:
-        raise ModelError(f"{node}: layer {node.layer} has {node.kind}s 0 to {count - 1}")
+    if site in wiring.live:
+        check_index(node, count)
     if site == "pattern" and ("pattern" in wiring.live or wiring.pattern_by_recompute):
         return
     if site not in wiring.live:

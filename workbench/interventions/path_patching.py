@@ -22,7 +22,8 @@ from torch import Tensor
 from workbench.effects import Effects
 from workbench.errors import ModelError, OptionError, unknown
 from workbench.interventions.apply import hooks_for
-from workbench.interventions.edits import Edit, Intervention, as_node, as_positions, check, site_of
+from workbench.interventions.edits import Edit, Intervention, as_node, as_positions, check
+from workbench.interventions.places import site_of
 from workbench.interventions.words import Mlps, Mode
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.identity import identity

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from workbench.graph import Graph
 from workbench.interventions.ablation import value_of
-from workbench.interventions.edits import site_of
 from workbench.interventions.means import Means
+from workbench.interventions.places import site_of
 from workbench.interventions.words import Ablation
 from workbench.model.hooks import hook_name
 from workbench.sweep.distribute import Part as Piece

@@ -198,3 +198,23 @@ def get_method(name: str) -> Method:
         OptionError: if there is none, with the closest spellings.
     """
     return METHODS.get(name)
+
+
+def check_level(method: Method, level: Level | None, *, per_position: bool = False) -> Level:
+    """The level to score at; asked before any weights are read.
+
+    Raises:
+        OptionError: if the method does not have it, or cannot tell positions apart.
+    """
+    if level is not None and level not in method.levels:
+        able = [name for name in list_methods() if level in get_method(name).levels]
+        raise OptionError(
+            f"method {method.name} scores {' and '.join(method.levels)}s, not {level}s",
+            hint=f"methods that do: {', '.join(able) or 'none'}",
+        )
+    if per_position and not method.per_position:
+        able = [name for name in list_methods() if get_method(name).per_position]
+        raise OptionError(
+            f"method {method.name} cannot score single positions", hint=f"methods that do: {', '.join(able)}"
+        )
+    return level or method.levels[0]

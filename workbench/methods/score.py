@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workbench.errors import OptionError
-from workbench.methods.registry import Level, Method, get_method, list_methods
+from workbench.methods.registry import Level, check_level, get_method
 from workbench.progress import silent
 from workbench.scores import Scores
 from workbench.sweep.of_task import on_a_task
@@ -39,23 +38,3 @@ def score(
     chosen = found.make_options(**options)
     extra = {"per_position": True} if per_position else {}
     return found.function(runs, chosen, level=level, progress=progress or silent, **extra)
-
-
-def check_level(method: Method, level: Level | None, *, per_position: bool = False) -> Level:
-    """The level to score at; asked before any weights are read.
-
-    Raises:
-        OptionError: if the method does not have it, or cannot tell positions apart.
-    """
-    if level is not None and level not in method.levels:
-        able = [name for name in list_methods() if level in get_method(name).levels]
-        raise OptionError(
-            f"method {method.name} scores {' and '.join(method.levels)}s, not {level}s",
-            hint=f"methods that do: {', '.join(able) or 'none'}",
-        )
-    if per_position and not method.per_position:
-        able = [name for name in list_methods() if get_method(name).per_position]
-        raise OptionError(
-            f"method {method.name} cannot score single positions", hint=f"methods that do: {', '.join(able)}"
-        )
-    return level or method.levels[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from pathlib import Path
 import psutil
 import torch
 
-from workbench.errors import ModelError, OptionError
+from workbench.errors import ModelError
 from workbench.model.digest import StoredTensor
+from workbench.model.settings import parse_size
 
 _FACTOR = (
     1.15  # 1.05 x the weights stay resident after booting a GPT-2-small-sized model; the rest is activations
 )
-_UNITS = {"": 1, "B": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _SLACK = 1.2  # freed memory that the allocator keeps, and temporaries; a process of its own tests the budget
 _HOOKED = 1.25  # more for tapes of the hooked model: EAP-IG on 512 tokens of Gemma 2's shape was 5 % above
@@ -27,16 +26,6 @@ _ROWS = 2048  # tokens of rows that plain blocks compute at once
 _TRIED = 4  # prompts that plain blocks are compared on
 _MOST_STACKED = 1.5e8  # differences of stacked copies, in numbers
 _MOST_KEPT = 10**8  # scores of every pair by itself, in numbers
-
-
-def parse_size(text: int | str) -> int:
-    """Bytes from a number or text like "8GB" (powers of 1000) or "8GiB" (powers of 1024)."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(text), re.IGNORECASE)
-    if match is None:
-        raise OptionError(f"max_memory is {text!r}; a size is expected", hint='"8GB" or a number of bytes')
-    unit = match[2].upper()
-    factor = 1024 ** "BKMGT".index(unit or "B") if match[3] else _UNITS[unit]
-    return int(float(match[1]) * factor)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.errors import ModelError, OptionError, expect, unknown
+from workbench.errors import ModelError, OptionError, expect
 from workbench.model import (
     digest,
     encoders,
@@ -35,16 +35,12 @@ from workbench.model import (
 from workbench.model.digest import digest_config
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
+from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
 from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model, lines_of_native, weight_files
 
 __all__ = ["identity", "open_model"]
 
-_DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_DTYPES = {name: getattr(torch, name) for name in DTYPES}
 
 
 def open_model(
@@ -82,11 +78,11 @@ def open_model(
     expect(name, (str, Path, nn.Module), what="model", hint='wb.open_model("gpt2"), or a directory')
     if isinstance(name, nn.Module):
         return _open_memory(name, tokenizer=tokenizer, tolerance=parity_tolerance)
-    if dtype not in _DTYPES:
-        raise unknown("dtype", dtype, _DTYPES, error=OptionError)
+    check_dtype(dtype)
+    check_device(device)
+    check_map(device_map, device)
     name = str(name)
     found = zoo.locate(name)
-    placement.check_map(device_map, device)
     device = _device(device)
     directory = found.directory
     if directory is None:
@@ -278,7 +274,7 @@ def _device(device: str | None) -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise OptionError(f"there is no device called {device!r}", hint="cpu, cuda or cuda:1") from error
+        raise no_device(device) from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"device {device} was asked for, and this torch sees no GPU", hint="--device cpu")
     return device

@@ -73,8 +73,11 @@ class Outline:
         )
 
 
-def outline(name: str, *, offline: bool | None = None) -> Outline:
+def outline(name: str, *, offline: bool | None = None, sizes: bool = True) -> Outline:
     """The outline of a model by name; no weights are read, only their headers.
+
+    Args:
+        sizes: Count the parameters too; without it nothing but the configuration is read.
 
     Raises:
         ModelError: if the model cannot be found, or its configuration does not state layers and heads.
@@ -101,11 +104,11 @@ def outline(name: str, *, offline: bool | None = None) -> Outline:
         n_heads=heads,
         n_kv_heads=config.get("num_key_value_heads") or config.get("n_key_value_heads") or heads,
         d_model=_first(config, file, "hidden_size", "n_embd", "d_model"),
-        n_parameters=_parameters(directory),
+        n_parameters=_parameters(directory) if sizes else None,
         attn_only=bool(config.get("attn_only")),
         parallel=parallel,
         head_writes=kind not in _LAYER_WRITES,
-        n_block_parameters=_parameters(directory, blocks=True),
+        n_block_parameters=_parameters(directory, blocks=True) if sizes else None,
         d_head=next((config[k] for k in ("head_dim", "d_head") if isinstance(config.get(k), int)), None),
         d_vocab=next((config[k] for k in ("vocab_size", "d_vocab") if isinstance(config.get(k), int)), None),
     )

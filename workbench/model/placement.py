@@ -5,32 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from workbench.errors import ModelError, OptionError
+from workbench.errors import ModelError
 from workbench.model.memory import available_bytes
-
-MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
-
-
-def check_map(device_map: str | None, device: str | None) -> None:
-    """Whether a device map can be asked for, before anything is loaded.
-
-    Raises:
-        OptionError: for a map that is none, or beside a device.
-    """
-    if device_map is None:
-        return
-    if device is not None:
-        raise OptionError("--device and --device-map say two things of one model", hint="choose one of them")
-    if device_map in MAPS:
-        return
-    try:
-        place = torch.device(device_map)
-    except RuntimeError:
-        place = None
-    if place is None or place.type == "meta":
-        raise OptionError(
-            f"there is no device map {device_map!r}", hint=f"--device-map {', '.join(MAPS)}, or a device"
-        )
 
 
 def room_of_all(device: str) -> int:

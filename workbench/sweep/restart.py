@@ -22,8 +22,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.interventions.apply import value_of_edit
-from workbench.interventions.edits import Edit, Intervention, site_of
+from workbench.interventions.edits import Edit, Intervention
 from workbench.interventions.means import Means
+from workbench.interventions.places import site_of
 from workbench.model.blocks import Blocks
 from workbench.model.hooks import hook_name, output_matrix
 from workbench.sweep.runs import Batch, PairedRuns, RunName

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from workbench.graph import Graph
-from workbench.model.memory import Activations, parse_size, resident_bytes, tokens_within
+from workbench.model.memory import Activations, resident_bytes, tokens_within
+from workbench.model.settings import parse_size
 from workbench.model.trial import N_TRIED, blocks_of
 from workbench.model.unhooked import limits_of
 from workbench.sweep.gradients import TAPE_FLOATS

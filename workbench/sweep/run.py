@@ -19,8 +19,9 @@ import torch
 from workbench.effects import Effects
 from workbench.errors import ModelError, OptionError, RunError, expect
 from workbench.interventions.apply import hooks_for
-from workbench.interventions.edits import Edit, Intervention, KnockOut, check, site_of
+from workbench.interventions.edits import Edit, Intervention, KnockOut, check
 from workbench.interventions.means import Means
+from workbench.interventions.places import site_of
 from workbench.interventions.words import Mode
 from workbench.model.hooks import hook_name
 from workbench.model.identity import identity

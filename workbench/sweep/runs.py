@@ -24,6 +24,7 @@ from workbench.model.hooks import hook_name
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
 from workbench.model.reading import reading_of_model, require_ids
+from workbench.model.settings import BATCH_TOKENS
 from workbench.names import REST
 from workbench.provenance import digest_of
 from workbench.sweep.batch import Batch, RunName
@@ -33,7 +34,6 @@ from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
 from workbench.text import printable
 
-BATCH_TOKENS = 8192
 BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
 
 

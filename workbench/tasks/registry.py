@@ -212,6 +212,15 @@ def _checked(
         if type(value) is not type(known[key]):
             kind = type(known[key]).__name__
             raise OptionError(f"option {key} of task {found.name!r} is {value!r}; expected {kind}")
+    return check_corruption(found, corruption)
+
+
+def check_corruption(found: Task, corruption: str | None) -> str:
+    """How the corrupted prompts of a task are made: as asked, by default the task's first way.
+
+    Raises:
+        OptionError: for a corruption that the task does not have.
+    """
     corruption = found.corruptions[0] if corruption is None else corruption
     if corruption not in found.corruptions:
         raise unknown(f"corruption of task {found.name!r}", corruption, found.corruptions, error=OptionError)

@@ -1,0 +1,95 @@
+"""What needs no model is answered before torch is loaded: static tables, help, and every name that is misspelt."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+# What is typed, the exit code, and what is said on stdout or stderr.
+TABLES = [
+    ("--help", 0, "Open a transformer"),
+    ("discover --help", 0, "--method"),
+    ("methods", 0, "eap-ig"),
+    ("methods --json", 0, "arXiv:2403.17806"),
+    ("task list", 0, "ioi"),
+    ("model list", 0, "zoo:ioi"),
+    ("replicate list", 0, "pine"),
+    ("edit list", 0, "rows"),
+    ("circuit published", 0, "ioi"),
+]
+ON = "-m zoo:ioi -t ioi"
+MISTAKES = [
+    ("ablate -m zoo:ioy -t ioi", 1, "did you mean zoo:ioi"),
+    ("ablate -m ./nowhere -t ioi", 1, "there is no directory ./nowhere"),
+    ("ablate -m nobody/nothing -t ioi --offline", 1, "nor in the local Hub cache"),
+    ("ablate -m zoo:ioi -t oio", 1, "did you mean ioi"),
+    ("ablate -m zoo:ioi -t nofile.jsonl", 1, "nofile.jsonl"),
+    (f"ablate {ON} --metric logit-diff", 1, "did you mean logit-difference"),
+    (f"ablate {ON} --metric nofile.py:f", 1, "there is no file nofile.py"),
+    (f"ablate {ON} --ablation meen", 1, "did you mean mean"),
+    (f"ablate {ON} --parts haeds", 1, "did you mean heads"),
+    (f"ablate {ON} --node a9.h9", 1, "the model has layers 0 to 3"),
+    (f"ablate {ON} --node a0.h9", 1, "layer 0 has heads 0 to 3"),
+    (f"ablate {ON} --node b1", 1, "addresses look like"),
+    (f"ablate {ON} --position nowhere", 1, "positions of this task"),
+    (f"ablate {ON} --split tets", 1, "did you mean test"),
+    (f"ablate {ON} --corruption foo", 1, "no corruption of task 'ioi'"),
+    (f"ablate {ON} --dtype float33", 1, "did you mean float32"),
+    (f"ablate {ON} --device cdua", 1, "no device called 'cdua'"),
+    (f"ablate {ON} --device-map evenly", 1, "no device map 'evenly'"),
+    (f"ablate {ON} --max-memory 4QB", 1, "a size is expected"),
+    (f"ablate {ON} --shard 9/8", 1, "no shard 9 of 8"),
+    (f"ablate {ON} --ablation mean --reference nofile.jsonl", 1, "no file of pairs at nofile.jsonl"),
+    (f"patch {ON} --site resd", 1, "did you mean resid"),
+    (f"patch {ON} --mode nosing", 1, "did you mean noising"),
+    (f"path-patch {ON} --receiver a9.h1<q>", 1, "the model has layers 0 to 3"),
+    (f"path-patch {ON} --receiver logits --mlps frozn", 1, "did you mean frozen"),
+    (f"knock-out {ON} --query end --key nobody", 1, "positions of this task"),
+    (f"discover {ON} --method eapig", 1, "did you mean eap-ig"),
+    (f"discover {ON} --option stesp=3", 1, "options: steps"),
+    (f"discover {ON} --option steps=0", 1, "at least 1 is needed"),
+    (f"discover {ON} --level egde", 1, "not egdes"),
+    (f"discover {ON} --keep 5percent", 1, "cannot keep '5percent'"),
+    (f"discover {ON} --test-split tets", 1, "did you mean test"),
+    (f"discover {ON} --method acdc --shard 1/2", 1, "methods for --shard and --ray"),
+    ("demo -m zoo:ioy", 1, "did you mean zoo:ioi"),
+    ("model show zoo:ioy", 1, "did you mean zoo:ioi"),
+    ("task show oio", 1, "did you mean ioi"),
+    ("circuit show nofile", 1, "no file nofile"),
+    ("runs show nofolder", 1, "no folder nofolder"),
+    ("edit show nofolder", 1, "no file nofolder"),
+    ("bench discovery --methods eapp", 1, "did you mean eap"),
+]
+CODE = """
+import contextlib, io, json, sys
+from cli.app import main
+
+failed = []
+for words, code, said in json.loads(sys.argv[1]):
+    sys.argv, out = ["workbench", *words.split()], io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            main()
+            ended = 0
+        except SystemExit as end:
+            ended = end.code or 0
+    if ended != code or said not in out.getvalue():
+        failed.append([words, ended, out.getvalue()[-500:]])
+    if loaded := sorted({"torch", "transformers", "transformer_lens", "pandas"} & set(sys.modules)):
+        failed.append([words, "loads", loaded])
+        break
+print(json.dumps(failed))
+"""
+
+
+def test_tables_and_mistakes_need_no_torch(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps(TABLES + MISTAKES)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+    assert list(tmp_path.iterdir()) == []  # nothing is written for a mistake
