@@ -21,7 +21,7 @@ def difference(one: Any, two: Any, where: str = "") -> str:
     if is_dataclass(one) and not isinstance(one, type):
         if type(one) is not type(two):
             return f"{where}: {type(one).__name__} and {type(two).__name__}"
-        names = [f.name for f in fields(one) if f.compare or f.init]
+        names = [f.name for f in fields(one) if not f.name.startswith("_")]
         return _first((getattr(one, n), getattr(two, n), f"{where}.{n}") for n in names)
     if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
         return _arrays(one, two, where)

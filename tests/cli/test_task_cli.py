@@ -160,7 +160,7 @@ def test_control_characters_and_markup_stay_text(run, tmp_path):
 
 
 def test_import_writes_pairs_and_refuses_or_skips_bad_rows(run, tmp_path):
-    (tmp_path / "gt.csv").write_text("clean,corrupted,label\nx 17,y 17,5\nx 17,y 17,abc\n")
+    (tmp_path / "gt.csv").write_text("clean,corrupted,label\nx 1705 17,y 17,5\nx 17,y 17,abc\n")
     refused = run("import", "eap-ig", "gt.csv", "-o", "out.jsonl")
     assert isinstance(refused.exception, TaskError) and "line 3: label is 'abc'" in str(refused.exception)
     assert not (tmp_path / "out.jsonl").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from workbench.errors import ModelError, OptionError
 from workbench.model.architecture import describe
 from workbench.model.identity import identity
-from workbench.model.legacy import import_checkpoint
+from workbench.model.legacy import import_checkpoint, read_state
 from workbench.model.legacy_vocabulary import Vocabulary
 from workbench.model.open import open_model
 
@@ -268,12 +269,23 @@ def test_every_feature_that_cannot_be_imported_is_named(tmp_path):
 
 
 BROKEN_CONFIGS = {
-    "not json": ("{", "cannot be read"),
+    "not json": ("{", "is not complete JSON"),
     "list": ("[1]", "holds a list"),
     "missing": ('{"n_layers": 2}', "lacks d_model, n_ctx"),
-    "negative": (json.dumps({**SIZE, "n_heads": -1}), "lacks n_heads"),
+    "negative": (json.dumps({**SIZE, "n_heads": -1}), r"n_heads is -1; expected a whole number >= 1"),
+    "truth value": (json.dumps({**SIZE, "n_layers": True}), "n_layers is true; expected a whole number"),
+    "text for a number": (
+        json.dumps({**SIZE, "act_fn": "relu", "eps": "1e-5"}),
+        "eps is text; expected a number",
+    ),
+    "number too large": (json.dumps({**SIZE, "n_ctx": 10**40}), "n_ctx is"),
+    "no number": ('{"eps": NaN}', "contains NaN"),
+    "more layers than tensors": (
+        json.dumps({**SIZE, "act_fn": "relu", "n_layers": 2**30}),
+        "1073741824 layers",
+    ),
     "unknown": (json.dumps({**SIZE, "act_fn": "relu", "sparkle": 1}), "fields that are not known: sparkle"),
-    "deep": ("[" * 100_000, "cannot be read"),
+    "deep": ("[" * 100_000, "nests more than 64 levels"),
 }
 
 
@@ -342,3 +354,37 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ModelError, match="exists and is not empty"):
         imported(tmp_path)
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_that_is_not_what_its_checksums_say_is_refused(tmp_path):
+    """torch itself reads the changed numbers without a word."""
+    state = checkpoint(tmp_path)
+    path, wanted = tmp_path / "weights.pt", state["embed.W_E"].numpy().tobytes()
+    data = bytearray(path.read_bytes())
+    data[data.index(wanted) + 5] ^= 1
+    path.write_bytes(data)
+    assert not torch.equal(torch.load(path, weights_only=True)["embed.W_E"], state["embed.W_E"])
+    with pytest.raises(ModelError, match="is not what its checksum says"):
+        imported(tmp_path)
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
+    checkpoint(tmp_path)
+    path = tmp_path / "weights.pt"
+    with zipfile.ZipFile(path) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    with pytest.raises(ModelError, match="compressed zip file"):
+        imported(tmp_path)
+
+
+@pytest.mark.parametrize("start", [b"", b"PK\x03\x04", b"\x80\x02}q\x00.", b"hello"])
+def test_what_is_no_checkpoint_is_explained(start, tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(start)
+    with pytest.raises(
+        ModelError, match=r"cannot be read as a checkpoint|a state dict .* is expected|damaged"
+    ):
+        read_state(path)

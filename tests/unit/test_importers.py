@@ -84,6 +84,20 @@ def test_eap_ig_greater_than_lists_the_years(tmp_path, column):
     assert (found.pairs.task, found.pairs.metric) == ("greater-than", "prob-difference")
 
 
+def test_a_label_that_is_no_year_of_the_prompt_is_no_answer(tmp_path):
+    """The columns of gender-bias, one of them misspelt, have a label too: 0 or 1, and no year."""
+    text = "clean,corrupted,clean_answer_id,label\nthe nurse said that,the doctor said that,4,0\n"
+    found = import_pairs("eap-ig", csv(tmp_path, text))
+    assert not found.pairs.items
+    assert found.problems[0].message == "label is 0, and no year in the prompt ends in 00"
+
+
+@pytest.mark.parametrize("label", ["1_0", "１０", "1e1", "10.0", "0x0a", "9" * 5000])
+def test_only_plain_digits_are_a_whole_number(label, tmp_path):
+    found = import_pairs("eap-ig", csv(tmp_path, f"clean,corrupted,label\n1710 to 17,1701 to 17,{label}\n"))
+    assert not found.pairs.items and "expected a whole number" in found.problems[0].message
+
+
 def test_eap_ig_gender_bias_works_with_ids_and_without(tmp_path, tokenizer):
     head = "clean,corrupted,clean_answer_idx,corrupted_answer_idx,label\n"
     text = (
@@ -142,9 +156,9 @@ def test_a_csv_of_another_kind_is_refused(tmp_path, text, says):
 
 
 def test_bad_rows_are_named_by_line(tmp_path):
-    rows = 'x 17,y 17,5\nx 17,y 17,abc\nx 17,y 17\n"a\nb 17","c\nd 17",7\nx 17,x 17,8\nz 17,y 17,99\n'
+    rows = 'x 1705 17,y 17,5\nx 17,y 17,abc\nx 17,y 17\n"a\n1707 17","c\nd 17",7\nx 08,x 08,8\nz 17,y 17,99\n'
     found = import_pairs("eap-ig", csv(tmp_path, "clean,corrupted,label\n" + rows))
-    assert [pair.clean for pair in found.pairs] == ["x 17", "a\nb 17"]
+    assert [pair.clean for pair in found.pairs] == ["x 1705 17", "a\n1707 17"]
     assert [(p.line, p.message.split(";")[0]) for p in found.problems] == [
         (3, "label is 'abc'"),
         (4, "the row has more or fewer cells than the header"),
@@ -269,5 +283,5 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(TaskError, match="No such file"):
         import_pairs("mib", tmp_path / "missing.json")
     with_bom = tmp_path / "excel.csv"
-    with_bom.write_bytes(b"\xef\xbb\xbfclean,corrupted,label\nx 17,y 17,5\n")
+    with_bom.write_bytes(b"\xef\xbb\xbfclean,corrupted,label\nx 1705 17,y 17,5\n")
     assert len(import_pairs("eap-ig", with_bom).pairs) == 1

@@ -7,7 +7,6 @@ checked against a forward pass written out below on the checkpoint's own tensors
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from workbench.model import native, parity
 from workbench.model.legacy_config import legacy_shapes, read_config
 from workbench.model.legacy_vocabulary import Vocabulary, write_tokenizer
 from workbench.model.open import identity, open_model
-from workbench.model.pickles import refused
+from workbench.model.pickles import load_tensors
 from workbench.model.plain import ACTIVATIONS
 
 
@@ -92,15 +91,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: if the file is damaged, or holds anything but tensors.
     """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} {refused(error)}",
-            hint="on a machine that trusts it: torch.save(model.state_dict(), 'weights.pt')",
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise ModelError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
+    loaded = load_tensors(path)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -121,6 +112,11 @@ def convert(
     Raises:
         ModelError: on missing, superfluous, misshapen or non-finite tensors.
     """
+    if fields["n_layers"] > len(state):  # asked before a name is made for each of them
+        raise ModelError(
+            f"{where} has {len(state)} tensors; the configuration says {fields['n_layers']} layers",
+            hint="the configuration does not belong to it",
+        )
     expected = legacy_shapes(fields)
     found = {name: value for name, value in state.items() if not name.endswith((".mask", ".IGNORE"))}
     if missing := sorted(set(expected) - set(found)):
@@ -224,7 +220,3 @@ def _norm(w: Mapping[str, Tensor], prefix: str, fields: Mapping[str, object], x:
 
 def _cap(x: Tensor, cap: object) -> Tensor:
     return cap * (x / cap).tanh() if isinstance(cap, int | float) and cap > 0 else x
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

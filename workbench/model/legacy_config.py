@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from workbench.errors import ModelError
+from workbench.io.strict_json import kind, parse, read_text
+from workbench.io.typed import typed
 from workbench.model.plain import ACTIVATIONS
 
 _SAME_FORMULA = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 _NORMS = (None, "LN", "LNPre", "RMS", "RMSPre")
+Size = Annotated[int, Meta(ge=1, le=2**31)]
 _REQUIRED = ("n_layers", "d_model", "n_ctx", "d_head", "n_heads", "d_vocab")
 _KEPT = (
     *_REQUIRED,
@@ -52,19 +57,40 @@ _IGNORED = frozenset(
 )
 
 
+class _Fields(Struct, kw_only=True):
+    """The fields that decide what is computed, and what each may be; null is as good as absent."""
+
+    n_layers: Size
+    d_model: Size
+    n_ctx: Size
+    d_head: Size
+    n_heads: Size
+    d_vocab: Size
+    d_mlp: Size | None = None
+    d_vocab_out: Annotated[int, Meta(ge=-1, le=2**31)] | None = None
+    act_fn: str | None = None
+    eps: Annotated[float, Meta(ge=0, le=1)] = 1e-5
+    use_attn_scale: bool = True
+    attn_scale: float | None = None
+    normalization_type: str | None = None
+    attention_dir: str = "causal"
+    attn_only: bool = False
+    final_rms: bool | None = None
+    default_prepend_bos: bool | None = None
+    attn_scores_soft_cap: float | None = None
+    output_logits_soft_cap: float | None = None
+
+
 def read_config(path: Path) -> dict[str, object]:
     """The fields of a HookedTransformerConfig that matter to a native model, under TransformerLens' names.
 
     Raises:
         ModelError: on unreadable JSON, missing or unknown fields, and features no native model has.
     """
-    try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"the configuration {path} cannot be read: {error}") from error
+    given = parse(read_text(path, error=ModelError), where=str(path), error=ModelError)
     if not isinstance(given, dict):
-        raise ModelError(f"{path} holds a {type(given).__name__}; the fields of a configuration are expected")
-    if missing := [name for name in _REQUIRED if not _is_count(given.get(name))]:
+        raise ModelError(f"{path} holds {kind(given)}; the fields of a configuration are expected")
+    if missing := [name for name in _REQUIRED if name not in given]:
         raise ModelError(f"{path} lacks {', '.join(missing)} (whole numbers above 0)")
     if strange := sorted(set(given) - set(_KEPT) - set(_ONLY) - _IGNORED):
         raise ModelError(
@@ -72,9 +98,13 @@ def read_config(path: Path) -> dict[str, object]:
             hint="remove them if they do not change what the model computes",
         )
     refused = [
-        f"{name}={given[name]!r}" for name, ok in _ONLY.items() if name in given and given[name] not in ok
+        f"{name}={given[name]!r}"
+        for name, ok in _ONLY.items()
+        if name in given
+        and not any(given[name] is o or (given[name] == o and type(given[name]) is type(o)) for o in ok)
     ]
     fields = {name: given[name] for name in _KEPT if name in given}
+    typed(fields, _Fields, where=str(path), error=ModelError)
     fields.setdefault("normalization_type", "LN")
     fields.setdefault("attention_dir", "causal")
     fields.setdefault("attn_only", False)
@@ -128,7 +158,3 @@ def legacy_shapes(fields: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
     final = {"w": (d,)} if fields.get("final_rms") and norm else norm
     shapes |= {f"ln_final.{key}": shape for key, shape in final.items()}
     return shapes | {"unembed.W_U": (d, fields["d_vocab_out"]), "unembed.b_U": (fields["d_vocab_out"],)}
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,9 +1,66 @@
-"""What a refused pickle wanted to load, for error messages."""
+"""Checkpoints that are pickles: tensors only, with the checksums of their zip file, or refused with a reason."""
 
 from __future__ import annotations
 
 import re
+import zipfile
+from collections import Counter
+from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from workbench.errors import ModelError
+
+
+def load_tensors(path: Path) -> Any:
+    """What a file of ``torch.save`` holds, on the CPU; nothing in it is executed.
+
+    Raises:
+        ModelError: if the file is damaged, or holds anything but tensors and plain containers.
+    """
+    check_archive(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{path} {refused(error)}",
+            hint="on a machine that trusts it: torch.save(model.state_dict(), 'weights.pt')",
+        ) from error
+    except Exception as error:  # its parser raises whatever the first wrong byte leads to
+        said = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise ModelError(
+            f"{path} cannot be read as a checkpoint: {said}",
+            hint="it may be cut off: download or copy it again",
+        ) from error
+
+
+def check_archive(path: Path) -> None:
+    """Do nothing if each member of a checkpoint's zip file is what its checksum says; torch does not look at them.
+
+    Files of the format before zip files have no checksums: they pass.
+
+    Raises:
+        ModelError: if a member is damaged, there twice, or compressed, which ``torch.save`` never does.
+    """
+    hint = "the file was cut short or damaged: download or copy it again"
+    try:
+        with path.open("rb") as start:
+            if start.read(4) != b"PK\x03\x04":
+                return
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ModelError(
+                    f"{path} is a compressed zip file; torch.save writes none", hint="save it anew"
+                )
+            twice = [name for name, count in Counter(m.filename for m in members).items() if count > 1]
+            damaged = twice[0] if twice else archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ModelError(f"{path} cannot be read as a checkpoint: {error}", hint=hint) from error
+    if damaged is not None:
+        raise ModelError(f"{path} is damaged: {damaged} is not what its checksum says", hint=hint)
 
 
 def refused(error: UnpicklingError) -> str:

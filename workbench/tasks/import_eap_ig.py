@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,6 +22,10 @@ _PAIRS_OF_IDS = {  # layout -> columns with the token ids of the correct and the
     "gender-bias": ("clean_answer_idx", "corrupted_answer_idx"),
     "fact-retrieval": ("country_idx", "corrupted_country_idx"),
 }
+
+
+_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,18}\s*")
+_ENDS = re.compile(r"\d*(\d\d)(?!\d)")  # the last two digits of every number
 
 
 def read_eap_ig(text: str, path: Path, request: Request) -> Found:
@@ -106,6 +111,8 @@ def _greater_than(cells: Cells, request: Request) -> Answers:
     year = _integer(cells[column], column)
     if not 0 <= year <= 98:
         raise ValueError(f"{column} is {year}; expected the last two digits of a year, 0 to 98")
+    if f"{year:02d}" not in _ENDS.findall(cells["clean"]):
+        raise ValueError(f"{column} is {year}, and no year in the prompt ends in {year:02d}")
     gap = "" if cells["clean"][-1:].isdigit() else " "
     return [gap + n for n in TWO_DIGITS[year + 1 :]], [gap + n for n in TWO_DIGITS[: year + 1]]
 
@@ -133,10 +140,9 @@ def _hypernymy(cells: Cells, request: Request) -> Answers:
 
 
 def _integer(text: str, column: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{column} is {text[:40]!r}; expected a whole number") from None
+    if not _WHOLE.fullmatch(text):  # int() would also take 1_0 and digits of other scripts
+        raise ValueError(f"{column} is {text[:40]!r}; expected a whole number")
+    return int(text)
 
 
 def _list(text: str, column: str, kind: type) -> list:

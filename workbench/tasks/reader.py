@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from workbench.errors import TaskError
 from workbench.io.bounds import open_regular
+from workbench.io.strict_json import half_of_a_pair
 from workbench.tasks.pairs import FORMAT, VERSION, Pair, Pairs, Span
 
 MAX_BYTES = 500_000_000
@@ -174,6 +175,8 @@ def _header(data: dict, number: int, *, first: bool, problems: list[Problem]) ->
         kinds = {"seed": (int, type(None)), "options": (dict,)}.get(key, (str,))
         if not isinstance(value, kinds) or isinstance(value, bool):
             return wrong(f"{key} in the header is {value!r}")
+    if half := half_of_a_pair(known):
+        return wrong(f"the header holds {half[:40]!r}, which has half of a surrogate pair and is no text")
     return known
 
 
