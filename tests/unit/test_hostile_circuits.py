@@ -170,14 +170,9 @@ def test_thousands_of_digits_are_refused():
         parse("1" * 10_000, where="x")
 
 
-@pytest.mark.parametrize("text", [r'{"\udc00": 1}', r'{"a": ["\uD800x"]}', r'"\ud83d"'])
-def test_half_of_a_surrogate_pair_is_no_text(text):
-    with pytest.raises(CircuitError, match="half of a surrogate pair"):
-        parse(text, where="file")
-
-
-def test_a_whole_surrogate_pair_is_one_character():
-    assert parse(r'["\ud83d\ude00", "\\ud800"]', where="file") == ["\U0001f600", "\\ud800"]
+def test_a_key_that_is_no_text_is_refused():
+    with pytest.raises(CircuitError, match=r"the key '\\udc00x', which is no text"):
+        from_document({**GOOD, "\udc00x": 1})
 
 
 def test_files_that_are_not_text_are_refused(tmp_path):

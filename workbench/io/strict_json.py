@@ -17,7 +17,6 @@ from workbench.io.bounds import read_bytes, shown
 
 MOST_BYTES = 64_000_000  # a circuit of 500,000 edges has about 40 MB
 MOST_DEPTH = 64  # our own files nest 6 deep
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # a surrogate, as JSON escapes it
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]+|[\]}]+', re.DOTALL)
 
 
@@ -51,8 +50,7 @@ def read_text(
 def parse(
     text: str, *, where: str, error: type[WorkbenchError] = CircuitError, nan_is_null: bool = False
 ) -> Any:
-    """Parse JSON: no NaN (or as null), no Infinity, no key twice, text that UTF-8 can hold, at most
-    `MOST_DEPTH` levels of nesting.
+    """Parse JSON: no NaN (or as null), no Infinity, no key twice, at most `MOST_DEPTH` levels of nesting.
 
     The depth is counted before the parser runs, so that a file of brackets costs neither stack nor memory.
 
@@ -82,7 +80,7 @@ def parse(
         return found
 
     try:
-        found = json.loads(text, parse_constant=refuse, parse_float=number, object_pairs_hook=members)
+        return json.loads(text, parse_constant=refuse, parse_float=number, object_pairs_hook=members)
     except json.JSONDecodeError as problem:
         raise error(
             f"{where} is not complete JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}",
@@ -90,24 +88,6 @@ def parse(
         ) from problem
     except (ValueError, RecursionError) as problem:  # a number of thousands of digits
         raise error(f"{where} cannot be read: {problem}") from problem
-    if _HALF.search(text) and (half := half_of_a_pair(found)) is not None:
-        raise error(
-            f"{where} holds {half[:40]!r}, which has half of a surrogate pair and is no text",
-            hint="write the whole character, or leave it out",
-        )
-    return found
-
-
-def half_of_a_pair(value: Any) -> str | None:
-    """The first text, key or value, that UTF-8 cannot hold; None if all is text."""
-    if isinstance(value, str):
-        return value if _is_halved(value) else None
-    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((half for item in inner if (half := half_of_a_pair(item)) is not None), None)
-
-
-def _is_halved(text: str) -> bool:
-    return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def too_deep(data: bytes, *, most: int = MOST_DEPTH) -> bool:

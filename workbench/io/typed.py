@@ -50,6 +50,8 @@ def typed(value: object, model: type[Model], *, where: str, error: type[Workbenc
     except msgspec.ValidationError as problem:
         message, hint = _explained(str(problem), value, model, where)
         raise error(message, hint=hint) from None
+    except UnicodeEncodeError as problem:  # half of a surrogate pair in a key
+        raise error(f"{where} has the key {problem.object[:80]!r}, which is no text") from None
 
 
 def _explained(text: str, value: object, model: type, where: str) -> tuple[str, str]:

@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from workbench.errors import TaskError
 from workbench.io.bounds import open_regular
-from workbench.io.strict_json import half_of_a_pair
 from workbench.tasks.pairs import FORMAT, VERSION, Pair, Pairs, Span
 
 MAX_BYTES = 500_000_000
@@ -175,9 +174,21 @@ def _header(data: dict, number: int, *, first: bool, problems: list[Problem]) ->
         kinds = {"seed": (int, type(None)), "options": (dict,)}.get(key, (str,))
         if not isinstance(value, kinds) or isinstance(value, bool):
             return wrong(f"{key} in the header is {value!r}")
-    if half := half_of_a_pair(known):
+    if half := _half_of_a_pair(known):
         return wrong(f"the header holds {half[:40]!r}, which has half of a surrogate pair and is no text")
     return known
+
+
+def _half_of_a_pair(value: Any) -> str | None:
+    """The first text, key or value, that UTF-8 cannot hold; None if all is text."""
+    if isinstance(value, str):
+        return value if _is_halved(value) else None
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((half for item in inner if (half := _half_of_a_pair(item)) is not None), None)
+
+
+def _is_halved(text: str) -> bool:
+    return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def parse_pair(data: object, *, default_id: str) -> tuple[Pair | None, list[str]]:
