@@ -164,7 +164,10 @@ def test_a_huge_line_is_refused_and_the_rest_still_read(tmp_path):
         ({"format": "circuit-workbench/pairs", "version": 1, "seed": "x"}, "seed in the header is 'x'"),
         ({"format": "circuit-workbench/pairs", "version": 1, "x": 1}, "unknown key 'x' in the header"),
         ({"format": "circuit-workbench/pairs", "version": 1, "task": "\ud800"}, "half of a surrogate pair"),
-        ({"format": "circuit-workbench/pairs", "version": 1, "options": {"a": ["\udc00"]}}, "half of a surrogate"),
+        (
+            {"format": "circuit-workbench/pairs", "version": 1, "options": {"a": ["\udc00"]}},
+            "half of a surrogate",
+        ),
     ],
 )
 def test_a_header_this_program_does_not_know_is_refused(tmp_path, header, says):
