@@ -127,6 +127,10 @@ def import_(
     unk: Annotated[
         str | None, typer.Option("--unk", help="The token for words not in the vocabulary.")
     ] = None,
+    outputs: Annotated[
+        Path | None,
+        typer.Option("--outputs", help="Names of its outputs, one a line, where they are classes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn an old HookedTransformer checkpoint into a directory that opens like any model.
@@ -139,8 +143,10 @@ def import_(
     words = None
     if vocabulary is not None:
         words = Vocabulary(path=vocabulary, split=split, bos=bos, eos=eos, pad=pad, unk=unk)
-    made = import_checkpoint(weights, out, config=config, vocabulary=words)
+    made = import_checkpoint(weights, out, config=config, vocabulary=words, outputs=outputs)
     for remark in made.notes:
         note(remark)
+    if made.outputs:
+        note(f"it puts out {made.outputs}; answers are class names (docs/pairs-format.md)")
     note(f"wrote {made.directory}; open it with -m {made.directory}")
     emit(made, as_json=as_json)

@@ -120,6 +120,7 @@ def heads_job(
                 )
                 said = (p.note for p in looked if p.note)
                 found = replace(found, notes=(*found.notes, *said))
+                record.pairs["grounds"] = [dict(ground) for ground in found.grounds]
                 record.outputs.update(_save(found, looked, folder))
         else:
             note(f"already measured; showing {folder}")

@@ -308,7 +308,8 @@ def test_a_corpus_is_read_from_files_and_texts_and_unknown_words_are_counted(sma
     file = tmp_path / "mine.txt"
     file.write_text("w10 w23 w31 w10 w23 w52 w60 Mary " * 4)
     found = portrait(model, [file, "w11 w23 unheard w41 w11 w23 w31 w41"], n=4, length=16, loss=False)
-    assert found.grounds[1]["about"].startswith("mine.txt, 1 given texts: 3 windows of 9-16 tokens")
+    assert found.grounds[1]["about"].startswith("mine.txt, 1 given texts: 3 windows (4 were asked for)")
+    assert "text: 3 different sequences, 4 were asked for" in found.notes
     assert "mine.txt, 1 given texts: 1 of 40 tokens are unknown to the tokenizer" in found.notes
     assert (
         "mine.txt, 1 given texts: 2 tokens at ends of texts, less than 8 in a row, are left out"

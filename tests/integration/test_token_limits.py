@@ -7,7 +7,13 @@ import transformers
 
 from tests.families import family_dir, save_tokenizer
 from tests.mini import mini_pairs
+from workbench.edits.measure import on_text, windows_of
+from workbench.edits.questions import Questions, ask, head_outputs, losses
 from workbench.errors import TaskError
+from workbench.heads.decoding import decode, sample
+from workbench.heads.grounds import random_ground
+from workbench.heads.observe import patterns_of
+from workbench.heads.prompts import prompt_patterns
 from workbench.model.architecture import describe
 from workbench.model.open import open_model
 from workbench.sweep.runs import PairedRuns, align_to
@@ -101,3 +107,44 @@ def test_the_longest_prompt_that_is_kept_runs_and_a_longer_one_is_dropped(family
     found = align_to(model, Pairs(items=(fits, beyond), task="mine"))
     assert [d.kind for d in found.dropped] == ["context"]
     assert np.isfinite(PairedRuns(model, found).clean).all()
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        ([0, 160], "token id 160 is beyond"),
+        ([0, -1], "token id -1 is beyond"),
+        ([6] * 65, "context holds 64"),
+    ],
+)
+def test_ids_that_a_user_supplies_are_checked_wherever_they_enter(bridge_of, ids, says):
+    model, ids = bridge_of("gpt2"), torch.tensor([ids])
+    questions = Questions(rows=(tuple(ids[0].tolist()),), answers=(6,))
+    for enter in (
+        lambda: patterns_of(model, ids),
+        lambda: decode(model, ids, steps=1),
+        lambda: sample(model, ids, steps=1),
+        lambda: on_text(model, ids),
+        lambda: losses(model, questions),
+        lambda: head_outputs(model, questions.rows),
+    ):
+        with pytest.raises(TaskError, match=says):
+            enter()
+    with pytest.raises(TaskError, match="an answer: token id 160 is beyond"):
+        losses(model, Questions(rows=((0, 6),), answers=(160,)))
+
+
+def test_texts_with_an_added_token_are_refused_and_named(longer):
+    model = open_model(longer, device="cpu")
+    says = r"token '<tool>' \(id 160\) is beyond the model's embedding of 160"
+    for enter in (
+        lambda: prompt_patterns(model, ["Mary went", "Mary <tool> went"]),
+        lambda: windows_of(model, "Mary went to <tool> " * 8, length=9),
+        lambda: ask(model, ["Mary <tool>"], ["went"]),
+        lambda: ask(model, ["Mary went"], ["<tool>"]),
+    ):
+        with pytest.raises(TaskError, match=says):
+            enter()
+    model.tokenizer.bos_token = "<tool>"
+    with pytest.raises(TaskError, match=says):
+        random_ground(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -11,7 +12,7 @@ import transformers
 from transformer_lens import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
-from tests.families import _LLAMA, build_hf, save_tokenizer
+from tests.families import _LLAMA, VOCABULARY, build_hf, save_tokenizer
 from workbench.interventions.ablation import ablations
 from workbench.model import trial
 from workbench.model.bare import Modules
@@ -139,5 +140,9 @@ def test_logits_may_be_more_than_tokens(tmp_path, runs_of):
     bridge = TransformerBridge.boot_native(TransformerBridgeConfig(**config, act_fn="relu"))
     save_native(bridge.eval(), tmp_path)
     save_tokenizer(tmp_path)
+    names = [*(f" {word}" for word in VOCABULARY), *(f"more {i}" for i in range(10))]
+    fields = json.loads((tmp_path / "tl_native.json").read_text())
+    fields["id2label"] = {str(i): name for i, name in enumerate(names)}
+    (tmp_path / "tl_native.json").write_text(json.dumps(fields))
     runs = PairedRuns(open_model(tmp_path, device="cpu"), runs_of("gpt2").pairs.pairs, metric="nll")
     assert runs.is_walked(runs.batches[0]) and np.isfinite(runs.clean).all()

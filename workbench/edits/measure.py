@@ -17,6 +17,8 @@ from workbench.edits.edit import ModelEdit
 from workbench.edits.place import At
 from workbench.errors import ModelError, OptionError
 from workbench.model.hooks import forward
+from workbench.model.outputs import require_words
+from workbench.model.reading import require_tokens
 from workbench.statistics import CHANGE, mean_interval
 from workbench.sweep.runs import PairedRuns
 
@@ -82,7 +84,13 @@ def on_text(
 
     Args:
         skip: Tokens at the beginning that are read and not asked for.
+
+    Raises:
+        ModelError: if the model puts out no words.
+        TaskError: for a token that the model has no embedding for, or windows beyond its context.
     """
+    require_words(model, "the next token of a text")
+    require_tokens(model, windows, "a window of the text")
     found: dict[str, list[Tensor]] = {"accuracy": [], "loss": []}
     for part in windows.split(rows):
         with held(model, edit, decode_from=skip):
@@ -176,6 +184,7 @@ def windows_of(
 
     Raises:
         OptionError: if the text is shorter than one window.
+        TaskError: for a token that the model has no embedding for, or windows beyond its context.
     """
     chunks: Sequence[int] = model.to_tokens(text, truncate=False)[0].tolist()
     bos = getattr(model.tokenizer, "bos_token_id", None)
@@ -188,4 +197,5 @@ def windows_of(
             hint="a shorter --window",
         )
     rows = [head + list(body[i * size : (i + 1) * size]) for i in range(count)]
+    require_tokens(model, rows, "the text")
     return torch.tensor(rows, device=next(iter(model.parameters())).device)

@@ -13,7 +13,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, ShapeError, TaskError
 from workbench.model.hooks import hook_name
+from workbench.model.outputs import require_words
 from workbench.model.probe import wiring
+from workbench.model.reading import require_tokens
 
 BATCH = 64  # prompts in one forward pass
 
@@ -61,8 +63,10 @@ def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]
     """Questions from texts; an answer follows its prompt after a space, its first token counts.
 
     Raises:
-        TaskError: if prompt and answer grow together in this tokenizer, or a word is unknown to it.
+        TaskError: if prompt and answer grow together in this tokenizer, or a word is unknown to it or to the model.
+        ModelError: if the model puts out no words.
     """
+    require_words(model, "a question with a word for an answer")
     rows, firsts = [], []
     texts = [f"{prompt} {answer}" for prompt, answer in zip(prompts, answers, strict=True)]
     known = {text: model.to_tokens(text)[0].tolist() for text in {*prompts, *texts}}
@@ -72,6 +76,7 @@ def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]
             raise TaskError(f"the answer {answer!r} changes the tokens of its prompt {prompt!r}")
         if model.tokenizer.unk_token_id is not None and model.tokenizer.unk_token_id in joined:
             raise TaskError(f"this tokenizer does not know every word of {prompt + ' ' + answer!r}")
+        require_tokens(model, joined[: len(row) + 1], f"{prompt + ' ' + answer!r}")
         rows.append(tuple(row))
         firsts.append(joined[len(row)])
     return Questions(rows=tuple(rows), answers=tuple(firsts))
@@ -92,8 +97,11 @@ def losses(model: TransformerBridge, questions: Questions) -> Float[Tensor, " pr
 @torch.no_grad()
 def _measured(model: TransformerBridge, questions: Questions) -> tuple[Tensor, Tensor]:
     """Loss of every answer, and whether it is the most likely token."""
+    require_words(model, "a question with a word for an answer")
+    require_tokens(model, torch.tensor(questions.answers)[:, None], "an answer")
     loss, right = torch.empty(len(questions)), torch.empty(len(questions), dtype=torch.bool)
     for index, ids, answers in questions.batches(next(model.parameters()).device):
+        require_tokens(model, ids)
         logits = model(ids)[:, -1]
         loss[index] = cross_entropy(logits, answers, reduction="none").float().cpu()
         right[index] = logits.argmax(-1).eq(answers).cpu()
@@ -126,6 +134,7 @@ def head_outputs(
             )
             for layer in range(n_layers)
         ]
+        require_tokens(model, ids)
         with model.hooks(fwd_hooks=hooks):
             model(ids)
         for i, z in zip(index, torch.stack(seen, dim=1), strict=True):

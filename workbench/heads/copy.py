@@ -15,6 +15,7 @@ from workbench.errors import ModelError
 from workbench.heads.grounds import Ground
 from workbench.heads.table import Measurement
 from workbench.model.hooks import component, hook_name, norm_before, output_matrix, projection
+from workbench.model.outputs import why_no_words
 from workbench.model.probe import record, wiring
 from workbench.names import head, parse_node
 from workbench.sweep.runs import PairedRuns
@@ -153,8 +154,8 @@ def _require(model: TransformerBridge) -> None:
         raise ModelError(
             "copy scores need a second block and heads that write to the residual stream themselves"
         )
-    if not wires.has_lm_head:
-        raise ModelError("it has no language-model head")
+    if why := why_no_words(model):
+        raise ModelError(why)
 
 
 def _names(runs: PairedRuns, positions: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.errors import ModelError, OptionError, ShapeError
 from workbench.heads.observe import patterns_of
 from workbench.model.hooks import forward
+from workbench.model.outputs import require_words
 from workbench.model.probe import wiring
+from workbench.model.reading import require_tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,10 +71,12 @@ def decode(
         cache: Keep keys and values of earlier tokens instead of running whole texts. For models without edits.
 
     Raises:
-        ModelError: if the model is not causal, or text outgrows its context.
+        ModelError: if the model is not causal, puts out no words, or text outgrows its context.
+        TaskError: for a token id that the model has no embedding for.
         OptionError: for fewer than 1 step, or ``cache`` on a model with hooks.
     """
     _check(model, prompts, steps)
+    require_words(model, "writing text")
     if cache:
         _no_hooks(model)
         tokens = _with_cache(model, prompts, steps)
@@ -109,6 +113,7 @@ def sample(
         ModelError, OptionError: as in ``decode``; also for a negative temperature.
     """
     _check(model, prompts, steps)
+    require_words(model, "writing text")
     _no_hooks(model)
     if temperature < 0:
         raise OptionError(f"temperature is {temperature}; at least 0 is expected")
@@ -139,6 +144,7 @@ def _check(model: TransformerBridge, prompts: Tensor, steps: int) -> None:
         raise OptionError(f"steps is {steps}; at least 1 token is decoded")
     if not wiring(model).causal:
         raise ModelError("the model is not causal: it writes no text")
+    require_tokens(model, prompts)
     longest, total = getattr(model.cfg, "n_ctx", None), prompts.shape[1] + steps
     if longest and total > longest + 1:  # the last token is chosen, never read
         raise ModelError(f"{prompts.shape[1]} tokens and {steps} more do not fit the context of {longest}")

@@ -5,6 +5,7 @@ Nothing is padded, cut off without a word, or replaced: what a tokenizer does no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from workbench.heads.text import TEXT
 from workbench.io.strict_json import read_text
 from workbench.model.architecture import describe
 from workbench.provenance import digest_of
+from workbench.tasks.aligner import beyond_embedding
 
 LENGTH = 101  # BOS and fifty random tokens twice
 SHORTEST = 8  # a text window of fewer tokens says nothing about distances
@@ -41,6 +43,7 @@ class Ground:
         prefix: Tokens before the text (BOS, ``[CLS]``).
         period: Tokens per copy where every sequence is random tokens twice, else None.
         digest: Of all token ids.
+        asked: How many sequences were asked for; there may be fewer, and among those of a text some may be alike.
     """
 
     name: str
@@ -49,10 +52,16 @@ class Ground:
     prefix: int
     period: int | None
     digest: str
+    asked: int
 
     @property
     def n_tokens(self) -> int:
         return sum(len(s) for s in self.sequences)
+
+    @property
+    def n_distinct(self) -> int:
+        """Sequences that differ from each other."""
+        return len({tuple(s.tolist()) for s in self.sequences})
 
     @property
     def rows(self) -> slice | None:
@@ -78,6 +87,8 @@ class Ground:
             "name": self.name,
             "about": self.about,
             "n": len(self.sequences),
+            "asked": self.asked,
+            "distinct": self.n_distinct,
             "tokens": self.n_tokens,
             "period": self.period,
             "digest": self.digest,
@@ -89,8 +100,11 @@ def random_ground(
 ) -> tuple[Ground, tuple[str, ...]]:
     """``BOS r_1..r_N r_1..r_N``: N different random tokens of the model's vocabulary, twice; and what must be said.
 
+    All sequences differ; where the vocabulary has fewer orders than ``n`` there are fewer sequences.
+
     Raises:
         OptionError: if ``length`` does not fit the context, or leaves less than two tokens to repeat.
+        TaskError: if the model has no embedding for BOS or another mark that its prompts begin or end with.
     """
     before, after = frame_of(model)
     words = vocabulary(model)
@@ -107,19 +121,19 @@ def random_ground(
     generator = torch.Generator().manual_seed(seed)
     choice, device = torch.tensor(words), next(iter(model.parameters())).device
     sequences = []
-    for _ in range(_count(n)):
-        copy = choice[torch.randperm(len(words), generator=generator)[:period]]
+    for copy in _different(choice, period, _count(n), generator):
         parts = (torch.tensor(before, dtype=torch.long), copy, copy, torch.tensor(after, dtype=torch.long))
         sequences.append(torch.cat(parts).to(device))
     start = "BOS, then " if before and not after else "[CLS], then " if before else ""
     return (
         Ground(
             name="random",
-            about=f"{start}{period} random tokens, twice; {n} sequences, seed {seed}",
+            about=f"{start}{period} random tokens, twice; {_how_many(len(sequences), n, 'sequences')}, seed {seed}",
             sequences=tuple(sequences),
             prefix=len(before),
             period=period,
             digest=digest_of([s.tolist() for s in sequences]),
+            asked=n,
         ),
         notes,
     )
@@ -131,7 +145,8 @@ def text_ground(
     """Windows of the corpus, or of the built-in text where the tokenizer covers it; else None and the reason.
 
     Windows follow each other without overlap. Where there are more than ``n`` they are drawn by the seed; a text
-    shorter than a window is used whole, from ``SHORTEST`` tokens on.
+    shorter than a window is used whole, from ``SHORTEST`` tokens on. Windows with a token that the model has no
+    embedding for are left out, counted and named.
 
     Raises:
         TaskError: if a corpus was given and nothing of it can be used.
@@ -153,10 +168,15 @@ def text_ground(
     windows = [row[i : i + room] for row in ids for i in range(0, len(row), room)]
     short = sum(len(w) for w in windows if len(w) < min(SHORTEST, room))
     windows = [w for w in windows if len(w) >= min(SHORTEST, room)]
+    windows, beyond = _embedded(model, windows)
+    if not windows and corpus is None:
+        return None, (f"the built-in text is not used: {beyond or f'it has no {room} tokens in a row'}",)
     if not windows:
         raise TaskError(
-            f"{source} has no {SHORTEST} tokens in a row", hint="give a longer text with --corpus"
+            f"{source} has no {SHORTEST} tokens in a row" + (f": {beyond}" if beyond else ""),
+            hint="give a longer text with --corpus",
         )
+    notes += (f"{source}: {beyond}",) if beyond else ()
     notes += (f"{source}: {unknown}",) if unknown else ()
     if short:
         notes += (f"{source}: {short} tokens at ends of texts, less than {SHORTEST} in a row, are left out",)
@@ -166,15 +186,17 @@ def text_ground(
     device = next(iter(model.parameters())).device
     sequences = tuple(torch.tensor([*before, *w, *after], device=device) for w in windows)
     lengths = sorted({len(s) for s in sequences})
+    different = len({tuple(w) for w in windows})
     shown = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]}-{lengths[-1]}"
     return (
         Ground(
             name="text",
-            about=f"{source}: {len(sequences)} windows of {shown} tokens, seed {seed}",
+            about=f"{source}: {_how_many(len(sequences), n, 'windows', different)} of {shown} tokens, seed {seed}",
             sequences=sequences,
             prefix=len(before),
             period=None,
             digest=digest_of([s.tolist() for s in sequences]),
+            asked=n,
         ),
         notes,
     )
@@ -202,16 +224,64 @@ def read_corpus(corpus: Corpus) -> tuple[str, tuple[str, ...]]:
     return ", ".join([*names, *([f"{given} given texts"] if given else [])]), tuple(texts)
 
 
+def _different(
+    choice: Int[Tensor, " word"], period: int, n: int, generator: torch.Generator
+) -> list[Int[Tensor, " pos"]]:
+    """``n`` different draws of ``period`` different words, or as many as there are."""
+    found: dict[tuple[int, ...], Tensor] = {}
+    while len(found) < min(n, math.perm(len(choice), period)):
+        drawn = choice[torch.randperm(len(choice), generator=generator)[:period]]
+        found.setdefault(tuple(drawn.tolist()), drawn)
+    return list(found.values())
+
+
+def _how_many(n: int, asked: int, what: str, different: int | None = None) -> str:
+    """``16 sequences``, or with what must be said where fewer are different than were asked for."""
+    different = n if different is None else different
+    alike = f", {different} of them different" if different < n else ""
+    return f"{n} {what}{alike}" + (f" ({asked} were asked for)" if different < asked else "")
+
+
+def _embedded(model: TransformerBridge, windows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], str]:
+    """The windows that the model can read, and what is said of the others."""
+    size, named = int(model.cfg.d_vocab), {}
+    kept = []
+    for window in windows:
+        beyond = beyond_embedding(model.tokenizer, window, size)
+        named |= beyond
+        kept += [] if beyond else [window]
+    lost = len(windows) - len(kept)
+    said = f"{lost} windows are left out: {'; '.join(list(named.values())[:3])}" if lost else ""
+    return kept, said
+
+
 def frame_of(model: TransformerBridge) -> tuple[list[int], list[int]]:
-    """Tokens that the model's prompts begin and end with: BOS; for encoders ``[CLS]`` and ``[SEP]``."""
+    """Tokens that the model's prompts begin and end with: BOS; for encoders ``[CLS]`` and ``[SEP]``.
+
+    The same as pairs are given when they are aligned.
+
+    Raises:
+        TaskError: if the model has no embedding for one of them.
+    """
     tokenizer, described = getattr(model, "tokenizer", None), describe(model)
     if tokenizer is None or not len(tokenizer):
         return [], []
-    if described.causal:
-        bos = tokenizer.bos_token_id
-        return ([bos] if described.prepend_bos and bos is not None else []), []
-    inner = vocabulary(model)[:1]
-    word = tokenizer.convert_ids_to_tokens(inner[0])
+    before, after = ([], []) if described.causal else _marks(model)
+    bos = tokenizer.bos_token_id
+    if described.prepend_bos and bos is not None and before[:1] != [bos]:
+        before = [bos, *before]
+    if beyond := beyond_embedding(tokenizer, [*before, *after], described.d_vocab):
+        raise TaskError(
+            f"a mark around every prompt: {next(iter(beyond.values()))}",
+            hint="resize the model's embedding, or use the tokenizer that the model was trained with",
+        )
+    return before, after
+
+
+def _marks(model: TransformerBridge) -> tuple[list[int], list[int]]:
+    """What an encoder's tokenizer puts before and after a word."""
+    tokenizer = model.tokenizer
+    word = tokenizer.convert_ids_to_tokens(vocabulary(model)[0])
     full = tokenizer(word, add_special_tokens=True, verbose=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
     inside = [i for i, token in enumerate(full) if token not in special] or [0]
@@ -219,12 +289,19 @@ def frame_of(model: TransformerBridge) -> tuple[list[int], list[int]]:
 
 
 def vocabulary(model: TransformerBridge) -> list[int]:
-    """Token ids that stand for text: those the tokenizer has, without special ones; all ids without a tokenizer."""
+    """Token ids that stand for text: those the tokenizer has, without special ones; all ids without a tokenizer.
+
+    Raises:
+        TaskError: if the model has no embedding for any of them.
+    """
     tokenizer, size = getattr(model, "tokenizer", None), int(model.cfg.d_vocab)
     if tokenizer is None or not len(tokenizer):
         return list(range(size))
     special = set(tokenizer.all_special_ids)
-    return [i for i in sorted(set(tokenizer.get_vocab().values())) if i < size and i not in special]
+    words = [i for i in sorted(set(tokenizer.get_vocab().values())) if i < size and i not in special]
+    if not words:
+        raise TaskError(f"none of the tokenizer's words is among the {size} tokens that the model reads")
+    return words
 
 
 def _length(model: TransformerBridge, length: int | None) -> tuple[int, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from workbench.heads.table import Measurement
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.interventions.words import Ablation
 from workbench.metrics import Answers, Metric
+from workbench.model.outputs import why_no_words
 from workbench.model.probe import wiring
 from workbench.names import parse_node
 from workbench.progress import Progress
@@ -48,8 +49,8 @@ def runs_of(model: TransformerBridge, ground: Ground, *, batch_tokens: int | Non
         ModelError: if the model predicts no next token.
     """
     wires = wiring(model)
-    if not wires.has_lm_head:
-        raise ModelError("it has no language-model head, so there is no loss")
+    if why := why_no_words(model):
+        raise ModelError(f"{why}, so there is no loss" if not wires.has_lm_head else why)
     if not wires.causal:
         raise ModelError("it does not predict the next token, so there is no such loss")
     ids = tuple(s.cpu().numpy() for s in ground.sequences)

@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.errors import ModelError
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.probe import recompute_pattern, record, wiring
+from workbench.model.reading import require_tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,10 +50,12 @@ def patterns_of(model: TransformerBridge, ids: Int[Tensor, "row pos"], *, output
 
     Raises:
         ModelError: if the model has no attention layers.
+        TaskError: for a token id that the model has no embedding for, or a prompt beyond its context.
     """
     found = wiring(model)
     if not found.attention_layers:
         raise ModelError("the model has no attention layers, so there are no heads to look at")
+    require_tokens(model, ids)
     names = [hook_name("pattern", n) for n in found.attention_layers]
     if outputs:
         names += [hook_name("head-output", n) for n in found.attention_layers]

@@ -16,7 +16,7 @@ from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
 from workbench.heads.readouts import read_outs
 from workbench.heads.retrieval import random_needles, retrieval_scores
-from workbench.heads.table import Measurement, Portrait, reasons
+from workbench.heads.table import Measurement, Portrait, reasons, shortfall
 from workbench.heads.weight_scores import weight_measurements
 from workbench.heads.writes import induction_copying
 from workbench.model.architecture import describe
@@ -75,7 +75,8 @@ def portrait(
         for ground in (random, *([text] if text else [])) if loss else ():
             found.append(loss_change(model, ground, progress=tell))
     grounds = (random, *([text] if text else []))
-    said = dict.fromkeys((*notes, *more))  # once each, in order
+    few = [sentence for g in grounds if (sentence := shortfall(g.to_dict()))]
+    said = dict.fromkeys((*few, *notes, *more))  # once each, in order
     missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
     return Portrait(
         model=identity(model).name,
@@ -109,12 +110,13 @@ def _retrieval(model: TransformerBridge, random: Ground, *, n: int, seed: int) -
         values, per, missing, counted = np.full(shape, np.nan), np.zeros((0, *shape)), {}, 0
         try:
             needles = random_needles(model, n=n, length=length, size=NEEDLE, seed=seed)
+            about += f" ({len(needles)} different ones, {n} were asked for)" if len(needles) < n else ""
             scores = retrieval_scores(model, needles, writing=writing)
             counted = int(scores.counted.sum())
             values[list(scores.layers)] = scores.score
             per = np.full((counted, *shape), np.nan)
             per[:, list(scores.layers)] = scores.per_sample[scores.counted]
-            about += f"; {counted} of {n} needles were answered" if writing == "greedy" else ""
+            about += f"; {counted} of {len(needles)} needles were answered" if writing == "greedy" else ""
             if not counted:
                 wrote = f"{scores.recall.mean():.0%} of the needles' tokens on average"
                 missing = {f"the model answers none of the needles (it writes {wrote})": ()}

@@ -12,10 +12,11 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import OptionError, TaskError
-from workbench.heads.grounds import SHORTEST, frame_of, random_ground, text_ground
+from workbench.heads.grounds import LENGTH, SHORTEST, frame_of, random_ground, text_ground
 from workbench.heads.observe import patterns_of
 from workbench.model.architecture import describe
 from workbench.model.pattern_rows import looked, sink_share
+from workbench.model.reading import require_tokens
 
 MOST_BYTES = 12 << 20  # of patterns in one page; base64 adds a third
 EXAMPLE = 40  # tokens of an example from a text
@@ -46,7 +47,8 @@ def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[P
     """The patterns on these texts.
 
     Raises:
-        TaskError: if the model has no tokenizer, or a prompt has no tokens or more than the context.
+        TaskError: if the model has no tokenizer, or a prompt has no tokens, more than the context, or one that the
+            model has no embedding for.
         OptionError: if the patterns are too many for one page.
     """
     tokenizer = getattr(model, "tokenizer", None)
@@ -61,6 +63,7 @@ def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[P
             raise TaskError(f"prompt {i} has no tokens")
         if context and len(ids) > context:
             raise TaskError(f"prompt {i} has {len(ids)} tokens; the model reads at most {context}")
+        require_tokens(model, ids, f"prompt {i}")
         unknown = inner.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
         said = f"{unknown} of its {len(inner)} tokens are unknown to the tokenizer" if unknown else ""
         found.append((f"prompt {i}", ids))
@@ -74,7 +77,8 @@ def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[P
 def example_patterns(model: TransformerBridge, *, seed: int = 0) -> tuple[PromptPatterns, ...]:
     """The patterns on a few random tokens, twice, and where the tokenizer covers it on a piece of the built-in text."""
     before, after = frame_of(model)
-    length = max(SHORTEST, len(before) + len(after) + 16)
+    context = describe(model).n_ctx
+    length = max(SHORTEST, min(len(before) + len(after) + 16, context or LENGTH))
     random, _ = random_ground(model, n=2, length=length, seed=seed)
     found = [(f"{random.period} random tokens, twice", random.sequences[0].tolist())]
     text, _ = text_ground(model, None, n=2, length=None, seed=seed)

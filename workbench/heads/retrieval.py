@@ -10,6 +10,7 @@ Source:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -270,7 +271,8 @@ def random_needles(
 ) -> tuple[Needle, ...]:
     """Needles for any model: different random tokens, then ``lead`` of them again; what followed is the answer.
 
-    An induction head answers these; a model that has none is scored with ``writing="forced"``.
+    All needles differ; where the vocabulary allows fewer than ``n`` there are fewer. An induction head answers these; a
+    model that has none is scored with ``writing="forced"``.
 
     Args:
         length: Tokens of the prompt in all, BOS included.
@@ -288,12 +290,12 @@ def random_needles(
         raise OptionError(f"a prompt of {length} tokens has no room for a needle of {size} after {lead}")
     if body > len(words):
         raise TaskError(f"{body} different tokens are needed; the vocabulary has {len(words)}")
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(n):
+    rng, cues = np.random.default_rng(seed), body - size - lead + 1
+    found: dict[tuple[int, ...], Needle] = {}
+    while len(found) < min(n, math.perm(len(words), body) * cues):
         text = rng.choice(words, body, replace=False).tolist()
-        cue = int(rng.integers(0, body - size - lead + 1))
+        cue = int(rng.integers(0, cues))
         start = len(before) + cue + lead
         prompt = (*before, *text, *text[cue : cue + lead])
-        found.append(Needle(prompt=prompt, start=start, end=start + size, context=length))
-    return tuple(found)
+        found.setdefault(prompt, Needle(prompt=prompt, start=start, end=start + size, context=length))
+    return tuple(found.values())

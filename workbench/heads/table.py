@@ -144,6 +144,12 @@ class Portrait:
         """Names of the columns."""
         return tuple(m.key for m in self.measurements)
 
+    @property
+    def title(self) -> str:
+        """``Heads of zoo:ioi``, and what must be said of the sequences they were looked at on."""
+        few = [sentence for g in self.grounds if (sentence := shortfall(g))]
+        return f"Heads of {self.model}" + (f" ({'; '.join(few)})" if few else "")
+
     def __getitem__(self, key: str) -> Measurement:
         for measurement in self.measurements:
             if measurement.key == key:
@@ -306,7 +312,8 @@ class Portrait:
     def __repr__(self) -> str:
         grounds = " and ".join(str(g["name"]) for g in self.grounds)
         what = f"{len(self.heads)} heads, {len(self.keys)} measurements"
-        return printable(f"<Portrait of {self.model}: {what}, on {grounds}>")
+        few = "".join(f"; {sentence}" for g in self.grounds if (sentence := shortfall(g)))
+        return printable(f"<Portrait of {self.model}: {what}, on {grounds}{few}>")
 
 
 def load_portrait(path: str | Path) -> Portrait:
@@ -331,6 +338,18 @@ def check_column(key: str) -> None:
     """
     if key.removesuffix("@text") not in COLUMNS:
         raise unknown("measurement", key, COLUMNS, error=OptionError)
+
+
+def shortfall(ground: Mapping[str, Any]) -> str:
+    """What is said of a ground with fewer different sequences than were asked for; empty elsewhere.
+
+    >>> shortfall({"name": "random", "n": 6, "distinct": 6, "asked": 16})
+    'random: 6 different sequences, 16 were asked for'
+    """
+    different, asked = ground.get("distinct"), ground.get("asked")  # absent in portraits of earlier versions
+    if different is None or asked is None or different >= asked:
+        return ""
+    return f"{ground['name']}: {different} different sequences, {asked} were asked for"
 
 
 def reasons(measurements: Sequence[Measurement]) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.errors import ModelError
 from workbench.model.architecture import describe
 from workbench.model.hooks import component, norm_before, output_matrix, projection
+from workbench.model.outputs import why_no_words
 from workbench.model.probe import wiring
 
 Embedding = Literal["plain", "effective"]
@@ -99,10 +100,10 @@ def unembedding(model: TransformerBridge) -> Float[Tensor, "d_model d_vocab"]:
     """The unembedding with the final norm folded in, in float64.
 
     Raises:
-        ModelError: if there is no language-model head.
+        ModelError: if there is no language-model head, or its outputs are no tokens.
     """
-    if not wiring(model).has_lm_head:
-        raise ModelError("it has no language-model head")
+    if why := why_no_words(model):
+        raise ModelError(why)
     matrix = model.W_U.detach().double()
     norm = component(model, "ln_final")
     if norm is None:

@@ -11,6 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, unknown
 from workbench.model.hooks import Wiring
+from workbench.model.outputs import outputs_of
 from workbench.model.probe import wiring
 from workbench.text import printable
 
@@ -119,7 +120,6 @@ def describe(bridge: TransformerBridge) -> Architecture:
     """
     found, cfg = wiring(bridge), bridge.cfg
     model = bridge.original_model
-    d_out = _d_vocab_out(bridge)
     has_tokenizer = getattr(bridge, "tokenizer", None) is not None
     return Architecture(
         family=str(getattr(getattr(model, "config", None), "model_type", None) or "native"),
@@ -130,7 +130,7 @@ def describe(bridge: TransformerBridge) -> Architecture:
         d_head=found.d_head,
         d_mlp=_d_mlp(bridge, found),
         d_vocab=cfg.d_vocab,
-        d_vocab_out=d_out,
+        d_vocab_out=cfg.d_vocab_out if cfg.d_vocab_out > 0 else cfg.d_vocab,
         n_ctx=cfg.n_ctx,
         norm=cfg.normalization_type,
         norm_placement=_placement(bridge, found),
@@ -145,13 +145,11 @@ def describe(bridge: TransformerBridge) -> Architecture:
         n_experts=cfg.num_experts,
         attention_layers=found.attention_layers,
         mlp_layers=found.mlp_layers,
-        support=_support(bridge, found, d_out=d_out, has_tokenizer=has_tokenizer),
+        support=_support(bridge, found, has_tokenizer=has_tokenizer),
     )
 
 
-def _support(
-    bridge: TransformerBridge, found: Wiring, *, d_out: int, has_tokenizer: bool
-) -> dict[str, Support]:
+def _support(bridge: TransformerBridge, found: Wiring, *, has_tokenizer: bool) -> dict[str, Support]:
     table = {name: _site(found, name) for name in KINDS[:8]}
     table["pattern"] = _pattern(found, "edits of the pattern")
     table["knock-out"] = _pattern(found, "knock-outs")
@@ -159,7 +157,7 @@ def _support(
     table["node-level"] = Support(works=nodes, why="" if nodes else "no component of it can be edited")
     table["edge-level"] = _edges(bridge, found)
     table["path-patching"] = _paths(found)
-    table["language-model-metrics"] = _metrics(bridge, found, d_out=d_out, has_tokenizer=has_tokenizer)
+    table["language-model-metrics"] = _metrics(bridge, found, has_tokenizer=has_tokenizer)
     return {kind: table[kind] for kind in KINDS}
 
 
@@ -219,18 +217,21 @@ def _paths(found: Wiring) -> Support:
     return Support(works=True, why="k and v are received by KV groups" if grouped else "")
 
 
-def _metrics(bridge: TransformerBridge, found: Wiring, *, d_out: int, has_tokenizer: bool) -> Support:
+def _metrics(bridge: TransformerBridge, found: Wiring, *, has_tokenizer: bool) -> Support:
     if not found.has_lm_head:
         return Support(works=False, why="it has no language-model head; its output is the last hidden state")
-    if d_out != bridge.cfg.d_vocab:
-        return Support(works=False, why=f"its {d_out} outputs are not its {bridge.cfg.d_vocab} input tokens")
+    outputs, notes = outputs_of(bridge), []
     if not has_tokenizer:
-        return Support(
-            works=True, why="on token ids only: it has no tokenizer, so tasks in words cannot be used"
-        )
+        notes.append("on token ids only: it has no tokenizer, so tasks in words cannot be used")
+    if outputs.classes:
+        notes.append(f"its outputs are {outputs.describe()}, and answers are class names")
     if not found.causal:
-        return Support(works=True, why="it predicts masked tokens in place, not the next token")
-    return Support(works=True)
+        notes.append(
+            "it answers at every position"
+            if outputs.classes
+            else "it predicts masked tokens in place, not the next token"
+        )
+    return Support(works=True, why="; ".join(notes))
 
 
 def _couples_heads(bridge: TransformerBridge, found: Wiring) -> bool:
@@ -262,8 +263,3 @@ def _d_mlp(bridge: TransformerBridge, found: Wiring) -> int | None:
         return w_in.shape[-1]
     config = getattr(bridge.original_model, "config", None)
     return getattr(config, "moe_intermediate_size", None) or bridge.cfg.d_mlp
-
-
-def _d_vocab_out(bridge: TransformerBridge) -> int:
-    """Number of outputs; `cfg.d_vocab_out` is -1 where it was never set."""
-    return bridge.cfg.d_vocab_out if bridge.cfg.d_vocab_out > 0 else bridge.cfg.d_vocab

@@ -1,8 +1,8 @@
 """Import of checkpoints of the retired HookedTransformer class: per-head tensors by name, one per matrix.
 
-Read are a `.pt` state dict (tensors only: `torch.load(weights_only=True)`), the configuration as JSON, and a
-vocabulary file with one token a line; written is a native directory that `open_model` opens. The result is
-checked against a forward pass written out below on the checkpoint's own tensors.
+Read are a `.pt` state dict (tensors only: `torch.load(weights_only=True)`), the configuration as JSON, a vocabulary
+file with one token a line, and a file with one output name a line; written is a native directory that `open_model`
+opens. The result is checked against a forward pass written out below on the checkpoint's own tensors.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from torch import Tensor
 from workbench.errors import ModelError
 from workbench.model import native, parity
 from workbench.model.legacy_config import legacy_shapes, read_config
-from workbench.model.legacy_vocabulary import Vocabulary, write_tokenizer
+from workbench.model.legacy_vocabulary import Vocabulary, read_output_names, write_tokenizer
 from workbench.model.open import identity, open_model
 from workbench.model.pickles import load_tensors
 from workbench.model.plain import ACTIVATIONS
+from workbench.tasks.outputs import Outputs, numbered
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an import made; `difference` is the largest absolute difference of logits from the definition."""
+    """What an import made; `difference` is the largest absolute difference of logits from the definition.
+
+    `outputs` says what the model puts out, where that is not its tokens.
+    """
 
     directory: Path
     parameters: int
@@ -36,6 +40,7 @@ class Imported:
     tokenizer: str | None
     digest: str
     notes: tuple[str, ...]
+    outputs: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The fields as plain JSON values."""
@@ -43,9 +48,18 @@ class Imported:
 
 
 def import_checkpoint(
-    weights: Path, directory: Path, *, config: Path, vocabulary: Vocabulary | None = None
+    weights: Path,
+    directory: Path,
+    *,
+    config: Path,
+    vocabulary: Vocabulary | None = None,
+    outputs: Path | None = None,
 ) -> Imported:
     """Turn a HookedTransformer state dict into a native directory, and check that it computes the same.
+
+    Args:
+        outputs: Names of the model's outputs, one a line. Without it a model that has as many outputs as tokens puts
+            out tokens, and any other puts out `class-0`, `class-1` ...
 
     Raises:
         ModelError: if a file cannot be read or trusted, tensors are missing or misshapen, the configuration
@@ -59,6 +73,7 @@ def import_checkpoint(
     fields = read_config(config)
     state = read_state(weights)
     tokens = None if vocabulary is None else vocabulary.read(fields["d_vocab"])
+    names = () if outputs is None else read_output_names(outputs, fields["d_vocab_out"])
     converted = convert(state, fields, where=str(weights))
     notes = list(fields.pop("notes"))
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +83,8 @@ def import_checkpoint(
             notes.append("the configuration prepends BOS, and the vocabulary has none: nothing is prepended")
         if tokens is None or tokens.bos is None:
             fields["default_prepend_bos"] = False
-        native.write_native({**fields, "dtype": "float32"}, converted, made)
+        named = {native.OUTPUT_NAMES: {str(i): name for i, name in enumerate(names)}} if names else {}
+        native.write_native({**fields, **named, "dtype": "float32"}, converted, made)
         if tokens is not None:
             write_tokenizer(tokens, made, n_ctx=fields["n_ctx"])
         difference, digest = _verify(made, state, fields)
@@ -82,6 +98,7 @@ def import_checkpoint(
         tokenizer=None if tokens is None else tokens.describe(),
         digest=digest,
         notes=tuple(notes),
+        outputs=_outputs(fields, names),
     )
 
 
@@ -189,6 +206,14 @@ def _verify(directory: Path, state: Mapping[str, Tensor], fields: Mapping[str, o
     difference = parity.difference(bridge, tokens, expected)
     parity.require_parity(difference, expected, name="the imported model", tolerance=None)
     return difference, identity(bridge).digest
+
+
+def _outputs(fields: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    """What the model puts out in words, where that is classes."""
+    size = fields["d_vocab_out"]
+    if not names and size == fields["d_vocab"]:
+        return None
+    return Outputs(size=size, classes=names or numbered(size)).describe()
 
 
 def _rename(name: str, value: Tensor) -> tuple[str, Tensor]:

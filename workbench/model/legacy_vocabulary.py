@@ -1,7 +1,8 @@
-"""A tokenizer from a vocabulary file: one token a line, the line number (from 0) being its id."""
+"""Words from a file, one a line, the line number (from 0) being the id: a tokenizer's tokens, or names of outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,27 +63,16 @@ class Vocabulary:
         Raises:
             ModelError: if it does not have one different token for each of the `d_vocab` embeddings.
         """
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"the vocabulary {self.path} cannot be read: {error}") from error
-        words = text.removesuffix("\n").split("\n")
-        words = [word.removesuffix("\r") for word in words]
-        first: dict[str, int] = {}
+        words = _lines(self.path, "the vocabulary", "token")
         for number, word in enumerate(words, 1):
-            if not word:
-                raise ModelError(f"{self.path}, line {number} is empty; every line is a token")
-            if word in first:
-                raise ModelError(f"{self.path}, line {number}: {word!r} stands on line {first[word]} already")
             if self.split == "words" and word.split() != [word]:
                 raise ModelError(
                     f"{self.path}, line {number}: {word!r} has whitespace in it, where text is split",
                     hint="--split characters, if the model reads single characters",
                 )
-            first[word] = number
         if len(words) != d_vocab:
             raise ModelError(f"{self.path} has {len(words)} tokens; the model has {d_vocab} (d_vocab)")
-        special = {role: self._special(role, first) for role in _USUAL}
+        special = {role: self._special(role, words) for role in _USUAL}
         if special["unk"] is None:
             usual = ", ".join(_USUAL["unk"])
             raise ModelError(
@@ -91,13 +81,42 @@ class Vocabulary:
             )
         return Tokens(words=tuple(words), split=self.split, **special)
 
-    def _special(self, role: str, known: dict[str, int]) -> str | None:
+    def _special(self, role: str, known: Sequence[str]) -> str | None:
         named = getattr(self, role)
         if named is None:
             return next((name for name in _USUAL[role] if name in known), None)
         if named not in known:
             raise ModelError(f"{self.path} has no token {named!r} to be {role}")
         return named
+
+
+def read_output_names(path: Path, d_vocab_out: int) -> tuple[str, ...]:
+    """Names of a model's outputs from a file.
+
+    Raises:
+        ModelError: if it does not have one different name for each of the `d_vocab_out` outputs.
+    """
+    names = _lines(path, "the output names", "name")
+    if len(names) != d_vocab_out:
+        raise ModelError(f"{path} has {len(names)} names; the model has {d_vocab_out} outputs (d_vocab_out)")
+    return tuple(names)
+
+
+def _lines(path: Path, what: str, one: str) -> list[str]:
+    """The lines of a file, none of them empty and no two alike."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{what} {path} cannot be read: {error}") from error
+    words = [word.removesuffix("\r") for word in text.removesuffix("\n").split("\n")]
+    first: dict[str, int] = {}
+    for number, word in enumerate(words, 1):
+        if not word:
+            raise ModelError(f"{path}, line {number} is empty; every line is a {one}")
+        if word in first:
+            raise ModelError(f"{path}, line {number}: {word!r} stands on line {first[word]} already")
+        first[word] = number
+    return words
 
 
 def write_tokenizer(tokens: Tokens, directory: Path, *, n_ctx: int) -> None:

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import TaskError
-from workbench.model.architecture import describe
-from workbench.model.identity import class_names
+from workbench.model.architecture import Architecture, describe
 from workbench.model.native import is_native, read_native_config, read_output_names
+from workbench.model.outputs import outputs_from, outputs_of
 from workbench.tasks.align import AlignedPairs
+from workbench.tasks.aligner import beyond_embedding
 from workbench.tasks.for_model import Reading
-from workbench.tasks.outputs import ANY_TOKEN, Outputs, numbered
+from workbench.tasks.outputs import Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
         n_ctx=cfg.n_ctx or None,
         causal=cfg.attention_dir != "bidirectional",
         d_vocab=cfg.d_vocab,
-        outputs=_outputs(cfg.d_vocab, cfg.d_vocab_out, names, native=is_native(directory)),
+        outputs=outputs_from(cfg.d_vocab, cfg.d_vocab_out, names, native=is_native(directory)),
     )
 
 
@@ -78,27 +82,6 @@ def reading_of_model(model: TransformerBridge) -> Reading:
     )
 
 
-def outputs_of(model: TransformerBridge) -> Outputs:
-    """What a model that is open puts out. An encoder's hidden state has no outputs to look answers up in."""
-    described = describe(model)
-    if not described.has_lm_head:
-        return ANY_TOKEN
-    native = described.family == "native"
-    return _outputs(described.d_vocab, described.d_vocab_out, class_names(model), native=native)
-
-
-def _outputs(d_vocab: int, d_vocab_out: int, names: tuple[str, ...], *, native: bool) -> Outputs:
-    """Tokens, or classes: where outputs have names, and where a native model has fewer or more than it has tokens.
-
-    Output i of a Hugging Face language model stands for token i, however many outputs there are: it is what the class
-    of the model says.
-    """
-    size = d_vocab_out if d_vocab_out > 0 else d_vocab
-    if native and not names and size != d_vocab:
-        names = numbered(size)
-    return Outputs(size=size, classes=names)
-
-
 def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
     """Do nothing if the model can read these token ids and put out these answers.
 
@@ -110,19 +93,51 @@ def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
     described, outputs = describe(model), outputs_of(model)
     for i, pair in enumerate(pairs.pairs):
         for side, ids in (("clean", pairs.clean[i]), ("corrupted", pairs.corrupted[i])):
-            where = f"pair {pair.id}, {side} prompt"
-            _require_range(ids, described.d_vocab, f"{where}: token id", "embedding")
-            if described.n_ctx is not None and len(ids) > described.n_ctx:
-                raise TaskError(f"{where}: {len(ids)} tokens; the model's context holds {described.n_ctx}")
+            _require_prompt(model, described, ids, f"pair {pair.id}, {side} prompt")
         if outputs.size is not None:
             answers = (*pairs.correct[i], *pairs.incorrect[i])
-            _require_range(answers, outputs.size, f"pair {pair.id}: answer id", "outputs")
+            _require_range(answers, outputs.size, f"pair {pair.id}: answer", "outputs")
+
+
+def require_tokens(
+    model: TransformerBridge, ids: Int[Tensor, "*row pos"] | Sequence[int], where: str = "the prompt"
+) -> None:
+    """Do nothing if the model can read these token ids: each has an embedding, each prompt fits the context.
+
+    Raises:
+        TaskError: naming the first token that has none, or how long the prompt is.
+    """
+    described, rows = describe(model), torch.as_tensor(ids)
+    if not rows.numel():
+        return
+    longest = described.n_ctx is not None and rows.shape[-1] > described.n_ctx
+    if longest or int(rows.min()) < 0 or int(rows.max()) >= described.d_vocab:
+        for row in rows.reshape(-1, rows.shape[-1]).tolist():
+            _require_prompt(model, described, row, where)
+
+
+def _require_prompt(
+    model: TransformerBridge, described: Architecture, ids: Sequence[int], where: str
+) -> None:
+    tokenizer = getattr(model, "tokenizer", None)
+    if described.n_ctx is not None and len(ids) > described.n_ctx:
+        raise TaskError(
+            f"{where}: {len(ids)} tokens; the model's context holds {described.n_ctx}",
+            hint="shorten it to what the model reads",
+        )
+    if tokenizer is None or not len(tokenizer):
+        _require_range(ids, described.d_vocab, f"{where}: token", "embedding")
+    elif beyond := beyond_embedding(tokenizer, ids, described.d_vocab):
+        raise TaskError(
+            f"{where}: {next(iter(beyond.values()))}",
+            hint="leave such tokens out, or resize the model's embedding",
+        )
 
 
 def _require_range(ids: Sequence[int], size: int, what: str, of: str) -> None:
     wrong = [int(i) for i in ids if not 0 <= i < size]
     if wrong:
         raise TaskError(
-            f"{what} {wrong[0]} is beyond the model's {of} of {size}",
+            f"{what} id {wrong[0]} is beyond the model's {of} of {size}",
             hint="align pairs of text with this model: PairedRuns(model, pairs)",
         )

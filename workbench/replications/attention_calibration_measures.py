@@ -15,6 +15,7 @@ from workbench.edits.measure import on_task, on_text
 from workbench.errors import OptionError
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
+from workbench.model.reading import require_tokens
 from workbench.names import parse_node
 from workbench.statistics import at_least, holm
 from workbench.sweep.runs import PairedRuns
@@ -101,6 +102,7 @@ def windows_of(
 
     Raises:
         OptionError: if there are fewer than two.
+        TaskError: for a token that the model has no embedding for, or windows beyond its context.
     """
     rows: list[list[int]] = []
     long = [
@@ -111,6 +113,7 @@ def windows_of(
         rows += [[model.tokenizer.bos_token_id, *ids[s : s + size - 1]] for s in starts]
     if len(rows[:n]) < 2:
         raise OptionError(f"{len(rows[:n])} windows of {len(files)} files; at least 2 are needed")
+    require_tokens(model, rows[:n], "a window of the text")
     return torch.tensor(rows[:n], device=next(iter(model.parameters())).device)
 
 

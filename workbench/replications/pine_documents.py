@@ -14,6 +14,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.edits.edit import ModelEdit
 from workbench.edits.pine import Pine
 from workbench.errors import OptionError
+from workbench.model.outputs import require_words
+from workbench.model.reading import require_tokens
 from workbench.tasks.kv_retrieval import FILLER, QUERY
 from workbench.tasks.words import NAMES, TWO_DIGITS
 
@@ -50,7 +52,12 @@ class Question:
 
 
 def words_of(model: TransformerBridge, *, seed: int = 0) -> Words:
-    """Keys, values and fillers of the key-value task where the model knows them, disjoint random tokens elsewhere."""
+    """Keys, values and fillers of the key-value task where the model knows them, disjoint random tokens elsewhere.
+
+    Raises:
+        ModelError: if the model puts out no words.
+    """
+    require_words(model, "a question about documents")
     tokenizer = getattr(model, "tokenizer", None)
     vocabulary = tokenizer.get_vocab() if tokenizer is not None else {}
     bos = getattr(tokenizer, "bos_token_id", None)
@@ -198,6 +205,7 @@ def in_every_order(
 
 
 def _log_probs(model: TransformerBridge, ids: torch.Tensor, edit: ModelEdit | None) -> torch.Tensor:
+    require_tokens(model, ids)
     if edit is None:
         return model(ids)[:, -1].float().log_softmax(-1).cpu()
     with edit.on(model):

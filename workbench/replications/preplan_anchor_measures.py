@@ -19,6 +19,7 @@ from workbench.heads.observe import patterns_of
 from workbench.heads.text import TEXT
 from workbench.model.architecture import describe
 from workbench.model.probe import wiring
+from workbench.model.reading import require_tokens
 from workbench.replications.preplan_anchor_tokens import Marks, jaccard_of, top_share
 
 
@@ -104,6 +105,7 @@ def prompts_of(model: TransformerBridge, *, n: int, length: int, seed: int) -> I
     if tokenizer is None or not len(tokenizer):
         raise ModelError("the model has no tokenizer, so there is no text to go on from")
     stream = np.array(_stream(tokenizer))
+    require_tokens(model, stream[:, None], "the text to go on from")
     known = describe(model).prepend_bos and tokenizer.bos_token_id is not None
     own = length - 1 if known else length
     rng = np.random.default_rng([seed, length])

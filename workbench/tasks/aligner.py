@@ -227,9 +227,10 @@ def beyond_embedding(
     if d_vocab is None or not len(ids) or (min(ids) >= 0 and max(ids) < d_vocab):
         return {}
     found = {}
-    for token in dict.fromkeys(i for i in ids if not 0 <= i < d_vocab):
-        name = str(tokenizer.convert_ids_to_tokens(token)) if token >= 0 else "a negative id"
-        found[name] = f"token {name!r} (id {token}) is beyond the model's embedding of {d_vocab}"
+    for token in dict.fromkeys(int(i) for i in ids if not 0 <= i < d_vocab):
+        name = tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
+        what = f"token id {token}" if name is None else f"token {name!r} (id {token})"
+        found[str(token) if name is None else name] = f"{what} is beyond the model's embedding of {d_vocab}"
     return found
 
 

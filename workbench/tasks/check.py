@@ -88,15 +88,15 @@ def check_pairs(path: str | Path, *, reading: Reading | None = None) -> CheckRep
     if reading is not None and len(found.pairs):
         aligned = align_for(found.pairs, reading, minimum=0)
         problems += _dropped(found, aligned)
-    good = aligned.pairs if aligned else found.pairs
-    lengths = [len(ids) for ids in aligned.clean] if aligned else []
+    good = found.pairs if aligned is None else aligned.pairs
+    lengths = [] if aligned is None else [len(ids) for ids in aligned.clean]
     return CheckReport(
         file=str(path),
         model=reading.name if reading else "",
         n_pairs=len(found.pairs) + len({p.line for p in found.problems if p.line}),
         n_good=len(good),
         problems=tuple(sorted(problems, key=lambda problem: problem.line)),
-        words=dict(count_words(aligned.dropped)) if aligned else {},
+        words={} if aligned is None else dict(count_words(aligned.dropped)),
         lengths=(min(lengths), max(lengths)) if lengths else None,
         positions=good.position_names if len(good) else (),
     )

@@ -29,18 +29,16 @@ _SINKS = (
 
 def atlas_page(portrait: Portrait, prompts: Sequence[PromptPatterns] = ()) -> str:
     """A self-contained page; without prompts there are no patterns in it."""
-    name = escape(portrait.model)
     lead = "; ".join(f"{g['name']}: {g['about']}" for g in portrait.grounds)
     body = (
-        f'<main class="report atlas"><header><div><h1>Heads of {name}</h1><p class="soft">{escape(lead)}</p></div>'
+        f'<main class="report atlas"><header><div><h1>{escape(portrait.title)}</h1>'
+        f'<p class="soft">{escape(lead)}</p></div>'
         '<button type="button" id="theme">Dark</button></header>'
         f"{_patterns(prompts)}{_table(portrait)}{_pictures(portrait)}{_definitions(portrait)}{_notes(portrait)}</main>"
         f'<script type="application/json" id="data">{embedded_json(_data(prompts))}</script>'
     )
     scripts = (asset("theme.js"), asset("atlas.js"))
-    return frame(
-        title=f"Heads of {printable(portrait.model)}", body=body, body_class="atlas", scripts=scripts
-    )
+    return frame(title=printable(portrait.title), body=body, body_class="atlas", scripts=scripts)
 
 
 def _data(prompts: Sequence[PromptPatterns]) -> list[dict[str, Any]]:

@@ -124,7 +124,7 @@ def portrait_card(portrait: Portrait) -> str:
     columns = shown_columns(portrait)
     rows = table_rows(portrait, columns=columns, most=MOST_ROWS)
     left = len(portrait.heads) - len(rows)
-    caption = f"{portrait.model}: {len(portrait.heads)} heads" + (
+    caption = f"{portrait.title}: {len(portrait.heads)} heads" + (
         f", the first {len(rows)}" if left > 0 else ""
     )
     pictures = [
