@@ -45,7 +45,7 @@ def list_(folder: FOLDER = Path("circuits"), as_json: Json = False) -> None:
     if as_json:
         emit(rows, as_json=True)
         return
-    columns = ("path", "task", "model", "method", "nodes", "edges", "faithfulness", "problem")
+    columns = ("path", "task", "model", "method", "nodes", "edges", "faithfulness", "state", "problem")
     used = [c for c in columns if any(row.get(c) not in (None, "") for row in rows)]
     emit([{c: row.get(c) for c in used} for row in rows] or f"no circuits in {folder}", as_json=False)
 
@@ -156,17 +156,22 @@ def import_(
 
 @app.command()
 def validate(files: FILES, as_json: Json = False) -> None:
-    """Check circuit files, and the scores beside them, strictly. Exit code 3 if one does not pass.
+    """Check circuit files, and scores and evaluation beside them, strictly. Exit code 3 if one does not pass.
+
+    A file that was changed since it was written does not pass.
 
     Example: workbench circuit validate circuits/*/*/*
     """
     from workbench.io.folder import check
 
-    found = [check(file) for file in files]
-    rows = [
-        {"path": str(f.path), "valid": not f.problem, "problem": f.problem, "hint": f.hint} for f in found
+    found = [check(file, evaluation=True) for file in files]
+    names = ("path", "state", "problem", "note", "hint")
+    rows = [{"valid": f.passed} | {name: f.to_dict()[name] for name in names} for f in found]
+    shown = [
+        {"path": r["path"], "valid": r["valid"], "state": r["state"], "problem": r["problem"] or r["note"]}
+        for r in rows
     ]
-    emit(rows if as_json else [{k: v for k, v in r.items() if k != "hint"} for r in rows], as_json=as_json)
+    emit(rows if as_json else shown, as_json=as_json)
     if not all(row["valid"] for row in rows):
         raise typer.Exit(3)
 

@@ -198,3 +198,25 @@ def clean(
     from workbench.history.leftovers import tidy
 
     emit(tidy(folders, remove=yes), as_json=as_json)
+
+
+@app.command()
+def verify(
+    places: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders with runs, at any depth, or single files. Default: runs and circuits."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say of every file whether it is as it was written. Exit code 3 if one was changed, is missing or unreadable.
+
+    Each file has a digest over its content, and the record of a run has one of every file of its results.
+
+    Example: workbench runs verify runs circuits
+    """
+    from workbench.history.verification import verify as check
+
+    found = check(places)
+    emit(found, as_json=as_json)
+    if not found.passed:
+        raise typer.Exit(3)

@@ -129,7 +129,7 @@ def test_another_runs_record_is_not_written_over(tmp_path):
         ({"version": 3}, "has version 3"),
         ({"format": "x"}, "not a run record"),
         ({"version": 1}, "unknown key 'digest'"),
-        ({"seconds": -(10**400)}, "seconds is too large"),
+        ({"seconds": -(10**400)}, "is too large for a number"),
         ({"files": {"x": "y"}}, "files.x is text"),
         ({"outputs": {"effects": {}}}, "outputs.effects is an object"),
         ({"outputs": {"e": "/dev/zero"}}, "neither this folder"),

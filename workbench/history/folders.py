@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -275,10 +275,14 @@ def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Pas
     return [look_at(folder) for folder in folders]
 
 
+def is_run(folder: Path, names: Collection[str]) -> bool:
+    """Whether a folder that holds these names is that of a run; the folders in a run's own are parts of it."""
+    return folder.name not in _INSIDE and (NAME in names or any(trace in names for trace in _TRACES))
+
+
 def _walk(root: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(root, followlinks=False):
-        here = {*names, *files}
-        if NAME in here or any(trace in here for trace in _TRACES):
+        if is_run(Path(folder), {*names, *files}):
             yield Path(folder)
         names[:] = sorted(name for name in names if name not in _INSIDE and not name.startswith("."))
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import RunError
+from workbench.io.digests import DIGEST
+from workbench.io.recognise import recognise
 from workbench.io.strict_json import parse, read_text
 from workbench.provenance import NAME as RUN
 from workbench.sweep.store import PLAN
@@ -100,7 +102,12 @@ def _named(values: dict[str, float | None], unit: str, words: dict[str, str] | N
 
 
 def _json(path: Path) -> Iterator[tuple[str, Numbers]]:
-    yield "", _flat(parse(read_text(path, most_bytes=_MOST, error=RunError), where=str(path), error=RunError))
+    """Any JSON; a file of ours that was changed since it was written is refused, as it is everywhere."""
+    document = parse(read_text(path, most_bytes=_MOST, error=RunError), where=str(path), error=RunError)
+    if isinstance(document, dict) and (kind := recognise(path)) is not None:
+        kind.say(kind.origin(document, where=str(path)))
+        document = {name: value for name, value in document.items() if name != DIGEST}
+    yield "", _flat(document)
 
 
 def _flat(document: Any) -> Numbers:

@@ -260,7 +260,18 @@ def load_circuit(path: str | os.PathLike[str]) -> Circuit:
     if named is not None:
         return load_published(named)
     file = circuit_path(path)
-    return from_document(parse(read_text(file), where=str(file)), where=str(file))
+    made, origin = read_circuit(file)
+    CIRCUIT.say(origin)
+    return made
+
+
+def read_circuit(file: Path) -> tuple[Circuit, Origin]:
+    """The circuit in a file, and whether it is as it was written.
+
+    Raises:
+        CircuitError: saying what is wrong and where.
+    """
+    return circuit_and_origin(parse(read_text(file), where=str(file)), where=str(file))
 
 
 def circuit_path(path: str | os.PathLike[str], *, writing: bool = False) -> Path:

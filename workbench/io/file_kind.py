@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -27,6 +27,9 @@ VERSION = 2
 BLOCKS = "blocks"
 Content = TypeVar("Content", bound=Part)
 _HEADS = ("format", "version", DIGEST, BLOCKS)
+
+
+State = Literal["as written", "changed", "no digest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,8 @@ class Origin:
     blocks: tuple[str, ...] = ()
 
     @property
-    def state(self) -> str:
-        """``as written``, ``changed`` or ``no digest``."""
+    def state(self) -> State:
+        """Whether the document is what it says it was."""
         if not self.says:
             return "no digest"
         return "changed" if self.says != self.found or self.blocks else "as written"
@@ -149,13 +152,25 @@ class FileKind(Generic[Content]):
 
     def open(self, path: str | os.PathLike[str]) -> Opened[Content]:
         """Read a file and check every field; whether it was changed is in its ``origin`` and nowhere else."""
-        file = Path(path)
-        document, blocks, payload = self.raw(file) if self.raw else (self._json(file), None, None)
-        content, origin = self.check(document, where=str(file), blocks=blocks)
+        document, blocks, payload = self._read(path)
+        content, origin = self.check(document, where=str(path), blocks=blocks)
         return Opened(content=content, origin=origin, payload=payload)
 
-    def _json(self, file: Path) -> object:
-        return parse(read_text(file, error=self.error), where=str(file), error=self.error)
+    def is_changed(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a file is not as it was written, also where its content cannot be read for that very reason."""
+        try:
+            document, blocks, _ = self._read(path)
+            return isinstance(document, dict) and (
+                self.origin(document, where=str(path), blocks=blocks).state == "changed"
+            )
+        except WorkbenchError:  # cut off, of another format: nothing says what it was
+            return False
+
+    def _read(self, path: str | os.PathLike[str]) -> Raw:
+        if self.raw:
+            return self.raw(Path(path))
+        text = read_text(path, error=self.error)
+        return parse(text, where=str(path), error=self.error), None, None
 
     def check(
         self, document: object, *, where: str, blocks: Mapping[str, Block] | None = None

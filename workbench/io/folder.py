@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError, WorkbenchError
-from workbench.io.circuit_file import FILE_NAME, circuit_path, load_circuit
+from workbench.io.circuit_file import FILE_NAME, circuit_path, read_circuit
+from workbench.io.evaluation_file import find_evaluation
+from workbench.io.file_kind import State
 from workbench.io.scores_file import FILE_NAME as SCORES_NAME
 from workbench.io.scores_file import load_scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """One circuit file: the circuit, or what is wrong with it."""
+    """One circuit file: the circuit, or what is wrong with it.
+
+    Attributes:
+        state: Whether the file is ``as written``, ``changed``, of version 1 with ``no digest``, or ``unreadable``.
+        note: What is to be said of that, in a sentence.
+        problem, hint: What is wrong with it, or with the scores or the evaluation beside it.
+    """
 
     path: Path
     circuit: Circuit | None
+    state: State | Literal["unreadable"] = "as written"
+    note: str = ""
     problem: str = ""
     hint: str = ""
 
+    @property
+    def passed(self) -> bool:
+        """Whether it, and what lies beside it, can be read and is not changed."""
+        return not self.problem and self.state in ("as written", "no digest")
+
     def to_dict(self) -> dict[str, Any]:
         """Path, what it is and how large; ``problem`` is empty when the file is good."""
-        row: dict[str, Any] = {"path": str(self.path), "problem": self.problem, "hint": self.hint}
+        row: dict[str, Any] = {"path": str(self.path), "state": self.state, "note": self.note}
+        row |= {"problem": self.problem, "hint": self.hint}
         if self.circuit is None:
             return row
         names = ("task", "model", "method", "level")
@@ -64,17 +80,26 @@ def _walk(root: Path) -> Iterator[Path]:
             yield Path(folder) / FILE_NAME
 
 
-def check(path: str | os.PathLike[str]) -> Found:
-    """Read a circuit file and the scores beside it, if any; what is wrong is returned, not raised."""
+def check(path: str | os.PathLike[str], *, evaluation: bool = False) -> Found:
+    """Read a circuit file and the scores beside it, if any; what is wrong is returned, not raised.
+
+    Args:
+        evaluation: Also read the evaluation beside it and compute its verdicts again.
+    """
     file = circuit_path(path)
     try:
-        circuit = load_circuit(file)
-        scores = file.parent / SCORES_NAME
-        if file.name == FILE_NAME and scores.exists():
-            _check_scores(circuit, scores)
+        circuit, origin = read_circuit(file)
     except WorkbenchError as problem:
-        return Found(path=file, circuit=None, problem=problem.message, hint=problem.hint)
-    return Found(path=file, circuit=circuit)
+        return Found(path=file, circuit=None, state="unreadable", problem=problem.message, hint=problem.hint)
+    found = Found(path=file, circuit=circuit, state=origin.state, note=origin.note)
+    try:
+        if file.name == FILE_NAME and os.path.lexists(file.parent / SCORES_NAME):
+            _check_scores(circuit, file.parent / SCORES_NAME)
+        if evaluation:
+            find_evaluation(file, circuit)
+    except WorkbenchError as problem:
+        return replace(found, problem=problem.message, hint=problem.hint)
+    return found
 
 
 def _check_scores(circuit: Circuit, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from workbench.errors import RunError
+from workbench.io.digests import DIGEST
 from workbench.io.file_kind import FileKind, Origin
 from workbench.io.strict_json import kind, parse, read_text
 from workbench.io.typed import Part
@@ -57,7 +58,7 @@ def read_plan(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Origin]:
     document = parse(read_text(file, error=RunError), where=str(file), error=RunError)
     if not isinstance(document, dict):
         raise RunError(f"{file} is {kind(document)}; expected an object", hint=PLAN_FILE.advice(str(file)))
-    if document.get("format") != PLAN_FILE.format:
+    if document.get("format") != PLAN_FILE.format and DIGEST not in document:
         return document, Origin(where=str(file), version=1)
     content, origin = PLAN_FILE.check(document, where=str(file))
     return content.plan, origin

@@ -13,6 +13,7 @@ from msgspec import Meta
 from workbench.errors import RunError
 from workbench.io.bounds import exists
 from workbench.io.file_kind import FileKind
+from workbench.io.strict_json import first_twice
 from workbench.io.typed import Count, Part
 
 NAME = "shard.json"
@@ -82,8 +83,8 @@ class ShardContent(Part):
         if self.index > self.count:
             raise ValueError(f"there is no shard {self.index} of {self.count}")
         for what, keys in (("parts", known), ("mine", self.mine)):
-            if len(set(keys)) < len(keys):
-                raise ValueError(f"{what} names {next(k for k in keys if keys.count(k) > 1)!r:.80} twice")
+            if (twice := first_twice(keys)) is not None:
+                raise ValueError(f"{what} names {twice!r:.80} twice")
         if unknown := set(self.mine) - set(known):
             raise ValueError(f"mine has {min(unknown)!r:.80}, which is none of its parts")
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from workbench.io.bounds import read_bytes, shown
 
 MOST_BYTES = 64_000_000  # a circuit of 500,000 edges has about 40 MB
 MOST_DEPTH = 64  # our own files nest 6 deep
+MOST_DIGITS = 300  # a float ends at 308
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]+|[\]}]+', re.DOTALL)
 
 
@@ -52,6 +53,8 @@ def parse(
 ) -> Any:
     """Parse JSON: no NaN (or as null), no Infinity, no key twice, at most `MOST_DEPTH` levels of nesting.
 
+    A whole number has at most `MOST_DIGITS` digits, so that each can be shown, and compared with any other.
+
     The depth is counted before the parser runs, so that a file of brackets costs neither stack nor memory.
 
     Raises:
@@ -71,16 +74,22 @@ def parse(
             raise error(f"{where} contains {digits[:40]}, which is too large for a number")
         return value
 
+    def whole(digits: str) -> int:
+        if len(digits) > MOST_DIGITS:
+            raise error(f"{where} contains {digits[:40]}..., which is too large for a number")
+        return int(digits)
+
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise error(f"{where} has the key {twice!r} twice in one object")
+            twice = first_twice([name for name, _ in pairs])
+            raise error(f"{where} has the key {twice!r:.80} twice in one object")
         return found
 
     try:
-        return json.loads(text, parse_constant=refuse, parse_float=number, object_pairs_hook=members)
+        return json.loads(
+            text, parse_constant=refuse, parse_float=number, parse_int=whole, object_pairs_hook=members
+        )
     except json.JSONDecodeError as problem:
         raise error(
             f"{where} is not complete JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}",
@@ -88,6 +97,21 @@ def parse(
         ) from problem
     except (ValueError, RecursionError) as problem:  # a number of thousands of digits
         raise error(f"{where} cannot be read: {problem}") from problem
+
+
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first name that was there before; None where all are different.
+
+    Example:
+        >>> first_twice(["a", "b", "a"]), first_twice("abc")
+        ('a', None)
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def too_deep(data: bytes, *, most: int = MOST_DEPTH) -> bool:

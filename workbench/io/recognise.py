@@ -1,0 +1,74 @@
+"""Which kind of file of ours a file is: by the format in its document or header, whatever its name."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+from workbench.io.bounds import open_regular
+from workbench.io.file_kind import FileKind
+from workbench.io.kinds import KINDS, kind_of
+
+_MARK = b"circuit-workbench/"
+_BEGINNING = 4096
+_MOST_HEADER = 16 << 20
+
+
+def recognise(path: Path) -> FileKind | None:
+    """The kind of file that this is; None for a file of somebody else, or one that has no format.
+
+    Raises:
+        WorkbenchError: if it cannot be read.
+    """
+    find = {".json": _of_json, ".parquet": _of_parquet, ".safetensors": _of_safetensors}.get(path.suffix)
+    format = next((f for f in find(path) if f in KINDS), None) if find else None
+    return None if format is None else kind_of(format)
+
+
+def _of_json(path: Path) -> Iterator[str]:
+    """The formats that stand in the first lines: what we write says its format first."""
+    with open_regular(path) as source:
+        beginning = source.read(_BEGINNING)
+    for found in beginning.split(_MARK)[1:]:
+        yield (_MARK + found.partition(b'"')[0]).decode("utf-8", "replace")
+
+
+def _of_parquet(path: Path) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from workbench.io.bounds import require_regular
+
+    require_regular(path)
+    try:
+        said = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError, ValueError) as problem:
+        raise WorkbenchError(f"{path} is not a whole table: {str(problem)[:200]}") from None
+    yield from _formats(said.values())
+
+
+def _of_safetensors(path: Path) -> Iterator[str]:
+    with open_regular(path) as source:
+        size = source.read(8)
+        length = struct.unpack("<Q", size)[0] if len(size) == 8 else 0
+        if not 2 <= length <= _MOST_HEADER:
+            raise WorkbenchError(f"{path} is not a whole safetensors file")
+        text = source.read(length)
+    try:
+        said = json.loads(text).get("__metadata__") or {}
+        yield from _formats(value.encode() for value in said.values())
+    except (ValueError, AttributeError, RecursionError) as problem:
+        raise WorkbenchError(f"{path} has no header that can be read: {str(problem)[:200]}") from None
+
+
+def _formats(texts: Iterable[bytes]) -> Iterator[str]:
+    """The formats of the JSON documents among some texts."""
+    for text in texts:
+        if _MARK in text:
+            yield (_MARK + text.split(_MARK)[1].partition(b'"')[0]).decode("utf-8", "replace")
+
+
+__all__ = ["recognise"]
