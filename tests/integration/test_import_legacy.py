@@ -16,6 +16,7 @@ from workbench.model.identity import identity
 from workbench.model.legacy import import_checkpoint, read_state
 from workbench.model.legacy_vocabulary import Vocabulary
 from workbench.model.open import open_model
+from workbench.model.pickles import check_archive
 
 SIZE = {"n_layers": 2, "d_model": 16, "n_ctx": 10, "d_head": 4, "n_heads": 3, "d_vocab": 12, "d_mlp": 20}
 WORDS = ["BOS", "PAD", *(f"t{i}" for i in range(10))]
@@ -366,6 +367,32 @@ def test_a_checkpoint_that_is_not_what_its_checksums_say_is_refused(tmp_path):
     assert not torch.equal(torch.load(path, weights_only=True)["embed.W_E"], state["embed.W_E"])
     with pytest.raises(ModelError, match="is not what its checksum says"):
         imported(tmp_path)
+
+
+def test_a_member_of_another_length_is_refused_where_torch_would_map_it(tmp_path):
+    """What is mapped is not compared with its length: 2 numbers were read from beyond the member."""
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.arange(4.0), "b": torch.arange(2.0)}, path)
+    with zipfile.ZipFile(path) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in members.items():
+            target.writestr(zipfile.ZipInfo(name), content[:8] if name.endswith("data/0") else content)
+    torch.load(path, weights_only=True, mmap=True)
+    with pytest.raises(ModelError, match="data/0 is not what its checksum says, or its size"):
+        check_archive(path)
+
+
+def test_walking_through_a_pickle_runs_nothing_of_it(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    kinds = (torch.float8_e4m3fn, torch.bfloat16, torch.uint16, torch.complex64, torch.bool)
+    tensors = {str(kind): torch.ones(3).to(kind) for kind in kinds}
+    torch.save({**tensors, "sparse": torch.eye(2).to_sparse(), "code": Payload()}, tmp_path / "weights.pt")
+    check_archive(tmp_path / "weights.pt")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):

@@ -7,6 +7,7 @@ import select
 import socket
 import stat
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,14 @@ def test_sizes_are_known_before_anything_is_read(tmp_path):
         load_circuit(path)
     with pytest.raises(RunError), open_regular(tmp_path / "missing"):
         pass
+
+
+def test_reading_sets_aside_what_a_file_has_and_not_what_it_may_have(tmp_path):
+    """On a cluster with ``ulimit -v`` the most that is read, 16 GB, may be more than there is."""
+    path = tmp_path / "small"
+    path.write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    assert read_bytes(path, most_bytes=16_000_000_000) == b"x" * 1000
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert read_bytes(Path("/proc/self/status"), most_bytes=1_000_000).startswith(b"Name:")  # it has no size

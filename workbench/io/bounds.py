@@ -137,7 +137,11 @@ def read_bytes(
         WorkbenchError: of the type ``error``, saying which of these it is not.
     """
     with open_regular(path, most_bytes=most_bytes, error=error) as source:
-        data = source.read(most_bytes + 1)
+        size = os.fstat(source.fileno()).st_size
+        # no more than it has: Python sets aside what is asked for, and 16 GB may be more than there are
+        data = source.read(min(size, most_bytes) + 1)
+        while size < len(data) <= most_bytes and (more := source.read(1 << 20)):
+            data += more
     if len(data) > most_bytes:  # it grew, or is one of those that have no size: /proc
         raise _too_large(path, len(data), most_bytes, error)
     return data

@@ -25,7 +25,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from workbench.errors import ModelError
 from workbench.model import encoders, tokenizers
-from workbench.model.pickles import refused
+from workbench.model.pickles import check_archive, refused
 
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
 
@@ -87,6 +87,9 @@ def load_checked(directory: Path, model_class: type, **kwargs: object) -> PreTra
     Raises:
         ModelError: on missing or misshapen tensors and on files that cannot be read.
     """
+    if not any(directory.glob("*.safetensors")):
+        for file in sorted(directory.glob("*.bin")):
+            check_archive(file)
     try:
         with _quiet():
             model, info = model_class.from_pretrained(str(directory), output_loading_info=True, **kwargs)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from pickle import Unpickler, UnpicklingError
+from typing import IO, Any
 
 import torch
 
@@ -56,11 +57,67 @@ def check_archive(path: Path) -> None:
                     f"{path} is a compressed zip file; torch.save writes none", hint="save it anew"
                 )
             twice = [name for name, count in Counter(m.filename for m in members).items() if count > 1]
-            damaged = twice[0] if twice else archive.testzip()
+            damaged = twice[0] if twice else archive.testzip() or _of_another_size(archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelError(f"{path} cannot be read as a checkpoint: {error}", hint=hint) from error
     if damaged is not None:
-        raise ModelError(f"{path} is damaged: {damaged} is not what its checksum says", hint=hint)
+        raise ModelError(
+            f"{path} is damaged: {damaged} is not what its checksum says, or its size", hint=hint
+        )
+
+
+_ITEM_BYTES = {
+    **dict.fromkeys(("UntypedStorage", "ByteStorage", "CharStorage", "BoolStorage"), 1),
+    **dict.fromkeys(("HalfStorage", "BFloat16Storage", "ShortStorage"), 2),
+    **dict.fromkeys(("FloatStorage", "IntStorage"), 4),
+    **dict.fromkeys(("DoubleStorage", "LongStorage", "ComplexFloatStorage"), 8),
+    "ComplexDoubleStorage": 16,
+}
+
+
+class _Nothing:
+    """Stands for whatever a pickle names: it is called, filled and asked, and does nothing."""
+
+    def __new__(cls, *given: object, **named: object) -> _Nothing:
+        return super().__new__(cls)
+
+    def __call__(self, *given: object, **named: object) -> _Nothing:
+        return self
+
+    append = extend = update = add = __setitem__ = __setstate__ = __call__
+
+
+class _Sizes(Unpickler):
+    """Walks through a pickle and notes how many bytes each storage has to have; nothing that it names is loaded."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        super().__init__(source)
+        self.bytes: dict[str, int] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _ITEM_BYTES.get(name, _Nothing) if module in ("torch", "torch.storage") else _Nothing
+
+    def persistent_load(self, identity: Any) -> None:
+        _, item_bytes, key, _, count = identity[:5]
+        self.bytes[key] = count * item_bytes
+
+
+def _of_another_size(archive: zipfile.ZipFile) -> str | None:
+    """The first storage that is not as long as the pickle says; None if all are, or it cannot be walked through.
+
+    Loaded into memory torch compares them itself; mapped, it would read beyond.
+    """
+    sizes = {member.filename: member.file_size for member in archive.infolist()}
+    for name in (n for n in sizes if n.endswith("/data.pkl")):
+        with archive.open(name) as source:
+            walk = _Sizes(source)
+            with suppress(Exception):  # torch refuses that pickle, and says why
+                walk.load()
+        root = name.removesuffix("data.pkl")
+        for key, count in walk.bytes.items():
+            if sizes.get(f"{root}data/{key}", count) != count:
+                return f"{root}data/{key}"
+    return None
 
 
 def refused(error: UnpicklingError) -> str:
