@@ -207,9 +207,8 @@ def words(path: Path, tokens: Any) -> str:
 
 
 def text(path: Path, found: Any) -> str:
-    """The text of a file as any editor shows it."""
-    with path.open(encoding="utf-8") as source:
-        return difference([source.read()], list(found[1]), "text")
+    """The text of a file, every character of it."""
+    return difference([path.read_bytes().decode("utf-8")], list(found[1]), "text")
 
 
 def page_around(path: Path, before: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,4 +296,6 @@ def prepare(root: Path) -> None:
         ("cell.json", f"{_CELL}.json"),
     ):
         for file in sorted(root.glob(pattern))[:1]:
-            (plans / name).write_bytes(file.read_bytes())
+            document = json.loads(file.read_bytes())
+            asked = document.get("decided", document.get("plan", document))
+            (plans / name).write_text(json.dumps(asked), encoding="utf-8")

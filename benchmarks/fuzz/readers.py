@@ -121,7 +121,7 @@ def replication(root: Path) -> Any:
     from workbench.provenance import digest_of
     from workbench.replications.job import load_result
 
-    plan = json.loads((root / "plans" / "replication.json").read_text("utf-8"))["plan"]
+    plan = json.loads((root / "plans" / "replication.json").read_text("utf-8"))
     return load_result(root / "replication", digest_of(plan))
 
 
@@ -137,7 +137,7 @@ def cell(root: Path) -> Any:
     from workbench.bench.cells import Shelf
 
     shelf = Shelf(root / "bench")
-    decided = json.loads((root / "plans" / "cell.json").read_text("utf-8"))["decided"]
+    decided = json.loads((root / "plans" / "cell.json").read_text("utf-8"))
     return {"cell": shelf.get(decided), "scores": shelf.scores(decided)}
 
 
