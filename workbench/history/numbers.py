@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.errors import RunError
 from workbench.io.digests import DIGEST
+from workbench.io.kinds import KINDS, kind_of
 from workbench.io.recognise import recognise
 from workbench.io.strict_json import parse, read_text
 from workbench.provenance import NAME as RUN
@@ -30,6 +31,17 @@ _SKIPPED = {
     "plan",
 }
 _MOST = 1 << 30  # bytes of one JSON file
+# What a file of this name has to be; any other file is what it says itself.
+_FORMATS = {
+    "all.json": "circuit-workbench/replications",
+    "bench.json": "circuit-workbench/bench-discovery",
+    "evaluation.json": "circuit-workbench/evaluation",
+    "faithfulness.json": "circuit-workbench/faithfulness",
+    "measured.json": "circuit-workbench/measured-edit",
+    "portrait.json": "circuit-workbench/portrait",
+    "replication.json": "circuit-workbench/replication",
+    "study.json": "circuit-workbench/reproduction",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +116,9 @@ def _named(values: dict[str, float | None], unit: str, words: dict[str, str] | N
 def _json(path: Path) -> Iterator[tuple[str, Numbers]]:
     """Any JSON; a file of ours that was changed since it was written is refused, as it is everywhere."""
     document = parse(read_text(path, most_bytes=_MOST, error=RunError), where=str(path), error=RunError)
-    if isinstance(document, dict) and (kind := recognise(path)) is not None:
+    named = _FORMATS.get(path.name)
+    kind = kind_of(named) if named in KINDS else recognise(path)
+    if isinstance(document, dict) and kind is not None:
         kind.say(kind.origin(document, where=str(path)))
         document = {name: value for name, value in document.items() if name != DIGEST}
     yield "", _flat(document)
