@@ -45,9 +45,14 @@ def list_(folder: FOLDER = Path("circuits"), as_json: Json = False) -> None:
     if as_json:
         emit(rows, as_json=True)
         return
-    columns = ("path", "task", "model", "method", "nodes", "edges", "faithfulness", "state", "problem")
+    facts = ("task", "model", "method", "nodes", "edges", "does_task", "faithfulness")
+    columns = ("path", *facts, "state", "problem")
     used = [c for c in columns if any(row.get(c) not in (None, "") for row in rows)]
-    emit([{c: row.get(c) for c in used} for row in rows] or f"no circuits in {folder}", as_json=False)
+    names = {"does_task": "does the task"}
+    emit(
+        [{names.get(c, c): row.get(c) for c in used} for row in rows] or f"no circuits in {folder}",
+        as_json=False,
+    )
 
 
 @app.command()

@@ -56,7 +56,9 @@ def list_(folders: ROOTS = None, as_json: Json = False) -> None:
         return
     shown = [
         {
-            **{name: row[name] for name in ("folder", "what", "model", "task", "status", "when")},
+            **{name: row[name] for name in ("folder", "what", "model", "task")},
+            "does the task": row["does_task"],
+            **{name: row[name] for name in ("status", "when")},
             "took": duration(row["seconds"]),
             "size": size(row["bytes"]),
         }

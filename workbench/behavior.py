@@ -6,7 +6,7 @@ noise, so are they; every result therefore begins with this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
@@ -178,12 +178,12 @@ class Behavior:
         grouped = f", {self.clusters} independent" if self.clusters < self.n else ""
         return ", ".join([*parts, f"n {self.n}{grouped}"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers and what follows from them, as JSON values."""
+    def to_dict(self, what: str = "effects below") -> dict[str, Any]:
+        """Numbers and what follows from them, as JSON values; ``what`` as in ``sentence``."""
         return {
             "finding": self.finding,
             "does_task": self.does_task,
-            "sentence": self.sentence(),
+            "sentence": self.sentence(what),
             "metric": self.metric,
             "unit": self.unit,
             "n": self.n,
@@ -234,3 +234,15 @@ def _plus_minus(mean: Mean) -> str:
         return f"{mean.value:.3g} ± 0"
     digits = max(0, min(6, 1 - int(np.floor(np.log10(mean.half)))))
     return f"{mean.value:.{digits}f} ± {mean.half:.{digits}f}"
+
+
+def short_of(findings: Iterable[str]) -> str:
+    """A few words for several findings together: the first that is a no, else that is open; empty for none.
+
+    Example:
+        >>> short_of(["yes", "noise"]), short_of(["yes", "open"]), short_of([])
+        ('no: gap within noise', 'open: too few pairs', '')
+    """
+    found = [finding for finding in findings if finding in SHORT]
+    worst = sorted(found, key=lambda finding: {"yes": 2, "open": 1}.get(finding, 0))
+    return SHORT[worst[0]] if worst else ""

@@ -25,13 +25,21 @@ from workbench.methods.registry import check_level, get_method
 from workbench.methods.score import score
 from workbench.model.identity import identity
 from workbench.model.open import open_model
-from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.opening import (
+    PlannedRuns,
+    open_runs,
+    planned_runs,
+    record_of,
+    tell_behavior,
+    tell_dropped,
+)
 from workbench.progress import Progress
 from workbench.provenance import NAME as RUN
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.scale.spread import Spread
 from workbench.scores import Scores
 from workbench.study import (
+    SCORED,
     Discovery,
     discover,
     folder_of,
@@ -103,8 +111,12 @@ def discovery_job(
             work = work if work.name == spread.share.name else work / spread.share.name
 
         def search(store: SweepStore) -> Discovery:
+            judged = None if spread.share is not None else _judged(runs, asked, note)
+            for told in dict.fromkeys((runs, judged or runs)):
+                record.behaviors |= tell_behavior(told, note, what=SCORED)
+            record.write(work)
             runs.division = division.asked(digest_of(plan), store)
-            return _search(runs, asked, progress, note)
+            return _search(runs, judged, asked, progress)
 
         return _kept(search, plan, record, work, out is None, root, resume=resume, note=note)
 
@@ -137,7 +149,9 @@ def _unfinished(runs: PairedRuns, asked: Search, plan: Mapping[str, Any], root: 
     return Path(root) / slug(runs.pairs.pairs.task) / slug(identity(runs.model).name) / name
 
 
-def _search(runs: PairedRuns, asked: Search, progress: Progress | None, note: Note) -> Discovery:
+def _search(
+    runs: PairedRuns, judged: PairedRuns | None, asked: Search, progress: Progress | None
+) -> Discovery:
     found = discover(
         runs,
         asked.method,
@@ -146,7 +160,7 @@ def _search(runs: PairedRuns, asked: Search, progress: Progress | None, note: No
         per_position=asked.per_position,
         by=None if asked.signed is None else "signed" if asked.signed else "absolute",
         greedy=asked.greedy,
-        test_runs=_judged(runs, asked, note),
+        test_runs=judged,
         random_draws=asked.random_draws,
         seed=asked.seed,
         options=asked.options,
@@ -184,6 +198,8 @@ def _kept(
                 except ShardFinished as finished:
                     record.question = digest_of(plan)
                     return save_shard(finished, work, record)
+            if found.advice:
+                note(found.advice)
             folder = folder_of(found.circuit, root) if moves else work
             if moves:
                 files = save_discovery(found, folder, replace(record, outputs={}, attempts=[]))

@@ -15,7 +15,15 @@ from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
 from workbench.keeping import Saved, SavedShard, keep
 from workbench.model.identity import identity
-from workbench.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.opening import (
+    PlannedRuns,
+    open_runs,
+    planned_runs,
+    record_of,
+    resolution_of,
+    tell_behavior,
+    tell_dropped,
+)
 from workbench.progress import Progress
 from workbench.provenance import digest_of
 from workbench.scale.spread import Spread
@@ -144,7 +152,8 @@ def _sweep_job(
         )
 
     asked = {**arguments, **opening, "positions": list(positions)}
-    return _spread(command, asked, measure, runs, plan, spread, out=out, resume=resume, note=note)
+    how = {"tests": len(interventions), "out": out, "resume": resume, "note": note}
+    return _spread(command, asked, measure, runs, plan, spread, **how)
 
 
 def _spread(
@@ -155,6 +164,7 @@ def _spread(
     plan: Mapping[str, Any],
     spread: Spread,
     *,
+    tests: int,
     out: Path | None,
     resume: bool,
     note: Note,
@@ -170,7 +180,13 @@ def _spread(
         folder = Path(out or default_folder(command, runs, plan))
         if spread.share is not None:
             folder = folder if folder.name == spread.share.name else folder / spread.share.name
-        kept = keep(measure, plan, record, folder, resume=resume, note=note)
+
+        def begun(folder: Path) -> Effects:
+            record.behaviors = tell_behavior(runs, note, tests=tests)
+            record.write(folder)
+            return measure(folder)
+
+        kept = keep(begun, plan, record, folder, resume=resume, note=note)
     tell_halved(runs, note)
     return kept
 
@@ -239,7 +255,8 @@ def path_patching_job(
         )
 
     asked = {**arguments, **opening, "positions": list(positions)}
-    return _spread("path-patch", asked, measure, runs, plan, spread, out=out, resume=resume, note=note)
+    how = {"tests": len(groups), "out": out, "resume": resume, "note": note}
+    return _spread("path-patch", asked, measure, runs, plan, spread, **how)
 
 
 JOBS = {
@@ -262,6 +279,7 @@ def _cost(
         batch_tokens=planned.batch_tokens,
         folder=str(folder),
         passes_each=passes_each,
+        resolution=resolution_of(len(first), planned),
     )
 
 

@@ -13,6 +13,7 @@ from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
 from workbench.provenance import RunRecord
+from workbench.stats.sign_flips import Resolution
 from workbench.sweep.of_task import N_PAIRS, given_pairs, paired_runs
 from workbench.sweep.room import Work, keep_within
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
@@ -151,6 +152,28 @@ def tell_dropped(runs: PairedRuns, note: Note) -> None:
             f"{len(dropped)} of {len(dropped) + runs.n_pairs} pairs dropped ({reasons}); "
             f"first: {dropped[0].id}: {dropped[0].reason}"
         )
+
+
+def tell_behavior(
+    runs: PairedRuns, note: Note, *, tests: int = 0, what: str = "effects below"
+) -> dict[str, dict[str, Any]]:
+    """Say what the model itself does on these pairs, and what a test of so many effects on them can show at all.
+
+    Returns:
+        The same by the name of the pairs, as a run record keeps it.
+    """
+    pairs, behavior = runs.pairs.pairs, runs.behavior
+    name = pairs.task if pairs.seed is None else f"{pairs.task}, {pairs.split}"
+    note(f"{name}: {behavior.sentence(what)}")
+    if tests:
+        note(resolution_of(tests, runs).words)
+    return {name: behavior.to_dict(what)}
+
+
+def resolution_of(tests: int, runs: PairedRuns | PlannedRuns) -> Resolution:
+    """What a test of so many effects can show on these pairs."""
+    clusters = len(set(runs.pairs.pairs.clusters))
+    return Resolution(tests=tests, clusters=clusters, grouped=clusters < len(runs.pairs))
 
 
 def _as_typed(value: Any) -> Any:

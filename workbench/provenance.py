@@ -101,6 +101,7 @@ class RunRecord:
         outputs: What is where in the folder.
         files: Size and SHA-256 of each of these files, and of every file in folders that are named.
         attempts: Earlier starts in this folder that did not finish.
+        behaviors: What the model itself does, by the pairs that it was looked at on; ``Behavior.to_dict``.
     """
 
     command: str
@@ -117,6 +118,7 @@ class RunRecord:
     outputs: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    behaviors: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     git: dict[str, Any] = field(default_factory=git_state)
     threads: str = field(default_factory=lambda: os.environ.get("OMP_NUM_THREADS", ""))
@@ -146,6 +148,7 @@ class RunRecord:
             "outputs": dict(self.outputs),
             "files": dict(self.files),
             "attempts": list(self.attempts),
+            "behaviors": dict(self.behaviors),
             "versions": dict(self.versions),
             "git": dict(self.git),
             "threads": self.threads,

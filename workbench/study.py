@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from workbench.behavior import Behavior
 from workbench.circuit import Circuit
+from workbench.connection import connection_advice
 from workbench.effects import Effects
 from workbench.errors import OptionError, RunError
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
@@ -26,6 +28,8 @@ from workbench.sweep.distribute import Here
 from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
 
+SCORED = "the circuit and its numbers"  # what stands or falls with the model's behavior
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Discovery:
@@ -36,9 +40,34 @@ class Discovery:
     faithfulness: Faithfulness
     curve: Curve
     roles: HeadRoles = field(default_factory=HeadRoles)
+    behavior: Behavior | None = None
+    found_on: Behavior | None = None
+    advice: str = ""
+
+    @property
+    def lead(self) -> list[str]:
+        """What the model itself does on the pairs it was judged on, and on those it was found on where they differ."""
+        told = (("", self.behavior), ("where it was found: ", self.found_on))
+        return [f"{where}{seen.sentence(SCORED)}" for where, seen in told if seen is not None]
+
+    @property
+    def size_sentence(self) -> str:
+        """How much of the graph the circuit is, of what, and how much of what was chosen connects to nothing."""
+        c, level, of = self.circuit, self.scores.level, self.scores.n_candidates
+        loose = int(c.selection.get("nominal", c.size)) - c.size
+        dropped = (
+            f"; {c.size + loose:,} were chosen, {loose:,} of them on no path from input to logits"
+            if loose > 0
+            else ""
+        )
+        share = f"{100 * c.size / of:.3g}%"
+        return f"the circuit has {c.size:,} of all {of:,} {level}s of the graph ({share}){dropped}"
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "behavior": None if self.behavior is None else self.behavior.to_dict(SCORED),
+            "behavior_found_on": None if self.found_on is None else self.found_on.to_dict(SCORED),
+            "advice": self.advice,
             "circuit": {
                 "nodes": self.circuit.n_nodes,
                 "edges": self.circuit.n_edges,
@@ -54,11 +83,11 @@ class Discovery:
 
     def to_terminal(self) -> list[Any]:
         """What the command line prints."""
-        f = self.faithfulness
         draws = self.curve.random.shape[1]
+        chosen = f"chosen of {self.scores.n_candidates:,} {self.scores.level}s"
         points = [
             {
-                "share": f"{p['share']:.0%}" if p["share"] >= 0.01 else f"{p['share']:.1%}",
+                chosen: f"{p['share']:.0%}" if p["share"] >= 0.01 else f"{p['share']:.1%}",
                 f"connected {self.scores.level}s": p["edges"],
                 "faithfulness": p["faithfulness"] if p["edges"] else None,
                 "± se": p["stderr"] if p["edges"] else None,
@@ -77,21 +106,19 @@ class Discovery:
             }
             for r in self.roles
         ]
-        loose = int(self.circuit.selection.get("nominal", self.circuit.size)) - self.circuit.size
-        dropped = f" ({loose} more were chosen but connect to nothing)" if loose > 0 else ""
-        text = (
-            f"{self.circuit.size} of {self.scores.n_candidates} {self.scores.level}s{dropped} keep "
-            f"{f.faithfulness:.1%} (± {f.stderr:.1%}) of {f.metric}: {f.circuit.mean():.3f} of "
-            f"{f.full.mean():.3f} {f.unit}, nothing {f.empty.mean():.3f}, n={len(f.full)}"
-        )
-        return [text, points, *([roles] if roles else [])]
+        text = "\n".join([*self.lead, self.size_sentence, self.faithfulness.sentence])
+        return [text, *filter(None, [self.advice]), points, *([roles] if roles else [])]
 
     def _repr_html_(self) -> str:
         from workbench.view.cards import facts_card
+        from workbench.view.html import text_html
 
+        said = text_html(
+            "\n\n".join([*self.lead, self.size_sentence, self.faithfulness.sentence, self.advice])
+        )
         kept = facts_card(self.faithfulness.to_dict())
         roles = self.roles._repr_html_() if self.roles else ""
-        return self.circuit._repr_html_() + kept + self.curve._repr_html_() + roles
+        return said + self.circuit._repr_html_() + kept + self.curve._repr_html_() + roles
 
     def __repr__(self) -> str:
         return f"<Discovery {self.circuit!r}, faithfulness {self.faithfulness.faithfulness:.3f}>"
@@ -158,7 +185,12 @@ def discover(
     found = head_roles(judged) if wanted else HeadRoles()
     known = {r.head: r.role for r in found}
     names = {a: known[part] for a in circuit.nodes if (part := str(parse_node(a).writer)) in known}
+    behavior, found_on = judged.behavior, None if judged is runs else runs.behavior
+    advice = connection_advice(scores, circuit, by=chosen.by, greedy=chosen.greedy)
     evaluation = {
+        "behavior": behavior.to_dict(SCORED),
+        **({} if found_on is None else {"behavior_found_on": found_on.to_dict(SCORED)}),
+        **({"advice": advice} if advice else {}),
         **kept.to_dict(),
         "evaluated_on": judged.pairs.pairs.split,
         "curve": curve.to_dict(),
@@ -183,7 +215,16 @@ def discover(
             },
         },
     )
-    return Discovery(circuit=circuit, scores=scores, faithfulness=kept, curve=curve, roles=found)
+    return Discovery(
+        circuit=circuit,
+        scores=scores,
+        faithfulness=kept,
+        curve=curve,
+        roles=found,
+        behavior=behavior,
+        found_on=found_on,
+        advice=advice,
+    )
 
 
 def _prompt(runs: PairedRuns) -> tuple[str, ...]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from tests.families import family_dir
 from tests.mini import mini_pairs
+from workbench.discovery import Search, discovery_job
 from workbench.experiments import ablate
+from workbench.history.folders import look_at
+from workbench.io.circuit_file import load_circuit
+from workbench.io.effects_file import load_effects
+from workbench.io.folder import check as found_circuit
+from workbench.io.run_file import load_record
+from workbench.jobs import ablation_job
+from workbench.study import SCORED, discover
 
 
 def rightly(runs) -> np.ndarray:
@@ -46,3 +57,57 @@ def test_asking_takes_two_passes_a_batch_and_no_third(runs_of, monkeypatch):
     assert runs.behavior.n == 3
     assert len(passes) == 2 * len(runs.batches)
     assert runs.behavior is runs.behavior and len(passes) == 2 * len(runs.batches)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory) -> dict:
+    """A model that was never trained, and four pairs of a file."""
+    file = tmp_path_factory.mktemp("pairs") / "mini.jsonl"
+    mini_pairs(5).save(file)
+    return {"model": str(family_dir("llama")), "task": str(file)}
+
+
+def test_a_sweep_begins_with_it_and_keeps_it_everywhere(asked, tmp_path):
+    told, folder = [], tmp_path / "sweep"
+    saved = ablation_job(**asked, out=folder, note=told.append)
+    sentence = saved.effects.behavior.sentence()
+    assert [text.partition(": ")[2] for text in told[:1]] == [sentence] and "smallest p is" in told[1]
+    assert saved.effects.behavior.does_task is not True
+    again, row = load_effects(folder), look_at(folder).row()
+    assert again.behavior == saved.effects.behavior and again.clusters == saved.effects.clusters
+    assert again.marks == saved.effects.marks
+    assert row["does_task"] == again.behavior.short
+    assert list(load_record(folder).behaviors.values()) == [again.behavior.to_dict()]
+    assert sentence[:40] in (folder / "heatmap.svg").read_text()
+
+
+def test_a_dry_run_says_what_can_survive(asked):
+    plan = ablation_job(**asked, dry_run=True).to_dict()
+    assert plan["significance"]["clusters"] == 5 and plan["significance"]["smallest"] == 2**-4
+    assert "none of" in plan["significance"]["words"]
+
+
+def test_a_search_says_it_of_its_pairs_and_how_to_connect(asked, tmp_path):
+    told, folder = [], tmp_path / "search"
+    saved = discovery_job(
+        Search(**asked, method="eap", keep="1", random_draws=1), out=folder, note=told.append
+    )
+    found, circuit = saved.discovery, load_circuit(folder)
+    assert any(found.behavior.sentence(SCORED) in text for text in told)
+    assert found.behavior.sentence(SCORED) == circuit.evaluation["behavior"]["sentence"]
+    assert circuit.size == 0 and found.advice in told and circuit.evaluation["advice"] == found.advice
+    keep = found.advice.split("--keep ")[1].split(" ")[0]
+    assert found.scores.keep(keep).size > 0
+    for page in ("circuit.html", "report.html"):
+        assert found.behavior.sentence(SCORED)[:30] in (folder / page).read_text()
+    assert found_circuit(folder / "circuit.json").to_dict()["does_task"] == found.behavior.short
+    assert look_at(folder).row()["does_task"] == found.behavior.short
+    lines = found.to_terminal()[0].split("\n")
+    assert lines[0] == found.behavior.sentence(SCORED) and "0 of all" in lines[1]
+
+
+def test_a_reader_can_compute_the_faithfulness_again(runs_of):
+    found = discover(runs_of("llama", mini_pairs(5)), "eap", amount="60%", random_draws=1, roles=False)
+    text = found.faithfulness.sentence
+    own, nothing, full, again, share = map(float, re.findall(r"-?[0-9]+\.[0-9]+", text)[:5])
+    assert again == nothing and 100 * (own - nothing) / (full - nothing) == pytest.approx(share, abs=0.06)

@@ -39,6 +39,7 @@ LIGHT = (
         "statistics",
         "stats",
         "behavior",
+        "connection",
         "criteria",
         "decisions",
         "verdicts",

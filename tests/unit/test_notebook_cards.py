@@ -31,7 +31,7 @@ def test_a_summary_names_heads_by_role_and_paths():
     shown = cells(small().summary()._repr_html_())
     assert shown[shown.index("name mover") + 1] == "a1.h1"
     assert (
-        shown[shown.index("edges") + 1] == "6 (13 %): 4 positive, 2 negative"
+        shown[shown.index("edges") + 1] == "6 (13 % of the graph's): 4 positive, 2 negative"
     )  # of 30 into q, k, v + 9 into MLPs + 7
     assert "input → a0.h0<v> → m1 → logits" in shown
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.behavior import short_of
 from workbench.errors import RunError
 from workbench.history.command_line import command_line
 from workbench.io.lock import NAME as LOCK
@@ -92,6 +93,7 @@ class PastRun:
             "shard_of": None if self.shard_of is None else str(self.shard_of),
             "model": _name(record, "model", "name"),
             "task": _name(record, "pairs", "task"),
+            "does_task": short_of(b["finding"] for b in record.behaviors.values()) if record else "",
             "status": self.state,
             "when": None if record is None else record.to_dict()["started"],
             "seconds": None if record is None else record.seconds,

@@ -17,6 +17,7 @@ from workbench.circuit import FIELDS, Circuit, attributes, check_edge, check_nod
 from workbench.errors import CircuitError, NameFormatError
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
+from workbench.io.behavior_part import check_behaviors
 from workbench.io.file_kind import FileKind, Origin
 from workbench.io.strict_json import dump, parse, plain, read_text
 from workbench.io.typed import Count, Part
@@ -100,6 +101,12 @@ class CircuitContent(Part):
     prompt: Annotated[tuple[str, ...], Meta(description="tokens of an example prompt, for pictures")]
     provenance: dict[str, Any]
     graph: NodeLink
+
+    def __post_init__(self) -> None:
+        try:
+            check_behaviors(self.evaluation, "behavior", "behavior_found_on")
+        except ValueError as problem:
+            raise ValueError(f"evaluation.{problem}") from None
 
 
 def _foreign(document: Mapping[str, Any]) -> str:

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from msgspec import Meta
+from msgspec import Meta, field, to_builtins
 
+from workbench.behavior import Behavior
 from workbench.effects import Effects
 from workbench.errors import RunError, ShapeError
 from workbench.io.atomic import write_atomic
+from workbench.io.behavior_part import BehaviorPart
 from workbench.io.bounds import exists, require_regular
 from workbench.io.digests import table_blocks
 from workbench.io.file_kind import FileKind, Raw
 from workbench.io.strict_json import parse
-from workbench.io.typed import Direction, Part
+from workbench.io.typed import Count, Direction, Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,9 +46,19 @@ class EffectsContent(Part):
     task: str
     model: str
     provenance: dict[str, Any]
+    clusters: Annotated[
+        list[Count], Meta(description="equal for pairs that are not independent; empty where all are")
+    ] = field(default_factory=list)
+    behavior: Annotated[
+        BehaviorPart | None, Meta(description="what the model itself does on these pairs")
+    ] = None
 
     def __post_init__(self) -> None:
         n, named = len(self.base), len(self.pair_ids)
+        if len(self.clusters) not in (0, n):
+            raise ValueError(
+                f"clusters has {len(self.clusters)} numbers, base {n}: one for each pair is expected"
+            )
         if self.gap is not None and len(self.gap) != n:
             raise ValueError(f"gap has {len(self.gap)} numbers, base {n}: one for each pair is expected")
         if named not in (0, n):
@@ -95,7 +107,8 @@ EFFECTS = FileKind(
 def save_effects(effects: Effects, folder: str | os.PathLike[str]) -> Path:
     """Write ``effects.parquet`` into a folder, atomically.
 
-    Columns: label, layer, head, position, effect, stderr, n, share, unit, per_pair, patched (lists). Base, gap,
+    Columns: label, layer, head, position, effect, stderr, n, share, unit, p, q, p_family, survives, per_pair, patched
+    (lists). Base, gap,
     pair ids, provenance and the digest are in the schema's metadata.
     """
     import pyarrow as pa
@@ -112,6 +125,8 @@ def save_effects(effects: Effects, folder: str | os.PathLike[str]) -> Path:
         "pair_ids": list(effects.pair_ids),
         **{name: getattr(effects, name) for name in _FIELDS},
         "provenance": dict(effects.provenance),
+        "clusters": list(effects.clusters),
+        "behavior": None if effects.behavior is None else effects.behavior.to_dict(),
     }
     document = json.dumps(EFFECTS.document(content, blocks=table_blocks(table, own=_KEY)), allow_nan=False)
     schema = {**(table.schema.metadata or {}), _KEY: document.encode()}
@@ -140,6 +155,8 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
             gap=None if content.gap is None else np.array(content.gap),
             pair_ids=tuple(content.pair_ids),
             provenance=content.provenance,
+            clusters=tuple(content.clusters),
+            behavior=None if content.behavior is None else Behavior.from_dict(to_builtins(content.behavior)),
             notes=opened.origin.notes,
             **{name: getattr(content, name) for name in _FIELDS},
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from workbench.behavior import short_of
 from workbench.circuit import Circuit
 from workbench.errors import CircuitError, WorkbenchError
 from workbench.io.circuit_file import FILE_NAME, circuit_path, read_circuit
@@ -54,9 +55,16 @@ class Found:
             | {
                 "nodes": self.circuit.n_nodes,
                 "edges": self.circuit.n_edges,
+                "does_task": short_of(_findings(self.circuit.evaluation)),
                 "faithfulness": faithful if isinstance(faithful, int | float) else None,
             }
         )
+
+
+def _findings(evaluation: Mapping[str, Any]) -> list[str]:
+    """What was found of the model itself, on the pairs of a circuit."""
+    told = (evaluation.get(name) for name in ("behavior", "behavior_found_on"))
+    return [str(one["finding"]) for one in told if isinstance(one, Mapping) and "finding" in one]
 
 
 def find_circuits(folder: str | os.PathLike[str]) -> list[Found]:

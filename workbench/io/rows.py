@@ -65,7 +65,8 @@ def edge_rows(circuit: Circuit) -> list[EdgeRow]:
 
 def about(circuit: Circuit) -> dict[str, str]:
     """What the circuit is, as printable text; empty entries left out."""
-    found = {
+    found = {"behavior": said_of_model(circuit.evaluation)}
+    found |= {
         name: printable(getattr(circuit, name)) for name in ("task", "model", "method", "metric", "unit")
     }
     found["level"] = circuit.level
@@ -73,6 +74,16 @@ def about(circuit: Circuit) -> dict[str, str]:
     found["prompt"] = prompt_text(circuit)
     found |= published_source(circuit)
     return {name: text for name, text in found.items() if text}
+
+
+def said_of_model(evaluation: Mapping[str, Any]) -> str:
+    """The sentences on what the model itself does on the pairs of a circuit, printable; empty where nobody looked."""
+    told = {"": evaluation.get("behavior"), "where it was found, ": evaluation.get("behavior_found_on")}
+    return "; ".join(
+        printable(where + str(one.get("sentence", "")))
+        for where, one in told.items()
+        if isinstance(one, Mapping)
+    )
 
 
 def published_source(circuit: Circuit) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field, to_builtins
 
 from workbench.errors import RunError, WorkbenchError
+from workbench.io.behavior_part import BehaviorPart
 from workbench.io.bounds import exists, open_regular, refuse_links
 from workbench.io.file_kind import FileKind, Origin
 from workbench.io.typed import Count, Part, Sha256
@@ -66,6 +67,10 @@ class RunContent(Part):
         dict[str, RecordedFile], Meta(description="size and SHA-256 of every file of the outputs")
     ] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
+    behaviors: Annotated[
+        dict[str, BehaviorPart],
+        Meta(description="what the model itself does, by the pairs it was looked at on"),
+    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.model.outline import Outline
+from workbench.stats.sign_flips import Resolution
 
 # Residual stream, q, k, v, MLP hidden (4 x) and the copies that edits make, all in units of d_model.
 _LIVE_WIDTHS = 12
@@ -24,6 +25,7 @@ class SweepCost:
         gflop: Floating-point operations of matrix products, in 10^9; None when the weights are not known.
         peak_activation_mb: Largest stacked batch of activations in float32, in MB (10^6 bytes).
         seconds: At the given rate; None without the weights.
+        resolution: What a test of these effects on these pairs can show at all.
     """
 
     model: str
@@ -36,6 +38,7 @@ class SweepCost:
     seconds: float | None
     gflops: float
     files: tuple[str, ...]
+    resolution: Resolution
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -50,10 +53,12 @@ class SweepCost:
             "seconds_assume_gflop_per_s": self.gflops,
             "peak_activation_mb": round(self.peak_activation_mb, 1),
             "files": list(self.files),
+            "significance": self.resolution.to_dict(),
         }
 
     def to_terminal(self) -> list[Any]:
-        return ["dry run: no weights were loaded, nothing was measured", self.to_dict()]
+        shown = {**self.to_dict(), "significance": self.resolution.words}
+        return ["dry run: no weights were loaded, nothing was measured", shown]
 
 
 def sweep_gflop(
@@ -81,6 +86,7 @@ def sweep_cost(
     *,
     batch_tokens: int,
     folder: str,
+    resolution: Resolution,
     passes_each: float = 1.0,
     gflops: float = 20.0,
 ) -> SweepCost:
@@ -109,5 +115,6 @@ def sweep_cost(
         peak_activation_mb=widest * model.d_model * _LIVE_WIDTHS * 4 / 1e6,
         seconds=None if flop is None else flop / gflops,
         gflops=gflops,
+        resolution=resolution,
         files=tuple(f"{folder}/{name}" for name in ("effects.parquet", "run.json", "shards/")),
     )

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.compare import Comparison, Difference, Overlaps
-from workbench.io.rows import class_rows_shown, way_rows_shown
+from workbench.io.rows import class_rows_shown, said_of_model, way_rows_shown
 from workbench.scores import Scores
 from workbench.summary import Summary
 from workbench.view.html import short, table_html
-from workbench.view.text import escape, number
+from workbench.view.text import escape
 
 if TYPE_CHECKING:  # these live where torch is; a card only reads their plain values
     from workbench.evaluate.roles import HeadRole
@@ -32,14 +32,13 @@ def facts_card(facts: Mapping[str, Any], *, caption: str = "") -> str:
 
 def runs_card(runs: PairedRuns, *, most: int = 5) -> str:
     """What is run on what, the metric of both runs, what was dropped, and the first pairs."""
-    metric, aligned = runs.metric, runs.pairs
+    aligned = runs.pairs
     facts = {
         "task": f"{aligned.pairs.task}, split {aligned.pairs.split}",
         "model": runs.provenance()["model"],
         "pairs": f"{runs.n_pairs}, dropped: {len(aligned.dropped)}",
         "positions": ", ".join(runs.position_names),
-        f"{metric.name}, clean runs": f"{number(float(runs.clean.mean()))} {metric.unit}",
-        f"{metric.name}, corrupted runs": f"{number(float(runs.corrupted.mean()))} {metric.unit}",
+        "behavior": runs.behavior.sentence("effects"),
     }
     rows = [
         {
@@ -116,10 +115,15 @@ def roles_card(roles: Sequence[HeadRole]) -> str:
 
 def summary_card(summary: Summary) -> str:
     """Size, roles, layers, strongest nodes, edges and paths."""
-    head = {**summary.title, "nodes": f"{summary.n_nodes}: {summary.n_heads} heads, {summary.n_mlps} MLPs"}
+    said = {"behavior": said_of_model(summary.evaluation)}
+    head = {
+        **said,
+        **summary.title,
+        "nodes": f"{summary.n_nodes}: {summary.n_heads} heads, {summary.n_mlps} MLPs",
+    }
     if summary.level == "edge":
         signs = f"{summary.n_positive:,} positive, {summary.n_negative:,} negative"
-        head["edges"] = f"{summary.n_edges:,} ({100 * summary.edge_share:.3g} %): {signs}"
+        head["edges"] = f"{summary.n_edges:,} ({100 * summary.edge_share:.3g} % of the graph's): {signs}"
     head |= {role or "without a role": ", ".join(heads) for role, heads in summary.roles.items()}
     parts = [facts_card(head)]
     parts.append(table_html([{k.replace("_", " "): v for k, v in row.items()} for row in summary.per_layer]))

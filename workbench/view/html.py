@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.circuit import Circuit
-from workbench.io.rows import about, edge_rows, measures, node_rows, title
+from workbench.io.rows import about, edge_rows, measures, node_rows, said_of_model, title
 from workbench.view.circuit_svg import circuit_svg, describe
 from workbench.view.layout import layer_rows, layered
 from workbench.view.page import asset, embedded_json, frame
@@ -90,10 +90,11 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
 
 def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
     what = "edges" if circuit.level == "edge" else "nodes"
-    note = ""
+    said = said_of_model(whole.evaluation)
+    note = f"<p>{escape(said)}</p>" if said else ""
     if whole is not circuit:
-        note = f"<p>Showing {circuit.n_edges:,} of {whole.n_edges:,} edges: the strongest, pruned.</p>"
-    facts = {k: v for k, v in about(whole).items() if k not in ("prompt",)}
+        note += f"<p>Showing {circuit.n_edges:,} of {whole.n_edges:,} edges: the strongest, pruned.</p>"
+    facts = {k: v for k, v in about(whole).items() if k not in ("prompt", "behavior")}
     lead = escape(describe(whole))
     strongest = (
         '<section><h2>Strongest edges</h2><ul class="list" id="strongest"></ul></section>'

@@ -8,7 +8,14 @@ from rich.console import Group, RenderableType
 
 from workbench.circuit import Circuit
 from workbench.compare import Comparison, Difference, Overlaps
-from workbench.io.rows import class_rows_shown, measures, prompt_text, published_source, way_rows_shown
+from workbench.io.rows import (
+    class_rows_shown,
+    measures,
+    prompt_text,
+    published_source,
+    said_of_model,
+    way_rows_shown,
+)
 from workbench.summary import Summary
 
 
@@ -46,6 +53,7 @@ def circuit_table(circuit: Circuit, *, most: int = 30) -> Group:
 
 def _about(circuit: Circuit) -> dict[str, str]:
     head = {
+        "behavior": said_of_model(circuit.evaluation),
         "task": circuit.task,
         "model": circuit.model,
         "method": circuit.method,
@@ -64,13 +72,13 @@ def summary_table(summary: Summary) -> Group:
     """Size, roles, layers, strongest nodes, edges and paths."""
     from workbench.view.terminal import fields, safe, table
 
-    head = {k: v for k, v in summary.title.items() if v}
-    head["nodes"] = (
-        f"{summary.n_nodes} ({_share(summary.node_share)}), {summary.n_heads} heads, {summary.n_mlps} MLPs"
-    )
+    said = {"behavior": said_of_model(summary.evaluation), **summary.title}
+    head = {k: v for k, v in said.items() if v}
+    share = f"{_share(summary.node_share)} of the graph's"
+    head["nodes"] = f"{summary.n_nodes} ({share}), {summary.n_heads} heads, {summary.n_mlps} MLPs"
     if summary.level == "edge":
         signs = f"{summary.n_positive:,} positive, {summary.n_negative:,} negative"
-        head["edges"] = f"{summary.n_edges:,} ({_share(summary.edge_share)}), {signs}"
+        head["edges"] = f"{summary.n_edges:,} ({_share(summary.edge_share)} of the graph's), {signs}"
     parts: list[RenderableType] = [fields(head)]
     roles = [{"role": r, "heads": ", ".join(heads)} for r, heads in summary.roles.items() if r]
     if roles:
