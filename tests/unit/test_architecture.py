@@ -94,6 +94,7 @@ FLOOR = {
         "published",
         "agreement",
         "statistics",
+        "connection",
         "stats",
         "behavior",
         "criteria",
