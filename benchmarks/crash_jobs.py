@@ -176,11 +176,12 @@ def _fresh(root: Path) -> Path:
 
 def jobs(root: Path) -> list[Job]:
     """The five jobs, each a few seconds long; the circuit to evaluate is found first."""
+    from workbench.asked.evaluation import Question
     from workbench.bench.bench import bench_discovery
     from workbench.bench.settings import Settings
     from workbench.edits.files import save_edit
     from workbench.edits.making import make_edit
-    from workbench.judging import Question, judging_job, plan_of
+    from workbench.judging import judging_job, plan_of
     from workbench.portraits import heads_job
     from workbench.replications.job import replicate_job
 

@@ -119,7 +119,20 @@ def measure(
     Example: workbench edit measure edits/no-bos -m zoo:ioi -t ioi --beside greater-than -o runs/no-bos
     """
     use_quiet(quiet)
-    from workbench.measuring import measure_job
+    from workbench.asked.edit import check_measuring
+
+    check_measuring(
+        folder,
+        model=model,
+        task=task,
+        beside=beside or (),
+        text=text,
+        split=split,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+    )
+    from workbench.measuring import measure_job  # torch: after all that is named was looked for
 
     with progress("edit measure") as advance:
         found = measure_job(

@@ -97,7 +97,7 @@ def evaluate(
 
     Example: workbench evaluate circuits/ioi/zoo-ioi/eap-ig-1f3a --full
     """
-    from workbench.judging import Question, evaluation_job, judging_job, plan_of
+    from workbench.asked.evaluation import Question
 
     use_quiet(quiet)
     asked = Question(
@@ -114,6 +114,9 @@ def evaluate(
     )
     opening = {"batch_tokens": batch_tokens, "max_memory": max_memory, "work": "edges"}
     opening |= {"device": device, "dtype": dtype, "offline": offline}
+    asked.check(out=out, full=full, **opening)
+    from workbench.judging import evaluation_job, judging_job, plan_of  # torch: after all was looked for
+
     with progress("evaluate") as advance:
         if full or dry_run:
             plan = plan_of(asked, edges=edges, bootstraps=bootstraps, refits=refits)

@@ -52,9 +52,12 @@ def heads(
 
     Example: workbench heads -m zoo:induction --sort induction
     """
-    from workbench.portraits import heads_job
-
     use_quiet(quiet)
+    from workbench.asked.heads import check_heads
+
+    check_heads(model=model, corpus=corpus or (), sort=sort, device=device, dtype=dtype, offline=offline)
+    from workbench.portraits import heads_job  # torch: after all that is named was looked for
+
     with progress("heads") as advance:
         found = heads_job(
             model=model,

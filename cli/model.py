@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,13 @@ def list_(as_json: Json = False) -> None:
     emit(rows or "no built-in models are installed", as_json=False)
 
 
+def _look_for(name: str, **opening: Any) -> None:
+    """What is named is looked for before the seconds that importing torch takes."""
+    from workbench.asked.opening import check_opening
+
+    check_opening(model=name, **opening)
+
+
 @app.command()
 def show(
     name: NAME,
@@ -61,10 +68,8 @@ def show(
 
     Example: workbench model show zoo:ioi --json | jq .architecture.n_layers
     """
-    from workbench.model.zoo import locate
-
-    locate(name)  # a misspelt name is explained before the seconds that importing torch takes
-    from workbench.model.report import show_model
+    _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
+    from workbench.model.report import show_model  # torch: after all that is named was looked for
 
     page = show_model(
         name,
@@ -93,9 +98,7 @@ def check(
 
     Example: workbench model check ./my-model
     """
-    from workbench.model.zoo import locate
-
-    locate(name)
+    _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
     from workbench.model.report import check_model
 
     report = check_model(
@@ -137,7 +140,10 @@ def import_(
 
     Example: workbench model import model.pt --config cfg.json --vocabulary vocab.txt --unk PAD -o my-model
     """
-    from workbench.model.legacy import import_checkpoint
+    from workbench.asked.opening import check_files
+
+    check_files([weights, config, *([vocabulary] if vocabulary is not None else [])])
+    from workbench.model.legacy import import_checkpoint  # torch: after the files were looked for
     from workbench.model.legacy_vocabulary import Vocabulary
 
     words = None

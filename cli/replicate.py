@@ -54,7 +54,11 @@ def replicate(
         return
     if docs is not None and name != "all":
         raise typer.BadParameter("only all writes a page of documentation", param_hint="--docs")
-    from workbench.replications.job import replicate_all, replicate_job
+    from workbench.asked.papers import check_replication
+
+    if name != "all":
+        check_replication(name, options or (), model=model, device=device, dtype=dtype, offline=offline)
+    from workbench.replications.job import replicate_all, replicate_job  # torch: after all was looked for
 
     common = {"model": model, "seed": seed, "out": out, "device": device, "dtype": dtype, "offline": offline}
     with progress(f"replicate {name}") as advance:

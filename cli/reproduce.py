@@ -48,7 +48,10 @@ def reproduce(
         return
     if model is None:
         raise typer.BadParameter("which model? -m gpt2, zoo:ioi or a directory", param_hint="--model")
-    from workbench.reproduce.job import reproduce_job
+    from workbench.asked.papers import check_reproduction
+
+    check_reproduction(study, model=model, split=split, device=device, dtype=dtype, offline=offline)
+    from workbench.reproduce.job import reproduce_job  # torch: after all was looked for
 
     with progress(f"reproduce {study}") as advance:
         result = reproduce_job(

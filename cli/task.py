@@ -62,7 +62,10 @@ def show(
 
     reading = None
     if model is not None:
-        from workbench.tasks.for_model import reading_of
+        from workbench.asked.opening import check_opening
+
+        check_opening(model=model, offline=offline, task=name, split=split, corruption=corruption)
+        from workbench.tasks.for_model import reading_of  # torch: after all that is named was looked for
 
         reading = reading_of(model, offline=offline or None)
     asked = {"n": limit, "seed": seed, "split": split, "corruption": corruption}
@@ -107,7 +110,10 @@ def check(
 
     reading = None
     if model is not None:
-        from workbench.tasks.for_model import reading_of
+        from workbench.asked.opening import check_opening
+
+        check_opening(model=model, offline=offline, task=None if str(file) == "-" else str(file))
+        from workbench.tasks.for_model import reading_of  # torch: after all that is named was looked for
 
         reading = reading_of(model, offline=offline or None)
     report = check_pairs(file, reading=reading)
@@ -141,6 +147,10 @@ def import_(
 
     tokenizer = None
     if model is not None:
+        from workbench.asked.opening import check_files, check_opening
+
+        check_files([file])
+        check_opening(model=model, offline=offline)
         from workbench.tasks.for_model import reading_of
 
         tokenizer = reading_of(model, offline=offline or None).tokenizer

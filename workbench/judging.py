@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.asked.evaluation import Case, Question
 from workbench.circuit import Circuit
 from workbench.errors import RunError, WorkbenchError
 from workbench.evaluate.baselines import random_circuit
@@ -17,10 +18,6 @@ from workbench.evaluate.evidence import Plan
 from workbench.evaluate.faithfulness import Faithfulness, faithfulness, run_circuits
 from workbench.evaluate.judge import check_pairs, judge
 from workbench.evaluate.positions import positions_of
-from workbench.evaluate.truth import load_truth
-from workbench.interventions.ablation import value_of
-from workbench.interventions.words import Ablation
-from workbench.io import load_circuit
 from workbench.io.circuit_file import circuit_path
 from workbench.io.evaluation_file import save_evaluation
 from workbench.io.faithfulness_file import FAITHFULNESS, FILE_NAME
@@ -44,84 +41,10 @@ from workbench.tasks.for_model import is_file
 Note = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What ``workbench evaluate`` is asked; what is left out is the circuit's own."""
-
-    circuit: Path
-    model: str | None = None
-    task: str | None = None
-    metric: str | None = None
-    limit: int | None = None
-    split: str = "test"
-    corruption: str | None = None
-    ablation: Ablation = "resample"
-    random_draws: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        value_of(self.ablation)
-
-
 def plan_of(asked: Question, *, edges: int = 100, bootstraps: int = 100, refits: int = 10) -> Plan:
     """How much a whole evaluation measures; the number of random circuits is that of the question."""
     draws = 100 if asked.random_draws is None else asked.random_draws
     return Plan(draws=draws, edges=edges, bootstraps=bootstraps, refits=refits, seed=asked.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A circuit with the model and the task it is judged on, before anything is opened.
-
-    Attributes:
-        is_own: Whether the task is the one it was found on.
-        known: Provenance of the circuit.
-    """
-
-    circuit: Circuit
-    model: str
-    task: str
-    metric: str
-    corruption: str | None
-    options: Mapping[str, Any] | None
-    is_own: bool
-
-    @property
-    def known(self) -> Mapping[str, Any]:
-        return self.circuit.provenance
-
-
-def case_of(asked: Question) -> Case:
-    """The saved circuit, or the known circuit of a built-in model, with what it says of its own model and task.
-
-    Raises:
-        RunError: if neither the question nor the circuit names a model and a task.
-    """
-    text = str(asked.circuit)
-    saved = load_truth(text).circuit if text.startswith(PREFIX) else load_circuit(asked.circuit)
-    if asked.task is None and saved.provenance.get("pairs_file"):
-        raise RunError(
-            f"{asked.circuit} was found on pairs from the file {saved.provenance['pairs_file']}, "
-            "which it does not hold",
-            hint="name the file: -t FILE.jsonl",
-        )
-    model, task = asked.model or saved.model, asked.task or saved.task
-    if not model or not task:
-        raise RunError(f"{asked.circuit} does not say its model and task", hint="give -m MODEL and -t TASK")
-    is_own = asked.task is None
-    truth = saved.provenance.get("truth", {})  # of a built-in model whose circuit is known
-    options = truth.get("options", saved.provenance.get("task_options"))
-    own_corruption = truth.get("corruption", saved.provenance.get("corruption")) or None
-    return Case(
-        circuit=saved,
-        model=model,
-        task=task,
-        metric=asked.metric or metric_from_file(saved.metric or "logit-difference"),
-        corruption=asked.corruption or (own_corruption if is_own else None),
-        # the form of the task belongs to a tokenizer: another model gets the form that it can align
-        options=options if is_own and model == saved.model else None,
-        is_own=is_own,
-    )
 
 
 def _open(case: Case, asked: Question, note: Note, **opening: Any) -> tuple[PairedRuns, list[str]]:
@@ -200,7 +123,7 @@ def evaluation_job(
     **opening: Any,
 ) -> Evaluation:
     """Run a saved circuit on a model and task, by default its own; faithfulness alone, in ``faithfulness.json``."""
-    case = case_of(asked)
+    case = asked.case
     runs, changed = _open(case, asked, note, **opening)
     if out is None:
         return _evaluated(case, asked, runs, changed, progress)
@@ -316,7 +239,7 @@ def judging_job(
         OptionError: for a single pair.
     """
     check_pairs(2 if asked.limit is None else asked.limit)
-    plan, case = plan or plan_of(asked), case_of(asked)
+    plan, case = plan or plan_of(asked), asked.case
     if out is None and str(asked.circuit).startswith(PREFIX):
         raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
     folder = Path(out) if out is not None else circuit_path(asked.circuit).parent

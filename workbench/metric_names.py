@@ -34,6 +34,20 @@ def check_metric(name: str | None) -> None:
         METRICS.check(name)
 
 
+def named_in_a_file(name: str) -> str:
+    """The name of a metric that a file of pairs or circuits asks for: a built-in one.
+
+    Raises:
+        OptionError: if the file names a function, which only the user may choose.
+    """
+    if ":" in name:
+        raise OptionError(
+            f"the file asks for the metric {name!r}, which is code; files may only name built-in metrics",
+            hint=f"if you trust it: --metric {name}",
+        )
+    return METRICS.check(name)
+
+
 def file_and_function(address: str) -> tuple[Path, str]:
     """``file.py:function`` apart; the file is there, whether the function is in it shows when the file is run.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.errors import OptionError, ShapeError, TaskError
 from workbench.io.bounds import read_bytes
-from workbench.metric_names import EXAMPLE, METRICS, file_and_function
+from workbench.metric_names import EXAMPLE, METRICS, file_and_function, named_in_a_file
 from workbench.sources import function_digest
 from workbench.tasks.align import AlignedPairs
 
@@ -281,12 +281,7 @@ def metric_from_file(name: str) -> Metric:
     Raises:
         OptionError: if the file names a function, which only the user may choose.
     """
-    if ":" in name:
-        raise OptionError(
-            f"the file asks for the metric {name!r}, which is code; files may only name built-in metrics",
-            hint=f"if you trust it: --metric {name}",
-        )
-    return get_metric(name)
+    return get_metric(named_in_a_file(name))
 
 
 def _user_metric(address: str) -> Metric:

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import OptionError, RunError
+from workbench.asked.heads import check_heads
+from workbench.errors import RunError
 from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.portrait import portrait
 from workbench.heads.prompts import example_patterns, prompt_patterns
-from workbench.heads.table import Portrait, check_column, load_portrait
+from workbench.heads.table import Portrait, load_portrait
 from workbench.io.atomic import write_atomic
-from workbench.io.bounds import exists, read_bytes
+from workbench.io.bounds import read_bytes
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
 from workbench.model.identity import identity
@@ -78,12 +79,8 @@ def heads_job(
         OptionError: for an unknown column or a length that cannot work.
         RunError: if the folder holds something else, or another process is writing there.
     """
-    if sort is not None:
-        check_column(sort)
+    check_heads(model=model, corpus=corpus, sort=sort, **opening)
     files = [Path(f) for f in corpus]
-    for file in files:
-        if not exists(file):
-            raise OptionError(f"no file {file}", hint="--corpus takes UTF-8 text files")
     if dry_run:
         known = outline(model, offline=opening.get("offline"))
         return HeadsPlan(

@@ -25,8 +25,9 @@ def sweep(root: Path) -> None:
 
 def circuit(root: Path) -> None:
     """A circuit with its scores and record, faithfulness alone, and a whole evaluation."""
+    from workbench.asked.evaluation import Question
     from workbench.discovery import Search, discovery_job
-    from workbench.judging import Question, evaluation_job, judging_job, plan_of
+    from workbench.judging import evaluation_job, judging_job, plan_of
 
     folder = root / "circuit"
     discovery_job(Search(model=MODEL, task=TASK, method="eap", limit=8, keep="40"), out=folder)

@@ -15,6 +15,7 @@ from workbench.errors import OptionError
 from workbench.replications import attention_calibration as study
 from workbench.replications.attention_calibration_claims import CRITERIA, Study, claims_of
 from workbench.replications.attention_calibration_measures import Quiz, attention_moved, windows_of
+from workbench.replications.options import CalibrationSizes
 
 N, HEADS, WIDTH, VOCABULARY = 32, 24, 2, 32
 BOS, SINK, WRONG, FIRST = 0, 1, 2, 3  # tokens; from FIRST on, each has its successor
@@ -96,7 +97,7 @@ def studied(chosen_in: float, judged_in: float) -> tuple[Study, dict[str, str]]:
         Quiz(name="walks", model=planted(harm), windows=texts(seed))
         for seed, harm in enumerate((chosen_in, judged_in))
     )
-    options = study.Options(draws=20)
+    options = CalibrationSizes(draws=20)
     found = study._study(selection, evaluation, options, seed=0, advance=lambda what: None)
     claims = claims_of(found, {}, {"why": "no text here", "model": "none"})
     return found, dict(zip(CRITERIA, (claim.verdict for claim in claims), strict=True))
@@ -185,7 +186,7 @@ def test_the_text_of_the_study_is_split_by_file():
     from workbench.model.open import open_model
     from workbench.training.language import is_held_out, sources
 
-    model, options = open_model("zoo:stdlib"), study.Options(windows=8, window=16)
+    model, options = open_model("zoo:stdlib"), CalibrationSizes(windows=8, window=16)
     chosen, judged = study._windows(model, options, 0)
     assert chosen.shape == judged.shape == (4, 16)
     files = [text for name, text in sorted(sources().items()) if is_held_out(name)]

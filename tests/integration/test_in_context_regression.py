@@ -13,9 +13,10 @@ from workbench.claims import UNTESTABLE
 from workbench.errors import OptionError, RunError
 from workbench.model.native import boot_native
 from workbench.model.open import open_model
-from workbench.replications.in_context_regression import Options, _of_matrices, run, unfit
+from workbench.replications.in_context_regression import _of_matrices, run, unfit
 from workbench.replications.job import replicate_all, replicate_job
 from workbench.replications.kinds import Setting
+from workbench.replications.options import RegressionSizes
 from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks
 from workbench.training.regression_theory import draw, matrices_in_shape, softmax_pair
 
@@ -88,7 +89,7 @@ def test_verdicts_of_the_matrices_go_both_ways():
 
 
 def test_a_network_that_was_not_trained_fails_where_a_trained_one_holds(zoo):
-    options = Options(draws=400, networks=2, steps=0, lengths=(10, 40))
+    options = RegressionSizes(draws=400, networks=2, steps=0, lengths=(10, 40))
     networks = Networks(1, 2, seed=0).requires_grad_(False)
     untrained = bridge_of(networks.kq[0], networks.ov[0])
     fresh = run(Setting(model=untrained, name="untrained", options=options))
@@ -100,7 +101,7 @@ def test_a_network_that_was_not_trained_fails_where_a_trained_one_holds(zoo):
 def test_another_model_cannot_be_asked(zoo):
     other = open_model("zoo:truth-induction", device="cpu")
     assert "2 layers" in unfit(other) and unfit(zoo) == ""
-    found = run(Setting(model=other, name="other", options=Options()))
+    found = run(Setting(model=other, name="other", options=RegressionSizes()))
     assert {c.verdict for c in found.claims} == {UNTESTABLE} and all("layers" in c.why for c in found.claims)
 
 
@@ -130,7 +131,14 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
             **{**module.REPLICATION.__dict__, "name": "refuses", "run": _refuse}
         )
 
-    refusing = registry.Paper(name="refuses", module="refuses", title="t", source="s", model="zoo:regression")
+    refusing = registry.Paper(
+        name="refuses",
+        module="refuses",
+        title="t",
+        source="s",
+        model="zoo:regression",
+        options=RegressionSizes,
+    )
     monkeypatch.setattr(registry, "PAPERS", (*registry.PAPERS, refusing))
     monkeypatch.setitem(__import__("sys").modules, "workbench.replications.refuses", Refusing)
     quick = module.REPLICATION.__class__(**{**module.REPLICATION.__dict__, "options": _Quick})
@@ -146,7 +154,7 @@ def _refuse(setting):
     raise ModelError("this model has no heads")
 
 
-class _Quick(Options):
+class _Quick(RegressionSizes):
     def __init__(self):
         super().__init__(draws=200, networks=1, steps=50, lengths=(40,))
 

@@ -8,9 +8,10 @@ import pytest
 from workbench.errors import ModelError, OptionError
 from workbench.replications import pine
 from workbench.replications.kinds import Setting
+from workbench.replications.options import PineSizes
 from workbench.replications.pine_documents import Question, _answers, prompt, questions, spans, words_of
 
-SMALL = pine.Options(conflicts=3, majorities=2, singles=2, size=4)
+SMALL = PineSizes(conflicts=3, majorities=2, singles=2, size=4)
 
 
 def verdicts(model) -> dict[str, str]:

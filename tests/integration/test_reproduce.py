@@ -19,12 +19,12 @@ from workbench.io import load_circuit
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model
 from workbench.published import load_published
-from workbench.reproduce import State, find_study
 from workbench.reproduce import ioi as steps
 from workbench.reproduce.job import is_papers_model, reproduce_job, run_study
 from workbench.reproduce.keeping import Keeper
-from workbench.reproduce.kinds import StepResult
+from workbench.reproduce.kinds import State, StepResult
 from workbench.reproduce.paths import recall_claims, take
+from workbench.reproduce.registry import ENTRIES, find_study
 from workbench.sweep.of_task import paired_runs
 from workbench.tasks.registry import make_pairs
 
@@ -392,3 +392,9 @@ def test_pairs_without_the_positions_are_refused():
     reference = paired_runs(open_model("zoo:ioi", device="cpu"), "sva", n=4)
     with pytest.raises(TaskError, match="position"):
         run_study(find_study("ioi"), reference, reference)
+
+
+def test_studies_are_listed_as_they_are():
+    for entry in ENTRIES:
+        study = find_study(entry.name)
+        assert (study.name, study.published, len(study.steps)) == (entry.name, entry.published, entry.steps)

@@ -13,9 +13,10 @@ import pytest
 from workbench.errors import OptionError
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
+from workbench.replications.options import RetrievalSizes
 from workbench.replications.retrieval_heads import causal, lengths, lost, memory
 from workbench.replications.retrieval_heads_masking import mask, matched_heads, recalls
-from workbench.replications.retrieval_heads_measures import Masked, Options, rest, top_heads
+from workbench.replications.retrieval_heads_measures import Masked, rest, top_heads
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_matched_heads_are_as_many_in_each_layer_and_different_sets():
 
 def test_random_sets_leave_out_twice_as_many_top_heads(hand_built, samples):
     scores = retrieval_scores(hand_built, samples)
-    assert top_heads(scores, Options()) == ("a1.h0",)
+    assert top_heads(scores, RetrievalSizes()) == ("a1.h0",)
     assert rest(scores, ["a1.h0"]) == ["a1.h1", "a0.h0", "a0.h1"]  # a1.h1 is second, but layer 1 has no other
     assert rest(scores, ["a0.h0"]) == ["a0.h1"]
 

@@ -14,6 +14,7 @@ import workbench.discovery as discovery
 from tests.families import family_dir
 from tests.files import rewrite
 from tests.mini import mini_pairs
+from workbench.asked.evaluation import Question
 from workbench.asked.search import Search
 from workbench.bench.bench import bench_discovery
 from workbench.bench.settings import Settings
@@ -26,7 +27,7 @@ from workbench.history.merge import merge
 from workbench.io.lock import holder
 from workbench.io.run_file import load_record
 from workbench.jobs import ablation_job, path_patching_job
-from workbench.judging import Question, evaluation_job
+from workbench.judging import evaluation_job
 from workbench.methods.score import score
 from workbench.sweep.distribute import Here, Shard, ShardFinished
 from workbench.sweep.store import SweepStore

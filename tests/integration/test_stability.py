@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.mini import mini_pairs
+from workbench.asked.evaluation import Case, Question
 from workbench.errors import OptionError
 from workbench.evaluate.stability import stability
-from workbench.judging import Case, Question, _found_on, case_of
+from workbench.judging import _found_on
 from workbench.methods.score import score
 from workbench.statistics import resamples
 
@@ -115,6 +116,6 @@ def test_stability_is_by_the_metric_the_circuit_was_found_by(filed):
 
 
 def test_a_known_circuit_records_no_pairs_and_no_weights():
-    case = case_of(Question(circuit=Path("zoo:truth-greater")))
+    case = Question(circuit=Path("zoo:truth-greater")).case
     assert case.known.get("weights") is None
     assert _found_on(case, None)[0] is None

@@ -13,6 +13,7 @@ from workbench.replications.kinds import Setting
 from workbench.replications.lofit_claims import Measured as Tuned
 from workbench.replications.lofit_claims import claims_of, groupings
 from workbench.replications.lofit_tasks import make_task, matched_heads
+from workbench.replications.options import LofitSizes
 from workbench.replications.soft_injection_measures import Measured, Transfer, crossed_interval
 from workbench.replications.soft_injection_prompts import Split, prompts_of
 from workbench.statistics import mean_interval
@@ -261,13 +262,13 @@ LOFIT = {
     ],
 )
 def test_lofit_verdicts_go_both_ways(icl, words, changed):
-    setting = Setting(model=icl, name="zoo:icl", options=lofit.Options())
+    setting = Setting(model=icl, name="zoo:icl", options=LofitSizes())
     assert verdict(claims_of(setting, tuned(**LOFIT)), words) == "holds"
     assert verdict(claims_of(setting, tuned(**(LOFIT | changed))), words) == "fails"
 
 
 def test_heads_of_tasks_are_compared_by_permuting_tasks(icl):
-    setting, words = Setting(model=icl, name="zoo:icl", options=lofit.Options()), "choose different heads"
+    setting, words = Setting(model=icl, name="zoo:icl", options=LofitSizes()), "choose different heads"
     assert verdict(claims_of(setting, tuned(**LOFIT)), words) == "holds"
     assert verdict(claims_of(setting, tuned(own=False, **LOFIT)), words) == "fails"  # the same heads for all
     few = claims_of(setting, tuned(tasks=2, **LOFIT))
@@ -276,7 +277,7 @@ def test_heads_of_tasks_are_compared_by_permuting_tasks(icl):
 
 
 def test_where_offsets_do_nothing_the_choice_of_heads_cannot_be_judged(icl):
-    setting = Setting(model=icl, name="zoo:icl", options=lofit.Options())
+    setting = Setting(model=icl, name="zoo:icl", options=LofitSizes())
     idle = {"nothing": 0.1, "LoFiT": 0.1, "random heads": 0.1, "another task's heads": 0.1}
     claims = claims_of(setting, tuned(**(LOFIT | idle)))
     assert verdict(claims, "better than random heads") == "cannot be tested here"
@@ -289,6 +290,6 @@ def test_another_tasks_heads_are_none_of_the_own():
 
 
 def test_a_model_that_is_right_already_leaves_nothing_to_repair(icl):
-    setting = Setting(model=icl, name="zoo:icl", options=lofit.Options())
+    setting = Setting(model=icl, name="zoo:icl", options=LofitSizes())
     claims = claims_of(setting, tuned(**(LOFIT | {"nothing": 0.8})))
     assert {claim.verdict for claim in claims} == {"cannot be tested here"}

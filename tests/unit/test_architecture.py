@@ -69,7 +69,8 @@ LIGHT = (
     *("edits.edit", "edits.kinds", "edits.files", "edits.making", "interventions.freed"),
     *("registry", "methods.registry", "methods.options", "methods.points", "interventions.words"),
     *("model.wiring", "model.zoo", "model.settings", "model.outline", "sweep.rules", "bench.settings"),
-    *("interventions.places", "metric_names", "asked"),
+    *("interventions.places", "metric_names", "asked", "replications.options", "replications.registry"),
+    "reproduce.registry",
 )
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
 
@@ -121,24 +122,12 @@ ROOMS = {
     "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep"},
     "edits": {"io", "tasks", "metrics", "model", "interventions", "sweep", "heads"},
     "training": {"tasks", "model", "io", "evaluate"},
-    "asked": {
-        "io",
-        "tasks",
-        "metric_names",
-        "model",
-        "interventions",
-        "sweep",
-        "methods",
-        "scale",
-        "evaluate",
-        "heads",
-    },
     "scale": {"io", "model", "methods", "sweep"},
     "history": {"io", "sweep"},  # sweep.store alone, which is light
 }
 LAST = {
     *("study", "opening", "keeping", "jobs", "discovery", "judging", "measuring"),
-    *("reproduce", "bench", "replications", "portraits"),
+    *("reproduce", "bench", "replications", "portraits", "asked"),
 }
 
 

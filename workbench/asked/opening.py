@@ -84,6 +84,17 @@ def check_task(task: str, *, split: str = "test", corruption: str | None = None)
     check_corruption(found, corruption)
 
 
+def check_files(files: Iterable[str | Path]) -> None:
+    """Do nothing if all these files are there.
+
+    Raises:
+        ModelError: for the first that is not.
+    """
+    for file in files:
+        if not exists(file):
+            raise ModelError(f"no file {file}", hint="check the spelling and the folder you are in")
+
+
 def check_positions(task: str, positions: Iterable[str]) -> None:
     """Do nothing if a task names these positions in some pair; numbers are positions of any task.
 

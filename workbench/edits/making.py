@@ -72,7 +72,7 @@ def make_edit(
     if model is not None:
         from workbench.model.outline import outline
 
-        known = outline(model, offline=offline)
+        known = outline(model, offline=offline, sizes=False)
         heads_among(edit.addresses(), known.attention_layers, known.n_heads)
     return edit
 

@@ -158,7 +158,8 @@ def call(
                 place = {"root": (folder.parent if how["shard"] else folder).parents[2]}
             return discovery_job(Search(**given), **place, **how, resume=resume, **common)
         if record.command == "evaluate":
-            from workbench.judging import Question, evaluation_job, judging_job, plan_of
+            from workbench.asked.evaluation import Question
+            from workbench.judging import evaluation_job, judging_job, plan_of
 
             how = {name: given.pop(name) for name in ("edges", "bootstraps", "refits") if name in given}
             full = given.pop("full", False)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.edits.act import ALPHA, BETA, Calibration
-from workbench.errors import OptionError, WorkbenchError
+from workbench.edits.act import Calibration
+from workbench.errors import WorkbenchError
 from workbench.replications.attention_calibration_claims import COMMON, Study, claims_of
 from workbench.replications.attention_calibration_measures import (
     Quiz,
@@ -24,45 +23,15 @@ from workbench.replications.attention_calibration_measures import (
     windows_of,
 )
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import CalibrationSizes
 from workbench.statistics import CHANGE, mean_interval
 from workbench.sweep.of_task import paired_runs
 from workbench.view.pictures import Bars, Heatmap, Picture
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Sizes and thresholds.
-
-    Attributes:
-        task, templates: Where heads are chosen and accuracy is measured; templates as the task has them.
-        beside: Unrelated tasks.
-        selection, evaluation: Prompts on which heads are chosen, and on which they are judged.
-        alpha, beta: A sink has more than ``alpha / N`` of the attention; ``beta`` of it is left.
-        draws: Random sets of heads.
-        language: The model of the claim about text.
-        windows: Windows of text, half of them to choose heads.
-    """
-
-    task: str = "docstring"
-    templates: str = "held-out"
-    beside: tuple[str, ...] = ("ioi", "greater-than", "colored-objects", "induction")
-    selection: int = 200
-    evaluation: int = 300
-    alpha: float = ALPHA
-    beta: float = BETA
-    draws: int = 20
-    language: str = "zoo:stdlib"
-    windows: int = 96
-    window: int = 64
-
-    def __post_init__(self) -> None:
-        if min(self.selection, self.evaluation, self.windows // 2) < 2 or self.draws < 1:
-            raise OptionError("two prompts are the least that has an interval, one draw the least control")
-
-
 def run(setting: Setting) -> Findings:
     """Choose heads on some prompts, calibrate them on others; controls; another model."""
-    options: Options = setting.options
+    options: CalibrationSizes = setting.options
     total = 3 * len(heads_of(setting.model)) + options.draws
     done = 0
 
@@ -93,7 +62,7 @@ def run(setting: Setting) -> Findings:
 
 def _quizzes(setting: Setting) -> tuple[Quiz, Quiz]:
     """Selection and evaluation prompts: other combinations of answers, the same templates."""
-    options: Options = setting.options
+    options: CalibrationSizes = setting.options
     extra = {"templates": options.templates} if options.templates and options.task == "docstring" else {}
     made = []
     for split, n in (("validation", options.selection), ("test", options.evaluation)):
@@ -102,7 +71,7 @@ def _quizzes(setting: Setting) -> tuple[Quiz, Quiz]:
     return made[0], made[1]
 
 
-def _study(selection: Quiz, evaluation: Quiz, options: Options, *, seed: int, advance) -> Study:
+def _study(selection: Quiz, evaluation: Quiz, options: CalibrationSizes, *, seed: int, advance) -> Study:
     heads, how = heads_of(selection.bridge), {"alpha": options.alpha, "beta": options.beta}
     shares, even = sink_shares(evaluation, alpha=options.alpha)
     first = solo(selection, heads, advance=advance, **how)
@@ -145,7 +114,7 @@ def _study(selection: Quiz, evaluation: Quiz, options: Options, *, seed: int, ad
 
 def _beside(setting: Setting, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Change of accuracy on unrelated tasks that the model can be asked."""
-    options: Options = setting.options
+    options: CalibrationSizes = setting.options
     found = {}
     edit = Calibration(heads=chosen, alpha=options.alpha, beta=options.beta)
     for task in options.beside:
@@ -161,7 +130,7 @@ def _beside(setting: Setting, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 def _text(setting: Setting, advance) -> dict[str, Any]:
     """Heads chosen on half of the held-out files of the language model's corpus, judged on the other half."""
-    options: Options = setting.options
+    options: CalibrationSizes = setting.options
     try:
         model = setting.open(options.language)
         chosen_on, judged_on = _windows(model, options, setting.seed)
@@ -188,7 +157,9 @@ def _text(setting: Setting, advance) -> dict[str, Any]:
     }
 
 
-def _windows(model: TransformerBridge, options: Options, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _windows(
+    model: TransformerBridge, options: CalibrationSizes, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Windows of files that the language model was not trained on: of some to choose heads, of the others to judge."""
     from workbench.training.language import is_held_out, sources
 
@@ -214,7 +185,7 @@ def _head_rows(found: Study) -> list[dict[str, Any]]:
 
 
 def _gain_rows(
-    found: Study, beside: dict[str, np.ndarray], text: dict[str, Any], options: Options
+    found: Study, beside: dict[str, np.ndarray], text: dict[str, Any], options: CalibrationSizes
 ) -> list[dict[str, Any]]:
     rows = {**found.gains, **{f"chosen heads, {task}": g for task, g in beside.items()}}
     if "gain" in text:
@@ -271,7 +242,7 @@ REPLICATION = Replication(
         "on prompts of a task that the model does imperfectly and judged on others, beside random heads, other "
         "columns and all heads."
     ),
-    options=Options,
+    options=CalibrationSizes,
     controls=(
         "random heads, as many in the same layers",
         "as many columns of the same heads that are no sinks",

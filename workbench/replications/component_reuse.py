@@ -16,7 +16,6 @@ from workbench.replications.component_reuse_claims import REPAIRS, moved_to_righ
 from workbench.replications.component_reuse_overlap import (
     LOOKS,
     PAPER,
-    ComponentReuse,
     circuit_of,
     importance_picture,
     mean_attention_to,
@@ -34,6 +33,7 @@ from workbench.replications.component_reuse_repair import (
     wrong_objects,
 )
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import ComponentReuse
 from workbench.sweep.runs import PairedRuns
 from workbench.view.pictures import Bars, Picture, Scatter
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
@@ -14,6 +13,7 @@ from workbench.evaluate.roles import mean_attention
 from workbench.names import parse_node
 from workbench.replications.component_reuse_circuit import Overlap, TaskCircuit, overlap, task_circuit
 from workbench.replications.kinds import Setting
+from workbench.replications.options import ComponentReuse
 from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.view.pictures import Heatmap, Picture
@@ -23,31 +23,6 @@ OVERLAP = 0.5  # shared over all heads: more shared than not
 CHANCE = 0.05
 DOES = 0.9  # share of prompts right, for a circuit to be one
 LOOKS = 0.3  # least mean attention that makes a position what a head looks at
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComponentReuse:
-    """Sizes.
-
-    Attributes:
-        share, at_least: Heads kept in each round of path patching: 2 % as in the paper, or so many.
-        control_tasks: Tasks that IOI should share less with.
-        guessing_model: Where the repair is measured if the model itself answers Colored Objects.
-        inhibition, negative: Most heads of each kind that are edited.
-    """
-
-    rounds: int = 3
-    share: float = 0.02
-    at_least: int = 2
-    n_circuit: int = 32
-    n_test: int = 150
-    n_objects: int = 3
-    shots: int = 1
-    control_tasks: tuple[str, ...] = ("sva", "gendered-pronoun", "induction")
-    guessing_model: str = "zoo:elimination"
-    inhibition: int = 3
-    negative: int = 1
-    draws: int = 8
 
 
 def runs_of(model: TransformerBridge, task: str, options: ComponentReuse, *, n: int, seed: int, split: str):

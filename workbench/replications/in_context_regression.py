@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.claims import Claim, Rows, judge, source_of, untestable
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import RegressionSizes
 from workbench.statistics import mean_interval
 from workbench.training.regression import Networks, Training, matrices, predict, tensors, train_networks
 from workbench.training.regression_theory import (
@@ -41,22 +42,12 @@ GAMMA, MU = 0.13, 3.45
 SHARE = 0.5  # of networks
 
 
-@dataclass(frozen=True)
-class Options:
-    """``draws`` problems for every risk; ``networks`` trained anew for ``steps`` steps, per number of heads."""
-
-    draws: int = 8_000
-    networks: int = 4
-    steps: int = 2_000
-    lengths: tuple[int, ...] = (10, 20, 40, 100)
-
-
 def run(setting: Setting) -> Findings:
     """Every claim on a model of the paper's shape; on another none can be tested."""
     why = unfit(setting.model)
     if why:
         return Findings(claims=tuple(_open(key, why) for key in _WORDS))
-    options: Options = setting.options
+    options: RegressionSizes = setting.options
     kq, ov = matrices(setting.model)
     shape = matrices_in_shape(kq, ov)
     chance = _untrained(setting.seed)
@@ -443,7 +434,7 @@ REPLICATION = Replication(
         "risks are known. The last column of KQ meets only the query's y, which is 0: it is never trained and is "
         "left out. One, two and four heads are trained here from random starts."
     ),
-    options=Options,
+    options=RegressionSizes,
     controls=(
         "networks that were not trained",
         "the best single head",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from workbench.claims import Claim, Rows, plain
-from workbench.errors import OptionError, RunError, unknown
+from workbench.errors import RunError
 from workbench.progress import Progress, silent
+from workbench.replications.options import options_from
 from workbench.replications.registry import Paper, find_paper
 from workbench.view.pictures import Picture, picture_from
 
@@ -109,34 +110,9 @@ class Replication:
         return find_paper(self.name)
 
     def make_options(self, texts: Iterable[str] = ()) -> Any:
-        """Options from ``name=value`` texts, each in the type of its default; a list is comma-separated.
+        """Options from ``name=value`` texts.
 
         Raises:
             OptionError: for an unknown name, or a value of another type.
         """
-        made = self.options()
-        for text in texts:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise OptionError(f"option {text!r} is not NAME=VALUE", hint=f"options: {self._defaults()}")
-            if name not in {f.name for f in fields(self.options)}:
-                known = [f.name for f in fields(self.options)]
-                raise unknown(f"option of {self.name}", name, known, error=OptionError)
-            made = replace(made, **{name: _typed(name, value, getattr(made, name))})
-        return made
-
-    def _defaults(self) -> str:
-        return ", ".join(f"{k}={v}" for k, v in asdict(self.options()).items()) or "none"
-
-
-def _typed(name: str, text: str, default: Any) -> Any:
-    """A value from text, of the type of the default; a tuple has the type of its first item."""
-    if isinstance(default, tuple):
-        return tuple(_typed(name, part.strip(), default[0]) for part in text.split(",") if part.strip())
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "false": False}[text.lower()]
-        return type(default)(text)
-    except (KeyError, ValueError):
-        words = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise OptionError(f"option {name} is {text!r}; expected {words[type(default)]}") from None
+        return options_from(texts, self.options, self.name)

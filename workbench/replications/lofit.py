@@ -8,7 +8,6 @@ intervals and tests are over the places of the test words; they are of these tas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
@@ -18,10 +17,10 @@ from workbench.edits.affine import Affine
 from workbench.edits.lofit import Localised, LofitStep, all_heads, localise, train_offsets
 from workbench.edits.low_rank import LowRank, count, train_low_rank
 from workbench.edits.questions import Questions, losses, right_answers
-from workbench.errors import OptionError
 from workbench.replications.kinds import Findings, Replication, Setting
 from workbench.replications.lofit_claims import Measured, by_place, claims_of, over_all
 from workbench.replications.lofit_tasks import Task, make_task, matched_heads, probes_of
+from workbench.replications.options import LofitSizes
 from workbench.statistics import SHARE, mean_interval
 from workbench.view.pictures import Bars, Curves, Heatmap, Picture
 
@@ -29,47 +28,17 @@ SEEDS = (0, 1, 2)  # of choosing heads: the nine runs of three tasks can be grou
 STRENGTHS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # of inference-time intervention, chosen on validation words
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Sizes.
+def _scale_step(asked: LofitSizes) -> LofitStep:
+    return LofitStep(steps=asked.scale_steps, lr=asked.scale_lr, batch=asked.batch, penalty=asked.penalty)
 
-    Attributes:
-        tasks: Of ``workbench/replications/lofit_tasks.py``; heads chosen for the next one are a control.
-        unknown: A rule that the model was never taught, or nothing.
-        heads: Numbers of heads; claims are judged at the last, the others are shown beside it (the paper: 3 % of all).
-        random: Random choices of heads for each task at the last number; one at the others.
-        steps, batch, lr: Of learning offsets.
-        scale_steps, scale_lr, penalty: Of learning scales (step 1).
-    """
 
-    tasks: tuple[str, ...] = ("animals", "cities", "mixed")
-    unknown: str = "next-animal"
-    heads: tuple[int, ...] = (1, 4)
-    random: int = 4
-    steps: int = 50
-    batch: int = 16
-    lr: float = 0.05
-    scale_steps: int = 60
-    scale_lr: float = 0.01
-    penalty: float = 0.005
-    rank: int = 1
-
-    def __post_init__(self) -> None:
-        if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
-            raise OptionError("at least two tasks, one head and one random choice of heads are needed")
-
-    @property
-    def scales(self) -> LofitStep:
-        return LofitStep(steps=self.scale_steps, lr=self.scale_lr, batch=self.batch, penalty=self.penalty)
-
-    @property
-    def offsets(self) -> LofitStep:
-        return LofitStep(steps=self.steps, lr=self.lr, batch=self.batch, every=max(1, self.steps // 4))
+def _offset_step(asked: LofitSizes) -> LofitStep:
+    return LofitStep(steps=asked.steps, lr=asked.lr, batch=asked.batch, every=max(1, asked.steps // 4))
 
 
 def run(setting: Setting) -> Findings:
     """Every claim."""
-    options: Options = setting.options
+    options: LofitSizes = setting.options
     tasks = {name: make_task(name, setting.seed) for name in options.tasks}
     chosen = {}
     for i, (name, task) in enumerate(tasks.items()):
@@ -104,7 +73,9 @@ def run(setting: Setting) -> Findings:
 
 def _localised(setting: Setting, task: Task, seed: int) -> Localised:
     training = task.training.questions(setting.model)
-    return localise(setting.model, training, options=setting.options.scales, seed=1000 * setting.seed + seed)
+    return localise(
+        setting.model, training, options=_scale_step(setting.options), seed=1000 * setting.seed + seed
+    )
 
 
 def _measure(setting: Setting, task: Task, chosen: tuple[Localised, ...], other: Localised) -> Measured:
@@ -130,7 +101,7 @@ def _measure(setting: Setting, task: Task, chosen: tuple[Localised, ...], other:
         task.training.questions(model),
         rank=options.rank,
         validation=task.validation.questions(model),
-        options=options.offsets,
+        options=_offset_step(options),
         seed=setting.seed,
     )
     _ask(found, model, test, ("low rank", options.heads[-1]), low, count(model, rank=options.rank))
@@ -161,7 +132,7 @@ def _offsets(setting: Setting, task: Task, heads: tuple[str, ...], *, seed: int)
         task.training.questions(setting.model),
         heads=heads,
         validation=task.validation.questions(setting.model),
-        options=setting.options.offsets,
+        options=_offset_step(setting.options),
         seed=seed,
     )
 
@@ -246,7 +217,7 @@ def _chosen_rows(found: Mapping[str, Measured], k: int) -> Rows:
 
 
 def _pictures(setting: Setting, found: Mapping[str, Measured]) -> dict[str, Picture]:
-    options: Options = setting.options
+    options: LofitSizes = setting.options
     last, cfg = options.heads[-1], setting.model.cfg
     bars = []
     for name, k in next(iter(found.values())).right:
@@ -282,7 +253,7 @@ REPLICATION = Replication(
     "examples but not unasked. Beside it: heads that tell right from wrong shifted along the difference of means, "
     "random heads of the same layers, another task's heads that are not among the own, and low-rank changes of "
     "queries and values.",
-    options=Options,
+    options=LofitSizes,
     controls=(
         "the model as it is",
         "random heads of the same layers",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import torch
 from workbench.claims import Claim, judge, source_of, untestable
 from workbench.edits.pine import Pine
 from workbench.edits.rotary import rotary_of
-from workbench.errors import OptionError
 from workbench.model.probe import probe_tokens, wiring
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import PineSizes
 from workbench.replications.pine_documents import Answers, Words, in_every_order, questions, words_of
 from workbench.statistics import CHANGE, SHARE, mean_interval
 from workbench.view.pictures import Bars, Picture
@@ -97,36 +96,13 @@ CRITERIA: Mapping[str, tuple[str, str, str, str]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Sizes.
-
-    Attributes:
-        conflicts, majorities, singles: Questions of each kind. With fewer than 183 singles it could not be shown that
-            at most 2 % is lost, even if none is.
-        documents, size: Documents of a prompt and tokens of each.
-    """
-
-    conflicts: int = 60
-    majorities: int = 120
-    singles: int = 200
-    documents: int = 3
-    size: int = 8
-
-    def __post_init__(self) -> None:
-        if min(self.conflicts, self.majorities, self.singles) < 2:
-            raise OptionError("two questions of a kind are the least that has an interval")
-        if not 3 <= self.documents <= 5:
-            raise OptionError(f"documents is {self.documents}; 3 to 5 can be asked in every order")
-
-
 def run(setting: Setting) -> Findings:
     """Questions about documents in every order, with PINE and with one part of it at a time.
 
     Raises:
         ModelError: for models whose positions are not rotary, with the reason.
     """
-    options: Options = setting.options
+    options: PineSizes = setting.options
     rotary_of(setting.model, wiring(setting.model).attention_layers[0])  # refused before anything is measured
     words = words_of(setting.model, seed=setting.seed)
     found = _measure(setting, words, options)
@@ -145,7 +121,7 @@ def run(setting: Setting) -> Findings:
     )
 
 
-def _measure(setting: Setting, words: Words, options: Options) -> dict[tuple[str, str], Answers]:
+def _measure(setting: Setting, words: Words, options: PineSizes) -> dict[tuple[str, str], Answers]:
     """Every kind of question under every condition; questions of one kind are the same in all."""
     counts = {"conflict": options.conflicts, "majority": options.majorities, "single": options.singles}
     sizes = (options.size,) * options.documents
@@ -166,7 +142,7 @@ def _measure(setting: Setting, words: Words, options: Options) -> dict[tuple[str
     return found
 
 
-def _unequal(setting: Setting, words: Words, options: Options) -> tuple[float, float]:
+def _unequal(setting: Setting, words: Words, options: PineSizes) -> tuple[float, float]:
     """Largest difference between orders of documents of other lengths, in nats: with PINE, and as the model is."""
     sizes = tuple(options.size - 2 + 2 * i for i in range(3))
     asked = questions(words, "conflict", n=3, sizes=sizes, seed=setting.seed + 1)
@@ -349,7 +325,7 @@ REPLICATION = Replication(
         "it; the output is then the same for every order. Here documents are a few words with a key and its value: "
         "questions where two contradict each other show the bias, questions where two of three agree what it costs."
     ),
-    options=Options,
+    options=PineSizes,
     controls=(
         "bidirectional attention with positions as given: only rotary positions know the order",
         "bidirectional attention with random positions",

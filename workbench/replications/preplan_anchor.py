@@ -10,6 +10,7 @@ import numpy as np
 from workbench.agreement import pearson
 from workbench.errors import WorkbenchError
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import PreplanSizes
 from workbench.replications.preplan_anchor_claims import (
     CLAIMS,
     CRITERIA,
@@ -22,7 +23,6 @@ from workbench.replications.preplan_anchor_claims import (
 )
 from workbench.replications.preplan_anchor_measures import (
     Groups,
-    Options,
     Response,
     Swap,
     group_heads,
@@ -80,7 +80,7 @@ def _tables(
     found: Sequence[Response],
     swapped: Sequence[Swap],
     control: Sequence[Swap],
-    options: Options,
+    options: PreplanSizes,
     seed: int,
 ) -> dict[str, list[dict[str, Any]]]:
     return {
@@ -108,7 +108,7 @@ def _tables(
     }
 
 
-def _by_distance(found: Sequence[Response], options: Options, seed: int) -> list[dict[str, Any]]:
+def _by_distance(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[dict[str, Any]]:
     rows = []
     early = [peaks(r.waad, options.share) for r in found]
     for name in ("words", "punctuation", "all tokens"):
@@ -130,7 +130,7 @@ def _by_distance(found: Sequence[Response], options: Options, seed: int) -> list
     return rows
 
 
-def _role_rows(found: Sequence[Response], options: Options) -> list[dict[str, Any]]:
+def _role_rows(found: Sequence[Response], options: PreplanSizes) -> list[dict[str, Any]]:
     rows = []
     for name, sides in (("words", [r.wordlike for r in found]), ("all tokens", [None] * len(found))):
         own = [
@@ -200,7 +200,7 @@ REPLICATION = Replication(
     "few anchors (FAI peaks), and the two are coupled. Measured on responses that the model writes at temperature "
     "0.7; head groups are chosen on other responses than those analysed; punctuation and white space are left out and "
     "shown beside.",
-    options=Options,
+    options=PreplanSizes,
     controls=(
         "peaks shifted around each response, among the tokens that can be peaks: spacing kept, alignment lost",
         "peaks dealt anew among tokens of the same kind: punctuation, beginnings of words, half of the response",

@@ -8,9 +8,9 @@ import numpy as np
 
 from workbench.agreement import jaccard
 from workbench.claims import Claim, PaperClaims
+from workbench.replications.options import PreplanSizes
 from workbench.replications.preplan_anchor_measures import (
     Groups,
-    Options,
     Response,
     Swap,
 )
@@ -113,7 +113,7 @@ NO_TRAINING = (
 )
 
 
-def of_groups(groups: Groups, again: Groups, options: Options) -> Claim:
+def of_groups(groups: Groups, again: Groups, options: PreplanSizes) -> Claim:
     """Spans of both groups and how alike other responses cut them."""
     near, far = (float(groups.span[mask].mean()) for mask in (groups.local, groups.far))
     at = np.arange(options.prompt, options.length)
@@ -157,7 +157,7 @@ def shift_p(
     return p_above(float(value), null), float(null.mean())
 
 
-def of_chunks(found: Sequence[Response], options: Options, seed: int) -> list[Claim]:
+def of_chunks(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[Claim]:
     """WAAD of the row that reads the first token of a word, and of the row that writes it."""
     curves, words = [r.waad for r in found], [r.wordlike for r in found]
     begin = [r.starts for r in found]
@@ -180,7 +180,7 @@ def of_chunks(found: Sequence[Response], options: Options, seed: int) -> list[Cl
     return claims
 
 
-def of_entropy(found: Sequence[Response], options: Options, seed: int) -> list[Claim]:
+def of_entropy(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[Claim]:
     """Entropy of the token at the peak, and of the token after it."""
     marks, words = [peaks(r.waad, options.share) for r in found], [r.wordlike for r in found]
     results = []
@@ -205,7 +205,7 @@ def of_entropy(found: Sequence[Response], options: Options, seed: int) -> list[C
 
 
 def of_coupling(
-    found: Sequence[Response], eligible: Sequence[Marks], options: Options, seed: int
+    found: Sequence[Response], eligible: Sequence[Marks], options: PreplanSizes, seed: int
 ) -> list[Claim]:
     """FAI peaks with receiver peaks; with and after WAAD peaks; the latter within kinds of tokens."""
     late = [peaks(r.fai, options.share) & allowed for r, allowed in zip(found, eligible, strict=True)]

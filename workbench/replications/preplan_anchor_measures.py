@@ -20,37 +20,8 @@ from workbench.heads.text import TEXT
 from workbench.model.architecture import describe
 from workbench.model.probe import wiring
 from workbench.model.reading import require_tokens
+from workbench.replications.options import PreplanSizes
 from workbench.replications.preplan_anchor_tokens import Marks, jaccard_of, top_share
-
-
-@dataclass(frozen=True)
-class Options:
-    """Sizes and thresholds; the paper's where it states them.
-
-    ``grouping`` responses choose the head groups, ``responses`` others are analysed; tokens are swapped at every
-    ``stride``-th place (fewer lengths, fewer passes). ``planted`` is a check that
-    verdicts can go the other way: ``entropy`` puts the entropy of each token in place of WAAD, ``fai`` puts FAI
-    there, ``noise`` puts random numbers in place of FAI.
-    """
-
-    grouping: int = 24
-    responses: int = 70
-    prompt: int = 24
-    length: int = 127
-    temperature: float = 0.7
-    window: int = 10
-    low: int = 10
-    group: float = 0.3
-    share: float = 0.4
-    within: int = 1
-    rollout: int = 30
-    stride: int = 4
-    draws: int = 300
-    planted: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.planted not in ("none", "entropy", "fai", "noise"):
-            raise OptionError(f"planted is {self.planted!r}; one of none, entropy, fai, noise")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +104,7 @@ def _stream(tokenizer: Any) -> list[int]:
     ]
 
 
-def respond(model: TransformerBridge, options: Options, *, n: int, seed: int) -> Int[Tensor, "row pos"]:
+def respond(model: TransformerBridge, options: PreplanSizes, *, n: int, seed: int) -> Int[Tensor, "row pos"]:
     """Prompts and what the model writes after them."""
     longest = describe(model).n_ctx or options.length
     length = min(options.length, longest)
@@ -147,7 +118,7 @@ def respond(model: TransformerBridge, options: Options, *, n: int, seed: int) ->
 
 
 @torch.no_grad()
-def group_heads(model: TransformerBridge, ids: Int[Tensor, "row pos"], options: Options) -> Groups:
+def group_heads(model: TransformerBridge, ids: Int[Tensor, "row pos"], options: PreplanSizes) -> Groups:
     """Local and global heads by span over all layers; receiver heads by kurtosis among heads that are not global.
 
     Source:
@@ -176,7 +147,7 @@ def kurtosis(x: Float[Tensor, "*batch token"]) -> Float[Tensor, "*batch"]:
 
 @torch.no_grad()
 def responses_of(
-    model: TransformerBridge, ids: Int[Tensor, "row pos"], groups: Groups, options: Options
+    model: TransformerBridge, ids: Int[Tensor, "row pos"], groups: Groups, options: PreplanSizes
 ) -> list[Response]:
     """The curves of every response."""
     found = []
@@ -193,7 +164,7 @@ def responses_of(
 
 
 def _response(
-    model: TransformerBridge, ids: Tensor, A: Tensor, surprise: Tensor, groups: Groups, options: Options
+    model: TransformerBridge, ids: Tensor, A: Tensor, surprise: Tensor, groups: Groups, options: PreplanSizes
 ) -> Response:
     start, flat = options.prompt, A.flatten(0, 1)
 
@@ -253,7 +224,7 @@ class Swap:
 def swaps(
     model: TransformerBridge,
     found: Sequence[Response],
-    options: Options,
+    options: PreplanSizes,
     *,
     seed: int,
     values: Sequence[np.ndarray] | None = None,
@@ -294,7 +265,7 @@ def swaps(
 
 
 def _two_tokens(
-    response: Response, curve: np.ndarray, options: Options, *, seed: int
+    response: Response, curve: np.ndarray, options: PreplanSizes, *, seed: int
 ) -> list[tuple[str, int]]:
     """One token of the top and one of the bottom share of a window from which a rollout still fits."""
     most = len(response.tokens) - options.rollout - 1

@@ -10,6 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import OptionError, unknown
+from workbench.replications.options import (
+    CalibrationSizes,
+    ComponentReuse,
+    LofitSizes,
+    PineSizes,
+    PreplanSizes,
+    RegressionSizes,
+    Relevance,
+    RetrievalSizes,
+    SoftInjectionSizes,
+)
 
 if TYPE_CHECKING:
     from workbench.replications.kinds import Replication
@@ -21,11 +32,13 @@ class Paper:
 
     Attributes:
         module: The file in this folder that measures it.
+        options: A frozen dataclass with defaults: sizes and thresholds.
         model: The built-in model on which its claims can be tested.
     """
 
     name: str
     module: str
+    options: type
     title: str
     source: str
     model: str
@@ -35,6 +48,7 @@ PAPERS = (
     Paper(
         name="component-reuse",
         module="component_reuse",
+        options=ComponentReuse,
         title="Circuit component reuse across tasks",
         source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
         model="zoo:ioi",
@@ -42,6 +56,7 @@ PAPERS = (
     Paper(
         name="retrieval-heads",
         module="retrieval_heads",
+        options=RetrievalSizes,
         title="Retrieval Head Mechanistically Explains Long-Context Factuality",
         source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
         model="zoo:needle",
@@ -49,6 +64,7 @@ PAPERS = (
     Paper(
         name="preplan-anchor",
         module="preplan_anchor",
+        options=PreplanSizes,
         title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
         source="Li et al., October 2025",
         model="zoo:stdlib",
@@ -56,6 +72,7 @@ PAPERS = (
     Paper(
         name="attention-calibration",
         module="attention_calibration",
+        options=CalibrationSizes,
         title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing Large Language Models without Training "
         "through Attention Calibration",
         source="Yu et al. 2024, arXiv:2406.15765",
@@ -64,6 +81,7 @@ PAPERS = (
     Paper(
         name="lofit",
         module="lofit",
+        options=LofitSizes,
         title="Localized fine-tuning and inference-time intervention",
         source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
         model="zoo:icl",
@@ -71,6 +89,7 @@ PAPERS = (
     Paper(
         name="soft-injection",
         module="soft_injection",
+        options=SoftInjectionSizes,
         title="Soft injection of task embeddings",
         source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
         model="zoo:icl",
@@ -78,6 +97,7 @@ PAPERS = (
     Paper(
         name="pine",
         module="pine",
+        options=PineSizes,
         title="Eliminating Position Bias of Language Models: A Mechanistic Approach",
         source="Wang et al. 2024, arXiv:2407.01100",
         model="zoo:kv",
@@ -85,6 +105,7 @@ PAPERS = (
     Paper(
         name="in-context-regression",
         module="in_context_regression",
+        options=RegressionSizes,
         title="In-context linear regression demystified",
         source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified (ICML)",
         model="zoo:regression",
@@ -92,6 +113,7 @@ PAPERS = (
     Paper(
         name="relevance",
         module="relevance",
+        options=Relevance,
         title="Relevance propagation and relevance patching",
         source="Achtibat et al. 2024, arXiv:2402.05602; Rezaei Jafari et al. 2025, arXiv:2508.21258; Li et al. 2017",
         model="zoo:ioi",

@@ -7,7 +7,6 @@ can be asked of text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ import torch
 from workbench.agreement import spearman
 from workbench.errors import WorkbenchError
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import Relevance
 from workbench.replications.relevance_agreement import (
     Agreement,
     Correlation,
@@ -48,23 +48,6 @@ from workbench.sweep.runs import PairedRuns
 from workbench.view.pictures import Bars, Heatmap, Picture, Scatter
 
 BACKWARD = {"gradient": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP": "cp-lrp"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relevance:
-    """Sizes. ``others`` are further models and tasks, as ``model task``; ``bias_free`` a model without biases."""
-
-    task: str = "ioi"
-    n_pairs: int = 32
-    others: tuple[str, ...] = (
-        "zoo:ioi sva",
-        "zoo:induction induction",
-        "zoo:kv kv-retrieval",
-        "zoo:stdlib docstring",
-    )
-    n_pairs_others: int = 12
-    bias_free: str = "zoo:kv kv-retrieval"
-    networks: int = 20
 
 
 def run(setting: Setting) -> Findings:

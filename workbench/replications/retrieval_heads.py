@@ -10,10 +10,10 @@ import numpy as np
 from workbench.claims import Claim, PaperClaims
 from workbench.heads.retrieval import RetrievalScores
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import RetrievalSizes
 from workbench.replications.retrieval_heads_masking import keep_freed
 from workbench.replications.retrieval_heads_measures import (
     Masked,
-    Options,
     by_number,
     contexts_of,
     correlation,
@@ -141,7 +141,7 @@ CLAIMS = PaperClaims(paper=PAPER, criteria=CRITERIA, numbers=PAPERS)
 
 def run(setting: Setting) -> Findings:
     """Every claim, on prompts of the key-value task or, where the model does not know it, of random tokens."""
-    options: Options = setting.options
+    options: RetrievalSizes = setting.options
     keep_freed()
     scores = scored(setting.model, options, seed=setting.seed)
     answered = float(scores.counted.mean())
@@ -334,7 +334,7 @@ def _invented(found: Mapping[str, float]) -> Claim:
     return CLAIMS.judge("invented", holds, told, n=int(found["wrong"]))
 
 
-def _model_rows(others: Mapping[str, RetrievalScores | str], options: Options) -> list[dict[str, Any]]:
+def _model_rows(others: Mapping[str, RetrievalScores | str], options: RetrievalSizes) -> list[dict[str, Any]]:
     rows = []
     for name, scores in others.items():
         if isinstance(scores, str):
@@ -361,7 +361,7 @@ REPLICATION = Replication(
     "Here the needle is a key's three values among fillers; heads are scored while the model writes the answer, masked "
     "as in the paper's code (uniform attention, while decoding), and compared with random heads of the same layers, "
     "on other prompts than they were selected on.",
-    options=Options,
+    options=RetrievalSizes,
     controls=(
         "random heads: as many in each layer, none among twice as many top heads, many draws",
         "facts: answered with the same words after the same texts, from memory",

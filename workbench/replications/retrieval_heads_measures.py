@@ -15,6 +15,7 @@ from workbench.errors import WorkbenchError
 from workbench.heads.retrieval import Needle, RetrievalScores, retrieval_scores
 from workbench.names import parse_node
 from workbench.replications.kinds import Setting
+from workbench.replications.options import RetrievalSizes
 from workbench.replications.retrieval_heads_masking import (
     Mode,
     answers,
@@ -29,33 +30,6 @@ from workbench.tasks.words import TWO_DIGITS
 
 Cells = dict[tuple[int, int], np.ndarray]
 FACTS = 80  # questions: twenty facts, each after four texts
-
-
-@dataclass(frozen=True)
-class Options:
-    """Sizes and conditions.
-
-    ``samples`` prompts select the heads, ``evaluated`` others per context test them; ``draws`` sets of matched heads;
-    ``cell`` prompts per cell of the needle grid; ``masked`` is what is masked as the top heads: ``retrieval`` heads,
-    ``random`` ones or those with the ``lowest`` score (both controls: the causal claims then have to fail).
-    """
-
-    samples: int = 60
-    evaluated: int = 8
-    contexts: tuple[int, ...] = (32, 64, 120, 250, 500)
-    depths: tuple[int, ...] = (0, 25, 50, 75, 100)
-    cell: int = 3
-    draws: int = 40
-    values: int = 3
-    keys: int = 2
-    threshold: float = 0.1
-    count: str = "set"
-    mode: str = "uniform"
-    when: str = "decode"
-    masked: str = "retrieval"
-    derived: str = "zoo:needle-base"
-    other: str = "zoo:needle-other"
-    models: tuple[str, ...] = ("zoo:kv", "zoo:induction", "zoo:truth-induction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +64,14 @@ class Masked:
         return self.random.mean(0) - self.masked
 
 
-def contexts_of(model: TransformerBridge, options: Options) -> tuple[int, ...]:
+def contexts_of(model: TransformerBridge, options: RetrievalSizes) -> tuple[int, ...]:
     """The contexts that fit the model; its longest if none does."""
     most = longest(model, options.values)
     return tuple(c for c in options.contexts if c <= most) or (most,)
 
 
 def scored(
-    model: TransformerBridge, options: Options, *, seed: int, most: int | None = None
+    model: TransformerBridge, options: RetrievalSizes, *, seed: int, most: int | None = None
 ) -> RetrievalScores:
     """Retrieval scores on prompts of all contexts that fit (up to ``most``), from combinations seen in training."""
     own = contexts_of(model, options)
@@ -108,12 +82,12 @@ def scored(
 
 
 def drawn(
-    model: TransformerBridge, options: Options, *, n: int, context: int, **more: Any
+    model: TransformerBridge, options: RetrievalSizes, *, n: int, context: int, **more: Any
 ) -> tuple[Needle, ...]:
     return needles(model, n=n, context=context, values=options.values, keys=options.keys, **more)
 
 
-def top_heads(scores: RetrievalScores, options: Options) -> tuple[str, ...]:
+def top_heads(scores: RetrievalScores, options: RetrievalSizes) -> tuple[str, ...]:
     """A twentieth of all heads, at least one: those with the highest scores, or what a control masks instead."""
     k = max(1, round(0.05 * scores.score.size))
     ranked = [name for name, _ in scores.ranked()]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from workbench.heads.retrieval import RetrievalScores
-from workbench.replications.retrieval_heads_measures import Cells, Masked, Options
+from workbench.replications.options import RetrievalSizes
+from workbench.replications.retrieval_heads_measures import Cells, Masked
 from workbench.view.pictures import Curves, Heatmap, Picture, Scatter
 
 
@@ -33,7 +34,7 @@ def pictures(
     grids: Mapping[str, Cells],
     by_number: Sequence[Mapping[str, Any]],
     others: Mapping[str, RetrievalScores | str],
-    options: Options,
+    options: RetrievalSizes,
 ) -> dict[str, Picture]:
     """Caption -> picture."""
     layers = [f"layer {layer}" for layer in scores.layers]
@@ -74,7 +75,7 @@ def pictures(
     return found
 
 
-def _scatter(here: RetrievalScores, there: RetrievalScores, role: str, options: Options) -> Scatter:
+def _scatter(here: RetrievalScores, there: RetrievalScores, role: str, options: RetrievalSizes) -> Scatter:
     name = getattr(options, role)
     points = [
         (float(np.nan_to_num(a)), float(np.nan_to_num(b)), here.name(i))

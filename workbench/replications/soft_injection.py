@@ -8,14 +8,13 @@ which some mislead.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from workbench.agreement import spearman
 from workbench.claims import Claim, Rows, judge, untestable
-from workbench.errors import OptionError
 from workbench.replications.kinds import Findings, Replication, Setting
+from workbench.replications.options import SoftInjectionSizes
 from workbench.replications.soft_injection_measures import (
     Measured,
     Transfer,
@@ -38,49 +37,12 @@ KEPT, LOST = (
     0.1,
 )  # accuracy lost to a similar task's mix at most; how much more to a dissimilar one's at least
 ALIKE = 0.3  # rank correlation
-WORDS = len(Split.drawn(0).test)  # that test questions can ask for
 OVER = "interval above zero (tasks and words resampled)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Sizes.
-
-    Attributes:
-        tasks: Of ``workbench/tasks/mappings.py``; tasks that give words of one kind are similar. Seven, since six in
-            three pairs can be paired in 15 ways only, too few for a p below 0.05.
-        prompts, shots: Of which an embedding is the mean, and examples in each.
-        misleading: Probability that an example is of another task, in the second setting.
-        steps, batch: Of learning a mix (the paper: 400 of 1).
-        test: Prompts for each task; there are eleven words for them, so more would ask some of them twice.
-    """
-
-    tasks: tuple[str, ...] = (
-        "letter-to-animal",
-        "number-to-animal",
-        "person-to-city",
-        "food-to-city",
-        "pick-number",
-        "pick-animal",
-        "pick-letter",
-    )
-    prompts: int = 50
-    shots: int = 5
-    misleading: float = 0.5
-    steps: int = 40
-    batch: int = 8
-    test: int = 11
-
-    def __post_init__(self) -> None:
-        if len(self.tasks) < 2 or len(set(self.tasks)) != len(self.tasks):
-            raise OptionError(f"{len(self.tasks)} tasks; two or more different ones are needed")
-        if not 2 <= self.test <= WORDS:
-            raise OptionError(f"{self.test} test prompts for each task; there are {WORDS} words for them")
 
 
 def run(setting: Setting) -> Findings:
     """Every claim."""
-    options: Options = setting.options
+    options: SoftInjectionSizes = setting.options
     split = Split.drawn(setting.seed)
     drawn = {
         wrong: {name: _prompts(setting, name, split, wrong) for name in options.tasks}
@@ -107,7 +69,7 @@ def run(setting: Setting) -> Findings:
 
 
 def _prompts(setting: Setting, name: str, split: Split, wrong: float) -> Prompts:
-    o: Options = setting.options
+    o: SoftInjectionSizes = setting.options
     return prompts_of(
         setting.model, name, split, shots=o.shots, n=o.prompts, n_test=o.test, wrong=wrong, seed=setting.seed
     )
@@ -395,7 +357,7 @@ REPLICATION = Replication(
     "learned on prompts without examples, is mixed in at the last position. Measured beside prompts with and without "
     "examples, hard choices of heads, function vectors, random vectors and other tasks' embeddings. The best mix on "
     "validation prompts is kept, as the paper says; the released code keeps the last.",
-    options=Options,
+    options=SoftInjectionSizes,
     controls=(
         "no examples",
         "random vectors with a mix learned for them",

@@ -1,18 +1,58 @@
-"""The studies that can be re-run. A new one is a module with a ``Study`` and one line here."""
+"""The studies that can be re-run. A new one is a module with a ``Study`` and an entry here; listing loads no torch."""
 
 from __future__ import annotations
 
-from workbench.errors import OptionError, unknown
-from workbench.reproduce.greater_than import GREATER_THAN
-from workbench.reproduce.ioi import IOI
-from workbench.reproduce.kinds import Study
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-STUDIES = (IOI, GREATER_THAN)
+from workbench.published import load_published
+from workbench.registry import Registry
+
+if TYPE_CHECKING:
+    from workbench.reproduce.kinds import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A study as it is listed.
+
+    Attributes:
+        published: Name of the circuit in ``workbench.published``.
+        study: Where it is, ``module:NAME``.
+    """
+
+    name: str
+    published: str
+    steps: int
+    study: str
+
+
+ENTRIES = (
+    Entry(name="ioi", published="ioi", steps=11, study="workbench.reproduce.ioi:IOI"),
+    Entry(
+        name="greater-than",
+        published="greater-than",
+        steps=7,
+        study="workbench.reproduce.greater_than:GREATER_THAN",
+    ),
+)
+STUDIES: Registry[Study] = Registry("study to reproduce")
+for _entry in ENTRIES:
+    STUDIES.lazy(_entry.name, _entry.study)
 
 
 def list_studies() -> tuple[Study, ...]:
-    """Every study, in the order they were added."""
-    return STUDIES
+    """Every study, in the order they were added; they are loaded."""
+    return tuple(map(STUDIES.get, STUDIES))
+
+
+def check_study(name: str) -> str:
+    """The name of a study, without ``published:``. Nothing is loaded.
+
+    Raises:
+        OptionError: if there is none of this name.
+    """
+    return STUDIES.check(name.removeprefix("published:"))
 
 
 def find_study(name: str) -> Study:
@@ -21,25 +61,20 @@ def find_study(name: str) -> Study:
     Raises:
         OptionError: if there is none of this name.
     """
-    for study in STUDIES:
-        if study.name == name.removeprefix("published:"):
-            return study
-    raise unknown("study to reproduce", name, [s.name for s in STUDIES], error=OptionError)
+    return STUDIES.get(check_study(name))
 
 
 def study_rows() -> list[dict[str, object]]:
     """One line per study: what to type, what it re-runs, on which model the paper did."""
-    from workbench.published import load_published
-
     rows = []
-    for study in STUDIES:
-        paper = load_published(study.published)
+    for entry in ENTRIES:
+        paper = load_published(entry.published)
         rows.append(
             {
-                "study": study.name,
-                "published circuit": f"published:{study.published}",
+                "study": entry.name,
+                "published circuit": f"published:{entry.published}",
                 "model of the paper": paper.model,
-                "steps": len(study.steps),
+                "steps": entry.steps,
                 "source": paper.provenance["source"],
             }
         )
