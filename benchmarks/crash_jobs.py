@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.crash_sweep import Outcome, Victim, visible
+from workbench.io.markdown import replace_part, table
+
+BEGIN, END = "<!-- kills: python -m benchmarks.crash_jobs --docs PAGE -->", "<!-- end of kills -->"
 
 # What a second run may well have otherwise: when, where, how long; and digests of files that say so.
 _OTHERWISE = {
@@ -231,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", help="words in the names of jobs, such as evaluate or heads")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--docs", type=Path, help="put the counts between the marks of this page")
     asked = parser.parse_args(arguments)
     import torch
 
@@ -245,7 +249,20 @@ def main(arguments: list[str] | None = None) -> int:
                 print(said_of(found[-1]), flush=True)
     if asked.json:
         print(json.dumps([vars(outcome) for outcome in found], indent=2))
+    if asked.docs:
+        replace_part(asked.docs, BEGIN, END, table([row_of(outcome) for outcome in found]))
     return 3 if any(outcome.wrong for outcome in found) else 0
+
+
+def row_of(found: Outcome) -> dict[str, Any]:
+    """One row for the page."""
+    seen = ", ".join(f"{count} {what}" for what, count in found.seen.items() if count)
+    return {
+        "what": found.harm,
+        "kills": str(found.times),
+        "wrong": str(len(found.wrong)),
+        "seen": seen + found.note,
+    }
 
 
 def said_of(found: Outcome) -> str:

@@ -53,9 +53,9 @@ class Tally:
         return sum(self.counts[name] for name in FAULTS)
 
     def row(self, good: Sequence[str] = GOOD) -> dict[str, Any]:
-        files = sum(self.counts.values())
+        """Counts of everything that can become of a file."""
         counts = {name: self.counts[name] for name in (*good, *FAULTS)}
-        return {"file": self.kind, "n": files, **counts, "judged by": self.oracle}
+        return {"file": self.kind, "n": sum(self.counts.values()), **counts, "judged by": self.oracle}
 
 
 def shares(kinds: Sequence[Kind], files: int) -> dict[str, int]:
@@ -82,8 +82,9 @@ def read_all(
                 tally.add(number, verdict)
                 if verdict.outcome in FAULTS and keep is not None:
                     _keep(keep, name, number, data, verdict.words)
-            tallies.append(tally)
-            say(tally)
+            if count:
+                tallies.append(tally)
+                say(tally)
     return tallies
 
 
@@ -137,14 +138,16 @@ def line(tally: Tally, most: int = 5) -> str:
 
 
 def table(tallies: Sequence[Tally], good: Sequence[str] = GOOD) -> str:
-    """The counts as Markdown."""
+    """The counts in Markdown: one sentence with all faults, then a row for each kind of file."""
     rows = [tally.row(good) for tally in tallies]
-    names = ["n", *good, *FAULTS]
-    total = {"file": "**all**", **{name: sum(row[name] for row in rows) for name in names}, "judged by": ""}
+    total = {name: sum(row[name] for row in rows) for name in ("n", *good, *FAULTS)}
+    said = ", ".join(f"{total[name]} {name}" for name in (*good, *FAULTS))
+    names = ["n", *good, "faults"]
     columns = ["file", *names, "judged by"]
     edge = "|".join("--:" if name in names else "---" for name in columns)
-    lines = ["| " + " | ".join(columns) + " |", f"|{edge}|"]
-    lines += ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in [*rows, total]]
+    lines = [f"{total['n']} files: {said}.", "", "| " + " | ".join(columns) + " |", f"|{edge}|"]
+    for row, tally in zip(rows, tallies, strict=True):
+        lines.append("| " + " | ".join(str({**row, "faults": tally.wrong}[name]) for name in columns) + " |")
     return "\n".join(lines)
 
 

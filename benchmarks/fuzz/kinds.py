@@ -85,6 +85,13 @@ def theirs(
     return Kind(**common, check=judged, oracle=oracle, share=share)
 
 
+def _verified(file: str, maker: str, *ways: Damage) -> Kind:
+    """A file that the workbench writes for people and other tools: ``runs verify`` finds any change of it."""
+    name, read = f"{file.rpartition('/')[2]}, verified", readers.verified(file)
+    judged = {"check": lambda root, found: "the change was not found", "oracle": "every change must be found"}
+    return Kind(name=name, family=OURS, file=file, maker=maker, read=read, ways=ways, share=0.3, **judged)
+
+
 def _csv(layout: str, rule: other.Wanted, *, ids: bool = False) -> Kind:
     file = f"foreign/{layout}.csv"
     read = readers.import_from("eap-ig", f"{layout}.csv", ids=ids)
@@ -151,6 +158,10 @@ KINDS: tuple[Kind, ...] = (
         f"{_CELL}.safetensors", "bench", readers.cell, safetensors, name="scores of a bench cell", share=0.5
     ),
     ours("bench/bench.json", "bench", readers.bench, json_file),
+    _verified("sweep/heatmap.svg", _SWEEP, lines),
+    _verified("portrait/heads.parquet", "portrait", parquet),
+    _verified("portrait/atlas.html", "portrait", lines),
+    _verified("replication/tables/table-01.csv", "replication", lines),
     theirs(
         "pairs, with a header",
         _HEADER,

@@ -64,6 +64,22 @@ def numbers(folder: str) -> Reader:
     return read
 
 
+def verified(file: str) -> Reader:
+    """What ``runs verify`` says of a file that no command reads; refused where it is not as it was written."""
+
+    def read(root: Path) -> Any:
+        from workbench.errors import RunError
+        from workbench.history.verification import verify
+
+        states = {f.path: f for f in verify([root / file.partition("/")[0]]).files}
+        found = states[root / file]
+        if found.state != "as written":
+            raise RunError(f"{found.state}: {found.reason}")
+        return found.state
+
+    return read
+
+
 def shard(root: Path) -> Any:
     from workbench.io.shard_file import load_shard
 

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz.kinds import Kind
+from benchmarks.fuzz.kinds import OTHERS, Kind
 from benchmarks.fuzz.sameness import difference
 
 GIGABYTE = 1 << 30
@@ -55,7 +55,7 @@ def judge(kind: Kind, root: Path, before: Any) -> tuple[str, str]:
             wrong = f"the other reader: {type(problem).__name__}: {problem}"[:200]
         if not wrong:
             return "as the other reader", ""
-        if kind.oracle != "none" and _is_comparable(found) and not difference(before, found):
+        if kind.family == OTHERS and _is_comparable(found) and not difference(before, found):
             return "read as before", wrong
         return "read as something else", wrong
     wrong = difference(before, found)
