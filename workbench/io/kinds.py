@@ -20,6 +20,7 @@ KINDS = {
     "circuit-workbench/evaluation": "workbench.io.evaluation_file:EVALUATION",
     "circuit-workbench/faithfulness": "workbench.io.faithfulness_file:FAITHFULNESS",
     "circuit-workbench/effects": "workbench.io.effects_file:EFFECTS",
+    "circuit-workbench/model-card": "workbench.model.card:CARD",
     "circuit-workbench/plan": "workbench.io.plan_file:PLAN_FILE",
     "circuit-workbench/run": "workbench.io.run_file:RUN_FILE",
     "circuit-workbench/shard": "workbench.io.shard_file:SHARD_FILE",
