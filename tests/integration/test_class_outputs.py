@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 
+from tests.families import _IDS, _LLAMA, _roughen, save_tokenizer
 from tests.integration.test_import_legacy import checkpoint
 from workbench.edits.measure import on_text
 from workbench.edits.questions import ask
@@ -17,6 +19,7 @@ from workbench.heads.grounds import frame_of, random_ground, text_ground
 from workbench.heads.portrait import portrait
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.model.architecture import describe
+from workbench.model.classifiers import class_names, class_of, head_of
 from workbench.model.identity import identity
 from workbench.model.legacy import import_checkpoint
 from workbench.model.legacy_vocabulary import Vocabulary
@@ -181,6 +184,91 @@ def test_whatever_reads_outputs_as_tokens_is_refused(model):
     ):
         with pytest.raises(ModelError, match="needs a model that puts out words: its outputs are 2 classes"):
             call()
+
+
+# -- classification heads of Hugging Face -----------------------------------------------------------------------
+
+LABELS = {"num_labels": 3, "id2label": {0: "bad", 1: "fine", 2: "good"}}
+
+
+def _classifier(name: str):
+    """A tiny decoder with a classification head: pooled at the last token, or one answer for each token."""
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, **_IDS, **LABELS}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if (
+            name == "gpt2"
+        ):  # the language model's unembedding would be tied: nothing would be missed without the head
+            model = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**size))
+        else:
+            own = {"head_dim": 8, "query_pre_attn_scalar": 8, "final_logit_softcapping": 1.0}
+            config = transformers.Gemma2Config(**{**_LLAMA, **LABELS, **own})
+            model = transformers.Gemma2ForTokenClassification(config)
+        _roughen(model.eval())
+    return model
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_a_decoder_with_a_classification_head_puts_out_its_classes(family, tmp_path):
+    plain = _classifier(family)
+    plain.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    model = open_model(tmp_path, device="cpu")
+    assert outputs_of(model).classes == reading_of(str(tmp_path)).outputs.classes == ("bad", "fine", "good")
+    assert identity(model).parity < 1e-5 and identity(model).to_dict()["outputs"] == ["bad", "fine", "good"]
+    ids = torch.tensor([[0, 6, 7, 8]])
+    with torch.no_grad():
+        expected = plain(ids).logits
+    found = model(ids)
+    assert found.shape == (1, 4, 3)
+    assert (found[:, -1] - (expected if family == "gpt2" else expected[:, -1])).abs().max() < 1e-5
+    item = Pair(id="a", clean="w6 w7 w8", corrupted="w9 w7 w8", correct=("good",), incorrect=("bad", "fine"))
+    runs = PairedRuns(model, Pairs(items=(item,), task="mine"))
+    scores = found[0, -1].double()
+    assert runs.clean == pytest.approx([float(scores[2] - scores[:2].mean())], abs=1e-5)
+    in_memory = open_model(_classifier(family), tokenizer=model.tokenizer)
+    assert torch.equal(in_memory(ids), found) and outputs_of(in_memory) == outputs_of(model)
+
+
+def test_a_head_that_is_ablated_changes_what_the_classifier_says(tmp_path):
+    plain = _classifier("gpt2")
+    plain.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    item = Pair(id="a", clean="w6 w7 w8", corrupted="w9 w7 w8", correct=("good",), incorrect=("bad",))
+    runs = PairedRuns(open_model(tmp_path, device="cpu"), Pairs(items=(item,), task="mine"))
+    table = sweep(runs, ablations(["a1.h2"], "zero"), kind="zero ablation")
+
+    def silence(module, inputs):
+        (z,) = inputs
+        return (torch.cat([z[..., :16], torch.zeros_like(z[..., 16:24]), z[..., 24:]], -1),)
+
+    ids = torch.tensor([[0, 6, 7, 8]])
+    with torch.no_grad():
+        before = plain(ids).logits[0]
+        plain.transformer.h[1].attn.c_proj.register_forward_pre_hook(silence)
+        after = plain(ids).logits[0]
+    expected = (before[2] - before[0]) - (after[2] - after[0])
+    assert table.mean[0] == pytest.approx(float(expected), abs=1e-5) and abs(expected) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("BertForSequenceClassification", "cannot be opened: an encoder's classes are read through layers"),
+        ("GPT2ForQuestionAnswering", "whose head is neither a language model's nor a classifier's"),
+    ],
+)
+def test_a_head_that_would_be_left_out_is_refused(name, says):
+    config = transformers.PreTrainedConfig(architectures=[name])
+    with pytest.raises(ModelError, match=says):
+        class_of(head_of(config), transformers.BertForMaskedLM)
+
+
+@pytest.mark.parametrize("given", [{0: "bad", 1: "bad"}, {0: "bad", 2: "good"}, {0: "bad", 1: ""}])
+def test_labels_that_name_no_class_are_refused(given):
+    config = transformers.GPT2Config(architectures=["GPT2ForSequenceClassification"], id2label=given)
+    with pytest.raises(ModelError, match="does not give each class"):
+        class_names(config)
 
 
 # -- what a portrait looks at -----------------------------------------------------------------------------------

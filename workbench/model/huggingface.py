@@ -24,7 +24,7 @@ from transformer_lens.model_bridge.sources.transformers import helpers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import ModelError
-from workbench.model import encoders, tokenizers
+from workbench.model import classifiers, encoders, tokenizers
 from workbench.model.pickles import check_archive, refused
 
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
@@ -126,10 +126,13 @@ def bridge_from_directory(
     bare = encoders.bare_encoder(config)
     architecture = bare.architecture if bare else _architecture(config, directory)
     model_class = bare.model_class if bare else helpers.get_hf_model_class_for_architecture(architecture)
-    loader = CheckedLoader(directory, model_class, device)
+    head = classifiers.head_of(config)
+    loader = CheckedLoader(
+        directory, model_class if head is None else classifiers.class_of(head, model_class), device
+    )
     loader.probe = probe
     place = {"device": device} if device_map is None else {"device_map": device_map}
-    if bare or tokenizer is None:
+    if bare or head or tokenizer is None:
         kwargs = {"dtype": dtype, "attn_implementation": "eager", "trust_remote_code": trust_remote_code}
         if bare:
             kwargs |= {"add_pooling_layer": False}
@@ -165,6 +168,8 @@ def bridge_from_model(
         ]  # without it TransformerLens guesses from model_type
     if type(model).__name__ in encoders.BARE:
         return encoders.bridge_from_encoder(model, name, tokenizer=tokenizer)
+    if head := classifiers.head_of(model.config):
+        return _bridge_from_classifier(model, head, name, tokenizer=tokenizer)
     model.set_attn_implementation("eager")  # any other implementation silently drops the attention patterns
     architecture = _architecture(model.config, name)
     try:
@@ -179,12 +184,26 @@ def bridge_from_model(
         raise ModelError(f"TransformerLens cannot wrap {name}: {_first_line(error)}") from error
 
 
+def _bridge_from_classifier(
+    model: PreTrainedModel, head: str, name: str, *, tokenizer: PreTrainedTokenizerBase | None
+) -> TransformerBridge:
+    """Wrap a decoder with a classification head, which becomes the unembedding."""
+    words = helpers.get_hf_model_class_for_architecture(_architecture(model.config, name))
+    classifiers.class_of(head, words)
+    size = len(classifiers.class_names(model.config))
+    bridge = bridge_from_model(classifiers.as_language_model(model, words), name, tokenizer=tokenizer)
+    bridge.cfg.d_vocab_out = size
+    return bridge
+
+
 def adapter_config(config: PretrainedConfig, where: object) -> TransformerBridgeConfig:
     """TransformerLens' configuration of this architecture: vocabulary, context, direction, whether BOS comes first."""
     bare = encoders.bare_encoder(config)
     architecture = bare.architecture if bare else _architecture(config, where)
     fields = build_bridge_config_from_hf(config, architecture, str(where), torch.float32)
     cfg = ArchitectureAdapterFactory.select_architecture_adapter(fields).cfg
+    if names := classifiers.class_names(config):
+        cfg.d_vocab_out = len(names)
     if (
         architecture == "RobertaForMaskedLM"
     ):  # positions begin after the padding id; TransformerLens asks the weights

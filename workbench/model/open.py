@@ -20,6 +20,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from workbench.errors import ModelError, OptionError, expect
 from workbench.model import (
+    classifiers,
     digest,
     encoders,
     hub,
@@ -204,6 +205,7 @@ def _hugging_face(
         expected=expected,
         config=config.to_dict(),
         weights=seen[0],
+        outputs=classifiers.class_names(config),
     )
 
 
@@ -249,7 +251,13 @@ def _open_memory(
     name = f"{type(model).__name__} in memory"
     bridge = huggingface.bridge_from_model(model, name, tokenizer=tokenizer)
     opened = _Opened(
-        bridge=bridge, tokenizer=tokenizer, tokens=tokens, expected=expected, config=fields, weights=weights
+        bridge=bridge,
+        tokenizer=tokenizer,
+        tokens=tokens,
+        expected=expected,
+        config=fields,
+        weights=weights,
+        outputs=classifiers.class_names(model.config),
     )
     opened.finish(name=name, kind="memory", revision=None, tolerance=tolerance)
     return bridge

@@ -32,9 +32,20 @@ def probe_tokens(d_vocab: int, n_ctx: int, *, avoid: frozenset[int] = frozenset(
 
 @torch.no_grad()
 def plain_output(model: nn.Module, tokens: Int[Tensor, "pair pos"]) -> Float[Tensor, "pair pos d_vocab"]:
-    """Logits of a Hugging Face model that is not wrapped; the last hidden state of one without a head."""
-    output = model(tokens.to(next(model.parameters()).device), use_cache=False)
+    """Logits of a Hugging Face model that is not wrapped; the last hidden state of one without a head.
+
+    A model that gives one answer for a whole prompt is asked for that of every beginning of it.
+    """
+    tokens = tokens.to(next(model.parameters()).device)
+    output = model(tokens, use_cache=False) if not _answers_once(model) else None
+    if output is None:
+        beginnings = [[model(row[None, : n + 1]).logits[0] for n in range(len(row))] for row in tokens]
+        return torch.stack([torch.stack(row) for row in beginnings])
     return output.logits if hasattr(output, "logits") else output.last_hidden_state
+
+
+def _answers_once(model: nn.Module) -> bool:
+    return type(model).__name__.endswith("ForSequenceClassification")
 
 
 @torch.no_grad()

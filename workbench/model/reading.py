@@ -45,10 +45,11 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
     if is_native(directory):
         cfg, names = read_native_config(directory), read_output_names(directory)
     else:
+        from workbench.model.classifiers import class_names
         from workbench.model.huggingface import adapter_config, read_config
 
         config = read_config(directory, trust_remote_code=trust_remote_code)
-        cfg = adapter_config(config, directory)
+        cfg, names = adapter_config(config, directory), class_names(config)
     return Limits(
         prepend_bos=bool(getattr(cfg, "default_prepend_bos", True)),
         n_ctx=cfg.n_ctx or None,
