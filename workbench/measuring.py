@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from workbench.edits.edit import ModelEdit
-from workbench.edits.files import content_digest, kinds, load_edit
+from workbench.edits.files import content_digest, kinds, open_edit
 from workbench.edits.measure import Measured, Silent, measure_edit, windows_of
-from workbench.errors import RunError, WorkbenchError
-from workbench.io.atomic import write_atomic
+from workbench.edits.measured_file import MEASURED, RESULT
+from workbench.errors import RunError
 from workbench.io.lock import locked
 from workbench.io.run_file import digest_of_file, load_record, recording
-from workbench.io.strict_json import check_keys, dump, parse, read_text
+from workbench.io.strict_json import read_text
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.opening import record_of, tell_dropped
@@ -27,7 +29,6 @@ from workbench.sweep.runs import PairedRuns
 from workbench.tasks.for_model import is_file
 from workbench.tasks.registry import get_task
 
-FORMAT, VERSION, RESULT = "circuit-workbench/measured-edit", 1, "measured.json"
 Note = Callable[[str], None]
 
 
@@ -76,7 +77,9 @@ def measure_job(
     for name in (task, *beside):
         if not is_file(name):
             get_task(name)
-    saved = load_edit(edit)
+    saved, origin = open_edit(edit)
+    for said in origin.notes:
+        note(said)
     words = None if text is None else read_text(text, error=RunError)
     opened = open_model(model, **opening)
     with saved.on(opened, at=lambda name: None, decode_from=0):  # refused before any prompt is made
@@ -133,8 +136,7 @@ def _keep(
             return KeptMeasurement(measured=found, folder=folder)
         with recording(record, folder):
             found = measure()
-            document = {"format": FORMAT, "version": VERSION, **found.to_dict(), "plan": plan}
-            write_atomic(folder / RESULT, dump(document, where=RESULT, indent=1))
+            MEASURED.save({**found.to_dict(), "plan": plan}, folder / RESULT)
             record.outputs["measured"] = RESULT
     note(f"wrote {folder}: {RESULT}, {RUN}")
     return KeptMeasurement(measured=found, folder=folder)
@@ -163,17 +165,14 @@ def load_measured(path: str | Path) -> Measured:
     """Read a ``measured.json``, strictly; ``path`` is the file or its folder.
 
     Raises:
-        RunError: if it is missing, cut off, or of a version we do not know.
+        RunError: if it is missing, cut off, changed, or of a version we do not know.
     """
     file = Path(path) / RESULT if os.path.isdir(path) else Path(path)
-    data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
-    if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
-        raise RunError(f"{file} is no measured edit", hint=f"this workbench reads {FORMAT} version {VERSION}")
-    try:
-        check_keys(data, {"format", "version", "edit", "model", "rows", "plan"}, set(), str(file))
-    except WorkbenchError as problem:
-        raise RunError(problem.message, hint=problem.hint) from None
-    return Measured(edit=data["edit"], model=data["model"], rows=tuple(data["rows"]))
+    opened = MEASURED.load(file)
+    rows = tuple(msgspec.to_builtins(row) for row in opened.content.rows)
+    return Measured(
+        edit=opened.content.edit, model=opened.content.model, rows=rows, notes=opened.origin.notes
+    )
 
 
 __all__ = ["KeptMeasurement", "load_measured", "measure_job"]

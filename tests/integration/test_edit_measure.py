@@ -167,7 +167,9 @@ def test_a_measurement_is_kept_with_its_record(tmp_path, uniform):
     loose = measure_job(uniform, **INDUCTION)
     kept = measure_job(uniform, **INDUCTION, out=folder, note=said.append)
     assert kept.measured == loose == load_measured(folder)
-    schema = json.loads((Path(workbench.io.__file__).parent / "schema" / "measured.schema.json").read_text())
+    schema = json.loads(
+        (Path(workbench.io.__file__).parent / "schema" / "measured-edit.schema.json").read_text()
+    )
     jsonschema.validate(json.loads((folder / "measured.json").read_text()), schema)
     record = load_record(folder)
     assert (record.command, record.status, record.outputs) == (

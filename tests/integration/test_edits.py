@@ -7,13 +7,14 @@ import json
 import pytest
 import torch
 
+from tests.files import rewrite
 from workbench.edits.affine import Affine
 from workbench.edits.edit import stack
-from workbench.edits.files import load_edit, save_edit
+from workbench.edits.files import describe_edit, load_edit, save_edit
 from workbench.edits.off import turn_off
 from workbench.edits.place import Place
 from workbench.edits.rows import Rows
-from workbench.errors import ModelError, OptionError, RunError, ShapeError
+from workbench.errors import ChangedFileWarning, ModelError, OptionError, RunError, ShapeError
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 
@@ -232,19 +233,31 @@ def test_damaged_files_are_refused(bridge_of, tmp_path):
             load_edit(folder)
 
     refused("not the file", body=content[:-3])
-    refused("cannot read", body=None)
+    refused("there is no", body=None)
     refused("not complete JSON", json_text=text[:-9])
+    refused("version 3", json_text=json.dumps(json.loads(text) | {"version": 3}))
     for key, value, match in (
-        ("kind", "afine", "no kind of edit"),
-        ("version", 2, "reads"),
+        ("kind", "afine", "kind is 'afine'; expected 'rows' or 'affine'"),
         ("heads", ["a2.h0", "a2.h1"], "one row for each"),
         ("heads", ["m2"], "is not a head"),
         ("heads", ["a2"], "single heads"),
-        ("when", "never", "one of"),
-        ("extra", 1, "unknown key"),
+        ("heads", 3, "heads is a number; expected a list"),
+        ("when", "never", "when is 'never'; expected 'all' or 'decode'"),
+        ("extra", 1, "unknown key 'extra'"),
     ):
-        refused(match, json_text=json.dumps(json.loads(text) | {key: value}))
-    refused("this is no affine edit", json_text=json.dumps({**json.loads(text), "heads": 3}))
+        description.write_text(text)
+        rewrite(description, edit=json.loads(text)["edit"] | {key: value})
+        refused(match, json_text=description.read_text())
+
+
+def test_a_description_changed_by_hand_is_read_with_a_warning(tmp_path):
+    folder = save_edit(Rows(heads=("a0.h0",), operation="drop", keys=(0,)), tmp_path / "e")
+    text = (folder / "edit.json").read_text()
+    (folder / "edit.json").write_text(text.replace("a0.h0", "a0.h1"))
+    with pytest.warns(ChangedFileWarning, match="changed since it was written"):
+        assert load_edit(folder).heads == ("a0.h1",)
+    with pytest.warns(ChangedFileWarning):
+        assert "changed since" in describe_edit(folder)["notes"][0]
 
 
 def test_a_saved_edit_is_never_replaced_unasked(tmp_path):

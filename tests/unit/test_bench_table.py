@@ -72,7 +72,7 @@ def test_a_bench_is_read_strictly(tmp_path):
     with pytest.raises(RunError, match="no bench at"):
         load_bench(tmp_path)
     (tmp_path / "bench.json").write_text('{"format": "circuit-workbench/bench-discovery", "version": 2}')
-    with pytest.raises(RunError, match="version 1"):
+    with pytest.raises(RunError, match="lacks 'digest'"):
         load_bench(tmp_path)
     (tmp_path / "bench.json").write_text("[")
     with pytest.raises(RunError):

@@ -97,11 +97,12 @@ def test_json_comes_back_as_it_was(portrait, tmp_path):
     again = load_portrait(tmp_path)
     assert again.to_dict() == portrait.to_dict()
     assert json.loads(portrait.to_json())["measurements"][0]["values"][1] == [None, None]
-    broken = {**portrait.to_dict(), "version": 2}
-    with pytest.raises(WorkbenchError, match="no portrait"):
-        Portrait.from_dict(broken)
+    with pytest.raises(WorkbenchError, match="version 3"):
+        Portrait.from_dict({**portrait.to_dict(), "version": 3})
+    with pytest.raises(WorkbenchError, match="was changed since it was written"):
+        Portrait.from_dict({**portrait.to_dict(), "model": "another"})
     del (cut := portrait.to_dict())["measurements"]
-    with pytest.raises(WorkbenchError, match="not whole"):
+    with pytest.raises(WorkbenchError, match="lacks 'measurements'"):
         Portrait.from_dict(cut)
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tests.circuits import HOSTILE
 from tests.unit.test_view import shown
 from workbench.claims import judge
-from workbench.errors import OptionError, ShapeError, WorkbenchError
+from workbench.errors import RunError, ShapeError
+from workbench.io.typed import typed
 from workbench.replications.kinds import Findings
 from workbench.replications.result import Result, Results
-from workbench.view.pictures import Bars, Curves, Heatmap, Scatter, picture_from
+from workbench.view.pictures import Bars, Curves, Heatmap, Picture, Scatter
 from workbench.view.svg import bars_svg, curve_svg, heatmap_svg, scatter_svg
 
 NAN = float("nan")
@@ -41,10 +42,14 @@ MADE = {
 }  # fmt: skip
 
 
+def picture_of(data: object) -> Picture:
+    return typed(data, Picture, where="the picture", error=RunError)
+
+
 @pytest.mark.parametrize("kind", MADE)
 def test_a_picture_comes_back_from_json_and_is_drawn_the_same(kind):
     picture, drawn = MADE[kind]
-    back = picture_from(json.loads(json.dumps(picture.to_dict(), allow_nan=False)), where="a file")
+    back = picture_of(json.loads(json.dumps(picture.to_dict(), allow_nan=False)))
     assert back == picture and back.svg() == drawn == picture._repr_html_()
     assert picture.to_dict()["kind"] == kind
 
@@ -59,7 +64,7 @@ MARKUP = (
 
 @pytest.mark.parametrize("markup", MARKUP)
 def test_no_markup_is_read_as_a_picture(markup):
-    with pytest.raises(OptionError, match="no picture made of numbers"):
+    with pytest.raises(RunError, match=r"pictures\.p is text; expected an object"):
         Findings.from_dict({"claims": [], "tables": {}, "pictures": {"p": markup}, "numbers": {}})
 
 
@@ -79,14 +84,14 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_wrong_picture_is_refused_by_its_name(name):
-    with pytest.raises(OptionError, match="the picture is no picture made of numbers: "):
-        picture_from(WRONG[name], where="the picture")
+    with pytest.raises(RunError, match=r"^the picture(:| has)"):
+        picture_of(WRONG[name])
 
 
 def test_too_many_marks_and_nothing_to_draw_are_refused_when_made():
     with pytest.raises(ShapeError, match="100,000"):
         Heatmap.of(np.zeros((401, 250)), [""] * 401, [""] * 250)
-    with pytest.raises(ShapeError, match="0 finite marks"):
+    with pytest.raises(ShapeError, match="curves has 0 finite marks"):
         Curves.of({"a": [(1, NAN)]}, **LABELS)
 
 
@@ -137,8 +142,8 @@ TAGS = {
 @given(DESCRIBED)
 def test_whatever_a_file_describes_is_refused_or_drawn_as_plain_shapes(described):
     try:
-        picture = picture_from(described, where="the picture")
-    except OptionError:
+        picture = picture_of(described)
+    except RunError:
         return
     drawn = picture.svg()
     for element in ET.fromstring(drawn).iter():
@@ -153,6 +158,10 @@ def test_whatever_a_file_describes_is_refused_or_drawn_as_plain_shapes(described
 # -- replications ------------------------------------------------------------------------------------------
 
 
+PLAN = dict.fromkeys(("replication", "model", "weights", "config", "dtype", "device"), HOSTILE[0])
+PLAN |= {"options": {}, "seed": 0, "code": {HOSTILE[0]: HOSTILE[0]}, "other models": {}}
+
+
 def result(**changes) -> Result:
     text = HOSTILE[0] + HOSTILE[3]
     found = Findings(
@@ -160,9 +169,7 @@ def result(**changes) -> Result:
         pictures={text: MADE["heatmap"][0], "bars": MADE["bars"][0]}, numbers={"x": 1.5},
     )  # fmt: skip
     parts = dict(name="pine", title=text, source=text, about=text, controls=(text,), model=text)
-    return Result(
-        **parts | {"findings": found, "plan": {"seed": text}, "seconds": 1.0, "folder": Path("x")} | changes
-    )
+    return Result(**parts | {"findings": found, "plan": PLAN, "seconds": 1.0, "folder": Path("x")} | changes)
 
 
 def test_a_replication_comes_back_whole_from_its_file():
@@ -171,20 +178,23 @@ def test_a_replication_comes_back_whole_from_its_file():
     assert "<svg" not in text
     back = Result.from_dict(json.loads(text), Path("x"))
     assert back.findings == made.findings and back.report() == made.report() and back.notes == ()
-    with pytest.raises(WorkbenchError, match="no replication"):
+    with pytest.raises(RunError, match="version 3"):
         Result.from_dict(json.loads(text) | {"version": 3}, Path("x"))
+    with pytest.raises(RunError, match="was changed since it was written"):
+        Result.from_dict(json.loads(text) | {"seconds": 2.0}, Path("x"))
 
 
 @pytest.mark.parametrize("markup", MARKUP)
 def test_version_1_gives_its_numbers_but_never_its_markup(markup):
     old = json.loads(json.dumps(result().to_dict())) | {"version": 1, "pictures": {"p": markup}}
+    del old["digest"]
     back = Result.from_dict(old, Path("x"))
     made = result()
     assert back.findings == replace(made.findings, pictures={})
     page = back.report() + back._repr_html_() + Results(results=[back], failed={}, folder=Path("x")).report()
     assert markup not in page and "document.title" not in page
     assert page.count("no markup is read from a file") == 3 and "replicate pine" in page
-    assert "note: written by version 1" in shown(back)
+    assert "note: version 1 kept pictures as markup: 1 are not shown" in shown(back)
 
 
 def test_words_of_a_file_stay_words_on_page_card_and_terminal():

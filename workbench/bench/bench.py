@@ -22,7 +22,7 @@ from workbench.bench.markdown import write_docs
 from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures, truth_measures
 from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
 from workbench.bench.spread import bench_plan, fetch_cells
-from workbench.bench.table import FORMAT, VERSION, BenchResult
+from workbench.bench.table import BenchResult
 from workbench.errors import WorkbenchError
 from workbench.evaluate.truth import Truth, add_noise, list_truths, load_truth
 from workbench.io.lock import locked
@@ -382,7 +382,7 @@ class _Bench:
             if cell["status"] != "failed":
                 self.shelf.put(decided, cell, scores)
         self.done += counted
-        return {k: v for k, v in cell.items() if k not in ("format", "version", "decided")}
+        return cell
 
     def _attempt(
         self, runs: PairedRuns, variant: Variant, level: Level, measure, what: str
@@ -471,8 +471,6 @@ def _document(
     return json.loads(
         json.dumps(
             {
-                "format": FORMAT,
-                "version": VERSION,
                 "settings": settings.to_dict(),
                 "code": code_versions(),
                 "machine": f"{platform.machine()}, 1 thread",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.bench.file import CELL
 from workbench.errors import RunError
-from workbench.io import load_scores, save_scores, write_atomic
+from workbench.io import load_scores, save_scores
 from workbench.io.bounds import exists
-from workbench.io.strict_json import parse, read_text
+from workbench.io.typed import as_json
 from workbench.provenance import code_versions, digest_of
 from workbench.scores import Scores
 from workbench.sources import source_digest
 
-FORMAT, VERSION = "circuit-workbench/bench-cell", 1
 # Beside the method: a change of these, or of what they import, means that a cell must be measured again.
 _MEASURING = {
     "truth": ("bench.measures", "evaluate.truth", "model.open"),
@@ -39,26 +38,22 @@ class Shelf:
         """The finished cell that these things decide, or None.
 
         Raises:
-            RunError: if its file is damaged.
+            RunError: if its file is damaged, or of another cell.
         """
         path = self._path(decided)
         if not exists(path):
             return None
-        try:
-            cell = parse(read_text(path, error=RunError), where=str(path), error=RunError)
-        except RunError as problem:
-            raise RunError(problem.message, hint=f"rm {path}, then start again") from None
-        if not isinstance(cell, dict) or (cell.get("format"), cell.get("version")) != (FORMAT, VERSION):
-            raise RunError(f"{path} is no cell of this bench", hint="choose another --out")
-        return cell
+        content = CELL.load(path).content
+        if digest_of(as_json(content.decided)) != path.stem:
+            raise RunError(f"{path} is the file of another cell", hint=f"rm {path}, then start again")
+        return as_json(content.cell)
 
     def put(self, decided: Mapping[str, Any], cell: Mapping[str, Any], scores: Scores | None) -> None:
         """Keep a finished cell, whole or not at all; its scores first."""
         path = self._path(decided)
         if scores is not None:
             save_scores(scores, path.with_suffix(".safetensors"))
-        whole = {"format": FORMAT, "version": VERSION, "decided": dict(decided), **cell}
-        write_atomic(path, json.dumps(whole, indent=1, allow_nan=False) + "\n")
+        CELL.save({"decided": dict(decided), decided["kind"]: dict(cell)}, path)
 
     def scores(self, decided: Mapping[str, Any]) -> Scores:
         """The scores of a finished cell."""

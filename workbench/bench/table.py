@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from workbench.bench.file import BENCH
 from workbench.bench.settings import SHOWN
 from workbench.errors import RunError
 from workbench.io import write_atomic
 from workbench.io.bounds import exists
-from workbench.io.strict_json import parse, read_text
+from workbench.io.typed import as_json
 
-FORMAT, VERSION = "circuit-workbench/bench-discovery", 1
 FILE, PAGE = "bench.json", "bench.html"
 Cell = Mapping[str, Any]
 Row = dict[str, Any]
@@ -24,12 +23,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class BenchResult:
-    """A finished bench; ``document`` is the whole of it as JSON values."""
+    """A finished bench.
+
+    Attributes:
+        document: All that it found, as JSON values.
+        notes: What is to be said of the file that it was read from; not written to files.
+    """
 
     document: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(self.document)
+        """The document of ``bench.json``, with its digest."""
+        return BENCH.document(self.document)
 
     def tables(self) -> dict[str, list[Row]]:
         """Caption -> rows: what terminal, page and documentation all show."""
@@ -55,7 +61,11 @@ class BenchResult:
 
     def to_terminal(self) -> list[Any]:
         """What the command line prints."""
-        return [part for caption, rows in self.tables().items() if rows for part in (caption, rows)]
+        said = [f"note: {note}" for note in self.notes]
+        return [
+            *said,
+            *(part for caption, rows in self.tables().items() if rows for part in (caption, rows)),
+        ]
 
     def how(self) -> str:
         """What the columns mean and how it was measured."""
@@ -74,7 +84,7 @@ class BenchResult:
         from workbench.view.bench_page import bench_page
 
         folder = Path(folder)
-        write_atomic(folder / FILE, json.dumps(self.document, indent=1, allow_nan=False) + "\n")
+        BENCH.save(self.document, folder / FILE)
         write_atomic(folder / PAGE, bench_page(self))
         return {"result": FILE, "page": PAGE, "cells": "cells"}
 
@@ -95,18 +105,13 @@ def load_bench(path: Path) -> BenchResult:
     """A bench that was saved: ``bench.json``, or the folder that has it.
 
     Raises:
-        RunError: if it is none.
+        RunError: if it is none, or was changed since it was written.
     """
     path = Path(path) / FILE if os.path.isdir(path) else Path(path)
     if not exists(path):
         raise RunError(f"no bench at {path}", hint="workbench bench discovery -o FOLDER makes one")
-    document = parse(read_text(path, error=RunError), where=str(path), error=RunError)
-    if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (
-        FORMAT,
-        VERSION,
-    ):
-        raise RunError(f"{path} is not in format {FORMAT!r} version {VERSION}")
-    return BenchResult(document=document)
+    opened = BENCH.load(path)
+    return BenchResult(document=as_json(opened.content), notes=opened.origin.notes)
 
 
 def _rounded(row: Row) -> Row:

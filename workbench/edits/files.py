@@ -11,19 +11,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
+from workbench.edits.description import EDIT
 from workbench.edits.edit import ModelEdit, Stack
 from workbench.edits.kinds import Affine, Calibration, Mask, Pine, Rows
 from workbench.errors import CircuitError, OptionError, RunError, WorkbenchError, unknown
 from workbench.io.atomic import write_atomic
 from workbench.io.bounds import exists, read_bytes
-from workbench.io.strict_json import check_keys, dump, parse, read_text
+from workbench.io.digests import DIGEST
+from workbench.io.file_kind import Origin
+from workbench.io.strict_json import check_keys, dump
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT, VERSION = "circuit-workbench/edit", 1
 DESCRIPTION, TENSORS = "edit.json", "edit.safetensors"
 MOST_BYTES = 256 << 20
 _KINDS: dict[str, type[ModelEdit]] = {
@@ -51,33 +54,41 @@ def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool 
     Raises:
         RunError: if the folder holds another edit, or a file of that name that is none.
     """
-    folder, (text, content) = Path(folder), _written(edit)
+    folder, (document, content) = Path(folder), _written(edit)
     file = folder / DESCRIPTION
-    if not replace and file.exists() and read_text(file, error=RunError) != text:
+    if not replace and exists(file) and not _says(file, document):
         raise RunError(f"{file} is there and says something else", hint="choose another --out, or remove it")
     if content:
         write_atomic(folder / TENSORS, content)
-    write_atomic(file, text)
+    write_atomic(file, dump(document, where="edit", indent=1))
     if replace and not content:  # what an earlier edit left in this folder belongs to nobody now
         (folder / TENSORS).unlink(missing_ok=True)
     return folder
 
 
-def _written(edit: ModelEdit) -> tuple[str, bytes]:
-    """What ``edit.json`` says, and the bytes of its tensors; none if it has none."""
-    data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "kind": edit.kind, **edit.to_dict()}
+def _says(file: Path, document: Mapping[str, Any]) -> bool:
+    """Whether a description says what a document says; one that cannot be read says something else."""
+    try:
+        found = EDIT.open(file).content
+    except RunError:
+        return False
+    return EDIT.document(msgspec.to_builtins(found))[DIGEST] == document[DIGEST]
+
+
+def _written(edit: ModelEdit) -> tuple[dict[str, Any], bytes]:
+    """The document of ``edit.json``, and the bytes of its tensors; none if it has none."""
     content, tensors = b"", edit.tensors()
     if tensors:
         from safetensors.torch import save
 
         content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
-        data["tensors"] = hashlib.sha256(content).hexdigest()
-    return dump(data, where="edit", indent=1), content
+    sha = hashlib.sha256(content).hexdigest() if tensors else None
+    return EDIT.document({"edit": {"kind": edit.kind, **edit.to_dict()}, "tensors": sha}), content
 
 
 def content_digest(edit: ModelEdit) -> str:
     """Digest of everything that makes an edit what it is, tensors included."""
-    return hashlib.sha256(_written(edit)[0].encode("ascii")).hexdigest()[:16]
+    return _written(edit)[0][DIGEST][:16]
 
 
 def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:
@@ -85,6 +96,14 @@ def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:
 
     Raises:
         RunError: for a missing, damaged or foreign file, an unknown kind, a key too many or too few.
+    """
+    return open_edit(folder)[0]
+
+
+def open_edit(folder: str | os.PathLike[str]) -> tuple[ModelEdit, Origin]:
+    """The same, and whether its description is as it was written.
+
+    A description that was changed is read with a `ChangedFileWarning`.
     """
     return _read(folder, _tensors)
 
@@ -95,34 +114,22 @@ def describe_edit(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         RunError: as ``load_edit``.
     """
-    edit = _read(folder, _arrays)
+    edit, origin = _read(folder, _arrays)
     sizes = {name: list(t.shape) for name, t in edit.tensors().items()}
-    return {"kind": edit.kind, "edit": edit.describe(), **edit.to_dict(), "tensors": sizes}
+    said = {"notes": list(origin.notes)} if origin.notes else {}
+    return {"kind": edit.kind, "edit": edit.describe(), **edit.to_dict(), "tensors": sizes, **said}
 
 
-def _read(folder: str | os.PathLike[str], decode: _Decode) -> ModelEdit:
+def _read(folder: str | os.PathLike[str], decode: _Decode) -> tuple[ModelEdit, Origin]:
     folder = Path(folder)
     file = folder / DESCRIPTION if os.path.isdir(folder) else folder
-    data = parse(read_text(file, error=RunError), where=str(file), error=RunError)
-    if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") is not VERSION:
-        raise RunError(
-            f"{file} is no edit that this workbench reads: {_kind_of(data)}; expected {FORMAT} version {VERSION}",
-            hint="workbench edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o FOLDER makes one",
-        )
-    digest = data.pop("tensors", None)
-    tensors = {} if digest is None else _read_tensors(file.parent / TENSORS, digest, decode)
+    opened = EDIT.load(file)
+    sha = opened.content.tensors
+    tensors = {} if sha is None else _read_tensors(file.parent / TENSORS, sha, decode)
     try:
-        return read_edit({k: v for k, v in data.items() if k not in ("format", "version")}, tensors)
+        return read_edit(msgspec.to_builtins(opened.content.edit), tensors), opened.origin
     except WorkbenchError as problem:
         raise RunError(f"{file}: {problem.message}", hint=problem.hint) from problem
-
-
-def _kind_of(data: Any) -> str:
-    if not isinstance(data, dict):
-        return f"it holds a {type(data).__name__}"
-    if "format" not in data:
-        return "it has no 'format'"
-    return f"its format is {data['format']!r:.40}, version {data.get('version')!r:.20}"
 
 
 def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEdit:

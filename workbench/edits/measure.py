@@ -104,11 +104,16 @@ def on_text(
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """An edit's effect: one row per place and measure, each with a paired difference and its interval."""
+    """An edit's effect: one row per place and measure, each with a paired difference and its interval.
+
+    Attributes:
+        notes: What is to be said of the file that it was read from; not written to files.
+    """
 
     edit: str
     model: str
     rows: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {"edit": self.edit, "model": self.model, "rows": [dict(row) for row in self.rows]}
@@ -118,6 +123,7 @@ class Measured:
             f"{self.edit} on {self.model}: differences are with minus without; intervals 95 % bootstrap over prompts, "
             f"exact where all differ by the same; changed: prompts that moved by more than {MOVED:g}",
             list(self.rows),
+            *(f"note: {said}" for said in self.notes),
         ]
 
 

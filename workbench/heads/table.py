@@ -12,10 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from workbench import names
 from workbench.errors import OptionError, ShapeError, WorkbenchError, unknown
+from workbench.heads.file import PORTRAIT, MeasurementContent, PortraitContent
+from workbench.io.digests import DIGEST
+from workbench.io.file_kind import Origin
+from workbench.io.strict_json import dump
 from workbench.text import printable
 
 Evidence = Literal["read-out", "weight", "causal"]
@@ -24,7 +29,6 @@ EVIDENCE: Mapping[str, str] = {
     "weight": "what its weights would do, whatever the text",
     "causal": "what changes when it is taken away",
 }
-FORMAT, VERSION = "circuit-workbench/portrait", 1
 LABEL = 0.3  # a score from here on commonly names a head: "previous-token head"
 FEWEST = 4  # sequences; a score of fewer names nothing
 LABELS = ("previous-token", "duplicate-token", "induction", "retrieval")
@@ -104,14 +108,15 @@ class Measurement:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
-        arrays = {k: _array(data[k]) for k in ("values", "null")}
+    def of(cls, content: MeasurementContent) -> Measurement:
+        """The measurement that a file holds."""
+        plain = ("name", "on", "evidence", "low", "high", "unit", "about", "null_about", "source", "n")
         return cls(
-            **{k: v for k, v in data.items() if k not in ("values", "null", "stderr", "missing", "partners")},
-            **arrays,
-            stderr=None if data["stderr"] is None else _array(data["stderr"]),
-            missing={why: tuple(layers) for why, layers in data["missing"].items()},
-            partners=None if data["partners"] is None else tuple(tuple(row) for row in data["partners"]),
+            **{name: getattr(content, name) for name in plain},
+            **{name: _array(getattr(content, name)) for name in ("values", "null")},
+            stderr=None if content.stderr is None else _array(content.stderr),
+            missing={why: tuple(layers) for why, layers in content.missing.items()},
+            partners=None if content.partners is None else tuple(map(tuple, content.partners)),
         )
 
 
@@ -123,6 +128,7 @@ class Portrait:
         grounds: What the heads were looked at on.
         notes: What could not be measured or was done differently, in words.
         provenance: What decides the numbers: model, weights, precision, seed, sources.
+        file_notes: What is to be said of the file that it was read from; not written to files.
     """
 
     model: str
@@ -133,6 +139,7 @@ class Portrait:
     grounds: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
+    file_notes: tuple[str, ...] = ()
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -199,10 +206,8 @@ class Portrait:
         return [(row["head"], row[key]) for row in rows[:n]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The document of ``portrait.json``; NaN is null."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
+        """The document of ``portrait.json``, with its digest; NaN is null."""
+        content = {
             "model": self.model,
             "n_layers": self.n_layers,
             "n_heads": self.n_heads,
@@ -212,10 +217,11 @@ class Portrait:
             "provenance": dict(self.provenance),
             "measurements": [m.to_dict() for m in self.measurements],
         }
+        return PORTRAIT.document(content)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The document as text; also written to ``path``."""
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        text = dump(self.to_dict(), where="the portrait", indent=1)
         if path is not None:
             from workbench.io.atomic import write_output
 
@@ -253,7 +259,7 @@ class Portrait:
 
         from workbench.io.atomic import write_output
 
-        document = self.to_dict()
+        document = {name: value for name, value in self.to_dict().items() if name != DIGEST}  # of the whole
         for measurement in document["measurements"]:
             for name in ("values", "stderr", "null", "partners"):
                 del measurement[name]
@@ -265,29 +271,29 @@ class Portrait:
         return Path(path)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Portrait:
+    def from_dict(cls, data: Mapping[str, Any], *, where: str = "the portrait") -> Portrait:
         """The portrait of a document.
 
         Raises:
-            WorkbenchError: if it is none, or of a version that this workbench does not read.
+            WorkbenchError: if it is none, of a version that this workbench does not read, or was changed.
         """
-        if not isinstance(data, Mapping) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
-            raise WorkbenchError(
-                "this is no portrait", hint=f"this workbench reads {FORMAT} version {VERSION}"
-            )
-        try:
-            return cls(
-                model=data["model"],
-                n_layers=data["n_layers"],
-                n_heads=data["n_heads"],
-                attention_layers=tuple(data["attention_layers"]),
-                measurements=tuple(Measurement.from_dict(m) for m in data["measurements"]),
-                grounds=tuple(data["grounds"]),
-                notes=tuple(data["notes"]),
-                provenance=data["provenance"],
-            )
-        except (KeyError, TypeError) as problem:
-            raise WorkbenchError(f"the portrait is not whole: {problem}") from None
+        content, origin = PORTRAIT.check(data, where=where)
+        PORTRAIT.say(origin)
+        return cls._of(content, origin)
+
+    @classmethod
+    def _of(cls, content: PortraitContent, origin: Origin) -> Portrait:
+        return cls(
+            model=content.model,
+            n_layers=content.n_layers,
+            n_heads=content.n_heads,
+            attention_layers=tuple(content.attention_layers),
+            measurements=tuple(Measurement.of(m) for m in content.measurements),
+            grounds=tuple(msgspec.to_builtins(content.grounds)),
+            notes=tuple(content.notes),
+            provenance=content.provenance,
+            file_notes=origin.notes,
+        )
 
     def heatmaps(self) -> dict[str, str]:
         """Column -> layer x head heatmap as SVG."""
@@ -320,14 +326,11 @@ def load_portrait(path: str | Path) -> Portrait:
     """Read a ``portrait.json``, strictly.
 
     Raises:
-        WorkbenchError: if it is missing, cut off, or no portrait of a version we know.
+        WorkbenchError: if it is missing, cut off, changed, or no portrait of a version we know.
     """
-    from workbench.io.strict_json import parse, read_text
-
     file = Path(path) / "portrait.json" if os.path.isdir(path) else Path(path)
-    return Portrait.from_dict(
-        parse(read_text(file, error=WorkbenchError), where=str(file), error=WorkbenchError)
-    )
+    opened = PORTRAIT.load(file)
+    return Portrait._of(opened.content, opened.origin)
 
 
 def check_column(key: str) -> None:

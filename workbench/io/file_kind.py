@@ -103,6 +103,7 @@ class FileKind(Generic[Content]):
         again: What to type to get a good one; ``FILE`` and ``FOLDER`` in it become those at hand.
         raw: Reads document, blocks and payload of a file that is not plain JSON.
         hint: A hint for a document of another format, for example how to import it.
+        first: Makes of the content of version 1 what version 2 has.
     """
 
     format: str
@@ -114,6 +115,7 @@ class FileKind(Generic[Content]):
     again: str = ""
     raw: Callable[[Path], Raw] | None = None
     hint: Callable[[Mapping[str, Any]], str] | None = None
+    first: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def document(
         self, content: Mapping[str, Any], *, blocks: Mapping[str, Block] | None = None
@@ -185,6 +187,10 @@ class FileKind(Generic[Content]):
         origin = self.origin(document, where=where, blocks=blocks)
         heads = _HEADS if origin.version >= VERSION else _HEADS[:2]
         rest = {name: value for name, value in document.items() if name not in heads}
+        if self.first and origin.version < VERSION:
+            known = {name: value for name, value in rest.items() if name != DIGEST}
+            # version 1 has no digest: one that is there is an unknown key
+            rest = {**self.first(known), **{n: v for n, v in rest.items() if n == DIGEST}}
         return typed(rest, self.content, where=where, error=self.error), origin
 
     def origin(

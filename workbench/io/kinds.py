@@ -16,12 +16,21 @@ from workbench.io.file_kind import FileKind
 SCHEMAS = Path(__file__).parent / "schema"
 # Format -> where its kind is. Modules are loaded when they are asked for: some are above this room.
 KINDS = {
+    "circuit-workbench/bench-cell": "workbench.bench.file:CELL",
+    "circuit-workbench/bench-discovery": "workbench.bench.file:BENCH",
     "circuit-workbench/circuit": "workbench.io.circuit_file:CIRCUIT",
+    "circuit-workbench/edit": "workbench.edits.description:EDIT",
     "circuit-workbench/evaluation": "workbench.io.evaluation_file:EVALUATION",
     "circuit-workbench/faithfulness": "workbench.io.faithfulness_file:FAITHFULNESS",
     "circuit-workbench/effects": "workbench.io.effects_file:EFFECTS",
-    "circuit-workbench/model-card": "workbench.model.card:CARD",
+    "circuit-workbench/measured-edit": "workbench.edits.measured_file:MEASURED",
     "circuit-workbench/plan": "workbench.io.plan_file:PLAN_FILE",
+    "circuit-workbench/portrait": "workbench.heads.file:PORTRAIT",
+    "circuit-workbench/replication": "workbench.replications.file:REPLICATION",
+    "circuit-workbench/replications": "workbench.replications.file:REPLICATIONS",
+    "circuit-workbench/reproduction": "workbench.reproduce.file:STUDY",
+    "circuit-workbench/reproduction-plan": "workbench.reproduce.file:PLAN",
+    "circuit-workbench/reproduction-step": "workbench.reproduce.file:STEP",
     "circuit-workbench/run": "workbench.io.run_file:RUN_FILE",
     "circuit-workbench/shard": "workbench.io.shard_file:SHARD_FILE",
     "circuit-workbench/scores": "workbench.io.scores_file:SCORES",

@@ -54,19 +54,24 @@ def typed(value: object, model: type[Model], *, where: str, error: type[Workbenc
         raise error(f"{where} has the key {problem.object[:80]!r}, which is no text") from None
 
 
+def as_json(content: Part) -> Any:
+    """A typed object as the JSON value that it was read from."""
+    return msgspec.json.decode(msgspec.json.encode(content))
+
+
 def _explained(text: str, value: object, model: type, where: str) -> tuple[str, str]:
     """Message and hint for what msgspec says of a value."""
     match = _PLACE.fullmatch(text)
     said, path = match["said"], tuple(_steps(match["path"] or ""))
-    path = _located(value, model, path)
+    path = _located(value, model, path, text)
     found, place = _at(value, path), _shown(path)
     spot = f"{where}: {place}" if place else where
     if member := _MEMBER.fullmatch(said):
-        return _about_member(member, _type_at(model, path), spot)
+        return _about_member(member, _type_at(model, path, value), spot)
     if match["key"]:
         return f"{spot} has a key that cannot be: {said}", ""
     if said.startswith("Invalid enum value") or said.startswith("Invalid value"):
-        return f"{spot} is {_short(found)}; expected {_choices(model, path)}", ""
+        return f"{spot} is {_short(found)}; expected {_choices(model, path, value)}", ""
     if said == "Number out of range":
         return f"{spot} is too large for a number", ""
     if expected := _EXPECTED.fullmatch(said):
@@ -90,10 +95,13 @@ def _about_member(member: re.Match[str], model: inspect.Type | None, spot: str) 
     return f"{spot} has an unknown key {name[:80]!r}", hint
 
 
-def _choices(model: type, path: tuple[Step, ...]) -> str:
+def _choices(model: type, path: tuple[Step, ...], value: Any) -> str:
     """The values that a field may have, in words."""
-    found = _type_at(model, path)
+    found = _type_at(model, path, value)
     values = found.values if isinstance(found, inspect.LiteralType) else ()
+    if not values and path:  # the field that says which of several objects this is
+        tags = _tags(_bare(_type_at(model, path[:-1], value, chosen=False)))
+        values = tags.get(path[-1], ())
     return " or ".join(map(repr, values)) or "another value"
 
 
@@ -129,10 +137,10 @@ def _at(value: Any, path: tuple[Step, ...]) -> Any:
     return value
 
 
-def _located(value: Any, model: type, path: tuple[Step, ...]) -> tuple[Step, ...]:
+def _located(value: Any, model: type, path: tuple[Step, ...], text: str) -> tuple[Step, ...]:
     """The path with the keys of objects whose keys are free: msgspec says ``[...]`` for them.
 
-    The object is halved until one member is left that gives the same complaint.
+    The object is halved until one member is left that gives the same complaint, ``text``.
     """
     while "..." in path:
         at = path.index("...")
@@ -141,17 +149,17 @@ def _located(value: Any, model: type, path: tuple[Step, ...]) -> tuple[Step, ...
         while len(names) > 1:
             half = names[: len(names) // 2]
             some = {name: holder[name] for name in half}
-            names = half if _complains(_with(value, path[:at], some), model) else names[len(half) :]
+            names = half if _complains(_with(value, path[:at], some), model, text) else names[len(half) :]
         path = (*path[:at], names[0], *path[at + 1 :])
         value = _with(value, path[:at], {names[0]: holder[names[0]]})
     return path
 
 
-def _complains(value: Any, model: type) -> bool:
+def _complains(value: Any, model: type, text: str) -> bool:
     try:
         msgspec.convert(value, model)
-    except msgspec.ValidationError:
-        return True
+    except msgspec.ValidationError as problem:
+        return str(problem) == text  # not of a later row
     return False
 
 
@@ -169,12 +177,16 @@ def _type_of(model: type) -> inspect.Type:
     return inspect.type_info(model)
 
 
-def _type_at(model: type, path: tuple[Step, ...]) -> inspect.Type | None:
-    """The type that a model gives to the member at a path; None where it gives none."""
-    found = _without_bounds(_type_of(model))
+def _type_at(model: type, path: tuple[Step, ...], value: Any, *, chosen: bool = True) -> inspect.Type | None:
+    """The type that a model gives to the member of a value at a path; None where it gives none.
+
+    Args:
+        chosen: Of a union the member that the value is, not the union.
+    """
+    found: inspect.Type | None = _type_of(model)
     for step in path:
-        found = _without_bounds(_member(found, step))
-    return found
+        found, value = _member(_chosen(found, value), step), value[step]
+    return _chosen(found, value) if chosen else found
 
 
 def _member(found: inspect.Type | None, step: Step) -> inspect.Type | None:
@@ -187,16 +199,33 @@ def _member(found: inspect.Type | None, step: Step) -> inspect.Type | None:
     return getattr(found, "item_type", None)
 
 
-def _without_bounds(found: inspect.Type | None) -> inspect.Type | None:
-    """A type without what is said about it, and of a union the member that is no plain value."""
-    while isinstance(found, inspect.Metadata | inspect.UnionType):
-        if isinstance(found, inspect.Metadata):
-            found = found.type
-        else:
-            plain = (inspect.NoneType, inspect.UnsetType, inspect.StrType, inspect.IntType)
-            rich = [t for t in found.types if not isinstance(t, plain)]
-            found = rich[0] if rich else None
+def _bare(found: inspect.Type | None) -> inspect.Type | None:
+    """A type without what is said about it."""
+    while isinstance(found, inspect.Metadata):
+        found = found.type
     return found
 
 
-__all__ = ["Count", "Direction", "Part", "Sha256", "typed"]
+def _chosen(found: inspect.Type | None, value: Any) -> inspect.Type | None:
+    """Of a union the member that a value is: the object with its tag, else the one that is no plain value."""
+    found = _bare(found)
+    if not isinstance(found, inspect.UnionType):
+        return found
+    plain = (inspect.NoneType, inspect.StrType, inspect.IntType, inspect.FloatType, inspect.BoolType)
+    rich = [t for t in map(_bare, found.types) if not isinstance(t, plain)]
+    if isinstance(value, dict):
+        tagged = [t for t in rich if getattr(t, "tag", None) is not None]
+        rich = [t for t in tagged if value.get(t.tag_field) == t.tag] or rich
+    return rich[0] if rich else None
+
+
+def _tags(found: inspect.Type | None) -> dict[Step, list[Any]]:
+    """Field -> the tags of a union of objects that it tells apart."""
+    tags: dict[Step, list[Any]] = {}
+    for one in getattr(found, "types", (found,)):
+        if getattr(one, "tag", None) is not None:
+            tags.setdefault(one.tag_field, []).append(one.tag)
+    return tags
+
+
+__all__ = ["as_json", "Count", "Direction", "Part", "Sha256", "typed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.errors import ModelError, unknown
-from workbench.model.card import CARD, FILE_NAME, CardContent
 
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
 PREFIX = "zoo:"
@@ -21,7 +21,7 @@ Kind = Literal["zoo", "native", "hugging-face", "hub"]
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known about a built-in model; `fields` is the whole card, `problem` why it cannot be read."""
+    """What is known about a built-in model; `fields` is the whole card."""
 
     name: str
     title: str
@@ -29,7 +29,6 @@ class Card:
     parameters: int | None
     size: int | None  # bytes on disk
     fields: Mapping[str, object]
-    problem: str = ""
 
     @property
     def directory(self) -> Path:
@@ -47,37 +46,35 @@ class Located:
 
 
 def list_models() -> list[Card]:
-    """The cards of all built-in models, by name; one that cannot be read says so in its `problem`."""
-    return [_card_or_problem(name) for name in names()]
-
-
-def _card_or_problem(name: str) -> Card:
-    try:
-        return read_card(name)
-    except ModelError as error:
-        return Card(
-            name=name, title="", what="", parameters=None, size=None, fields={}, problem=error.message
-        )
+    """The cards of all built-in models, by name."""
+    if not ZOO.is_dir():
+        return []
+    return [read_card(path.parent.name) for path in sorted(ZOO.glob("*/card.json"))]
 
 
 def read_card(name: str) -> Card:
     """The card of a built-in model.
 
     Raises:
-        ModelError: if there is no such model, or its card cannot be read or was changed since it was written.
+        ModelError: if there is no such model, or its card is not a JSON object.
     """
     name = name.removeprefix(PREFIX)
     if name not in (known := names()):
         raise unknown("model", PREFIX + name, [PREFIX + n for n in known], error=ModelError)
-    opened = CARD.load(ZOO / name / FILE_NAME)
-    card = opened.content
+    path = ZOO / name / "card.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise ModelError(f"{path} holds a {type(fields).__name__}; a JSON object is expected")
     return Card(
         name=name,
-        title=card.title or name,
-        what=card.what,
-        parameters=card.parameters,
-        size=card.bytes,
-        fields={key: opened.payload[key] for key in CardContent.__struct_fields__ if key in opened.payload},
+        title=str(fields.get("title", name)),
+        what=str(fields.get("what", "")),
+        parameters=_integer(fields.get("parameters")),
+        size=_integer(fields.get("bytes")),
+        fields=fields,
     )
 
 
@@ -135,3 +132,7 @@ def _looks_like_path(name: str) -> bool:
     return (
         name.startswith((".", "/", "~")) or name.endswith(("/", "\\")) or "\\" in name or name.count("/") > 1
     )
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

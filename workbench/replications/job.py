@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,20 +15,21 @@ from workbench.io.bounds import exists
 from workbench.io.lock import locked
 from workbench.io.markdown import replace_part
 from workbench.io.run_file import digest_of_file, recording
-from workbench.io.strict_json import parse, read_text
+from workbench.io.strict_json import dump
 from workbench.model.identity import identity
 from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
 from workbench.model.zoo import list_models
 from workbench.progress import silent
 from workbench.provenance import RunRecord, code_versions, digest_of
+from workbench.replications.file import REPLICATION, RESULT
 from workbench.replications.kinds import Note, Progress, Replication, Setting
 from workbench.replications.registry import find_paper, find_replication, list_replications
 from workbench.replications.result import Result, Results
 from workbench.sources import source_digest
 from workbench.study import slug
 
-RESULT, PAGE = "replication.json", "report.html"
+PAGE = "report.html"
 BEGIN, END = "<!-- claims: workbench replicate all --docs PAGE -->", "<!-- end of claims -->"
 ROOT = Path("runs") / "replicate"
 
@@ -120,18 +120,13 @@ def load_result(folder: Path, question: str) -> Result | None:
     """The finished result of an equal earlier run; None if there is none yet.
 
     Raises:
-        RunError: if the folder holds the result of another question, or one that cannot be read.
+        RunError: if the folder holds the result of another question, or one that cannot be read or was changed.
     """
     path = Path(folder) / RESULT
     if not exists(path):
         return None
-    try:
-        data = parse(read_text(path, error=RunError), where=str(path), error=RunError)
-        found = Result.from_dict(data, Path(folder))
-    except (OSError, ValueError, AttributeError) as problem:
-        raise RunError(
-            f"{path} cannot be read: {problem}", hint=f"rm {path}, or choose another --out"
-        ) from None
+    opened = REPLICATION.load(path)
+    found = Result.of_file(opened.content, opened.origin, Path(folder))
     if digest_of(found.plan) != question:
         raise RunError(
             f"{folder} holds another run of {found.name}, on {found.model}", hint="choose another --out"
@@ -146,7 +141,7 @@ def _save(found: Result, folder: Path) -> dict[str, str]:
     for i, picture in enumerate(found.findings.pictures.values(), start=1):
         write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture.svg())
     write_atomic(folder / PAGE, found.report())
-    write_atomic(folder / RESULT, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    write_atomic(folder / RESULT, dump(found.to_dict(), where=RESULT, indent=1))
     return {"result": RESULT, "report": PAGE, "tables": "tables"}
 
 
@@ -188,7 +183,7 @@ def replicate_all(
             results.append(found)
     page = Results(results=results, failed=failed, folder=root)
     write_atomic(root / "all.html", page.report())
-    write_atomic(root / "all.json", json.dumps(page.to_dict(), indent=1, allow_nan=False) + "\n")
+    write_atomic(root / "all.json", dump(page.to_dict(), where="all.json", indent=1))
     if docs is not None:
         replace_part(docs, BEGIN, END, page.markdown())
     return page

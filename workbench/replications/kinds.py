@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.claims import Claim, Rows, plain
 from workbench.errors import RunError
+from workbench.io.typed import typed
 from workbench.progress import Progress, silent
+from workbench.replications.file import FindingsContent
 from workbench.replications.options import options_from
 from workbench.replications.registry import Paper, find_paper
-from workbench.view.pictures import Picture, picture_from
+from workbench.view.pictures import Picture
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -43,22 +45,23 @@ class Findings:
         }
 
     @classmethod
+    def of(cls, content: FindingsContent) -> Findings:
+        """The findings that a file holds."""
+        return cls(
+            claims=tuple(claim.claim_of() for claim in content.claims),
+            tables=content.tables,
+            pictures=content.pictures,
+            numbers=content.numbers,
+        )
+
+    @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Findings:
         """Read what ``to_dict`` wrote.
 
         Raises:
-            RunError: if a part of it is missing.
-            OptionError: if a picture is anything but numbers and words; no markup is read.
+            RunError: if a part of it is missing or of another type; no markup is read as a picture.
         """
-        try:
-            drawn = {
-                caption: picture_from(picture, where=f"the picture {caption!r:.60}")
-                for caption, picture in data["pictures"].items()
-            }
-            claims = tuple(Claim.from_dict(claim) for claim in data["claims"])
-            return cls(claims=claims, tables=data["tables"], pictures=drawn, numbers=data["numbers"])
-        except KeyError as missing:
-            raise RunError(f"these findings have no {missing}") from None
+        return cls.of(typed(data, FindingsContent, where="these findings", error=RunError))
 
 
 @dataclass(frozen=True, kw_only=True)

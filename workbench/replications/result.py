@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from workbench.claims import counts, plain, tally
-from workbench.errors import RunError
 from workbench.io.csv_text import csv_text
+from workbench.io.file_kind import Origin
 from workbench.io.markdown import table, words
+from workbench.replications.file import REPLICATION, REPLICATIONS, ReplicationContent
 from workbench.replications.kinds import Findings, Replication
 from workbench.view.text import number, printable
 
-FORMAT, VERSION = "circuit-workbench/replication", 2
 MARKUP = (
-    "written by version 1, which kept its pictures as markup: {n} pictures are not shown, because no markup is read "
-    "from a file. Claims, tables and numbers are those of the file. For the pictures measure again: "
-    "workbench replicate {name} -m {model} --out NEW"
+    "version 1 kept pictures as markup: {n} are not shown, because no markup is read from a file. Claims, tables and "
+    "numbers are those of the file. For the pictures measure again: workbench replicate {name} -m {model} --out NEW"
 )
 
 
@@ -87,44 +88,49 @@ class Result:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "replication": self.name,
-            "title": self.title,
-            "source": self.source,
-            "about": self.about,
-            "controls": list(self.controls),
-            "model": self.model,
-            "verdicts": counts(self.findings.claims),
-            **self.findings.to_dict(),
-            "plan": dict(self.plan),
-            "seconds": self.seconds,
-            "folder": str(self.folder),
-        }
+        """The document of ``replication.json``, with its digest."""
+        return REPLICATION.document(
+            {
+                "replication": self.name,
+                "title": self.title,
+                "source": self.source,
+                "about": self.about,
+                "controls": list(self.controls),
+                "model": self.model,
+                "verdicts": counts(self.findings.claims),
+                **self.findings.to_dict(),
+                "plan": dict(self.plan),
+                "seconds": self.seconds,
+                "folder": str(self.folder),
+            }
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: Path) -> Result:
         """Read what ``to_dict`` wrote; the folder is where it was found.
 
         Raises:
-            RunError: if it is another format, or a part is missing.
+            RunError: if it is another format, a part is missing or of another type, or it was changed.
         """
-        if data.get("format") != FORMAT or data.get("version") not in (1, VERSION):
-            raise RunError(f"{folder} holds no replication that this version reads")
-        data, notes = _without_markup(data) if data["version"] == 1 else (data, ())
-        try:
-            named = {k: data[k] for k in ("title", "source", "about", "model", "plan", "seconds")}
-            return cls(
-                name=data["replication"],
-                controls=tuple(data["controls"]),
-                findings=Findings.from_dict(data),
-                folder=folder,
-                notes=notes,
-                **named,
-            )
-        except KeyError as missing:
-            raise RunError(f"the replication in {folder} has no {missing}") from None
+        content, origin = REPLICATION.check(data, where=f"the replication in {folder}")
+        REPLICATION.say(origin)
+        return cls.of_file(content, origin, folder)
+
+    @classmethod
+    def of_file(cls, content: ReplicationContent, origin: Origin, folder: Path) -> Result:
+        """The result that a file holds, and what must be said about the file."""
+        named = {k: getattr(content, k) for k in ("title", "source", "about", "model", "seconds")}
+        lost = content.pictures_not_read
+        said = MARKUP.format(n=lost, name=content.replication, model=content.model) if lost else ""
+        return cls(
+            name=content.replication,
+            controls=tuple(content.controls),
+            findings=Findings.of(content),
+            plan=msgspec.to_builtins(content.plan),
+            folder=folder,
+            notes=(*origin.notes, *([said] if said else [])),
+            **named,
+        )
 
     def to_terminal(self) -> list[Any]:
         """What the command line prints: tables, then the claims with their verdicts."""
@@ -210,15 +216,15 @@ class Results:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "format": f"{FORMAT}s",
-            "version": VERSION,
-            "lead": self.lead,
-            "verdicts": counts(claim for result in self.results for claim in result.findings.claims),
-            "results": [result.to_dict() for result in self.results],
-            "failed": dict(self.failed),
-            "folder": str(self.folder),
-        }
+        return REPLICATIONS.document(
+            {
+                "lead": self.lead,
+                "verdicts": counts(claim for result in self.results for claim in result.findings.claims),
+                "results": [result.to_dict() for result in self.results],
+                "failed": dict(self.failed),
+                "folder": str(self.folder),
+            }
+        )
 
     def to_terminal(self) -> list[Any]:
         gone = [{"replication": name, "gave no result because": why} for name, why in self.failed.items()]
@@ -253,15 +259,6 @@ class Results:
             )
             sections.append((result.title, about + pictures + criteria))
         return results_page("Replications", sections, lead=self.lead)
-
-
-def _without_markup(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A document of version 1 without the markup that it keeps as pictures, and what to say about that."""
-    kept = data.get("pictures")
-    if not kept:
-        return dict(data), ()
-    said = MARKUP.format(n=len(kept), name=data.get("replication"), model=data.get("model"))
-    return {**data, "pictures": {}}, (said,)
 
 
 def _shown(value: Any) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from workbench.circuit import Circuit
 from workbench.claims import untestable
@@ -16,11 +17,12 @@ from workbench.graph import GraphShape
 from workbench.io import save_circuit, write_atomic
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
-from workbench.io.strict_json import parse, read_text
+from workbench.io.strict_json import dump
 from workbench.jobs import open_runs, planned_runs, record_of
 from workbench.model.identity import identity
 from workbench.provenance import code_versions, digest_of
 from workbench.published import load_published
+from workbench.reproduce.file import PLAN, PLAN_NAME, STEP, STEPS, STUDY_NAME
 from workbench.reproduce.kinds import Progress, State, Step, StepResult, Study
 from workbench.reproduce.registry import find_study
 from workbench.reproduce.result import Reproduction
@@ -104,8 +106,6 @@ def _reference(runs: PairedRuns, study: Study, seed: int, n: int) -> PairedRuns:
 def study_plan(study: Study, runs: PairedRuns, reference: PairedRuns, seed: int) -> dict[str, Any]:
     """Everything that decides the numbers, as JSON values."""
     return {
-        "format": "circuit-workbench/reproduction-plan",
-        "version": 1,
         "study": study.name,
         "steps": [step.name for step in study.steps],
         "rules": dict(study.rules),
@@ -113,7 +113,7 @@ def study_plan(study: Study, runs: PairedRuns, reference: PairedRuns, seed: int)
         "seed": seed,
         "batch_tokens": runs.batch_tokens,
         "code": {**code_versions(), "sources": source_digest("workbench.reproduce.job")},
-        **runs.provenance(),
+        "runs": runs.provenance(),
     }
 
 
@@ -123,13 +123,13 @@ def _claim(folder: Path, plan: Mapping[str, Any], resume: bool, note: Note) -> d
     Raises:
         RunError: if it holds another run, or finished steps that would be thrown away.
     """
-    path, steps = folder / "plan.json", folder / "steps"
+    path, steps = folder / PLAN_NAME, folder / STEPS
     if not path.exists():
         if steps.exists() or (folder / "circuit.json").exists():
             raise RunError(f"{folder} holds something else", hint="choose another --out")
-        write_atomic(path, json.dumps(plan, indent=2, allow_nan=False) + "\n")
+        PLAN.save(plan, path)
         return {}
-    before = _read(path)
+    before = msgspec.to_builtins(PLAN.load(path).content)
     if digest_of(before) != digest_of(plan):
         changed = next((k for k in plan if before.get(k) != plan[k]), "steps")
         raise RunError(
@@ -137,8 +137,8 @@ def _claim(folder: Path, plan: Mapping[str, Any], resume: bool, note: Note) -> d
             f"{str(plan.get(changed))[:60]}",
             hint="choose another --out",
         )
-    done = {p.stem: StepResult.from_dict(_read(p)) for p in sorted(steps.glob("*.json"))}
-    finished = (folder / "study.json").exists()
+    done = {p.stem: StepResult.of(STEP.load(p).content) for p in sorted(steps.glob("*.json"))}
+    finished = (folder / STUDY_NAME).exists()
     if done and not resume and not finished:
         raise RunError(
             f"{folder} holds {len(done)} finished steps of this very run",
@@ -146,13 +146,6 @@ def _claim(folder: Path, plan: Mapping[str, Any], resume: bool, note: Note) -> d
         )
     note(f"already measured; showing {folder}" if finished else f"continuing: {len(done)} steps are done")
     return done
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found = parse(read_text(path, error=RunError), where=str(path), error=RunError)
-    if not isinstance(found, dict):
-        raise RunError(f"{path} is no object", hint="choose another --out")
-    return found
 
 
 def run_study(
@@ -188,10 +181,7 @@ def run_study(
             note(f"{i}/{len(study.steps)} {step.title}")
             kept = _one(step, state)
             if folder is not None:
-                write_atomic(
-                    folder / "steps" / f"{step.name}.json",
-                    json.dumps(kept.to_dict(), indent=1, allow_nan=False) + "\n",
-                )
+                STEP.save(kept.to_dict(), folder / STEPS / f"{step.name}.json")
         state.found.update(kept.found)
         results.append(kept)
     return Reproduction(
@@ -226,12 +216,12 @@ def save_reproduction(found: Reproduction, folder: Path) -> dict[str, str]:
     """Write tables, circuit, report and ``study.json``, each whole or not at all; returns what is where."""
     for file, text in found.tables().items():
         write_atomic(folder / "tables" / file, text)
-    outputs = {"tables": "tables", "report": "report.html", "study": "study.json"}
+    outputs = {"tables": "tables", "report": "report.html", "study": STUDY_NAME}
     if found.circuit is not None:
         save_circuit(found.circuit, folder / "circuit.json")
         outputs["circuit"] = "circuit.json"
     write_atomic(folder / "report.html", found.report())
-    write_atomic(folder / "study.json", json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    write_atomic(folder / STUDY_NAME, dump(found.to_dict(), where=STUDY_NAME, indent=1))
     return outputs
 
 

@@ -10,9 +10,12 @@ from typing import Any
 from workbench.circuit import Circuit
 from workbench.claims import Claim, Rows, plain
 from workbench.effects import Effects
+from workbench.errors import RunError
 from workbench.interventions.path_patching import path_patches
 from workbench.interventions.words import Mlps
+from workbench.io.typed import typed
 from workbench.progress import Progress
+from workbench.reproduce.file import StepContent
 from workbench.sweep.runs import PairedRuns
 
 
@@ -41,9 +44,19 @@ class StepResult:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepResult:
-        """Read what ``to_dict`` wrote."""
-        claims = tuple(Claim.from_dict(claim) for claim in data["claims"])
-        return cls(**{**data, "claims": claims})
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            RunError: if a part of it is missing or of another type.
+        """
+        return cls.of(typed(data, StepContent, where="this step", error=RunError))
+
+    @classmethod
+    def of(cls, content: StepContent) -> StepResult:
+        """The step that a file holds."""
+        claims = tuple(claim.claim_of() for claim in content.claims)
+        same = {name: getattr(content, name) for name in ("name", "title", "tables", "found")}
+        return cls(claims=claims, **same)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -10,10 +10,9 @@ from typing import Any
 from workbench.circuit import Circuit
 from workbench.claims import Claim, counts, plain, tally
 from workbench.io.csv_text import csv_text
+from workbench.reproduce.file import STUDY
 from workbench.reproduce.kinds import StepResult
 from workbench.text import printable
-
-FORMAT, VERSION = "circuit-workbench/reproduction", 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,9 +73,8 @@ class Reproduction:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "version": VERSION,
+        """The document of ``study.json``, with its digest."""
+        content = {
             "study": self.study,
             "source": self.source,
             "model": self.model,
@@ -89,6 +87,7 @@ class Reproduction:
             "setting": dict(self.setting),
             "folder": str(self.folder),
         }
+        return STUDY.document(content)
 
     def to_terminal(self) -> list[Any]:
         """What the command line prints: each step's tables, then the claims with their verdicts."""

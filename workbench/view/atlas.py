@@ -179,7 +179,8 @@ def _definitions(portrait: Portrait) -> str:
 
 
 def _notes(portrait: Portrait) -> str:
-    if not portrait.notes:
+    said = (*portrait.notes, *portrait.file_notes)
+    if not said:
         return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in portrait.notes)
+    items = "".join(f"<li>{escape(note)}</li>" for note in said)
     return f"<section><h2>What could not be measured, or was done differently</h2><ul>{items}</ul></section>"

@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import numpy as np
 
-from workbench.errors import OptionError, ShapeError
+from workbench.errors import ShapeError
+from workbench.io.typed import Part
 from workbench.view.bars import bars_svg
 from workbench.view.curve import LARGEST, curve_svg
 from workbench.view.heatmap import heatmap_svg
@@ -24,7 +25,7 @@ Wide = Annotated[int, msgspec.Meta(ge=200, le=2000)]
 P = TypeVar("P", bound="Drawn")
 
 
-class Drawn(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+class Drawn(Part, kw_only=True, frozen=True, tag_field="kind"):
     """What all pictures have: a title and a way to be drawn."""
 
     title: str = ""
@@ -65,7 +66,7 @@ class Heatmap(Drawn, frozen=True, kw_only=True, tag="heatmap"):
         _check(self, len(self.rows) * len(self.columns), (v for row in self.values for v in row))
         lengths = {len(row) for row in self.values}
         if len(self.values) != len(self.rows) or lengths - {len(self.columns)}:
-            raise ShapeError(
+            raise ValueError(
                 f"a heatmap of {len(self.rows)} rows and {len(self.columns)} columns has {len(self.values)} rows "
                 f"of {' or '.join(map(str, sorted(lengths)))} values"
             )
@@ -118,7 +119,7 @@ class Curves(Drawn, frozen=True, kw_only=True, tag="curves"):
     x_label: str
     y_label: str
     log_x: bool = False
-    reference: dict[str, Number] = {}
+    reference: dict[str, Number] = msgspec.field(default_factory=dict)
     width: Wide = 640
 
     @classmethod
@@ -134,7 +135,7 @@ class Curves(Drawn, frozen=True, kw_only=True, tag="curves"):
         points = [p for points in self.series.values() for p in points]
         wrong = {len(p) for p in points} - {2, 3, 4}
         if wrong:
-            raise ShapeError(f"a point of a curve has {min(wrong)} numbers; expected 2, 3 or 4")
+            raise ValueError(f"a point of a curve has {min(wrong)} numbers; expected 2, 3 or 4")
         points = [p for p in points if None not in p[:2]]
         _check(self, len(points), (v for p in (*points, tuple(self.reference.values())) for v in p), least=1)
 
@@ -176,20 +177,12 @@ class Scatter(Drawn, frozen=True, kw_only=True, tag="scatter"):
 Picture = Heatmap | Bars | Curves | Scatter
 
 
-def picture_from(data: object, *, where: str) -> Picture:
-    """The picture that JSON values describe.
-
-    Raises:
-        OptionError: if it is no picture of ours: text, markup, an unknown kind or key, a value of another type.
-    """
-    try:
-        return msgspec.convert(data, Picture)
-    except (msgspec.ValidationError, OptionError, ShapeError) as problem:
-        raise OptionError(f"{where} is no picture made of numbers: {problem}") from None
-
-
 def _made(kind: type[P], **parts: Any) -> P:
-    return msgspec.convert(parts, kind)
+    """The picture, or a `ShapeError` that says what does not fit."""
+    try:
+        return msgspec.convert(parts, kind)
+    except msgspec.ValidationError as problem:
+        raise ShapeError(f"{kind.__name__.lower()}: {problem}") from None
 
 
 def _rows(points: Iterable[Iterable[float]]) -> list[list[Number]]:
@@ -208,7 +201,7 @@ def _check(picture: Drawn, marks: int, values: Iterable[Number], *, least: int =
     """Refuse what could not be drawn, when it is made or read rather than when it is shown."""
     kind = type(picture).__name__.lower()
     if not least <= marks <= MOST_MARKS:
-        raise ShapeError(f"{kind} with {marks:,} finite marks; a picture has {least} to {MOST_MARKS:,}")
+        raise ValueError(f"{kind} has {marks:,} finite marks; expected {least} to {MOST_MARKS:,}")
     large = next((v for v in values if v is not None and abs(v) > LARGEST), None)
     if large is not None:
-        raise OptionError(f"{kind} with the value {large:.3g}; numbers up to {LARGEST:g} are drawn")
+        raise ValueError(f"{kind} has the value {large:.3g}; numbers up to {LARGEST:g} are drawn")

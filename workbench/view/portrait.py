@@ -116,7 +116,7 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
     measured = [m.key for m in portrait.measurements if np.isfinite(m.values).any()]
     if elsewhere := [key for key in measured if key not in columns]:
         parts.append(f"only on the page, in --json and in Parquet: {', '.join(elsewhere)}")
-    return [*parts, *(f"note: {note}" for note in portrait.notes)]
+    return [*parts, *(f"note: {note}" for note in (*portrait.notes, *portrait.file_notes))]
 
 
 def portrait_card(portrait: Portrait) -> str:
@@ -133,10 +133,9 @@ def portrait_card(portrait: Portrait) -> str:
         if k in portrait and np.isfinite(portrait[k].values).any()
     ]
     about = "".join(f"<p>{escape(g['name'])}: {escape(g['about'])}</p>" for g in portrait.grounds)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in portrait.notes)
-    said = (
-        f"<details><summary>{len(portrait.notes)} notes</summary><ul>{notes}</ul></details>" if notes else ""
-    )
+    said_of = (*portrait.notes, *portrait.file_notes)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in said_of)
+    said = f"<details><summary>{len(said_of)} notes</summary><ul>{notes}</ul></details>" if notes else ""
     shown = _shown(portrait, [*rows, null_row(portrait, columns)], columns)
     table = table_html(shown, caption=caption)
     about += f"<p>Whatever the task: {escape('; '.join(legend(portrait, columns)))}.</p>"

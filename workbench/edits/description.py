@@ -1,0 +1,98 @@
+"""What ``edit.json`` says of each kind of edit, field by field; `workbench.edits.kinds` has what the values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from workbench.edits.edit import When
+from workbench.edits.kinds import Between, Columns, Keep, Operation, Order
+from workbench.interventions.freed import Mass, Share
+from workbench.io.file_kind import FileKind
+from workbench.io.typed import Count, Part, Sha256
+
+Heads = Annotated[list[str], Meta(description="a5.h3, or a5 for a layer")]
+Places = Annotated[list[int | str] | None, Meta(description="token positions, numbered or named; null: all")]
+
+
+class RowsContent(Part, tag_field="kind", tag="rows"):
+    """Rows of attention patterns that are changed."""
+
+    heads: Heads
+    operation: Operation
+    keys: Places
+    queries: Places
+    value: int | float | None
+    weights: list[int | float] | None
+    recipients: Places
+    share: Share
+    mass: Mass
+    when: When
+
+
+class AffineContent(Part, tag_field="kind", tag="affine"):
+    """Outputs of heads that are scaled and shifted, by the tensors ``a`` and ``b``."""
+
+    heads: Heads
+    positions: Places
+    when: When
+
+
+class MaskContent(Part, tag_field="kind", tag="mask"):
+    """Heads that look only where the tensor ``allowed`` says."""
+
+    heads: Heads
+
+
+class CalibrationContent(Part, tag_field="kind", tag="calibration"):
+    """Sinks from which attention is taken."""
+
+    heads: Heads
+    alpha: int | float
+    beta: int | float
+    keep: Keep
+    columns: Columns
+    seed: int
+
+
+class PineContent(Part, tag_field="kind", tag="pine"):
+    """Documents whose order is made to matter to nobody."""
+
+    documents: Annotated[list[tuple[Count, Count]], Meta(description="token ranges, start and end")]
+    order: Order
+    between: Between
+    seed: int
+
+
+class StackContent(Part, tag_field="kind", tag="stack"):
+    """Several edits at once; the tensors of the third begin with ``2.``."""
+
+    edits: list[Kept]
+
+
+Kept = RowsContent | AffineContent | MaskContent | CalibrationContent | PineContent | StackContent
+
+
+class EditContent(Part):
+    """A standing change to how a model computes."""
+
+    edit: Kept
+    tensors: Annotated[Sha256 | None, Meta(description="SHA-256 of edit.safetensors, if there is one")] = None
+
+
+def _nested(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of version 1, in which what the edit says stood beside the rest."""
+    own = {name: value for name, value in content.items() if name != "tensors"}
+    return {"edit": own, **({"tensors": content["tensors"]} if "tensors" in content else {})}
+
+
+EDIT = FileKind(
+    format="circuit-workbench/edit",
+    content=EditContent,
+    what="an edit",
+    by_hand=True,
+    again="to make one: workbench edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o NEW",
+    first=_nested,
+)

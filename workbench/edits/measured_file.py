@@ -1,0 +1,47 @@
+"""Measured edits on disk: ``measured.json``, typed and under a digest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from workbench.io.file_kind import FileKind
+from workbench.io.typed import Count, Part
+
+RESULT = "measured.json"
+
+
+class MeasuredRow(Part):
+    """One measure in one place, without the edit and with it."""
+
+    on: Annotated[str, Meta(description="a task, or text")]
+    measure: str
+    unit: str
+    without: float | None
+    with_edit: Annotated[float | None, Meta(description="with the edit")] = msgspec.field(name="with")
+    difference: Annotated[float | None, Meta(description="with minus without, mean over prompts")]
+    low: Annotated[float | None, Meta(description="95 % bootstrap over prompts; null for one prompt")]
+    high: float | None
+    changed: Annotated[Count, Meta(description="prompts that moved by more than rounding")]
+    n: Annotated[int, Meta(ge=1)]
+
+
+class MeasuredContent(Part):
+    """What an edit does: means without and with it, prompt by prompt compared."""
+
+    edit: Annotated[str, Meta(description="what it does and where, in words")]
+    model: str
+    rows: list[MeasuredRow]
+    plan: Annotated[
+        dict[str, Any], Meta(description="what decides the numbers; the run record has its digest")
+    ]
+
+
+MEASURED = FileKind(
+    format="circuit-workbench/measured-edit",
+    content=MeasuredContent,
+    what="a measured edit",
+    again="to measure it again: rm FILE, then workbench edit measure EDIT -m MODEL -t TASK -o FOLDER",
+)

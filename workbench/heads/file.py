@@ -1,0 +1,89 @@
+"""Portraits on disk: ``portrait.json``, typed and under a digest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from workbench.errors import WorkbenchError
+from workbench.io.file_kind import FileKind
+from workbench.io.typed import Count, Part
+
+Layers = Annotated[int, Meta(ge=1, le=10_000)]
+Table = Annotated[
+    list[list[float | None]], Meta(description="a list per layer, a number per head; null: none")
+]
+
+
+class MeasurementContent(Part):
+    """One number per head, and what it means."""
+
+    name: str
+    on: Literal["random", "text", "weights"]
+    evidence: Annotated[Literal["read-out", "weight", "causal"], Meta(description="kinds are never added up")]
+    low: Annotated[float | None, Meta(description="the least it can be; null without a bound")]
+    high: float | None
+    unit: str
+    about: str
+    null_about: Annotated[str, Meta(description="what the null value is of")]
+    source: str
+    n: Count
+    values: Table
+    stderr: Table | None
+    null: Table
+    missing: Annotated[dict[str, list[Count]], Meta(description="reason -> layers; no layers means all")]
+    partners: Annotated[list[list[str]] | None, Meta(description="the earlier head that a score is with")]
+
+
+class GroundContent(Part):
+    """Sequences that heads were looked at on."""
+
+    name: str
+    about: str
+    n: Annotated[Count, Meta(description="sequences")] | UnsetType = UNSET
+    asked: Annotated[Count, Meta(description="sequences that were asked for")] | UnsetType = UNSET
+    distinct: Annotated[Count, Meta(description="of them, different ones")] | UnsetType = UNSET
+    tokens: Count | UnsetType = UNSET
+    period: Annotated[Count | None, Meta(description="after how many tokens they repeat")] | UnsetType = UNSET
+    digest: str | UnsetType = UNSET
+
+
+class PortraitContent(Part):
+    """What every head of a model does whatever the task."""
+
+    model: str
+    n_layers: Layers
+    n_heads: Layers
+    attention_layers: list[Count]
+    grounds: list[GroundContent]
+    notes: list[str]
+    provenance: dict[str, Any]
+    measurements: list[MeasurementContent]
+
+    def __post_init__(self) -> None:
+        if sorted(set(self.attention_layers)) != self.attention_layers or any(
+            layer >= self.n_layers for layer in self.attention_layers
+        ):
+            raise ValueError(f"attention_layers are not layers of {self.n_layers}, each once and in order")
+        names = [(m.name, m.on == "text") for m in self.measurements]
+        if len(set(names)) < len(names):
+            raise ValueError("measurements has a column twice")
+        for m in self.measurements:
+            for table in (m.values, m.null, m.stderr, m.partners):
+                _check_shape(m.name, table, self.n_layers, self.n_heads)
+
+
+def _check_shape(name: str, table: Sequence[Sequence[object]] | None, layers: int, heads: int) -> None:
+    if table is not None and (len(table) != layers or any(len(row) != heads for row in table)):
+        raise ValueError(f"{name} has a table that is not {layers} layers of {heads} heads")
+
+
+PORTRAIT = FileKind(
+    format="circuit-workbench/portrait",
+    content=PortraitContent,
+    what="a portrait",
+    error=WorkbenchError,
+    again="workbench heads -m MODEL -o NEW",
+)
