@@ -200,6 +200,18 @@ def test_commands_load_the_heavy_part_inside_functions():
         assert not loaded, f"{name} loads {loaded} for every --help"
 
 
+def test_measuring_names_transformer_lens_and_loads_it_only_with_a_model():
+    code = (
+        "import sys, workbench.sweep.run, workbench.methods.score, workbench.evaluate.judge\n"
+        "assert 'torch' in sys.modules and 'transformer_lens' not in sys.modules, sorted(sys.modules)\n"
+        "from workbench.model import lens\n"
+        "assert not lens.is_bridge(lens) and 'transformer_lens' not in sys.modules\n"
+        "assert lens.TransformerBridge.__module__.startswith('transformer_lens')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_light_modules_never_load_torch():
     found = [n for n, _ in modules("workbench") if any(n == m or n.startswith(f"{m}.") for m in _light())]
     assert all(m in found for m in _light())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.edit import Positions, When
 from workbench.edits.kinds import Affine
@@ -14,6 +14,9 @@ from workbench.edits.place import Change, Place, Seen
 from workbench.errors import ShapeError
 from workbench.model.probe import wiring
 from workbench.names import parse_node
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def affine_of(

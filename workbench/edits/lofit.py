@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, editable_layers, losses
 from workbench.errors import OptionError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Objective = Callable[[Float[Tensor, "prompt pos d_vocab"], Sequence[int]], Float[Tensor, ""]]
 """Loss of the logits of the questions at some indices; without one, cross-entropy of the answer's first token."""

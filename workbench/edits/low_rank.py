@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.lofit import LofitStep, train_edit
 from workbench.edits.questions import Questions
 from workbench.errors import ModelError, ShapeError
 from workbench.model.hooks import hook_name, norm_before
 from workbench.model.probe import wiring
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 SLOTS = ("q", "v")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.edit import ModelEdit
 from workbench.edits.place import At
@@ -21,6 +20,9 @@ from workbench.model.outputs import require_words
 from workbench.model.reading import require_tokens
 from workbench.statistics import CHANGE, mean_interval
 from workbench.sweep.runs import PairedRuns
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Outcomes = dict[str, np.ndarray]  # measure -> one value per prompt
 MOVED = 1e-4  # below it is rounding: float32 logits of 10 to 40 are exact to about 1e-5

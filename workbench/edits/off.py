@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.affine import Affine
 from workbench.edits.edit import ModelEdit, Positions, When
@@ -18,6 +17,9 @@ from workbench.errors import OptionError
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 from workbench.names import parse_node
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Mode = Literal["uniform", "zero", "mean"]
 Prompts = Iterable[Int[Tensor, "row pos"]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.affine import Affine
 from workbench.edits.edit import Positions
@@ -16,6 +16,9 @@ from workbench.errors import ModelError, ShapeError
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 from workbench.names import parse_node
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Tokens = Int[Tensor, "row pos"]
 Aligned = tuple[Int[Tensor, " aligned"], Int[Tensor, " aligned"]]

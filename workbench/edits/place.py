@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.edit import Positions, When, heads_among
 from workbench.errors import OptionError
 from workbench.model.hooks import Wiring
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Seen = Mapping[str, Tensor]  # what this run showed so far: q, k, v of the layer; ids
 At = Callable[

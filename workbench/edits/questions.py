@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, ShapeError, TaskError
 from workbench.model.hooks import hook_name
 from workbench.model.outputs import require_words
 from workbench.model.probe import wiring
 from workbench.model.reading import require_tokens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 BATCH = 64  # prompts in one forward pass
 

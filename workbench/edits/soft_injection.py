@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, batch_loss, head_outputs, losses
 from workbench.errors import OptionError, ShapeError
 from workbench.model.hooks import hook_name, output_matrix
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Embedding = Float[Tensor, "layer head d_head"]
 Mix = Float[Tensor, "layer head"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.heads.grounds import Ground
@@ -19,6 +18,9 @@ from workbench.model.outputs import why_no_words
 from workbench.model.probe import record, wiring
 from workbench.names import head, parse_node
 from workbench.sweep.runs import PairedRuns
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 TOP = 5  # the input is copied when it is among this many largest logits
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, OptionError, ShapeError
 from workbench.heads.observe import patterns_of
@@ -21,6 +21,9 @@ from workbench.model.hooks import forward
 from workbench.model.outputs import require_words
 from workbench.model.probe import wiring
 from workbench.model.reading import require_tokens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

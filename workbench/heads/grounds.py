@@ -9,12 +9,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import OptionError, TaskError
 from workbench.heads.text import TEXT
@@ -22,6 +21,9 @@ from workbench.io.strict_json import read_text
 from workbench.model.architecture import describe
 from workbench.provenance import digest_of
 from workbench.tasks.aligner import beyond_embedding
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 LENGTH = 101  # BOS and fifty random tokens twice
 SHORTEST = 8  # a text window of fewer tokens says nothing about distances

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.heads.grounds import Ground
@@ -23,6 +24,9 @@ from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.pairs import Pair, Pairs
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 LOGIT_FLOATS = 5 * 10**7  # 0.2 GB of logits at a time
 

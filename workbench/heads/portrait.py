@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, WorkbenchError
 from workbench.heads.copy import copy_measurements
@@ -24,6 +23,9 @@ from workbench.model.identity import identity
 from workbench.model.probe import wiring
 from workbench.progress import Progress, silent
 from workbench.provenance import code_versions
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 NEEDLE = 4  # tokens of a needle
 

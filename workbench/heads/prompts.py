@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import OptionError, TaskError
 from workbench.heads.grounds import LENGTH, SHORTEST, frame_of, random_ground, text_ground
@@ -17,6 +17,9 @@ from workbench.heads.observe import patterns_of
 from workbench.model.architecture import describe
 from workbench.model.pattern_rows import looked, sink_share
 from workbench.model.reading import require_tokens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 MOST_BYTES = 12 << 20  # of patterns in one page; base64 adds a third
 EXAMPLE = 40  # tokens of an example from a text

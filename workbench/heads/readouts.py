@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.heads import indicators, patterns
@@ -18,6 +18,9 @@ from workbench.heads.observe import patterns_of
 from workbench.heads.table import Measurement
 from workbench.model.probe import wiring
 from workbench.progress import Progress
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 ALPHA, WINDOW, SHARE = 5.0, 10, 0.3  # as the papers have them
 PATTERN_FLOATS = 5 * 10**7  # 0.2 GB of patterns in float32 at a time

@@ -13,19 +13,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import OptionError, ShapeError, TaskError
 from workbench.heads.decoding import Decoded, decode, forced
 from workbench.heads.grounds import frame_of, vocabulary
 from workbench.model.pattern_rows import looked
 from workbench.progress import Progress
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Count = Literal["set", "steps"]
 Writing = Literal["greedy", "forced"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.heads import weights
 from workbench.heads.table import Measurement
 from workbench.heads.weights import Embedding, Kind, LayerWeights
 from workbench.model.probe import wiring
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 _ELHAGE = "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits"
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.model.architecture import describe
 from workbench.model.hooks import component, norm_before, output_matrix, projection
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import wiring
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Embedding = Literal["plain", "effective"]
 Kind = Literal["q", "k", "v"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.heads.grounds import BATCH_TOKENS, Ground
@@ -15,6 +16,9 @@ from workbench.heads.table import Measurement
 from workbench.heads.weights import unembedding
 from workbench.model.hooks import hook_name, output_matrix
 from workbench.model.probe import record, wiring
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def favours_next(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, unknown
 from workbench.model.hooks import Wiring
 from workbench.model.outputs import outputs_of
 from workbench.model.probe import wiring
 from workbench.text import printable
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 KINDS = (
     *("residual", "attn-out", "mlp-out", "neurons", "head-output", "q", "k", "v", "pattern", "knock-out"),

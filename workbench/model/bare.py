@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn.modules import module as torch_modules
-from transformer_lens.hook_points import HookPoint
-from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.model import lens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _attached = itemgetter(*_HOOKS)  # all four at once: this is asked for every pass
@@ -54,8 +57,8 @@ class Modules:
     def __init__(self, bridge: TransformerBridge) -> None:
         found = list(every_module(bridge))
         self._own = [vars(module) for module in found]
-        self._points = [vars(module) for module in found if isinstance(module, HookPoint)]
-        layers = [vars(module) for module in found if not isinstance(module, HookPoint)]
+        self._points = [vars(module) for module in found if isinstance(module, lens.HookPoint)]
+        layers = [vars(module) for module in found if not isinstance(module, lens.HookPoint)]
         self._children = [own["_modules"] for own in layers if own["_modules"]]
         self._tensors = [own[kind] for own in layers for kind in ("_parameters", "_buffers") if own[kind]]
         named = [(own, [name for name, value in own.items() if _is_setting(value)]) for own in layers]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import BertModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.model import tokenizers
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformer_lens import TransformerBridgeConfig
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import (
@@ -26,6 +26,9 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from workbench.errors import ModelError
 from workbench.model import classifiers, encoders, tokenizers
 from workbench.model.pickles import check_archive, refused
+
+if TYPE_CHECKING:
+    from transformer_lens import TransformerBridgeConfig
 
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-
-from transformer_lens.model_bridge import TransformerBridge
+from typing import TYPE_CHECKING
 
 from workbench.errors import ModelError
 from workbench.model.opened import check_opened
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 PROCESSING = "raw"
 """The one weight processing of the workbench: none. `docs/models.md` says why."""

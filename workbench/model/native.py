@@ -10,17 +10,20 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformer_lens import TransformerBridgeConfig
-from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformer_lens.model_bridge.sources.native import NativeModel
 
 from workbench.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 CONFIG_NAME = "tl_native.json"
 OUTPUT_NAMES = "id2label"  # in the configuration, as in Hugging Face's: {"0": "odd", "1": "even"}

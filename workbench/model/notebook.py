@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from transformer_lens.model_bridge import TransformerBridge
-
+from workbench.model import lens
 from workbench.model.architecture import describe
 
 
@@ -17,8 +16,8 @@ def show_in_notebooks() -> None:
     interactive = sys.modules.get("IPython")
     shell = interactive.get_ipython() if interactive is not None else None
     if shell is not None:
-        shell.display_formatter.formatters["text/html"].for_type(TransformerBridge, _picture)
+        shell.display_formatter.formatters["text/html"].for_type(lens.TransformerBridge, _picture)
 
 
-def _picture(model: TransformerBridge) -> str:
+def _picture(model: lens.TransformerBridge) -> str:
     return describe(model)._repr_html_()

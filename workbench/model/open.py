@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import ModelError, OptionError, expect
@@ -38,6 +38,9 @@ from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
 from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model, lines_of_native, weight_files
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 __all__ = ["identity", "open_model"]
 

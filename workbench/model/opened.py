@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from transformer_lens.model_bridge import TransformerBridge
-
 from workbench.errors import OptionError
+from workbench.model.lens import is_bridge
 
 
 def check_opened(model: object) -> None:
@@ -13,7 +12,7 @@ def check_opened(model: object) -> None:
     Raises:
         OptionError: saying how to open one.
     """
-    if isinstance(model, TransformerBridge):
+    if is_bridge(model):
         return
     if isinstance(model, str):
         found = f"model is the text {model!r:.60}; an opened model is expected"

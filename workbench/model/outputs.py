@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from transformer_lens.model_bridge import TransformerBridge
+from typing import TYPE_CHECKING
 
 from workbench.errors import ModelError
 from workbench.model.identity import class_names
 from workbench.model.probe import wiring
 from workbench.tasks.outputs import ANY_TOKEN, Outputs, numbered
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def outputs_of(model: TransformerBridge) -> Outputs:

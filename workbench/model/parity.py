@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 TOLERANCE: dict[torch.dtype, float] = {
     torch.float64: 1e-9,

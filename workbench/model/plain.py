@@ -6,12 +6,15 @@ It shares no code with TransformerLens: weights by name in, logits out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens import TransformerBridgeConfig
+
+if TYPE_CHECKING:
+    from transformer_lens import TransformerBridgeConfig
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,

@@ -8,18 +8,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from math import isfinite
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.model import hooks
 from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
 from workbench.model.opened import check_opened
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 _WIRINGS: WeakKeyDictionary[torch.nn.Module, tuple[Modules, Wiring]] = WeakKeyDictionary()
 N_PROBE = 9  # tokens: longer than any sliding window of the test models, short enough for any context

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.model import parity, probe, zoo
 from workbench.model.architecture import Architecture, describe
 from workbench.model.hooks import resume_from
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.model.bare import Modules, modules_of
 from workbench.model.blocks import Blocks
@@ -23,6 +22,9 @@ from workbench.model.hooks import component, hook_name
 from workbench.model.memory import is_out_of_memory
 from workbench.model.probe import record, wiring
 from workbench.model.unhooked import plain_blocks, plain_end, read_out
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 # Largest relative error seen between a hooked and a plain block on all families of the tests: 6e-7 in float32.
 ALIKE = {torch.float32: 1e-5, torch.float64: 1e-12}

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.model.blocks import Block, Blocks, Function
 from workbench.model.hooks import Wiring, component, norm_before
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 # What acts on large values alone: a comparison on some prompts would not see it.
 _LIMITS = ("clip_qkv", "softcap", "soft_cap", "logit_cap")

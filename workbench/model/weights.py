@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel
 
 from workbench.errors import ModelError
 from workbench.model import digest, encoders
 from workbench.model.digest import Weight
 from workbench.model.huggingface import load_checked
 from workbench.model.layout import layout_of, saved_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 

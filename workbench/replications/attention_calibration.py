@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.act import Calibration
 from workbench.errors import WorkbenchError
@@ -27,6 +26,9 @@ from workbench.replications.options import CalibrationSizes
 from workbench.statistics import CHANGE, mean_interval
 from workbench.sweep.of_task import paired_runs
 from workbench.view.pictures import Bars, Heatmap, Picture
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def run(setting: Setting) -> Findings:

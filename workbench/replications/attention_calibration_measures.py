@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.act import Calibration, calibrate, find_sinks, later_sinks, other_columns
 from workbench.edits.edit import ModelEdit
@@ -19,6 +19,9 @@ from workbench.model.reading import require_tokens
 from workbench.names import parse_node
 from workbench.statistics import at_least, holm
 from workbench.sweep.runs import PairedRuns
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Advance = Callable[[str], None]
 

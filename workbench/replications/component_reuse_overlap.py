@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.claims import Claim, judge, untestable
 from workbench.errors import WorkbenchError
@@ -17,6 +17,9 @@ from workbench.replications.options import ComponentReuse
 from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
 from workbench.view.pictures import Heatmap, Picture
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 PAPER = "arXiv:2310.08744"
 OVERLAP = 0.5  # shared over all heads: more shared than not

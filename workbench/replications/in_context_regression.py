@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.claims import Claim, Rows, judge, source_of, untestable
 from workbench.replications.kinds import Findings, Replication, Setting
@@ -34,6 +33,9 @@ from workbench.training.regression_theory import (
     softmax_pair,
 )
 from workbench.view.pictures import Curves, Heatmap, Picture
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 # Criteria, fixed before anything was measured.
 OFF_DIAGONAL, LEAKAGE, HOMOGENEOUS, ZERO_SUM = 0.25, 0.1, 0.1, 0.1

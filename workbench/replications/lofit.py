@@ -8,9 +8,9 @@ intervals and tests are over the places of the test words; they are of these tas
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.claims import Rows
 from workbench.edits.affine import Affine
@@ -23,6 +23,9 @@ from workbench.replications.lofit_tasks import Task, make_task, matched_heads, p
 from workbench.replications.options import LofitSizes
 from workbench.statistics import SHARE, mean_interval
 from workbench.view.pictures import Bars, Curves, Heatmap, Picture
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 SEEDS = (0, 1, 2)  # of choosing heads: the nine runs of three tasks can be grouped in 280 ways
 STRENGTHS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # of inference-time intervention, chosen on validation words

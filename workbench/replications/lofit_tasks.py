@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.iti import Probes, probe_heads
 from workbench.edits.questions import Questions, ask, head_outputs
 from workbench.errors import OptionError, unknown
 from workbench.tasks.mappings import ARROW, KINDS, SIZE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 # Task -> kind of each input's answer, and how many places on.
 RULES: Mapping[str, tuple[Mapping[str, str], int]] = {

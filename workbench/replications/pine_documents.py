@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.edit import ModelEdit
 from workbench.edits.pine import Pine
@@ -18,6 +17,9 @@ from workbench.model.outputs import require_words
 from workbench.model.reading import require_tokens
 from workbench.tasks.kv_retrieval import FILLER, QUERY
 from workbench.tasks.words import NAMES, TWO_DIGITS
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Kind = Literal["conflict", "majority", "single"]
 Order = tuple[int, ...]

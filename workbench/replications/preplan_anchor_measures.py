@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError, OptionError
 from workbench.heads.decoding import sample
@@ -22,6 +21,9 @@ from workbench.model.probe import wiring
 from workbench.model.reading import require_tokens
 from workbench.replications.options import PreplanSizes
 from workbench.replications.preplan_anchor_tokens import Marks, jaccard_of, top_share
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.affine import Affine
 from workbench.edits.edit import ModelEdit, When
@@ -21,6 +20,9 @@ from workbench.heads.retrieval import Needle, batches, recall_of
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record
 from workbench.names import parse_node
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Mode = Literal["uniform", "zero", "mean"]
 # The patterns of a pass are as large as its prompts' lengths squared: 97 MB per layer of zoo:needle at 500 tokens when

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.agreement import pearson
 from workbench.errors import WorkbenchError
@@ -27,6 +26,9 @@ from workbench.replications.retrieval_heads_masking import (
 from workbench.replications.retrieval_heads_needles import fact_questions, knows_task, longest, needles
 from workbench.statistics import resamples
 from workbench.tasks.words import TWO_DIGITS
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Cells = dict[tuple[int, int], np.ndarray]
 FACTS = 80  # questions: twenty facts, each after four texts

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from transformer_lens.model_bridge import TransformerBridge
+from typing import TYPE_CHECKING
 
 from workbench.errors import OptionError, TaskError
 from workbench.heads.retrieval import Needle, random_needles
@@ -13,6 +12,9 @@ from workbench.replications.retrieval_heads_masking import Asked
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import get_task, make_pairs
 from workbench.training.needles import FACT, fact_prompts
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 TASK = "kv-retrieval"
 

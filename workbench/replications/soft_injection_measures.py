@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import factorial, prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.claims import Rows
 from workbench.edits.questions import Questions, losses, right_answers
@@ -31,6 +30,9 @@ from workbench.edits.soft_injection import (
 from workbench.errors import TaskError
 from workbench.replications.soft_injection_prompts import Prompts, right_with, scrambled
 from workbench.statistics import RESAMPLES, Interval, equal_interval, resamples
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 HARD = (1, 2, 4, 8, 16)  # heads to choose from for the hard choice
 VECTOR = 4  # heads in a function vector

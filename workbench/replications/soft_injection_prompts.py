@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, ask, right_answers
 from workbench.edits.soft_injection import Embedding, task_embedding
 from workbench.tasks.mappings import SIZE, MappingTask, Shots, draw_shots, find_mapping
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,16 +20,19 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
 
 from workbench.errors import ModelError
+from workbench.model import lens
 from workbench.model.hooks import Wiring, component, hook_name
 from workbench.sweep.rules import rule_of
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Hook = tuple[str, Callable[..., Tensor | None]]
 
@@ -235,7 +238,7 @@ def _norms(bridge: TransformerBridge) -> Iterator[tuple[str, nn.Module]]:
     for where, module in bridge.named_modules():
         if id(module) in inside or isinstance(getattr(module, "original_component", None), nn.Identity):
             continue
-        if isinstance(module, NormalizationBridge) or _NORM_NAME.search(type(module).__name__):
+        if isinstance(module, lens.NormalizationBridge) or _NORM_NAME.search(type(module).__name__):
             inside.update(id(part) for part in module.modules())
             yield where, module
 
@@ -266,7 +269,7 @@ class _Watched:
 
 def _computing(norm: nn.Module) -> tuple[str, ...]:
     """Methods that compute a norm, hooks at its input and output left outside: they must see gradients."""
-    if isinstance(norm, NormalizationBridge):
+    if isinstance(norm, lens.NormalizationBridge):
         return ("_python_norm_forward", "_hf_autograd_forward_with_hooks")
     return ("forward",)
 

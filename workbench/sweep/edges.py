@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ShapeError
 from workbench.graph import Graph
@@ -32,6 +32,9 @@ from workbench.model.wiring import writer_hooks
 from workbench.names import Node
 from workbench.sweep.differences import Differences, Masks, Outputs
 from workbench.sweep.runs import Batch, PairedRuns, RunName
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def written(

@@ -8,13 +8,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-
-from transformer_lens.model_bridge import TransformerBridge
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from workbench.circuit import Circuit
 from workbench.errors import OptionError, expect
 from workbench.metrics import Metric, MetricFunction
+from workbench.model.lens import is_bridge
 from workbench.model.opened import check_opened
 from workbench.model.reading import reading_of_model
 from workbench.scores import Scores
@@ -24,6 +23,9 @@ from workbench.tasks.fit import fit_pairs
 from workbench.tasks.for_model import is_file
 from workbench.tasks.in_memory import as_pairs
 from workbench.tasks.pairs import Pair, Pairs, load_pairs
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 N_PAIRS = 64
 Task = str | Path | Pairs | AlignedPairs | Sequence[Pair | Mapping[str, object] | Sequence[str]]
@@ -130,7 +132,7 @@ def on_a_task(function: Callable[P, R] | None = None, *, judged_by: str = "") ->
         given = args[place] if len(args) > place else named.get("runs")
         if isinstance(given, PairedRuns) or (given is None and "runs" not in named and len(args) <= place):
             return function(*args, **named)
-        if not isinstance(given, TransformerBridge):
+        if not is_bridge(given):
             raise OptionError(
                 f"{function.__name__}: runs is of type {type(given).__name__}",
                 hint=f'give wb.paired_runs(model, "ioi"), or a model and a task: {function.__name__}(model, "ioi")',

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.errors import ModelError
 from workbench.metrics import Answers, Metric, accuracy
@@ -27,6 +26,9 @@ from workbench.model.trial import blocks_of
 from workbench.model.unhooked import entering, read_out
 from workbench.progress import Progress, silent
 from workbench.sweep.batch import Batch, RunName
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 LOGITS = 2**25  # numbers in one block of logits
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.behavior import Behavior
 from workbench.errors import ModelError, OptionError
@@ -33,6 +32,9 @@ from workbench.sweep.passes import Passes, arrays
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
 from workbench.text import printable
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
 

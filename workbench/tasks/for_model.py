@@ -48,7 +48,7 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
         ModelError: if the model cannot be found or has no tokenizer.
     """
     from workbench.model import hub, zoo
-    from workbench.model.reading import limits_of
+    from workbench.model.limits import limits_of
     from workbench.model.tokenizers import load_tokenizer
 
     directory = zoo.locate(name).directory

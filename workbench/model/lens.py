@@ -1,0 +1,36 @@
+"""TransformerLens, imported when it is first asked for: its import takes longer than torch's.
+
+``lens.TransformerBridge`` is TransformerLens' own class. A module that only names it in annotations needs neither.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformer_lens.hook_points import HookPoint as HookPoint
+    from transformer_lens.model_bridge import TransformerBridge as TransformerBridge
+    from transformer_lens.model_bridge.generalized_components.normalization import (
+        NormalizationBridge as NormalizationBridge,
+    )
+
+_HOME = {
+    "HookPoint": "transformer_lens.hook_points",
+    "TransformerBridge": "transformer_lens.model_bridge",
+    "NormalizationBridge": "transformer_lens.model_bridge.generalized_components.normalization",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return found
+
+
+def is_bridge(thing: object) -> bool:
+    """Whether something is a bridge of TransformerLens; nothing can be one before TransformerLens is loaded."""
+    loaded = sys.modules.get(_HOME["TransformerBridge"])
+    return loaded is not None and isinstance(thing, loaded.TransformerBridge)

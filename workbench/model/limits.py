@@ -1,0 +1,48 @@
+"""What a model takes and puts out, from its configuration alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.model.native import is_native, read_native_config, read_output_names
+from workbench.model.outputs import outputs_from
+from workbench.tasks.outputs import Outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a configuration says of a model's text, without its tokenizer: the fields of ``Reading``."""
+
+    prepend_bos: bool
+    n_ctx: int | None
+    causal: bool
+    d_vocab: int
+    outputs: Outputs
+
+
+def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
+    """What the model in a directory takes and puts out; no weights are read.
+
+    BOS comes first unless the architecture was trained without (Pythia, Qwen); a native model's configuration says
+    it itself.
+
+    Raises:
+        ModelError: if the configuration cannot be read.
+    """
+    names: tuple[str, ...] = ()
+    if is_native(directory):
+        cfg, names = read_native_config(directory), read_output_names(directory)
+    else:
+        from workbench.model.classifiers import class_names
+        from workbench.model.huggingface import adapter_config, read_config
+
+        config = read_config(directory, trust_remote_code=trust_remote_code)
+        cfg, names = adapter_config(config, directory), class_names(config)
+    return Limits(
+        prepend_bos=bool(getattr(cfg, "default_prepend_bos", True)),
+        n_ctx=cfg.n_ctx or None,
+        causal=cfg.attention_dir != "bidirectional",
+        d_vocab=cfg.d_vocab,
+        outputs=outputs_from(cfg.d_vocab, cfg.d_vocab_out, names, native=is_native(directory)),
+    )
