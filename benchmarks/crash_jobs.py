@@ -26,16 +26,7 @@ from workbench.io.markdown import replace_part, table
 BEGIN, END = "<!-- kills: python -m benchmarks.crash_jobs --docs PAGE -->", "<!-- end of kills -->"
 
 # What a second run may well have otherwise: when, where, how long; and digests of files that say so.
-_OTHERWISE = {
-    "seconds",
-    "cpu_seconds",
-    "started",
-    "folder",
-    "digest",
-    "attempts",
-    "machine",
-    "peak_memory_mb",
-}
+_OTHERWISE = {"started", "folder", "digest", "attempts", "machine", "peak_memory_mb"}
 _STATES = ("nothing", "no record", "killed", "finished")
 _ENDS = {".html": "</html>", ".svg": "</svg>"}
 
@@ -109,7 +100,9 @@ def _fact(path: Path) -> Any:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _timeless(v) for k, v in value.items() if k not in _OTHERWISE}
+        return {
+            k: _timeless(v) for k, v in value.items() if k not in _OTHERWISE and not k.endswith("seconds")
+        }
     return [_timeless(v) for v in value] if isinstance(value, list) else value
 
 

@@ -210,3 +210,17 @@ def test_reading_sets_aside_what_a_file_has_and_not_what_it_may_have(tmp_path):
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
     assert read_bytes(Path("/proc/self/status"), most_bytes=1_000_000).startswith(b"Name:")  # it has no size
+
+
+def test_what_a_killed_run_was_writing_is_removed_when_it_starts_again(tmp_path):
+    for name in (
+        ".run.json.abcdefgh.tmp",
+        "cells/.c.json.abcdefgh.tmp",
+        "pictures/.p.svg.abcdefgh.tmp",
+        "cells/c.json",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("half")
+    with recording(RunRecord(command="bench discovery", arguments={}), tmp_path):
+        assert [p.name for p in tmp_path.rglob("*.tmp")] == []
+    assert (tmp_path / "cells" / "c.json").read_text() == "half"

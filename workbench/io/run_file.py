@@ -142,8 +142,7 @@ def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[Run
     folder = Path(folder)
     refuse_links(folder, INNER)
     record.attempts = _attempts_before(record, folder)
-    for left in folder.glob(".*.tmp"):  # half-written by a process that was killed
-        left.unlink(missing_ok=True)
+    remove_half_written(folder)
     write_record(record, folder)
     try:
         yield record
@@ -171,6 +170,16 @@ def files_of(folder: Path, outputs: Iterable[str]) -> list[str]:
 def _is_result(path: Path) -> bool:
     """A regular file that is no lock and not half-written."""
     return path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a process that was killed was writing, in a folder and in those that runs make in theirs.
+
+    The caller holds the folder's lock: nobody else is writing there.
+    """
+    for place in (folder, *(folder / name for name in INNER)):
+        for left in place.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
 
 
 def _ended_by(record: RunRecord, problem: BaseException) -> RunRecord:
