@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.families import build_hf
+from tests.families import build_hf, save_tokenizer
 from tests.mini import mini_pairs
 from workbench.edits.act import find_sinks
 from workbench.edits.kinds import Rows
@@ -19,6 +19,7 @@ from workbench.heads.readouts import read_outs
 from workbench.interventions.apply import hooks_for
 from workbench.interventions.edits import Intervention, KnockOut
 from workbench.model.hooks import hook_name
+from workbench.model.open import open_model
 from workbench.model.probe import record
 from workbench.names import parse_node
 from workbench.sweep.patterns import corrupted_patterns, key_effect
@@ -67,6 +68,24 @@ def test_read_outs_are_of_what_is_looked_at_and_the_sink_is_a_column(measured):
     before = np.diagonal(looked, -1, -2, -1)
     assert found["previous-token"].values == pytest.approx(before.mean((1, 3)), abs=1e-6)
     assert found["sink-share"].null.max() == 0  # a head that looks at every key alike has no sink
+
+
+def test_a_head_whose_sink_takes_everything_looks_nowhere_and_is_named(tmp_path):
+    """float32 has nothing left for its keys: no distance, no entropy, no NaN without a word."""
+    model = build_hf("gpt-oss")
+    with torch.no_grad():
+        model.model.layers[0].self_attn.sinks[2] = 300.0
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    opened = open_model(tmp_path, device="cpu")
+    ground, _ = random_ground(opened, n=2, length=21)
+    found = {m.name: m for m in read_outs(opened, ground)[0]}
+    assert found["sink-share"].values[0, 2] == 1 and not np.isnan(found["sink-share"].values).any()
+    for name in ("distance", "entropy", "previous-token", "locality", "first-token"):
+        assert np.argwhere(np.isnan(found[name].values)).tolist() == [[0, 2]]
+        assert found[name].missing == {
+            "a0.h2: all rows of a pattern sum to 0, so the head looks nowhere": (0,)
+        }
 
 
 def test_models_without_sinks_have_no_such_column(bridge_of):

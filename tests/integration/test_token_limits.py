@@ -1,5 +1,7 @@
 """Token ids, lengths and answers that a model has no place for are named, wherever text or ids enter it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,14 @@ from tests.families import family_dir, save_tokenizer
 from tests.mini import mini_pairs
 from workbench.edits.measure import on_text, windows_of
 from workbench.edits.questions import Questions, ask, head_outputs, losses
-from workbench.errors import TaskError
+from workbench.errors import ModelError, TaskError
 from workbench.heads.decoding import decode, sample
 from workbench.heads.grounds import random_ground
 from workbench.heads.observe import patterns_of
-from workbench.heads.prompts import prompt_patterns
+from workbench.heads.prompts import example_patterns, prompt_patterns
 from workbench.model.architecture import describe
 from workbench.model.open import open_model
+from workbench.model.report import check_bridge
 from workbench.sweep.runs import PairedRuns, align_to
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.for_model import align_for, reading_of
@@ -82,13 +85,13 @@ def test_token_ids_that_somebody_put_together_are_checked(bridge_of, change, say
         PairedRuns(bridge_of("gpt2"), aligned)
 
 
-def _roberta(directory):
+def _roberta(directory, rows=20):
     """Positions begin after the padding id 2: 20 rows hold 17 tokens."""
     size = dict.fromkeys(("hidden_size", "intermediate_size"), 16) | {"num_hidden_layers": 1}
     torch.manual_seed(0)
     model = transformers.RobertaForMaskedLM(
         transformers.RobertaConfig(
-            vocab_size=160, max_position_embeddings=20, pad_token_id=2, num_attention_heads=2, **size
+            vocab_size=160, max_position_embeddings=rows, pad_token_id=2, num_attention_heads=2, **size
         )
     )
     model.save_pretrained(directory)
@@ -148,3 +151,35 @@ def test_texts_with_an_added_token_are_refused_and_named(longer):
     model.tokenizer.bos_token = "<tool>"
     with pytest.raises(TaskError, match=says):
         random_ground(model)
+
+
+def test_a_check_of_the_model_names_tokens_without_an_embedding(longer, bridge_of):
+    (found,) = (c for c in check_bridge(open_model(longer, device="cpu")).checks if c.name == "tokenizer")
+    assert not found.passes and found.found == 1 and found.what == "tokens without an embedding: <tool>"
+    (found,) = (c for c in check_bridge(bridge_of("gpt2")).checks if c.name == "tokenizer")
+    assert found.passes and found.what == "tokens without an embedding"
+
+
+def test_positions_outside_a_prompt_are_named(bridge_of):
+    aligned = align_to(bridge_of("gpt2"), mini_pairs(1))
+    wrong = replace(aligned, positions=({**aligned.positions[0], "S": 7},))
+    with pytest.raises(TaskError, match="pair mini-0: position S, 7 is beyond the clean prompt of 7"):
+        PairedRuns(bridge_of("gpt2"), wrong)
+
+
+@pytest.mark.parametrize("most", [2, 8])
+def test_a_context_shorter_than_the_probes_is_no_error(most, tmp_path):
+    """Probes of 9 and 12 tokens are as long as the context; RoBERTa's table has 3 rows that no token uses."""
+    model = open_model(_roberta(tmp_path, rows=most + 3), device="cpu")
+    item = _pair("a", *["to"] * (most - 2))
+    assert describe(model).n_ctx == most and np.isfinite(
+        PairedRuns(model, Pairs(items=(item,), task="x")).clean
+    )
+    assert check_bridge(model).checks[0].passes
+    example_patterns(model) if most == 8 else None
+
+
+def test_a_context_of_one_token_is_refused(tmp_path):
+    model = open_model(_roberta(tmp_path, rows=4), device="cpu")
+    with pytest.raises(ModelError, match="context holds 1 token"):
+        describe(model)

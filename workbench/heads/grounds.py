@@ -116,9 +116,12 @@ def random_ground(
         notes += (f"random tokens: {len(words)} per copy, all there are in the vocabulary",)
         period = len(words)
     if period < 2:
+        context = describe(model).n_ctx
         raise OptionError(
             f"sequences of {total} tokens leave {period} to repeat; at least 2 are needed",
-            hint="a larger --length",
+            hint=f"the model's context holds no more than {context}"
+            if total == context
+            else "a larger --length",
         )
     generator = torch.Generator().manual_seed(seed)
     choice, device = torch.tensor(words), next(iter(model.parameters())).device

@@ -214,6 +214,11 @@ def adapter_config(config: PretrainedConfig, where: object) -> TransformerBridge
     return cfg
 
 
+def unused_positions(config: PretrainedConfig) -> int:
+    """Rows of the position table that no token uses: RoBERTa counts from the padding id on."""
+    return (config.pad_token_id or 0) + 1 if config.model_type == "roberta" else 0
+
+
 def _collect_no_attentions(model: nn.Module) -> None:
     """Undo `output_attentions=True`, which TransformerLens sets when it loads.
 

@@ -276,7 +276,8 @@ def _probe(config: object) -> Tensor:
             hint="the workbench opens models of text; TransformerLens itself opens this one",
         )
     avoid = frozenset(token for token in (getattr(text, "pad_token_id", None),) if token is not None)
-    return parity.probe_tokens(d_vocab, getattr(text, "max_position_embeddings", None) or 64, avoid=avoid)
+    rows = getattr(text, "max_position_embeddings", None) or 64
+    return parity.probe_tokens(d_vocab, rows - huggingface.unused_positions(text), avoid=avoid)
 
 
 def _device(device: str | None) -> str:

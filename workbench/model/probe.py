@@ -175,7 +175,13 @@ def _shaken(site: str, seed: int) -> Callable[..., Tensor]:
 
 
 def _is_causal(bridge: TransformerBridge, ids: Tensor, out: Tensor) -> bool:
-    """Whether the last token leaves the outputs before it alone."""
+    """Whether the last token leaves the outputs before it alone.
+
+    Raises:
+        ModelError: if the context holds a single token.
+    """
+    if ids.shape[1] < 2:
+        raise ModelError("the model's context holds 1 token: no token can look at another")
     other = ids.clone()
     other[:, -1] = (other[:, -1] + 1) % bridge.cfg.d_vocab
     with torch.no_grad():

@@ -56,9 +56,11 @@ def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
     for i, pair in enumerate(pairs.pairs):
         for side, ids in (("clean", pairs.clean[i]), ("corrupted", pairs.corrupted[i])):
             _require_prompt(model, described, ids, f"pair {pair.id}, {side} prompt")
+            for name, index in pairs.positions[i].items():
+                _require_range([index], len(ids), f"pair {pair.id}: position {name},", f"{side} prompt")
         if outputs.size is not None:
             answers = (*pairs.correct[i], *pairs.incorrect[i])
-            _require_range(answers, outputs.size, f"pair {pair.id}: answer", "outputs")
+            _require_range(answers, outputs.size, f"pair {pair.id}: answer id", "model's outputs")
 
 
 def require_tokens(
@@ -88,7 +90,7 @@ def _require_prompt(
             hint="shorten it to what the model reads",
         )
     if tokenizer is None or not len(tokenizer):
-        _require_range(ids, described.d_vocab, f"{where}: token", "embedding")
+        _require_range(ids, described.d_vocab, f"{where}: token id", "model's embedding")
     elif beyond := beyond_embedding(tokenizer, ids, described.d_vocab):
         raise TaskError(
             f"{where}: {next(iter(beyond.values()))}",
@@ -100,6 +102,6 @@ def _require_range(ids: Sequence[int], size: int, what: str, of: str) -> None:
     wrong = [int(i) for i in ids if not 0 <= i < size]
     if wrong:
         raise TaskError(
-            f"{what} id {wrong[0]} is beyond the model's {of} of {size}",
+            f"{what} {wrong[0]} is beyond the {of} of {size}",
             hint="align pairs of text with this model: PairedRuns(model, pairs)",
         )

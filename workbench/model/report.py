@@ -158,19 +158,28 @@ def _checks(bridge: TransformerBridge, name: str) -> Iterator[Check]:
     dead = [kind for kind in sites if not model.support[kind].works and not _absent(model, kind)]
     yield Check(name="live", what=f"sites whose edits are lost{_named(dead)}", found=len(dead), limit=0)
     if bridge.tokenizer is not None:
-        largest = max(bridge.tokenizer.get_vocab().values())
-        outside = sum(i >= bridge.cfg.d_vocab for i in bridge.tokenizer.get_vocab().values())
-        if found.notes:  # TransformerLens added the BOS it invented; nothing produces it
-            outside = max(0, outside - 1)
+        outside = _without_embedding(bridge, invented=not model.prepend_bos)
         yield Check(
             name="tokenizer",
-            what=f"tokens without an embedding (largest id {largest})",
-            found=outside,
+            what=f"tokens without an embedding{_named(outside[:8])}",
+            found=len(outside),
             limit=0,
         )
     if name.startswith(zoo.PREFIX) and "digest" in (card := zoo.read_card(name).fields):
         differs = not str(found.digest).startswith(str(card["digest"]))
         yield Check(name="card", what="weights differ from the card's digest", found=int(differs), limit=0)
+
+
+def _without_embedding(bridge: TransformerBridge, *, invented: bool) -> list[str]:
+    """Tokens that the model has no embedding for, but not the BOS that TransformerLens may have invented.
+
+    Args:
+        invented: No BOS is prepended, so one beyond the embedding is TransformerLens' own: nothing produces it.
+    """
+    vocabulary = bridge.tokenizer.get_vocab()
+    beyond = sorted((i, token) for token, i in vocabulary.items() if i >= bridge.cfg.d_vocab)
+    own = bridge.tokenizer.bos_token if invented else None
+    return [token for _, token in beyond if token != own]
 
 
 def _resumed(bridge: TransformerBridge, tokens: Tensor, out: Tensor) -> float:
