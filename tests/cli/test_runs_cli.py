@@ -117,7 +117,9 @@ def test_a_failed_run_says_why_and_can_be_resumed(run, tmp_path):
     assert shown["status"] == "failed" and "not finite" in shown["record"]["error"]
     own.write_text("def fn(logits, answers, clean):\n    return logits[:, 7]\n")
     code, out, err = run("runs", "resume", "failed", "-q")
-    assert code == 1 and "metric_source" in err  # parts of two metrics are never mixed
+    assert code == 1 and f"give --metric {own}:fn to use that code" in err  # code runs when it is named here
+    code, out, err = run("runs", "resume", "failed", "--metric", f"{own}:fn", "-q")
+    assert code == 1 and "holds another run" in err  # parts of two metrics are never mixed
     assert data(run("runs", "list", "failed", "--json"))[0]["status"] == "failed"
 
 

@@ -279,12 +279,17 @@ def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Pas
 
 def is_run(folder: Path, names: Collection[str]) -> bool:
     """Whether a folder that holds these names is that of a run; the folders in a run's own are parts of it."""
-    return folder.name not in _INSIDE and (NAME in names or any(trace in names for trace in _TRACES))
+    return folder.name not in _INSIDE and has_traces(names)
+
+
+def has_traces(names: Collection[str]) -> bool:
+    """Whether a run leaves one of these names in its folder."""
+    return NAME in names or any(trace in names for trace in _TRACES)
 
 
 def _walk(root: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(root, followlinks=False):
-        if is_run(Path(folder), {*names, *files}):
+        if has_traces({*names, *files}):  # the root whatever it is called: its user says that runs are there
             yield Path(folder)
         names[:] = sorted(name for name in names if name not in _INSIDE and not name.startswith("."))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.errors import RunError, WorkbenchError
-from workbench.history.folders import is_run, roots_of
+from workbench.history.folders import has_traces, is_run, roots_of
 from workbench.io.bounds import exists
 from workbench.io.lock import NAME as LOCK
 from workbench.io.plan_file import NAME as PLAN
@@ -96,7 +96,8 @@ def _below(root: Path) -> Iterator[CheckedFile]:
     for here, names, inside in os.walk(root, followlinks=False):
         names[:] = sorted(name for name in names if not name.startswith("."))
         folder = Path(here)
-        owner[folder] = folder if is_run(folder, {*names, *inside}) else owner.get(folder.parent)
+        here_too = has_traces({*names, *inside}) and (folder == root or is_run(folder, {*names, *inside}))
+        owner[folder] = folder if here_too else owner.get(folder.parent)
         files |= {folder / n: owner[folder] for n in sorted(inside) if _counts(folder / n)}
     records = _Records(run for run in dict.fromkeys(owner.values()) if run is not None)
     others = {path: run for path, (run, _) in records.named.items() if path not in files}

@@ -207,7 +207,11 @@ def _attempts_before(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
     known = before.question and record.question
     same = before.question == record.question if known else before.command == record.command
     if not same:
-        raise RunError(f"{folder} holds another run: {before.command}", hint="choose another --out")
+        other = "what decides its numbers (model, pairs, metric, options) is not what is asked now"
+        raise RunError(
+            f"{folder} holds another run: {before.command}" + (f"; {other}" if known else ""),
+            hint="choose another --out",
+        )
     if before.status == "done":
         return before.attempts
     status = "killed" if before.status == "running" else before.status
