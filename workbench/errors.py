@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from workbench.text import printable
@@ -101,3 +102,37 @@ def unknown(
         else f"workbench {kind} list"
     )
     return error(f"no {kind} called {name!r}", hint=hint)
+
+
+def in_one_line(problem: BaseException, most: int = 300) -> str:
+    """What an error of a library says, in one line: its first sentence, or its kind where it says nothing.
+
+    Example:
+        >>> in_one_line(ValueError("Class validation error:\\n    ValueError: 16 is not a multiple of 3.\\nsee ..."))
+        'Class validation error: ValueError: 16 is not a multiple of 3.'
+    """
+    lines = [" ".join(line.split()) for line in str(problem).splitlines() if line.strip()]
+    if not lines:
+        return type(problem).__name__
+    said = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return said if len(said) <= most else said[: most - 3] + "..."
+
+
+@contextmanager
+def explaining(what: str, *, error: type[WorkbenchError] = WorkbenchError, hint: str = "") -> Iterator[None]:
+    """Put whatever a library raises inside the block into one line, after ``what``: "X cannot be read".
+
+    For calls into libraries that parse files of others: they raise whatever their parser raises. Memory that ran out
+    and interruptions stay what they are.
+
+    Raises:
+        WorkbenchError: of the type ``error``.
+    """
+    try:
+        yield
+    except (WorkbenchError, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as problem:  # a panic of Rust code is no Exception
+        if "out of memory" in str(problem).lower() or "allocate memory" in str(problem).lower():
+            raise
+        raise error(f"{what}: {in_one_line(problem)}", hint=hint) from problem

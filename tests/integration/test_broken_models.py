@@ -133,7 +133,7 @@ def test_directory_without_configuration(tmp_path):
 
 def test_configuration_that_is_no_json(llama):
     (llama / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"config\.json cannot be used"):
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
         open_model(llama, device="cpu")
 
 

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 
 from workbench.errors import ModelError
 from workbench.model import zoo
+from workbench.model.directory import check_directory
 
 _TEXT = ["*.json", "*.txt", "*.model"]
 _OTHER = ["*/*", "consolidated*"]  # other formats of the same weights
@@ -56,6 +57,7 @@ def fetch(name: str, *, revision: str | None, offline: bool, code: bool) -> Path
         OSError,
     ) as error:
         raise _unreachable(name, revision, offline=offline) from error
+    check_directory(directory)
     return directory
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
 from transformer_lens.model_bridge import TransformerBridge
@@ -23,14 +22,18 @@ from transformer_lens.model_bridge.sources._hf_format import determine_architect
 from transformer_lens.model_bridge.sources.transformers import helpers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, explaining
+from workbench.io.bounds import exists
 from workbench.model import classifiers, encoders, tokenizers
+from workbench.model.digest import Weight
+from workbench.model.directory import read_fields, refuse_code
 from workbench.model.pickles import check_archive, refused
+from workbench.model.sizes import refuse_larger, refuse_more_parts
 
 if TYPE_CHECKING:
     from transformer_lens import TransformerBridgeConfig
 
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
+_WHOLE = "workbench model check NAME says more; was it downloaded whole?"
 
 
 def never_install() -> None:
@@ -48,24 +51,21 @@ def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig
         ModelError: if it is missing, unreadable, or asks to run code that came with the model.
     """
     path = directory / "config.json"
-    if not path.is_file():
+    if not exists(path):
         raise ModelError(
             f"{directory} has no config.json",
             hint="a Hugging Face model directory holds config.json and model.safetensors; "
             "a native one holds tl_native.json (workbench model import makes one)",
         )
-    try:
-        raw, _ = PretrainedConfig.get_config_dict(str(directory))
-        if raw.get("auto_map") and not trust_remote_code:
-            raise ModelError(
-                f"{directory} wants to run its own Python code ({', '.join(map(str, raw['auto_map']))})",
-                hint="read that code, then pass --trust-remote-code or trust_remote_code=True",
-            )
+    fields = read_fields(path)
+    if not trust_remote_code:
+        refuse_code(path, fields)
+    refuse_more_parts(path, fields)
+    hint = "it is damaged, or of a newer version of transformers: download or copy it again"
+    with explaining(f"{path} cannot be used", error=ModelError, hint=hint), _quiet():
         return transformers.AutoConfig.from_pretrained(
             str(directory), trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except LOAD_ERRORS as error:
-        raise ModelError(f"{path} cannot be used: {_first_line(error)}") from error
 
 
 class CheckedLoader:
@@ -93,24 +93,34 @@ def load_checked(directory: Path, model_class: type, **kwargs: object) -> PreTra
     if not any(directory.glob("*.safetensors")):
         for file in sorted(directory.glob("*.bin")):
             check_archive(file)
-    try:
-        with _quiet():
+    what = f"the weights in {directory} cannot be loaded"
+    kwargs |= {"ignore_mismatched_sizes": True}  # they are refused below, by name
+    with explaining(what, error=ModelError, hint=_WHOLE), _quiet():
+        try:
             model, info = model_class.from_pretrained(str(directory), output_loading_info=True, **kwargs)
-    except UnpicklingError as error:
-        raise ModelError(f"a .bin file in {directory} {refused(error)}", hint="use safetensors") from error
-    except LOAD_ERRORS as error:
-        raise ModelError(f"the weights in {directory} cannot be loaded: {_first_line(error)}") from error
+        except UnpicklingError as error:
+            raise ModelError(
+                f"a .bin file in {directory} {refused(error)}", hint="use safetensors"
+            ) from error
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{directory} lacks {len(missing)} tensors of a {type(model).__name__}: {', '.join(missing[:4])}",
             hint="the checkpoint is incomplete, or config.json names another architecture",
         )
-    if mismatched := sorted(str(entry) for entry in info["mismatched_keys"]):
+    if mismatched := sorted(_in_words(entry) for entry in info["mismatched_keys"]):
         raise ModelError(
             f"{directory} has tensors of the wrong shape: {'; '.join(mismatched[:4])}",
             hint="config.json and the weights do not belong together",
         )
     return model
+
+
+def _in_words(mismatch: object) -> str:
+    """A tensor of the wrong shape, as transformers names it: (name, shape in the file, shape in the model)."""
+    if not isinstance(mismatch, tuple | list) or len(mismatch) != 3:
+        return str(mismatch)
+    name, there, expected = mismatch
+    return f"{name} {tuple(there)}, {tuple(expected)} is expected"
 
 
 def bridge_from_directory(
@@ -122,17 +132,27 @@ def bridge_from_directory(
     device: str,
     dtype: torch.dtype,
     trust_remote_code: bool,
+    stored: Mapping[str, Weight],
     device_map: str | None = None,
     probe: Callable[[nn.Module], Tensor | None],
 ) -> tuple[TransformerBridge, Tensor | None]:
-    """A bridge around the weights in a directory, and the plain model's answer to `probe` before wrapping."""
+    """A bridge around the weights in a directory, and the plain model's answer to `probe` before wrapping.
+
+    Args:
+        stored: The tensors of the weight files.
+
+    Raises:
+        ModelError: if it asks for more than the files hold, lacks tensors, or a library cannot read it.
+    """
     bare = encoders.bare_encoder(config)
     architecture = bare.architecture if bare else _architecture(config, directory)
     model_class = bare.model_class if bare else helpers.get_hf_model_class_for_architecture(architecture)
     head = classifiers.head_of(config)
-    loader = CheckedLoader(
-        directory, model_class if head is None else classifiers.class_of(head, model_class), device
-    )
+    if head is not None:
+        model_class = classifiers.class_of(head, model_class)
+    if not trust_remote_code:  # code of others need not be able to run without memory
+        refuse_larger(directory / "config.json", lambda: _empty(model_class, config), stored)
+    loader = CheckedLoader(directory, model_class, device)
     loader.probe = probe
     place = {"device": device} if device_map is None else {"device_map": device_map}
     if bare or head or tokenizer is None:
@@ -144,18 +164,15 @@ def bridge_from_directory(
             kwargs["device_map"] = device_map
         model = loader.from_pretrained(name, **kwargs)
         return bridge_from_model(model, name, tokenizer=tokenizer), loader.plain
-    try:
-        with _quiet():
-            bridge = TransformerBridge.boot_transformers(
-                str(directory),
-                **place,
-                dtype=dtype,
-                tokenizer=tokenizers.prepare(tokenizer),
-                trust_remote_code=trust_remote_code,
-                model_class=loader,
-            )
-    except LOAD_ERRORS as error:
-        raise ModelError(f"TransformerLens cannot open {directory}: {_first_line(error)}") from error
+    with explaining(f"TransformerLens cannot open {directory}", error=ModelError, hint=_WHOLE), _quiet():
+        bridge = TransformerBridge.boot_transformers(
+            str(directory),
+            **place,
+            dtype=dtype,
+            tokenizer=tokenizers.prepare(tokenizer),
+            trust_remote_code=trust_remote_code,
+            model_class=loader,
+        )
     bridge.cfg.model_name = name
     _collect_no_attentions(bridge.original_model)
     return bridge, loader.plain
@@ -175,7 +192,7 @@ def bridge_from_model(
         return _bridge_from_classifier(model, head, name, tokenizer=tokenizer)
     model.set_attn_implementation("eager")  # any other implementation silently drops the attention patterns
     architecture = _architecture(model.config, name)
-    try:
+    with explaining(f"TransformerLens cannot wrap {name}", error=ModelError):
         return build_bridge_from_module(
             model,
             architecture,
@@ -183,8 +200,6 @@ def bridge_from_model(
             tokenizer=None if tokenizer is None else tokenizers.prepare(tokenizer),
             model_name=name,
         )
-    except LOAD_ERRORS as error:
-        raise ModelError(f"TransformerLens cannot wrap {name}: {_first_line(error)}") from error
 
 
 def _bridge_from_classifier(
@@ -246,9 +261,10 @@ def _architecture(config: PretrainedConfig, where: object) -> str:
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def _empty(model_class: Any, config: PretrainedConfig) -> nn.Module:
+    """The model of a configuration, without its weights."""
+    is_auto = model_class.__module__.endswith("modeling_auto")
+    return model_class.from_config(config) if is_auto else model_class(config)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from workbench.errors import ModelError, OptionError, unknown
+from workbench.io.strict_json import read_text
+from workbench.model.directory import MOST_TEXT
 
 _USUAL = {
     "bos": ("<bos>", "BOS", "[BOS]", "<s>", "<|endoftext|>"),
@@ -105,9 +107,9 @@ def read_output_names(path: Path, d_vocab_out: int) -> tuple[str, ...]:
 def _lines(path: Path, what: str, one: str) -> list[str]:
     """The lines of a file, none of them empty and no two alike."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{what} {path} cannot be read: {error}") from error
+        text = read_text(path, most_bytes=MOST_TEXT, error=ModelError)
+    except ModelError as problem:
+        raise ModelError(f"{what} cannot be read: {problem.message}", hint=problem.hint) from problem
     words = [word.removesuffix("\r") for word in text.removesuffix("\n").split("\n")]
     first: dict[str, int] = {}
     for number, word in enumerate(words, 1):

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformer_lens import TransformerBridgeConfig
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformer_lens.model_bridge.sources.native import NativeModel
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, explaining
+from workbench.io.bounds import exists, require_regular
+from workbench.model.directory import read_fields
+from workbench.model.sizes import refuse_larger, refuse_more_parts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -85,10 +87,10 @@ def read_weights(directory: str | Path) -> dict[str, Tensor]:
         ModelError: if the file is missing or damaged.
     """
     path = Path(directory) / WEIGHTS_NAME
-    try:
+    with explaining(f"the weights in {path} cannot be loaded", error=ModelError):
+        if exists(path):
+            require_regular(path, error=ModelError)
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"the weights in {path} cannot be loaded: {error}") from error
 
 
 def boot_native(
@@ -101,10 +103,9 @@ def boot_native(
     where: str = "the weights",
 ) -> TransformerBridge:
     """Build a native bridge around named weights, checking that exactly the expected tensors are there."""
-    try:
+    refuse_larger(Path(where) / CONFIG_NAME, lambda: NativeModel(config), weights)
+    with explaining(f"{where}: a native model of this configuration cannot be built", error=ModelError):
         model = NativeModel(config)
-    except (ValueError, NotImplementedError, AssertionError) as error:
-        raise ModelError(f"{where}: a native model of this configuration cannot be built: {error}") from error
     if "unembed.bias" in weights:
         # The native head has no bias of its own; a checkpoint's b_U needs one to be computed at all.
         model.head = nn.Linear(config.d_model, model.head.out_features, bias=True)
@@ -172,14 +173,8 @@ def read_output_names(directory: str | Path) -> tuple[str, ...]:
 
 def _config_fields(directory: str | Path) -> dict[str, object]:
     path = Path(directory) / CONFIG_NAME
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(fields, dict):
-        raise ModelError(
-            f"{path} holds a {type(fields).__name__}; a JSON object of configuration fields is expected"
-        )
+    fields = read_fields(path)
+    refuse_more_parts(path, fields)
     return fields
 
 

@@ -33,11 +33,18 @@ from workbench.model import (
     tokenizers,
     zoo,
 )
-from workbench.model.digest import digest_config
+from workbench.model.digest import Weight, digest_config
+from workbench.model.directory import weight_files
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
-from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model, lines_of_native, weight_files
+from workbench.model.weights import (
+    Lines,
+    lines_of_checkpoint,
+    lines_of_model,
+    lines_of_native,
+    stored_weights,
+)
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -114,6 +121,7 @@ def open_model(
         opened = _native(directory, tokenizer, **place)
     else:
         place["device_map"] = device_map
+        place["stored"] = {t.name: t for t in stored} or stored_weights(directory)
         opened = _hugging_face(directory, tokenizer, name=name, config=config, **place, **code)
         placement.refuse_elsewhere(opened.bridge.original_model)
     opened.finish(name=name, kind=found.kind, revision=revision, tolerance=parity_tolerance)
@@ -182,12 +190,13 @@ def _hugging_face(
     device_map: str | None,
     dtype: torch.dtype,
     trust_remote_code: bool,
+    stored: Mapping[str, Weight],
 ) -> _Opened:
     tokens, seen = _probe(config), []
 
     def look(model: PreTrainedModel) -> Tensor:
         """The model as transformers loaded it: what it answers, and its weights by their names."""
-        seen.append(lines_of_checkpoint(directory, model))
+        seen.append(lines_of_checkpoint(directory, model, stored))
         return parity.plain_output(model, tokens)
 
     bridge, expected = huggingface.bridge_from_directory(
@@ -199,6 +208,7 @@ def _hugging_face(
         device_map=device_map,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
+        stored=stored,
         probe=look,
     )
     return _Opened(
@@ -236,6 +246,11 @@ def _native(
 def _open_memory(
     model: nn.Module, *, tokenizer: PreTrainedTokenizerBase | None, tolerance: float | None
 ) -> TransformerBridge:
+    if _has_adapter(model):
+        raise ModelError(
+            f"a {type(model).__name__} with an adapter on it is not one model; a whole model is expected",
+            hint="wb.open_model(model.merge_and_unload())",
+        )
     if not isinstance(model, PreTrainedModel):
         raise ModelError(
             f"a {type(model).__name__} is not a Hugging Face model",
@@ -264,6 +279,13 @@ def _open_memory(
     )
     opened.finish(name=name, kind="memory", revision=None, tolerance=tolerance)
     return bridge
+
+
+def _has_adapter(model: nn.Module) -> bool:
+    """Whether PEFT has put an adapter on a model, or in it; PEFT itself need not be installed."""
+    kinds = {kind.__name__ for kind in type(model).__mro__} & {"PeftModel", "PeftMixedModel"}
+    inside = getattr(model, "_hf_peft_config_loaded", False)
+    return bool(kinds or inside) or any(".base_layer." in name for name, _ in model.named_parameters())
 
 
 def _probe(config: object) -> Tensor:

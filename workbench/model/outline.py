@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from workbench.errors import ModelError
 from workbench.graph import GraphShape
+from workbench.model.directory import read_fields
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
 _LAYER_WRITES = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3", "granite", "granitemoe")
@@ -90,10 +90,7 @@ def outline(name: str, *, offline: bool | None = None, sizes: bool = True) -> Ou
     file = next((directory / f for f in ("tl_native.json", "config.json") if (directory / f).is_file()), None)
     if file is None:
         raise ModelError(f"{directory} has no config.json", hint="give a Hugging Face model directory")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as problem:
-        raise ModelError(f"{file} cannot be read: {problem}") from None
+    config = read_fields(file)
     config = {**config, **(config.get("text_config") or {})}
     heads = _first(config, file, "num_attention_heads", "n_head", "n_heads")
     kind = str(config.get("model_type", "native"))

@@ -26,11 +26,19 @@ _PROBE_SHAPE = (2, 12)
 
 
 def probe_tokens(d_vocab: int, n_ctx: int, *, avoid: frozenset[int] = frozenset()) -> Int[Tensor, "pair pos"]:
-    """Token ids spread over the vocabulary; the same on every machine."""
+    """Token ids spread over the vocabulary; the same on every machine.
+
+    Example:
+        >>> probe_tokens(4, 5, avoid=frozenset({1})).tolist()
+        [[0, 3, 2, 0, 3], [2, 0, 3, 2, 0]]
+    """
     pairs, length = _PROBE_SHAPE[0], max(1, min(_PROBE_SHAPE[1], n_ctx))
-    allowed = [token for token in range(d_vocab) if token not in avoid] or [0]
+    avoided = sorted(token for token in avoid if 0 <= token < d_vocab)
     steps = torch.arange(pairs * length) * 7919  # a prime, so that neighbours differ
-    return torch.tensor(allowed)[steps % len(allowed)].reshape(pairs, length)
+    tokens = steps % max(1, d_vocab - len(avoided))
+    for token in avoided:
+        tokens += tokens >= token
+    return (tokens if d_vocab > len(avoided) else torch.zeros_like(tokens)).reshape(pairs, length)
 
 
 @torch.no_grad()

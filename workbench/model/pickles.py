@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from pickle import Unpickler, UnpicklingError
@@ -13,17 +14,25 @@ from typing import IO, Any
 import torch
 
 from workbench.errors import ModelError
+from workbench.io.bounds import in_words, require_regular
+
+_REPEATED, _SMALL = 4, 64_000_000  # tied tensors are there twice; bytes that any file may ask for
 
 
-def load_tensors(path: Path) -> Any:
+def load_tensors(path: Path, *, mmap: bool = False) -> Any:
     """What a file of ``torch.save`` holds, on the CPU; nothing in it is executed.
 
+    Args:
+        mmap: Leave the values in the file until they are asked for, where its format allows it.
+
     Raises:
-        ModelError: if the file is damaged, or holds anything but tensors and plain containers.
+        ModelError: if the file is damaged, holds anything but tensors and plain containers, or tensors that claim more
+            numbers than it has.
     """
-    check_archive(path)
+    size = require_regular(path, error=ModelError)
+    is_zip = check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip)
     except UnpicklingError as error:
         raise ModelError(
             f"{path} {refused(error)}",
@@ -35,12 +44,32 @@ def load_tensors(path: Path) -> Any:
             f"{path} cannot be read as a checkpoint: {said}",
             hint="it may be cut off: download or copy it again",
         ) from error
+    claimed = sum(t.numel() * t.itemsize for t in _tensors(loaded))
+    if claimed > _REPEATED * size + _SMALL:
+        raise ModelError(
+            f"{path} has {in_words(size)}; its tensors claim {in_words(claimed)}",
+            hint="some repeat a few numbers (expand); save them with .contiguous()",
+        )
+    return loaded
 
 
-def check_archive(path: Path) -> None:
-    """Do nothing if each member of a checkpoint's zip file is what its checksum says; torch does not look at them.
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in what was loaded, at any depth."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
 
-    Files of the format before zip files have no checksums: they pass.
+
+def check_archive(path: Path) -> bool:
+    """Check each member of a checkpoint's zip file against its checksum, which torch does not look at.
+
+    Returns:
+        Whether it is a zip file. Files of the format before have no checksums: they pass.
 
     Raises:
         ModelError: if a member is damaged, there twice, or compressed, which ``torch.save`` never does.
@@ -49,7 +78,7 @@ def check_archive(path: Path) -> None:
     try:
         with path.open("rb") as start:
             if start.read(4) != b"PK\x03\x04":
-                return
+                return False
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -64,6 +93,7 @@ def check_archive(path: Path) -> None:
         raise ModelError(
             f"{path} is damaged: {damaged} is not what its checksum says, or its size", hint=hint
         )
+    return True
 
 
 _ITEM_BYTES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, explaining
 
 _N_SAMPLES = 64
 
@@ -20,20 +20,16 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> PreTr
     """
     if not has_tokenizer_files(directory):
         return None
-    try:
+    hint = "repair tokenizer.json, or pass tokenizer= to open_model"
+    with explaining(f"the tokenizer in {directory} cannot be read", error=ModelError, hint=hint):
         tokenizer = AutoTokenizer.from_pretrained(
             str(directory), trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except Exception as error:  # tokenizer classes raise whatever their parser raises
-        raise ModelError(
-            f"the tokenizer in {directory} cannot be read: {error}",
-            hint="repair tokenizer.json, or pass tokenizer= to open_model",
-        ) from error
-    if (directory / "tokenizer.json").is_file() and not _agrees(tokenizer, directory / "tokenizer.json"):
-        # transformers 5.23 rebuilds some tokenizers by model type (Qwen2Tokenizer) and then splits text
-        # unlike the tokenizer.json beside the weights: of four known words it knew two.
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
-    return tokenizer if len(tokenizer) > 1 else None
+        if (directory / "tokenizer.json").is_file() and not _agrees(tokenizer, directory / "tokenizer.json"):
+            # transformers 5.23 rebuilds some tokenizers by model type (Qwen2Tokenizer) and then splits text
+            # unlike the tokenizer.json beside the weights: of four known words it knew two.
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
+        return tokenizer if len(tokenizer) > 1 else None
 
 
 def has_tokenizer_files(directory: Path) -> bool:

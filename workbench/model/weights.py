@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,16 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.errors import ModelError
 from workbench.model import digest, encoders
 from workbench.model.digest import Weight
+from workbench.model.directory import PICKLED, weight_files
 from workbench.model.huggingface import load_checked
 from workbench.model.layout import layout_of, saved_weights
+from workbench.model.pickles import load_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,15 @@ def lines_of_model(model: PreTrainedModel) -> Lines:
     return Lines(digest.weight_lines(saved_weights(model)))
 
 
-def lines_of_checkpoint(directory: Path, model: PreTrainedModel) -> Lines:
+def lines_of_checkpoint(directory: Path, model: PreTrainedModel, stored: Mapping[str, Weight]) -> Lines:
     """The lines of a Hugging Face model that was loaded from a directory, in whatever dtype.
 
     From the bytes of the files where each tensor is there as such; else the file is loaded once more in the widest
     dtype that it has.
+
+    Args:
+        stored: The tensors of its weight files, by their names there.
     """
-    stored = stored_weights(directory)
     found = layout_of(model).arranged(stored)
     if found is None:
         found = saved_weights(_loaded_again(directory, type(model), digest.widest_float(stored.values())))
@@ -83,35 +83,5 @@ def stored_weights(directory: Path) -> dict[str, Weight]:
         return {tensor.name: tensor for tensor in digest.read_headers(files)}
     found: dict[str, Weight] = {}
     for file in weight_files(directory, PICKLED):
-        found |= torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+        found |= load_tensors(file, mmap=True)
     return found
-
-
-def weight_files(directory: Path, name: str = SAFETENSORS) -> list[Path]:
-    """The weight files of a model directory, following its index when there is one.
-
-    Raises:
-        ModelError: if the index names a file that is not there, or one outside the directory.
-    """
-    index = directory / f"{name}.index.json"
-    if not index.is_file():
-        single = directory / name
-        return [single] if single.is_file() else []
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"{index} cannot be read: {error}") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ModelError(f"{index} names {name!r}, which is not a file of this directory")
-        if not (directory / name).is_file():
-            raise ModelError(
-                f"{directory} lacks {name}, which its index names", hint="copy the missing shard"
-            )
-    return [directory / name for name in names]
-
-
-def _is_zip(file: Path) -> bool:
-    """Whether torch wrote it in its present format, which can be mapped into memory."""
-    with file.open("rb") as stream:
-        return stream.read(2) == b"PK"

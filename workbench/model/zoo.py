@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.errors import ModelError, unknown
+from workbench.io.bounds import expanded, shown
+from workbench.model.directory import check_directory
 
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
 PREFIX = "zoo:"
@@ -95,17 +98,18 @@ def locate(name: str) -> Located:
     if name.startswith(PREFIX):
         directory = read_card(name).directory
         return Located(name=name, kind="zoo", directory=directory)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = expanded(name, error=ModelError)
+    if os.path.isdir(path):
+        check_directory(path)
         native = (path / "tl_native.json").is_file()
         return Located(name=name, kind="native" if native else "hugging-face", directory=path)
-    if path.is_file():
+    if os.path.isfile(path):
         raise ModelError(
             f"{name} is a file; a model is a directory",
             hint=f"a HookedTransformer checkpoint is turned into one by: workbench model import {name}",
         )
     if _looks_like_path(name) or not _HUB_ID.fullmatch(name):
-        raise ModelError(f"there is no directory {name}", hint=_suggest(name))
+        raise ModelError(f"there is no directory {shown(name)}", hint=_suggest(name))
     return Located(name=name, kind="hub", directory=None)
 
 
@@ -118,8 +122,8 @@ def suggest(name: str) -> str:
 
 
 def _suggest(name: str) -> str:
-    path = Path(name).expanduser()
-    parent = path.parent if path.parent.is_dir() else Path()
+    path = expanded(name, error=ModelError)
+    parent = path.parent if os.path.isdir(path.parent) else Path()
     nearby = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
     close = [str(parent / n) for n in get_close_matches(path.name, nearby, n=2, cutoff=0.6)]
     close += [f"{PREFIX}{n}" for n in get_close_matches(path.name, names(), n=2, cutoff=0.6)]
