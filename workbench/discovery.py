@@ -16,7 +16,7 @@ from workbench.errors import RunError
 from workbench.graph import Graph
 from workbench.history.folders import UNFINISHED
 from workbench.interventions.ablation import ablations, parts_of
-from workbench.io import export, load_circuit
+from workbench.io import load_circuit
 from workbench.io.lock import NAME as LOCK
 from workbench.io.lock import locked
 from workbench.io.run_file import load_record, recording
@@ -363,8 +363,5 @@ def demo_job(
     found = discover(runs, "eap-ig", amount="10%", test_runs=judged, seed=seed, progress=progress)
     note("4/4 saving and exporting")
     folder = folder_of(found.circuit, root)
-    files = save_discovery(found, folder, record, effects=effects)
-    for suffix, kind in (("graphml", "graphml"), ("svg", "svg")):
-        export(found.circuit, kind, folder / f"circuit.{suffix}")
-        files[kind] = str(folder / f"circuit.{suffix}")
+    files = save_discovery(found, folder, record, effects=effects, exports=("graphml", "svg"))
     return DemoResult(effects=effects, saved=SavedDiscovery(discovery=found, folder=folder, files=files))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -259,9 +259,17 @@ def slug(text: str) -> str:
 
 
 def save_discovery(
-    found: Discovery, folder: Path, record: RunRecord, *, effects: Effects | None = None
+    found: Discovery,
+    folder: Path,
+    record: RunRecord,
+    *,
+    effects: Effects | None = None,
+    exports: Sequence[str] = (),
 ) -> dict[str, str]:
     """Write circuit, scores, effects, report page and ``run.json`` into one folder; returns what is where.
+
+    Args:
+        exports: Formats of other tools to write the circuit in too.
 
     Raises:
         RunError: if the folder holds the answer to another question, or another process is writing there.
@@ -274,18 +282,23 @@ def save_discovery(
         refuse_other_circuit(folder, found.circuit)
         record.question = question_of(found.circuit)
         with recording(record, folder):
-            return write_discovery(found, folder, record, effects=effects)
+            return write_discovery(found, folder, record, effects=effects, exports=exports)
 
 
 def write_discovery(
-    found: Discovery, folder: Path, record: RunRecord, *, effects: Effects | None = None
+    found: Discovery,
+    folder: Path,
+    record: RunRecord,
+    *,
+    effects: Effects | None = None,
+    exports: Sequence[str] = (),
 ) -> dict[str, str]:
     """Write the files of a discovery into a folder whose lock and record the caller holds.
 
     Raises:
         RunError: if the folder holds the answer to another question.
     """
-    from workbench.io import save_circuit, save_scores, write_atomic
+    from workbench.io import export, save_circuit, save_scores, write_atomic
     from workbench.io.effects_file import save_effects
     from workbench.view.html import circuit_page
 
@@ -300,6 +313,9 @@ def write_discovery(
         record.outputs["effects"] = "effects.parquet"
     write_atomic(folder / "circuit.html", circuit_page(found.circuit))
     write_atomic(folder / "report.html", report_of(found, effects))
+    for kind in exports:
+        export(found.circuit, kind, folder / f"circuit.{kind}")
+        record.outputs[kind] = f"circuit.{kind}"
     save_circuit(found.circuit, folder / "circuit.json")
     return {name: str(folder / file) for name, file in {**record.outputs, "run": "run.json"}.items()}
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
-from workbench.io.typed import Count, Part
+from workbench.io.typed import Count, Part, check_part
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 
@@ -39,14 +38,11 @@ class BehaviorPart(Part):
 
 
 def check_behaviors(evaluation: dict[str, Any], *names: str) -> None:
-    """The behaviors in a free object, where it has some, are whole.
+    """The behaviors in the free object ``evaluation``, where it has some, are whole.
 
     Raises:
         ValueError: saying which is not.
     """
     for name in names:
         if name in evaluation:
-            try:
-                msgspec.convert(evaluation[name], BehaviorPart)
-            except msgspec.ValidationError as problem:
-                raise ValueError(f"{name}: {problem}") from None
+            check_part(evaluation[name], BehaviorPart, f"evaluation.{name}")

@@ -103,10 +103,7 @@ class CircuitContent(Part):
     graph: NodeLink
 
     def __post_init__(self) -> None:
-        try:
-            check_behaviors(self.evaluation, "behavior", "behavior_found_on")
-        except ValueError as problem:
-            raise ValueError(f"evaluation.{problem}") from None
+        check_behaviors(self.evaluation, "behavior", "behavior_found_on")
 
 
 def _foreign(document: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ covers all of it. ``docs/formats.md`` shows how to add a kind.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,14 @@ class Opened(Generic[Content]):
     content: Content
     origin: Origin
     payload: Any = None
+
+
+def _outside() -> int:
+    """How many calls up the first line is that is not the workbench's own, for warnings to point at."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("workbench."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 Raw = tuple[object, Mapping[str, Block] | None, Any]  # document, blocks as found, columns or tensors
@@ -246,7 +255,7 @@ class FileKind(Generic[Content]):
         if origin.state != "changed":
             return
         if self.by_hand:
-            warnings.warn(origin.note, ChangedFileWarning, stacklevel=4)
+            warnings.warn(origin.note, ChangedFileWarning, stacklevel=_outside())
         else:
             raise self.error(origin.note, hint=self.advice(origin.where))
 

@@ -48,10 +48,10 @@ def typed(value: object, model: type[Model], *, where: str, error: type[Workbenc
     try:
         return msgspec.convert(value, model)
     except msgspec.ValidationError as problem:
-        message, hint = _explained(str(problem), value, model, where)
+        message, hint = _explained(str(problem), value, model, f"{where}: ", where)
         raise error(message, hint=hint) from None
-    except UnicodeEncodeError as problem:  # half of a surrogate pair in a key
-        raise error(f"{where} has the key {problem.object[:80]!r}, which is no text") from None
+    except UnicodeEncodeError as problem:
+        raise error(f"{where} {_half_key(problem)}") from None
 
 
 def as_json(content: Part) -> Any:
@@ -59,13 +59,32 @@ def as_json(content: Part) -> Any:
     return msgspec.json.decode(msgspec.json.encode(content))
 
 
-def _explained(text: str, value: object, model: type, where: str) -> tuple[str, str]:
-    """Message and hint for what msgspec says of a value."""
+def check_part(value: object, model: type, place: str) -> None:
+    """Check a part of a free object; for the ``__post_init__`` of the model that has the object.
+
+    Raises:
+        ValueError: which field it is, what it is, what was expected.
+    """
+    try:
+        msgspec.convert(value, model)
+    except msgspec.ValidationError as problem:
+        raise ValueError(_explained(str(problem), value, model, f"{place}.", place)[0]) from None
+    except UnicodeEncodeError as problem:
+        raise ValueError(f"{place} {_half_key(problem)}") from None
+
+
+def _half_key(problem: UnicodeEncodeError) -> str:
+    """What is said of a key with half of a surrogate pair."""
+    return f"has the key {problem.object[:80]!r}, which is no text"
+
+
+def _explained(text: str, value: object, model: type, before: str, where: str) -> tuple[str, str]:
+    """Message and hint for what msgspec says of a value; ``before`` stands before a place in it."""
     match = _PLACE.fullmatch(text)
     said, path = match["said"], tuple(_steps(match["path"] or ""))
     path = _located(value, model, path, text)
     found, place = _at(value, path), _shown(path)
-    spot = f"{where}: {place}" if place else where
+    spot = f"{before}{place}" if place else where
     if member := _MEMBER.fullmatch(said):
         return _about_member(member, _type_at(model, path, value), spot)
     if match["key"]:
@@ -228,4 +247,4 @@ def _tags(found: inspect.Type | None) -> dict[Step, list[Any]]:
     return tags
 
 
-__all__ = ["as_json", "Count", "Direction", "Part", "Sha256", "typed"]
+__all__ = ["Count", "Direction", "Part", "Sha256", "as_json", "check_part", "typed"]
