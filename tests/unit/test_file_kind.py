@@ -3,6 +3,8 @@
 import hashlib
 import json
 import struct
+import subprocess
+import sys
 
 import msgspec
 import numpy as np
@@ -210,3 +212,12 @@ def test_models_forbid_what_they_do_not_know():
     assert all(
         msgspec.inspect.type_info(part).cls.__struct_config__.forbid_unknown_fields for part in parts(Part)
     )
+
+
+def test_kinds_of_files_are_known_without_torch():
+    code = f"import sys\nfrom workbench.io.kinds import kind_of\nfor f in {sorted(KINDS)!r}: kind_of(f)\n"
+    code += (
+        "loaded = {'torch', 'transformers', 'transformer_lens'} & set(sys.modules)\nassert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -164,9 +164,11 @@ class _Records:
             return "missing", "the record of its run names it"
         if path.parent.name == SHARDS and path.suffix == ".safetensors":
             return _part_state(path)
-        if path.name == PLAN:
-            return _plan_state(path.parent)
         own, reason = own_state(path)
+        if (
+            path.name == PLAN and own == "not recorded"
+        ):  # in version 1 the plan was the file, with a format of its own
+            own, reason = _plan_state(path.parent)
         if was is None or own in ("changed", "unreadable"):
             return own, reason
         if digest_of_file(path) != was:
