@@ -32,7 +32,10 @@ def list_(as_json: Json = False) -> None:
 
     cards = list_models()
     if as_json:
-        emit([{**card.fields, "name": PREFIX + card.name} for card in cards], as_json=True)
+        emit(
+            [{**card.fields, "name": PREFIX + card.name, "problem": card.problem} for card in cards],
+            as_json=True,
+        )
         return
     rows = [
         {
@@ -40,10 +43,13 @@ def list_(as_json: Json = False) -> None:
             "parameters": f"{card.parameters:,}" if card.parameters else "-",
             "size": f"{card.size / 1e6:.1f} MB" if card.size else "-",
             "what": card.title,
+            "problem": card.problem,
         }
         for card in cards
     ]
-    emit(rows or "no built-in models are installed", as_json=False)
+    used = [key for key in ("name", "parameters", "size", "what", "problem") if any(row[key] for row in rows)]
+    shown = [{key: row[key] for key in used} for row in rows]
+    emit(shown or "no built-in models are installed", as_json=False)
 
 
 def _look_for(name: str, **opening: Any) -> None:

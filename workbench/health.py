@@ -38,8 +38,8 @@ def check_up() -> CheckUp:
     problems += [f"{name} is not installed" for name, which in installed.items() if which == "not installed"]
     models = {}
     for card in list_models():
-        directory = locate(f"zoo:{card.name}").directory
         try:
+            directory = locate(f"zoo:{card.name}").directory
             tensors = read_headers(sorted(directory.glob("*.safetensors")))
             models[f"zoo:{card.name}"] = f"{len(tensors)} tensors"
         except WorkbenchError as problem:

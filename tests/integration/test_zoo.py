@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from workbench.model.card import CARD
 from workbench.model.open import open_model
 from workbench.model.zoo import ZOO, list_models
 from workbench.tasks.registry import make_pairs
@@ -81,7 +83,7 @@ def test_a_recipe_makes_a_directory_that_opens_with_a_card_of_its_numbers(tmp_pa
     card = make(recipe, tmp_path / "tiny")
     assert card["measured"] == {"layers": 2} and card["seed"] == 4
     assert card["can"] == [] and card["cannot"][0].startswith("layers: 2.000 layers (n = 1)")
-    assert json.loads((tmp_path / "tiny" / "card.json").read_text()) == card
+    assert msgspec.to_builtins(CARD.load(tmp_path / "tiny" / "card.json").content).items() >= card.items()
     assert open_model(tmp_path / "tiny").cfg.attn_only
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]  # nothing half-made is left
 

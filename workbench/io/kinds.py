@@ -24,6 +24,7 @@ KINDS = {
     "circuit-workbench/faithfulness": "workbench.io.faithfulness_file:FAITHFULNESS",
     "circuit-workbench/effects": "workbench.io.effects_file:EFFECTS",
     "circuit-workbench/measured-edit": "workbench.edits.measured_file:MEASURED",
+    "circuit-workbench/model-card": "workbench.model.card:CARD",
     "circuit-workbench/plan": "workbench.io.plan_file:PLAN_FILE",
     "circuit-workbench/portrait": "workbench.heads.file:PORTRAIT",
     "circuit-workbench/replication": "workbench.replications.file:REPLICATION",

@@ -165,8 +165,8 @@ def _checks(bridge: TransformerBridge, name: str) -> Iterator[Check]:
             found=len(outside),
             limit=0,
         )
-    if name.startswith(zoo.PREFIX) and "digest" in (card := zoo.read_card(name).fields):
-        differs = not str(found.digest).startswith(str(card["digest"]))
+    if name.startswith(zoo.PREFIX) and "weights" in (card := zoo.read_card(name).fields):
+        differs = not str(found.digest).startswith(str(card["weights"]))
         yield Check(name="card", what="weights differ from the card's digest", found=int(differs), limit=0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Literal
 
 from workbench.errors import ModelError, unknown
 from workbench.io.bounds import expanded, shown
+from workbench.model.card import CARD, FILE_NAME, CardContent
 from workbench.model.directory import check_directory
 
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
@@ -24,7 +24,7 @@ Kind = Literal["zoo", "native", "hugging-face", "hub"]
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known about a built-in model; `fields` is the whole card."""
+    """What is known about a built-in model; `fields` is the whole card, `problem` why it cannot be read."""
 
     name: str
     title: str
@@ -32,6 +32,7 @@ class Card:
     parameters: int | None
     size: int | None  # bytes on disk
     fields: Mapping[str, object]
+    problem: str = ""
 
     @property
     def directory(self) -> Path:
@@ -49,35 +50,37 @@ class Located:
 
 
 def list_models() -> list[Card]:
-    """The cards of all built-in models, by name."""
-    if not ZOO.is_dir():
-        return []
-    return [read_card(path.parent.name) for path in sorted(ZOO.glob("*/card.json"))]
+    """The cards of all built-in models, by name; one that cannot be read says so in its `problem`."""
+    return [_card_or_problem(name) for name in names()]
+
+
+def _card_or_problem(name: str) -> Card:
+    try:
+        return read_card(name)
+    except ModelError as error:
+        return Card(
+            name=name, title="", what="", parameters=None, size=None, fields={}, problem=error.message
+        )
 
 
 def read_card(name: str) -> Card:
     """The card of a built-in model.
 
     Raises:
-        ModelError: if there is no such model, or its card is not a JSON object.
+        ModelError: if there is no such model, or its card cannot be read or was changed since it was written.
     """
     name = name.removeprefix(PREFIX)
     if name not in (known := names()):
         raise unknown("model", PREFIX + name, [PREFIX + n for n in known], error=ModelError)
-    path = ZOO / name / "card.json"
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(fields, dict):
-        raise ModelError(f"{path} holds a {type(fields).__name__}; a JSON object is expected")
+    opened = CARD.load(ZOO / name / FILE_NAME)
+    card = opened.content
     return Card(
         name=name,
-        title=str(fields.get("title", name)),
-        what=str(fields.get("what", "")),
-        parameters=_integer(fields.get("parameters")),
-        size=_integer(fields.get("bytes")),
-        fields=fields,
+        title=card.title or name,
+        what=card.what,
+        parameters=card.parameters,
+        size=card.bytes,
+        fields={key: opened.payload[key] for key in CardContent.__struct_fields__ if key in opened.payload},
     )
 
 
@@ -136,7 +139,3 @@ def _looks_like_path(name: str) -> bool:
     return (
         name.startswith((".", "/", "~")) or name.endswith(("/", "\\")) or "\\" in name or name.count("/") > 1
     )
-
-
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from workbench.circuit import Circuit
 from workbench.io import save_circuit
+from workbench.model.card import CARD, FILE_NAME
 from workbench.model.native import read_weights, write_native
 from workbench.model.open import open_model
 from workbench.training.loop import Fit
@@ -108,7 +109,7 @@ def make(
     try:
         save(trained, building)
         card = card_of(recipe, trained, building, seed=seed)
-        write_json(building / "card.json", card)
+        CARD.save(card, building / FILE_NAME)
         building.chmod(0o755)
         for path in building.iterdir():
             path.chmod(0o644)
@@ -122,9 +123,9 @@ def make(
 
 def measure_again(recipe: Recipe, directory: Path) -> dict[str, object]:
     """Write a model's card anew: its numbers and the recipe's words; seed, steps and wall time stay."""
-    old = json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    old = msgspec.to_builtins(CARD.load(directory / FILE_NAME).content)
     card = old | words_and_numbers(recipe, directory)
-    write_json(directory / "card.json", card)
+    CARD.save(card, directory / FILE_NAME)
     return card
 
 
@@ -161,7 +162,7 @@ def words_and_numbers(recipe: Recipe, directory: Path) -> dict[str, object]:
     """What a card says of a saved model itself: sizes, measurements, and what follows from them."""
     measured = recipe.measure(open_model(directory))
     judged = [m for m in measured if m.needs is not None]
-    files = [path for path in directory.iterdir() if path.name != "card.json"]
+    files = [path for path in directory.iterdir() if path.name != FILE_NAME]
     return {
         "title": recipe.title,
         "what": recipe.what,
@@ -186,12 +187,3 @@ def machine() -> str:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].split(":", 1)[1].strip() if lines else name
     return f"{name}, {torch.get_num_threads()} thread, other work beside it"
-
-
-def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(
-        json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
