@@ -142,7 +142,8 @@ def _save(found: Result, folder: Path) -> dict[str, str]:
         write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture.svg())
     write_atomic(folder / PAGE, found.report())
     write_atomic(folder / RESULT, dump(found.to_dict(), where=RESULT, indent=1))
-    return {"result": RESULT, "report": PAGE, "tables": "tables"}
+    drawn = {"pictures": "pictures"} if found.findings.pictures else {}
+    return {"result": RESULT, "report": PAGE, "tables": "tables", **drawn}
 
 
 def replicate_all(
