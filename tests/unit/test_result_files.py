@@ -16,12 +16,15 @@ from workbench.bench.table import load_bench
 from workbench.edits.files import describe_edit
 from workbench.errors import ChangedFileWarning, RunError, WorkbenchError
 from workbench.heads.table import load_portrait
+from workbench.history.verification import own_state
 from workbench.io.digests import document_digest
 from workbench.io.file_kind import FileKind
 from workbench.io.kinds import kind_of
+from workbench.io.recognise import recognise
 from workbench.io.strict_json import dump
 from workbench.io.typed import as_json
 from workbench.measuring import load_measured
+from workbench.provenance import digest_of
 from workbench.replications.job import load_result
 from workbench.reproduce.file import StepContent
 from workbench.reproduce.kinds import StepResult
@@ -38,7 +41,7 @@ FILES = {
     "bench-cell": OLD / "cells" / "1baef287b4d6f8be.json",
     "bench-discovery": OLD / "bench.json",
 }
-# What says where a mistake is but not what would be right: values that a later version may have other names for.
+# Under these keys any JSON value may stand, or any name.
 FREE = ("numbers", "found", "setting", "provenance", "options", "runs", "plan", "code", "rules")
 
 
@@ -111,8 +114,6 @@ def test_numbers_of_version_1_are_the_numbers_that_are_read():
 
 def test_an_old_replication_is_shown_with_what_is_missing():
     question = kind("replication").load(FILES["replication"]).content.plan
-    from workbench.provenance import digest_of
-
     found = load_result(OLD, digest_of(as_json(question)))
     assert "version 1" in found.notes[0] and "no markup is read" in found.notes[1]
     with pytest.raises(RunError, match="holds another run"):
@@ -195,6 +196,22 @@ def test_a_portrait_has_a_number_for_every_head(tmp_path):
     rewrite(path, n_heads=3)
     with pytest.raises(WorkbenchError, match="not 2 layers of 3 heads"):
         kind("portrait").open(path)
+
+
+def test_a_table_of_heads_is_under_a_digest_too(tmp_path):
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    old = OLD / "heads.parquet"
+    assert recognise(old) is kind("heads-table")
+    assert kind("heads-table").open(old).origin.state == "no digest"
+    path = load_portrait(OLD).to_parquet(tmp_path / "heads.parquet")
+    assert recognise(path) is kind("heads-table") and own_state(path) == ("as written", "")
+    table = pq.read_table(path)
+    column = pc.add(table["induction"], 0.125)
+    other = table.set_column(table.column_names.index("induction"), "induction", column)
+    pq.write_table(other.replace_schema_metadata(table.schema.metadata), path)
+    assert own_state(path)[0] == "changed"
 
 
 def test_a_step_without_a_name_of_its_format_is_of_version_1(tmp_path):

@@ -1,24 +1,29 @@
-"""Portraits on disk: ``portrait.json``, typed and under a digest."""
+"""Portraits on disk: ``portrait.json``, and the table ``heads.parquet``; typed and under a digest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
 from workbench.errors import WorkbenchError
-from workbench.io.file_kind import FileKind
+from workbench.io.bounds import require_regular
+from workbench.io.digests import table_blocks
+from workbench.io.file_kind import FileKind, Raw
+from workbench.io.strict_json import parse
 from workbench.io.typed import Count, Part
 
+KEY = b"workbench"  # of the metadata of a table
 Layers = Annotated[int, Meta(ge=1, le=10_000)]
 Table = Annotated[
     list[list[float | None]], Meta(description="a list per layer, a number per head; null: none")
 ]
 
 
-class MeasurementContent(Part):
-    """One number per head, and what it means."""
+class Column(Part):
+    """What a number per head means."""
 
     name: str
     on: Literal["random", "text", "weights"]
@@ -30,10 +35,15 @@ class MeasurementContent(Part):
     null_about: Annotated[str, Meta(description="what the null value is of")]
     source: str
     n: Count
+    missing: Annotated[dict[str, list[Count]], Meta(description="reason -> layers; no layers means all")]
+
+
+class MeasurementContent(Column):
+    """One number per head, and what it means."""
+
     values: Table
     stderr: Table | None
     null: Table
-    missing: Annotated[dict[str, list[Count]], Meta(description="reason -> layers; no layers means all")]
     partners: Annotated[list[list[str]] | None, Meta(description="the earlier head that a score is with")]
 
 
@@ -50,8 +60,8 @@ class GroundContent(Part):
     digest: str | UnsetType = UNSET
 
 
-class PortraitContent(Part):
-    """What every head of a model does whatever the task."""
+class Looked(Part):
+    """What was looked at in which model."""
 
     model: str
     n_layers: Layers
@@ -60,6 +70,17 @@ class PortraitContent(Part):
     grounds: list[GroundContent]
     notes: list[str]
     provenance: dict[str, Any]
+
+
+class TableContent(Looked):
+    """What the columns of the table are; the numbers stand in them."""
+
+    measurements: list[Column]
+
+
+class PortraitContent(Looked):
+    """What every head of a model does whatever the task."""
+
     measurements: list[MeasurementContent]
 
     def __post_init__(self) -> None:
@@ -86,4 +107,35 @@ PORTRAIT = FileKind(
     what="a portrait",
     error=WorkbenchError,
     again="workbench heads -m MODEL -o NEW",
+)
+
+
+def _table_document(path: Path) -> Raw:
+    """The document in a table's metadata; version 1 gave it the format of the portrait."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    require_regular(path)
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        blocks, text = table_blocks(table, own=KEY), table.schema.metadata[KEY].decode("utf-8")
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as problem:
+        raise WorkbenchError(f"{path} is not a whole table of heads: {str(problem)[:200]}") from None
+    document = parse(text, where=f"{path}: metadata", error=WorkbenchError)
+    if isinstance(document, dict) and (document.get("format"), document.get("version")) == (
+        PORTRAIT.format,
+        1,
+    ):
+        document = {**document, "format": HEADS_TABLE.format}
+    return document, blocks, table
+
+
+HEADS_TABLE = FileKind(
+    format="circuit-workbench/heads-table",
+    content=TableContent,
+    what="a table of heads",
+    error=WorkbenchError,
+    has_blocks=True,
+    again="workbench heads -m MODEL -o NEW",
+    raw=_table_document,
 )

@@ -17,8 +17,8 @@ import numpy as np
 
 from workbench import names
 from workbench.errors import OptionError, ShapeError, WorkbenchError, unknown
-from workbench.heads.file import PORTRAIT, MeasurementContent, PortraitContent
-from workbench.io.digests import DIGEST
+from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
+from workbench.io.digests import table_blocks
 from workbench.io.file_kind import Origin
 from workbench.io.strict_json import dump
 from workbench.text import printable
@@ -207,7 +207,10 @@ class Portrait:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of ``portrait.json``, with its digest; NaN is null."""
-        content = {
+        return PORTRAIT.document(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return {
             "model": self.model,
             "n_layers": self.n_layers,
             "n_heads": self.n_heads,
@@ -217,7 +220,6 @@ class Portrait:
             "provenance": dict(self.provenance),
             "measurements": [m.to_dict() for m in self.measurements],
         }
-        return PORTRAIT.document(content)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The document as text; also written to ``path``."""
@@ -259,14 +261,15 @@ class Portrait:
 
         from workbench.io.atomic import write_output
 
-        document = {name: value for name, value in self.to_dict().items() if name != DIGEST}  # of the whole
-        for measurement in document["measurements"]:
+        content = self._content()
+        for measurement in content["measurements"]:
             for name in ("values", "stderr", "null", "partners"):
                 del measurement[name]
         table = pa.Table.from_pandas(self.to_dataframe(), preserve_index=False)
-        told = {b"workbench": json.dumps(document, allow_nan=False).encode()}
+        document = HEADS_TABLE.document(content, blocks=table_blocks(table, own=KEY))
+        told = {**(table.schema.metadata or {}), KEY: json.dumps(document, allow_nan=False).encode()}
         buffer = io.BytesIO()
-        pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **told}), buffer)
+        pq.write_table(table.replace_schema_metadata(told), buffer, write_page_checksum=True)
         write_output(Path(path), buffer.getvalue())
         return Path(path)
 

@@ -20,6 +20,7 @@ KINDS = {
     "circuit-workbench/bench-discovery": "workbench.bench.file:BENCH",
     "circuit-workbench/circuit": "workbench.io.circuit_file:CIRCUIT",
     "circuit-workbench/edit": "workbench.edits.description:EDIT",
+    "circuit-workbench/heads-table": "workbench.heads.file:HEADS_TABLE",
     "circuit-workbench/evaluation": "workbench.io.evaluation_file:EVALUATION",
     "circuit-workbench/faithfulness": "workbench.io.faithfulness_file:FAITHFULNESS",
     "circuit-workbench/effects": "workbench.io.effects_file:EFFECTS",

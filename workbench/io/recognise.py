@@ -47,7 +47,9 @@ def _of_parquet(path: Path) -> Iterator[str]:
         said = pq.read_schema(path).metadata or {}
     except (pa.ArrowException, OSError, ValueError) as problem:
         raise WorkbenchError(f"{path} is not a whole table: {str(problem)[:200]}") from None
-    yield from _formats(said.values())
+    for format in _formats(said.values()):
+        # tables of heads of version 1 have the format of the portrait that they are of
+        yield "circuit-workbench/heads-table" if format == "circuit-workbench/portrait" else format
 
 
 def _of_safetensors(path: Path) -> Iterator[str]:
