@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from workbench.stats.binomial import share_interval
-from workbench.stats.clustered import cluster_index, clustered_interval
+from workbench.stats.clustered import clustered_interval
+from workbench.stats.clusters import cluster_index
 from workbench.stats.intervals import beyond_rounding
 from workbench.stats.sign_flips import sign_flips
 

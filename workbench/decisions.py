@@ -27,16 +27,18 @@ from workbench.statistics import (
     ratio,
     ratio_interval,
 )
+from workbench.stats.clusters import cluster_index
+from workbench.stats.sign_flips import sign_flips
 
-LEAST_GROUP = 4  # pairs of one template below which its faithfulness is not judged
+LEAST_GROUP = 4  # pairs of one template below which its faithfulness is not shown
 
 
 class Case:
     """The evidence with its numbers as arrays."""
 
-    def __init__(self, evaluation: Mapping[str, Any]) -> None:
+    def __init__(self, evaluation: Mapping[str, Any], criteria: Criteria | None = None) -> None:
         self.evidence: Mapping[str, Any] = evaluation["evidence"]
-        self.criteria = Criteria(**evaluation["criteria"])
+        self.criteria = criteria or Criteria.read(evaluation["criteria"])
         self.groups: Sequence[str] = evaluation["pairs"]["groups"]
         self.direction: int = evaluation["direction"]
         self.unit: str = evaluation["unit"]
@@ -44,6 +46,7 @@ class Case:
         self.model, self.circuit, self.nothing, self.complement = (
             np.array(scores[name], dtype=float) for name in ("model", "circuit", "nothing", "complement")
         )
+        self.clusters = cluster_index(evaluation["pairs"].get("clusters"), len(self.model))
 
     @property
     def gap(self) -> float:
@@ -57,11 +60,43 @@ class Case:
     def clearly_less(self, here: float | Sequence[float], there: float | Sequence[float]) -> np.ndarray:
         return clearly_less(here, there, self.rounding)
 
-    def interval(self, circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> Interval:
-        return ratio_interval(circuit, full, empty, draws=self.criteria.resamples, seed=self.criteria.seed)
+    def independent(self, pairs: np.ndarray | slice = slice(None)) -> int:
+        """How many independent pairs there are, or are among some."""
+        return len(np.unique(self.clusters[pairs]))
 
-    def near_one(self, interval: Interval) -> bool | None:
-        return within(interval, 1 - self.criteria.tolerance, 1 + self.criteria.tolerance)
+    def enough(self, pairs: np.ndarray | slice = slice(None)) -> bool:
+        """Whether a verdict may rest on an interval of (some of) the pairs."""
+        return self.independent(pairs) >= self.criteria.least_pairs
+
+    def too_few(self, pairs: np.ndarray | slice = slice(None)) -> str:
+        """What is said where it may not; empty where it may."""
+        if self.enough(pairs):
+            return ""
+        n, least = self.independent(pairs), self.criteria.least_pairs
+        return f"; too few to tell: {n} independent pairs, and below {least} such intervals miss the truth too often"
+
+    def interval(
+        self,
+        circuit: np.ndarray,
+        full: np.ndarray,
+        empty: np.ndarray,
+        pairs: np.ndarray | slice = slice(None),
+    ) -> Interval:
+        """Of a faithfulness, of (some of) the pairs."""
+        how = {"draws": self.criteria.resamples, "seed": self.criteria.seed}
+        return ratio_interval(
+            circuit[pairs], full[pairs], empty[pairs], clusters=self.clusters[pairs].tolist(), **how
+        )
+
+    def mean_interval(self, change: np.ndarray, pairs: np.ndarray | slice = slice(None)) -> Interval:
+        """Of the mean of some pairs' values."""
+        how = {"draws": self.criteria.resamples, "seed": self.criteria.seed}
+        return mean_interval(change, clusters=self.clusters[pairs].tolist(), **how)
+
+    def near_one(self, interval: Interval, pairs: np.ndarray | slice = slice(None)) -> bool | None:
+        """Whether a faithfulness is within the tolerance of 1; None where the pairs are too few to say so."""
+        low, high = 1 - self.criteria.tolerance, 1 + self.criteria.tolerance
+        return within(interval, low, high) if self.enough(pairs) else None
 
     def distance(self) -> float:
         return float(((self.circuit - self.model) ** 2).mean())
@@ -110,7 +145,8 @@ def faithful(case: Case, name: str, criterion: str) -> Verdict:
     return Verdict(
         name=name,
         holds=case.near_one(found),
-        measured=f"faithfulness {value:.1%}, {_percent(found)}",
+        measured=f"faithfulness {value:.1%} of what lies between nothing and the model, {_percent(found)}"
+        f"{case.too_few()}",
         criterion=criterion,
         value=value,
         n=len(case.model),
@@ -154,7 +190,8 @@ def complete(case: Case, name: str, criterion: str) -> Verdict:
         nothing = "no set was taken away, or there is no gap to compare with"
         return Verdict(name=name, holds=None, measured=nothing, criterion=criterion)
     row, change = worst
-    found = mean_interval(change, draws=case.criteria.resamples, seed=case.criteria.seed)
+    judged = np.setdiff1d(np.arange(len(case.model)), row["searched"])
+    found = case.mean_interval(change, judged)
     low, high = sorted((abs(found.low), abs(found.high)))
     if found.low < 0 < found.high:
         low = 0.0
@@ -162,9 +199,9 @@ def complete(case: Case, name: str, criterion: str) -> Verdict:
     share = float(abs(change.mean()) / gap)
     return Verdict(
         name=name,
-        holds=within(bounds, 0.0, case.criteria.incompleteness),
+        holds=within(bounds, 0.0, case.criteria.incompleteness) if case.enough(judged) else None,
         measured=f"worst of {len(case.evidence['completeness'])} sets: {share:.1%} of the gap "
-        f"without {row['name']} ({shortened(row['removed'])}), {_percent(bounds)}",
+        f"without {row['name']} ({shortened(row['removed'])}), {_percent(bounds)}{case.too_few(judged)}",
         criterion=criterion,
         value=share,
         n=len(change),
@@ -177,31 +214,55 @@ def shortened(parts: Sequence[str], most: int = 4) -> str:
 
 
 def minimal(case: Case, name: str, criterion: str) -> Verdict:
-    gap, best = abs(case.gap), dict[str, tuple[float, bool]]()
-    for row in case.evidence["minimality"]:
-        change = np.array(row["kept"], dtype=float) - np.array(row["left_out"], dtype=float)
-        found = mean_interval(change, draws=case.criteria.resamples, seed=case.criteria.seed)
-        share = float(abs(change.mean()) / gap) if gap else 0.0
-        known = bool(np.isfinite(found.low) and np.isfinite(found.high))
-        clear = known and not found.low <= 0 <= found.high and share >= case.criteria.least_effect
-        best[row["part"]] = max(
-            best.get(row["part"], (0.0, False)), (share, clear), key=lambda x: (x[1], x[0])
-        )
-    idle = [part for part, (_, clear) in best.items() if not clear]
-    weakest = min(best, key=lambda part: best[part])
+    """Every node has an effect that is clear of zero, all nodes tested together, and not too small."""
+    rows, gap, c = case.evidence["minimality"], abs(case.gap), case.criteria
+    changes = np.array([np.subtract(row["kept"], row["left_out"], dtype=float) for row in rows])
+    shares = np.abs(changes.mean(1)) / gap if gap else np.zeros(len(rows))
+    large = shares >= c.least_effect
+    clear, p, blind = _CLEAR[c.node_correction](case, changes)
+    best: dict[str, tuple[bool, float, bool, float]] = {}
+    for i, row in enumerate(rows):
+        own = (bool(clear[i] and large[i]), float(shares[i]), bool(large[i]), -float(p[i]))
+        best[row["part"]] = max(best.get(row["part"], (False, 0.0, False, -1.0)), own)
+    idle = [part for part, (matters, *_) in best.items() if not matters]
+    # what is large and not clear is neither shown to matter nor shown not to, unless the pairs are many
+    unsure = [part for part in idle if best[part][2] and not case.enough()] if c.rules > 1 else []
+    weakest = min(best, key=lambda part: best[part][:2])
     words = (
-        f"without effect: {shortened(idle)}"
+        f"without a clear effect: {shortened(idle)}"
         if idle
-        else f"weakest {weakest}, {best[weakest][0]:.1%} of the gap"
+        else f"weakest {weakest}, {best[weakest][1]:.1%} of the gap"
     )
+    few = blind or (case.too_few() if unsure else "")
     return Verdict(
         name=name,
-        holds=not idle,
-        measured=f"{len(best) - len(idle)} of {len(best)} nodes matter; {words}",
+        holds=None if blind or (unsure and len(unsure) == len(idle)) else not idle,
+        measured=f"{len(best) - len(idle)} of {len(best)} nodes matter; {words}{few}",
         criterion=criterion,
         value=(len(best) - len(idle)) / len(best),
+        p=None if c.rules == 1 else max(-own[3] for own in best.values()),
         n=len(case.model),
     )
+
+
+def _clear_by_interval(case: Case, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Each change by itself: its interval excludes zero. No p, and no correction for their number."""
+    found = [case.mean_interval(change) for change in changes]
+    clear = [bool(np.isfinite(i.low) and np.isfinite(i.high) and not i.low <= 0 <= i.high) for i in found]
+    return np.array(clear, dtype=bool), np.ones(len(changes)), ""
+
+
+def _clear_by_flips(case: Case, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """All changes together: p of the largest of them under sign flips of independent pairs (max-T)."""
+    c = case.criteria
+    real = np.where(np.abs(changes) <= case.rounding, 0.0, changes)
+    found = sign_flips(real, case.clusters, draws=c.flips, alpha=c.alpha, seed=c.seed)
+    least = found.resolution.smallest
+    blind = "" if least < c.alpha else f"; too few to tell: p cannot be below {least:.3g}"
+    return found.family < c.alpha, found.family, blind
+
+
+_CLEAR = {"none": _clear_by_interval, "max-T": _clear_by_flips}
 
 
 def edges(case: Case, name: str, criterion: str) -> Verdict:
@@ -323,7 +384,7 @@ def ablations(case: Case, name: str, criterion: str) -> Verdict:
     return Verdict(
         name=name,
         holds=_together(answers),
-        measured=", ".join(words),
+        measured=", ".join(words) + case.too_few(),
         criterion=criterion,
         value=max(finite) if finite else None,
         n=len(case.model),
@@ -332,18 +393,19 @@ def ablations(case: Case, name: str, criterion: str) -> Verdict:
 
 def templates(case: Case, name: str, criterion: str) -> Verdict:
     found: dict[str, tuple[float, bool | None]] = {}
-    groups = np.array(case.groups)
+    groups, least = np.array(case.groups), max(LEAST_GROUP, case.criteria.least_pairs)
     for group in dict.fromkeys(case.groups):
-        rows = groups == group
-        if rows.sum() >= LEAST_GROUP:
+        rows = np.flatnonzero(groups == group)
+        if case.independent(rows) >= least:
             own = case.circuit[rows], case.model[rows], case.nothing[rows]
-            found[group] = ratio(*own), case.near_one(case.interval(*own))
+            around = case.interval(case.circuit, case.model, case.nothing, rows)
+            found[group] = ratio(*own), case.near_one(around, rows)
     if len(found) < 2:
-        few = f"fewer than two templates with {LEAST_GROUP} pairs or more"
+        few = f"fewer than two templates with {least} pairs or more"
         return Verdict(name=name, holds=None, measured=few, criterion=criterion)
     worst = max(found, key=lambda group: abs(1 - found[group][0]))
     small = len(set(case.groups)) - len(found)
-    left = f"; {small} templates with fewer than {LEAST_GROUP} pairs left out" if small else ""
+    left = f"; {small} templates with fewer than {least} pairs left out" if small else ""
     return Verdict(
         name=name,
         holds=_together([answer for _, answer in found.values()]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from workbench.behavior import Behavior
 from workbench.circuit import Circuit
-from workbench.criteria import Verdict
+from workbench.criteria import RULES, Criteria, Verdict
 from workbench.provenance import digest_of
 from workbench.text import printable
 from workbench.verdicts import edge_tests, recompute_verdicts
@@ -19,6 +20,25 @@ def circuit_digest(circuit: Circuit) -> str:
     return digest_of([circuit.shape.to_dict(), circuit.level, sorted(circuit)])
 
 
+def judged_today(document: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Judgement:
+    """The content of an evaluation file, with the verdicts that its evidence gives by the rules of today.
+
+    What an older file answered is in ``before``, and what changed by the rules is a note.
+    """
+    then = Criteria.read(document["criteria"])
+    if then.rules == RULES:
+        return Judgement(document=document, notes=notes)
+    verdicts = recompute_verdicts(document, then.today)
+    was = {row["name"]: row["verdict"] for row in document["verdicts"]}
+    moved = [f"{v.name!r} was {was[v.name]}, is {v.words}" for v in verdicts if was[v.name] != v.words]
+    changed = "; ".join(moved) or "no answer changes"
+    note = (
+        f"judged by rules {then.rules} when it was saved, here by those of today (rules {RULES}): {changed}"
+    )
+    new = {"criteria": asdict(then.today), "verdicts": [v.to_dict() for v in verdicts]}
+    return Judgement(document={**document, **new}, notes=(*notes, note), before=was)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judgement:
     """Evidence and verdicts on one circuit.
@@ -26,10 +46,12 @@ class Judgement:
     Attributes:
         document: The content of ``evaluation.json``; verdicts are computed from it alone.
         notes: What is to be said of the file that it was read from; not written to files.
+        before: Question -> answer by older rules, of a file that was judged by them.
     """
 
     document: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    before: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -60,11 +82,13 @@ class Judgement:
         return sorted(rows, key=lambda row: row["beats random edges"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """Verdict, measured, criterion: one row per question."""
-        return [
-            {"question": v.name, "verdict": v.words, "measured": v.measured, "criterion": v.criterion}
-            for v in self.verdicts
-        ]
+        """Verdict, measured, criterion: one row per question; with the answer by older rules where there is one."""
+        rows = []
+        for v in self.verdicts:
+            then = {"by the rules then": self.before[v.name]} if v.name in self.before else {}
+            row = {"question": v.name, "verdict": v.words, **then}
+            rows.append(row | {"measured": v.measured, "criterion": v.criterion})
+        return rows
 
     def title(self) -> str:
         c = self.document["circuit"]
@@ -76,10 +100,17 @@ class Judgement:
     def to_dict(self) -> dict[str, Any]:
         return dict(self.document)
 
+    @property
+    def lead(self) -> str:
+        """What the model itself does on the pairs; empty in files of before that was kept."""
+        told = self.document.get("behavior")
+        return "" if told is None else Behavior.from_dict(told).sentence("verdicts on the circuit")
+
     def to_terminal(self) -> list[Any]:
         d = self.document
         how = f"{d['metric']} in {d['unit']}, {d['ablation']} ablation, seed {d['plan']['seed']}"
-        return [f"{self.title()}; {how}", *(f"note: {said}" for said in self.notes), self.rows()]
+        said = [*filter(None, [self.lead]), f"{self.title()}; {how}"]
+        return [*said, *(f"note: {said}" for said in self.notes), self.rows()]
 
     def to_dataframe(self):
         """One row per verdict."""

@@ -16,13 +16,18 @@ from workbench.decisions import Case
 from workbench.statistics import TestResult
 
 
-def recompute_verdicts(evaluation: Mapping[str, Any]) -> tuple[Verdict, ...]:
+def recompute_verdicts(
+    evaluation: Mapping[str, Any], criteria: Criteria | None = None
+) -> tuple[Verdict, ...]:
     """Every verdict from the content of an evaluation file.
+
+    Args:
+        criteria: Where the lines are drawn; by default as the file says, by the rules that it was written under.
 
     Example:
         ``recompute_verdicts(load_evaluation(folder).document)`` equals the verdicts that were saved.
     """
-    case = Case(evaluation)
+    case = Case(evaluation, criteria)
     missing = evaluation.get("missing", {})
     found = []
     for name, (needs, criterion, decide) in _VERDICTS.items():
@@ -45,7 +50,9 @@ _Decide = Callable[[Case, str, str], Verdict]
 _VERDICTS: dict[str, tuple[tuple[str, ...], Callable[[Criteria], str], _Decide]] = {
     "faithful": (
         ("scores",),
-        lambda c: f"faithfulness within {c.tolerance:.0%} of the full model",
+        lambda c: (
+            f"faithfulness within {c.tolerance:.0%} of the full model, of {c.least_pairs} independent pairs or more"
+        ),
         decisions.faithful,
     ),
     "equivalent": (
@@ -62,7 +69,10 @@ _VERDICTS: dict[str, tuple[tuple[str, ...], Callable[[Criteria], str], _Decide]]
     ),
     "minimal": (
         ("minimality",),
-        lambda c: f"every node's effect is at least {c.least_effect:.0%} of the gap and clear of zero",
+        lambda c: (
+            f"every node's effect is at least {c.least_effect:.0%} of the gap and clear of zero, all tested together: "
+            f"p < {c.alpha:g}, correction {c.node_correction}"
+        ),
         decisions.minimal,
     ),
     "no superfluous edge": (

@@ -47,7 +47,7 @@ def truth():
 
 @pytest.fixture(scope="module")
 def true_runs(truth):
-    return PairedRuns(open_model(TRUTH, device="cpu"), truth.pairs(12), metric=truth.metric)
+    return PairedRuns(open_model(TRUTH, device="cpu"), truth.pairs(48), metric=truth.metric)
 
 
 def edited(circuit: Circuit, *, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()) -> Circuit:
@@ -178,12 +178,43 @@ def test_changed_evidence_changes_the_verdict(judged):
     assert found["faithful"].value == pytest.approx(0.5) and found["faithful"].holds is False
 
 
+def test_a_file_of_the_first_rules_is_read_and_says_what_the_rules_change(judged, tmp_path):
+    """Twelve pairs were enough then; the answers of then are checked, shown, and not those of today."""
+    few = json.loads(json.dumps(judged.document))
+    few["pairs"] = {name: few["pairs"][name][:12] for name in ("ids", "groups")}
+    few["evidence"] = {"scores": {name: v[:12] for name, v in few["evidence"]["scores"].items()}}
+    new = ("rules", "least_pairs", "node_correction", "flips")
+    few["criteria"] = {name: v for name, v in few["criteria"].items() if name not in new}
+    few["verdicts"] = [v.to_dict() | {"measured": "in other words"} for v in recompute_verdicts(few)]
+    first = {k: v for k, v in few.items() if k not in ("digest", "behavior")} | {"version": 1}
+    (tmp_path / "evaluation.json").write_text(json.dumps(first))
+    found = load_evaluation(tmp_path)
+    assert found["faithful"].holds is None and found.before["faithful"] == "yes"
+    assert any("'faithful' was yes, is open" in note and "rules 1" in note for note in found.notes)
+    rows = {row["question"]: row for row in found.rows()}
+    assert (rows["faithful"]["verdict"], rows["faithful"]["by the rules then"]) == ("open", "yes")
+    assert "by the rules then" in found._repr_html_()
+    first["verdicts"][0]["holds"] = False
+    (tmp_path / "evaluation.json").write_text(json.dumps(first))
+    with pytest.raises(CircuitError, match="'faithful' does not follow"):
+        load_evaluation(tmp_path)
+    save_evaluation(found, tmp_path)  # written again, it is a file of today
+    assert load_evaluation(tmp_path).before == {} and load_evaluation(tmp_path)["faithful"].holds is None
+
+
+def test_an_evaluation_begins_with_what_the_model_does(judged, true_runs, tmp_path):
+    files, sentence = save_evaluation(judged, tmp_path), judged.to_terminal()[0]
+    assert sentence == true_runs.behavior.sentence("verdicts on the circuit") == judged.lead
+    assert judged.lead[:40] in (tmp_path / "evaluation.html").read_text() and files
+    assert load_evaluation(tmp_path).document["behavior"]["finding"] == true_runs.behavior.finding == "yes"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda d: d.update(version=3), "has version 3"),
         (lambda d: d.pop("criteria"), "lacks 'criteria'"),
-        (lambda d: d["evidence"]["scores"]["model"].pop(), "one number for each of 12 pairs"),
+        (lambda d: d["evidence"]["scores"]["model"].pop(), "one number for each of 48 pairs"),
         (lambda d: d["verdicts"][0].update(holds=False), "'faithful' does not follow from the evidence"),
         (lambda d: d["verdicts"][0].update(value=0.5), "'faithful' does not follow .*: value says 0.5"),
         (lambda d: d["verdicts"][0].update(measured="all of it"), "measured says 'all of it'"),

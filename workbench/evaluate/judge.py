@@ -79,9 +79,11 @@ def judge(
         "unit": runs.metric.unit,
         "direction": runs.metric.direction,
         "ablation": ablation,
+        "behavior": runs.behavior.to_dict("verdicts on the circuit"),
         "pairs": {
             "ids": [pair.id for pair in runs.pairs.pairs],
             "groups": [pair.group for pair in runs.pairs.pairs],
+            "clusters": list(runs.pairs.pairs.clusters),
         },
         "provenance": runs.provenance(),
         "plan": asdict(plan) | {"ablations": list(plan.ablations)},

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.circuit import Circuit
+from workbench.criteria import RULES, Criteria
 from workbench.errors import CircuitError, OptionError
 from workbench.io.atomic import write_atomic
 from workbench.io.circuit_file import EVALUATION_NAME as FILE_NAME
@@ -17,7 +18,8 @@ from workbench.io.circuit_file import circuit_path, has_evaluation
 from workbench.io.evidence import EvaluationContent
 from workbench.io.file_kind import FileKind, Raw
 from workbench.io.strict_json import dump, parse, read_text
-from workbench.judgement import Judgement, circuit_digest
+from workbench.judgement import Judgement, circuit_digest, judged_today
+from workbench.verdicts import recompute_verdicts
 
 PAGE_NAME = "evaluation.html"
 
@@ -61,17 +63,23 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
     """
     file = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)
     opened = EVALUATION.load(file)
-    found = Judgement(document=opened.payload, notes=opened.origin.notes)
+    document, then = opened.payload, Criteria.read(opened.payload["criteria"])
     try:
-        again = json.loads(json.dumps([v.to_dict() for v in found.verdicts]))
+        again = json.loads(json.dumps([v.to_dict() for v in recompute_verdicts(document, then)]))
+        found = judged_today(document, opened.origin.notes)
     except (KeyError, ValueError, TypeError, IndexError, OptionError) as problem:
         raise CircuitError(f"{file}: its evidence cannot be judged: {problem}") from problem
-    if wrong := _unlike(found.document["verdicts"], again):
+    words = (
+        () if then.rules == RULES else ("measured", "criterion")
+    )  # of older rules only the answers are kept
+    if wrong := _unlike(document["verdicts"], again, except_for=words):
         raise CircuitError(f"{file}: {wrong}", hint=EVALUATION.advice(str(file)))
     return found
 
 
-def _unlike(saved: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str:
+def _unlike(
+    saved: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], *, except_for: Sequence[str] = ()
+) -> str:
     """In what saved verdicts differ from those that follow from the evidence; empty where in nothing."""
     names = [row["name"] for row in saved]
     if names != [row["name"] for row in new]:
@@ -81,7 +89,7 @@ def _unlike(saved: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
         )
     for old, row in zip(saved, new, strict=True):
         for key, value in row.items():
-            if not _same(old[key], value):
+            if key not in except_for and not _same(old[key], value):
                 return (
                     f"the verdict {row['name']!r} does not follow from the evidence: "
                     f"{key} says {old[key]!r:.80}, the evidence {value!r:.80}"

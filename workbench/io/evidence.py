@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, UnsetType, field
 
 from workbench.criteria import Criteria
+from workbench.io.behavior_part import BehaviorPart
 from workbench.io.circuit_file import Level
 from workbench.io.typed import Count, Direction, Part
 
@@ -34,6 +35,9 @@ class PairsOf(Part):
 
     ids: Annotated[list[str], Meta(min_length=2)]
     groups: list[str]
+    clusters: Annotated[
+        list[Count], Meta(description="equal for pairs that are not independent; empty where all are")
+    ] = field(default_factory=list)
 
 
 class PairScores(Part):
@@ -213,15 +217,20 @@ class EvaluationContent(Part):
     evidence: Evidence
     missing: Annotated[dict[str, str], Meta(description="parts that could not be measured, and why")]
     verdicts: list[VerdictRow]
+    behavior: Annotated[
+        BehaviorPart | None, Meta(description="what the model itself does on these pairs")
+    ] = None
 
     def __post_init__(self) -> None:
         n = len(self.pairs.ids)
         if len(self.pairs.groups) != n:
             raise ValueError(f"pairs.groups must name one template for each of {n} pairs")
+        if len(self.pairs.clusters) not in (0, n):
+            raise ValueError(f"pairs.clusters must have one number for each of {n} pairs, or none")
         for name, values in self.evidence.per_pair():
             if len(values) != n:
                 raise ValueError(f"{name} must have one number for each of {n} pairs, not {len(values)}")
-        for name in ("resamples", "permutations"):
+        for name in ("resamples", "permutations", "flips"):
             if not 1 <= getattr(self.criteria, name) <= MOST_RESAMPLED / n:
                 raise ValueError(f"criteria.{name} is not a number from 1 to what memory holds for {n} pairs")
         for i, row in enumerate(self.evidence.completeness or ()):

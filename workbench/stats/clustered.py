@@ -1,8 +1,4 @@
-"""Means over pairs that are not all independent: their intervals, from the clusters that are.
-
-A cluster is a set of pairs that may have come out alike together, such as several wordings of one fact. Pairs that
-were drawn one by one are clusters of one.
-"""
+"""Means over pairs that are not all independent: Student's interval, from the clusters that are."""
 
 from __future__ import annotations
 
@@ -12,29 +8,8 @@ from math import atan2, cos, pi, sin, sqrt
 
 import numpy as np
 
-from workbench.errors import ShapeError
+from workbench.stats.clusters import cluster_index, cluster_sums
 from workbench.stats.intervals import Interval
-
-
-def cluster_index(clusters: Sequence[object] | None, n: int) -> np.ndarray:
-    """``(n,)`` whole numbers from 0: the cluster of every pair; without any, every pair is one.
-
-    Raises:
-        ShapeError: if there is not one for each pair.
-    """
-    if clusters is None or len(clusters) == 0:
-        return np.arange(n)
-    if len(clusters) != n:
-        raise ShapeError(f"{len(clusters)} clusters are named for {n} pairs")
-    number: dict[object, int] = {}
-    return np.array([number.setdefault(name, len(number)) for name in clusters], dtype=int)
-
-
-def cluster_sums(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """``(..., cluster)`` sums of ``(..., pair)`` values."""
-    sums = np.zeros((*values.shape[:-1], int(index.max()) + 1 if len(index) else 0))
-    np.add.at(np.moveaxis(sums, -1, 0), index, np.moveaxis(values, -1, 0))
-    return sums
 
 
 def clustered_interval(values: np.ndarray, clusters: Sequence[object] | None = None) -> Interval:

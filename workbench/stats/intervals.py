@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.errors import OptionError
+from workbench.stats.clusters import resampled_means
 
 RESAMPLES = 1000
 ROUNDING = (
@@ -53,12 +54,25 @@ def resamples(n: int, *, draws: int = RESAMPLES, seed: int = 0) -> np.ndarray:
 
 
 def ratio_interval(
-    circuit: np.ndarray, full: np.ndarray, empty: np.ndarray, *, draws: int = RESAMPLES, seed: int = 0
+    circuit: np.ndarray,
+    full: np.ndarray,
+    empty: np.ndarray,
+    *,
+    clusters: Sequence[object] = (),
+    draws: int = RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
-    """Interval of ``ratio`` by bootstrap over pairs; NaN with fewer than two pairs or without a gap."""
+    """Interval of ``ratio`` by bootstrap over pairs; NaN with fewer than two pairs or without a gap.
+
+    Args:
+        clusters: A name per pair, equal for pairs that are not independent: these are drawn together.
+    """
     n = len(full)
     if n < 2 or not np.isfinite(ratio(circuit, full, empty)):
         return Interval(np.nan, np.nan, np.nan)
+    if len(set(clusters)) < len(clusters):
+        means = resampled_means(np.stack([circuit, full, empty]), clusters, draws=draws, seed=seed)
+        return _interval(_ratios(*means.T[:, :, None]))
     drawn = resamples(n, draws=draws, seed=seed)
     return _interval(_ratios(circuit[drawn], full[drawn], empty[drawn]))
 
@@ -67,6 +81,7 @@ def mean_interval(
     values: np.ndarray,
     *,
     within: tuple[float, float] | None = None,
+    clusters: Sequence[object] = (),
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -79,6 +94,7 @@ def mean_interval(
     Args:
         within: The least and the largest value there can be: ``SHARE`` for right or wrong, ``CHANGE`` for a difference
             of two of them.
+        clusters: A name per value, equal for values that are not independent: these are drawn together.
 
     Raises:
         OptionError: if a value is outside ``within``.
@@ -93,7 +109,9 @@ def mean_interval(
                 f"values from {least:g} to {largest:g} are not within {within[0]:g} to {within[1]:g}"
             )
         if largest - least <= 1e-9:
-            return equal_interval(least, len(values), within=within)
+            return equal_interval(least, len(set(clusters)) or len(values), within=within)
+    if len(set(clusters)) < len(clusters):
+        return _interval(resampled_means(np.asarray(values)[None], clusters, draws=draws, seed=seed)[:, 0])
     return _interval(values[resamples(len(values), draws=draws, seed=seed)].mean(1))
 
 
@@ -118,6 +136,8 @@ def equal_interval(value: float, n: int, *, within: tuple[float, float]) -> Inte
 
 
 def _interval(found: np.ndarray) -> Interval:
+    if not np.isfinite(found).any():  # a single cluster, or no draw with a gap
+        return Interval(np.nan, np.nan, np.nan)
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))
 

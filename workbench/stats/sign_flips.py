@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.stats.clustered import cluster_index, cluster_sums
+from workbench.stats.clusters import cluster_index, cluster_sums
 from workbench.stats.multiplicity import benjamini_hochberg, survivors_needed
 
 DRAWS = 9999

@@ -12,7 +12,7 @@ from workbench.judgement import Judgement
 from workbench.statistics import area, mean_interval, ratio, ratio_interval
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
-from workbench.view.html import results_page, table_html
+from workbench.view.html import results_page, table_html, text_html
 from workbench.view.scatter import scatter_svg
 
 _COLORS = {"yes": "#2c7a4b", "no": "#b3401a", "open": "#6b6b6b"}
@@ -20,7 +20,7 @@ _COLORS = {"yes": "#2c7a4b", "no": "#b3401a", "open": "#6b6b6b"}
 
 def judgement_card(found: Judgement) -> str:
     """Verdicts and pictures for a notebook: static, no script."""
-    parts = [verdict_table(found)]
+    parts = [text_html("\n\n".join([found.lead, *found.notes])), verdict_table(found)]
     parts += [f"<h4>{heading}</h4>{markup}" for heading, markup in sections(found)]
     return "".join(parts)
 
@@ -29,14 +29,16 @@ def judgement_page(found: Judgement) -> str:
     """The same as a self-contained page."""
     d = found.document
     lead = f"{found.title()}; {d['metric']} in {d['unit']}, {d['ablation']} ablation"
+    said = text_html("\n\n".join([found.lead, *found.notes]))
+    first = [("What the model does", said)] if said else []
     return results_page(
-        "Evaluation of a circuit", [("Verdicts", verdict_table(found)), *sections(found)], lead=lead
+        "Evaluation of a circuit", [*first, ("Verdicts", verdict_table(found)), *sections(found)], lead=lead
     )
 
 
 def verdict_table(found: Judgement) -> str:
     """Question, answer, what was measured, criterion."""
-    table = table_html(found.rows(), columns=("question", "verdict", "measured", "criterion"))
+    table = table_html(found.rows())
     for word, color in _COLORS.items():
         table = table.replace(
             f'<td style="text-align:left">{word}</td>',
@@ -58,20 +60,33 @@ def _arrays(found: Judgement) -> dict[str, np.ndarray]:
     return {name: np.array(v, dtype=float) for name, v in found.document["evidence"]["scores"].items()}
 
 
+def _interval(
+    found: Judgement, circuit: np.ndarray, nothing: np.ndarray, at: np.ndarray | slice = slice(None)
+) -> tuple[float, float, float]:
+    """Faithfulness of (some of) the pairs with its interval."""
+    model, clusters = _arrays(found)["model"], found.document["pairs"].get("clusters") or ()
+    own = circuit[at], model[at], nothing[at]
+    some = np.array(clusters)[at].tolist() if clusters else ()
+    return ratio(*own), *ratio_interval(*own, clusters=some)[:2]
+
+
 def _faithful(found: Judgement) -> str:
     """Faithfulness under each ablation and in each template, with intervals."""
     scores = _arrays(found)
     bars = []
     for name, row in found.document["evidence"].get("ablations", {}).items():
-        own = np.array(row["circuit"]), scores["model"], np.array(row["nothing"])
-        bars.append((name, ratio(*own), *ratio_interval(*own)[:2], "ablation"))
+        own = np.array(row["circuit"], dtype=float), np.array(row["nothing"], dtype=float)
+        bars.append((name, *_interval(found, *own), "ablation"))
     groups = np.array(found.document["pairs"]["groups"])
     for group in dict.fromkeys(groups.tolist()):
         at = groups == group
-        own = scores["circuit"][at], scores["model"][at], scores["nothing"][at]
         if at.sum() >= LEAST_GROUP and len(set(groups.tolist())) > 1:
             bars.append(
-                (group or "unnamed", ratio(*own), *ratio_interval(*own)[:2], f"template, n={at.sum()}")
+                (
+                    group or "unnamed",
+                    *_interval(found, scores["circuit"], scores["nothing"], at),
+                    f"template, n={at.sum()}",
+                )
             )
     bars = [bar for bar in bars if np.isfinite(bar[1])]
     if not bars:
@@ -88,7 +103,7 @@ def _curve(found: Judgement) -> str:
     f = np.array([ratio(v, scores["model"], scores["nothing"]) for v in values])
     if not np.isfinite(f).all():
         return ""
-    bands = [ratio_interval(v, scores["model"], scores["nothing"])[:2] for v in values]
+    bands = [_interval(found, v, scores["nothing"])[1:] for v in values]
     series = {d["circuit"]["method"]: [(x, y, *b) for x, y, b in zip(curve["shares"], f, bands, strict=True)]}
     picture = curve_svg(
         series,
@@ -123,7 +138,12 @@ def _minimal(found: Judgement) -> str:
     for row in d["evidence"]["minimality"]:
         change = d["direction"] * (np.array(row["kept"]) - np.array(row["left_out"]))
         if row["part"] not in best or abs(change.mean()) > abs(best[row["part"]][0]):
-            best[row["part"]] = (float(change.mean()), *mean_interval(change)[:2], row["class"])
+            clusters = d["pairs"].get("clusters") or ()
+            best[row["part"]] = (
+                float(change.mean()),
+                *mean_interval(change, clusters=clusters)[:2],
+                row["class"],
+            )
     ranked = sorted(best.items(), key=lambda item: -abs(item[1][0]))
     return bars_svg(
         [(part, *bar) for part, bar in ranked[:40]],
@@ -144,10 +164,7 @@ def _random(found: Judgement) -> str:
     if abs(gap) < 1e-12:
         return ""
     drawn = (np.array(d["evidence"]["random"]["metric"]) - scores["nothing"].mean()) / gap
-    own = ratio(scores["circuit"], scores["model"], scores["nothing"])
-    bars = [
-        ("the circuit", own, *ratio_interval(scores["circuit"], scores["model"], scores["nothing"])[:2], "")
-    ]
+    bars = [("the circuit", *_interval(found, scores["circuit"], scores["nothing"]), "")]
     spread = np.percentile(drawn, [2.5, 97.5])
     note = f"{len(drawn)} draws"
     bars.append(("random, mean", float(drawn.mean()), float(spread[0]), float(spread[1]), note))
