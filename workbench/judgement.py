@@ -104,7 +104,7 @@ class Judgement:
     def lead(self) -> str:
         """What the model itself does on the pairs; empty in files of before that was kept."""
         told = self.document.get("behavior")
-        return "" if told is None else Behavior.from_dict(told).sentence("verdicts on the circuit")
+        return "" if told is None else Behavior.from_dict(told).sentence("faithfulness and verdicts")
 
     def to_terminal(self) -> list[Any]:
         d = self.document

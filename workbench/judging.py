@@ -11,11 +11,18 @@ from typing import Any
 import numpy as np
 
 from workbench.asked.evaluation import Case, Question
+from workbench.behavior import Behavior
 from workbench.circuit import Circuit
+from workbench.criteria import Criteria
 from workbench.errors import RunError, WorkbenchError
 from workbench.evaluate.baselines import random_circuit
 from workbench.evaluate.evidence import Plan
-from workbench.evaluate.faithfulness import Faithfulness, faithfulness, run_circuits
+from workbench.evaluate.faithfulness import (
+    Faithfulness,
+    faithfulness,
+    faithfulness_sentence,
+    run_circuits,
+)
 from workbench.evaluate.judge import check_pairs, judge
 from workbench.evaluate.positions import positions_of
 from workbench.io.circuit_file import circuit_path
@@ -29,7 +36,7 @@ from workbench.judgement import Judgement
 from workbench.metrics import Metric, metric_from_file
 from workbench.model.identity import identity
 from workbench.model.zoo import PREFIX
-from workbench.opening import open_runs, planned_runs, record_of
+from workbench.opening import open_runs, planned_runs, record_of, tell_behavior
 from workbench.progress import Progress
 from workbench.provenance import RunRecord
 from workbench.scores import Scores
@@ -39,6 +46,8 @@ from workbench.sweep.runs import PairedRuns
 from workbench.tasks.for_model import is_file
 
 Note = Callable[[str], None]
+JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's behavior
+_SAID = {"value": "faithfulness", "low": "low", "high": "high"}
 
 
 def plan_of(asked: Question, *, edges: int = 100, bootstraps: int = 100, refits: int = 10) -> Plan:
@@ -80,22 +89,22 @@ class Evaluation:
 
     def to_terminal(self) -> list[Any]:
         v, random = self.values, self.values["random"]
-        if v["faithfulness"] is None:
-            verdict = (
-                f"{v['metric']} has no gap between the full model and nothing: faithfulness is not defined"
-            )
-        else:
-            verdict = (
-                f"{v['size']} of {v['candidates']} keep {v['faithfulness']:.1%} (± {v['stderr']:.1%}) of "
-                f"{v['metric']}: {v['metric_circuit']:.3f} of {v['metric_full']:.3f} {v['unit']}, "
-                f"nothing {v['metric_empty']:.3f}, n={v['n']}"
-            )
-        lines = [verdict]
+        names = ("circuit", "full", "empty")
+        verdict = faithfulness_sentence(
+            *(v[f"metric_{name}"] for name in names),
+            **{name: np.nan if v[key] is None else v[key] for name, key in _SAID.items()},
+            **{name: v[name] for name in ("metric", "unit", "n")},
+        )
+        share = f"{100 * v['size'] / max(1, v['candidates']):.3g}%"
+        size = f"the circuit has {v['size']:,} of all {v['candidates']:,} parts of the graph ({share})"
+        told = v.get("behavior")
+        lead = [] if told is None else [Behavior.from_dict(told).sentence(JUDGED)]
+        lines = [*lead, size, verdict]
         if random["draws"]:
             lines.append(
-                f"{random['draws']} random circuits of {random['mean_size']:.0f}: mean "
+                f"faithfulness of {random['draws']} random circuits of {random['mean_size']:.0f} parts: mean "
                 f"{random['faithfulness_mean']:.1%}, largest {random['faithfulness_max']:.1%}, "
-                f"{random['as_good_or_better']} as near to 100 % or nearer"
+                f"{random['as_good_or_better']} of them as near to 100 % or nearer"
             )
         names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
         known = v | ({"same_weights": "not recorded"} if v["same_weights"] is None else {})
@@ -104,13 +113,14 @@ class Evaluation:
 
 @contextmanager
 def _recorded(
-    asked: Question, runs: PairedRuns, folder: Path, opening: Mapping[str, Any], **more: Any
+    asked: Question, runs: PairedRuns, folder: Path, opening: Mapping[str, Any], note: Note, **more: Any
 ) -> Iterator[RunRecord]:
     """Keep the record of an evaluation in a folder of its own; the circuit's record is that of the search."""
     given = {name: getattr(asked, name) for name in asked.__dataclass_fields__}
     record = record_of("evaluate", {**given, **more, **opening}, runs)
     place = Path(folder) / ("evaluation" if more.get("full") else "faithfulness")
     with locked(place), recording(record, place):
+        record.behaviors = tell_behavior(runs, note, what=JUDGED)
         yield record
 
 
@@ -126,8 +136,9 @@ def evaluation_job(
     case = asked.case
     runs, changed = _open(case, asked, note, **opening)
     if out is None:
+        tell_behavior(runs, note, what=JUDGED)
         return _evaluated(case, asked, runs, changed, progress)
-    with _recorded(asked, runs, out, opening) as record:
+    with _recorded(asked, runs, out, opening, note) as record:
         found = _evaluated(case, asked, runs, changed, progress)
         FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
         record.outputs["faithfulness"] = f"../{FILE_NAME}"
@@ -140,6 +151,7 @@ def _evaluated(
     result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
     here = runs.provenance()
     content = {
+        "behavior": runs.behavior.to_dict(JUDGED),
         **result.to_dict(),
         "model": case.model,
         "weights": here["weights"],
@@ -197,7 +209,8 @@ class SavedJudgement:
         """The verdicts; all evidence is in the file."""
         d = self.judgement.document
         head = {name: d[name] for name in ("circuit", "metric", "unit", "ablation", "criteria", "missing")}
-        return {**head, "n": len(d["pairs"]["ids"]), "verdicts": d["verdicts"], "files": dict(self.files)}
+        told = {"behavior": d.get("behavior"), **head, "n": len(d["pairs"]["ids"])}
+        return {**told, "verdicts": d["verdicts"], "files": dict(self.files)}
 
     def to_terminal(self) -> list[Any]:
         return self.judgement.to_terminal()
@@ -211,6 +224,7 @@ class JudgingCost:
     pairs: int
     tokens: int
     files: tuple[str, ...]
+    independent_pairs: int
 
     def to_dict(self) -> dict[str, Any]:
         return {"dry_run": True, **self.__dict__, "files": list(self.files)}
@@ -219,6 +233,9 @@ class JudgingCost:
         text = (
             "dry run: nothing was measured; no weights were loaded; each circuit is one forward pass per pair"
         )
+        least = Criteria().least_pairs
+        if self.independent_pairs < least:
+            text += f"; with fewer than {least} independent pairs verdicts that rest on an interval stay open"
         return [text, dict(self.__dict__)]
 
 
@@ -250,7 +267,7 @@ def judging_job(
     if found_note:
         note(found_note)
     how = {"full": True, "edges": plan.edges, "bootstraps": plan.bootstraps, "refits": plan.refits}
-    with _recorded(asked, runs, folder, opening, **how) as record:
+    with _recorded(asked, runs, folder, opening, note, **how) as record:
         judgement = judge(
             case.circuit,
             runs,
@@ -331,4 +348,5 @@ def _cost(case: Case, asked: Question, plan: Plan, folder: Path, **opening: Any)
         pairs=len(planned.pairs),
         tokens=sum(len(ids) for ids in planned.pairs.clean),
         files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
+        independent_pairs=len(set(planned.pairs.pairs.clusters)),
     )

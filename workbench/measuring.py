@@ -12,7 +12,7 @@ import msgspec
 
 from workbench.edits.edit import ModelEdit
 from workbench.edits.files import content_digest, kinds, open_edit
-from workbench.edits.measure import Measured, Silent, measure_edit, windows_of
+from workbench.edits.measure import CHANGES, Measured, Silent, measure_edit, windows_of
 from workbench.edits.measured_file import MEASURED, RESULT
 from workbench.errors import RunError
 from workbench.io.lock import locked
@@ -20,7 +20,7 @@ from workbench.io.run_file import digest_of_file, load_record, recording
 from workbench.io.strict_json import read_text
 from workbench.model.identity import identity
 from workbench.model.open import open_model
-from workbench.opening import record_of, tell_dropped
+from workbench.opening import record_of, tell_behavior, tell_dropped
 from workbench.provenance import NAME as RUN
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.sources import source_digest
@@ -90,19 +90,22 @@ def measure_job(
     windows = None if words is None else windows_of(opened, words, length=window)
     others = {name: own for name, own in runs.items() if name != task}
 
+    asked = {
+        "edit": edit, "model": model, "task": task, "beside": list(beside), "text": text, "window": window,
+        "limit": limit, "split": split, "seed": seed, **opening,
+    }  # fmt: skip
+    record = record_of("edit measure", asked, runs[task])
+
     def measure() -> Measured:
+        for name, own in runs.items():
+            record.behaviors[name] = next(iter(tell_behavior(own, note, what=CHANGES).values()))
         told = {} if progress is None else {"progress": progress}
         return measure_edit(saved, runs[task], name=task, beside=others, text=windows, seed=seed, **told)
 
     if out is None:
         return measure()
-    asked = {
-        "edit": edit, "model": model, "task": task, "beside": list(beside), "text": text, "window": window,
-        "limit": limit, "split": split, "seed": seed, **opening,
-    }  # fmt: skip
     read = None if words is None else {"digest": digest_of(words), "window": window}
     plan = {**_plan(saved, runs), "text": read, "seed": seed}
-    record = record_of("edit measure", asked, runs[task])
     record.question = digest_of(plan)
     return _keep(measure, plan, record, Path(out), note)
 
@@ -169,9 +172,13 @@ def load_measured(path: str | Path) -> Measured:
     """
     file = Path(path) / RESULT if os.path.isdir(path) else Path(path)
     opened = MEASURED.load(file)
-    rows = tuple(msgspec.to_builtins(row) for row in opened.content.rows)
+    content = msgspec.to_builtins(opened.content)
     return Measured(
-        edit=opened.content.edit, model=opened.content.model, rows=rows, notes=opened.origin.notes
+        edit=content["edit"],
+        model=content["model"],
+        rows=tuple(content["rows"]),
+        behaviors=content["behaviors"],
+        notes=opened.origin.notes,
     )
 
 

@@ -204,7 +204,7 @@ def test_a_file_of_the_first_rules_is_read_and_says_what_the_rules_change(judged
 
 def test_an_evaluation_begins_with_what_the_model_does(judged, true_runs, tmp_path):
     files, sentence = save_evaluation(judged, tmp_path), judged.to_terminal()[0]
-    assert sentence == true_runs.behavior.sentence("verdicts on the circuit") == judged.lead
+    assert sentence == true_runs.behavior.sentence("faithfulness and verdicts") == judged.lead
     assert judged.lead[:40] in (tmp_path / "evaluation.html").read_text() and files
     assert load_evaluation(tmp_path).document["behavior"]["finding"] == true_runs.behavior.finding == "yes"
 

@@ -108,7 +108,7 @@ def test_minimal_is_open_where_no_node_could_be_clear_of_zero(n, holds):
 
 
 def test_minimal_is_corrected_for_the_nodes_that_are_tested():
-    """Three of 128 turns give such a sum: as it is, and two with the minus turned. Beside 60 others it may be chance."""
+    """Three of 128 turns give such a sum: as it is, and two with the minus turned. Beside 60 others it may be luck."""
     rng, n = np.random.default_rng(2), 8
     weak = left_out("a0.h0", np.array([2.0, 1.5, 1.0, 0.6, 0.4, 0.2, 0.1, -0.1]))
     alone = verdict(evaluation(n, minimality=[weak]), "minimal")

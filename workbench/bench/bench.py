@@ -270,6 +270,7 @@ class _Bench:
         if not gap["carries"]:
             self._leave_out(task.label, gap, runs.judged.metric.unit)
             return
+        self.note(f"{task.label}: {runs.judged.behavior.sentence('its cells')}")
         _warm_up(runs.found_on)
         exact = {level: self._exact(task, runs, level) for level in self.settings.levels}
         for variant, level in self._cells():

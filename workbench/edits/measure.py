@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Outcomes = dict[str, np.ndarray]  # measure -> one value per prompt
 MOVED = 1e-4  # below it is rounding: float32 logits of 10 to 40 are exact to about 1e-5
+CHANGES = "differences below"  # what stands or falls with the model's behavior
 UNITS = {"accuracy": "share", "loss": "nats"}
 Silent = Callable[[int, int, str], None]
 
@@ -110,18 +111,22 @@ class Measured:
 
     Attributes:
         notes: What is to be said of the file that it was read from; not written to files.
+        behaviors: What the model does without the edit, by task; ``Behavior.to_dict``.
     """
 
     edit: str
     model: str
     rows: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...] = ()
+    behaviors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"edit": self.edit, "model": self.model, "rows": [dict(row) for row in self.rows]}
+        told = {"behaviors": {name: dict(one) for name, one in self.behaviors.items()}}
+        return {"edit": self.edit, "model": self.model, **told, "rows": [dict(row) for row in self.rows]}
 
     def to_terminal(self) -> list[Any]:
         return [
+            *(f"{name}, without the edit: {one['sentence']}" for name, one in self.behaviors.items()),
             f"{self.edit} on {self.model}: differences are with minus without; intervals 95 % bootstrap over prompts, "
             f"exact where all differ by the same; changed: prompts that moved by more than {MOVED:g}",
             list(self.rows),
@@ -182,7 +187,8 @@ def measure_edit(
         plain, edited = (on_text(runs.model, text, one) for one in (None, edit))
         rows += compare("text", plain, edited, seed=seed)
         progress(total, total, "text")
-    return Measured(edit=edit.describe(), model=identity(runs.model).name, rows=tuple(rows))
+    told = {where: own.behavior.to_dict(CHANGES) for where, own in places.items()}
+    return Measured(edit=edit.describe(), model=identity(runs.model).name, rows=tuple(rows), behaviors=told)
 
 
 def windows_of(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from workbench.io.behavior_part import BehaviorPart
 from workbench.io.file_kind import FileKind
 from workbench.io.typed import Count, Part
 
@@ -37,6 +38,9 @@ class MeasuredContent(Part):
     plan: Annotated[
         dict[str, Any], Meta(description="what decides the numbers; the run record has its digest")
     ]
+    behaviors: Annotated[
+        dict[str, BehaviorPart], Meta(description="what the model does without the edit, by task")
+    ] = msgspec.field(default_factory=dict)
 
 
 MEASURED = FileKind(

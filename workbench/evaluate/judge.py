@@ -79,7 +79,7 @@ def judge(
         "unit": runs.metric.unit,
         "direction": runs.metric.direction,
         "ablation": ablation,
-        "behavior": runs.behavior.to_dict("verdicts on the circuit"),
+        "behavior": runs.behavior.to_dict("faithfulness and verdicts"),
         "pairs": {
             "ids": [pair.id for pair in runs.pairs.pairs],
             "groups": [pair.group for pair in runs.pairs.pairs],

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
+from workbench.io.behavior_part import BehaviorPart
 from workbench.io.file_kind import FileKind
 from workbench.io.typed import Count, Part
 
@@ -54,6 +55,9 @@ class FaithfulnessContent(Part):
     n_dropped: Count
     seed: Count
     random: Random
+    behavior: Annotated[
+        BehaviorPart | None, Meta(description="what the model itself does on these pairs")
+    ] = None
 
 
 FAITHFULNESS = FileKind(

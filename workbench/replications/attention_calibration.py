@@ -69,6 +69,7 @@ def _quizzes(setting: Setting) -> tuple[Quiz, Quiz]:
     made = []
     for split, n in (("validation", options.selection), ("test", options.evaluation)):
         runs = paired_runs(setting.model, options.task, n=n, split=split, seed=setting.seed, **extra)
+        setting.begin(runs)
         made.append(Quiz(name=f"{options.task}, {split}", runs=runs))
     return made[0], made[1]
 
@@ -122,6 +123,7 @@ def _beside(setting: Setting, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
     for task in options.beside:
         try:
             runs = paired_runs(setting.model, task, n=min(200, options.evaluation), seed=setting.seed)
+            setting.begin(runs)
         except WorkbenchError as problem:
             setting.note(f"{task} is left out: {problem.message}")
             continue

@@ -67,7 +67,7 @@ def _repair_part(setting: Setting) -> Findings:
     scenes = scene_runs(
         runs_of(setting.model, "colored-objects", options, n=options.n_test, seed=setting.seed, split="test")
     )
-    name, model, base = setting.name, setting.model, answers(scenes)
+    name, model, base = setting.name, setting.model, answers(setting.begin(scenes))
     if base.among.mean() >= KNOWS:
         name, model = options.guessing_model, setting.open(options.guessing_model)
         setting.note(
@@ -76,8 +76,9 @@ def _repair_part(setting: Setting) -> Findings:
         scenes = scene_runs(
             runs_of(model, "colored-objects", options, n=options.n_test, seed=setting.seed, split="test")
         )
-        base = answers(scenes)
+        base = answers(setting.begin(scenes))
     ioi = runs_of(model, "ioi", options, n=options.n_circuit, seed=setting.seed, split="train")
+    setting.begin(ioi)
     kinds = steering_heads(
         ioi, circuit_of(ioi, options, setting), inhibition=options.inhibition, negative=options.negative
     )
@@ -95,6 +96,7 @@ def _repair_part(setting: Setting) -> Findings:
     colors = color_runs(
         runs_of(model, "colored-objects", options, n=options.n_circuit, seed=setting.seed, split="train")
     )
+    setting.begin(colors)
     writers = task_circuit(colors, rounds=1, share=1.0).rounds[0]
     first = min(int(parse_node(h).layer) for h in heads)
     later = [h for h in writers.shares if int(parse_node(h).layer) > first and h not in heads]

@@ -56,7 +56,7 @@ def overlap_part(setting: Setting) -> tuple[list[Claim], dict[str, TaskCircuit],
             runs = runs_of(
                 setting.model, task, options, n=options.n_circuit, seed=setting.seed + more, split="train"
             )
-            right = float((runs.clean > 0).mean())
+            right = float((setting.begin(runs).clean > 0).mean())
             if right < DOES:
                 reasons[name] = f"it does {task} on {right:.0%} of prompts; a circuit needs {DOES:.0%}"
                 continue

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from workbench.behavior import short_of
 from workbench.claims import plain
 from workbench.errors import RunError, WorkbenchError
 from workbench.io.atomic import write_atomic
@@ -23,7 +24,7 @@ from workbench.model.zoo import list_models
 from workbench.progress import silent
 from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.replications.file import REPLICATION, RESULT
-from workbench.replications.kinds import Note, Progress, Replication, Setting
+from workbench.replications.kinds import Findings, Note, Progress, Replication, Setting
 from workbench.replications.registry import find_paper, find_replication, list_replications
 from workbench.replications.result import Result, Results
 from workbench.sources import source_digest
@@ -79,13 +80,25 @@ def replicate_job(
             note(f"already measured; showing {folder}")
             return finished
         with recording(record, folder):
-            findings = chosen.run(setting)
+            findings = _with_behaviors(chosen.run(setting), setting)
+            record.behaviors = setting.behaviors
             seconds = time.monotonic() - started
             found = Result.of(
                 chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder
             )
             record.outputs.update(_save(found, folder))
     return found
+
+
+def _with_behaviors(findings: Findings, setting: Setting) -> Findings:
+    """The findings, with what the model itself does on the pairs as the first table."""
+    if not setting.behaviors:
+        return findings
+    rows = [
+        {"pairs": name, "does the task": short_of([told["finding"]]), "what it does": told["sentence"]}
+        for name, told in setting.behaviors.items()
+    ]
+    return replace(findings, tables={"What the model itself does": rows, **findings.tables})
 
 
 def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from workbench.view.pictures import Picture
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from workbench.sweep.runs import PairedRuns
+
 Note = Callable[[str], None]
 
 
@@ -72,6 +74,7 @@ class Setting:
         model: The opened bridge; left as it was found.
         name: How the model was named.
         options: An instance of the replication's ``options`` class.
+        behaviors: What the model does on the pairs that were begun with; ``Behavior.to_dict`` by name.
     """
 
     model: TransformerBridge
@@ -80,6 +83,16 @@ class Setting:
     seed: int = 0
     progress: Progress = silent
     note: Note = silent
+    behaviors: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def begin(self, runs: PairedRuns) -> PairedRuns:
+        """The runs, once it is said and kept what the model itself does on them."""
+        from workbench.opening import tell_behavior
+
+        model = runs.provenance()["model"]
+        told = tell_behavior(runs, self.note, what="the numbers here")
+        self.behaviors.update({f"{model}, {name}": one for name, one in told.items()})
+        return runs
 
     def open(self, name: str) -> TransformerBridge:
         """Another model, for claims about several: on the same device, in the same dtype."""

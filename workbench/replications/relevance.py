@@ -53,7 +53,7 @@ BACKWARD = {"gradient": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP":
 def run(setting: Setting) -> Findings:
     """Measure every claim."""
     options: Relevance = setting.options
-    runs = paired_runs(setting.model, options.task, n=options.n_pairs, seed=setting.seed)
+    runs = setting.begin(paired_runs(setting.model, options.task, n=options.n_pairs, seed=setting.seed))
     found = agreement(runs, progress=setting.progress)
     measured = {
         kind: correlations(found.exact[kind], found.estimates[kind], seed=setting.seed)
@@ -129,6 +129,7 @@ def _conserved(setting: Setting, options: Relevance, runs: PairedRuns) -> dict:
         n=options.n_pairs_others,
         seed=setting.seed,
     )
+    setting.begin(free)
     rows, worst, layers = [], {}, {}
     for name, where in ((f"{setting.name} {options.task}", runs), (options.bias_free, free)):
         for rule, backward in BACKWARD.items():
@@ -149,7 +150,7 @@ def _others(setting: Setting, options: Relevance) -> tuple[dict, dict[str, str]]
         model, _, task = text.partition(" ")
         try:
             bridge = setting.model if model == setting.name else setting.open(model)
-            runs = paired_runs(bridge, task, n=options.n_pairs_others, seed=setting.seed)
+            runs = setting.begin(paired_runs(bridge, task, n=options.n_pairs_others, seed=setting.seed))
             measured = agreement(runs, kinds=("MLP outputs", "residual stream"), progress=setting.progress)
         except WorkbenchError as problem:
             problems[text] = problem.message.split("\n")[0]

@@ -18,8 +18,8 @@ from workbench.io import save_circuit, write_atomic
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
 from workbench.io.strict_json import dump
-from workbench.jobs import open_runs, planned_runs, record_of
 from workbench.model.identity import identity
+from workbench.opening import open_runs, planned_runs, record_of, tell_behavior
 from workbench.provenance import code_versions, digest_of
 from workbench.published import load_published
 from workbench.reproduce.file import PLAN, PLAN_NAME, STEP, STEPS, STUDY_NAME
@@ -77,6 +77,7 @@ def reproduce_job(
         done = _claim(folder, plan, resume, note)
         record.question = digest_of(plan)
         with recording(record, folder):
+            record.behaviors = tell_behavior(runs, note, what="what the study finds")
             try:
                 found = run_study(
                     chosen, runs, reference, seed=seed, folder=folder, done=done, progress=progress, note=note
