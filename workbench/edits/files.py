@@ -22,6 +22,8 @@ from workbench.io.atomic import write_atomic
 from workbench.io.bounds import exists, read_bytes
 from workbench.io.digests import DIGEST
 from workbench.io.file_kind import Origin
+from workbench.io.lock import locked
+from workbench.io.run_file import remove_half_written
 from workbench.io.strict_json import check_keys, dump
 
 if TYPE_CHECKING:
@@ -52,17 +54,22 @@ def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool 
         The folder.
 
     Raises:
-        RunError: if the folder holds another edit, or a file of that name that is none.
+        RunError: if the folder holds another edit, or a file of that name that is none; or another process is
+            writing there.
     """
     folder, (document, content) = Path(folder), _written(edit)
     file = folder / DESCRIPTION
-    if not replace and exists(file) and not _says(file, document):
-        raise RunError(f"{file} is there and says something else", hint="choose another --out, or remove it")
-    if content:
-        write_atomic(folder / TENSORS, content)
-    write_atomic(file, dump(document, where="edit", indent=1))
-    if replace and not content:  # what an earlier edit left in this folder belongs to nobody now
-        (folder / TENSORS).unlink(missing_ok=True)
+    with locked(folder):  # or the description of one process could lie beside the tensors of another
+        remove_half_written(folder)
+        if not replace and exists(file) and not _says(file, document):
+            raise RunError(
+                f"{file} is there and says something else", hint="choose another --out, or remove it"
+            )
+        if content:
+            write_atomic(folder / TENSORS, content)
+        write_atomic(file, dump(document, where="edit", indent=1))
+        if replace and not content:  # what an earlier edit left in this folder belongs to nobody now
+            (folder / TENSORS).unlink(missing_ok=True)
     return folder
 
 
