@@ -308,5 +308,6 @@ def prepare(root: Path) -> None:
     ):
         for file in sorted(root.glob(pattern))[:1]:
             document = json.loads(file.read_bytes())
-            asked = document.get("decided", document.get("plan", document))
+            own = {k: v for k, v in document.items() if k not in ("format", "version", "digest")}
+            asked = own.get("decided", own.get("plan", own))
             (plans / name).write_text(json.dumps(asked), encoding="utf-8")

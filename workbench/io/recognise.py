@@ -25,7 +25,9 @@ def recognise(path: Path) -> FileKind | None:
     """
     find = {".json": _of_json, ".parquet": _of_parquet, ".safetensors": _of_safetensors}.get(path.suffix)
     format = next((f for f in find(path) if f in KINDS), None) if find else None
-    return None if format is None else kind_of(format)
+    kind = None if format is None else kind_of(format)
+    # the table of a portrait says the format of the document that it was made from
+    return kind if kind is not None and (path.suffix == ".json" or kind.has_blocks) else None
 
 
 def _of_json(path: Path) -> Iterator[str]:
