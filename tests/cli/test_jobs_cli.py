@@ -157,6 +157,10 @@ def test_demo_says_where_everything_is(run, tmp_path):
     assert code == 0 and "where everything is" in out and "4/4" in err
     made = {p.name for p in (tmp_path / "made").rglob("*") if p.is_file()}
     assert {"circuit.json", "circuit.html", "report.html", "effects.parquet", "circuit.graphml"} <= made
+    code, out, _ = run("runs", "verify", "made", "--json")
+    assert code == 0 and json.loads(out)["counts"] == {
+        "as written": len(made - {".lock"})
+    }  # pictures, pages, all
 
 
 SLOW = [

@@ -217,7 +217,7 @@ def save_reproduction(found: Reproduction, folder: Path) -> dict[str, str]:
     """Write tables, circuit, report and ``study.json``, each whole or not at all; returns what is where."""
     for file, text in found.tables().items():
         write_atomic(folder / "tables" / file, text)
-    outputs = {"tables": "tables", "report": "report.html", "study": STUDY_NAME}
+    outputs = {"tables": "tables", "steps": "steps", "report": "report.html", "study": STUDY_NAME}
     if found.circuit is not None:
         save_circuit(found.circuit, folder / "circuit.json")
         outputs["circuit"] = "circuit.json"
