@@ -27,6 +27,8 @@ from workbench.model.open import open_model
 from workbench.model.outputs import outputs_of
 from workbench.opening import planned_runs
 from workbench.portraits import heads_job
+from workbench.replications.options import PreplanSizes
+from workbench.replications.preplan_anchor_measures import respond
 from workbench.sweep.of_task import paired_runs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns, align_to
@@ -181,6 +183,7 @@ def test_whatever_reads_outputs_as_tokens_is_refused(model):
         lambda: sample(model, prompts, steps=1),
         lambda: ask(model, ["t1"], ["t2"]),
         lambda: on_text(model, prompts),
+        lambda: respond(model, PreplanSizes(), n=2, seed=0),
     ):
         with pytest.raises(ModelError, match="needs a model that puts out words: its outputs are 2 classes"):
             call()

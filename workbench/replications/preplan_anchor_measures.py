@@ -17,6 +17,7 @@ from workbench.heads.indicators import fai, looked, mean_distance, split_by_dist
 from workbench.heads.observe import patterns_of
 from workbench.heads.text import TEXT
 from workbench.model.architecture import describe
+from workbench.model.outputs import require_words
 from workbench.model.probe import wiring
 from workbench.model.reading import require_tokens
 from workbench.replications.options import PreplanSizes
@@ -108,10 +109,14 @@ def _stream(tokenizer: Any) -> list[int]:
 
 def respond(model: TransformerBridge, options: PreplanSizes, *, n: int, seed: int) -> Int[Tensor, "row pos"]:
     """Prompts and what the model writes after them."""
+    require_words(model, "a response that the model writes")
     longest = describe(model).n_ctx or options.length
     length = min(options.length, longest)
     if length - options.prompt < 4 * options.low:
-        raise OptionError(f"{length - options.prompt} response tokens; at least {4 * options.low} are needed")
+        raise OptionError(
+            f"{max(0, length - options.prompt)} response tokens after a prompt of {options.prompt}; at least "
+            f"{4 * options.low} are needed"
+        )
     prompts = prompts_of(model, n=n, length=options.prompt, seed=seed)
     written = sample(
         model, prompts, steps=length - options.prompt, temperature=options.temperature, seed=seed
