@@ -12,6 +12,7 @@ from workbench import names
 from workbench.errors import CircuitError, OptionError, unknown
 from workbench.graph import CONVENTION, Graph, GraphShape
 from workbench.names import Edge, Node, parse_node
+from workbench.provenance import measured_on
 from workbench.text import printable
 
 if TYPE_CHECKING:
@@ -301,12 +302,13 @@ class Circuit:
         return circuit_card(self)
 
     def __repr__(self) -> str:
+        model = measured_on(self.model, self.provenance)
         where = " ".join(
             x
             for x in (
                 self.method,
                 f"on {self.task}" if self.task else "",
-                f"in {self.model}" if self.model else "",
+                f"in {model}" if model else "",
             )
             if x
         )

@@ -14,6 +14,7 @@ import numpy as np
 from workbench.behavior import Behavior
 from workbench.errors import NameFormatError, OptionError, ShapeError
 from workbench.names import parse_node
+from workbench.provenance import measured_on
 from workbench.stats.intervals import beyond_rounding
 from workbench.stats.sign_flips import SignFlips, sign_flips
 from workbench.text import printable
@@ -208,7 +209,8 @@ class Effects:
     @property
     def title(self) -> str:
         """What is shown, for captions."""
-        where = f" in {self.model}" if self.model else ""
+        model = measured_on(self.model, self.provenance)
+        where = f" in {model}" if model else ""
         return f"{self.kind} ({self.mode}), {self.metric} on {self.task}{where}, n={self.n_pairs}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.behavior import Behavior
 from workbench.circuit import Circuit
 from workbench.criteria import RULES, Criteria, Verdict
-from workbench.provenance import digest_of
+from workbench.provenance import digest_of, measured_on
 from workbench.text import printable
 from workbench.verdicts import edge_tests, recompute_verdicts
 
@@ -92,7 +92,8 @@ class Judgement:
 
     def title(self) -> str:
         c = self.document["circuit"]
-        what = f"{c['method'] or 'circuit'} on {c['task'] or '?'} in {c['model'] or '?'}"
+        model = measured_on(c["model"] or "?", self.document["provenance"])
+        what = f"{c['method'] or 'circuit'} on {c['task'] or '?'} in {model}"
         return (
             f"{what}: {c['size']} of {c['candidates']} {c['level']}s, n={len(self.document['pairs']['ids'])}"
         )

@@ -32,6 +32,22 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()[:16]
 
 
+def measured_on(model: str, provenance: Mapping[str, Any]) -> str:
+    """A model as titles name it: with what stood on it when it was measured.
+
+    >>> measured_on("gpt2", {"standing": ["1 hook of yours at blocks.2.attn.hook_out"]})
+    'gpt2 with 1 hook of yours at blocks.2.attn.hook_out'
+    """
+    said = with_standing(provenance)
+    return f"{model or 'the model'}{said}" if said else model
+
+
+def with_standing(provenance: Mapping[str, Any]) -> str:
+    """What stood on a model when something was measured, as the end of a title; empty where nothing did."""
+    standing = provenance.get("standing")
+    return f" with {'; '.join(map(str, standing))}" if standing else ""
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide numbers; nothing is imported for it."""
     found = {"python": platform.python_version()}

@@ -17,6 +17,7 @@ from workbench.circuit import Circuit
 from workbench.errors import OptionError, ShapeError
 from workbench.graph import Graph
 from workbench.names import INPUT, LOGITS, Edge, Node, neuron
+from workbench.provenance import with_standing
 from workbench.text import printable
 
 _FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
@@ -329,5 +330,5 @@ class Scores:
         where = f" at {len(self.positions)} positions" if self.positions else ""
         return printable(
             f"<Scores {self.method}: {self.n_candidates} {self.level}s{where}, metric {self.metric}, "
-            f"unit {self.unit}, n={self.n_pairs}>"
+            f"unit {self.unit}, n={self.n_pairs}{with_standing(self.provenance)}>"
         )

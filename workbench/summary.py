@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.circuit import Circuit
 from workbench.errors import OptionError
+from workbench.provenance import measured_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,7 @@ def summarise(circuit: Circuit, *, most: int = 10, verdicts: Sequence[Mapping[st
         if data["kind"] == "head":
             roles.setdefault(data["role"], []).append(address)
     title = {name: getattr(circuit, name) for name in ("task", "model", "method", "metric")}
+    title["model"] = measured_on(circuit.model, circuit.provenance)
     strengths, meaning = _node_strengths(circuit)
     return Summary(
         title=title,

@@ -8,7 +8,6 @@ import gc
 import numpy as np
 import pytest
 import torch
-from transformer_lens.model_bridge import TransformerBridge
 
 from tests.families import family_dir
 from tests.integration.naive import HOOKS, naive_of
@@ -20,7 +19,6 @@ from workbench.interventions.patching import knock_outs, patches
 from workbench.interventions.words import ABLATIONS
 from workbench.methods.score import score
 from workbench.metrics import Metric, get_metric
-from workbench.model import identity
 from workbench.model.open import open_model
 from workbench.model.probe import wiring
 from workbench.names import parse_node
@@ -314,11 +312,9 @@ def test_a_mean_that_is_not_defined_is_refused(runs_of):
 
 def test_zero_ablation_depends_on_weight_processing_and_means_do_not():
     """Pitfall of that name: folding moves the value bias into the output bias, which no head owns."""
-    raw = open_model(family_dir("gpt2"), device="cpu")
-    folded = TransformerBridge.boot_transformers(str(family_dir("gpt2")), device="cpu")
+    raw, folded = (open_model(family_dir("gpt2"), device="cpu") for _ in range(2))
     folded.enable_compatibility_mode(disable_warnings=True)
     folded.eval().requires_grad_(False)
-    identity.record(folded, identity.identity(raw))
     moves = {}
     for kind in ABLATIONS:
         tables = []
@@ -331,7 +327,9 @@ def test_zero_ablation_depends_on_weight_processing_and_means_do_not():
     assert moves.pop("zero") > 0.01
     assert max(moves.values()) < 1e-4, moves  # folding changes the order of float32 sums
     # and so the result says which processing it was measured on
-    assert tables[0].provenance["processing"] == "raw"
+    assert tables[0].provenance["processing"] == "raw" and "standing" not in tables[0].provenance
+    assert any("compatibility_mode = True" in said for said in tables[1].provenance["standing"])
+    assert tables[0].provenance["weights"] != tables[1].provenance["weights"]
 
 
 # -- refused, not ignored ------------------------------------------------------------------------------------

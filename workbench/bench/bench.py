@@ -343,7 +343,7 @@ class _Bench:
         names = ("model", "weights", "config", "dtype", "device", "tokens", "metric", "metric_source")
         return {
             "kind": kind,
-            **{name: known[name] for name in names},
+            **{name: known[name] for name in (*names, "standing") if name in known},
             "method": variant.method,
             "options": options_of(variant),
             "level": level,

@@ -77,9 +77,10 @@ class ModelEdit:
         from workbench.edits.install import installed
         from workbench.edits.place import Place
         from workbench.model.probe import wiring
+        from workbench.model.standing import edited
 
         place = Place(model=model, wiring=wiring(model), at=at, decode_from=decode_from)
-        with installed(place, self.changes(place)):
+        with installed(place, self.changes(place)), edited(model, self.describe()):
             yield model
 
 

@@ -188,7 +188,7 @@ def measure_edit(
         rows += compare("text", plain, edited, seed=seed)
         progress(total, total, "text")
     told = {where: own.behavior.to_dict(CHANGES) for where, own in places.items()}
-    return Measured(edit=edit.describe(), model=identity(runs.model).name, rows=tuple(rows), behaviors=told)
+    return Measured(edit=edit.describe(), model=identity(runs.model).title, rows=tuple(rows), behaviors=told)
 
 
 def windows_of(

@@ -18,8 +18,10 @@ from workbench.graph import Graph
 from workbench.interventions.ablation import value_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.interventions.words import Ablation
+from workbench.model.identity import identity
 from workbench.names import INPUT, parse_edge, parse_node
 from workbench.progress import Progress
+from workbench.provenance import measured_on, with_standing
 from workbench.scores import Ranking, Scores
 from workbench.statistics import Interval, area, ratio, ratio_interval
 from workbench.sweep.edges import ablate_edges, copies_that_fit
@@ -37,6 +39,7 @@ class Faithfulness:
     Attributes:
         circuit, full, empty: ``(pair,)`` metric with the circuit, the whole model, nothing, all under ``ablation``.
         stderr: Of the faithfulness, by bootstrap over pairs.
+        standing: What was attached to the model while it was measured; see ``ModelIdentity.standing``.
     """
 
     circuit: np.ndarray
@@ -47,6 +50,7 @@ class Faithfulness:
     metric: str
     unit: str
     ablation: str = "resample"
+    standing: tuple[str, ...] = ()
 
     @property
     def faithfulness(self) -> float:
@@ -96,6 +100,7 @@ class Faithfulness:
             "metric": self.metric,
             "unit": self.unit,
             "ablation": self.ablation,
+            **({"standing": list(self.standing)} if self.standing else {}),
         }
 
     def _repr_html_(self) -> str:
@@ -106,7 +111,8 @@ class Faithfulness:
     def __repr__(self) -> str:
         return printable(
             f"<Faithfulness {self.faithfulness:.3f} ± {self.stderr:.3f}: {self.size} of {self.candidates}, "
-            f"{self.metric} {self.circuit.mean():.3f} of {self.full.mean():.3f}, n={len(self.full)}>"
+            f"{self.metric} {self.circuit.mean():.3f} of {self.full.mean():.3f}, n={len(self.full)}"
+            f"{with_standing({'standing': self.standing})}>"
         )
 
 
@@ -179,6 +185,7 @@ def run_circuits(
         CircuitError: if a circuit is of another architecture.
         WorkbenchError: for an ablation that does not exist.
     """
+    runs.settle(every_number=True)
     levels = {c.level for c in circuits}
     if len(levels) > 1:
         raise OptionError(
@@ -293,6 +300,7 @@ def _result(
         metric=runs.metric.name,
         unit=runs.metric.unit,
         ablation=ablation,
+        standing=identity(runs.model).standing,
     )
 
 
@@ -375,7 +383,15 @@ class Curve:
             ]
         from workbench.evaluate.curves import picture
 
-        return picture(series, self.quantity, f"Faithfulness of {self.method}, n={len(self.points[0].full)}")
+        return picture(series, self.quantity, self.title)
+
+    @property
+    def title(self) -> str:
+        """What is shown, for captions."""
+        first = self.points[0]
+        return measured_on(
+            f"Faithfulness of {self.method}, n={len(first.full)}", {"standing": first.standing}
+        )
 
     def __repr__(self) -> str:
         points = ", ".join(f"{s:.3g}: {v:.2f}" for s, v in zip(self.shares, self.values, strict=True))

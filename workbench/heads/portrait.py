@@ -160,12 +160,7 @@ def _undisturbed(model: TransformerBridge) -> Iterator[None]:
 def _provenance(model: TransformerBridge, **asked: Any) -> dict[str, Any]:
     known, described = identity(model), describe(model)
     return {
-        "model": known.name,
-        "weights": known.digest,
-        "config": known.config_digest,
-        "processing": known.processing,
-        "dtype": known.dtype,
-        "device": known.device,
+        **known.decides(),
         "prepend_bos": described.prepend_bos,
         **asked,
         "code": code_versions(),

@@ -21,6 +21,7 @@ from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent,
 from workbench.io.digests import table_blocks
 from workbench.io.file_kind import Origin
 from workbench.io.strict_json import dump
+from workbench.provenance import measured_on
 from workbench.text import printable
 
 Evidence = Literal["read-out", "weight", "causal"]
@@ -155,7 +156,7 @@ class Portrait:
     def title(self) -> str:
         """``Heads of zoo:ioi``, and what must be said of the sequences they were looked at on."""
         few = [sentence for g in self.grounds if (sentence := shortfall(g))]
-        return f"Heads of {self.model}" + (f" ({'; '.join(few)})" if few else "")
+        return f"Heads of {self.measured_on}" + (f" ({'; '.join(few)})" if few else "")
 
     def __getitem__(self, key: str) -> Measurement:
         for measurement in self.measurements:
@@ -318,11 +319,16 @@ class Portrait:
 
         return portrait_card(self)
 
+    @property
+    def measured_on(self) -> str:
+        """The model, with what stood on it."""
+        return measured_on(self.model, self.provenance)
+
     def __repr__(self) -> str:
         grounds = " and ".join(str(g["name"]) for g in self.grounds)
         what = f"{len(self.heads)} heads, {len(self.keys)} measurements"
         few = "".join(f"; {sentence}" for g in self.grounds if (sentence := shortfall(g)))
-        return printable(f"<Portrait of {self.model}: {what}, on {grounds}{few}>")
+        return printable(f"<Portrait of {self.measured_on}: {what}, on {grounds}{few}>")
 
 
 def load_portrait(path: str | Path) -> Portrait:

@@ -26,7 +26,6 @@ from workbench.interventions.edits import Edit, Intervention, as_node, as_positi
 from workbench.interventions.places import site_of
 from workbench.interventions.words import Mlps, Mode
 from workbench.model.hooks import Wiring, hook_name
-from workbench.model.identity import identity
 from workbench.names import LOGITS, Node
 from workbench.progress import Progress
 from workbench.provenance import code_versions, digest_of
@@ -94,7 +93,7 @@ def path_patches(
         metric=runs.metric.name,
         unit=runs.metric.unit,
         task=runs.pairs.pairs.task,
-        model=identity(runs.model).name,
+        model=plan["model"],
         pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
         clusters=runs.pairs.pairs.clusters,
         behavior=runs.behavior,

@@ -58,6 +58,9 @@ class FaithfulnessContent(Part):
     behavior: Annotated[
         BehaviorPart | None, Meta(description="what the model itself does on these pairs")
     ] = None
+    standing: Annotated[
+        list[str] | UnsetType, Meta(description="what was attached to the model or changed in it")
+    ] = UNSET
 
 
 FAITHFULNESS = FileKind(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.circuit import Circuit
+from workbench.provenance import measured_on
 from workbench.view.text import printable
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def about(circuit: Circuit) -> dict[str, str]:
     found |= {
         name: printable(getattr(circuit, name)) for name in ("task", "model", "method", "metric", "unit")
     }
+    found["model"] = printable(measured_on(circuit.model, circuit.provenance))
     found["level"] = circuit.level
     found["selection"] = printable(circuit.how_chosen)
     found["prompt"] = prompt_text(circuit)

@@ -36,5 +36,6 @@ def score(
     found = get_method(name)
     level = check_level(found, level, per_position=per_position)
     chosen = found.make_options(**options)
+    runs.settle(every_number=True)
     extra = {"per_position": True} if per_position else {}
     return found.function(runs, chosen, level=level, progress=progress or silent, **extra)

@@ -6,7 +6,7 @@ as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import itemgetter
 from types import BuiltinFunctionType, FunctionType
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.modules import module as torch_modules
 
 from workbench.model import lens
+from workbench.model.contents import tellers
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -34,13 +35,17 @@ def is_bare(bridge: TransformerBridge) -> bool:
     return modules_of(bridge).are_bare()
 
 
-def modules_of(bridge: TransformerBridge) -> Modules:
+def modules_of(bridge: TransformerBridge, *, every_number: bool = False) -> Modules:
     """The modules of a model; the same object as long as they, their weights and their settings stay what they are.
 
     Whatever is kept about a model is kept with this object: a new one means that it has to be found out again.
+
+    Args:
+        every_number: Also look at what the weights hold: ``weight.data`` can be written without torch counting it. One
+            pass over the memory, much less than a pass of the model; asked when a job starts, not for every pass.
     """
     found = _MODULES.get(bridge)
-    if found is None or not found.are_as_they_were():
+    if found is None or not found.are_as_they_were() or (every_number and not found.hold_what_they_held()):
         found = _MODULES[bridge] = Modules(bridge)
     return found
 
@@ -61,9 +66,12 @@ class Modules:
         layers = [vars(module) for module in found if not isinstance(module, lens.HookPoint)]
         self._children = [own["_modules"] for own in layers if own["_modules"]]
         self._tensors = [own[kind] for own in layers for kind in ("_parameters", "_buffers") if own[kind]]
-        named = [(own, [name for name, value in own.items() if _is_setting(value)]) for own in layers]
+        named = [
+            (own, [n for n, value in own.items() if _is_setting(value) and n not in _PASSING])
+            for own in layers
+        ]
         self._settings = [(own, itemgetter(*names)) for own, names in named if names]
-        self._configs = list(_configs(bridge, self._own))
+        self._configs = list(configs_of(bridge, self._own))
         self._held = [
             (own, name) for own in layers for name, value in own.items() if _holds_settings(value)
         ] + [
@@ -71,7 +79,10 @@ class Modules:
         ]
         self.training = any(own["training"] for own in self._own)  # one part is enough: dropout is random
         self._was = self._state()
-        self._weights = [t for own in self._tensors for t in own.values()]  # so that their ids stay theirs
+        weights = [t for own in self._tensors for t in own.values() if t is not None]
+        self._weights = weights  # held, so that no other tensor can have their ids
+        self._tellers = tellers(weights)
+        self._contents = self._held_now()
 
     def are_as_they_were(self) -> bool:
         """Whether modules, weights, settings (``training`` too) and configurations are what they were."""
@@ -90,6 +101,13 @@ class Modules:
             [own["forward"] for own in self._own if "forward" in own],
         )
 
+    def hold_what_they_held(self) -> bool:
+        """Whether every weight has the numbers that it had."""
+        return self._held_now() == self._contents
+
+    def _held_now(self) -> list[int]:
+        return [tell() for tell in self._tellers]
+
     def are_bare(self) -> bool:
         """Whether nobody attached anything to them."""
         if any(_OF_ALL_MODULES) or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
@@ -105,6 +123,18 @@ class Modules:
             ):
                 return False
         return True
+
+    def attached(self) -> list[tuple[str, dict[str, Any], Any]]:
+        """Everything that somebody attached: its kind, the module that holds it (its dictionary), the function."""
+        found: list[tuple[str, dict[str, Any], Any]] = []
+        for own in self._own:
+            handles = [*own.get("fwd_hooks", ()), *own.get("bwd_hooks", ())]
+            found += [("hook", own, handle.user_hook) for handle in handles if not _is_permanent(handle)]
+            for hooks in _attached(own):
+                found += [("hook", own, hook) for hook in hooks.values() if not is_bookkeeping(hook)]
+            if "forward" in own and "_hf_hook" not in own and not is_bookkeeping(own["forward"]):
+                found.append(("forward", own, own["forward"]))
+        return found + [("hook", {}, hook) for hooks in _OF_ALL_MODULES for hook in hooks.values()]
 
     @contextmanager
     def without_hooks(self) -> Iterator[None]:
@@ -145,6 +175,9 @@ def every_module(bridge: TransformerBridge) -> Iterator[torch.nn.Module]:
 _MODULES: WeakKeyDictionary[TransformerBridge, Modules] = WeakKeyDictionary()
 
 
+_PASSING = ("context_level",)  # of TransformerLens: how many blocks of hooks are open
+
+
 def _is_setting(value: Any) -> bool:
     """Numbers, words and functions: an activation, a scale, ``eps``."""
     return isinstance(value, _PLAIN)
@@ -162,12 +195,19 @@ def _copied(value: Any) -> Any:
     return value.copy() if type(value) in (list, dict, set) else value
 
 
-def _configs(bridge: TransformerBridge, modules: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def settings_in(own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings in the dictionary of a module or configuration, as they are now."""
+    for name, value in own.items():
+        if (_is_setting(value) or _holds_settings(value)) and name not in _PASSING:
+            yield name, _copied(value)
+
+
+def configs_of(bridge: TransformerBridge, modules: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The values of every configuration that a model reads, each once."""
     seen: set[int] = set()
     waiting = [own.get(name) for own in [vars(bridge), *modules] for name in ("cfg", "config")]
     while waiting:
-        config = waiting.pop()
+        config = waiting.pop(0)
         if config is None or id(config) in seen or isinstance(config, dict):
             continue
         seen.add(id(config))
@@ -189,5 +229,9 @@ def _is_permanent(handle: Any) -> bool:
 
 def is_bookkeeping(hook: Any) -> bool:
     """Whether TransformerLens or Hugging Face put a hook there for their own bookkeeping."""
-    home = getattr(getattr(hook, "func", hook), "__module__", None) or ""
-    return home.split(".")[0] in ("transformer_lens", "transformers")
+    return home_of(hook) in ("transformer_lens", "transformers")
+
+
+def home_of(hook: Any) -> str:
+    """The package that a function is of."""
+    return (getattr(getattr(hook, "func", hook), "__module__", None) or "").split(".")[0]

@@ -160,6 +160,11 @@ def stored_dtype(weight: Weight) -> str:
     return weight.dtype if isinstance(weight, StoredTensor) else _NAMES.get(weight.dtype, str(weight.dtype))
 
 
+def torch_dtype(name: str) -> torch.dtype | None:
+    """The dtype that safetensors calls so."""
+    return _DTYPES.get(name)
+
+
 def dtype_in(line: str) -> str:
     """The dtype that a line of the digest names."""
     return json.loads(line)[1]

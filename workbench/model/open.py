@@ -177,6 +177,7 @@ class _Opened:
                 notes=notes,
                 outputs=self.outputs,
             ),
+            self.weights.by_name,
         )
 
 

@@ -21,7 +21,8 @@ from workbench.model import hooks
 from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks, Hook, is_walked
 from workbench.model.hooks import Wiring, hook_name, resume_from
-from workbench.model.probe import record
+from workbench.model.probe import record, wiring
+from workbench.model.standing import state_of
 from workbench.model.trial import blocks_of
 from workbench.model.unhooked import entering, read_out
 from workbench.progress import Progress, silent
@@ -38,6 +39,7 @@ class Passes:
 
     Attributes:
         not_plain: Batches that plain blocks are not used for, and why.
+        kept: What others measured on these runs and keep with them.
     """
 
     def __init__(self, model: TransformerBridge, wiring: Wiring, metric: Metric) -> None:
@@ -46,6 +48,8 @@ class Passes:
         # metric of passes that were recorded, and which of their pairs are answered rightly
         self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
         self._known: dict[Any, Any] | None = None  # what was asked of the model while it is left alone
+        self._state = state_of(model)  # of which everything that is kept here was measured
+        self.kept: dict[str, Any] = {}
 
     @contextmanager
     def left_alone(self, progress: Progress) -> Iterator[Progress]:
@@ -57,9 +61,30 @@ class Passes:
 
         self._known = {}
         try:
+            self.settle(every_number=True)
             yield silent if progress is silent else told
         finally:
             self._known = None
+
+    def settle(self, *, every_number: bool = False) -> None:
+        """Forget what was measured if the model is no longer what it was: hooks came or went, weights changed.
+
+        Args:
+            every_number: Also look for numbers that were written past torch; for the start of a measurement.
+
+        Raises:
+            ModelError: if a part of the model is in training mode.
+        """
+        state = self._asked("state", lambda: state_of(self.model, every_number=every_number))
+        if state != self._state:
+            self.wiring = wiring(self.model)
+            self.forget()
+            self._state = state
+
+    def forget(self) -> None:
+        """Forget everything that was measured."""
+        for held in (self._seen, self.not_plain, self.kept):
+            held.clear()
 
     def _asked(self, question: Any, ask: Callable[[], Any]) -> Any:
         if self._known is None:
@@ -240,6 +265,7 @@ class Passes:
     @torch.no_grad()
     def clean_output(self, batch: Batch) -> Tensor:
         """What the metric reads of the clean run, kept with the batch."""
+        self.settle()
         if ("clean", "output") not in batch.cache:
             batch.cache["clean", "output"] = self.output(batch, batch.clean)
         return batch.cache["clean", "output"]
@@ -250,6 +276,7 @@ class Passes:
         Raises:
             ModelError: if a hook does not fire on this model.
         """
+        self.settle()
         missing = [n for n in names if (run, n) not in batch.cache]
         if missing:
             found = self._recorded(batch, run, missing)

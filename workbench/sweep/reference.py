@@ -54,8 +54,8 @@ def _mean_outputs(
 
 
 def _clean_means(runs: PairedRuns, graph: Graph) -> Means:
-    """Means of what every source writes over the clean prompts; kept with the runs, which never change."""
-    kept = vars(runs)
+    """Means of what every source writes over the clean prompts; kept with the runs."""
+    kept = runs.kept
     if _KEPT not in kept:
         names = [hook_name("resid", 0), *(hook_name(site, layer) for layer, site in writer_hooks(graph))]
         with torch.no_grad():

@@ -190,14 +190,21 @@ class PairedRuns(Passes):
         names = [hook_name("resid", n) for n in range(self.wiring.n_layers)]
         return self.activations(batch, run, names)[hook_name("resid", layer)]
 
+    def forget(self) -> None:
+        """Forget everything that was measured; the pairs and their batches stay."""
+        super().forget()
+        self._runs.clear()
+        for batch in self.batches:
+            batch.cache.clear()
+
     # -- the metric of both runs --------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def clean(self) -> np.ndarray:
         """``(pair,)``: the metric of the clean run."""
         return self._measured("clean")[0]
 
-    @cached_property
+    @property
     def corrupted(self) -> np.ndarray:
         """``(pair,)``: the metric of the corrupted run, with the clean run's answers."""
         return self._measured("corrupted")[0]
@@ -210,9 +217,15 @@ class PairedRuns(Passes):
         """
         return self._measured("clean")[1]
 
-    @cached_property
+    @property
     def behavior(self) -> Behavior:
         """What the model itself does on these pairs; from the two runs that are measured anyway."""
+        self.settle()
+        if "behavior" not in self.kept:
+            self.kept["behavior"] = self._behavior()
+        return self.kept["behavior"]
+
+    def _behavior(self) -> Behavior:
         answers = self._answers
         counts = [
             mask.sum(1).double().cpu().numpy() for mask in (answers.correct_mask, answers.incorrect_mask)
@@ -231,7 +244,8 @@ class PairedRuns(Passes):
         )
 
     def _measured(self, run: RunName) -> tuple[np.ndarray, np.ndarray | None]:
-        """The metric of a run, and which pairs are answered rightly; measured once."""
+        """The metric of a run, and which pairs are answered rightly; measured once while the model stays as it is."""
+        self.settle()
         if run not in self._runs:
             self._runs[run] = self._measure_run(run)
         return self._runs[run]
@@ -261,12 +275,9 @@ class PairedRuns(Passes):
     def provenance(self) -> dict[str, Any]:
         """What decides the numbers: model, weights, precision, pairs, metric."""
         known, pairs = identity(self.model), self.pairs.pairs
+        self.settle()
         return {
-            "model": known.name,
-            "weights": known.digest,
-            "config": known.config_digest,
-            "processing": known.processing,
-            "dtype": known.dtype,
+            **known.decides(),
             "device": str(self.device),
             "task": pairs.task,
             "split": pairs.split,

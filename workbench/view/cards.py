@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.compare import Comparison, Difference, Overlaps
 from workbench.io.rows import class_rows_shown, said_of_model, way_rows_shown
+from workbench.provenance import measured_on
 from workbench.scores import Scores
 from workbench.summary import Summary
 from workbench.view.html import short, table_html
@@ -32,10 +33,10 @@ def facts_card(facts: Mapping[str, Any], *, caption: str = "") -> str:
 
 def runs_card(runs: PairedRuns, *, most: int = 5) -> str:
     """What is run on what, the metric of both runs, what was dropped, and the first pairs."""
-    aligned = runs.pairs
+    aligned, known = runs.pairs, runs.provenance()
     facts = {
         "task": f"{aligned.pairs.task}, split {aligned.pairs.split}",
-        "model": runs.provenance()["model"],
+        "model": measured_on(known["model"], known),
         "pairs": f"{runs.n_pairs}, dropped: {len(aligned.dropped)}",
         "positions": ", ".join(runs.position_names),
         "behavior": runs.behavior.sentence("effects"),

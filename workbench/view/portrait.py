@@ -103,7 +103,7 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
     rows = table_rows(portrait, sort=sort, most=most)
     columns = [k for k in rows[0] if k not in ("head", "kind")] if rows else []
     left = len(portrait.heads) - len(rows)
-    facts = {"model": portrait.model, **{str(g["name"]): str(g["about"]) for g in portrait.grounds}}
+    facts = {"model": portrait.measured_on, **{str(g["name"]): str(g["about"]) for g in portrait.grounds}}
     evidence: dict[str, list[str]] = {}
     for key in columns:
         evidence.setdefault(portrait[key].evidence, []).append(key)

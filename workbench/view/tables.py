@@ -16,6 +16,7 @@ from workbench.io.rows import (
     said_of_model,
     way_rows_shown,
 )
+from workbench.provenance import measured_on
 from workbench.summary import Summary
 
 
@@ -55,7 +56,7 @@ def _about(circuit: Circuit) -> dict[str, str]:
     head = {
         "behavior": said_of_model(circuit.evaluation),
         "task": circuit.task,
-        "model": circuit.model,
+        "model": measured_on(circuit.model, circuit.provenance),
         "method": circuit.method,
         "metric": circuit.metric,
         "unit": circuit.unit,
