@@ -62,24 +62,24 @@ class Effects:
                 f"patched values have shape {self.patched.shape}; expected {(len(self.labels), len(self.base))}"
             )
 
-    @property
+    @cached_property
     def per_pair(self) -> np.ndarray:
         """``(row, pair)`` effects."""
         sign = self.direction if self.mode == "denoising" else -self.direction
         return sign * (self.patched - self.base[None, :])
 
-    @property
+    @cached_property
     def mean(self) -> np.ndarray:
         """``(row,)`` mean effect over pairs."""
         return self.per_pair.mean(1)
 
-    @property
+    @cached_property
     def stderr(self) -> np.ndarray:
         """``(row,)`` standard error of the mean; NaN for a single pair."""
         n = self.per_pair.shape[1]
         return self.per_pair.std(1, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(self.labels), np.nan)
 
-    @property
+    @cached_property
     def share(self) -> np.ndarray:
         """``(row,)`` mean effect over mean gap (ratio of means): 1 is as much as corrupting everything.
 
