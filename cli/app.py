@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from typing import Annotated
 
 import typer
 
 from cli import bench, circuit, discover, edit, model, runs, sweeps, task
 from cli.doctor import doctor
+from cli.ending import run
 from cli.evaluate import evaluate
 from cli.heads import heads
 from cli.options import Spreading
-from cli.output import complain, show_warning
 from cli.replicate import replicate
 from cli.reproduce import reproduce
 
@@ -63,35 +62,10 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; explained mistakes exit with 1 and no traceback, an interrupt with 130."""
+    """Run the command line; how each ending is told, and its exit code, stand in ``cli/ending.py``."""
     # Spinning OpenMP threads on a shared machine made one loaded run 12 times slower; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from workbench.errors import WorkbenchError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_warning(warnings.showwarning)
-            app(standalone_mode=True)
-    except WorkbenchError as mistake:
-        complain(mistake.message)
-        if mistake.hint:
-            sys.stderr.write("  hint: ")
-            from workbench.view.text import printable
-
-            sys.stderr.write(printable(mistake.hint, keep_newlines=True) + "\n")
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as problem:
-        if not isinstance(problem, MemoryError) and "memory" not in str(problem).lower():
-            raise
-        complain(f"out of memory: {str(problem).splitlines()[0] if str(problem) else 'no more to be had'}")
-        sys.stderr.write("  hint: use a smaller --batch-tokens, fewer pairs (--limit) or --dtype bfloat16\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        complain("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    sys.exit(run(app))
 
 
 if __name__ == "__main__":

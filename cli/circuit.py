@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli import streams
 from cli.options import CircuitPath, Json
 from cli.output import emit, note
 
@@ -126,7 +126,7 @@ def export(circuit: CircuitPath, format: FORMAT = None, out: TARGET = "-", as_js
         written = {"text": text} if out == "-" else {"path": out}
         emit({"format": chosen.name, "bytes": len(text.encode()), **written}, as_json=True)
     elif out == "-":
-        sys.stdout.write(text)
+        streams.put_file(text)
     else:
         note(f"wrote {out} ({chosen.name})")
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from cli import streams
+
 QUIET = "WORKBENCH_QUIET"
+_EMITTED: list[bool] = []  # whether a JSON document is out: there is never a second one
 
 
 def emit(result: Any, *, as_json: bool) -> None:
@@ -19,11 +23,43 @@ def emit(result: Any, *, as_json: bool) -> None:
     """
     if as_json:
         data = result.to_dict() if hasattr(result, "to_dict") else result
-        sys.stdout.write(json.dumps(data, indent=2, allow_nan=False, ensure_ascii=True) + "\n")
+        text = json.dumps(_finite(data), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
+        _EMITTED.append(True)
+        streams.put(text)
         return
     from workbench.view.terminal import console, render
 
-    console().print(render(result))
+    made = console()
+    with made.capture() as shown:
+        made.print(render(result))
+    streams.put(shown.get())
+
+
+def has_emitted() -> bool:
+    """Whether the JSON document of this command is out."""
+    return bool(_EMITTED)
+
+
+def begin() -> None:
+    """Forget what an earlier command in this process printed."""
+    _EMITTED.clear()
+
+
+def _finite(value: Any, where: str = "the result") -> Any:
+    """A result that JSON can hold.
+
+    Raises:
+        WorkbenchError: naming the place of a number that JSON has not.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        from workbench.errors import WorkbenchError
+
+        raise WorkbenchError(f"{where} is {value}, which JSON has not", hint="without --json it is shown")
+    if isinstance(value, Mapping):
+        return {key: _finite(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    return value
 
 
 def note(message: str) -> None:

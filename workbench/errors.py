@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 from workbench.text import printable
 
@@ -72,6 +74,32 @@ class ChangedFileWarning(UserWarning):
 
 # said each time that such a file is read; a filter of the user's own goes first
 warnings.filterwarnings("always", category=ChangedFileWarning, append=True)
+
+
+MOST_COUNT = 1_000_000_000  # steps, pairs, tokens, draws: more than any machine does
+MOST_SEED = 2**63 - 1  # what torch takes
+
+
+def check_numbers(options: Mapping[str, Any], what: str = "") -> None:
+    """Do nothing if every number among options is finite and no larger than can be meant.
+
+    Raises:
+        OptionError: naming the option and the bound.
+
+    Example:
+        >>> check_numbers({"steps": 10**20}, "method eap-ig")
+        Traceback (most recent call last):
+        workbench.errors.OptionError: option steps of method eap-ig is about 10^20; at most 1,000,000,000 is taken
+    """
+    of = f" of {what}" if what else ""
+    for name, value in options.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise OptionError(f"option {name}{of} is {number}; a finite number is expected")
+            most = MOST_SEED if "seed" in name else MOST_COUNT
+            if isinstance(number, int) and abs(number) > most:
+                shown = f"{number:,}" if abs(number) < 10**15 else f"about 10^{math.log10(abs(number)):.0f}"
+                raise OptionError(f"option {name}{of} is {shown}; at most {most:,} is taken")
 
 
 def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:

@@ -65,6 +65,7 @@ def open_runs(
         dtype=dtype,
         offline=offline,
         max_memory=max_memory,
+        **{"limit": limit, "seed": seed, "batch_tokens": batch_tokens},
     )
     if isinstance(metric, str):
         get_metric(metric)  # a user's file is run before any weights are read

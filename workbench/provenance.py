@@ -27,6 +27,10 @@ def canonical_json(content: Any) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
+# looking must neither take the lock of somebody's index nor start a program that a configuration names
+_GIT = ("--no-optional-locks", "-c", "core.fsmonitor=false")
+
+
 def digest_of(content: Any) -> str:
     """First 16 hex digits of the SHA-256 of canonical JSON."""
     return hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()[:16]
@@ -77,7 +81,7 @@ def git_state(folder: Path | None = None) -> dict[str, Any]:
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            ["git", *_GIT, *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()
 
     try:

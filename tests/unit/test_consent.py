@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import OptionError, RunError
+from workbench.errors import OptionError, RunError, WorkbenchError
 from workbench.history.again import rerun, resume
 from workbench.history.consent import Consent, named_code
 from workbench.provenance import RunRecord
 
-EVIL = "open('ran', 'w').close()\ndef f(logits, answers, clean=None):\n    return logits[:, 0]\n"
+EVIL = "open('ran', 'w').close()\nraise RuntimeError('it ran')\n"
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def gift(tmp_path, monkeypatch):
     Path("gift/evil.py").write_text(EVIL)
 
     def record(**arguments):
-        given = {"model": "zoo:none", "task": "ioi", "metric": "gift/evil.py:f", **arguments}
+        given = {"model": "zoo:ioi", "task": "ioi", "metric": "gift/evil.py:f", **arguments}
         RunRecord(command="ablate", arguments=given, status="interrupted").write(Path("gift"))
         return Path("gift")
 
@@ -56,7 +56,7 @@ def test_the_refusal_says_what_to_type(gift):
 
 @pytest.mark.parametrize("spelling", ["gift/evil.py:f", "./gift/evil.py:f"])
 def test_code_that_is_named_again_runs(spelling, gift):
-    with pytest.raises(Exception, match="zoo:none"):  # past the metric, to the model
+    with pytest.raises(OptionError, match="it ran"):
         resume(gift(), consent=Consent(metric=spelling))
     assert Path("ran").exists()
 
@@ -77,7 +77,7 @@ def test_trusted_code_is_told_before_it_runs(gift):
         assert not Path("ran").exists()
         told.append(text)
 
-    with pytest.raises(Exception, match="zoo:none"):
+    with pytest.raises(OptionError, match="it ran"):
         resume(gift(), consent=Consent(trust_code=True, tell=tell))
     digest = hashlib.sha256(EVIL.encode()).hexdigest()
     (line,) = told
@@ -88,6 +88,24 @@ def test_trusted_code_is_told_before_it_runs(gift):
 def test_a_record_does_not_say_where_to_write(name, gift):
     with pytest.raises(RunError, match=f"the argument '{name}', which no record has"):
         resume(gift(metric=None, **{name: "elsewhere"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("limit", "x", "limit is text; a whole number"),
+        ("seed", True, "seed is true; a whole number"),
+        ("seed", 10**30, r"seed is about 10\^30; at most 9,223,372,036,854,775,807"),
+        ("limit", 10**30, r"limit is about 10\^30; at most 1,000,000,000"),
+        ("positions", "end", "positions is text; a list of texts"),
+        ("node", [1], "node is a list; a list of texts"),
+        ("model", 5, "model is a number; text"),
+        ("offline", "no", "offline is text; true or false"),
+    ],
+)
+def test_arguments_of_a_record_are_of_the_type_that_its_command_takes(name, value, words, gift):
+    with pytest.raises(WorkbenchError, match=words):
+        resume(gift(**{"metric": None, name: value}))
 
 
 def test_text_is_not_code():

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.asked.opening import check_opening
 from workbench.circuit import Circuit
-from workbench.errors import RunError
+from workbench.errors import RunError, check_numbers
 from workbench.evaluate.truth import load_truth
 from workbench.interventions.words import Ablation, value_named
 from workbench.io.circuit_file import load_circuit
@@ -72,6 +72,7 @@ class Question:
         Raises:
             WorkbenchError: for the first that is not, with the closest spellings.
         """
+        check_numbers({name: getattr(self, name) for name in ("limit", "random_draws", "seed")})
         case = self.case
         if full and out is None and str(self.circuit).startswith(PREFIX):
             raise RunError(

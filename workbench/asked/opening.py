@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import ModelError, OptionError, TaskError, unknown
+from workbench.errors import ModelError, OptionError, TaskError, check_numbers, unknown
 from workbench.interventions.places import check_index, check_layer
 from workbench.io.bounds import exists, expanded
 from workbench.metric_names import check_metric
@@ -36,11 +36,12 @@ def check_opening(
     """Do nothing if all of this is there and can be meant; what is None is not asked.
 
     Args:
-        others: What a job is asked besides; not looked at.
+        others: What a job is asked besides; its numbers have to be finite and within bounds.
 
     Raises:
         WorkbenchError: for the first that is not, with the closest spellings.
     """
+    check_numbers(others)
     if task is not None:
         check_task(task, split=split, corruption=corruption)
     if isinstance(metric, str):

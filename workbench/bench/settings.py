@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from workbench.errors import OptionError, unknown
+from workbench.errors import OptionError, check_numbers, unknown
 
 Level = Literal["edge", "node"]
 
@@ -132,6 +132,7 @@ class Settings:
     most_passes: int | None = None
 
     def __post_init__(self) -> None:
+        check_numbers({name: value for name, value in vars(self).items() if isinstance(value, int | float)})
         for name in ("n_truth", "n_task"):
             if getattr(self, name) < 2:
                 raise OptionError(f"{name} is {getattr(self, name)}; at least 2 pairs are needed")

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.edits.edit import ModelEdit, heads_among
 from workbench.edits.files import kinds, read_edit
-from workbench.errors import OptionError, RunError, unknown
+from workbench.errors import OptionError, RunError, check_numbers, unknown
 
 _FROM_WORDS = ("rows", "calibration", "pine")
 _WHAT = {
@@ -62,6 +62,7 @@ def make_edit(
         if name not in own:
             raise unknown(f"setting of {kind}", name, own, error=OptionError)
         data[name] = _value(value, many="tuple" in str(own[name].type) or "Positions" in str(own[name].type))
+    check_numbers(data, f"edit {kind}")
     missing = [name for name in own if name not in data]
     if missing:
         raise OptionError(f"a {kind} edit needs {missing[0]}", hint=f"--set {missing[0]}=...")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
+from workbench.history.arguments import check_arguments
 from workbench.history.consent import Consent
 from workbench.history.folders import UNFINISHED, PastRun, look_at
+from workbench.io.bounds import exists
 from workbench.progress import Progress
 from workbench.provenance import RunRecord, git_state, versions
 
@@ -25,10 +27,6 @@ RESUMABLE = (
     "reproduce",
     "bench discovery",
 )  # the others keep no finished parts: they start over
-
-
-# what a record may not say: where is written and who is told is decided here
-_OURS = ("out", "root", "resume", "dry_run", "serving", "progress", "note", "docs")
 
 
 def resume(
@@ -80,7 +78,7 @@ def rerun(
     """
     record = _record(look_at(folder))
     to = _beside(Path(folder)) if out is None else Path(out)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    if exists(to) and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to} is not empty; a rerun overwrites nothing", hint="choose another --out")
     _say_what_changed(record, note)
     return to, call(record, to, resume=False, consent=consent, progress=progress, note=note)
@@ -134,12 +132,7 @@ def call(
     """
     given = dict(record.arguments)
     (consent or Consent()).check(given)
-    for name in _OURS:
-        if name in given:
-            raise RunError(
-                f"the record of {folder} has the argument {name!r}, which no record has",
-                hint="the file was changed by hand; workbench runs show has the line to type",
-            )
+    check_arguments(given, f"the record of {folder}")
     common = {"progress": progress, "note": note}
     try:
         if record.command in _SWEEPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +153,9 @@ def compare_runs(before: str | Path, after: str | Path, *, tolerance: float = 0.
         OptionError: for a tolerance that is negative or no number.
         RunError: if the two have no kind of result in common.
     """
-    if not tolerance >= 0:
-        raise OptionError(f"the tolerance is {tolerance}; it cannot be negative", hint="--tolerance 1e-6")
+    if not 0 <= tolerance < math.inf:
+        said = "a finite number that is not negative is expected"
+        raise OptionError(f"the tolerance is {tolerance}; {said}", hint="--tolerance 1e-6")
     left, right = numbers_of(before), numbers_of(after)
     common = [name for name in left if name in right]
     if not common:

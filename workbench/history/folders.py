@@ -193,7 +193,7 @@ def look_at(folder: str | os.PathLike[str]) -> PastRun:
         RunError: if there is no such folder, or no run has been in it.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RunError(f"no folder {folder}", hint="workbench runs list shows the folders of runs")
     if not os.access(folder, os.R_OK | os.X_OK):
         return PastRun(folder=folder, state="unreadable", error=f"{folder} may not be read by this user")
@@ -271,7 +271,7 @@ def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Pas
     """
     chosen = roots_of(roots)
     for root in chosen:
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise RunError(f"no folder {root}", hint="name the folder that the runs were written to")
     folders = dict.fromkeys(folder for root in chosen for folder in _walk(root))
     return [look_at(folder) for folder in folders]

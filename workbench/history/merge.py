@@ -6,6 +6,7 @@ same parts; that is why it is bit-identical.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +92,7 @@ def _shard_runs(folders: Sequence[str | Path]) -> list[PastRun]:
     """The shards that are named, and those in folders that are named."""
     found: dict[Path, PastRun] = {}
     for folder in map(Path, folders):
-        inside = sorted(folder.glob("shard-*-of-*")) if folder.is_dir() else []
+        inside = sorted(folder.glob("shard-*-of-*")) if os.path.isdir(folder) else []
         for path in inside or [folder]:
             found.setdefault(path.resolve(), look_at(path))
     for run in found.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ def numbers_of(folder: str | Path) -> dict[str, Numbers]:
         WorkbenchError: if a file is damaged, or the folder has no results.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RunError(f"no folder {folder}", hint="give the folders of two runs")
     found: dict[str, Numbers] = {}
     for path in sorted(folder.iterdir()):

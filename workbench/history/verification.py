@@ -84,7 +84,7 @@ def verify(roots: Iterable[str | os.PathLike[str]] | None = None) -> Verificatio
     for root in roots_of(roots):
         if not exists(root):
             raise RunError(f"nothing is at {root}", hint="name a folder that runs were written to, or a file")
-        for checked in _below(root) if root.is_dir() else _alone(root, named=True):
+        for checked in _below(root) if os.path.isdir(root) else _alone(root, named=True):
             found.setdefault(checked.path, checked)
     return Verification(files=tuple(found.values()))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.errors import OptionError
+from workbench.errors import OptionError, check_numbers
 from workbench.registry import Registry, load
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class Method:
                     f"method {self.name} has no option {name!r}",
                     hint=f"options: {', '.join(self.option_names()) or 'none'}",
                 )
+        check_numbers(chosen, f"method {self.name}")
         return self.options(**chosen)
 
 

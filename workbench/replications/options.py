@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from workbench.edits.kinds import ALPHA, BETA
-from workbench.errors import OptionError, unknown
+from workbench.errors import OptionError, check_numbers, unknown
 from workbench.tasks.mappings import SIZE
 
 WORDS = (
@@ -263,7 +263,9 @@ def options_from(texts: Iterable[str], kind: type, name: str) -> Any:
         known = [f.name for f in fields(kind)]
         if option not in known:
             raise unknown(f"option of {name}", option, known, error=OptionError)
-        made = replace(made, **{option: _typed(option, value, getattr(made, option))})
+        typed = _typed(option, value, getattr(made, option))
+        check_numbers({option: typed}, name)
+        made = replace(made, **{option: typed})
     return made
 
 

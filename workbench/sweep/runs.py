@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.behavior import Behavior
-from workbench.errors import ModelError, OptionError
+from workbench.errors import ModelError, OptionError, check_numbers
 from workbench.graph import CONVENTION
 from workbench.metrics import Answers, Metric, MetricFunction, get_metric, metric_from_file
 from workbench.model.hooks import hook_name
@@ -61,6 +61,7 @@ class PairedRuns(Passes):
         metric: str | Metric | MetricFunction | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
+        check_numbers({"batch_tokens": batch_tokens})
         if batch_tokens < 1:
             raise OptionError(f"batch_tokens is {batch_tokens}; at least 1 is needed")
         self.batch_tokens = batch_tokens

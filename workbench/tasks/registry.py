@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 
-from workbench.errors import OptionError, TaskError, unknown
+from workbench.errors import OptionError, TaskError, check_numbers, unknown
 from workbench.tasks.draw import PIECES, Draw
 from workbench.tasks.pairs import Pair, Pairs
 
@@ -201,6 +201,7 @@ def _checked(
         raise OptionError(f"n is {n!r}; expected a whole number of pairs, at least 1")
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise OptionError(f"seed is {seed!r}; expected a whole number")
+    check_numbers({"n": n, "seed": seed, **options}, f"task {found.name!r}")
     if split not in SPLITS:
         raise unknown("split", str(split), SPLITS, error=OptionError)
     known = found.options

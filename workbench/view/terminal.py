@@ -20,16 +20,21 @@ from workbench.view.heatmap import cell_text
 from workbench.view.text import number, printable, shorten
 
 Advance = Callable[..., None]
+_NARROWEST, _PIPED, _WIDEST = 20, 200, 10_000  # columns
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A console on stdout (or stderr) without markup, emoji codes or highlighting.
 
-    Colours only on a terminal and without ``NO_COLOR``. Piped output is 200 columns wide, or ``COLUMNS``.
+    Colours only on a terminal and without ``NO_COLOR``. Piped output is 200 columns wide, or ``COLUMNS``, but never
+    narrower than 20 or wider than 10,000.
     """
     stream = sys.stderr if stderr else sys.stdout
-    if width is None and not stream.isatty():
-        width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdecimal() else 200
+    if width is None:
+        told = os.environ.get("COLUMNS", "")
+        known = int(told[:6]) if told.isascii() and told.isdecimal() else 0  # 0 stands for unknown
+        if known or not stream.isatty():
+            width = min(max(known, _NARROWEST), _WIDEST) if known else _PIPED
     return Console(file=stream, markup=False, emoji=False, highlight=False, width=width, soft_wrap=False)
 
 

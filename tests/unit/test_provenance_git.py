@@ -1,0 +1,31 @@
+"""The state of the code is asked for without touching the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from workbench.provenance import git_state
+
+
+def git(folder, *words):
+    who = ("-c", "user.name=n", "-c", "user.email=e@x")
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_asking_for_the_state_writes_no_index_and_runs_no_program(tmp_path):
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a.txt").write_text("one")
+    git(tmp_path, "add", "a.txt")
+    git(tmp_path, "commit", "-qm", "first")
+    (tmp_path / "watch.sh").write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    (tmp_path / "watch.sh").chmod(0o755)
+    git(tmp_path, "config", "core.fsmonitor", str(tmp_path / "watch.sh"))
+    os.utime(
+        tmp_path / "a.txt", (1, 1)
+    )  # the index no longer knows this file's time: a plain status would refresh it
+    index = tmp_path / ".git" / "index"
+    before = index.read_bytes()
+    (tmp_path / "ran").unlink(missing_ok=True)
+    assert git_state(tmp_path)["dirty"] is False
+    assert index.read_bytes() == before and not (tmp_path / "ran").exists()
