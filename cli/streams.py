@@ -96,6 +96,9 @@ def put(text: str) -> None:
 def put_file(text: str) -> None:
     """Print the text of a file: UTF-8 whatever the terminal, so that what is piped is what would be written."""
     with _explained():
+        if not hasattr(sys.stdout, "buffer"):  # text that somebody gathers, in a notebook
+            sys.stdout.write(text)
+            return
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8"))
 
