@@ -181,7 +181,12 @@ def discover(
         seed=seed,
         progress=progress,
     )
-    wanted = roles and len(judged.position_names) > 1 and judged.wiring.has_lm_head
+    wanted = (
+        roles
+        and len(judged.position_names) > 1
+        and judged.wiring.has_lm_head
+        and judged.wiring.attention_layers
+    )
     found = head_roles(judged) if wanted else HeadRoles()
     known = {r.head: r.role for r in found}
     names = {a: known[part] for a in circuit.nodes if (part := str(parse_node(a).writer)) in known}

@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench.edits.edit import Positions, When, heads_among
 from workbench.errors import OptionError
 from workbench.model.hooks import Wiring
+from workbench.model.wiring import require_heads
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -63,6 +64,7 @@ class Place:
 
     def heads(self, addresses: Sequence[str]) -> dict[int, tuple[int, ...]]:
         """Layer -> heads; see ``heads_among``."""
+        require_heads(self.wiring)
         return heads_among(addresses, self.wiring.attention_layers, self.wiring.n_heads)
 
     def rows(self, positions: Positions | None, when: When, like: Tensor) -> Bool[Tensor, "row pos"]:

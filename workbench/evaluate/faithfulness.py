@@ -19,6 +19,7 @@ from workbench.interventions.ablation import value_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.interventions.words import Ablation
 from workbench.model.identity import identity
+from workbench.model.wiring import require_parts
 from workbench.names import INPUT, parse_edge, parse_node
 from workbench.progress import Progress
 from workbench.provenance import measured_on, with_standing
@@ -186,6 +187,7 @@ def run_circuits(
         WorkbenchError: for an ablation that does not exist.
     """
     runs.settle(every_number=True)
+    require_parts(runs.wiring)
     levels = {c.level for c in circuits}
     if len(levels) > 1:
         raise OptionError(

@@ -20,6 +20,7 @@ from workbench.heads.observe import patterns_of
 from workbench.heads.table import LABEL
 from workbench.interventions.path_patching import path_patches
 from workbench.model.pattern_rows import looked
+from workbench.model.wiring import require_heads
 from workbench.sweep.of_task import on_a_task
 from workbench.sweep.runs import PairedRuns
 
@@ -146,7 +147,11 @@ def head_roles(
 
     Args:
         threshold: Least mean attention from the query to the key position.
+
+    Raises:
+        ModelError: if the model has no attention heads.
     """
+    require_heads(runs.wiring)
     rules = tuple(rules or rules_for(runs))
     if not rules:
         return HeadRoles()

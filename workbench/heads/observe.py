@@ -14,6 +14,7 @@ from workbench.errors import ModelError
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.probe import recompute_pattern, record, wiring
 from workbench.model.reading import require_tokens
+from workbench.model.wiring import require_heads
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -52,12 +53,11 @@ def patterns_of(model: TransformerBridge, ids: Int[Tensor, "row pos"], *, output
     """The attention patterns of every layer on these tokens; nothing is padded.
 
     Raises:
-        ModelError: if the model has no attention layers.
+        ModelError: if the model has no attention heads.
         TaskError: for a token id that the model has no embedding for, or a prompt beyond its context.
     """
     found = wiring(model)
-    if not found.attention_layers:
-        raise ModelError("the model has no attention layers, so there are no heads to look at")
+    require_heads(found)
     require_tokens(model, ids)
     names = [hook_name("pattern", n) for n in found.attention_layers]
     if outputs:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from workbench.errors import ModelError, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.heads.copy import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
@@ -21,6 +21,7 @@ from workbench.heads.writes import induction_copying
 from workbench.model.architecture import describe
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
+from workbench.model.wiring import require_heads
 from workbench.progress import Progress, silent
 from workbench.provenance import code_versions
 
@@ -53,13 +54,12 @@ def portrait(
         progress: Called with steps done, steps in all and what is being done.
 
     Raises:
-        ModelError: if the model has no attention layers, or shows no patterns.
+        ModelError: if the model has no attention heads, or shows no patterns.
         OptionError: for a length or number that cannot work.
         TaskError: if a corpus is given that cannot be read.
     """
     wires = wiring(model)
-    if not wires.attention_layers:
-        raise ModelError("the model has no attention layers, so there are no heads to portray")
+    require_heads(wires)
     tell = progress or silent
     with _undisturbed(model):
         random, notes = random_ground(model, n=n, length=length, seed=seed)

@@ -10,6 +10,7 @@ from workbench.interventions.edits import Edit, Intervention, as_node, as_positi
 from workbench.interventions.replacement import Replacement, as_replacement
 from workbench.interventions.words import PARTS, Ablation, Parts, Value, value_named
 from workbench.model.hooks import Wiring
+from workbench.model.wiring import require_heads, require_mlps, require_parts
 from workbench.names import Node
 
 
@@ -32,6 +33,7 @@ def parts_of(wiring: Wiring, parts: Parts | Sequence[str | Node]) -> list[tuple[
 
     Raises:
         OptionError: for a word that is no kind of part, or anything that is no list of addresses.
+        ModelError: if the model has no such parts.
     """
     if isinstance(parts, Sequence) and not isinstance(parts, str):
         return [_group(part) for part in parts]
@@ -40,6 +42,10 @@ def parts_of(wiring: Wiring, parts: Parts | Sequence[str | Node]) -> list[tuple[
         raise OptionError(found, hint=f'give {", ".join(PARTS)}, or addresses: ["a1.h0", "m2"]')
     if parts not in PARTS:
         raise unknown("parts", parts, PARTS)
+    if parts == "layers":
+        require_parts(wiring)
+    else:
+        (require_mlps if parts == "mlps" else require_heads)(wiring)
     if parts == "heads":
         return [(names.head(n, h),) for n in wiring.attention_layers for h in range(wiring.n_heads)]
     if parts == "mlps":

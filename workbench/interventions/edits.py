@@ -12,7 +12,7 @@ from workbench.errors import ModelError, OptionError, unknown
 from workbench.interventions.places import check_index, check_layer, site_of
 from workbench.interventions.replacement import Replacement, as_replacement
 from workbench.interventions.words import VALUES, Value
-from workbench.model.wiring import Wiring
+from workbench.model.wiring import Wiring, require_heads
 from workbench.names import INPUT, Node, parse_node
 
 
@@ -147,6 +147,8 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
             f"{node} attends to nothing", hint="heads and attention layers can be knocked out: a9.h9, a9"
         )
     check_layer(node, wiring.n_layers)
+    if node.kind in ("head", "group", "attn"):
+        require_heads(wiring)
     if node.kind in ("mlp", "neuron") and node.layer not in wiring.mlp_layers:
         raise ModelError(f"{node}: layer {node.layer} has no MLP")
     if node.kind in ("head", "group", "attn") and node.layer not in wiring.attention_layers:

@@ -9,6 +9,7 @@ from workbench import names
 from workbench.errors import unknown
 from workbench.interventions.edits import Edit, Intervention, KnockOut, as_node, as_positions
 from workbench.model.hooks import SITES, Wiring
+from workbench.model.wiring import require_heads, require_mlps
 from workbench.names import Node
 
 
@@ -17,11 +18,13 @@ def site_nodes(wiring: Wiring, site: str) -> list[Node]:
 
     Raises:
         WorkbenchError: for a site that does not exist, with the closest spellings.
+        ModelError: if the model has no such parts.
     """
     if site not in SITES:
         raise unknown("site", site, SITES)
     if site == "resid":
         return [names.resid(n) for n in range(wiring.n_layers)]
+    (require_mlps if site == "mlp-out" else require_heads)(wiring)
     if site == "mlp-out":
         return [names.mlp(n) for n in wiring.mlp_layers]
     if site == "attn-out":

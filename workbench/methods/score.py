@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.methods.registry import Level, check_level, get_method
+from workbench.model.wiring import require_parts
 from workbench.progress import silent
 from workbench.scores import Scores
 from workbench.sweep.of_task import on_a_task
@@ -37,5 +38,6 @@ def score(
     level = check_level(found, level, per_position=per_position)
     chosen = found.make_options(**options)
     runs.settle(every_number=True)
+    require_parts(runs.wiring)
     extra = {"per_position": True} if per_position else {}
     return found.function(runs, chosen, level=level, progress=progress or silent, **extra)

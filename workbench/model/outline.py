@@ -55,11 +55,11 @@ class Outline:
 
     @property
     def attention_layers(self) -> tuple[int, ...]:
-        return tuple(range(self.n_layers))
+        return tuple(range(self.n_layers)) if self.n_heads else ()
 
     @property
     def mlp_layers(self) -> tuple[int, ...]:
-        return () if self.attn_only else tuple(range(self.n_layers))
+        return () if self.attn_only or not self.n_heads else tuple(range(self.n_layers))
 
     def shape(self, level: str) -> GraphShape:
         """The computation graph's shape at a level."""
@@ -92,7 +92,9 @@ def outline(name: str, *, offline: bool | None = None, sizes: bool = True) -> Ou
         raise ModelError(f"{directory} has no config.json", hint="give a Hugging Face model directory")
     config = read_fields(file)
     config = {**config, **(config.get("text_config") or {})}
-    heads = _first(config, file, "num_attention_heads", "n_head", "n_heads")
+    heads = 0  # state-space models: nothing in their configuration is of heads
+    if any("head" in key for key in config):
+        heads = _first(config, file, "num_attention_heads", "n_head", "n_heads")
     kind = str(config.get("model_type", "native"))
     parallel = bool(config.get("use_parallel_residual", kind in _PARALLEL) or config.get("parallel_attn_mlp"))
     return Outline(

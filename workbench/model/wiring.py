@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from workbench.errors import ModelError
 from workbench.graph import Graph, GraphShape
@@ -41,6 +42,57 @@ def writer_hooks(graph: Graph) -> list[tuple[int, str]]:
         if shape.has_mlp(layer):
             found.append((layer, "mlp-out"))
     return found
+
+
+class Layered(Protocol):
+    """What has layers, of which some have attention and some have MLPs: a measured model, or one that is planned."""
+
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def attention_layers(self) -> tuple[int, ...]: ...
+    @property
+    def mlp_layers(self) -> tuple[int, ...]: ...
+
+
+def require_heads(model: Layered) -> None:
+    """Do nothing if a model has attention heads.
+
+    Raises:
+        ModelError: saying what it has instead, and what can be measured there.
+    """
+    if model.attention_layers:
+        return
+    kind = "MLPs alone" if model.mlp_layers else "another kind"
+    raise ModelError(
+        f"the model has no attention heads ({model.n_layers} layers of {kind})",
+        hint="the residual stream can be patched: workbench patch --site resid",
+    )
+
+
+def require_mlps(model: Layered) -> None:
+    """Do nothing if a model has MLPs.
+
+    Raises:
+        ModelError: saying what can be measured there.
+    """
+    if model.mlp_layers:
+        return
+    require_heads(model)
+    raise ModelError(
+        f"the model has no MLPs ({model.n_layers} layers of attention alone)",
+        hint="its heads can be ablated: workbench ablate --parts heads",
+    )
+
+
+def require_parts(model: Layered) -> None:
+    """Do nothing if a model has heads or MLPs.
+
+    Raises:
+        ModelError: as ``require_heads``.
+    """
+    if not model.mlp_layers:
+        require_heads(model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +138,20 @@ class Wiring:
         """The computation graph's shape.
 
         Raises:
-            ModelError: if the residual stream is not the sum of what the parts write.
+            ModelError: if the residual stream is not the sum of what the parts write, or there are no parts.
         """
+        require_parts(self)
         if not self.edge_level:
             raise ModelError(f"no edges here: {self.why_no_edges()}", hint="node level works: --level node")
         return self._shape(head_writes=self.head_writes)
 
     def node_shape(self) -> GraphShape:
-        """The shape for node-level work: every head is a node, and no sum over the residual stream is assumed."""
+        """The shape for node-level work: every head is a node, and no sum over the residual stream is assumed.
+
+        Raises:
+            ModelError: if the model has neither heads nor MLPs.
+        """
+        require_parts(self)
         return self._shape(head_writes=True)
 
     def _shape(self, *, head_writes: bool) -> GraphShape:

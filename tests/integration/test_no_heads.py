@@ -1,0 +1,74 @@
+"""A model without attention heads: every sweep and search says so, and what can be measured instead."""
+
+from __future__ import annotations
+
+import pytest
+import transformers
+
+from tests.families import _IDS, save_tokenizer
+from tests.mini import mini_pairs
+from workbench.errors import ModelError
+from workbench.evaluate.roles import head_roles
+from workbench.experiments import ablate, knock_out, patch
+from workbench.heads.portrait import portrait
+from workbench.interventions.ablation import parts_of
+from workbench.methods.registry import list_methods
+from workbench.methods.score import score
+from workbench.model.open import open_model
+from workbench.model.outline import outline
+from workbench.study import discover
+from workbench.sweep.runs import PairedRuns
+
+SAID = (
+    "the model has no attention heads (2 layers of another kind)\n"
+    "  hint: the residual stream can be patched: workbench patch --site resid"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mamba")
+    config = transformers.MambaConfig(**_IDS, hidden_size=16, num_hidden_layers=2, state_size=4)
+    transformers.MambaForCausalLM(config).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(folder):
+    return PairedRuns(open_model(folder, device="cpu"), mini_pairs())
+
+
+def test_everything_that_needs_heads_says_the_same(runs):
+    asked = [
+        *(lambda parts=parts: ablate(runs, parts) for parts in ("heads", "mlps", "attention", "layers")),
+        *(
+            lambda site=site: patch(runs, site)
+            for site in ("attn-out", "mlp-out", "head-output", "q", "pattern")
+        ),
+        lambda: ablate(runs, ["a0.h0"]),
+        lambda: knock_out(runs, "S", "V"),
+        *(lambda name=name: score(runs, name) for name in list_methods()),
+        lambda: discover(runs, "hisp"),
+        lambda: head_roles(runs),
+        lambda: portrait(runs.model),
+    ]
+    for ask in asked:
+        with pytest.raises(ModelError) as problem:
+            ask()
+        assert str(problem.value) == SAID
+
+
+def test_what_is_offered_works(runs):
+    assert len(patch(runs, "resid")) == 2
+
+
+def test_a_plan_says_it_before_the_weights_are_read(folder):
+    with pytest.raises(ModelError) as problem:
+        parts_of(outline(str(folder)), "heads")
+    assert str(problem.value) == SAID
+
+
+def test_attention_alone_has_no_mlps(runs_of):
+    with pytest.raises(ModelError, match=r"no MLPs \(2 layers of attention alone\)"):
+        ablate(runs_of("native"), "mlps")
