@@ -101,8 +101,10 @@ def native_config(folder: Path, model: Any) -> str:
     """Every field of tl_native.json is what the model's configuration says."""
     stored = json.loads((folder / "tl_native.json").read_bytes().decode("utf-8"))
     own = model.cfg.to_dict()
-    skip = {
+    skip = {  # what TransformerLens sets from the tokenizer at hand, or what decides no number
         "tokenizer_prepends_bos",
+        "tokenizer_appends_eos",
+        "split_attention_weights",
         "dtype",
         "device",
         "init_weights",

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from workbench.errors import WorkbenchError
-from workbench.io.bounds import require_regular
 from workbench.io.digests import table_blocks
 from workbench.io.file_kind import FileKind, Raw
+from workbench.io.parquet import read_table
 from workbench.io.strict_json import parse
 from workbench.io.typed import Count, Part
 
@@ -112,14 +112,10 @@ PORTRAIT = FileKind(
 
 def _table_document(path: Path) -> Raw:
     """The document in a table's metadata; version 1 gave it the format of the portrait."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    require_regular(path)
+    table = read_table(path, what="a table of heads", error=WorkbenchError)
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
         blocks, text = table_blocks(table, own=KEY), table.schema.metadata[KEY].decode("utf-8")
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError) as problem:
         raise WorkbenchError(f"{path} is not a whole table of heads: {str(problem)[:200]}") from None
     document = parse(text, where=f"{path}: metadata", error=WorkbenchError)
     if isinstance(document, dict) and (document.get("format"), document.get("version")) == (

@@ -16,9 +16,10 @@ from workbench.effects import Effects
 from workbench.errors import RunError, ShapeError
 from workbench.io.atomic import write_atomic
 from workbench.io.behavior_part import BehaviorPart
-from workbench.io.bounds import exists, require_regular
+from workbench.io.bounds import exists
 from workbench.io.digests import table_blocks
 from workbench.io.file_kind import FileKind, Raw
+from workbench.io.parquet import read_table
 from workbench.io.strict_json import parse
 from workbench.io.typed import Count, Direction, Part
 
@@ -75,23 +76,20 @@ def _raw(file: Path) -> Raw:
 
 
 def _table(file: Path) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not exists(file):
         raise RunError(f"no table of effects at {file}", hint="give a folder that holds effects.parquet")
-    require_regular(file)
-    try:
-        return pq.read_table(file, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as problem:
-        raise _not_whole(file, problem) from None
+    return read_table(file, what="a table of effects", hint=_hint(file))
 
 
 def _not_whole(file: Path, problem: Exception) -> RunError:
     return RunError(
         f"{file} is not a whole table of effects: {str(problem)[:200]}",
-        hint=f"rm {file}, then workbench runs resume {file.parent}",
+        hint=_hint(file),
     )
+
+
+def _hint(file: Path) -> str:
+    return f"rm {file}, then workbench runs resume {file.parent}"
 
 
 EFFECTS = FileKind(

@@ -202,6 +202,17 @@ def _read(weight: Weight) -> Tensor:
     )
 
 
+def _require_whole(header: Mapping[str, Any]) -> None:
+    """Do nothing if every size in a header is a whole number; ``int`` would also take 3.7 and true.
+
+    Raises:
+        ValueError: naming the tensor.
+    """
+    for name, entry in header.items():
+        if not all(type(n) is int and n >= 0 for n in (*entry["shape"], *entry["data_offsets"])):
+            raise ValueError(f"{name!r:.80} has a size that is no whole number")
+
+
 def _read_header(file: Path) -> list[StoredTensor]:
     size = file.stat().st_size
     hint = "the file was cut short or damaged: download or copy it again"
@@ -213,6 +224,7 @@ def _read_header(file: Path) -> list[StoredTensor]:
         try:
             header = json.loads(stream.read(length))
             header.pop("__metadata__", None)
+            _require_whole(header)
             tensors = [
                 StoredTensor(
                     name=str(name),
@@ -224,7 +236,15 @@ def _read_header(file: Path) -> list[StoredTensor]:
                 )
                 for name, entry in header.items()
             ]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             raise ModelError(f"{file} has an unreadable safetensors header: {error}", hint=hint) from error
     expected = max((tensor.end for tensor in tensors), default=8 + length)
     if expected != size:

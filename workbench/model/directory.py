@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,27 @@ def weight_files(directory: Path, name: str = SAFETENSORS) -> list[Path]:
             )
         require_regular(directory / name, error=ModelError)
     return [directory / name for name in names]
+
+
+def refuse_wrong_index(directory: Path, stored: Iterable[tuple[str, str]]) -> None:
+    """Do nothing if each tensor of an index is in the file that the index names; libraries do not look.
+
+    Args:
+        stored: Names of tensors, each with the name of a file that holds it.
+
+    Raises:
+        ModelError: naming the first tensor that is not.
+    """
+    index = directory / f"{SAFETENSORS}.index.json"
+    if not exists(index):
+        return
+    found = set(stored)
+    for name, file in read_fields(index, most_bytes=MOST_TEXT)["weight_map"].items():
+        if (name, file) not in found:
+            raise ModelError(
+                f"{index} says that {name!r:.80} is in {file}, and it is not",
+                hint="the index and the files do not belong together: download or copy all of them again",
+            )
 
 
 def _adapter(directory: Path) -> ModelError:

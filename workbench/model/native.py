@@ -10,8 +10,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+import msgspec
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -138,6 +139,7 @@ def read_native_config(directory: str | Path) -> TransformerBridgeConfig:
         raise ModelError(f"{path} has fields TransformerLens does not know: {', '.join(strange[:8])}")
     if missing := sorted({"d_model", "d_head", "n_layers", "n_heads", "n_ctx", "d_vocab"} - set(fields)):
         raise ModelError(f"{path} lacks {', '.join(missing)}")
+    _check_types(path, fields)
     dtype = getattr(torch, str(fields.get("dtype") or "float32").removeprefix("torch."), None)
     if not isinstance(dtype, torch.dtype):
         raise ModelError(
@@ -148,6 +150,26 @@ def read_native_config(directory: str | Path) -> TransformerBridgeConfig:
         return TransformerBridgeConfig.from_dict(fields)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _check_types(path: Path, fields: Mapping[str, object]) -> None:
+    """Do nothing if plain fields are of the type that they have without being given; null is as good as absent.
+
+    Raises:
+        ModelError: naming the first that is not.
+    """
+    blank = TransformerBridgeConfig(d_model=1, d_head=1, n_layers=1, n_ctx=1, n_heads=1, d_vocab=1).to_dict()
+    declared = get_type_hints(TransformerBridgeConfig)
+    for name, value in fields.items():
+        usual = blank[name]
+        plain = next((kind for kind in (bool, int, float, str) if isinstance(usual, kind)), Any)
+        own = declared.get(name, plain)
+        if value is None or name == "dtype" or own is Any:
+            continue
+        try:
+            msgspec.convert(value, own)
+        except msgspec.ValidationError as problem:
+            raise ModelError(f"{path}: {name} is {value!r:.80}. {problem}") from None
 
 
 def read_output_names(directory: str | Path) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from workbench.model import (
     zoo,
 )
 from workbench.model.digest import Weight, digest_config
-from workbench.model.directory import weight_files
+from workbench.model.directory import refuse_wrong_index, weight_files
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
@@ -111,6 +111,7 @@ def open_model(
     config = None if is_native else huggingface.read_config(directory, **code)
     files = weight_files(directory)
     stored = digest.read_headers(files)  # their sizes, before anything is loaded
+    refuse_wrong_index(directory, ((tensor.name, tensor.file.name) for tensor in stored))
     if device_map is not None and max_memory is None:
         max_memory = placement.room_of_all(device)
     memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)

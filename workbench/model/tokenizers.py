@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.errors import ModelError, explaining
+from workbench.io.bounds import exists
+from workbench.model.directory import MOST_TEXT, read_fields
 
 _N_SAMPLES = 64
 
@@ -22,6 +26,8 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> PreTr
         return None
     hint = "repair tokenizer.json, or pass tokenizer= to open_model"
     with explaining(f"the tokenizer in {directory} cannot be read", error=ModelError, hint=hint):
+        if exists(directory / "tokenizer.json"):
+            _refuse_shared_ids(directory / "tokenizer.json", hint)
         tokenizer = AutoTokenizer.from_pretrained(
             str(directory), trust_remote_code=trust_remote_code, local_files_only=True
         )
@@ -38,6 +44,37 @@ def has_tokenizer_files(directory: Path) -> bool:
     return any((directory / name).is_file() for name in names)
 
 
+def _refuse_shared_ids(path: Path, hint: str) -> None:
+    """Do nothing if each token of a tokenizer.json has an id of its own, and added ones that which the file gives.
+
+    The parser takes one of two words with one id, and gives an added token the next free id, both without a word.
+
+    Raises:
+        ModelError: naming the tokens.
+    """
+    fields = read_fields(path, most_bytes=MOST_TEXT)
+    model = fields.get("model")
+    given = model.get("vocab") if isinstance(model, Mapping) else None
+    words: dict[str, object] = dict(given) if isinstance(given, Mapping) else {}
+    owner: dict[object, str] = {}
+    for word, number in words.items():
+        if type(number) is not int:
+            raise ModelError(f"{path}: the id of {word!r:.80} is no whole number", hint=hint)
+        if number in owner:
+            raise ModelError(
+                f"{path}: {owner[number]!r:.80} and {word!r:.80} both have the id {number}", hint=hint
+            )
+        owner[number] = word
+    plain = Tokenizer.from_file(str(path))
+    for row in fields.get("added_tokens") or ():
+        if plain.token_to_id(row["content"]) != row["id"]:
+            raise ModelError(
+                f"{path}: the added token {row['content']!r:.80} has the id {row['id']}, and would be read as "
+                f"{plain.token_to_id(row['content'])}",
+                hint=hint,
+            )
+
+
 def prepare(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """A copy that TransformerLens takes as it is.
 
@@ -52,8 +89,6 @@ def prepare(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 def _agrees(tokenizer: PreTrainedTokenizerBase, path: Path) -> bool:
     """Whether a tokenizer splits its own vocabulary as the file does."""
-    from tokenizers import Tokenizer
-
     plain = Tokenizer.from_file(str(path))
     plain.no_truncation()
     plain.no_padding()
