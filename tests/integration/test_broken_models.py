@@ -197,7 +197,7 @@ def test_tokenizer_code_is_not_run_either(llama, tmp_path):
 
 def test_damaged_tokenizer(llama):
     (llama / "tokenizer.json").write_text('{"version": "1.0"')
-    with pytest.raises(ModelError, match=r"the tokenizer in .* cannot be read"):
+    with pytest.raises(ModelError, match=r"tokenizer\.json cannot be read, it is not JSON"):
         open_model(llama, device="cpu")
 
 

@@ -227,3 +227,47 @@ def test_a_tokenizer_that_is_nonsense_is_explained_whatever_its_parser_does(llam
         (llama / "tokenizer.json").write_text(json.dumps({**good, **damage}))
         with pytest.raises(ModelError, match=r"tokenizer in .* cannot be read"):
             reading_of(str(llama))
+
+
+def test_two_words_with_one_id_are_refused(llama):
+    """The parser keeps one of them, and the other is read as unknown."""
+    path = llama / "tokenizer.json"
+    model = json.loads(path.read_text())["model"]
+    change(path, model={**model, "vocab": {**model["vocab"], "w21": 20}})
+    with pytest.raises(ModelError, match="'w20' and 'w21' both have the id 20"):
+        open_model(llama)
+
+
+def test_an_added_token_with_another_id_than_the_file_gives_is_refused(llama):
+    path = llama / "tokenizer.json"
+    model = json.loads(path.read_text())["model"]
+    change(path, model={**model, "vocab": {k: v for k, v in model["vocab"].items() if k != "<mask>"}})
+    with pytest.raises(ModelError, match=r"the added token '<mask>' has the id 4, and would be read as \d+"):
+        open_model(llama)
+
+
+def test_an_index_that_names_a_tensor_which_is_not_in_its_file_is_refused(llama):
+    names = ["model.embed_tokens.weight", "model.norm.weightx"]
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "model.safetensors")}
+    (llama / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        ModelError, match=r"says that 'model.norm.weightx' is in model.safetensors, and it is not"
+    ):
+        open_model(llama)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_ctx", 64.5),
+        ("attn_only", 1),
+        ("normalization_type", 5),
+        ("act_fn", ["gelu"]),
+        ("use_attn_result", "no"),
+    ],
+)
+def test_a_native_field_of_another_type_is_named(field, value, made, tmp_path):
+    native = linked(made["native-ln"], tmp_path / "native")
+    change(native / "tl_native.json", **{field: value})
+    with pytest.raises(ModelError, match=field):
+        open_model(native)

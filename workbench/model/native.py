@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CONFIG_NAME = "tl_native.json"
 OUTPUT_NAMES = "id2label"  # in the configuration, as in Hugging Face's: {"0": "odd", "1": "even"}
 WEIGHTS_NAME = "model.safetensors"
+_ARCHITECTURE = "TransformerLensNative"
 
 
 def is_native(directory: str | Path) -> bool:
@@ -111,15 +112,16 @@ def boot_native(
         # The native head has no bias of its own; a checkpoint's b_U needs one to be computed at all.
         model.head = nn.Linear(config.d_model, model.head.out_features, bias=True)
     model = model.to(device=device, dtype=dtype).eval()
-    bridge = build_bridge_from_module(
-        model,
-        "TransformerLensNative",
-        tl_config=config,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        device=device,
-        model_name="native",
-    )
+    with explaining(f"{where}: TransformerLens cannot open it", error=ModelError):
+        bridge = build_bridge_from_module(
+            model,
+            _ARCHITECTURE,
+            tl_config=config,
+            tokenizer=tokenizer,
+            dtype=dtype,
+            device=device,
+            model_name="native",
+        )
     expected = bridge.state_dict()
     _check_tensors({name: tuple(value.shape) for name, value in expected.items()}, weights, where=where)
     bridge.load_state_dict(dict(weights))
@@ -168,8 +170,12 @@ def _check_types(path: Path, fields: Mapping[str, object]) -> None:
             continue
         try:
             msgspec.convert(value, own)
-        except msgspec.ValidationError as problem:
+        except (msgspec.ValidationError, UnicodeEncodeError) as problem:
             raise ModelError(f"{path}: {name} is {value!r:.80}. {problem}") from None
+    if fields.get("architecture") not in (None, _ARCHITECTURE):
+        raise ModelError(
+            f"{path} is of architecture {fields['architecture']!r:.80}; {_ARCHITECTURE} is expected"
+        )
 
 
 def read_output_names(directory: str | Path) -> tuple[str, ...]:
