@@ -98,7 +98,7 @@ def judgement(text: str) -> Judgement:
         "circuit": {"method": text, "task": text, "model": text, "size": 1, "candidates": 2, "level": "edge"},
         "metric": text, "unit": text, "ablation": text, "direction": 1, "plan": {"seed": 0},
         "pairs": {"ids": list("abcdefgh"), "groups": [text] * 4 + [""] * 4}, "criteria": asdict(Criteria()),
-        "evidence": evidence, "missing": {},
+        "evidence": evidence, "missing": {}, "provenance": {"standing": [text], text: text},
     }  # fmt: skip
     return Judgement(document=document)
 
