@@ -173,6 +173,7 @@ class Decided(Part):
     most_passes: int | None
     repeat_passes: int
     code: dict[str, str]
+    standing: Annotated[list[str], Meta(description="what stood on the model")] | UnsetType = UNSET
     truth: Annotated[str, Meta(description="digest of the true circuit")] | UnsetType = UNSET
     noise: float | UnsetType = UNSET
     draws: Annotated[list[str], Meta(description="digests of the pairs")] | UnsetType = UNSET
