@@ -23,7 +23,6 @@ from workbench.io.run_file import load_record, recording
 from workbench.keeping import SavedShard, finished_shard, save_shard, saying_how_to_go_on
 from workbench.methods.registry import check_level, get_method
 from workbench.methods.score import score
-from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.opening import (
     PlannedRuns,
@@ -146,7 +145,7 @@ def _scores(runs: PairedRuns, asked: Search) -> Scores:
 def _unfinished(runs: PairedRuns, asked: Search, plan: Mapping[str, Any], root: Path) -> Path:
     """Where a search is kept until its circuit is known, beside where that will be."""
     name = f"{slug(asked.method)}{UNFINISHED}{digest_of(plan)[:8]}"
-    return Path(root) / slug(runs.pairs.pairs.task) / slug(identity(runs.model).name) / name
+    return Path(root) / slug(runs.pairs.pairs.task) / slug(runs.identity.name) / name
 
 
 def _search(

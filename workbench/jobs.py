@@ -14,7 +14,6 @@ from workbench.interventions.edits import Intervention
 from workbench.interventions.patching import knock_outs, patches, site_nodes
 from workbench.interventions.path_patching import path_patches, path_plan
 from workbench.keeping import Saved, SavedShard, keep
-from workbench.model.identity import identity
 from workbench.opening import (
     PlannedRuns,
     open_runs,
@@ -285,7 +284,7 @@ def _cost(
 
 def default_folder(command: str, runs: PairedRuns, plan: Mapping[str, Any]) -> Path:
     """``runs/<command>/<task>/<model>-<digest of the plan>`` below the current folder."""
-    name = f"{slug(identity(runs.model).name)}-{digest_of(plan)[:8]}"
+    name = f"{slug(runs.identity.name)}-{digest_of(plan)[:8]}"
     return Path("runs") / command / slug(runs.pairs.pairs.task) / name
 
 

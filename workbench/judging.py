@@ -34,7 +34,6 @@ from workbench.io.scores_file import FILE_NAME as SCORES_NAME
 from workbench.io.scores_file import load_scores
 from workbench.judgement import Judgement
 from workbench.metrics import Metric, metric_from_file
-from workbench.model.identity import identity
 from workbench.model.zoo import PREFIX
 from workbench.opening import open_runs, planned_runs, record_of, tell_behavior
 from workbench.progress import Progress
@@ -70,7 +69,7 @@ def _open(case: Case, asked: Question, note: Note, **opening: Any) -> tuple[Pair
         note=note,
         **opening,
     )
-    here, weights = identity(runs.model), case.known.get("weights")
+    here, weights = runs.identity, case.known.get("weights")
     changed = ["weights"] if weights is not None and not here.has_weights(weights) else []
     changed += ["dtype"] if case.known.get("dtype") not in (None, here.dtype) else []
     if changed:
@@ -299,7 +298,7 @@ def _found_on(case: Case, runs: PairedRuns) -> tuple[PairedRuns | None, str]:
     known = case.known
     if "pairs" not in known:
         return None, "the circuit does not record the pairs it was found on"
-    if known.get("weights") is not None and not identity(runs.model).has_weights(known["weights"]):
+    if known.get("weights") is not None and not runs.identity.has_weights(known["weights"]):
         return None, "the circuit was found with other weights"
     try:
         metric = metric_from_file(case.circuit.metric or runs.metric.name)

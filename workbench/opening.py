@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.asked.opening import check_opening
 from workbench.metrics import Metric, get_metric
-from workbench.model.identity import identity
-from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
+from workbench.model.sealed import sealed_model
 from workbench.provenance import RunRecord
 from workbench.stats.sign_flips import Resolution
 from workbench.sweep.of_task import N_PAIRS, given_pairs, paired_runs
@@ -20,6 +19,9 @@ from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.for_model import align_for, is_file, reading_of
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Note = Callable[[str], None]
 
@@ -69,16 +71,10 @@ def open_runs(
     )
     if isinstance(metric, str):
         get_metric(metric)  # a user's file is run before any weights are read
-    bridge = open_model(
-        model,
-        device=device,
-        device_map=device_map,
-        dtype=dtype,
-        offline=offline or None,
-        max_memory=max_memory,
-    )
+    how = {"device": device, "device_map": device_map, "dtype": dtype, "max_memory": max_memory}
+    found = sealed_model(model, **how) if work == "nodes" and not by_model else None
     runs = paired_runs(
-        bridge,
+        found or _opened(model, offline=offline or None, **how),
         task,
         n=limit,
         seed=seed,
@@ -93,6 +89,12 @@ def open_runs(
         runs.batch_tokens = keep_within(runs, max_memory, work=work, by_model=by_model)
         note(f"passes of at most {runs.batch_tokens} tokens keep within {max_memory}")
     return runs
+
+
+def _opened(model: str, **how: Any) -> TransformerBridge:
+    from workbench.model.open import open_model  # TransformerLens: only for a model that has to be opened
+
+    return open_model(model, **how)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +193,7 @@ def record_of(command: str, arguments: Mapping[str, Any], runs: PairedRuns) -> R
     return RunRecord(
         command=command,
         arguments=plain,
-        model=identity(runs.model).to_dict(),
+        model=runs.identity.to_dict(),
         pairs={
             "task": pairs.task,
             "split": pairs.split,

@@ -19,7 +19,6 @@ from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfu
 from workbench.evaluate.roles import HeadRoles, head_roles
 from workbench.methods.registry import Level, get_method
 from workbench.methods.score import score
-from workbench.model.identity import identity
 from workbench.names import parse_node
 from workbench.progress import Progress
 from workbench.provenance import RunRecord, digest_of
@@ -203,7 +202,7 @@ def discover(
     }
     circuit = circuit.with_roles(names).with_fields(
         task=runs.pairs.pairs.task,
-        model=identity(runs.model).name,
+        model=runs.identity.name,
         evaluation=evaluation,
         prompt=_prompt(judged),
         provenance={

@@ -90,8 +90,8 @@ CODE = """
 import contextlib, io, json, sys
 from cli.app import main
 
-failed = []
-for words, code, said in json.loads(sys.argv[1]):
+failed, cases, sweep = [], json.loads(sys.argv[1]), sys.argv[2]
+for words, code, said in cases:
     sys.argv, out = ["workbench", *words.split()], io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
@@ -104,17 +104,24 @@ for words, code, said in json.loads(sys.argv[1]):
     if loaded := sorted({"torch", "transformers", "transformer_lens", "pandas"} & set(sys.modules)):
         failed.append([words, "loads", loaded])
         break
-print(json.dumps(failed))
+sys.argv = ["workbench", *sweep.split()]
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main()
+needed = {"torch", "transformers", "transformer_lens"} & set(sys.modules)
+print(json.dumps([failed, sorted(needed)]))
 """
+ABLATE = "ablate -m zoo:ioi -t ioi -n 8 -q -o table"
 
 
-def test_tables_and_mistakes_need_no_torch(tmp_path):
+def test_nothing_is_loaded_before_it_is_needed(tmp_path):
+    """Tables and mistakes need no torch, a small sweep of a built-in model nothing heavier."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, json.dumps(TABLES + MISTAKES)],
+        [sys.executable, "-c", CODE, json.dumps(TABLES + MISTAKES), ABLATE],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == []
-    assert list(tmp_path.iterdir()) == []  # nothing is written for a mistake
+    failed, needed = json.loads(done.stdout)
+    assert failed == [] and needed == ["torch"]
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]  # nothing is written for a mistake

@@ -172,7 +172,6 @@ def measure_edit(
     Raises:
         OptionError: if the runs beside are of another model.
     """
-    from workbench.model.identity import identity
 
     places = {name: runs, **(beside or {})}
     if any(other.model is not runs.model for other in places.values()):
@@ -188,7 +187,7 @@ def measure_edit(
         rows += compare("text", plain, edited, seed=seed)
         progress(total, total, "text")
     told = {where: own.behavior.to_dict(CHANGES) for where, own in places.items()}
-    return Measured(edit=edit.describe(), model=identity(runs.model).title, rows=tuple(rows), behaviors=told)
+    return Measured(edit=edit.describe(), model=runs.identity.title, rows=tuple(rows), behaviors=told)
 
 
 def windows_of(

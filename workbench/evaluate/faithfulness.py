@@ -18,7 +18,6 @@ from workbench.graph import Graph
 from workbench.interventions.ablation import value_of
 from workbench.interventions.edits import Edit, Intervention
 from workbench.interventions.words import Ablation
-from workbench.model.identity import identity
 from workbench.model.wiring import require_parts
 from workbench.names import INPUT, parse_edge, parse_node
 from workbench.progress import Progress
@@ -302,7 +301,7 @@ def _result(
         metric=runs.metric.name,
         unit=runs.metric.unit,
         ablation=ablation,
-        standing=identity(runs.model).standing,
+        standing=runs.identity.standing,
     )
 
 

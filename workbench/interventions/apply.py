@@ -79,7 +79,7 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
         return runs.activations(batch, edit.value, [name])[name]
     if means is None:
         raise ModelError(f"{edit.node}: {edit.value} needs a reference set")
-    return means.of(edit.value, name, batch, next(iter(runs.model.parameters())).dtype)
+    return means.of(edit.value, name, batch, runs.dtype)
 
 
 def _put(node: Node, batch: Batch, value: New) -> Put:

@@ -26,6 +26,7 @@ KINDS = {
     "circuit-workbench/effects": "workbench.io.effects_file:EFFECTS",
     "circuit-workbench/measured-edit": "workbench.edits.measured_file:MEASURED",
     "circuit-workbench/model-card": "workbench.model.card:CARD",
+    "circuit-workbench/opened-model": "workbench.model.seal:OPENED",
     "circuit-workbench/plan": "workbench.io.plan_file:PLAN_FILE",
     "circuit-workbench/portrait": "workbench.heads.file:PORTRAIT",
     "circuit-workbench/replication": "workbench.replications.file:REPLICATION",

@@ -12,6 +12,7 @@ from torch import Tensor
 from workbench.errors import TaskError
 from workbench.model.architecture import Architecture, describe
 from workbench.model.outputs import outputs_of
+from workbench.model.sealed import Sealed
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.aligner import beyond_embedding
 from workbench.tasks.for_model import Reading
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
-def reading_of_model(model: TransformerBridge) -> Reading:
-    """The reading of a model that is open.
+def reading_of_model(model: TransformerBridge | Sealed) -> Reading:
+    """The reading of a model that is open, or sealed.
 
     Raises:
         TaskError: if it has no tokenizer.
     """
+    if isinstance(model, Sealed):
+        return model.reading
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None or not len(tokenizer):
         raise TaskError(

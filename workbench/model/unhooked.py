@@ -126,9 +126,12 @@ def _mlp(module: Any) -> tuple[Function, Function] | None:
 
 def _in_place(act: Function) -> Function:
     """The same activation of a tensor that nobody else holds, in its place where no gradient needs it."""
-    if type(act).__name__ not in _ACTIVATIONS:
-        return act
-    fused, inside = _ACTIVATIONS[type(act).__name__]
+    return in_one_pass(type(act).__name__) if type(act).__name__ in _ACTIVATIONS else act
+
+
+def in_one_pass(name: str) -> Function:
+    """An activation by the name of its class, in its argument's place where no gradient needs that."""
+    fused, inside = _ACTIVATIONS[name]
     return lambda x: fused(x) if x.requires_grad else inside(x)
 
 

@@ -18,7 +18,6 @@ from workbench.io import save_circuit, write_atomic
 from workbench.io.lock import locked
 from workbench.io.run_file import recording
 from workbench.io.strict_json import dump
-from workbench.model.identity import identity
 from workbench.opening import open_runs, planned_runs, record_of, tell_behavior
 from workbench.provenance import code_versions, digest_of
 from workbench.published import load_published
@@ -165,7 +164,7 @@ def run_study(
     missing = [p for p in study.positions if p not in runs.position_names]
     if missing:
         raise TaskError(f"these pairs do not all name the position {missing[0]!r}, which {study.name} needs")
-    name = identity(runs.model).name
+    name = runs.identity.name
     state = State(
         runs=runs,
         reference=reference,

@@ -16,6 +16,7 @@ from workbench.metrics import Metric, MetricFunction
 from workbench.model.lens import is_bridge
 from workbench.model.opened import check_opened
 from workbench.model.reading import reading_of_model
+from workbench.model.sealed import Sealed
 from workbench.scores import Scores
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns, align_to
 from workbench.tasks.align import AlignedPairs
@@ -41,7 +42,7 @@ _OPENING = ("n", "split", "corruption", "metric")  # of paired_runs; seed is oft
 
 
 def paired_runs(
-    model: TransformerBridge,
+    model: TransformerBridge | Sealed,
     task: Task,
     *,
     n: int | None = None,
@@ -71,7 +72,8 @@ def paired_runs(
         >>> runs.n_pairs
         8
     """
-    check_opened(model)
+    if not isinstance(model, Sealed):
+        check_opened(model)
     how = {"metric": metric, "batch_tokens": batch_tokens}
     if isinstance(task, AlignedPairs):
         return PairedRuns(model, task, **how)

@@ -21,7 +21,9 @@ from workbench.model import hooks
 from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks, Hook, is_walked
 from workbench.model.hooks import Wiring, hook_name, resume_from
+from workbench.model.identity import ModelIdentity, identity
 from workbench.model.probe import record, wiring
+from workbench.model.sealed import Sealed
 from workbench.model.standing import state_of
 from workbench.model.trial import blocks_of
 from workbench.model.unhooked import entering, read_out
@@ -37,19 +39,51 @@ LOGITS = 2**25  # numbers in one block of logits
 class Passes:
     """Passes of one model, measured with one metric.
 
+    A sealed model is opened when something but its plain blocks is asked for.
+
     Attributes:
         not_plain: Batches that plain blocks are not used for, and why.
         kept: What others measured on these runs and keep with them.
     """
 
-    def __init__(self, model: TransformerBridge, wiring: Wiring, metric: Metric) -> None:
-        self.model, self.wiring, self.metric = model, wiring, metric
+    def __init__(self, model: TransformerBridge | Sealed, wiring: Wiring, metric: Metric) -> None:
+        self._of, self.wiring, self.metric = model, wiring, metric
         self.not_plain: dict[tuple[int, int], str] = {}
         # metric of passes that were recorded, and which of their pairs are answered rightly
         self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
         self._known: dict[Any, Any] | None = None  # what was asked of the model while it is left alone
-        self._state = state_of(model)  # of which everything that is kept here was measured
+        self._state = self._state_now()  # of which everything that is kept here was measured
         self.kept: dict[str, Any] = {}
+
+    @property
+    def model(self) -> TransformerBridge:
+        """The model; a sealed one is opened now."""
+        return self._of.open() if isinstance(self._of, Sealed) else self._of
+
+    @property
+    def sealed(self) -> Sealed | None:
+        """The model while nothing has needed more of it than its plain blocks; nobody can have changed it then."""
+        return self._of if isinstance(self._of, Sealed) and not self._of.is_open else None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Who the model is."""
+        return self.sealed.identity if self.sealed else identity(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu") if self.sealed else next(iter(self.model.parameters())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return torch.float32 if self.sealed else next(iter(self.model.parameters())).dtype
+
+    def output_matrix(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """``W_O`` of a layer."""
+        return (
+            self.sealed.plain.output_matrix(layer) if self.sealed else hooks.output_matrix(self.model, layer)
+        )
 
     @contextmanager
     def left_alone(self, progress: Progress) -> Iterator[Progress]:
@@ -75,11 +109,15 @@ class Passes:
         Raises:
             ModelError: if a part of the model is in training mode.
         """
-        state = self._asked("state", lambda: state_of(self.model, every_number=every_number))
+        state = self._asked("state", lambda: self._state_now(every_number=every_number))
         if state != self._state:
             self.wiring = wiring(self.model)
             self.forget()
             self._state = state
+
+    def _state_now(self, *, every_number: bool = False) -> tuple[Any, ...]:
+        """What the model is now; as long as it is sealed nobody can have changed it."""
+        return () if self.sealed else state_of(self.model, every_number=every_number)
 
     def forget(self) -> None:
         """Forget everything that was measured."""
@@ -96,7 +134,7 @@ class Passes:
     def is_bare(self) -> bool:
         """Whether nobody attached anything to the model; known where it gave its blocks."""
         given = any(isinstance(answer, Blocks) for answer in (self._known or {}).values())
-        return given or self._asked("bare", lambda: is_bare(self.model))
+        return given or self._asked("bare", lambda: self.sealed is not None or is_bare(self.model))
 
     def last_only(self, batch: Batch) -> bool:
         """Whether only the last position's logits are read."""
@@ -116,6 +154,8 @@ class Passes:
             return reason
         if not is_walked((name for name, _ in fwd_hooks), self.wiring.n_layers):
             return "edits of attention patterns"
+        if self.sealed is not None:
+            return self.sealed.plain.blocks
         key, ids = (int(batch.index[0]), len(batch)), batch.ids(every or "clean")
         for run in ("clean", "corrupted") if every is None and self._known else ():
             if isinstance(found := self._known.get((*key, run)), Blocks):  # asked more strictly already
@@ -148,7 +188,7 @@ class Passes:
         if isinstance(blocks, str):
             return self._hooked(batch, ids, fwd_hooks, start, resid)
         hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
-        return read_out(self.model, blocks, hidden, ids[:, -1])
+        return self._read_out(blocks, hidden, ids[:, -1])
 
     def values(
         self,
@@ -194,12 +234,28 @@ class Passes:
         at_last: bool,
     ) -> Float[Tensor, "row d_model"]:
         """What leaves the last of the plain blocks where the answer is read."""
-        x = entering(self.model, blocks, ids) if resid is None else resid
+        x = resid if resid is not None else self._entering(blocks, ids)
         if not self.last_only(batch):
             out = blocks.walk(x, fwd_hooks, start=start)
             rows = torch.arange(len(out), device=out.device)
             return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
         return blocks.walk(x, fwd_hooks, start=start, last=at_last)[:, -1]
+
+    def _entering(self, blocks: Blocks, ids: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
+        """What enters the first layer."""
+        return blocks.embed(ids) if self.sealed and blocks.embed else entering(self.model, blocks, ids)
+
+    def _read_out(
+        self,
+        blocks: Blocks,
+        hidden: Float[Tensor, "row d_model"],
+        ids: Int[Tensor, " row"],
+        columns: Int[Tensor, " column"] | None = None,
+    ) -> Float[Tensor, "row d_vocab"]:
+        """Logits of what leaves the last block."""
+        if self.sealed is not None:
+            return self.sealed.plain.end(hidden, columns)
+        return read_out(self.model, blocks, hidden, ids, columns)
 
     def value_of(
         self,
@@ -215,7 +271,7 @@ class Passes:
         width = blocks.d_out if columns is None else len(columns)
         size, found = max(1, LOGITS // (len(batch) * width)) * len(batch), []
         for part, tokens in zip(hidden.split(size), ids.split(size), strict=True):
-            logits = read_out(self.model, blocks, part, tokens, columns)
+            logits = self._read_out(blocks, part, tokens, columns)
             if logits.shape[-1] != width:
                 raise ModelError(
                     f"the unembedding gives {logits.shape[-1]} logits where {width} are expected"

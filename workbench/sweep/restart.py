@@ -26,7 +26,7 @@ from workbench.interventions.edits import Edit, Intervention
 from workbench.interventions.means import Means
 from workbench.interventions.places import site_of
 from workbench.model.blocks import Blocks
-from workbench.model.hooks import hook_name, output_matrix
+from workbench.model.hooks import hook_name
 from workbench.sweep.runs import Batch, PairedRuns, RunName
 
 CHUNK_TOKENS = 2048  # matrix products are at their best and what lies between them still fits in the cache
@@ -278,7 +278,7 @@ class Restart:
         span = self.span(rows)
         mid = self.mid[rows.pair, span]
         fixed: list[tuple[slice, Tensor | float]] = []  # what MLPs write, given
-        matrix = output_matrix(self.runs.model, self.layer)
+        matrix = self.runs.output_matrix(self.layer)
         for i, own in self.each(rows):
             for edit in interventions[i].edits:
                 site = site_of(edit.node)

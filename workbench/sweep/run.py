@@ -24,7 +24,6 @@ from workbench.interventions.means import Means
 from workbench.interventions.places import site_of
 from workbench.interventions.words import Mode
 from workbench.model.hooks import hook_name
-from workbench.model.identity import identity
 from workbench.model.memory import is_out_of_memory
 from workbench.progress import Progress, silent
 from workbench.provenance import code_versions, digest_of
@@ -143,7 +142,7 @@ def describe_plan(
     reference: Reference | None = None,
 ) -> dict[str, Any]:
     """Everything that decides the numbers, as JSON values; equal plans give equal tables."""
-    known = identity(runs.model)
+    known = runs.identity
     plan = {
         "format": "circuit-workbench/sweep",
         "version": 1,

@@ -20,9 +20,9 @@ from workbench.errors import ModelError, OptionError, check_numbers
 from workbench.graph import CONVENTION
 from workbench.metrics import Answers, Metric, MetricFunction, get_metric, metric_from_file
 from workbench.model.hooks import hook_name
-from workbench.model.identity import identity
 from workbench.model.probe import wiring
 from workbench.model.reading import reading_of_model, require_ids
+from workbench.model.sealed import Sealed
 from workbench.model.settings import BATCH_TOKENS
 from workbench.names import REST
 from workbench.provenance import digest_of
@@ -43,7 +43,7 @@ class PairedRuns(Passes):
     """Pairs on a model: batches without padding, activations on demand, the metric of both runs.
 
     Args:
-        model: A bridge from ``open_model``.
+        model: A bridge from ``open_model``; of our own jobs also a sealed built-in model.
         pairs: Pairs as strings (aligned here with the model's tokenizer) or already aligned.
         metric: Name, ``file.py:function``, ``Metric`` or a function; by default the task's own.
         batch_tokens: Most tokens in one forward pass, interventions stacked along the batch included.
@@ -55,7 +55,7 @@ class PairedRuns(Passes):
 
     def __init__(
         self,
-        model: TransformerBridge,
+        model: TransformerBridge | Sealed,
         pairs: Pairs | AlignedPairs,
         *,
         metric: str | Metric | MetricFunction | None = None,
@@ -71,20 +71,18 @@ class PairedRuns(Passes):
         ] = {}  # tokens of one copy of a batch: copies that memory turned out to hold
         self.n_halved = 0
         self._runs: dict[RunName, tuple[np.ndarray, np.ndarray | None]] = {}
-        if isinstance(pairs, AlignedPairs):
+        if isinstance(pairs, AlignedPairs) and not isinstance(model, Sealed):  # those are of its own reading
             require_ids(model, pairs)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
         chosen = metric_from_file(self.pairs.pairs.metric) if metric is None else metric
-        super().__init__(model, wiring(model), get_metric(chosen))
+        super().__init__(
+            model, model.wiring if isinstance(model, Sealed) else wiring(model), get_metric(chosen)
+        )
         if self.metric.reads == "answer" and not self.wiring.has_lm_head:
             raise ModelError(
                 f"metric {self.metric.name} reads next-token logits; this model has no language-model head",
                 hint="use --metric embedding-similarity, or a function of the hidden states: file.py:function",
             )
-
-    @property
-    def device(self) -> torch.device:
-        return next(iter(self.model.parameters())).device
 
     @property
     def n_pairs(self) -> int:
@@ -114,7 +112,7 @@ class PairedRuns(Passes):
     def subset(self, indices: Sequence[int]) -> PairedRuns:
         """Runs of some of the pairs, in this order; a pair may come twice, as in a bootstrap."""
         chosen = self.pairs.subset([int(i) for i in indices])
-        return PairedRuns(self.model, chosen, metric=self.metric, batch_tokens=self.batch_tokens)
+        return PairedRuns(self._of, chosen, metric=self.metric, batch_tokens=self.batch_tokens)
 
     @cached_property
     def tokens_digest(self) -> str:
@@ -275,7 +273,7 @@ class PairedRuns(Passes):
 
     def provenance(self) -> dict[str, Any]:
         """What decides the numbers: model, weights, precision, pairs, metric."""
-        known, pairs = identity(self.model), self.pairs.pairs
+        known, pairs = self.identity, self.pairs.pairs
         self.settle()
         return {
             **known.decides(),
