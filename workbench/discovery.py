@@ -354,6 +354,8 @@ def demo_job(
     judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test", **runs.pairs.pairs.options)
     tell_dropped(runs, note)
     record = record_of("demo", {"model": model, "limit": limit, "seed": seed, "method": "eap-ig"}, runs)
+    for own in (runs, judged):
+        record.behaviors |= tell_behavior(own, note, what=SCORED)
     note(f"2/4 ablating every head on {judged.n_pairs} pairs of IOI")
     effects = sweep(
         judged, ablations(parts_of(judged.wiring, "heads")), kind="resample ablation", progress=progress

@@ -18,6 +18,8 @@ from workbench.io.effects_file import load_effects
 from workbench.io.folder import check as found_circuit
 from workbench.io.run_file import load_record
 from workbench.jobs import ablation_job
+from workbench.replications.job import with_behaviors
+from workbench.replications.kinds import Findings, Setting
 from workbench.study import SCORED, discover
 
 
@@ -111,3 +113,15 @@ def test_a_reader_can_compute_the_faithfulness_again(runs_of):
     text = found.faithfulness.sentence
     own, nothing, full, again, share = map(float, re.findall(r"-?[0-9]+\.[0-9]+", text)[:5])
     assert again == nothing and 100 * (own - nothing) / (full - nothing) == pytest.approx(share, abs=0.06)
+
+
+def test_a_replication_keeps_it_of_every_set_of_pairs(runs_of):
+    """Two sets of one task and model stay apart, and stand in the first table."""
+    told: list[str] = []
+    setting = Setting(model=None, name="m", options=None, note=told.append)
+    for n in (3, 5):
+        assert setting.begin(runs_of("llama", mini_pairs(n))).n_pairs == n
+    findings = with_behaviors(Findings(claims=(), tables={"own": []}), setting)
+    assert list(findings.tables) == ["What the model itself does", "own"]
+    rows = findings.tables["What the model itself does"]
+    assert [row["pairs"].split(", ")[-1] for row in rows] == ["3 pairs", "5 pairs"] and len(told) == 2

@@ -80,7 +80,7 @@ def replicate_job(
             note(f"already measured; showing {folder}")
             return finished
         with recording(record, folder):
-            findings = _with_behaviors(chosen.run(setting), setting)
+            findings = with_behaviors(chosen.run(setting), setting)
             record.behaviors = setting.behaviors
             seconds = time.monotonic() - started
             found = Result.of(
@@ -90,7 +90,7 @@ def replicate_job(
     return found
 
 
-def _with_behaviors(findings: Findings, setting: Setting) -> Findings:
+def with_behaviors(findings: Findings, setting: Setting) -> Findings:
     """The findings, with what the model itself does on the pairs as the first table."""
     if not setting.behaviors:
         return findings

@@ -91,7 +91,7 @@ class Setting:
 
         model = runs.provenance()["model"]
         told = tell_behavior(runs, self.note, what="the numbers here")
-        self.behaviors.update({f"{model}, {name}": one for name, one in told.items()})
+        self.behaviors.update({f"{model}, {name}, {runs.n_pairs} pairs": one for name, one in told.items()})
         return runs
 
     def open(self, name: str) -> TransformerBridge:
