@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import streams
 from cli.options import Corruption, Json, Offline, Seed, Split
 from cli.output import emit, note
+
+if TYPE_CHECKING:
+    from workbench.tasks.pairs import Pairs
 
 app = typer.Typer(help="Tasks: prompt pairs, built in or your own.", no_args_is_help=True)
 
@@ -23,7 +27,9 @@ MODEL = Annotated[
 OPTION = Annotated[
     list[str] | None, typer.Option("--option", help="An option of the task, NAME=VALUE; may be repeated.")
 ]
-OUT_FILE = Annotated[Path, typer.Option("-o", "--out", help="The .jsonl file to write.")]
+OUT_FILE = Annotated[
+    Path, typer.Option("-o", "--out", help="The .jsonl file to write; - is standard output.")
+]
 
 
 @app.command("list")
@@ -90,7 +96,7 @@ def make(
 
     options = parse_options(get_task(name), option or [])
     pairs = make_pairs(name, n=limit, seed=seed, split=split, corruption=corruption, **options)
-    note(f"wrote {len(pairs)} pairs to {pairs.save(out)}")
+    note(f"wrote {len(pairs)} pairs to {_written(pairs, out)}")
 
 
 @app.command()
@@ -161,4 +167,12 @@ def import_(
     for problem in found.problems[:20]:
         note(f"left out: {problem}")
     said = f"; left out {found.n_rows - len(found.pairs)} rows" if found.problems else ""
-    note(f"wrote {len(found.pairs)} pairs to {found.pairs.save(out)}{said}")
+    note(f"wrote {len(found.pairs)} pairs to {_written(found.pairs, out)}{said}")
+
+
+def _written(pairs: Pairs, out: Path) -> str:
+    """Where pairs went: to a file, or to standard output."""
+    if str(out) != "-":
+        return str(pairs.save(out))
+    streams.put_file(pairs.to_jsonl())
+    return "standard output"

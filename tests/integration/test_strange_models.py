@@ -167,6 +167,21 @@ def test_a_configuration_asks_for_no_more_than_the_weights_hold(field, value, wo
         open_model(llama)
 
 
+def test_a_header_of_weights_claims_no_shape_that_its_bytes_do_not_fill(llama):
+    path = llama / "model.safetensors"
+    data = path.read_bytes()
+    path.unlink()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["model.embed_tokens.weight"]["shape"][0] = 10**9
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    change(llama / "config.json", vocab_size=10**9)
+    for opener in (open_model, outline):
+        with pytest.raises(ModelError, match=r"embed_tokens.weight' has \d+ bytes; its shape"):
+            opener(str(llama))
+
+
 @pytest.mark.parametrize(("field", "value"), [("n_layers", 10**9), ("d_vocab", 10**9), ("n_ctx", 10**7)])
 def test_a_native_configuration_asks_for_no_more_than_the_weights_hold(field, value, made, tmp_path):
     native = linked(made["native-ln"], tmp_path / "native")

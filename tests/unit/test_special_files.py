@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import socket
@@ -24,6 +25,7 @@ from workbench.io.run_file import load_record, recording
 from workbench.metrics import get_metric
 from workbench.provenance import RunRecord
 from workbench.sweep.store import SweepStore, drop_parts
+from workbench.tasks import reader
 from workbench.tasks.importers import import_pairs
 from workbench.tasks.pairs import load_pairs
 
@@ -168,9 +170,9 @@ LONG = "n" * 300
 
 @pytest.mark.parametrize("name", [LONG, f"{LONG}/x.json", "a\0b", f"{LONG}.jsonl"])
 def test_names_that_no_file_can_have_are_explained(name, tmp_path):
-    for reader in READERS.values():
+    for read in READERS.values():
         with pytest.raises(WorkbenchError):
-            reader(tmp_path / name)
+            read(tmp_path / name)
     for writer in (write_atomic, write_output):
         with pytest.raises(RunError, match="cannot write"):
             writer(tmp_path / name, "x")
@@ -224,3 +226,47 @@ def test_what_a_killed_run_was_writing_is_removed_when_it_starts_again(tmp_path)
     with recording(RunRecord(command="bench discovery", arguments={}), tmp_path):
         assert [p.name for p in tmp_path.rglob("*.tmp")] == []
     assert (tmp_path / "cells" / "c.json").read_text() == "half"
+
+
+def test_standard_output_is_no_folder_and_no_file_by_accident(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="a folder is expected"), locked("-"):
+        pass
+    with pytest.raises(RunError, match="a file is expected here"):
+        write_output("-", "text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_stands_where_a_folder_is_needed_is_named(special):
+    kind, path = special("out")
+    with pytest.raises(RunError, match=f"out is {kind}; a folder is expected"), locked(path):
+        pass
+
+
+def endless(line):
+    """A stream that never ends, as of a pipe."""
+
+    class Endless(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, into):
+            block = (line * (len(into) // len(line) + 1))[: len(into)]
+            into[:] = block
+            return len(into)
+
+    return io.BufferedReader(Endless())
+
+
+@pytest.mark.parametrize("line", [b"1\n", b"\0" * 64, b'{"clean": "a"}\n', b"\n"])
+def test_a_stream_that_never_ends_is_given_up(line, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_BYTES", 3_000_000)
+    found = reader.scan_stream(endless(line), "-")
+    assert not len(found.pairs) and 0 < len(found.problems) <= reader.MAX_PROBLEMS + 10
+
+
+def test_short_rows_of_a_wide_table_do_not_become_gigabytes(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(f"c{i}" for i in range(50_000)) + "\n" + "1\n" * 50_000)
+    with pytest.raises(TaskError, match="50,000 columns, and rows of fewer cells"):
+        import_pairs("eap-ig", path)

@@ -63,6 +63,10 @@ def write_output(path: str | os.PathLike[str], content: bytes | str) -> Path:
         RunError: as ``write_atomic``, or if it is a socket, a disk, or a pipe that nobody reads.
     """
     path = Path(path)
+    if os.fspath(path) == "-":
+        raise RunError(
+            "- is standard output; a file is expected here", hint="./- names a file, /dev/stdout streams"
+        )
     try:
         # realpath of /dev/stdout is the file that it leads to, which must stay the one that is open
         target = (

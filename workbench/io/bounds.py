@@ -67,6 +67,19 @@ def exists(path: str | os.PathLike[str]) -> bool:
     return True
 
 
+def refuse_no_folder(path: str | os.PathLike[str]) -> None:
+    """Do nothing if a folder of this name is there or can be made.
+
+    Raises:
+        RunError: for ``-``, which stands for standard output, and for what is there and is no folder.
+    """
+    if os.fspath(path) == "-":
+        raise RunError("- is standard output; a folder is expected", hint="./- names a folder")
+    if exists(path) and not os.path.isdir(path):
+        kind = kind_of(os.stat(path).st_mode) or "a file"
+        raise RunError(f"{shown(path)} is {kind}; a folder is expected", hint="choose another with --out")
+
+
 def refuse_links(folder: str | os.PathLike[str], names: Iterable[str]) -> None:
     """Do nothing if these parts of a run's folder are its own.
 

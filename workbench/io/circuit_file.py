@@ -16,8 +16,9 @@ from workbench import names
 from workbench.circuit import FIELDS, Circuit, attributes, check_edge, check_node, edges_in_order, in_order
 from workbench.errors import CircuitError, NameFormatError
 from workbench.graph import Graph, GraphShape
-from workbench.io.atomic import write_atomic
+from workbench.io.atomic import write_atomic, write_output
 from workbench.io.behavior_part import check_behaviors
+from workbench.io.bounds import refuse_no_folder
 from workbench.io.file_kind import FileKind, Origin
 from workbench.io.strict_json import dump, parse, plain, read_text
 from workbench.io.typed import Count, Part
@@ -249,7 +250,11 @@ def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> Path:
         RunError: if the file cannot be written.
     """
     text = dump(to_document(circuit), where="circuit", indent=1)
-    return write_atomic(circuit_path(path, writing=True), text)
+    file = circuit_path(path, writing=True)
+    if file == Path(path):
+        return write_output(file, text)
+    refuse_no_folder(path)
+    return write_atomic(file, text)
 
 
 def load_circuit(path: str | os.PathLike[str]) -> Circuit:

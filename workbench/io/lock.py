@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.errors import RunError
-from workbench.io.bounds import kind_of, open_regular
+from workbench.io.bounds import kind_of, open_regular, refuse_no_folder
 
 NAME = ".lock"
 _TRIES, _PAUSE = (
@@ -44,6 +44,7 @@ def take(folder: Path, *, shown: Path | None = None) -> int:
         RunError: if another process has it, or the folder cannot be written.
     """
     shown = shown or folder
+    refuse_no_folder(shown)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_TRIES):

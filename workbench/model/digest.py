@@ -203,7 +203,9 @@ def _read(weight: Weight) -> Tensor:
 
 
 def _require_whole(header: Mapping[str, Any]) -> None:
-    """Do nothing if every size in a header is a whole number; ``int`` would also take 3.7 and true.
+    """Do nothing if every size in a header is a whole number, and every tensor as long as its shape says.
+
+    ``int`` would also take 3.7 and true.
 
     Raises:
         ValueError: naming the tensor.
@@ -211,6 +213,10 @@ def _require_whole(header: Mapping[str, Any]) -> None:
     for name, entry in header.items():
         if not all(type(n) is int and n >= 0 for n in (*entry["shape"], *entry["data_offsets"])):
             raise ValueError(f"{name!r:.80} has a size that is no whole number")
+        start, end = entry["data_offsets"]
+        known = _DTYPES.get(entry["dtype"])
+        if known is not None and end - start != math.prod(entry["shape"]) * known.itemsize:
+            raise ValueError(f"{name!r:.80} has {end - start} bytes; its shape and dtype need others")
 
 
 def _read_header(file: Path) -> list[StoredTensor]:

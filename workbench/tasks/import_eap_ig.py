@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from workbench.errors import TaskError, unknown
-from workbench.tasks.importers import Found, Request, Row, spaced, token_text
+from workbench.tasks.importers import MAX_ROWS, Found, Request, Row, spaced, token_text
 from workbench.tasks.sva import VERBS
 from workbench.tasks.words import TWO_DIGITS
 
@@ -24,6 +24,7 @@ _PAIRS_OF_IDS = {  # layout -> columns with the token ids of the correct and the
 }
 
 
+_FILLED = 1_000_000  # cells that rows may lack in all
 _WHOLE = re.compile(r"\s*[-+]?[0-9]{1,18}\s*")
 _ENDS = re.compile(r"\d*(\d\d)(?!\d)")  # the last two digits of every number
 
@@ -53,11 +54,21 @@ def csv_rows(text: str, name: str) -> tuple[list[str], list[tuple[int, Cells]]]:
     """Columns of a csv file, and its rows with the line each ends in.
 
     Raises:
-        TaskError: if it is not csv.
+        TaskError: if it is not csv, or has many more columns than its rows have cells.
     """
+    rows: list[tuple[int, Cells]] = []
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        return list(reader.fieldnames or []), [(reader.line_num, cells) for cells in reader]
+        columns = list(reader.fieldnames or [])
+        for cells in reader:
+            rows.append((reader.line_num, cells))
+            # each cell has a comma or an end of line; rows that are too short are filled up
+            if len(rows) > MAX_ROWS or len(rows) * len(columns) > len(text) + _FILLED:
+                raise TaskError(
+                    f"{name} has {len(columns):,} columns, and rows of fewer cells: {len(rows):,} so far",
+                    hint="is it the right file? a column for each cell is expected",
+                )
+        return columns, rows
     except csv.Error as problem:
         raise TaskError(f"{name} is not a csv file: {problem}") from problem
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MAX_ROWS = 2_000_000
+"""Most rows of a foreign file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Imported:
     """Pairs out of a foreign file, and the rows that could not be used."""
@@ -77,6 +81,8 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
         raise unknown("format", name, formats, error=TaskError)
     path = Path(path)
     found = formats[name][0](read_text(path), path, request or Request())
+    if len(found.rows) > MAX_ROWS:
+        raise TaskError(f"{path} has {len(found.rows):,} rows; at most {MAX_ROWS:,} are read")
     items: list[Pair] = []
     problems: list[Problem] = []
     for number, row in enumerate(found.rows):

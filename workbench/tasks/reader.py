@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from workbench.errors import TaskError
-from workbench.io.bounds import open_regular
+from workbench.io.bounds import in_words, open_regular
 from workbench.tasks.pairs import FORMAT, VERSION, Pair, Pairs, Span
 
 MAX_BYTES = 500_000_000
 """Largest file that is read."""
+MAX_PROBLEMS = 10_000
+"""So many problems are collected; the rest of a file is not looked at."""
 MAX_LINE = 1_000_000
 """Longest line in bytes; a longer one is not a pair of prompts."""
 
@@ -75,6 +77,10 @@ def scan_stream(stream: BinaryIO, name: str) -> PairsFile:
     header: dict[str, object] = {}
     first_line_of: dict[str, int] = {}
     for number, data in _parsed_lines(stream, problems):
+        if len(problems) >= MAX_PROBLEMS:
+            said = f"{len(problems):,} problems so far; what follows was not looked at"
+            problems.append(Problem(line=number, message=said))
+            break
         if isinstance(data, dict) and "format" in data:
             header |= _header(data, number, first=not items and not header, problems=problems)
             continue
@@ -106,9 +112,13 @@ def refuse(problems: Iterable[Problem], where: str) -> None:
 
 
 def _parsed_lines(stream: BinaryIO, problems: list[Problem]) -> Iterator[tuple[int, object]]:
-    number = 0
-    while raw := stream.readline(MAX_LINE + 1):
-        number += 1
+    number = n_bytes = 0
+    while len(problems) < MAX_PROBLEMS and (raw := stream.readline(MAX_LINE + 1)):
+        number, n_bytes = number + 1, n_bytes + len(raw)
+        if n_bytes > MAX_BYTES:  # of standard input, which may never end
+            said = f"more than {in_words(MAX_BYTES)}; what follows was not read"
+            problems.append(Problem(line=number, message=said))
+            return
         if number == 1 and raw[:2] in _BOMS:
             problems.append(Problem(line=1, message="the file is UTF-16; save it as UTF-8"))
             return
@@ -118,8 +128,9 @@ def _parsed_lines(stream: BinaryIO, problems: list[Problem]) -> Iterator[tuple[i
             raw = raw[3:]
         if len(raw) > MAX_LINE:
             problems.append(Problem(line=number, message=f"longer than {MAX_LINE:,} bytes"))
-            while raw and not raw.endswith(b"\n"):
+            while raw and not raw.endswith(b"\n") and n_bytes <= MAX_BYTES:
                 raw = stream.readline(MAX_LINE)
+                n_bytes += len(raw)
             continue
         if not raw.strip():
             continue
