@@ -20,7 +20,7 @@ from workbench.interventions.edits import Edit, Intervention
 from workbench.interventions.words import Ablation
 from workbench.model.wiring import require_parts
 from workbench.names import INPUT, parse_edge, parse_node
-from workbench.progress import Progress
+from workbench.progress import Progress, silent
 from workbench.provenance import measured_on, with_standing
 from workbench.scores import Ranking, Scores
 from workbench.statistics import Interval, area, ratio, ratio_interval
@@ -185,8 +185,14 @@ def run_circuits(
         CircuitError: if a circuit is of another architecture.
         WorkbenchError: for an ablation that does not exist.
     """
-    runs.settle(every_number=True)
-    require_parts(runs.wiring)
+    with runs.left_alone(progress or silent) as told:
+        require_parts(runs.wiring)
+        return _run_circuits(runs, circuits, ablation, told)
+
+
+def _run_circuits(
+    runs: PairedRuns, circuits: Sequence[Circuit], ablation: Ablation, progress: Progress
+) -> np.ndarray:
     levels = {c.level for c in circuits}
     if len(levels) > 1:
         raise OptionError(

@@ -10,6 +10,7 @@ import torch
 
 from workbench.errors import ModelError, unknown
 from workbench.model.hooks import Wiring
+from workbench.model.identity import not_measured_of
 from workbench.model.outputs import outputs_of
 from workbench.model.probe import wiring
 from workbench.text import printable
@@ -41,7 +42,8 @@ class Architecture:
     `norm_placement`: "pre" (before attention and MLP), "post" (after them, before they are added to the
     residual stream), "pre+post" (both), "after-sum" (after the addition, as in BERT), "none". Where
     `n_kv_heads` < `n_heads`, heads share keys and values in groups. `d_mlp` is the width of one expert where
-    there are experts. `prepend_bos` says whether prompts start with the BOS token.
+    there are experts. `prepend_bos` says whether prompts start with the BOS token. `not_measured` names parts of the
+    model that no text passes through, and tensors of its checkpoint that it does not load.
     """
 
     family: str
@@ -68,6 +70,7 @@ class Architecture:
     attention_layers: tuple[int, ...]
     mlp_layers: tuple[int, ...]
     support: Mapping[str, Support]
+    not_measured: tuple[str, ...] = ()
 
     @property
     def heads_per_group(self) -> int:
@@ -88,7 +91,7 @@ class Architecture:
     def to_dict(self) -> dict[str, object]:
         """The fields as plain JSON values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        lists = {name: list(values[name]) for name in ("attention_layers", "mlp_layers")}
+        lists = {name: list(values[name]) for name in ("attention_layers", "mlp_layers", "not_measured")}
         return {**values, **lists, "support": {kind: asdict(s) for kind, s in self.support.items()}}
 
     def __repr__(self) -> str:
@@ -105,6 +108,7 @@ class Architecture:
             *([f"{self.n_experts} experts"] if self.n_experts else []),
             *([] if self.causal else ["bidirectional"]),
             *([] if self.has_lm_head else ["no language-model head"]),
+            *self.not_measured,
         ]
         return printable(f"Architecture({self.family}: {', '.join(traits)})")
 
@@ -147,6 +151,7 @@ def describe(bridge: TransformerBridge) -> Architecture:
         n_experts=cfg.num_experts,
         attention_layers=found.attention_layers,
         mlp_layers=found.mlp_layers,
+        not_measured=not_measured_of(bridge),
         support=_support(bridge, found, has_tokenizer=has_tokenizer),
     )
 

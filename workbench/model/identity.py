@@ -95,6 +95,8 @@ class _AsOpened:
     lines: Mapping[str, str]
     saved_as: Mapping[str, str]
     placed: Mapping[str, str]
+    other_inputs: Mapping[int, str]
+    not_measured: tuple[str, ...]
 
 
 _PRESENT: WeakKeyDictionary[TransformerBridge, tuple[Modules, tuple[Any, ...], ModelIdentity]] = (
@@ -164,8 +166,32 @@ def class_names(bridge: TransformerBridge) -> tuple[str, ...]:
     return () if found is None else found.identity.outputs
 
 
-def record(bridge: TransformerBridge, found: ModelIdentity, lines: Mapping[str, str]) -> None:
-    """Attach an identity to a bridge that is ready, with the lines of its weight digest."""
+def not_measured_of(bridge: TransformerBridge) -> tuple[str, ...]:
+    """What of an opened bridge or its checkpoint no measurement looks at."""
+    found = bridge.__dict__.get(_ATTRIBUTE)
+    return () if found is None else found.not_measured
+
+
+def other_inputs_of(bridge: TransformerBridge) -> Mapping[int, str]:
+    """Token ids of an opened bridge that stand for something else than text, and for what."""
+    found = bridge.__dict__.get(_ATTRIBUTE)
+    return {} if found is None else found.other_inputs
+
+
+def record(
+    bridge: TransformerBridge,
+    found: ModelIdentity,
+    lines: Mapping[str, str],
+    *,
+    other_inputs: Mapping[int, str] | None = None,
+    not_measured: Sequence[str] = (),
+) -> None:
+    """Attach an identity to a bridge that is ready, with the lines of its weight digest.
+
+    Args:
+        other_inputs: Token ids that stand for something else than text, and for what.
+        not_measured: What of the model or its checkpoint no measurement looks at.
+    """
     snapshot = Snapshot.of(bridge)
     names = {_place(tensor): name for name, tensor in weights_of(named_modules(bridge)).items()}
     saved = {
@@ -173,7 +199,9 @@ def record(bridge: TransformerBridge, found: ModelIdentity, lines: Mapping[str, 
     }
     saved_as = {name: name for name in names.values() if name in lines}
     saved_as |= {names[_place(t)]: n for n, t in saved.items() if n in lines and _place(t) in names}
-    opened = _AsOpened(found, snapshot, lines, saved_as, _placed(bridge))
+    opened = _AsOpened(
+        found, snapshot, lines, saved_as, _placed(bridge), dict(other_inputs or {}), tuple(not_measured)
+    )
     # Past the bridge's own __setattr__, which may write through to the wrapped model.
     object.__setattr__(bridge, _ATTRIBUTE, opened)
 

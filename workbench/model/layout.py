@@ -29,6 +29,11 @@ class Layout:
     shapes: Mapping[str, tuple[int, ...]]
     aliases: Mapping[str, Sequence[str]]
 
+    @property
+    def known(self) -> set[str]:
+        """Every name that a tensor of the model may have in a file."""
+        return {*self.shapes, *(alias for names in self.aliases.values() for alias in names)}
+
     def arranged(self, stored: Mapping[str, Weight]) -> dict[str, Weight] | None:
         """The tensors of a file under the model's own names; None where one of them is not there as such."""
         found = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from workbench.model.native import is_native, read_native_config, read_output_names
 from workbench.model.outputs import outputs_from
@@ -12,13 +14,14 @@ from workbench.tasks.outputs import Outputs
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a configuration says of a model's text, without its tokenizer: the fields of ``Reading``."""
+    """What a configuration says of a model's text, without its tokenizer: the fields of ``Reading``; and its fields."""
 
     prepend_bos: bool
     n_ctx: int | None
     causal: bool
     d_vocab: int
     outputs: Outputs
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
@@ -31,6 +34,7 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
         ModelError: if the configuration cannot be read.
     """
     names: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = {}
     if is_native(directory):
         cfg, names = read_native_config(directory), read_output_names(directory)
     else:
@@ -38,11 +42,12 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
         from workbench.model.huggingface import adapter_config, read_config
 
         config = read_config(directory, trust_remote_code=trust_remote_code)
-        cfg, names = adapter_config(config, directory), class_names(config)
+        cfg, names, fields = adapter_config(config, directory), class_names(config), config.to_dict()
     return Limits(
         prepend_bos=bool(getattr(cfg, "default_prepend_bos", True)),
         n_ctx=cfg.n_ctx or None,
         causal=cfg.attention_dir != "bidirectional",
         d_vocab=cfg.d_vocab,
         outputs=outputs_from(cfg.d_vocab, cfg.d_vocab_out, names, native=is_native(directory)),
+        config=fields,
     )

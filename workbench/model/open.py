@@ -37,7 +37,9 @@ from workbench.model.digest import Weight, digest_config
 from workbench.model.directory import refuse_wrong_index, weight_files
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
+from workbench.model.other_inputs import other_inputs, takes_more_than_text
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
+from workbench.model.unread import not_measured, unread_parts
 from workbench.model.weights import (
     Lines,
     lines_of_checkpoint,
@@ -144,6 +146,7 @@ class _Opened:
     def finish(self, *, name: str, kind: str, revision: str | None, tolerance: float | None) -> None:
         """Freeze the parameters, check parity and record who this is."""
         bridge, tokenizer, notes = self.bridge, self.tokenizer, ()
+        other = other_inputs(self.config, tokenizer)
         bridge.eval()
         bridge.requires_grad_(False)
         found = parity.difference(bridge, self.tokens, self.expected)
@@ -161,6 +164,8 @@ class _Opened:
             # TransformerLens would prepend an invented BOS as text, which destroys the first word.
             bridge.cfg.default_prepend_bos = False
         show_in_notebooks()
+        text_alone = takes_more_than_text(self.config)
+        left = not_measured(unread_parts(bridge, self.tokens), self.weights.unread, text_alone=text_alone)
         record(
             bridge,
             ModelIdentity(
@@ -175,10 +180,12 @@ class _Opened:
                 processing=PROCESSING,
                 parity=found,
                 tokenizer=None if tokenizer is None else type(tokenizer).__name__,
-                notes=notes,
+                notes=(*notes, *left),
                 outputs=self.outputs,
             ),
             self.weights.by_name,
+            other_inputs=other,
+            not_measured=left,
         )
 
 

@@ -52,7 +52,13 @@ def plain_output(model: nn.Module, tokens: Int[Tensor, "pair pos"]) -> Float[Ten
     if output is None:
         beginnings = [[model(row[None, : n + 1]).logits[0] for n in range(len(row))] for row in tokens]
         return torch.stack([torch.stack(row) for row in beginnings])
-    return output.logits if hasattr(output, "logits") else output.last_hidden_state
+    found = output.get("logits", output.get("last_hidden_state"))
+    if found is None:
+        raise ModelError(
+            f"a {type(model).__name__} answers with {', '.join(output)}; logits or a last hidden state are expected",
+            hint="open it as a class with one head: BertForMaskedLM.from_pretrained(directory), say",
+        )
+    return found
 
 
 def _answers_once(model: nn.Module) -> bool:

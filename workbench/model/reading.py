@@ -11,10 +11,11 @@ from torch import Tensor
 
 from workbench.errors import TaskError
 from workbench.model.architecture import Architecture, describe
+from workbench.model.identity import other_inputs_of
 from workbench.model.outputs import outputs_of
 from workbench.model.sealed import Sealed
 from workbench.tasks.align import AlignedPairs
-from workbench.tasks.aligner import beyond_embedding
+from workbench.tasks.aligner import beyond_embedding, not_text
 from workbench.tasks.for_model import Reading
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def reading_of_model(model: TransformerBridge | Sealed) -> Reading:
         n_ctx=described.n_ctx,
         special_tokens=not described.causal,
         d_vocab=described.d_vocab,
+        other_inputs=other_inputs_of(model),
         outputs=outputs_of(model),
     )
 
@@ -77,8 +79,10 @@ def require_tokens(
     described, rows = describe(model), torch.as_tensor(ids)
     if not rows.numel():
         return
-    longest = described.n_ctx is not None and rows.shape[-1] > described.n_ctx
-    if longest or int(rows.min()) < 0 or int(rows.max()) >= described.d_vocab:
+    other = torch.tensor(list(other_inputs_of(model)), dtype=rows.dtype, device=rows.device)
+    wrong = described.n_ctx is not None and rows.shape[-1] > described.n_ctx
+    wrong = wrong or bool(torch.isin(rows, other).any())
+    if wrong or int(rows.min()) < 0 or int(rows.max()) >= described.d_vocab:
         for row in rows.reshape(-1, rows.shape[-1]).tolist():
             _require_prompt(model, described, row, where)
 
@@ -87,6 +91,8 @@ def _require_prompt(
     model: TransformerBridge, described: Architecture, ids: Sequence[int], where: str
 ) -> None:
     tokenizer = getattr(model, "tokenizer", None)
+    if other := not_text(tokenizer, ids, other_inputs_of(model)):
+        raise TaskError(f"{where}: {next(iter(other.values()))}", hint="leave such tokens out")
     if described.n_ctx is not None and len(ids) > described.n_ctx:
         raise TaskError(
             f"{where}: {len(ids)} tokens; the model's context holds {described.n_ctx}",

@@ -75,6 +75,7 @@ class ModelCheck:
 
     model: str
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passes(self) -> bool:
@@ -83,12 +84,14 @@ class ModelCheck:
 
     def to_dict(self) -> dict[str, object]:
         """The checks as plain JSON values; a found value that is not finite is null."""
-        return {"model": self.model, "passes": self.passes, "checks": [_row(check) for check in self.checks]}
+        checks = [_row(check) for check in self.checks]
+        return {"model": self.model, "passes": self.passes, "notes": list(self.notes), "checks": checks}
 
     def to_terminal(self) -> list[object]:
         """The checks as a table for the terminal."""
         rows = [{**_row(check), "passes": "yes" if check.passes else "NO"} for check in self.checks]
-        return [f"{self.model}: {'passes' if self.passes else 'DOES NOT PASS'}", rows]
+        said = [f"note: {note}" for note in self.notes]
+        return [f"{self.model}: {'passes' if self.passes else 'DOES NOT PASS'}", *said, rows]
 
 
 def show_model(name: str, **options: object) -> ModelPage:
@@ -109,8 +112,8 @@ def check_model(name: str, **options: object) -> ModelCheck:
 
 def check_bridge(bridge: TransformerBridge) -> ModelCheck:
     """The checks of a model that `open_model` opened."""
-    name = identity(bridge).name
-    return ModelCheck(model=name, checks=tuple(_checks(bridge, name)))
+    known = identity(bridge)
+    return ModelCheck(model=known.name, checks=tuple(_checks(bridge, known.name)), notes=known.notes)
 
 
 @torch.no_grad()

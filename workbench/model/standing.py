@@ -53,7 +53,7 @@ class Snapshot:
         weights = weights_of(named)
         if like is not None:
             weights = {name: _cast(tensor, like.weights.get(name)) for name, tensor in weights.items()}
-        parts = {name: type(module).__qualname__ for name, module in named.items()}
+        parts = {name: f"{type(m).__module__}.{type(m).__qualname__}" for name, m in named.items()}
         held = {name: (contents(tensor), tensor.dtype) for name, tensor in weights.items()}
         return cls(held, parts, dict(_settings(bridge, named)))
 

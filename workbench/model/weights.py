@@ -26,11 +26,13 @@ class Lines:
     """One line of the digest for each tensor of a model, by name.
 
     Attributes:
+        unread: Tensors of the file that are no part of the model.
         file_digest: Digest of the file as it is stored, where its names or dtypes are not the model's own.
     """
 
     by_name: Mapping[str, str]
     file_digest: str | None = None
+    unread: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -57,8 +59,11 @@ def lines_of_checkpoint(directory: Path, model: PreTrainedModel, stored: Mapping
     Args:
         stored: The tensors of its weight files, by their names there.
     """
-    found = layout_of(model).arranged(stored)
-    if found is None:
+    layout = layout_of(model)
+    found, unread = layout.arranged(stored), ()
+    if found is not None:
+        unread = tuple(sorted(set(stored) - layout.known))
+    else:
         found = saved_weights(_loaded_again(directory, type(model), digest.widest_float(stored.values())))
     lines = digest.weight_lines(found)
     own = [
@@ -69,7 +74,8 @@ def lines_of_checkpoint(directory: Path, model: PreTrainedModel, stored: Mapping
     if len(own) == len(lines) == len(stored):
         return Lines(lines)
     known = {n: lines[n] for n in own}  # hashed once
-    return Lines(lines, digest.combine(known.get(n) or digest.line(n, w) for n, w in stored.items()))
+    as_stored = digest.combine(known.get(n) or digest.line(n, w) for n, w in stored.items())
+    return Lines(lines, as_stored, unread)
 
 
 def _loaded_again(directory: Path, kind: type[PreTrainedModel], dtype: torch.dtype) -> PreTrainedModel:

@@ -93,12 +93,12 @@ class Passes:
             progress(done, total, what)
             self._known = {}
 
-        self._known = {}
+        outer, self._known = self._known, {}
         try:
             self.settle(every_number=True)
             yield silent if progress is silent else told
         finally:
-            self._known = None
+            self._known = None if outer is None else {}
 
     def settle(self, *, every_number: bool = False) -> None:
         """Forget what was measured if the model is no longer what it was: hooks came or went, weights changed.

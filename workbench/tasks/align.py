@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ KINDS = {
     "length": "clean and corrupted of different length",
     "context": "longer than the model's context",
     "embedding": "tokens beyond the model's embedding",
+    "not text": "tokens that stand for a picture or a sound",
     "position": "a named position that is not the same token in both prompts",
     "answer": "an answer that is not one token",
     "output": "an answer that the model does not put out",
@@ -37,6 +39,7 @@ _NEEDED = {
     "unknown": "use words that the tokenizer knows, or another model",
     "length": "clean and corrupted need equally many tokens: reword one of them",
     "context": "shorten the prompts to what the model reads",
+    "not text": "pairs of text alone can be measured; the model's other parts are not looked at",
     "embedding": "leave out tokens that were added to the tokenizer after the model was made, or resize its embedding",
     "position": "a named position must be the same token index in clean and corrupted",
     "answer": "every pair needs a correct answer, and each answer must be exactly one token",
@@ -125,6 +128,7 @@ def align(
     n_ctx: int | None = None,
     special_tokens: bool = False,
     d_vocab: int | None = None,
+    other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
     minimum: int = 1,
 ) -> AlignedPairs:
@@ -142,6 +146,7 @@ def align(
         n_ctx: Most tokens a prompt may have, BOS counted.
         special_tokens: Let the tokenizer add its own special tokens (encoders: ``[CLS] ... [SEP]``).
         d_vocab: Rows of the model's embedding; None if any token id will do.
+        other_inputs: Token ids that stand for something else than text, and for what: pairs with one are dropped.
         outputs: Where answers are looked up; by default any token will do.
         minimum: Fewest pairs that must be left.
 
@@ -159,6 +164,7 @@ def align(
         n_ctx=n_ctx,
         special_tokens=special_tokens,
         d_vocab=d_vocab,
+        other_inputs=other_inputs,
         outputs=outputs,
     )
     work.read_ahead(pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,7 @@ class Aligner:
     n_ctx: int | None = None
     special_tokens: bool = False
     d_vocab: int | None = None
+    other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
     prompts: dict[str, _Tokens] = field(default_factory=dict)
     answers: dict[tuple[str, str], int | Drop] = field(default_factory=dict)
@@ -173,6 +174,9 @@ class Aligner:
         beyond = beyond_embedding(self.tokenizer, ids, self.d_vocab)
         if beyond:
             raise Drop("embedding", f"the {side} prompt: {next(iter(beyond.values()))}", beyond)
+        other = not_text(self.tokenizer, ids, self.other_inputs)
+        if other:
+            raise Drop("not text", f"the {side} prompt: {next(iter(other.values()))}", other)
 
     def _answers(self, pair: Pair, prompt: _Tokens, answers: Sequence[str]) -> tuple[int, ...]:
         if self.outputs.classes:
@@ -231,6 +235,21 @@ def beyond_embedding(
         name = tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
         what = f"token id {token}" if name is None else f"token {name!r} (id {token})"
         found[str(token) if name is None else name] = f"{what} is beyond the model's embedding of {d_vocab}"
+    return found
+
+
+def not_text(
+    tokenizer: PreTrainedTokenizerBase | None, ids: Sequence[int], other_inputs: Mapping[int, str]
+) -> dict[str, str]:
+    """Tokens that stand for something else than text, each with a sentence that says so."""
+    found = {}
+    for token in dict.fromkeys(int(i) for i in ids if int(i) in other_inputs) if other_inputs else ():
+        name = None if tokenizer is None else tokenizer.convert_ids_to_tokens(token)
+        what = f"token id {token}" if name is None else f"token {name!r} (id {token})"
+        kind = other_inputs[token]
+        found[str(token) if name is None else name] = (
+            f"{what} stands for {'an' if kind[0] in 'aeiou' else 'a'} {kind}, and the model is given text alone"
+        )
     return found
 
 

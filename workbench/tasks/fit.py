@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from workbench.errors import TaskError
@@ -23,6 +25,7 @@ def fit_pairs(
     n_ctx: int | None = None,
     special_tokens: bool = False,
     d_vocab: int | None = None,
+    other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
     minimum: int = 1,
     n: int = 100,
@@ -55,6 +58,7 @@ def fit_pairs(
             n_ctx=n_ctx,
             special_tokens=special_tokens,
             d_vocab=d_vocab,
+            other_inputs=other_inputs,
             outputs=outputs,
             minimum=0,
         )

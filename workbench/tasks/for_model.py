@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ModelError
@@ -23,6 +24,7 @@ class Reading:
         n_ctx: The most tokens it takes; None where nothing says so.
         special_tokens: Whether its tokenizer puts marks around a text (encoders: ``[CLS] ... [SEP]``).
         d_vocab: Rows of its embedding: token ids from there on have no meaning to it.
+        other_inputs: Token ids that stand for something else than text (a picture), and for what.
         outputs: Where its answers are looked up.
     """
 
@@ -32,12 +34,13 @@ class Reading:
     n_ctx: int | None
     special_tokens: bool = False
     d_vocab: int | None = None
+    other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
 
     @property
     def options(self) -> dict[str, Any]:
         """The reading as arguments of ``align`` and ``fit_pairs``, after the tokenizer."""
-        names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "outputs")
+        names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "other_inputs", "outputs")
         return {name: getattr(self, name) for name in names}
 
 
@@ -49,6 +52,7 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
     """
     from workbench.model import hub, zoo
     from workbench.model.limits import limits_of
+    from workbench.model.other_inputs import other_inputs
     from workbench.model.tokenizers import load_tokenizer
 
     directory = zoo.locate(name).directory
@@ -67,6 +71,7 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
         n_ctx=found.n_ctx,
         special_tokens=not found.causal,
         d_vocab=found.d_vocab,
+        other_inputs=other_inputs(found.config, tokenizer),
         outputs=found.outputs,
     )
 
