@@ -338,7 +338,7 @@ def test_other_results_are_compared_by_their_paths(tmp_path):
     for name, keeps, seconds in (("a", 0.5, 1.0), ("b", 0.75, 9.0)):
         (tmp_path / name).mkdir()
         document = {"faithfulness": keeps, "curve": [1, 2], "holds": True, "seconds": seconds, "role": name}
-        (tmp_path / name / "evaluation.json").write_text(json.dumps(document))
+        (tmp_path / name / "own.json").write_text(json.dumps(document))
     (part,) = compare_runs(tmp_path / "a", tmp_path / "b").parts
     assert part.count == 4 and part.largest == (("faithfulness", 0.5, 0.75, 0.25),)
     assert part.words == (("role", "a", "b"),)
@@ -349,7 +349,7 @@ def test_nothing_in_common_is_said(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(RunError, match="no results"):
         compare_runs(run, tmp_path / "b")
-    (tmp_path / "b" / "evaluation.json").write_text("{}")
+    (tmp_path / "b" / "own.json").write_text("{}")
     with pytest.raises(RunError, match="nothing to compare"):
         compare_runs(run, tmp_path / "b")
     with pytest.raises(OptionError, match="negative"):
