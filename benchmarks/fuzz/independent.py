@@ -118,7 +118,7 @@ def by_ids(cells: Mapping[str, str]) -> tuple[list[str], list[str]]:
     from tests.families import VOCABULARY
 
     first, second = (VOCABULARY[whole(cells[name])] for name in ("correct_idx", "incorrect_idx"))
-    return [f" {first}"], [f" {second}"]
+    return [spaced(first, cells["clean"])], [spaced(second, cells["clean"])]
 
 
 def auto_circuit(path: Path, found: Any) -> str:

@@ -105,6 +105,7 @@ def native_config(folder: Path, model: Any) -> str:
         "tokenizer_prepends_bos",
         "tokenizer_appends_eos",
         "split_attention_weights",
+        "initializer_range",
         "dtype",
         "device",
         "init_weights",

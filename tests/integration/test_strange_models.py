@@ -286,3 +286,11 @@ def test_a_native_field_of_another_type_is_named(field, value, made, tmp_path):
     change(native / "tl_native.json", **{field: value})
     with pytest.raises(ModelError, match=field):
         open_model(native)
+
+
+def test_a_model_that_opens_and_cannot_be_run_is_explained(made, tmp_path):
+    """TransformerLens then hands over no token ids."""
+    native = linked(made["native-ln"], tmp_path / "native")
+    change(native / "tl_native.json", is_audio_model=True)
+    with pytest.raises(ModelError, match="opens and cannot be run"):
+        open_model(native)

@@ -33,7 +33,10 @@ def test_a_result_that_was_changed_is_not_compared(folder):
     file.write_text(file.read_text().replace('"faithfulness": 0.5', '"faithfulness": 0.9'))
     with pytest.raises(WorkbenchError, match="was changed since it was written"):
         numbers_of(folder)
-    rewrite(file, format="another")
+    rewrite(file, version=1)
+    with pytest.raises(WorkbenchError, match="says version 1 and has a digest"):
+        numbers_of(folder)
+    rewrite(file, format="another", version=2)
     with pytest.raises(WorkbenchError, match="its format is 'another'"):
         numbers_of(folder)
 

@@ -211,6 +211,11 @@ class FileKind(Generic[Content]):
             WorkbenchError: if it is of another format or version, or lacks its digest.
         """
         version = self._version(document, where)
+        if version < VERSION and DIGEST in document:
+            raise self.error(
+                f"{where} says version {version} and has a digest, which no file of that version has",
+                hint=self.advice(where),
+            )
         if version < VERSION:
             return Origin(where=where, version=version)
         if DIGEST not in document:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.errors import ModelError, OptionError, expect
+from workbench.errors import ModelError, OptionError, expect, explaining
 from workbench.model import (
     classifiers,
     digest,
@@ -149,7 +149,8 @@ class _Opened:
         other = other_inputs(self.config, tokenizer)
         bridge.eval()
         bridge.requires_grad_(False)
-        found = parity.difference(bridge, self.tokens, self.expected)
+        with explaining(f"{name} opens and cannot be run", error=ModelError):
+            found = parity.difference(bridge, self.tokens, self.expected)
         parity.require_parity(found, self.expected, name=name, tolerance=tolerance)
         if tokenizer is None:
             notes = ("no tokenizer: it runs on token ids only",)
