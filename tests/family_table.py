@@ -167,7 +167,8 @@ def _recomputed(naive: Naive, i: int, layer: int, head: int, knocked: tuple[str,
 
 def _node_level(runs: PairedRuns, naive: Naive, described: Architecture) -> None:
     """Every head and MLP corrupted at once, beside the same by hand."""
-    nodes = site_nodes(runs.wiring, "head-output") + site_nodes(runs.wiring, "mlp-out")
+    there = {"head-output": runs.wiring.attention_layers, "mlp-out": runs.wiring.mlp_layers}
+    nodes = [node for site, layers in there.items() if layers for node in site_nodes(runs.wiring, site)]
     together = [edit for row in patches(nodes, mode="noising") for edit in row.edits]
     found = sweep(runs, [Intervention(label="all", edits=tuple(together))], kind="patching").patched[0]
     puts = [Put("mlp-out" if n.kind == "mlp" else "head-output", n.layer, n.index) for n in nodes]

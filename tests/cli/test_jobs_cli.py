@@ -58,7 +58,7 @@ def test_a_finished_table_is_shown_again_and_another_runs_table_is_left_alone(ru
     code, out, err = run(*ABLATE, "--json", "--out", "table")
     assert code == 0 and json.loads(out)["rows"] == first["rows"] and "already measured" in err
     code, out, err = run(*ABLATE, "--ablation", "zero", "--json", "--out", "table")
-    assert code == 1 and out == "" and "another run" in err and "hint" in err
+    assert code == 1 and "another run" in json.loads(out)["error"]["message"] and "hint" in err
     assert (tmp_path / "table" / "effects.parquet").read_bytes() == before
 
 
@@ -253,7 +253,8 @@ def test_a_file_of_pairs_is_used_whole_and_refuses_what_is_for_tasks(run, tmp_pa
     assert data(run(*whole))["n"] == 5
     assert data(run(*whole, "--limit", 2))["n"] == 2
     code, out, err = run(*whole, "--corruption", "abc")
-    assert code == 1 and out == "" and "--corruption is for tasks" in err
+    assert code == 1 and "--corruption is for tasks" in json.loads(out)["error"]["message"]
+    assert "--corruption is for tasks" in err
 
 
 def test_opening_data_never_runs_the_code_it_names(run, tmp_path):
@@ -287,7 +288,7 @@ def test_another_questions_circuit_is_never_overwritten(run, tmp_path):
     assert run("discover", *options, "--limit", 4)[0] == 0
     before = (tmp_path / "mine" / "circuit.json").read_bytes()
     code, out, err = run("discover", *options, "--limit", 5)
-    assert code == 1 and out == "" and "another circuit" in err
+    assert code == 1 and "another circuit" in json.loads(out)["error"]["message"] and "another circuit" in err
     assert (tmp_path / "mine" / "circuit.json").read_bytes() == before
 
 
