@@ -5,17 +5,28 @@ BIN := $(VENV)/bin
 SUITE ?= tests
 WORKERS ?= 2
 BENCH ?=
+NEWEST ?= .venv-newest
+FAMILIES := $(addprefix tests/integration/,test_families_open.py test_patching_families.py test_sweep_families.py test_sealed.py test_trial.py)
 
 export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test bench lint docs clean
+.PHONY: demo test newest bench lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/workbench demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SUITE)
+
+# All model families on the newest releases that the index has, in an environment of its own; without upper bounds.
+newest: $(BIN)/python
+	$(PYTHON) -m venv $(NEWEST)
+	$(BIN)/python -m tests.newest > $(NEWEST)/requirements.txt
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --requirement $(NEWEST)/requirements.txt
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(NEWEST)/bin/python -m pip list --disable-pip-version-check | grep -iE "^(torch|transformers|transformer-lens|tokenizers|safetensors|numpy) "
+	$(NEWEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(FAMILIES)
 
 # Times beside TransformerLens and beside the least work: make bench BENCH="--quick --json bench.json"
 bench: $(VENV)/.installed-test

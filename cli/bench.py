@@ -88,7 +88,10 @@ def discovery(
         noise=noise,
         seed=seed,
     )
-    from workbench.bench.bench import bench_discovery  # torch: after the names were checked
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.bench.bench import bench_discovery  # torch: after the names were checked
 
     with progress("bench") as advance:
         result = bench_discovery(

@@ -128,7 +128,10 @@ def discover(
         offline=offline,
     )
     asked.check(shard=shard, ray=ray, workers=workers)
-    from workbench.discovery import discovery_job  # torch: after all that is named was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.discovery import discovery_job  # torch: after all that is named was looked for
 
     with progress("discover") as advance:
         result = discovery_job(
@@ -197,7 +200,10 @@ def demo(
     from workbench.asked.opening import check_model
 
     check_model(model)
-    from workbench.discovery import demo_job  # torch: after the model was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.discovery import demo_job  # torch: after the model was looked for
 
     with progress("demo") as advance:
         result = demo_job(model=model, root=out, limit=limit, seed=seed, progress=advance, note=note)

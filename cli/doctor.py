@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from cli.options import Json
@@ -9,13 +11,24 @@ from cli.output import emit
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, which devices there are and whether the built-in models are whole.
+    """Say what is installed, what is known to be wrong with it, which devices there are, whether the models are whole.
 
     Example: workbench doctor
     """
-    from workbench.health import check_up
+    from workbench.health import check_machine, check_up, check_versions
 
-    found = check_up()
-    emit(found, as_json=as_json)
-    if found.problems:
+    if as_json:
+        found = check_up()
+        problems = found.problems
+        emit(found, as_json=True)
+    else:
+        first = check_versions()
+        emit(first, as_json=False)
+        sys.stdout.flush()  # said before the seconds that importing torch takes
+        second = check_machine()
+        problems = (*first.problems, *second.problems)
+        emit(second, as_json=False)
+        if not problems:
+            emit("all well", as_json=False)
+    if problems:
         raise typer.Exit(3)

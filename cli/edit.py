@@ -132,7 +132,10 @@ def measure(
         dtype=dtype,
         offline=offline,
     )
-    from workbench.measuring import measure_job  # torch: after all that is named was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.measuring import measure_job  # torch: after all that is named was looked for
 
     with progress("edit measure") as advance:
         found = measure_job(

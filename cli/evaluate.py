@@ -115,7 +115,10 @@ def evaluate(
     opening = {"batch_tokens": batch_tokens, "max_memory": max_memory, "work": "edges"}
     opening |= {"device": device, "dtype": dtype, "offline": offline}
     asked.check(out=out, full=full, **opening)
-    from workbench.judging import evaluation_job, judging_job, plan_of  # torch: after all was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.judging import evaluation_job, judging_job, plan_of  # torch: after all was looked for
 
     with progress("evaluate") as advance:
         if full or dry_run:

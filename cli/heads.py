@@ -56,7 +56,10 @@ def heads(
     from workbench.asked.heads import check_heads
 
     check_heads(model=model, corpus=corpus or (), sort=sort, device=device, dtype=dtype, offline=offline)
-    from workbench.portraits import heads_job  # torch: after all that is named was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.portraits import heads_job  # torch: after all that is named was looked for
 
     with progress("heads") as advance:
         found = heads_job(

@@ -75,7 +75,10 @@ def show(
     Example: workbench model show zoo:ioi --json | jq .architecture.n_layers
     """
     _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
-    from workbench.model.report import show_model  # torch: after all that is named was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.model.report import show_model  # torch: after all that is named was looked for
 
     page = show_model(
         name,
@@ -105,7 +108,10 @@ def check(
     Example: workbench model check ./my-model
     """
     _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
-    from workbench.model.report import check_model
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.model.report import check_model
 
     report = check_model(
         name,
@@ -149,7 +155,10 @@ def import_(
     from workbench.asked.opening import check_files
 
     check_files([weights, config, *([vocabulary] if vocabulary is not None else [])])
-    from workbench.model.legacy import import_checkpoint  # torch: after the files were looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.model.legacy import import_checkpoint  # torch: after the files were looked for
     from workbench.model.legacy_vocabulary import Vocabulary
 
     words = None

@@ -58,7 +58,10 @@ def replicate(
 
     if name != "all":
         check_replication(name, options or (), model=model, device=device, dtype=dtype, offline=offline)
-    from workbench.replications.job import replicate_all, replicate_job  # torch: after all was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.replications.job import replicate_all, replicate_job  # torch: after all was looked for
 
     common = {"model": model, "seed": seed, "out": out, "device": device, "dtype": dtype, "offline": offline}
     with progress(f"replicate {name}") as advance:

@@ -51,7 +51,10 @@ def reproduce(
     from workbench.asked.papers import check_reproduction
 
     check_reproduction(study, model=model, split=split, device=device, dtype=dtype, offline=offline)
-    from workbench.reproduce.job import reproduce_job  # torch: after all was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.reproduce.job import reproduce_job  # torch: after all was looked for
 
     with progress(f"reproduce {study}") as advance:
         result = reproduce_job(

@@ -226,7 +226,10 @@ def _do(command: str, given: dict[str, Any]) -> None:
         raise OptionError(f"cannot draw {plot}", hint="use a file that ends in .svg or .png")
     given["positions"] = tuple(given.pop("position", None) or ())
     check_sweep(**given)
-    from workbench.jobs import JOBS  # torch: after all that is named was looked for
+    from workbench.loading import loading
+
+    with loading():
+        from workbench.jobs import JOBS  # torch: after all that is named was looked for
 
     with progress(_TITLES[command]) as advance:
         result = JOBS[command](progress=advance, note=note, **given)

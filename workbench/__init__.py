@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from workbench.loading import loading as _loading
+
 # name -> module, or module:name where the public name is another: a public name that is also a package's
 # (``sweep``) would be replaced by the package as soon as anything imports it.
 _HOME = {
@@ -125,7 +127,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"workbench has no public name {name!r}; it has {', '.join(__all__)}")
     module, _, attribute = _HOME[name].partition(":")
-    found = getattr(import_module(f"workbench.{module}"), attribute or name)
+    with _loading():
+        found = getattr(import_module(f"workbench.{module}"), attribute or name)
     globals()[name] = found
     return found
 

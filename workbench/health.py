@@ -6,36 +6,67 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.provenance import versions
+from workbench.errors import WorkbenchError
+from workbench.faults import faults_of, untested
+from workbench.model.zoo import list_models, locate
+from workbench.provenance import package_version, versions
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckUp:
-    """What was found, and what is wrong with it."""
+    """What was found, what is wrong with it, and what one has to know of it."""
 
     found: dict[str, Any]
     problems: tuple[str, ...]
+    limits: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {**self.found, "problems": list(self.problems)}
+        return {**self.found, "known limits": list(self.limits), "problems": list(self.problems)}
 
     def to_terminal(self) -> list[Any]:
-        return [self.found, *(f"problem: {p}" for p in self.problems or ())] + (
-            [] if self.problems else ["all well"]
-        )
+        known = (f"known limit: {limit}" for limit in self.limits)
+        return [self.found, *known, *(f"problem: {p}" for p in self.problems)]
 
 
 def check_up() -> CheckUp:
-    """Look at versions, devices, free memory and the built-in models; nothing is loaded."""
+    """Look at versions, devices, free memory and the built-in models; no model is loaded."""
+    first, second = check_versions(), check_machine()
+    problems = (*first.problems, *second.problems)
+    return CheckUp(found={**first.found, **second.found}, problems=problems, limits=first.limits)
+
+
+def check_versions() -> CheckUp:
+    """Look at what is installed, and what is known of it: wrong numbers, untested versions. No torch."""
+    installed = {**versions(), **{name: package_version(name) for name in ("tokenizers", "safetensors")}}
+    known = faults_of(installed)
+    problems = [f"{name} is not installed" for name, which in installed.items() if which == "not installed"]
+    problems += [f"wrong numbers: {f.describe(installed)}" for f in known if f.level == "wrong"]
+    problems += untested(installed)
+    limits = tuple(fault.describe(installed) for fault in known if fault.level == "limit")
+    return CheckUp(found=installed, problems=tuple(problems), limits=limits)
+
+
+def check_machine() -> CheckUp:
+    """Look at devices, free memory and the built-in models; torch is loaded for it."""
     import psutil
     import torch
 
-    from workbench.errors import WorkbenchError
-    from workbench.model.digest import read_headers
-    from workbench.model.zoo import list_models, locate
+    models, problems = _models()
+    found = {
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "threads": torch.get_num_threads(),
+        "free memory": f"{psutil.virtual_memory().available / 1e9:.1f} GB",
+        "offline": bool(os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")),
+        "built-in models": models,
+    }
+    return CheckUp(found=found, problems=tuple(problems))
 
-    installed, problems = versions(), []
-    problems += [f"{name} is not installed" for name, which in installed.items() if which == "not installed"]
+
+def _models() -> tuple[dict[str, str], list[str]]:
+    """What the built-in models hold, and which cannot be read."""
+    from workbench.model.digest import read_headers
+
+    problems: list[str] = []
     models = {}
     for card in list_models():
         try:
@@ -46,12 +77,4 @@ def check_up() -> CheckUp:
             problems.append(f"zoo:{card.name}: {problem.message}")
     if not models:
         problems.append("no built-in models are installed")
-    found = {
-        **installed,
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
-        "threads": torch.get_num_threads(),
-        "free memory": f"{psutil.virtual_memory().available / 1e9:.1f} GB",
-        "offline": bool(os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")),
-        "built-in models": models,
-    }
-    return CheckUp(found=found, problems=tuple(problems))
+    return models, problems

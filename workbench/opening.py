@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.asked.opening import check_opening
+from workbench.loading import loading
 from workbench.metrics import Metric, get_metric
 from workbench.model.outline import Outline, outline
 from workbench.model.sealed import sealed_model
@@ -92,7 +93,8 @@ def open_runs(
 
 
 def _opened(model: str, **how: Any) -> TransformerBridge:
-    from workbench.model.open import open_model  # TransformerLens: only for a model that has to be opened
+    with loading():
+        from workbench.model.open import open_model  # TransformerLens: only for a model that has to be opened
 
     return open_model(model, **how)
 

@@ -55,11 +55,11 @@ def with_standing(provenance: Mapping[str, Any]) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide numbers; nothing is imported for it."""
     found = {"python": platform.python_version()}
-    return found | {package: _version(package) for package in PACKAGES}
+    return found | {package: package_version(package) for package in PACKAGES}
 
 
 @cache
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
     try:
         return version(package)  # reads and parses the package's metadata: 5 ms each
     except PackageNotFoundError:

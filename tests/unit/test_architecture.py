@@ -69,7 +69,16 @@ LIGHT = (
     *("edits.edit", "edits.kinds", "edits.files", "edits.making", "interventions.freed"),
     *("registry", "methods.registry", "methods.options", "methods.points", "interventions.words"),
     *("model.wiring", "model.zoo", "model.settings", "model.outline", "sweep.rules", "bench.settings"),
-    *("interventions.places", "metric_names", "asked", "replications.options", "replications.registry"),
+    *(
+        "interventions.places",
+        "metric_names",
+        "asked",
+        "faults",
+        "health",
+        "loading",
+        "replications.options",
+        "replications.registry",
+    ),
     "reproduce.registry",
 )
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
@@ -105,6 +114,8 @@ FLOOR = {
         "sources",
         "claims",
         "registry",
+        "loading",
+        "faults",
     ),
 }
 ROOMS = {
@@ -127,7 +138,7 @@ ROOMS = {
 }
 LAST = {
     *("study", "opening", "keeping", "jobs", "discovery", "judging", "measuring"),
-    *("reproduce", "bench", "replications", "portraits", "asked"),
+    *("reproduce", "bench", "replications", "portraits", "asked", "health"),
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import dataclass
 
 import pytest
 
 from workbench.errors import OptionError
+from workbench.loading import loading
 from workbench.methods.registry import METHODS, Cost, get_method, list_methods, method
 from workbench.registry import Registry
 
@@ -44,3 +46,15 @@ def test_a_method_of_ones_own_is_found_by_its_name():
     finally:
         METHODS.remove("mine")
     assert "mine" not in list_methods()
+
+
+def test_garbage_is_looked_for_again_after_loading():
+    with loading():
+        assert not gc.isenabled()
+        with loading():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ImportError), loading():
+        raise ImportError
+    assert gc.isenabled()

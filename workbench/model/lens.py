@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from workbench.loading import loading
+
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint as HookPoint
     from transformer_lens.model_bridge import TransformerBridge as TransformerBridge
@@ -26,7 +28,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_HOME[name]), name)
+    with loading():
+        found = globals()[name] = getattr(import_module(_HOME[name]), name)
     return found
 
 
