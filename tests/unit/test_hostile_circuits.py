@@ -56,7 +56,10 @@ BROKEN = {
     "no format": (lambda d: d.pop("format"), "has no 'format'; expected 'circuit-workbench/circuit'"),
     "newer version": (lambda d: d.update(version=3), "version 3"),
     "no digest in version 2": (lambda d: d.pop("digest"), "lacks 'digest'"),
-    "a digest in version 1": (lambda d: d.update(version=1), "unknown key 'digest'"),
+    "a digest in version 1": (
+        lambda d: d.update(version=1),
+        "has a digest, which no file of that version has",
+    ),
     "digest is no digest": (lambda d: d.update(digest="1f3a"), "digest is '1f3a'"),
     "version as text": (lambda d: d.update(version="1"), "version '1'"),
     "version true": (lambda d: d.update(version=True), "version True"),
