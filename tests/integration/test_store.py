@@ -293,7 +293,7 @@ def test_an_error_inside_gives_the_lock_back(tmp_path):
 
 def test_a_file_in_the_way(runs, tmp_path):
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(RunError, match="cannot use") as problem:
+    with pytest.raises(RunError, match="run is a file; a folder is expected") as problem:
         sweep(runs, heads(runs), kind="ablation", folder=tmp_path / "run")
     assert "--out" in problem.value.hint and (tmp_path / "run").read_text() == "mine"
 
