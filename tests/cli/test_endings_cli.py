@@ -128,7 +128,10 @@ def test_closed_and_full_streams_end_in_one_line(shell, code, words):
 
 @pytest.mark.parametrize("columns", ["0", "20", "1", "abc", "99999999999"])
 def test_any_width_can_be_printed_to(run, columns, monkeypatch):
-    monkeypatch.setenv("COLUMNS", columns)
-    code, out, _ = run("circuit", "published")
+    with (
+        monkeypatch.context() as narrowed
+    ):  # given back before pytest prints, which takes COLUMNS at its word
+        narrowed.setenv("COLUMNS", columns)
+        code, out, _ = run("circuit", "published")
     widest = max(map(len, out.splitlines()))
     assert code == 0 and widest <= {"20": 20, "1": 20}.get(columns, 10_000)
