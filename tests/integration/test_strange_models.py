@@ -294,3 +294,23 @@ def test_a_model_that_opens_and_cannot_be_run_is_explained(made, tmp_path):
     change(native / "tl_native.json", is_audio_model=True)
     with pytest.raises(ModelError, match="opens and cannot be run"):
         open_model(native)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("architectures", [1.5], r"architectures is .* a list of names"),
+        ("architectures", "LlamaForCausalLM", r"architectures is .* a list of names"),
+        ("text_config", [1], r"text_config is .* an object"),
+        ("id2label", 3, r"id2label is .* an object"),
+        ("model_type", ["llama"], r"model_type is .* text"),
+        ("vocab_size", "many", "vocab_size is 'many'; a whole number"),
+        ("num_attention_heads", 4.5, "num_attention_heads is '4.5'; a whole number"),
+        ("num_hidden_layers", True, "num_hidden_layers is 'True'; a whole number"),
+    ],
+)
+def test_a_field_of_another_type_is_named(field, value, words, llama):
+    change(llama / "config.json", **{field: value})
+    for opener in (open_model, outline, reading_of):
+        with pytest.raises(ModelError, match=words):
+            opener(str(llama))

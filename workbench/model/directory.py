@@ -22,6 +22,19 @@ _COUNTS = (
     *("decoder_layers", "num_decoder_layers", "num_experts", "num_local_experts", "n_routed_experts"),
     *("n_shared_experts", "num_labels", "inner_group_num", "num_nextn_predict_layers"),
 )
+_SIZES = (
+    *(
+        "vocab_size",
+        "hidden_size",
+        "n_embd",
+        "d_model",
+        "num_attention_heads",
+        "n_head",
+        "n_heads",
+        "d_vocab",
+    ),
+    *("num_key_value_heads", "max_position_embeddings", "n_positions", "n_ctx", "d_head"),
+)
 _READ = (".json", ".txt", ".model", ".jinja", ".safetensors", ".bin", ".pt")
 # What transformers turns back into plain numbers when it loads; of other kinds the packed numbers would be taken.
 _UNPACKED = ("mxfp4",)
@@ -42,7 +55,7 @@ def check_directory(directory: Path) -> None:
     if exists(directory / ADAPTER):
         raise _adapter(directory)
     if exists(directory / CONFIGURATIONS[0]) and not exists(directory / CONFIGURATIONS[1]):
-        _refuse_quantised(directory, read_fields(directory / CONFIGURATIONS[0]))
+        _refuse_quantised(directory, read_configuration(directory / CONFIGURATIONS[0]))
 
 
 def read_fields(path: Path, *, most_bytes: int = MOST_CONFIG) -> dict[str, Any]:
@@ -61,6 +74,36 @@ def read_fields(path: Path, *, most_bytes: int = MOST_CONFIG) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ModelError(f"{path} holds a {type(fields).__name__}; a JSON object is expected")
     return fields
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The fields of a ``config.json``, those that we read ourselves of the type that they have.
+
+    Raises:
+        ModelError: naming the field, where one has another.
+    """
+    fields = read_fields(path)
+    text = fields.get("text_config")
+    for name, value in [*fields.items(), *(text.items() if isinstance(text, Mapping) else ())]:
+        expected = None if value is None else _misfit(name, value)
+        if expected:
+            raise ModelError(f"{path}: {name} is {str(value)[:60]!r}; {expected} is expected")
+    return fields
+
+
+def _misfit(name: str, value: Any) -> str:
+    """What is expected of a field that has another type; empty where its type is right, or not known here."""
+    if name == "architectures":
+        right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return "" if right else "a list of names"
+    if name in ("text_config", "id2label", "label2id"):
+        return "" if isinstance(value, Mapping) else "an object"
+    if name == "model_type":
+        return "" if isinstance(value, str) else "text"
+    if name in (*_COUNTS, *_SIZES):  # some families give one number for each layer
+        each = value if isinstance(value, list) else [value]
+        return "" if all(type(item) is int and item >= 0 for item in each) else "a whole number"
+    return ""
 
 
 def refuse_code(path: Path, fields: Mapping[str, Any]) -> None:

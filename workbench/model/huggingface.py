@@ -26,7 +26,7 @@ from workbench.errors import ModelError, explaining
 from workbench.io.bounds import exists
 from workbench.model import classifiers, encoders, tokenizers
 from workbench.model.digest import Weight
-from workbench.model.directory import read_fields, refuse_code
+from workbench.model.directory import read_configuration, refuse_code
 from workbench.model.pickles import check_archive, refused
 from workbench.model.sizes import refuse_larger, refuse_more_parts
 
@@ -57,7 +57,7 @@ def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig
             hint="a Hugging Face model directory holds config.json and model.safetensors; "
             "a native one holds tl_native.json (workbench model import makes one)",
         )
-    fields = read_fields(path)
+    fields = read_configuration(path)
     if not trust_remote_code:
         refuse_code(path, fields)
     refuse_more_parts(path, fields)

@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.errors import ModelError
 from workbench.graph import GraphShape
-from workbench.model.directory import read_fields
+from workbench.model.directory import read_configuration
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
 _LAYER_WRITES = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3", "granite", "granitemoe")
@@ -90,7 +90,7 @@ def outline(name: str, *, offline: bool | None = None, sizes: bool = True) -> Ou
     file = next((directory / f for f in ("tl_native.json", "config.json") if (directory / f).is_file()), None)
     if file is None:
         raise ModelError(f"{directory} has no config.json", hint="give a Hugging Face model directory")
-    config = read_fields(file)
+    config = read_configuration(file)
     config = {**config, **(config.get("text_config") or {})}
     heads = 0  # state-space models: nothing in their configuration is of heads
     if any("head" in key for key in config):
