@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -100,6 +101,21 @@ def check_numbers(options: Mapping[str, Any], what: str = "") -> None:
             if isinstance(number, int) and abs(number) > most:
                 shown = f"{number:,}" if abs(number) < 10**15 else f"about 10^{math.log10(abs(number)):.0f}"
                 raise OptionError(f"option {name}{of} is {shown}; at most {most:,} is taken")
+
+
+def expect_path(path: object, *, what: str = "path") -> None:
+    """Refuse what is no path, by the name of its type; a whole number would be taken as a file that is open.
+
+    Raises:
+        OptionError: saying what it is.
+
+    Example:
+        >>> expect_path("circuits/mine"), expect_path(5)
+        Traceback (most recent call last):
+        workbench.errors.OptionError: path is of type int; expected str or PathLike
+          hint: give a file or a folder: "circuits/mine"
+    """
+    expect(path, (str, os.PathLike), what=what, hint='give a file or a folder: "circuits/mine"')
 
 
 def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:

@@ -187,6 +187,13 @@ def test_a_wrong_type_is_refused_by_name(model, runs, call, says):
     assert says in refused.value.message
 
 
+@pytest.mark.parametrize("kind", ["bench", "circuit", "effects", "evaluation", "pairs", "portrait", "scores"])
+def test_a_number_is_no_path(kind):
+    """0 would be taken as the standard input."""
+    with pytest.raises(OptionError, match="path is of type int; expected str or PathLike"):
+        getattr(wb, f"load_{kind}")(0)
+
+
 def test_a_replacement_of_another_shape_is_refused_with_both_shapes(runs):
     with pytest.raises(ShapeError, match=r"shape \(15,\); what is there has"):
         wb.ablate(runs, ["a1.h1"], ablation=torch.zeros(15))

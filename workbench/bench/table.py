@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.bench.file import BENCH
 from workbench.bench.settings import SHOWN
-from workbench.errors import RunError
+from workbench.errors import RunError, expect_path
 from workbench.io import write_atomic
 from workbench.io.bounds import exists
 from workbench.io.typed import as_json
@@ -107,6 +107,7 @@ def load_bench(path: Path) -> BenchResult:
     Raises:
         RunError: if it is none, or was changed since it was written.
     """
+    expect_path(path)
     path = Path(path) / FILE if os.path.isdir(path) else Path(path)
     if not exists(path):
         raise RunError(f"no bench at {path}", hint="workbench bench discovery -o FOLDER makes one")

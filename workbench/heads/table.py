@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from workbench import names
-from workbench.errors import OptionError, ShapeError, WorkbenchError, unknown
+from workbench.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
 from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
 from workbench.io.digests import table_blocks
 from workbench.io.file_kind import Origin
@@ -337,6 +337,7 @@ def load_portrait(path: str | Path) -> Portrait:
     Raises:
         WorkbenchError: if it is missing, cut off, changed, or no portrait of a version we know.
     """
+    expect_path(path)
     file = Path(path) / "portrait.json" if os.path.isdir(path) else Path(path)
     opened = PORTRAIT.load(file)
     return Portrait._of(opened.content, opened.origin)

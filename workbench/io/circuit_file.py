@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType, to_builtins
 
 from workbench import names
 from workbench.circuit import FIELDS, Circuit, attributes, check_edge, check_node, edges_in_order, in_order
-from workbench.errors import CircuitError, NameFormatError
+from workbench.errors import CircuitError, NameFormatError, expect_path
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic, write_output
 from workbench.io.behavior_part import check_behaviors
@@ -265,6 +265,7 @@ def load_circuit(path: str | os.PathLike[str]) -> Circuit:
     """
     from workbench.published import load_published, published_name
 
+    expect_path(path)
     named = published_name(path)
     if named is not None:
         return load_published(named)

@@ -13,7 +13,7 @@ from msgspec import Meta, field, to_builtins
 
 from workbench.behavior import Behavior
 from workbench.effects import Effects
-from workbench.errors import RunError, ShapeError
+from workbench.errors import RunError, ShapeError, expect_path
 from workbench.io.atomic import write_atomic
 from workbench.io.behavior_part import BehaviorPart
 from workbench.io.bounds import exists
@@ -141,6 +141,7 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
     Raises:
         RunError: if it is missing, damaged, of another format or version, or was changed since it was written.
     """
+    expect_path(path)
     path = Path(path) / NAME if os.path.isdir(path) else Path(path)
     opened = EFFECTS.load(path)
     content = opened.content

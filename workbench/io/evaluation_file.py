@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.circuit import Circuit
 from workbench.criteria import RULES, Criteria
-from workbench.errors import CircuitError, OptionError
+from workbench.errors import CircuitError, OptionError, expect_path
 from workbench.io.atomic import write_atomic
 from workbench.io.circuit_file import EVALUATION_NAME as FILE_NAME
 from workbench.io.circuit_file import circuit_path, has_evaluation
@@ -61,6 +61,7 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
         CircuitError: if it is not a whole evaluation of a version we know, was changed since it was written, or
             its verdicts do not follow from its evidence.
     """
+    expect_path(path)
     file = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)
     opened = EVALUATION.load(file)
     document, then = opened.payload, Criteria.read(opened.payload["criteria"])

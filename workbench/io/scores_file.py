@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from msgspec import Meta, to_builtins
 
-from workbench.errors import CircuitError, ShapeError
+from workbench.errors import CircuitError, ShapeError, expect_path
 from workbench.graph import Graph, GraphShape
 from workbench.io.atomic import write_atomic
 from workbench.io.bounds import read_bytes, shown
@@ -112,6 +112,7 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     """
     from workbench.scores import Scores
 
+    expect_path(path)
     file = Path(path)
     file = file / FILE_NAME if os.path.isdir(file) else file
     opened = SCORES.load(file)

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from workbench.errors import expect_path
 from workbench.io.atomic import write_output
 from workbench.text import escape, printable
 
@@ -219,4 +220,5 @@ def load_pairs(path: str | Path) -> Pairs:
     """
     from workbench.tasks.reader import read_pairs
 
+    expect_path(path)
     return read_pairs(path)
