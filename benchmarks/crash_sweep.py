@@ -36,17 +36,17 @@ class Outcome:
 class Sweep:
     """A small sweep on a built-in model with its undisturbed folder; ``start`` runs it in a process of its own."""
 
-    def __init__(
-        self, root: Path, *, model: str = "zoo:ioi", pairs: int = 8, batch_tokens: int = 100
-    ) -> None:
+    def __init__(self, root: Path, *, pairs: int = 8, batch_tokens: int = 100, hooked: bool = False) -> None:
+        """``hooked`` opens the model itself, for harms to its stacks of hooked passes."""
         from workbench.interventions.ablation import ablations, parts_of
         from workbench.jobs import open_runs, record_of
         from workbench.sweep.run import describe_plan
 
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
-        opening = {"model": model, "task": "ioi", "limit": pairs, "batch_tokens": batch_tokens}
+        opening = {"model": "zoo:ioi", "task": "ioi", "limit": pairs, "batch_tokens": batch_tokens}
         self.runs = open_runs(**opening)
+        _ = self.runs.model if hooked else None
         self.rows = ablations(parts_of(self.runs.wiring, "heads"), "mean")
         self.kind, arguments = "mean ablation", {"parts": "heads", "ablation": "mean", **opening}
         self.plan = describe_plan(self.runs, self.rows, kind=self.kind, mode="noising")

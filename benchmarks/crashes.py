@@ -189,7 +189,7 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     import numpy as np
 
     found = Outcome("little memory")
-    big = Sweep(sweep.root / "big", pairs=400, batch_tokens=1 << 17)
+    big = Sweep(sweep.root / "big", pairs=400, batch_tokens=1 << 17, hooked=True)
     from workbench.io.effects_file import load_effects
 
     def hooked() -> None:
@@ -233,7 +233,10 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
         else:
             found.seen["told that memory is not enough"] += "memory" in said.lower()
             found.expect("memory" in said.lower(), f"{extra} bytes more: {said[:200]}")
-            big.finish(folder, found)
+            # parts that were done stay as they are, so the rest is measured the same way
+            found.expect(big.start(folder, before=hooked).wait() == "measured", f"{extra} bytes: no resume")
+            found.expect(np.array_equal(load_effects(folder).patched, truth), f"{extra} bytes: resumed to others")
+            found.seen["resumed to the same bits"] += 1
     found.note = f"largest difference after halving {largest:.1e} logits"
     found.expect(found.seen["halved and finished"] > 0, "no limit made it halve")
     return found

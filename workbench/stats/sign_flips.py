@@ -17,7 +17,7 @@ from workbench.stats.multiplicity import benjamini_hochberg, survivors_needed
 
 DRAWS = 9999
 EXACT = 13  # clusters up to which all 2 ** (n - 1) turns are gone through: fewer than DRAWS
-_BLOCK = 2_000_000  # numbers at once
+_BLOCK = 250_000  # numbers at once: 2 MB, which fit in a cache
 _TIE = 1e-9  # of the largest possible statistic: sums in another order
 
 
