@@ -235,7 +235,9 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
             found.expect("memory" in said.lower(), f"{extra} bytes more: {said[:200]}")
             # parts that were done stay as they are, so the rest is measured the same way
             found.expect(big.start(folder, before=hooked).wait() == "measured", f"{extra} bytes: no resume")
-            found.expect(np.array_equal(load_effects(folder).patched, truth), f"{extra} bytes: resumed to others")
+            found.expect(
+                np.array_equal(load_effects(folder).patched, truth), f"{extra} bytes: resumed to others"
+            )
             found.seen["resumed to the same bits"] += 1
     found.note = f"largest difference after halving {largest:.1e} logits"
     found.expect(found.seen["halved and finished"] > 0, "no limit made it halve")
