@@ -71,7 +71,7 @@ def show(
         from workbench.asked.opening import check_opening
 
         check_opening(model=model, offline=offline, task=name, split=split, corruption=corruption)
-        from workbench.tasks.for_model import reading_of  # torch: after all that is named was looked for
+        from workbench.model.from_files import reading_of  # torch: after all that is named was looked for
 
         reading = reading_of(model, offline=offline or None)
     asked = {"n": limit, "seed": seed, "split": split, "corruption": corruption}
@@ -119,7 +119,7 @@ def check(
         from workbench.asked.opening import check_opening
 
         check_opening(model=model, offline=offline, task=None if str(file) == "-" else str(file))
-        from workbench.tasks.for_model import reading_of  # torch: after all that is named was looked for
+        from workbench.model.from_files import reading_of  # torch: after all that is named was looked for
 
         reading = reading_of(model, offline=offline or None)
     report = check_pairs(file, reading=reading)
@@ -157,7 +157,7 @@ def import_(
 
         check_files([file])
         check_opening(model=model, offline=offline)
-        from workbench.tasks.for_model import reading_of
+        from workbench.model.from_files import reading_of
 
         tokenizer = reading_of(model, offline=offline or None).tokenizer
     request = Request(tokenizer=tokenizer, layout=layout, counterfactual=counterfactual, corrupted=corrupted)

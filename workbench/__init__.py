@@ -40,7 +40,7 @@ _HOME = {
     "make_pairs": "tasks.registry",
     "list_tasks": "tasks.registry",
     "check_pairs": "tasks.check",
-    "reading_of": "tasks.for_model",
+    "reading_of": "model.from_files",
     # models
     "open_model": "model.open",
     "describe": "model.architecture",

@@ -51,7 +51,7 @@ from workbench.sweep.of_task import paired_runs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns
 from workbench.sweep.store import SweepStore, check_plan, drop_parts
-from workbench.tasks.for_model import is_file
+from workbench.tasks.reading import is_file
 
 Note = Callable[[str], None]
 

@@ -42,7 +42,7 @@ from workbench.scores import Scores
 from workbench.statistics import ROUNDING, ratio
 from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
-from workbench.tasks.for_model import is_file
+from workbench.tasks.reading import is_file
 
 Note = Callable[[str], None]
 JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's behavior

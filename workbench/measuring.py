@@ -26,7 +26,7 @@ from workbench.provenance import RunRecord, code_versions, digest_of
 from workbench.sources import source_digest
 from workbench.sweep.of_task import paired_runs
 from workbench.sweep.runs import PairedRuns
-from workbench.tasks.for_model import is_file
+from workbench.tasks.reading import is_file
 from workbench.tasks.registry import get_task
 
 Note = Callable[[str], None]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.asked.opening import check_opening
 from workbench.loading import loading
 from workbench.metrics import Metric, get_metric
+from workbench.model.from_files import reading_of
 from workbench.model.outline import Outline, outline
 from workbench.model.sealed import sealed_model
 from workbench.provenance import RunRecord
@@ -19,7 +20,7 @@ from workbench.sweep.room import Work, keep_within
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
-from workbench.tasks.for_model import align_for, is_file, reading_of
+from workbench.tasks.reading import align_for, is_file
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -20,6 +20,7 @@ from workbench.heads.portrait import portrait
 from workbench.interventions.ablation import ablations, parts_of
 from workbench.model.architecture import describe
 from workbench.model.classifiers import class_names, class_of, head_of
+from workbench.model.from_files import reading_of
 from workbench.model.identity import identity
 from workbench.model.legacy import import_checkpoint
 from workbench.model.legacy_vocabulary import Vocabulary
@@ -33,7 +34,6 @@ from workbench.sweep.of_task import paired_runs
 from workbench.sweep.run import sweep
 from workbench.sweep.runs import PairedRuns, align_to
 from workbench.tasks.check import check_pairs
-from workbench.tasks.for_model import reading_of
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.show import task_page
 

@@ -12,9 +12,9 @@ import torch
 from tests.families import FAMILIES, family_dir
 from workbench.errors import ModelError
 from workbench.model.architecture import KINDS, describe
+from workbench.model.from_files import reading_of
 from workbench.model.identity import identity
 from workbench.model.reading import reading_of_model
-from workbench.tasks.for_model import reading_of
 
 # family: (model_type, layers, KV heads of 4, d_mlp, norm, placement, parallel)
 EXPECTED = {

@@ -13,9 +13,9 @@ from torch import nn
 
 from tests.families import build_family, build_hf
 from workbench.errors import ModelError
+from workbench.model.from_files import reading_of
 from workbench.model.open import open_model
 from workbench.model.outline import outline
-from workbench.tasks.for_model import reading_of
 
 OPENERS = [open_model, outline, reading_of]
 

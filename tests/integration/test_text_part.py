@@ -12,13 +12,14 @@ from tests.mini import mini_pairs
 from workbench.errors import ModelError, TaskError
 from workbench.heads.observe import patterns_of
 from workbench.model.architecture import describe
+from workbench.model.from_files import reading_of
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.model.report import check_bridge
 from workbench.opening import record_of
 from workbench.sweep.runs import PairedRuns
-from workbench.tasks.for_model import align_for, reading_of
 from workbench.tasks.pairs import Pair, Pairs
+from workbench.tasks.reading import align_for
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXT = {**SIZE, "vocab_size": len(VOCABULARY), "num_key_value_heads": 2}

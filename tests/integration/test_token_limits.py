@@ -17,12 +17,13 @@ from workbench.heads.grounds import random_ground
 from workbench.heads.observe import patterns_of
 from workbench.heads.prompts import example_patterns, prompt_patterns
 from workbench.model.architecture import describe
+from workbench.model.from_files import reading_of
 from workbench.model.open import open_model
 from workbench.model.report import check_bridge
 from workbench.sweep.runs import PairedRuns, align_to
 from workbench.tasks.align import AlignedPairs
-from workbench.tasks.for_model import align_for, reading_of
 from workbench.tasks.pairs import Pair, Pairs
+from workbench.tasks.reading import align_for
 
 
 @pytest.fixture(scope="module")

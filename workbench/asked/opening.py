@@ -14,8 +14,8 @@ from workbench.model import zoo
 from workbench.model.outline import Outline, outline
 from workbench.model.settings import check_device, check_dtype, check_map, parse_size
 from workbench.names import Node, parse_node
-from workbench.tasks.for_model import is_file
 from workbench.tasks.pairs import load_pairs
+from workbench.tasks.reading import is_file
 from workbench.tasks.registry import SPLITS, check_corruption, get_task
 
 

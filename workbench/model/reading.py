@@ -16,7 +16,7 @@ from workbench.model.outputs import outputs_of
 from workbench.model.sealed import Sealed
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.aligner import beyond_embedding, not_text
-from workbench.tasks.for_model import Reading
+from workbench.tasks.reading import Reading
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

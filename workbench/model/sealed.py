@@ -25,8 +25,8 @@ from workbench.model.seal import OpenedContent, config_of, seal_of, wiring_of
 from workbench.model.settings import DTYPES
 from workbench.model.tokenizer_file import FileTokenizer
 from workbench.model.wiring import Wiring
-from workbench.tasks.for_model import Reading
 from workbench.tasks.outputs import Outputs
+from workbench.tasks.reading import Reading
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -21,9 +21,9 @@ from workbench.scores import Scores
 from workbench.sweep.runs import BATCH_TOKENS, PairedRuns, align_to
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
-from workbench.tasks.for_model import is_file
 from workbench.tasks.in_memory import as_pairs
 from workbench.tasks.pairs import Pair, Pairs, load_pairs
+from workbench.tasks.reading import is_file
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.tasks.align import KINDS, AlignedPairs, count_words
-from workbench.tasks.for_model import Reading, align_for
 from workbench.tasks.reader import PairsFile, Problem, scan_pairs, scan_stream
+from workbench.tasks.reading import Reading, align_for
 
 MOST_SHOWN = 50
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError
 from workbench.tasks.align import AlignedPairs, align
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
@@ -42,38 +41,6 @@ class Reading:
         """The reading as arguments of ``align`` and ``fit_pairs``, after the tokenizer."""
         names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "other_inputs", "outputs")
         return {name: getattr(self, name) for name in names}
-
-
-def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: bool = False) -> Reading:
-    """The reading of a model by name, from its tokenizer and configuration; weights are not loaded.
-
-    Raises:
-        ModelError: if the model cannot be found or has no tokenizer.
-    """
-    from workbench.model import hub, zoo
-    from workbench.model.limits import limits_of
-    from workbench.model.other_inputs import other_inputs
-    from workbench.model.tokenizers import load_tokenizer
-
-    directory = zoo.locate(name).directory
-    if directory is None:
-        directory = hub.fetch(name, revision=None, offline=hub.is_offline(offline), code=trust_remote_code)
-    tokenizer = load_tokenizer(directory, trust_remote_code=trust_remote_code)
-    if tokenizer is None:
-        raise ModelError(
-            f"{name} has no tokenizer; pairs of text need one", hint="put a tokenizer.json beside it"
-        )
-    found = limits_of(directory, trust_remote_code=trust_remote_code)
-    return Reading(
-        name=name,
-        tokenizer=tokenizer,
-        prepend_bos=found.prepend_bos and tokenizer.bos_token_id is not None,
-        n_ctx=found.n_ctx,
-        special_tokens=not found.causal,
-        d_vocab=found.d_vocab,
-        other_inputs=other_inputs(found.config, tokenizer),
-        outputs=found.outputs,
-    )
 
 
 def is_file(task: str) -> bool:
