@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 import workbench as wb
-from workbench.sweep.edges import EdgeEditor, source_outputs
-from workbench.sweep.runs import PairedRuns
+from workbench.engine.edges import EdgeEditor, source_outputs
+from workbench.engine.runs import PairedRuns
 
 
 def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:

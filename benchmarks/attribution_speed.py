@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import time
 
-from workbench.provenance import peak_memory_mb
+from workbench.core.run_record import peak_memory_mb
 
 PAIRS, TOKENS = 32, 16
 
@@ -23,8 +23,8 @@ def build_runs():
     import torch
     import transformers
 
+    from workbench.engine.runs import PairedRuns
     from workbench.model.open import open_model
-    from workbench.sweep.runs import PairedRuns
     from workbench.tasks.align import AlignedPairs
     from workbench.tasks.pairs import Pair, Pairs
 

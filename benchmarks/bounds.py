@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workbench.sweep.runs import PairedRuns
+    from workbench.engine.runs import PairedRuns
 
 SMALL = {"n_layer": 6, "n_head": 8, "n_embd": 256, "vocab_size": 5000}
 SMALL_JOBS, LONG_JOBS = ("head ablation", "EAP", "EAP-IG"), ("head ablation", "EAP", "EAP-IG")
@@ -41,13 +41,13 @@ def one(job: str, pairs: int, tokens: int, size: dict, budget: str | None, out) 
     import torch
 
     from benchmarks import models
-    from workbench.interventions.ablation import ablations, parts_of
+    from workbench.core.run_record import peak_memory_mb
+    from workbench.engine.interventions.ablation import ablations, parts_of
+    from workbench.engine.room import activations, is_plain, keep_within
+    from workbench.engine.run import sweep
     from workbench.methods.score import score
     from workbench.model.memory import resident_bytes
     from workbench.model.settings import parse_size
-    from workbench.provenance import peak_memory_mb
-    from workbench.sweep.room import activations, is_plain, keep_within
-    from workbench.sweep.run import sweep
 
     torch.set_num_threads(1)
     runs = gemma2(pairs, tokens, **size) if "head_dim" in size else models.gpt2(pairs, tokens, **size).runs
@@ -75,8 +75,8 @@ def gemma2(pairs: int, tokens: int, **size: int) -> PairedRuns:
     import transformers
 
     from benchmarks.models import random_pairs
+    from workbench.engine.runs import PairedRuns
     from workbench.model.open import open_model
-    from workbench.sweep.runs import PairedRuns
 
     torch.manual_seed(0)
     config = transformers.Gemma2Config(**size, attn_implementation="eager")

@@ -1,7 +1,7 @@
 """How often the 95 % intervals of evaluations hold what they should, by the number of pairs.
 
 ``python -m benchmarks.coverage`` draws pairs whose true faithfulness is known, thousands of times, and counts. The
-smallest number of pairs from which a verdict may rest on such an interval (``workbench/criteria.py``) is read off here.
+smallest number of pairs from which a verdict may rest on such an interval (``workbench/circuits/verdicts/criteria.py``) is read off here.
 Four shapes are formulas; three are pairs of built-in models, of which small samples are drawn and held against all.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from workbench.io.markdown import table
-from workbench.stats.clustered import clustered_interval
-from workbench.stats.intervals import mean_interval, ratio, ratio_interval
+from workbench.circuits.files.markdown import table
+from workbench.core.stats.clustered import clustered_interval
+from workbench.core.stats.intervals import mean_interval, ratio, ratio_interval
 
 SIZES = (2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64)
 MODELS = {"zoo:ioi": "ioi", "zoo:kv": "kv-retrieval", "zoo:induction": "induction"}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.crash_sweep import Outcome, Victim, visible
-from workbench.io.markdown import replace_part, table
+from workbench.circuits.files.markdown import replace_part, table
 
 BEGIN, END = "<!-- kills: python -m benchmarks.crash_jobs --docs PAGE -->", "<!-- end of kills -->"
 
@@ -57,7 +57,7 @@ class Job:
 
     def resume(self, folder: Path) -> Victim:
         """``workbench runs resume``, or the command again where there is no record yet."""
-        from workbench.history.again import resume
+        from workbench.commands.again import resume
 
         def said() -> str:
             resume(folder / str(self.run))
@@ -68,7 +68,7 @@ class Job:
 
     def state(self, folder: Path) -> str:
         """What ``runs list`` says of the folder."""
-        from workbench.history.folders import find_runs
+        from workbench.engine.run_folders.folders import find_runs
 
         if self.run is None:
             return "finished" if (folder / self.last).exists() else "nothing"
@@ -172,14 +172,14 @@ def _fresh(root: Path) -> Path:
 
 def jobs(root: Path) -> list[Job]:
     """The five jobs, each a few seconds long; the circuit to evaluate is found first."""
-    from workbench.asked.evaluation import Question
     from workbench.bench.bench import bench_discovery
     from workbench.bench.settings import Settings
+    from workbench.commands.asked.evaluation import Question
+    from workbench.commands.evaluate import judging_job, plan_of
+    from workbench.commands.heads import heads_job
+    from workbench.commands.replicate import replicate_job
     from workbench.edits.files import save_edit
     from workbench.edits.making import make_edit
-    from workbench.judging import judging_job, plan_of
-    from workbench.portraits import heads_job
-    from workbench.replications.job import replicate_job
 
     circuit = root / "circuit"
 
@@ -212,7 +212,7 @@ def jobs(root: Path) -> list[Job]:
 
 def _found(circuit: Path) -> Path:
     """A circuit to evaluate; found when it is first asked for."""
-    from workbench.discovery import Search, discovery_job
+    from workbench.commands.discover import Search, discovery_job
 
     if not (circuit / "circuit.json").exists():
         discovery_job(Search(model="zoo:ioi", task="ioi", method="eap", limit=8, keep="40"), out=circuit)

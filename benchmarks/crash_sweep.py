@@ -38,9 +38,9 @@ class Sweep:
 
     def __init__(self, root: Path, *, pairs: int = 8, batch_tokens: int = 100, hooked: bool = False) -> None:
         """``hooked`` opens the model itself, for harms to its stacks of hooked passes."""
-        from workbench.interventions.ablation import ablations, parts_of
-        from workbench.jobs import open_runs, record_of
-        from workbench.sweep.run import describe_plan
+        from workbench.commands.sweeps import open_runs, record_of
+        from workbench.engine.interventions.ablation import ablations, parts_of
+        from workbench.engine.run import describe_plan
 
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
@@ -69,8 +69,8 @@ class Sweep:
         return Victim(work)
 
     def keep(self, folder: Path, *, resume: bool = True) -> str:
-        from workbench.jobs import keep
-        from workbench.sweep.run import sweep
+        from workbench.commands.sweeps import keep
+        from workbench.engine.run import sweep
 
         measured = []
 
@@ -83,8 +83,8 @@ class Sweep:
 
     def look(self, folder: Path) -> tuple[str, list[str]]:
         """The state that a folder is in, and everything about it that must not be."""
-        from workbench.errors import WorkbenchError
-        from workbench.history.folders import look_at
+        from workbench.core.errors import WorkbenchError
+        from workbench.engine.run_folders.folders import look_at
 
         wrong = [
             f"{path.name} is not as in the undisturbed run"
@@ -150,7 +150,7 @@ class Victim:
 
 
 def _last_word(work: Callable[[], str]) -> str:
-    from workbench.errors import WorkbenchError
+    from workbench.core.errors import WorkbenchError
 
     try:
         return work()

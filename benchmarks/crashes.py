@@ -91,8 +91,8 @@ def start_race(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
 
 def damaged_parts(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     """One bit flipped, or the end cut off, anywhere in any part: refused, never read as whole."""
-    from workbench.errors import RunError
-    from workbench.sweep.store import SweepStore
+    from workbench.core.errors import RunError
+    from workbench.engine.store import SweepStore
 
     found, folder = Outcome("flipped bits and cut-off parts"), sweep.copied()
     parts = sorted((folder / "shards").glob("*.safetensors"))
@@ -190,7 +190,7 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
 
     found = Outcome("little memory")
     big = Sweep(sweep.root / "big", pairs=400, batch_tokens=1 << 17, hooked=True)
-    from workbench.io.effects_file import load_effects
+    from workbench.circuits.files.effects_file import load_effects
 
     def hooked() -> None:
         from workbench.model.bare import Modules
@@ -206,7 +206,7 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
         halved = folder.with_name("halved")
 
         def starved(extra: int = extra, halved: Path = halved) -> None:
-            import workbench.sweep.run as engine
+            import workbench.engine.run as engine
 
             stacked = engine._stacked
 
@@ -246,7 +246,7 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
 
 def clock_jumps(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     """The clock goes back or ahead by years between and within runs, and files are older than they can be."""
-    from workbench.io.run_file import load_record
+    from workbench.core.run_folder import load_record
 
     found = Outcome("clock jumps")
     for years in (-30, -1, 1, 30):
@@ -301,11 +301,11 @@ def forbidden_folder(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
 
 def discovery_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     """kill -9 while a discovery is being saved: not finished before it is, and the circuit whole or not there."""
-    from workbench.errors import WorkbenchError
-    from workbench.history.folders import look_at
-    from workbench.io import load_circuit
-    from workbench.jobs import record_of
-    from workbench.study import discover, save_discovery
+    from workbench.circuits.files import load_circuit
+    from workbench.commands.sweeps import record_of
+    from workbench.core.errors import WorkbenchError
+    from workbench.engine.run_folders.folders import look_at
+    from workbench.evaluate.study import discover, save_discovery
 
     found = Outcome("kills while a discovery is saved")
     circuit = discover(sweep.runs, "eap", amount="5%", random_draws=1, roles=False)

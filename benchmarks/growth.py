@@ -75,10 +75,10 @@ def measured(work: Callable[[], object]) -> tuple[float, float]:
 
 def work_of(runs) -> dict[str, Callable[[], object]]:
     """The jobs, on fresh runs each time."""
-    from workbench.interventions.ablation import ablations, parts_of
+    from workbench.engine.interventions.ablation import ablations, parts_of
+    from workbench.engine.run import sweep
+    from workbench.engine.runs import PairedRuns
     from workbench.methods.score import score
-    from workbench.sweep.run import sweep
-    from workbench.sweep.runs import PairedRuns
 
     def fresh() -> PairedRuns:
         return PairedRuns(runs.model, runs.pairs)

@@ -12,12 +12,12 @@ from benchmarks.bench import Row, Settings
 from benchmarks.floor import sweeps as floor
 from benchmarks.models import SHAPES, Shape
 from benchmarks.timing import in_turns
-from workbench.circuit import Circuit
-from workbench.graph import Graph
-from workbench.interventions.ablation import ablations
-from workbench.interventions.patching import patches
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.engine.interventions.ablation import ablations
+from workbench.engine.interventions.patching import patches
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 
 REPRODUCE = "python -m benchmarks.bench --only {}"
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.floor import plain
 from benchmarks.floor.plain import Plain
-from workbench.sweep.runs import PairedRuns
+from workbench.engine.runs import PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,9 +115,9 @@ def zoo(n: int = 32, name: str = "ioi") -> Shape:
     """A built-in model with pairs of its own task, as many of one length as there are of the commonest."""
     import transformers
 
+    from workbench.engine.of_task import paired_runs
+    from workbench.model.builtin import ZOO
     from workbench.model.open import open_model
-    from workbench.model.zoo import ZOO
-    from workbench.sweep.of_task import paired_runs
 
     model = transformers.GPT2LMHeadModel.from_pretrained(ZOO / name, attn_implementation="eager").eval()
     functions = plain.gpt2(model.config, dict(model.state_dict()))

@@ -18,18 +18,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import workbench as wb
-from workbench.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.run import sweep
+from workbench.methods.cost_on_paper import acdc, eap_ig, head_sweep
 from workbench.model.blocks import Blocks
 from workbench.model.outline import outline
-from workbench.scale.paper import acdc, eap_ig, head_sweep
-from workbench.sweep.run import sweep
 
 
 def gpt2_shape(folder: Path) -> str:
     """A directory with GPT-2 small's shape, random weights and a tokenizer of a built-in model."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from workbench.model import tokenizers, zoo
+    from workbench.model import builtin as zoo
+    from workbench.model import tokenizers
 
     torch.manual_seed(0)
     GPT2LMHeadModel(GPT2Config()).save_pretrained(folder)

@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.models import SHAPES, Shape, gpt2
-from workbench.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.methods.score import score
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 
 KINDS = {
     "matrix products": ("addmm", "linear", ".mm", "bmm", "baddbmm", "einsum", "matmul"),

@@ -88,7 +88,7 @@ def discovery(
         noise=noise,
         seed=seed,
     )
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
         from workbench.bench.bench import bench_discovery  # torch: after the names were checked

@@ -39,7 +39,7 @@ def list_(folder: FOLDER = Path("circuits"), as_json: Json = False) -> None:
 
     Example: workbench circuit list circuits
     """
-    from workbench.io.folder import find_circuits
+    from workbench.circuits.files.folder import find_circuits
 
     rows = [found.to_dict() for found in find_circuits(folder)]
     if as_json:
@@ -61,11 +61,11 @@ def show(circuit: CircuitPath, as_json: Json = False) -> None:
 
     Example: workbench circuit show circuits/ioi/gpt2/eap-ig-1f3a
     """
-    from workbench.io.circuit_file import has_evaluation, load_circuit
+    from workbench.circuits.files.circuit_file import has_evaluation, load_circuit
 
     loaded, verdicts = load_circuit(circuit), []
     if not as_json and has_evaluation(circuit):
-        from workbench.io.evaluation_file import verdict_rows
+        from workbench.circuits.files.evaluation_file import verdict_rows
 
         verdicts = verdict_rows(circuit, loaded)
     emit([loaded, verdicts] if verdicts else loaded, as_json=as_json)
@@ -77,9 +77,9 @@ def summary(circuit: CircuitPath, limit: MOST = 10, as_json: Json = False) -> No
 
     Example: workbench circuit summary circuits/ioi/gpt2/eap-ig-1f3a --json | jq .roles
     """
-    from workbench.io.circuit_file import load_circuit
-    from workbench.io.evaluation_file import verdict_rows
-    from workbench.summary import summarise
+    from workbench.circuits.files.circuit_file import load_circuit
+    from workbench.circuits.files.evaluation_file import verdict_rows
+    from workbench.circuits.summary import summarise
 
     loaded = load_circuit(circuit)
     emit(summarise(loaded, most=limit, verdicts=verdict_rows(circuit, loaded)), as_json=as_json)
@@ -93,8 +93,8 @@ def diff(circuit: CircuitPath, other: OTHER, positions: POSITIONS = False, as_js
 
     Example: workbench circuit diff published:ioi circuits/ioi/gpt2/eap-ig-77c0
     """
-    from workbench.compare import compare
-    from workbench.io.circuit_file import load_circuit
+    from workbench.circuits.compare import compare
+    from workbench.circuits.files.circuit_file import load_circuit
 
     emit(compare(load_circuit(circuit), load_circuit(other), positions=positions), as_json=as_json)
 
@@ -105,7 +105,7 @@ def published(as_json: Json = False) -> None:
 
     Example: workbench circuit published
     """
-    from workbench.published import list_published
+    from workbench.circuits.published import list_published
 
     emit([record.row() for record in list_published()], as_json=as_json)
 
@@ -116,9 +116,9 @@ def export(circuit: CircuitPath, format: FORMAT = None, out: TARGET = "-", as_js
 
     Example: workbench circuit export circuits/ioi/gpt2/eap-ig-1f3a -f graphml -o ioi.graphml
     """
-    from workbench.io.circuit_file import load_circuit
-    from workbench.io.export import export as write
-    from workbench.io.export import find_format
+    from workbench.circuits.files.circuit_file import load_circuit
+    from workbench.circuits.files.export import export as write
+    from workbench.circuits.files.export import find_format
 
     chosen = find_format(format, None if out == "-" else out)
     text = write(load_circuit(circuit), chosen.name, None if out == "-" else out)
@@ -147,8 +147,8 @@ def import_(
 
     Example: workbench circuit import graph.json -f eap-ig --task ioi --model gpt2 -o circuits/ioi/gpt2/theirs
     """
-    from workbench.io.circuit_file import save_circuit
-    from workbench.io.importers import import_circuit
+    from workbench.circuits.files.circuit_file import save_circuit
+    from workbench.circuits.files.importers import import_circuit
 
     made = import_circuit(file, format, keep=keep, task=task, model=model, method=method, unit=unit)
     path = save_circuit(made, out)
@@ -167,7 +167,7 @@ def validate(files: FILES, as_json: Json = False) -> None:
 
     Example: workbench circuit validate circuits/*/*/*
     """
-    from workbench.io.folder import check
+    from workbench.circuits.files.folder import check
 
     found = [check(file, evaluation=True) for file in files]
     names = ("path", "state", "problem", "note", "hint")
@@ -187,8 +187,8 @@ def view(circuit: CircuitPath, out: PAGE = None, open_page: OPEN = False, as_jso
 
     Example: workbench circuit view circuits/ioi/gpt2/eap-ig-1f3a -o ioi.html --open
     """
-    from workbench.io.circuit_file import load_circuit, page_path
-    from workbench.io.export import export as write
+    from workbench.circuits.files.circuit_file import load_circuit, page_path
+    from workbench.circuits.files.export import export as write
 
     path = page_path(circuit) if out is None else out
     text = write(load_circuit(circuit), "html", path)

@@ -100,7 +100,7 @@ def discover(
 
     Example: workbench discover -m zoo:ioi -t ioi --method eap-ig --keep 5%
     """
-    from workbench.asked.search import Search, method_options
+    from workbench.commands.asked.search import Search, method_options
 
     use_quiet(quiet)
     asked = Search(
@@ -128,10 +128,10 @@ def discover(
         offline=offline,
     )
     asked.check(shard=shard, ray=ray, workers=workers)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.discovery import discovery_job  # torch: after all that is named was looked for
+        from workbench.commands.discover import discovery_job  # torch: after all that is named was looked for
 
     with progress("discover") as advance:
         result = discovery_job(
@@ -197,13 +197,13 @@ def demo(
     Example: workbench demo
     """
     use_quiet(quiet)
-    from workbench.asked.opening import check_model
+    from workbench.commands.asked.opening import check_model
 
     check_model(model)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.discovery import demo_job  # torch: after the model was looked for
+        from workbench.commands.discover import demo_job  # torch: after the model was looked for
 
     with progress("demo") as advance:
         result = demo_job(model=model, root=out, limit=limit, seed=seed, progress=advance, note=note)

@@ -15,7 +15,7 @@ def doctor(as_json: Json = False) -> None:
 
     Example: workbench doctor
     """
-    from workbench.health import check_machine, check_up, check_versions
+    from workbench.commands.doctor import check_machine, check_up, check_versions
 
     if as_json:
         found = check_up()

@@ -119,7 +119,7 @@ def measure(
     Example: workbench edit measure edits/no-bos -m zoo:ioi -t ioi --beside greater-than -o runs/no-bos
     """
     use_quiet(quiet)
-    from workbench.asked.edit import check_measuring
+    from workbench.commands.asked.edit import check_measuring
 
     check_measuring(
         folder,
@@ -132,10 +132,10 @@ def measure(
         dtype=dtype,
         offline=offline,
     )
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.measuring import measure_job  # torch: after all that is named was looked for
+        from workbench.commands.edit import measure_job  # torch: after all that is named was looked for
 
     with progress("edit measure") as advance:
         found = measure_job(

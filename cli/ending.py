@@ -85,7 +85,7 @@ def asks_for_json(words: Sequence[str]) -> bool:
 
 def failure_of(problem: BaseException) -> Failure | None:
     """What to say of an error; None for one that nobody foresaw."""
-    from workbench.errors import WorkbenchError, in_one_line
+    from workbench.core.errors import WorkbenchError, in_one_line
 
     if isinstance(problem, WorkbenchError | streams.StreamError):
         return Failure(message=problem.message, hint=problem.hint)
@@ -98,7 +98,7 @@ def failure_of(problem: BaseException) -> Failure | None:
         hint = "use a smaller --batch-tokens, fewer pairs (--limit) or --dtype bfloat16"
         return Failure(message=f"out of memory: {said}", hint=hint)
     if isinstance(problem, OSError) and not isinstance(problem, BrokenPipeError) and problem.strerror:
-        from workbench.io.bounds import shown
+        from workbench.core.bounds import shown
 
         named = isinstance(problem.filename, str | bytes)
         what = shown(os.fsdecode(problem.filename)) if named else "a file or stream cannot be used"
@@ -132,7 +132,7 @@ def _called(app: Callable[..., Any]) -> int:
 
 def _tell_unforeseen(problem: Exception, *, as_json: bool) -> None:
     """The document of an error that is a fault of ours; its traceback follows on stderr."""
-    from workbench.errors import in_one_line
+    from workbench.core.errors import in_one_line
 
     if as_json and not has_emitted():
         message = f"{type(problem).__name__}: {in_one_line(problem)}"

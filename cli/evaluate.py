@@ -97,7 +97,7 @@ def evaluate(
 
     Example: workbench evaluate circuits/ioi/zoo-ioi/eap-ig-1f3a --full
     """
-    from workbench.asked.evaluation import Question
+    from workbench.commands.asked.evaluation import Question
 
     use_quiet(quiet)
     asked = Question(
@@ -115,10 +115,14 @@ def evaluate(
     opening = {"batch_tokens": batch_tokens, "max_memory": max_memory, "work": "edges"}
     opening |= {"device": device, "dtype": dtype, "offline": offline}
     asked.check(out=out, full=full, **opening)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.judging import evaluation_job, judging_job, plan_of  # torch: after all was looked for
+        from workbench.commands.evaluate import (  # torch: after all was looked for
+            evaluation_job,
+            judging_job,
+            plan_of,
+        )
 
     with progress("evaluate") as advance:
         if full or dry_run:

@@ -53,13 +53,13 @@ def heads(
     Example: workbench heads -m zoo:induction --sort induction
     """
     use_quiet(quiet)
-    from workbench.asked.heads import check_heads
+    from workbench.commands.asked.heads import check_heads
 
     check_heads(model=model, corpus=corpus or (), sort=sort, device=device, dtype=dtype, offline=offline)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.portraits import heads_job  # torch: after all that is named was looked for
+        from workbench.commands.heads import heads_job  # torch: after all that is named was looked for
 
     with progress("heads") as advance:
         found = heads_job(

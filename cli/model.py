@@ -28,7 +28,7 @@ def list_(as_json: Json = False) -> None:
 
     Example: workbench model list
     """
-    from workbench.model.zoo import PREFIX, list_models
+    from workbench.model.builtin import PREFIX, list_models
 
     cards = list_models()
     if as_json:
@@ -54,7 +54,7 @@ def list_(as_json: Json = False) -> None:
 
 def _look_for(name: str, **opening: Any) -> None:
     """What is named is looked for before the seconds that importing torch takes."""
-    from workbench.asked.opening import check_opening
+    from workbench.commands.asked.opening import check_opening
 
     check_opening(model=name, **opening)
 
@@ -75,7 +75,7 @@ def show(
     Example: workbench model show zoo:ioi --json | jq .architecture.n_layers
     """
     _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
         from workbench.model.report import show_model  # torch: after all that is named was looked for
@@ -108,7 +108,7 @@ def check(
     Example: workbench model check ./my-model
     """
     _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
         from workbench.model.report import check_model
@@ -152,10 +152,10 @@ def import_(
 
     Example: workbench model import model.pt --config cfg.json --vocabulary vocab.txt --unk PAD -o my-model
     """
-    from workbench.asked.opening import check_files
+    from workbench.commands.asked.opening import check_files
 
     check_files([weights, config, *([vocabulary] if vocabulary is not None else [])])
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
         from workbench.model.legacy import import_checkpoint  # torch: after the files were looked for

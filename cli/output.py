@@ -52,7 +52,7 @@ def _finite(value: Any, where: str = "the result") -> Any:
         WorkbenchError: naming the place of a number that JSON has not.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        from workbench.errors import WorkbenchError
+        from workbench.core.errors import WorkbenchError
 
         raise WorkbenchError(f"{where} is {value}, which JSON has not", hint="without --json it is shown")
     if isinstance(value, Mapping):
@@ -79,7 +79,7 @@ def warn(message: str) -> None:
 
 def show_warning(otherwise: Callable[..., None]) -> Callable[..., None]:
     """What shows Python's warnings: those of changed files as one line, all others by ``otherwise``."""
-    from workbench.errors import ChangedFileWarning
+    from workbench.core.errors import ChangedFileWarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, ChangedFileWarning):

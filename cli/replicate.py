@@ -48,20 +48,23 @@ def replicate(
     """
     use_quiet(quiet)
     if name == "list":
-        from workbench.replications.registry import replication_rows
+        from workbench.papers.registry import replication_rows
 
         emit(replication_rows(), as_json=as_json)
         return
     if docs is not None and name != "all":
         raise typer.BadParameter("only all writes a page of documentation", param_hint="--docs")
-    from workbench.asked.papers import check_replication
+    from workbench.commands.asked.papers import check_replication
 
     if name != "all":
         check_replication(name, options or (), model=model, device=device, dtype=dtype, offline=offline)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.replications.job import replicate_all, replicate_job  # torch: after all was looked for
+        from workbench.commands.replicate import (  # torch: after all was looked for
+            replicate_all,
+            replicate_job,
+        )
 
     common = {"model": model, "seed": seed, "out": out, "device": device, "dtype": dtype, "offline": offline}
     with progress(f"replicate {name}") as advance:

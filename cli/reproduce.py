@@ -42,19 +42,19 @@ def reproduce(
     """
     use_quiet(quiet)
     if study == "list":
-        from workbench.reproduce.registry import study_rows
+        from workbench.papers.studies.registry import study_rows
 
         emit(study_rows(), as_json=as_json)
         return
     if model is None:
         raise typer.BadParameter("which model? -m gpt2, zoo:ioi or a directory", param_hint="--model")
-    from workbench.asked.papers import check_reproduction
+    from workbench.commands.asked.papers import check_reproduction
 
     check_reproduction(study, model=model, split=split, device=device, dtype=dtype, offline=offline)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.reproduce.job import reproduce_job  # torch: after all was looked for
+        from workbench.commands.reproduce import reproduce_job  # torch: after all was looked for
 
     with progress(f"reproduce {study}") as advance:
         result = reproduce_job(

@@ -11,7 +11,7 @@ from cli.options import Json, Quiet
 from cli.output import emit, note, progress, use_quiet, warn
 
 if TYPE_CHECKING:
-    from workbench.history.consent import Consent
+    from workbench.engine.run_folders.consent import Consent
 
 app = typer.Typer(help="Runs on disk: look, continue, repeat, compare, tidy.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ TO = Annotated[Path | None, typer.Option("-o", "--out", help="New or empty folde
 
 def _consent(metric: str | None, trust_code: bool) -> Consent:
     """What this command line lets run; what is trusted is told also when quiet."""
-    from workbench.history.consent import Consent
+    from workbench.engine.run_folders.consent import Consent
 
     return Consent(metric=metric, trust_code=trust_code, tell=warn)
 
@@ -46,8 +46,8 @@ def list_(folders: ROOTS = None, as_json: Json = False) -> None:
 
     Example: workbench runs list
     """
-    from workbench.history.folders import ROOTS as USUAL
-    from workbench.history.folders import duration, find_runs, roots_of, size, unmerged
+    from workbench.engine.run_folders.folders import ROOTS as USUAL
+    from workbench.engine.run_folders.folders import duration, find_runs, roots_of, size, unmerged
 
     runs = find_runs(folders)
     rows = [run.row() for run in runs]
@@ -82,7 +82,7 @@ def show(folder: FOLDER, as_json: Json = False) -> None:
 
     Example: workbench runs show runs/ablate/ioi/zoo-ioi-1f3a77c0
     """
-    from workbench.history.folders import look_at
+    from workbench.engine.run_folders.folders import look_at
 
     emit(look_at(folder), as_json=as_json)
 
@@ -101,8 +101,8 @@ def resume(
 
     Example: workbench runs resume runs/ablate/ioi/zoo-ioi-1f3a77c0
     """
-    from workbench.history.again import resume as again
-    from workbench.history.folders import look_at
+    from workbench.commands.again import resume as again
+    from workbench.engine.run_folders.folders import look_at
 
     use_quiet(quiet)
     with progress("resume") as advance:
@@ -125,7 +125,7 @@ def rerun(
 
     Example: workbench runs rerun runs/ablate/ioi/zoo-ioi-1f3a77c0 -o again
     """
-    from workbench.history.again import rerun as repeat
+    from workbench.commands.again import rerun as repeat
 
     use_quiet(quiet)
     with progress("rerun") as advance:
@@ -152,7 +152,7 @@ def merge(
 
     Example: workbench runs merge runs/ablate/ioi/zoo-ioi-1f3a77c0
     """
-    from workbench.history.merge import merge as put_together
+    from workbench.commands.merge import merge as put_together
 
     use_quiet(quiet)
     with progress("merge") as advance:
@@ -176,7 +176,7 @@ def diff(
 
     Example: workbench runs diff runs/ablate/ioi/zoo-ioi-1f3a77c0 again --tolerance 1e-6
     """
-    from workbench.history.differences import compare_runs
+    from workbench.engine.run_folders.differences import compare_runs
 
     found = compare_runs(folder, other, tolerance=tolerance)
     emit(found, as_json=as_json)
@@ -197,7 +197,7 @@ def clean(
 
     Example: workbench runs clean --yes
     """
-    from workbench.history.leftovers import tidy
+    from workbench.engine.run_folders.leftovers import tidy
 
     emit(tidy(folders, remove=yes), as_json=as_json)
 
@@ -216,7 +216,7 @@ def verify(
 
     Example: workbench runs verify runs circuits
     """
-    from workbench.history.verification import verify as check
+    from workbench.engine.run_folders.verification import verify as check
 
     found = check(places)
     emit(found, as_json=as_json)

@@ -216,8 +216,8 @@ def knock_out(
 
 def _do(command: str, given: dict[str, Any]) -> None:
     """Run a job with the command's options and print its table, or its plan with ``--dry-run``."""
-    from workbench.asked.sweep import check_sweep
-    from workbench.errors import OptionError
+    from workbench.commands.asked.sweep import check_sweep
+    from workbench.core.errors import OptionError
 
     as_json, quiet = given.pop("as_json"), given.pop("quiet")
     use_quiet(quiet)
@@ -226,10 +226,10 @@ def _do(command: str, given: dict[str, Any]) -> None:
         raise OptionError(f"cannot draw {plot}", hint="use a file that ends in .svg or .png")
     given["positions"] = tuple(given.pop("position", None) or ())
     check_sweep(**given)
-    from workbench.loading import loading
+    from workbench.core.loading import loading
 
     with loading():
-        from workbench.jobs import JOBS  # torch: after all that is named was looked for
+        from workbench.commands.sweeps import JOBS  # torch: after all that is named was looked for
 
     with progress(_TITLES[command]) as advance:
         result = JOBS[command](progress=advance, note=note, **given)

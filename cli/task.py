@@ -68,7 +68,7 @@ def show(
 
     reading = None
     if model is not None:
-        from workbench.asked.opening import check_opening
+        from workbench.commands.asked.opening import check_opening
 
         check_opening(model=model, offline=offline, task=name, split=split, corruption=corruption)
         from workbench.model.from_files import reading_of  # torch: after all that is named was looked for
@@ -116,7 +116,7 @@ def check(
 
     reading = None
     if model is not None:
-        from workbench.asked.opening import check_opening
+        from workbench.commands.asked.opening import check_opening
 
         check_opening(model=model, offline=offline, task=None if str(file) == "-" else str(file))
         from workbench.model.from_files import reading_of  # torch: after all that is named was looked for
@@ -153,7 +153,7 @@ def import_(
 
     tokenizer = None
     if model is not None:
-        from workbench.asked.opening import check_files, check_opening
+        from workbench.commands.asked.opening import check_files, check_opening
 
         check_files([file])
         check_opening(model=model, offline=offline)

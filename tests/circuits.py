@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.circuit import Circuit
-from workbench.graph import Graph, GraphShape
-from workbench.names import parse_edge, parse_node
-from workbench.scores import Scores
+from workbench.circuits.addresses import parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph, GraphShape
+from workbench.circuits.scores import Scores
 
 TWO = GraphShape(n_layers=2, n_heads=2, n_kv_heads=2)
 GROUPED = GraphShape(n_layers=2, n_heads=4, n_kv_heads=2)

@@ -20,20 +20,20 @@ from torch import Tensor
 from tests.families import FAMILIES, MORE, family_dir, minilm_path
 from tests.integration.naive import HOOKS, Naive, Put, hidden, logit_difference
 from tests.mini import hidden_metric, mini_pairs
-from workbench.circuit import Circuit
-from workbench.errors import WorkbenchError
+from workbench.circuits.addresses import parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.core.errors import WorkbenchError
+from workbench.engine.interventions.edits import Intervention
+from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
+from workbench.engine.interventions.path_patching import path_patches
+from workbench.engine.metrics import get_metric
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.faithfulness import run_circuits
-from workbench.interventions.edits import Intervention
-from workbench.interventions.patching import knock_outs, patches, site_nodes
-from workbench.interventions.path_patching import path_patches
-from workbench.metrics import get_metric
 from workbench.model.architecture import KINDS, Architecture, Support, describe
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.model.report import check_bridge
-from workbench.names import parse_node
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 from workbench.tasks.pairs import Pair, Pairs
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "families.md"

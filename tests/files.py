@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workbench.io.digests import document_digest
+from workbench.core.digest import document_digest
 
 
 def redigested(document: dict[str, Any]) -> dict[str, Any]:

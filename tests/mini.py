@@ -47,7 +47,7 @@ def hidden_metric():
     """A metric for models without a language-model head: the mean hidden state along a fixed direction."""
     import torch
 
-    from workbench.metrics import Metric
+    from workbench.engine.metrics import Metric
 
     def along(hidden, answers, clean=None):
         direction = torch.linspace(-1, 1, hidden.shape[-1], dtype=hidden.dtype).sin()

@@ -15,24 +15,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from workbench.loading import loading as _loading
+from workbench.core.loading import loading as _loading
 
 # name -> module, or module:name where the public name is another: a public name that is also a package's
 # (``sweep``) would be replaced by the package as soon as anything imports it.
 _HOME = {
-    "WorkbenchError": "errors",
+    "WorkbenchError": "core.errors",
     # circuits and scores (no torch)
-    "Circuit": "circuit",
-    "Graph": "graph",
-    "GraphShape": "graph",
-    "Scores": "scores",
-    "load_circuit": "io",
-    "save_circuit": "io",
-    "load_scores": "io",
-    "save_scores": "io",
-    "export": "io",
-    "load_effects": "io.effects_file",
-    "Behavior": "behavior",
+    "Circuit": "circuits.circuit",
+    "Graph": "circuits.graph",
+    "GraphShape": "circuits.graph",
+    "Scores": "circuits.scores",
+    "load_circuit": "circuits.files",
+    "save_circuit": "circuits.files",
+    "load_scores": "circuits.files",
+    "save_scores": "circuits.files",
+    "export": "circuits.files",
+    "load_effects": "circuits.files.effects_file",
+    "Behavior": "circuits.behavior",
     # pairs
     "Pair": "tasks.pairs",
     "Pairs": "tasks.pairs",
@@ -46,27 +46,27 @@ _HOME = {
     "describe": "model.architecture",
     "identity": "model.identity",
     # runs and interventions
-    "PairedRuns": "sweep.runs",
+    "PairedRuns": "engine.runs",
     "as_pairs": "tasks.in_memory",
-    "paired_runs": "sweep.of_task",
-    "measure": "sweep.run:sweep",
-    "Reference": "sweep.run",
-    "Edit": "interventions.edits",
-    "Intervention": "interventions.edits",
-    "KnockOut": "interventions.edits",
-    "Replacement": "interventions.replacement",
-    "Scale": "interventions.replacement",
-    "Steer": "interventions.replacement",
-    "ablations": "interventions.ablation",
-    "parts_of": "interventions.ablation",
-    "patches": "interventions.patching",
-    "site_nodes": "interventions.patching",
-    "knock_outs": "interventions.patching",
-    "path_patches": "interventions.path_patching",
-    "ablate": "experiments",
-    "patch": "experiments",
-    "knock_out": "experiments",
-    "get_metric": "metrics",
+    "paired_runs": "engine.of_task",
+    "measure": "engine.run:sweep",
+    "Reference": "engine.run",
+    "Edit": "engine.interventions.edits",
+    "Intervention": "engine.interventions.edits",
+    "KnockOut": "engine.interventions.edits",
+    "Replacement": "engine.interventions.replacement",
+    "Scale": "engine.interventions.replacement",
+    "Steer": "engine.interventions.replacement",
+    "ablations": "engine.interventions.ablation",
+    "parts_of": "engine.interventions.ablation",
+    "patches": "engine.interventions.patching",
+    "site_nodes": "engine.interventions.patching",
+    "knock_outs": "engine.interventions.patching",
+    "path_patches": "engine.interventions.path_patching",
+    "ablate": "engine.experiments",
+    "patch": "engine.experiments",
+    "knock_out": "engine.experiments",
+    "get_metric": "engine.metrics",
     # methods and judgement
     "score": "methods.score",
     "list_methods": "methods.registry",
@@ -81,44 +81,44 @@ _HOME = {
     "stability": "evaluate.stability",
     "judge": "evaluate.judge",
     "JudgePlan": "evaluate.evidence:Plan",
-    "Criteria": "criteria",
-    "recompute_verdicts": "verdicts",
-    "equivalence": "statistics",
-    "independence": "statistics",
-    "edge_minimality": "statistics",
-    "save_evaluation": "io.evaluation_file",
-    "load_evaluation": "io.evaluation_file",
+    "Criteria": "circuits.verdicts.criteria",
+    "recompute_verdicts": "circuits.verdicts.table",
+    "equivalence": "circuits.verdicts.statistics",
+    "independence": "circuits.verdicts.statistics",
+    "edge_minimality": "circuits.verdicts.statistics",
+    "save_evaluation": "circuits.files.evaluation_file",
+    "load_evaluation": "circuits.files.evaluation_file",
     "head_roles": "evaluate.roles",
     # heads
     "portrait": "heads.portrait",
     "Portrait": "heads.table",
     "load_portrait": "heads.table",
     "patterns_of": "heads.observe",
-    "discover": "study",
+    "discover": "evaluate.study",
     # known circuits and the bench of methods
-    "list_truths": "evaluate.truth",
-    "load_truth": "evaluate.truth",
-    "edge_labels": "evaluate.truth",
-    "node_labels": "evaluate.truth",
+    "list_truths": "model.known_circuits",
+    "load_truth": "model.known_circuits",
+    "edge_labels": "model.known_circuits",
+    "node_labels": "model.known_circuits",
     "recovery": "evaluate.ground_truth",
     "bench_discovery": "bench.bench",
     "BenchSettings": "bench.settings:Settings",
     "load_bench": "bench.table",
     # papers measured again
-    "replicate": "replications.job:replicate_job",
-    "replicate_all": "replications.job",
-    "list_replications": "replications.registry",
+    "replicate": "commands.replicate:replicate_job",
+    "replicate_all": "commands.replicate",
+    "list_replications": "papers.registry",
 }
 _ROOMS = {"edits"}  # public as a whole: wb.edits.Affine, wb.edits.turn_off
 __all__ = sorted([*_HOME, *_ROOMS])
 
 if TYPE_CHECKING:
-    from workbench.circuit import Circuit as Circuit
-    from workbench.io import load_circuit as load_circuit
-    from workbench.io import save_circuit as save_circuit
+    from workbench.circuits.circuit import Circuit as Circuit
+    from workbench.circuits.files import load_circuit as load_circuit
+    from workbench.circuits.files import save_circuit as save_circuit
+    from workbench.engine.of_task import paired_runs as paired_runs
+    from workbench.evaluate.study import discover as discover
     from workbench.model.open import open_model as open_model
-    from workbench.study import discover as discover
-    from workbench.sweep.of_task import paired_runs as paired_runs
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ from benchmarks.fuzz.commands import EXITS, counts_of, run_command
 from benchmarks.fuzz.corpus import build
 from benchmarks.fuzz.kinds import KINDS, Kind, prepare
 from benchmarks.fuzz.worker import FAULTS, GOOD, Watched
-from workbench.io.markdown import replace_part
+from workbench.circuits.files.markdown import replace_part
 
 EXIT_CODES = tuple(f"exit {code}" for code in EXITS)
 BEGIN, END = "<!-- counts: python -m benchmarks.fuzz --docs PAGE -->", "<!-- end of counts -->"

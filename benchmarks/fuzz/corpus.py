@@ -16,7 +16,7 @@ Maker = Callable[[Path], None]
 
 def sweep(root: Path) -> None:
     """A table of effects with its plan, parts and record; and one shard of the same."""
-    from workbench.jobs import ablation_job
+    from workbench.commands.sweeps import ablation_job
 
     asked = {"model": MODEL, "task": TASK, "limit": 4, "parts": "heads", "ablation": "mean"}
     ablation_job(**asked, out=root / "sweep")
@@ -25,9 +25,9 @@ def sweep(root: Path) -> None:
 
 def circuit(root: Path) -> None:
     """A circuit with its scores and record, faithfulness alone, and a whole evaluation."""
-    from workbench.asked.evaluation import Question
-    from workbench.discovery import Search, discovery_job
-    from workbench.judging import evaluation_job, judging_job, plan_of
+    from workbench.commands.asked.evaluation import Question
+    from workbench.commands.discover import Search, discovery_job
+    from workbench.commands.evaluate import evaluation_job, judging_job, plan_of
 
     folder = root / "circuit"
     discovery_job(Search(model=MODEL, task=TASK, method="eap", limit=8, keep="40"), out=folder)
@@ -38,24 +38,24 @@ def circuit(root: Path) -> None:
 
 def published(root: Path) -> None:
     """A circuit of a paper, as the repository has it."""
-    from workbench.published.files import write_published
+    from workbench.circuits.published.files import write_published
 
     write_published(root / "published")
 
 
 def portrait(root: Path) -> None:
     """What every head does: document, table and page."""
-    from workbench.portraits import heads_job
+    from workbench.commands.heads import heads_job
 
     heads_job(model=MODEL, limit=2, no_loss=True, out=root / "portrait")
 
 
 def edits(root: Path) -> None:
     """An edit of words, one with tensors, and what one was measured to do."""
+    from workbench.commands.edit import measure_job
     from workbench.edits.affine import affine_of
     from workbench.edits.files import save_edit
     from workbench.edits.making import make_edit
-    from workbench.measuring import measure_job
     from workbench.model.open import open_model
 
     save_edit(make_edit("rows", ["heads=a0.h0", "operation=drop", "keys=0"]), root / "edit")
@@ -67,7 +67,7 @@ def edits(root: Path) -> None:
 
 def replication(root: Path) -> None:
     """A paper's claims measured again, as small as it goes."""
-    from workbench.replications.job import replicate_job
+    from workbench.commands.replicate import replicate_job
 
     few = ["conflicts=6", "majorities=6", "singles=6", "documents=3", "size=4"]
     replicate_job("pine", options=few, out=root / "replication")
@@ -75,7 +75,7 @@ def replication(root: Path) -> None:
 
 def reproduction(root: Path) -> None:
     """A published study run again, step by step."""
-    from workbench.reproduce.job import reproduce_job
+    from workbench.commands.reproduce import reproduce_job
 
     reproduce_job("ioi", model=MODEL, limit=4, n_reference=8, out=root / "reproduction")
 
@@ -161,7 +161,7 @@ def _csv(path: Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
 
 def _graph(folder: Path) -> None:
     """A graph of EAP-IG: what a circuit found on a built-in model is written as."""
-    from workbench.graph import Graph, GraphShape
+    from workbench.circuits.graph import Graph, GraphShape
 
     shape = GraphShape(n_layers=2, n_heads=2, n_kv_heads=2, parallel=False)
     edges = [str(edge) for edge in Graph(shape).edges()]

@@ -12,7 +12,7 @@ Reader = Callable[[Path], Any]
 
 def circuit(path: str) -> Reader:
     def read(root: Path) -> Any:
-        from workbench.io import load_circuit
+        from workbench.circuits.files import load_circuit
 
         return load_circuit(root / path)
 
@@ -20,22 +20,22 @@ def circuit(path: str) -> Reader:
 
 
 def scores(root: Path) -> Any:
-    from workbench.io import load_scores
+    from workbench.circuits.files import load_scores
 
     return load_scores(root / "circuit")
 
 
 def effects(root: Path) -> Any:
-    from workbench.io.effects_file import load_effects
+    from workbench.circuits.files.effects_file import load_effects
 
     return load_effects(root / "sweep")
 
 
 def record(root: Path) -> Any:
     """The record as it is listed, shown and loaded."""
-    from workbench.errors import RunError
-    from workbench.history.folders import find_runs, look_at
-    from workbench.io.run_file import load_record
+    from workbench.core.errors import RunError
+    from workbench.core.run_folder import load_record
+    from workbench.engine.run_folders.folders import find_runs, look_at
 
     folder = root / "sweep"
     if len([run.row() for run in find_runs([folder])]) != 1:
@@ -48,7 +48,7 @@ def record(root: Path) -> Any:
 
 
 def evaluation(root: Path) -> Any:
-    from workbench.io.evaluation_file import load_evaluation
+    from workbench.circuits.files.evaluation_file import load_evaluation
 
     return load_evaluation(root / "circuit")
 
@@ -57,7 +57,7 @@ def numbers(folder: str) -> Reader:
     """Results of a run as two runs are compared."""
 
     def read(root: Path) -> Any:
-        from workbench.history.numbers import numbers_of
+        from workbench.engine.run_folders.numbers import numbers_of
 
         return numbers_of(root / folder)
 
@@ -68,8 +68,8 @@ def verified(file: str) -> Reader:
     """What ``runs verify`` says of a file that no command reads; refused where it is not as it was written."""
 
     def read(root: Path) -> Any:
-        from workbench.errors import RunError
-        from workbench.history.verification import verify
+        from workbench.core.errors import RunError
+        from workbench.engine.run_folders.verification import verify
 
         states = {f.path: f for f in verify([root / file.partition("/")[0]]).files}
         found = states[root / file]
@@ -81,14 +81,14 @@ def verified(file: str) -> Reader:
 
 
 def shard(root: Path) -> Any:
-    from workbench.io.shard_file import load_shard
+    from workbench.circuits.files.shard_file import load_shard
 
     return load_shard(root / "sharded" / "shard-1-of-2")
 
 
 def plan(root: Path) -> Any:
     """Whether a sweep goes on under its plan."""
-    from workbench.sweep.store import SweepStore
+    from workbench.engine.store import SweepStore
 
     plan = json.loads((root / "plans" / "sweep.json").read_text("utf-8"))
     with SweepStore(root / "sweep", plan, resume=True) as store:
@@ -96,7 +96,7 @@ def plan(root: Path) -> Any:
 
 
 def part(root: Path) -> Any:
-    from workbench.sweep.store import SweepStore
+    from workbench.engine.store import SweepStore
 
     plan = json.loads((root / "plans" / "sweep.json").read_text("utf-8"))
     with SweepStore(root / "sweep", plan, resume=True) as store:
@@ -104,7 +104,7 @@ def part(root: Path) -> Any:
 
 
 def lock(root: Path) -> Any:
-    from workbench.io.lock import holder, locked
+    from workbench.core.lock import holder, locked
 
     holder(root / "sweep")
     with locked(root / "sweep"):
@@ -128,14 +128,14 @@ def edit(folder: str) -> Reader:
 
 
 def measured(root: Path) -> Any:
-    from workbench.measuring import load_measured
+    from workbench.commands.edit import load_measured
 
     return load_measured(root / "measured")
 
 
 def replication(root: Path) -> Any:
-    from workbench.provenance import digest_of
-    from workbench.replications.job import load_result
+    from workbench.commands.replicate import load_result
+    from workbench.core.run_record import digest_of
 
     plan = json.loads((root / "plans" / "replication.json").read_text("utf-8"))
     return load_result(root / "replication", digest_of(plan))
@@ -143,7 +143,7 @@ def replication(root: Path) -> Any:
 
 def steps(root: Path) -> Any:
     """The finished steps of a study, as it goes on from them."""
-    from workbench.reproduce.job import _claim
+    from workbench.commands.reproduce import _claim
 
     plan = json.loads((root / "plans" / "reproduction.json").read_text("utf-8"))
     return _claim(root / "reproduction", plan, True, lambda text: None)
@@ -196,7 +196,7 @@ def _words(root: Path) -> Any:
 
 def graph(keep: str | None) -> Reader:
     def read(root: Path) -> Any:
-        from workbench.io.importers import import_circuit
+        from workbench.circuits.files.importers import import_circuit
 
         return import_circuit(root / "foreign" / "graph.json", keep=keep)
 
@@ -255,7 +255,7 @@ def corpus(root: Path) -> Any:
 
 
 def page(root: Path) -> Any:
-    from workbench.io.markdown import replace_part
+    from workbench.circuits.files.markdown import replace_part
 
     page = root / "foreign" / "page.md"
     before = page.read_bytes()
@@ -264,6 +264,6 @@ def page(root: Path) -> Any:
 
 
 def own_metric(root: Path) -> Any:
-    from workbench.metrics import get_metric
+    from workbench.engine.metrics import get_metric
 
     return get_metric(f"{root / 'foreign' / 'metric.py'}:first").name

@@ -34,7 +34,7 @@ class Verdict:
 
 def judge(kind: Kind, root: Path, before: Any) -> tuple[str, str]:
     """Read a file that lies damaged in its place; says what became of it."""
-    from workbench.errors import WorkbenchError
+    from workbench.core.errors import WorkbenchError
 
     try:
         with warnings.catch_warnings(record=True) as said:

@@ -68,7 +68,7 @@ def test_names_are_checked_before_torch_is_loaded(tmp_path):
     code = (
         "import sys, json\n"
         "from cli.app import app\n"
-        "from workbench.errors import WorkbenchError\n"
+        "from workbench.core.errors import WorkbenchError\n"
         "for wrong, said in json.loads(sys.argv[1]):\n"
         "    try:\n"
         "        app(['bench', 'discovery', *wrong, '-o', sys.argv[2]], standalone_mode=False)\n"

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from cli.circuit import app
 from tests.circuits import GROUPED, SMALL, scores, small
-from workbench.errors import WorkbenchError
-from workbench.io import export, load_circuit, save_circuit
+from workbench.circuits.files import export, load_circuit, save_circuit
+from workbench.core.errors import WorkbenchError
 
 RUN = CliRunner()
 

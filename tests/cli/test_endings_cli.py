@@ -12,8 +12,8 @@ import pytest
 
 from cli import output, streams
 from cli.ending import asks_for_json
-from workbench.errors import OptionError, WorkbenchError
-from workbench.history.differences import compare_runs
+from workbench.core.errors import OptionError, WorkbenchError
+from workbench.engine.run_folders.differences import compare_runs
 
 WORKBENCH = [sys.executable, "-c", "from cli.app import main; main()"]
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_an_error_that_nobody_foresaw_is_a_document_and_a_traceback(run, monkeyp
     def broken(*given, **named):
         raise ZeroDivisionError("by hand")
 
-    monkeypatch.setattr("workbench.io.folder.find_circuits", broken)
+    monkeypatch.setattr("workbench.circuits.files.folder.find_circuits", broken)
     with pytest.raises(ZeroDivisionError):
         run("circuit", "list", "--json")
     monkeypatch.undo()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import workbench
-from workbench.judging import as_good
+from workbench.commands.evaluate import as_good
 
 SCHEMA = Path(workbench.__file__).parent / "io" / "schema" / "faithfulness.schema.json"
 
@@ -98,7 +98,7 @@ def test_faithfulness_under_another_ablation(run, tmp_path):
     jsonschema.validate(written, json.loads(SCHEMA.read_text()))
     circuit = tmp_path / "there" / "circuit.json"
     circuit.write_bytes(
-        (Path(workbench.__file__).parent / "zoo" / "truth-greater" / "circuit.json").read_bytes()
+        (Path(workbench.__file__).parent / "model" / "zoo" / "truth-greater" / "circuit.json").read_bytes()
     )
     assert run("circuit", "summary", "there")[0] == 0  # faithfulness alone is no evaluation
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import cli.app
-from workbench.io import load_circuit
-from workbench.io.effects_file import load_effects
+from workbench.circuits.files import load_circuit
+from workbench.circuits.files.effects_file import load_effects
 
 ABLATE = ["ablate", "-m", "zoo:ioi", "-t", "ioi", "--limit", "6"]
 

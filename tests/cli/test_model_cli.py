@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from tests.families import build_family, family_dir
-from workbench.errors import ModelError, OptionError
-from workbench.model import zoo
+from workbench.core.errors import ModelError, OptionError
+from workbench.model import builtin as zoo
 
 SETTINGS = {
     "n_layers": 1,

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from workbench.io import load_circuit, save_circuit
-from workbench.published import load_published
+from workbench.circuits.files import load_circuit, save_circuit
+from workbench.circuits.published import load_published
 
 FAST = ("reproduce", "ioi", "-m", "zoo:ioi", "--limit", "4", "--reference-pairs", "16")
 

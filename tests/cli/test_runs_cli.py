@@ -14,10 +14,10 @@ import typer.main
 
 import cli.app
 from tests.files import rewrite
-from workbench.history.command_line import command_line
-from workbench.io.effects_file import load_effects
-from workbench.io.run_file import load_record
-from workbench.provenance import RunRecord
+from workbench.circuits.files.effects_file import load_effects
+from workbench.core.run_folder import load_record
+from workbench.core.run_record import RunRecord
+from workbench.engine.run_folders.command_line import command_line
 
 COMMON = ["-m", "zoo:ioi", "-t", "ioi", "--limit", "4"]
 
@@ -44,7 +44,7 @@ def test_help_has_a_claim_and_an_example(run, command):
 
 
 def test_runs_start_without_torch(tmp_path):
-    code = "import sys, cli.app; from workbench.history import folders, differences, leftovers, again\n"
+    code = "import sys, cli.app; from workbench.engine.run_folders import folders, differences, leftovers, again\n"
     code += "sys.exit('torch' in sys.modules)"
     assert os.spawnl(os.P_WAIT, sys.executable, sys.executable, "-c", code) == 0
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from cli.task import app
-from workbench.errors import OptionError, TaskError
+from workbench.core.errors import OptionError, TaskError
 from workbench.tasks.pairs import load_pairs
 from workbench.tasks.registry import list_tasks, make_pairs, vocabulary
 

@@ -42,10 +42,10 @@ def workbench(site: Path, folder: Path, *arguments: str) -> subprocess.Completed
 def test_the_wheel_holds_zoo_schemas_and_page_assets(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
-        "workbench/zoo/ioi/model.safetensors",
-        "workbench/zoo/ioi/tokenizer.json",
-        "workbench/zoo/induction/tl_native.json",
-        "workbench/io/schema/circuit.schema.json",
+        "workbench/model/zoo/ioi/model.safetensors",
+        "workbench/model/zoo/ioi/tokenizer.json",
+        "workbench/model/zoo/induction/tl_native.json",
+        "workbench/circuits/files/schema/circuit.schema.json",
         "cli/app.py",
     ):
         assert needed in names

@@ -11,8 +11,8 @@ import re
 import torch
 from safetensors.torch import load_file
 
-from workbench.evaluate.truth import load_truth
-from workbench.model.zoo import ZOO
+from workbench.model.builtin import ZOO
+from workbench.model.known_circuits import load_truth
 
 
 class Plain:

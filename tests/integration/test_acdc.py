@@ -13,14 +13,14 @@ import torch
 from tests.integration.by_hand import MODELS
 from tests.integration.naive import SplitInputs, naive_of
 from tests.mini import mini_pairs
-from workbench.errors import OptionError
-from workbench.evaluate.truth import edge_labels, load_truth
+from workbench.core.errors import OptionError
+from workbench.engine.edges import ablate_edges
+from workbench.engine.runs import PairedRuns
 from workbench.methods.acdc import first_removed
 from workbench.methods.acdc_search import Meter, Search
 from workbench.methods.score import score
+from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model
-from workbench.sweep.edges import ablate_edges
-from workbench.sweep.runs import PairedRuns
 
 # As in test_edges: edits at q, k, v against edits of split inputs, logits of order 1, float32.
 TOLERANCE = 4e-5  # a damage is a difference of two
@@ -410,7 +410,7 @@ _SCRIPT = """
 from tests.conftest import _opened
 from tests.mini import mini_pairs
 from workbench.methods.score import score
-from workbench.sweep.runs import PairedRuns
+from workbench.engine.runs import PairedRuns
 scores = score(PairedRuns(_opened("native"), mini_pairs(2)), "acdc", tau=0.01)
 print([str(e) for e in scores.keep("own").edges])
 """

@@ -8,13 +8,13 @@ import torch
 
 from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
+from workbench.engine.gradients import writer_gradients
+from workbench.engine.patterns import corrupted_patterns, key_effect, linear_key_effect
+from workbench.engine.runs import PairedRuns
 from workbench.methods.atp_star import PARTS, part_scores
 from workbench.methods.options.gradients import AtPStar
 from workbench.methods.score import score
 from workbench.model.hooks import hook_name
-from workbench.sweep.gradients import writer_gradients
-from workbench.sweep.patterns import corrupted_patterns, key_effect, linear_key_effect
-from workbench.sweep.runs import PairedRuns
 
 
 def loop(runs, layer: int, head: int) -> tuple[float, float]:

@@ -10,12 +10,12 @@ import torch
 from transformer_lens import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.core.errors import OptionError
 from workbench.edits.act import Calibration
-from workbench.errors import OptionError
-from workbench.replications import attention_calibration as study
-from workbench.replications.attention_calibration_claims import CRITERIA, Study, claims_of
-from workbench.replications.attention_calibration_measures import Quiz, attention_moved, windows_of
-from workbench.replications.options import CalibrationSizes
+from workbench.papers import attention_calibration as study
+from workbench.papers.attention_calibration_claims import CRITERIA, Study, claims_of
+from workbench.papers.attention_calibration_measures import Quiz, attention_moved, windows_of
+from workbench.papers.options import CalibrationSizes
 
 N, HEADS, WIDTH, VOCABULARY = 32, 24, 2, 32
 BOS, SINK, WRONG, FIRST = 0, 1, 2, 3  # tokens; from FIRST on, each has its successor

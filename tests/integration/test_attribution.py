@@ -8,17 +8,17 @@ import torch
 
 from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
-from workbench.errors import ModelError, OptionError
-from workbench.graph import Graph
+from workbench.circuits.graph import Graph
+from workbench.core.errors import ModelError, OptionError
+from workbench.engine.edges import source_outputs
+from workbench.engine.gradients import taped_run, writer_gradients
+from workbench.engine.readers import reader_gradients, reader_taps
+from workbench.engine.runs import PairedRuns
 from workbench.methods.points import quadrature
 from workbench.methods.registry import get_method
 from workbench.methods.score import score
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import writer_hooks
-from workbench.sweep.edges import source_outputs
-from workbench.sweep.gradients import taped_run, writer_gradients
-from workbench.sweep.readers import reader_gradients, reader_taps
-from workbench.sweep.runs import PairedRuns
 
 METHODS = (
     "attribution-patching",

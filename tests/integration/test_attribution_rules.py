@@ -8,12 +8,12 @@ import torch
 
 from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
+from workbench.engine.backward import backward_rule, measure_norm, slope_at_zero
+from workbench.engine.gradients import taped_run, writer_gradients
+from workbench.engine.runs import PairedRuns
 from workbench.methods.score import score
 from workbench.model.hooks import hook_name
-from workbench.sweep.backward import backward_rule, measure_norm, slope_at_zero
-from workbench.sweep.gradients import taped_run, writer_gradients
-from workbench.sweep.runs import PairedRuns
 
 # gpt2: LayerNorm, GELU; llama: RMSNorm, gated SiLU; gemma2: 1 + w, norms behind; gpt-neox: parallel; qwen3: norms of
 # q and k; phi3: gate and up in one matrix; opt: ReLU in the block itself; bert: norms after the sum

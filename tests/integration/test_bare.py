@@ -7,7 +7,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 
 from tests.families import build_hf
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.bare import is_bare, modules_of
 from workbench.model.open import open_model
 from workbench.model.probe import wiring

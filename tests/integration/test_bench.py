@@ -20,14 +20,14 @@ from workbench.bench.measures import (
 )
 from workbench.bench.settings import GRID, Settings
 from workbench.bench.table import load_bench
-from workbench.errors import RunError
+from workbench.circuits.files import load_scores
+from workbench.core.errors import RunError
+from workbench.engine.of_task import paired_runs
 from workbench.evaluate.faithfulness import faithfulness_curve
-from workbench.evaluate.truth import edge_labels, load_truth
-from workbench.io import load_scores
 from workbench.methods import registry
 from workbench.methods.score import score
+from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model
-from workbench.sweep.of_task import paired_runs
 
 SMALL = Settings(
     methods=("eap", "random"),

@@ -5,8 +5,8 @@ import torch
 
 from workbench.bench.bench import noisy_runs
 from workbench.bench.settings import Settings
-from workbench.evaluate.truth import add_noise, edge_labels, load_truth
 from workbench.methods.score import score
+from workbench.model.known_circuits import add_noise, edge_labels, load_truth
 from workbench.model.open import open_model
 
 

@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tests.families import build_family, build_hf, family_dir, save_tokenizer
-from workbench.errors import ModelError, OptionError
+from workbench.core.errors import ModelError, OptionError
 from workbench.model import memory
 from workbench.model.digest import read_headers
 from workbench.model.identity import identity
@@ -223,7 +223,7 @@ def test_file_instead_of_a_directory(llama):
 
 
 def test_unknown_built_in_model_suggests_one(tmp_path, monkeypatch):
-    from workbench.model import zoo
+    from workbench.model import builtin as zoo
 
     (tmp_path / "induction").mkdir()
     (tmp_path / "induction" / "card.json").write_text("{}")

@@ -11,13 +11,18 @@ import transformers
 
 from tests.families import _IDS, _LLAMA, _roughen, save_tokenizer
 from tests.integration.test_import_legacy import checkpoint
+from workbench.commands.heads import heads_job
+from workbench.commands.opening import planned_runs
+from workbench.core.errors import ModelError, TaskError, WorkbenchError
 from workbench.edits.measure import on_text
 from workbench.edits.questions import ask
-from workbench.errors import ModelError, TaskError, WorkbenchError
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.of_task import paired_runs
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns, align_to
 from workbench.heads.decoding import decode, sample
 from workbench.heads.grounds import frame_of, random_ground, text_ground
 from workbench.heads.portrait import portrait
-from workbench.interventions.ablation import ablations, parts_of
 from workbench.model.architecture import describe
 from workbench.model.classifiers import class_names, class_of, head_of
 from workbench.model.from_files import reading_of
@@ -26,13 +31,8 @@ from workbench.model.legacy import import_checkpoint
 from workbench.model.legacy_vocabulary import Vocabulary
 from workbench.model.open import open_model
 from workbench.model.outputs import outputs_of
-from workbench.opening import planned_runs
-from workbench.portraits import heads_job
-from workbench.replications.options import PreplanSizes
-from workbench.replications.preplan_anchor_measures import respond
-from workbench.sweep.of_task import paired_runs
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns, align_to
+from workbench.papers.options import PreplanSizes
+from workbench.papers.preplan_anchor_measures import respond
 from workbench.tasks.check import check_pairs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.show import task_page

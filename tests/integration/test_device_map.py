@@ -7,13 +7,13 @@ import pytest
 
 from tests.families import family_dir
 from tests.mini import mini_pairs
-from workbench.errors import ModelError, OptionError
-from workbench.interventions.ablation import ablations, parts_of
+from workbench.core.errors import ModelError, OptionError
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.model.placement import refuse_elsewhere
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 
 
 @pytest.fixture(scope="module", params=["auto", "cpu"])

@@ -26,4 +26,4 @@ def test_the_examples_of_a_module_come_out_as_shown(name):
 
 
 def test_examples_are_found_where_they_stand():
-    assert {"workbench", "workbench.claims", "workbench.edits.kinds"} <= set(modules_with_examples())
+    assert {"workbench", "workbench.core.claims", "workbench.edits.kinds"} <= set(modules_with_examples())

@@ -9,12 +9,12 @@ import torch
 from tests.families import DECODERS
 from tests.integration.by_hand import MODELS
 from tests.integration.naive import SplitInputs, naive_of
-from workbench.circuit import Circuit
-from workbench.errors import ModelError
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.core.errors import ModelError
+from workbench.engine.edges import ablate_edges, source_outputs
 from workbench.evaluate.faithfulness import Curve, Faithfulness, faithfulness, run_circuits
-from workbench.graph import Graph
 from workbench.methods.score import score
-from workbench.sweep.edges import ablate_edges, source_outputs
 
 # 5e-6: largest difference seen between an edit at q, k, v (difference of two norms, projected) and one at the
 # split inputs (norm of the edited copy), logits of order 1, float32; with a factor of four.

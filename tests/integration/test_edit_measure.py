@@ -11,22 +11,22 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import workbench.io
+import workbench.circuits.files
 from cli.app import app
 from tests.files import rewrite
+from workbench.commands.again import rerun
+from workbench.commands.edit import load_measured, measure_job
+from workbench.core.errors import OptionError, RunError, TaskError
+from workbench.core.run_folder import load_record
 from workbench.edits.affine import Affine
 from workbench.edits.files import load_edit, save_edit
 from workbench.edits.making import make_edit
 from workbench.edits.measure import compare, measure_edit, on_task, on_text, windows_of
 from workbench.edits.rows import Rows
-from workbench.errors import OptionError, RunError, TaskError
-from workbench.history.again import rerun
-from workbench.history.command_line import command_line
-from workbench.history.differences import compare_runs
-from workbench.history.folders import look_at
-from workbench.io.run_file import load_record
-from workbench.measuring import load_measured, measure_job
-from workbench.replications.attention_calibration_measures import (
+from workbench.engine.run_folders.command_line import command_line
+from workbench.engine.run_folders.differences import compare_runs
+from workbench.engine.run_folders.folders import look_at
+from workbench.papers.attention_calibration_measures import (
     Quiz,
     improving,
     matched_sets,
@@ -101,8 +101,8 @@ def test_signs_and_matched_sets(bridge_of):
 
 def test_heads_are_chosen_by_what_their_calibration_does():
     """On zoo:ioi the later sinks of a2.h2 carry the docstring task; those of a1.h1 do not."""
+    from workbench.engine.of_task import paired_runs
     from workbench.model.open import open_model
-    from workbench.sweep.of_task import paired_runs
 
     runs = paired_runs(open_model("zoo:ioi"), "docstring", n=60, split="test")
     quiz, how = Quiz(name="docstring", runs=runs), {"alpha": 5.0, "advance": lambda what: None}
@@ -168,7 +168,7 @@ def test_a_measurement_is_kept_with_its_record(tmp_path, uniform):
     kept = measure_job(uniform, **INDUCTION, out=folder, note=said.append)
     assert kept.measured == loose == load_measured(folder)
     schema = json.loads(
-        (Path(workbench.io.__file__).parent / "schema" / "measured-edit.schema.json").read_text()
+        (Path(workbench.circuits.files.__file__).parent / "schema" / "measured-edit.schema.json").read_text()
     )
     jsonschema.validate(json.loads((folder / "measured.json").read_text()), schema)
     record = load_record(folder)

@@ -13,9 +13,14 @@ import pytest
 
 from tests.files import redigested
 from tests.integration.naive import SplitInputs, naive_of
-from workbench.circuit import Circuit
-from workbench.criteria import Criteria
-from workbench.errors import CircuitError, OptionError
+from workbench.circuits.addresses import parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.files import load_circuit, save_circuit
+from workbench.circuits.files.evaluation_file import find_evaluation, load_evaluation, save_evaluation
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.circuits.verdicts.table import edge_tests, recompute_verdicts
+from workbench.core.errors import CircuitError, OptionError
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.curves import compare_curves
@@ -24,15 +29,10 @@ from workbench.evaluate.faithfulness import MIB_SHARES, faithfulness_curve, run_
 from workbench.evaluate.judge import judge
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.subject import Subject, classes_of
-from workbench.evaluate.truth import list_truths, load_truth
-from workbench.io import load_circuit, save_circuit
-from workbench.io.evaluation_file import find_evaluation, load_evaluation, save_evaluation
 from workbench.methods.score import score
+from workbench.model.builtin import PREFIX
+from workbench.model.known_circuits import list_truths, load_truth
 from workbench.model.open import open_model
-from workbench.model.zoo import PREFIX
-from workbench.names import parse_edge, parse_node
-from workbench.sweep.runs import PairedRuns
-from workbench.verdicts import edge_tests, recompute_verdicts
 
 TOLERANCE = 2e-5
 SCHEMA = Path(__file__).parents[2] / "workbench" / "io" / "schema" / "evaluation.schema.json"

@@ -10,15 +10,15 @@ import torch
 
 from tests.integration.naive import Put, SplitInputs, naive_of
 from tests.mini import mini_pairs
-from workbench.circuit import Circuit
-from workbench.errors import WorkbenchError
+from workbench.circuits.addresses import parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.core.errors import WorkbenchError
+from workbench.engine.edges import source_outputs
+from workbench.engine.interventions.words import ABLATIONS
+from workbench.engine.reference import reference_outputs
 from workbench.evaluate.faithfulness import faithfulness, run_circuits
-from workbench.graph import Graph
-from workbench.interventions.words import ABLATIONS
 from workbench.methods.score import score
-from workbench.names import parse_node
-from workbench.sweep.edges import source_outputs
-from workbench.sweep.reference import reference_outputs
 
 TOLERANCE = 2e-5  # as for single edges: two float orders of the same sums, logits of order 1
 MEANS = ("mean", "mean-per-position", "mean-per-template")

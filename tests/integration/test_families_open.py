@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.families import FAMILIES, family_dir
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.architecture import KINDS, describe
 from workbench.model.from_files import reading_of
 from workbench.model.identity import identity

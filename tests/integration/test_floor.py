@@ -8,12 +8,12 @@ import torch
 
 from benchmarks import models
 from benchmarks.floor import sweeps
-from workbench import graph as graphs
-from workbench.circuit import Circuit
+from workbench.circuits import graph as graphs
+from workbench.circuits.circuit import Circuit
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.patching import patches, site_nodes
+from workbench.engine.run import sweep
 from workbench.evaluate.faithfulness import faithfulness
-from workbench.interventions.ablation import ablations, parts_of
-from workbench.interventions.patching import patches, site_nodes
-from workbench.sweep.run import sweep
 
 MAKERS = {
     "gpt2": lambda: models.gpt2(

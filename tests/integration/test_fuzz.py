@@ -10,7 +10,7 @@ from benchmarks.fuzz.__main__ import line, made, read_all
 from benchmarks.fuzz.kinds import KINDS, Kind
 from benchmarks.fuzz.sameness import difference
 from benchmarks.fuzz.worker import Watched
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, limits")
 NAMES = (

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.integration.test_edits import IDS, run, seen
+from workbench.core.errors import OptionError
 from workbench.edits.off import knock_out, turn_off
-from workbench.errors import OptionError
 
 
 def test_the_three_modes(bridge_of):

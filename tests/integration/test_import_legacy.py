@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.errors import ModelError, OptionError
+from workbench.core.errors import ModelError, OptionError
 from workbench.model.architecture import describe
 from workbench.model.identity import identity
 from workbench.model.legacy import import_checkpoint, read_state

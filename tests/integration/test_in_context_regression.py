@@ -9,14 +9,14 @@ import pytest
 import torch
 from transformer_lens import TransformerBridgeConfig
 
-from workbench.claims import UNTESTABLE
-from workbench.errors import OptionError, RunError
+from workbench.commands.replicate import replicate_all, replicate_job
+from workbench.core.claims import UNTESTABLE
+from workbench.core.errors import OptionError, RunError
 from workbench.model.native import boot_native
 from workbench.model.open import open_model
-from workbench.replications.in_context_regression import _of_matrices, run, unfit
-from workbench.replications.job import replicate_all, replicate_job
-from workbench.replications.kinds import Setting
-from workbench.replications.options import RegressionSizes
+from workbench.papers.in_context_regression import _of_matrices, run, unfit
+from workbench.papers.kinds import Setting
+from workbench.papers.options import RegressionSizes
 from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks
 from workbench.training.regression_theory import draw, matrices_in_shape, softmax_pair
 
@@ -123,8 +123,8 @@ def test_a_replication_is_saved_whole_and_an_equal_one_is_shown(tmp_path):
 
 
 def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
-    from workbench.replications import in_context_regression as module
-    from workbench.replications import registry
+    from workbench.papers import in_context_regression as module
+    from workbench.papers import registry
 
     class Refusing:
         REPLICATION = module.REPLICATION.__class__(
@@ -140,7 +140,7 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
         options=RegressionSizes,
     )
     monkeypatch.setattr(registry, "PAPERS", (*registry.PAPERS, refusing))
-    monkeypatch.setitem(__import__("sys").modules, "workbench.replications.refuses", Refusing)
+    monkeypatch.setitem(__import__("sys").modules, "workbench.papers.refuses", Refusing)
     quick = module.REPLICATION.__class__(**{**module.REPLICATION.__dict__, "options": _Quick})
     monkeypatch.setattr(module, "REPLICATION", quick)
     page = replicate_all(("refuses", "in-context-regression"), out=tmp_path, device="cpu")
@@ -149,7 +149,7 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
 
 
 def _refuse(setting):
-    from workbench.errors import ModelError
+    from workbench.core.errors import ModelError
 
     raise ModelError("this model has no heads")
 

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 
 def test_a_killed_portrait_is_resumed_to_the_same_numbers(tmp_path):
-    from workbench.portraits import heads_job
+    from workbench.commands.heads import heads_job
 
     def portray(folder):
         return heads_job(model="zoo:ioi", limit=2, no_loss=True, out=folder)

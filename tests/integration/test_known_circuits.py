@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.integration.known import Plain
-from workbench.errors import CircuitError
-from workbench.evaluate.truth import edge_labels, list_truths, load_truth, node_labels
-from workbench.graph import Graph
+from workbench.circuits.graph import Graph
+from workbench.core.errors import CircuitError
+from workbench.engine.runs import PairedRuns
 from workbench.methods.score import score
+from workbench.model.builtin import ZOO
+from workbench.model.known_circuits import edge_labels, list_truths, load_truth, node_labels
 from workbench.model.open import open_model
-from workbench.model.zoo import ZOO
-from workbench.sweep.runs import PairedRuns
 from workbench.training import get_recipe
 
 NAMES = list_truths()
@@ -163,7 +163,7 @@ def test_exact_patching_finds_the_true_edges_and_no_others(plain, gap):
 
 
 def _edge(address: str):
-    from workbench.names import parse_edge
+    from workbench.circuits.addresses import parse_edge
 
     return parse_edge(address)
 

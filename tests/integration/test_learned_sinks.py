@@ -10,20 +10,20 @@ import torch
 
 from tests.families import build_hf, save_tokenizer
 from tests.mini import mini_pairs
+from workbench.circuits.addresses import parse_node
 from workbench.edits.act import find_sinks
 from workbench.edits.kinds import Rows
+from workbench.engine.interventions.apply import hooks_for
+from workbench.engine.interventions.edits import Intervention, KnockOut
+from workbench.engine.patterns import corrupted_patterns, key_effect
 from workbench.evaluate.roles import mean_attention
 from workbench.heads.grounds import random_ground
 from workbench.heads.prompts import example_patterns
 from workbench.heads.readouts import read_outs
-from workbench.interventions.apply import hooks_for
-from workbench.interventions.edits import Intervention, KnockOut
+from workbench.heads.show.atlas import _data
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model
 from workbench.model.probe import record
-from workbench.names import parse_node
-from workbench.sweep.patterns import corrupted_patterns, key_effect
-from workbench.view.atlas import _data
 
 
 @cache

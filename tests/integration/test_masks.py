@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.errors import ModelError, OptionError
+from workbench.core.errors import ModelError, OptionError
+from workbench.engine.edges import ablate_edges
+from workbench.engine.of_task import paired_runs
 from workbench.evaluate.faithfulness import run_circuits, run_masks
-from workbench.evaluate.truth import edge_labels, load_truth
 from workbench.methods.edge_pruning import Lagrangian, sparsity
 from workbench.methods.options.masks import EdgePruning
 from workbench.methods.score import score
 from workbench.methods.soft_masks import draw, rows_of
+from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model
-from workbench.sweep.edges import ablate_edges
-from workbench.sweep.of_task import paired_runs
 
 SHORT = {"steps": 12, "warmup": 8, "batch": 4}
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from tests.integration.naive import Naive, Put, SplitInputs, naive_of
-from workbench.circuit import Circuit
-from workbench.errors import CircuitError, ShapeError, TaskError
+from workbench.circuits.addresses import parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.core.errors import CircuitError, ShapeError, TaskError
+from workbench.engine.edges import ablate_edges
+from workbench.engine.nodes import ablate_nodes
 from workbench.evaluate.faithfulness import faithfulness, run_circuits
-from workbench.graph import Graph
 from workbench.methods.score import score
-from workbench.names import parse_edge, parse_node
-from workbench.sweep.edges import ablate_edges
-from workbench.sweep.nodes import ablate_nodes
 
 TOLERANCE = 2e-5  # as in test_edges: an edit at q, k, v against one at the split inputs
 EDGE_FAMILIES = ("gpt2", "gpt-neox", "llama", "gemma2")

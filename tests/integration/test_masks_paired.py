@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.integration.test_edits import IDS, run, seen
+from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.edits.files import load_edit, save_edit
 from workbench.edits.masks import (
     Mask,
@@ -19,7 +20,6 @@ from workbench.edits.masks import (
     window,
 )
 from workbench.edits.paired import contrast
-from workbench.errors import ModelError, OptionError, ShapeError
 
 EVERY = ("a0", "a1", "a2")
 

@@ -13,14 +13,14 @@ import torch
 
 import workbench as wb
 from benchmarks import models
-from workbench.errors import ModelError
-from workbench.interventions.ablation import ablations, parts_of
+from workbench.commands.opening import open_runs
+from workbench.core.errors import ModelError
+from workbench.engine import gradients
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.room import keep_within
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.model.memory import Activations, tokens_within
-from workbench.opening import open_runs
-from workbench.sweep import gradients
-from workbench.sweep.room import keep_within
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 
 SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 101}
 
@@ -156,10 +156,10 @@ _CHILD = """
 import sys
 import workbench as wb
 from benchmarks import models
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.memory import resident_bytes
-from workbench.provenance import peak_memory_mb
-from workbench.sweep.room import keep_within
+from workbench.core.run_record import peak_memory_mb
+from workbench.engine.room import keep_within
 budget, more, pairs, tokens = (int(x) for x in sys.argv[1:])
 runs = models.gpt2(pairs, tokens, n_layer=6, n_head=8, n_embd=256, vocab_size=5000).runs
 before = resident_bytes("cpu")

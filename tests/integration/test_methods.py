@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 from tests.families import family_dir
 from tests.integration.by_hand import MODELS
 from tests.mini import mini_pairs
-from workbench.graph import Graph
-from workbench.interventions.ablation import ablations
+from workbench.circuits.graph import Graph
+from workbench.engine.edges import ablate_edges, source_outputs
+from workbench.engine.gradients import writer_gradients
+from workbench.engine.interventions.ablation import ablations
+from workbench.engine.readers import reader_gradients
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.model.wiring import writer_hooks
-from workbench.sweep.edges import ablate_edges, source_outputs
-from workbench.sweep.gradients import writer_gradients
-from workbench.sweep.readers import reader_gradients
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 
 
 def all_gradients(runs, batch, graph: Graph) -> torch.Tensor:

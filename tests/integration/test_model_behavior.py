@@ -10,17 +10,17 @@ import torch
 
 from tests.families import family_dir
 from tests.mini import mini_pairs
-from workbench.discovery import Search, discovery_job
-from workbench.experiments import ablate
-from workbench.history.folders import look_at
-from workbench.io.circuit_file import load_circuit
-from workbench.io.effects_file import load_effects
-from workbench.io.folder import check as found_circuit
-from workbench.io.run_file import load_record
-from workbench.jobs import ablation_job
-from workbench.replications.job import with_behaviors
-from workbench.replications.kinds import Findings, Setting
-from workbench.study import SCORED, discover
+from workbench.circuits.files.circuit_file import load_circuit
+from workbench.circuits.files.effects_file import load_effects
+from workbench.circuits.files.folder import check as found_circuit
+from workbench.commands.discover import Search, discovery_job
+from workbench.commands.replicate import with_behaviors
+from workbench.commands.sweeps import ablation_job
+from workbench.core.run_folder import load_record
+from workbench.engine.experiments import ablate
+from workbench.engine.run_folders.folders import look_at
+from workbench.evaluate.study import SCORED, discover
+from workbench.papers.kinds import Findings, Setting
 
 
 def rightly(runs) -> np.ndarray:

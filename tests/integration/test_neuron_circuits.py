@@ -5,14 +5,14 @@ import pytest
 
 from tests.families import family_dir
 from tests.mini import mini_pairs
-from workbench.circuit import Circuit
-from workbench.errors import CircuitError, ModelError
+from workbench.circuits.addresses import Node, mlp, neuron, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.core.errors import CircuitError, ModelError
+from workbench.engine.interventions.edits import Edit, Intervention
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.faithfulness import run_circuits
-from workbench.interventions.edits import Edit, Intervention
 from workbench.model.open import open_model
-from workbench.names import Node, mlp, neuron, parse_node
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 
 TOLERANCE = 1e-5  # logits; float32 sums in another order
 

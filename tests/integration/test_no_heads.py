@@ -7,17 +7,17 @@ import transformers
 
 from tests.families import _IDS, save_tokenizer
 from tests.mini import mini_pairs
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
+from workbench.engine.experiments import ablate, knock_out, patch
+from workbench.engine.interventions.ablation import parts_of
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.roles import head_roles
-from workbench.experiments import ablate, knock_out, patch
+from workbench.evaluate.study import discover
 from workbench.heads.portrait import portrait
-from workbench.interventions.ablation import parts_of
 from workbench.methods.registry import list_methods
 from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.model.outline import outline
-from workbench.study import discover
-from workbench.sweep.runs import PairedRuns
 
 SAID = (
     "the model has no attention heads (2 layers of another kind)\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.errors import OptionError, ShapeError, TaskError, WorkbenchError
+from workbench.core.errors import OptionError, ShapeError, TaskError, WorkbenchError
 
 STORY = "When {} and {} went to the store, {} gave a drink to"
 FOUR = [

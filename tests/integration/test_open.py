@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tests.families import build_family, build_hf, family_dir, minilm_path, save_tokenizer
-from workbench.errors import ModelError, OptionError
+from workbench.core.errors import ModelError, OptionError
 from workbench.model import digest
 from workbench.model.architecture import describe
 from workbench.model.identity import identity

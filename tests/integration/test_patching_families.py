@@ -9,11 +9,11 @@ import torch
 from tests.families import FAMILIES
 from tests.integration.by_hand import MODELS
 from tests.integration.naive import Put, naive_of
-from workbench.interventions.edits import Edit, Intervention, KnockOut
-from workbench.interventions.patching import knock_outs, patches, site_nodes
+from workbench.circuits.addresses import parse_node
+from workbench.engine.interventions.edits import Edit, Intervention, KnockOut
+from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
+from workbench.engine.run import sweep
 from workbench.model.hooks import SITES
-from workbench.names import parse_node
-from workbench.sweep.run import sweep
 
 # 3e-6: largest difference seen between stacked rows and single runs in float32; with a factor of about five.
 TOLERANCE = 1.5e-5

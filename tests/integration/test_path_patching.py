@@ -8,9 +8,9 @@ import torch
 
 from tests.integration.naive import HOOKS, Naive, naive_of
 from tests.integration.test_edges import run_masks
-from workbench.errors import WorkbenchError
-from workbench.interventions.path_patching import path_patches
-from workbench.names import parse_edge
+from workbench.circuits.addresses import parse_edge
+from workbench.core.errors import WorkbenchError
+from workbench.engine.interventions.path_patching import path_patches
 
 TOLERANCE = 2e-5  # as in test_edges: two ways through the norm in float32
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.integration.test_edits import run
+from workbench.core.errors import ModelError, OptionError
 from workbench.edits.files import load_edit, save_edit
 from workbench.edits.pine import Layout, Pine, content_ranks, placed
-from workbench.errors import ModelError, OptionError
 
 PREFIX, SUFFIX = [0, 11], [70, 71, 72]
 DOCUMENTS = ([20, 21, 22], [30, 31, 32, 33], [40, 41])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.errors import ModelError, OptionError
-from workbench.replications import pine
-from workbench.replications.kinds import Setting
-from workbench.replications.options import PineSizes
-from workbench.replications.pine_documents import Question, _answers, prompt, questions, spans, words_of
+from workbench.core.errors import ModelError, OptionError
+from workbench.papers import pine
+from workbench.papers.kinds import Setting
+from workbench.papers.options import PineSizes
+from workbench.papers.pine_documents import Question, _answers, prompt, questions, spans, words_of
 
 SMALL = PineSizes(conflicts=3, majorities=2, singles=2, size=4)
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.families import build_hf, family_dir, minilm_path
-from workbench.errors import ModelError, OptionError, TaskError
+from workbench.core.errors import ModelError, OptionError, TaskError
 from workbench.evaluate.roles import mean_attention
 from workbench.heads import grounds
 from workbench.heads.loss import loss_change, runs_of

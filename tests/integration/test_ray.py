@@ -17,13 +17,13 @@ import pytest
 
 from tests.families import family_dir
 from tests.mini import mini_pairs
-from workbench.asked.search import Search
-from workbench.discovery import discovery_job
-from workbench.errors import OptionError, RunError
-from workbench.history.again import resume
-from workbench.history.folders import look_at
-from workbench.jobs import ablation_job
-from workbench.sweep.distribute import Part
+from workbench.commands.again import resume
+from workbench.commands.asked.search import Search
+from workbench.commands.discover import discovery_job
+from workbench.commands.sweeps import ablation_job
+from workbench.core.errors import OptionError, RunError
+from workbench.engine.distribute import Part
+from workbench.engine.run_folders.folders import look_at
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -46,7 +46,7 @@ def opening(tmp_path_factory):
 def cluster():
     """A cluster of this process, as a notebook may have one; jobs use it and leave it running."""
     ray = pytest.importorskip("ray")
-    from workbench.scale.ray_crew import connect
+    from workbench.engine.cluster.ray_crew import connect
 
     connect(ray, "local", cpus=2)
     yield ray
@@ -127,7 +127,7 @@ def program(count: int, compute):
 @contextmanager
 def crew(cluster, job, count: int = 1, **more):
     """Workers hired without asking whether there is room for them."""
-    from workbench.scale.ray_crew import Crew
+    from workbench.engine.cluster.ray_crew import Crew
 
     hired = Crew(**{"ray": cluster, "program": job, "threads": 1, "gpus": 0, "note": print, **more})
     hired.hire(count)
@@ -147,7 +147,7 @@ def test_a_worker_that_never_starts_is_given_no_part(cluster):
 
 @needs_ray
 def test_workers_that_all_never_start_are_told_of_and_given_up(cluster, monkeypatch):
-    monkeypatch.setattr("workbench.scale.ray_crew._TELL_AFTER", 0.1)
+    monkeypatch.setattr("workbench.engine.cluster.ray_crew._TELL_AFTER", 0.1)
     notes: list[str] = []
     with (
         crew(cluster, print, threads=3, patience=1.0, note=notes.append) as one,
@@ -160,7 +160,7 @@ def test_workers_that_all_never_start_are_told_of_and_given_up(cluster, monkeypa
 
 @needs_ray
 def test_more_workers_than_there_is_room_for_are_refused(cluster):
-    from workbench.scale.ray_crew import ray_crew
+    from workbench.engine.cluster.ray_crew import ray_crew
 
     with pytest.raises(RunError) as error, ray_crew(print, workers=3, device="cpu"):
         pass
@@ -217,8 +217,8 @@ def test_a_killed_driver_is_resumed_from_what_its_workers_finished(cluster, tmp_
 @needs_ray
 def test_a_cluster_that_is_not_there_says_how_to_start_one(opening, tmp_path):
     code = (
-        "from workbench.scale.ray_crew import ray_crew\n"
-        "from workbench.errors import RunError\n"
+        "from workbench.engine.cluster.ray_crew import ray_crew\n"
+        "from workbench.core.errors import RunError\n"
         "try:\n    with ray_crew(print, address='127.0.0.1:1', workers=1): pass\n"
         "except RunError as error: print(error.message, '|', error.hint)"
     )
@@ -236,7 +236,7 @@ def test_a_cluster_that_is_not_there_says_how_to_start_one(opening, tmp_path):
 
 
 def test_without_ray_the_way_to_install_it_is_said(monkeypatch, opening, tmp_path):
-    import workbench.scale.ray_crew as ray_crew
+    import workbench.engine.cluster.ray_crew as ray_crew
 
     monkeypatch.setattr(ray_crew, "find_spec", lambda name: None)
     with pytest.raises(OptionError) as error:

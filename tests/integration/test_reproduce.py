@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.claims import UNTESTABLE
-from workbench.errors import RunError, TaskError
+from workbench.circuits.files import load_circuit
+from workbench.circuits.published import load_published
+from workbench.commands.reproduce import is_papers_model, reproduce_job, run_study
+from workbench.core.claims import UNTESTABLE
+from workbench.core.errors import RunError, TaskError
+from workbench.engine.of_task import paired_runs
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.heads.copy import copied, copy_scores
-from workbench.io import load_circuit
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model
-from workbench.published import load_published
-from workbench.reproduce import ioi as steps
-from workbench.reproduce.job import is_papers_model, reproduce_job, run_study
-from workbench.reproduce.keeping import Keeper
-from workbench.reproduce.kinds import State, StepResult
-from workbench.reproduce.paths import recall_claims, take
-from workbench.reproduce.registry import ENTRIES, find_study
-from workbench.sweep.of_task import paired_runs
+from workbench.papers.studies import ioi as steps
+from workbench.papers.studies.keeping import Keeper
+from workbench.papers.studies.kinds import State, StepResult
+from workbench.papers.studies.paths import recall_claims, take
+from workbench.papers.studies.registry import ENTRIES, find_study
 from workbench.tasks.registry import make_pairs
 
 
@@ -369,7 +369,7 @@ def test_whose_model_it_is_goes_by_shape_and_name(gpt2_shaped):
 
 
 def test_senders_are_taken_up_by_share_and_by_error():
-    from workbench.effects import Effects
+    from workbench.circuits.effects import Effects
 
     base = np.full(4, 10.0)
     effect = np.array([[1, 1, 1, 1], [0.2] * 4, [4, -4, 4, -3], [-1, -1, -1, -1.0]])

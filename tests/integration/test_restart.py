@@ -13,16 +13,16 @@ import torch
 import transformers
 
 from tests.families import _LLAMA, build_hf, save_tokenizer
-from workbench.interventions.ablation import ablations, parts_of
-from workbench.interventions.patching import patches, site_nodes
+from workbench.circuits.addresses import Node
+from workbench.engine import passes, restart, run
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.patching import patches, site_nodes
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.model import trial
 from workbench.model.bare import Modules, is_bare
 from workbench.model.blocks import Block
 from workbench.model.open import open_model
-from workbench.names import Node
-from workbench.sweep import passes, restart, run
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 
 HEADS = {"plain": ("gpt2", "llama", "native-ln"), "hooked": ("gemma2", "bert")}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.families import family_dir
-from workbench.errors import ModelError, OptionError, ShapeError
+from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.heads.decoding import decode, forced, right, text_of
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model

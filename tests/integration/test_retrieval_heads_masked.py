@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
-from workbench.replications.options import RetrievalSizes
-from workbench.replications.retrieval_heads import causal, lengths, lost, memory
-from workbench.replications.retrieval_heads_masking import mask, matched_heads, recalls
-from workbench.replications.retrieval_heads_measures import Masked, rest, top_heads
+from workbench.papers.options import RetrievalSizes
+from workbench.papers.retrieval_heads import causal, lengths, lost, memory
+from workbench.papers.retrieval_heads_masking import mask, matched_heads, recalls
+from workbench.papers.retrieval_heads_measures import Masked, rest, top_heads
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +101,11 @@ def test_memory_claims_follow_the_numbers_and_need_facts():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
 def test_freed_blocks_are_kept_and_not_asked_for_again():
-    """Five blocks of 12 MB, twenty times over: page faults with and without."""
+    """Five blocks of 12 MB, 3,072 pages each, twenty times over: at most a tenth of the pages is asked for again."""
     code = (
-        "import resource, sys, torch\n"
-        "from workbench.replications.retrieval_heads_masking import keep_freed\n"
-        "if sys.argv[1] == 'kept': keep_freed()\n"
+        "import resource, torch\n"
+        "from workbench.papers.retrieval_heads_masking import keep_freed\n"
+        "keep_freed()\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for i in range(22):\n"
         "    if i == 2: before = faults()\n"
@@ -114,10 +114,6 @@ def test_freed_blocks_are_kept_and_not_asked_for_again():
         "print(faults() - before)"
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-    kept, given_back = (
-        int(
-            subprocess.run([sys.executable, "-c", code, how], capture_output=True, check=True, env=env).stdout
-        )
-        for how in ("kept", "given back")
-    )
-    assert kept < 0.1 * given_back  # 20 times 60 MB are 300,000 pages
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=env)
+    # without keep_freed nearly all pages are asked for again, unless something small lies at the end of the heap
+    assert int(done.stdout) < 0.1 * 20 * 5 * 3072

@@ -13,15 +13,15 @@ import jsonschema
 import numpy as np
 import pytest
 
-from workbench.effects import Effects
-from workbench.errors import OptionError, RunError
-from workbench.history.differences import compare_runs
-from workbench.history.folders import find_runs, look_at
-from workbench.history.leftovers import leftovers, tidy
-from workbench.io.effects_file import load_effects, save_effects
-from workbench.io.lock import holder, locked, take
-from workbench.io.run_file import load_record, recording
-from workbench.provenance import RunRecord
+from workbench.circuits.effects import Effects
+from workbench.circuits.files.effects_file import load_effects, save_effects
+from workbench.core.errors import OptionError, RunError
+from workbench.core.lock import holder, locked, take
+from workbench.core.run_folder import load_record, recording
+from workbench.core.run_record import RunRecord
+from workbench.engine.run_folders.differences import compare_runs
+from workbench.engine.run_folders.folders import find_runs, look_at
+from workbench.engine.run_folders.leftovers import leftovers, tidy
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -192,9 +192,9 @@ def test_a_table_with_a_flipped_bit_is_not_read(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from workbench.io.lock import locked
-from workbench.io.run_file import recording
-from workbench.provenance import RunRecord
+from workbench.core.lock import locked
+from workbench.core.run_folder import recording
+from workbench.core.run_record import RunRecord
 with locked(sys.argv[1]), recording(RunRecord(command="ablate", arguments={}), sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workbench.interventions.ablation import ablations, parts_of
-from workbench.interventions.patching import knock_outs, patches, site_nodes
-from workbench.io.typed import as_json
+from workbench.commands.opening import open_runs
+from workbench.core.typed import as_json
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
+from workbench.engine.of_task import paired_runs
+from workbench.engine.run import sweep
+from workbench.model.builtin import ZOO
 from workbench.model.open import open_model
 from workbench.model.seal import NAME, seal_of
 from workbench.model.sealed import sealed_model
-from workbench.model.zoo import ZOO
-from workbench.opening import open_runs
-from workbench.sweep.of_task import paired_runs
-from workbench.sweep.run import sweep
 from workbench.training.sealing import found_in, sealable
 
 TASK = {"ioi": "ioi", "elimination": "colored-objects", "stdlib": "docstring"}

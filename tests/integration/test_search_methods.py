@@ -9,14 +9,14 @@ import torch
 from tests.integration.by_hand import MODELS
 from tests.integration.naive import Put, naive_of
 from tests.mini import mini_pairs
-from workbench.errors import OptionError
-from workbench.evaluate.truth import edge_labels, load_truth
+from workbench.core.errors import OptionError
+from workbench.engine.edges import source_outputs
+from workbench.engine.runs import PairedRuns
 from workbench.methods.information_flow import proximity
 from workbench.methods.registry import get_method
 from workbench.methods.score import score
+from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model
-from workbench.sweep.edges import source_outputs
-from workbench.sweep.runs import PairedRuns
 
 TOLERANCE = 2e-5  # float32, logits of order 1; as in test_edges
 

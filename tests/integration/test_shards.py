@@ -10,27 +10,27 @@ from pathlib import Path
 
 import pytest
 
-import workbench.discovery as discovery
+import workbench.commands.discover as discovery
 from tests.families import family_dir
 from tests.files import rewrite
 from tests.mini import mini_pairs
-from workbench.asked.evaluation import Question
-from workbench.asked.search import Search
 from workbench.bench.bench import bench_discovery
 from workbench.bench.settings import Settings
-from workbench.discovery import discovery_job
-from workbench.errors import OptionError, RunError
-from workbench.history.again import rerun, resume
-from workbench.history.folders import find_runs, look_at
-from workbench.history.leftovers import tidy
-from workbench.history.merge import merge
-from workbench.io.lock import holder
-from workbench.io.run_file import load_record
-from workbench.jobs import ablation_job, path_patching_job
-from workbench.judging import evaluation_job
+from workbench.commands.again import rerun, resume
+from workbench.commands.asked.evaluation import Question
+from workbench.commands.asked.search import Search
+from workbench.commands.discover import discovery_job
+from workbench.commands.evaluate import evaluation_job
+from workbench.commands.merge import merge
+from workbench.commands.sweeps import ablation_job, path_patching_job
+from workbench.core.errors import OptionError, RunError
+from workbench.core.lock import holder
+from workbench.core.run_folder import load_record
+from workbench.engine.distribute import Here, Shard, ShardFinished
+from workbench.engine.run_folders.folders import find_runs, look_at
+from workbench.engine.run_folders.leftovers import tidy
+from workbench.engine.store import SweepStore
 from workbench.methods.score import score
-from workbench.sweep.distribute import Here, Shard, ShardFinished
-from workbench.sweep.store import SweepStore
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests.mini import mini_pairs
-from workbench.asked.evaluation import Case, Question
-from workbench.errors import OptionError
+from workbench.circuits.verdicts.statistics import resamples
+from workbench.commands.asked.evaluation import Case, Question
+from workbench.commands.evaluate import _found_on
+from workbench.core.errors import OptionError
 from workbench.evaluate.stability import stability
-from workbench.judging import _found_on
 from workbench.methods.score import score
-from workbench.statistics import resamples
 
 
 def jaccard(one: set, two: set) -> float:

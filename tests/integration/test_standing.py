@@ -10,17 +10,17 @@ import torch
 
 from tests.families import build_hf, save_tokenizer
 from tests.mini import mini_pairs
+from workbench.circuits.files.effects_file import load_effects
+from workbench.commands.opening import record_of
+from workbench.core.errors import ModelError
 from workbench.edits.off import knock_out
-from workbench.errors import ModelError
+from workbench.engine.experiments import ablate
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.faithfulness import faithfulness
-from workbench.experiments import ablate
 from workbench.heads.portrait import portrait
-from workbench.io.effects_file import load_effects
 from workbench.methods.score import score
 from workbench.model.identity import identity
 from workbench.model.open import open_model
-from workbench.opening import record_of
-from workbench.sweep.runs import PairedRuns
 
 HOOK = "1 hook of yours at blocks.1.attn.hook_out"
 

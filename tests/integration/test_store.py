@@ -17,12 +17,12 @@ from safetensors.numpy import load_file, save_file
 
 from tests.families import family_dir
 from tests.mini import mini_pairs
-from workbench.errors import RunError
-from workbench.interventions.ablation import ablations, parts_of
-from workbench.interventions.path_patching import path_patches
+from workbench.core.errors import RunError
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.path_patching import path_patches
+from workbench.engine.run import Reference, sweep
+from workbench.engine.store import SweepStore
 from workbench.model.blocks import Blocks
-from workbench.sweep.run import Reference, sweep
-from workbench.sweep.store import SweepStore
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILY = "native-ln"
@@ -234,7 +234,7 @@ def test_temporary_files_are_never_read(runs, tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from workbench.sweep.store import SweepStore
+from workbench.engine.store import SweepStore
 with SweepStore(Path(sys.argv[1]), {"kind": "test"}, resume=True):
     print("held", flush=True)
     time.sleep(60)
@@ -370,10 +370,10 @@ import sys
 import torch
 torch.set_num_threads(int(sys.argv[3]))
 from tests.mini import mini_pairs
-from workbench.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.model.open import open_model
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 runs = PairedRuns(open_model(sys.argv[1], device="cpu"), mini_pairs(5), batch_tokens=60, metric="logit-difference")
 
 def tell(done, total, what):
@@ -419,7 +419,7 @@ def test_kill_9_and_resume_give_the_undisturbed_table(runs, runs_of, tmp_path):
 
 def test_a_part_too_large_for_memory_is_halved_and_then_explained(runs, monkeypatch):
     """Running out of memory lowers the number of stacked rows, to one; then the error says what to try."""
-    import workbench.sweep.run as engine
+    import workbench.engine.run as engine
 
     sizes, stacked = [], engine._stacked
 

@@ -12,7 +12,7 @@ import transformers
 from torch import nn
 
 from tests.families import build_family, build_hf
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.from_files import reading_of
 from workbench.model.open import open_model
 from workbench.model.outline import outline

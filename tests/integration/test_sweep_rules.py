@@ -12,18 +12,18 @@ import torch
 from tests.families import family_dir
 from tests.integration.naive import HOOKS, naive_of
 from tests.mini import hidden_metric, make_pair, metric_for, mini_pairs
-from workbench.errors import ModelError, OptionError, TaskError, WorkbenchError
-from workbench.interventions.ablation import ablations, parts_of
-from workbench.interventions.edits import Edit, Intervention
-from workbench.interventions.patching import knock_outs, patches
-from workbench.interventions.words import ABLATIONS
+from workbench.circuits.addresses import parse_node
+from workbench.core.errors import ModelError, OptionError, TaskError, WorkbenchError
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.edits import Edit, Intervention
+from workbench.engine.interventions.patching import knock_outs, patches
+from workbench.engine.interventions.words import ABLATIONS
+from workbench.engine.metrics import Metric, get_metric
+from workbench.engine.run import Reference, sweep
+from workbench.engine.runs import PairedRuns
 from workbench.methods.score import score
-from workbench.metrics import Metric, get_metric
 from workbench.model.open import open_model
 from workbench.model.probe import wiring
-from workbench.names import parse_node
-from workbench.sweep.run import Reference, sweep
-from workbench.sweep.runs import PairedRuns
 from workbench.tasks.pairs import Pairs
 
 TOLERANCE = 1.5e-5  # as in test_sweep_families: stacking changes the order of float32 sums

@@ -9,15 +9,15 @@ from safetensors.torch import load_file, save_file
 
 from tests.families import VOCABULARY, build_hf, save_tokenizer
 from tests.mini import mini_pairs
-from workbench.errors import ModelError, TaskError
+from workbench.commands.opening import record_of
+from workbench.core.errors import ModelError, TaskError
+from workbench.engine.runs import PairedRuns
 from workbench.heads.observe import patterns_of
 from workbench.model.architecture import describe
 from workbench.model.from_files import reading_of
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.model.report import check_bridge
-from workbench.opening import record_of
-from workbench.sweep.runs import PairedRuns
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.reading import align_for
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from tests.families import VOCABULARY
-from workbench.errors import OptionError, TaskError
+from workbench.circuits.verdicts.statistics import mean_interval
+from workbench.core.errors import OptionError, TaskError
 from workbench.model.open import open_model
-from workbench.replications import find_replication, lofit, soft_injection
-from workbench.replications.kinds import Setting
-from workbench.replications.lofit_claims import Measured as Tuned
-from workbench.replications.lofit_claims import claims_of, groupings
-from workbench.replications.lofit_tasks import make_task, matched_heads
-from workbench.replications.options import LofitSizes
-from workbench.replications.soft_injection_measures import Measured, Transfer, crossed_interval
-from workbench.replications.soft_injection_prompts import Split, prompts_of
-from workbench.statistics import mean_interval
+from workbench.papers import find_replication, lofit, soft_injection
+from workbench.papers.kinds import Setting
+from workbench.papers.lofit_claims import Measured as Tuned
+from workbench.papers.lofit_claims import claims_of, groupings
+from workbench.papers.lofit_tasks import make_task, matched_heads
+from workbench.papers.options import LofitSizes
+from workbench.papers.soft_injection_measures import Measured, Transfer, crossed_interval
+from workbench.papers.soft_injection_prompts import Split, prompts_of
 from workbench.tasks.mappings import KINDS
 
 

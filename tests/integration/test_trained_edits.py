@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.families import family_dir
+from workbench.core.errors import OptionError, ShapeError, TaskError
 from workbench.edits import iti, lofit, low_rank, soft_injection
 from workbench.edits.affine import Affine
 from workbench.edits.lofit import LofitStep
 from workbench.edits.questions import Questions, ask, head_outputs, losses, right_answers
 from workbench.edits.soft_injection import SoftMix
-from workbench.errors import OptionError, ShapeError, TaskError
 from workbench.model.hooks import hook_name, output_matrix
 from workbench.model.open import open_model
 from workbench.model.probe import record

@@ -13,16 +13,16 @@ from transformer_lens import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 from tests.families import _LLAMA, VOCABULARY, build_hf, save_tokenizer
-from workbench.interventions.ablation import ablations
+from workbench.engine.gradients import taped_run
+from workbench.engine.interventions.ablation import ablations
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.model import trial
 from workbench.model.bare import Modules
 from workbench.model.blocks import Block
 from workbench.model.hooks import hook_name
 from workbench.model.native import save_native
 from workbench.model.open import open_model
-from workbench.sweep.gradients import taped_run
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 
 
 def test_one_huge_token_hides_no_difference(tmp_path, runs_of):

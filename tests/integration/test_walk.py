@@ -9,19 +9,19 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.interventions.ablation import ablations
-from workbench.interventions.patching import patches
+from workbench.circuits.addresses import Node
+from workbench.engine.edges import ablate_edges
+from workbench.engine.gradients import taped_run
+from workbench.engine.interventions.ablation import ablations
+from workbench.engine.interventions.patching import patches
+from workbench.engine.readers import reader_taps
+from workbench.engine.run import sweep
 from workbench.model import trial
 from workbench.model.bare import Modules
 from workbench.model.blocks import Blocks, _walked_names
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record
 from workbench.model.unhooked import entering
-from workbench.names import Node
-from workbench.sweep.edges import ablate_edges
-from workbench.sweep.gradients import taped_run
-from workbench.sweep.readers import reader_taps
-from workbench.sweep.run import sweep
 
 WALKED = ("gpt2", "llama", "native-ln", "qwen3", "phi", "gpt-neox", "opt", "falcon")
 

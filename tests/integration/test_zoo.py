@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.model.builtin import ZOO, list_models
 from workbench.model.card import CARD
 from workbench.model.open import open_model
-from workbench.model.zoo import ZOO, list_models
 from workbench.tasks.registry import make_pairs
 from workbench.training import get_recipe, induction, ioi, language, retrieval
 from workbench.training.blocks import codes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from workbench.core.errors import OptionError
 from workbench.edits.act import Calibration, calibrate, find_sinks, later_sinks, other_columns, sink_scores
-from workbench.errors import OptionError
 
 
 def test_the_row_of_the_reference():

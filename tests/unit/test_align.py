@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
 from workbench.tasks.align import align
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.outputs import Outputs

@@ -1,4 +1,7 @@
-"""Imports run one way, reading a circuit never loads torch, and docs/architecture.md shows what is there."""
+"""Imports run one way, reading a circuit never loads torch, and docs/architecture.md shows what is there.
+
+The floors stand in pyproject.toml, where import-linter reads them.
+"""
 
 from __future__ import annotations
 
@@ -10,136 +13,27 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from importlinter.cli import lint_imports
+
 import workbench
-from workbench.graph import Graph, GraphShape
+from workbench.circuits.graph import Graph, GraphShape
 
 ROOT = Path(__file__).parents[2]
 DOC = ROOT / "docs" / "architecture.md"
 METHODS = ROOT / "docs" / "methods.md"
 
-# Torch-free rooms and files: what a reader of somebody's circuit needs.
-LIGHT = (
-    *(
-        "errors",
-        "text",
-        "names",
-        "progress",
-        "provenance",
-        "graph",
-        "circuit",
-        "scores",
-        "effects",
-        "summary",
-        "compare",
-    ),
-    *(
-        "compare_classes",
-        "published",
-        "agreement",
-        "statistics",
-        "stats",
-        "behavior",
-        "connection",
-        "criteria",
-        "decisions",
-        "verdicts",
-        "judgement",
-        "sources",
-        "claims",
-    ),
-    *(
-        "io",
-        "view",
-        "history",
-        "tasks.pairs",
-        "tasks.registry",
-        "tasks.reader",
-        "tasks.importers",
-        "tasks.show",
-    ),
-    *(
-        "tasks.ioi",
-        "tasks.greater_than",
-        "tasks.colored_objects",
-        "tasks.docstring",
-        "tasks.gendered_pronoun",
-    ),
-    *("tasks.sva", "tasks.induction", "tasks.kv_retrieval", "tasks.reverse", "tasks.count"),
-    *("tasks.majority", "tasks.addition", "tasks.brackets"),
-    *("edits.edit", "edits.kinds", "edits.files", "edits.making", "interventions.freed"),
-    *("registry", "methods.registry", "methods.options", "methods.points", "interventions.words"),
-    *("model.wiring", "model.zoo", "model.settings", "model.outline", "sweep.rules", "bench.settings"),
-    *(
-        "interventions.places",
-        "metric_names",
-        "asked",
-        "faults",
-        "health",
-        "loading",
-        "replications.options",
-        "replications.registry",
-    ),
-    "reproduce.registry",
+# Rooms that never load torch: what a reader of somebody's circuit needs, and what is asked before a model is opened.
+LIGHT = ("core", "view", "circuits", "tasks", "commands.asked", "methods.options", "engine.run_folders")
+# ... and the doors of other rooms: names, files and descriptions of what is there.
+LIGHT_MODULES = (
+    *("engine.cost", "engine.keep", "engine.metric_names", "engine.rules", "engine.store"),
+    *("engine.interventions.freed", "engine.interventions.places", "engine.interventions.words"),
+    *("edits.edit", "edits.files", "edits.kinds", "edits.making", "heads.table", "heads.show"),
+    *("methods.registry", "methods.points", "papers.registry", "papers.options", "papers.studies.registry"),
+    *("model.builtin", "model.outline", "model.settings", "model.wiring", "bench.settings", "bench.table"),
+    *("commands.doctor", "commands.again", "commands.merge"),
 )
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
-
-# Room -> rooms it may import when it is loaded; the order of the table is the order of the house. Anything may
-# import the modules of the first line.
-FLOOR = {
-    *(
-        "errors",
-        "text",
-        "names",
-        "progress",
-        "provenance",
-        "graph",
-        "circuit",
-        "scores",
-        "effects",
-        "summary",
-        "compare",
-    ),
-    *(
-        "compare_classes",
-        "published",
-        "agreement",
-        "statistics",
-        "connection",
-        "stats",
-        "behavior",
-        "criteria",
-        "decisions",
-        "verdicts",
-        "judgement",
-        "sources",
-        "claims",
-        "registry",
-        "loading",
-        "faults",
-    ),
-}
-ROOMS = {
-    "view": {"io"},
-    "io": {"view"},  # a picture is an export format
-    "tasks": {"io"},
-    "metric_names": {"io"},
-    "metrics": {"tasks", "io", "metric_names"},
-    "model": {"tasks", "io"},  # how a model reads pairs, how files are read
-    "interventions": {"model", "sweep"},  # sweep.runs is below them, sweep.run above
-    "sweep": {"io", "tasks", "metrics", "model", "interventions"},
-    "methods": {"model", "interventions", "sweep"},
-    "evaluate": {"io", "model", "interventions", "sweep", "methods", "tasks", "heads"},
-    "experiments": {"interventions", "sweep"},
-    "heads": {"io", "tasks", "metrics", "model", "interventions", "sweep"},
-    "edits": {"io", "tasks", "metrics", "model", "interventions", "sweep", "heads"},
-    "training": {"tasks", "model", "io", "evaluate"},
-    "scale": {"io", "model", "methods", "sweep"},
-    "history": {"io", "sweep"},  # sweep.store alone, which is light
-}
-LAST = {
-    *("study", "opening", "keeping", "jobs", "discovery", "judging", "measuring"),
-    *("reproduce", "bench", "replications", "portraits", "asked", "health"),
-}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:
@@ -175,7 +69,7 @@ def top(dotted: str) -> str:
 
 
 def room(dotted: str) -> str:
-    """``workbench.io.rows`` -> ``io``."""
+    """``workbench.circuits.files.rows`` -> ``io``."""
     return dotted.split(".")[1] if "." in dotted else ""
 
 
@@ -187,22 +81,24 @@ def test_the_library_never_imports_the_command_line():
 
 def test_the_terminal_is_only_known_to_view_and_cli():
     for name, path in modules("workbench"):
-        if room(name) != "view":
+        if room(name) != "view" and ".show" not in name:
             assert "rich" not in {top(m) for m in imports(path, name, everywhere=True)}, name
 
 
-def test_rooms_import_one_way():
-    wrong = []
-    for name, path in modules("workbench"):
-        own = room(name)
-        for used in imports(path, name, everywhere=False):
-            other = room(used)
-            if top(used) != "workbench" or other in FLOOR | {own, ""}:
-                continue
-            allowed = {*ROOMS, *LAST} if own in LAST else ROOMS.get(own, set())
-            if own in FLOOR or other not in allowed:
-                wrong.append(f"{name} imports {used}")
-    assert not wrong
+def test_rooms_import_one_way(capsys):
+    kept = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == 0
+    assert kept, capsys.readouterr().out
+
+
+def test_the_contract_sees_an_arrow_upwards(tmp_path, capsys):
+    """The same contract on a copy in which the lowest room imports the highest."""
+    contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    copy = tmp_path / "pyproject.toml"
+    copy.write_text(
+        contract.replace('    "core",\n', "").replace("layers = [\n", 'layers = [\n    "core",\n', 1)
+    )
+    assert lint_imports(config_filename=str(copy), cache_dir=None) != 0
+    assert "workbench.core is not allowed" not in capsys.readouterr().out
 
 
 def test_commands_load_the_heavy_part_inside_functions():
@@ -213,7 +109,7 @@ def test_commands_load_the_heavy_part_inside_functions():
 
 def test_measuring_names_transformer_lens_and_loads_it_only_with_a_model():
     code = (
-        "import sys, workbench.sweep.run, workbench.methods.score, workbench.evaluate.judge\n"
+        "import sys, workbench.engine.run, workbench.methods.score, workbench.evaluate.judge\n"
         "assert 'torch' in sys.modules and 'transformer_lens' not in sys.modules, sorted(sys.modules)\n"
         "from workbench.model import lens\n"
         "assert not lens.is_bridge(lens) and 'transformer_lens' not in sys.modules\n"
@@ -224,8 +120,9 @@ def test_measuring_names_transformer_lens_and_loads_it_only_with_a_model():
 
 
 def test_light_modules_never_load_torch():
-    found = [n for n, _ in modules("workbench") if any(n == m or n.startswith(f"{m}.") for m in _light())]
-    assert all(m in found for m in _light())
+    names = [f"workbench.{name}" for name in (*LIGHT, *LIGHT_MODULES)]
+    found = [n for n, _ in modules("workbench") if any(n == m or n.startswith(f"{m}.") for m in names)]
+    assert all(m in found for m in names)
     code = (
         "import sys, importlib\n"
         f"for name in {found!r}:\n"
@@ -237,15 +134,11 @@ def test_light_modules_never_load_torch():
     assert done.returncode == 0, done.stderr
 
 
-def _light() -> list[str]:
-    return [f"workbench.{name}" for name in LIGHT]
-
-
 def test_public_names_load_and_none_is_a_module():
     here = {module.name for module in pkgutil.iter_modules(workbench.__path__)}
     assert (
         here & set(workbench.__all__) == workbench._ROOMS
-    )  # importing the module would replace the public object
+    )  # importing the room would replace the public object
     # after everything is loaded, which sets the packages as attributes
     code = (
         "import workbench as w\nfor n in w.__all__: getattr(w, n)\n"
@@ -272,7 +165,7 @@ def test_every_path_of_the_pages_exists():
 
 
 def test_every_method_and_ablation_has_its_place_on_the_page():
-    from workbench.interventions.words import ABLATIONS
+    from workbench.engine.interventions.words import ABLATIONS
     from workbench.methods.registry import list_methods
 
     text = METHODS.read_text(encoding="utf-8")
@@ -297,6 +190,10 @@ def test_the_page_counts_edges_as_the_graph_does():
 
 def test_every_room_is_on_the_architecture_page():
     named = set(paths_named())
-    here = [p for p in (ROOT / "workbench").iterdir() if not p.name.startswith("_")]
-    rooms = {f"{p.name}/" if p.is_dir() else p.name for p in here if p.is_dir() or p.suffix == ".py"}
-    assert not {r for r in rooms if r not in named and f"workbench/{r}" not in named}
+    rooms = {p.name for p in (ROOT / "workbench").iterdir() if p.is_dir() and not p.name.startswith("_")}
+    assert not {room for room in rooms if f"workbench/{room}/" not in named}
+
+
+def test_the_library_itself_is_rooms_only():
+    loose = {p.name for p in (ROOT / "workbench").iterdir() if p.is_file()}
+    assert loose == {"__init__.py", "py.typed"}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.asked.opening import check_addresses, check_opening, check_positions, shape_of
-from workbench.errors import ModelError, NameFormatError, OptionError
-from workbench.metric_names import METRICS, check_metric
-from workbench.metrics import list_metrics
+from workbench.commands.asked.opening import check_addresses, check_opening, check_positions, shape_of
+from workbench.core.errors import ModelError, NameFormatError, OptionError
+from workbench.engine.metric_names import METRICS, check_metric
+from workbench.engine.metrics import list_metrics
 from workbench.model.settings import DTYPES, check_device, check_map, is_device
-from workbench.replications.options import WORDS
-from workbench.replications.soft_injection_prompts import Split
+from workbench.papers.options import WORDS
+from workbench.papers.soft_injection_prompts import Split
 from workbench.tasks.registry import list_tasks, make_pairs
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from workbench.behavior import Behavior
+from workbench.circuits.behavior import Behavior
 from workbench.tasks.pairs import Pair, Pairs
 
 

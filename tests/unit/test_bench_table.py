@@ -6,8 +6,8 @@ from tests.benches import made, truth_cell
 from workbench.bench.markdown import BEGIN, END, markdown, write_docs
 from workbench.bench.settings import Settings, parse_task, parse_variant, settings_of
 from workbench.bench.table import load_bench, misplaced, not_measured, task_rows, truth_rows
-from workbench.errors import OptionError, RunError
-from workbench.io.markdown import table
+from workbench.circuits.files.markdown import table
+from workbench.core.errors import OptionError, RunError
 
 
 def test_means_over_models_and_who_did_not_measure_all():
@@ -60,7 +60,7 @@ def test_cells_of_a_markdown_table():
 
 
 def test_the_page_holds_tables_and_curves_and_no_foreign_markup():
-    from workbench.view.bench_page import bench_page
+    from workbench.bench.page import bench_page
 
     page = bench_page(made())
     assert page.count("<svg") == 4  # ROC and PR of edges, faithfulness of two tasks

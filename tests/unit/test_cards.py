@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from workbench.model.zoo import ZOO, list_models
+from workbench.model.builtin import ZOO, list_models
 from workbench.training import RECIPES
 from workbench.training.cards import checkout, page
 
@@ -80,7 +80,7 @@ def test_the_page_is_made_of_the_cards():
 
 def test_reading_cards_needs_no_torch():
     code = (
-        "import sys; from workbench.training.cards import page; from workbench.model.zoo import list_models; "
+        "import sys; from workbench.training.cards import page; from workbench.model.builtin import list_models; "
         "page(list_models()); assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ZOO.parent.parent)

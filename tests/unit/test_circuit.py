@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.circuits import GROUPED, POST_NORM, SMALL, TWO, circuit, scores, small
-from workbench.circuit import Circuit
-from workbench.errors import CircuitError, NameFormatError, OptionError
-from workbench.names import INPUT, LOGITS, head, parse_edge, parse_node
+from workbench.circuits.addresses import INPUT, LOGITS, head, parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.core.errors import CircuitError, NameFormatError, OptionError
 
 
 def test_edges_and_nodes_in_residual_order():
@@ -188,8 +188,9 @@ def test_a_notebook_shows_a_static_picture():
 
 def test_looking_at_circuits_never_imports_torch():
     code = (
-        "import sys, workbench.circuit, workbench.scores, workbench.io, workbench.compare, workbench.summary\n"
-        "import workbench.view.svg, workbench.view.html, workbench.view.terminal\n"
+        "import sys, workbench.circuits.circuit, workbench.circuits.scores, workbench.circuits.files\n"
+        "import workbench.circuits.compare, workbench.circuits.summary\n"
+        "import workbench.view.heatmap, workbench.circuits.show.circuit_page, workbench.view.terminal\n"
         "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'matplotlib', 'scipy', 'networkx'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

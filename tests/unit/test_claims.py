@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from workbench.claims import Claim, counts, judge, plain, source_of, tally, untestable
-from workbench.errors import RunError
+from workbench.core.claims import Claim, counts, judge, plain, source_of, tally, untestable
+from workbench.core.errors import RunError
 from workbench.view.claims import claims_html
 
 

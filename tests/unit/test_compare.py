@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.circuits import GROUPED, SMALL, circuit, scores, small
-from workbench.compare import compare, diff, hypergeometric_tail, overlap
-from workbench.errors import CircuitError
-from workbench.graph import GraphShape
-from workbench.names import parse_edge
-from workbench.summary import strongest_paths, summarise
+from workbench.circuits.addresses import parse_edge
+from workbench.circuits.compare import compare, diff, hypergeometric_tail, overlap
+from workbench.circuits.graph import GraphShape
+from workbench.circuits.summary import strongest_paths, summarise
+from workbench.core.errors import CircuitError
 
 OTHER = {**SMALL, "a1.h1->logits": 2.0, "input->logits": 0.1}
 del OTHER["a0.h0->m1"], OTHER["m1->logits"]

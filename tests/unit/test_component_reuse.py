@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.model.native import load_native, write_native
-from workbench.replications.component_reuse_circuit import overlap
-from workbench.replications.component_reuse_repair import _named, _recolored, forced, matched_heads, scene_of
+from workbench.papers.component_reuse_circuit import overlap
+from workbench.papers.component_reuse_repair import _named, _recolored, forced, matched_heads, scene_of
 from workbench.tasks.registry import make_pairs
 from workbench.training.blocks import Head, Machine, Residual
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.connection import connection_advice, least_connected, percent
-from workbench.graph import Graph, GraphShape
-from workbench.scores import Scores
+from workbench.circuits.connection import connection_advice, least_connected, percent
+from workbench.circuits.graph import Graph, GraphShape
+from workbench.circuits.scores import Scores
 
 
 def scored(seed: int) -> Scores:

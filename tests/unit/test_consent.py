@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import OptionError, RunError, WorkbenchError
-from workbench.history.again import rerun, resume
-from workbench.history.consent import Consent, named_code
-from workbench.provenance import RunRecord
+from workbench.commands.again import rerun, resume
+from workbench.core.errors import OptionError, RunError, WorkbenchError
+from workbench.core.run_record import RunRecord
+from workbench.engine.run_folders.consent import Consent, named_code
 
 EVIL = "open('ran', 'w').close()\nraise RuntimeError('it ran')\n"
 

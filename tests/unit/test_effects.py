@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from workbench.behavior import Behavior
-from workbench.effects import Effects
-from workbench.stats.multiplicity import benjamini_hochberg
+from workbench.circuits.behavior import Behavior
+from workbench.circuits.effects import Effects
+from workbench.core.stats.multiplicity import benjamini_hochberg
 from workbench.view.terminal import console, render
 
 RNG = np.random.default_rng(0)

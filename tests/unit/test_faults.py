@@ -9,9 +9,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from tests.newest import PYPROJECT, requirements, unbounded
-from workbench import faults
-from workbench.faults import FAULTS, faults_of, untested
-from workbench.health import check_versions
+from workbench.commands.doctor import check_versions
+from workbench.core import faults
+from workbench.core.faults import FAULTS, faults_of, untested
 
 GOOD = {"torch": "2.13.0+cpu", "transformers": "5.23.0", "transformer-lens": "4.3.0"}
 

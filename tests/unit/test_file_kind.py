@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.circuits import TWO, scores, small
-from workbench.effects import Effects
-from workbench.errors import ChangedFileWarning, CircuitError, RunError
-from workbench.io import load_circuit, load_scores, save_circuit, save_scores
-from workbench.io.effects_file import load_effects, save_effects
-from workbench.io.file_kind import FileKind
-from workbench.io.kinds import KINDS, schema_path, schema_text
-from workbench.io.typed import Direction, Part, typed
+from workbench.circuits.effects import Effects
+from workbench.circuits.files import load_circuit, load_scores, save_circuit, save_scores
+from workbench.circuits.files.effects_file import load_effects, save_effects
+from workbench.circuits.files.kinds import KINDS, schema_path, schema_text
+from workbench.core.errors import ChangedFileWarning, CircuitError, RunError
+from workbench.core.file_kind import FileKind
+from workbench.core.typed import Direction, Part, typed
 
 
 class Row(Part):
@@ -52,7 +52,9 @@ def effects(patched=((1.0, 2.0), (3.0, 5.0))) -> Effects:
 
 @pytest.mark.parametrize("format", KINDS)
 def test_the_schema_that_is_kept_follows_from_the_model(format):
-    assert schema_path(format).read_text() == schema_text(format), "python -m workbench.io.kinds writes it"
+    assert schema_path(format).read_text() == schema_text(format), (
+        "python -m workbench.circuits.files.kinds writes it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_models_forbid_what_they_do_not_know():
 
 
 def test_kinds_of_files_are_known_without_torch():
-    code = f"import sys\nfrom workbench.io.kinds import kind_of\nfor f in {sorted(KINDS)!r}: kind_of(f)\n"
+    code = f"import sys\nfrom workbench.circuits.files.kinds import kind_of\nfor f in {sorted(KINDS)!r}: kind_of(f)\n"
     code += (
         "loaded = {'torch', 'transformers', 'transformer_lens'} & set(sys.modules)\nassert not loaded, loaded"
     )

@@ -2,9 +2,9 @@
 
 import pytest
 
-from workbench.errors import CircuitError
-from workbench.graph import Graph, GraphShape
-from workbench.names import parse_edge
+from workbench.circuits.addresses import parse_edge
+from workbench.circuits.graph import Graph, GraphShape
+from workbench.core.errors import CircuitError
 
 
 def by_loop(shape: GraphShape) -> int:

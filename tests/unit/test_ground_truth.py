@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.agreement import (
+from workbench.circuits.graph import Graph, GraphShape
+from workbench.circuits.scores import Scores
+from workbench.core.errors import ShapeError
+from workbench.core.stats.agreement import (
     average_ranks,
     chance_jaccard,
     jaccard,
@@ -13,10 +16,7 @@ from workbench.agreement import (
     pearson,
     spearman,
 )
-from workbench.errors import ShapeError
 from workbench.evaluate.ground_truth import area_under, auprc, auroc, pr_points, recovery, roc_points
-from workbench.graph import Graph, GraphShape
-from workbench.scores import Scores
 
 CASES = st.lists(
     st.tuples(st.sampled_from([0.0, 0.5, 1.0, 2.0, float("nan")]), st.booleans()), min_size=2, max_size=24

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.methods import hard_concrete
 from workbench.methods.edge_pruning import jaccard_of_restarts, threshold_for
 from workbench.methods.options.masks import EdgePruning, SubnetworkProbing

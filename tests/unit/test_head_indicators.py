@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.errors import OptionError, ShapeError
+from workbench.core.errors import OptionError, ShapeError
 from workbench.heads import indicators, patterns
 from workbench.model import pattern_rows
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import workbench
-from workbench.errors import OptionError, ShapeError, WorkbenchError
+from workbench.core.errors import OptionError, ShapeError, WorkbenchError
 from workbench.heads.prompts import PromptPatterns
+from workbench.heads.show.atlas import atlas_page
+from workbench.heads.show.portrait import null_row, rounded, table_rows, terminal_parts
 from workbench.heads.table import Measurement, Portrait, check_column, load_portrait
-from workbench.view.atlas import atlas_page
-from workbench.view.portrait import null_row, rounded, table_rows, terminal_parts
 from workbench.view.terminal import console, render
 
 NAN = float("nan")
@@ -109,7 +109,7 @@ def test_json_comes_back_as_it_was(portrait, tmp_path):
 def test_the_document_follows_its_schema(portrait):
     from jsonschema import Draft202012Validator
 
-    file = Path(workbench.__file__).parent / "io/schema/portrait.schema.json"
+    file = Path(workbench.__file__).parent / "circuits/files/schema/portrait.schema.json"
     check = Draft202012Validator(json.loads(file.read_text()))
     assert not list(check.iter_errors(portrait.to_dict()))
     added = {**portrait.to_dict(), "importance": 1}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.heads import weights
 from workbench.heads.copy import copied
 from workbench.heads.writes import favours_next

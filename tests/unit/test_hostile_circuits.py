@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.circuits import small
-from workbench.errors import CircuitError
-from workbench.io import load_circuit, save_circuit
-from workbench.io.circuit_file import from_document
-from workbench.io.strict_json import parse
+from workbench.circuits.files import load_circuit, save_circuit
+from workbench.circuits.files.circuit_file import from_document
+from workbench.core.errors import CircuitError
+from workbench.core.strict_json import parse
 
 GOOD = small().to_dict()
 
@@ -53,7 +53,10 @@ def backwards(d):
 
 BROKEN = {
     "other format": (lambda d: d.update(format="x"), "format is 'x'"),
-    "no format": (lambda d: d.pop("format"), "has no 'format'; expected 'circuit-workbench/circuit'"),
+    "no format": (
+        lambda d: d.pop("format"),
+        "has no 'format'; expected 'circuit-workbench/circuit'",
+    ),
     "newer version": (lambda d: d.update(version=3), "version 3"),
     "no digest in version 2": (lambda d: d.pop("digest"), "lacks 'digest'"),
     "a digest in version 1": (
@@ -213,7 +216,7 @@ def test_a_graph_of_eap_ig_says_how_to_import_it():
     assert "circuit import" in caught.value.hint
 
 
-@pytest.mark.filterwarnings("ignore::workbench.errors.ChangedFileWarning")
+@pytest.mark.filterwarnings("ignore::workbench.core.errors.ChangedFileWarning")
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_replaced_value_is_the_same_circuit_or_an_error(data):

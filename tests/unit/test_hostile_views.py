@@ -19,30 +19,30 @@ from tests.benches import made as bench
 from tests.circuits import HOSTILE, circuit, scores, small
 from tests.unit.test_pictures import result as replication
 from tests.unit.test_view import shown
-from workbench.claims import judge
-from workbench.compare import compare
-from workbench.criteria import Criteria
-from workbench.effects import Effects
-from workbench.errors import RunError
+from workbench.bench.page import bench_page
+from workbench.circuits.compare import compare
+from workbench.circuits.effects import Effects
+from workbench.circuits.files.csv_text import csv_text
+from workbench.circuits.files.export import export
+from workbench.circuits.files.markdown import table as markdown_table
+from workbench.circuits.show.circuit_page import circuit_card, circuit_page, report_page
+from workbench.circuits.show.judgement import judgement_page
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.circuits.verdicts.judgement import Judgement
+from workbench.core.claims import judge
+from workbench.core.errors import RunError
 from workbench.evaluate.roles import HeadRole, HeadRoles
 from workbench.heads.prompts import PromptPatterns
+from workbench.heads.show.atlas import atlas_page
 from workbench.heads.table import Measurement, Portrait
-from workbench.io.csv_text import csv_text
-from workbench.io.export import export
-from workbench.io.markdown import table as markdown_table
-from workbench.judgement import Judgement
 from workbench.model.architecture import Architecture, Support
-from workbench.replications.result import Results
-from workbench.reproduce.kinds import StepResult
-from workbench.reproduce.result import Reproduction
+from workbench.papers.result import Results
+from workbench.papers.studies.kinds import StepResult
+from workbench.papers.studies.result import Reproduction
 from workbench.tasks.align import AlignedPairs, Dropped
 from workbench.tasks.check import CheckReport
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.reader import Problem
-from workbench.view.atlas import atlas_page
-from workbench.view.bench_page import bench_page
-from workbench.view.html import circuit_card, circuit_page, report_page
-from workbench.view.judgement import judgement_page
 
 PLAIN = "plain"
 EVIL = (

@@ -8,8 +8,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from workbench.errors import OptionError, ShapeError
-from workbench.statistics import (
+from workbench.circuits.verdicts.statistics import (
     CHANGE,
     SHARE,
     at_least,
@@ -26,6 +25,7 @@ from workbench.statistics import (
     ratio,
     ratio_interval,
 )
+from workbench.core.errors import OptionError, ShapeError
 
 
 @pytest.mark.parametrize(("wins", "p"), [(125, 1.0), (150, 0.527), (165, 0.0297), (180, 5.0e-5)])

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
 from workbench.tasks.importers import Request, import_pairs, list_formats
 from workbench.tasks.pairs import load_pairs
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from tests.circuits import GROUPED, POST_NORM, TWO, circuit, hostile, scores, small
-from workbench.errors import CircuitError, RunError
-from workbench.graph import GraphShape
-from workbench.io import load_circuit, load_scores, save_circuit, save_scores, write_atomic
-from workbench.io.folder import check, find_circuits
+from workbench.circuits.files import load_circuit, load_scores, save_circuit, save_scores, write_atomic
+from workbench.circuits.files.folder import check, find_circuits
+from workbench.circuits.graph import GraphShape
+from workbench.core.errors import CircuitError, RunError
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads((files("workbench.io") / "schema" / "circuit.schema.json").read_text())
+SCHEMA = json.loads((files("workbench.circuits.files") / "schema" / "circuit.schema.json").read_text())
 CASES = {
     "small": small,
     "hostile": lambda: small(prompt=("<script>", "\x1b", 'a"b'), task="é\n\u2028"),
@@ -173,7 +173,7 @@ def test_scores_of_another_model_beside_a_circuit_are_found(tmp_path):
 
 WRITER = """
 import sys
-from workbench.io import write_atomic
+from workbench.circuits.files import write_atomic
 for i in range(150):
     write_atomic(sys.argv[1], sys.argv[2] * 20000)
 """
@@ -194,8 +194,8 @@ def test_two_processes_writing_one_file_never_mix(tmp_path):
 
 LIMITED = """
 import resource, signal, sys
-from workbench.io import save_circuit
-from workbench.errors import RunError
+from workbench.circuits.files import save_circuit
+from workbench.core.errors import RunError
 from tests.circuits import small
 path = sys.argv[1]
 save_circuit(small(), path)

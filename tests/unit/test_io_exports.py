@@ -14,16 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.circuits import GROUPED, HOSTILE, POST_NORM, SMALL, TWO, circuit, hostile, scores, small
-from workbench.errors import CircuitError, OptionError
-from workbench.graph import GraphShape
-from workbench.io import FORMATS, export, from_eap_ig, load_circuit, scores_from_eap_ig
-from workbench.io.csv_text import inert
-from workbench.io.dot import quoted
-from workbench.io.eap_ig import to_eap_ig
-from workbench.io.importers import import_circuit
-from workbench.io.mermaid import escaped
+from workbench.circuits.files import FORMATS, export, from_eap_ig, load_circuit, scores_from_eap_ig
+from workbench.circuits.files.csv_text import inert
+from workbench.circuits.files.dot import quoted
+from workbench.circuits.files.eap_ig import to_eap_ig
+from workbench.circuits.files.importers import import_circuit
+from workbench.circuits.files.mermaid import escaped
+from workbench.circuits.graph import GraphShape
+from workbench.core.errors import CircuitError, OptionError
 
-NEURONPEDIA = json.loads((files("workbench.io") / "schema" / "neuronpedia.schema.json").read_text())
+NEURONPEDIA = json.loads(
+    (files("workbench.circuits.files") / "schema" / "neuronpedia.schema.json").read_text()
+)
 READABLE = [name for name in FORMATS if name not in ("svg", "html")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.errors import OptionError, TaskError
+from workbench.core.errors import OptionError, TaskError
 from workbench.tasks.mappings import KINDS, MAPPINGS, SIZE, WORDS, draw_shots, find_mapping
 
 

@@ -5,8 +5,8 @@ from math import log
 import pytest
 import torch
 
-from workbench.errors import OptionError, ShapeError, TaskError, unknown
-from workbench.metrics import Answers, get_metric, list_metrics
+from workbench.core.errors import OptionError, ShapeError, TaskError, unknown
+from workbench.engine.metrics import Answers, get_metric, list_metrics
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.pairs import Pairs
 

@@ -16,16 +16,16 @@ import pytest
 
 from tests.circuits import scores, small
 from tests.unit.test_file_kind import effects
-from workbench.criteria import Criteria
-from workbench.errors import ChangedFileWarning, WorkbenchError
-from workbench.io import save_circuit, save_scores
-from workbench.io.effects_file import save_effects
-from workbench.io.file_kind import FileKind
-from workbench.io.kinds import kind_of
-from workbench.io.plan_file import save_plan
-from workbench.io.run_file import recording
-from workbench.io.shard_file import ShardFile
-from workbench.provenance import RunRecord
+from workbench.circuits.files import save_circuit, save_scores
+from workbench.circuits.files.effects_file import save_effects
+from workbench.circuits.files.kinds import kind_of
+from workbench.circuits.files.plan_file import save_plan
+from workbench.circuits.files.shard_file import ShardFile
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.core.errors import ChangedFileWarning, WorkbenchError
+from workbench.core.file_kind import FileKind
+from workbench.core.run_folder import recording
+from workbench.core.run_record import RunRecord
 
 EVALUATION = {
     "circuit": {"digest": "ab", "level": "edge", "method": "eap", "task": "ioi", "model": "m", "size": 2,

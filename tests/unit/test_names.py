@@ -4,8 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.errors import NameFormatError
-from workbench.names import INPUT, LOGITS, Edge, Node, group, head, mlp, order, parse_edge, parse_node
+from workbench.circuits.addresses import (
+    INPUT,
+    LOGITS,
+    Edge,
+    Node,
+    group,
+    head,
+    mlp,
+    order,
+    parse_edge,
+    parse_node,
+)
+from workbench.core.errors import NameFormatError
 
 GOOD = {
     "input": Node("input"),

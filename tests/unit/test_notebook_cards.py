@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.circuits import HOSTILE, circuit, hostile, scores, small
-from workbench.compare import compare
+from workbench.circuits.compare import compare
+from workbench.circuits.show.cards import facts_card
 from workbench.evaluate.roles import HeadRole, HeadRoles
 from workbench.tasks.check import CheckReport
 from workbench.tasks.reader import Problem
-from workbench.view.cards import facts_card
 
 
 def cells(card: str) -> list[str]:

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 import workbench
-from workbench.errors import RunError, TaskError
+from workbench.core.errors import RunError, TaskError
 from workbench.tasks.pairs import Pair, Pairs, load_pairs
 from workbench.tasks.reader import MAX_LINE, scan_pairs
 from workbench.tasks.registry import list_tasks, make_pairs
@@ -69,7 +69,7 @@ def test_saving_and_loading_gives_the_same_pairs(tmp_path, name):
     pairs = make_pairs(name, n=8, seed=3)
     path = pairs.save(tmp_path / "p.jsonl")
     assert load_pairs(path) == pairs and load_pairs(path).digest == pairs.digest
-    schema_path = Path(workbench.__file__).parent / "io/schema/pairs.schema.json"
+    schema_path = Path(workbench.__file__).parent / "circuits/files/schema/pairs.schema.json"
     check = jsonschema.Draft202012Validator(json.loads(schema_path.read_text()))
     for line in path.read_text().splitlines():
         check.validate(json.loads(line))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from workbench.graph import Graph
+from workbench.circuits.graph import Graph
+from workbench.methods.cost_on_paper import PAGE, acdc, eap_ig, head_sweep, models, tables
 from workbench.model.outline import Outline
-from workbench.scale.paper import PAGE, acdc, eap_ig, head_sweep, models, tables
 
 
 def test_shapes_have_the_published_numbers_of_parameters():

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from workbench.errors import RunError
-from workbench.io.parquet import read_table
+from workbench.circuits.files.parquet import read_table
+from workbench.core.errors import RunError
 
 
 def test_a_table_is_read_whole_and_as_it_is(tmp_path):

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from workbench.errors import RunError, WorkbenchError
-from workbench.io.effects_file import load_effects
-from workbench.io.parquet import _pages
-from workbench.io.parquet import read_table as read
+from workbench.circuits.files.effects_file import load_effects
+from workbench.circuits.files.parquet import _pages
+from workbench.circuits.files.parquet import read_table as read
+from workbench.core.errors import RunError, WorkbenchError
 
 
 def read_table(path):

@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 
 from tests.circuits import HOSTILE
 from tests.unit.test_view import shown
-from workbench.claims import judge
-from workbench.errors import RunError, ShapeError
-from workbench.io.typed import typed
-from workbench.replications.kinds import Findings
-from workbench.replications.result import Result, Results
+from workbench.core.claims import judge
+from workbench.core.errors import RunError, ShapeError
+from workbench.core.typed import typed
+from workbench.papers.kinds import Findings
+from workbench.papers.result import Result, Results
+from workbench.view.bars import bars_svg
+from workbench.view.curve import curve_svg
+from workbench.view.heatmap import heatmap_svg
 from workbench.view.pictures import Bars, Curves, Heatmap, Picture, Scatter
-from workbench.view.svg import bars_svg, curve_svg, heatmap_svg, scatter_svg
+from workbench.view.scatter import scatter_svg
 
 NAN = float("nan")
 MATRIX = np.array([[1.0, -2.5], [NAN, 0.1 + 0.2]])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.errors import OptionError, ShapeError
+from workbench.core.errors import OptionError, ShapeError
 from workbench.heads.indicators import fai, waad
-from workbench.replications.preplan_anchor_tokens import (
+from workbench.papers.preplan_anchor_tokens import (
     chance,
     credit,
     drops,
@@ -158,8 +158,8 @@ def test_sign_flips_and_jaccard():
 
 
 def test_too_few_responses_leave_the_claim_about_swaps_open():
-    from workbench.replications.preplan_anchor_claims import perturbation
-    from workbench.replications.preplan_anchor_measures import Swap
+    from workbench.papers.preplan_anchor_claims import perturbation
+    from workbench.papers.preplan_anchor_measures import Swap
 
     few = [
         Swap(response=r, token=0, kind=kind, fai=1.0, entropy=0.0, alike=0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from workbench.provenance import git_state
+from workbench.core.run_record import git_state
 
 
 def git(folder, *words):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from workbench.circuit import Circuit
-from workbench.compare import compare, overlap
-from workbench.errors import CircuitError
-from workbench.graph import GraphShape
-from workbench.io import export, load_circuit, save_circuit
-from workbench.io.folder import check
-from workbench.names import INPUT, LOGITS, head, parse_edge, parse_node
-from workbench.published import Part, Published, Way, list_published, load_published, write_published
-from workbench.published.kinds import KEPT_WHOLE, claimed_nodes
+from workbench.circuits.addresses import INPUT, LOGITS, head, parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.compare import compare, overlap
+from workbench.circuits.files import export, load_circuit, save_circuit
+from workbench.circuits.files.folder import check
+from workbench.circuits.graph import GraphShape
+from workbench.circuits.published import Part, Published, Way, list_published, load_published, write_published
+from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
+from workbench.core.errors import CircuitError
 
 SHIPPED = Path(__file__).parents[2] / "circuits" / "published"
 NAMES = [record.name for record in list_published()]

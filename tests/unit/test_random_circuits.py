@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.circuits import GROUPED, POST_NORM, TWO
+from workbench.circuits.graph import Graph
 from workbench.evaluate.baselines import random_circuit
-from workbench.graph import Graph
 
 PLACES = ("S2", "end", "rest")
 

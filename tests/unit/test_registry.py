@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from workbench.errors import OptionError
-from workbench.loading import loading
+from workbench.core.errors import OptionError
+from workbench.core.loading import loading
+from workbench.core.registry import Registry
 from workbench.methods.registry import METHODS, Cost, get_method, list_methods, method
-from workbench.registry import Registry
 
 
 def test_a_lazy_thing_is_imported_when_it_is_used():

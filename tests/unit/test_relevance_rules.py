@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.errors import OptionError
-from workbench.replications.relevance_agreement import correlations, error_share, shuffled
-from workbench.replications.relevance_rules import (
+from workbench.core.errors import OptionError
+from workbench.papers.relevance_agreement import correlations, error_share, shuffled
+from workbench.papers.relevance_rules import (
     forward_pass,
     linear_epsilon,
     linear_z_plus,
@@ -18,7 +18,7 @@ from workbench.replications.relevance_rules import (
     random_network,
     softmax_rule,
 )
-from workbench.replications.relevance_smoothing import near_foci, planted_region, saliency
+from workbench.papers.relevance_smoothing import near_foci, planted_region, saliency
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 

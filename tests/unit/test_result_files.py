@@ -13,21 +13,21 @@ import pytest
 from tests.files import rewrite
 from workbench.bench.cells import Shelf
 from workbench.bench.table import load_bench
+from workbench.circuits.files.kinds import kind_of
+from workbench.circuits.files.recognise import recognise
+from workbench.commands.edit import load_measured
+from workbench.commands.replicate import load_result
+from workbench.core.digest import document_digest
+from workbench.core.errors import ChangedFileWarning, RunError, WorkbenchError
+from workbench.core.file_kind import FileKind
+from workbench.core.run_record import digest_of
+from workbench.core.strict_json import dump
+from workbench.core.typed import as_json
 from workbench.edits.files import describe_edit
-from workbench.errors import ChangedFileWarning, RunError, WorkbenchError
+from workbench.engine.run_folders.verification import own_state
 from workbench.heads.table import load_portrait
-from workbench.history.verification import own_state
-from workbench.io.digests import document_digest
-from workbench.io.file_kind import FileKind
-from workbench.io.kinds import kind_of
-from workbench.io.recognise import recognise
-from workbench.io.strict_json import dump
-from workbench.io.typed import as_json
-from workbench.measuring import load_measured
-from workbench.provenance import digest_of
-from workbench.replications.job import load_result
-from workbench.reproduce.file import StepContent
-from workbench.reproduce.kinds import StepResult
+from workbench.papers.studies.file import StepContent
+from workbench.papers.studies.kinds import StepResult
 
 OLD = Path(__file__).parents[1] / "data" / "v1"  # written by the last commit before version 2
 FILES = {

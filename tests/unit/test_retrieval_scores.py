@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.errors import OptionError, ShapeError
+from workbench.core.errors import OptionError, ShapeError
 from workbench.heads.retrieval import Needle, copied, copied_share, recall_of
 
 # Tokens 10..17 at positions 0..7; the needle is 13 14 15 at positions 3 to 5.

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.files import rewrite
-from workbench.errors import WorkbenchError
-from workbench.history.numbers import numbers_of
-from workbench.io.faithfulness_file import FAITHFULNESS, FILE_NAME
+from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
+from workbench.core.errors import WorkbenchError
+from workbench.engine.run_folders.numbers import numbers_of
 
 CONTENT = {
     **dict.fromkeys(("faithfulness", "stderr", "low", "high"), 0.5),

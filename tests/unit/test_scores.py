@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests.circuits import GROUPED, POST_NORM, SMALL, TWO, scores
-from workbench.circuit import Circuit
-from workbench.errors import OptionError, ShapeError
-from workbench.graph import Graph, GraphShape
-from workbench.names import parse_edge, parse_node
-from workbench.scores import Scores
+from workbench.circuits.addresses import parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph, GraphShape
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError, ShapeError
 
 
 def given(edges: dict[str, float]) -> Scores:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import workbench.io
+import workbench.circuits.files
 from tests.files import rewrite
-from workbench.errors import OptionError, RunError
-from workbench.io.shard_file import NAME, ShardFile, load_shard
-from workbench.scale.spread import Spread
-from workbench.sweep.distribute import Here, Part, Shard, ShardFinished, parse_shard, share_of
-from workbench.sweep.store import SweepStore
+from workbench.circuits.files.shard_file import NAME, ShardFile, load_shard
+from workbench.core.errors import OptionError, RunError
+from workbench.engine.cluster.spread import Spread
+from workbench.engine.distribute import Here, Part, Shard, ShardFinished, parse_shard, share_of
+from workbench.engine.store import SweepStore
 
 
 def parts_of(costs):
@@ -89,7 +89,9 @@ def test_the_file_of_a_shard_round_trips_and_is_read_strictly(tmp_path):
     shard.save(tmp_path)
     assert load_shard(tmp_path) == shard
     whole = json.loads((tmp_path / NAME).read_text())
-    schema = json.loads((Path(workbench.io.__file__).parent / "schema" / "shard.schema.json").read_text())
+    schema = json.loads(
+        (Path(workbench.circuits.files.__file__).parent / "schema" / "shard.schema.json").read_text()
+    )
     jsonschema.validate(whole, schema)
     for wrong in (
         {**whole, "version": 3},

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from workbench import sources
+from workbench.core import source_digest as sources
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def digest_after(tree, file: str | None, module: str) -> str:
 @pytest.mark.parametrize(
     ("module", "file"),
     [
-        ("workbench.methods.relp", "sweep/backward.py"),
-        ("workbench.methods.atp_star", "sweep/patterns.py"),
+        ("workbench.methods.relp", "engine/backward.py"),
+        ("workbench.methods.atp_star", "engine/patterns.py"),
         ("workbench.methods.edge_pruning", "methods/hard_concrete.py"),
-        ("workbench.methods.eap", "metrics.py"),
+        ("workbench.methods.eap", "engine/metrics.py"),
         ("workbench.methods.exact", "model/hooks.py"),
     ],
 )

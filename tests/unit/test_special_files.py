@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import CircuitError, OptionError, RunError, TaskError, WorkbenchError
-from workbench.io import load_circuit, load_scores
-from workbench.io.atomic import write_atomic, write_output
-from workbench.io.bounds import expanded, open_regular, read_bytes, require_regular
-from workbench.io.effects_file import load_effects
-from workbench.io.evaluation_file import load_evaluation
-from workbench.io.folder import find_circuits
-from workbench.io.lock import holder, locked
-from workbench.io.run_file import load_record, recording
-from workbench.metrics import get_metric
-from workbench.provenance import RunRecord
-from workbench.sweep.store import SweepStore, drop_parts
+from workbench.circuits.files import load_circuit, load_scores
+from workbench.circuits.files.effects_file import load_effects
+from workbench.circuits.files.evaluation_file import load_evaluation
+from workbench.circuits.files.folder import find_circuits
+from workbench.core.atomic import write_atomic, write_output
+from workbench.core.bounds import expanded, open_regular, read_bytes, require_regular
+from workbench.core.errors import CircuitError, OptionError, RunError, TaskError, WorkbenchError
+from workbench.core.lock import holder, locked
+from workbench.core.run_folder import load_record, recording
+from workbench.core.run_record import RunRecord
+from workbench.engine.metrics import get_metric
+from workbench.engine.store import SweepStore, drop_parts
 from workbench.tasks import reader
 from workbench.tasks.importers import import_pairs
 from workbench.tasks.pairs import load_pairs

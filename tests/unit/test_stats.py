@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.errors import ShapeError
-from workbench.stats.binomial import share_interval
-from workbench.stats.clustered import clustered_interval, student_quantile
-from workbench.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, survivors_needed
-from workbench.stats.sign_flips import Resolution, sign_flips
+from workbench.core.errors import ShapeError
+from workbench.core.stats.binomial import share_interval
+from workbench.core.stats.clustered import clustered_interval, student_quantile
+from workbench.core.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, survivors_needed
+from workbench.core.stats.sign_flips import Resolution, sign_flips
 
 
 def test_false_discovery_corrections_are_scipys():

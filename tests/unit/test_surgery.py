@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.errors import OptionError
-from workbench.interventions.surgery import add_to_scores, drop_keys, scale_keys, set_rows
+from workbench.core.errors import OptionError
+from workbench.engine.interventions.surgery import add_to_scores, drop_keys, scale_keys, set_rows
 
 ROW = torch.tensor([[0.4, 0.1, 0.4, 0.1]])
 

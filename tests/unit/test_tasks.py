@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import workbench
-from workbench.errors import OptionError, TaskError
+from workbench.core.errors import OptionError, TaskError
 from workbench.tasks import colored_objects, docstring, gendered_pronoun, greater_than, ioi, sva
 from workbench.tasks.draw import Draw, bucket
 from workbench.tasks.registry import (

@@ -7,9 +7,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from workbench.criteria import Criteria, Verdict
-from workbench.statistics import edge_minimality, equivalence, equivalence_p
-from workbench.verdicts import edge_tests, recompute_verdicts
+from workbench.circuits.verdicts.criteria import Criteria, Verdict
+from workbench.circuits.verdicts.statistics import edge_minimality, equivalence, equivalence_p
+from workbench.circuits.verdicts.table import edge_tests, recompute_verdicts
 
 PERFECT = [4.0, 5.0, 6.0, 4.5, 5.5, 3.0, 7.0, 5.25]
 

@@ -10,13 +10,13 @@ import pytest
 from tests.circuits import scores, small
 from tests.files import rewrite
 from tests.unit.test_file_kind import effects
-from workbench.history.folders import find_runs, look_at
-from workbench.history.verification import verify
-from workbench.io import save_circuit, save_scores, write_atomic
-from workbench.io.effects_file import save_effects
-from workbench.io.run_file import load_record, recording
-from workbench.provenance import RunRecord
-from workbench.sweep.store import SweepStore
+from workbench.circuits.files import save_circuit, save_scores, write_atomic
+from workbench.circuits.files.effects_file import save_effects
+from workbench.core.run_folder import load_record, recording
+from workbench.core.run_record import RunRecord
+from workbench.engine.run_folders.folders import find_runs, look_at
+from workbench.engine.run_folders.verification import verify
+from workbench.engine.store import SweepStore
 
 ODD = [
     {"outputs": {"effects": {}}}, {"outputs": {"e": "x" * 5000}}, {"outputs": {"e": "/dev/zero"}},
@@ -148,8 +148,8 @@ def test_one_bad_record_hides_no_good_one(change, signed, run):
 
 
 def test_a_changed_record_is_shown_and_never_run_again(run):
-    from workbench.errors import RunError
-    from workbench.history.again import rerun, resume
+    from workbench.commands.again import rerun, resume
+    from workbench.core.errors import RunError
 
     text = (run / "run.json").read_text()
     (run / "run.json").write_text(text.replace('"task": "ioi"', '"task": "mine.py:all"'))

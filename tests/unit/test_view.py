@@ -12,20 +12,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, hostile, scores, small
-from workbench.errors import OptionError, ShapeError
+from workbench.circuits.show.circuit_page import circuit_card, circuit_page, report_page
+from workbench.circuits.show.circuit_svg import circuit_svg
+from workbench.circuits.show.layout import layered
+from workbench.core.errors import OptionError, ShapeError
+from workbench.view.bars import bars_svg
 from workbench.view.color import NEGATIVE, POSITIVE, ZERO, ink, limit, signed
-from workbench.view.html import (
-    circuit_card,
-    circuit_page,
-    report_page,
-    results_page,
-    short,
-    table_html,
-    text_html,
-)
-from workbench.view.layout import layered
+from workbench.view.curve import curve_svg
+from workbench.view.heatmap import heatmap_svg
+from workbench.view.html import results_page, short, table_html, text_html
 from workbench.view.page import embedded_json
-from workbench.view.svg import bars_svg, circuit_svg, curve_svg, heatmap_svg
 from workbench.view.terminal import console, heatmap_terminal, render
 from workbench.view.text import escape, number, printable, shorten
 
@@ -220,7 +216,7 @@ def test_embedded_json_cannot_leave_its_element(text):
 
 
 def test_a_page_of_a_thousand_edges_is_under_a_megabyte():
-    from workbench.graph import GraphShape
+    from workbench.circuits.graph import GraphShape
 
     made = scores(GraphShape(n_layers=12, n_heads=12, n_kv_heads=12)).fraction(1.0).top(9000)
     made = made.top(2200)

@@ -7,8 +7,8 @@ import pytest
 
 from tests.web.test_circuit_page import browser, js, opened, pytestmark  # noqa: F401
 from workbench.heads.prompts import PromptPatterns
+from workbench.heads.show.atlas import atlas_page
 from workbench.heads.table import Measurement, Portrait
-from workbench.view.atlas import atlas_page
 
 HOSTILE = "</script><img src=x onerror='document.title=1'>"
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.benches import made
 from tests.web.test_circuit_page import browser  # noqa: F401  (the fixture, and the skip where there is no browser)
-from workbench.view.bench_page import bench_page
+from workbench.bench.page import bench_page
 
 pytestmark = pytest.mark.web
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, hostile, scores, small
-from workbench.graph import GraphShape
-from workbench.view.html import circuit_page, report_page
-from workbench.view.svg import heatmap_svg
+from workbench.circuits.graph import GraphShape
+from workbench.circuits.show.circuit_page import circuit_page, report_page
+from workbench.view.heatmap import heatmap_svg
 from workbench.view.text import printable
 
 CHROMIUM = next((p for p in ("chromium", "chromium-browser", "google-chrome") if shutil.which(p)), None)

@@ -23,24 +23,24 @@ from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures
 from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
 from workbench.bench.spread import bench_plan, fetch_cells
 from workbench.bench.table import BenchResult
-from workbench.errors import WorkbenchError
-from workbench.evaluate.truth import Truth, add_noise, list_truths, load_truth
-from workbench.io.lock import locked
-from workbench.io.run_file import recording
-from workbench.keeping import SavedShard, save_shard
+from workbench.circuits.scores import Scores
+from workbench.core.errors import WorkbenchError
+from workbench.core.lock import locked
+from workbench.core.progress import Progress
+from workbench.core.run_folder import recording
+from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.engine.cluster.spread import Spread
+from workbench.engine.distribute import Here, Serving, ShardFinished
+from workbench.engine.keep import SavedShard, save_shard
+from workbench.engine.metrics import metric_from_file
+from workbench.engine.of_task import paired_runs
+from workbench.engine.runs import PairedRuns
+from workbench.engine.store import PLAN, SweepStore, drop_parts
 from workbench.methods.registry import get_method
 from workbench.methods.results import graph_of
 from workbench.methods.score import score
-from workbench.metrics import metric_from_file
+from workbench.model.known_circuits import Truth, add_noise, list_truths, load_truth
 from workbench.model.open import open_model
-from workbench.progress import Progress
-from workbench.provenance import RunRecord, code_versions, digest_of
-from workbench.scale.spread import Spread
-from workbench.scores import Scores
-from workbench.sweep.distribute import Here, Serving, ShardFinished
-from workbench.sweep.of_task import paired_runs
-from workbench.sweep.runs import PairedRuns
-from workbench.sweep.store import PLAN, SweepStore, drop_parts
 
 Note = Callable[[str], None]
 Cell = dict[str, Any]
@@ -432,7 +432,7 @@ def _warm_up(runs: PairedRuns) -> None:
 
 
 def _digest(truth: Truth) -> str:
-    from workbench.provenance import digest_of
+    from workbench.core.run_record import digest_of
 
     return digest_of([list(truth.circuit.edges), list(truth.supporting)])
 

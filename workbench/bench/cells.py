@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from workbench.bench.file import CELL
-from workbench.errors import RunError
-from workbench.io import load_scores, save_scores
-from workbench.io.bounds import exists
-from workbench.io.typed import as_json
-from workbench.provenance import code_versions, digest_of
-from workbench.scores import Scores
-from workbench.sources import source_digest
+from workbench.circuits.files import load_scores, save_scores
+from workbench.circuits.scores import Scores
+from workbench.core.bounds import exists
+from workbench.core.errors import RunError
+from workbench.core.run_record import code_versions, digest_of
+from workbench.core.source_digest import source_digest
+from workbench.core.typed import as_json
 
 # Beside the method: a change of these, or of what they import, means that a cell must be measured again.
 _MEASURING = {

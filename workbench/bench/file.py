@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from workbench.io.file_kind import FileKind
-from workbench.io.typed import Count, Part
+from workbench.core.file_kind import FileKind
+from workbench.core.typed import Count, Part
 
 Number = float | None  # none where it is not defined
 Level = Literal["edge", "node"]

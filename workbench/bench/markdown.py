@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.bench.table import BenchResult
-from workbench.io.markdown import replace_part, table, words
+from workbench.circuits.files.markdown import replace_part, table, words
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from workbench.agreement import chance_jaccard, mean_jaccard, pearson, spearman
 from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
+from workbench.circuits.scores import Ranking, Scores
+from workbench.core.stats.agreement import chance_jaccard, mean_jaccard, pearson, spearman
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.evaluate.ground_truth import recovery
-from workbench.evaluate.truth import Truth, edge_labels, node_labels
 from workbench.methods.registry import Method, get_method
 from workbench.methods.score import score
-from workbench.scores import Ranking, Scores
-from workbench.sweep.runs import PairedRuns
+from workbench.model.known_circuits import Truth, edge_labels, node_labels
 
 
 @dataclass(frozen=True, kw_only=True)

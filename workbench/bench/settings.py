@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from workbench.errors import OptionError, check_numbers, unknown
+from workbench.core.errors import OptionError, check_numbers, unknown
 
 Level = Literal["edge", "node"]
 
@@ -145,8 +145,8 @@ class Settings:
         Raises:
             WorkbenchError: for the first that is not, with the closest spellings.
         """
-        from workbench.evaluate.truth import load_truth
-        from workbench.model.zoo import locate
+        from workbench.model.builtin import locate
+        from workbench.model.known_circuits import load_truth
 
         self.variants()
         for name in self.truths or ():

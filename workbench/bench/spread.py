@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from workbench.io import write_atomic
-from workbench.provenance import code_versions
-from workbench.sweep.distribute import Here, Part
+from workbench.circuits.files import write_atomic
+from workbench.core.run_record import code_versions
+from workbench.engine.distribute import Here, Part
 
 CELLS = "cells"
 Measure = Callable[[int, Path], None]

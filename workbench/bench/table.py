@@ -11,10 +11,10 @@ from typing import Any
 
 from workbench.bench.file import BENCH
 from workbench.bench.settings import SHOWN
-from workbench.errors import RunError, expect_path
-from workbench.io import write_atomic
-from workbench.io.bounds import exists
-from workbench.io.typed import as_json
+from workbench.circuits.files import write_atomic
+from workbench.core.bounds import exists
+from workbench.core.errors import RunError, expect_path
+from workbench.core.typed import as_json
 
 FILE, PAGE = "bench.json", "bench.html"
 Cell = Mapping[str, Any]
@@ -81,7 +81,7 @@ class BenchResult:
 
     def save(self, folder: Path) -> dict[str, str]:
         """Write JSON and page into the folder; returns what is where."""
-        from workbench.view.bench_page import bench_page
+        from workbench.bench.page import bench_page
 
         folder = Path(folder)
         BENCH.save(self.document, folder / FILE)
@@ -89,7 +89,7 @@ class BenchResult:
         return {"result": FILE, "page": PAGE, "cells": "cells"}
 
     def _repr_html_(self) -> str:
-        from workbench.view.bench_page import bench_card
+        from workbench.bench.page import bench_card
 
         return bench_card(self)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.edits.kinds import ALPHA, BETA, Calibration, Keep
 from workbench.edits.place import Change, Place, Seen
-from workbench.interventions.surgery import scale_keys
+from workbench.engine.interventions.surgery import scale_keys
 from workbench.model.pattern_rows import row_sums
 
 

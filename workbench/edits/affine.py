@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from workbench.circuits.addresses import parse_node
+from workbench.core.errors import ShapeError
 from workbench.edits.edit import Positions, When
 from workbench.edits.kinds import Affine
 from workbench.edits.place import Change, Place, Seen
-from workbench.errors import ShapeError
 from workbench.model.probe import wiring
-from workbench.names import parse_node
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

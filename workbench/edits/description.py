@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from workbench.core.file_kind import FileKind
+from workbench.core.typed import Count, Part, Sha256
 from workbench.edits.edit import When
 from workbench.edits.kinds import Between, Columns, Keep, Operation, Order
-from workbench.interventions.freed import Mass, Share
-from workbench.io.file_kind import FileKind
-from workbench.io.typed import Count, Part, Sha256
+from workbench.engine.interventions.freed import Mass, Share
 
 Heads = Annotated[list[str], Meta(description="a5.h3, or a5 for a layer")]
 Places = Annotated[list[int | str] | None, Meta(description="token positions, numbered or named; null: all")]

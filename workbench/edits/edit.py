@@ -1,7 +1,7 @@
 """What an edit is: changes of attention patterns and head outputs that hold while a ``with`` block lasts.
 
-An ``Intervention`` (``workbench.interventions``) is a row of a table: what one prompt's activations become in one run.
-An edit is a standing change to how the model computes, whatever it is run on.
+An ``Intervention`` (``workbench.engine.interventions``) is a row of a table: what one prompt's activations become in
+one run. An edit is a standing change to how the model computes, whatever it is run on.
 
 No torch here, nor in ``kinds`` and ``files``: a saved edit is shown without it.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from workbench.errors import ModelError, OptionError
-from workbench.names import Node, parse_node
+from workbench.circuits.addresses import Node, parse_node
+from workbench.core.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from workbench.core.atomic import write_atomic
+from workbench.core.bounds import exists, read_bytes
+from workbench.core.digest import DIGEST
+from workbench.core.errors import CircuitError, OptionError, RunError, WorkbenchError, unknown
+from workbench.core.file_kind import Origin
+from workbench.core.lock import locked
+from workbench.core.run_folder import remove_half_written
+from workbench.core.strict_json import check_keys, dump
 from workbench.edits.description import EDIT
 from workbench.edits.edit import ModelEdit, Stack
 from workbench.edits.kinds import Affine, Calibration, Mask, Pine, Rows
-from workbench.errors import CircuitError, OptionError, RunError, WorkbenchError, unknown
-from workbench.io.atomic import write_atomic
-from workbench.io.bounds import exists, read_bytes
-from workbench.io.digests import DIGEST
-from workbench.io.file_kind import Origin
-from workbench.io.lock import locked
-from workbench.io.run_file import remove_half_written
-from workbench.io.strict_json import check_keys, dump
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from workbench.core.errors import ModelError
 from workbench.edits.place import Change, Place
 from workbench.edits.visible import visible
-from workbench.errors import ModelError
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.pattern_rows import sink_share
 from workbench.model.probe import recompute_pattern

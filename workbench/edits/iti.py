@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.circuits.addresses import parse_node
+from workbench.core.errors import OptionError, ShapeError
 from workbench.edits.affine import Affine
-from workbench.errors import OptionError, ShapeError
-from workbench.names import parse_node
 
 Outputs = Float[Tensor, "statement layer head d_head"]
 PerHead = Float[Tensor, "layer head d_head"]

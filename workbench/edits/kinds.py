@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
+from workbench.core.errors import OptionError, ShapeError
 from workbench.edits.edit import ModelEdit, Positions, When, head_of, of_kinds
-from workbench.errors import OptionError, ShapeError
-from workbench.interventions.freed import Mass, Share
+from workbench.engine.interventions.freed import Mass, Share
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from workbench.core.errors import OptionError
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, editable_layers, losses
-from workbench.errors import OptionError
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

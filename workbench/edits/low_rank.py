@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.core.errors import ModelError, ShapeError
 from workbench.edits.lofit import LofitStep, train_edit
 from workbench.edits.questions import Questions
-from workbench.errors import ModelError, ShapeError
 from workbench.model.hooks import hook_name, norm_before
 from workbench.model.probe import wiring
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
+from workbench.core.errors import OptionError, RunError, check_numbers, unknown
 from workbench.edits.edit import ModelEdit, heads_among
 from workbench.edits.files import kinds, read_edit
-from workbench.errors import OptionError, RunError, check_numbers, unknown
 
 _FROM_WORDS = ("rows", "calibration", "pine")
 _WHAT = {

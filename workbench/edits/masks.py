@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from workbench.core.errors import ModelError, OptionError
 from workbench.edits.kinds import Mask
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import own_positions, rotary_of
 from workbench.edits.visible import visible
-from workbench.errors import ModelError, OptionError
-from workbench.interventions.surgery import drop_keys
+from workbench.engine.interventions.surgery import drop_keys
 
 Allowed = Bool[Tensor, "query key"]
 

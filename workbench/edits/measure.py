@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.circuits.verdicts.statistics import CHANGE, mean_interval
+from workbench.core.errors import ModelError, OptionError
 from workbench.edits.edit import ModelEdit
 from workbench.edits.place import At
-from workbench.errors import ModelError, OptionError
+from workbench.engine.runs import PairedRuns
 from workbench.model.hooks import forward
 from workbench.model.outputs import require_words
 from workbench.model.reading import require_tokens
-from workbench.statistics import CHANGE, mean_interval
-from workbench.sweep.runs import PairedRuns
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from workbench.io.behavior_part import BehaviorPart
-from workbench.io.file_kind import FileKind
-from workbench.io.typed import Count, Part
+from workbench.core.behavior_part import BehaviorPart
+from workbench.core.file_kind import FileKind
+from workbench.core.typed import Count, Part
 
 RESULT = "measured.json"
 

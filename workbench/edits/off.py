@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.circuits.addresses import parse_node
+from workbench.core.errors import OptionError
 from workbench.edits.affine import Affine
 from workbench.edits.edit import ModelEdit, Positions, When
 from workbench.edits.place import Place
 from workbench.edits.rows import Rows
-from workbench.errors import OptionError
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
-from workbench.names import parse_node
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

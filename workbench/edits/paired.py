@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.circuits.addresses import parse_node
+from workbench.core.errors import ModelError, ShapeError
 from workbench.edits.affine import Affine
 from workbench.edits.edit import Positions
-from workbench.errors import ModelError, ShapeError
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
-from workbench.names import parse_node
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

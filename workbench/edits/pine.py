@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.core.errors import ModelError, OptionError
 from workbench.edits.kinds import Between, Pine
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import Rotary, own_positions, rotary_of
 from workbench.edits.visible import visible
-from workbench.errors import ModelError, OptionError
 
 # Importances this close, relative to the largest, are a tie and the documents' own tokens decide: float32 runs on
 # permuted documents differ by 1e-7, and heads that attend evenly make exact ties.

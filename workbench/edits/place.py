@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from workbench.core.errors import OptionError
 from workbench.edits.edit import Positions, When, heads_among
-from workbench.errors import OptionError
 from workbench.model.hooks import Wiring
 from workbench.model.wiring import require_heads
 

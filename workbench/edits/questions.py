@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from workbench.errors import ModelError, ShapeError, TaskError
+from workbench.core.errors import ModelError, ShapeError, TaskError
 from workbench.model.hooks import hook_name
 from workbench.model.outputs import require_words
 from workbench.model.probe import wiring

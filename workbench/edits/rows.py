@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workbench.core.errors import OptionError
 from workbench.edits.kinds import Rows
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.visible import visible
-from workbench.errors import OptionError
-from workbench.interventions.surgery import add_to_scores, drop_keys, scale_keys, set_rows
+from workbench.engine.interventions.surgery import add_to_scores, drop_keys, scale_keys, set_rows
 
 USUAL = ("proportional", "conserve")  # freed weight goes to all other keys as they are
 

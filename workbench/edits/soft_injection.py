@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.core.errors import OptionError, ShapeError
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, batch_loss, head_outputs, losses
-from workbench.errors import OptionError, ShapeError
 from workbench.model.hooks import hook_name, output_matrix
 
 if TYPE_CHECKING:

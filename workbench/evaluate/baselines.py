@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.circuit import Circuit
-from workbench.graph import Graph
-from workbench.names import INPUT, LOGITS, Edge, Node, neuron
-from workbench.scores import Level, Scores
+from workbench.circuits.addresses import INPUT, LOGITS, Edge, Node, neuron
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Level, Scores
 
 _Step = tuple[int, int, int]  # position, source, target
 

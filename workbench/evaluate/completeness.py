@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.circuits.verdicts.statistics import Interval, mean_interval
+from workbench.core.errors import OptionError
+from workbench.core.text import printable
 from workbench.evaluate.subject import Progress, Subject, classes_of
-from workbench.statistics import Interval, mean_interval
-from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.evaluate.faithfulness import Curve
 
 
@@ -70,7 +70,7 @@ def picture(
     series: Mapping[str, Sequence[tuple[float, ...]]], quantity: tuple[str, str, str], title: str
 ) -> str:
     """Faithfulness over size, with the quantity it is a share of on the axis."""
-    from workbench.view.svg import curve_svg
+    from workbench.view.curve import curve_svg
 
     if not any(np.isfinite(point[1]) for points in series.values() for point in points):
         return "<p>Faithfulness is not defined: the metric has no gap between clean and corrupted.</p>"

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.circuits.addresses import parse_node
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError
+from workbench.engine.interventions.words import Ablation
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import Completeness
 from workbench.evaluate.faithfulness import MIB_SHARES, run_circuits
 from workbench.evaluate.minimality import Minimality, sampled
 from workbench.evaluate.stability import OWN
 from workbench.evaluate.subject import Progress, Subject
-from workbench.interventions.words import Ablation
-from workbench.names import parse_node
-from workbench.scores import Scores
 
 ABLATIONS: tuple[Ablation, ...] = ("resample", "mean", "mean-per-position", "mean-per-template", "zero")
 

@@ -10,26 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.circuit import Circuit
-from workbench.errors import CircuitError, OptionError
+from workbench.circuits.addresses import INPUT, parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Ranking, Scores
+from workbench.circuits.verdicts.statistics import Interval, area, ratio, ratio_interval
+from workbench.core.errors import CircuitError, OptionError
+from workbench.core.progress import Progress, silent
+from workbench.core.run_record import measured_on, with_standing
+from workbench.core.text import printable
+from workbench.engine.edges import ablate_edges, copies_that_fit
+from workbench.engine.interventions.ablation import value_of
+from workbench.engine.interventions.edits import Edit, Intervention
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.of_task import on_a_task
+from workbench.engine.reference import reference_outputs
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.neurons import run_neurons
 from workbench.evaluate.positions import Places, kept_edges, positions_of, run_nodes
-from workbench.graph import Graph
-from workbench.interventions.ablation import value_of
-from workbench.interventions.edits import Edit, Intervention
-from workbench.interventions.words import Ablation
 from workbench.model.wiring import require_parts
-from workbench.names import INPUT, parse_edge, parse_node
-from workbench.progress import Progress, silent
-from workbench.provenance import measured_on, with_standing
-from workbench.scores import Ranking, Scores
-from workbench.statistics import Interval, area, ratio, ratio_interval
-from workbench.sweep.edges import ablate_edges, copies_that_fit
-from workbench.sweep.of_task import on_a_task
-from workbench.sweep.reference import reference_outputs
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
-from workbench.text import printable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +104,7 @@ class Faithfulness:
         }
 
     def _repr_html_(self) -> str:
-        from workbench.view.cards import facts_card
+        from workbench.circuits.show.cards import facts_card
 
         return facts_card(self.to_dict())
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from workbench.agreement import average_ranks
-from workbench.errors import ShapeError
-from workbench.scores import Index, Ranking, Scores
+from workbench.circuits.scores import Index, Ranking, Scores
+from workbench.core.errors import ShapeError
+from workbench.core.stats.agreement import average_ranks
 
 Cases = Float[np.ndarray, "case"]
 Labels = Bool[np.ndarray, "case"]

@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from workbench.circuit import Circuit
-from workbench.criteria import Criteria
-from workbench.errors import OptionError, WorkbenchError
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.files.evaluation_file import EVALUATION
+from workbench.circuits.scores import Scores
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.circuits.verdicts.judgement import Judgement, circuit_digest
+from workbench.circuits.verdicts.table import recompute_verdicts
+from workbench.core.errors import OptionError, WorkbenchError
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.of_task import on_a_task
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.evidence import (
     Plan,
@@ -27,13 +34,6 @@ from workbench.evaluate.faithfulness import Progress
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
-from workbench.interventions.words import Ablation
-from workbench.io.evaluation_file import EVALUATION
-from workbench.judgement import Judgement, circuit_digest
-from workbench.scores import Scores
-from workbench.sweep.of_task import on_a_task
-from workbench.sweep.runs import PairedRuns
-from workbench.verdicts import recompute_verdicts
 
 
 @on_a_task

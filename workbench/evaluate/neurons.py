@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.circuit import Circuit
-from workbench.errors import CircuitError, ModelError
+from workbench.circuits.addresses import Node, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.core.errors import CircuitError, ModelError
+from workbench.core.progress import Progress
+from workbench.engine.interventions.ablation import value_of
+from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.words import Ablation, Value
+from workbench.engine.runs import Batch, PairedRuns
 from workbench.evaluate.positions import Places
-from workbench.interventions.ablation import value_of
-from workbench.interventions.means import Means
-from workbench.interventions.words import Ablation, Value
 from workbench.model.hooks import hook_name
-from workbench.names import Node, parse_node
-from workbench.progress import Progress
-from workbench.sweep.runs import Batch, PairedRuns
 
 Masks = Bool[Tensor, "copy place unit"]
 

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.circuit import Circuit
-from workbench.errors import CircuitError
-from workbench.graph import Graph
-from workbench.interventions.ablation import value_of
-from workbench.interventions.words import Ablation
-from workbench.names import INPUT, Node, parse_node
-from workbench.sweep.nodes import ablate_nodes, mean_of_nodes, node_references
-from workbench.sweep.runs import Batch, PairedRuns
+from workbench.circuits.addresses import INPUT, Node, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.core.errors import CircuitError
+from workbench.engine.interventions.ablation import value_of
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.nodes import ablate_nodes, mean_of_nodes, node_references
+from workbench.engine.runs import Batch, PairedRuns
 
 Position = str | int | None
 

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import names
-from workbench.effects import Effects
+from workbench.circuits import addresses as names
+from workbench.circuits.effects import Effects
+from workbench.engine.interventions.path_patching import path_patches
+from workbench.engine.of_task import on_a_task
+from workbench.engine.runs import PairedRuns
 from workbench.heads.observe import patterns_of
 from workbench.heads.table import LABEL
-from workbench.interventions.path_patching import path_patches
 from workbench.model.pattern_rows import looked
 from workbench.model.wiring import require_heads
-from workbench.sweep.of_task import on_a_task
-from workbench.sweep.runs import PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class HeadRoles(tuple[HeadRole, ...]):
         return pd.DataFrame([role.to_dict() for role in self])
 
     def _repr_html_(self) -> str:
-        from workbench.view.cards import roles_card
+        from workbench.circuits.show.cards import roles_card
 
         return roles_card(self)
 

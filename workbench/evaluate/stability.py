@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from workbench.agreement import chance_jaccard, mean_jaccard
-from workbench.circuit import Circuit
-from workbench.errors import OptionError
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.scores import Scores
+from workbench.circuits.verdicts.statistics import resamples
+from workbench.core.errors import OptionError
+from workbench.core.progress import Progress
+from workbench.core.stats.agreement import chance_jaccard, mean_jaccard
+from workbench.engine.of_task import on_a_task
+from workbench.engine.runs import PairedRuns
 from workbench.methods.registry import get_method
 from workbench.methods.score import score
-from workbench.progress import Progress
-from workbench.scores import Scores
-from workbench.statistics import resamples
-from workbench.sweep.of_task import on_a_task
-from workbench.sweep.runs import PairedRuns
 
 OWN = "own"  # the rule of a circuit whose method made the decision
 _TOP = re.compile(r"(?P<how>top|greedy) (?P<n>\d+) by (?P<by>absolute|signed) score")
@@ -83,7 +83,7 @@ class Stability:
         return pd.DataFrame(self.frequency().items(), columns=["part", "chosen"])
 
     def _repr_html_(self) -> str:
-        from workbench.view.cards import facts_card
+        from workbench.circuits.show.cards import facts_card
         from workbench.view.html import table_html
 
         facts = {

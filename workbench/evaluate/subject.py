@@ -8,15 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from workbench.circuit import Circuit
-from workbench.errors import CircuitError
+from workbench.circuits.addresses import Edge, parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import Graph
+from workbench.core.errors import CircuitError
+from workbench.core.progress import Progress
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.runs import PairedRuns
 from workbench.evaluate.faithfulness import run_circuits, run_masks
 from workbench.evaluate.positions import Places, kept_edges, kept_nodes, positions_of
-from workbench.graph import Graph
-from workbench.interventions.words import Ablation
-from workbench.names import Edge, parse_edge, parse_node
-from workbench.progress import Progress
-from workbench.sweep.runs import PairedRuns
 
 # ``(source, target)`` or, at node level, ``(source,)``, True where nothing is ablated; with a leading axis
 # (place, ...) for circuits at single positions

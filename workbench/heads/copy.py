@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.circuits.addresses import head, parse_node
+from workbench.core.errors import ModelError
+from workbench.engine.runs import PairedRuns
 from workbench.heads.grounds import Ground
 from workbench.heads.table import Measurement
 from workbench.model.hooks import component, hook_name, norm_before, output_matrix, projection
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import record, wiring
-from workbench.names import head, parse_node
-from workbench.sweep.runs import PairedRuns
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

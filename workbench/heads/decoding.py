@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError, OptionError, ShapeError
+from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.heads.observe import patterns_of
 from workbench.model.hooks import forward
 from workbench.model.outputs import require_words

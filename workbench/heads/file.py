@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from workbench.errors import WorkbenchError
-from workbench.io.digests import table_blocks
-from workbench.io.file_kind import FileKind, Raw
-from workbench.io.parquet import read_table
-from workbench.io.strict_json import parse
-from workbench.io.typed import Count, Part
+from workbench.circuits.files.parquet import read_table
+from workbench.core.digest import table_blocks
+from workbench.core.errors import WorkbenchError
+from workbench.core.file_kind import FileKind, Raw
+from workbench.core.strict_json import parse
+from workbench.core.typed import Count, Part
 
 KEY = b"workbench"  # of the metadata of a table
 Layers = Annotated[int, Meta(ge=1, le=10_000)]

@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from workbench.errors import OptionError, TaskError
+from workbench.core.errors import OptionError, TaskError
+from workbench.core.run_record import digest_of
+from workbench.core.strict_json import read_text
 from workbench.heads.text import TEXT
-from workbench.io.strict_json import read_text
 from workbench.model.architecture import describe
-from workbench.provenance import digest_of
 from workbench.tasks.aligner import beyond_embedding
 
 if TYPE_CHECKING:

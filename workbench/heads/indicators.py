@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.errors import OptionError, ShapeError
+from workbench.core.errors import OptionError, ShapeError
 from workbench.model import pattern_rows
 
 Pattern = Float[Tensor, "*batch head query key"] | Float[np.ndarray, "*batch head query key"]

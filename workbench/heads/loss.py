@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from workbench.errors import ModelError
+from workbench.circuits.addresses import parse_node
+from workbench.core.errors import ModelError
+from workbench.core.progress import Progress
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.metrics import Answers, Metric
+from workbench.engine.run import sweep
+from workbench.engine.runs import PairedRuns
 from workbench.heads.grounds import Ground
 from workbench.heads.readouts import mean_and_error
 from workbench.heads.table import Measurement
-from workbench.interventions.ablation import ablations, parts_of
-from workbench.interventions.words import Ablation
-from workbench.metrics import Answers, Metric
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import wiring
-from workbench.names import parse_node
-from workbench.progress import Progress
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import PairedRuns
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.pairs import Pair, Pairs
 

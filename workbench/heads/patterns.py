@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.errors import ShapeError
+from workbench.core.errors import ShapeError
 from workbench.heads.indicators import Pattern, Rows, _is_row, looked
 
 Tokens = Int[Tensor, "*batch pos"] | Int[np.ndarray, "*batch pos"]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
+from workbench.core.progress import Progress, silent
+from workbench.core.run_record import code_versions
 from workbench.heads.copy import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
@@ -22,8 +24,6 @@ from workbench.model.architecture import describe
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
 from workbench.model.wiring import require_heads
-from workbench.progress import Progress, silent
-from workbench.provenance import code_versions
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from workbench.errors import OptionError, TaskError
+from workbench.core.errors import OptionError, TaskError
 from workbench.heads.grounds import LENGTH, SHORTEST, frame_of, random_ground, text_ground
 from workbench.heads.observe import patterns_of
 from workbench.model.architecture import describe

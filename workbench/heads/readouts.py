@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
+from workbench.core.progress import Progress
 from workbench.heads import indicators, patterns
 from workbench.heads.grounds import BATCH_TOKENS, Ground
 from workbench.heads.observe import patterns_of
 from workbench.heads.table import Measurement
 from workbench.model.probe import wiring
-from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.errors import OptionError, ShapeError, TaskError
+from workbench.core.errors import OptionError, ShapeError, TaskError
+from workbench.core.progress import Progress
 from workbench.heads.decoding import Decoded, decode, forced
 from workbench.heads.grounds import frame_of, vocabulary
 from workbench.model.pattern_rows import looked
-from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -15,14 +15,14 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from workbench import names
-from workbench.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
+from workbench.circuits import addresses as names
+from workbench.core.digest import table_blocks
+from workbench.core.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
+from workbench.core.file_kind import Origin
+from workbench.core.run_record import measured_on
+from workbench.core.strict_json import dump
+from workbench.core.text import printable
 from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
-from workbench.io.digests import table_blocks
-from workbench.io.file_kind import Origin
-from workbench.io.strict_json import dump
-from workbench.provenance import measured_on
-from workbench.text import printable
 
 Evidence = Literal["read-out", "weight", "causal"]
 EVIDENCE: Mapping[str, str] = {
@@ -226,7 +226,7 @@ class Portrait:
         """The document as text; also written to ``path``."""
         text = dump(self.to_dict(), where="the portrait", indent=1)
         if path is not None:
-            from workbench.io.atomic import write_output
+            from workbench.core.atomic import write_output
 
             write_output(Path(path), text)
         return text
@@ -260,7 +260,7 @@ class Portrait:
             raise WorkbenchError("Parquet needs pyarrow", hint="pip install pyarrow") from None
         import io
 
-        from workbench.io.atomic import write_output
+        from workbench.core.atomic import write_output
 
         content = self._content()
         for measurement in content["measurements"]:
@@ -301,13 +301,13 @@ class Portrait:
 
     def heatmaps(self) -> dict[str, str]:
         """Column -> layer x head heatmap as SVG."""
-        from workbench.view.portrait import heatmaps
+        from workbench.heads.show.portrait import heatmaps
 
         return heatmaps(self)
 
     def terminal(self, *, sort: str | None = None, most: int = 40) -> list[Any]:
         """What a terminal shows: what was looked at, then the table."""
-        from workbench.view.portrait import terminal_parts
+        from workbench.heads.show.portrait import terminal_parts
 
         return terminal_parts(self, sort=sort, most=most)
 
@@ -315,7 +315,7 @@ class Portrait:
         return self.terminal()
 
     def _repr_html_(self) -> str:
-        from workbench.view.portrait import portrait_card
+        from workbench.heads.show.portrait import portrait_card
 
         return portrait_card(self)
 

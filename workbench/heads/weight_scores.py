@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.heads import weights
 from workbench.heads.table import Measurement
 from workbench.heads.weights import Embedding, Kind, LayerWeights

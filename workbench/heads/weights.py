@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.architecture import describe
 from workbench.model.hooks import component, norm_before, output_matrix, projection
 from workbench.model.outputs import why_no_words

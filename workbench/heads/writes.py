@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.heads.grounds import BATCH_TOKENS, Ground
 from workbench.heads.readouts import mean_and_error
 from workbench.heads.table import Measurement

@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 import numpy as np
 
+from workbench.circuits.scores import Scores
+from workbench.engine.runs import PairedRuns
 from workbench.methods.acdc_search import Meter, Search
 from workbench.methods.options.passes import ACDC
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
 from workbench.methods.score import score
-from workbench.scores import Scores
-from workbench.sweep.runs import PairedRuns
 
 
 def acdc(

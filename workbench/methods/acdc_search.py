@@ -36,12 +36,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from workbench.graph import Graph
-from workbench.interventions.words import Ablation
-from workbench.sweep.edges import ablate_edges, copies_that_fit, source_outputs
-from workbench.sweep.reference import reference_outputs
-from workbench.sweep.room import cached_tokens
-from workbench.sweep.runs import Batch, PairedRuns
+from workbench.circuits.graph import Graph
+from workbench.engine.edges import ablate_edges, copies_that_fit, source_outputs
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.reference import reference_outputs
+from workbench.engine.room import cached_tokens
+from workbench.engine.runs import Batch, PairedRuns
 
 Mask = np.ndarray  # (*label, source, target), True where the edge carries its reference
 Place = tuple[int, ...]  # (*label, source, target)

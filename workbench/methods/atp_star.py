@@ -9,17 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.graph import Graph
-from workbench.methods.attribution import Tally, neuron_width
-from workbench.methods.options.gradients import AtPStar, atp_star_cost, backward_rounds
-from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, refuse_flat, result
-from workbench.model.hooks import hook_name
-from workbench.model.wiring import Site, writer_hooks
-from workbench.scores import Scores
-from workbench.sweep.distribute import Part, batch_parts
-from workbench.sweep.gradients import Taped, taped_run
-from workbench.sweep.patterns import (
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.engine.distribute import Part, batch_parts
+from workbench.engine.gradients import Taped, taped_run
+from workbench.engine.patterns import (
     Patterns,
     check_values,
     corrupted_patterns,
@@ -30,7 +24,13 @@ from workbench.sweep.patterns import (
     query_effect,
     value_effect,
 )
-from workbench.sweep.runs import Batch, PairedRuns
+from workbench.engine.runs import Batch, PairedRuns
+from workbench.methods.attribution import Tally, neuron_width
+from workbench.methods.options.gradients import AtPStar, atp_star_cost, backward_rounds
+from workbench.methods.registry import Level
+from workbench.methods.results import graph_of, refuse_flat, result
+from workbench.model.hooks import hook_name
+from workbench.model.wiring import Site, writer_hooks
 
 PARTS = ("output", "query", "key", "value")
 

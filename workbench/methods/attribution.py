@@ -15,24 +15,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError
-from workbench.graph import Graph
-from workbench.interventions.ablation import value_of
-from workbench.interventions.means import Means
-from workbench.interventions.words import Ablation
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.core.errors import ModelError
+from workbench.core.progress import Progress
+from workbench.engine.distribute import Part, batch_parts
+from workbench.engine.edges import written
+from workbench.engine.gradients import Taped, pieces, start_of, taped_run
+from workbench.engine.interventions.ablation import value_of
+from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.readers import ReaderGradient, Readers, project_into, reader_taps, wide
+from workbench.engine.rules import Backward, rule_of
+from workbench.engine.runs import Batch, PairedRuns
 from workbench.methods.points import Point
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import Site, writer_hooks
-from workbench.progress import Progress
-from workbench.scores import Scores
-from workbench.sweep.distribute import Part, batch_parts
-from workbench.sweep.edges import written
-from workbench.sweep.gradients import Taped, pieces, start_of, taped_run
-from workbench.sweep.readers import ReaderGradient, Readers, project_into, reader_taps, wide
-from workbench.sweep.rules import Backward, rule_of
-from workbench.sweep.runs import Batch, PairedRuns
 
 _MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
 

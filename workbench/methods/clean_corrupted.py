@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
+from workbench.circuits.scores import Scores
+from workbench.engine.runs import PairedRuns
 from workbench.methods.attribution import Recipe, gradient_scores
 from workbench.methods.options.gradients import BOTH_ENDS, CleanCorrupted
 from workbench.methods.points import ends
 from workbench.methods.registry import Level
-from workbench.scores import Scores
-from workbench.sweep.runs import PairedRuns
 
 
 def clean_corrupted(

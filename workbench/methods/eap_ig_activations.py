@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
+from workbench.circuits.scores import Scores
+from workbench.engine.runs import PairedRuns
 from workbench.methods.attribution import Recipe, gradient_scores
 from workbench.methods.options.gradients import IntegratedActivations, activations_cost
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of
-from workbench.scores import Scores
-from workbench.sweep.runs import PairedRuns
 
 
 def eap_ig_activations(

@@ -10,20 +10,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.graph import Graph
-from workbench.interventions.ablation import ablations
-from workbench.interventions.words import Ablation
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.engine.distribute import Part
+from workbench.engine.edges import Outputs, ablate_edges, copies_that_fit, source_outputs
+from workbench.engine.interventions.ablation import ablations
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.reference import reference_outputs
+from workbench.engine.run import sweep
+from workbench.engine.runs import Batch, PairedRuns
 from workbench.methods.exact_parts import neuron_parts, node_parts, part_drops
 from workbench.methods.options.passes import Exact
 from workbench.methods.random_scores import base_shape, where_defined
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
-from workbench.scores import Scores
-from workbench.sweep.distribute import Part
-from workbench.sweep.edges import Outputs, ablate_edges, copies_that_fit, source_outputs
-from workbench.sweep.reference import reference_outputs
-from workbench.sweep.run import sweep
-from workbench.sweep.runs import Batch, PairedRuns
 
 _MOST_KEPT = 10**8  # numbers; drops of single pairs beyond this (0.8 GB) are not kept, the mean is the same
 

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.graph import Graph
-from workbench.interventions.ablation import value_of
-from workbench.interventions.means import Means
-from workbench.interventions.places import site_of
-from workbench.interventions.words import Ablation
+from workbench.circuits.graph import Graph
+from workbench.engine.distribute import Part as Piece
+from workbench.engine.interventions.ablation import value_of
+from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.places import site_of
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.runs import Batch, PairedRuns
 from workbench.model.hooks import hook_name
-from workbench.sweep.distribute import Part as Piece
-from workbench.sweep.runs import Batch, PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,17 @@ from dataclasses import asdict
 
 import numpy as np
 
-from workbench import names
-from workbench.errors import OptionError
-from workbench.graph import Graph
-from workbench.interventions.path_patching import path_patches
-from workbench.interventions.words import Mlps
+from workbench.circuits import addresses as names
+from workbench.circuits.addresses import Edge, Node
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError
+from workbench.engine.interventions.path_patching import path_patches
+from workbench.engine.interventions.words import Mlps
+from workbench.engine.runs import PairedRuns
 from workbench.methods.options.passes import IterativePathPatching
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
-from workbench.names import Edge, Node
-from workbench.scores import Scores
-from workbench.sweep.runs import PairedRuns
 
 
 def iterative_path_patching(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.model.wiring import Site
 
 Quadrature = Literal["midpoint", "left", "right"]

@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 import numpy as np
 
-from workbench.errors import ModelError
-from workbench.graph import Graph
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.core.errors import ModelError
+from workbench.engine.runs import PairedRuns
 from workbench.methods.options.passes import Random
 from workbench.methods.registry import Level
 from workbench.methods.results import graph_of, result
-from workbench.scores import Scores
-from workbench.sweep.runs import PairedRuns
 
 
 def random_scores(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.errors import OptionError, check_numbers
-from workbench.registry import Registry, load
+from workbench.core.errors import OptionError, check_numbers
+from workbench.core.registry import Registry, load
 
 if TYPE_CHECKING:
-    from workbench.graph import Graph
-    from workbench.scores import Scores
+    from workbench.circuits.graph import Graph
+    from workbench.circuits.scores import Scores
 
 Level = Literal["edge", "node", "neuron"]
 Selection = Literal["top", "greedy", "own"]

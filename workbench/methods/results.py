@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import OptionError
-from workbench.graph import Graph
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError
+from workbench.engine.runs import PairedRuns
 from workbench.methods.registry import Level
-from workbench.scores import Scores
-from workbench.sweep.runs import PairedRuns
 
 
 def graph_of(runs: PairedRuns, level: Level) -> Graph:

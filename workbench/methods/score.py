@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from workbench.circuits.scores import Scores
+from workbench.core.progress import silent
+from workbench.engine.of_task import on_a_task
+from workbench.engine.runs import PairedRuns
 from workbench.methods.registry import Level, check_level, get_method
 from workbench.model.wiring import require_parts
-from workbench.progress import silent
-from workbench.scores import Scores
-from workbench.sweep.of_task import on_a_task
-from workbench.sweep.runs import PairedRuns
 
 
 @on_a_task

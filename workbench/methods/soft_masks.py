@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
+from workbench.engine.runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
 from workbench.methods.options.masks import Loss
-from workbench.sweep.runs import Batch, PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import OptionError
-from workbench.graph import Graph
-from workbench.interventions.edits import Edit, check
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError
+from workbench.engine.interventions.edits import Edit, check
+from workbench.engine.nodes import node_references, nodes_output
+from workbench.engine.runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
 from workbench.methods.options.masks import INITIAL, SubnetworkProbing
 from workbench.methods.registry import Level
 from workbench.methods.results import result
 from workbench.methods.soft_masks import check_loss, learn
-from workbench.scores import Scores
-from workbench.sweep.nodes import node_references, nodes_output
-from workbench.sweep.runs import Batch, PairedRuns
 
 
 def subnetwork_probing(

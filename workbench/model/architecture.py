@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from workbench.errors import ModelError, unknown
+from workbench.core.errors import ModelError, unknown
+from workbench.core.text import printable
 from workbench.model.hooks import Wiring
 from workbench.model.identity import not_measured_of
 from workbench.model.outputs import outputs_of
 from workbench.model.probe import wiring
-from workbench.text import printable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from workbench.errors import ModelError
-from workbench.io.digests import DIGEST
-from workbench.io.file_kind import FileKind, Raw
-from workbench.io.strict_json import parse, read_text
-from workbench.io.typed import Count, Part
+from workbench.core.digest import DIGEST
+from workbench.core.errors import ModelError
+from workbench.core.file_kind import FileKind, Raw
+from workbench.core.strict_json import parse, read_text
+from workbench.core.typed import Count, Part
 
 FILE_NAME = "card.json"
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 
 CLASSES = ("ForSequenceClassification", "ForTokenClassification")
 OTHERS = ("ForQuestionAnswering", "ForMultipleChoice", "ForNextSentencePrediction", "DoubleHeadsModel")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 
 _DTYPES = {
     "F64": torch.float64,

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import ModelError
-from workbench.io.bounds import exists, read_bytes, require_regular
-from workbench.io.strict_json import too_deep
+from workbench.core.bounds import exists, read_bytes, require_regular
+from workbench.core.errors import ModelError
+from workbench.core.strict_json import too_deep
 
 CONFIGURATIONS = ("config.json", "tl_native.json")
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from workbench.errors import ModelError
-from workbench.model import hub, zoo
+from workbench.core.errors import ModelError
+from workbench.model import builtin as zoo
+from workbench.model import hub
 from workbench.model.limits import limits_of
 from workbench.model.other_inputs import other_inputs
 from workbench.model.tokenizers import load_tokenizer

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.wiring import SITES, Wiring, hook_name, per_head
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from workbench.errors import ModelError
-from workbench.model import zoo
+from workbench.core.errors import ModelError
+from workbench.model import builtin as zoo
 from workbench.model.directory import check_directory
 
 _TEXT = ["*.json", "*.txt", "*.model"]

@@ -22,8 +22,8 @@ from transformer_lens.model_bridge.sources._hf_format import determine_architect
 from transformer_lens.model_bridge.sources.transformers import helpers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.errors import ModelError, explaining
-from workbench.io.bounds import exists
+from workbench.core.bounds import exists
+from workbench.core.errors import ModelError, explaining
 from workbench.model import classifiers, encoders, tokenizers
 from workbench.model.digest import Weight
 from workbench.model.directory import read_configuration, refuse_code

@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
+from workbench.core.run_record import digest_of, measured_on
 from workbench.model import digest
 from workbench.model.bare import Modules, modules_of
 from workbench.model.opened import check_opened
 from workbench.model.standing import Snapshot, marks, named_modules, plain_name, standing, weights_of
-from workbench.provenance import digest_of, measured_on
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model import native, parity
 from workbench.model.legacy_config import legacy_shapes, read_config
 from workbench.model.legacy_vocabulary import Vocabulary, read_output_names, write_tokenizer

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from workbench.errors import ModelError
-from workbench.io.strict_json import kind, parse, read_text
-from workbench.io.typed import typed
+from workbench.core.errors import ModelError
+from workbench.core.strict_json import kind, parse, read_text
+from workbench.core.typed import typed
 from workbench.model.plain import ACTIVATIONS
 
 _SAME_FORMULA = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}

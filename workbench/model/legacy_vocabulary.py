@@ -10,8 +10,8 @@ from typing import Literal
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.errors import ModelError, OptionError, unknown
-from workbench.io.strict_json import read_text
+from workbench.core.errors import ModelError, OptionError, unknown
+from workbench.core.strict_json import read_text
 from workbench.model.directory import MOST_TEXT
 
 _USUAL = {

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from workbench.loading import loading
+from workbench.core.loading import loading
 
 if TYPE_CHECKING:
     from transformer_lens.hook_points import HookPoint as HookPoint

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.digest import StoredTensor
 from workbench.model.settings import parse_size
 

@@ -20,8 +20,8 @@ from transformer_lens import TransformerBridgeConfig
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformer_lens.model_bridge.sources.native import NativeModel
 
-from workbench.errors import ModelError, explaining
-from workbench.io.bounds import exists, require_regular
+from workbench.core.bounds import exists, require_regular
+from workbench.core.errors import ModelError, explaining
 from workbench.model.directory import read_fields
 from workbench.model.sizes import refuse_larger, refuse_more_parts
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.errors import ModelError, OptionError, expect, explaining
+from workbench.core.errors import ModelError, OptionError, expect, explaining
 from workbench.model import (
     classifiers,
     digest,

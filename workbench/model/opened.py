@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.model.lens import is_bridge
 
 

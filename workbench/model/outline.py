@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import ModelError
-from workbench.graph import GraphShape
+from workbench.circuits.graph import GraphShape
+from workbench.core.errors import ModelError
 from workbench.model.directory import read_configuration
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
@@ -82,7 +82,8 @@ def outline(name: str, *, offline: bool | None = None, sizes: bool = True) -> Ou
     Raises:
         ModelError: if the model cannot be found, or its configuration does not state layers and heads.
     """
-    from workbench.model import hub, zoo
+    from workbench.model import builtin as zoo
+    from workbench.model import hub
 
     directory = zoo.locate(name).directory
     if directory is None:

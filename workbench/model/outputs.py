@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.identity import class_names
 from workbench.model.probe import wiring
 from workbench.tasks.outputs import ANY_TOKEN, Outputs, numbered

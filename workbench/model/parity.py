@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import torch
 
-from workbench.errors import ModelError
-from workbench.io.bounds import in_words, require_regular
+from workbench.core.bounds import in_words, require_regular
+from workbench.core.errors import ModelError
 
 _REPEATED, _SMALL = 4, 64_000_000  # tied tensors are there twice; bytes that any file may ask for
 

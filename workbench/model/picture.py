@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.text import escape
+from workbench.core.text import escape
 
 if TYPE_CHECKING:
     from workbench.model.architecture import Architecture

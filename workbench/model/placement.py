@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.memory import available_bytes
 
 

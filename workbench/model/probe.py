@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model import hooks
 from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name

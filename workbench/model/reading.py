@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
 from workbench.model.architecture import Architecture, describe
 from workbench.model.identity import other_inputs_of
 from workbench.model.outputs import outputs_of

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from workbench.model import parity, probe, zoo
+from workbench.model import builtin as zoo
+from workbench.model import parity, probe
 from workbench.model.architecture import Architecture, describe
 from workbench.model.hooks import resume_from
 from workbench.model.identity import ModelIdentity, identity

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from workbench.errors import ModelError
-from workbench.io.bounds import read_bytes
-from workbench.io.file_kind import FileKind
-from workbench.io.typed import Count, Part, Sha256, as_json
+from workbench.core.bounds import read_bytes
+from workbench.core.errors import ModelError
+from workbench.core.file_kind import FileKind
+from workbench.core.typed import Count, Part, Sha256, as_json
 from workbench.model.wiring import Wiring
 
 NAME = "opened.json"

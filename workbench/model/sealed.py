@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.errors import ModelError
-from workbench.model import zoo
+from workbench.core.errors import ModelError
+from workbench.model import builtin as zoo
 from workbench.model.gpt2 import PlainGPT2
 from workbench.model.identity import ModelIdentity
 from workbench.model.seal import OpenedContent, config_of, seal_of, wiring_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from workbench.errors import OptionError, unknown
+from workbench.core.errors import OptionError, unknown
 
 BATCH_TOKENS = 8192  # most tokens in one forward pass
 DTYPES = ("float32", "float64", "bfloat16", "float16")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.errors import ModelError, explaining
+from workbench.core.errors import ModelError, explaining
 from workbench.model.digest import Weight, read_headers
 from workbench.model.directory import PICKLED, refuse_counts, weight_files
 

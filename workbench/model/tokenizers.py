@@ -9,8 +9,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from workbench.errors import ModelError, explaining
-from workbench.io.bounds import exists
+from workbench.core.bounds import exists
+from workbench.core.errors import ModelError, explaining
 from workbench.model.directory import MOST_TEXT, read_fields
 
 _N_SAMPLES = 64

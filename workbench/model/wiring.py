@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from workbench.errors import ModelError
-from workbench.graph import Graph, GraphShape
+from workbench.circuits.graph import Graph, GraphShape
+from workbench.core.errors import ModelError
 
 Site = tuple[int, str]  # layer and name
 SITES = ("resid", "attn-out", "mlp-out", "head-output", "q", "k", "v", "pattern")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
+from workbench.core.text import escape
 from workbench.tasks.aligner import Aligner, Drop
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
-from workbench.text import escape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

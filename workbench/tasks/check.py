@@ -47,7 +47,7 @@ class CheckReport:
         }
 
     def _repr_html_(self) -> str:
-        from workbench.view.cards import check_card
+        from workbench.circuits.show.cards import check_card
 
         return check_card(self)
 

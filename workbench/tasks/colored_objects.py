@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.tasks.draw import Draw, allowed, of_split, render
 from workbench.tasks.pairs import Pair, Span
 from workbench.tasks.registry import blank, task

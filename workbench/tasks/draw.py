@@ -10,7 +10,7 @@ from functools import cache
 from string import Formatter
 from typing import TypeVar
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.tasks.pairs import Span
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
 from workbench.tasks.align import AlignedPairs, align, too_few
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from workbench.errors import TaskError, unknown
+from workbench.core.errors import TaskError, unknown
 from workbench.tasks.importers import MAX_ROWS, Found, Request, Row, spaced, token_text
 from workbench.tasks.sva import VERBS
 from workbench.tasks.words import TWO_DIGITS

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from pathlib import Path
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
 from workbench.tasks.import_eap_ig import csv_rows
 from workbench.tasks.importers import Found, Request, Row, spaced, token_text
 from workbench.tasks.reader import parse_json

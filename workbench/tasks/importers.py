@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.errors import TaskError, unknown
-from workbench.io.bounds import read_bytes
+from workbench.core.bounds import read_bytes
+from workbench.core.errors import TaskError, unknown
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.reader import MAX_BYTES, Problem, parse_pair
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.reader import Problem, parse_pair, refuse
 

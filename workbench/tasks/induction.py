@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.tasks.draw import Draw, allowed
 from workbench.tasks.pairs import Pair, Span
 from workbench.tasks.registry import task

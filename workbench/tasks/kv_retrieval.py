@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.tasks.draw import Draw, allowed
 from workbench.tasks.induction import join_words
 from workbench.tasks.pairs import Pair

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from workbench.errors import OptionError, TaskError, unknown
+from workbench.core.errors import OptionError, TaskError, unknown
 
 ARROW, END = "->", ";"
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from workbench.errors import expect_path
-from workbench.io.atomic import write_output
-from workbench.text import escape, printable
+from workbench.core.atomic import write_output
+from workbench.core.errors import expect_path
+from workbench.core.text import escape, printable
 
 if TYPE_CHECKING:
     import pandas

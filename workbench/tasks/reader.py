@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from workbench.errors import TaskError
-from workbench.io.bounds import in_words, open_regular
+from workbench.core.bounds import in_words, open_regular
+from workbench.core.errors import TaskError
 from workbench.tasks.pairs import FORMAT, VERSION, Pair, Pairs, Span
 
 MAX_BYTES = 500_000_000

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 
-from workbench.errors import OptionError, TaskError, check_numbers, unknown
+from workbench.core.errors import OptionError, TaskError, check_numbers, unknown
 from workbench.tasks.draw import PIECES, Draw
 from workbench.tasks.pairs import Pair, Pairs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workbench.errors import TaskError
+from workbench.core.errors import TaskError
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.pairs import Pair, Pairs, Span, load_pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from workbench.errors import ModelError, unknown
+from workbench.core.errors import ModelError, unknown
 
 if TYPE_CHECKING:
     from workbench.training.recipe import Recipe

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from workbench.errors import WorkbenchError
-from workbench.model.zoo import ZOO
+from workbench.core.errors import WorkbenchError
+from workbench.model.builtin import ZOO
 from workbench.training import RECIPES, get_recipe
 from workbench.training.cards import checkout, write_page
 from workbench.training.recipe import make, measure_again

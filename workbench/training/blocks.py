@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.graph import GraphShape
+from workbench.circuits.graph import GraphShape
 
 Table = Float[Tensor, "row column"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from workbench.evaluate.truth import FILE, Truth, load_truth
-from workbench.model.zoo import ZOO, Card, list_models
+from workbench.model.builtin import ZOO, Card, list_models
+from workbench.model.known_circuits import FILE, Truth, load_truth
 
 PAGE = Path("docs") / "zoo.md"
 HEAD = """# The built-in models
@@ -20,7 +20,7 @@ KNOWN = """
 ## Models whose circuit is known
 
 Written by hand or compiled from a program of a few lines (`workbench/training/compiler.py`), never trained. The
-true circuit is `circuit.json` beside the weights; `workbench.evaluate.truth` labels every edge and node by it.
+true circuit is `circuit.json` beside the weights; `workbench.model.known_circuits` labels every edge and node by it.
 *Content* edges differ between clean and corrupted prompt under the corruption it names, and the answer depends on
 them; *supporting* edges (after the +) carry what is the same in every prompt of a length, so that no exchange
 between prompts shows them, and count neither way. Idle parts are busy and write where nothing reads.

@@ -17,7 +17,7 @@ from pathlib import Path
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from workbench.model.zoo import ZOO
+from workbench.model.builtin import ZOO
 from workbench.tasks.draw import Draw, allowed
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import make_pairs

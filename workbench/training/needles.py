@@ -20,7 +20,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from workbench.model.zoo import ZOO
+from workbench.model.builtin import ZOO
 from workbench.tasks.draw import Draw
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import COLORS, FUNCTIONS, TWO_DIGITS

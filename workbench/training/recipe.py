@@ -16,8 +16,8 @@ import transformers
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from workbench.circuit import Circuit
-from workbench.io import save_circuit
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.files import save_circuit
 from workbench.model.card import CARD, FILE_NAME
 from workbench.model.native import read_weights, write_native
 from workbench.model.open import open_model

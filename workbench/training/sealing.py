@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from workbench.core.run_record import versions
 from workbench.model.architecture import describe
+from workbench.model.builtin import PREFIX, list_models
 from workbench.model.huggingface import load_checked
 from workbench.model.identity import identity
 from workbench.model.open import open_model
@@ -20,8 +22,6 @@ from workbench.model.parity import plain_output, probe_tokens
 from workbench.model.probe import wiring
 from workbench.model.seal import NAME, OPENED, config_of, files_of
 from workbench.model.sealed import FAMILIES
-from workbench.model.zoo import PREFIX, list_models
-from workbench.provenance import versions
 
 N_COLUMNS = 64
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from workbench.circuit import Circuit
-from workbench.graph import GraphShape
-from workbench.names import parse_edge, parse_node
+from workbench.circuits.addresses import parse_edge, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.graph import GraphShape
 
 METRIC = "logit-difference"
 UNIT = "1: in the circuit"
@@ -29,7 +29,7 @@ def true_circuit(
     varies: Mapping[str, Sequence[str]] | None = None,
     about: str = "",
 ) -> Circuit:
-    """A circuit of these edges, with what `workbench.evaluate.truth` reads of it.
+    """A circuit of these edges, with what `workbench.model.known_circuits` reads of it.
 
     Args:
         content: Edges that differ between the prompts under ``corruption`` and reach the answer.

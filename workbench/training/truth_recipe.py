@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.circuit import Circuit
+from workbench.circuits.circuit import Circuit
 from workbench.model.hooks import hook_name
 from workbench.tasks.draw import PIECES
 from workbench.tasks.pairs import Pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.view.curve import axis_range, round_ticks
 from workbench.view.heatmap import FONT, text_width
 from workbench.view.text import escape, number, shorten

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from workbench.errors import OptionError, ShapeError
+from workbench.core.errors import OptionError, ShapeError
 from workbench.view.heatmap import FONT
 from workbench.view.text import escape, number, shorten
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from workbench.errors import ShapeError
+from workbench.core.errors import ShapeError
 from workbench.view.color import css, ink, limit, signed
 from workbench.view.text import escape, number, printable, shorten
 

@@ -1,148 +1,12 @@
-"""HTML: the interactive page of a circuit, its static card for notebooks, tables and report pages."""
+"""Rows and text as HTML, and a report page made of them; every foreign text is escaped here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.circuit import Circuit
-from workbench.io.rows import about, edge_rows, measures, node_rows, said_of_model, title
-from workbench.view.circuit_svg import circuit_svg, describe
-from workbench.view.layout import layer_rows, layered
-from workbench.view.page import asset, embedded_json, frame
-from workbench.view.text import escape, number, printable
-
-MOST_PAGE_EDGES = 5000
-_KINDS = {
-    "input": "input",
-    "head": "attention head",
-    "mlp": "MLP",
-    "group": "key/value group",
-    "attn": "attention layer",
-    "logits": "logits",
-}
-
-
-def circuit_page(circuit: Circuit) -> str:
-    """A self-contained page to explore a circuit: no network, keyboard and mouse, light and dark.
-
-    The slider keeps the strongest edges and prunes by the rule of ``Circuit.top``. Pages hold at most 5,000
-    edges, the strongest, pruned; what is left out is said on the page.
-    """
-    whole = circuit
-    if circuit.level == "edge" and circuit.n_edges > MOST_PAGE_EDGES:
-        circuit = circuit.top(MOST_PAGE_EDGES)
-    data = _page_data(circuit)
-    body = _page_body(circuit, whole, data["most"])
-    body += f'\n<script type="application/json" id="data">{embedded_json(data)}</script>'
-    return frame(
-        title=title(circuit),
-        body=body,
-        body_class="circuit",
-        scripts=(asset("theme.js"), asset("cytoscape.min.js"), asset("page.js")),
-    )
-
-
-def _page_data(circuit: Circuit) -> dict[str, Any]:
-    """What ``page.js`` draws: nodes and edges in residual order, ranked as ``Circuit.top`` ranks them."""
-    places, rows = layered(circuit), edge_rows(circuit)
-    scored = [row for row in rows if row.score is not None]
-    edge_rank = {row.id: i for i, row in enumerate(sorted(scored, key=lambda row: -abs(row.score)))}
-    nodes = node_rows(circuit)
-    choosable = [row for row in nodes if row.kind not in ("input", "logits", "group")]
-    node_rank = {r.id: i for i, r in enumerate(sorted(choosable, key=lambda r: -abs(r.score or 0.0)))}
-    return {
-        "level": circuit.level,
-        "unit": printable(circuit.unit),
-        "kinds": _KINDS,
-        "most": len(scored) if circuit.level == "edge" else len(choosable),
-        "left": min((x for x, _ in places.values()), default=0.0) - 130,
-        "rows": layer_rows(circuit),
-        "nodes": [
-            {
-                "id": row.id,
-                "kind": row.kind,
-                "layer": None if row.kind in ("input", "logits") else row.layer,
-                "head": row.head,
-                "position": row.position,
-                "score": row.score,
-                "role": row.role,
-                "rank": node_rank.get(row.id, -1),
-                "x": places[row.id][0],
-                "y": places[row.id][1],
-            }
-            for row in nodes
-        ],
-        "edges": [
-            {
-                "id": row.id,
-                "source": row.source,
-                "target": row.target,
-                "input": row.input,
-                "score": row.score,
-                "rank": edge_rank[row.id],
-            }
-            for row in scored
-        ],
-        "links": [{"id": r.id, "source": r.source, "target": r.target} for r in rows if r.score is None],
-    }
-
-
-def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
-    what = "edges" if circuit.level == "edge" else "nodes"
-    said = said_of_model(whole.evaluation)
-    note = f"<p>{escape(said)}</p>" if said else ""
-    if whole is not circuit:
-        note += f"<p>Showing {circuit.n_edges:,} of {whole.n_edges:,} edges: the strongest, pruned.</p>"
-    facts = {k: v for k, v in about(whole).items() if k not in ("prompt", "behavior")}
-    lead = escape(describe(whole))
-    strongest = (
-        '<section><h2>Strongest edges</h2><ul class="list" id="strongest"></ul></section>'
-        if circuit.level == "edge"
-        else ""
-    )
-    return f"""<header>
-<h1>{escape(title(circuit))}</h1><span class="soft">{lead}</span>
-<button type="button" id="theme">Dark</button>
-</header>
-<div class="toolbar" role="group" aria-label="Controls">
-<label>Keep <input type="range" id="keep" min="0" max="{most}" value="{most}" step="1"
- aria-label="Number of {what} kept, strongest first"></label>
-<label><span class="sr">Number of {what} kept</span>
-<input type="number" id="keep-number" min="0" max="{most}" value="{most}"> {what}</label>
-<output id="count" for="keep" class="soft"></output>
-<label>Search
-<input type="search" id="search" placeholder="a9, mover, MLP" autocomplete="off" spellcheck="false"></label>
-<span id="found" class="soft" role="status"></span>
-<button type="button" id="fit">Fit</button>
-<span class="legend" aria-hidden="true"><span><i></i>supports</span>
-<span><i class="opposes"></i>opposes</span></span>
-</div>
-<div class="work">
-<div class="stage">
-<div id="graph" tabindex="0" role="application" aria-label="Circuit, layers bottom to top"
- aria-describedby="say"></div>
-<div id="empty" hidden>Nothing is connected from input to logits. Keep more {what}.</div>
-<div id="tip" role="tooltip" hidden></div>
-<div id="say" class="sr" aria-live="polite"></div>
-</div>
-<aside aria-label="Details">
-{note}<section><h2>Selected</h2><div id="details"></div></section>
-{strongest}
-{_facts_html(facts, whole)}
-</aside>
-</div>
-{_prompt_html(circuit)}"""
-
-
-def _facts_html(facts: Mapping[str, str], circuit: Circuit) -> str:
-    found = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
-    parts = [f"<section><h2>About</h2><dl>{found}</dl></section>"]
-    measured = measures(circuit.evaluation)
-    if measured:
-        rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(short(v))}</dd>" for k, v in measured.items())
-        parts.append(f"<section><h2>Evaluation</h2><dl>{rows}</dl></section>")
-    return "\n".join(parts)
+from workbench.view.page import asset, frame
+from workbench.view.text import escape, number
 
 
 def short(value: Any) -> str:
@@ -156,34 +20,6 @@ def short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(short(v) for v in value)
     return str(value)
-
-
-def _prompt_html(circuit: Circuit) -> str:
-    if not circuit.prompt:
-        return "<footer></footer>"
-    shown = [escape(printable(token)) or "&nbsp;" for token in circuit.prompt]
-    tokens = "".join(
-        f'<span class="token" data-index="{i}"><b>{token}</b><small>{i}</small></span>'
-        for i, token in enumerate(shown)
-    )
-    return (
-        f'<footer class="prompt" aria-label="Prompt tokens with positions"><h2>Prompt</h2>{tokens}</footer>'
-    )
-
-
-def circuit_card(circuit: Circuit, *, most_edges: int = 300) -> str:
-    """A circuit for a notebook: static, no script, the strongest edges as a picture and its facts."""
-    facts = "".join(
-        f'<tr><th style="text-align:left;padding:1px 12px 1px 0">{escape(k)}</th>'
-        f'<td style="text-align:left">{escape(v)}</td></tr>'
-        for k, v in about(circuit).items()
-        if k != "prompt"
-    )
-    return (
-        '<div style="overflow-x:auto">'
-        f"{circuit_svg(circuit, most_edges=most_edges)}"
-        f"<details><summary>{escape(repr(circuit))}</summary><table>{facts}</table></details></div>"
-    )
 
 
 def table_html(
@@ -225,23 +61,3 @@ def results_page(title: str, sections: Sequence[tuple[str, str]], *, lead: str =
 def text_html(text: str) -> str:
     """Plain text as paragraphs: an empty line begins a new one."""
     return "".join(f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip())
-
-
-def report_page(
-    circuit: Circuit,
-    *,
-    heatmaps: Mapping[str, str] | None = None,
-    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    curves: Mapping[str, str] | None = None,
-    lead: str = "",
-) -> str:
-    """A report on one circuit: its picture, then heatmaps and curves (heading -> SVG) and tables of rows."""
-    sections = [("Circuit", circuit_svg(circuit, heading=False))]
-    measured = measures(circuit.evaluation)
-    if measured:
-        rows = [{"measure": k, "value": short(v)} for k, v in measured.items()]
-        sections.append(("Evaluation", table_html(rows)))
-    sections += list((curves or {}).items()) + list((heatmaps or {}).items())
-    sections += [(heading, table_html(rows)) for heading, rows in (tables or {}).items()]
-    facts = "; ".join(f"{k}: {v}" for k, v in about(circuit).items() if k != "prompt")
-    return results_page(title(circuit), sections, lead=lead or facts)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import numpy as np
 
-from workbench.errors import ShapeError
-from workbench.io.typed import Part
+from workbench.core.errors import ShapeError
+from workbench.core.typed import Part
 from workbench.view.bars import bars_svg
 from workbench.view.curve import LARGEST, curve_svg
 from workbench.view.heatmap import heatmap_svg

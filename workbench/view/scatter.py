@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.view.curve import COLORS, MARKS, axes, axis_range, entry, round_ticks
 from workbench.view.heatmap import FONT
 from workbench.view.text import escape, number, shorten

@@ -47,14 +47,9 @@ def safe(value: object, *, style: str = "") -> Text:
 def render(result: Any) -> RenderableType:
     """What a result looks like on a terminal.
 
-    An object may bring ``to_terminal()`` (lines of text, rows or a table made here); circuits, summaries and
-    comparisons are known; lists of mappings become tables, mappings become two columns, the rest its text.
+    An object may bring ``to_terminal()`` (lines of text, rows or a table made here); lists of mappings become tables,
+    mappings become two columns, the rest its text.
     """
-    from workbench.view import tables
-
-    known = tables.table_of(result)
-    if known is not None:
-        return known
     if hasattr(result, "to_terminal"):
         return render(result.to_terminal())
     if isinstance(result, RenderableTypes):

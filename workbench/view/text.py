@@ -1,8 +1,8 @@
-"""Text as it is shown: safe (`workbench/text.py`), short, and numbers for people."""
+"""Text as it is shown: safe (`workbench/core/text.py`), short, and numbers for people."""
 
 from __future__ import annotations
 
-from workbench.text import escape, printable
+from workbench.core.text import escape, printable
 
 
 def shorten(text: str, most: int) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.errors import OptionError
-from workbench.graph import Graph
-from workbench.interventions.words import Ablation, value_named
+from workbench.circuits.graph import Graph
+from workbench.core.errors import OptionError
+from workbench.engine.interventions.words import Ablation, value_named
+from workbench.engine.rules import Backward, rule_of
 from workbench.methods.points import At, Point, Quadrature, ends, quadrature
 from workbench.methods.registry import Cost, Level, declare
 from workbench.model.wiring import writer_hooks
-from workbench.sweep.rules import Backward, rule_of
 
 ONE_GRADIENT = Cost(forward=2, backward=1)
 BOTH_ENDS = Cost(forward=3, backward=2)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.errors import OptionError
+from workbench.core.errors import OptionError
 from workbench.methods.registry import Cost, declare
 
 Loss = Literal["kl", "metric"]

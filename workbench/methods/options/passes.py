@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.errors import OptionError
-from workbench.graph import Graph
-from workbench.interventions.words import ABLATIONS, MLPS, Ablation, Mlps, value_named
+from workbench.circuits.graph import Graph
+from workbench.core.errors import OptionError
+from workbench.engine.interventions.words import ABLATIONS, MLPS, Ablation, Mlps, value_named
 from workbench.methods.registry import Cost, Level, declare
 
 Mode = Literal["batched", "sequential"]

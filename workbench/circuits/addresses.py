@@ -1,0 +1,204 @@
+"""Addresses of the parts of a model: one grammar, built and split only here.
+
+========================  =====================================================
+``input``                 token plus positional embedding
+``a9.h9``                 head 9 of layer 9 (what it writes to the residual stream)
+``a9``                    the whole attention layer (the writer in post-norm models)
+``m3``                    the MLP of layer 3
+``m3.n17``                hidden unit 17 of that MLP, after the activation function
+``r5``                    the residual stream entering layer 5
+``logits``                the input of the final norm; it only reads
+``a9.h9<q>``              the query input of a head; also ``<k>``, ``<v>``, ``<pattern>``
+``a9.g1<k>``              the key input of one KV group (grouped-query attention)
+``a9.h9@S2``, ``m3@14``   one named or numbered position
+``a5.h5->a9.h9<q>``       an edge
+========================  =====================================================
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from workbench.core.errors import NameFormatError
+
+Kind = Literal["input", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
+_LETTER = {"head": "a", "group": "a", "attn": "a", "mlp": "m", "neuron": "m", "resid": "r"}
+_UNIT = {"head": "h", "group": "g", "neuron": "n"}
+REST = "rest"  # the position label of all tokens that no named position holds
+SLOTS = ("q", "k", "v", "pattern")
+_NUMBER = r"(?:0|[1-9][0-9]{0,5})"  # no leading zeros: one part has one address
+_NODE = re.compile(
+    rf"(?P<part>input|logits|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hgn])(?P<index>{_NUMBER}))?)"
+    r"(?:<(?P<slot>[a-z]+)>)?(?:@(?P<position>[^\s<>@]{1,200}))?"
+)
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_HINT = "addresses look like input, a9.h9, a9.h9<q>, a9.g1<k>, m3, m3.n17, r5, logits, a9.h9@S2"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One address. ``str(node)`` gives it back."""
+
+    kind: Kind
+    layer: int | None = None
+    index: int | None = None
+    slot: str | None = None
+    position: str | int | None = None
+
+    def __str__(self) -> str:
+        text = self.kind if self.layer is None else f"{_LETTER[self.kind]}{self.layer}"
+        if self.index is not None:
+            text += f".{_UNIT[self.kind]}{self.index}"
+        if self.slot:
+            text += f"<{self.slot}>"
+        return text if self.position is None else f"{text}@{self.position}"
+
+    @property
+    def writer(self) -> Node:
+        """The same part without slot and position: ``a9.h9<q>@S2`` -> ``a9.h9``."""
+        return replace(self, slot=None, position=None)
+
+    @property
+    def host(self) -> Node:
+        """The part that owns an input, position kept: ``a9.h9<q>@S2`` -> ``a9.h9@S2``."""
+        return self.with_slot(None)
+
+    def with_slot(self, slot: str | None) -> Node:
+        """One input of the same part: ``a9.h9@S2`` -> ``a9.h9<q>@S2``."""
+        return self if slot == self.slot else Node(self.kind, self.layer, self.index, slot, self.position)
+
+    def at(self, position: str | int | None) -> Node:
+        """The same part at one position; ``None`` takes the position away."""
+        return self if position == self.position else replace(self, position=position)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What ``source`` writes, as read by ``target``. ``str(edge)`` gives the address."""
+
+    source: Node
+    target: Node
+
+    def __str__(self) -> str:
+        return f"{self.source}->{self.target}"
+
+
+@lru_cache(maxsize=1 << 16)
+def parse_node(text: str) -> Node:
+    """Read an address of a node or of a head's input.
+
+    Raises:
+        NameFormatError: if it does not follow the grammar.
+
+    Example:
+        >>> parse_node("a9.h8<q>@S2")
+        Node(kind='head', layer=9, index=8, slot='q', position='S2')
+    """
+    match = _NODE.fullmatch(text)
+    if match is None:
+        raise NameFormatError(f"{text!r} is not the address of a node", hint=_HINT)
+    part, slot = match["part"], match["slot"]
+    layer = None if match["layer"] is None else int(match["layer"])
+    index = None if match["index"] is None else int(match["index"])
+    kind = _kind(part, match["unit"])
+    if index is not None and (part[0] == "m") != (kind == "neuron"):
+        raise NameFormatError(f"{text!r}: attention layers have heads, MLPs have neurons", hint=_HINT)
+    if kind == "resid" and index is not None:
+        raise NameFormatError(f"{text!r}: the residual stream has no parts", hint=_HINT)
+    if slot is not None and (slot not in SLOTS or kind not in ("head", "group", "attn")):
+        raise NameFormatError(
+            f"{text!r}: no input <{slot}> there", hint="heads have <q>, <k>, <v>, <pattern>"
+        )
+    return Node(kind, layer, index, slot, _position(text, match["position"]))
+
+
+def _position(text: str, position: str | None) -> str | int | None:
+    if position is None or _INDEX.fullmatch(position):
+        return None if position is None else int(position)
+    if not position.isprintable():
+        raise NameFormatError(f"{text!r}: the name of a position has control characters", hint=_HINT)
+    return position
+
+
+def _kind(part: str, unit: str | None) -> Kind:
+    if part in ("input", "logits"):
+        return part
+    if part[0] == "a":
+        return {"h": "head", "g": "group", "n": "neuron", None: "attn"}[unit]
+    if part[0] == "m":
+        return "mlp" if unit is None else {"h": "head", "g": "group", "n": "neuron"}[unit]
+    return "resid"
+
+
+def parse_edge(text: str) -> Edge:
+    """Read ``source->target``.
+
+    Example:
+        >>> str(parse_edge("a5.h5->a9.h9<q>").target)
+        'a9.h9<q>'
+    """
+    source, arrow, target = text.partition("->")
+    if not arrow:
+        raise NameFormatError(
+            f"{text!r} is not an edge", hint="edges look like a5.h5->a9.h9<q> or m3->logits"
+        )
+    return Edge(parse_node(source.strip()), parse_node(target.strip()))
+
+
+def head(layer: int, index: int, slot: str | None = None) -> Node:
+    """The address of a head."""
+    return Node("head", layer, index, slot)
+
+
+def group(layer: int, index: int, slot: str) -> Node:
+    """The address of a KV group's key or value input."""
+    return Node("group", layer, index, slot)
+
+
+def attn(layer: int) -> Node:
+    """The address of a whole attention layer."""
+    return Node("attn", layer)
+
+
+def mlp(layer: int) -> Node:
+    """The address of an MLP."""
+    return Node("mlp", layer)
+
+
+def neuron(layer: int, index: int) -> Node:
+    """The address of a hidden unit of an MLP."""
+    return Node("neuron", layer, index)
+
+
+def resid(layer: int) -> Node:
+    """The address of the residual stream entering a layer."""
+    return Node("resid", layer)
+
+
+INPUT, LOGITS = Node("input"), Node("logits")
+
+
+def depth(node: Node, n_layers: int) -> float:
+    """Where a node stands from input (-1) to logits (``n_layers``); the MLP half a step above its heads."""
+    if node.kind == "input":
+        return -1.0
+    if node.kind == "logits":
+        return float(n_layers)
+    return (
+        node.layer
+        + {"resid": 0.0, "group": 0.05, "head": 0.1, "attn": 0.2, "neuron": 0.4, "mlp": 0.5}[node.kind]
+    )
+
+
+def order(node: Node, n_layers: int) -> tuple:
+    """Sort key of nodes in residual order; numbered positions as numbers, before named ones."""
+    return (depth(node, n_layers), node.index or 0, node.slot or "", *place(node))
+
+
+def place(node: Node) -> tuple:
+    """Sort key of a node's position: none, then numbers, then names."""
+    at = node.position
+    return (0, 0, "") if at is None else (1, at, "") if isinstance(at, int) else (2, 0, at)

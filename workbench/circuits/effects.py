@@ -1,0 +1,362 @@
+"""Effects: exact changes of a metric, one row per intervention, with the per-pair values behind each mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench.circuits.addresses import parse_node
+from workbench.circuits.behavior import Behavior
+from workbench.core.errors import NameFormatError, OptionError, ShapeError
+from workbench.core.run_record import measured_on
+from workbench.core.stats.intervals import beyond_rounding
+from workbench.core.stats.sign_flips import SignFlips, sign_flips
+from workbench.core.text import printable
+
+MARKS = ("", "*", "**")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Effects:
+    """What a sweep measured. Positive supports the behavior, whatever the metric's own direction.
+
+    Noising and ablation: ``effect = direction * (base - patched)``, the drop. Denoising:
+    ``effect = direction * (patched - base)``, the gain. ``base`` is the metric of the run that was edited.
+
+    Attributes:
+        labels: One address (or other label) per row.
+        patched: ``(row, pair)``: the metric under each intervention.
+        base: ``(pair,)``: the metric of the run that was edited.
+        gap: ``(pair,)``: metric of the clean minus the corrupted run, times direction; None without a partner.
+        notes: What is to be said of the file that they were read from; not written to files.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
+        behavior: What the model itself does on these pairs; None where nobody looked.
+    """
+
+    labels: tuple[str, ...]
+    patched: np.ndarray
+    base: np.ndarray
+    gap: np.ndarray | None
+    direction: Literal[1, -1]
+    mode: Literal["noising", "denoising"]
+    kind: str
+    metric: str
+    unit: str
+    task: str = ""
+    model: str = ""
+    pair_ids: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    clusters: tuple[int, ...] = ()
+    behavior: Behavior | None = None
+
+    def __post_init__(self) -> None:
+        if self.patched.shape != (len(self.labels), len(self.base)):
+            raise ShapeError(
+                f"patched values have shape {self.patched.shape}; expected {(len(self.labels), len(self.base))}"
+            )
+
+    @cached_property
+    def per_pair(self) -> np.ndarray:
+        """``(row, pair)`` effects."""
+        sign = self.direction if self.mode == "denoising" else -self.direction
+        return sign * (self.patched - self.base[None, :])
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """``(row,)`` mean effect over pairs."""
+        return self.per_pair.mean(1)
+
+    @cached_property
+    def stderr(self) -> np.ndarray:
+        """``(row,)`` standard error of the mean; NaN for a single pair."""
+        n = self.per_pair.shape[1]
+        return self.per_pair.std(1, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(self.labels), np.nan)
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """``(row,)`` mean effect over mean gap (ratio of means): 1 is as much as corrupting everything.
+
+        NaN where there is no partner, or the gap is noise: within two standard errors of zero, or said to be.
+        """
+        noise = self.behavior is not None and self.behavior.finding == "noise"
+        if self.gap is None or len(self.gap) < 2 or noise:
+            return np.full(len(self.labels), np.nan)
+        gap, error = self.gap.mean(), self.gap.std(ddof=1) / np.sqrt(len(self.gap))
+        return self.mean / gap if abs(gap) > 2 * error else np.full(len(self.labels), np.nan)
+
+    @cached_property
+    def significance(self) -> SignFlips:
+        """Which effects are clear of zero, all rows tested together by sign flips of independent pairs.
+
+        Changes that are float32 in another order (1e-5 of the largest score) count as none.
+        """
+        clear = beyond_rounding(self.per_pair, self.base, self.patched)
+        return sign_flips(clear, self.clusters)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """A mark per row: ``*`` survives Benjamini-Hochberg over all rows, ``**`` the family-wise max-T as well."""
+        found = self.significance
+        strict = found.survives & (found.family <= found.resolution.alpha)
+        return tuple(MARKS[int(kept) + int(more)] for kept, more in zip(found.survives, strict, strict=True))
+
+    @property
+    def legend(self) -> str:
+        """What the marks mean, how many rows have them, and what the pairs can show at all."""
+        found, marks = self.significance, self.marks
+        kept, strict = sum(map(bool, marks)), marks.count("**")
+        alpha = f"{found.resolution.alpha:.0%}"
+        return (
+            f"{kept} of {len(self)} effects survive Benjamini-Hochberg over all rows at {alpha} (*), {strict} of them "
+            f"the family-wise max-T too (**); {found.resolution.words}"
+        )
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.base)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, label: str) -> float:
+        """Mean effect of one row."""
+        if label not in self.labels:
+            raise OptionError(
+                f"the table has no row {label!r}", hint=f"rows: {', '.join(self.labels[:6])} ..."
+            )
+        return float(self.mean[self.labels.index(label)])
+
+    def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> list[tuple[str, float]]:
+        """The ``n`` rows with the largest mean effect; ties keep the table's order."""
+        keys = -np.abs(self.mean) if by == "absolute" else -self.mean
+        return [(self.labels[i], float(self.mean[i])) for i in np.argsort(keys, kind="stable")[:n]]
+
+    def to_dataframe(self):
+        """One row per intervention: label, layer, head, position, effect, stderr, n, share, patched, unit, p, q ...
+
+        ``p`` is of the row by itself, ``q`` after Benjamini-Hochberg over all rows, ``p_family`` by max-T.
+        """
+        import pandas as pd
+
+        rows, tested = [], self.significance
+        for i, label in enumerate(self.labels):
+            layer, index, position = _place(label)
+            rows.append(
+                {
+                    "label": label,
+                    "layer": layer,
+                    "head": index,
+                    "position": position,
+                    "effect": self.mean[i],
+                    "stderr": self.stderr[i],
+                    "n": self.n_pairs,
+                    "share": self.share[i],
+                    "patched": self.patched[i].mean(),
+                    "unit": self.unit,
+                    "p": tested.p[i],
+                    "q": tested.q[i],
+                    "p_family": tested.family[i],
+                    "survives": bool(tested.survives[i]),
+                }
+            )
+        frame = pd.DataFrame(rows)
+        return frame.astype({"layer": "Int64", "head": "Int64"}) if rows else frame
+
+    def grid(self) -> tuple[np.ndarray, list[str], list[str]]:
+        """Mean effects as a picture: layers against heads, or layers against positions.
+
+        Returns:
+            ``(row, column)`` values (NaN where nothing was measured), row labels, column labels.
+        """
+        rows, columns, _ = self._places()
+        return self._in_grid(self.mean), rows, columns
+
+    def _in_grid(self, values: np.ndarray) -> np.ndarray:
+        """``(row, column)`` of one number per intervention; NaN where there is none."""
+        rows, columns, keys = self._places()
+        found = np.full((len(rows), len(columns)), np.nan)
+        for (row, column), value in zip(keys, values, strict=True):
+            if row in rows and column in columns:
+                found[rows.index(row), columns.index(column)] = value
+        return found
+
+    def _places(self) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+        """Labels of the rows and columns of the grid, and the place of every intervention in it."""
+        places = [_place(label) for label in self.labels]
+        layers = sorted({p[0] for p in places if p[0] is not None})
+        heads = sorted({p[1] for p in places if p[1] is not None})
+        positions = list(dict.fromkeys(p[2] for p in places if p[2] is not None))
+        if heads and len(positions) > 1:
+            rows = [f"{layer}.{h}" for layer in layers for h in heads]
+            columns = [str(p) for p in positions]
+            keys = [(f"{p[0]}.{p[1]}", str(p[2])) for p in places]
+        elif positions and not heads:
+            rows, columns = [str(n) for n in layers], [str(p) for p in positions]
+            keys = [(str(p[0]), str(p[2])) for p in places]
+        else:
+            columns = [str(h) for h in heads] or ["all"]
+            rows = [str(n) for n in layers]
+            keys = [(str(p[0]), "all" if p[1] is None else str(p[1])) for p in places]
+        return rows, columns, keys
+
+    @property
+    def title(self) -> str:
+        """What is shown, for captions."""
+        model = measured_on(self.model, self.provenance)
+        where = f" in {model}" if model else ""
+        return f"{self.kind} ({self.mode}), {self.metric} on {self.task}{where}, n={self.n_pairs}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values; per-pair values included."""
+
+        def number(x: float) -> float | None:
+            return float(x) if np.isfinite(x) else None
+
+        tested = self.significance
+        rows = [
+            {
+                "label": label,
+                "effect": number(self.mean[i]),
+                "stderr": number(self.stderr[i]),
+                "share": number(self.share[i]),
+                "p": number(tested.p[i]),
+                "q": number(tested.q[i]),
+                "p_family": number(tested.family[i]),
+                "survives": bool(tested.survives[i]),
+                "per_pair": [float(x) for x in self.per_pair[i]],
+            }
+            for i, label in enumerate(self.labels)
+        ]
+        return {
+            "behavior": None if self.behavior is None else self.behavior.to_dict(),
+            "task": self.task,
+            "model": self.model,
+            "kind": self.kind,
+            "mode": self.mode,
+            "metric": self.metric,
+            "unit": self.unit,
+            "direction": self.direction,
+            "n": self.n_pairs,
+            "base": number(self.base.mean()),
+            "gap": None if self.gap is None else number(self.gap.mean()),
+            "significance": {**tested.resolution.to_dict(), "survive": int(tested.survives.sum())},
+            "rows": rows,
+            "provenance": dict(self.provenance),
+        }
+
+    def save(self, folder):
+        """Write ``effects.parquet`` (per-pair values included) and ``run.json``."""
+        from workbench.circuits.files.effects_file import save_effects
+
+        return save_effects(self, folder)
+
+    def picture(self, format: Literal["svg", "png"] = "svg") -> str | bytes:
+        """The heatmap of ``grid``: SVG text or PNG bytes.
+
+        Raises:
+            OptionError: if the rows are no grid (sets of parts), or for another format.
+        """
+        values, rows, columns = self.grid()
+        if not values.size:
+            raise OptionError(
+                "these rows are no grid of layers, so there is no heatmap", hint="use the table"
+            )
+        named = bool(columns) and not columns[0].isdecimal()
+        labels = {
+            "title": self.title,
+            "unit": self.unit,
+            "row_title": "layer",
+            "column_title": "" if columns == ["all"] else "position" if named else "head",
+            "marks": self._in_grid(np.array([len(mark) for mark in self.marks], dtype=float)),
+            "lead": self.lead,
+            "notes": [self.legend],
+        }
+        if format == "svg":
+            from workbench.view.heatmap import heatmap_svg
+
+            return heatmap_svg(values, rows, columns, **labels)
+        if format == "png":
+            from workbench.view.plots import heatmap_png
+
+            return heatmap_png(values, rows, columns, **labels)
+        raise OptionError(f"no picture format called {format!r}", hint="svg or png")
+
+    def save_picture(self, path: str | PathLike[str]) -> Path:
+        """Write the heatmap to a ``.svg`` or ``.png`` file, atomically."""
+        from workbench.core.atomic import write_output
+
+        path = Path(path)
+        return write_output(path, self.picture(path.suffix.removeprefix(".").lower()))
+
+    @property
+    def lead(self) -> str:
+        """What the model itself does: the sentence that every view begins with; empty where nobody looked."""
+        return "" if self.behavior is None else self.behavior.sentence()
+
+    def _repr_html_(self) -> str:
+        if self.grid()[0].size:
+            return self.picture()
+        from workbench.view.html import table_html, text_html
+
+        return text_html(self.lead) + table_html(self.to_rows()) + text_html(self.legend)
+
+    def to_rows(self, most: int = 20) -> list[dict[str, Any]]:
+        """The strongest rows, for tables."""
+        order = np.argsort(-np.abs(self.mean), kind="stable")[:most]
+        rows, marks = [], self.marks
+        for i in order:
+            row = {"part": self.labels[i], f"effect ({self.unit})": float(self.mean[i])}
+            row["± se"] = float(self.stderr[i]) if np.isfinite(self.stderr[i]) else None
+            row["share of gap"] = float(self.share[i]) if np.isfinite(self.share[i]) else None
+            row["q"] = float(self.significance.q[i])
+            row["survives"] = marks[i]
+            rows.append(row)
+        return rows
+
+    def to_terminal(self) -> list[Any]:
+        """What the command line prints: what the model does, caption, heatmap, strongest rows, what the marks mean."""
+        from workbench.view.terminal import heatmap_terminal
+
+        values, rows, columns = self.grid()
+        whole = all(name.isdecimal() for name in (*rows, *columns))
+        rows = [f"layer {name}" if name.isdecimal() else name for name in rows]
+        columns = [f"h{name}" for name in columns] if whole else columns
+        marks = self._in_grid(np.array([len(mark) for mark in self.marks], dtype=float))
+        fits = values.size > 1 and len(columns) <= 64
+        picture = [heatmap_terminal(values, rows, columns, unit=self.unit, marks=marks)] if fits else []
+        said = [*filter(None, [self.lead]), self.title, *(f"note: {note}" for note in self.notes)]
+        return [*said, *picture, self.to_rows(), self.legend]
+
+    def __repr__(self) -> str:
+        return printable(f"<Effects {self.title}: {len(self)} rows>")
+
+
+def _place(label: str) -> tuple[int | None, int | None, str | int | None]:
+    """Layer, head and position of a row's label; all None when it is no single address."""
+    try:
+        node = parse_node(label)
+    except NameFormatError:
+        return None, None, None
+    return (0 if node.kind == "input" else node.layer), node.index, node.position
+
+
+def stack_rows(parts: Sequence[Effects]) -> Effects:
+    """One table from several of the same pairs, metric and base."""
+    from dataclasses import replace
+
+    first = parts[0]
+    for other in parts[1:]:
+        if other.pair_ids != first.pair_ids or not np.array_equal(other.base, first.base):
+            raise ShapeError("tables of different pairs cannot be joined")
+    return replace(
+        first,
+        labels=tuple(label for part in parts for label in part.labels),
+        patched=np.concatenate([part.patched for part in parts]),
+    )

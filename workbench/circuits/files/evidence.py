@@ -1,0 +1,241 @@
+"""The typed content of evaluation files: what each part of the evidence is, and which lengths agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType, field
+
+from workbench.circuits.files.circuit_file import Level
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.core.behavior_part import BehaviorPart
+from workbench.core.typed import Count, Direction, Part
+
+Numbers = list[float]
+MOST_RESAMPLED = 10**8  # resamples times pairs: what verdicts hold in memory, 0.8 GB
+
+
+class Judged(Part):
+    """What was judged."""
+
+    digest: str
+    level: Level
+    method: str
+    task: str
+    model: str
+    size: Count
+    candidates: Count
+    heads: list[str]
+    roles: dict[str, str]
+
+
+class PairsOf(Part):
+    """Ids and templates of the pairs, in the order of every list of numbers."""
+
+    ids: Annotated[list[str], Meta(min_length=2)]
+    groups: list[str]
+    clusters: Annotated[
+        list[Count], Meta(description="equal for pairs that are not independent; empty where all are")
+    ] = field(default_factory=list)
+
+
+class PairScores(Part):
+    """The metric per pair: of the model, the circuit, nothing, and the model with the circuit knocked out."""
+
+    model: Numbers
+    circuit: Numbers
+    nothing: Numbers
+    complement: Numbers
+
+
+class TakenAway(Part):
+    """A set of parts taken from circuit and model."""
+
+    kind: str
+    name: str
+    removed: list[str]
+    circuit: Numbers
+    model: Numbers
+    searched: Annotated[list[Count], Meta(description="pairs on which the set was searched, not judged")]
+
+
+class NodeLeftOut(Part):
+    """A node taken from what is left of its class."""
+
+    part: str
+    of: Annotated[str, Meta(description="its class")] = field(name="class")
+    rest: list[str]
+    kept: Numbers
+    left_out: Numbers
+
+
+class EdgeLeftOut(Part):
+    """The circuit without an edge."""
+
+    edge: str
+    left_out: Numbers
+
+
+class Edges(Part):
+    """The circuit without each edge, and what random new edges change in larger circuits."""
+
+    of: Count
+    seed: Count
+    left_out: list[EdgeLeftOut]
+    reference: Numbers
+
+
+class RandomCircuits(Part):
+    """Random circuits of the same size."""
+
+    seed: Count
+    sizes: list[Count]
+    metric: Numbers
+    distance: Numbers
+    knocked_out: Numbers
+
+    def __post_init__(self) -> None:
+        if not len(self.sizes) == len(self.metric) == len(self.distance) == len(self.knocked_out):
+            raise ValueError(
+                "sizes, metric, distance and knocked_out must have one number for each random circuit"
+            )
+
+
+class MatchedDraw(Part):
+    """Heads of the circuit and others of the same layers, knocked out."""
+
+    n: Count
+    heads: list[str]
+    controls: list[str]
+    drop: float
+    control_drop: float
+
+
+class Matched(Part):
+    """What heads cost beside others of their layers."""
+
+    seed: Count
+    draws: list[MatchedDraw]
+
+
+class UnderAblation(Part):
+    """The circuit and nothing under one ablation."""
+
+    circuit: Numbers
+    nothing: Numbers
+
+
+class Stability(Part):
+    """Circuits found again on resampled pairs."""
+
+    method: str
+    parts: list[str]
+    sets: Annotated[list[list[Count]], Meta(description="which of the parts each resample chose")]
+    candidates: Count
+    refitted: bool
+    n_pairs: Count
+    seed: Count
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if any(i >= len(self.parts) for chosen in self.sets for i in chosen):
+            raise ValueError(f"sets names a part beyond the {len(self.parts)} in parts")
+
+
+class Curve(Part):
+    """The metric of other sizes of the circuit, per size and pair."""
+
+    ranking: Literal["absolute", "signed"]
+    greedy: bool
+    shares: Numbers
+    sizes: list[Count]
+    metric: list[Numbers]
+
+    def __post_init__(self) -> None:
+        if not len(self.shares) == len(self.sizes) == len(self.metric):
+            raise ValueError("shares, sizes and metric must have one entry for each size")
+
+
+class Evidence(Part):
+    """All that was measured; every part but the scores may be missing."""
+
+    scores: PairScores
+    completeness: list[TakenAway] | UnsetType = UNSET
+    minimality: list[NodeLeftOut] | UnsetType = UNSET
+    edges: Edges | UnsetType = UNSET
+    random: RandomCircuits | UnsetType = UNSET
+    matched: Matched | UnsetType = UNSET
+    ablations: dict[str, UnderAblation] | UnsetType = UNSET
+    stability: Stability | UnsetType = UNSET
+    curve: Curve | UnsetType = UNSET
+
+    def per_pair(self) -> Iterator[tuple[str, Numbers]]:
+        """Every list that has one number per pair, with its place."""
+        for name in PairScores.__struct_fields__:
+            yield f"scores.{name}", getattr(self.scores, name)
+        for i, row in enumerate(self.completeness or ()):
+            yield f"completeness[{i}].circuit", row.circuit
+            yield f"completeness[{i}].model", row.model
+        for i, left in enumerate(self.minimality or ()):
+            yield f"minimality[{i}].kept", left.kept
+            yield f"minimality[{i}].left_out", left.left_out
+        for i, edge in enumerate(self.edges.left_out if self.edges else ()):
+            yield f"edges.left_out[{i}].left_out", edge.left_out
+        for name, under in (self.ablations or {}).items():
+            yield f"ablations.{name}.circuit", under.circuit
+            yield f"ablations.{name}.nothing", under.nothing
+        for i, values in enumerate(self.curve.metric if self.curve else ()):
+            yield f"curve.metric[{i}]", values
+
+
+class VerdictRow(Part):
+    """One question and its answer."""
+
+    name: str
+    holds: bool | None
+    measured: str
+    criterion: str
+    value: float | None
+    p: float | None
+    n: int | None
+    verdict: Literal["yes", "no", "open"]
+
+
+class EvaluationContent(Part):
+    """Evidence per pair on a circuit and the verdicts that follow from it."""
+
+    circuit: Judged
+    metric: str
+    unit: str
+    direction: Direction
+    ablation: str
+    pairs: PairsOf
+    provenance: dict[str, Any]
+    plan: dict[str, Any]
+    criteria: Criteria
+    evidence: Evidence
+    missing: Annotated[dict[str, str], Meta(description="parts that could not be measured, and why")]
+    verdicts: list[VerdictRow]
+    behavior: Annotated[
+        BehaviorPart | None, Meta(description="what the model itself does on these pairs")
+    ] = None
+
+    def __post_init__(self) -> None:
+        n = len(self.pairs.ids)
+        if len(self.pairs.groups) != n:
+            raise ValueError(f"pairs.groups must name one template for each of {n} pairs")
+        if len(self.pairs.clusters) not in (0, n):
+            raise ValueError(f"pairs.clusters must have one number for each of {n} pairs, or none")
+        for name, values in self.evidence.per_pair():
+            if len(values) != n:
+                raise ValueError(f"{name} must have one number for each of {n} pairs, not {len(values)}")
+        for name in ("resamples", "permutations", "flips"):
+            if not 1 <= getattr(self.criteria, name) <= MOST_RESAMPLED / n:
+                raise ValueError(f"criteria.{name} is not a number from 1 to what memory holds for {n} pairs")
+        for i, row in enumerate(self.evidence.completeness or ()):
+            if len({at for at in row.searched if at < n}) >= n:
+                raise ValueError(f"completeness[{i}].searched leaves no pair to judge on")
+
+
+__all__ = ["EvaluationContent"]

@@ -1,0 +1,116 @@
+"""Every format a circuit can be written to, behind one name each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from workbench.circuits.circuit import Circuit
+from workbench.core.atomic import write_output
+from workbench.core.errors import OptionError, unknown
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format: its file ending, what it is for, and ``module:function`` that makes its text."""
+
+    name: str
+    suffix: str
+    describe: str
+    made_by: str
+
+    @property
+    def write(self) -> Callable[[Circuit], str]:
+        module, function = self.made_by.split(":")
+        return getattr(import_module(module), function)
+
+
+_ALL = (
+    ExportFormat(
+        "json",
+        ".json",
+        "our own circuit file, read back by every command",
+        "workbench.circuits.files.export:to_json",
+    ),
+    ExportFormat(
+        "graphml", ".graphml", "yEd, Cytoscape, networkx", "workbench.circuits.files.graphml:to_graphml"
+    ),
+    ExportFormat("gexf", ".gexf", "Gephi, with colours and layout", "workbench.circuits.files.gexf:to_gexf"),
+    ExportFormat("dot", ".dot", "Graphviz", "workbench.circuits.files.dot:to_dot"),
+    ExportFormat(
+        "mermaid", ".mmd", "Markdown pages, for small circuits", "workbench.circuits.files.mermaid:to_mermaid"
+    ),
+    ExportFormat(
+        "cytoscape", ".cyjs", "Cytoscape and cytoscape.js", "workbench.circuits.files.cytoscape:to_cytoscape"
+    ),
+    ExportFormat(
+        "csv",
+        ".csv",
+        "spreadsheets and data frames: one edge a line",
+        "workbench.circuits.files.edge_csv:to_csv",
+    ),
+    ExportFormat(
+        "eap-ig", ".json", "EAP-IG and the MIB circuit track", "workbench.circuits.files.eap_ig:to_eap_ig"
+    ),
+    ExportFormat(
+        "neuronpedia",
+        ".json",
+        "Neuronpedia's graph view",
+        "workbench.circuits.files.neuronpedia:to_neuronpedia",
+    ),
+    ExportFormat(
+        "svg", ".svg", "a picture, layers bottom to top", "workbench.circuits.show.circuit_svg:circuit_svg"
+    ),
+    ExportFormat(
+        "html",
+        ".html",
+        "a page to explore, self-contained",
+        "workbench.circuits.show.circuit_page:circuit_page",
+    ),
+)
+FORMATS: dict[str, ExportFormat] = {f.name: f for f in _ALL}
+_OTHER_SUFFIXES = {".gv": "dot", ".mermaid": "mermaid", ".htm": "html"}
+
+
+def export(circuit: Circuit, format: str | None = None, path: str | os.PathLike[str] | None = None) -> str:
+    """The circuit in a foreign format, and written to ``path`` if there is one (whole or not at all).
+
+    Without ``format`` the ending of ``path`` says it. Returns the text.
+
+    Raises:
+        CircuitError: if the format is unknown, or cannot say what the circuit is.
+        RunError: if the file cannot be written.
+    """
+    text = find_format(format, path).write(circuit)
+    if path is not None:
+        write_output(path, text)
+    return text
+
+
+def find_format(format: str | None, path: str | os.PathLike[str] | None = None) -> ExportFormat:
+    """The format of that name, or of the ending of ``path``; ``.json`` alone is our own."""
+    if format is not None:
+        if format not in FORMATS:
+            raise unknown("export format", format, FORMATS, error=OptionError)
+        return FORMATS[format]
+    suffix = Path(path).suffix.lower() if path is not None else ""
+    if suffix in _OTHER_SUFFIXES:
+        return FORMATS[_OTHER_SUFFIXES[suffix]]
+    for candidate in _ALL:
+        if candidate.suffix == suffix:
+            return candidate
+    raise OptionError(
+        f"no export format ends in {suffix!r}" if suffix else "no export format was given",
+        hint=f"-f with one of {', '.join(FORMATS)}",
+    )
+
+
+def to_json(circuit: Circuit) -> str:
+    """The circuit as the text of our own file."""
+    from workbench.circuits.files.circuit_file import to_document
+    from workbench.core.strict_json import dump
+
+    return dump(to_document(circuit), where="circuit", indent=1)

@@ -1,0 +1,73 @@
+"""``faithfulness.json``: what a circuit keeps by itself, beside random circuits of its size."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from workbench.core.behavior_part import BehaviorPart
+from workbench.core.file_kind import FileKind
+from workbench.core.typed import Count, Part
+
+FILE_NAME = "faithfulness.json"
+Number = Annotated[float | None, Meta(description="null where it is not defined")]
+
+
+class Random(Part):
+    """Random circuits of the same size; no more than ``draws`` where none was drawn."""
+
+    draws: Count
+    mean_size: float | UnsetType = UNSET
+    faithfulness_mean: float | UnsetType = UNSET
+    faithfulness_max: float | UnsetType = UNSET
+    as_good_or_better: Annotated[
+        Count | UnsetType,
+        Meta(description="draws whose faithfulness is as near to 1 as the circuit's, or nearer"),
+    ] = UNSET
+
+
+class FaithfulnessContent(Part):
+    """What a circuit keeps by itself, beside random circuits of its size."""
+
+    faithfulness: Number
+    stderr: Number
+    low: Number
+    high: Number
+    metric_circuit: Number
+    metric_full: Number
+    metric_empty: Number
+    size: Count
+    candidates: Count
+    n: Count
+    metric: str
+    unit: str
+    ablation: str
+    model: str
+    weights: str | None
+    same_weights: Annotated[
+        bool | None, Meta(description="null: the circuit does not record the weights it was found on")
+    ]
+    task: str
+    corruption: str | None
+    split: str
+    pairs: str
+    n_dropped: Count
+    seed: Count
+    random: Random
+    behavior: Annotated[
+        BehaviorPart | None, Meta(description="what the model itself does on these pairs")
+    ] = None
+    standing: Annotated[
+        list[str] | UnsetType, Meta(description="what was attached to the model or changed in it")
+    ] = UNSET
+
+
+FAITHFULNESS = FileKind(
+    format="circuit-workbench/faithfulness",
+    content=FaithfulnessContent,
+    what="the faithfulness of a circuit",
+    again="to measure it again: workbench evaluate CIRCUIT --out FOLDER",
+)
+
+__all__ = ["FAITHFULNESS", "FILE_NAME"]

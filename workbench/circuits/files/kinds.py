@@ -1,0 +1,73 @@
+"""Every kind of file that we write, by its format; and their JSON Schemas, which this module writes.
+
+``python -m workbench.circuits.files.kinds`` writes the folder ``schema`` beside it anew from the models. A test
+compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from workbench.core.atomic import write_atomic
+from workbench.core.errors import WorkbenchError, unknown
+from workbench.core.file_kind import FileKind
+
+SCHEMAS = Path(__file__).parent / "schema"
+# Format -> where its kind is. Modules are loaded when they are asked for: some are above this room.
+KINDS = {
+    "circuit-workbench/bench-cell": "workbench.bench.file:CELL",
+    "circuit-workbench/bench-discovery": "workbench.bench.file:BENCH",
+    "circuit-workbench/circuit": "workbench.circuits.files.circuit_file:CIRCUIT",
+    "circuit-workbench/edit": "workbench.edits.description:EDIT",
+    "circuit-workbench/heads-table": "workbench.heads.file:HEADS_TABLE",
+    "circuit-workbench/evaluation": "workbench.circuits.files.evaluation_file:EVALUATION",
+    "circuit-workbench/faithfulness": "workbench.circuits.files.faithfulness_file:FAITHFULNESS",
+    "circuit-workbench/effects": "workbench.circuits.files.effects_file:EFFECTS",
+    "circuit-workbench/measured-edit": "workbench.edits.measured_file:MEASURED",
+    "circuit-workbench/model-card": "workbench.model.card:CARD",
+    "circuit-workbench/opened-model": "workbench.model.seal:OPENED",
+    "circuit-workbench/plan": "workbench.circuits.files.plan_file:PLAN_FILE",
+    "circuit-workbench/portrait": "workbench.heads.file:PORTRAIT",
+    "circuit-workbench/replication": "workbench.papers.file:REPLICATION",
+    "circuit-workbench/papers": "workbench.papers.file:REPLICATIONS",
+    "circuit-workbench/reproduction": "workbench.papers.studies.file:STUDY",
+    "circuit-workbench/reproduction-plan": "workbench.papers.studies.file:PLAN",
+    "circuit-workbench/reproduction-step": "workbench.papers.studies.file:STEP",
+    "circuit-workbench/run": "workbench.core.run_folder:RUN_FILE",
+    "circuit-workbench/shard": "workbench.circuits.files.shard_file:SHARD_FILE",
+    "circuit-workbench/scores": "workbench.circuits.files.scores_file:SCORES",
+}
+
+
+def kind_of(format: str, *, error: type[WorkbenchError] = WorkbenchError) -> FileKind:
+    """The kind of file that has a format.
+
+    Raises:
+        WorkbenchError: of the type ``error``, for a format that is not ours.
+    """
+    if format not in KINDS:
+        raise unknown("kind of file", format, KINDS, error=error)
+    module, name = KINDS[format].split(":")
+    return getattr(import_module(module), name)
+
+
+def schema_path(format: str) -> Path:
+    """Where the JSON Schema of a format is kept."""
+    return SCHEMAS / f"{format.removeprefix('circuit-workbench/')}.schema.json"
+
+
+def schema_text(format: str) -> str:
+    """The JSON Schema of a format, as the text of its file."""
+    return json.dumps(kind_of(format).schema(), indent=1) + "\n"
+
+
+def write_schemas() -> None:
+    """Write every schema from its model."""
+    for format in KINDS:
+        write_atomic(schema_path(format), schema_text(format))
+
+
+if __name__ == "__main__":
+    write_schemas()

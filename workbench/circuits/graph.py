@@ -1,0 +1,230 @@
+"""The computation graph of an architecture: which part reads what which part wrote.
+
+Sources write to the residual stream, targets read from it. In residual order every target reads a
+*prefix* of the sources, so the whole edge set is one number per target (``n_visible``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+
+import numpy as np
+
+from workbench.circuits import addresses as names
+from workbench.circuits.addresses import Edge, Node
+from workbench.core.errors import CircuitError, unknown
+
+CONVENTION = (
+    "position-free; sources input, heads, MLPs; targets q, k, v per head (k, v per KV group), MLP, logits"
+)
+
+MOST_WRITERS = 200_000  # far above any model (Llama 3.1 405B has 16,254); a file cannot ask for more memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphShape:
+    """What the graph needs to know of an architecture.
+
+    ``head_writes`` is False in post-norm models (Gemma 2, OLMo 2): a norm follows the sum of the heads, so
+    the whole attention layer is the writer, while each head still reads by itself.
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    parallel: bool = False
+    head_writes: bool = True
+    attention_layers: tuple[int, ...] | None = None
+    mlp_layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_layers", "n_heads", "n_kv_heads"):
+            _check_count(name, getattr(self, name))
+        for name in ("parallel", "head_writes"):
+            if not isinstance(getattr(self, name), bool):
+                raise CircuitError(f"shape: {name} is {getattr(self, name)!r}; expected true or false")
+        if self.n_layers * (self.n_heads + 1) > MOST_WRITERS:
+            raise CircuitError(
+                f"shape: {self.n_layers} layers of {self.n_heads} heads are more than {MOST_WRITERS} writers"
+            )
+        if (self.n_heads == 0) != (self.n_kv_heads == 0) or self.n_heads % max(self.n_kv_heads, 1):
+            raise CircuitError(
+                f"shape: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly"
+            )
+        for name in ("attention_layers", "mlp_layers"):
+            _check_layers(name, getattr(self, name), self.n_layers)
+
+    def has_attention(self, layer: int) -> bool:
+        return self.n_heads > 0 and (self.attention_layers is None or layer in self.attention_layers)
+
+    def has_mlp(self, layer: int) -> bool:
+        return self.mlp_layers is None or layer in self.mlp_layers
+
+    def to_dict(self) -> dict:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict) -> GraphShape:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            CircuitError: if a key is missing or unknown, or a value cannot be.
+        """
+        known = {f.name for f in fields(cls)}
+        wrong, missing = sorted(set(data) - known), sorted(known - set(data))
+        if wrong or missing:
+            what = f"has an unknown key {wrong[0]!r}" if wrong else f"lacks {missing[0]!r}"
+            raise CircuitError(f"shape: it {what}", hint=f"keys: {', '.join(sorted(known))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def _check_count(name: str, value: object) -> None:
+    least = 1 if name == "n_layers" else 0
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_WRITERS:
+        raise CircuitError(f"shape: {name} is {value!r}; expected a whole number from {least}")
+
+
+def _check_layers(name: str, value: object, n_layers: int) -> None:
+    if value is None:
+        return
+    good = isinstance(value, tuple) and all(type(x) is int and 0 <= x < n_layers for x in value)
+    if not good or list(value) != sorted(set(value)):
+        raise CircuitError(f"shape: {name} must be rising layer numbers from 0 to {n_layers - 1}")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Sources, targets and the edges between them, as index tables.
+
+    Example:
+        >>> Graph(GraphShape(n_layers=12, n_heads=12, n_kv_heads=12)).n_edges
+        32491
+    """
+
+    shape: GraphShape
+
+    @cached_property
+    def sources(self) -> tuple[Node, ...]:
+        """Every part that writes, in residual order."""
+        found = [names.INPUT]
+        for layer in range(self.shape.n_layers):
+            found += self._writers(layer)
+            found += [names.mlp(layer)] if self.shape.has_mlp(layer) else []
+        return tuple(found)
+
+    @cached_property
+    def targets(self) -> tuple[Node, ...]:
+        """Every input that reads: per layer q of each head, k and v of each KV group, MLP; last logits."""
+        found: list[Node] = []
+        for layer in range(self.shape.n_layers):
+            found += self.attention_targets(layer)
+            found += [names.mlp(layer)] if self.shape.has_mlp(layer) else []
+        return (*found, names.LOGITS)
+
+    def _writers(self, layer: int) -> list[Node]:
+        if not self.shape.has_attention(layer):
+            return []
+        if not self.shape.head_writes:
+            return [names.attn(layer)]
+        return [names.head(layer, h) for h in range(self.shape.n_heads)]
+
+    def attention_targets(self, layer: int) -> list[Node]:
+        """The q, k and v inputs of one layer, in the order of ``targets``."""
+        if not self.shape.has_attention(layer):
+            return []
+        shape = self.shape
+        make = names.head if shape.n_kv_heads == shape.n_heads else names.group
+        queries = [names.head(layer, h, "q") for h in range(shape.n_heads)]
+        return queries + [make(layer, g, slot) for slot in "kv" for g in range(shape.n_kv_heads)]
+
+    @cached_property
+    def source_index(self) -> dict[Node, int]:
+        return {node: i for i, node in enumerate(self.sources)}
+
+    @cached_property
+    def target_index(self) -> dict[Node, int]:
+        return {node: i for i, node in enumerate(self.targets)}
+
+    @cached_property
+    def n_visible(self) -> np.ndarray:
+        """``(target,)``: how many of the first sources each target reads."""
+        counts, written = [], 1
+        for layer in range(self.shape.n_layers):
+            heads = len(self._writers(layer))
+            counts += [written] * len(self.attention_targets(layer))
+            if self.shape.has_mlp(layer):
+                counts.append(written if self.shape.parallel else written + heads)
+            written += heads + self.shape.has_mlp(layer)
+        return np.array([*counts, written], dtype=np.int64)
+
+    @cached_property
+    def _reads(self) -> list[int]:
+        """``n_visible`` as plain numbers, which single look-ups read ten times faster."""
+        return self.n_visible.tolist()
+
+    @cached_property
+    def edge_mask(self) -> np.ndarray:
+        """``(source, target)``, True where the edge exists."""
+        return np.arange(len(self.sources))[:, None] < self.n_visible[None, :]
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.n_visible.sum())
+
+    def edges(self) -> Iterator[Edge]:
+        """All edges, by source and then target."""
+        for i, j in np.argwhere(self.edge_mask):
+            yield Edge(self.sources[i], self.targets[j])
+
+    def index(self, edge: Edge) -> tuple[int, int]:
+        """Row and column of an edge in ``(source, target)`` arrays; positions are passed over.
+
+        Raises:
+            CircuitError: if this architecture has no such edge.
+        """
+        i, j = self.source_index.get(edge.source.at(None)), self.target_index.get(edge.target.at(None))
+        if i is None:
+            raise unknown("source", str(edge.source), map(str, self.sources), error=CircuitError)
+        if j is None:
+            raise unknown("target", str(edge.target), map(str, self.targets), error=CircuitError)
+        if i >= self._reads[j]:
+            parallel = "in parallel blocks an MLP does not read the heads of its own layer"
+            raise CircuitError(
+                f"{edge.target} cannot read {edge.source}, which writes later; circuits have no cycles",
+                hint=parallel if self.shape.parallel and edge.target.kind == "mlp" else "",
+            )
+        return i, j
+
+    @cached_property
+    def links(self) -> tuple[tuple[Node, Node], ...]:
+        """Structural links that are not edges: KV group -> its heads, head -> its post-normed layer."""
+        shape, found = self.shape, []
+        for layer in range(shape.n_layers):
+            if not shape.has_attention(layer):
+                continue
+            for h in range(shape.n_heads):
+                if shape.n_kv_heads != shape.n_heads:
+                    g = h * shape.n_kv_heads // shape.n_heads
+                    found.append((Node("group", layer, g), names.head(layer, h)))
+                if not shape.head_writes:
+                    found.append((names.head(layer, h), names.attn(layer)))
+        return tuple(found)
+
+    def fed_by(self, node: Node) -> tuple[Node, ...]:
+        """The node and what structural links lead to from it: a KV group's heads, a head's post-normed layer."""
+        found, front = {node: None}, [node]
+        while front:
+            front = [after for before, after in self.links if before in front and after not in found]
+            found |= dict.fromkeys(front)
+        return tuple(found)
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Every part that writes or reads, in residual order; a node-level circuit keeps some of them."""
+        return (*self.sources, names.LOGITS)
+
+    @cached_property
+    def known(self) -> frozenset[Node]:
+        """Every node a circuit of this architecture may have, without positions."""
+        return frozenset((*self.nodes(), *(n for link in self.links for n in link)))

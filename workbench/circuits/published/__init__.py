@@ -1,0 +1,19 @@
+"""Circuits that papers name, as data with their source: ``published:ioi``, ``published:greater-than``, ...
+
+``python -m workbench.circuits.published`` writes them to ``circuits/published/`` as circuit files.
+"""
+
+from __future__ import annotations
+
+from workbench.circuits.published.files import list_published, load_published, published_name, write_published
+from workbench.circuits.published.kinds import Part, Published, Way
+
+__all__ = [
+    "Part",
+    "Published",
+    "Way",
+    "list_published",
+    "load_published",
+    "published_name",
+    "write_published",
+]

@@ -1,0 +1,214 @@
+"""A judged circuit as a card and a page: the verdicts first, then the pictures behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from workbench.circuits.verdicts.decisions import LEAST_GROUP
+from workbench.circuits.verdicts.judgement import Judgement
+from workbench.circuits.verdicts.statistics import area, mean_interval, ratio, ratio_interval
+from workbench.core.show import card
+from workbench.view.bars import bars_svg
+from workbench.view.curve import curve_svg
+from workbench.view.html import results_page, table_html, text_html
+from workbench.view.scatter import scatter_svg
+
+_COLORS = {"yes": "#2c7a4b", "no": "#b3401a", "open": "#6b6b6b"}
+
+
+@card(Judgement)
+def judgement_card(found: Judgement) -> str:
+    """Verdicts and pictures for a notebook: static, no script."""
+    parts = [text_html("\n\n".join([found.lead, *found.notes])), verdict_table(found)]
+    parts += [f"<h4>{heading}</h4>{markup}" for heading, markup in sections(found)]
+    return "".join(parts)
+
+
+def judgement_page(found: Judgement) -> str:
+    """The same as a self-contained page."""
+    d = found.document
+    lead = f"{found.title()}; {d['metric']} in {d['unit']}, {d['ablation']} ablation"
+    said = text_html("\n\n".join([found.lead, *found.notes]))
+    first = [("What the model does", said)] if said else []
+    return results_page(
+        "Evaluation of a circuit", [*first, ("Verdicts", verdict_table(found)), *sections(found)], lead=lead
+    )
+
+
+def verdict_table(found: Judgement) -> str:
+    """Question, answer, what was measured, criterion."""
+    table = table_html(found.rows())
+    for word, color in _COLORS.items():
+        table = table.replace(
+            f'<td style="text-align:left">{word}</td>',
+            f'<td style="text-align:left;font-weight:600;color:{color}">{word}</td>',
+        )
+    return table
+
+
+def sections(found: Judgement) -> Iterator[tuple[str, str]]:
+    """(heading, markup) of every part that was measured."""
+    for heading, needs, make in _SECTIONS:
+        if needs in found.document["evidence"]:
+            markup = make(found)
+            if markup:
+                yield heading, markup
+
+
+def _arrays(found: Judgement) -> dict[str, np.ndarray]:
+    return {name: np.array(v, dtype=float) for name, v in found.document["evidence"]["scores"].items()}
+
+
+def _interval(
+    found: Judgement, circuit: np.ndarray, nothing: np.ndarray, at: np.ndarray | slice = slice(None)
+) -> tuple[float, float, float]:
+    """Faithfulness of (some of) the pairs with its interval."""
+    model, clusters = _arrays(found)["model"], found.document["pairs"].get("clusters") or ()
+    own = circuit[at], model[at], nothing[at]
+    some = np.array(clusters)[at].tolist() if clusters else ()
+    return ratio(*own), *ratio_interval(*own, clusters=some)[:2]
+
+
+def _faithful(found: Judgement) -> str:
+    """Faithfulness under each ablation and in each template, with intervals."""
+    scores = _arrays(found)
+    bars = []
+    for name, row in found.document["evidence"].get("ablations", {}).items():
+        own = np.array(row["circuit"], dtype=float), np.array(row["nothing"], dtype=float)
+        bars.append((name, *_interval(found, *own), "ablation"))
+    groups = np.array(found.document["pairs"]["groups"])
+    for group in dict.fromkeys(groups.tolist()):
+        at = groups == group
+        if at.sum() >= LEAST_GROUP and len(set(groups.tolist())) > 1:
+            bars.append(
+                (
+                    group or "unnamed",
+                    *_interval(found, scores["circuit"], scores["nothing"], at),
+                    f"template, n={at.sum()}",
+                )
+            )
+    bars = [bar for bar in bars if np.isfinite(bar[1])]
+    if not bars:
+        return ""
+    what = f"faithfulness (share of {found.document['metric']}; 1 is the full model)"
+    return bars_svg(bars, x_label=what, title="Faithfulness by ablation and by template")
+
+
+def _curve(found: Judgement) -> str:
+    """Faithfulness over size with its band, CPR and CMD."""
+    d, scores = found.document, _arrays(found)
+    curve = d["evidence"]["curve"]
+    values = [np.array(v, dtype=float) for v in curve["metric"]]
+    f = np.array([ratio(v, scores["model"], scores["nothing"]) for v in values])
+    if not np.isfinite(f).all():
+        return ""
+    bands = [_interval(found, v, scores["nothing"])[1:] for v in values]
+    series = {d["circuit"]["method"]: [(x, y, *b) for x, y, b in zip(curve["shares"], f, bands, strict=True)]}
+    picture = curve_svg(
+        series,
+        x_label=f"share of {d['circuit']['level']}s (nominal)",
+        y_label=f"faithfulness (share of {d['metric']}, {d['unit']})",
+        title=f"Faithfulness over size, {curve['ranking']} ranking, {d['ablation']} ablation",
+        log_x=True,
+        reference={"full model": 1.0, "nothing": 0.0},
+    )
+    cpr, cmd = area(curve["shares"], f), area(curve["shares"], np.abs(1 - f))
+    return picture + f"<p>CPR {cpr:.3f}, CMD {cmd:.3f} over these shares; the band is a 95 % interval.</p>"
+
+
+def _complete(found: Judgement) -> str:
+    d, points = found.document, dict[str, list[tuple[float, float, str]]]()
+    for row in d["evidence"]["completeness"]:
+        judged = np.setdiff1d(np.arange(len(row["model"])), row["searched"])
+        x, y = (float(np.array(row[key])[judged].mean()) for key in ("model", "circuit"))
+        points.setdefault(row["kind"], []).append((x, y, f"{row['name']}: {', '.join(row['removed'][:6])}"))
+    return scatter_svg(
+        points,
+        x_label=f"{d['metric']} of the model without K ({d['unit']})",
+        y_label=f"{d['metric']} of the circuit without K ({d['unit']})",
+        title=f"The same parts K taken from both, {d['ablation']} ablation",
+        diagonal="complete",
+    )
+
+
+def _minimal(found: Judgement) -> str:
+    d = found.document
+    best: dict[str, tuple[float, float, float, str]] = {}
+    for row in d["evidence"]["minimality"]:
+        change = d["direction"] * (np.array(row["kept"]) - np.array(row["left_out"]))
+        if row["part"] not in best or abs(change.mean()) > abs(best[row["part"]][0]):
+            clusters = d["pairs"].get("clusters") or ()
+            best[row["part"]] = (
+                float(change.mean()),
+                *mean_interval(change, clusters=clusters)[:2],
+                row["class"],
+            )
+    ranked = sorted(best.items(), key=lambda item: -abs(item[1][0]))
+    return bars_svg(
+        [(part, *bar) for part, bar in ranked[:40]],
+        x_label=f"drop of {d['metric']} when it is left out, the larger of two K ({d['unit']})",
+        title=f"What leaving out each node does, {d['ablation']} ablation",
+    )
+
+
+def _edges(found: Judgement) -> str:
+    rows: list[dict[str, Any]] = found.edges()
+    shown = rows[:30]
+    return table_html(shown, caption=f"least needed first: {len(shown)} of {len(rows)} tested edges")
+
+
+def _random(found: Judgement) -> str:
+    d, scores = found.document, _arrays(found)
+    gap = scores["model"].mean() - scores["nothing"].mean()
+    if abs(gap) < 1e-12:
+        return ""
+    drawn = (np.array(d["evidence"]["random"]["metric"]) - scores["nothing"].mean()) / gap
+    bars = [("the circuit", *_interval(found, scores["circuit"], scores["nothing"]), "")]
+    spread = np.percentile(drawn, [2.5, 97.5])
+    note = f"{len(drawn)} draws"
+    bars.append(("random, mean", float(drawn.mean()), float(spread[0]), float(spread[1]), note))
+    best = float(drawn[np.argmin(np.abs(1 - drawn))])
+    bars.append(("random, best", best, np.nan, np.nan, ""))
+    return bars_svg(
+        bars, x_label="faithfulness (1 is the full model)", title="Beside random circuits of its size"
+    )
+
+
+def _matched(found: Judgement) -> str:
+    d = found.document
+    rows = d["evidence"]["matched"]["draws"]
+    if not rows:
+        return ""
+    own, other = (d["direction"] * np.array([r[key] for r in rows]) for key in ("drop", "control_drop"))
+    bars = [
+        (name, float(v.mean()), float(v.min()), float(v.max()), f"{len(rows)} draws")
+        for name, v in (("heads of the circuit", own), ("other heads", other))
+    ]
+    what = f"drop of {d['metric']} when {rows[0]['n']} heads are knocked out ({d['unit']}); lines: range of draws"
+    return bars_svg(bars, x_label=what, title="Heads of the circuit and as many others of their layers")
+
+
+def _stable(found: Judgement) -> str:
+    kept = found.document["evidence"]["stability"]
+    counts = np.bincount([i for s in kept["sets"] for i in s], minlength=len(kept["parts"]))
+    ranked = sorted(range(len(counts)), key=lambda i: (-counts[i], i))
+    rows = [{"part": kept["parts"][i], "chosen in": f"{counts[i] / len(kept['sets']):.0%}"} for i in ranked]
+    always = sum(int(c) == len(kept["sets"]) for c in counts)
+    how = "the method run again" if kept["refitted"] else "its scores of single pairs averaged again"
+    caption = f"{always} of {len(rows)} are chosen every time ({len(kept['sets'])} resamples, {how}); the least certain"
+    return table_html(rows[always : always + 20] or rows[:20], caption=caption)
+
+
+_SECTIONS = (
+    ("Faithful, under every ablation and in every template?", "scores", _faithful),
+    ("Faithful at other sizes?", "curve", _curve),
+    ("Complete?", "completeness", _complete),
+    ("Minimal?", "minimality", _minimal),
+    ("Is each edge needed?", "edges", _edges),
+    ("Better than random?", "random", _random),
+    ("Do its heads matter more than others?", "matched", _matched),
+    ("Stable?", "stability", _stable),
+)

@@ -1,0 +1,121 @@
+"""What ``workbench evaluate`` is asked: the circuit, and on which model and task it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.files.circuit_file import load_circuit
+from workbench.commands.asked.opening import check_opening
+from workbench.core.errors import RunError, check_numbers
+from workbench.engine.interventions.words import Ablation, value_named
+from workbench.engine.metric_names import named_in_a_file
+from workbench.model.builtin import PREFIX
+from workbench.model.known_circuits import load_truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A circuit with the model and the task it is judged on, before anything is opened.
+
+    Attributes:
+        is_own: Whether the task is the one it was found on.
+        known: Provenance of the circuit.
+    """
+
+    circuit: Circuit
+    model: str
+    task: str
+    metric: str
+    corruption: str | None
+    options: Mapping[str, Any] | None
+    is_own: bool
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        return self.circuit.provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What ``workbench evaluate`` is asked; what is left out is the circuit's own."""
+
+    circuit: Path
+    model: str | None = None
+    task: str | None = None
+    metric: str | None = None
+    limit: int | None = None
+    split: str = "test"
+    corruption: str | None = None
+    ablation: Ablation = "resample"
+    random_draws: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        value_named(self.ablation)
+
+    @cached_property
+    def case(self) -> Case:
+        """What is judged, read when it is first asked for."""
+        return _case(self)
+
+    def check(self, *, out: Path | None = None, full: bool = False, **opening: Any) -> None:
+        """Do nothing if the circuit, its model and its task are there; nothing is opened.
+
+        Args:
+            out, full: Where the whole evaluation is written: not into the package.
+
+        Raises:
+            WorkbenchError: for the first that is not, with the closest spellings.
+        """
+        check_numbers({name: getattr(self, name) for name in ("limit", "random_draws", "seed")})
+        case = self.case
+        if full and out is None and str(self.circuit).startswith(PREFIX):
+            raise RunError(
+                f"{self.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER"
+            )
+        check_opening(
+            model=case.model,
+            task=case.task,
+            metric=case.metric,
+            split=self.split,
+            corruption=case.corruption,
+            **opening,
+        )
+
+
+def _case(asked: Question) -> Case:
+    """The saved circuit, or the known circuit of a built-in model, with what it says of its own model and task.
+
+    Raises:
+        RunError: if neither the question nor the circuit names a model and a task.
+    """
+    text = str(asked.circuit)
+    saved = load_truth(text).circuit if text.startswith(PREFIX) else load_circuit(asked.circuit)
+    if asked.task is None and saved.provenance.get("pairs_file"):
+        raise RunError(
+            f"{asked.circuit} was found on pairs from the file {saved.provenance['pairs_file']}, "
+            "which it does not hold",
+            hint="name the file: -t FILE.jsonl",
+        )
+    model, task = asked.model or saved.model, asked.task or saved.task
+    if not model or not task:
+        raise RunError(f"{asked.circuit} does not say its model and task", hint="give -m MODEL and -t TASK")
+    is_own = asked.task is None
+    truth = saved.provenance.get("truth", {})  # of a built-in model whose circuit is known
+    options = truth.get("options", saved.provenance.get("task_options"))
+    own_corruption = truth.get("corruption", saved.provenance.get("corruption")) or None
+    return Case(
+        circuit=saved,
+        model=model,
+        task=task,
+        metric=asked.metric or named_in_a_file(saved.metric or "logit-difference"),
+        corruption=asked.corruption or (own_corruption if is_own else None),
+        # the form of the task belongs to a tokenizer: another model gets the form that it can align
+        options=options if is_own and model == saved.model else None,
+        is_own=is_own,
+    )

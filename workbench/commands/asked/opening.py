@@ -1,0 +1,143 @@
+"""What every job that opens a model is asked: the model, the task, the metric, how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.circuits.addresses import Node, parse_node
+from workbench.core.bounds import exists, expanded
+from workbench.core.errors import ModelError, OptionError, TaskError, check_numbers, unknown
+from workbench.engine.interventions.places import check_index, check_layer
+from workbench.engine.metric_names import check_metric
+from workbench.model import builtin as zoo
+from workbench.model.outline import Outline, outline
+from workbench.model.settings import check_device, check_dtype, check_map, parse_size
+from workbench.tasks.pairs import load_pairs
+from workbench.tasks.reading import is_file
+from workbench.tasks.registry import SPLITS, check_corruption, get_task
+
+
+def check_opening(
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    metric: str | None = None,
+    split: str = "test",
+    corruption: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    dtype: str = "float32",
+    offline: bool | None = None,
+    max_memory: int | str | None = None,
+    **others: Any,
+) -> None:
+    """Do nothing if all of this is there and can be meant; what is None is not asked.
+
+    Args:
+        others: What a job is asked besides; its numbers have to be finite and within bounds.
+
+    Raises:
+        WorkbenchError: for the first that is not, with the closest spellings.
+    """
+    check_numbers(others)
+    if task is not None:
+        check_task(task, split=split, corruption=corruption)
+    if isinstance(metric, str):
+        check_metric(metric)
+    check_dtype(dtype)
+    check_device(device)
+    check_map(device_map, device)
+    if max_memory is not None:
+        parse_size(max_memory)
+    if model is not None:
+        check_model(model, offline=offline)
+
+
+def check_model(name: str, *, offline: bool | None = None) -> None:
+    """Do nothing if a built-in model, a directory or, without a network, a Hub model of the cache has this name.
+
+    Raises:
+        ModelError: if not. With a network the Hub is asked when the model is opened.
+    """
+    if zoo.locate(name).directory is None:
+        from workbench.model import hub  # a third of a second
+
+        if hub.is_offline(offline or None):
+            hub.fetch(name, revision=None, offline=True, code=False)
+
+
+def check_task(task: str, *, split: str = "test", corruption: str | None = None) -> None:
+    """Do nothing if there is such a task, with this split and corruption, or such a file.
+
+    Raises:
+        TaskError: for a task or a file that is not there.
+        OptionError: for another split or corruption.
+    """
+    if is_file(task):
+        if not exists(expanded(task, error=TaskError)):
+            load_pairs(Path(task))  # says so in its own words
+        return
+    found = get_task(task)
+    if split not in SPLITS:
+        raise unknown("split", str(split), SPLITS, error=OptionError)
+    check_corruption(found, corruption)
+
+
+def check_files(files: Iterable[str | Path]) -> None:
+    """Do nothing if all these files are there.
+
+    Raises:
+        ModelError: for the first that is not.
+    """
+    for file in files:
+        if not exists(file):
+            raise ModelError(f"no file {file}", hint="check the spelling and the folder you are in")
+
+
+def check_positions(task: str, positions: Iterable[str]) -> None:
+    """Do nothing if a task names these positions in some pair; numbers are positions of any task.
+
+    Raises:
+        OptionError: for a name that no pair of the task has.
+    """
+    if is_file(task):
+        return
+    known = (*get_task(task).positions, "end", "each")
+    for position in positions:
+        if not position.isdecimal() and position not in known:
+            raise OptionError(
+                f"task {task!r} has no position called {position!r}",
+                hint=f"positions of this task: {', '.join(known)}, or a number",
+            )
+
+
+def check_addresses(addresses: Sequence[str], model: str, *, offline: bool | None = None) -> None:
+    """Do nothing if these are addresses, and the model has such layers and heads as far as its configuration says.
+
+    Raises:
+        NameFormatError: for what is no address.
+        ModelError: for a layer or head that the model does not have.
+    """
+    nodes = [parse_node(address) for address in addresses]
+    if not nodes or (shape := shape_of(model, offline=offline)) is None:
+        return
+    for node in nodes:
+        _check_there(node, shape)
+
+
+def _check_there(node: Node, shape: Outline) -> None:
+    check_layer(node, shape.n_layers)
+    if node.kind == "head":
+        check_index(node, shape.n_heads)
+
+
+def shape_of(model: str, *, offline: bool | None = None) -> Outline | None:
+    """Layers and heads by the configuration of a model that is on this machine; None where it does not say."""
+    if zoo.locate(model).directory is None:
+        return None
+    try:
+        return outline(model, offline=offline, sizes=False)
+    except ModelError:  # another family's words for layers and heads: known once the model is open
+        return None

@@ -1,0 +1,362 @@
+"""Discovery as a job: what ``workbench discover`` and ``demo`` call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.effects import Effects
+from workbench.circuits.files import load_circuit
+from workbench.circuits.graph import Graph
+from workbench.circuits.scores import Scores
+from workbench.commands.asked.search import Search
+from workbench.commands.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.core.errors import RunError
+from workbench.core.lock import NAME as LOCK
+from workbench.core.lock import locked
+from workbench.core.progress import Progress
+from workbench.core.run_folder import load_record, recording
+from workbench.core.run_record import NAME as RUN
+from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.engine.cluster.spread import Spread
+from workbench.engine.distribute import Serving, ShardFinished
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.keep import SavedShard, finished_shard, save_shard, saying_how_to_go_on
+from workbench.engine.of_task import paired_runs
+from workbench.engine.run import sweep
+from workbench.engine.run_folders.folders import UNFINISHED
+from workbench.engine.runs import PairedRuns
+from workbench.engine.store import SweepStore, check_plan, drop_parts
+from workbench.engine.told import tell_behavior
+from workbench.evaluate.study import (
+    SCORED,
+    Discovery,
+    discover,
+    folder_of,
+    save_discovery,
+    slug,
+    write_discovery,
+)
+from workbench.methods.registry import check_level, get_method
+from workbench.methods.score import score
+from workbench.model.open import open_model
+from workbench.tasks.reading import is_file
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedDiscovery:
+    """A discovery and the folder it was written to."""
+
+    discovery: Discovery
+    folder: Path
+    files: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.discovery.to_dict(), "folder": str(self.folder), "files": self.files}
+
+    def to_terminal(self) -> list[Any]:
+        return self.discovery.to_terminal()
+
+
+def discovery_job(
+    asked: Search,
+    *,
+    out: Path | None = None,
+    root: Path = Path("circuits"),
+    dry_run: bool = False,
+    resume: bool = False,
+    shard: str | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    serving: Serving | None = None,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+) -> SavedDiscovery | SavedShard | DiscoveryCost:
+    """Find a circuit on one split, judge it on another, save everything.
+
+    Finished parts of the scores are kept until the circuit is saved: a killed discovery goes on with ``resume``.
+
+    Args:
+        root: Where a folder of its own is made, unless ``out`` names one.
+    """
+    asked.check(shard=shard, ray=ray, workers=workers)
+    spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
+    if dry_run:
+        return discovery_cost(planned_runs(note=note, **asked.opening()), asked)
+    runs = open_runs(note=note, **asked.opening())
+    if asked.max_memory is not None:  # what the budget came to decides the parts, here and in every worker
+        asked = replace(asked, batch_tokens=runs.batch_tokens, max_memory=None)
+    plan = _plan(runs, asked)
+    with spread.division(partial(discovery_job, asked), device=asked.device, note=note) as division:
+        if serving is not None:
+            runs.division = division.asked(digest_of(plan), None)
+            _scores(runs, asked)
+        record = record_of("discover", {**asdict(asked), **spread.to_dict()}, runs)
+        work = Path(out or _unfinished(runs, asked, plan, root))
+        if spread.share is not None:
+            work = work if work.name == spread.share.name else work / spread.share.name
+
+        def search(store: SweepStore) -> Discovery:
+            judged = None if spread.share is not None else _judged(runs, asked, note)
+            for told in dict.fromkeys((runs, judged or runs)):
+                record.behaviors |= tell_behavior(told, note, what=SCORED)
+            record.write(work)
+            runs.division = division.asked(digest_of(plan), store)
+            return _search(runs, judged, asked, progress)
+
+        return _kept(search, plan, record, work, out is None, root, resume=resume, note=note)
+
+
+def _plan(runs: PairedRuns, asked: Search) -> dict[str, Any]:
+    """What decides the scores, as JSON values: the parts of one search never mix with those of another."""
+    method = get_method(asked.method)
+    return {
+        "format": "circuit-workbench/search",
+        "version": 1,
+        "method": asked.method,
+        "options": asdict(method.make_options(**asked.options)),
+        "level": check_level(method, asked.level, per_position=asked.per_position),
+        "per_position": asked.per_position,
+        "batch_tokens": runs.batch_tokens,
+        "code": code_versions(),
+        **runs.provenance(),
+    }
+
+
+def _scores(runs: PairedRuns, asked: Search) -> Scores:
+    return score(
+        runs, asked.method, level=asked.level, per_position=asked.per_position, **dict(asked.options)
+    )
+
+
+def _unfinished(runs: PairedRuns, asked: Search, plan: Mapping[str, Any], root: Path) -> Path:
+    """Where a search is kept until its circuit is known, beside where that will be."""
+    name = f"{slug(asked.method)}{UNFINISHED}{digest_of(plan)[:8]}"
+    return Path(root) / slug(runs.pairs.pairs.task) / slug(runs.identity.name) / name
+
+
+def _search(
+    runs: PairedRuns, judged: PairedRuns | None, asked: Search, progress: Progress | None
+) -> Discovery:
+    found = discover(
+        runs,
+        asked.method,
+        amount=asked.keep,
+        level=asked.level,
+        per_position=asked.per_position,
+        by=None if asked.signed is None else "signed" if asked.signed else "absolute",
+        greedy=asked.greedy,
+        test_runs=judged,
+        random_draws=asked.random_draws,
+        seed=asked.seed,
+        options=asked.options,
+        progress=progress,
+    )
+    if is_file(asked.task):
+        provenance = {**found.circuit.provenance, "pairs_file": Path(asked.task).name}
+        found = replace(found, circuit=found.circuit.with_fields(provenance=provenance))
+    return found
+
+
+def _kept(
+    search: Callable[[SweepStore], Discovery],
+    plan: Mapping[str, Any],
+    record: RunRecord,
+    work: Path,
+    moves: bool,
+    root: Path,
+    *,
+    resume: bool,
+    note: Note,
+) -> SavedDiscovery | SavedShard:
+    """Search with a record and finished parts in ``work``; the circuit goes to a folder of its own if it ``moves``."""
+    with locked(work):
+        share = finished_shard(work, digest_of(plan))
+        if share is not None:
+            note(f"already measured; showing {work}")
+            return SavedShard(shard=share, folder=work)
+        _refuse_other_search(work, plan, record)
+        check_plan(work, plan, resume=resume)
+        with saying_how_to_go_on(work, note), recording(record, work):
+            with SweepStore(work, plan, resume=resume) as store:
+                try:
+                    found = search(store)
+                except ShardFinished as finished:
+                    record.question = digest_of(plan)
+                    return save_shard(finished, work, record)
+            if found.advice:
+                note(found.advice)
+            folder = folder_of(found.circuit, root) if moves else work
+            if moves:
+                files = save_discovery(found, folder, replace(record, outputs={}, attempts=[]))
+            else:
+                files = write_discovery(found, folder, record)
+            drop_parts(work)
+        if moves:
+            _tidy(work)  # the lock last, while it is still held
+    return SavedDiscovery(discovery=found, folder=folder, files=files)
+
+
+def _refuse_other_search(folder: Path, plan: Mapping[str, Any], record: RunRecord) -> None:
+    """Before anything is measured or written: the circuit in a folder, if there is one, is that of this search.
+
+    Raises:
+        RunError: in what the two differ.
+    """
+    if not (folder / "circuit.json").exists():
+        return
+    before = load_circuit(folder / "circuit.json")
+    was = {**before.provenance, **_judging(before), "method": before.method, "level": before.level}
+    now = {**plan, **{f"judging {name}": record.arguments.get(name) for name in ("random_draws", "seed")}}
+    was.pop("options", None)  # scores add to them
+    if (folder / RUN).exists():
+        done = load_record(folder)
+        if (done.command, done.status) == (record.command, "done"):
+            was, now = {**was, **_choices(done.arguments)}, {**now, **_choices(record.arguments)}
+    for name in sorted((set(was) & set(now)) - {"device", "code", "version", "format"}):
+        if digest_of(was[name]) != digest_of(now[name]):
+            raise RunError(
+                f"{folder} holds another circuit: {name} was {str(was[name])[:80]}, now {str(now[name])[:80]}",
+                hint="choose another --out",
+            )
+
+
+def _judging(circuit: Circuit) -> dict[str, Any]:
+    """How a circuit was judged, as far as it says so."""
+    judged = circuit.provenance.get("judged_on", {})
+    return {f"judging {name}": judged[name] for name in ("random_draws", "seed") if name in judged}
+
+
+def _choices(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """How circuits are scored, selected and judged, by the arguments of a search."""
+    method, per_position = get_method(arguments["method"]), bool(arguments.get("per_position"))
+    keep, signed, greedy = (arguments.get(name) for name in ("keep", "signed", "greedy"))
+    return {
+        **asdict(method.choice(keep, signed, greedy, per_position=per_position)),
+        "per_position": per_position,
+        "options": asdict(method.make_options(**arguments.get("options", {}))),
+        "test_split": arguments.get("test_split"),
+    }
+
+
+def _tidy(work: Path) -> None:
+    """Remove what a search needed until its circuit was saved; shards in it stay."""
+    for name in (RUN, LOCK):
+        (work / name).unlink(missing_ok=True)
+    with suppress(OSError):  # shards are still there
+        work.rmdir()
+
+
+def _judged(runs: PairedRuns, asked: Search, note: Note) -> PairedRuns:
+    """The pairs a circuit is judged on: another split in the same form; a file of pairs has no other."""
+    if is_file(asked.task):
+        note("your own pairs are used both to find and to judge the circuit, which flatters it")
+        return runs
+    judged = paired_runs(
+        runs.model,
+        asked.task,
+        n=asked.limit,
+        seed=asked.seed,
+        split=asked.test_split,
+        corruption=asked.corruption,
+        metric=runs.metric,
+        batch_tokens=runs.batch_tokens,
+        **runs.pairs.pairs.options,
+    )
+    tell_dropped(judged, note)
+    return judged
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoveryCost:
+    """Passes a method would take, before anything is run."""
+
+    method: str
+    level: str
+    candidates: int | None  # not known for neurons, whose number only the weights tell
+    forward: int
+    backward: int
+    pairs: int
+    tokens: int
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"dry_run": True, **self.__dict__}
+
+    def to_terminal(self) -> list[Any]:
+        return [
+            "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
+            "for the scores; judging the circuit and opening the model come on top",
+            dict(self.__dict__),
+        ]
+
+
+def discovery_cost(planned: PlannedRuns, asked: Search) -> DiscoveryCost:
+    """Passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
+    found = get_method(asked.method)
+    level = check_level(found, asked.level)
+    graph = Graph(planned.wiring.shape("edge" if level == "edge" else "node"))
+    cost = found.cost(found.make_options(**asked.options), graph, level)
+    return DiscoveryCost(
+        method=asked.method,
+        level=level,
+        candidates={"edge": graph.n_edges, "node": len(graph.sources) - 1}.get(level),
+        forward=cost.forward,
+        backward=cost.backward,
+        pairs=len(planned.pairs),
+        tokens=sum(len(ids) for ids in planned.pairs.clean),
+        note=cost.note,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the main job found and where it is."""
+
+    effects: Effects
+    saved: SavedDiscovery
+
+    def to_dict(self) -> dict[str, Any]:
+        heads = [{"head": label, "effect": effect} for label, effect in self.effects.top(5)]
+        return {"strongest_heads": heads, **self.saved.to_dict()}
+
+    def to_terminal(self) -> list[Any]:
+        where = {name: path for name, path in self.saved.files.items()}
+        return [*self.effects.to_terminal(), *self.saved.to_terminal(), "where everything is", where]
+
+
+def demo_job(
+    *,
+    model: str = "zoo:ioi",
+    root: Path = Path("circuits"),
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+) -> DemoResult:
+    """Ablate all heads on IOI, discover a circuit by EAP-IG, judge it, save it, export it, write its page."""
+    note(f"1/4 opening {model}")
+    bridge = open_model(model)
+    runs = paired_runs(bridge, "ioi", n=limit, seed=seed, split="train")
+    judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test", **runs.pairs.pairs.options)
+    tell_dropped(runs, note)
+    record = record_of("demo", {"model": model, "limit": limit, "seed": seed, "method": "eap-ig"}, runs)
+    for own in (runs, judged):
+        record.behaviors |= tell_behavior(own, note, what=SCORED)
+    note(f"2/4 ablating every head on {judged.n_pairs} pairs of IOI")
+    effects = sweep(
+        judged, ablations(parts_of(judged.wiring, "heads")), kind="resample ablation", progress=progress
+    )
+    note("3/4 scoring every edge (EAP-IG), selecting and judging a circuit")
+    found = discover(runs, "eap-ig", amount="10%", test_runs=judged, seed=seed, progress=progress)
+    note("4/4 saving and exporting")
+    folder = folder_of(found.circuit, root)
+    files = save_discovery(found, folder, record, effects=effects, exports=("graphml", "svg"))
+    return DemoResult(effects=effects, saved=SavedDiscovery(discovery=found, folder=folder, files=files))

@@ -1,0 +1,80 @@
+"""A check-up of the installation: versions, devices, memory, threads, built-in models."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.core.errors import WorkbenchError
+from workbench.core.faults import faults_of, untested
+from workbench.core.run_record import package_version, versions
+from workbench.model.builtin import list_models, locate
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckUp:
+    """What was found, what is wrong with it, and what one has to know of it."""
+
+    found: dict[str, Any]
+    problems: tuple[str, ...]
+    limits: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.found, "known limits": list(self.limits), "problems": list(self.problems)}
+
+    def to_terminal(self) -> list[Any]:
+        known = (f"known limit: {limit}" for limit in self.limits)
+        return [self.found, *known, *(f"problem: {p}" for p in self.problems)]
+
+
+def check_up() -> CheckUp:
+    """Look at versions, devices, free memory and the built-in models; no model is loaded."""
+    first, second = check_versions(), check_machine()
+    problems = (*first.problems, *second.problems)
+    return CheckUp(found={**first.found, **second.found}, problems=problems, limits=first.limits)
+
+
+def check_versions() -> CheckUp:
+    """Look at what is installed, and what is known of it: wrong numbers, untested versions. No torch."""
+    installed = {**versions(), **{name: package_version(name) for name in ("tokenizers", "safetensors")}}
+    known = faults_of(installed)
+    problems = [f"{name} is not installed" for name, which in installed.items() if which == "not installed"]
+    problems += [f"wrong numbers: {f.describe(installed)}" for f in known if f.level == "wrong"]
+    problems += untested(installed)
+    limits = tuple(fault.describe(installed) for fault in known if fault.level == "limit")
+    return CheckUp(found=installed, problems=tuple(problems), limits=limits)
+
+
+def check_machine() -> CheckUp:
+    """Look at devices, free memory and the built-in models; torch is loaded for it."""
+    import psutil
+    import torch
+
+    models, problems = _models()
+    found = {
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "threads": torch.get_num_threads(),
+        "free memory": f"{psutil.virtual_memory().available / 1e9:.1f} GB",
+        "offline": bool(os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")),
+        "built-in models": models,
+    }
+    return CheckUp(found=found, problems=tuple(problems))
+
+
+def _models() -> tuple[dict[str, str], list[str]]:
+    """What the built-in models hold, and which cannot be read."""
+    from workbench.model.digest import read_headers
+
+    problems: list[str] = []
+    models = {}
+    for card in list_models():
+        try:
+            directory = locate(f"zoo:{card.name}").directory
+            tensors = read_headers(sorted(directory.glob("*.safetensors")))
+            models[f"zoo:{card.name}"] = f"{len(tensors)} tensors"
+        except WorkbenchError as problem:
+            problems.append(f"zoo:{card.name}: {problem.message}")
+    if not models:
+        problems.append("no built-in models are installed")
+    return models, problems

@@ -1,0 +1,186 @@
+"""The command ``edit measure`` as a function: open, measure, and where a folder is named keep table and record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from workbench.commands.opening import record_of, tell_dropped
+from workbench.core.errors import RunError
+from workbench.core.lock import locked
+from workbench.core.run_folder import digest_of_file, load_record, recording
+from workbench.core.run_record import NAME as RUN
+from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.source_digest import source_digest
+from workbench.core.strict_json import read_text
+from workbench.edits.edit import ModelEdit
+from workbench.edits.files import content_digest, kinds, open_edit
+from workbench.edits.measure import CHANGES, Measured, Silent, measure_edit, windows_of
+from workbench.edits.measured_file import MEASURED, RESULT
+from workbench.engine.of_task import paired_runs
+from workbench.engine.runs import PairedRuns
+from workbench.engine.told import tell_behavior
+from workbench.model.identity import identity
+from workbench.model.open import open_model
+from workbench.tasks.reading import is_file
+from workbench.tasks.registry import get_task
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptMeasurement:
+    """What an edit does, and the folder that says so."""
+
+    measured: Measured
+    folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.measured.to_dict(), "folder": str(self.folder)}
+
+    def to_terminal(self) -> list[Any]:
+        return self.measured.to_terminal()
+
+
+def measure_job(
+    edit: str | Path,
+    *,
+    model: str,
+    task: str,
+    beside: Sequence[str] = (),
+    text: str | Path | None = None,
+    window: int = 64,
+    limit: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    out: Path | None = None,
+    progress: Silent | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> Measured | KeptMeasurement:
+    """A saved edit on a model: what it does to a task, to other tasks beside it, to a file of text.
+
+    Args:
+        edit: The folder of the edit.
+        out: Where ``measured.json`` and ``run.json`` are kept; an equal run that is finished there is shown, not
+            repeated. Without it nothing is kept.
+
+    Raises:
+        TaskError: for an unknown task, before any weights are loaded.
+        RunError: if the edit cannot be read, the folder holds something else, or another process is writing there.
+        ModelError: if the edit cannot hold on this model.
+    """
+    for name in (task, *beside):
+        if not is_file(name):
+            get_task(name)
+    saved, origin = open_edit(edit)
+    for said in origin.notes:
+        note(said)
+    words = None if text is None else read_text(text, error=RunError)
+    opened = open_model(model, **opening)
+    with saved.on(opened, at=lambda name: None, decode_from=0):  # refused before any prompt is made
+        pass
+    runs = {name: paired_runs(opened, name, n=limit, split=split, seed=seed) for name in (task, *beside)}
+    for own in runs.values():
+        tell_dropped(own, note)
+    windows = None if words is None else windows_of(opened, words, length=window)
+    others = {name: own for name, own in runs.items() if name != task}
+
+    asked = {
+        "edit": edit, "model": model, "task": task, "beside": list(beside), "text": text, "window": window,
+        "limit": limit, "split": split, "seed": seed, **opening,
+    }  # fmt: skip
+    record = record_of("edit measure", asked, runs[task])
+
+    def measure() -> Measured:
+        for name, own in runs.items():
+            record.behaviors[name] = next(iter(tell_behavior(own, note, what=CHANGES).values()))
+        told = {} if progress is None else {"progress": progress}
+        return measure_edit(saved, runs[task], name=task, beside=others, text=windows, seed=seed, **told)
+
+    if out is None:
+        return measure()
+    read = None if words is None else {"digest": digest_of(words), "window": window}
+    plan = {**_plan(saved, runs), "text": read, "seed": seed}
+    record.question = digest_of(plan)
+    return _keep(measure, plan, record, Path(out), note)
+
+
+def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
+    """What decides the numbers: the edit, the weights and how they are used, the prompts, the code."""
+    known = identity(next(iter(runs.values())).model)
+    modules = ("measure", "install", *(made.home for made in kinds().values()))
+    return {
+        "edit": content_digest(edit),
+        "weights": known.digest,
+        "config": known.config_digest,
+        "dtype": known.dtype,
+        "device": known.device,
+        "pairs": {name: own.pairs.pairs.digest for name, own in runs.items()},
+        "code": {
+            **code_versions(),
+            "sources": source_digest(*(f"workbench.edits.{name}" for name in modules)),
+        },
+    }
+
+
+def _keep(
+    measure: Callable[[], Measured], plan: Mapping[str, Any], record: RunRecord, folder: Path, note: Note
+) -> KeptMeasurement:
+    """The measurement in the folder if it is of this very question; else measured now, the table whole or not there."""
+    with locked(folder):
+        found = _finished(folder, record.question)
+        if found is not None:
+            note(f"already measured; showing {folder}")
+            return KeptMeasurement(measured=found, folder=folder)
+        with recording(record, folder):
+            found = measure()
+            MEASURED.save({**found.to_dict(), "plan": plan}, folder / RESULT)
+            record.outputs["measured"] = RESULT
+    note(f"wrote {folder}: {RESULT}, {RUN}")
+    return KeptMeasurement(measured=found, folder=folder)
+
+
+def _finished(folder: Path, question: str) -> Measured | None:
+    """What an equal earlier run left in a folder; None if there is none, or it did not end well.
+
+    Raises:
+        RunError: if the folder holds another measurement, or one that is not as it was written.
+    """
+    file = folder / RESULT
+    if not file.exists():
+        return None
+    record = load_record(folder) if (folder / RUN).exists() else None
+    if record is None or record.question != question:
+        raise RunError(f"{file} is another measurement", hint="choose another --out")
+    if record.status != "done":
+        return None
+    if digest_of_file(file) != record.files.get(RESULT):
+        raise RunError(f"{file} was changed since it was written", hint=f"to measure it again: rm {file}")
+    return load_measured(file)
+
+
+def load_measured(path: str | Path) -> Measured:
+    """Read a ``measured.json``, strictly; ``path`` is the file or its folder.
+
+    Raises:
+        RunError: if it is missing, cut off, changed, or of a version we do not know.
+    """
+    file = Path(path) / RESULT if os.path.isdir(path) else Path(path)
+    opened = MEASURED.load(file)
+    content = msgspec.to_builtins(opened.content)
+    return Measured(
+        edit=content["edit"],
+        model=content["model"],
+        rows=tuple(content["rows"]),
+        behaviors=content["behaviors"],
+        notes=opened.origin.notes,
+    )
+
+
+__all__ = ["KeptMeasurement", "load_measured", "measure_job"]

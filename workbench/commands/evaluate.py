@@ -1,0 +1,352 @@
+"""Evaluation as a job: what ``workbench evaluate`` calls, for faithfulness alone and for the whole evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.circuits.behavior import Behavior
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.files.circuit_file import circuit_path
+from workbench.circuits.files.evaluation_file import save_evaluation
+from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
+from workbench.circuits.files.scores_file import FILE_NAME as SCORES_NAME
+from workbench.circuits.files.scores_file import load_scores
+from workbench.circuits.scores import Scores
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.circuits.verdicts.judgement import Judgement
+from workbench.circuits.verdicts.statistics import ROUNDING, ratio
+from workbench.commands.asked.evaluation import Case, Question
+from workbench.commands.opening import open_runs, planned_runs, record_of
+from workbench.core.errors import RunError, WorkbenchError
+from workbench.core.lock import locked
+from workbench.core.progress import Progress
+from workbench.core.run_folder import recording
+from workbench.core.run_record import RunRecord
+from workbench.engine.metrics import Metric, metric_from_file
+from workbench.engine.of_task import paired_runs
+from workbench.engine.runs import PairedRuns
+from workbench.engine.told import tell_behavior
+from workbench.evaluate.baselines import random_circuit
+from workbench.evaluate.evidence import Plan
+from workbench.evaluate.faithfulness import (
+    Faithfulness,
+    faithfulness,
+    faithfulness_sentence,
+    run_circuits,
+)
+from workbench.evaluate.judge import check_pairs, judge
+from workbench.evaluate.positions import positions_of
+from workbench.model.builtin import PREFIX
+from workbench.tasks.reading import is_file
+
+Note = Callable[[str], None]
+JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's behavior
+_SAID = {"value": "faithfulness", "low": "low", "high": "high"}
+
+
+def plan_of(asked: Question, *, edges: int = 100, bootstraps: int = 100, refits: int = 10) -> Plan:
+    """How much a whole evaluation measures; the number of random circuits is that of the question."""
+    draws = 100 if asked.random_draws is None else asked.random_draws
+    return Plan(draws=draws, edges=edges, bootstraps=bootstraps, refits=refits, seed=asked.seed)
+
+
+def _open(case: Case, asked: Question, note: Note, **opening: Any) -> tuple[PairedRuns, list[str]]:
+    """The runs a circuit is judged on, and in what the model differs from the circuit's own."""
+    runs = open_runs(
+        model=case.model,
+        task=case.task,
+        metric=case.metric,
+        limit=asked.limit,
+        split=asked.split,
+        corruption=case.corruption,
+        seed=asked.seed,
+        options=case.options,
+        note=note,
+        **opening,
+    )
+    here, weights = runs.identity, case.known.get("weights")
+    changed = ["weights"] if weights is not None and not here.has_weights(weights) else []
+    changed += ["dtype"] if case.known.get("dtype") not in (None, here.dtype) else []
+    if changed:
+        note(f"the circuit was found with other {' and '.join(changed)}: this is another model")
+    return runs, changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A circuit's faithfulness beside that of random circuits of its size."""
+
+    values: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.values
+
+    def to_terminal(self) -> list[Any]:
+        v, random = self.values, self.values["random"]
+        names = ("circuit", "full", "empty")
+        verdict = faithfulness_sentence(
+            *(v[f"metric_{name}"] for name in names),
+            **{name: np.nan if v[key] is None else v[key] for name, key in _SAID.items()},
+            **{name: v[name] for name in ("metric", "unit", "n")},
+        )
+        share = f"{100 * v['size'] / max(1, v['candidates']):.3g}%"
+        size = f"the circuit has {v['size']:,} of all {v['candidates']:,} parts of the graph ({share})"
+        told = v.get("behavior")
+        lead = [] if told is None else [Behavior.from_dict(told).sentence(JUDGED)]
+        lines = [*lead, size, verdict]
+        if random["draws"]:
+            lines.append(
+                f"faithfulness of {random['draws']} random circuits of {random['mean_size']:.0f} parts: mean "
+                f"{random['faithfulness_mean']:.1%}, largest {random['faithfulness_max']:.1%}, "
+                f"{random['as_good_or_better']} of them as near to 100 % or nearer"
+            )
+        names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
+        known = v | ({"same_weights": "not recorded"} if v["same_weights"] is None else {})
+        return ["\n".join(lines), {name.replace("_", " "): known[name] for name in names}]
+
+
+@contextmanager
+def _recorded(
+    asked: Question, runs: PairedRuns, folder: Path, opening: Mapping[str, Any], note: Note, **more: Any
+) -> Iterator[RunRecord]:
+    """Keep the record of an evaluation in a folder of its own; the circuit's record is that of the search."""
+    given = {name: getattr(asked, name) for name in asked.__dataclass_fields__}
+    record = record_of("evaluate", {**given, **more, **opening}, runs)
+    place = Path(folder) / ("evaluation" if more.get("full") else "faithfulness")
+    with locked(place), recording(record, place):
+        record.behaviors = tell_behavior(runs, note, what=JUDGED)
+        yield record
+
+
+def evaluation_job(
+    asked: Question,
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> Evaluation:
+    """Run a saved circuit on a model and task, by default its own; faithfulness alone, in ``faithfulness.json``."""
+    case = asked.case
+    runs, changed = _open(case, asked, note, **opening)
+    if out is None:
+        tell_behavior(runs, note, what=JUDGED)
+        return _evaluated(case, asked, runs, changed, progress)
+    with _recorded(asked, runs, out, opening, note) as record:
+        found = _evaluated(case, asked, runs, changed, progress)
+        FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
+        record.outputs["faithfulness"] = f"../{FILE_NAME}"
+    return found
+
+
+def _evaluated(
+    case: Case, asked: Question, runs: PairedRuns, changed: list[str], progress: Progress | None
+) -> Evaluation:
+    result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
+    here = runs.provenance()
+    content = {
+        "behavior": runs.behavior.to_dict(JUDGED),
+        **result.to_dict(),
+        "model": case.model,
+        "weights": here["weights"],
+        "same_weights": None if case.known.get("weights") is None else "weights" not in changed,
+        "task": case.task,
+        "corruption": here["corruption"],
+        "split": asked.split,
+        "pairs": here["pairs"],
+        "n_dropped": here["n_dropped"],
+        "seed": asked.seed,
+        "random": _random_beside(case.circuit, runs, result, asked, progress),
+    }
+    return Evaluation(values=FAITHFULNESS.document(content))
+
+
+def _random_beside(
+    circuit: Circuit, runs: PairedRuns, result: Faithfulness, asked: Question, progress: Progress | None
+) -> dict[str, Any]:
+    """Faithfulness of random circuits of a circuit's size; no draws where faithfulness is not defined."""
+    draws = 20 if asked.random_draws is None else asked.random_draws
+    if not draws or not np.isfinite(result.faithfulness) or circuit.level == "neuron":
+        return {"draws": 0}
+    rng = np.random.default_rng(asked.seed)
+    how = {"level": circuit.level, "positions": runs.position_labels if positions_of([circuit]) else ()}
+    drawn = [random_circuit(circuit.graph, circuit.size, rng, **how) for _ in range(draws)]
+    values = run_circuits(runs, drawn, ablation=asked.ablation, progress=progress)
+    shares = np.array([ratio(v, result.full, result.empty) for v in values])
+    # equal circuits are as good whichever stack they ran in
+    rounding = ROUNDING * np.abs(result.full).max() / abs(result.full.mean() - result.empty.mean())
+    return {
+        "draws": draws,
+        "mean_size": float(np.mean([c.size for c in drawn])),
+        "faithfulness_mean": float(np.mean(shares)),
+        "faithfulness_max": float(np.max(shares)),
+        "as_good_or_better": int(as_good(shares, result.faithfulness, rounding=rounding).sum()),
+    }
+
+
+def as_good(shares: np.ndarray, own: float, *, rounding: float) -> np.ndarray:
+    """Whether each faithfulness is as near to 1 as a circuit's own, or nearer."""
+    return np.abs(1 - shares) <= abs(1 - own) + rounding
+
+
+# -- the whole evaluation --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedJudgement:
+    """A judgement and where it was written."""
+
+    judgement: Judgement
+    files: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdicts; all evidence is in the file."""
+        d = self.judgement.document
+        head = {name: d[name] for name in ("circuit", "metric", "unit", "ablation", "criteria", "missing")}
+        told = {"behavior": d.get("behavior"), **head, "n": len(d["pairs"]["ids"])}
+        return {**told, "verdicts": d["verdicts"], "files": dict(self.files)}
+
+    def to_terminal(self) -> list[Any]:
+        return self.judgement.to_terminal()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingCost:
+    """What a whole evaluation would run, before anything is run."""
+
+    circuits: int
+    pairs: int
+    tokens: int
+    files: tuple[str, ...]
+    independent_pairs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"dry_run": True, **self.__dict__, "files": list(self.files)}
+
+    def to_terminal(self) -> list[Any]:
+        text = (
+            "dry run: nothing was measured; no weights were loaded; each circuit is one forward pass per pair"
+        )
+        least = Criteria().least_pairs
+        if self.independent_pairs < least:
+            text += f"; with fewer than {least} independent pairs verdicts that rest on an interval stay open"
+        return [text, dict(self.__dict__)]
+
+
+def judging_job(
+    asked: Question,
+    *,
+    plan: Plan | None = None,
+    out: Path | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    note: Note = lambda text: None,
+    **opening: Any,
+) -> SavedJudgement | JudgingCost:
+    """Measure everything, decide, and write ``evaluation.json`` and ``evaluation.html`` beside the circuit.
+
+    Raises:
+        RunError: for the known circuit of a built-in model without ``out``: nothing is written into the package.
+        OptionError: for a single pair.
+    """
+    check_pairs(2 if asked.limit is None else asked.limit)
+    plan, case = plan or plan_of(asked), asked.case
+    if out is None and str(asked.circuit).startswith(PREFIX):
+        raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
+    folder = Path(out) if out is not None else circuit_path(asked.circuit).parent
+    if dry_run:
+        return _cost(case, asked, plan, folder, **opening)
+    runs, _ = _open(case, asked, note, **opening)
+    found_on, found_note = _found_on(case, runs)
+    if found_note:
+        note(found_note)
+    how = {"full": True, "edges": plan.edges, "bootstraps": plan.bootstraps, "refits": plan.refits}
+    with _recorded(asked, runs, folder, opening, note, **how) as record:
+        judgement = judge(
+            case.circuit,
+            runs,
+            found_on=found_on,
+            found_note=found_note,
+            scores=_scores_beside(asked.circuit),
+            ablation=asked.ablation,
+            plan=plan,
+            progress=progress,
+        )
+        files = save_evaluation(judgement, folder)
+        record.outputs.update({name: f"../{Path(file).name}" for name, file in files.items()})
+    return SavedJudgement(judgement=judgement, files=files)
+
+
+def _scores_beside(path: Path) -> Scores | None:
+    """The scores in the folder of a circuit file, if there are any."""
+    if str(path).startswith(PREFIX):
+        return None
+    file = circuit_path(path).parent / SCORES_NAME
+    return load_scores(file) if file.is_file() else None
+
+
+def _found_on(case: Case, runs: PairedRuns) -> tuple[PairedRuns | None, str]:
+    """The pairs a circuit was found on with the metric it was found by, and what is to be said of them.
+
+    None where they are not at hand; the text then says why.
+    """
+    known = case.known
+    if "pairs" not in known:
+        return None, "the circuit does not record the pairs it was found on"
+    if known.get("weights") is not None and not runs.identity.has_weights(known["weights"]):
+        return None, "the circuit was found with other weights"
+    try:
+        metric = metric_from_file(case.circuit.metric or runs.metric.name)
+        if is_file(case.task):
+            if runs.pairs.pairs.digest != known["pairs"]:
+                return None, f"{Path(case.task).name} does not hold the pairs that the circuit was found on"
+            return _with_metric(runs, metric), ""
+        if not case.is_own or "split" not in known:
+            return None, "the pairs it was found on are of another task or file"
+        again = paired_runs(
+            runs.model,
+            case.task,
+            n=known["n_pairs"] + known.get("n_dropped", 0),
+            seed=known["seed"],
+            split=known["split"],
+            corruption=known.get("corruption") or None,
+            metric=metric,
+            batch_tokens=runs.batch_tokens,
+            **(case.options or {}),
+        )
+    except WorkbenchError as problem:
+        return None, f"the pairs the circuit was found on cannot be made again: {problem.message}"
+    others = again.pairs.pairs.digest != known["pairs"]
+    return again, "measured on other pairs of the split than those the circuit was found on" if others else ""
+
+
+def _with_metric(runs: PairedRuns, metric: Metric) -> PairedRuns:
+    """The same pairs on the same model with another metric."""
+    return PairedRuns(runs.model, runs.pairs, metric=metric, batch_tokens=runs.batch_tokens)
+
+
+def _cost(case: Case, asked: Question, plan: Plan, folder: Path, **opening: Any) -> JudgingCost:
+    planned = planned_runs(
+        model=case.model,
+        task=case.task,
+        metric=asked.metric,
+        limit=asked.limit,
+        split=asked.split,
+        corruption=case.corruption,
+        seed=asked.seed,
+        **opening,
+    )
+    nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
+    return JudgingCost(
+        circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes),
+        pairs=len(planned.pairs),
+        tokens=sum(len(ids) for ids in planned.pairs.clean),
+        files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
+        independent_pairs=len(set(planned.pairs.pairs.clusters)),
+    )

@@ -1,0 +1,184 @@
+"""The command ``heads`` as a function: open, plan, measure, save table, page and record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from workbench.commands.asked.heads import check_heads
+from workbench.core.atomic import write_atomic
+from workbench.core.bounds import read_bytes
+from workbench.core.errors import RunError
+from workbench.core.lock import locked
+from workbench.core.progress import Progress, silent
+from workbench.core.run_folder import recording
+from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.source_digest import source_digest
+from workbench.evaluate.study import slug
+from workbench.heads.grounds import MOST_CORPUS
+from workbench.heads.portrait import portrait
+from workbench.heads.prompts import example_patterns, prompt_patterns
+from workbench.heads.table import Portrait, load_portrait
+from workbench.model.identity import identity
+from workbench.model.open import open_model
+from workbench.model.outline import Outline, outline
+
+ROOT = Path("runs") / "heads"
+RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsRun:
+    """A portrait and where it was written; shows itself sorted as it was asked for."""
+
+    portrait: Portrait
+    folder: Path
+    sort: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        rows = self.portrait.rows(sort=self.sort)
+        return {**self.portrait.to_dict(), "order": [row["head"] for row in rows], "folder": str(self.folder)}
+
+    def to_terminal(self) -> list[Any]:
+        return self.portrait.terminal(sort=self.sort)
+
+    def _repr_html_(self) -> str:
+        return self.portrait._repr_html_()
+
+
+def heads_job(
+    *,
+    model: str,
+    corpus: Sequence[str | Path] = (),
+    prompt: Sequence[str] = (),
+    sort: str | None = None,
+    limit: int = 16,
+    length: int | None = None,
+    no_loss: bool = False,
+    seed: int = 0,
+    out: Path | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    note: Callable[[str], None] = silent,
+    **opening: Any,
+) -> HeadsRun | HeadsPlan:
+    """Portray the heads of a model and save ``portrait.json``, ``heads.parquet``, ``atlas.html``, ``run.json``.
+
+    An equal run that is finished is shown, not repeated.
+
+    Args:
+        corpus: Text files in place of the built-in text.
+        prompt: Texts whose patterns the page shows; by default a few random tokens and a piece of the built-in text.
+        limit: Sequences of each kind.
+        no_loss: Leave out the ablation of each head.
+        sort: The column that the shown table goes by.
+
+    Raises:
+        OptionError: for an unknown column or a length that cannot work.
+        RunError: if the folder holds something else, or another process is writing there.
+    """
+    check_heads(model=model, corpus=corpus, sort=sort, **opening)
+    files = [Path(f) for f in corpus]
+    if dry_run:
+        known = outline(model, offline=opening.get("offline"))
+        return HeadsPlan(
+            outline=known, n=limit, loss=not no_loss, corpus=[str(f) for f in files], folder=str(out or ROOT)
+        )
+    opened = open_model(model, **opening)
+    who = identity(opened)
+    texts = [digest_of(read_bytes(file, most_bytes=MOST_CORPUS).hex()) for file in files]
+    plan = {
+        "weights": who.digest, "config": who.config_digest, "dtype": who.dtype, "device": who.device,
+        "corpus": texts, "prompt": list(prompt), "n": limit, "length": length, "no_loss": no_loss, "seed": seed,
+        "code": {**code_versions(), "sources": source_digest("workbench.heads.portrait", "workbench.heads.prompts")},
+    }  # fmt: skip
+    question = digest_of(plan)
+    folder = out or ROOT / f"{slug(model)}-{question[:8]}"
+    asked = {
+        "model": model, "corpus": [str(f) for f in files], "prompt": list(prompt), "sort": sort, "limit": limit,
+        "length": length, "no_loss": no_loss, "seed": seed, **opening,
+    }  # fmt: skip
+    record = RunRecord(command="heads", arguments=asked, model=who.to_dict(), pairs={}, question=question)
+    with locked(folder):
+        found = _finished(folder, question)
+        if found is None:
+            with recording(record, folder):
+                looked = prompt_patterns(opened, prompt) if prompt else example_patterns(opened, seed=seed)
+                found = portrait(
+                    opened,
+                    files or None,
+                    n=limit,
+                    length=length,
+                    seed=seed,
+                    loss=not no_loss,
+                    progress=progress,
+                )
+                said = (p.note for p in looked if p.note)
+                found = replace(found, notes=(*found.notes, *said))
+                record.pairs["grounds"] = [dict(ground) for ground in found.grounds]
+                record.outputs.update(_save(found, looked, folder))
+        else:
+            note(f"already measured; showing {folder}")
+    if sort is not None and sort not in found:
+        note(f"{sort} was not measured here; the table is in order of the heads")
+        sort = None
+    return HeadsRun(portrait=found, folder=folder, sort=sort)
+
+
+def _finished(folder: Path, question: str) -> Portrait | None:
+    """The portrait of an equal finished run.
+
+    Raises:
+        RunError: if the folder holds the answer to another question.
+    """
+    from workbench.core.run_folder import load_record
+
+    if not (folder / RESULT).is_file():
+        return None
+    record = load_record(folder)
+    if record.question != question:
+        raise RunError(f"{folder} holds another run: {record.command}", hint="choose another --out")
+    return load_portrait(folder / RESULT) if record.status == "done" else None
+
+
+def _save(found: Portrait, looked: Sequence[Any], folder: Path) -> dict[str, str]:
+    """Table, page and last the document, each whole or not at all; returns what is where."""
+    from workbench.heads.show.atlas import atlas_page
+
+    found.to_parquet(folder / TABLE)
+    write_atomic(folder / PAGE, atlas_page(found, looked))
+    found.to_json(folder / RESULT)
+    return {"portrait": RESULT, "table": TABLE, "page": PAGE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsPlan:
+    """What a portrait would do."""
+
+    outline: Outline
+    n: int
+    loss: bool
+    corpus: list[str]
+    folder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        shape = asdict(self.outline)
+        heads = self.outline.n_layers * self.outline.n_heads
+        return {
+            "dry_run": True,
+            "model": shape["name"],
+            "heads": heads,
+            "sequences": self.n,
+            "on": ["random tokens", *(self.corpus or ["the built-in text, where the tokenizer covers it"])],
+            "passes_looking": f"{self.n} sequences of each kind, once",
+            "passes_ablating": f"{heads * self.n} sequences of each kind, from the head's layer on"
+            if self.loss
+            else 0,
+            "files": [RESULT, TABLE, PAGE, "run.json"],
+            "folder": self.folder,
+        }
+
+    def to_terminal(self) -> list[Any]:
+        return ["dry run: nothing was measured; no weights were loaded", self.to_dict()]

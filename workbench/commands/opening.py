@@ -1,0 +1,188 @@
+"""Opening what a job needs: a model with pairs of a task, or for a plan the pairs alone; and the record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands.asked.opening import check_opening
+from workbench.core.loading import loading
+from workbench.core.run_record import RunRecord
+from workbench.engine.metrics import Metric, get_metric
+from workbench.engine.of_task import N_PAIRS, given_pairs, paired_runs
+from workbench.engine.room import Work, keep_within
+from workbench.engine.runs import BATCH_TOKENS, PairedRuns
+from workbench.model.from_files import reading_of
+from workbench.model.outline import Outline, outline
+from workbench.model.sealed import sealed_model
+from workbench.tasks.align import AlignedPairs
+from workbench.tasks.fit import fit_pairs
+from workbench.tasks.reading import align_for, is_file
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Note = Callable[[str], None]
+
+
+def open_runs(
+    *,
+    model: str,
+    task: str,
+    metric: str | Metric | None = None,
+    limit: int | None = None,
+    split: str = "test",
+    corruption: str | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    device: str | None = None,
+    device_map: str | None = None,
+    dtype: str = "float32",
+    offline: bool = False,
+    max_memory: int | str | None = None,
+    work: Work = "nodes",
+    by_model: bool = True,
+    note: Note = lambda text: None,
+) -> PairedRuns:
+    """Open a model and make a task's pairs for it, saying what was dropped.
+
+    Args:
+        max_memory: Most memory of the whole process, "4GB" or bytes: passes are made as small as it needs.
+        work: What the runs are for, which decides how much a pass keeps.
+        by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
+
+    Raises:
+        WorkbenchError: for a misspelt task or metric before any weights are loaded.
+    """
+    check_opening(
+        model=model,
+        task=task,
+        metric=metric,
+        split=split,
+        corruption=corruption,
+        device=device,
+        device_map=device_map,
+        dtype=dtype,
+        offline=offline,
+        max_memory=max_memory,
+        **{"limit": limit, "seed": seed, "batch_tokens": batch_tokens},
+    )
+    if isinstance(metric, str):
+        get_metric(metric)  # a user's file is run before any weights are read
+    how = {"device": device, "device_map": device_map, "dtype": dtype, "max_memory": max_memory}
+    found = sealed_model(model, **how) if work == "nodes" and not by_model else None
+    runs = paired_runs(
+        found or _opened(model, offline=offline or None, **how),
+        task,
+        n=limit,
+        seed=seed,
+        split=split,
+        corruption=corruption,
+        metric=metric,
+        batch_tokens=batch_tokens,
+        **(options or {}),
+    )
+    tell_dropped(runs, note)
+    if max_memory is not None:
+        runs.batch_tokens = keep_within(runs, max_memory, work=work, by_model=by_model)
+        note(f"passes of at most {runs.batch_tokens} tokens keep within {max_memory}")
+    return runs
+
+
+def _opened(model: str, **how: Any) -> TransformerBridge:
+    with loading():
+        from workbench.model.open import open_model  # TransformerLens: only for a model that has to be opened
+
+    return open_model(model, **how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRuns:
+    """What a dry run knows: the model's outline and the aligned pairs, no weights."""
+
+    wiring: Outline
+    pairs: AlignedPairs
+    batch_tokens: int
+
+
+def planned_runs(
+    *,
+    model: str,
+    task: str,
+    metric: str | None = None,
+    limit: int | None = None,
+    split: str = "test",
+    corruption: str | None = None,
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+    offline: bool = False,
+    note: Note = lambda text: None,
+    **unused: Any,
+) -> PlannedRuns:
+    """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
+
+    ``unused`` are the options of the run that decide nothing here: device, dtype, memory.
+    """
+    check_opening(model=model, task=task, metric=metric, split=split, corruption=corruption, **unused)
+    if isinstance(metric, str):
+        get_metric(metric)
+    reading = reading_of(model, offline=offline or None)
+    if is_file(task):
+        own = given_pairs(task, n=limit, seed=seed, corruption=corruption)
+        pairs = align_for(own, reading)
+    else:
+        pairs = fit_pairs(
+            task,
+            reading.tokenizer,
+            n=limit or N_PAIRS,
+            seed=seed,
+            split=split,
+            corruption=corruption,
+            **reading.options,
+        )
+    if pairs.dropped:
+        note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
+    return PlannedRuns(wiring=outline(model, offline=offline or None), pairs=pairs, batch_tokens=batch_tokens)
+
+
+def tell_dropped(runs: PairedRuns, note: Note) -> None:
+    """Say how many pairs were left out, and why."""
+    dropped = runs.pairs.dropped
+    if dropped:
+        reasons = "; ".join(f"{count} {kind}" for kind, count in runs.pairs.reasons.items())
+        note(
+            f"{len(dropped)} of {len(dropped) + runs.n_pairs} pairs dropped ({reasons}); "
+            f"first: {dropped[0].id}: {dropped[0].reason}"
+        )
+
+
+def _as_typed(value: Any) -> Any:
+    """An argument as it would be typed: paths as text, a metric by its name."""
+    if isinstance(value, Metric):
+        return value.name
+    return str(value) if isinstance(value, Path) else value
+
+
+def record_of(command: str, arguments: Mapping[str, Any], runs: PairedRuns) -> RunRecord:
+    """A run record with model and pairs filled in."""
+    pairs = runs.pairs.pairs
+    plain = {k: _as_typed(v) for k, v in arguments.items()}
+    return RunRecord(
+        command=command,
+        arguments=plain,
+        model=runs.identity.to_dict(),
+        pairs={
+            "task": pairs.task,
+            "split": pairs.split,
+            "seed": pairs.seed,
+            "corruption": pairs.corruption,
+            "digest": pairs.digest,
+            "n": runs.n_pairs,
+            "source": pairs.source,
+            "options": dict(pairs.options),
+            "dropped": [d.to_dict() for d in runs.pairs.dropped],
+        },
+    )

@@ -1,0 +1,234 @@
+"""Running replications: open, plan, measure or show what is there, save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from workbench.circuits.behavior import short_of
+from workbench.circuits.files.markdown import replace_part
+from workbench.core.atomic import write_atomic
+from workbench.core.bounds import exists
+from workbench.core.claims import plain
+from workbench.core.errors import RunError, WorkbenchError
+from workbench.core.lock import locked
+from workbench.core.progress import silent
+from workbench.core.run_folder import digest_of_file, recording
+from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.source_digest import source_digest
+from workbench.core.strict_json import dump
+from workbench.evaluate.study import slug
+from workbench.model.builtin import list_models
+from workbench.model.identity import identity
+from workbench.model.native import WEIGHTS_NAME
+from workbench.model.open import open_model
+from workbench.papers.file import REPLICATION, RESULT
+from workbench.papers.kinds import Findings, Note, Progress, Replication, Setting
+from workbench.papers.registry import find_paper, find_replication, list_replications
+from workbench.papers.result import Result, Results
+
+PAGE = "report.html"
+BEGIN, END = "<!-- claims: workbench replicate all --docs PAGE -->", "<!-- end of claims -->"
+ROOT = Path("runs") / "replicate"
+
+
+def replicate_job(
+    name: str,
+    *,
+    model: str | None = None,
+    options: Sequence[str] = (),
+    seed: int = 0,
+    out: Path | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    note: Note = silent,
+    **opening: Any,
+) -> Result | Plan:
+    """Measure a paper's claims on a model and save claims, pictures and tables; an equal run is shown, not repeated.
+
+    Args:
+        model: By default the replication's own.
+        options: ``name=value`` texts; ``docs/replications.md`` names them.
+
+    Raises:
+        OptionError: for an unknown replication or option.
+        RunError: if the folder holds something else, or another process is writing there.
+    """
+    chosen = find_replication(name)
+    made, model = chosen.make_options(options), model or chosen.paper.model
+    if dry_run:
+        return Plan(
+            replication=chosen, model=model, options=plain(asdict(made)), folder=str(out or ROOT / name)
+        )
+    started = time.monotonic()
+    opened = open_model(model, **opening)
+    setting = Setting(
+        model=opened, name=model, options=made, seed=seed, progress=progress or silent, note=note
+    )
+    plan = plan_of(chosen, setting)
+    question = digest_of(plan)
+    folder = out or ROOT / name / f"{slug(model)}-{question[:8]}"
+    asked = {"replication": name, "model": model, "options": list(options), "seed": seed, **opening}
+    record = RunRecord(command="replicate", arguments=asked, model=identity(opened).to_dict(), pairs={})
+    record.question = question
+    with locked(folder):
+        finished = load_result(folder, question)
+        if finished is not None:
+            note(f"already measured; showing {folder}")
+            return finished
+        with recording(record, folder):
+            findings = with_behaviors(chosen.run(setting), setting)
+            record.behaviors = setting.behaviors
+            seconds = time.monotonic() - started
+            found = Result.of(
+                chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder
+            )
+            record.outputs.update(_save(found, folder))
+    return found
+
+
+def with_behaviors(findings: Findings, setting: Setting) -> Findings:
+    """The findings, with what the model itself does on the pairs as the first table."""
+    if not setting.behaviors:
+        return findings
+    rows = [
+        {"pairs": name, "does the task": short_of([told["finding"]]), "what it does": told["sentence"]}
+        for name, told in setting.behaviors.items()
+    ]
+    return replace(findings, tables={"What the model itself does": rows, **findings.tables})
+
+
+def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:
+    """Everything that decides the numbers, as JSON values."""
+    known = identity(setting.model)
+    module = f"workbench.papers.{replication.paper.module}"
+    return {
+        "replication": replication.name,
+        "model": known.name,
+        "weights": known.digest,
+        "config": known.config_digest,
+        "dtype": known.dtype,
+        "device": known.device,
+        "options": plain(asdict(setting.options)),
+        "other models": _weights_named(asdict(setting.options)),
+        "seed": setting.seed,
+        "code": {**code_versions(), "sources": source_digest(module)},
+    }
+
+
+def _weights_named(options: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the weights of built-in models that options name, whole or before a slash; a name alone says less."""
+    words = [w for v in options.values() for w in (v if isinstance(v, tuple) else (v,)) if isinstance(w, str)]
+    known = {card.name: card.directory for card in list_models()}
+    names = {w.removeprefix("zoo:").split("/")[0] for w in words if w.startswith("zoo:")}
+    return {
+        name: str(digest_of_file(known[name] / WEIGHTS_NAME)["sha256"]) for name in sorted(names & set(known))
+    }
+
+
+def load_result(folder: Path, question: str) -> Result | None:
+    """The finished result of an equal earlier run; None if there is none yet.
+
+    Raises:
+        RunError: if the folder holds the result of another question, or one that cannot be read or was changed.
+    """
+    path = Path(folder) / RESULT
+    if not exists(path):
+        return None
+    opened = REPLICATION.load(path)
+    found = Result.of_file(opened.content, opened.origin, Path(folder))
+    if digest_of(found.plan) != question:
+        raise RunError(
+            f"{folder} holds another run of {found.name}, on {found.model}", hint="choose another --out"
+        )
+    return found
+
+
+def _save(found: Result, folder: Path) -> dict[str, str]:
+    """Tables, pictures, page and last the result itself, each whole or not at all; returns what is where."""
+    for file, text in found.tables().items():
+        write_atomic(folder / "tables" / file, text)
+    for i, picture in enumerate(found.findings.pictures.values(), start=1):
+        write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture.svg())
+    write_atomic(folder / PAGE, found.report())
+    write_atomic(folder / RESULT, dump(found.to_dict(), where=RESULT, indent=1))
+    drawn = {"pictures": "pictures"} if found.findings.pictures else {}
+    return {"result": RESULT, "report": PAGE, "tables": "tables", **drawn}
+
+
+def replicate_all(
+    names: Iterable[str] = (),
+    *,
+    out: Path | None = None,
+    model: str | None = None,
+    docs: Path | None = None,
+    note: Note = silent,
+    progress: Progress | None = None,
+    **common: Any,
+) -> Results:
+    """Every replication on its own model (or all on one), and one page of all claims.
+
+    Args:
+        docs: Also put the tables of claims into this page, between its marks.
+
+    One that cannot run there does not stop the others: the page says why. Finished ones are shown, not repeated.
+
+    Raises:
+        OptionError: for an unknown name.
+    """
+    chosen = tuple(names) or list_replications()
+    for name in chosen:
+        find_paper(name)
+    root = out or ROOT
+    results: list[Result] = []
+    failed: dict[str, str] = {}
+    for i, name in enumerate(chosen, start=1):
+        note(f"{i}/{len(chosen)} {name}")
+        folder = None if out is None else out / name
+        try:
+            found = replicate_job(name, model=model, out=folder, note=note, progress=progress, **common)
+        except WorkbenchError as problem:
+            failed[name] = problem.message
+            note(f"{name} gave no result: {problem}")
+        else:
+            results.append(found)
+    page = Results(results=results, failed=failed, folder=root)
+    write_atomic(root / "all.html", page.report())
+    write_atomic(root / "all.json", dump(page.to_dict(), where="all.json", indent=1))
+    if docs is not None:
+        replace_part(docs, BEGIN, END, page.markdown())
+    return page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a replication would do."""
+
+    replication: Replication
+    model: str
+    options: Mapping[str, Any]
+    folder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        chosen = self.replication
+        return {
+            "dry_run": True,
+            "replication": chosen.name,
+            "title": chosen.paper.title,
+            "source": chosen.paper.source,
+            "about": chosen.about,
+            "model": self.model,
+            "options": dict(self.options),
+            "controls": list(chosen.controls),
+            "folder": self.folder,
+        }
+
+    def to_terminal(self) -> list[Any]:
+        shown = self.to_dict()
+        return ["dry run: nothing was measured; no weights were loaded", shown.pop("options"), shown]
+
+
+__all__ = ["Plan", "load_result", "plan_of", "replicate_all", "replicate_job"]

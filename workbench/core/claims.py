@@ -1,0 +1,145 @@
+"""A paper's claim and what became of it here: tested by a criterion fixed before, or not testable, with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+from workbench.core.errors import RunError
+
+Verdict = Literal["holds", "fails", "cannot be tested here"]
+Rows = list[dict[str, Any]]
+UNTESTABLE: Verdict = "cannot be tested here"
+VERDICTS: tuple[Verdict, ...] = ("holds", "fails", UNTESTABLE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim of the paper and what was found here.
+
+    Attributes:
+        criterion: The rule that decides, fixed before anything is measured.
+        paper, found, control: The paper's number (or word), the one measured here, and that of the control.
+        n: What the measured number is over: prompts, heads, draws.
+        why: For a claim that cannot be tested: the reason.
+        reason: Why this criterion and no other.
+        source: Where the paper says it.
+        model: The model it was tested on, where that is not the one that was asked for.
+    """
+
+    claim: str
+    criterion: str
+    verdict: Verdict
+    paper: float | str | None = None
+    found: float | str | None = None
+    control: float | str | None = None
+    n: int | None = None
+    why: str = ""
+    reason: str = ""
+    source: str = ""
+    model: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return plain(self.__dict__)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Claim:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            RunError: for fields or a verdict that no claim has.
+        """
+        try:
+            claim = cls(**data)
+        except TypeError as problem:
+            raise RunError(f"this is no claim: {problem}") from None
+        if claim.verdict not in VERDICTS:
+            raise RunError(f"verdict {claim.verdict!r:.40}; one of {', '.join(VERDICTS)} is expected")
+        return claim
+
+
+def judge(claim: str, criterion: str, holds: bool, **numbers: Any) -> Claim:
+    """A claim that was tested: ``holds`` or ``fails``."""
+    return Claim(claim=claim, criterion=criterion, verdict="holds" if holds else "fails", **numbers)
+
+
+def untestable(claim: str, criterion: str, why: str, **numbers: Any) -> Claim:
+    """A claim that could not be tested, and why."""
+    return Claim(claim=claim, criterion=criterion, verdict=UNTESTABLE, why=why, **numbers)
+
+
+def source_of(paper: str, where: str) -> str:
+    """The paper and a place in it; what begins as "a control of ours" or the like is not the paper's and stays alone.
+
+    Example:
+        >>> source_of("He et al. 2025", "section 3"), source_of("He et al. 2025", "a control of ours")
+        ('He et al. 2025, section 3', 'a control of ours')
+    """
+    ours = where.startswith(("a ", "an ")) and " of ours" in where
+    return where if ours else f"{paper}, {where}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperClaims:
+    """What a paper claims, by short names: all but the verdicts, fixed before anything is measured.
+
+    Attributes:
+        paper: Authors, year and where it is.
+        criteria: Claim, criterion, reason for the criterion, place in the paper.
+        numbers: The paper's own numbers, where it has them.
+    """
+
+    paper: str
+    criteria: Mapping[str, tuple[str, str, str, str]]
+    numbers: Mapping[str, str]
+
+    def judge(self, name: str, holds: bool, found: float | str, **numbers: Any) -> Claim:
+        """A claim that was tested."""
+        words, fixed = self._fixed(name)
+        return judge(*words, bool(holds), found=found, **fixed, **numbers)
+
+    def untestable(self, name: str, why: str) -> Claim:
+        """A claim that could not be tested, and why."""
+        words, fixed = self._fixed(name)
+        return untestable(*words, why, **fixed)
+
+    def _fixed(self, name: str) -> tuple[tuple[str, str], dict[str, Any]]:
+        claim, criterion, reason, where = self.criteria[name]
+        source = source_of(self.paper, where)
+        return (claim, criterion), {"paper": self.numbers.get(name), "reason": reason, "source": source}
+
+
+def counts(claims: Iterable[Claim]) -> dict[str, int]:
+    """How many claims hold, fail, cannot be tested."""
+    found = Counter(claim.verdict for claim in claims)
+    return {verdict: found.get(verdict, 0) for verdict in VERDICTS}
+
+
+def tally(claims: Iterable[Claim]) -> str:
+    """The same in words.
+
+    Example:
+        >>> tally([judge("it copies", "score above 0.5", True, found=0.9)])
+        '1 hold, 0 fail, 0 cannot be tested here'
+    """
+    words = {"holds": "hold", "fails": "fail"}
+    return ", ".join(f"{n} {words.get(verdict, verdict)}" for verdict, n in counts(claims).items())
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with numbers that JSON can hold; what is not finite is None."""
+    return {str(key): number(value) for key, value in row.items()}
+
+
+def number(value: Any) -> Any:
+    """A number as JSON can hold it."""
+    if isinstance(value, bool) or value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping):
+        return plain(value)
+    if isinstance(value, list | tuple):
+        return [number(v) for v in value]
+    return float(value) if isfinite(float(value)) else None

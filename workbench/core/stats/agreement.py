@@ -1,0 +1,68 @@
+"""How far two lists of numbers agree: linear and rank correlation, and the overlap of what they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.core.errors import ShapeError
+
+if TYPE_CHECKING:  # only annotations: it takes a tenth of the time that a saved circuit takes to be shown
+    from jaxtyping import Float
+
+
+def average_ranks(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
+    """Ranks from 1 (smallest); equal values share the mean of the ranks they take.
+
+    Example:
+        >>> average_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+        [2.5, 1.0, 2.5]
+    """
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[group]
+
+
+def pearson(here: Float[np.ndarray, " item"], there: Float[np.ndarray, " item"]) -> float:
+    """Linear correlation, -1 to 1; NaN where one side does not vary.
+
+    Raises:
+        ShapeError: if the two differ in length.
+    """
+    if here.shape != there.shape:
+        raise ShapeError(f"{here.shape} values cannot be correlated with {there.shape}")
+    a, b = (np.asarray(x, dtype=float) - np.mean(x) for x in (here, there))
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 0 else float("nan")
+
+
+def spearman(here: Float[np.ndarray, " item"], there: Float[np.ndarray, " item"]) -> float:
+    """Correlation of the ranks, ties sharing theirs; NaN where one side does not vary."""
+    return pearson(average_ranks(here), average_ranks(there))
+
+
+def jaccard(here: Collection, there: Collection) -> float:
+    """Shared over union of two sets; NaN when both are empty."""
+    union = set(here) | set(there)
+    return len(set(here) & set(there)) / len(union) if union else float("nan")
+
+
+def mean_jaccard(sets: Sequence[Collection]) -> float:
+    """Mean over every two of the sets; NaN for fewer than two, and where two are empty."""
+    found = [jaccard(a, b) for a, b in combinations(sets, 2)]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def chance_jaccard(a: float, b: float, n: int) -> float:
+    """Jaccard of random sets of sizes ``a`` and ``b`` out of ``n``, by expectations; NaN when both are empty.
+
+    ``s / (a + b - s)`` with the expected intersection ``s = a b / n`` (hypergeometric); for equal sizes that is
+    ``a / (2 n - a)``.
+    """
+    if not a + b or not n:
+        return float("nan")
+    shared = a * b / n
+    return shared / (a + b - shared)

@@ -1,0 +1,58 @@
+"""The binomial distribution, exactly: tail probabilities, and the interval of a share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp, lgamma, log
+
+import numpy as np
+
+from workbench.core.errors import OptionError
+
+
+def binomial(n: int, share: float) -> np.ndarray:
+    """``(n + 1,)`` probabilities of 0 to n successes."""
+    if not 0 < share < 1:
+        raise OptionError(f"a probability of {share:g} leaves nothing to test", hint="between 0 and 1")
+    logs = [
+        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(share) + (n - k) * log(1 - share)
+        for k in range(n + 1)
+    ]
+    return np.array([exp(x) for x in logs])
+
+
+def at_most(count: int, n: int, share: float) -> float:
+    """Probability of ``count`` or fewer successes: small when the true share is likely below ``share``."""
+    return min(1.0, float(binomial(n, share)[: count + 1].sum()))
+
+
+def at_least(count: int, n: int, share: float) -> float:
+    """Probability of ``count`` or more successes: small when the true share is likely above ``share``."""
+    return min(1.0, float(binomial(n, share)[count:].sum()))
+
+
+def share_interval(count: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """The exact two-sided interval of a share: what true shares would not be rejected by ``count`` of ``n``.
+
+    Source:
+        Clopper and Pearson 1934, Biometrika 26.
+
+    Example:
+        >>> [round(x, 4) for x in share_interval(6, 6)]
+        [0.5407, 1.0]
+    """
+    if not 0 <= count <= n or n < 1:
+        raise OptionError(f"{count} of {n} is no share")
+    tail = (1 - level) / 2
+    low = 0.0 if count == 0 else _root(lambda share: at_least(count, n, share) - tail)
+    high = 1.0 if count == n else _root(lambda share: tail - at_most(count, n, share))
+    return low, high
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a rising function of a share crosses zero, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,148 @@
+"""Means and ratios of means with their intervals: by bootstrap, and exactly where all values are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from workbench.core.errors import OptionError
+from workbench.core.stats.clusters import resampled_means
+
+RESAMPLES = 1000
+ROUNDING = (
+    1e-5  # below this share of the largest score a difference is float32 in another order, not behavior
+)
+
+
+SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)  # what a proportion can be, and a difference of two
+
+
+class Interval(NamedTuple):
+    """A 95 % interval with the standard error of the same resamples."""
+
+    low: float
+    high: float
+    stderr: float
+
+
+def ratio(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> float:
+    """``(mean circuit - mean empty) / (mean full - mean empty)``; NaN where the gap is rounding."""
+    return float(_ratios(np.asarray(circuit)[None], np.asarray(full)[None], np.asarray(empty)[None])[0])
+
+
+def _ratios(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """``(row,)`` ratios of means along the last axis."""
+    gap = full.mean(-1) - empty.mean(-1)
+    spread = np.maximum(np.maximum(np.abs(full).max(-1), np.abs(empty).max(-1)), 1e-12)
+    # 1e-6: below this share of the metric's own size a float32 gap is rounding, not behavior
+    clear = np.abs(gap) > 1e-6 * spread
+    return np.where(clear, (circuit.mean(-1) - empty.mean(-1)) / np.where(clear, gap, 1.0), np.nan)
+
+
+def area(x: Sequence[float], y: Sequence[float]) -> float:
+    """Area under points joined by straight lines, in order of ``x``."""
+    order = np.argsort(x)
+    xs, ys = np.asarray(x, dtype=float)[order], np.asarray(y, dtype=float)[order]
+    return float((np.diff(xs) * (ys[1:] + ys[:-1]) / 2).sum())
+
+
+def resamples(n: int, *, draws: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """``(draw, n)`` indices of pairs, drawn with replacement."""
+    return np.random.default_rng(seed).integers(0, n, (draws, n))
+
+
+def ratio_interval(
+    circuit: np.ndarray,
+    full: np.ndarray,
+    empty: np.ndarray,
+    *,
+    clusters: Sequence[object] = (),
+    draws: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Interval of ``ratio`` by bootstrap over pairs; NaN with fewer than two pairs or without a gap.
+
+    Args:
+        clusters: A name per pair, equal for pairs that are not independent: these are drawn together.
+    """
+    n = len(full)
+    if n < 2 or not np.isfinite(ratio(circuit, full, empty)):
+        return Interval(np.nan, np.nan, np.nan)
+    if len(set(clusters)) < len(clusters):
+        means = resampled_means(np.stack([circuit, full, empty]), clusters, draws=draws, seed=seed)
+        return _interval(_ratios(*means.T[:, :, None]))
+    drawn = resamples(n, draws=draws, seed=seed)
+    return _interval(_ratios(circuit[drawn], full[drawn], empty[drawn]))
+
+
+def mean_interval(
+    values: np.ndarray,
+    *,
+    within: tuple[float, float] | None = None,
+    clusters: Sequence[object] = (),
+    draws: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a mean by bootstrap over its values; NaN with fewer than two.
+
+    Equal values have a bootstrap of no width, as if nothing else could ever be seen. Where it is known ``within`` what
+    the values can be, they get the exact bounds of ``equal_interval`` instead. Without it nothing bounds a value that
+    was not seen: the width stays zero and says only that all were equal.
+
+    Args:
+        within: The least and the largest value there can be: ``SHARE`` for right or wrong, ``CHANGE`` for a difference
+            of two of them.
+        clusters: A name per value, equal for values that are not independent: these are drawn together.
+
+    Raises:
+        OptionError: if a value is outside ``within``.
+    """
+    if len(values) < 2:
+        return Interval(np.nan, np.nan, np.nan)
+    least, largest = float(np.min(values)), float(np.max(values))
+    if within is not None:
+        # 1e-6: a mean of float32 shares may leave its range by rounding
+        if least < within[0] - 1e-6 or largest > within[1] + 1e-6:
+            raise OptionError(
+                f"values from {least:g} to {largest:g} are not within {within[0]:g} to {within[1]:g}"
+            )
+        if largest - least <= 1e-9:
+            return equal_interval(least, len(set(clusters)) or len(values), within=within)
+    if len(set(clusters)) < len(clusters):
+        return _interval(resampled_means(np.asarray(values)[None], clusters, draws=draws, seed=seed)[:, 0])
+    return _interval(values[resamples(len(values), draws=draws, seed=seed)].mean(1))
+
+
+def equal_interval(value: float, n: int, *, within: tuple[float, float]) -> Interval:
+    """What the mean can be when ``n`` draws all gave one value.
+
+    A share ``q = 1 - 0.025 ** (1 / n)`` of the draws may be different and was still never seen: the upper end of the
+    exact two-sided 95 % interval for 0 of ``n``, about ``3.7 / n`` (the one-sided rule of three says ``3 / n``). If all
+    of these were at an end of the range, the mean would be there. For right or wrong it is the exact interval itself.
+
+    Source:
+        Clopper and Pearson 1934, Biometrika 26; Hanley and Lippman-Hand 1983, JAMA 249, for the rule of three.
+
+    Example:
+        >>> low, high, _ = equal_interval(1.0, 40, within=SHARE)
+        >>> round(low, 4), high
+        (0.9119, 1.0)
+    """
+    unseen = 1 - 0.025 ** (1 / n)
+    low, high = value - unseen * (value - within[0]), value + unseen * (within[1] - value)
+    return Interval(float(low), float(high), 0.0)
+
+
+def _interval(found: np.ndarray) -> Interval:
+    if not np.isfinite(found).any():  # a single cluster, or no draw with a gap
+        return Interval(np.nan, np.nan, np.nan)
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))
+
+
+def beyond_rounding(differences: np.ndarray, *scores: np.ndarray) -> np.ndarray:
+    """Differences of scores, with zero where they are float32 in another order: 1e-5 of the largest score."""
+    largest = max((float(np.abs(values).max()) for values in scores if np.size(values)), default=0.0)
+    return np.where(np.abs(differences) <= ROUNDING * largest, 0.0, differences)

@@ -1,0 +1,366 @@
+"""Backward rules: how a gradient goes through norms, activations, products and attention.
+
+``plain`` is the derivative. The others are those of relevance propagation, written as modified gradients, so that
+relevance is activation times gradient: every nonlinear step is replaced by a linear map that gives the same output
+for the input at hand. The forward pass is computed by the model itself and does not change by a bit.
+
+- norms: the scale is a constant, ``y = gain * center(x) / scale + offset`` is linear in ``x``;
+- activations: ``f(x) = (f(x) / x) x``, with the limit ``f'(0)`` at 0;
+- gated products: half of the gradient to each factor;
+- attention: the gradients at q, k and v are multiplied by constants (AttnLRP: 1/4, 1/4, 1/2; CP-LRP: 0, 0, 1,
+  which is a pattern held constant).
+
+Norms (but torch's own layer norm) and activations are taken as black boxes and measured, so that one implementation
+serves every family; what cannot be measured is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.core.errors import ModelError
+from workbench.engine.rules import rule_of
+from workbench.model import lens
+from workbench.model.hooks import Wiring, component, hook_name
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Hook = tuple[str, Callable[..., Tensor | None]]
+
+_ACTIVATIONS = ("act", "act_fn", "activation_fn", "activation", "gelu_impl", "intermediate_act_fn")
+_NORM_NAME = re.compile(r"(LayerNorm|RMSNorm|LayerNormPre|RMSNormPre|LayerNorm1P)$")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NormMap:
+    """A norm as ``gain * center(x) / scale(x) + offset``; ``center`` takes the mean away, or does nothing.
+
+    Attributes:
+        gain, offset: Broadcast against the norm's input.
+    """
+
+    gain: Tensor
+    offset: Tensor
+    centred: bool
+
+    def center(self, x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    def inverse_scale(
+        self, x: Float[Tensor, "*any d"], y: Float[Tensor, "*any d"]
+    ) -> Float[Tensor, "*any 1"]:
+        """``1 / scale`` of the call that made ``y`` of ``x``; 0 where the output does not depend on it."""
+        moved = self.gain * self.center(x)
+        size = moved.pow(2).sum(-1, keepdim=True)
+        return torch.where(
+            size > 0, (moved * (y - self.offset)).sum(-1, keepdim=True) / size, torch.zeros_like(size)
+        )
+
+    def back(self, grad: Tensor, inverse: Tensor) -> Tensor:
+        """The gradient before the norm, its scale being a constant."""
+        return self.center(self.gain * grad * inverse)
+
+
+@torch.no_grad()
+def measure_norm(norm: Callable[[Tensor], Tensor], like: Float[Tensor, "*any d"]) -> NormMap | None:
+    """Gain, offset and centring of a norm, from one call on four made-up inputs; None where it is not of this form.
+
+    Args:
+        like: Any input of the norm; only its shape and dtype are used.
+    """
+    if type(norm) is nn.LayerNorm and norm.weight is not None:  # torch's own says it
+        wide = torch.promote_types(like.dtype, torch.float32)
+        gain = norm.weight.to(wide).view(*[1] * (like.dim() - 1), -1)
+        offset = torch.zeros_like(gain) if norm.bias is None else norm.bias.to(wide).view_as(gain)
+        return NormMap(gain=gain, offset=offset, centred=True)
+    like = like[:1]
+    at = torch.arange(like.shape[-1], device=like.device)
+    # size 1,000 to 1,500: far above eps; irregular, so that no two dimensions look the same
+    probe = (1000 + 500 * (at * 0.6180339887).frac()) * (1 - 2 * (at % 2))
+    other = 3 * probe.roll(1)
+    probes = torch.stack([probe * 0, probe, probe + 700, other]).to(like.dtype)
+    made = norm(probes.view(4, *[1] * (like.dim() - 2), -1).expand(4, *like.shape[1:])).float()
+    offset, y, moved, found = made.split(1)
+    centred = bool((moved - y).abs().max() <= _slack(like) * (1 + y.abs().max()))
+    gain = (y - offset) / _normed(probe, centred)
+    expected = gain * _normed(other.to(like.dtype).float(), centred) + offset
+    if not bool((found - expected).abs().max() <= 2 * _slack(like) * (1 + y.abs().max())):
+        return None
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return NormMap(gain=gain.to(wide), offset=offset.to(wide), centred=centred)
+
+
+def _normed(x: Tensor, centred: bool) -> Tensor:
+    x = x - x.mean() if centred else x
+    return x / x.pow(2).mean().sqrt()
+
+
+def _slack(like: Tensor) -> float:
+    return 0.03 if like.dtype in (torch.bfloat16, torch.float16) else 1e-4
+
+
+class _LinearNorm(torch.autograd.Function):
+    """The output of a norm, with the gradient of its linear part."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, norm: NormMap) -> Tensor:
+        ctx.norm, ctx.dtype = norm, x.dtype
+        wide = norm.gain.dtype
+        ctx.save_for_backward(norm.inverse_scale(x.to(wide), y.to(wide)))
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (inverse,) = ctx.saved_tensors
+        return ctx.norm.back(grad.to(inverse.dtype), inverse).to(ctx.dtype), None, None
+
+
+class _Secant(torch.autograd.Function):
+    """The output of an activation, with the gradient ``f(x) / x``; its limit ``f'(0)`` at 0."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, at_zero: float) -> Tensor:
+        small = x.abs() < torch.finfo(x.dtype).tiny
+        ctx.save_for_backward(
+            torch.where(small, torch.full_like(x, at_zero), y / torch.where(small, torch.ones_like(x), x))
+        )
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None, None
+
+
+class _Scaled(torch.autograd.Function):
+    """Its input, with the gradient multiplied."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad * ctx.factor, None
+
+
+@dataclass(eq=False)
+class Rules:
+    """One rule at work on a model: hooks to install before and after those that read gradients.
+
+    Hidden units are read after the product is halved, queries, keys and values before they are multiplied: what is
+    read is the gradient at the activation itself.
+    """
+
+    before: list[Hook] = field(default_factory=list)
+    after: list[Hook] = field(default_factory=list)
+
+
+@contextmanager
+def backward_rule(bridge: TransformerBridge, wiring: Wiring, name: str) -> Iterator[Rules]:
+    """Forward passes inside build graphs whose backward pass follows a rule; the model is as before afterwards.
+
+    Raises:
+        OptionError: if there is no such rule.
+        ModelError: where the rule does not apply to this architecture, with the reason.
+    """
+    rule, rules = rule_of(name), Rules()
+    for slot, factor in zip("qkv", rule.qkv, strict=True):
+        if factor != 1:
+            rules.after += [(hook_name(slot, n), _scale(factor)) for n in wiring.attention_layers]
+    if not rule.linear:
+        yield rules
+        return
+    _check_architecture(wiring, name)
+    with ExitStack() as stack:
+        norms = _Watched("norm", name)
+        for where, norm in _norms(bridge):
+            for part in _computing(norm):
+                linear = norms.wrap(where, _linear_forward(where, norm, getattr(norm, part)))
+                stack.enter_context(_replaced(norm, part, linear))
+        acts = _Activations()
+        for layer in wiring.mlp_layers:
+            found = list(_activations(bridge.blocks[layer]))
+            if not found:
+                raise ModelError(
+                    f"backward rule {name} needs the activation of layer {layer}'s MLP; none was found"
+                )
+            for owner, attribute, function in found:
+                stack.enter_context(_replaced(owner, attribute, acts.wrap(function)))
+            rules.before.append((hook_name("neurons", layer), acts.halve(bridge, layer)))
+        yield rules
+        norms.check()
+
+
+def _check_architecture(wiring: Wiring, name: str) -> None:
+    if wiring.mlp_layers and not wiring.d_mlp:
+        raise ModelError(
+            f"backward rule {name} does not cover mixtures of experts: routing is no activation or product it knows",
+            hint="--method eap-ig and --method attribution-patching work with the plain gradient",
+        )
+    if len({*wiring.attention_layers, *wiring.mlp_layers}) < wiring.n_layers:
+        raise ModelError(
+            f"backward rule {name} covers attention and MLPs; this model has layers of another kind"
+        )
+
+
+def _scale(factor: float):
+    return lambda tensor, hook: _Scaled.apply(tensor, factor)
+
+
+@contextmanager
+def _replaced(owner: nn.Module, attribute: str, value: Callable) -> Iterator[None]:
+    """An attribute of one module instance replaced; what was in its place comes back."""
+    own = owner.__dict__.get(attribute)
+    object.__setattr__(owner, attribute, value)
+    try:
+        yield
+    finally:
+        if own is None:
+            object.__delattr__(owner, attribute)
+        else:
+            object.__setattr__(owner, attribute, own)
+
+
+def _norms(bridge: TransformerBridge) -> Iterator[tuple[str, nn.Module]]:
+    """Every norm, once, as the outermost module that is one."""
+    inside: set[int] = set()
+    for where, module in bridge.named_modules():
+        if id(module) in inside or isinstance(getattr(module, "original_component", None), nn.Identity):
+            continue
+        if isinstance(module, lens.NormalizationBridge) or _NORM_NAME.search(type(module).__name__):
+            inside.update(id(part) for part in module.modules())
+            yield where, module
+
+
+@dataclass(eq=False)
+class _Watched:
+    """Replacements that must be called at least once: a norm that is computed elsewhere would keep its derivative."""
+
+    what: str
+    rule: str
+    silent: set[str] = field(default_factory=set)
+
+    def wrap(self, where: str, function: Callable) -> Callable:
+        self.silent.add(where)
+
+        def call(*args, **kwargs):
+            self.silent.discard(where)
+            return function(*args, **kwargs)
+
+        return call
+
+    def check(self) -> None:
+        if self.silent:
+            raise ModelError(
+                f"backward rule {self.rule}: the {self.what} {min(self.silent)} is not called by the model"
+            )
+
+
+def _computing(norm: nn.Module) -> tuple[str, ...]:
+    """Methods that compute a norm, hooks at its input and output left outside: they must see gradients."""
+    if isinstance(norm, lens.NormalizationBridge):
+        return ("_python_norm_forward", "_hf_autograd_forward_with_hooks")
+    return ("forward",)
+
+
+def _linear_forward(where: str, module: nn.Module, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+
+    def forward(x: Tensor, *args, **kwargs) -> Tensor:
+        with torch.no_grad():
+            y = original(x, *args, **kwargs)
+            norm = measure_norm(_quiet(module, original), x)
+        if norm is None:
+            raise ModelError(f"{where} is not a norm of the form gain * x / scale + offset")
+        return _LinearNorm.apply(x, y, norm)
+
+    return forward
+
+
+def _quiet(module: nn.Module, original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The norm without its hooks: probing it must not look like a run."""
+    inner = getattr(module, "original_component", None)
+    return inner.forward if isinstance(inner, nn.Module) else original
+
+
+def _activations(block: nn.Module) -> Iterator[tuple[nn.Module, str, Callable]]:
+    """(owner, attribute, function) of each activation in a block: a module's ``forward``, or a plain function."""
+    done: set[int] = set()
+    for module in block.modules():
+        for name in _ACTIVATIONS:
+            part = module._modules.get(name)
+            if part is not None and id(part) not in done:
+                done.add(id(part))
+                yield part, "forward", part.forward
+            elif callable(module.__dict__.get(name)):
+                yield module, name, module.__dict__[name]
+
+
+@dataclass(eq=False)
+class _Activations:
+    """Activations with secant gradients; the last output tells whether a product follows."""
+
+    last: Tensor | None = None
+
+    def wrap(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        at_zero: list[float] = []
+
+        def call(x: Tensor, *args, **kwargs) -> Tensor:
+            if not at_zero:
+                at_zero.append(slope_at_zero(function, x))
+            with torch.no_grad():
+                y = function(x, *args, **kwargs)
+            self.last = y
+            return _Secant.apply(x, y, at_zero[0])
+
+        return call
+
+    def halve(self, bridge: TransformerBridge, layer: int):
+        """Hook at the hidden units: half of the gradient where they are a product with the activation."""
+
+        def hook(tensor: Tensor, hook) -> Tensor | None:
+            last, self.last = self.last, None
+            if last is None:
+                raise ModelError(
+                    f"the MLP of layer {layer} does not call the activation that was found in it"
+                )
+            if last.numel() == tensor.numel() and torch.equal(last.flatten(), tensor.flatten()):
+                return None
+            mlp = component(bridge.blocks[layer], "mlp")
+            if component(mlp, "gate") is None:
+                raise ModelError(
+                    f"the MLP of layer {layer} does something unknown between activation and output"
+                )
+            return _Scaled.apply(tensor, 0.5)
+
+        return hook
+
+
+def slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
+    """``f'(0)`` of an activation.
+
+    Raises:
+        ModelError: if ``f(0)`` is not 0, where ``f(x) / x`` has no limit, or units are not independent.
+    """
+    with torch.enable_grad():
+        zero = like.new_zeros(2).requires_grad_(True)
+        y = function(zero)
+        (slope,) = torch.autograd.grad(y.sum(), zero)
+    with torch.no_grad():
+        both = function(like.new_tensor([0.7, -1.3]))
+        single = function(like.new_tensor([0.7]))
+    if bool((y != 0).any()):
+        raise ModelError(f"the activation is {float(y[0].detach()):.3g} at 0, so f(x) / x has no limit there")
+    if not torch.allclose(both[:1], single, atol=1e-6):
+        raise ModelError("the activation mixes hidden units, so f(x) / x is not its secant")
+    return float(slope[0])

@@ -1,0 +1,85 @@
+"""Pairs of one token length: what one stack of forward passes runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from workbench.core.errors import TaskError
+from workbench.engine.metrics import Answers
+
+RunName = Literal["clean", "corrupted"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Pairs of one token length. ``index`` says which pairs of the whole set they are."""
+
+    index: np.ndarray
+    clean: Int[Tensor, "pair pos"]
+    corrupted: Int[Tensor, "pair pos"]
+    answers: Answers
+    answer_pos: Int[Tensor, " pair"]
+    positions: tuple[dict[str, int], ...]
+    groups: tuple[str, ...]
+    cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
+    _repeated: dict[int, Answers] = field(init=False, default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @cached_property
+    def columns(self) -> tuple[Int[Tensor, " column"], Answers]:
+        """The tokens of all answers, and the answers as indices into them."""
+        answers = self.answers
+        columns = torch.cat([answers.correct.flatten(), answers.incorrect.flatten()]).unique()
+        return columns, replace(
+            answers,
+            correct=torch.searchsorted(columns, answers.correct),
+            incorrect=torch.searchsorted(columns, answers.incorrect),
+        )
+
+    def repeated(self, times: int) -> Answers:
+        """The answers as indices into ``columns``, for so many stacked copies; the last ones asked for are kept."""
+        if times not in self._repeated:
+            self._repeated.clear()
+            self._repeated[times] = self.columns[1].repeat(times)
+        return self._repeated[times]
+
+    @property
+    def n_tokens(self) -> int:
+        """Length of each prompt in tokens."""
+        return self.clean.shape[1]
+
+    def ids(self, run: RunName) -> Int[Tensor, "pair pos"]:
+        """Tokens of the clean or of the corrupted prompts."""
+        return self.clean if run == "clean" else self.corrupted
+
+    def at(self, position: str | int) -> Int[Tensor, " pair"]:
+        """Token index of a named or numbered position, one per pair.
+
+        Raises:
+            TaskError: if a pair has no such position.
+        """
+        if isinstance(position, int):
+            if not 0 <= position < self.n_tokens:
+                raise TaskError(
+                    f"position {position} is outside prompts of {self.n_tokens} tokens",
+                    hint=f"positions are 0 to {self.n_tokens - 1}, or a name: {', '.join(self.positions[0])}",
+                )
+            return torch.full((len(self),), position, device=self.clean.device)
+        missing = [
+            int(i) for i, named in zip(self.index, self.positions, strict=True) if position not in named
+        ]
+        if missing:
+            raise TaskError(
+                f"pair {missing[0]} has no position called {position!r}",
+                hint=f"positions of this task: {', '.join(self.positions[0])}",
+            )
+        return torch.tensor([named[position] for named in self.positions], device=self.clean.device)

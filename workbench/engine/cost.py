@@ -1,0 +1,120 @@
+"""What a sweep would cost: passes, memory and files, from a model's outline and the lengths of the prompts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.core.stats.sign_flips import Resolution
+from workbench.model.outline import Outline
+
+# Residual stream, q, k, v, MLP hidden (4 x) and the copies that edits make, all in units of d_model.
+_LIVE_WIDTHS = 12
+# The metric of the clean and of the corrupted run; the streams of the run that is edited; the other run's values.
+_BASE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepCost:
+    """An estimate. A pass that starts at layer ``l`` of ``L`` counts as ``(L - l) / L``.
+
+    Attributes:
+        prompt_passes: Forward passes over one prompt each.
+        gflop: Floating-point operations of matrix products, in 10^9; None when the weights are not known.
+        peak_activation_mb: Largest stacked batch of activations in float32, in MB (10^6 bytes).
+        seconds: At the given rate; None without the weights.
+        resolution: What a test of these effects on these pairs can show at all.
+    """
+
+    model: str
+    rows: int
+    pairs: int
+    tokens: int
+    prompt_passes: float
+    gflop: float | None
+    peak_activation_mb: float
+    seconds: float | None
+    gflops: float
+    files: tuple[str, ...]
+    resolution: Resolution
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "dry_run": True,
+            "model": self.model,
+            "interventions": self.rows,
+            "pairs": self.pairs,
+            "tokens": self.tokens,
+            "prompt_passes": round(self.prompt_passes, 1),
+            "gflop": None if self.gflop is None else round(self.gflop, 3),
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "seconds_assume_gflop_per_s": self.gflops,
+            "peak_activation_mb": round(self.peak_activation_mb, 1),
+            "files": list(self.files),
+            "significance": self.resolution.to_dict(),
+        }
+
+    def to_terminal(self) -> list[Any]:
+        shown = {**self.to_dict(), "significance": self.resolution.words}
+        return ["dry run: no weights were loaded, nothing was measured", shown]
+
+
+def sweep_gflop(
+    model: Outline, first_layers: Sequence[int], lengths: Sequence[int], *, passes_each: float = 1.0
+) -> float | None:
+    """Operations of a sweep in 10^9: four whole passes, and one from its layer on for each intervention, each prompt.
+
+    What the engine can leave out besides (positions before the edit, most of the last layer) is not subtracted, so
+    it is the most that an ablation or a patch takes.
+    """
+    if model.n_parameters is None:
+        return None
+    starts = Counter(first_layers)
+    whole = 0.0
+    for length, count in Counter(lengths).items():
+        edited = sum(n * model.flop(length, model.n_layers - layer) for layer, n in starts.items())
+        whole += count * (_BASE * model.flop(length) + passes_each * edited)
+    return whole / 1e9
+
+
+def sweep_cost(
+    model: Outline,
+    first_layers: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    batch_tokens: int,
+    folder: str,
+    resolution: Resolution,
+    passes_each: float = 1.0,
+    gflops: float = 20.0,
+) -> SweepCost:
+    """Cost of interventions that start at these layers, on prompts of these lengths.
+
+    Args:
+        passes_each: Forward passes per intervention (path patching takes two).
+        gflops: Rate assumed for the estimate of time, in 10^9 operations a second: one CPU core in float32.
+    """
+    passes = passes_each * sum((model.n_layers - layer) / model.n_layers for layer in first_layers) + _BASE
+    tokens = int(sum(lengths))
+    flop = sweep_gflop(model, first_layers, lengths, passes_each=passes_each)
+    widest = 0
+    for length, count in Counter(lengths).items():
+        pairs = max(1, min(count, batch_tokens // (4 * length)))
+        widest = max(
+            widest, min(len(first_layers), max(1, batch_tokens // (pairs * length))) * pairs * length
+        )
+    return SweepCost(
+        model=model.name,
+        rows=len(first_layers),
+        pairs=len(lengths),
+        tokens=tokens,
+        prompt_passes=passes * len(lengths),
+        gflop=flop,
+        peak_activation_mb=widest * model.d_model * _LIVE_WIDTHS * 4 / 1e6,
+        seconds=None if flop is None else flop / gflops,
+        gflops=gflops,
+        resolution=resolution,
+        files=tuple(f"{folder}/{name}" for name in ("effects.parquet", "run.json", "shards/")),
+    )

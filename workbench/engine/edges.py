@@ -1,0 +1,319 @@
+"""Edits of single edges, exactly: each input of each part gets its own copy of the residual stream.
+
+``input(target) = sum of what the sources before it wrote``. Ablating an edge replaces one summand at one
+target: ``input(target) += reference(source) - current(source)``, with the source's output *in this same run*,
+so what was ablated upstream propagates (Wang et al. 2023; Hanna et al. 2024, arXiv:2403.17806).
+
+Attention inputs are edited at ``hook_q``, ``hook_k``, ``hook_v``: the edited copy goes through the layer's norm
+and projection, and the difference is added. That is exact, needs none of TransformerLens' split-input flags,
+and so works on native, delegated-attention and grouped-query models alike.
+
+Masks may differ from position to position (one mask per position label) and may be fractions, through which the
+metric can be differentiated. Only sources that some mask touches are computed and kept, and sources below the
+first layer that is run are kept once for all copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.circuits.addresses import Node
+from workbench.circuits.graph import Graph
+from workbench.core.errors import ShapeError
+from workbench.engine.differences import Differences, Masks, Outputs
+from workbench.engine.runs import Batch, PairedRuns, RunName
+from workbench.model.blocks import Hook
+from workbench.model.hooks import Wiring, hook_name, norm_before, output_matrix, projection
+from workbench.model.wiring import writer_hooks
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def written(
+    bridge: TransformerBridge,
+    wiring: Wiring,
+    layer: int,
+    part: str,
+    tensor: Tensor,
+    *,
+    heads: Int[Tensor, " head"] | None = None,
+) -> Tensor:
+    """What a layer's heads (from ``hook_z``), its post-normed attention or its MLP write: ``(row, pos, source, D)``.
+
+    Args:
+        heads: Only these heads, all by default.
+    """
+    if part == "head-output":
+        matrix = output_matrix(bridge, layer)
+        if heads is not None:
+            tensor, matrix = tensor[:, :, heads], matrix[heads]
+        return torch.einsum("bthe,hed->bthd", tensor, matrix)
+    return tensor[:, :, None]
+
+
+def source_outputs(
+    runs: PairedRuns, batch: Batch, run: RunName, graph: Graph, *, before: int | None = None
+) -> Outputs:
+    """What every source writes in one run, in the order of ``graph.sources``; only those ``before`` a layer."""
+    writers = [w for w in writer_hooks(graph) if before is None or w[0] < before]
+    names = [hook_name("resid", 0), *(hook_name(site, layer) for layer, site in writers)]
+    found = runs.activations(batch, run, names)
+    parts = [found[names[0]][:, :, None]]
+    for layer, site in writers:
+        parts.append(written(runs.model, runs.wiring, layer, site, found[hook_name(site, layer)]))
+    return torch.cat(parts, dim=2)
+
+
+@dataclass(
+    eq=False, repr=False
+)  # TransformerLens asks every hook for its repr, which would print the tensors
+class EdgeEditor:
+    """Hooks of one forward pass whose rows are stacked copies of a batch, each with its own ablated edges.
+
+    Args:
+        ablated: ``(copy, source, target)``, True where the edge is replaced by the reference, or the fraction of
+            it that is; ``(copy, label, source, target)`` with ``labels``. Gradients flow to fractions that ask.
+        reference: What each source is replaced by, ``(pair, pos, source, d_model)``.
+        start: First layer that is run; the sources before it have the base run's outputs ``base``.
+        labels: Which mask each token has, an index into the label axis.
+    """
+
+    bridge: TransformerBridge
+    wiring: Wiring
+    graph: Graph
+    ablated: Masks
+    reference: Outputs
+    base: Outputs | None = None
+    start: int = 0
+    labels: Int[Tensor, "pair pos"] | None = None
+
+    def __post_init__(self) -> None:
+        expected = (3, "without") if self.labels is None else (4, "with")
+        if self.ablated.dim() != expected[0]:
+            raise ShapeError(
+                f"masks {expected[1]} labels have {expected[0]} axes; found {tuple(self.ablated.shape)}"
+            )
+        # (label, copy, source, target)
+        masks = self.ablated[None] if self.labels is None else self.ablated.movedim(1, 0)
+        early = 0 if self.base is None else sum(_layer_of(node) < self.start for node in self.graph.sources)
+        self._columns = {t: i for i, t in enumerate(self.graph.targets)}
+        self._all = Differences(
+            graph=self.graph,
+            masks=masks,
+            reference=self.reference,
+            base=self.base,
+            n_early=early,
+            labels=self.labels,
+        )
+        self._end: Differences | None = None  # at the last position alone
+
+    def _at(self, tensor: Tensor) -> Differences:
+        """The differences at the positions of a tensor: all, or in the last layer the last one alone."""
+        if tensor.shape[1] == self._resid.shape[1]:
+            return self._all
+        self._end = self._end or self._all.at_last()
+        return self._end
+
+    def hooks(self) -> list[Hook]:
+        """Forward hooks, from the first layer that is run to the logits."""
+        found, shape = [], self.graph.shape
+        last = shape.n_layers - 1
+        for layer in range(self.start, shape.n_layers):
+            found.append((hook_name("resid", layer), self._enter(layer)))
+            if shape.has_attention(layer):
+                found += [(hook_name(slot, layer), self._read(layer, slot)) for slot in "qkv"]
+                site = "head-output" if shape.head_writes else "attn-out"
+                if site != "attn-out":
+                    found.append((hook_name(site, layer), self._wrote(layer, site)))
+                found.append((hook_name("attn-out", layer), self._attended(layer, site)))
+            if shape.has_mlp(layer):
+                found.append((f"blocks.{layer}.mlp.hook_in", self._read_mlp(layer)))
+                found.append((hook_name("mlp-out", layer), self._wrote(layer, "mlp-out")))
+        return [*found, (f"blocks.{last}.hook_out", self._read_logits)]
+
+    def _copies(self, tensor: Tensor) -> Tensor:
+        """``(copy * pair, pos, ...)`` -> ``(copy, token, ...)``."""
+        return tensor.reshape(len(self.ablated), -1, *tensor.shape[2:])
+
+    # -- what was written ---------------------------------------------------------------------------------
+
+    def _enter(self, layer: int):
+        def keep(tensor: Tensor, hook) -> None:
+            self._resid = tensor
+            if layer == 0 and 0 in self._all.used and self._all.n_early == 0:
+                self._all.store(np.array([0]), self._copies(tensor[:, :, None]))
+
+        return keep
+
+    def _wrote(self, layer: int, site: str):
+        first = self._first_source(layer, site)
+        count = self.graph.shape.n_heads if site == "head-output" else 1
+        used = self._all.used
+        rows = used[(used >= first) & (used < first + count)]
+        some = site == "head-output" and len(rows) < count
+
+        def keep(tensor: Tensor, hook) -> None:
+            if len(rows):
+                heads = torch.as_tensor(rows - first, device=tensor.device) if some else None
+                current = written(self.bridge, self.wiring, layer, site, tensor, heads=heads)
+                self._at(tensor).store(rows, self._copies(current))
+
+        return keep
+
+    def _attended(self, layer: int, site: str):
+        keep = self._wrote(layer, "attn-out") if site == "attn-out" else None
+
+        def store(tensor: Tensor, hook) -> None:
+            self._attn = tensor
+            if keep is not None:
+                keep(tensor, hook)
+
+        return store
+
+    def _first_source(self, layer: int, site: str) -> int:
+        kinds = {"head-output": "head", "attn-out": "attn", "mlp-out": "mlp"}
+        index = self.graph.source_index
+        return min(i for node, i in index.items() if node.kind == kinds[site] and node.layer == layer)
+
+    # -- what is read -------------------------------------------------------------------------------------
+
+    def _read(self, layer: int, slot: str):
+        targets = [i for t, i in self._columns.items() if t.layer == layer and t.slot == slot]
+        norm = norm_before(self.bridge, layer, "ln1")
+        matrix = projection(self.bridge, layer, slot)
+
+        def edit(tensor: Tensor, hook) -> Tensor | None:
+            found = self._at(tensor).change_at(targets)
+            if found is None:
+                return None
+            heads, change = torch.as_tensor(found[0], device=tensor.device), found[1]
+            x = self._copies(self._resid[:, -tensor.shape[1] :])[:, None]
+            moved = _plus(
+                norm(_plus(change, x)), -norm(x)
+            )  # (copy, head, token, D), each through its own norm
+            added = torch.einsum("chnd,hde->cnhe", moved, matrix[heads]).reshape(
+                *tensor.shape[:2], len(heads), -1
+            )
+            return tensor + added if len(heads) == tensor.shape[2] else tensor.index_add(2, heads, added)
+
+        return edit
+
+    def _read_mlp(self, layer: int):
+        target = [i for t, i in self._columns.items() if t.kind == "mlp" and t.layer == layer]
+        norm = norm_before(self.bridge, layer, "ln2")
+        after_attention = self.graph.shape.has_attention(layer) and not self.graph.shape.parallel
+
+        def edit(tensor: Tensor, hook) -> Tensor | None:
+            found = self._at(tensor).change_at(target)
+            if found is None:
+                return None
+            x = self._resid[:, -tensor.shape[1] :]
+            x = x + self._attn if after_attention else x
+            return norm(x + found[1][:, 0].reshape(x.shape))
+
+        return edit
+
+    def _read_logits(self, tensor: Tensor, hook) -> Tensor | None:
+        found = self._at(tensor).change_at([len(self.graph.targets) - 1])
+        return None if found is None else tensor + found[1][:, 0].reshape(tensor.shape)
+
+
+def _plus(fresh: Tensor, other: Tensor) -> Tensor:
+    """The sum, written over ``fresh``, which nobody else reads, unless it is to be differentiated."""
+    return fresh + other if fresh.requires_grad else fresh.add_(other)
+
+
+def _layer_of(source: Node) -> int:
+    return -1 if source.layer is None else source.layer
+
+
+def _input(runs: PairedRuns, batch: Batch, run: RunName) -> Float[Tensor, "pair pos d_model"]:
+    """What enters the first layer, without keeping what enters the others."""
+    name = hook_name("resid", 0)
+    return runs.activations(batch, run, [name])[name]
+
+
+def edited_output(
+    runs: PairedRuns,
+    batch: Batch,
+    graph: Graph,
+    ablated: Masks,
+    *,
+    base: RunName = "clean",
+    reference: Outputs | None = None,
+    start: int = 0,
+    labels: Int[Tensor, "pair pos"] | None = None,
+) -> Tensor:
+    """What the metric reads with these edges ablated, ``(copy * pair, ...)``; arguments as in ``ablate_edges``."""
+    return _edited(runs.output, runs, batch, graph, ablated, base, reference, start, labels)
+
+
+def _edited(
+    read: Callable[..., Tensor],
+    runs: PairedRuns,
+    batch: Batch,
+    graph: Graph,
+    ablated: Masks,
+    base: RunName,
+    reference: Outputs | None,
+    start: int,
+    labels: Int[Tensor, "pair pos"] | None,
+) -> Tensor:
+    """What ``runs.output`` or ``runs.values`` says of a pass with these edges ablated."""
+    with torch.no_grad():
+        if reference is None:
+            reference = source_outputs(runs, batch, "corrupted" if base == "clean" else "clean", graph)
+        own = source_outputs(runs, batch, base, graph, before=start) if start else None
+    copies = len(ablated)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
+        editor = EdgeEditor(runs.model, runs.wiring, graph, ablated, reference, own, start, labels)
+        resid = runs.resid(batch, base, start) if start else _input(runs, batch, base)
+        resid, ids = resid.repeat(copies, 1, 1), batch.ids(base).repeat(copies, 1)
+        return read(batch, ids, editor.hooks(), start=start, resid=resid, at_last=True)
+
+
+def ablate_edges(
+    runs: PairedRuns,
+    batch: Batch,
+    graph: Graph,
+    ablated: Masks,
+    *,
+    base: RunName = "clean",
+    reference: Outputs | None = None,
+    start: int = 0,
+    labels: Int[Tensor, "pair pos"] | None = None,
+) -> Float[Tensor, "copy pair"]:
+    """The metric with these edges ablated, one row per copy: by default replaced by the other run's values.
+
+    Args:
+        ablated: Masks over the whole graph, one per copy, stacked in one forward pass: True or the fraction
+            that is replaced. Fractions that require a gradient get one, otherwise nothing is differentiated.
+        reference: Replacement values; by default the corrupted run's (resample ablation) when base is clean.
+        start: Skip the layers before it. Only right when no edge into them is ablated.
+        labels: Each token's label, when masks are ``(copy, label, source, target)``: ``runs.labels_of(batch)``.
+
+    Raises:
+        ShapeError: if masks have a label axis and no labels are given, or the other way round.
+    """
+    values = _edited(runs.values, runs, batch, graph, ablated, base, reference, start, labels)
+    return values.reshape(len(ablated), len(batch))
+
+
+def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int = 0) -> int:
+    """How many masks to stack: differences of the sources from ``start`` on, and the readers' copies, take memory."""
+    tokens = len(batch) * batch.n_tokens
+    late = sum(node.layer is None or node.layer >= start for node in graph.sources)
+    floats = tokens * (late + 3 * max(1, graph.shape.n_heads)) * runs.wiring.d_model
+    most = int(1.5e8 // max(1, floats))  # 1.5e8 floats: 0.6 GB in float32
+    return max(1, min(runs.batch_tokens // tokens, most))
+
+
+__all__ = ["EdgeEditor", "ablate_edges", "copies_that_fit", "edited_output", "source_outputs"]

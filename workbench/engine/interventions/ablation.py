@@ -1,0 +1,91 @@
+"""Ablation: take a part away and see how much of the metric goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from workbench.circuits import addresses as names
+from workbench.circuits.addresses import Node
+from workbench.core.errors import OptionError, unknown
+from workbench.engine.interventions.edits import Edit, Intervention, as_node, as_positions
+from workbench.engine.interventions.replacement import Replacement, as_replacement
+from workbench.engine.interventions.words import PARTS, Ablation, Parts, Value, value_named
+from workbench.model.hooks import Wiring
+from workbench.model.wiring import require_heads, require_mlps, require_parts
+
+
+def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
+    """The value an ablation puts in place: resample is the corrupted partner's; a replacement is its own.
+
+    Raises:
+        OptionError: for a word that is no ablation, or a value that no edit can put there.
+    """
+    if not isinstance(ablation, str):
+        return as_replacement(ablation)
+    return value_named(ablation)
+
+
+def parts_of(wiring: Wiring, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:
+    """All heads, all MLPs, all attention layers, all layers (attention and MLP together) of a model; or a list.
+
+    A list holds addresses, each ablated by itself, and groups of addresses, ablated together:
+    ``["a1.h0", ("a2.h1", "a2.h3")]``.
+
+    Raises:
+        OptionError: for a word that is no kind of part, or anything that is no list of addresses.
+        ModelError: if the model has no such parts.
+    """
+    if isinstance(parts, Sequence) and not isinstance(parts, str):
+        return [_group(part) for part in parts]
+    if not isinstance(parts, str):
+        found = f"parts is of type {type(parts).__name__}"
+        raise OptionError(found, hint=f'give {", ".join(PARTS)}, or addresses: ["a1.h0", "m2"]')
+    if parts not in PARTS:
+        raise unknown("parts", parts, PARTS)
+    if parts == "layers":
+        require_parts(wiring)
+    else:
+        (require_mlps if parts == "mlps" else require_heads)(wiring)
+    if parts == "heads":
+        return [(names.head(n, h),) for n in wiring.attention_layers for h in range(wiring.n_heads)]
+    if parts == "mlps":
+        return [(names.mlp(n),) for n in wiring.mlp_layers]
+    if parts == "attention":
+        return [(names.attn(n),) for n in wiring.attention_layers]
+    layers = sorted({*wiring.attention_layers, *wiring.mlp_layers})
+    return [
+        tuple(
+            make(n)
+            for make, there in ((names.attn, wiring.attention_layers), (names.mlp, wiring.mlp_layers))
+            if n in there
+        )
+        for n in layers
+    ]
+
+
+def _group(part: str | Node | Sequence[str | Node]) -> tuple[Node, ...]:
+    """One part of a list: an address, or several that go together."""
+    alone = isinstance(part, str | Node)
+    return tuple(as_node(node) for node in ([part] if alone else part))
+
+
+def ablations(
+    groups: Iterable[Sequence[Node | str]],
+    ablation: Ablation | Replacement = "resample",
+    *,
+    positions: str | int | Sequence[str | int] = (),
+) -> list[Intervention]:
+    """One intervention per group of parts that go together, or one per group and position.
+
+    A group of one part is labelled by its address; several are joined with ``+``. In place of an ablation's name
+    there may be what ``Edit`` takes: a tensor, a function, ``Scale(0.5)``, ``Steer(direction, by=2)``.
+    """
+    value, found, places = value_of(ablation), [], as_positions(positions)
+    for group in groups:
+        nodes = _group(group)
+        for position in places or (None,):
+            placed = [n if position is None else n.at(position) for n in nodes]
+            label = "+".join(str(n) for n in placed)
+            edits = tuple(Edit(node=n, value=value) for n in placed)
+            found.append(Intervention(label=label, edits=edits))
+    return found

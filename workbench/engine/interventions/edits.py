@@ -1,0 +1,179 @@
+"""What an intervention is: edits of addressed activations, each with the value it puts there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from workbench.circuits.addresses import INPUT, Node, parse_node
+from workbench.core.errors import ModelError, OptionError, unknown
+from workbench.engine.interventions.places import check_index, check_layer, site_of
+from workbench.engine.interventions.replacement import Replacement, as_replacement
+from workbench.engine.interventions.words import VALUES, Value
+from workbench.model.wiring import Wiring, require_heads
+
+
+def as_node(node: Node | str) -> Node:
+    """An address, parsed where it is text.
+
+    Raises:
+        OptionError: for what is neither.
+    """
+    if isinstance(node, str):
+        return parse_node(node)
+    if not isinstance(node, Node):
+        raise OptionError(
+            f"a node is of type {type(node).__name__}", hint='give an address: "a1.h3", "m2", "r0"'
+        )
+    return node
+
+
+def as_positions(positions: str | int | Sequence[str | int]) -> tuple[str | int, ...]:
+    """Positions as a tuple; a name or a number alone is one position.
+
+    Raises:
+        OptionError: for what is neither a name, a number nor a list of them.
+
+    Example:
+        >>> as_positions("S2"), as_positions(3), as_positions(["S2", 3])
+        (('S2',), (3,), ('S2', 3))
+    """
+    alone = isinstance(positions, str) or not isinstance(positions, Iterable)
+    found = (positions,) if alone else tuple(positions)
+    for position in found:
+        if isinstance(position, bool) or not isinstance(position, str | int | np.integer):
+            raise OptionError(
+                f"a position is {position!r:.60}, of type {type(position).__name__}",
+                hint='give a name or a number: positions="S2", positions=["S2", 3]',
+            )
+    return tuple(p if isinstance(p, str) else int(p) for p in found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Replace what is at ``node`` by ``value``; at one position, or at all when the address has none.
+
+    Attributes:
+        node: An address, as text too: ``"a1.h3"``, ``"r2@S2"``.
+        value: A word (``VALUES``), a tensor, a function of what is there, ``Scale(0.5)`` or ``Steer(direction, by=2)``.
+
+    Raises:
+        OptionError: for a value that is none of these.
+
+    Example:
+        >>> Edit(node="a1.h3", value="zero").to_dict()
+        {'node': 'a1.h3', 'value': 'zero'}
+    """
+
+    node: Node | str
+    value: Value | Replacement | Tensor | Callable[[Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "node", as_node(self.node))
+        if not isinstance(self.value, str):
+            object.__setattr__(self, "value", as_replacement(self.value))
+        elif self.value not in VALUES:
+            raise unknown("value", self.value, VALUES, error=OptionError)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the value is a mean over a reference set."""
+        return isinstance(self.value, str) and self.value.startswith("mean")
+
+    @property
+    def layer(self) -> int:
+        return 0 if self.node == INPUT.at(self.node.position) else int(self.node.layer or 0)
+
+    def to_dict(self) -> dict:
+        value = self.value.to_dict() if isinstance(self.value, Replacement) else self.value
+        return {"node": str(self.node), "value": value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnockOut:
+    """Let a head (or all heads of a layer) not look from ``query`` at ``key``.
+
+    The key's weight goes to the others in proportion: what the softmax gives when the score is minus infinity. A
+    query that may look at nothing else attends to nothing.
+    """
+
+    node: Node | str
+    query: str | int
+    key: str | int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "node", as_node(self.node))
+
+    @property
+    def layer(self) -> int:
+        return int(self.node.layer or 0)
+
+    def to_dict(self) -> dict:
+        return {"node": str(self.node), "knock-out": [self.query, self.key]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """Edits applied together in one run; one row of a table."""
+
+    label: str
+    edits: tuple[Edit | KnockOut, ...]
+
+    def __post_init__(self) -> None:
+        if not self.edits:
+            raise OptionError(f"intervention {self.label!r} edits nothing")
+
+    @property
+    def first_layer(self) -> int:
+        """Layers before it are as they were in the base run."""
+        return min(edit.layer for edit in self.edits)
+
+    def to_dict(self) -> dict:
+        return {"label": self.label, "edits": [edit.to_dict() for edit in self.edits]}
+
+
+def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
+    """Refuse an edit that this model does not have, or on which it would be silently ignored.
+
+    Raises:
+        ModelError: with the reason in one sentence.
+    """
+    node, site = edit.node, "pattern" if isinstance(edit, KnockOut) else site_of(edit.node)
+    if isinstance(edit, KnockOut) and node.kind not in ("head", "attn"):
+        raise ModelError(
+            f"{node} attends to nothing", hint="heads and attention layers can be knocked out: a9.h9, a9"
+        )
+    check_layer(node, wiring.n_layers)
+    if node.kind in ("head", "group", "attn"):
+        require_heads(wiring)
+    if node.kind in ("mlp", "neuron") and node.layer not in wiring.mlp_layers:
+        raise ModelError(f"{node}: layer {node.layer} has no MLP")
+    if node.kind in ("head", "group", "attn") and node.layer not in wiring.attention_layers:
+        raise ModelError(f"{node}: layer {node.layer} has no attention")
+    grouped = site in ("k", "v") and wiring.n_kv_heads != wiring.n_heads
+    if grouped and node.kind == "head":
+        g = int(node.index or 0) * wiring.n_kv_heads // wiring.n_heads
+        raise ModelError(
+            f"{node}: {wiring.n_heads // wiring.n_kv_heads} heads share one key and value (grouped-query attention)",
+            hint=f"edit the group: a{node.layer}.g{g}<{site}>",
+        )
+    if node.kind == "group" and site not in ("k", "v"):
+        h = int(node.index or 0) * wiring.n_heads // wiring.n_kv_heads
+        raise ModelError(
+            f"{node}: heads share keys and values, each has its own {'queries' if site == 'q' else site}",
+            hint=f"edit the head: a{node.layer}.h{h}<{site}>",
+        )
+    count = {"group": wiring.n_kv_heads, "neuron": wiring.d_mlp}.get(node.kind, wiring.n_heads)
+    if site in wiring.live:
+        check_index(node, count)
+    if site == "pattern" and ("pattern" in wiring.live or wiring.pattern_by_recompute):
+        return
+    if site not in wiring.live:
+        hint = "where attention is plain, float32 lets it be written to the head output: --dtype float32"
+        raise ModelError(
+            f"{node}: an edit of {site} is silently ignored by this architecture, so it is refused",
+            hint=hint if site == "pattern" else "workbench model show says what works",
+        )

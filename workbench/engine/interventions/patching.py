@@ -1,0 +1,69 @@
+"""Activation patching: put an activation of one run into the other and see what it brings or breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from workbench.circuits import addresses as names
+from workbench.circuits.addresses import Node
+from workbench.core.errors import unknown
+from workbench.engine.interventions.edits import Edit, Intervention, KnockOut, as_node, as_positions
+from workbench.model.hooks import SITES, Wiring
+from workbench.model.wiring import require_heads, require_mlps
+
+
+def site_nodes(wiring: Wiring, site: str) -> list[Node]:
+    """Every address of a site: ``resid`` and ``attn-out`` per layer, ``q`` per head, ``k`` per KV group ...
+
+    Raises:
+        WorkbenchError: for a site that does not exist, with the closest spellings.
+        ModelError: if the model has no such parts.
+    """
+    if site not in SITES:
+        raise unknown("site", site, SITES)
+    if site == "resid":
+        return [names.resid(n) for n in range(wiring.n_layers)]
+    (require_mlps if site == "mlp-out" else require_heads)(wiring)
+    if site == "mlp-out":
+        return [names.mlp(n) for n in wiring.mlp_layers]
+    if site == "attn-out":
+        return [names.attn(n) for n in wiring.attention_layers]
+    if site in ("k", "v") and wiring.n_kv_heads != wiring.n_heads:
+        return [names.group(n, g, site) for n in wiring.attention_layers for g in range(wiring.n_kv_heads)]
+    slot = None if site == "head-output" else site
+    return [names.head(n, h, slot) for n in wiring.attention_layers for h in range(wiring.n_heads)]
+
+
+def patches(
+    nodes: Sequence[Node | str],
+    *,
+    mode: Literal["noising", "denoising"] = "denoising",
+    positions: str | int | Sequence[str | int] = (),
+) -> list[Intervention]:
+    """One patch per address, or one per address and position.
+
+    Denoising puts clean values into the corrupted run (what is sufficient), noising corrupted values into the
+    clean run (what is necessary).
+    """
+    value = "clean" if mode == "denoising" else "corrupted"
+    found, places = [], as_positions(positions)
+    for node in map(as_node, nodes):
+        for position in places or (node.position,):
+            placed = node.at(position)
+            found.append(Intervention(label=str(placed), edits=(Edit(node=placed, value=value),)))
+    return found
+
+
+def knock_outs(
+    nodes: Sequence[Node | str], query: str | int, key: str | int, *, together: bool = False
+) -> list[Intervention]:
+    """Attention knock-out from ``query`` to ``key``: one per address, or all addresses in one intervention."""
+    parsed = [as_node(n) for n in nodes]
+    if together:
+        edits = tuple(KnockOut(node=n, query=query, key=key) for n in parsed)
+        return [Intervention(label=f"all@{query}-x->{key}", edits=edits)]
+    return [
+        Intervention(label=f"{n}<pattern>@{query}", edits=(KnockOut(node=n, query=query, key=key),))
+        for n in parsed
+    ]

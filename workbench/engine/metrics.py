@@ -1,0 +1,388 @@
+"""Metrics: one number per pair from logits, each with its unit and the direction that means more behavior."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from workbench.core.bounds import read_bytes
+from workbench.core.errors import OptionError, ShapeError, TaskError
+from workbench.core.source_digest import function_digest
+from workbench.engine.metric_names import EXAMPLE, METRICS, file_and_function, named_in_a_file
+from workbench.tasks.align import AlignedPairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Answer tokens of some pairs; a mask is false where a pair has fewer answers than the widest."""
+
+    correct: Int[Tensor, "pair k"]
+    correct_mask: Bool[Tensor, "pair k"]
+    incorrect: Int[Tensor, "pair j"]
+    incorrect_mask: Bool[Tensor, "pair j"]
+
+    @classmethod
+    def of(cls, aligned: AlignedPairs, device: torch.device | str = "cpu") -> Answers:
+        """The answers of aligned pairs, on a device."""
+        correct, correct_mask = _padded(aligned.correct, device)
+        incorrect, incorrect_mask = _padded(aligned.incorrect, device)
+        return cls(
+            correct=correct, correct_mask=correct_mask, incorrect=incorrect, incorrect_mask=incorrect_mask
+        )
+
+    def __len__(self) -> int:
+        return len(self.correct)
+
+    def __getitem__(self, index: slice | Int[Tensor, " some"]) -> Answers:
+        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
+        return Answers(**{name: getattr(self, name)[index] for name in names})
+
+    def to(self, device: torch.device | str) -> Answers:
+        """The same answers on another device."""
+        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
+        return Answers(**{name: getattr(self, name).to(device) for name in names})
+
+    def repeat(self, times: int) -> Answers:
+        """The answers ``times`` times after each other, for interventions stacked along the batch."""
+        if times == 1:
+            return self
+        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
+        return Answers(**{name: getattr(self, name).repeat(times, 1) for name in names})
+
+
+def _padded(rows: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    width = max((len(row) for row in rows), default=0)
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    mask = np.arange(width) < np.array([len(row) for row in rows], dtype=np.int64)[:, None]
+    ids[mask] = [token for row in rows for token in row]
+    return torch.as_tensor(ids, device=device), torch.as_tensor(mask, device=device)
+
+
+Logits = Float[Tensor, "pair *pos d_vocab"]
+Values = Float[Tensor, "pair"]
+MetricFunction = Callable[[Tensor, Answers, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number per pair.
+
+    Args:
+        unit: What the number is measured in.
+        direction: +1 when higher means more of the behavior, -1 when lower does.
+        reads: ``answer``: logits (pair, d_vocab) at the answer position; ``all``: (pair, pos, d_vocab).
+        needs_clean: Whether ``fn`` needs the clean run's logits, in the same shape.
+        fn: ``(logits, answers, clean) -> (pair,)``; never averages.
+        differentiable: Whether gradients of it mean anything.
+        reads_answers_only: Whether the logits of all other tokens leave it as it is, so that they need not be there.
+        describe: The definition in one line.
+        source: For a user's function: its file and the start of the file's SHA-256.
+    """
+
+    name: str
+    unit: str
+    direction: Literal[1, -1]
+    reads: Literal["answer", "all"] = "answer"
+    needs_clean: bool = False
+    fn: MetricFunction = field(repr=False)
+    differentiable: bool = True
+    reads_answers_only: bool = False
+    describe: str = ""
+    source: str = ""
+
+    def __call__(self, logits: Tensor, answers: Answers, clean: Tensor | None = None) -> Tensor:
+        """Values of the metric, checked.
+
+        Raises:
+            ShapeError: if the pairs do not line up, or the function returns anything but one value per pair.
+            OptionError: if the clean run is needed and missing.
+        """
+        axes = 2 if self.reads == "answer" else 3
+        if logits.dim() != axes:
+            shape = "(pair, d_vocab)" if axes == 2 else "(pair, pos, d_vocab)"
+            raise ShapeError(f"metric {self.name} reads logits {shape}; found {tuple(logits.shape)}")
+        if len(answers) != len(logits):
+            raise ShapeError(f"metric {self.name}: logits of {len(logits)} pairs, answers of {len(answers)}")
+        if self.needs_clean and clean is None:
+            raise OptionError(f"metric {self.name} compares with the clean run; its logits are missing")
+        if self.needs_clean and clean.shape != logits.shape:
+            found = f"{tuple(logits.shape)} and {tuple(clean.shape)}"
+            raise ShapeError(f"metric {self.name}: logits and clean logits differ in shape: {found}")
+        return self.fn(logits, answers, clean)
+
+    def to_dict(self) -> dict[str, object]:
+        """What a result records about its metric."""
+        names = ("name", "unit", "direction", "reads", "needs_clean", "differentiable", "describe", "source")
+        return {name: getattr(self, name) for name in names}
+
+
+def logit_difference(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """Mean logit of the correct answers minus mean logit of the incorrect ones, in logits.
+
+    Raises:
+        TaskError: if a pair has no incorrect answer.
+    """
+    bare = int((~answers.incorrect_mask.any(1)).sum()) if len(answers) else 0
+    if bare:
+        message = f"{bare} of {len(answers)} pairs have no incorrect answer; logit-difference needs one"
+        raise TaskError(message, hint="add incorrect answers to the pairs, or use --metric nll")
+    correct = _mean_logit(logits, answers.correct, answers.correct_mask)
+    return correct - _mean_logit(logits, answers.incorrect, answers.incorrect_mask)
+
+
+def prob_difference(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """Summed probability of the correct answers minus that of the incorrect ones (none count 0).
+
+    Source:
+        Hanna, Liu and Variengien 2023, arXiv:2305.00586.
+    """
+    probs = logits.softmax(-1)
+    correct = (probs.gather(1, answers.correct) * answers.correct_mask).sum(1)
+    return correct - (probs.gather(1, answers.incorrect) * answers.incorrect_mask).sum(1)
+
+
+def kl(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Float[Tensor, "pair d_vocab"]
+) -> Float[Tensor, " pair"]:
+    """KL(clean run || this run) over the whole vocabulary, in nats; 0 means the same prediction.
+
+    ``sum_v p_clean(v) (log p_clean(v) - log p(v))``; gradients flow into this run only.
+    """
+    reference = clean.detach().log_softmax(-1)
+    terms = reference.exp() * (reference - logits.log_softmax(-1))
+    return terms.masked_fill(reference == -torch.inf, 0).sum(-1)  # 0 log 0 = 0
+
+
+def nll(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """Minus the log of the summed probability of the correct answers, in nats."""
+    logprobs = logits.log_softmax(-1).gather(1, answers.correct)
+    return -logprobs.masked_fill(~answers.correct_mask, -torch.inf).logsumexp(1)
+
+
+def accuracy(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """1 where the best correct answer has a higher logit than every incorrect one, else 0; ties count 0.
+
+    A pair without incorrect answers is judged against the rest of the vocabulary.
+    """
+    best = _best(logits, answers.correct, answers.correct_mask)
+    against = _best(logits, answers.incorrect, answers.incorrect_mask)
+    bare = ~answers.incorrect_mask.any(1)
+    against = torch.where(bare, _others(logits, answers).amax(-1), against)
+    return _where_finite(logits, (best > against).to(logits.dtype))
+
+
+def rank(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """How many other tokens have at least the logit of the best correct answer; 0 is the top."""
+    best = _best(logits, answers.correct, answers.correct_mask)
+    return _where_finite(logits, (_others(logits, answers) >= best[:, None]).sum(-1).to(logits.dtype))
+
+
+def embedding_similarity(
+    hidden: Float[Tensor, "pair pos d_model"], answers: Answers, clean: Float[Tensor, "pair pos d_model"]
+) -> Float[Tensor, " pair"]:
+    """Cosine between the mean-pooled hidden states of this run and of the clean run; 1 is the same embedding.
+
+    For encoders without a language-model head. Pooled over all positions, special tokens included.
+    """
+    return torch.cosine_similarity(hidden.mean(1), clean.detach().mean(1), dim=-1)
+
+
+def _mean_logit(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    return (logits.gather(1, ids) * mask).sum(1) / mask.sum(1)
+
+
+def _best(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    if ids.shape[1] == 0:
+        return logits.new_full((len(logits),), -torch.inf)
+    return logits.gather(1, ids).masked_fill(~mask, -torch.inf).amax(1)
+
+
+def _others(logits: Tensor, answers: Answers) -> Tensor:
+    """Logits with the correct answers put out of the running."""
+    hit = torch.zeros(logits.shape, dtype=torch.int32, device=logits.device)
+    hit.scatter_add_(1, answers.correct, answers.correct_mask.to(torch.int32))
+    return logits.masked_fill(hit > 0, -torch.inf)
+
+
+def _where_finite(logits: Tensor, values: Tensor) -> Tensor:
+    """NaN where the logits hold a NaN: a broken run must not look like a wrong answer."""
+    return values.masked_fill(logits.isnan().any(-1), torch.nan)
+
+
+def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction, **more: Any) -> Metric:
+    describe = inspect.getdoc(fn).splitlines()[0]
+    return Metric(name=name, unit=unit, direction=direction, fn=fn, describe=describe, **more)
+
+
+MOST_SOURCE = 10_000_000  # bytes of a file with a user's metric
+
+for _made in (
+    _metric("logit-difference", "logits", 1, logit_difference, reads_answers_only=True),
+    _metric("prob-difference", "probability", 1, prob_difference),
+    _metric("kl", "nats", -1, kl, needs_clean=True),
+    _metric("nll", "nats", -1, nll),
+    _metric("accuracy", "fraction", 1, accuracy, differentiable=False),
+    _metric("rank", "rank", -1, rank, differentiable=False),
+    _metric("embedding-similarity", "cosine", 1, embedding_similarity, needs_clean=True, reads="all"),
+):
+    METRICS.add(_made.name, _made)
+
+
+def list_metrics() -> tuple[Metric, ...]:
+    """The metrics that come with the workbench."""
+    return tuple(map(METRICS.get, METRICS))
+
+
+def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
+    """Find a metric by name, or make one of a user's function: itself, or ``file.py:function``.
+
+    The function takes ``(logits, answers, clean)`` or ``(logits, answers)`` and returns one value per pair; it may
+    carry the attributes ``unit``, ``direction``, ``reads``, ``needs_clean`` and ``differentiable``.
+    A file that is named is run.
+
+    Raises:
+        OptionError: for a name that is not known, another type, or a file or function that cannot be used.
+
+    Example:
+        >>> get_metric(lambda logits, answers: logits.max(-1).values).unit
+        'unknown unit'
+    """
+    if isinstance(name, Metric):
+        return name
+    if not isinstance(name, str):
+        return _metric_of(name)
+    if ":" in name:
+        return _user_metric(name)
+    return METRICS.get(name)
+
+
+def metric_from_file(name: str) -> Metric:
+    """A metric that a file of pairs or circuits names. Only built-in ones: opening data never runs code.
+
+    Raises:
+        OptionError: if the file names a function, which only the user may choose.
+    """
+    return get_metric(named_in_a_file(name))
+
+
+def _user_metric(address: str) -> Metric:
+    path, function = file_and_function(address)
+    source = read_bytes(path, most_bytes=MOST_SOURCE, error=OptionError)
+    digest = hashlib.sha256(source).hexdigest()[:16]
+    spec = importlib.util.spec_from_file_location(f"workbench_user_metric_{digest}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        raise OptionError(f"metric file {path} fails: {type(problem).__name__}: {problem}") from problem
+    fn = getattr(module, function, None)
+    if not callable(fn):
+        known = sorted(n for n, value in vars(module).items() if inspect.isfunction(value) and n[0] != "_")
+        found = ", ".join(known) or "none"
+        raise OptionError(f"{path} has no function {function!r}; functions there: {found}", hint=EXAMPLE)
+    return Metric(
+        name=address,
+        fn=_checked(fn, address),
+        describe=(inspect.getdoc(fn) or "a user's function").splitlines()[0],
+        source=f"{path.name} sha256:{digest}",
+        **_attributes(fn, address),
+    )
+
+
+def _metric_of(function: object) -> Metric:
+    """A function of the user's as a metric."""
+    if not callable(function):
+        raise OptionError(
+            f"a metric is of type {type(function).__name__}",
+            hint='give a name ("logit-difference"), or a function of logits and answers',
+        )
+    name = getattr(function, "__name__", type(function).__name__)
+    return Metric(
+        name=name,
+        fn=_checked(function, name),
+        describe=(inspect.getdoc(function) or "a function of the user's").splitlines()[0],
+        source=f"a function in memory, sha256:{function_digest(function)}",
+        **_attributes(function, name),
+    )
+
+
+def _attributes(fn: Callable[..., object], address: str) -> dict[str, object]:
+    found = {
+        "unit": getattr(fn, "unit", "unknown unit"),
+        "direction": getattr(fn, "direction", 1),
+        "reads": getattr(fn, "reads", "answer"),
+        "needs_clean": getattr(fn, "needs_clean", False),
+        "differentiable": getattr(fn, "differentiable", True),
+    }
+    fits = {
+        "unit": isinstance(found["unit"], str),
+        "direction": found["direction"] in (1, -1),
+        "reads": found["reads"] in ("answer", "all"),
+        "needs_clean": isinstance(found["needs_clean"], bool),
+        "differentiable": isinstance(found["differentiable"], bool),
+    }
+    wrong = [f"{name} = {found[name]!r}" for name, right in fits.items() if not right]
+    if wrong:
+        expected = (
+            "unit: text, direction: 1 or -1, reads: 'answer' or 'all', needs_clean and differentiable: bool"
+        )
+        raise OptionError(f"metric {address!r} cannot use {', '.join(wrong)}", hint=expected)
+    return found
+
+
+def _checked(fn: Callable[..., object], address: str) -> MetricFunction:
+    takes_clean = _takes(fn, address) == 3
+
+    def run(logits: Tensor, answers: Answers, clean: Tensor | None) -> Tensor:
+        value = fn(logits, answers, clean) if takes_clean else fn(logits, answers)
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise ShapeError(f"metric {address} returned {kind}; expected a tensor ({len(logits)},)")
+        if value.shape != (len(logits),):
+            found = f"metric {address} returned shape {tuple(value.shape)}"
+            hint = "return one value per pair: do not average inside the metric"
+            raise ShapeError(f"{found}; expected ({len(logits)},)", hint=hint)
+        return value if value.is_floating_point() else value.to(logits.dtype)
+
+    return run
+
+
+def _takes(fn: Callable[..., object], address: str) -> int:
+    """How many of logits, answers and clean logits a function takes: three if it can, else two.
+
+    Raises:
+        OptionError: if it takes neither.
+    """
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return 3
+    for count in (3, 2):
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            continue
+        return count
+    raise OptionError(
+        f"metric {address!r} takes {signature}; (logits, answers) or (logits, answers, clean) are expected",
+        hint="def my_metric(logits, answers): return logits.max(-1).values",
+    )

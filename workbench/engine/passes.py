@@ -1,0 +1,387 @@
+"""Forward passes over a batch, with hooks, and what the metric reads of them: by plain blocks or by the hooked model.
+
+Plain blocks (``workbench/model/blocks.py``) take the model's place where they were seen to be it, nobody attached
+anything, and every hook of a pass is one that they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.core.errors import ModelError
+from workbench.core.progress import Progress, silent
+from workbench.engine.batch import Batch, RunName
+from workbench.engine.metrics import Answers, Metric, accuracy
+from workbench.model import hooks
+from workbench.model.bare import is_bare
+from workbench.model.blocks import Blocks, Hook, is_walked
+from workbench.model.hooks import Wiring, hook_name, resume_from
+from workbench.model.identity import ModelIdentity, identity
+from workbench.model.probe import record, wiring
+from workbench.model.sealed import Sealed
+from workbench.model.standing import state_of
+from workbench.model.trial import blocks_of
+from workbench.model.unhooked import entering, read_out
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+LOGITS = 2**25  # numbers in one block of logits
+
+
+class Passes:
+    """Passes of one model, measured with one metric.
+
+    A sealed model is opened when something but its plain blocks is asked for.
+
+    Attributes:
+        not_plain: Batches that plain blocks are not used for, and why.
+        kept: What others measured on these runs and keep with them.
+    """
+
+    def __init__(self, model: TransformerBridge | Sealed, wiring: Wiring, metric: Metric) -> None:
+        self._of, self.wiring, self.metric = model, wiring, metric
+        self.not_plain: dict[tuple[int, int], str] = {}
+        # metric of passes that were recorded, and which of their pairs are answered rightly
+        self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
+        self._known: dict[Any, Any] | None = None  # what was asked of the model while it is left alone
+        self._state = self._state_now()  # of which everything that is kept here was measured
+        self.kept: dict[str, Any] = {}
+
+    @property
+    def model(self) -> TransformerBridge:
+        """The model; a sealed one is opened now."""
+        return self._of.open() if isinstance(self._of, Sealed) else self._of
+
+    @property
+    def sealed(self) -> Sealed | None:
+        """The model while nothing has needed more of it than its plain blocks; nobody can have changed it then."""
+        return self._of if isinstance(self._of, Sealed) and not self._of.is_open else None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Who the model is."""
+        return self.sealed.identity if self.sealed else identity(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu") if self.sealed else next(iter(self.model.parameters())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return torch.float32 if self.sealed else next(iter(self.model.parameters())).dtype
+
+    def output_matrix(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """``W_O`` of a layer."""
+        return (
+            self.sealed.plain.output_matrix(layer) if self.sealed else hooks.output_matrix(self.model, layer)
+        )
+
+    @contextmanager
+    def left_alone(self, progress: Progress) -> Iterator[Progress]:
+        """Inside, each question about the model is asked once, and again after ``progress``: others may act there."""
+
+        def told(done: int, total: int, what: str) -> None:
+            progress(done, total, what)
+            self._known = {}
+
+        outer, self._known = self._known, {}
+        try:
+            self.settle(every_number=True)
+            yield silent if progress is silent else told
+        finally:
+            self._known = None if outer is None else {}
+
+    def settle(self, *, every_number: bool = False) -> None:
+        """Forget what was measured if the model is no longer what it was: hooks came or went, weights changed.
+
+        Args:
+            every_number: Also look for numbers that were written past torch; for the start of a measurement.
+
+        Raises:
+            ModelError: if a part of the model is in training mode.
+        """
+        state = self._asked("state", lambda: self._state_now(every_number=every_number))
+        if state != self._state:
+            self.wiring = wiring(self.model)
+            self.forget()
+            self._state = state
+
+    def _state_now(self, *, every_number: bool = False) -> tuple[Any, ...]:
+        """What the model is now; as long as it is sealed nobody can have changed it."""
+        return () if self.sealed else state_of(self.model, every_number=every_number)
+
+    def forget(self) -> None:
+        """Forget everything that was measured."""
+        for held in (self._seen, self.not_plain, self.kept):
+            held.clear()
+
+    def _asked(self, question: Any, ask: Callable[[], Any]) -> Any:
+        if self._known is None:
+            return ask()
+        if question not in self._known:
+            self._known[question] = ask()
+        return self._known[question]
+
+    def is_bare(self) -> bool:
+        """Whether nobody attached anything to the model; known where it gave its blocks."""
+        given = any(isinstance(answer, Blocks) for answer in (self._known or {}).values())
+        return given or self._asked("bare", lambda: self.sealed is not None or is_bare(self.model))
+
+    def last_only(self, batch: Batch) -> bool:
+        """Whether only the last position's logits are read."""
+        return self.metric.reads == "answer" and bool((batch.answer_pos == batch.n_tokens - 1).all())
+
+    def blocks(
+        self, batch: Batch, fwd_hooks: Sequence[Hook] = (), *, every: RunName | None = None
+    ) -> Blocks | str:
+        """Plain blocks in place of the model with these hooks, or why the model itself must run.
+
+        Args:
+            every: Compare on every prompt of this run, not only on the first ones of each length.
+        """
+        if self.metric.reads == "all":
+            return "the metric reads every position"
+        if (reason := self.not_plain.get((int(batch.index[0]), len(batch)))) is not None:
+            return reason
+        if not is_walked((name for name, _ in fwd_hooks), self.wiring.n_layers):
+            return "edits of attention patterns"
+        if self.sealed is not None:
+            return self.sealed.plain.blocks
+        key, ids = (int(batch.index[0]), len(batch)), batch.ids(every or "clean")
+        for run in ("clean", "corrupted") if every is None and self._known else ():
+            if isinstance(found := self._known.get((*key, run)), Blocks):  # asked more strictly already
+                return found
+        return self._asked((*key, every), lambda: blocks_of(self.model, ids, every=every is not None))
+
+    def is_walked(self, batch: Batch) -> bool:
+        """Whether passes over this batch go through plain blocks, whose hooks are more than the model's own."""
+        return isinstance(self.blocks(batch), Blocks)
+
+    def output(
+        self,
+        batch: Batch,
+        ids: Int[Tensor, "row pos"],
+        fwd_hooks: Sequence[Hook] = (),
+        *,
+        start: int = 0,
+        resid: Float[Tensor, "row pos d_model"] | None = None,
+        at_last: bool = False,
+    ) -> Tensor:
+        """What the metric reads of a pass over ``len(ids) / len(batch)`` stacked copies of a batch.
+
+        Args:
+            fwd_hooks: Hooks of this pass, by TransformerLens' names.
+            start, resid: The first layer that is run, and what enters it.
+            at_last: Hooks can do with the last position alone in the last layer (but for k and v), where it is all that
+                is read.
+        """
+        blocks = self.blocks(batch, fwd_hooks)
+        if isinstance(blocks, str):
+            return self._hooked(batch, ids, fwd_hooks, start, resid)
+        hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
+        return self._read_out(blocks, hidden, ids[:, -1])
+
+    def values(
+        self,
+        batch: Batch,
+        ids: Int[Tensor, "row pos"],
+        fwd_hooks: Sequence[Hook] = (),
+        *,
+        start: int = 0,
+        resid: Float[Tensor, "row pos d_model"] | None = None,
+        at_last: bool = False,
+        by_model: bool = False,
+        rightly: list[Tensor] | None = None,
+    ) -> Float[Tensor, " row"]:
+        """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are.
+
+        Args:
+            rightly: Takes which rows are answered rightly, 1 or 0, where the model has answers.
+        """
+        blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
+        if isinstance(blocks, str):
+            output = self._hooked(batch, ids, fwd_hooks, start, resid)
+            self._answered(batch, output, rightly)
+            return self.measure(batch, output)
+        hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
+        return self.value_of(batch, blocks, hidden, ids[:, -1], rightly)
+
+    def _hooked(
+        self, batch: Batch, ids: Tensor, fwd_hooks: Sequence[Hook], start: int, resid: Tensor | None
+    ) -> Tensor:
+        """A pass of the model itself."""
+        begin = nullcontext() if resid is None else resume_from(self.model, start, resid)
+        with begin, self.model.hooks(fwd_hooks=list(fwd_hooks)):
+            return self._read(batch, hooks.forward(self.model, ids, last_only=self.last_only(batch)))
+
+    def _walked(
+        self,
+        batch: Batch,
+        blocks: Blocks,
+        ids: Tensor,
+        fwd_hooks: Sequence[Hook],
+        start: int,
+        resid: Tensor | None,
+        at_last: bool,
+    ) -> Float[Tensor, "row d_model"]:
+        """What leaves the last of the plain blocks where the answer is read."""
+        x = resid if resid is not None else self._entering(blocks, ids)
+        if not self.last_only(batch):
+            out = blocks.walk(x, fwd_hooks, start=start)
+            rows = torch.arange(len(out), device=out.device)
+            return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
+        return blocks.walk(x, fwd_hooks, start=start, last=at_last)[:, -1]
+
+    def _entering(self, blocks: Blocks, ids: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
+        """What enters the first layer."""
+        return blocks.embed(ids) if self.sealed and blocks.embed else entering(self.model, blocks, ids)
+
+    def _read_out(
+        self,
+        blocks: Blocks,
+        hidden: Float[Tensor, "row d_model"],
+        ids: Int[Tensor, " row"],
+        columns: Int[Tensor, " column"] | None = None,
+    ) -> Float[Tensor, "row d_vocab"]:
+        """Logits of what leaves the last block."""
+        if self.sealed is not None:
+            return self.sealed.plain.end(hidden, columns)
+        return read_out(self.model, blocks, hidden, ids, columns)
+
+    def value_of(
+        self,
+        batch: Batch,
+        blocks: Blocks,
+        hidden: Float[Tensor, "row d_model"],
+        ids: Int[Tensor, " row"],
+        rightly: list[Tensor] | None = None,
+    ) -> Float[Tensor, " row"]:
+        """The metric of what leaves the last block, with no more logits at once than fit."""
+        few = self.metric.reads_answers_only and blocks.by_column
+        columns = batch.columns[0] if few else None
+        width = blocks.d_out if columns is None else len(columns)
+        size, found = max(1, LOGITS // (len(batch) * width)) * len(batch), []
+        for part, tokens in zip(hidden.split(size), ids.split(size), strict=True):
+            logits = self._read_out(blocks, part, tokens, columns)
+            if logits.shape[-1] != width:
+                raise ModelError(
+                    f"the unembedding gives {logits.shape[-1]} logits where {width} are expected"
+                )
+            few_answers = batch.repeated(len(part) // len(batch)) if few else None
+            self._answered(batch, logits, rightly, few_answers)
+            found.append(
+                self.measure(batch, logits) if few_answers is None else self.metric(logits, few_answers)
+            )
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _read(self, batch: Batch, out: Tensor) -> Tensor:
+        """The part of the model's output that the metric reads."""
+        if self.metric.reads == "all":
+            return out
+        if out.shape[1] == 1:
+            return out[:, 0]
+        rows = torch.arange(len(out), device=out.device)
+        return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
+
+    def _answered(
+        self, batch: Batch, output: Tensor, rightly: list[Tensor] | None, answers: Answers | None = None
+    ) -> None:
+        """Add which rows are answered rightly to a list, if there is one and the output has answers in it.
+
+        Args:
+            answers: Where the answers are in the output; by default by their ids, one copy of the batch after another.
+        """
+        if rightly is None or not self.wiring.has_lm_head:
+            return
+        times = len(output) // len(batch)
+        if self.metric.reads == "all":
+            rows = torch.arange(len(output), device=output.device)
+            output = output[rows, batch.answer_pos.repeat(times)]
+        rightly.append(accuracy(output, batch.answers.repeat(times) if answers is None else answers))
+
+    def measure(self, batch: Batch, output: Tensor) -> Float[Tensor, " row"]:
+        """The metric of stacked copies of a batch, one value per row, in float32 or better."""
+        times = len(output) // len(batch)
+        clean = None
+        if self.metric.needs_clean:
+            clean = self.clean_output(batch)
+            clean = clean.repeat(times, *([1] * (clean.dim() - 1)))
+        wide = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+        return self.metric(wide, batch.answers.repeat(times), None if clean is None else clean.to(wide.dtype))
+
+    @torch.no_grad()
+    def clean_output(self, batch: Batch) -> Tensor:
+        """What the metric reads of the clean run, kept with the batch."""
+        self.settle()
+        if ("clean", "output") not in batch.cache:
+            batch.cache["clean", "output"] = self.output(batch, batch.clean)
+        return batch.cache["clean", "output"]
+
+    def activations(self, batch: Batch, run: RunName, names: Sequence[str]) -> dict[str, Tensor]:
+        """Tensors at these hooks in the clean or corrupted run, kept with the batch.
+
+        Raises:
+            ModelError: if a hook does not fire on this model.
+        """
+        self.settle()
+        missing = [n for n in names if (run, n) not in batch.cache]
+        if missing:
+            found = self._recorded(batch, run, missing)
+            silent = [n for n in missing if n not in found]
+            if silent:
+                raise ModelError(f"hook {silent[0]} never fires on this model; nothing can be read there")
+            for name, tensor in found.items():
+                batch.cache[run, name] = tensor
+        return {n: batch.cache[run, n] for n in names}
+
+    @torch.no_grad()
+    def _recorded(self, batch: Batch, run: RunName, names: Sequence[str]) -> dict[str, Tensor]:
+        """Tensors at these hooks in one pass, whose metric is kept as well: no other pass is made for it.
+
+        The metric is that of the last layer at the last position alone, as where nothing is recorded: equal bits.
+        """
+        ids, blocks = batch.ids(run), self.blocks(batch)
+        answer = self.metric.reads == "answer" and not self.metric.needs_clean
+        if isinstance(blocks, str):
+            out, found = record(self.model, ids, names, last_only=self.last_only(batch))
+            if answer and isinstance(out, Tensor) and self.is_bare():
+                output, rightly = self._read(batch, out), []
+                self._answered(batch, output, rightly)
+                self._note(batch, run, self.measure(batch, output), rightly)
+            return found
+        # What blocks have is always taken from them, whatever else is asked for: equal questions, equal bits.
+        others = [name for name in names if not is_walked([name], self.wiring.n_layers)]
+        found = record(self.model, ids, others, last_only=self.last_only(batch))[1] if others else {}
+        store = [(n, lambda t, hook, n=n: found.__setitem__(n, t)) for n in names if n not in others]
+        if store:
+            last, entered = len(blocks) - 1, []
+            enters = hook_name("resid", last), lambda resid, hook: entered.append(resid)
+            self._walked(batch, blocks, ids, [*store, enters], 0, None, False)
+            if answer:
+                hidden, rightly = self._walked(batch, blocks, ids, (), last, entered[0], True), []
+                values = self.value_of(batch, blocks, hidden, ids[:, -1], rightly)
+                self._note(batch, run, values, rightly)
+                if self.last_only(batch):
+                    batch.cache[run, "end"] = hidden
+        return found
+
+    def _note(
+        self, batch: Batch, run: RunName, values: Float[Tensor, " pair"], rightly: Sequence[Tensor]
+    ) -> None:
+        """Keep the metric of a run of the model with nothing attached, and which pairs it answers rightly."""
+        self._seen.setdefault((run, int(batch.index[0]), len(batch)), arrays(values, rightly))
+
+
+def arrays(values: Tensor, rightly: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The metric, and which pairs are answered rightly where the model has answers, as numpy arrays."""
+    right = torch.cat(list(rightly)).double().cpu().numpy() if rightly else None
+    return values.double().cpu().numpy(), right

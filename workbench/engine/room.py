@@ -1,0 +1,100 @@
+"""How large passes may be when memory is limited: the activations of a kind of work on these runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Literal
+
+import numpy as np
+import torch
+
+from workbench.circuits.graph import Graph
+from workbench.engine.gradients import TAPE_FLOATS
+from workbench.engine.runs import BATCH_FLOATS, PairedRuns
+from workbench.model.memory import Activations, resident_bytes, tokens_within
+from workbench.model.settings import parse_size
+from workbench.model.trial import N_TRIED, blocks_of
+from workbench.model.unhooked import limits_of
+
+Work = Literal["nodes", "gradients", "edges"]
+CACHE_FLOATS = (
+    2**20
+)  # hidden units of one MLP, 4 MB in float32: what lies between products still fits in the cache
+FEWEST_TOKENS = 2048  # and matrix products are at their best
+
+
+def activations(runs: PairedRuns, work: Work, *, plain: bool = False) -> Activations:
+    """What passes over these runs keep: exact effects of nodes, gradients at edges, or those and ablated edges.
+
+    Args:
+        plain: No pass goes through the hooked model.
+    """
+    wiring, model = runs.wiring, runs.model
+    edges, half = work != "nodes", next(iter(model.parameters())).element_size() < 4
+    capped = "cap" in limits_of(model)
+    return Activations(
+        n_layers=wiring.n_layers,
+        n_heads=wiring.n_heads,
+        d_model=wiring.d_model,
+        d_heads=wiring.n_heads * wiring.d_head,
+        d_mlp=wiring.d_mlp or 4 * wiring.d_model,
+        d_vocab=model.cfg.d_vocab,
+        sources=len(Graph(wiring.node_shape()).sources) if edges else 0,
+        all_logits=runs.metric.reads == "all"
+        or any(
+            ends["end"] != len(ids) - 1
+            for ends, ids in zip(runs.pairs.positions, runs.pairs.clean, strict=True)
+        ),
+        gradients=edges,
+        stacked=work == "edges",
+        plain=plain,
+        gated=bool(getattr(model.cfg, "gated_mlp", True)),
+        patterns=3 if half else 2 if capped else 1,
+        batch_floats=BATCH_FLOATS,
+        tape_floats=TAPE_FLOATS,
+        itemsize=max(2, next(iter(model.parameters())).element_size()),
+    )
+
+
+def keep_within(runs: PairedRuns, max_memory: int | str, *, work: Work, by_model: bool = True) -> int:
+    """The ``batch_tokens`` with which this work stays within a budget for the whole process.
+
+    Args:
+        by_model: Some passes may go through the hooked model whatever its blocks are: backward rules, edits of
+            patterns. Without them long prompts take less than half where blocks are plain.
+
+    Raises:
+        ModelError: if even one pair does not fit.
+    """
+    resident = resident_bytes(str(runs.device))
+    plain = not by_model and is_plain(runs, parse_size(max_memory) - resident)
+    return tokens_within(
+        max_memory,
+        activations(runs, work, plain=plain),
+        lengths=[len(ids) for ids in runs.pairs.clean],
+        resident=resident,
+        most=runs.batch_tokens,
+    )
+
+
+def is_plain(runs: PairedRuns, room: float) -> bool:
+    """Whether plain blocks are this model at all lengths of its prompts; tried on as many prompts as fit."""
+    if runs.metric.reads == "all":
+        return False
+    kept, by_length = activations(runs, "nodes"), defaultdict(list)
+    for ids in runs.pairs.clean:
+        by_length[len(ids)].append(ids)
+    for length, prompts in sorted(by_length.items()):
+        fit = [n for n in range(2, N_TRIED + 1) if kept.trial_bytes(length, n) <= room]
+        ids = np.stack(prompts[: max([1, *fit])])
+        if isinstance(blocks_of(runs.model, torch.as_tensor(ids, device=runs.device)), str):
+            return False
+    return True
+
+
+def cached_tokens(runs: PairedRuns) -> int:
+    """Tokens of a pass that a processor's cache holds; elsewhere as many as a pass may have."""
+    if runs.device.type != "cpu":
+        return runs.batch_tokens
+    hidden = runs.wiring.d_mlp or 4 * runs.wiring.d_model
+    return min(runs.batch_tokens, max(FEWEST_TOKENS, CACHE_FLOATS // hidden))

@@ -1,0 +1,332 @@
+"""The sweep engine: exact effects of many interventions, fast, crash-safe, equal to the naive loop.
+
+An intervention in layer ``l`` leaves the layers below as they were, so its forward pass starts at ``l`` from
+the base run's residual stream; interventions that start at one layer are stacked along the batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.circuits.effects import Effects
+from workbench.core.errors import ModelError, OptionError, RunError, expect
+from workbench.core.progress import Progress, silent
+from workbench.core.run_record import code_versions, digest_of
+from workbench.engine.distribute import Here, Part
+from workbench.engine.interventions.apply import hooks_for
+from workbench.engine.interventions.edits import Edit, Intervention, KnockOut, check
+from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.places import site_of
+from workbench.engine.interventions.words import Mode
+from workbench.engine.of_task import on_a_task
+from workbench.engine.restart import (
+    how,
+    is_local,
+    is_walked,
+    kept_names,
+    plainly,
+    restarted,
+    together,
+    without_plain_blocks,
+)
+from workbench.engine.runs import Batch, PairedRuns, RunName
+from workbench.engine.store import SweepStore
+from workbench.model.hooks import hook_name
+from workbench.model.memory import is_out_of_memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Where means come from: one run of a reference set. By default the clean prompts of the pairs themselves."""
+
+    runs: PairedRuns
+    run: RunName = "clean"
+
+
+@on_a_task
+def sweep(
+    runs: PairedRuns,
+    interventions: Sequence[Intervention],
+    *,
+    kind: str,
+    mode: Mode = "noising",
+    reference: Reference | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Effects:
+    """Measure every intervention on every pair.
+
+    Args:
+        mode: ``noising`` edits the clean run and reports the drop of the metric; ``denoising`` edits the
+            corrupted run and reports the gain.
+        folder: Where finished parts are kept; without it nothing is written.
+        resume: Continue what an earlier, interrupted run left in ``folder``.
+        progress: Called with parts done, parts in all and what is being done.
+
+    Raises:
+        ModelError: if this model cannot do one of the interventions.
+        RunError: if the folder holds something else, or another process is writing there.
+    """
+    if not interventions:
+        raise OptionError("no interventions to run")
+    for intervention in interventions:
+        expect(intervention, Intervention, what="an intervention", hint='wb.ablations([["a1.h0"]], "zero")')
+    labels = [i.label for i in interventions]
+    if len(set(labels)) != len(labels):
+        raise OptionError("two interventions have one label; results would be mixed up")
+    for intervention in interventions:
+        for edit in intervention.edits:
+            check(edit, runs.wiring)
+    _check_positions(runs, interventions)
+    base: RunName = "clean" if mode == "noising" else "corrupted"
+    plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=reference)
+    digest = digest_of(plan)
+    store = (
+        nullcontext(runs.division.store) if folder is None else SweepStore(Path(folder), plan, resume=resume)
+    )
+    with store as kept, runs.left_alone(progress or silent) as told:
+        division = runs.division.asked(digest, kept)
+        patched = _run(runs, interventions, base, reference, division, told)
+        return _table(runs, interventions, patched, plan, digest)
+
+
+def _table(
+    runs: PairedRuns,
+    interventions: Sequence[Intervention],
+    patched: np.ndarray,
+    plan: dict[str, Any],
+    digest: str,
+) -> Effects:
+    """The effects beside the metric of both runs."""
+    sign, mode = runs.metric.direction, plan["mode"]
+    base: RunName = "clean" if mode == "noising" else "corrupted"
+    return Effects(
+        labels=tuple(i.label for i in interventions),
+        patched=patched,
+        base=getattr(runs, base),
+        gap=sign * (runs.clean - runs.corrupted),
+        direction=sign,
+        mode=mode,
+        kind=plan["kind"],
+        metric=runs.metric.name,
+        unit=runs.metric.unit,
+        task=runs.pairs.pairs.task,
+        model=plan["model"],
+        pair_ids=tuple(pair.id for pair in runs.pairs.pairs),
+        clusters=runs.pairs.pairs.clusters,
+        behavior=runs.behavior,
+        provenance={
+            "plan": digest,
+            **{k: v for k, v in plan.items() if k != "interventions"},
+            **({"stacks_halved": runs.n_halved} if runs.n_halved else {}),
+            "computed by": how(runs, interventions, base),
+        },
+    )
+
+
+def describe_plan(
+    runs: PairedRuns,
+    interventions: Sequence[Intervention],
+    *,
+    kind: str,
+    mode: Mode,
+    reference: Reference | None = None,
+) -> dict[str, Any]:
+    """Everything that decides the numbers, as JSON values; equal plans give equal tables."""
+    known = runs.identity
+    plan = {
+        "format": "circuit-workbench/engine",
+        "version": 1,
+        "kind": kind,
+        "mode": mode,
+        **known.decides(),
+        "device": str(runs.device),
+        "pairs": runs.pairs.pairs.digest,
+        "n_pairs": runs.n_pairs,
+        "prepend_bos": runs.pairs.prepend_bos,
+        "tokens": runs.tokens_digest,
+        "metric": runs.metric.name,
+        "metric_source": runs.metric.source,
+        "batch_tokens": runs.batch_tokens,
+        "code": code_versions(),
+        "interventions": [i.to_dict() for i in interventions],
+    }
+    if reference is not None:
+        other = reference.runs
+        plan["reference"] = {
+            "pairs": other.pairs.pairs.digest,
+            "tokens": other.tokens_digest,
+            "run": reference.run,
+        }
+    return plan
+
+
+def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) -> None:
+    """Every position that is edited exists in every pair; asked before anything is written."""
+    wanted: set[str | int] = set()
+    for edit in (e for i in interventions for e in i.edits):
+        named = (edit.query, edit.key) if isinstance(edit, KnockOut) else (edit.node.position,)
+        wanted |= {p for p in named if p is not None}
+    for batch in runs.batches:
+        for position in sorted(wanted, key=str):
+            batch.at(position)
+
+
+def _run(
+    runs: PairedRuns,
+    interventions: Sequence[Intervention],
+    base: RunName,
+    reference: Reference | None,
+    division: Here,
+    progress: Progress,
+) -> np.ndarray:
+    """``(row, pair)`` metric values. One part is all interventions of one first layer on one batch."""
+    by_layer: dict[int, list[int]] = {}
+    for row, intervention in enumerate(interventions):
+        by_layer.setdefault(intervention.first_layer, []).append(row)
+    patched = np.full((len(interventions), runs.n_pairs), np.nan)
+    layer_of: dict[str, int] = {}
+    parts = []
+    for b, batch in enumerate(runs.batches):
+        for layer in sorted(by_layer):
+            part = Part(
+                key=f"b{b:05d}-l{layer:03d}",
+                shape=(len(by_layer[layer]), len(batch)),
+                batch=b,
+                cost=float(
+                    len(by_layer[layer]) * len(batch) * batch.n_tokens * (runs.wiring.n_layers - layer)
+                ),
+                what=f"layer {layer}, {len(batch)} pairs of {batch.n_tokens} tokens",
+            )
+            layer_of[part.key] = layer
+            parts.append(part)
+    means = cache(lambda: _means(runs, interventions, reference, base))
+
+    def compute(part: Part) -> np.ndarray:
+        batch, layer = runs.batches[part.batch], layer_of[part.key]
+        runs.release_others(batch)
+        return _part(runs, batch, layer, [interventions[r] for r in by_layer[layer]], base, means())
+
+    for done, (part, values) in enumerate(zip(parts, division.values(parts, compute), strict=True)):
+        patched[np.ix_(by_layer[layer_of[part.key]], runs.batches[part.batch].index)] = values
+        progress(done + 1, len(parts), part.what)
+    for batch in runs.batches:
+        runs.release(batch)
+    if not np.isfinite(patched).all():
+        row = int(np.argwhere(~np.isfinite(patched))[0, 0])
+        raise ModelError(f"{interventions[row].label} gives a metric that is not finite")
+    return patched
+
+
+def _means(
+    runs: PairedRuns, interventions: Sequence[Intervention], reference: Reference | None, base: RunName
+) -> Means | None:
+    """Means of every hook that is replaced by one, over the reference set."""
+    edits = [e for i in interventions for e in i.edits if isinstance(e, Edit) and e.is_mean]
+    if not edits:
+        return None
+    chosen = reference or Reference(runs=runs)
+    if chosen.runs is runs and chosen.run == base and len(runs.batches) == 1:
+        # one pass for the means and for the sweep itself
+        whole = any(map(is_local, interventions)) and not isinstance(
+            plainly(runs, runs.batches[0], base), str
+        )
+        _record(runs, runs.batches[0], interventions, base, whole=whole)
+    names = {hook_name(site_of(e.node), e.layer) for e in edits}
+    return Means.over(chosen.runs, chosen.run, names, {e.value for e in edits})
+
+
+@torch.no_grad()
+def _part(
+    runs: PairedRuns,
+    batch: Batch,
+    layer: int,
+    interventions: Sequence[Intervention],
+    base: RunName,
+    means: Means | None,
+) -> np.ndarray:
+    """``(intervention, pair)`` metric values of interventions that all start at ``layer``."""
+    order = together(interventions)
+    interventions = [interventions[i] for i in order]
+    local, walked = sum(map(is_local, interventions)), sum(map(is_walked, interventions))
+    blocks = plainly(runs, batch, base) if local else ""
+    _record(runs, batch, interventions, base, whole=not isinstance(blocks, str))
+    resid = runs.resid(batch, base, layer)
+    size = runs.copies(batch)
+    ends = local, walked  # they come in this order
+    found: list[np.ndarray] = []
+    start = 0
+    while start < len(interventions):
+        # plain blocks take all local ones, in chunks of their own
+        plain = start < local and not isinstance(blocks, str)
+        kind = next((end for end in ends if start < end), len(interventions))  # kinds are not mixed
+        chunk = interventions[start : local if plain else min(kind, start + size)]
+        try:
+            if plain:
+                values = restarted(runs, batch, blocks, chunk, base, means).double().cpu().numpy()
+            else:
+                values = _stacked(runs, batch, layer, chunk, base, resid, means)
+            found.append(values)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+            if not is_out_of_memory(problem):
+                raise
+            if plain:
+                blocks = without_plain_blocks(runs, batch)
+                continue
+            if len(chunk) == 1:
+                raise RunError(
+                    f"not enough memory for one intervention on {len(batch)} pairs of {batch.n_tokens} tokens",
+                    hint=f"use --batch-tokens {max(1, runs.batch_tokens // 4)} or fewer pairs",
+                ) from None
+            size = runs.halve(batch, len(chunk))
+            continue
+        start += len(chunk)
+    values = np.empty((len(order), len(batch)))
+    values[order] = np.concatenate(found)
+    return values
+
+
+def _record(
+    runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention], base: RunName, *, whole: bool
+) -> None:
+    """Keep what all parts of this batch will read, in one pass over each run instead of one for each layer.
+
+    Args:
+        whole: And what plain blocks read when they start in a layer.
+    """
+    edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
+    layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}
+    for edit in edits:
+        if isinstance(edit.value, str) and edit.value in wanted:
+            wanted[edit.value] |= {hook_name(site_of(edit.node), n) for n in _layers_of(runs, edit)}
+    wanted[base] |= {hook_name("resid", n) for n in layers}
+    if whole:
+        wanted[base] |= set(kept_names(runs))
+    for run, names in wanted.items():
+        if names:
+            runs.activations(batch, run, sorted(names))
+
+
+def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
+    """Layers that have an edit's site; of the large ones (patterns, neurons) its own layer alone is kept."""
+    every = {"head-output": runs.wiring.attention_layers, "attn-out": runs.wiring.attention_layers}
+    every |= {"mlp-out": runs.wiring.mlp_layers, "resid": range(runs.wiring.n_layers)}
+    return every.get(site_of(edit.node), [edit.layer])
+
+
+def _stacked(runs, batch, layer, chunk, base, resid, means) -> np.ndarray:
+    """The metric of a chunk: one pass with hooks from ``layer``."""
+    times = len(chunk)
+    ids = batch.ids(base).repeat(times, 1)
+    fwd = hooks_for(runs, batch, chunk, means)
+    values = runs.values(batch, ids, fwd, start=layer, resid=resid.repeat(times, 1, 1))
+    return values.reshape(times, len(batch)).double().cpu().numpy()

@@ -1,0 +1,312 @@
+"""Clean and corrupted runs of pairs on one model: the ground every exact measurement stands on.
+
+Pairs are batched by token length and never padded, so no mask, no shifted position and no batching can change
+a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.circuits.addresses import REST
+from workbench.circuits.behavior import Behavior
+from workbench.circuits.graph import CONVENTION
+from workbench.core.errors import ModelError, OptionError, check_numbers
+from workbench.core.run_record import digest_of
+from workbench.core.text import printable
+from workbench.engine.batch import Batch, RunName
+from workbench.engine.distribute import Here
+from workbench.engine.metrics import Answers, Metric, MetricFunction, get_metric, metric_from_file
+from workbench.engine.passes import Passes, arrays
+from workbench.model.hooks import hook_name
+from workbench.model.probe import wiring
+from workbench.model.reading import reading_of_model, require_ids
+from workbench.model.sealed import Sealed
+from workbench.model.settings import BATCH_TOKENS
+from workbench.tasks.align import AlignedPairs, align
+from workbench.tasks.pairs import Pairs
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
+
+
+class PairedRuns(Passes):
+    """Pairs on a model: batches without padding, activations on demand, the metric of both runs.
+
+    Args:
+        model: A bridge from ``open_model``; of our own jobs also a sealed built-in model.
+        pairs: Pairs as strings (aligned here with the model's tokenizer) or already aligned.
+        metric: Name, ``file.py:function``, ``Metric`` or a function; by default the task's own.
+        batch_tokens: Most tokens in one forward pass, interventions stacked along the batch included.
+
+    Raises:
+        TaskError: if too few pairs align with the tokenizer.
+        ModelError: if the metric needs logits that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge | Sealed,
+        pairs: Pairs | AlignedPairs,
+        *,
+        metric: str | Metric | MetricFunction | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        check_numbers({"batch_tokens": batch_tokens})
+        if batch_tokens < 1:
+            raise OptionError(f"batch_tokens is {batch_tokens}; at least 1 is needed")
+        self.batch_tokens = batch_tokens
+        self.division = Here()  # who computes the parts of what is measured on these runs
+        self.halved: dict[
+            int, int
+        ] = {}  # tokens of one copy of a batch: copies that memory turned out to hold
+        self.n_halved = 0
+        self._runs: dict[RunName, tuple[np.ndarray, np.ndarray | None]] = {}
+        if isinstance(pairs, AlignedPairs) and not isinstance(model, Sealed):  # those are of its own reading
+            require_ids(model, pairs)
+        self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
+        chosen = metric_from_file(self.pairs.pairs.metric) if metric is None else metric
+        super().__init__(
+            model, model.wiring if isinstance(model, Sealed) else wiring(model), get_metric(chosen)
+        )
+        if self.metric.reads == "answer" and not self.wiring.has_lm_head:
+            raise ModelError(
+                f"metric {self.metric.name} reads next-token logits; this model has no language-model head",
+                hint="use --metric embedding-similarity, or a function of the hidden states: file.py:function",
+            )
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        """Positions that every pair names, in the order of the prompts; ``end`` is where the answer is read."""
+        rows = self.pairs.positions
+        shared = set.intersection(*(set(row) for row in rows)) if rows else set()
+        return tuple(sorted(shared, key=lambda name: (sum(row[name] for row in rows), name)))
+
+    @property
+    def position_labels(self) -> tuple[str, ...]:
+        """A label for every token: the named positions that all pairs have, then ``rest`` for all others."""
+        return (*self.position_names, REST)
+
+    def labels_of(self, batch: Batch) -> Int[Tensor, "pair pos"]:
+        """Index into ``position_labels`` of every token. Where two names fall on one token the first one counts."""
+        names = self.position_names
+        found = torch.full_like(batch.clean, len(names))
+        rows = torch.arange(len(batch), device=found.device)
+        for label in reversed(range(len(names))):
+            found[rows, batch.at(names[label])] = label
+        return found
+
+    def subset(self, indices: Sequence[int]) -> PairedRuns:
+        """Runs of some of the pairs, in this order; a pair may come twice, as in a bootstrap."""
+        chosen = self.pairs.subset([int(i) for i in indices])
+        return PairedRuns(self._of, chosen, metric=self.metric, batch_tokens=self.batch_tokens)
+
+    @cached_property
+    def tokens_digest(self) -> str:
+        """What the pairs became on this tokenizer: token ids, answers and positions."""
+        aligned = self.pairs
+        ids = [[x.tolist() for x in side] for side in (aligned.clean, aligned.corrupted)]
+        return digest_of([*ids, aligned.correct, aligned.incorrect, [dict(p) for p in aligned.positions]])
+
+    @cached_property
+    def batches(self) -> tuple[Batch, ...]:
+        """The pairs by token length, in chunks that leave room for interventions to be stacked."""
+        lengths = np.array([len(ids) for ids in self.pairs.clean])
+        found = []
+        for length in sorted(set(lengths.tolist())):
+            where = np.flatnonzero(lengths == length)
+            most = min(self.batch_tokens // 4, BATCH_FLOATS // self._floats_per_token)
+            size = max(1, min(len(where), most // length))
+            found += [self._batch(where[i : i + size]) for i in range(0, len(where), size)]
+        return tuple(found)
+
+    @property
+    def _floats_per_token(self) -> int:
+        """Numbers that the outputs of all sources take at one token, the largest thing edge-level work keeps."""
+        wiring = self.wiring
+        return (1 + wiring.n_layers * (wiring.n_heads + 1)) * wiring.d_model
+
+    def _batch(self, index: np.ndarray) -> Batch:
+        def tensor(rows: Sequence[np.ndarray]) -> Tensor:
+            return torch.as_tensor(np.stack([rows[i] for i in index]), device=self.device)
+
+        positions = tuple(dict(self.pairs.positions[i]) for i in index)
+        return Batch(
+            index=index,
+            clean=tensor(self.pairs.clean),
+            corrupted=tensor(self.pairs.corrupted),
+            answers=self._answers[torch.as_tensor(index, device=self.device)],
+            answer_pos=torch.tensor([p["end"] for p in positions], device=self.device),
+            positions=positions,
+            groups=tuple(self.pairs.pairs[int(i)].group for i in index),
+        )
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return Answers.of(self.pairs, self.device)
+
+    # -- runs ---------------------------------------------------------------------------------------------
+
+    def release(self, batch: Batch) -> None:
+        """Forget the activations kept with a batch."""
+        batch.cache.clear()
+
+    def release_others(self, batch: Batch) -> None:
+        """Forget the activations kept with every other batch."""
+        for other in self.batches:
+            if other is not batch:
+                other.cache.clear()
+
+    def copies(self, batch: Batch) -> int:
+        """How many stacked copies of a batch one forward pass may have; fewer once memory has run out."""
+        tokens = len(batch) * batch.n_tokens
+        return self.halved.get(tokens, max(1, self.batch_tokens // tokens))
+
+    def halve(self, batch: Batch, copies: int) -> int:
+        """Memory ran out with so many copies of a batch: half of them from now on."""
+        self.n_halved += 1
+        left = max(
+            1, min(self.copies(batch), copies // 2)
+        )  # a larger stack may have been tried: never more again
+        self.halved[len(batch) * batch.n_tokens] = left
+        return left
+
+    def resid(self, batch: Batch, run: RunName, layer: int) -> Float[Tensor, "pair pos d_model"]:
+        """The residual stream entering a layer; all layers are recorded in one pass."""
+        names = [hook_name("resid", n) for n in range(self.wiring.n_layers)]
+        return self.activations(batch, run, names)[hook_name("resid", layer)]
+
+    def forget(self) -> None:
+        """Forget everything that was measured; the pairs and their batches stay."""
+        super().forget()
+        self._runs.clear()
+        for batch in self.batches:
+            batch.cache.clear()
+
+    # -- the metric of both runs --------------------------------------------------------------------------
+
+    @property
+    def clean(self) -> np.ndarray:
+        """``(pair,)``: the metric of the clean run."""
+        return self._measured("clean")[0]
+
+    @property
+    def corrupted(self) -> np.ndarray:
+        """``(pair,)``: the metric of the corrupted run, with the clean run's answers."""
+        return self._measured("corrupted")[0]
+
+    @property
+    def right(self) -> np.ndarray | None:
+        """``(pair,)``: 1 where the clean prompt's best correct answer beats every incorrect one, whatever the metric.
+
+        None for a model without answers.
+        """
+        return self._measured("clean")[1]
+
+    @property
+    def behavior(self) -> Behavior:
+        """What the model itself does on these pairs; from the two runs that are measured anyway."""
+        self.settle()
+        if "behavior" not in self.kept:
+            self.kept["behavior"] = self._behavior()
+        return self.kept["behavior"]
+
+    def _behavior(self) -> Behavior:
+        answers = self._answers
+        counts = [
+            mask.sum(1).double().cpu().numpy() for mask in (answers.correct_mask, answers.incorrect_mask)
+        ]
+        # the best of k + j equal answers is one of the k correct ones; without incorrect ones guessing gives nothing
+        guess = np.where(counts[1] > 0, counts[0] / np.maximum(counts[0] + counts[1], 1), 0.0)
+        return Behavior.of(
+            self.clean,
+            self.corrupted,
+            metric=self.metric.name,
+            unit=self.metric.unit,
+            direction=self.metric.direction,
+            right=self.right,
+            guess=float(guess.mean()) if len(guess) else 0.0,
+            clusters=self.pairs.pairs.clusters,
+        )
+
+    def _measured(self, run: RunName) -> tuple[np.ndarray, np.ndarray | None]:
+        """The metric of a run, and which pairs are answered rightly; measured once while the model stays as it is."""
+        self.settle()
+        if run not in self._runs:
+            self._runs[run] = self._measure_run(run)
+        return self._runs[run]
+
+    @torch.no_grad()
+    def _measure_run(self, run: RunName) -> tuple[np.ndarray, np.ndarray | None]:
+        values, right = np.full(self.n_pairs, np.nan), np.full(self.n_pairs, np.nan)
+        answered = True
+        for batch in self.batches:
+            seen = self._seen.get((run, int(batch.index[0]), len(batch)))
+            if seen is None or not self.is_bare():  # kept numbers are of the model with nothing attached
+                rightly: list[Tensor] = []
+                found = self.values(batch, batch.ids(run), at_last=True, rightly=rightly)
+                seen = arrays(found, rightly)
+                self.release(batch)
+            values[batch.index] = seen[0]
+            answered = answered and seen[1] is not None
+            if answered:
+                right[batch.index] = seen[1]
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise ModelError(
+                f"the {run} run gives {bad} of {len(values)} values of {self.metric.name} not finite"
+            )
+        return values, right if answered else None
+
+    def provenance(self) -> dict[str, Any]:
+        """What decides the numbers: model, weights, precision, pairs, metric."""
+        known, pairs = self.identity, self.pairs.pairs
+        self.settle()
+        return {
+            **known.decides(),
+            "device": str(self.device),
+            "task": pairs.task,
+            "split": pairs.split,
+            "seed": pairs.seed,
+            "corruption": pairs.corruption,
+            "pairs": pairs.digest,
+            "n_pairs": self.n_pairs,
+            "n_dropped": len(self.pairs.dropped),
+            "prepend_bos": self.pairs.prepend_bos,
+            "tokens": self.tokens_digest,
+            "metric": self.metric.name,
+            "metric_source": self.metric.source,
+            "convention": CONVENTION,
+        }
+
+    def _repr_html_(self) -> str:
+        from workbench.circuits.show.cards import runs_card
+
+        return runs_card(self)
+
+    def __repr__(self) -> str:
+        text = f"{self.pairs.pairs.task}: n={self.n_pairs}, metric {self.metric.name}"
+        return printable(f"<PairedRuns {text}>")
+
+
+def align_to(model: TransformerBridge, pairs: Pairs, *, minimum: int = 1) -> AlignedPairs:
+    """Align pairs with a model's tokenizer, BOS and context length.
+
+    Raises:
+        TaskError: if the model has no tokenizer, or too few pairs align.
+    """
+    reading = reading_of_model(model)
+    return align(pairs, reading.tokenizer, minimum=minimum, **reading.options)

@@ -1,0 +1,361 @@
+"""The main jobs, each one call: runs of a task on a model, a circuit found and judged, everything saved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.circuits.addresses import parse_node
+from workbench.circuits.behavior import Behavior
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.connection import connection_advice
+from workbench.circuits.effects import Effects
+from workbench.circuits.scores import Ranking, Scores, as_rule
+from workbench.core.errors import OptionError, RunError
+from workbench.core.progress import Progress
+from workbench.core.run_record import RunRecord, digest_of
+from workbench.engine.distribute import Here
+from workbench.engine.of_task import on_a_task
+from workbench.engine.runs import PairedRuns
+from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
+from workbench.evaluate.roles import HeadRoles, head_roles
+from workbench.methods.registry import Level, get_method
+from workbench.methods.score import score
+
+SCORED = "the circuit and its numbers"  # what stands or falls with the model's behavior
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Discovery:
+    """A circuit with the scores it was selected from and what is known of how good it is."""
+
+    circuit: Circuit
+    scores: Scores
+    faithfulness: Faithfulness
+    curve: Curve
+    roles: HeadRoles = field(default_factory=HeadRoles)
+    behavior: Behavior | None = None
+    found_on: Behavior | None = None
+    advice: str = ""
+
+    @property
+    def lead(self) -> list[str]:
+        """What the model itself does on the pairs it was judged on, and on those it was found on where they differ."""
+        told = (("", self.behavior), ("where it was found: ", self.found_on))
+        return [f"{where}{seen.sentence(SCORED)}" for where, seen in told if seen is not None]
+
+    @property
+    def size_sentence(self) -> str:
+        """How much of the graph the circuit is, of what, and how much of what was chosen connects to nothing."""
+        c, level, of = self.circuit, self.scores.level, self.scores.n_candidates
+        loose = int(c.selection.get("nominal", c.size)) - c.size
+        dropped = (
+            f"; {c.size + loose:,} were chosen, {loose:,} of them on no path from input to logits"
+            if loose > 0
+            else ""
+        )
+        share = f"{100 * c.size / of:.3g}%"
+        return f"the circuit has {c.size:,} of all {of:,} {level}s of the graph ({share}){dropped}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "behavior": None if self.behavior is None else self.behavior.to_dict(SCORED),
+            "behavior_found_on": None if self.found_on is None else self.found_on.to_dict(SCORED),
+            "advice": self.advice,
+            "circuit": {
+                "nodes": self.circuit.n_nodes,
+                "edges": self.circuit.n_edges,
+                "of": self.scores.n_candidates,
+                "heads": list(self.circuit.heads),
+            },
+            "method": self.scores.method,
+            "options": dict(self.scores.options),
+            "faithfulness": self.faithfulness.to_dict(),
+            "curve": self.curve.to_dict(),
+            "roles": [r.to_dict() for r in self.roles],
+        }
+
+    def to_terminal(self) -> list[Any]:
+        """What the command line prints."""
+        draws = self.curve.random.shape[1]
+        chosen = f"chosen of {self.scores.n_candidates:,} {self.scores.level}s"
+        points = [
+            {
+                chosen: f"{p['share']:.0%}" if p["share"] >= 0.01 else f"{p['share']:.1%}",
+                f"connected {self.scores.level}s": p["edges"],
+                "faithfulness": p["faithfulness"] if p["edges"] else None,
+                "± se": p["stderr"] if p["edges"] else None,
+                f"mean of {draws} random circuits": p["random_mean"] if p["edges"] else None,
+            }
+            for p in self.curve.to_dict()["points"]
+        ]
+        inside = {str(parse_node(address).writer) for address in self.circuit.nodes}
+        roles = [
+            {
+                "head": r.head,
+                "role": r.role,
+                "attention": r.attention,
+                f"direct effect ({r.unit})": r.direct_effect,
+                "in the circuit": r.head in inside,
+            }
+            for r in self.roles
+        ]
+        text = "\n".join([*self.lead, self.size_sentence, self.faithfulness.sentence])
+        return [text, *filter(None, [self.advice]), points, *([roles] if roles else [])]
+
+    def _repr_html_(self) -> str:
+        from workbench.circuits.show.cards import facts_card
+        from workbench.view.html import text_html
+
+        said = text_html(
+            "\n\n".join([*self.lead, self.size_sentence, self.faithfulness.sentence, self.advice])
+        )
+        kept = facts_card(self.faithfulness.to_dict())
+        roles = self.roles._repr_html_() if self.roles else ""
+        return said + self.circuit._repr_html_() + kept + self.curve._repr_html_() + roles
+
+    def __repr__(self) -> str:
+        return f"<Discovery {self.circuit!r}, faithfulness {self.faithfulness.faithfulness:.3f}>"
+
+
+@on_a_task(judged_by="test_runs")
+def discover(
+    runs: PairedRuns,
+    method: str = "eap-ig",
+    *,
+    amount: str | int | float | None = None,
+    level: Level | None = None,
+    per_position: bool = False,
+    by: Ranking | None = None,
+    greedy: bool | None = None,
+    test_runs: PairedRuns | None = None,
+    shares: tuple[float, ...] = SHARES,
+    random_draws: int = 5,
+    roles: bool = True,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Discovery:
+    """Score, select and judge a circuit.
+
+    Args:
+        runs: Pairs it is found on; or a model and a task: ``discover(model, "ioi")`` finds on the train split and
+            judges on the test split.
+        amount: How much to keep: 200 or ``"200"`` edges, ``0.05`` or ``"5%"`` of all, ``">=0.01"`` or ``"own"``. By
+            default what the method itself decides (ACDC, edge pruning ...), else 5 %.
+        per_position: Score and keep edges (nodes, neurons) at single positions.
+        by, greedy: How the best are chosen; by default as the method's paper does.
+        test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
+            which flatters the circuit.
+        roles: Also measure what role each head plays, where the task names positions.
+    """
+    judged = runs if test_runs is None else test_runs
+    if not isinstance(judged, PairedRuns):
+        raise OptionError(
+            f"test_runs is of type {type(judged).__name__}; runs are expected",
+            hint='wb.paired_runs(model, "ioi", split="test")',
+        )
+    chosen = get_method(method).choice(
+        None if amount is None else as_rule(amount),
+        None if by is None else by == "signed",
+        greedy,
+        per_position=per_position,
+    )
+    scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
+    runs.division = Here()  # workers know the scores' question; judging asks others, and of few passes
+    circuit = scores.keep(chosen.keep, by=chosen.by, greedy=chosen.greedy)
+    kept = faithfulness(circuit, judged, progress=progress)
+    curve = faithfulness_curve(
+        scores,
+        judged,
+        shares=shares,
+        by=chosen.by,
+        greedy=chosen.greedy,
+        random_draws=random_draws,
+        seed=seed,
+        progress=progress,
+    )
+    wanted = (
+        roles
+        and len(judged.position_names) > 1
+        and judged.wiring.has_lm_head
+        and judged.wiring.attention_layers
+    )
+    found = head_roles(judged) if wanted else HeadRoles()
+    known = {r.head: r.role for r in found}
+    names = {a: known[part] for a in circuit.nodes if (part := str(parse_node(a).writer)) in known}
+    behavior, found_on = judged.behavior, None if judged is runs else runs.behavior
+    advice = connection_advice(scores, circuit, by=chosen.by, greedy=chosen.greedy)
+    evaluation = {
+        "behavior": behavior.to_dict(SCORED),
+        **({} if found_on is None else {"behavior_found_on": found_on.to_dict(SCORED)}),
+        **({"advice": advice} if advice else {}),
+        **kept.to_dict(),
+        "evaluated_on": judged.pairs.pairs.split,
+        "curve": curve.to_dict(),
+        "roles": [r.to_dict() for r in found],
+    }
+    circuit = circuit.with_roles(names).with_fields(
+        task=runs.pairs.pairs.task,
+        model=runs.identity.name,
+        evaluation=evaluation,
+        prompt=_prompt(judged),
+        provenance={
+            **scores.provenance,
+            "options": dict(scores.options),
+            "task_options": dict(runs.pairs.pairs.options),
+            "judged_on": {
+                "pairs": judged.pairs.pairs.digest,
+                "split": judged.pairs.pairs.split,
+                "n_pairs": judged.n_pairs,
+                "n_dropped": len(judged.pairs.dropped),
+                "random_draws": random_draws,
+                "seed": seed,
+            },
+        },
+    )
+    return Discovery(
+        circuit=circuit,
+        scores=scores,
+        faithfulness=kept,
+        curve=curve,
+        roles=found,
+        behavior=behavior,
+        found_on=found_on,
+        advice=advice,
+    )
+
+
+def _prompt(runs: PairedRuns) -> tuple[str, ...]:
+    """Tokens of the first clean prompt, as text."""
+    if runs.model.tokenizer is None:
+        return ()
+    ids = runs.pairs.clean[0].tolist()
+    return tuple(runs.model.tokenizer.decode([i]) for i in ids)
+
+
+def question_of(circuit: Circuit) -> str:
+    """Digest of what decides a circuit and its judgement: equal questions have equal answers."""
+    decided = {
+        "selection": dict(circuit.selection),
+        "provenance": {k: v for k, v in circuit.provenance.items() if k != "device"},
+        "method": circuit.method,
+        "level": circuit.level,
+    }
+    return digest_of(decided)
+
+
+def folder_of(circuit: Circuit, root: Path) -> Path:
+    """``root/<task>/<model>/<method>-<digest>``; the digest is of the question, see ``question_of``."""
+    name = f"{slug(circuit.method)}-{question_of(circuit)[:8]}"
+    return Path(root) / slug(circuit.task) / slug(circuit.model) / name
+
+
+def slug(text: str) -> str:
+    """A name that is safe as one folder on any system."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(text).name if "/" in text or "\\" in text else text)
+    return name.strip("-._")[:80] or "unnamed"
+
+
+def save_discovery(
+    found: Discovery,
+    folder: Path,
+    record: RunRecord,
+    *,
+    effects: Effects | None = None,
+    exports: Sequence[str] = (),
+) -> dict[str, str]:
+    """Write circuit, scores, effects, report page and ``run.json`` into one folder; returns what is where.
+
+    Args:
+        exports: Formats of other tools to write the circuit in too.
+
+    Raises:
+        RunError: if the folder holds the answer to another question, or another process is writing there.
+    """
+    from workbench.core.lock import locked
+    from workbench.core.run_folder import recording
+
+    folder = Path(folder)
+    with locked(folder):
+        refuse_other_circuit(folder, found.circuit)
+        record.question = question_of(found.circuit)
+        with recording(record, folder):
+            return write_discovery(found, folder, record, effects=effects, exports=exports)
+
+
+def write_discovery(
+    found: Discovery,
+    folder: Path,
+    record: RunRecord,
+    *,
+    effects: Effects | None = None,
+    exports: Sequence[str] = (),
+) -> dict[str, str]:
+    """Write the files of a discovery into a folder whose lock and record the caller holds.
+
+    Raises:
+        RunError: if the folder holds the answer to another question.
+    """
+    from workbench.circuits.files import export, save_circuit, save_scores, write_atomic
+    from workbench.circuits.files.effects_file import save_effects
+    from workbench.circuits.show.circuit_page import circuit_page
+
+    refuse_other_circuit(folder, found.circuit)
+    record.question = question_of(found.circuit)
+    record.outputs.update(
+        circuit="circuit.json", scores="scores.safetensors", page="circuit.html", report="report.html"
+    )
+    save_scores(found.scores, folder / "scores.safetensors")
+    if effects is not None:
+        save_effects(effects, folder)
+        record.outputs["effects"] = "effects.parquet"
+    write_atomic(folder / "circuit.html", circuit_page(found.circuit))
+    write_atomic(folder / "report.html", report_of(found, effects))
+    for kind in exports:
+        export(found.circuit, kind, folder / f"circuit.{kind}")
+        record.outputs[kind] = f"circuit.{kind}"
+    save_circuit(found.circuit, folder / "circuit.json")
+    return {name: str(folder / file) for name, file in {**record.outputs, "run": "run.json"}.items()}
+
+
+def refuse_other_circuit(folder: Path, circuit: Circuit) -> None:
+    """Never overwrite the circuit of another question.
+
+    Raises:
+        RunError: if there is one.
+    """
+    from workbench.circuits.files import load_circuit
+
+    if not (folder / "circuit.json").exists():
+        return
+    before = load_circuit(folder / "circuit.json")
+    if question_of(before) != question_of(circuit):
+        raise RunError(f"{folder} holds another circuit: {before!r}", hint="choose another --out")
+
+
+def report_of(found: Discovery, effects: Effects | None = None) -> str:
+    """The HTML report of a discovery: picture, faithfulness curve, heads, roles."""
+    from workbench.circuits.show.circuit_page import report_page
+
+    curves = {"Faithfulness over size": found.curve._repr_html_()}
+    heatmaps = {} if effects is None else {f"Ablation of every head: {effects.title}": effects._repr_html_()}
+    scores = found.scores.by_layer_and_head()
+    if np.isfinite(scores).any():
+        from workbench.view.heatmap import heatmap_svg
+
+        rows, columns = [str(n) for n in range(scores.shape[0])], [str(h) for h in range(scores.shape[1])]
+        heatmaps["Summed scores of each head"] = heatmap_svg(
+            scores,
+            rows,
+            columns,
+            title=f"{found.scores.method} scores, summed over outgoing edges",
+            unit=found.scores.unit,
+        )
+    tables = {"Roles of heads": [r.to_dict() for r in found.roles]} if found.roles else {}
+    return report_page(found.circuit, heatmaps=heatmaps, curves=curves, tables=tables)

@@ -1,0 +1,1 @@
+"""How portraits of heads show themselves: terminal, cards, the interactive atlas."""

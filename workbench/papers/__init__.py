@@ -1,0 +1,18 @@
+"""Papers whose claims are measured again, on any model: ``workbench replicate retrieval-heads -m zoo:kv``."""
+
+from __future__ import annotations
+
+from workbench.core.claims import Claim, judge, untestable
+from workbench.papers.kinds import Findings, Replication, Setting
+from workbench.papers.registry import find_replication, list_replications
+
+__all__ = [
+    "Claim",
+    "Findings",
+    "Replication",
+    "Setting",
+    "find_replication",
+    "judge",
+    "list_replications",
+    "untestable",
+]

@@ -1,0 +1,133 @@
+"""What a replication is made of: a paper, options, controls, and a function that measures its claims on a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.claims import Claim, Rows, plain
+from workbench.core.errors import RunError
+from workbench.core.progress import Progress, silent
+from workbench.core.typed import typed
+from workbench.engine.told import tell_behavior
+from workbench.papers.file import FindingsContent
+from workbench.papers.options import options_from
+from workbench.papers.registry import Paper, find_paper
+from workbench.view.pictures import Picture
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.engine.runs import PairedRuns
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was measured and what follows from it.
+
+    Attributes:
+        tables: Caption -> rows.
+        pictures: Caption -> picture as numbers and words; ``workbench.view`` draws it when it is shown.
+        numbers: The values that the claims were computed from; JSON values.
+    """
+
+    claims: tuple[Claim, ...]
+    tables: Mapping[str, Rows] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "claims": [claim.to_dict() for claim in self.claims],
+            "tables": {caption: [plain(row) for row in rows] for caption, rows in self.tables.items()},
+            "pictures": {caption: picture.to_dict() for caption, picture in self.pictures.items()},
+            "numbers": plain(self.numbers),
+        }
+
+    @classmethod
+    def of(cls, content: FindingsContent) -> Findings:
+        """The findings that a file holds."""
+        return cls(
+            claims=tuple(claim.claim_of() for claim in content.claims),
+            tables=content.tables,
+            pictures=content.pictures,
+            numbers=content.numbers,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Findings:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            RunError: if a part of it is missing or of another type; no markup is read as a picture.
+        """
+        return cls.of(typed(data, FindingsContent, where="these findings", error=RunError))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a replication is run on.
+
+    Attributes:
+        model: The opened bridge; left as it was found.
+        name: How the model was named.
+        options: An instance of the replication's ``options`` class.
+        behaviors: What the model does on the pairs that were begun with; ``Behavior.to_dict`` by name.
+    """
+
+    model: TransformerBridge
+    name: str
+    options: Any
+    seed: int = 0
+    progress: Progress = silent
+    note: Note = silent
+    behaviors: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def begin(self, runs: PairedRuns) -> PairedRuns:
+        """The runs, once it is said and kept what the model itself does on them."""
+        model = runs.provenance()["model"]
+        told = tell_behavior(runs, self.note, what="the numbers here")
+        self.behaviors.update({f"{model}, {name}, {runs.n_pairs} pairs": one for name, one in told.items()})
+        return runs
+
+    def open(self, name: str) -> TransformerBridge:
+        """Another model, for claims about several: on the same device, in the same dtype."""
+        from workbench.model.identity import identity
+        from workbench.model.open import open_model
+
+        own = identity(self.model)
+        return open_model(name, device=own.device, dtype=own.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replication:
+    """A paper whose claims can be measured again.
+
+    Attributes:
+        name: As in the registry, which has title, source and default model.
+        about: What the paper found and how it is measured here, in a few sentences.
+        options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
+        controls: The conditions a claim is compared with.
+        run: Measures; gives equal findings for an equal setting.
+    """
+
+    name: str
+    about: str
+    options: type
+    controls: tuple[str, ...]
+    run: Callable[[Setting], Findings]
+
+    @property
+    def paper(self) -> Paper:
+        return find_paper(self.name)
+
+    def make_options(self, texts: Iterable[str] = ()) -> Any:
+        """Options from ``name=value`` texts.
+
+        Raises:
+            OptionError: for an unknown name, or a value of another type.
+        """
+        return options_from(texts, self.options, self.name)

@@ -1,0 +1,115 @@
+"""The tasks of the LoFiT replication: what a model could do but does not do unasked, as questions without examples.
+
+The model knows which words belong together; without examples it cannot know which kind is wanted. A task fixes the kind
+for every kind of input; ``next-animal`` wants what the model was never taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from workbench.core.errors import OptionError, unknown
+from workbench.edits.iti import Probes, probe_heads
+from workbench.edits.questions import Questions, ask, head_outputs
+from workbench.tasks.mappings import ARROW, KINDS, SIZE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+# Task -> kind of each input's answer, and how many places on.
+RULES: Mapping[str, tuple[Mapping[str, str], int]] = {
+    "animals": (dict.fromkeys(("letter", "capital", "number", "person", "city", "food"), "animal"), 0),
+    "cities": (dict.fromkeys(("letter", "capital", "number", "person", "animal", "food"), "city"), 0),
+    "mixed": (
+        {"letter": "animal", "number": "city", "person": "food", "food": "person", "city": "letter"},
+        0,
+    ),
+    "next-animal": (dict.fromkeys(("letter", "capital", "number", "person", "city", "food"), "animal"), 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Prompts, right answers and wrong ones (another kind's word for the same input).
+
+    ``places`` are those of the words that are asked: prompts about one place have one answer in most tasks.
+    """
+
+    prompts: tuple[str, ...]
+    places: tuple[int, ...]
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    def questions(self, model: TransformerBridge) -> Questions:
+        """The prompts with the right answers."""
+        return ask(model, self.prompts, self.right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task's prompts: words in training, validation and test never meet."""
+
+    name: str
+    training: Part
+    validation: Part
+    test: Part
+
+
+def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) -> Task:
+    """Questions about ``training`` words of every kind, ``validation`` others, and the rest.
+
+    Raises:
+        OptionError: for an unknown task.
+    """
+    if name not in RULES:
+        raise unknown("task", name, RULES, error=OptionError)
+    order = np.random.default_rng([seed, SIZE]).permutation(SIZE).tolist()
+    cut = training + validation
+    rng = np.random.default_rng([seed, *name.encode()])
+    return Task(
+        name=name,
+        training=_part(name, order[:training], rng),
+        validation=_part(name, order[training:cut], rng),
+        test=_part(name, order[cut:], rng),
+    )
+
+
+def _part(name: str, places: Sequence[int], rng: np.random.Generator) -> Part:
+    gives, on = RULES[name]
+    prompts, asked, right, wrong = [], [], [], []
+    for kind, wanted in gives.items():
+        others = [k for k in KINDS if k not in (kind, wanted)]
+        for place in places:
+            prompts.append(f"{KINDS[kind][place]} {ARROW}")
+            asked.append(place)
+            right.append(KINDS[wanted][(place + on) % SIZE])
+            wrong.append(KINDS[str(rng.choice(others))][place])
+    return Part(prompts=tuple(prompts), places=tuple(asked), right=tuple(right), wrong=tuple(wrong))
+
+
+def probes_of(model: TransformerBridge, task: Task) -> Probes:
+    """Probes of right against wrong statements (a prompt with its answer), accuracy on the validation words."""
+    rows, right, held_out = [], [], []
+    for part, is_held_out in ((task.training, False), (task.validation, True)):
+        for answers, is_right in ((part.right, True), (part.wrong, False)):
+            said = ask(model, part.prompts, answers)
+            rows += [(*row, answer) for row, answer in zip(said.rows, said.answers, strict=True)]
+            right += [is_right] * len(answers)
+            held_out += [is_held_out] * len(answers)
+    return probe_heads(head_outputs(model, rows), torch.tensor(right), held_out=torch.tensor(held_out))
+
+
+def matched_heads(heads: Sequence[str], n_heads: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """Random other heads, as many in each layer as there are among ``heads``; the same where no other is left."""
+    found = []
+    for layer in sorted({head.split(".")[0] for head in heads}):
+        own = [head for head in heads if head.split(".")[0] == layer]
+        rest = [head for head in (f"{layer}.h{i}" for i in range(n_heads)) if head not in own]
+        drawn = [str(head) for head in rng.permutation(rest)[: len(own)]]
+        found += drawn + own[: len(own) - len(drawn)]
+    return tuple(found)

@@ -1,0 +1,152 @@
+"""The replications that there are: a paper each. A new one is a module with ``REPLICATION`` and an entry here.
+
+Listing them loads no model and no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.errors import OptionError, unknown
+from workbench.papers.options import (
+    CalibrationSizes,
+    ComponentReuse,
+    LofitSizes,
+    PineSizes,
+    PreplanSizes,
+    RegressionSizes,
+    Relevance,
+    RetrievalSizes,
+    SoftInjectionSizes,
+)
+
+if TYPE_CHECKING:
+    from workbench.papers.kinds import Replication
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A paper that is measured again.
+
+    Attributes:
+        module: The file in this folder that measures it.
+        options: A frozen dataclass with defaults: sizes and thresholds.
+        model: The built-in model on which its claims can be tested.
+    """
+
+    name: str
+    module: str
+    options: type
+    title: str
+    source: str
+    model: str
+
+
+PAPERS = (
+    Paper(
+        name="component-reuse",
+        module="component_reuse",
+        options=ComponentReuse,
+        title="Circuit component reuse across tasks",
+        source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
+        model="zoo:ioi",
+    ),
+    Paper(
+        name="retrieval-heads",
+        module="retrieval_heads",
+        options=RetrievalSizes,
+        title="Retrieval Head Mechanistically Explains Long-Context Factuality",
+        source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
+        model="zoo:needle",
+    ),
+    Paper(
+        name="preplan-anchor",
+        module="preplan_anchor",
+        options=PreplanSizes,
+        title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
+        source="Li et al., October 2025",
+        model="zoo:stdlib",
+    ),
+    Paper(
+        name="attention-calibration",
+        module="attention_calibration",
+        options=CalibrationSizes,
+        title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing Large Language Models without Training "
+        "through Attention Calibration",
+        source="Yu et al. 2024, arXiv:2406.15765",
+        model="zoo:ioi",
+    ),
+    Paper(
+        name="lofit",
+        module="lofit",
+        options=LofitSizes,
+        title="Localized fine-tuning and inference-time intervention",
+        source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
+        model="zoo:icl",
+    ),
+    Paper(
+        name="soft-injection",
+        module="soft_injection",
+        options=SoftInjectionSizes,
+        title="Soft injection of task embeddings",
+        source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
+        model="zoo:icl",
+    ),
+    Paper(
+        name="pine",
+        module="pine",
+        options=PineSizes,
+        title="Eliminating Position Bias of Language Models: A Mechanistic Approach",
+        source="Wang et al. 2024, arXiv:2407.01100",
+        model="zoo:kv",
+    ),
+    Paper(
+        name="in-context-regression",
+        module="in_context_regression",
+        options=RegressionSizes,
+        title="In-context linear regression demystified",
+        source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified (ICML)",
+        model="zoo:regression",
+    ),
+    Paper(
+        name="relevance",
+        module="relevance",
+        options=Relevance,
+        title="Relevance propagation and relevance patching",
+        source="Achtibat et al. 2024, arXiv:2402.05602; Rezaei Jafari et al. 2025, arXiv:2508.21258; Li et al. 2017",
+        model="zoo:ioi",
+    ),
+)
+
+
+def list_replications() -> tuple[str, ...]:
+    """Names of all replications."""
+    return tuple(paper.name for paper in PAPERS)
+
+
+def find_paper(name: str) -> Paper:
+    """A paper by the name of its replication.
+
+    Raises:
+        OptionError: if there is none, with the closest spellings.
+    """
+    for paper in PAPERS:
+        if paper.name == name:
+            return paper
+    raise unknown("replication", name, list_replications(), error=OptionError)
+
+
+def find_replication(name: str) -> Replication:
+    """A replication by name.
+
+    Raises:
+        OptionError: if there is none, with the closest spellings.
+    """
+    return import_module(f"workbench.papers.{find_paper(name).module}").REPLICATION
+
+
+def replication_rows() -> list[dict[str, Any]]:
+    """One line per replication: what to type, which paper, on which model by default."""
+    return [{"name": p.name, "paper": p.title, "source": p.source, "default model": p.model} for p in PAPERS]

@@ -1,0 +1,111 @@
+"""Salient relevance on a line of tokens: from a noisy relevance map to the regions that stand out.
+
+Source: Li, Tian, Mueller and Chen 2017 (salient relevance), whose second step is context-aware saliency on the map.
+There patches are of an image; here they are windows of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from workbench.core.errors import OptionError
+from workbench.engine.gradients import taped_run
+from workbench.engine.rules import Backward
+from workbench.engine.runs import PairedRuns
+
+
+def saliency(
+    values: Float[np.ndarray, " pos"], *, scales: Sequence[int] = (1, 2), k: int = 4, weight: float = 3.0
+) -> Float[np.ndarray, " pos"]:
+    """How much each place stands out of the places most like it, 0 to 1.
+
+    ``S_i = 1 - exp(-mean over the k most similar j of d(i, j))`` with ``d = |p_i - p_j| / (1 + weight |i - j| / n)``,
+    ``p`` the mean absolute value of a window scaled to a largest of 1; the mean over window sizes. So what differs
+    from its neighborhood stands out more than what differs from places far away.
+
+    Raises:
+        OptionError: if there are no ``k`` other places.
+    """
+    n = len(values)
+    if not 1 <= k < n:
+        raise OptionError(f"k is {k}; a line of {n} places has {n - 1} others")
+    apart = np.abs(np.arange(n)[:, None] - np.arange(n)[None, :]) / n
+    found = np.zeros(n)
+    for scale in scales:
+        p = _windows(np.abs(values), scale)
+        p = p / p.max() if p.max() > 0 else p
+        d = np.abs(p[:, None] - p[None, :]) / (1 + weight * apart)
+        np.fill_diagonal(d, np.inf)
+        found += 1 - np.exp(-np.sort(d, 1)[:, :k].mean(1))
+    return found / len(scales)
+
+
+def _windows(values: np.ndarray, size: int) -> np.ndarray:
+    """Mean over the window of ``size`` places around each place, cut at the ends."""
+    half = (size - 1) // 2
+    return np.array([values[max(0, i - half) : i - half + size].mean() for i in range(len(values))])
+
+
+def near_foci(salient: Float[np.ndarray, " pos"], *, threshold: float = 0.8) -> Float[np.ndarray, " pos"]:
+    """Saliency, less the further from the nearest focus: a place with at least ``threshold`` of the largest.
+
+    ``S_i (1 - distance / n)``
+    """
+    if salient.max() <= 0:
+        return salient.copy()
+    foci = np.flatnonzero(salient >= threshold * salient.max())
+    distance = np.abs(np.arange(len(salient))[:, None] - foci[None, :]).min(1)
+    return salient * (1 - distance / len(salient))
+
+
+def salient_relevance(values: Float[np.ndarray, " pos"], *, k: int = 4) -> Float[np.ndarray, " pos"]:
+    """Both steps together."""
+    return near_foci(saliency(values, k=min(k, len(values) - 1)))
+
+
+def token_relevance(runs: PairedRuns, *, backward: Backward) -> list[np.ndarray]:
+    """For each pair, relevance of every token: gradient times difference of its input from the mean prompt's."""
+    found: list[np.ndarray] = [np.zeros(0)] * runs.n_pairs
+    for batch in runs.batches:
+        run = taped_run(runs, batch, ["blocks.0.hook_in"], backward=backward)
+        entry = run.seen["blocks.0.hook_in"].detach()
+        gradient = run.gradients()["blocks.0.hook_in"]
+        values = ((entry - entry.mean(0)) * gradient).sum(-1).double().cpu().numpy()
+        for i, row in zip(batch.index, values, strict=True):
+            found[int(i)] = row
+        runs.release(batch)
+    return found
+
+
+@torch.no_grad()
+def occlusion(runs: PairedRuns) -> list[np.ndarray]:
+    """For each pair, the exact drop of the metric when a token's input becomes the mean over prompts of its length."""
+    found: list[np.ndarray] = [np.zeros(0)] * runs.n_pairs
+    for batch in runs.batches:
+        entry = runs.resid(batch, "clean", 0)
+        clean = runs.measure(batch, runs.clean_output(batch))
+        drops = np.zeros((len(batch), batch.n_tokens))
+        for pos in range(batch.n_tokens):
+            resid = entry.clone()
+            resid[:, pos] = entry[:, pos].mean(0)
+            values = runs.values(batch, batch.clean, resid=resid)
+            drops[:, pos] = (runs.metric.direction * (clean - values)).double().cpu().numpy()
+        for i, row in zip(batch.index, drops, strict=True):
+            found[int(i)] = row
+        runs.release(batch)
+    return found
+
+
+def planted_region(
+    n: int = 40, width: int = 8, noise: float = 0.5, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A line with one region that matters, and the same with noise at every place: ``(truth, noisy)``."""
+    rng = np.random.default_rng(seed)
+    truth = np.zeros(n)
+    start = int(rng.integers(0, n - width))
+    truth[start : start + width] = 1.0
+    return truth, truth + noise * rng.normal(size=n)

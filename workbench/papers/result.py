@@ -1,0 +1,266 @@
+"""A replication on one model: its claims with verdicts, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from workbench.circuits.files.csv_text import csv_text
+from workbench.circuits.files.markdown import table, words
+from workbench.core.claims import counts, plain, tally
+from workbench.core.file_kind import Origin
+from workbench.papers.file import REPLICATION, REPLICATIONS, ReplicationContent
+from workbench.papers.kinds import Findings, Replication
+from workbench.view.text import number, printable
+
+MARKUP = (
+    "version 1 kept pictures as markup: {n} are not shown, because no markup is read from a file. Claims, tables and "
+    "numbers are those of the file. For the pictures measure again: workbench replicate {name} -m {model} --out NEW"
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """What a replication found on a model.
+
+    Attributes:
+        plan: Everything that decided the numbers.
+        seconds: Time it took, opening the model included.
+        notes: What must be said about the file that this was read from.
+    """
+
+    name: str
+    title: str
+    source: str
+    about: str
+    controls: tuple[str, ...]
+    model: str
+    findings: Findings
+    plan: Mapping[str, Any]
+    seconds: float
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, replication: Replication, **measured: Any) -> Result:
+        """The result of a replication."""
+        named = {k: getattr(replication, k) for k in ("name", "about", "controls")}
+        paper = replication.paper
+        return cls(title=paper.title, source=paper.source, **named, **measured)
+
+    @property
+    def lead(self) -> str:
+        """One sentence: what was measured on what, and how it came out."""
+        claims = self.findings.claims
+        return f"{self.name} on {self.model}: of {len(claims)} claims {tally(claims)} ({self.seconds:.0f} s)"
+
+    def claim_rows(self) -> list[dict[str, Any]]:
+        """One row per claim: what people read first; with the model where not all are about the one asked for."""
+        several = any(claim.model for claim in self.findings.claims)
+        return [
+            {
+                "claim": claim.claim,
+                **({"model": claim.model or self.model} if several else {}),
+                "paper": claim.paper,
+                "here": claim.found if claim.found is not None else claim.why or None,
+                "control": claim.control,
+                "n": claim.n,
+                "verdict": claim.verdict,
+            }
+            for claim in self.findings.claims
+        ]
+
+    def criteria_rows(self) -> list[dict[str, Any]]:
+        """One row per claim: how it was decided and why so."""
+        return [
+            {
+                "claim": claim.claim,
+                "criterion": claim.criterion,
+                "why this criterion": claim.reason,
+                "source": claim.source,
+                "why it cannot be tested": claim.why,
+            }
+            for claim in self.findings.claims
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``replication.json``, with its digest."""
+        return REPLICATION.document(
+            {
+                "replication": self.name,
+                "title": self.title,
+                "source": self.source,
+                "about": self.about,
+                "controls": list(self.controls),
+                "model": self.model,
+                "verdicts": counts(self.findings.claims),
+                **self.findings.to_dict(),
+                "plan": dict(self.plan),
+                "seconds": self.seconds,
+                "folder": str(self.folder),
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], folder: Path) -> Result:
+        """Read what ``to_dict`` wrote; the folder is where it was found.
+
+        Raises:
+            RunError: if it is another format, a part is missing or of another type, or it was changed.
+        """
+        content, origin = REPLICATION.check(data, where=f"the replication in {folder}")
+        REPLICATION.say(origin)
+        return cls.of_file(content, origin, folder)
+
+    @classmethod
+    def of_file(cls, content: ReplicationContent, origin: Origin, folder: Path) -> Result:
+        """The result that a file holds, and what must be said about the file."""
+        named = {k: getattr(content, k) for k in ("title", "source", "about", "model", "seconds")}
+        lost = content.pictures_not_read
+        said = MARKUP.format(n=lost, name=content.replication, model=content.model) if lost else ""
+        return cls(
+            name=content.replication,
+            controls=tuple(content.controls),
+            findings=Findings.of(content),
+            plan=msgspec.to_builtins(content.plan),
+            folder=folder,
+            notes=(*origin.notes, *([said] if said else [])),
+            **named,
+        )
+
+    def to_terminal(self) -> list[Any]:
+        """What the command line prints: tables, then the claims with their verdicts."""
+        parts: list[Any] = [f"{self.title} ({self.source})"]
+        for caption, rows in self.findings.tables.items():
+            parts += [caption, [plain(row) for row in rows] or "none"]
+        notes = [f"note: {text}" for text in self.notes]
+        return [*parts, "Claims", self.claim_rows(), *notes, self.lead]
+
+    def report(self) -> str:
+        """The page to read; no network."""
+        from workbench.view.html import results_page
+
+        return results_page(f"{self.title} on {self.model}", self.sections(), lead=self.lead)
+
+    def sections(self) -> list[tuple[str, str]]:
+        """(heading, markup): claims, pictures, criteria, tables, setting."""
+        from workbench.view.claims import claims_html
+        from workbench.view.html import table_html, text_html
+
+        controls = [{"control": text} for text in self.controls]
+        setting = [{"what": k, "value": str(v)} for k, v in self.plan.items() if k != "code"]
+        return [
+            ("Claims", claims_html(self.claim_rows())),
+            ("The paper", text_html(f"{self.source}\n\n{self.about}")),
+            *([("Notes", text_html("\n\n".join(self.notes)))] if self.notes else []),
+            *((caption, picture.svg()) for caption, picture in self.findings.pictures.items()),
+            ("How each claim is decided", table_html(self.criteria_rows())),
+            ("Controls", table_html(controls)),
+            *(
+                (caption, table_html([plain(r) for r in rows]))
+                for caption, rows in self.findings.tables.items()
+            ),
+            ("Setting", table_html(setting)),
+        ]
+
+    def tables(self) -> dict[str, str]:
+        """File name -> CSV of the claims and of every table."""
+        found = {"claims.csv": csv_text(self.claim_rows())}
+        for i, rows in enumerate(self.findings.tables.values(), start=1):
+            found[f"table-{i:02d}.csv"] = csv_text([plain(row) for row in rows])
+        return found
+
+    def _repr_html_(self) -> str:
+        from workbench.view.claims import claims_html
+        from workbench.view.html import text_html
+
+        pictures = "".join(picture.svg() for picture in self.findings.pictures.values())
+        said = text_html("\n\n".join((self.lead, *self.notes)))
+        return said + claims_html(self.claim_rows()) + pictures
+
+    def __repr__(self) -> str:
+        return printable(f"<Replication {self.lead}>")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """Several replications on one page.
+
+    Attributes:
+        failed: Name -> why a replication gave no result.
+    """
+
+    results: Sequence[Result]
+    failed: Mapping[str, str]
+    folder: Path
+
+    @property
+    def lead(self) -> str:
+        claims = [claim for result in self.results for claim in result.findings.claims]
+        seconds = sum(result.seconds for result in self.results)
+        gone = f"; {len(self.failed)} gave no result" if self.failed else ""
+        return (
+            f"{len(self.results)} replications, {len(claims)} claims: {tally(claims)}{gone} ({seconds:.0f} s)"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per claim of every replication."""
+        return [
+            {"replication": result.name, "model": result.model} | row
+            for result in self.results
+            for row in result.claim_rows()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        return REPLICATIONS.document(
+            {
+                "lead": self.lead,
+                "verdicts": counts(claim for result in self.results for claim in result.findings.claims),
+                "results": [result.to_dict() for result in self.results],
+                "failed": dict(self.failed),
+                "folder": str(self.folder),
+            }
+        )
+
+    def to_terminal(self) -> list[Any]:
+        gone = [{"replication": name, "gave no result because": why} for name, why in self.failed.items()]
+        return [self.rows(), *([gone] if gone else []), self.lead]
+
+    def markdown(self) -> str:
+        """All claims as tables of Markdown, for a page of documentation."""
+        parts = [words(f"{self.lead}.")]
+        for result in self.results:
+            rows = [{k: _shown(v) for k, v in row.items()} for row in result.claim_rows()]
+            model = result.model.replace("`", "'")
+            parts += [
+                f"**{words(result.name)}** on `{printable(model)}` ({words(result.source)})",
+                table(rows),
+            ]
+        return "\n\n".join(parts)
+
+    def report(self) -> str:
+        """One page: all claims, then each replication's pictures."""
+        from workbench.view.claims import claims_html
+        from workbench.view.html import results_page, table_html, text_html
+
+        sections = [("Claims", claims_html(self.rows()))]
+        if self.failed:
+            gone = [{"replication": name, "because": why} for name, why in self.failed.items()]
+            sections.append(("No result", table_html(gone)))
+        for result in self.results:
+            about = text_html("\n\n".join((result.source, result.about, result.lead, *result.notes)))
+            pictures = "".join(picture.svg() for picture in result.findings.pictures.values())
+            criteria = table_html(
+                result.criteria_rows(), columns=("claim", "criterion", "why this criterion")
+            )
+            sections.append((result.title, about + pictures + criteria))
+        return results_page("Replications", sections, lead=self.lead)
+
+
+def _shown(value: Any) -> str:
+    """A cell as text: numbers with three digits, whatever else the column holds."""
+    return number(value) if isinstance(value, int | float) else "–" if value is None else str(value)

@@ -1,0 +1,163 @@
+"""What masking heads does to copying: edits, matched random heads, recall by context length and depth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from workbench.circuits.addresses import parse_node
+from workbench.core.errors import OptionError
+from workbench.edits.affine import Affine
+from workbench.edits.edit import ModelEdit, When
+from workbench.edits.rows import Rows
+from workbench.heads.decoding import decode
+from workbench.heads.retrieval import Needle, batches, recall_of
+from workbench.model.hooks import hook_name
+from workbench.model.probe import record
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Mode = Literal["uniform", "zero", "mean"]
+# The patterns of a pass are as large as its prompts' lengths squared: 97 MB per layer of zoo:needle at 500 tokens when
+# passes have 4,096. malloc asks the system for each such block and gives it back after every operation: half of all
+# time. With 512 tokens they are 12 MB, which it can keep (``keep_freed``), and computing takes no longer.
+PASS_TOKENS = 512
+
+
+def keep_freed() -> None:
+    """Have glibc's malloc keep freed blocks of up to 32 MB for the next operation; elsewhere nothing happens.
+
+    It keeps what is no larger than the largest block that was freed so far, 32 MB at most (mallopt(3), the dynamic
+    threshold), and twice as much in all; so one block is taken and freed. 92 s in the system became 4 s.
+    """
+    torch.empty((32 << 20) - 8192, dtype=torch.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A prompt and an answer that does not stand in it."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+def mask(
+    model: TransformerBridge,
+    heads: Sequence[str],
+    *,
+    mode: Mode = "uniform",
+    when: When = "decode",
+    reference: Sequence[Needle] = (),
+) -> ModelEdit:
+    """Heads that no longer choose where to look.
+
+    Args:
+        mode: ``uniform`` looks at everything alike (the paper's code sets the logits to 0), ``zero`` puts out
+            nothing, ``mean`` puts out what the head does on average at the last token of the ``reference`` prompts.
+        when: ``decode`` masks only while the answer is written, from the last token of the prompt on (the paper's
+            code); ``all`` also while the prompt is read.
+
+    Raises:
+        OptionError: for an unknown mode or moment, or ``mean`` without prompts.
+    """
+    for value, known in ((mode, Mode), (when, When)):
+        if value not in get_args(known):
+            raise OptionError(f"{value!r} is none of {', '.join(get_args(known))}")
+    if mode == "uniform":
+        return Rows(heads=tuple(heads), operation="set", when=when)
+    b = 0.0 if mode == "zero" else mean_output(model, heads, reference)
+    return Affine.of(model, tuple(heads), a=0.0, b=b, when=when)
+
+
+@torch.no_grad()
+def mean_output(
+    model: TransformerBridge, heads: Sequence[str], prompts: Sequence[Needle]
+) -> Float[torch.Tensor, "head d_head"]:
+    """Mean output ``z`` of heads at the last token of prompts."""
+    if not prompts:
+        raise OptionError("a mean output needs prompts to take it over", hint="reference=samples")
+    nodes = [parse_node(head) for head in heads]
+    total, device = 0.0, next(iter(model.parameters())).device
+    for _, ids, _ in batches(prompts):
+        names = sorted({hook_name("head-output", node.layer) for node in nodes})
+        seen = record(model, ids.to(device), names, last_only=True)[1]
+        last = [seen[hook_name("head-output", node.layer)][:, -1, node.index] for node in nodes]
+        total = total + torch.stack(last, dim=1).sum(0)  # (head, d_head)
+    return total / len(prompts)
+
+
+def answers(
+    model: TransformerBridge,
+    samples: Sequence[Needle | Asked],
+    edit: ModelEdit | None = None,
+    *,
+    batch_tokens: int = PASS_TOKENS,
+) -> list[list[int]]:
+    """What the model writes after each prompt, as many tokens as the answer has, with an edit or without."""
+    found: list[list[int]] = [[] for _ in samples]
+    device = next(iter(model.parameters())).device
+    for index, prompts, expected in batches(samples, batch_tokens):
+        prompts, expected = prompts.to(device), expected.to(device)
+        options = {"steps": expected.shape[1], "guess": expected, "rows": False}
+        if edit is None:
+            done = decode(model, prompts, **options)
+        else:
+            with edit.on(model, decode_from=prompts.shape[1] - 1):
+                done = decode(model, prompts, **options)
+        for i, tokens in zip(index, done.tokens.tolist(), strict=True):
+            found[i] = tokens
+    return found
+
+
+def recalls(
+    model: TransformerBridge, samples: Sequence[Needle | Asked], edit: ModelEdit | None = None
+) -> Float[np.ndarray, " sample"]:
+    """Share of each answer's different tokens that the model writes."""
+    written = answers(model, samples, edit)
+    return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
+
+
+def matched_heads(
+    heads: Sequence[str], allowed: Sequence[str], *, draws: int, seed: int
+) -> list[tuple[str, ...]]:
+    """Different random sets with as many heads in each layer as ``heads``, from the allowed heads.
+
+    Fewer than ``draws`` where there are not as many different ones.
+
+    Raises:
+        OptionError: if a layer has too few allowed heads.
+    """
+    wanted = Counter(parse_node(head).layer for head in heads)
+    pools = {layer: [h for h in allowed if parse_node(h).layer == layer] for layer in wanted}
+    for layer, count in wanted.items():
+        if len(pools[layer]) < count:
+            raise OptionError(
+                f"layer {layer} has {len(pools[layer])} heads to draw {count} from",
+                hint="fewer masked heads",
+            )
+    rng = np.random.default_rng([seed, len(heads)])
+    found: dict[tuple[str, ...], None] = {}
+    for _ in range(20 * draws):
+        drawn = [rng.choice(pools[layer], wanted[layer], replace=False) for layer in sorted(wanted)]
+        found[tuple(sorted(str(head) for part in drawn for head in part))] = None
+        if len(found) == draws:
+            break
+    return list(found)
+
+
+def cells(
+    samples: Mapping[tuple[int, int], Sequence[Needle]],
+    model: TransformerBridge,
+    edit: ModelEdit | None = None,
+) -> dict[tuple[int, int], np.ndarray]:
+    """Recall of every sample, by cell (context, depth); cells of one length are run together."""
+    keys = [key for key, own in samples.items() for _ in own]
+    flat = recalls(model, [s for own in samples.values() for s in own], edit)
+    return {key: np.array([r for k, r in zip(keys, flat, strict=True) if k == key]) for key in samples}

@@ -1,0 +1,97 @@
+"""Prompts with needles for a model: the key-value task where the model knows its words, random tokens elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workbench.core.errors import OptionError, TaskError
+from workbench.heads.retrieval import Needle, random_needles
+from workbench.model.architecture import describe
+from workbench.papers.retrieval_heads_masking import Asked
+from workbench.tasks.pairs import Pair
+from workbench.tasks.registry import get_task, make_pairs
+from workbench.training.needles import FACT, fact_prompts
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+TASK = "kv-retrieval"
+
+
+def knows_task(model: TransformerBridge) -> bool:
+    """Whether every word of the key-value task is one token of the model's tokenizer."""
+    return _knows(model, get_task(TASK).texts)
+
+
+def _knows(model: TransformerBridge, words: Sequence[str]) -> bool:
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or not len(tokenizer):
+        return False
+    known = tokenizer.get_vocab()
+    return all(word in known for word in words)
+
+
+def longest(model: TransformerBridge, values: int) -> int:
+    """Words of the longest prompt that leaves room for BOS and the answer."""
+    context = describe(model).n_ctx or 512
+    return context - values - 1
+
+
+def needles(
+    model: TransformerBridge,
+    *,
+    n: int,
+    context: int,
+    depth: int = -1,
+    values: int = 3,
+    keys: int = 2,
+    split: str = "test",
+    seed: int = 0,
+) -> tuple[Needle, ...]:
+    """``n`` prompts of ``context`` words (tokens of random text where the model does not know the task).
+
+    Args:
+        depth: Where the needle stands, 0 to 100; -1 anywhere. Random text is anywhere.
+        values: Tokens of the needle.
+        keys: Needles in a text; one of them is asked for.
+        split: Combinations of key and first value that the built-in models were trained on, or not.
+    """
+    if not knows_task(model):
+        return random_needles(model, n=n, length=context, size=values, seed=seed)
+    pairs = make_pairs(
+        TASK, n=n, seed=seed, split=split, context=context, depth=depth, values=values, needles=keys
+    )
+    return tuple(_needle(model, pair, values, context, depth) for pair in pairs.items)
+
+
+def _needle(model: TransformerBridge, pair: Pair, values: int, context: int, depth: int) -> Needle:
+    """The tokens of a pair's clean prompt and where the values of its key stand."""
+    prompt = tuple(model.to_tokens(pair.clean)[0].tolist())
+    at = pair.positions["value"][0][0]
+    start = len(model.to_tokens(pair.clean[:at].rstrip())[0])
+    if prompt[start - 1] != prompt[-1]:
+        raise TaskError(f"pair {pair.id}: the token before the needle is not the key that is asked for")
+    return Needle(prompt=prompt, start=start, end=start + values, context=context, depth=float(depth))
+
+
+def fact_questions(model: TransformerBridge, samples: Sequence[Needle], *, n: int) -> tuple[Asked, ...]:
+    """The texts of samples with a fact asked for at the end in place of the needle; nothing in them tells it.
+
+    Every fact is asked in turn, each time after another text: with the texts used up they start again one further.
+
+    Raises:
+        OptionError: if the model has no words for the facts of ``workbench/training/needles.py``.
+    """
+    known = fact_prompts()
+    if not _knows(model, [FACT, *(word for prompt, _ in known for word in prompt.split())]):
+        raise OptionError("the model's tokenizer has no words for the facts")
+    ids = model.tokenizer.convert_tokens_to_ids
+    found = []
+    for i in range(n):
+        question, values = known[i % len(known)]
+        text = samples[(i + i // len(samples)) % len(samples)].prompt[
+            :-2
+        ]  # without the question word and the key
+        found.append(Asked(prompt=(*text, *ids(question.split())), answer=tuple(ids(list(values)))))
+    return tuple(found)

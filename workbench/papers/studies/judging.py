@@ -1,0 +1,254 @@
+"""The circuit that the steps found, judged as the paper judges its own, and compared with the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.circuits.addresses import INPUT, LOGITS, Node, mlp, parse_node
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.compare import compare
+from workbench.circuits.files.rows import class_rows_shown
+from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
+from workbench.core.claims import Rows, judge, untestable
+from workbench.papers.studies.keeping import Keeper
+from workbench.papers.studies.kinds import State, StepResult
+
+DRAWS = 10  # random circuits beside each
+FAITHFUL = 0.8  # least share of the model's metric that a faithful circuit keeps
+INCOMPLETE = (
+    0.2  # most difference, as a share of the model's metric, that a complete circuit shows for any class
+)
+MINIMAL = 0.01  # least share of the model's metric that hangs on each part once the rest of its class is gone
+RULES = {"draws": DRAWS, "faithful": FAITHFUL, "incomplete": INCOMPLETE, "minimal": MINIMAL}
+
+
+def own_circuit(state: State, classes: Mapping[str, str], effects: Mapping[str, float]) -> Circuit | None:
+    """The circuit that the steps found, in the form of the published one: parts at positions, MLPs kept whole."""
+    if not classes:
+        return None
+    wiring = state.runs.wiring
+    nodes: dict[Node, float | None] = {INPUT: None, LOGITS: None}
+    nodes |= {mlp(layer): None for layer in wiring.mlp_layers}
+    nodes |= {parse_node(a): effects.get(a) for a in classes}
+    roles = {f"m{layer}": KEPT_WHOLE for layer in wiring.mlp_layers} | dict(classes)
+    return Circuit.build(
+        shape=wiring.node_shape(),
+        nodes=nodes,
+        edges={},
+        roles=roles,
+        level="node",
+        method="reproduce",
+        unit="share of the clean metric",
+        metric=state.runs.metric.name,
+        task=state.runs.pairs.pairs.task,
+        model=state.runs.provenance()["model"],
+        selection={"rule": "path patching backwards from the answer", "nominal": len(classes)},
+        provenance={**state.runs.provenance(), "kept_whole": [f"m{layer}" for layer in wiring.mlp_layers]},
+    )
+
+
+def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> StepResult:
+    """Faithfulness, completeness and minimality of a circuit of parts at positions.
+
+    ``F`` is the mean metric with every head ablated wherever the circuit does not have it; MLPs stay. Ablated to
+    means of the same template over prompts of other names (the paper), and to the paired corrupted prompt (ours).
+    """
+    paper = state.published.provenance["reported"].get("share of the logit difference kept")
+    claims = wordings(name)
+    if circuit is None:
+        why = "the steps found no circuit"
+        return StepResult(
+            name=name, title=title, claims=tuple(untestable(c, r, why) for c, r in claims.values())
+        )
+    parts = claimed_nodes(circuit)
+    groups = _groups(circuit, parts)
+    keeper = Keeper(state=state)
+    faithful, full = _faithful(state, parts, keeper)
+    complete = _complete(keeper, parts, groups, full)
+    minimal = _minimal(keeper, parts, groups, full)
+    worst = max(abs(row["share of F(model)"]) for row in complete)
+    needed = [row for row in minimal if abs(row["share of F(model)"]) >= MINIMAL]
+    kept = {row["ablation"]: row["F(circuit) / F(model)"] for row in faithful}
+    enough = {kind: FAITHFUL <= share <= 2 - FAITHFUL for kind, share in kept.items()}
+    results = (
+        judge(*claims["mean"], enough["mean-per-template"], paper=paper, found=kept["mean-per-template"]),
+        judge(*claims["resample"], enough["resample"], found=kept["resample"]),
+        judge(*claims["complete"], worst <= INCOMPLETE, found=worst),
+        judge(
+            *claims["minimal"], len(needed) == len(minimal), found=f"{len(needed)} of {len(minimal)} parts"
+        ),
+    )
+    return StepResult(
+        name=name,
+        title=title,
+        tables={
+            f"faithfulness; random: mean of {DRAWS} circuits of as many heads at the same positions": faithful,
+            "completeness: a class K taken from the circuit C and from the model M alike": complete,
+            "minimality: a part taken away when the rest of its class is gone": minimal,
+        },
+        claims=results,
+        found={f"{name}_kept": kept},
+    )
+
+
+def wordings(name: str) -> dict[str, tuple[str, str]]:
+    """Claim and criterion of each test."""
+    who = {"own": "the heads found here", "published": "the paper's heads"}[name]
+    band = f"F(circuit) between {FAITHFUL:.0%} and {2 - FAITHFUL:.0%} of F(model)"
+    return {
+        "mean": (f"{who} are faithful under mean ablation", band),
+        "resample": (f"{who} are faithful under resample ablation (not tested in the paper)", band),
+        "complete": (
+            f"{who} are complete, class by class",
+            f"|F(C without K) - F(M without K)| at most {INCOMPLETE:.0%} of F(model) for every class K",
+        ),
+        "minimal": (
+            f"{who} are each needed",
+            f"each part moves F by {MINIMAL:.0%} of F(model) or more once the rest of its class is gone",
+        ),
+    }
+
+
+def _groups(circuit: Circuit, parts: Sequence[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for part in parts:
+        groups.setdefault(circuit.nodes[part]["role"], []).append(part)
+    return groups
+
+
+def _faithful(state: State, parts: Sequence[str], keeper: Keeper) -> tuple[Rows, float]:
+    full, rows = float(state.runs.clean.mean()), []
+    drawn = _random(state, parts)
+    for kind in ("mean-per-template", "resample"):
+        runner = keeper if kind == keeper.kind else Keeper(state=state, kind=kind)
+        masks = [runner.mask(chosen) for chosen in (parts, (), *drawn)]
+        values = runner.run(masks).mean(1)
+        rows.append(
+            {
+                "ablation": kind,
+                "F(model)": full,
+                "F(circuit)": float(values[0]),
+                "F(no heads)": float(values[1]),
+                "F(random)": float(values[2:].mean()),
+                "F(circuit) / F(model)": float(values[0]) / full,
+                "parts": len(parts),
+            }
+        )
+    return rows, full
+
+
+def _random(state: State, parts: Sequence[str]) -> list[list[str]]:
+    """As many heads of the same layers at the same positions, drawn at random."""
+    rng, wiring = np.random.default_rng(state.seed), state.runs.wiring
+    drawn = []
+    for _ in range(DRAWS):
+        chosen: dict[str, None] = {}
+        for part in parts:
+            node = parse_node(part)
+            free = [h for h in range(wiring.n_heads) if f"a{node.layer}.h{h}@{node.position}" not in chosen]
+            chosen[f"a{node.layer}.h{int(rng.choice(free))}@{node.position}"] = None
+        drawn.append(list(chosen))
+    return drawn
+
+
+def _complete(keeper: Keeper, parts: Sequence[str], groups: Mapping[str, list[str]], full: float) -> Rows:
+    sets = {"nothing": [], **groups}
+    masks = [keeper.mask([p for p in parts if p not in gone]) for gone in sets.values()]
+    masks += [keeper.everything_but(gone) for gone in sets.values()]
+    values = keeper.run(masks).mean(1)
+    rows = []
+    for i, (role, gone) in enumerate(sets.items()):
+        here, there = float(values[i]), float(values[len(sets) + i])
+        if role != "nothing":  # the difference without K = {} is the faithfulness, reported above
+            rows.append(
+                {
+                    "class taken": role,
+                    "parts": len(gone),
+                    "F(C without K)": here,
+                    "F(M without K)": there,
+                    "share of F(model)": (here - there) / full,
+                }
+            )
+    return rows
+
+
+def _minimal(keeper: Keeper, parts: Sequence[str], groups: Mapping[str, list[str]], full: float) -> Rows:
+    of = {part: role for role, members in groups.items() for part in members}
+    masks = []
+    for part in parts:
+        rest = [p for p in groups[of[part]] if p != part]
+        with_it = [p for p in parts if p not in rest]
+        masks += [keeper.mask(with_it), keeper.mask([p for p in with_it if p != part])]
+    values = keeper.run(masks).mean(1)
+    return [
+        {
+            "part": part,
+            "class": of[part],
+            "F with it": float(values[2 * i]),
+            "F without it": float(values[2 * i + 1]),
+            "share of F(model)": float(values[2 * i] - values[2 * i + 1]) / full,
+        }
+        for i, part in enumerate(parts)
+    ]
+
+
+def backups(state: State) -> StepResult:
+    """What is left when the heads that write the answer are taken away: does something take over?"""
+    writers = state.found.get("writers", {})
+    claim = "something takes over when the writers are knocked out (backup)"
+    rule = "the metric falls by less than half of what the writers carry by their direct paths together"
+    title = "Writers knocked out"
+    if not writers:
+        gap = untestable(claim, rule, "no head writes the answer directly", paper="falls by 5 %")
+        return StepResult(name="backups", title=title, claims=(gap,))
+    keeper = Keeper(state=state)
+    full = float(state.runs.clean.mean())
+    gone = float(keeper.run([keeper.everything_but([f"{h}@end" for h in writers])]).mean())
+    carried, falls = sum(writers.values()), (full - gone) / full
+    row = {"F(model)": full, "F(writers gone)": gone, "falls by": falls, "carried by direct paths": carried}
+    tested = judge(
+        claim, rule, falls < carried / 2, paper="falls by 5 %", found=f"falls by {falls:.0%} of {carried:.0%}"
+    )
+    return StepResult(name="backups", title=title, tables={"": [row]}, claims=(tested,))
+
+
+def compared(state: State, circuit: Circuit | None) -> StepResult:
+    """The circuit found here beside the published one: by head where the model is the paper's, else by class."""
+    claim, rule = "the same heads are found", "overlap of heads has a chance below 0.1 % (hypergeometric)"
+    title = "Beside the published circuit"
+    if circuit is None:
+        gap = untestable(claim, rule, "the steps found no circuit")
+        return StepResult(name="comparison", title=title, claims=(gap,))
+    found = compare(state.published, circuit)
+    by_class: Rows = _class_sizes(found)
+    if not state.comparable:
+        why = "cannot be compared head by head: other model"
+        gap = untestable(claim, rule, why)
+        return StepResult(name="comparison", title=title, tables={"by class": by_class}, claims=(gap,))
+    heads = found.overlap["heads"]
+    row: dict[str, Any] = heads.to_dict()
+    tested = judge(
+        claim, rule, heads.p_value < 1e-3, found=f"{heads.shared} of {heads.n_here}, p {heads.p_value:.1e}"
+    )
+    return StepResult(
+        name="comparison",
+        title=title,
+        tables={"by head": [row], "by class: A is the paper's": class_rows_shown(found)},
+        claims=(tested,),
+    )
+
+
+def _class_sizes(found: Any) -> Rows:
+    return [
+        {
+            "class": row.role,
+            "heads in the paper": len(row.here),
+            "heads here": len(row.there),
+            "mean depth in the paper": row.depth_here,
+            "mean depth here": row.depth_there,
+        }
+        for row in found.classes
+    ]
