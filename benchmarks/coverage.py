@@ -1,8 +1,9 @@
 """How often the 95 % intervals of evaluations hold what they should, by the number of pairs.
 
 ``python -m benchmarks.coverage`` draws pairs whose true faithfulness is known, thousands of times, and counts. The
-smallest number of pairs from which a verdict may rest on such an interval (``workbench/circuits/verdicts/criteria.py``) is read off here.
-Four shapes are formulas; three are pairs of built-in models, of which small samples are drawn and held against all.
+smallest number of pairs from which a verdict may rest on such an interval
+(``workbench/circuits/verdicts/criteria.py``) is read off here. Four shapes are formulas; three are pairs of built-in
+models, of which small samples are drawn and held against all.
 """
 
 from __future__ import annotations

@@ -100,9 +100,8 @@ def _fact(path: Path) -> Any:
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            k: _timeless(v) for k, v in value.items() if k not in _OTHERWISE and not k.endswith("seconds")
-        }
+        kept = (k for k in sorted(value) if k not in _OTHERWISE and not k.endswith("seconds"))
+        return {k: _timeless(value[k]) for k in kept}  # in one order: a cell that was read again has another
     return [_timeless(v) for v in value] if isinstance(value, list) else value
 
 

@@ -1,8 +1,8 @@
 """Verdicts on a circuit, each computed from the evidence of an evaluation file and nothing else.
 
 ``judge`` measures and saves the evidence; ``recompute_verdicts`` reads the file and decides again. There is one way
-from evidence to verdict, and it is here and in ``workbench/circuits/verdicts/decisions.py``: no model, no random number that is not
-named in the file.
+from evidence to verdict, and it is here and in ``workbench/circuits/verdicts/decisions.py``: no model, no random
+number that is not named in the file.
 """
 
 from __future__ import annotations
