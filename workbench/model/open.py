@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import ModelError, OptionError, expect, explaining
+from workbench.model import builtin as zoo
 from workbench.model import (
     classifiers,
     digest,
@@ -31,7 +32,6 @@ from workbench.model import (
     placement,
     plain,
     tokenizers,
-    zoo,
 )
 from workbench.model.digest import Weight, digest_config
 from workbench.model.directory import refuse_wrong_index, weight_files
