@@ -64,7 +64,7 @@ def show(
 
     Example: workbench task show ioi -m zoo:ioi --option order=abba
     """
-    from workbench.tasks.show import task_page
+    from workbench.tasks.task_page import task_page
 
     reading = None
     if model is not None:

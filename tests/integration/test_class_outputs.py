@@ -35,7 +35,7 @@ from workbench.papers.options import PreplanSizes
 from workbench.papers.preplan_anchor_measures import respond
 from workbench.tasks.check import check_pairs
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.show import task_page
+from workbench.tasks.task_page import task_page
 
 NEED_WORDS = ("induction-copying", "ov-copying", "copy-score", "negative-copy-score", "loss")
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.circuits import HOSTILE, circuit, hostile, scores, small
 from workbench.circuits.compare import compare
-from workbench.circuits.show.cards import facts_card
 from workbench.evaluate.roles import HeadRole, HeadRoles
 from workbench.tasks.check import CheckReport
 from workbench.tasks.reader import Problem
+from workbench.view.html import facts_html
 
 
 def cells(card: str) -> list[str]:
@@ -70,7 +70,7 @@ def test_scores_show_their_strongest_edges_first():
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_text(text):
-    cards = [facts_card({text: text}, caption=text), HeadRoles([role(text)])._repr_html_()]
+    cards = [facts_html({text: text}, caption=text), HeadRoles([role(text)])._repr_html_()]
     cards += [hostile().summary()._repr_html_(), compare(hostile(), small())._repr_html_()]
     problem = (Problem(line=1, id=text, message=text),)
     cards.append(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from workbench.bench.table import BenchResult
+from workbench.core.show import card, page, terminal
 from workbench.view.html import results_page, table_html, text_html
 from workbench.view.small_multiples import panels_svg
-
-if TYPE_CHECKING:
-    from workbench.bench.table import BenchResult
 
 _LEAD = (
     "Every method on models whose circuit is known, and on trained models. Curves share axes only where the axis is "
@@ -17,15 +16,27 @@ _LEAD = (
 )
 
 
+@page(BenchResult)
 def bench_page(result: BenchResult) -> str:
     """A self-contained page: no network, no script but the theme switch."""
     return results_page("Bench of discovery methods", _sections(result), lead=_LEAD)
 
 
+@card(BenchResult)
 def bench_card(result: BenchResult) -> str:
     """The two tables of a bench, for a notebook."""
     tables = result.tables()
     return "".join(table_html(rows, caption=caption) for caption, rows in tables.items() if rows)
+
+
+@terminal(BenchResult)
+def bench_table(result: BenchResult) -> list[Any]:
+    """Notes, then every table that has rows under its caption."""
+    said = [f"note: {note}" for note in result.notes]
+    return [
+        *said,
+        *(part for caption, rows in result.tables().items() if rows for part in (caption, rows)),
+    ]
 
 
 def _sections(result: BenchResult) -> list[tuple[str, str]]:

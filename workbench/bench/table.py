@@ -14,6 +14,7 @@ from workbench.bench.settings import SHOWN
 from workbench.circuits.files import write_atomic
 from workbench.core.bounds import exists
 from workbench.core.errors import RunError, expect_path
+from workbench.core.show import Shown
 from workbench.core.typed import as_json
 
 FILE, PAGE = "bench.json", "bench.html"
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchResult:
+class BenchResult(Shown, shown_in="workbench.bench.page"):
     """A finished bench.
 
     Attributes:
@@ -59,14 +60,6 @@ class BenchResult:
         }
         return {caption: [_rounded(row) for row in rows] for caption, rows in made.items()}
 
-    def to_terminal(self) -> list[Any]:
-        """What the command line prints."""
-        said = [f"note: {note}" for note in self.notes]
-        return [
-            *said,
-            *(part for caption, rows in self.tables().items() if rows for part in (caption, rows)),
-        ]
-
     def how(self) -> str:
         """What the columns mean and how it was measured."""
         return how(self.document)
@@ -81,17 +74,10 @@ class BenchResult:
 
     def save(self, folder: Path) -> dict[str, str]:
         """Write JSON and page into the folder; returns what is where."""
-        from workbench.bench.page import bench_page
-
         folder = Path(folder)
         BENCH.save(self.document, folder / FILE)
-        write_atomic(folder / PAGE, bench_page(self))
+        write_atomic(folder / PAGE, self.page())
         return {"result": FILE, "page": PAGE, "cells": "cells"}
-
-    def _repr_html_(self) -> str:
-        from workbench.bench.page import bench_card
-
-        return bench_card(self)
 
     def __repr__(self) -> str:
         d = self.document

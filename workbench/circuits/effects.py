@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +13,7 @@ from workbench.circuits.addresses import parse_node
 from workbench.circuits.behavior import Behavior
 from workbench.core.errors import NameFormatError, OptionError, ShapeError
 from workbench.core.run_record import measured_on
+from workbench.core.show import Shown
 from workbench.core.stats.intervals import beyond_rounding
 from workbench.core.stats.sign_flips import SignFlips, sign_flips
 from workbench.core.text import printable
@@ -23,7 +22,7 @@ MARKS = ("", "*", "**")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Effects:
+class Effects(Shown, shown_in="workbench.circuits.show.tables workbench.circuits.show.cards"):
     """What a sweep measured. Positive supports the behavior, whatever the metric's own direction.
 
     Noising and ablation: ``effect = direction * (base - patched)``, the drop. Denoising:
@@ -257,55 +256,15 @@ class Effects:
 
         return save_effects(self, folder)
 
-    def picture(self, format: Literal["svg", "png"] = "svg") -> str | bytes:
-        """The heatmap of ``grid``: SVG text or PNG bytes.
-
-        Raises:
-            OptionError: if the rows are no grid (sets of parts), or for another format.
-        """
-        values, rows, columns = self.grid()
-        if not values.size:
-            raise OptionError(
-                "these rows are no grid of layers, so there is no heatmap", hint="use the table"
-            )
-        named = bool(columns) and not columns[0].isdecimal()
-        labels = {
-            "title": self.title,
-            "unit": self.unit,
-            "row_title": "layer",
-            "column_title": "" if columns == ["all"] else "position" if named else "head",
-            "marks": self._in_grid(np.array([len(mark) for mark in self.marks], dtype=float)),
-            "lead": self.lead,
-            "notes": [self.legend],
-        }
-        if format == "svg":
-            from workbench.view.heatmap import heatmap_svg
-
-            return heatmap_svg(values, rows, columns, **labels)
-        if format == "png":
-            from workbench.view.plots import heatmap_png
-
-            return heatmap_png(values, rows, columns, **labels)
-        raise OptionError(f"no picture format called {format!r}", hint="svg or png")
-
-    def save_picture(self, path: str | PathLike[str]) -> Path:
-        """Write the heatmap to a ``.svg`` or ``.png`` file, atomically."""
-        from workbench.core.atomic import write_output
-
-        path = Path(path)
-        return write_output(path, self.picture(path.suffix.removeprefix(".").lower()))
+    @property
+    def marks_in_grid(self) -> np.ndarray:
+        """``marks`` as numbers, laid out as ``grid``: how many stars each cell has."""
+        return self._in_grid(np.array([len(mark) for mark in self.marks], dtype=float))
 
     @property
     def lead(self) -> str:
         """What the model itself does: the sentence that every view begins with; empty where nobody looked."""
         return "" if self.behavior is None else self.behavior.sentence()
-
-    def _repr_html_(self) -> str:
-        if self.grid()[0].size:
-            return self.picture()
-        from workbench.view.html import table_html, text_html
-
-        return text_html(self.lead) + table_html(self.to_rows()) + text_html(self.legend)
 
     def to_rows(self, most: int = 20) -> list[dict[str, Any]]:
         """The strongest rows, for tables."""
@@ -319,20 +278,6 @@ class Effects:
             row["survives"] = marks[i]
             rows.append(row)
         return rows
-
-    def to_terminal(self) -> list[Any]:
-        """What the command line prints: what the model does, caption, heatmap, strongest rows, what the marks mean."""
-        from workbench.view.terminal import heatmap_terminal
-
-        values, rows, columns = self.grid()
-        whole = all(name.isdecimal() for name in (*rows, *columns))
-        rows = [f"layer {name}" if name.isdecimal() else name for name in rows]
-        columns = [f"h{name}" for name in columns] if whole else columns
-        marks = self._in_grid(np.array([len(mark) for mark in self.marks], dtype=float))
-        fits = values.size > 1 and len(columns) <= 64
-        picture = [heatmap_terminal(values, rows, columns, unit=self.unit, marks=marks)] if fits else []
-        said = [*filter(None, [self.lead]), self.title, *(f"note: {note}" for note in self.notes)]
-        return [*said, *picture, self.to_rows(), self.legend]
 
     def __repr__(self) -> str:
         return printable(f"<Effects {self.title}: {len(self)} rows>")

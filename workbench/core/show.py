@@ -1,6 +1,6 @@
 """How results show themselves: a result is data; its faces are functions in a module that is imported when asked for.
 
-A class names that module, the module registers a function for the class. Neither the class nor the floor it stands on
+A class names that module, the module registers functions for the class. Neither the class nor the floor it stands on
 knows how anything is drawn.
 """
 
@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+
+from workbench.core.atomic import write_output
+from workbench.core.errors import OptionError
 
 Face = TypeVar("Face", bound=Callable[..., Any])
 _FACES: dict[tuple[str, type], Callable[..., Any]] = {}
 
 
 class Shown:
-    """A result that shows itself in a notebook and on a terminal.
+    """A result that shows itself in a notebook and on a terminal, as a picture and as a page.
 
     A subclass says where its faces are: ``class Circuit(Shown, shown_in="workbench.circuits.show.tables")``; several
-    modules are separated by spaces. A face that it has itself (``to_terminal``) comes first.
+    modules are separated by spaces. A method of its own (``to_terminal``) comes first.
     """
 
+    __slots__ = ()
     shown_in: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, shown_in: str = "", **others: Any) -> None:
@@ -28,13 +34,39 @@ class Shown:
         if shown_in:
             cls.shown_in = shown_in
 
-    def _repr_html_(self) -> str:
-        """Show the result in a notebook: static HTML without script."""
-        return face("card", type(self))(self)
+    def _repr_html_(self) -> str | None:
+        """Show the result in a notebook: static HTML without script; its ``repr`` where it has no card."""
+        shown = face("card", type(self))
+        return None if shown is None else shown(self)
 
     def to_terminal(self) -> Any:
-        """Show the result on a terminal: lines, rows and tables."""
-        return face("terminal", type(self))(self)
+        """Show the result on a terminal: lines, rows and tables; its ``repr`` where nobody drew more."""
+        shown = face("terminal", type(self))
+        return [repr(self)] if shown is None else shown(self)
+
+    def picture(self, format: str = "svg") -> str | bytes:
+        """Draw the result: SVG text, or PNG bytes where there is a PNG of it.
+
+        Raises:
+            OptionError: if there is no picture of such a result, or none in this format.
+        """
+        return _needed(f"{format} picture", type(self))(self)
+
+    def save_picture(self, path: str | PathLike[str]) -> Path:
+        """Write the picture to a ``.svg`` or ``.png`` file, whole or not at all."""
+        path = Path(path)
+        return write_output(path, self.picture(path.suffix.removeprefix(".").lower()))
+
+    def page(self, **more: Any) -> str:
+        """Write the result as a whole HTML page that needs no network.
+
+        Args:
+            more: What else the page of this result can show.
+
+        Raises:
+            OptionError: if there is no page of such a result.
+        """
+        return _needed("page", type(self))(self, **more)
 
 
 def card(kind: type) -> Callable[[Face], Face]:
@@ -47,6 +79,16 @@ def terminal(kind: type) -> Callable[[Face], Face]:
     return _registered("terminal", kind)
 
 
+def page(kind: type) -> Callable[[Face], Face]:
+    """Register the page of results of a class: a function from the result to a whole HTML document."""
+    return _registered("page", kind)
+
+
+def picture(kind: type, format: str = "svg") -> Callable[[Face], Face]:
+    """Register the picture of results of a class: a function from the result to SVG text, or to PNG bytes."""
+    return _registered(f"{format} picture", kind)
+
+
 def _registered(what: str, kind: type) -> Callable[[Face], Face]:
     def keep(function: Face) -> Face:
         _FACES[what, kind] = function
@@ -55,15 +97,22 @@ def _registered(what: str, kind: type) -> Callable[[Face], Face]:
     return keep
 
 
-def face(what: str, kind: type) -> Callable[..., Any]:
-    """The face of a class, or of the nearest class above it; its module is imported now.
-
-    Raises:
-        LookupError: if nobody registered one.
-    """
+def face(what: str, kind: type) -> Callable[..., Any] | None:
+    """The face of a class, or of the nearest class above it; None where there is none. Modules are imported now."""
     for cls in kind.__mro__:
         for module in vars(cls).get("shown_in", "").split():
-            import_module(module)
+            if (what, cls) not in _FACES:
+                import_module(module)
         if (what, cls) in _FACES:
             return _FACES[what, cls]
-    raise LookupError(f"{kind.__name__} has no {what}; register one with @{what}({kind.__name__})")
+    return None
+
+
+def _needed(what: str, kind: type) -> Callable[..., Any]:
+    found = face(what, kind)
+    if found is None:
+        others = sorted({name for name, cls in _FACES if cls in kind.__mro__})
+        raise OptionError(
+            f"{kind.__name__} has no {what}", hint=f"it has: {', '.join(others) or 'only its repr'}"
+        )
+    return found

@@ -20,6 +20,7 @@ from workbench.circuits.behavior import Behavior
 from workbench.circuits.graph import CONVENTION
 from workbench.core.errors import ModelError, OptionError, check_numbers
 from workbench.core.run_record import digest_of
+from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.engine.batch import Batch, RunName
 from workbench.engine.distribute import Here
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
 
 
-class PairedRuns(Passes):
+class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     """Pairs on a model: batches without padding, activations on demand, the metric of both runs.
 
     Args:
@@ -291,11 +292,6 @@ class PairedRuns(Passes):
             "metric_source": self.metric.source,
             "convention": CONVENTION,
         }
-
-    def _repr_html_(self) -> str:
-        from workbench.circuits.show.cards import runs_card
-
-        return runs_card(self)
 
     def __repr__(self) -> str:
         text = f"{self.pairs.pairs.task}: n={self.n_pairs}, metric {self.metric.name}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.circuits.verdicts.statistics import Interval, mean_interval
 from workbench.core.errors import OptionError
+from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.evaluate.subject import Progress, Subject, classes_of
 
@@ -48,7 +49,7 @@ class Removal:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Completeness:
+class Completeness(Shown, shown_in="workbench.evaluate.show"):
     """Removals with the metric of the whole model and of nothing beside them."""
 
     rows: tuple[Removal, ...]
@@ -93,20 +94,6 @@ class Completeness:
         import pandas as pd
 
         return pd.DataFrame(self.to_rows())
-
-    def _repr_html_(self) -> str:
-        from workbench.view.scatter import scatter_svg
-
-        points: dict[str, list[tuple[float, float, str]]] = {}
-        for row, data in zip(self.rows, self.to_rows(), strict=True):
-            points.setdefault(row.kind, []).append((data["model"], data["circuit"], row.name))
-        return scatter_svg(
-            points,
-            x_label=f"{self.metric} of the model without K ({self.unit})",
-            y_label=f"{self.metric} of the circuit without K ({self.unit})",
-            title=f"Completeness: {len(self.rows)} sets K, n={len(self.full)}, {self.ablation} ablation",
-            diagonal="complete",
-        )
 
     def __repr__(self) -> str:
         worst = self.worst

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from workbench.core.errors import OptionError
+from workbench.core.show import Shown
 from workbench.evaluate.faithfulness import Curve
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CurveComparison:
+class CurveComparison(Shown, shown_in="workbench.evaluate.show"):
     """Curves of several methods on one axis, which they may share: one metric, one unit, one ablation."""
 
     curves: Mapping[str, Curve]
@@ -38,10 +37,6 @@ class CurveComparison:
             )
         return {name: curve.area() for name, curve in self.curves.items()}
 
-    def _repr_html_(self) -> str:
-        quantity = next(iter(self.curves.values())).quantity
-        return picture({name: c.band() for name, c in self.curves.items()}, quantity, "Faithfulness")
-
 
 def compare_curves(curves: Mapping[str, Curve]) -> CurveComparison:
     """Put curves on one axis.
@@ -64,22 +59,3 @@ def compare_curves(curves: Mapping[str, Curve]) -> CurveComparison:
 
 def _words(quantity: tuple[str, str, str]) -> str:
     return "{} in {} under {} ablation".format(*quantity)
-
-
-def picture(
-    series: Mapping[str, Sequence[tuple[float, ...]]], quantity: tuple[str, str, str], title: str
-) -> str:
-    """Faithfulness over size, with the quantity it is a share of on the axis."""
-    from workbench.view.curve import curve_svg
-
-    if not any(np.isfinite(point[1]) for points in series.values() for point in points):
-        return "<p>Faithfulness is not defined: the metric has no gap between clean and corrupted.</p>"
-    metric, unit, ablation = quantity
-    return curve_svg(
-        series,
-        x_label="share of edges (nominal)",
-        y_label=f"faithfulness (share of {metric}, {unit})",
-        title=f"{title}, {ablation} ablation",
-        log_x=True,
-        reference={"full model": 1.0, "nothing": 0.0},
-    )

@@ -18,6 +18,7 @@ from workbench.circuits.verdicts.statistics import Interval, area, ratio, ratio_
 from workbench.core.errors import CircuitError, OptionError
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import measured_on, with_standing
+from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.engine.edges import ablate_edges, copies_that_fit
 from workbench.engine.interventions.ablation import value_of
@@ -33,7 +34,7 @@ from workbench.model.wiring import require_parts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Faithfulness:
+class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
     """What a circuit keeps of the behavior; ``faithfulness`` is a ratio of means, 1 is the full model.
 
     Attributes:
@@ -102,11 +103,6 @@ class Faithfulness:
             "ablation": self.ablation,
             **({"standing": list(self.standing)} if self.standing else {}),
         }
-
-    def _repr_html_(self) -> str:
-        from workbench.circuits.show.cards import facts_card
-
-        return facts_card(self.to_dict())
 
     def __repr__(self) -> str:
         return printable(
@@ -312,7 +308,7 @@ def _result(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Curve:
+class Curve(Shown, shown_in="workbench.evaluate.show"):
     """Faithfulness over circuit sizes, with random circuits of the same sizes beside it.
 
     Attributes:
@@ -381,16 +377,6 @@ class Curve:
         import pandas as pd
 
         return pd.DataFrame(self.to_dict()["points"])
-
-    def _repr_html_(self) -> str:
-        series: dict[str, list[tuple[float, ...]]] = {self.method: list(self.band())}
-        if self.random.size:
-            series["random circuits"] = [
-                (x, float(r.mean()), float(r.std())) for x, r in zip(self.shares, self.random, strict=True)
-            ]
-        from workbench.evaluate.curves import picture
-
-        return picture(series, self.quantity, self.title)
 
     @property
     def title(self) -> str:

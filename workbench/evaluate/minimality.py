@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.circuits.verdicts.statistics import Interval, mean_interval
 from workbench.core.errors import OptionError
+from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.evaluate.subject import Progress, Subject, classes_of
 
@@ -48,7 +49,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Minimality:
+class Minimality(Shown, shown_in="workbench.evaluate.show"):
     """Every part with what leaving it out does."""
 
     rows: tuple[LeftOut, ...]
@@ -87,16 +88,6 @@ class Minimality:
         import pandas as pd
 
         return pd.DataFrame(self.to_rows())
-
-    def _repr_html_(self) -> str:
-        from workbench.view.bars import bars_svg
-
-        best = sorted(self.best().values(), key=lambda row: -abs(row.effect))
-        return bars_svg(
-            [(row.part, row.effect, row.interval.low, row.interval.high, row.of) for row in best[:40]],
-            x_label=f"drop of {self.metric} when it is left out ({self.unit})",
-            title=f"Minimality: {len(best)} parts, {self.ablation} ablation",
-        )
 
     def __repr__(self) -> str:
         best = self.best()

@@ -16,6 +16,7 @@ import torch
 
 from workbench.circuits import addresses as names
 from workbench.circuits.effects import Effects
+from workbench.core.show import Shown
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.of_task import on_a_task
 from workbench.engine.runs import PairedRuns
@@ -70,7 +71,7 @@ class HeadRole:
         return dict(self.__dict__)
 
 
-class HeadRoles(tuple[HeadRole, ...]):
+class HeadRoles(tuple[HeadRole, ...], Shown, shown_in="workbench.evaluate.show"):
     """Roles of heads as a table."""
 
     __slots__ = ()
@@ -80,11 +81,6 @@ class HeadRoles(tuple[HeadRole, ...]):
         import pandas as pd
 
         return pd.DataFrame([role.to_dict() for role in self])
-
-    def _repr_html_(self) -> str:
-        from workbench.circuits.show.cards import roles_card
-
-        return roles_card(self)
 
 
 def rules_for(runs: PairedRuns) -> tuple[Rule, ...]:

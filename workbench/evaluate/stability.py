@@ -15,6 +15,7 @@ from workbench.circuits.scores import Scores
 from workbench.circuits.verdicts.statistics import resamples
 from workbench.core.errors import OptionError
 from workbench.core.progress import Progress
+from workbench.core.show import Shown
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard
 from workbench.engine.of_task import on_a_task
 from workbench.engine.runs import PairedRuns
@@ -27,7 +28,7 @@ _LEAST = re.compile(r"(?P<by>absolute|signed) score >= (?P<tau>\S+)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stability:
+class Stability(Shown, shown_in="workbench.evaluate.show"):
     """Circuits found again on resampled pairs.
 
     Attributes:
@@ -81,19 +82,6 @@ class Stability:
         import pandas as pd
 
         return pd.DataFrame(self.frequency().items(), columns=["part", "chosen"])
-
-    def _repr_html_(self) -> str:
-        from workbench.circuits.show.cards import facts_card
-        from workbench.view.html import table_html
-
-        facts = {
-            "method": self.method,
-            "resamples": f"{len(self.sets)} of {self.n_pairs} pairs",
-            "mean Jaccard": self.jaccard,
-            "by chance": self.chance,
-        }
-        rows = [{"part": part, "chosen in": f"{share:.0%}"} for part, share in self.frequency().items()]
-        return facts_card(facts) + table_html(rows[:20], caption=f"the most frequent of {len(rows)}")
 
     def __repr__(self) -> str:
         return f"<Stability: Jaccard {self.jaccard:.2f} over {len(self.sets)} resamples, by chance {self.chance:.2f}>"

@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.behavior import Behavior
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.connection import connection_advice
 from workbench.circuits.effects import Effects
+from workbench.circuits.files import export, load_circuit, save_circuit, save_scores, write_atomic
+from workbench.circuits.files.effects_file import save_effects
 from workbench.circuits.scores import Ranking, Scores, as_rule
 from workbench.core.errors import OptionError, RunError
+from workbench.core.lock import locked
 from workbench.core.progress import Progress
+from workbench.core.run_folder import recording
 from workbench.core.run_record import RunRecord, digest_of
+from workbench.core.show import Shown
 from workbench.engine.distribute import Here
 from workbench.engine.of_task import on_a_task
 from workbench.engine.runs import PairedRuns
@@ -31,7 +34,7 @@ SCORED = "the circuit and its numbers"  # what stands or falls with the model's 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Discovery:
+class Discovery(Shown, shown_in="workbench.evaluate.show"):
     """A circuit with the scores it was selected from and what is known of how good it is."""
 
     circuit: Circuit
@@ -79,45 +82,6 @@ class Discovery:
             "curve": self.curve.to_dict(),
             "roles": [r.to_dict() for r in self.roles],
         }
-
-    def to_terminal(self) -> list[Any]:
-        """What the command line prints."""
-        draws = self.curve.random.shape[1]
-        chosen = f"chosen of {self.scores.n_candidates:,} {self.scores.level}s"
-        points = [
-            {
-                chosen: f"{p['share']:.0%}" if p["share"] >= 0.01 else f"{p['share']:.1%}",
-                f"connected {self.scores.level}s": p["edges"],
-                "faithfulness": p["faithfulness"] if p["edges"] else None,
-                "± se": p["stderr"] if p["edges"] else None,
-                f"mean of {draws} random circuits": p["random_mean"] if p["edges"] else None,
-            }
-            for p in self.curve.to_dict()["points"]
-        ]
-        inside = {str(parse_node(address).writer) for address in self.circuit.nodes}
-        roles = [
-            {
-                "head": r.head,
-                "role": r.role,
-                "attention": r.attention,
-                f"direct effect ({r.unit})": r.direct_effect,
-                "in the circuit": r.head in inside,
-            }
-            for r in self.roles
-        ]
-        text = "\n".join([*self.lead, self.size_sentence, self.faithfulness.sentence])
-        return [text, *filter(None, [self.advice]), points, *([roles] if roles else [])]
-
-    def _repr_html_(self) -> str:
-        from workbench.circuits.show.cards import facts_card
-        from workbench.view.html import text_html
-
-        said = text_html(
-            "\n\n".join([*self.lead, self.size_sentence, self.faithfulness.sentence, self.advice])
-        )
-        kept = facts_card(self.faithfulness.to_dict())
-        roles = self.roles._repr_html_() if self.roles else ""
-        return said + self.circuit._repr_html_() + kept + self.curve._repr_html_() + roles
 
     def __repr__(self) -> str:
         return f"<Discovery {self.circuit!r}, faithfulness {self.faithfulness.faithfulness:.3f}>"
@@ -278,9 +242,6 @@ def save_discovery(
     Raises:
         RunError: if the folder holds the answer to another question, or another process is writing there.
     """
-    from workbench.core.lock import locked
-    from workbench.core.run_folder import recording
-
     folder = Path(folder)
     with locked(folder):
         refuse_other_circuit(folder, found.circuit)
@@ -302,10 +263,6 @@ def write_discovery(
     Raises:
         RunError: if the folder holds the answer to another question.
     """
-    from workbench.circuits.files import export, save_circuit, save_scores, write_atomic
-    from workbench.circuits.files.effects_file import save_effects
-    from workbench.circuits.show.circuit_page import circuit_page
-
     refuse_other_circuit(folder, found.circuit)
     record.question = question_of(found.circuit)
     record.outputs.update(
@@ -315,8 +272,8 @@ def write_discovery(
     if effects is not None:
         save_effects(effects, folder)
         record.outputs["effects"] = "effects.parquet"
-    write_atomic(folder / "circuit.html", circuit_page(found.circuit))
-    write_atomic(folder / "report.html", report_of(found, effects))
+    write_atomic(folder / "circuit.html", found.circuit.page())
+    write_atomic(folder / "report.html", found.page(effects=effects))
     for kind in exports:
         export(found.circuit, kind, folder / f"circuit.{kind}")
         record.outputs[kind] = f"circuit.{kind}"
@@ -330,32 +287,8 @@ def refuse_other_circuit(folder: Path, circuit: Circuit) -> None:
     Raises:
         RunError: if there is one.
     """
-    from workbench.circuits.files import load_circuit
-
     if not (folder / "circuit.json").exists():
         return
     before = load_circuit(folder / "circuit.json")
     if question_of(before) != question_of(circuit):
         raise RunError(f"{folder} holds another circuit: {before!r}", hint="choose another --out")
-
-
-def report_of(found: Discovery, effects: Effects | None = None) -> str:
-    """The HTML report of a discovery: picture, faithfulness curve, heads, roles."""
-    from workbench.circuits.show.circuit_page import report_page
-
-    curves = {"Faithfulness over size": found.curve._repr_html_()}
-    heatmaps = {} if effects is None else {f"Ablation of every head: {effects.title}": effects._repr_html_()}
-    scores = found.scores.by_layer_and_head()
-    if np.isfinite(scores).any():
-        from workbench.view.heatmap import heatmap_svg
-
-        rows, columns = [str(n) for n in range(scores.shape[0])], [str(h) for h in range(scores.shape[1])]
-        heatmaps["Summed scores of each head"] = heatmap_svg(
-            scores,
-            rows,
-            columns,
-            title=f"{found.scores.method} scores, summed over outgoing edges",
-            unit=found.scores.unit,
-        )
-    tables = {"Roles of heads": [r.to_dict() for r in found.roles]} if found.roles else {}
-    return report_page(found.circuit, heatmaps=heatmaps, curves=curves, tables=tables)

@@ -20,6 +20,7 @@ from workbench.core.digest import table_blocks
 from workbench.core.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
 from workbench.core.file_kind import Origin
 from workbench.core.run_record import measured_on
+from workbench.core.show import Shown
 from workbench.core.strict_json import dump
 from workbench.core.text import printable
 from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
@@ -122,7 +123,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Portrait:
+class Portrait(Shown, shown_in="workbench.heads.show.portrait"):
     """What every head of a model does whatever the task: rows are heads, columns measurements.
 
     Attributes:
@@ -310,14 +311,6 @@ class Portrait:
         from workbench.heads.show.portrait import terminal_parts
 
         return terminal_parts(self, sort=sort, most=most)
-
-    def to_terminal(self) -> list[Any]:
-        return self.terminal()
-
-    def _repr_html_(self) -> str:
-        from workbench.heads.show.portrait import portrait_card
-
-        return portrait_card(self)
 
     @property
     def measured_on(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from workbench.core.errors import ModelError, unknown
+from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.model.hooks import Wiring
 from workbench.model.identity import not_measured_of
@@ -36,7 +37,7 @@ class Support:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Architecture(Shown, shown_in="workbench.model.show"):
     """What a model is made of; plain values, JSON-able.
 
     `norm_placement`: "pre" (before attention and MLP), "post" (after them, before they are added to the
@@ -111,11 +112,6 @@ class Architecture:
             *self.not_measured,
         ]
         return printable(f"Architecture({self.family}: {', '.join(traits)})")
-
-    def _repr_html_(self) -> str:
-        from workbench.model.picture import picture
-
-        return picture(self)
 
 
 def describe(bridge: TransformerBridge) -> Architecture:

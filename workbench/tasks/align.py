@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core.errors import TaskError
-from workbench.core.text import escape
+from workbench.core.show import Shown
 from workbench.tasks.aligner import Aligner, Drop
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
@@ -62,7 +62,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignedPairs:
+class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
     """Pairs as token ids: within a pair both prompts have one length, and nothing is padded.
 
     Args:
@@ -104,15 +104,6 @@ class AlignedPairs:
         lengths = sorted({len(ids) for ids in self.clean})
         tokens = f"{lengths[0]}-{lengths[-1]} tokens" if lengths else "no tokens"
         return f"AlignedPairs({len(self)} of {len(self) + len(self.dropped)} pairs, {tokens})"
-
-    def _repr_html_(self) -> str:
-        drops = "".join(
-            f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in (drop.id, drop.reason))}</tr>"
-            for drop in self.dropped[:10]
-        )
-        more = f"<p>and {len(self.dropped) - 10} more</p>" if len(self.dropped) > 10 else ""
-        table = f"<p>dropped: {len(self.dropped)}</p><table>{drops}</table>{more}" if drops else ""
-        return f"<p>{escape(repr(self))}</p>{self.pairs._repr_html_()}{table}"
 
     @property
     def reasons(self) -> dict[str, int]:

@@ -7,15 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.core.show import Shown
 from workbench.tasks.align import KINDS, AlignedPairs, count_words
 from workbench.tasks.reader import PairsFile, Problem, scan_pairs, scan_stream
 from workbench.tasks.reading import Reading, align_for
 
-MOST_SHOWN = 50
-
 
 @dataclass(frozen=True, kw_only=True)
-class CheckReport:
+class CheckReport(Shown, shown_in="workbench.tasks.show"):
     """What passed and what did not, with line numbers; the lengths are tokens of the pairs that passed."""
 
     file: str
@@ -45,32 +44,6 @@ class CheckReport:
             "words_at_fault": self.words,
             "problems": [{"line": p.line, "id": p.id, "problem": p.message} for p in self.problems],
         }
-
-    def _repr_html_(self) -> str:
-        from workbench.circuits.show.cards import check_card
-
-        return check_card(self)
-
-    def to_terminal(self) -> list[object]:
-        """A summary, and a table of the lines that do not pass."""
-        head: dict[str, object] = {
-            "file": self.file,
-            "model": self.model or "none: only the format was checked",
-        }
-        head["passes"] = f"{self.n_good} of {self.n_pairs} pairs"
-        if self.lengths:
-            head["tokens"] = "{} to {}".format(*self.lengths)
-        if self.positions:
-            head["positions"] = ", ".join(self.positions)
-        if self.words:
-            head["words at fault"] = ", ".join(f"{w!r} ({n})" for w, n in list(self.words.items())[:12])
-        shown = [
-            {"line": p.line or "-", "id": p.id, "problem": p.message} for p in self.problems[:MOST_SHOWN]
-        ]
-        parts: list[object] = [head, "", *([shown] if shown else [])]
-        if len(self.problems) > MOST_SHOWN:
-            parts.append(f"and {len(self.problems) - MOST_SHOWN} more problems (--json lists all)")
-        return parts
 
 
 def check_pairs(path: str | Path, *, reading: Reading | None = None) -> CheckReport:

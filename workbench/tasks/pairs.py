@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, overload
 
 from workbench.core.atomic import write_output
 from workbench.core.errors import expect_path
-from workbench.core.text import escape, printable
+from workbench.core.show import Shown
+from workbench.core.text import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -63,7 +64,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs(Sequence[Pair]):
+class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
     """Pairs of one task, with where they came from.
 
     ``metric`` names the task's usual metric, ``source`` the paper or file, ``options`` what the generator
@@ -170,15 +171,6 @@ class Pairs(Sequence[Pair]):
         parts += [f"corruption {self.corruption}"] if self.corruption else []
         return printable(f"Pairs({', '.join(parts)}, digest {self.digest})")
 
-    def _repr_html_(self) -> str:
-        left = 'style="text-align:left"'
-        head = "".join(
-            f"<th {left}>{name}</th>" for name in ("id", "clean", "corrupted", "correct", "incorrect")
-        )
-        rows = "".join(_html_row(pair) for pair in self.items[:10])
-        more = f"<p>and {len(self) - 10} more</p>" if len(self) > 10 else ""
-        return f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
-
 
 def joined(labels: Sequence[Sequence[object]]) -> tuple[int, ...]:
     """A number per item, equal for items that are joined by labels they share, directly or through others.
@@ -199,17 +191,6 @@ def joined(labels: Sequence[Sequence[object]]) -> tuple[int, ...]:
             root[find(other)] = find(own[0])
     numbers: dict[object, int] = {}
     return tuple(numbers.setdefault(find(own[0]), len(numbers)) for own in labels)
-
-
-def _html_row(pair: Pair) -> str:
-    cells = (pair.id, pair.clean, pair.corrupted, _some(pair.correct), _some(pair.incorrect))
-    style = "text-align:left;white-space:pre-wrap"
-    return "<tr>" + "".join(f'<td style="{style}">{escape(cell)}</td>' for cell in cells) + "</tr>"
-
-
-def _some(answers: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(repr(answer) for answer in answers[:most])
-    return f"{shown}, ... ({len(answers)})" if len(answers) > most else shown
 
 
 def load_pairs(path: str | Path) -> Pairs:

@@ -39,6 +39,18 @@ def table_html(
     return f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def facts_html(facts: Mapping[str, Any], *, caption: str = "") -> str:
+    """Names and values, one a line; what is empty is left out."""
+    rows = "".join(
+        f'<tr><th style="text-align:left">{escape(name.replace("_", " "))}</th>'
+        f'<td style="text-align:left">{escape(short(value))}</td></tr>'
+        for name, value in facts.items()
+        if value not in ("", None)
+    )
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{above}<tbody>{rows}</tbody></table>"
+
+
 def _is_numeric(values: Any) -> bool:
     found = [v for v in values if v is not None]
     return bool(found) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in found)

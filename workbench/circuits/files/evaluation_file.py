@@ -46,9 +46,7 @@ def save_evaluation(found: Judgement, folder: str | os.PathLike[str]) -> dict[st
     Raises:
         RunError: if the folder cannot be written.
     """
-    from workbench.circuits.show.judgement import judgement_page
-
-    page, text = judgement_page(found), dump(EVALUATION.document(found.document), where="the evaluation")
+    page, text = found.page(), dump(EVALUATION.document(found.document), where="the evaluation")
     write_atomic(Path(folder) / PAGE_NAME, page)
     write_atomic(Path(folder) / FILE_NAME, text)
     return {"evaluation": str(Path(folder) / FILE_NAME), "page": str(Path(folder) / PAGE_NAME)}

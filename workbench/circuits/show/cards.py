@@ -2,85 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from workbench.circuits.compare import Comparison, Difference, Overlaps
+from workbench.circuits.effects import Effects
 from workbench.circuits.files.rows import class_rows_shown, said_of_model, way_rows_shown
 from workbench.circuits.scores import Scores
 from workbench.circuits.summary import Summary
-from workbench.core.run_record import measured_on
-from workbench.core.show import card
-from workbench.view.html import short, table_html
+from workbench.circuits.verdicts.hypothesis_tests import TestResult
+from workbench.core.errors import OptionError
+from workbench.core.show import card, picture
+from workbench.view.heatmap import heatmap_svg
+from workbench.view.html import facts_html, table_html, text_html
+from workbench.view.plots import heatmap_png
 from workbench.view.text import escape
-
-if TYPE_CHECKING:  # these live where torch is; a card only reads their plain values
-    from workbench.engine.runs import PairedRuns
-    from workbench.evaluate.roles import HeadRole
-    from workbench.tasks.check import CheckReport
-
-
-def facts_card(facts: Mapping[str, Any], *, caption: str = "") -> str:
-    """Names and values, one a line; what is empty is left out."""
-    rows = "".join(
-        f'<tr><th style="text-align:left">{escape(name.replace("_", " "))}</th>'
-        f'<td style="text-align:left">{escape(short(value))}</td></tr>'
-        for name, value in facts.items()
-        if value not in ("", None)
-    )
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<table>{above}<tbody>{rows}</tbody></table>"
-
-
-def runs_card(runs: PairedRuns, *, most: int = 5) -> str:
-    """What is run on what, the metric of both runs, what was dropped, and the first pairs."""
-    aligned, known = runs.pairs, runs.provenance()
-    facts = {
-        "task": f"{aligned.pairs.task}, split {aligned.pairs.split}",
-        "model": measured_on(known["model"], known),
-        "pairs": f"{runs.n_pairs}, dropped: {len(aligned.dropped)}",
-        "positions": ", ".join(runs.position_names),
-        "behavior": runs.behavior.sentence("effects"),
-    }
-    rows = [
-        {
-            "clean": pair.clean,
-            "corrupted": pair.corrupted,
-            "correct": _answers(pair.correct),
-            "incorrect": _answers(pair.incorrect),
-        }
-        for pair in aligned.pairs[:most]
-    ]
-    return facts_card(facts) + table_html(rows, caption=f"the first {len(rows)} of {runs.n_pairs} pairs")
-
-
-def _answers(answers: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(repr(answer) for answer in answers[:most])
-    return f"{shown}, ... ({len(answers)})" if len(answers) > most else shown
-
-
-def check_card(report: CheckReport, *, most: int = 20) -> str:
-    """How many pairs of a file pass, and the lines that do not."""
-    facts = {
-        "file": report.file,
-        "model": report.model or "none: only the format was checked",
-        "pass": f"{report.n_good} of {report.n_pairs} pairs",
-        "tokens": "{} to {}".format(*report.lengths) if report.lengths else "",
-        "positions": ", ".join(report.positions),
-    }
-    wrong = [{"line": str(p.line or "–"), "id": p.id, "problem": p.message} for p in report.problems[:most]]
-    left = len(report.problems) - len(wrong)
-    more = f"<p>and {left} more problems</p>" if left > 0 else ""
-    return facts_card(facts) + (table_html(wrong) if wrong else "") + more
 
 
 @card(Scores)
 def scores_card(scores: Scores, *, most: int = 10) -> str:
     """What was scored how, summed scores of the heads as a picture, and the strongest edges or nodes."""
-    import numpy as np
-
-    from workbench.view.heatmap import heatmap_svg
-
     values = scores.by_layer_and_head()
     picture = ""
     if np.isfinite(values).any():
@@ -99,23 +41,6 @@ def scores_card(scores: Scores, *, most: int = 10) -> str:
     return picture + table_html(best, caption=caption)
 
 
-def roles_card(roles: Sequence[HeadRole]) -> str:
-    """One row per head with what makes its role: attention and direct effect."""
-    rows = [
-        {
-            "head": role.head,
-            "role": role.role,
-            "looks": f"from {role.query} at {role.key}",
-            "attention": role.attention,
-            f"direct effect ({role.unit})": role.direct_effect,
-            "± se": role.direct_stderr,
-            "n": role.n,
-        }
-        for role in roles
-    ]
-    return table_html(rows) if rows else "<p>No head fits a role.</p>"
-
-
 @card(Summary)
 def summary_card(summary: Summary) -> str:
     """Size, roles, layers, strongest nodes, edges and paths."""
@@ -129,7 +54,7 @@ def summary_card(summary: Summary) -> str:
         signs = f"{summary.n_positive:,} positive, {summary.n_negative:,} negative"
         head["edges"] = f"{summary.n_edges:,} ({100 * summary.edge_share:.3g} % of the graph's): {signs}"
     head |= {role or "without a role": ", ".join(heads) for role, heads in summary.roles.items()}
-    parts = [facts_card(head)]
+    parts = [facts_html(head)]
     parts.append(table_html([{k.replace("_", " "): v for k, v in row.items()} for row in summary.per_layer]))
     for what, rows, measure in (
         ("node", summary.nodes, summary.node_score),
@@ -160,7 +85,7 @@ def difference_card(found: Difference, *, most: int = 10) -> str:
     }
     if not found.comparable:
         facts["units"] = " and ".join(u or "none" for u in found.units) + ": score differences mean nothing"
-    parts = [facts_card(facts)]
+    parts = [facts_html(facts)]
     for side, edges in (("A", found.only_here_edges), ("B", found.only_there_edges)):
         ranked = sorted(edges.items(), key=lambda item: -abs(item[1]))[:most]
         if ranked:
@@ -188,7 +113,7 @@ def overlap_card(found: Overlaps) -> str:
         for row in found.rows
     ]
     facts = {"A": found.here, "B": found.there, "matched by": found.matching}
-    return facts_card(facts) + table_html(rows)
+    return facts_html(facts) + table_html(rows)
 
 
 @card(Comparison)
@@ -198,3 +123,50 @@ def comparison_card(found: Comparison) -> str:
     shown = [rows for rows in (class_rows_shown(found), way_rows_shown(found)) if rows]
     note = f"<p>{escape(found.note)}</p>" if found.note else ""
     return before + overlap_card(found.overlap) + "".join(table_html(rows) for rows in shown) + note
+
+
+@card(TestResult)
+def test_card(found: TestResult) -> str:
+    """Every number of a hypothesis test."""
+    return facts_html(found.to_dict())
+
+
+@card(Effects)
+def effects_card(effects: Effects) -> str:
+    """The heatmap; where the rows are no grid, the strongest of them."""
+    if effects.grid()[0].size:
+        return effects_svg(effects)
+    return text_html(effects.lead) + table_html(effects.to_rows()) + text_html(effects.legend)
+
+
+@picture(Effects)
+def effects_svg(effects: Effects) -> str:
+    """The heatmap of ``Effects.grid``."""
+    return heatmap_svg(*_grid(effects), **_labels(effects))
+
+
+@picture(Effects, "png")
+def effects_png(effects: Effects) -> bytes:
+    """The same through matplotlib."""
+    return heatmap_png(*_grid(effects), **_labels(effects))
+
+
+def _grid(effects: Effects) -> tuple[np.ndarray, list[str], list[str]]:
+    values, rows, columns = effects.grid()
+    if not values.size:
+        raise OptionError("these rows are no grid of layers, so there is no heatmap", hint="use the table")
+    return values, rows, columns
+
+
+def _labels(effects: Effects) -> dict[str, Any]:
+    columns = effects.grid()[2]
+    named = bool(columns) and not columns[0].isdecimal()
+    return {
+        "title": effects.title,
+        "unit": effects.unit,
+        "row_title": "layer",
+        "column_title": "" if columns == ["all"] else "position" if named else "head",
+        "marks": effects.marks_in_grid,
+        "lead": effects.lead,
+        "notes": [effects.legend],
+    }

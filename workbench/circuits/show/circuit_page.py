@@ -9,7 +9,7 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.rows import about, edge_rows, measures, node_rows, said_of_model, title
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
 from workbench.circuits.show.layout import layer_rows, layered
-from workbench.core.show import card
+from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
 from workbench.view.page import asset, embedded_json, frame
 from workbench.view.text import escape, printable
@@ -25,6 +25,7 @@ _KINDS = {
 }
 
 
+@page(Circuit)
 def circuit_page(circuit: Circuit) -> str:
     """A self-contained page to explore a circuit: no network, keyboard and mouse, light and dark.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.rows import EdgeRow, edge_rows, node_rows, title
 from workbench.circuits.show.layout import ROW, layer_rows, layered
+from workbench.core.show import picture
 from workbench.view.color import css, ink, signed
 from workbench.view.heatmap import FONT
 from workbench.view.text import escape, number, printable, shorten
@@ -18,6 +19,7 @@ _ARROWS = {"wb-arrow-positive": POSITIVE, "wb-arrow-negative": NEGATIVE, "wb-arr
 _HALF = {"head": (36, 13), "mlp": (30, 14), "attn": (30, 13), "group": (30, 11)}
 
 
+@picture(Circuit)
 def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool = True) -> str:
     """A self-contained SVG without script. At most ``most_edges`` edges, the strongest, are drawn.
 

@@ -10,7 +10,7 @@ import numpy as np
 from workbench.circuits.verdicts.decisions import LEAST_GROUP
 from workbench.circuits.verdicts.judgement import Judgement
 from workbench.circuits.verdicts.statistics import area, mean_interval, ratio, ratio_interval
-from workbench.core.show import card
+from workbench.core.show import card, page, terminal
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
 from workbench.view.html import results_page, table_html, text_html
@@ -27,6 +27,16 @@ def judgement_card(found: Judgement) -> str:
     return "".join(parts)
 
 
+@terminal(Judgement)
+def judgement_table(found: Judgement) -> list[Any]:
+    """What was judged, what must be said, one row per question."""
+    d = found.document
+    how = f"{d['metric']} in {d['unit']}, {d['ablation']} ablation, seed {d['plan']['seed']}"
+    said = [*filter(None, [found.lead]), f"{found.title()}; {how}"]
+    return [*said, *(f"note: {said}" for said in found.notes), found.rows()]
+
+
+@page(Judgement)
 def judgement_page(found: Judgement) -> str:
     """The same as a self-contained page."""
     d = found.document

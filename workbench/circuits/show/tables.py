@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Group, RenderableType
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, Difference, Overlaps
+from workbench.circuits.effects import Effects
 from workbench.circuits.files.rows import (
     class_rows_shown,
     measures,
@@ -17,7 +20,7 @@ from workbench.circuits.files.rows import (
 from workbench.circuits.summary import Summary
 from workbench.core.run_record import measured_on
 from workbench.core.show import terminal
-from workbench.view.terminal import fields, safe, table
+from workbench.view.terminal import fields, heatmap_terminal, safe, table
 
 
 @terminal(Circuit)
@@ -157,3 +160,17 @@ def comparison_table(found: Comparison) -> Group:
         if rows:
             parts.append(table(rows))
     return Group(*parts, *([safe(f"note: {found.note}")] if found.note else []))
+
+
+@terminal(Effects)
+def effects_table(effects: Effects) -> list[Any]:
+    """What the model does, caption, heatmap, strongest rows, what the marks mean."""
+    values, rows, columns = effects.grid()
+    whole = all(name.isdecimal() for name in (*rows, *columns))
+    rows = [f"layer {name}" if name.isdecimal() else name for name in rows]
+    columns = [f"h{name}" for name in columns] if whole else columns
+    fits = values.size > 1 and len(columns) <= 64
+    marks = effects.marks_in_grid
+    picture = [heatmap_terminal(values, rows, columns, unit=effects.unit, marks=marks)] if fits else []
+    said = [*filter(None, [effects.lead]), effects.title, *(f"note: {note}" for note in effects.notes)]
+    return [*said, *picture, effects.to_rows(), effects.legend]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.errors import OptionError, ShapeError
+from workbench.core.show import Shown
 from workbench.core.stats.binomial import at_least, at_most, binomial
 from workbench.core.stats.intervals import ROUNDING
 from workbench.core.stats.multiplicity import CORRECTIONS
@@ -20,7 +21,7 @@ from workbench.core.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestResult:
+class TestResult(Shown, shown_in="workbench.circuits.show.cards"):
     """One hypothesis test: what was assumed, what was seen, how likely that is, and what follows.
 
     Attributes:
@@ -49,11 +50,6 @@ class TestResult:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "rejected": self.rejected}
-
-    def _repr_html_(self) -> str:
-        from workbench.circuits.show.cards import facts_card
-
-        return facts_card(self.to_dict())
 
     def __repr__(self) -> str:
         text = f"{self.name}: {self.statistic} {self.value:.4g}, p {self.corrected:.3g}, {self.verdict}"

@@ -11,6 +11,7 @@ from workbench.circuits.behavior import Behavior
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.verdicts.criteria import RULES, Criteria, Verdict
 from workbench.circuits.verdicts.table import edge_tests, recompute_verdicts
+from workbench.core.errors import unknown
 from workbench.core.run_record import digest_of, measured_on
 from workbench.core.show import Shown
 from workbench.core.text import printable
@@ -61,8 +62,6 @@ class Judgement(Shown, shown_in="workbench.circuits.show.judgement"):
 
     def __getitem__(self, name: str) -> Verdict:
         """One verdict by name, for example ``judgement["faithful"]``."""
-        from workbench.core.errors import unknown
-
         found = {v.name: v for v in self.verdicts}
         if name not in found:
             raise unknown("verdict", name, found)
@@ -107,12 +106,6 @@ class Judgement(Shown, shown_in="workbench.circuits.show.judgement"):
         """What the model itself does on the pairs; empty in files of before that was kept."""
         told = self.document.get("behavior")
         return "" if told is None else Behavior.from_dict(told).sentence("faithfulness and verdicts")
-
-    def to_terminal(self) -> list[Any]:
-        d = self.document
-        how = f"{d['metric']} in {d['unit']}, {d['ablation']} ablation, seed {d['plan']['seed']}"
-        said = [*filter(None, [self.lead]), f"{self.title()}; {how}"]
-        return [*said, *(f"note: {said}" for said in self.notes), self.rows()]
 
     def to_dataframe(self):
         """One row per verdict."""

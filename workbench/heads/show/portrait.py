@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from workbench.core.show import card, terminal
+from workbench.heads.table import LABEL, SHOWN, Measurement, Portrait
 from workbench.view.color import limit
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import table_html
 from workbench.view.text import escape, number
-
-if TYPE_CHECKING:
-    from workbench.heads.table import Measurement, Portrait
 
 CARD = ("induction", "previous-token", "first-token", "loss")  # heatmaps of a notebook card
 MOST_ROWS = 64
@@ -42,8 +41,6 @@ def measurement_svg(m: Measurement) -> str:
 
 def shown_columns(portrait: Portrait) -> list[str]:
     """The columns that a narrow table has, those with values, text columns where there are no others."""
-    from workbench.heads.table import SHOWN
-
     found = []
     for name in SHOWN:
         keys = [k for k in (name, f"{name}@text") if k in portrait and np.isfinite(portrait[k].values).any()]
@@ -90,14 +87,13 @@ def _shown(
 
 def legend(portrait: Portrait, columns: Sequence[str]) -> list[str]:
     """What "kind" and the columns of the loss say, which a reader may take for statements about a task."""
-    from workbench.heads.table import LABEL
-
     said = [f"kind names scores of at least {LABEL:g} on random tokens"]
     for m in (portrait[key] for key in columns if key.partition("@")[0] == "loss"):
         said.append(f"{m.key} is the {m.about}, in {m.unit}, on {_ON[m.on]}; above 0: the head helps there")
     return said
 
 
+@terminal(Portrait)
 def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 40) -> list[Any]:
     """What was looked at, the table with the null values under it, and what must be said."""
     rows = table_rows(portrait, sort=sort, most=most)
@@ -119,6 +115,7 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
     return [*parts, *(f"note: {note}" for note in (*portrait.notes, *portrait.file_notes))]
 
 
+@card(Portrait)
 def portrait_card(portrait: Portrait) -> str:
     """A static card: what was looked at, four heatmaps, the table."""
     columns = shown_columns(portrait)

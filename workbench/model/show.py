@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from workbench.core.show import card
 from workbench.core.text import escape
-
-if TYPE_CHECKING:
-    from workbench.model.architecture import Architecture
+from workbench.model.architecture import Architecture
 
 _ROW, _CELL, _LEFT, _MOST_CELLS, _MOST_LAYERS = 16, 11, 46, 40, 48
 
 
-def picture(model: Architecture) -> str:
+@card(Architecture)
+def architecture_card(model: Architecture) -> str:
     """HTML of an architecture: its layers bottom to top, and what works on it."""
     return (
         '<div style="font-family:sans-serif;font-size:13px">'

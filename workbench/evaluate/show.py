@@ -1,0 +1,198 @@
+"""How what is measured of a circuit shows itself: cards and pictures for notebooks, tables, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.circuits.addresses import parse_node
+from workbench.circuits.effects import Effects
+from workbench.circuits.show.circuit_page import report_page
+from workbench.core.show import card, page, picture, terminal
+from workbench.evaluate.completeness import Completeness
+from workbench.evaluate.curves import CurveComparison
+from workbench.evaluate.faithfulness import Curve, Faithfulness
+from workbench.evaluate.minimality import Minimality
+from workbench.evaluate.roles import HeadRoles
+from workbench.evaluate.stability import Stability
+from workbench.evaluate.study import Discovery
+from workbench.view.bars import bars_svg
+from workbench.view.curve import curve_svg
+from workbench.view.heatmap import heatmap_svg
+from workbench.view.html import facts_html, table_html, text_html
+from workbench.view.scatter import scatter_svg
+
+_NO_GAP = "<p>Faithfulness is not defined: the metric has no gap between clean and corrupted.</p>"
+
+
+@card(Faithfulness)
+def faithfulness_card(found: Faithfulness) -> str:
+    """Every number of it."""
+    return facts_html(found.to_dict())
+
+
+@card(Curve)
+def curve_card(found: Curve) -> str:
+    """The picture, where there is a gap to have a share of."""
+    return curve_picture(found) if np.isfinite(found.values).any() else _NO_GAP
+
+
+@picture(Curve)
+def curve_picture(found: Curve) -> str:
+    """Faithfulness over size with its band, beside random circuits."""
+    series: dict[str, list[tuple[float, ...]]] = {found.method: list(found.band())}
+    if found.random.size:
+        series["random circuits"] = [
+            (x, float(r.mean()), float(r.std())) for x, r in zip(found.shares, found.random, strict=True)
+        ]
+    return _over_size(series, found.quantity, found.title)
+
+
+@card(CurveComparison)
+def comparison_card(found: CurveComparison) -> str:
+    """The picture, where there is a gap to have a share of."""
+    measured = any(np.isfinite(curve.values).any() for curve in found.curves.values())
+    return comparison_picture(found) if measured else _NO_GAP
+
+
+@picture(CurveComparison)
+def comparison_picture(found: CurveComparison) -> str:
+    """The curves of all methods on one axis."""
+    quantity = next(iter(found.curves.values())).quantity
+    return _over_size({name: c.band() for name, c in found.curves.items()}, quantity, "Faithfulness")
+
+
+def _over_size(
+    series: Mapping[str, Sequence[tuple[float, ...]]], quantity: tuple[str, str, str], title: str
+) -> str:
+    """Faithfulness over size, with the quantity it is a share of on the axis."""
+    metric, unit, ablation = quantity
+    return curve_svg(
+        series,
+        x_label="share of edges (nominal)",
+        y_label=f"faithfulness (share of {metric}, {unit})",
+        title=f"{title}, {ablation} ablation",
+        log_x=True,
+        reference={"full model": 1.0, "nothing": 0.0},
+    )
+
+
+@card(Minimality)
+@picture(Minimality)
+def minimality_svg(found: Minimality) -> str:
+    """What leaving out each part does, where it does most."""
+    best = sorted(found.best().values(), key=lambda row: -abs(row.effect))
+    return bars_svg(
+        [(row.part, row.effect, row.interval.low, row.interval.high, row.of) for row in best[:40]],
+        x_label=f"drop of {found.metric} when it is left out ({found.unit})",
+        title=f"Minimality: {len(best)} parts, {found.ablation} ablation",
+    )
+
+
+@card(Completeness)
+@picture(Completeness)
+def completeness_svg(found: Completeness) -> str:
+    """Circuit and model without the same parts, one dot each."""
+    points: dict[str, list[tuple[float, float, str]]] = {}
+    for row, data in zip(found.rows, found.to_rows(), strict=True):
+        points.setdefault(row.kind, []).append((data["model"], data["circuit"], row.name))
+    return scatter_svg(
+        points,
+        x_label=f"{found.metric} of the model without K ({found.unit})",
+        y_label=f"{found.metric} of the circuit without K ({found.unit})",
+        title=f"Completeness: {len(found.rows)} sets K, n={len(found.full)}, {found.ablation} ablation",
+        diagonal="complete",
+    )
+
+
+@card(Stability)
+def stability_card(found: Stability) -> str:
+    """How much resamples agree, and what they choose most."""
+    facts = {
+        "method": found.method,
+        "resamples": f"{len(found.sets)} of {found.n_pairs} pairs",
+        "mean Jaccard": found.jaccard,
+        "by chance": found.chance,
+    }
+    rows = [{"part": part, "chosen in": f"{share:.0%}"} for part, share in found.frequency().items()]
+    return facts_html(facts) + table_html(rows[:20], caption=f"the most frequent of {len(rows)}")
+
+
+@card(HeadRoles)
+def roles_card(roles: HeadRoles) -> str:
+    """One row per head with what makes its role: attention and direct effect."""
+    rows = [
+        {
+            "head": role.head,
+            "role": role.role,
+            "looks": f"from {role.query} at {role.key}",
+            "attention": role.attention,
+            f"direct effect ({role.unit})": role.direct_effect,
+            "± se": role.direct_stderr,
+            "n": role.n,
+        }
+        for role in roles
+    ]
+    return table_html(rows) if rows else "<p>No head fits a role.</p>"
+
+
+@terminal(Discovery)
+def discovery_table(found: Discovery) -> list[Any]:
+    """What the model does, how large and how faithful the circuit is, its curve, its heads."""
+    draws = found.curve.random.shape[1]
+    chosen = f"chosen of {found.scores.n_candidates:,} {found.scores.level}s"
+    points = [
+        {
+            chosen: f"{p['share']:.0%}" if p["share"] >= 0.01 else f"{p['share']:.1%}",
+            f"connected {found.scores.level}s": p["edges"],
+            "faithfulness": p["faithfulness"] if p["edges"] else None,
+            "± se": p["stderr"] if p["edges"] else None,
+            f"mean of {draws} random circuits": p["random_mean"] if p["edges"] else None,
+        }
+        for p in found.curve.to_dict()["points"]
+    ]
+    inside = {str(parse_node(address).writer) for address in found.circuit.nodes}
+    roles = [
+        {
+            "head": r.head,
+            "role": r.role,
+            "attention": r.attention,
+            f"direct effect ({r.unit})": r.direct_effect,
+            "in the circuit": r.head in inside,
+        }
+        for r in found.roles
+    ]
+    text = "\n".join([*found.lead, found.size_sentence, found.faithfulness.sentence])
+    return [text, *filter(None, [found.advice]), points, *([roles] if roles else [])]
+
+
+@card(Discovery)
+def discovery_card(found: Discovery) -> str:
+    """The same with pictures."""
+    said = text_html(
+        "\n\n".join([*found.lead, found.size_sentence, found.faithfulness.sentence, found.advice])
+    )
+    kept = faithfulness_card(found.faithfulness)
+    roles = found.roles._repr_html_() if found.roles else ""
+    return said + found.circuit._repr_html_() + kept + found.curve._repr_html_() + roles
+
+
+@page(Discovery)
+def discovery_page(found: Discovery, *, effects: Effects | None = None) -> str:
+    """The HTML report of a discovery: picture, faithfulness curve, heads, roles."""
+    curves = {"Faithfulness over size": found.curve._repr_html_()}
+    heatmaps = {} if effects is None else {f"Ablation of every head: {effects.title}": effects._repr_html_()}
+    scores = found.scores.by_layer_and_head()
+    if np.isfinite(scores).any():
+        rows, columns = [str(n) for n in range(scores.shape[0])], [str(h) for h in range(scores.shape[1])]
+        heatmaps["Summed scores of each head"] = heatmap_svg(
+            scores,
+            rows,
+            columns,
+            title=f"{found.scores.method} scores, summed over outgoing edges",
+            unit=found.scores.unit,
+        )
+    tables = {"Roles of heads": [r.to_dict() for r in found.roles]} if found.roles else {}
+    return report_page(found.circuit, heatmaps=heatmaps, curves=curves, tables=tables)
