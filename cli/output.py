@@ -78,11 +78,11 @@ def warn(message: str) -> None:
 
 
 def show_warning(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """What shows Python's warnings: those of changed files as one line, all others by ``otherwise``."""
-    from workbench.core.errors import ChangedFileWarning
+    """What shows Python's warnings: those of changed files and of plug-ins as one line, all others by ``otherwise``."""
+    from workbench.core.errors import ChangedFileWarning, PluginWarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, ChangedFileWarning):
+        if issubclass(category, ChangedFileWarning | PluginWarning):
             warn(f"warning: {message}")
         else:
             otherwise(message, category, *place, **more)

@@ -133,13 +133,13 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
 
     refusing = registry.Paper(
         name="refuses",
-        module="refuses",
+        module="workbench.papers.refuses",
         title="t",
         source="s",
         model="zoo:regression",
         options=RegressionSizes,
     )
-    monkeypatch.setattr(registry, "PAPERS", (*registry.PAPERS, refusing))
+    monkeypatch.setitem(registry.PAPERS._known, "refuses", refusing)
     monkeypatch.setitem(__import__("sys").modules, "workbench.papers.refuses", Refusing)
     quick = module.REPLICATION.__class__(**{**module.REPLICATION.__dict__, "options": _Quick})
     monkeypatch.setattr(module, "REPLICATION", quick)

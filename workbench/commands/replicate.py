@@ -104,7 +104,6 @@ def with_behaviors(findings: Findings, setting: Setting) -> Findings:
 def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:
     """Everything that decides the numbers, as JSON values."""
     known = identity(setting.model)
-    module = f"workbench.papers.{replication.paper.module}"
     return {
         "replication": replication.name,
         "model": known.name,
@@ -115,7 +114,7 @@ def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:
         "options": plain(asdict(setting.options)),
         "other models": _weights_named(asdict(setting.options)),
         "seed": setting.seed,
-        "code": {**code_versions(), "sources": source_digest(module)},
+        "code": {**code_versions(), "sources": source_digest(replication.paper.module)},
     }
 
 

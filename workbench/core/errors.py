@@ -50,6 +50,10 @@ class RunError(WorkbenchError):
     """A run cannot be started, resumed or written."""
 
 
+class PluginError(WorkbenchError):
+    """A plug-in cannot be used."""
+
+
 def expect(value: object, kind: type | tuple[type, ...], *, what: str, hint: str = "") -> None:
     """Refuse a value of another type by name.
 
@@ -73,8 +77,13 @@ class ChangedFileWarning(UserWarning):
     """A file that people edit by hand was read, and is not as the workbench wrote it."""
 
 
-# said each time that such a file is read; a filter of the user's own goes first
+class PluginWarning(UserWarning):
+    """A plug-in cannot be used, and was left out of a list."""
+
+
+# said each time; a filter of the user's own goes first
 warnings.filterwarnings("always", category=ChangedFileWarning, append=True)
+warnings.filterwarnings("always", category=PluginWarning, append=True)
 
 
 MOST_COUNT = 1_000_000_000  # steps, pairs, tokens, draws: more than any machine does

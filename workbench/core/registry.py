@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import import_module
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from workbench.core.errors import OptionError, unknown
+from workbench.core.errors import OptionError, PluginError, PluginWarning, WorkbenchError, unknown
+from workbench.core.plugins import Offer, load, offers
 
 T = TypeVar("T")
 
 
-def load(target: str) -> Any:
-    """What ``"module:attribute"`` names, or the module where only that is named; it is imported now.
-
-    Example:
-        >>> load("workbench.core.errors:OptionError").__name__
-        'OptionError'
-    """
-    module, _, attribute = target.partition(":")
-    found = import_module(module)
-    return getattr(found, attribute) if attribute else found
-
-
 class Registry(Generic[T]):
-    """Things of one kind by name, in the order in which they were registered.
+    """Things of one kind by name: ours in the order in which they were registered, then those of plug-ins.
 
     Args:
         kind: What they are, for the error about a misspelt one.
+        group: The entry points by which installed packages add some, ``workbench.methods``; empty for none.
+        holds: Whether what an entry point names is such a thing by itself. Else importing it must register it.
+        error: What is raised for a misspelt name.
 
     Example:
         >>> errors = Registry("error")
@@ -36,25 +31,61 @@ class Registry(Generic[T]):
         (['option'], 'OptionError')
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(
+        self,
+        kind: str,
+        *,
+        group: str = "",
+        holds: Callable[[Any], bool] = lambda made: False,
+        error: type[WorkbenchError] = OptionError,
+    ) -> None:
+        self.kind, self.group, self.holds, self.error = kind, group, holds, error
         self._known: dict[str, T | str] = {}
+        self._homes: dict[str, str] = {}  # module that a thing is from, where it is known
 
     def lazy(self, name: str, target: str) -> None:
-        """Register a thing without importing it.
+        """Register a thing of ours without importing it.
 
         Args:
             target: ``"module:attribute"``, or a module that registers the thing itself when it is imported.
         """
         self._known[name] = target
+        self._homes[name] = target.partition(":")[0]
 
-    def add(self, name: str, item: T) -> None:
-        """Register a thing; a notebook cell that is run again replaces what it registered before."""
+    def read(self, package: str, mark: str) -> None:
+        """Register what the files of a package of ours declare; the files are read, not imported.
+
+        Args:
+            mark: A regular expression for the declaration at the beginning of a line, its group the name.
+        """
+        for folder in find_spec(package).submodule_search_locations or ():
+            for file in sorted(Path(folder).glob("*.py")):
+                for found in re.finditer(mark, file.read_text(encoding="utf-8"), re.MULTILINE):
+                    self.lazy(found[1], f"{package}.{file.stem}")
+
+    def add(self, name: str, item: T, *, home: str = "") -> None:
+        """Register a thing; a notebook cell that is run again replaces what it registered before.
+
+        Args:
+            home: The module that it is from.
+
+        Raises:
+            OptionError: if the name is ours or another plug-in's.
+        """
+        before = self._homes.get(name, "")
+        if home and before and _owner(home) != _owner(before):
+            whose = "the workbench" if _owner(before) == "workbench" else before
+            raise self.error(
+                f"{home} registers a {self.kind} called {name!r}, which is the name of one of {whose}",
+                hint="choose another name",
+            )
         self._known[name] = item
+        self._homes[name] = home or before
 
     def remove(self, name: str) -> None:
-        """Forget a thing."""
+        """Forget a thing that was added."""
         del self._known[self.check(name)]
+        self._homes.pop(name, None)
 
     def check(self, name: str) -> str:
         """The name itself, if it is known. Nothing is imported.
@@ -62,8 +93,8 @@ class Registry(Generic[T]):
         Raises:
             OptionError: if it is not, with the closest spellings.
         """
-        if name not in self._known:
-            raise unknown(self.kind, name, self._known, error=OptionError)
+        if name not in self:
+            raise unknown(self.kind, name, self, error=self.error)
         return name
 
     def get(self, name: str) -> T:
@@ -71,8 +102,12 @@ class Registry(Generic[T]):
 
         Raises:
             OptionError: if there is none, with the closest spellings.
+            PluginError: if it is a plug-in's that cannot be imported.
         """
-        found = self._known[self.check(name)]
+        self.check(name)
+        if name not in self._known:
+            self._plug_in(name)
+        found = self._known[name]
         if isinstance(found, str):
             made = load(found)
             if ":" in found:
@@ -80,11 +115,53 @@ class Registry(Generic[T]):
             found = self._known[name]
         return found
 
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Every thing by name, imported. A plug-in that cannot be is told in a `PluginWarning`, and left out."""
+        for name in self:
+            try:
+                found = self.get(name)
+            except PluginError as problem:
+                warnings.warn(str(problem), PluginWarning, stacklevel=2)
+            else:
+                yield name, found
+
+    def offers(self) -> dict[str, tuple[Offer, ...]]:
+        """What installed plug-ins add, by name; a name that is ours stays ours."""
+        found = offers(self.group) if self.group else {}
+        return {name: given for name, given in found.items() if name not in self._known}
+
+    def _plug_in(self, name: str) -> None:
+        """Load what an installed plug-in calls so.
+
+        Raises:
+            PluginError: if two do, it cannot be imported, or it is no such thing.
+        """
+        given = self.offers()[name]
+        if len(given) > 1:
+            both = " and ".join(offer.plugin for offer in given)
+            raise PluginError(f"a {self.kind} called {name!r} is in {both}", hint="uninstall one of them")
+        made = given[0].load()
+        if name not in self._known and self.holds(made) and getattr(made, "name", name) == name:
+            self.add(name, made, home=given[0].target.partition(":")[0])
+        if name not in self._known:
+            said = (
+                f"the plug-in {given[0].plugin} says that {given[0].target} is a {self.kind} called {name!r}"
+            )
+            raise PluginError(f"{said}; it is none", hint="docs/extending.md shows how to write one")
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
+        return iter([*self._known, *self.offers()])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known
+        return name in self._known or (isinstance(name, str) and name in self.offers())
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._known) + len(self.offers())
+
+
+def _owner(module: str) -> str:
+    """Whose module it is: its first word."""
+    return module.partition(".")[0]
+
+
+__all__ = ["Registry", "load"]

@@ -1,5 +1,7 @@
 """The replications that there are: a paper each. A new one is a module with ``REPLICATION`` and an entry here.
 
+Others add theirs with `add_paper` in a file that ``--plugin`` names, or by an entry point of ``workbench.papers``.
+
 Listing them loads no model and no torch.
 """
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.errors import OptionError, unknown
+from workbench.core.registry import Registry
 from workbench.papers.options import (
     CalibrationSizes,
     ComponentReuse,
@@ -31,7 +33,7 @@ class Paper:
     """A paper that is measured again.
 
     Attributes:
-        module: The file in this folder that measures it.
+        module: The module with its ``REPLICATION``.
         options: A frozen dataclass with defaults: sizes and thresholds.
         model: The built-in model on which its claims can be tested.
     """
@@ -44,10 +46,10 @@ class Paper:
     model: str
 
 
-PAPERS = (
+_OURS = (
     Paper(
         name="component-reuse",
-        module="component_reuse",
+        module="workbench.papers.component_reuse",
         options=ComponentReuse,
         title="Circuit component reuse across tasks",
         source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
@@ -55,7 +57,7 @@ PAPERS = (
     ),
     Paper(
         name="retrieval-heads",
-        module="retrieval_heads",
+        module="workbench.papers.retrieval_heads",
         options=RetrievalSizes,
         title="Retrieval Head Mechanistically Explains Long-Context Factuality",
         source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
@@ -63,7 +65,7 @@ PAPERS = (
     ),
     Paper(
         name="preplan-anchor",
-        module="preplan_anchor",
+        module="workbench.papers.preplan_anchor",
         options=PreplanSizes,
         title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
         source="Li et al., October 2025",
@@ -71,7 +73,7 @@ PAPERS = (
     ),
     Paper(
         name="attention-calibration",
-        module="attention_calibration",
+        module="workbench.papers.attention_calibration",
         options=CalibrationSizes,
         title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing Large Language Models without Training "
         "through Attention Calibration",
@@ -80,7 +82,7 @@ PAPERS = (
     ),
     Paper(
         name="lofit",
-        module="lofit",
+        module="workbench.papers.lofit",
         options=LofitSizes,
         title="Localized fine-tuning and inference-time intervention",
         source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
@@ -88,7 +90,7 @@ PAPERS = (
     ),
     Paper(
         name="soft-injection",
-        module="soft_injection",
+        module="workbench.papers.soft_injection",
         options=SoftInjectionSizes,
         title="Soft injection of task embeddings",
         source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
@@ -96,7 +98,7 @@ PAPERS = (
     ),
     Paper(
         name="pine",
-        module="pine",
+        module="workbench.papers.pine",
         options=PineSizes,
         title="Eliminating Position Bias of Language Models: A Mechanistic Approach",
         source="Wang et al. 2024, arXiv:2407.01100",
@@ -104,7 +106,7 @@ PAPERS = (
     ),
     Paper(
         name="in-context-regression",
-        module="in_context_regression",
+        module="workbench.papers.in_context_regression",
         options=RegressionSizes,
         title="In-context linear regression demystified",
         source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified (ICML)",
@@ -112,7 +114,7 @@ PAPERS = (
     ),
     Paper(
         name="relevance",
-        module="relevance",
+        module="workbench.papers.relevance",
         options=Relevance,
         title="Relevance propagation and relevance patching",
         source="Achtibat et al. 2024, arXiv:2402.05602; Rezaei Jafari et al. 2025, arXiv:2508.21258; Li et al. 2017",
@@ -121,9 +123,24 @@ PAPERS = (
 )
 
 
+PAPERS: Registry[Paper] = Registry(
+    "replication", group="workbench.papers", holds=lambda made: isinstance(made, Paper)
+)
+
+
+def add_paper(paper: Paper) -> Paper:
+    """Register a paper; the module that it names has the ``REPLICATION``."""
+    PAPERS.add(paper.name, paper, home=paper.module)
+    return paper
+
+
+for _paper in _OURS:
+    add_paper(_paper)
+
+
 def list_replications() -> tuple[str, ...]:
     """Names of all replications."""
-    return tuple(paper.name for paper in PAPERS)
+    return tuple(PAPERS)
 
 
 def find_paper(name: str) -> Paper:
@@ -132,10 +149,7 @@ def find_paper(name: str) -> Paper:
     Raises:
         OptionError: if there is none, with the closest spellings.
     """
-    for paper in PAPERS:
-        if paper.name == name:
-            return paper
-    raise unknown("replication", name, list_replications(), error=OptionError)
+    return PAPERS.get(name)
 
 
 def find_replication(name: str) -> Replication:
@@ -144,9 +158,12 @@ def find_replication(name: str) -> Replication:
     Raises:
         OptionError: if there is none, with the closest spellings.
     """
-    return import_module(f"workbench.papers.{find_paper(name).module}").REPLICATION
+    return import_module(find_paper(name).module).REPLICATION
 
 
 def replication_rows() -> list[dict[str, Any]]:
     """One line per replication: what to type, which paper, on which model by default."""
-    return [{"name": p.name, "paper": p.title, "source": p.source, "default model": p.model} for p in PAPERS]
+    return [
+        {"name": name, "paper": p.title, "source": p.source, "default model": p.model}
+        for name, p in PAPERS.items()
+    ]
