@@ -44,7 +44,8 @@ def claims_of(name: str, root: Path) -> list[dict[str, Any]]:
     """The claims of one paper, or of one study, measured now at its default size."""
     command = ("reproduce", name, "-m", STUDIES[name]) if name in STUDIES else ("replicate", name)
     found = workbench(*command, "--out", str(root / name))
-    return [{field: claim.get(field) for field in FIELDS} for claim in found["claims"]]
+    claims = found.get("claims") or [claim for step in found["steps"] for claim in step["claims"]]
+    return [{field: claim.get(field) for field in FIELDS} for claim in claims]
 
 
 def differences(before: Any, after: Any, where: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from workbench.core.claims import Claim, counts, judge, plain, source_of, tally, untestable
+from workbench.core.claims import JudgedClaim, counts, judge, plain, source_of, tally, untestable
 from workbench.core.errors import RunError
 from workbench.view.claims import claims_html
 
@@ -29,14 +29,14 @@ def test_what_is_not_the_papers_is_not_said_to_be():
 
 def test_a_claim_survives_json_and_what_is_not_finite_becomes_nothing():
     claim = judge("a", "rule", True, found=float("nan"), control=0.5, n=3, reason="r", source="s")
-    again = Claim.from_dict(json.loads(json.dumps(claim.to_dict(), allow_nan=False)))
+    again = JudgedClaim.from_dict(json.loads(json.dumps(claim.to_dict(), allow_nan=False)))
     assert again.found is None and again.control == 0.5 and again.n == 3
 
 
 @pytest.mark.parametrize("broken", [{"claim": "a"}, {"claim": "a", "criterion": "r", "verdict": "proved"}])
 def test_what_is_no_claim_is_refused(broken):
     with pytest.raises(RunError):
-        Claim.from_dict(broken)
+        JudgedClaim.from_dict(broken)
 
 
 def test_numbers_of_rows_are_plain_json():

@@ -17,7 +17,7 @@ VERDICTS: tuple[Verdict, ...] = ("holds", "fails", UNTESTABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class JudgedClaim:
     """One claim of the paper and what was found here.
 
     Attributes:
@@ -46,7 +46,7 @@ class Claim:
         return plain(self.__dict__)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Claim:
+    def from_dict(cls, data: Mapping[str, Any]) -> JudgedClaim:
         """Read what ``to_dict`` wrote.
 
         Raises:
@@ -61,14 +61,14 @@ class Claim:
         return claim
 
 
-def judge(claim: str, criterion: str, holds: bool, **numbers: Any) -> Claim:
+def judge(claim: str, criterion: str, holds: bool, **numbers: Any) -> JudgedClaim:
     """A claim that was tested: ``holds`` or ``fails``."""
-    return Claim(claim=claim, criterion=criterion, verdict="holds" if holds else "fails", **numbers)
+    return JudgedClaim(claim=claim, criterion=criterion, verdict="holds" if holds else "fails", **numbers)
 
 
-def untestable(claim: str, criterion: str, why: str, **numbers: Any) -> Claim:
+def untestable(claim: str, criterion: str, why: str, **numbers: Any) -> JudgedClaim:
     """A claim that could not be tested, and why."""
-    return Claim(claim=claim, criterion=criterion, verdict=UNTESTABLE, why=why, **numbers)
+    return JudgedClaim(claim=claim, criterion=criterion, verdict=UNTESTABLE, why=why, **numbers)
 
 
 def source_of(paper: str, where: str) -> str:
@@ -96,12 +96,12 @@ class PaperClaims:
     criteria: Mapping[str, tuple[str, str, str, str]]
     numbers: Mapping[str, str]
 
-    def judge(self, name: str, holds: bool, found: float | str, **numbers: Any) -> Claim:
+    def judge(self, name: str, holds: bool, found: float | str, **numbers: Any) -> JudgedClaim:
         """A claim that was tested."""
         words, fixed = self._fixed(name)
         return judge(*words, bool(holds), found=found, **fixed, **numbers)
 
-    def untestable(self, name: str, why: str) -> Claim:
+    def untestable(self, name: str, why: str) -> JudgedClaim:
         """A claim that could not be tested, and why."""
         words, fixed = self._fixed(name)
         return untestable(*words, why, **fixed)
@@ -112,13 +112,13 @@ class PaperClaims:
         return (claim, criterion), {"paper": self.numbers.get(name), "reason": reason, "source": source}
 
 
-def counts(claims: Iterable[Claim]) -> dict[str, int]:
+def counts(claims: Iterable[JudgedClaim]) -> dict[str, int]:
     """How many claims hold, fail, cannot be tested."""
     found = Counter(claim.verdict for claim in claims)
     return {verdict: found.get(verdict, 0) for verdict in VERDICTS}
 
 
-def tally(claims: Iterable[Claim]) -> str:
+def tally(claims: Iterable[JudgedClaim]) -> str:
     """The same in words.
 
     Example:

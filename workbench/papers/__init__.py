@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from workbench.core.claims import Claim, judge, untestable
+from workbench.core.claims import JudgedClaim, judge, untestable
 from workbench.papers.kinds import Findings, Replication, Setting
+from workbench.papers.kit import Claim, Conditions, Paper
 from workbench.papers.registry import find_replication, list_replications
 
 __all__ = [
     "Claim",
+    "Conditions",
     "Findings",
+    "JudgedClaim",
+    "Paper",
     "Replication",
     "Setting",
     "find_replication",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import CHANGE, mean_interval
-from workbench.core.claims import Claim, judge, source_of, untestable
+from workbench.core.claims import JudgedClaim, judge, source_of, untestable
 from workbench.papers.attention_calibration_measures import (
     sign_tests,
 )
@@ -125,7 +125,7 @@ def claims_of(
     found: Study,
     beside: dict[str, np.ndarray],
     text: dict[str, Any],
-) -> tuple[Claim, ...]:
+) -> tuple[JudgedClaim, ...]:
     base = float(found.plain.mean())
     made: dict[str, tuple[bool, Any, Any, int | None]] = {}
     common = sum(share > COMMON for share in found.shares.values())
@@ -194,7 +194,7 @@ def _named(heads: list[str], changes: dict[str, np.ndarray]) -> str:
     return ", ".join(f"{head} {changes[head].mean():+.3f}" for head in heads) or "none"
 
 
-def _claim(key: str, made: tuple | None, base: float, found: Study, text: dict[str, Any]) -> Claim:
+def _claim(key: str, made: tuple | None, base: float, found: Study, text: dict[str, Any]) -> JudgedClaim:
     words, criterion, reason, where = CRITERIA[key]
     fixed = {"reason": reason, "source": source_of(PAPER, where)}
     if key == "act":

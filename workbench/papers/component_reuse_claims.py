@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import CHANGE, SHARE, Interval, mean_interval
-from workbench.core.claims import Claim, judge, untestable
+from workbench.core.claims import JudgedClaim, judge, untestable
 from workbench.core.stats.agreement import spearman
 from workbench.papers.component_reuse_overlap import CHANCE, LOOKS, PAPER
 from workbench.papers.component_reuse_repair import (
@@ -71,7 +71,7 @@ def repair_claims(
     kinds: Mapping[str, Sequence[str]],
     later: Sequence[str],
     writers,
-) -> list[Claim]:
+) -> list[JudgedClaim]:
     base, best = conditions["as it is"], conditions["all"]
     n, source = len(base.among), f"{PAPER}, section 5; here {name}, heads {', '.join(heads)}"
     claims = []
@@ -131,7 +131,7 @@ def _lost_by_random(conditions: Mapping[str, Answers]) -> str | None:
     return f"random heads {np.mean(drawn):.2f}" if drawn and right.any() else None
 
 
-def _random_claim(conditions: Mapping[str, Answers], gain: float, source: str) -> Claim:
+def _random_claim(conditions: Mapping[str, Answers], gain: float, source: str) -> JudgedClaim:
     drawn = [float(a.among.mean() - conditions["as it is"].among.mean()) for a in _draws(conditions)]
     if not drawn:
         return untestable(*REPAIRS["random"], "too few other heads in the edited layers", source=source)
@@ -147,7 +147,7 @@ def _random_claim(conditions: Mapping[str, Answers], gain: float, source: str) -
     )
 
 
-def _column_claim(conditions: Mapping[str, Answers], gain: float, source: str) -> Claim:
+def _column_claim(conditions: Mapping[str, Answers], gain: float, source: str) -> JudgedClaim:
     base = conditions["as it is"].among.mean()
     objects = float(conditions["the wrong objects instead"].among.mean() - base)
     mixed = float(conditions["the right color and a wrong one instead"].among.mean() - base)
@@ -164,7 +164,7 @@ def _column_claim(conditions: Mapping[str, Answers], gain: float, source: str) -
 
 def _part_claim(
     conditions: Mapping[str, Answers], gain: float, source: str, kinds: Mapping[str, Sequence[str]]
-) -> Claim:
+) -> JudgedClaim:
     base = conditions["as it is"].among.mean()
     gains = {name: float(a.among.mean() - base) for name, a in conditions.items() if name.endswith(" only")}
     if not gains:
@@ -183,7 +183,7 @@ def _part_claim(
 
 def _mover_claims(
     conditions: Mapping[str, Answers], later: Sequence[str], writers, seed: int, source: str
-) -> list[Claim]:
+) -> list[JudgedClaim]:
     """What becomes of the heads after the edited ones."""
     before, after = conditions["as it is"].attention, conditions["all"].attention
     movers = [h for h in writers.kept if writers.shares[h] > 0 and h in later]
@@ -219,7 +219,7 @@ def moved_to_right(before: np.ndarray, after: np.ndarray) -> float:
 
 def _order_claim(
     before, after, later: Sequence[str], shares: Mapping[str, float], seed: int, source: str
-) -> Claim:
+) -> JudgedClaim:
     if len(later) < FEWEST:
         why = f"{len(later)} heads come after the edited layer; {FEWEST} are needed"
         return untestable(*REPAIRS["order"], why, paper=0.69, source=source)

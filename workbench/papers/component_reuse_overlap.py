@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.circuits.addresses import parse_node
-from workbench.core.claims import Claim, judge, untestable
+from workbench.core.claims import JudgedClaim, judge, untestable
 from workbench.core.errors import WorkbenchError
 from workbench.engine.of_task import paired_runs
 from workbench.engine.runs import PairedRuns
@@ -43,7 +43,7 @@ def circuit_of(runs: PairedRuns, options: ComponentReuse, setting: Setting) -> T
     )
 
 
-def overlap_part(setting: Setting) -> tuple[list[Claim], dict[str, TaskCircuit], list[dict]]:
+def overlap_part(setting: Setting) -> tuple[list[JudgedClaim], dict[str, TaskCircuit], list[dict]]:
     """Circuits of both tasks and of the controls, on prompts of the train split."""
     options: ComponentReuse = setting.options
     circuits: dict[str, TaskCircuit] = {}
@@ -100,7 +100,7 @@ def _overlap_claims(
     reasons: Mapping[str, str],
     circuits: Mapping[str, TaskCircuit],
     looks: Mapping[str, Mapping[str, float]],
-) -> list[Claim]:
+) -> list[JudgedClaim]:
     claims = (
         "the circuits of IOI and Colored Objects share most of their heads",
         "they share more than IOI and unrelated tasks do",

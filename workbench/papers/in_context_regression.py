@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import mean_interval
-from workbench.core.claims import Claim, Rows, judge, source_of, untestable
+from workbench.core.claims import JudgedClaim, Rows, judge, source_of, untestable
 from workbench.papers.kinds import Findings, Replication, Setting
 from workbench.papers.options import RegressionSizes
 from workbench.training.regression import Networks, Training, matrices, predict, tensors, train_networks
@@ -158,12 +158,12 @@ _WHERE: Mapping[str, str] = {
 }
 
 
-def _claim(key: str, holds: bool, **numbers: Any) -> Claim:
+def _claim(key: str, holds: bool, **numbers: Any) -> JudgedClaim:
     text, rule = _WORDS[key]
     return judge(text, rule, holds, source=source_of(_SOURCE, _WHERE[key]), **numbers)
 
 
-def _open(key: str, why: str) -> Claim:
+def _open(key: str, why: str) -> JudgedClaim:
     return untestable(*_WORDS[key], why, source=source_of(_SOURCE, _WHERE[key]))
 
 
@@ -178,7 +178,7 @@ def _untrained(seed: int) -> dict[str, float]:
     return {name: float(np.mean([f[name] for f in found])) for name in names}
 
 
-def _of_matrices(shape: Mapping[str, Any], chance: Mapping[str, float]) -> tuple[Claim, ...]:
+def _of_matrices(shape: Mapping[str, Any], chance: Mapping[str, float]) -> tuple[JudgedClaim, ...]:
     n, size = int(shape["active"]), float(np.abs(_active(shape)[0]).mean())
     return (
         _claim(
@@ -252,7 +252,7 @@ def _risks(model: TransformerBridge, shape: Mapping[str, Any], length: int, n: i
     )
 
 
-def _of_function(own: Risks) -> tuple[Claim, ...]:
+def _of_function(own: Risks) -> tuple[JudgedClaim, ...]:
     nearer = mean_interval(own.from_plain - own.from_debiased)
     mine, ridge_error = own.errors["model"], own.errors["ridge"]
     above, off = (mean_interval(mine - other) for other in (ridge_error, own.errors["best debiased step"]))
@@ -275,7 +275,7 @@ def _of_function(own: Risks) -> tuple[Claim, ...]:
     )  # fmt: skip
 
 
-def _of_lengths(lengths: Mapping[int, Risks]) -> tuple[Claim, ...]:
+def _of_lengths(lengths: Mapping[int, Risks]) -> tuple[JudgedClaim, ...]:
     here = {n: float(found.errors["model"].mean()) for n, found in lengths.items()}
     step = {n: float(found.errors["debiased step, same eta"].mean()) for n, found in lengths.items()}
     alone = {n: float(found.errors["one head"].mean()) for n, found in lengths.items()}
@@ -295,7 +295,7 @@ def _listed(values: Mapping[int, float]) -> str:
     return ", ".join(f"{v:.3f}" for v in values.values()) + " at " + ", ".join(map(str, values))
 
 
-def _of_training(trained: Mapping[int, Training]) -> tuple[Claim, ...]:
+def _of_training(trained: Mapping[int, Training]) -> tuple[JudgedClaim, ...]:
     one, two, four = (trained[heads] for heads in (1, 2, 4))
     n = one.loss.shape[1]
     best = {heads: float(found.loss[-1].min()) for heads, found in trained.items()}

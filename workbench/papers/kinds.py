@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.claims import Claim, Rows, plain
+from workbench.core.claims import JudgedClaim, Rows, plain
 from workbench.core.errors import RunError
 from workbench.core.progress import Progress, silent
 from workbench.core.typed import typed
@@ -34,7 +34,7 @@ class Findings:
         numbers: The values that the claims were computed from; JSON values.
     """
 
-    claims: tuple[Claim, ...]
+    claims: tuple[JudgedClaim, ...]
     tables: Mapping[str, Rows] = field(default_factory=dict)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from math import factorial
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import CHANGE, holm, mean_interval
-from workbench.core.claims import Claim, judge, untestable
+from workbench.core.claims import JudgedClaim, judge, untestable
 from workbench.core.stats.agreement import jaccard
 from workbench.edits.lofit import Localised, all_parameters
 from workbench.papers.kinds import Setting
@@ -58,7 +58,7 @@ def by_place(
     return np.array([difference[places == place].mean() for place in np.unique(places)])
 
 
-def claims_of(setting: Setting, found: Mapping[str, Measured]) -> tuple[Claim, ...]:
+def claims_of(setting: Setting, found: Mapping[str, Measured]) -> tuple[JudgedClaim, ...]:
     last = setting.options.heads[-1]
     before = float(over_all(found, "nothing", 0).mean())
     claims = (
@@ -74,7 +74,7 @@ def claims_of(setting: Setting, found: Mapping[str, Measured]) -> tuple[Claim, .
     return tuple(untestable(c.claim, c.criterion, why, reason=c.reason, source=c.source) for c in claims)
 
 
-def _iti(found: Mapping[str, Measured], k: int, seed: int) -> Claim:
+def _iti(found: Mapping[str, Measured], k: int, seed: int) -> JudgedClaim:
     gained = by_place(found, ("ITI", k), ("nothing", 0))
     return judge(
         "shifting the heads that tell right from wrong makes more answers right (inference-time intervention)",
@@ -89,7 +89,7 @@ def _iti(found: Mapping[str, Measured], k: int, seed: int) -> Claim:
     )
 
 
-def _against(found: Mapping[str, Measured], name: str, k: int, seed: int) -> Claim:
+def _against(found: Mapping[str, Measured], name: str, k: int, seed: int) -> JudgedClaim:
     more = by_place(found, ("LoFiT", k), (name, k))
     return judge(
         "trained offsets are better than inference-time intervention",
@@ -103,7 +103,7 @@ def _against(found: Mapping[str, Measured], name: str, k: int, seed: int) -> Cla
     )
 
 
-def _which_heads(found: Mapping[str, Measured], k: int, seed: int) -> tuple[Claim, Claim]:
+def _which_heads(found: Mapping[str, Measured], k: int, seed: int) -> tuple[JudgedClaim, JudgedClaim]:
     """The two claims about the choice of heads, corrected for being two."""
     own = over_all(found, "LoFiT", k)
     names = ("random heads", "another task's heads")
@@ -153,7 +153,7 @@ def _p(difference: np.ndarray, seed: int, *, draws: int = 4000) -> float:
     return (1 + int(((signs * difference).mean(1) >= difference.mean() - 1e-12).sum())) / (1 + draws)
 
 
-def _low_rank(found: Mapping[str, Measured], k: int, everything: int, seed: int) -> Claim:
+def _low_rank(found: Mapping[str, Measured], k: int, everything: int, seed: int) -> JudgedClaim:
     one = next(iter(found.values()))
     few, many = one.parameters["LoFiT", k], one.parameters["low rank", k]
     lacking = by_place(found, ("low rank", k), ("LoFiT", k))
@@ -172,7 +172,7 @@ def _low_rank(found: Mapping[str, Measured], k: int, everything: int, seed: int)
     )
 
 
-def _own_heads(found: Mapping[str, Measured], k: int, seed: int) -> Claim:
+def _own_heads(found: Mapping[str, Measured], k: int, seed: int) -> JudgedClaim:
     runs = [chosen.top(k) for one in found.values() for chosen in one.localised]
     tasks = np.array([i for i, one in enumerate(found.values()) for _ in one.localised])
     overlap = np.array([jaccard(here, there) for here, there in product(runs, runs)]).reshape(len(runs), -1)

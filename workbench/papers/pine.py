@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from workbench.circuits.verdicts.statistics import CHANGE, SHARE, mean_interval
-from workbench.core.claims import Claim, judge, source_of, untestable
+from workbench.core.claims import JudgedClaim, judge, source_of, untestable
 from workbench.edits.pine import Pine
 from workbench.edits.rotary import rotary_of
 from workbench.model.probe import probe_tokens, wiring
@@ -173,7 +173,7 @@ def moved(answers: Answers, plain: Answers) -> float:
 
 def _claims(
     found: Mapping[tuple[str, str], Answers], unequal: tuple[float, float], alone: tuple[float, float]
-) -> tuple[Claim, ...]:
+) -> tuple[JudgedClaim, ...]:
     def pick(kind: str) -> dict[str, Answers]:
         return {name: found[kind, name] for name in CONDITIONS}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import CHANGE, holm, mean_interval
-from workbench.core.claims import Claim, PaperClaims
+from workbench.core.claims import JudgedClaim, PaperClaims
 from workbench.core.stats.agreement import jaccard
 from workbench.papers.options import PreplanSizes
 from workbench.papers.preplan_anchor_measures import (
@@ -113,7 +113,7 @@ NO_TRAINING = (
 )
 
 
-def of_groups(groups: Groups, again: Groups, options: PreplanSizes) -> Claim:
+def of_groups(groups: Groups, again: Groups, options: PreplanSizes) -> JudgedClaim:
     """Spans of both groups and how alike other responses cut them."""
     near, far = (float(groups.span[mask].mean()) for mask in (groups.local, groups.far))
     at = np.arange(options.prompt, options.length)
@@ -157,7 +157,7 @@ def shift_p(
     return p_above(float(value), null), float(null.mean())
 
 
-def of_chunks(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[Claim]:
+def of_chunks(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[JudgedClaim]:
     """WAAD of the row that reads the first token of a word, and of the row that writes it."""
     curves, words = [r.waad for r in found], [r.wordlike for r in found]
     begin = [r.starts for r in found]
@@ -180,7 +180,7 @@ def of_chunks(found: Sequence[Response], options: PreplanSizes, seed: int) -> li
     return claims
 
 
-def of_entropy(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[Claim]:
+def of_entropy(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[JudgedClaim]:
     """Entropy of the token at the peak, and of the token after it."""
     marks, words = [peaks(r.waad, options.share) for r in found], [r.wordlike for r in found]
     results = []
@@ -206,7 +206,7 @@ def of_entropy(found: Sequence[Response], options: PreplanSizes, seed: int) -> l
 
 def of_coupling(
     found: Sequence[Response], eligible: Sequence[Marks], options: PreplanSizes, seed: int
-) -> list[Claim]:
+) -> list[JudgedClaim]:
     """FAI peaks with receiver peaks; with and after WAAD peaks; the latter within kinds of tokens."""
     late = [peaks(r.fai, options.share) & allowed for r, allowed in zip(found, eligible, strict=True)]
     early = [peaks(r.waad, options.share) for r in found]
@@ -236,7 +236,7 @@ def kinds_of(response: Response) -> np.ndarray:
     return response.wordlike + 2 * response.starts + 4 * half + 8 * np.isfinite(response.fai)
 
 
-def perturbation(swapped: Sequence[Swap], control: Sequence[Swap], seed: int) -> Claim:
+def perturbation(swapped: Sequence[Swap], control: Sequence[Swap], seed: int) -> JudgedClaim:
     """Low minus high likeness, pair by pair; the control has the FAI of another place."""
     diff, null = paired(swapped), paired(control)
     if len(diff) < 10:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import holm
-from workbench.core.claims import Claim, judge, untestable
+from workbench.core.claims import JudgedClaim, judge, untestable
 from workbench.papers.relevance_agreement import (
     Agreement,
     Correlation,
@@ -22,7 +22,7 @@ POOR = 0.5  # r below which an estimate is of little use
 ALPHA = 0.05
 
 
-def rule_claims(found: Mapping[str, float]) -> list[Claim]:
+def rule_claims(found: Mapping[str, float]) -> list[JudgedClaim]:
     return [
         judge(
             "relevance of a ReLU network without biases sums to its output",
@@ -47,7 +47,7 @@ def rule_claims(found: Mapping[str, float]) -> list[Claim]:
     ]
 
 
-def conservation_claims(kept: Mapping) -> list[Claim]:
+def conservation_claims(kept: Mapping) -> list[JudgedClaim]:
     worst = kept["worst"]
     return [
         judge(
@@ -88,7 +88,7 @@ def _gain(measured: Measured, kind: str, better: str, worse: str) -> tuple[float
     return table[better].r - table[worse].r, float(low), float(high), p
 
 
-def agreement_claims(found: Agreement, measured: Measured, seed: int) -> list[Claim]:
+def agreement_claims(found: Agreement, measured: Measured, seed: int) -> list[JudgedClaim]:
     tests = {
         ("MLP outputs", "RelP", "AtP"): ("AtP 0.195, RelP 0.992 (GPT-2 small); 0.006, 0.956 (large)", RELP),
         ("residual stream", "RelP", "AtP"): ("AtP 0.753, RelP 0.968 (GPT-2 small)", RELP),
@@ -160,7 +160,7 @@ def agreement_claims(found: Agreement, measured: Measured, seed: int) -> list[Cl
 
 def _better(
     test: tuple[str, str, str], paper: str, source: str, gain, corrected: float | None, measured: Measured
-) -> Claim:
+) -> JudgedClaim:
     kind, better, worse = test
     claim = f"{better} agrees with exact patching better than {worse}: {kind}"
     rule = f"interval of the difference of Pearson's r above 0, and p < {ALPHA} after Holm's correction for three tests"
@@ -180,7 +180,7 @@ def _better(
     )
 
 
-def everywhere(others: Mapping[str, Mapping[str, Mapping[str, Correlation]]]) -> Claim:
+def everywhere(others: Mapping[str, Mapping[str, Mapping[str, Correlation]]]) -> JudgedClaim:
     """Not only on one model and task."""
     cells = [
         row[kind] for row in others.values() for kind in ("MLP outputs", "residual stream") if kind in row
@@ -199,7 +199,7 @@ def everywhere(others: Mapping[str, Mapping[str, Mapping[str, Correlation]]]) ->
     )
 
 
-def smoothing_claims(found: Mapping) -> list[Claim]:
+def smoothing_claims(found: Mapping) -> list[JudgedClaim]:
     row, planted = found["CP-LRP"], found["planted"]
     return [
         judge(

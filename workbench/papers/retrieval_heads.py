@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import CHANGE, SHARE, at_least, holm, mean_interval
-from workbench.core.claims import Claim, PaperClaims
+from workbench.core.claims import JudgedClaim, PaperClaims
 from workbench.heads.retrieval import RetrievalScores
 from workbench.papers.kinds import Findings, Replication, Setting
 from workbench.papers.options import RetrievalSizes
@@ -206,7 +206,7 @@ def run(setting: Setting) -> Findings:
     )
 
 
-def _of_scores(scores: RetrievalScores, setting: Setting) -> list[Claim]:
+def _of_scores(scores: RetrievalScores, setting: Setting) -> list[JudgedClaim]:
     """Sparse, silent, strong; each with the number of heads behind it."""
     threshold, size = setting.options.threshold, scores.score.size
     few = float((scores.score >= threshold).mean())
@@ -227,7 +227,7 @@ def _of_scores(scores: RetrievalScores, setting: Setting) -> list[Claim]:
     ]
 
 
-def _universal(others: Mapping[str, RetrievalScores | str], threshold: float = 0.1) -> Claim:
+def _universal(others: Mapping[str, RetrievalScores | str], threshold: float = 0.1) -> JudgedClaim:
     """Over the models that answer; those that do not are named."""
     scored_ = {n: s for n, s in others.items() if not isinstance(s, str) and s.counted.mean() >= ANSWERED}
     have = {name: len(s.heads(threshold)) for name, s in scored_.items()}
@@ -235,14 +235,14 @@ def _universal(others: Mapping[str, RetrievalScores | str], threshold: float = 0
     return CLAIMS.judge("universal", all(have.values()), told, n=len(have))
 
 
-def _intrinsic(found: Mapping[str, Any] | str, name: str) -> Claim:
+def _intrinsic(found: Mapping[str, Any] | str, name: str) -> JudgedClaim:
     if isinstance(found, str):
         return CLAIMS.untestable("intrinsic", f"{name}: {found}")
     holds = found["low"] > SAME and found["p"] < ALPHA
     return CLAIMS.judge("intrinsic", holds, _r(found), control=found["r of layers alone"])
 
 
-def _foreign(found: Mapping[str, Any] | str, name: str) -> Claim:
+def _foreign(found: Mapping[str, Any] | str, name: str) -> JudgedClaim:
     if isinstance(found, str):
         return CLAIMS.untestable("foreign", f"{name}: {found}")
     return CLAIMS.judge("foreign", found["r"] < FOREIGN, _r(found), control=found["r of layers alone"])
@@ -252,7 +252,7 @@ def _r(found: Mapping[str, Any]) -> str:
     return f"{found['r']:.2f} [{found['low']:.2f}, {found['high']:.2f}], p {found['p']:.3g}"
 
 
-def dynamic(scores: RetrievalScores, threshold: float) -> Claim:
+def dynamic(scores: RetrievalScores, threshold: float) -> JudgedClaim:
     """Needs two retrieval heads at least."""
     active = scores.frequency[scores.score >= threshold]
     if active.size < 2:
@@ -264,14 +264,14 @@ def dynamic(scores: RetrievalScores, threshold: float) -> Claim:
     return CLAIMS.judge("dynamic", always > 0 and sometimes > 0, told, n=int(scores.counted.sum()))
 
 
-def lost(masked: Masked) -> Claim:
+def lost(masked: Masked) -> JudgedClaim:
     high = mean_interval(masked.masked, within=SHARE).high
     told = f"{masked.masked.mean():.0%} (at most {high:.0%}; unmasked {masked.plain.mean():.0%})"
     control = f"{masked.random.mean():.0%} with matched heads masked"
     return CLAIMS.judge("loss", high < HALF, told, control=control, n=len(masked.plain))
 
 
-def causal(masked: Masked) -> Claim:
+def causal(masked: Masked) -> JudgedClaim:
     extra = mean_interval(masked.extra, within=CHANGE)
     told = f"{masked.extra.mean():.0%} more [{extra.low:.0%}, {extra.high:.0%}], p {masked.p:.3g}"
     control = f"worst of {len(masked.draws)} matched sets: recall {masked.random.mean(1).min():.0%}"
@@ -282,7 +282,7 @@ def causal(masked: Masked) -> Claim:
     )
 
 
-def lengths(masked: Masked) -> Claim:
+def lengths(masked: Masked) -> JudgedClaim:
     """One sign test per context, corrected together."""
     rows = _by_context(masked)
     ps = holm([row["p"] for row in rows])
@@ -312,7 +312,7 @@ def _by_context(masked: Masked) -> list[dict[str, Any]]:
     return rows
 
 
-def memory(masked: Masked, facts_: Masked | str) -> Claim:
+def memory(masked: Masked, facts_: Masked | str) -> JudgedClaim:
     """Facts against needles, both with the same heads masked."""
     if isinstance(facts_, str):
         return CLAIMS.untestable("memory", facts_)
@@ -324,7 +324,7 @@ def memory(masked: Masked, facts_: Masked | str) -> Claim:
     return CLAIMS.judge("memory", holds, told, control=f"needles lose {needle.mean():.0%}", n=len(fall))
 
 
-def _invented(found: Mapping[str, float]) -> Claim:
+def _invented(found: Mapping[str, float]) -> JudgedClaim:
     if "numbers" not in found or found["wrong"] < 10:
         return CLAIMS.untestable(
             "invented", f"{found['wrong']:.0f} wrong tokens with the top heads masked; 10 are needed"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import CHANGE, SHARE, Interval, mean_interval
-from workbench.core.claims import Claim, Rows, judge, untestable
+from workbench.core.claims import JudgedClaim, Rows, judge, untestable
 from workbench.core.stats.agreement import spearman
 from workbench.papers.kinds import Findings, Replication, Setting
 from workbench.papers.options import SoftInjectionSizes
@@ -124,7 +124,7 @@ def _learns(clean: Mapping[str, Measured]) -> bool:
     return bool(_all(clean, "examples").mean() >= LEARNS)
 
 
-def _unlearned(claim: Claim, clean: Mapping[str, Measured]) -> Claim:
+def _unlearned(claim: JudgedClaim, clean: Mapping[str, Measured]) -> JudgedClaim:
     share = _all(clean, "examples").mean()
     why = f"the model does not learn these tasks from examples: {share:.0%} right after them"
     return untestable(claim.claim, claim.criterion, why, reason=claim.reason, source=claim.source)
@@ -132,7 +132,7 @@ def _unlearned(claim: Claim, clean: Mapping[str, Measured]) -> Claim:
 
 def _claims(
     clean: Mapping[str, Measured], misled: Mapping[str, Measured], spread: Transfer, seed: int
-) -> tuple[Claim, ...]:
+) -> tuple[JudgedClaim, ...]:
     return (
         _does_the_tasks(clean, seed),
         _beats_examples(clean, "soft", "clean examples", seed, paper="+0.10 to +0.14"),
@@ -148,7 +148,7 @@ def _claims(
     )
 
 
-def _does_the_tasks(clean: Mapping[str, Measured], seed: int) -> Claim:
+def _does_the_tasks(clean: Mapping[str, Measured], seed: int) -> JudgedClaim:
     over_none, _ = _more(clean, "soft", "no examples", seed)
     over_random, interval = _more(clean, "soft", "random vectors", seed)
     return judge(
@@ -167,7 +167,7 @@ def _does_the_tasks(clean: Mapping[str, Measured], seed: int) -> Claim:
 
 def _beats_examples(
     found: Mapping[str, Measured], name: str, setting: str, seed: int, *, paper: str
-) -> Claim:
+) -> JudgedClaim:
     claim = {
         "soft": f"soft injection is better than the prompts with examples it was made from ({setting})",
         "one prompt": f"also with the embedding of a single prompt ({setting.split(',')[0]})",
@@ -194,7 +194,7 @@ def _beats_examples(
     )
 
 
-def _beats_others(found: Mapping[str, Measured], seed: int) -> Claim:
+def _beats_others(found: Mapping[str, Measured], seed: int) -> JudgedClaim:
     names = ("hard heads", "function vector")
     best = max(names, key=lambda name: float(_all(found, name).mean()))
     more, interval = _more(found, "soft", best, seed)
@@ -210,7 +210,7 @@ def _beats_others(found: Mapping[str, Measured], seed: int) -> Claim:
     )
 
 
-def _is_the_embedding(clean: Mapping[str, Measured]) -> Claim:
+def _is_the_embedding(clean: Mapping[str, Measured]) -> JudgedClaim:
     own, other = float(_all(clean, "other task").mean()), float(_all(clean, "other task's answer").mean())
     return judge(
         "what is injected says which task is done: another task's embedding brings that task's answers",
@@ -225,7 +225,7 @@ def _is_the_embedding(clean: Mapping[str, Measured]) -> Claim:
     )
 
 
-def _bimodal(clean: Mapping[str, Measured]) -> Claim:
+def _bimodal(clean: Mapping[str, Measured]) -> JudgedClaim:
     shares = np.array([found.near_ends for found in clean.values()])
     return judge(
         "most shares end near 0 or 1",
@@ -241,7 +241,7 @@ def _bimodal(clean: Mapping[str, Measured]) -> Claim:
     )
 
 
-def _transfers(spread: Transfer, seed: int) -> Claim:
+def _transfers(spread: Transfer, seed: int) -> JudgedClaim:
     claim = "where to inject carries over to similar tasks, not to dissimilar ones"
     criterion = (
         f"another task's mix costs at most {KEPT} accuracy between similar tasks, and at least {LOST} more between "
@@ -269,7 +269,7 @@ def _transfers(spread: Transfer, seed: int) -> Claim:
     )
 
 
-def _relevance(clean: Mapping[str, Measured], seed: int) -> Claim:
+def _relevance(clean: Mapping[str, Measured], seed: int) -> JudgedClaim:
     along = np.array([spearman(found.alpha.flatten(), found.effects.flatten()) for found in clean.values()])
     interval = mean_interval(along, within=(-1.0, 1.0), seed=seed)
     chance = [spearman(found.alpha_random.flatten(), found.effects.flatten()) for found in clean.values()]

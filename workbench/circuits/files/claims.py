@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from workbench.core.claims import Claim, Verdict, counts
+from workbench.core.claims import JudgedClaim, Verdict, counts
 from workbench.core.typed import Count, Part
 
 Scalar = bool | int | float | str | None
@@ -32,9 +32,9 @@ class ClaimContent(Part):
     source: str = ""
     model: Annotated[str, Meta(description="where it was tested, if not on the model asked for")] = ""
 
-    def claim_of(self) -> Claim:
+    def claim_of(self) -> JudgedClaim:
         """The claim that it describes."""
-        return Claim(**{name: getattr(self, name) for name in self.__struct_fields__})
+        return JudgedClaim(**{name: getattr(self, name) for name in self.__struct_fields__})
 
 
 def check_counts(claims: Sequence[ClaimContent], verdicts: Mapping[str, int]) -> None:

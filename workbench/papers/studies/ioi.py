@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
-from workbench.core.claims import Claim, judge, untestable
+from workbench.core.claims import JudgedClaim, judge, untestable
 from workbench.core.errors import ModelError
 from workbench.evaluate.roles import head_roles, mean_attention
 from workbench.heads.copy import copy_scores
@@ -77,7 +77,7 @@ def task(state: State) -> StepResult:
     return StepResult(name="task", title="The task", tables={"": rows}, claims=claims, found=found)
 
 
-def _same_size(state: State, mean: float, paper: float) -> Claim:
+def _same_size(state: State, mean: float, paper: float) -> JudgedClaim:
     """Whether the logit difference is the paper's; our prompts are worded otherwise, so not to the digit."""
     claim, rule = "the logit difference is the paper's", f"within {NEAR:.0%} of it"
     if not state.comparable:
@@ -240,7 +240,7 @@ def behaviour(state: State) -> StepResult:
     )
 
 
-def _mover_claims(groups, attention) -> list[Claim]:
+def _mover_claims(groups, attention) -> list[JudgedClaim]:
     claim, rule = (
         "the writers look at the receiver (name movers)",
         f"heads that look from end mostly at IO, at least {ATTENTION}, carry half of the writing",
@@ -254,7 +254,7 @@ def _mover_claims(groups, attention) -> list[Claim]:
     return [judge(claim, rule, share >= 0.5, paper="mean attention 0.59", found=found)]
 
 
-def _copy_claims(groups, copies, problem) -> list[Claim]:
+def _copy_claims(groups, copies, problem) -> list[JudgedClaim]:
     found = []
     for key, score, claim, paper in (
         ("writers", "copy", "the writers copy the names they read", "above 0.95"),
@@ -280,7 +280,7 @@ def _copy_claims(groups, copies, problem) -> list[Claim]:
     return found
 
 
-def _look_claims(groups, attention) -> list[Claim]:
+def _look_claims(groups, attention) -> list[JudgedClaim]:
     """Steering heads look at S2; signals come from duplicate-token and induction heads; previous-token heads."""
     table = (
         ("inhibition", "the steering heads look at S2 (S-inhibition)", "end", NAMES, "S2", "half"),

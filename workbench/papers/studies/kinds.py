@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.effects import Effects
-from workbench.core.claims import Claim, Rows, plain
+from workbench.core.claims import JudgedClaim, Rows, plain
 from workbench.core.errors import RunError
 from workbench.core.progress import Progress
 from workbench.core.typed import typed
@@ -30,7 +30,7 @@ class StepResult:
     name: str
     title: str
     tables: Mapping[str, Rows] = field(default_factory=dict)
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[JudgedClaim, ...] = ()
     found: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.effects import Effects
-from workbench.core.claims import Claim, Rows, judge, untestable
+from workbench.core.claims import JudgedClaim, Rows, judge, untestable
 from workbench.engine.interventions.path_patching import reads
 from workbench.engine.interventions.words import Mlps
 from workbench.papers.studies.kinds import State, StepResult
@@ -88,7 +88,9 @@ def backwards(
     )
 
 
-def recall_claims(state: State, taken: Mapping[str, float], classes: Sequence[str]) -> tuple[Claim, ...]:
+def recall_claims(
+    state: State, taken: Mapping[str, float], classes: Sequence[str]
+) -> tuple[JudgedClaim, ...]:
     """Whether the paper's parts of these classes are among those taken up; only on the paper's model."""
     if not state.comparable:
         return ()

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.csv_text import csv_text
-from workbench.core.claims import Claim, counts, plain, tally
+from workbench.core.claims import JudgedClaim, counts, plain, tally
 from workbench.core.text import printable
 from workbench.papers.studies.file import STUDY
 from workbench.papers.studies.kinds import StepResult
@@ -36,7 +36,7 @@ class Reproduction:
     folder: Path
 
     @property
-    def claims(self) -> tuple[Claim, ...]:
+    def claims(self) -> tuple[JudgedClaim, ...]:
         return tuple(claim for step in self.steps for claim in step.claims)
 
     @property

@@ -1,0 +1,48 @@
+"""What a paper is written with: conditions that are measured, claims that are data, the algebra of their criteria."""
+
+from __future__ import annotations
+
+from workbench.papers.kit.claim import Claim, Need, judge_all, needs
+from workbench.papers.kit.conditions import Conditions
+from workbench.papers.kit.criteria import (
+    Criterion,
+    Outcome,
+    above,
+    at_least,
+    at_most,
+    beats_draws,
+    below,
+    equal,
+    fact,
+    flips,
+    interval_excludes,
+    no_worse,
+    order,
+    permuted,
+    share_above,
+)
+from workbench.papers.kit.paper import Paper
+
+__all__ = [
+    "Claim",
+    "Conditions",
+    "Criterion",
+    "Need",
+    "Outcome",
+    "Paper",
+    "above",
+    "at_least",
+    "at_most",
+    "beats_draws",
+    "below",
+    "equal",
+    "fact",
+    "flips",
+    "interval_excludes",
+    "judge_all",
+    "needs",
+    "no_worse",
+    "order",
+    "permuted",
+    "share_above",
+]

@@ -1,0 +1,139 @@
+"""A claim as data: the paper's sentence and number, the criterion and its reason, what it needs to be tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.core.claims import JudgedClaim, judge, source_of, untestable
+from workbench.core.stats.multiplicity import holm
+from workbench.papers.kit.conditions import Conditions
+from workbench.papers.kit.criteria import ALPHA, Criterion
+
+Told = str | float | None | Callable[[Conditions], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What a setting must have for a claim to be tested in it; never the claim's own quantity.
+
+    Attributes:
+        met: Whether it has.
+        why: What is said where it has not.
+        keeps: Of ``found``, ``control`` and ``n``, what is told all the same.
+    """
+
+    met: Callable[[Conditions], Any]
+    why: str | Callable[[Conditions], str]
+    keeps: tuple[str, ...] = ()
+
+
+def needs(
+    met: Criterion | Callable[[Conditions], Any], why: str | Callable[[Conditions], str], *keeps: str
+) -> Need:
+    """Make a need of a criterion, or of any function of what was measured."""
+    if isinstance(met, Criterion):
+        return Need(met=lambda c: met(c).holds, why=why, keeps=keeps)
+    return Need(met=met, why=why, keeps=keeps)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a paper.
+
+    Attributes:
+        says: The claim.
+        by: What decides.
+        criterion: The sentence, where that of the algebra is not plain enough.
+        paper: The paper's number or word.
+        why: Why this criterion and no other.
+        where: The place in the paper; "a control of ours" and the like are not the paper's.
+        needs: In order; the first that is not met is the reason why the claim cannot be tested.
+        family: Claims of one family are corrected together (Holm): their p values are of one question.
+        found, control, n, model: What is told, where it is not the means and the number of items of the criterion's
+            conditions: a value, or a function of what was measured.
+    """
+
+    says: str
+    by: Criterion
+    criterion: str = ""
+    paper: float | str | None = None
+    why: Told = ""
+    where: str = ""
+    needs: Sequence[Need] = ()
+    family: str = ""
+    found: Told = None
+    control: Told = None
+    n: Told = "items"
+    model: Told = ""
+
+    @property
+    def words(self) -> str:
+        """The sentence of the criterion."""
+        return self.criterion or self.by.words
+
+    def found_of(self, c: Conditions) -> Any:
+        if self.found is None and (self.by.name in c or self.by.name in c.numbers):
+            return c.mean(self.by.name)
+        return _told(self.found, c)
+
+    def control_of(self, c: Conditions) -> Any:
+        if self.control is None and self.by.over:
+            return c.mean(self.by.over)
+        return _told(self.control, c)
+
+    def n_of(self, c: Conditions) -> int | None:
+        if self.n == "items":
+            return c.n(self.by.name) if self.by.name in c else None
+        found = _told(self.n, c)
+        return None if found is None else int(found)
+
+
+def _told(value: Told, c: Conditions) -> Any:
+    return value(c) if callable(value) else value
+
+
+def judge_all(claims: Mapping[str, Claim], c: Conditions, *, authors: str = "") -> tuple[JudgedClaim, ...]:
+    """Every claim with its verdict, in order.
+
+    The p values of a family's claims that can be tested are corrected together.
+    """
+    lacking = {name: _lacking(claim, c) for name, claim in claims.items()}
+    outcomes = {name: claims[name].by(c) for name, need in lacking.items() if need is None}
+    ps = {name: outcome.p for name, outcome in outcomes.items() if outcome.p is not None}
+    for family in {claims[name].family for name in ps} - {""}:
+        own = [name for name in ps if claims[name].family == family]
+        ps |= dict(zip(own, map(float, holm([ps[name] for name in own])), strict=True))
+    found = []
+    for name, claim in claims.items():
+        need = lacking[name]
+        if need is None:
+            holds = outcomes[name].holds and ps.get(name, 0.0) < ALPHA
+            found.append(_judged(claim, c, authors, holds=holds))
+        else:
+            found.append(_open(claim, c, authors, need))
+    return tuple(found)
+
+
+def _judged(claim: Claim, c: Conditions, authors: str, *, holds: bool) -> JudgedClaim:
+    told = {what: getattr(claim, f"{what}_of")(c) for what in ("found", "control", "n")}
+    fixed = {"paper": claim.paper, "reason": _told(claim.why, c), "source": source_of(authors, claim.where)}
+    return judge(claim.says, claim.words, holds, **told, **fixed, model=_told(claim.model, c))
+
+
+def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
+    """A claim that cannot be tested: only what does not have to be measured is told, and what the need keeps."""
+    told = {what: getattr(claim, f"{what}_of")(c) for what in need.keeps}
+    reason = claim.why if isinstance(claim.why, str) else ""
+    fixed = {"paper": claim.paper, "reason": reason, "source": source_of(authors, claim.where)}
+    why = need.why(c) if callable(need.why) else need.why
+    model = claim.model if isinstance(claim.model, str) else "" if c.why else claim.model(c)
+    return untestable(claim.says, claim.words, why, **told, **fixed, model=model)
+
+
+def _lacking(claim: Claim, c: Conditions) -> Need | None:
+    """The first need that is not met."""
+    if c.why:
+        return Need(met=lambda c: False, why=c.why)
+    return next((need for need in claim.needs if not need.met(c)), None)

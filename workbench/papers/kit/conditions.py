@@ -1,0 +1,203 @@
+"""Conditions: by name, an edit of a model and one value per item under it; what claims are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from workbench.core.claims import Rows
+from workbench.core.errors import RunError, ShapeError, unknown
+from workbench.core.stats.crossed import crossed_interval
+from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
+from workbench.view.pictures import Bars, Picture
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.edits.edit import ModelEdit
+
+Range = tuple[float, float] | None
+
+
+class Measure(NamedTuple):
+    """What the values of a condition are: their unit, what they can be, which items are not independent."""
+
+    unit: str
+    within: Range
+    clusters: Sequence[object]
+
+
+@dataclass(kw_only=True, eq=False)
+class Conditions:
+    """Name -> one value per item, with everything that a claim about them needs.
+
+    A value is set by name: ``c["nothing"] = None`` asks ``score`` of the model as it is, an edit asks it under the
+    edit, an array is taken as the values. ``c.draws["random heads"] = [...]`` holds several edits or arrays of one
+    kind; under its name stands their mean.
+
+    Attributes:
+        unit, within, clusters: Of values that are set by ``[]``; ``add`` says others. Items of one cluster are drawn
+            together.
+        rows: For tasks that are crossed with questions: the task of every item, questions in the same order in each.
+            Tasks and questions are then both drawn.
+        score: Values of all items by a model, for conditions that are edits.
+        numbers: Further measured numbers (or words), for claims and for the file.
+        tables, pictures: Beside those that conditions give by themselves.
+        why: The reason why none of the claims can be tested here; then nothing else needs to be set.
+
+    Example:
+        >>> c = Conditions()
+        >>> c["plain"], c["edited"] = np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0])
+        >>> c.mean("edited"), c.mean("edited", "plain"), c.n("plain")
+        (0.75, 0.5, 4)
+    """
+
+    unit: str = "share of right answers"
+    within: Range = SHARE
+    clusters: Sequence[object] = ()
+    rows: Sequence[object] = ()
+    seed: int = 0
+    model: TransformerBridge | None = None
+    score: Callable[[TransformerBridge], np.ndarray] | None = None
+    numbers: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Rows] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    why: str = ""
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    measures: dict[str, Measure] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.draws = Draws(self)
+
+    def __setitem__(self, name: str, value: np.ndarray | ModelEdit | None) -> None:
+        self.add(name, value, within=self.within, unit=self.unit, clusters=self.clusters)
+
+    def add(
+        self,
+        name: str,
+        value: np.ndarray | ModelEdit | None,
+        *,
+        within: Range = None,
+        unit: str = "",
+        clusters: Sequence[object] = (),
+    ) -> None:
+        """Set a condition whose values are of another kind than most here."""
+        self.values[name] = self._asked(value)
+        self.measures[name] = Measure(unit or self.unit, within, clusters)
+
+    def _asked(self, value: np.ndarray | ModelEdit | None) -> np.ndarray:
+        if value is not None and not hasattr(value, "on"):
+            return np.asarray(value, dtype=float)
+        if self.score is None or self.model is None:
+            raise RunError(
+                "an edit is measured by a score on a model", hint="Conditions(model=..., score=...)"
+            )
+        if value is None:
+            return np.asarray(self.score(self.model), dtype=float)
+        with value.on(self.model):
+            return np.asarray(self.score(self.model), dtype=float)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One value per item.
+
+        Raises:
+            RunError: for a condition that was not measured, with the closest spellings.
+        """
+        if name not in self.values:
+            raise unknown("condition", name, self.values, error=RunError)
+        return self.values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+    def of(self, name: str, over: str | None = None) -> np.ndarray:
+        """One value per item, or by how much each exceeds that of another condition, paired."""
+        if over is None:
+            return self[name]
+        if self[name].shape != self[over].shape:
+            raise ShapeError(
+                f"{name} has {self[name].shape} values, {over} {self[over].shape}; they are paired"
+            )
+        return self[name] - self[over]
+
+    def mean(self, name: str, over: str | None = None) -> float:
+        """Mean over all items, or the mean difference of two conditions; of a number, the number."""
+        if over is None and name in self.numbers and name not in self.values:
+            return float(self.numbers[name])
+        return float(self.of(name, over).mean())
+
+    def interval(self, name: str, over: str | None = None) -> Interval:
+        """95 % interval of the same mean: over items, over clusters, or over tasks and items."""
+        values, kind = self.of(name, over), self.measures[name]
+        within = kind.within if over is None else CHANGE if kind.within == SHARE else None
+        if len(self.rows) == len(values):
+            tasks = np.asarray(self.rows)
+            parts = [values[tasks == task] for task in dict.fromkeys(self.rows)]
+            return crossed_interval(parts, within=within, seed=self.seed)
+        return mean_interval(values, within=within, clusters=kind.clusters, seed=self.seed)
+
+    def n(self, name: str) -> int:
+        """How many independent items stand behind a condition: its clusters where it has some."""
+        return len(set(self.measures[name].clusters)) or len(self[name])
+
+    def shown(self, name: str, over: str | None = None, *, form: str = ".3f", unit: str = "") -> str:
+        """The mean with its interval, in words."""
+        low, high, _ = self.interval(name, over)
+        mean = self.mean(name, over)
+        return f"{mean:{form}} ({low:{form}} to {high:{form}}){f' {unit}' if unit else ''}"
+
+    def table(self) -> Rows:
+        """One row per condition."""
+        rows = []
+        for name, kind in self.measures.items():
+            low, high, _ = self.interval(name)
+            row = {"condition": name, "unit": kind.unit, "mean": self.mean(name), "low": low, "high": high}
+            rows.append({**row, "n": len(self[name])})
+        return rows
+
+    def bars(self) -> dict[str, Picture]:
+        """The conditions as bars with intervals, one picture per unit."""
+        made: dict[str, Picture] = {}
+        for unit in dict.fromkeys(kind.unit for kind in self.measures.values()):
+            bars = []
+            for name in (n for n, kind in self.measures.items() if kind.unit == unit):
+                low, high, _ = self.interval(name)
+                bars.append((name, self.mean(name), low, high, f"n = {len(self[name])}"))
+            made[f"Every condition: {unit}"] = Bars.of(bars, x_label=unit, width=720)
+        return made
+
+    @classmethod
+    def joined(cls, parts: Mapping[str, Conditions], *, crossed: bool = False) -> Conditions:
+        """Put the items of several tasks one after the other; a condition that a task lacks has fewer items.
+
+        Args:
+            crossed: Tasks and questions are both drawn for intervals; else the parts' clusters are.
+        """
+        one = next(iter(parts.values()))
+        found = cls(unit=one.unit, within=one.within, seed=one.seed)
+        if crossed:
+            found.rows = [task for task, part in parts.items() for _ in next(iter(part.values.values()))]
+        for name in dict.fromkeys(name for part in parts.values() for name in part.values):
+            own = [part for part in parts.values() if name in part]
+            kind = own[0].measures[name]
+            clusters = [x for part in own for x in part.measures[name].clusters]
+            values = np.concatenate([part[name] for part in own])
+            found.add(name, values, within=kind.within, unit=kind.unit, clusters=clusters)
+        return found
+
+
+class Draws(dict[str, list[np.ndarray]]):
+    """Several random edits (or their values) under one name; their mean is the condition of this name."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__()
+        self._conditions = conditions
+
+    def __setitem__(self, name: str, values: Sequence[np.ndarray | ModelEdit]) -> None:
+        found = [self._conditions._asked(value) for value in values]
+        super().__setitem__(name, found)
+        if found:
+            self._conditions[name] = np.mean(found, axis=0)

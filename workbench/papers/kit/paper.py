@@ -1,0 +1,65 @@
+"""A paper as it stands in one file: what is measured, and what is claimed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.core.claims import JudgedClaim
+from workbench.papers.kinds import Findings, Setting
+from workbench.papers.kit.claim import Claim, judge_all
+from workbench.papers.kit.conditions import Conditions
+from workbench.papers.options import options_from
+from workbench.papers.registry import find_paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A paper whose claims can be measured again.
+
+    Attributes:
+        name: As in the registry, which has title, source and default model.
+        authors: Before each place in the paper, as in "Wang et al. 2024, section 3".
+        about: What the paper found and how it is measured here, in a few sentences.
+        options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
+        controls: The conditions a claim is compared with.
+        measure: Measures; gives equal conditions for an equal setting.
+        claims: By short names, in the order in which they are shown.
+    """
+
+    name: str
+    authors: str
+    about: str
+    options: type
+    controls: tuple[str, ...]
+    measure: Callable[[Setting], Conditions]
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+
+    @property
+    def paper(self) -> Any:
+        """Its entry in the registry."""
+        return find_paper(self.name)
+
+    def make_options(self, texts: Iterable[str] = ()) -> Any:
+        """Options from ``name=value`` texts.
+
+        Raises:
+            OptionError: for an unknown name, or a value of another type.
+        """
+        return options_from(texts, self.options, self.name)
+
+    def judge(self, c: Conditions) -> tuple[JudgedClaim, ...]:
+        """Every claim with its verdict."""
+        return judge_all(self.claims, c, authors=self.authors)
+
+    def run(self, setting: Setting) -> Findings:
+        """Measure, and judge every claim."""
+        c = self.measure(setting)
+        means = {name: c.mean(name) for name in c.values}
+        return Findings(
+            claims=self.judge(c),
+            tables={**({"Conditions": c.table()} if c.values else {}), **c.tables},
+            pictures={**c.bars(), **c.pictures},
+            numbers={**({"means": means} if means else {}), **c.numbers},
+        )
