@@ -25,13 +25,12 @@ from workbench.bench.spread import bench_plan, fetch_cells
 from workbench.bench.table import BenchResult
 from workbench.circuits.scores import Scores
 from workbench.core.errors import WorkbenchError
-from workbench.core.lock import locked
+from workbench.core.job import Job, Note
 from workbench.core.progress import Progress
-from workbench.core.run_folder import recording
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import Here, Serving, ShardFinished
-from workbench.engine.keep import SavedShard, save_shard
+from workbench.engine.keep import SavedShard, save_shard, share_of_record
 from workbench.engine.metrics import metric_from_file
 from workbench.engine.of_task import paired_runs
 from workbench.engine.runs import PairedRuns
@@ -42,7 +41,6 @@ from workbench.methods.score import score
 from workbench.model.known_circuits import Truth, add_noise, list_truths, load_truth
 from workbench.model.open import open_model
 
-Note = Callable[[str], None]
 Cell = dict[str, Any]
 # the reference that others are compared with, measured on every trained task whether it is a row or not
 EXACT = Variant(method="exact")
@@ -85,7 +83,8 @@ def bench_discovery(
     record = RunRecord(command="bench discovery", arguments={**settings.to_dict(), **spread.to_dict()})
     if serving is not None:
         _fetch(settings, subjects, folder, serving.asked(digest_of(bench_plan(settings)), None), None)
-    with locked(folder), recording(record, folder):
+
+    def compute(folder: Path) -> BenchResult | SavedShard:
         if shard is not None or ray is not None or (folder / PLAN).exists():
             share = _spread_out(settings, subjects, folder, spread, record, progress, note)
             if share is not None:
@@ -101,12 +100,21 @@ def bench_discovery(
         ]
         on_tasks, on_truths = found[: len(tasks)], found[len(tasks) :]
         cells = {"truth": [c for f, _ in on_truths for c in f], "tasks": [c for f, _ in on_tasks for c in f]}
-        result = BenchResult(document=_document(settings, variants, truths, cells, left_out))
-        record.outputs.update(result.save(folder))
-        drop_parts(folder)
-    if docs is not None:
+        return BenchResult(document=_document(settings, variants, truths, cells, left_out))
+
+    result = Job(note=note).keep(folder, record, compute, _save)
+    if docs is not None and isinstance(result, BenchResult):
         write_docs(result, docs)
     return result
+
+
+def _save(result: BenchResult | SavedShard, folder: Path) -> dict[str, str]:
+    """Write the table and the page, and drop the parts they were made of; of a share, which parts there are."""
+    if isinstance(result, SavedShard):
+        return save_shard(result)
+    outputs = result.save(folder)
+    drop_parts(folder)
+    return outputs
 
 
 def _spread_out(
@@ -129,7 +137,7 @@ def _spread_out(
             _fetch(settings, subjects, folder, division.asked(digest_of(plan), store), progress)
         except ShardFinished as finished:
             record.question = digest_of(plan)
-            return save_shard(finished, folder, record)
+            return SavedShard(shard=share_of_record(finished, record), folder=folder)
     return None
 
 

@@ -17,16 +17,16 @@ from workbench.circuits.scores import Scores
 from workbench.commands.asked.search import Search
 from workbench.commands.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.core.errors import RunError
+from workbench.core.job import Job, Note
 from workbench.core.lock import NAME as LOCK
-from workbench.core.lock import locked
 from workbench.core.progress import Progress
-from workbench.core.run_folder import load_record, recording
+from workbench.core.run_folder import load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import Serving, ShardFinished
 from workbench.engine.interventions.ablation import ablations, parts_of
-from workbench.engine.keep import SavedShard, finished_shard, save_shard, saying_how_to_go_on
+from workbench.engine.keep import SavedShard, finished_shard, save_shard, share_of_record
 from workbench.engine.of_task import paired_runs
 from workbench.engine.run import sweep
 from workbench.engine.run_folders.folders import UNFINISHED
@@ -46,8 +46,6 @@ from workbench.methods.registry import check_level, get_method
 from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.tasks.reading import is_file
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +98,7 @@ def discovery_job(
             _scores(runs, asked)
         record = record_of("discover", {**asdict(asked), **spread.to_dict()}, runs)
         work = Path(out or _unfinished(runs, asked, plan, root))
+        home = root if out is None and spread.share is None else None
         if spread.share is not None:
             work = work if work.name == spread.share.name else work / spread.share.name
 
@@ -111,7 +110,7 @@ def discovery_job(
             runs.division = division.asked(digest_of(plan), store)
             return _search(runs, judged, asked, progress)
 
-        return _kept(search, plan, record, work, out is None, root, resume=resume, note=note)
+        return _kept(search, plan, record, work, home, resume=resume, note=note)
 
 
 def _plan(runs: PairedRuns, asked: Search) -> dict[str, Any]:
@@ -170,38 +169,61 @@ def _kept(
     plan: Mapping[str, Any],
     record: RunRecord,
     work: Path,
-    moves: bool,
-    root: Path,
+    home: Path | None,
     *,
     resume: bool,
     note: Note,
 ) -> SavedDiscovery | SavedShard:
-    """Search with a record and finished parts in ``work``; the circuit goes to a folder of its own if it ``moves``."""
-    with locked(work):
-        share = finished_shard(work, digest_of(plan))
-        if share is not None:
-            note(f"already measured; showing {work}")
-            return SavedShard(shard=share, folder=work)
+    """Search with a record and finished parts in ``work``.
+
+    Args:
+        home: Where the circuit gets a folder of its own; it stays in ``work`` when None.
+    """
+
+    def begin(work: Path) -> None:
         _refuse_other_search(work, plan, record)
         check_plan(work, plan, resume=resume)
-        with saying_how_to_go_on(work, note), recording(record, work):
-            with SweepStore(work, plan, resume=resume) as store:
-                try:
-                    found = search(store)
-                except ShardFinished as finished:
-                    record.question = digest_of(plan)
-                    return save_shard(finished, work, record)
-            if found.advice:
-                note(found.advice)
-            folder = folder_of(found.circuit, root) if moves else work
-            if moves:
-                files = save_discovery(found, folder, replace(record, outputs={}, attempts=[]))
-            else:
-                files = write_discovery(found, folder, record)
-            drop_parts(work)
-        if moves:
-            _tidy(work)  # the lock last, while it is still held
+
+    def compute(work: Path) -> Discovery | SavedShard:
+        with SweepStore(work, plan, resume=resume) as store:
+            try:
+                found = search(store)
+            except ShardFinished as finished:
+                record.question = digest_of(plan)
+                return SavedShard(shard=share_of_record(finished, record), folder=work)
+        if found.advice:
+            note(found.advice)
+        return found
+
+    def save(found: Discovery | SavedShard, work: Path) -> dict[str, str]:
+        if isinstance(found, SavedShard):
+            return save_shard(found)
+        if home is not None:
+            files.update(
+                save_discovery(
+                    found, folder_of(found.circuit, home), replace(record, outputs={}, attempts=[])
+                )
+            )
+        else:
+            files.update(write_discovery(found, work, record))
+        drop_parts(work)
+        return {}
+
+    files: dict[str, str] = {}
+    tidy = {} if home is None else {"tidy": _tidy}
+    found = Job(note=note).keep(
+        work, record, compute, save, finished=lambda at: _share(at, digest_of(plan)), begin=begin, **tidy
+    )
+    if isinstance(found, SavedShard):
+        return found
+    folder = work if home is None else folder_of(found.circuit, home)
     return SavedDiscovery(discovery=found, folder=folder, files=files)
+
+
+def _share(work: Path, question: str) -> SavedShard | None:
+    """The finished share in a folder, if it holds one."""
+    share = finished_shard(work, question)
+    return None if share is None else SavedShard(shard=share, folder=work)
 
 
 def _refuse_other_search(folder: Path, plan: Mapping[str, Any], record: RunRecord) -> None:
@@ -249,7 +271,7 @@ def _choices(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _tidy(work: Path) -> None:
     """Remove what a search needed until its circuit was saved; shards in it stay."""
     for name in (RUN, LOCK):
-        (work / name).unlink(missing_ok=True)
+        (work / name).unlink(missing_ok=True)  # the lock last, while it is still held
     with suppress(OSError):  # shards are still there
         work.rmdir()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import msgspec
 
 from workbench.commands.opening import record_of, tell_dropped
 from workbench.core.errors import RunError
-from workbench.core.lock import locked
-from workbench.core.run_folder import digest_of_file, load_record, recording
+from workbench.core.job import Job, Note
+from workbench.core.run_folder import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
-from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import read_text
 from workbench.edits.edit import ModelEdit
@@ -29,8 +29,6 @@ from workbench.model.identity import identity
 from workbench.model.open import open_model
 from workbench.tasks.reading import is_file
 from workbench.tasks.registry import get_task
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +106,19 @@ def measure_job(
     read = None if words is None else {"digest": digest_of(words), "window": window}
     plan = {**_plan(saved, runs), "text": read, "seed": seed}
     record.question = digest_of(plan)
-    return _keep(measure, plan, record, Path(out), note)
+
+    def save(kept: KeptMeasurement, folder: Path) -> dict[str, str]:
+        MEASURED.save({**kept.measured.to_dict(), "plan": plan}, folder / RESULT)
+        return {"measured": RESULT}
+
+    return Job(note=note).keep(
+        Path(out),
+        record,
+        lambda folder: KeptMeasurement(measured=measure(), folder=folder),
+        save,
+        finished=lambda at: _finished(at, record.question),
+        tidy=lambda at: note(f"wrote {at}: {RESULT}, {RUN}"),
+    )
 
 
 def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
@@ -129,24 +139,7 @@ def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
     }
 
 
-def _keep(
-    measure: Callable[[], Measured], plan: Mapping[str, Any], record: RunRecord, folder: Path, note: Note
-) -> KeptMeasurement:
-    """The measurement in the folder if it is of this very question; else measured now, the table whole or not there."""
-    with locked(folder):
-        found = _finished(folder, record.question)
-        if found is not None:
-            note(f"already measured; showing {folder}")
-            return KeptMeasurement(measured=found, folder=folder)
-        with recording(record, folder):
-            found = measure()
-            MEASURED.save({**found.to_dict(), "plan": plan}, folder / RESULT)
-            record.outputs["measured"] = RESULT
-    note(f"wrote {folder}: {RESULT}, {RUN}")
-    return KeptMeasurement(measured=found, folder=folder)
-
-
-def _finished(folder: Path, question: str) -> Measured | None:
+def _finished(folder: Path, question: str) -> KeptMeasurement | None:
     """What an equal earlier run left in a folder; None if there is none, or it did not end well.
 
     Raises:
@@ -162,7 +155,7 @@ def _finished(folder: Path, question: str) -> Measured | None:
         return None
     if digest_of_file(file) != record.files.get(RESULT):
         raise RunError(f"{file} was changed since it was written", hint=f"to measure it again: rm {file}")
-    return load_measured(file)
+    return KeptMeasurement(measured=load_measured(file), folder=folder)
 
 
 def load_measured(path: str | Path) -> Measured:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,10 +23,8 @@ from workbench.circuits.verdicts.statistics import ROUNDING, ratio
 from workbench.commands.asked.evaluation import Case, Question
 from workbench.commands.opening import open_runs, planned_runs, record_of
 from workbench.core.errors import RunError, WorkbenchError
-from workbench.core.lock import locked
-from workbench.core.progress import Progress
-from workbench.core.run_folder import recording
-from workbench.core.run_record import RunRecord
+from workbench.core.job import Job, Note
+from workbench.core.progress import Progress, silent
 from workbench.engine.metrics import Metric, metric_from_file
 from workbench.engine.of_task import paired_runs
 from workbench.engine.runs import PairedRuns
@@ -45,7 +42,7 @@ from workbench.evaluate.positions import positions_of
 from workbench.model.builtin import PREFIX
 from workbench.tasks.reading import is_file
 
-Note = Callable[[str], None]
+T = TypeVar("T")
 JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's behavior
 _SAID = {"value": "faithfulness", "low": "low", "high": "high"}
 
@@ -111,17 +108,25 @@ class Evaluation:
         return ["\n".join(lines), {name.replace("_", " "): known[name] for name in names}]
 
 
-@contextmanager
 def _recorded(
-    asked: Question, runs: PairedRuns, folder: Path, opening: Mapping[str, Any], note: Note, **more: Any
-) -> Iterator[RunRecord]:
-    """Keep the record of an evaluation in a folder of its own; the circuit's record is that of the search."""
+    asked: Question,
+    runs: PairedRuns,
+    folder: Path,
+    measure: Callable[[], T],
+    save: Callable[[T], Mapping[str, str]],
+    note: Note,
+    **more: Any,
+) -> T:
+    """Measure with a record in a folder of its own; the circuit's record is that of the search."""
     given = {name: getattr(asked, name) for name in asked.__dataclass_fields__}
-    record = record_of("evaluate", {**given, **more, **opening}, runs)
-    place = Path(folder) / ("evaluation" if more.get("full") else "faithfulness")
-    with locked(place), recording(record, place):
+    record = record_of("evaluate", {**given, **more}, runs)
+
+    def compute(place: Path) -> T:
         record.behaviors = tell_behavior(runs, note, what=JUDGED)
-        yield record
+        return measure()
+
+    place = Path(folder) / ("evaluation" if more.get("full") else "faithfulness")
+    return Job(note=note).keep(place, record, compute, lambda found, place: save(found))
 
 
 def evaluation_job(
@@ -129,20 +134,24 @@ def evaluation_job(
     *,
     out: Path | None = None,
     progress: Progress | None = None,
-    note: Note = lambda text: None,
+    note: Note = silent,
     **opening: Any,
 ) -> Evaluation:
     """Run a saved circuit on a model and task, by default its own; faithfulness alone, in ``faithfulness.json``."""
     case = asked.case
     runs, changed = _open(case, asked, note, **opening)
+
+    def measure() -> Evaluation:
+        return _evaluated(case, asked, runs, changed, progress)
+
+    def save(found: Evaluation) -> dict[str, str]:
+        FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
+        return {"faithfulness": f"../{FILE_NAME}"}
+
     if out is None:
         tell_behavior(runs, note, what=JUDGED)
-        return _evaluated(case, asked, runs, changed, progress)
-    with _recorded(asked, runs, out, opening, note) as record:
-        found = _evaluated(case, asked, runs, changed, progress)
-        FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
-        record.outputs["faithfulness"] = f"../{FILE_NAME}"
-    return found
+        return measure()
+    return _recorded(asked, runs, out, measure, save, note, **opening)
 
 
 def _evaluated(
@@ -267,8 +276,11 @@ def judging_job(
     if found_note:
         note(found_note)
     how = {"full": True, "edges": plan.edges, "bootstraps": plan.bootstraps, "refits": plan.refits}
-    with _recorded(asked, runs, folder, opening, note, **how) as record:
-        judgement = judge(
+
+    files: dict[str, str] = {}
+
+    def measure() -> Judgement:
+        return judge(
             case.circuit,
             runs,
             found_on=found_on,
@@ -278,8 +290,12 @@ def judging_job(
             plan=plan,
             progress=progress,
         )
-        files = save_evaluation(judgement, folder)
-        record.outputs.update({name: f"../{Path(file).name}" for name, file in files.items()})
+
+    def save(found: Judgement) -> dict[str, str]:
+        files.update(save_evaluation(found, folder))
+        return {name: f"../{Path(file).name}" for name, file in files.items()}
+
+    judgement = _recorded(asked, runs, folder, measure, save, note, **how, **opening)
     return SavedJudgement(judgement=judgement, files=files)
 
 

@@ -11,9 +11,9 @@ from workbench.commands.asked.heads import check_heads
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import read_bytes
 from workbench.core.errors import RunError
-from workbench.core.lock import locked
+from workbench.core.job import Job
 from workbench.core.progress import Progress, silent
-from workbench.core.run_folder import recording
+from workbench.core.run_folder import load_record
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.evaluate.study import slug
@@ -101,26 +101,23 @@ def heads_job(
         "length": length, "no_loss": no_loss, "seed": seed, **opening,
     }  # fmt: skip
     record = RunRecord(command="heads", arguments=asked, model=who.to_dict(), pairs={}, question=question)
-    with locked(folder):
-        found = _finished(folder, question)
-        if found is None:
-            with recording(record, folder):
-                looked = prompt_patterns(opened, prompt) if prompt else example_patterns(opened, seed=seed)
-                found = portrait(
-                    opened,
-                    files or None,
-                    n=limit,
-                    length=length,
-                    seed=seed,
-                    loss=not no_loss,
-                    progress=progress,
-                )
-                said = (p.note for p in looked if p.note)
-                found = replace(found, notes=(*found.notes, *said))
-                record.pairs["grounds"] = [dict(ground) for ground in found.grounds]
-                record.outputs.update(_save(found, looked, folder))
-        else:
-            note(f"already measured; showing {folder}")
+
+    def compute(folder: Path) -> Portrait:
+        looked.extend(prompt_patterns(opened, prompt) if prompt else example_patterns(opened, seed=seed))
+        found = portrait(
+            opened, files or None, n=limit, length=length, seed=seed, loss=not no_loss, progress=progress
+        )
+        record.pairs["grounds"] = [dict(ground) for ground in found.grounds]
+        return replace(found, notes=(*found.notes, *(p.note for p in looked if p.note)))
+
+    looked: list[Any] = []
+    found = Job(note=note).keep(
+        folder,
+        record,
+        compute,
+        lambda made, to: _save(made, looked, to),
+        finished=lambda at: _finished(at, question),
+    )
     if sort is not None and sort not in found:
         note(f"{sort} was not measured here; the table is in order of the heads")
         sort = None
@@ -133,8 +130,6 @@ def _finished(folder: Path, question: str) -> Portrait | None:
     Raises:
         RunError: if the folder holds the answer to another question.
     """
-    from workbench.core.run_folder import load_record
-
     if not (folder / RESULT).is_file():
         return None
     record = load_record(folder)

@@ -14,9 +14,9 @@ from workbench.core.atomic import write_atomic
 from workbench.core.bounds import exists
 from workbench.core.claims import plain
 from workbench.core.errors import RunError, WorkbenchError
-from workbench.core.lock import locked
+from workbench.core.job import Job
 from workbench.core.progress import silent
-from workbench.core.run_folder import digest_of_file, recording
+from workbench.core.run_folder import digest_of_file
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
@@ -74,20 +74,14 @@ def replicate_job(
     asked = {"replication": name, "model": model, "options": list(options), "seed": seed, **opening}
     record = RunRecord(command="replicate", arguments=asked, model=identity(opened).to_dict(), pairs={})
     record.question = question
-    with locked(folder):
-        finished = load_result(folder, question)
-        if finished is not None:
-            note(f"already measured; showing {folder}")
-            return finished
-        with recording(record, folder):
-            findings = with_behaviors(chosen.run(setting), setting)
-            record.behaviors = setting.behaviors
-            seconds = time.monotonic() - started
-            found = Result.of(
-                chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder
-            )
-            record.outputs.update(_save(found, folder))
-    return found
+
+    def compute(folder: Path) -> Result:
+        findings = with_behaviors(chosen.run(setting), setting)
+        record.behaviors = setting.behaviors
+        seconds = time.monotonic() - started
+        return Result.of(chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder)
+
+    return Job(note=note).keep(folder, record, compute, _save, finished=lambda at: load_result(at, question))
 
 
 def with_behaviors(findings: Findings, setting: Setting) -> Findings:

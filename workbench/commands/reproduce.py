@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from workbench.circuits.published import load_published
 from workbench.commands.opening import open_runs, planned_runs, record_of
 from workbench.core.claims import untestable
 from workbench.core.errors import RunError, TaskError
-from workbench.core.lock import locked
-from workbench.core.run_folder import recording
+from workbench.core.job import Job, Note
 from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
@@ -31,7 +30,6 @@ from workbench.papers.studies.kinds import Progress, State, Step, StepResult, St
 from workbench.papers.studies.registry import find_study
 from workbench.papers.studies.result import Reproduction
 
-Note = Callable[[str], None]
 N_REFERENCE = 256  # prompts that the means are taken over
 
 
@@ -73,20 +71,22 @@ def reproduce_job(
     plan = study_plan(chosen, runs, reference, seed)
     folder = out or Path("runs") / "reproduce" / chosen.name / f"{slug(model)}-{digest_of(plan)[:8]}"
     record = record_of("reproduce", {"study": study, **asked, **opening, "n_reference": n_reference}, runs)
-    with locked(folder):
-        done = _claim(folder, plan, resume, note)
-        record.question = digest_of(plan)
-        with recording(record, folder):
-            record.behaviors = tell_behavior(runs, note, what="what the study finds")
-            try:
-                found = run_study(
-                    chosen, runs, reference, seed=seed, folder=folder, done=done, progress=progress, note=note
-                )
-            except KeyboardInterrupt:
-                note(f"interrupted; continue with: workbench runs resume {folder}")
-                raise
-            record.outputs.update(save_reproduction(found, folder))
-    return found
+    record.question = digest_of(plan)
+    done: dict[str, StepResult] = {}
+
+    def compute(folder: Path) -> Reproduction:
+        record.behaviors = tell_behavior(runs, note, what="what the study finds")
+        return run_study(
+            chosen, runs, reference, seed=seed, folder=folder, done=done, progress=progress, note=note
+        )
+
+    return Job(note=note).keep(
+        folder,
+        record,
+        compute,
+        save_reproduction,
+        begin=lambda at: done.update(_claim(at, plan, resume, note)),
+    )
 
 
 def _reference(runs: PairedRuns, study: Study, seed: int, n: int) -> PairedRuns:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ from workbench.circuits.files.effects_file import NAME, load_effects, save_effec
 from workbench.circuits.files.shard_file import NAME as SHARD
 from workbench.circuits.files.shard_file import ShardFile, load_shard
 from workbench.core.errors import RunError
-from workbench.core.lock import locked
-from workbench.core.run_folder import digest_of_file, load_record, recording
+from workbench.core.job import Job, Note
+from workbench.core.progress import silent
+from workbench.core.run_folder import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, digest_of
 from workbench.engine.distribute import ShardFinished, parse_shard
 from workbench.engine.store import PLAN, check_plan, finished_parts
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +62,9 @@ def keep(
     folder: Path,
     *,
     resume: bool,
-    note: Note = lambda text: None,
+    note: Note = silent,
 ) -> Saved | SavedShard:
     """The table that a plan asks for: the one in the folder, or measured now, kept with its record.
-
-    Nobody else writes to the folder meanwhile. However it ends, ``run.json`` says so; after a kill it says
-    ``running`` although nobody holds the folder.
 
     Args:
         measure: Called with the folder, where it keeps finished parts.
@@ -78,28 +73,41 @@ def keep(
     Raises:
         RunError: if the folder holds another run or somebody's unfinished work, or another process has it.
     """
-    folder, record.question = Path(folder), digest_of(plan)
-    with locked(folder):
-        share = finished_shard(folder, record.question)
-        if share is not None:
-            note(f"already measured; showing {folder}")
-            return SavedShard(shard=share, folder=folder)
-        before = finished_table(folder, record.question)
-        if before is not None and _is_done(folder):
-            _refuse_changed(folder)
-            note(f"already measured; showing {folder}")
-            return Saved(effects=before, folder=folder)
-        if before is None:
-            check_plan(folder, plan, resume=resume)
-            if resume and not (folder / PLAN).exists():
-                note(f"nothing to resume in {folder}: starting anew (other options have other folders)")
-        with saying_how_to_go_on(folder, note), recording(record, folder):
-            try:
-                effects = measure(folder) if before is None else before
-            except ShardFinished as finished:
-                return save_shard(finished, folder, record)
-            _save(effects, folder, record)
-    return Saved(effects=effects, folder=folder)
+    record.question = digest_of(plan)
+
+    def begin(folder: Path) -> None:
+        if finished_table(folder, record.question) is not None:
+            return
+        check_plan(folder, plan, resume=resume)
+        if resume and not (folder / PLAN).exists():
+            note(f"nothing to resume in {folder}: starting anew (other options have other folders)")
+
+    def compute(folder: Path) -> Saved | SavedShard:
+        before = finished_table(folder, record.question)  # its record did not come to its end
+        try:
+            return Saved(effects=measure(folder) if before is None else before, folder=folder)
+        except ShardFinished as ended:
+            return SavedShard(shard=share_of_record(ended, record), folder=folder)
+
+    return Job(note=note).keep(
+        Path(folder), record, compute, _save, finished=lambda at: _finished(at, record.question), begin=begin
+    )
+
+
+def _finished(folder: Path, question: str) -> Saved | SavedShard | None:
+    """What an earlier, equal run left in a folder, whole and unchanged; None when there is none.
+
+    Raises:
+        RunError: if the folder holds another run, or a table that was changed.
+    """
+    share = finished_shard(folder, question)
+    if share is not None:
+        return SavedShard(shard=share, folder=folder)
+    before = finished_table(folder, question)
+    if before is None or not _is_done(folder):
+        return None
+    _refuse_changed(folder)
+    return Saved(effects=before, folder=folder)
 
 
 def finished_shard(folder: Path, question: str) -> ShardFile | None:
@@ -118,19 +126,17 @@ def finished_shard(folder: Path, question: str) -> ShardFile | None:
     return share if finished_parts(folder) >= set(share.mine) else None
 
 
-def save_shard(finished: ShardFinished, folder: Path, record: RunRecord) -> SavedShard:
-    """Write down which parts are in the folder."""
+def share_of_record(finished: ShardFinished, record: RunRecord) -> ShardFile:
+    """Which parts a share of a recorded run has computed."""
     shard = parse_shard(record.arguments["shard"])
-    share = ShardFile(
-        index=shard.index,
-        count=shard.count,
-        question=record.question,
-        parts=finished.parts,
-        mine=finished.mine,
-    )
-    share.save(folder)
-    record.outputs["shard"] = SHARD
-    return SavedShard(shard=share, folder=folder)
+    known = {"question": record.question, "parts": finished.parts, "mine": finished.mine}
+    return ShardFile(index=shard.index, count=shard.count, **known)
+
+
+def save_shard(kept: SavedShard) -> dict[str, str]:
+    """Write down which parts are in the folder; returns what is where."""
+    kept.shard.save(kept.folder)
+    return {"shard": SHARD}
 
 
 def _is_done(folder: Path) -> bool:
@@ -155,23 +161,15 @@ def _refuse_changed(folder: Path) -> None:
         )
 
 
-@contextmanager
-def saying_how_to_go_on(folder: Path, note: Note) -> Iterator[None]:
-    """After Ctrl-C, say what continues the run."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        note(f"interrupted; continue with: workbench runs resume {folder}")
-        raise
-
-
-def _save(effects: Effects, folder: Path, record: RunRecord) -> None:
-    """Write the table, and its heatmap where it has one."""
-    save_effects(effects, folder)
-    record.outputs["effects"] = NAME
-    if effects.grid()[0].size:
-        effects.save_picture(folder / "heatmap.svg")
-        record.outputs["heatmap"] = "heatmap.svg"
+def _save(kept: Saved | SavedShard, folder: Path) -> dict[str, str]:
+    """Write the table, and its heatmap where it has one; of a share, which parts there are."""
+    if isinstance(kept, SavedShard):
+        return save_shard(kept)
+    save_effects(kept.effects, folder)
+    if not kept.effects.grid()[0].size:
+        return {"effects": NAME}
+    kept.effects.save_picture(folder / "heatmap.svg")
+    return {"effects": NAME, "heatmap": "heatmap.svg"}
 
 
 def finished_table(folder: Path, plan_digest: str) -> Effects | None:
