@@ -12,7 +12,7 @@ import pytest
 import workbench
 from workbench.commands.evaluate import as_good
 
-SCHEMA = Path(workbench.__file__).parent / "io" / "schema" / "faithfulness.schema.json"
+SCHEMA = Path(workbench.__file__).parent / "circuits" / "files" / "schema" / "faithfulness.schema.json"
 
 LITTLE = ["--random", 3, "--edges", 2, "--bootstraps", 4, "--limit", 8, "--quiet"]
 

@@ -44,7 +44,8 @@ def test_help_has_a_claim_and_an_example(run, command):
 
 
 def test_runs_start_without_torch(tmp_path):
-    code = "import sys, cli.app; from workbench.commands import again; from workbench.engine.run_folders import folders, differences, leftovers\n"
+    code = "import sys, cli.app; from workbench.commands import again\n"
+    code += "from workbench.engine.run_folders import folders, differences, leftovers\n"
     code += "sys.exit('torch' in sys.modules)"
     assert os.spawnl(os.P_WAIT, sys.executable, sys.executable, "-c", code) == 0
 
