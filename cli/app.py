@@ -14,11 +14,13 @@ from cli.ending import run
 from cli.evaluate import evaluate
 from cli.heads import heads
 from cli.options import Spreading
+from cli.plugins import Open, PluginNames
 from cli.replicate import replicate
 from cli.reproduce import reproduce
 
 app = typer.Typer(
     name="workbench",
+    cls=Open,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -54,6 +56,7 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    plugin: PluginNames = None,
 ) -> None:
     """Open a transformer, find which parts do the work, save the answer as a graph.
 

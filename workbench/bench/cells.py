@@ -17,7 +17,7 @@ from workbench.core.typed import as_json
 
 # Beside the method: a change of these, or of what they import, means that a cell must be measured again.
 _MEASURING = {
-    "truth": ("bench.measures", "evaluate.truth", "model.open"),
+    "truth": ("bench.measures", "evaluate.ground_truth", "model.open"),
     "task": ("bench.measures", "model.open"),
 }
 

@@ -86,9 +86,9 @@ def parse_task(text: str) -> Task:
     Raises:
         OptionError: if there is no task in it.
     """
-    from workbench.tasks.registry import list_tasks
+    from workbench.tasks.registry import TASKS
 
-    known = {task.name for task in list_tasks()}
+    known = set(TASKS)
     model, _, last = text.strip().rpartition("/")
     if last in known and model:
         return Task(model=model, task=last)

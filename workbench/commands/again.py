@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.core.bounds import exists
 from workbench.core.errors import RunError
+from workbench.core.plugins import what_changed
 from workbench.core.progress import Progress
 from workbench.core.run_record import RunRecord, git_state, versions
 from workbench.engine.run_folders.arguments import check_arguments
@@ -110,6 +111,8 @@ def _say_what_changed(record: RunRecord, note: Note) -> None:
         before = record.versions.get(name)
         if before not in (None, now):
             note(f"{name} was {before}, now {now}")
+    for said in what_changed(record.plugins):
+        note(said)
     before, now = record.git.get("commit"), git_state().get("commit")
     if before and now and before != now:
         note(f"the code was at {before[:12]}, now {now[:12]}")
@@ -131,7 +134,7 @@ def call(
             consented to.
     """
     given = dict(record.arguments)
-    (consent or Consent()).check(given)
+    (consent or Consent()).check(given, record.plugins)
     check_arguments(given, f"the record of {folder}")
     common = {"progress": progress, "note": note}
     try:

@@ -23,6 +23,7 @@ from workbench.core.progress import Progress
 from workbench.core.run_folder import load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.source_digest import sources_of_plugin
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import Serving, ShardFinished
 from workbench.engine.interventions.ablation import ablations, parts_of
@@ -125,6 +126,7 @@ def _plan(runs: PairedRuns, asked: Search) -> dict[str, Any]:
         "per_position": asked.per_position,
         "batch_tokens": runs.batch_tokens,
         "code": code_versions(),
+        **sources_of_plugin(method.module),
         **runs.provenance(),
     }
 

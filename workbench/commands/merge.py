@@ -53,7 +53,7 @@ def merge(
     """
     consent = consent or Consent()
     shares = [_share(run) for run in _shard_runs(folders)]
-    consent.check(shares[0].record.arguments)
+    consent.check(shares[0].record.arguments, shares[0].record.plugins)
     _refuse_different(shares)
     _refuse_twice(shares)
     _refuse_missing(shares)

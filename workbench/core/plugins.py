@@ -11,12 +11,12 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -205,6 +205,33 @@ def named() -> tuple[Named, ...]:
     return tuple(_NAMED.values())
 
 
+def was_named(plugin: Mapping[str, str]) -> bool:
+    """Whether a plug-in of a record was named in this process too: by the same words, path or content."""
+    text, sha = plugin["plugin"], plugin.get("sha256", "")
+    same_file = text.endswith(".py") and str(expanded(text).resolve()) in _NAMED
+    return same_file or any(one.text == text or (sha and one.sha256 == sha) for one in named())
+
+
+def what_changed(recorded: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    """Sentences about plug-ins of a record that are not here as they were then."""
+    shas = {one.sha256 for one in named()}
+    for plugin in recorded:
+        name, then = plugin["plugin"], plugin.get("version", "")
+        now = package_version(name) if then else ""
+        if then and now != then:
+            yield f"the plug-in {name} was {then}, now {now or 'not installed'}"
+        if plugin.get("sha256") and was_named(plugin) and plugin["sha256"] not in shas:
+            yield f"the plug-in {name} has changed since"
+
+
+def package_version(package: str) -> str:
+    """Version of an installed package; empty where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
 def in_use() -> list[dict[str, str]]:
     """The plug-ins whose code ran in this process, for the record of a run."""
     packages = [{"plugin": name, "version": version} for name, version in sorted(_LOADED.items())]
@@ -227,11 +254,6 @@ def source_of(name: str) -> Path | None:
     return None
 
 
-def belongs_to_a_plugin(module: str) -> bool:
-    """Whether a module is part of a plug-in, or of whatever else is not the workbench."""
-    return module.partition(".")[0] != "workbench"
-
-
 def plugin_rows() -> Iterator[dict[str, str]]:
     """One line per plug-in: where it is from, its version, what it adds. Nothing is imported."""
     adds: dict[tuple[str, str], list[str]] = {}
@@ -240,7 +262,7 @@ def plugin_rows() -> Iterator[dict[str, str]]:
             for offer in given:
                 kind = group.removeprefix("workbench.")
                 adds.setdefault((offer.package, offer.version), []).append(f"{kind}: {offer.name}")
-    for (package, version), names in sorted(adds.items()):
-        yield {"plugin": package, "version": version, "adds": ", ".join(names)}
+    for (package, its), names in sorted(adds.items()):
+        yield {"plugin": package, "version": its, "adds": ", ".join(names)}
     for one in named():
         yield {"plugin": one.text, "version": "named here", "adds": one.file}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -52,16 +52,23 @@ class Registry(Generic[T]):
         self._known[name] = target
         self._homes[name] = target.partition(":")[0]
 
-    def read(self, package: str, mark: str) -> None:
-        """Register what the files of a package of ours declare; the files are read, not imported.
+    def read(self, where: str, mark: str, *, first: Sequence[str] = ()) -> None:
+        """Register what a module of ours, or those of a package, declare; the files are read, not imported.
 
         Args:
-            mark: A regular expression for the declaration at the beginning of a line, its group the name.
+            mark: A regular expression for a declaration; its group is the name.
+            first: The modules of the package that come first; the others follow by name.
         """
-        for folder in find_spec(package).submodule_search_locations or ():
-            for file in sorted(Path(folder).glob("*.py")):
-                for found in re.finditer(mark, file.read_text(encoding="utf-8"), re.MULTILINE):
-                    self.lazy(found[1], f"{package}.{file.stem}")
+        found = find_spec(where)
+        folders = found.submodule_search_locations
+        files = sorted(Path(folders[0]).glob("*.py")) if folders else [Path(found.origin)]
+        for file in sorted(files, key=lambda f: [*first, f.stem].index(f.stem)):
+            for name in re.findall(mark, file.read_text(encoding="utf-8"), re.MULTILINE):
+                self.lazy(name, f"{where}.{file.stem}" if folders else where)
+
+    def ours(self) -> tuple[str, ...]:
+        """The names that come with the workbench."""
+        return tuple(name for name in self._known if _owner(self._homes.get(name, "")) == "workbench")
 
     def add(self, name: str, item: T, *, home: str = "") -> None:
         """Register a thing; a notebook cell that is run again replaces what it registered before.

@@ -41,6 +41,14 @@ class Attempt(Part):
     error: str
 
 
+class PluginPart(Part):
+    """Somebody's code that ran in the process."""
+
+    plugin: Annotated[Name, Meta(description="a package, or what followed --plugin")]
+    version: Annotated[str, Meta(max_length=200, description="of a package")] = ""
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$", description="of a file that was named")] = ""
+
+
 class RunContent(Part):
     """What was asked, with what, what came out, how it ended."""
 
@@ -71,6 +79,9 @@ class RunContent(Part):
         dict[str, BehaviorPart],
         Meta(description="what the model itself does, by the pairs it was looked at on"),
     ] = field(default_factory=dict)
+    plugins: Annotated[list[PluginPart], Meta(description="code that ran besides the workbench's")] = field(
+        default_factory=list
+    )
 
     def __post_init__(self) -> None:
         try:

@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from workbench.core.plugins import in_use
+
 PACKAGES = ("circuit-workbench", "torch", "transformers", "transformer-lens", "networkx", "numpy")
 NAME = "run.json"
 TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -122,6 +124,7 @@ class RunRecord:
         files: Size and SHA-256 of each of these files, and of every file in folders that are named.
         attempts: Earlier starts in this folder that did not finish.
         behaviors: What the model itself does, by the pairs that it was looked at on; ``Behavior.to_dict``.
+        plugins: Whose code ran besides ours: packages with versions, files with digests.
     """
 
     command: str
@@ -139,6 +142,7 @@ class RunRecord:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     behaviors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    plugins: list[dict[str, str]] = field(default_factory=in_use)
     versions: dict[str, str] = field(default_factory=versions)
     git: dict[str, Any] = field(default_factory=git_state)
     threads: str = field(default_factory=lambda: os.environ.get("OMP_NUM_THREADS", ""))
@@ -169,6 +173,7 @@ class RunRecord:
             "files": dict(self.files),
             "attempts": list(self.attempts),
             "behaviors": dict(self.behaviors),
+            **({"plugins": list(self.plugins)} if self.plugins else {}),
             "versions": dict(self.versions),
             "git": dict(self.git),
             "threads": self.threads,

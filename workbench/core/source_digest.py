@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from types import CodeType
 
+from workbench.core import plugins
 from workbench.core.run_record import digest_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @cache
 def source_digest(*modules: str) -> str:
-    """Digest of the sources of these modules and of all ``workbench`` modules they import when they are loaded.
+    """Digest of the sources of these modules and of all modules of the workbench and of plug-ins that they import.
 
-    What a function imports when it is called (pages, pictures) does not count.
+    What a function of ours imports when it is called (pages, pictures) does not count; of a plug-in everything does.
 
     Example:
         >>> source_digest("workbench.core.errors") == source_digest("workbench.core.errors")
@@ -30,12 +31,24 @@ def source_digest(*modules: str) -> str:
     while todo:
         name = todo.pop()
         file = _file_of(name)
+        if file is None and name in modules:
+            raise ModuleNotFoundError(f"no source of {name} to take the digest of", name=name)
         if name in found or file is None:
             continue
         text = file.read_bytes()
         found[name] = hashlib.sha256(text).hexdigest()
-        todo += _imports(ast.parse(text))
+        todo += _imports(name, file, ast.parse(text))
     return digest_of(found)
+
+
+def sources_of_plugin(module: str) -> dict[str, str]:
+    """``{"plug-in sources": digest}`` of a module that is not of the workbench, whose version says nothing of it.
+
+    Empty for one of ours, and for one without a file, such as a notebook.
+    """
+    if module.partition(".")[0] == "workbench" or plugins.source_of(module) is None:
+        return {}
+    return {"plug-in sources": source_digest(module)}
 
 
 def function_digest(function: Callable[..., object]) -> str:
@@ -74,7 +87,7 @@ def _file_of(name: str) -> Path | None:
     """The file of a module of ours; None for what is no module, such as a function that was imported by name."""
     parts = name.split(".")
     if parts[0] != "workbench":
-        return None
+        return plugins.source_of(name)
     where = ROOT.joinpath(*parts[1:])
     if where.is_dir():
         return where / "__init__.py"
@@ -82,11 +95,14 @@ def _file_of(name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """Names that a module imports at its top, conditional blocks for type checkers left out."""
-    for node in tree.body:
+def _imports(name: str, file: Path, tree: ast.Module) -> Iterator[str]:
+    """Names that a module imports at its top, conditional blocks for type checkers left out; anywhere in a plug-in."""
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    for node in tree.body if name.startswith("workbench.") else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)

@@ -39,12 +39,6 @@ class Choice:
     greedy: bool
 
 
-_IN_PARTS = {
-    *("eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "attribution-patching", "relp", "attnlrp"),
-    *("hisp", "atp-star", "exact"),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A registered method. Call it with ``PairedRuns``; get ``Scores``.
@@ -55,6 +49,7 @@ class Method:
         per_position: Whether it can score every position by itself.
         selection: How a circuit is chosen from its scores unless asked otherwise: the best, grown from the
             logits, or as the method itself decides.
+        in_parts: Whether its scores are sums over parts that are known beforehand: these can be computed anywhere.
         signed: Whether only positive scores are a reason to keep; else the size of a score is.
     """
 
@@ -68,11 +63,7 @@ class Method:
     per_position: bool = False
     selection: Selection = "top"
     signed: bool = False
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether its scores are sums over parts that are known beforehand: these can be computed anywhere."""
-        return self.name in _IN_PARTS
+    in_parts: bool = False
 
     @property
     def function(self) -> Callable[..., Scores]:
@@ -119,27 +110,14 @@ class Method:
         return self.options(**chosen)
 
 
-METHODS: Registry[Method] = Registry("method")
-for _name, _family in {
-    "exact": "passes",
-    "acdc": "passes",
-    "iterative-path-patching": "passes",
-    "information-flow": "passes",
-    "magnitude": "passes",
-    "random": "passes",
-    "attribution-patching": "gradients",
-    "eap": "gradients",
-    "eap-ig": "gradients",
-    "eap-ig-activations": "gradients",
-    "clean-corrupted": "gradients",
-    "relp": "gradients",
-    "attnlrp": "gradients",
-    "hisp": "gradients",
-    "atp-star": "gradients",
-    "subnetwork-probing": "masks",
-    "edge-pruning": "masks",
+METHODS: Registry[Method] = Registry(
+    "method", group="workbench.methods", holds=lambda made: isinstance(made, Method)
+)
+for _package, _first in {
+    "workbench.methods.options": ("passes", "gradients"),
+    "workbench.methods": (),
 }.items():
-    METHODS.lazy(_name, f"workbench.methods.options.{_family}")
+    METHODS.read(_package, r'^(?:declare|@method)\(\s*"([\w-]+)"', first=_first)
 
 
 def declare(
@@ -154,23 +132,23 @@ def declare(
     per_position: bool = False,
     selection: Selection = "top",
     signed: bool = False,
+    in_parts: bool = False,
 ) -> None:
     """Register a method with all that can be said of it before it is run; ``run`` may name it, ``module:function``."""
-    METHODS.add(
-        name,
-        Method(
-            name=name,
-            claim=claim,
-            levels=levels,
-            source=source,
-            options=options,
-            cost=cost,
-            run=run,
-            per_position=per_position,
-            selection=selection,
-            signed=signed,
-        ),
+    made = Method(
+        name=name,
+        claim=claim,
+        levels=levels,
+        source=source,
+        options=options,
+        cost=cost,
+        run=run,
+        per_position=per_position,
+        selection=selection,
+        signed=signed,
+        in_parts=in_parts,
     )
+    METHODS.add(name, made, home=made.module)
 
 
 def method(name: str, **declared: Any) -> Callable[[Callable[..., Scores]], Callable[..., Scores]]:

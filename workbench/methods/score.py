@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from workbench.circuits.scores import Scores
 from workbench.core.progress import silent
+from workbench.core.source_digest import sources_of_plugin
 from workbench.engine.of_task import on_a_task
 from workbench.engine.runs import PairedRuns
 from workbench.methods.registry import Level, check_level, get_method
@@ -40,4 +42,6 @@ def score(
     runs.settle(every_number=True)
     require_parts(runs.wiring)
     extra = {"per_position": True} if per_position else {}
-    return found.function(runs, chosen, level=level, progress=progress or silent, **extra)
+    scores = found.function(runs, chosen, level=level, progress=progress or silent, **extra)
+    own = sources_of_plugin(found.module)
+    return replace(scores, provenance={**scores.provenance, **own}) if own else scores

@@ -5,29 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 
 from workbench.core.errors import OptionError, TaskError, check_numbers, unknown
+from workbench.core.registry import Registry
 from workbench.tasks.draw import PIECES, Draw
 from workbench.tasks.pairs import Pair, Pairs
 
 SPLITS = ("train", "validation", "test")
-
-_MODULES = (
-    "ioi",
-    "colored_objects",
-    "greater_than",
-    "docstring",
-    "gendered_pronoun",
-    "sva",
-    "induction",
-    "kv_retrieval",
-    "reverse",
-    "count",
-    "majority",
-    "addition",
-    "brackets",
-)
 
 Option = str | int | bool
 Generator = Callable[..., Pair]
@@ -78,7 +62,10 @@ class Task:
         }
 
 
-_TASKS: dict[str, Task] = {}
+TASKS: Registry[Task] = Registry(
+    "task", group="workbench.tasks", holds=lambda made: isinstance(made, Task), error=TaskError
+)
+TASKS.read("workbench.tasks", r'^@task\(\s*"([\w-]+)"')
 
 
 def task(
@@ -92,12 +79,10 @@ def task(
     texts: Iterable[str],
     alternatives: Mapping[str, tuple[Option, ...]] | None = None,
 ) -> Callable[[Generator], Generator]:
-    """Register a generator under a name."""
+    """Register a generator under a name; it may stand in any module."""
 
     def register(generate: Generator) -> Generator:
-        if name in _TASKS and _TASKS[name].generate.__qualname__ != generate.__qualname__:
-            raise TaskError(f"two tasks are called {name!r}")
-        _TASKS[name] = Task(
+        made = Task(
             name=name,
             source=source,
             metric=metric,
@@ -108,21 +93,15 @@ def task(
             generate=generate,
             alternatives=dict(alternatives or {}),
         )
+        TASKS.add(name, made, home=generate.__module__)
         return generate
 
     return register
 
 
-def _all() -> dict[str, Task]:
-    for module in _MODULES:
-        import_module(f"workbench.tasks.{module}")
-    return _TASKS
-
-
 def list_tasks() -> tuple[Task, ...]:
     """Every task, by name."""
-    tasks = _all()
-    return tuple(tasks[name] for name in sorted(tasks))
+    return tuple(found for _, found in sorted(TASKS.items()))
 
 
 def get_task(name: str) -> Task:
@@ -131,10 +110,7 @@ def get_task(name: str) -> Task:
     Raises:
         TaskError: if there is none, with the closest spellings.
     """
-    tasks = _all()
-    if name not in tasks:
-        raise unknown("task", name, tasks, error=TaskError)
-    return tasks[name]
+    return TASKS.get(name)
 
 
 def make_pairs(
@@ -253,11 +229,18 @@ def _defaults(found: Task) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word and punctuation mark that any task can write, sorted.
+    """Every word and punctuation mark that any task of the workbench can write, sorted.
 
     Pieces are what a word-level tokenizer with the pattern ``\\w+|[^\\w\\s]+`` sees.
     """
-    return sorted({piece for found in list_tasks() for text in found.texts for piece in PIECES.findall(text)})
+    return sorted(
+        {
+            piece
+            for found in map(get_task, TASKS.ours())
+            for text in found.texts
+            for piece in PIECES.findall(text)
+        }
+    )
 
 
 def blank(template: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.errors import OptionError, RunError
+from workbench.core.plugins import VARIABLE as PLUGINS
 from workbench.engine.cluster.worker import Refusal, Worker
 from workbench.engine.distribute import Compute, Here, Part
 
@@ -31,7 +32,7 @@ _SETTINGS = {  # of a cluster started here, read by Ray's processes when they st
     # Ray lets everything else go before its workers (niceness 15): beside other work they hardly start
     "RAY_worker_niceness": "0",
 }
-_PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "WORKBENCH_QUIET")
+_PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "WORKBENCH_QUIET", PLUGINS)
 
 
 @dataclass(frozen=True, kw_only=True)

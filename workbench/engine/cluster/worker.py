@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.errors import RunError, WorkbenchError
+from workbench.core.plugins import use_plugins_of_environment
 from workbench.engine.distribute import Served, Serving
 
 
@@ -39,6 +40,7 @@ class Worker:
     def __init__(self, program: Callable[..., Any], folder: str) -> None:
         if os.path.isdir(folder):
             os.chdir(folder)
+        use_plugins_of_environment()
         self.program, self.inbox, self.outbox = program, SimpleQueue(), SimpleQueue()
         self.thread: Thread | None = None
 

@@ -22,7 +22,8 @@ _FIRST = {"study", "replication", "circuit", "edit"}  # typed without a flag
 def command_line(record: RunRecord) -> str:
     """``workbench ablate -m zoo:ioi -t ioi --ablation mean ...``; what is absent or false needs no flag."""
     given = record.arguments
-    words = ["workbench", *record.command.split()]
+    named = [w for one in record.plugins if not one.get("version") for w in ("--plugin", one["plugin"])]
+    words = ["workbench", *named, *record.command.split()]
     words += [str(given[name]) for name in _FIRST if given.get(name)]
     if record.command == "bench discovery":
         words += list(_bench(given))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.core.bounds import expanded
 from workbench.core.errors import OptionError, RunError
+from workbench.core.plugins import package_version, use_plugin, was_named
 from workbench.core.run_folder import digest_of_file
 
 _FUNCTION = re.compile(r"\S+\.pyw?:\w+", re.IGNORECASE)
@@ -77,8 +78,8 @@ class Consent:
     trust_code: bool = False
     tell: Callable[[str], None] = lambda text: None
 
-    def check(self, arguments: Mapping[str, Any]) -> None:
-        """Do nothing if all code that the arguments name may run.
+    def check(self, arguments: Mapping[str, Any], plugins: Iterable[Mapping[str, str]] = ()) -> None:
+        """Do nothing if all code that the arguments name may run, and so may the plug-ins that a record names.
 
         Raises:
             RunError: for code that nobody consented to, saying how to.
@@ -99,6 +100,25 @@ class Consent:
                     _refusal(code), hint="--trust-code says what it runs, and runs all that the run names"
                 )
             self.tell(f"running code that the run names: {code}")
+        for plugin in plugins:
+            self._check_plugin(plugin)
+
+    def _check_plugin(self, plugin: Mapping[str, str]) -> None:
+        """Whoever installed a package consented to its code; a file has to be named again."""
+        name = plugin["plugin"]
+        if plugin.get("version"):
+            if not package_version(name):
+                raise RunError(
+                    f"the run used the plug-in {name}, which is not installed", hint=f"pip install {name}"
+                )
+        elif not was_named(plugin):
+            if not self.trust_code:
+                raise RunError(
+                    f"the run used the plug-in {name}; code that a file names does not run by itself",
+                    hint=f"type the same with --plugin {name}, or with --trust-code",
+                )
+            self.tell(f"running code that the run names: plugin: {name}")
+            use_plugin(name)
 
 
 def _refusal(code: NamedCode) -> str:

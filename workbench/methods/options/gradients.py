@@ -49,6 +49,7 @@ declare(
     options=AttributionPatching,
     cost=ends_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.attribution_patching:attribution_patching",
 )
 
@@ -65,6 +66,7 @@ declare(
     options=EAP,
     cost=ends_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.eap:eap",
 )
 
@@ -100,6 +102,7 @@ declare(
     options=Integrated,
     cost=integrated_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.eap_ig:eap_ig",
 )
 
@@ -148,6 +151,7 @@ declare(
     options=IntegratedActivations,
     cost=activations_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.eap_ig_activations:eap_ig_activations",
 )
 
@@ -174,6 +178,7 @@ declare(
     options=CleanCorrupted,
     cost=lambda options, graph, level: BOTH_ENDS,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.clean_corrupted:clean_corrupted",
 )
 
@@ -207,6 +212,7 @@ declare(
     options=RelP,
     cost=ends_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.relp:relp",
 )
 
@@ -240,6 +246,7 @@ declare(
     options=AttnLRP,
     cost=ends_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.attnlrp:attnlrp",
 )
 
@@ -270,6 +277,7 @@ declare(
     options=HISP,
     cost=lambda options, graph, level: ONE_GRADIENT,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.hisp:hisp",
 )
 
@@ -313,5 +321,6 @@ declare(
     options=AtPStar,
     cost=atp_star_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.atp_star:atp_star",
 )

@@ -46,6 +46,7 @@ declare(
     options=Exact,
     cost=exact_cost,
     per_position=True,
+    in_parts=True,
     run="workbench.methods.exact:exact",
 )
 

@@ -1,0 +1,85 @@
+"""``--plugin`` at any place of a command line, and help texts that name what is registered, plug-ins included."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+# What ``{methods}`` in a help text stands for: the names in this registry.
+REGISTRIES = {
+    "methods": "workbench.methods.registry:METHODS",
+    "tasks": "workbench.tasks.registry:TASKS",
+    "papers": "workbench.papers.registry:PAPERS",
+    "metrics": "workbench.engine.metric_names:METRICS",
+    "edits": "workbench.edits.edit:EDITS",
+    "exports": "workbench.circuits.files.export:FORMATS",
+}
+_HELP = {"-h", "--help"}
+
+
+def use_plugins(texts: list[str] | None) -> list[str]:
+    """Run the plug-ins of the environment, then those named here."""
+    from workbench.core.plugins import hand_on, use_plugin, use_plugins_of_environment
+
+    use_plugins_of_environment()
+    for text in texts or ():
+        use_plugin(text)
+    if texts:
+        hand_on(texts)
+    return texts or []
+
+
+PluginNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        callback=use_plugins,
+        is_eager=True,
+        help="Run a Python file, package.module or module:name that adds methods, tasks, papers ...; may stand "
+        "anywhere in the line and be repeated. Those of WORKBENCH_PLUGINS (separated by commas) come first.",
+    ),
+]
+
+
+class Open(TyperGroup):
+    """The root of all commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options, rest = _lifted(args)
+        left = super().parse_args(ctx, [*options, *rest])
+        if _HELP & set(rest):
+            _name_all(self)
+        return left
+
+
+def _lifted(args: list[str]) -> tuple[list[str], list[str]]:
+    """The words of ``--plugin`` from wherever they stand before ``--``, and the others."""
+    end = args.index("--") if "--" in args else len(args)
+    options: list[str] = []
+    rest: list[str] = []
+    words = iter(args[:end])
+    for word in words:
+        if word == "--plugin":
+            options += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            (options if word.startswith("--plugin=") else rest).append(word)
+    return options, [*rest, *args[end:]]
+
+
+def _name_all(command: Any) -> None:
+    """Put names into the help texts of a command and of those in it."""
+    for parameter in command.params:
+        if "{" in (getattr(parameter, "help", None) or ""):
+            parameter.help = re.sub(r"\{(\w+)\}", _names, parameter.help)
+    for inner in getattr(command, "commands", {}).values():
+        _name_all(inner)
+
+
+def _names(found: re.Match[str]) -> str:
+    module, _, registry = REGISTRIES[found[1]].partition(":")
+    return ", ".join(getattr(import_module(module), registry))
