@@ -6,7 +6,7 @@ SUITE ?= tests
 WORKERS ?= 2
 BENCH ?=
 NEWEST ?= .venv-newest
-FAMILIES := $(addprefix tests/integration/,test_families_open.py test_patching_families.py test_sweep_families.py test_sealed.py test_trial.py)
+FAMILIES := $(addprefix tests/integration/,test_families_open.py test_patching_families.py test_sweep_families.py test_sealed.py test_trial.py test_peft.py)
 
 export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE

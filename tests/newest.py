@@ -30,7 +30,9 @@ def requirements() -> list[str]:
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     extra = project["optional-dependencies"]["test"]
     tests = [r for r in extra if re.match(r"[A-Za-z0-9_.-]+", r).group() in PLAIN]
-    return [unbounded(requirement) for requirement in (*project["dependencies"], *tests)]
+    return [unbounded(requirement) for requirement in (*project["dependencies"], *tests)] + [
+        "peft"
+    ]  # test_peft.py
 
 
 if __name__ == "__main__":
