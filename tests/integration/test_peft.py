@@ -1,4 +1,4 @@
-"""A real adapter of PEFT that is put on an open model and switched: it is seen, and what was known is measured again."""
+"""A real adapter of PEFT, put on an open model and switched: it is seen, and what was known is measured again."""
 
 import pytest
 
