@@ -23,7 +23,7 @@ def test_the_fast_scores_are_those_of_the_paper(steps):
         found = eap_ig_reference(model, batch.clean, batch.corrupted, gap, steps=steps)
         truth = truth + found.detach().numpy()
     found = wb.score(runs, "eap-ig", steps=steps).values * runs.n_pairs
-    largest = np.abs(truth[graph.edge_mask]).max()
+    largest = float(np.abs(truth[graph.edge_mask]).max())
     assert largest > 1
     assert found[graph.edge_mask] == pytest.approx(
         truth[graph.edge_mask], abs=1e-6 * largest
