@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 TOLERANCE = 1e-6
-STUDIES = {"ioi": "zoo:ioi", "greater-than": "zoo:stdlib"}
+STUDIES = {"ioi": "zoo:ioi", "greater-than": "zoo:truth-greater"}
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 FIELDS = ("claim", "criterion", "verdict", "found", "control", "n", "paper", "why", "model")
 
