@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from workbench.core.errors import ModelError, OptionError
+from workbench.edits.documents import Question, _answers, prompt, questions, spans, words_of
 from workbench.papers import pine
 from workbench.papers.kinds import Setting
 from workbench.papers.options import PineSizes
-from workbench.papers.pine_documents import Question, _answers, prompt, questions, spans, words_of
 
 SMALL = PineSizes(conflicts=3, majorities=2, singles=2, size=4)
 
 
 def verdicts(model) -> dict[str, str]:
-    found = pine.run(Setting(model=model, name="tiny", options=SMALL))
-    return dict(zip(pine.CRITERIA, (claim.verdict for claim in found.claims), strict=True))
+    found = pine.REPLICATION.run(Setting(model=model, name="tiny", options=SMALL))
+    return dict(zip(pine.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
 
 
 def test_invariance_holds_and_what_needs_answers_is_not_tested(bridge_of):

@@ -8,13 +8,11 @@ import pytest
 from tests.families import VOCABULARY
 from workbench.circuits.verdicts.statistics import mean_interval
 from workbench.core.errors import OptionError, TaskError
+from workbench.edits.unasked import make_task
 from workbench.model.open import open_model
 from workbench.papers import find_replication, lofit, soft_injection
 from workbench.papers.kinds import Setting
-from workbench.papers.lofit_claims import Measured as Tuned
-from workbench.papers.lofit_claims import claims_of, groupings
-from workbench.papers.lofit_tasks import make_task, matched_heads
-from workbench.papers.options import LofitSizes
+from workbench.papers.kit import Conditions
 from workbench.papers.soft_injection_measures import Measured, Transfer, crossed_interval
 from workbench.papers.soft_injection_prompts import Split, prompts_of
 from workbench.tasks.mappings import KINDS
@@ -204,10 +202,10 @@ def test_tasks_ask_for_words_that_were_not_trained_on():
 def test_random_heads_match_the_layers():
     rng = np.random.default_rng(0)
     for _ in range(20):
-        drawn = matched_heads(("a0.h1", "a2.h0", "a2.h3"), 4, rng)
+        drawn = lofit.random_heads(("a0.h1", "a2.h0", "a2.h3"), 4, rng)
         assert sorted(head[:2] for head in drawn) == ["a0", "a2", "a2"]
         assert not {"a0.h1", "a2.h0", "a2.h3"} & set(drawn) and len(set(drawn)) == 3
-    assert set(matched_heads(("a0.h0", "a0.h1", "a0.h2"), 4, rng)) <= {f"a0.h{i}" for i in range(4)}
+    assert set(lofit.random_heads(("a0.h0", "a0.h1", "a0.h2"), 4, rng)) <= {f"a0.h{i}" for i in range(4)}
 
 
 @pytest.mark.slow
@@ -219,27 +217,20 @@ def test_a_small_run_of_lofit(icl):
     assert verdict(found.claims, "fewer trained numbers") in ("holds", "fails")
 
 
-def tuned(*, own: bool = True, tasks: int = 3, **accuracy: float) -> dict[str, Tuned]:
+def tuned(*, own: bool = True, tasks: int = 3, **accuracy: float) -> Conditions:
     """Tasks of 50 prompts about ten places; ``own``: every task chooses four heads of its own."""
-    from workbench.edits.lofit import Localised
-
-    def heads(*first: int) -> Localised:
-        order = [*first, *(i for i in range(16) if i not in first)]
-        return Localised(heads=tuple(f"a0.h{i}" for i in order), norms=tuple(range(16, 0, -1)))
-
-    names = [("nothing", 0), ("ITI", 4), ("low rank", 4)]
-    names += [(name, k) for k in (1, 4) for name in ("LoFiT", "random heads", "another task's heads")]
-    return {
-        f"task {i}": Tuned(
-            localised=tuple(heads(*(range(4 * i, 4 * i + 4) if own else range(4))) for _ in lofit.SEEDS),
-            places=np.arange(50) % 10,
-            probes=np.zeros((1, 8)),
-            iti=(4, 1.0),
-            right={(n, k): (np.arange(50) < round(50 * accuracy[n])).astype(float) for n, k in names},
-            parameters={(n, k): 1000 if n == "low rank" else 8 * k for n, k in names},
-        )
-        for i in range(tasks)
+    parts = {f"task {i}": Conditions(clusters=range(50)) for i in range(tasks)}
+    for part in parts.values():
+        part.clusters = [place % 10 for place in range(50)]
+        for name, share in accuracy.items():
+            part[name] = np.arange(50) < round(50 * share)
+    c = Conditions.joined(parts)
+    c.numbers |= {"trained by LoFiT": 32, "trained by low rank": 1000, "whole model": 10_000}
+    c.numbers["choices"] = {
+        name: [[f"a0.h{4 * i * own + j}" for j in range(4)] for _ in lofit.SEEDS]
+        for i, name in enumerate(parts)
     }
+    return c
 
 
 LOFIT = {
@@ -261,35 +252,35 @@ LOFIT = {
         ),  # equal in ten places of ten: the eleventh may lack more than is allowed
     ],
 )
-def test_lofit_verdicts_go_both_ways(icl, words, changed):
-    setting = Setting(model=icl, name="zoo:icl", options=LofitSizes())
-    assert verdict(claims_of(setting, tuned(**LOFIT)), words) == "holds"
-    assert verdict(claims_of(setting, tuned(**(LOFIT | changed))), words) == "fails"
+def test_lofit_verdicts_go_both_ways(words, changed):
+    assert verdict(lofit.REPLICATION.judge(tuned(**LOFIT)), words) == "holds"
+    assert verdict(lofit.REPLICATION.judge(tuned(**(LOFIT | changed))), words) == "fails"
 
 
-def test_heads_of_tasks_are_compared_by_permuting_tasks(icl):
-    setting, words = Setting(model=icl, name="zoo:icl", options=LofitSizes()), "choose different heads"
-    assert verdict(claims_of(setting, tuned(**LOFIT)), words) == "holds"
-    assert verdict(claims_of(setting, tuned(own=False, **LOFIT)), words) == "fails"  # the same heads for all
-    few = claims_of(setting, tuned(tasks=2, **LOFIT))
+def test_heads_of_tasks_are_compared_by_permuting_tasks():
+    words = "choose different heads"
+    assert verdict(lofit.REPLICATION.judge(tuned(**LOFIT)), words) == "holds"
+    assert (
+        verdict(lofit.REPLICATION.judge(tuned(own=False, **LOFIT)), words) == "fails"
+    )  # the same heads for all
+    few = lofit.REPLICATION.judge(tuned(tasks=2, **LOFIT))
     assert verdict(few, words) == "cannot be tested here"  # six choices in two threes: ten ways
-    assert groupings(2, 3) == 10 and groupings(3, 3) == 280
 
 
-def test_where_offsets_do_nothing_the_choice_of_heads_cannot_be_judged(icl):
-    setting = Setting(model=icl, name="zoo:icl", options=LofitSizes())
+def test_where_offsets_do_nothing_the_choice_of_heads_cannot_be_judged():
     idle = {"nothing": 0.1, "LoFiT": 0.1, "random heads": 0.1, "another task's heads": 0.1}
-    claims = claims_of(setting, tuned(**(LOFIT | idle)))
+    claims = lofit.REPLICATION.judge(tuned(**(LOFIT | idle)))
     assert verdict(claims, "better than random heads") == "cannot be tested here"
     assert verdict(claims, "do worse than the task's own") == "cannot be tested here"
 
 
 def test_another_tasks_heads_are_none_of_the_own():
-    other = tuned(**LOFIT)["task 0"].localised[0]
-    assert lofit._others(other, ("a0.h0", "a0.h2")) == ("a0.h1", "a0.h3")
+    from workbench.edits.lofit import Localised
+
+    other = Localised(heads=tuple(f"a0.h{i}" for i in range(4)), norms=(4.0, 3.0, 2.0, 1.0))
+    assert lofit.others(other, ("a0.h0", "a0.h2")) == ("a0.h1", "a0.h3")
 
 
-def test_a_model_that_is_right_already_leaves_nothing_to_repair(icl):
-    setting = Setting(model=icl, name="zoo:icl", options=LofitSizes())
-    claims = claims_of(setting, tuned(**(LOFIT | {"nothing": 0.8})))
+def test_a_model_that_is_right_already_leaves_nothing_to_repair():
+    claims = lofit.REPLICATION.judge(tuned(**(LOFIT | {"nothing": 0.8})))
     assert {claim.verdict for claim in claims} == {"cannot be tested here"}

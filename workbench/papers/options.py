@@ -86,7 +86,7 @@ class LofitSizes:
     """Sizes.
 
     Attributes:
-        tasks: Of ``workbench/papers/lofit_tasks.py``; heads chosen for the next one are a control.
+        tasks: Of ``workbench/edits/unasked.py``; heads chosen for the next one are a control.
         unknown: A rule that the model was never taught, or nothing.
         heads: Numbers of heads; claims are judged at the last, the others are shown beside it (the paper: 3 % of all).
         random: Random choices of heads for each task at the last number; one at the others.

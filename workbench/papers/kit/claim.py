@@ -12,6 +12,7 @@ from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import ALPHA, Criterion
 
 Told = str | float | None | Callable[[Conditions], Any]
+MEANS = "as the criterion has it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,54 +53,58 @@ class Claim:
         needs: In order; the first that is not met is the reason why the claim cannot be tested.
         family: Claims of one family are corrected together (Holm): their p values are of one question.
         found, control, n, model: What is told, where it is not the means and the number of items of the criterion's
-            conditions: a value, or a function of what was measured.
+            conditions: a value, nothing, or a function of what was measured.
     """
 
     says: str
     by: Criterion
-    criterion: str = ""
+    criterion: str | Callable[[Conditions], str] = ""
     paper: float | str | None = None
     why: Told = ""
     where: str = ""
     needs: Sequence[Need] = ()
     family: str = ""
-    found: Told = None
-    control: Told = None
-    n: Told = "items"
+    found: Told = MEANS
+    control: Told = MEANS
+    n: Told = MEANS
     model: Told = ""
 
-    @property
-    def words(self) -> str:
+    def words_of(self, c: Conditions) -> str:
         """The sentence of the criterion."""
-        return self.criterion or self.by.words
+        return str(_told(self.criterion, c)) or self.by.words
 
     def found_of(self, c: Conditions) -> Any:
-        if self.found is None and (self.by.name in c or self.by.name in c.numbers):
-            return c.mean(self.by.name)
-        return _told(self.found, c)
+        if self.found != MEANS:
+            return _told(self.found, c)
+        return c.mean(self.by.name) if self.by.name else None
 
     def control_of(self, c: Conditions) -> Any:
-        if self.control is None and self.by.over:
-            return c.mean(self.by.over)
-        return _told(self.control, c)
+        if self.control != MEANS:
+            return _told(self.control, c)
+        return c.mean(self.by.over) if self.by.over else None
 
     def n_of(self, c: Conditions) -> int | None:
-        if self.n == "items":
-            return c.n(self.by.name) if self.by.name in c else None
-        found = _told(self.n, c)
-        return None if found is None else int(found)
+        if self.n != MEANS:
+            found = _told(self.n, c)
+            return None if found is None else int(found)
+        return c.n(self.by.name) if self.by.name in c else None
 
 
 def _told(value: Told, c: Conditions) -> Any:
     return value(c) if callable(value) else value
 
 
-def judge_all(claims: Mapping[str, Claim], c: Conditions, *, authors: str = "") -> tuple[JudgedClaim, ...]:
+def judge_all(
+    claims: Mapping[str, Claim], c: Conditions, *, authors: str = "", common: Sequence[Need] = ()
+) -> tuple[JudgedClaim, ...]:
     """Every claim with its verdict, in order.
 
     The p values of a family's claims that can be tested are corrected together.
+
+    Args:
+        common: What every claim needs, before its own needs.
     """
-    lacking = {name: _lacking(claim, c) for name, claim in claims.items()}
+    lacking = {name: _lacking((*common, *claim.needs), c) for name, claim in claims.items()}
     outcomes = {name: claims[name].by(c) for name, need in lacking.items() if need is None}
     ps = {name: outcome.p for name, outcome in outcomes.items() if outcome.p is not None}
     for family in {claims[name].family for name in ps} - {""}:
@@ -119,7 +124,7 @@ def judge_all(claims: Mapping[str, Claim], c: Conditions, *, authors: str = "") 
 def _judged(claim: Claim, c: Conditions, authors: str, *, holds: bool) -> JudgedClaim:
     told = {what: getattr(claim, f"{what}_of")(c) for what in ("found", "control", "n")}
     fixed = {"paper": claim.paper, "reason": _told(claim.why, c), "source": source_of(authors, claim.where)}
-    return judge(claim.says, claim.words, holds, **told, **fixed, model=_told(claim.model, c))
+    return judge(claim.says, claim.words_of(c), holds, **told, **fixed, model=_told(claim.model, c))
 
 
 def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
@@ -129,11 +134,11 @@ def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
     fixed = {"paper": claim.paper, "reason": reason, "source": source_of(authors, claim.where)}
     why = need.why(c) if callable(need.why) else need.why
     model = claim.model if isinstance(claim.model, str) else "" if c.why else claim.model(c)
-    return untestable(claim.says, claim.words, why, **told, **fixed, model=model)
+    return untestable(claim.says, claim.words_of(c), why, **told, **fixed, model=model)
 
 
-def _lacking(claim: Claim, c: Conditions) -> Need | None:
+def _lacking(asked: Sequence[Need], c: Conditions) -> Need | None:
     """The first need that is not met."""
     if c.why:
         return Need(met=lambda c: False, why=c.why)
-    return next((need for need in claim.needs if not need.met(c)), None)
+    return next((need for need in asked if not need.met(c)), None)

@@ -137,6 +137,9 @@ class Conditions:
             tasks = np.asarray(self.rows)
             parts = [values[tasks == task] for task in dict.fromkeys(self.rows)]
             return crossed_interval(parts, within=within, seed=self.seed)
+        means = _balanced(values, kind.clusters)
+        if means is not None:  # clusters that all came out alike then get the width of as many draws
+            return mean_interval(means, within=within, seed=self.seed)
         return mean_interval(values, within=within, clusters=kind.clusters, seed=self.seed)
 
     def n(self, name: str) -> int:
@@ -187,6 +190,14 @@ class Conditions:
             values = np.concatenate([part[name] for part in own])
             found.add(name, values, within=kind.within, unit=kind.unit, clusters=clusters)
         return found
+
+
+def _balanced(values: np.ndarray, clusters: Sequence[object]) -> np.ndarray | None:
+    """The mean of every cluster, sorted by name; None where clusters are of different sizes."""
+    names, index, sizes = np.unique(np.asarray(clusters), return_inverse=True, return_counts=True)
+    if len(index) != len(values) or len(set(sizes.tolist())) != 1:
+        return None
+    return np.array([values[index == i].mean() for i in range(len(names))])
 
 
 class Draws(dict[str, list[np.ndarray]]):

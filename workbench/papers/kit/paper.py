@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.core.claims import JudgedClaim
 from workbench.papers.kinds import Findings, Setting
-from workbench.papers.kit.claim import Claim, judge_all
+from workbench.papers.kit.claim import Claim, Need, judge_all
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.options import options_from
 from workbench.papers.registry import find_paper
@@ -25,6 +25,7 @@ class Paper:
         options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
         controls: The conditions a claim is compared with.
         measure: Measures; gives equal conditions for an equal setting.
+        needs: What every claim needs to be tested at all.
         claims: By short names, in the order in which they are shown.
     """
 
@@ -34,6 +35,7 @@ class Paper:
     options: type
     controls: tuple[str, ...]
     measure: Callable[[Setting], Conditions]
+    needs: Sequence[Need] = ()
     claims: Mapping[str, Claim] = field(default_factory=dict)
 
     @property
@@ -51,7 +53,7 @@ class Paper:
 
     def judge(self, c: Conditions) -> tuple[JudgedClaim, ...]:
         """Every claim with its verdict."""
-        return judge_all(self.claims, c, authors=self.authors)
+        return judge_all(self.claims, c, authors=self.authors, common=self.needs)
 
     def run(self, setting: Setting) -> Findings:
         """Measure, and judge every claim."""

@@ -1,4 +1,4 @@
-"""The tasks of the LoFiT replication: what a model could do but does not do unasked, as questions without examples.
+"""What a model could do but does not do unasked, as questions without examples: tasks to train edits for.
 
 The model knows which words belong together; without examples it cannot know which kind is wanted. A task fixes the kind
 for every kind of input; ``next-animal`` wants what the model was never taught.
@@ -93,7 +93,7 @@ def _part(name: str, places: Sequence[int], rng: np.random.Generator) -> Part:
 
 
 def probes_of(model: TransformerBridge, task: Task) -> Probes:
-    """Probes of right against wrong statements (a prompt with its answer), accuracy on the validation words."""
+    """Probe heads for right against wrong statements (a prompt with its answer), accuracy on the validation words."""
     rows, right, held_out = [], [], []
     for part, is_held_out in ((task.training, False), (task.validation, True)):
         for answers, is_right in ((part.right, True), (part.wrong, False)):
@@ -102,14 +102,3 @@ def probes_of(model: TransformerBridge, task: Task) -> Probes:
             right += [is_right] * len(answers)
             held_out += [is_held_out] * len(answers)
     return probe_heads(head_outputs(model, rows), torch.tensor(right), held_out=torch.tensor(held_out))
-
-
-def matched_heads(heads: Sequence[str], n_heads: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """Random other heads, as many in each layer as there are among ``heads``; the same where no other is left."""
-    found = []
-    for layer in sorted({head.split(".")[0] for head in heads}):
-        own = [head for head in heads if head.split(".")[0] == layer]
-        rest = [head for head in (f"{layer}.h{i}" for i in range(n_heads)) if head not in own]
-        drawn = [str(head) for head in rng.permutation(rest)[: len(own)]]
-        found += drawn + own[: len(own) - len(drawn)]
-    return tuple(found)
