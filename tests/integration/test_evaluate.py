@@ -35,7 +35,7 @@ from workbench.model.known_circuits import list_truths, load_truth
 from workbench.model.open import open_model
 
 TOLERANCE = 2e-5
-SCHEMA = Path(__file__).parents[2] / "workbench" / "io" / "schema" / "evaluation.schema.json"
+SCHEMA = Path(__file__).parents[2] / "workbench" / "circuits" / "files" / "schema" / "evaluation.schema.json"
 TRUTH = "zoo:truth-greater"
 SMALL = Plan(draws=40, matched=2, random_sets=1, restarts=1, steps=2, candidates=2, ablations=("resample",))
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
 from workbench.model import hub
-from workbench.model.limits import limits_of
 from workbench.model.other_inputs import other_inputs
-from workbench.model.tokenizers import load_tokenizer
 from workbench.tasks.reading import Reading
 
 
@@ -17,6 +15,10 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
     Raises:
         ModelError: if the model cannot be found or has no tokenizer.
     """
+    # transformers and TransformerLens: a sweep of a built-in model needs neither
+    from workbench.model.limits import limits_of
+    from workbench.model.tokenizers import load_tokenizer
+
     directory = zoo.locate(name).directory
     if directory is None:
         directory = hub.fetch(name, revision=None, offline=hub.is_offline(offline), code=trust_remote_code)
