@@ -31,6 +31,9 @@ _HOME = {
     "load_scores": "circuits.files",
     "save_scores": "circuits.files",
     "export": "circuits.files",
+    # any result, by its type and by the format of the file
+    "save": "circuits.files.results",
+    "load": "circuits.files.results",
     "load_effects": "circuits.files.effects_file",
     "Behavior": "circuits.behavior",
     # pairs

@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+import workbench as wb
 from tests.files import redigested
 from tests.integration.naive import SplitInputs, naive_of
 from workbench.circuits.addresses import parse_edge, parse_node
@@ -207,6 +208,9 @@ def test_an_evaluation_begins_with_what_the_model_does(judged, true_runs, tmp_pa
     assert sentence == true_runs.behavior.sentence("faithfulness and verdicts") == judged.lead
     assert judged.lead[:40] in (tmp_path / "evaluation.html").read_text() and files
     assert load_evaluation(tmp_path).document["behavior"]["finding"] == true_runs.behavior.finding == "yes"
+    again = wb.save(wb.load(files["evaluation"]), tmp_path / "mine.json")  # by its type, by the file's format
+    assert again.read_bytes() == (tmp_path / "evaluation.json").read_bytes()
+    assert (tmp_path / "mine.html").is_file()
 
 
 @pytest.mark.parametrize(

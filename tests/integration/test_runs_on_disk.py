@@ -84,7 +84,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
 
 
 def test_records_fit_their_schema(tmp_path):
-    schema = json.loads((ROOT / "workbench" / "circuits" / "files" / "schema" / "run.schema.json").read_text())
+    schema = json.loads(
+        (ROOT / "workbench" / "circuits" / "files" / "schema" / "run.schema.json").read_text()
+    )
     record().write(tmp_path)
     finished(tmp_path)  # a second start: with an earlier attempt, outputs and digests
     with pytest.raises(RunError), recording(record(), tmp_path / "failed"):

@@ -167,7 +167,7 @@ def effects(text: str) -> Effects:
 def replications(text: str) -> list[str]:
     made = replication(title=text, source=text, about=text, controls=(text,), model=text, plan={text: text})
     whole = Results(results=[made], failed={text: text}, folder=Path())
-    return [made.report(), made._repr_html_(), whole.report()]
+    return [made.page(), made._repr_html_(), whole.page()]
 
 
 def circuits(text: str) -> list[str]:
@@ -210,7 +210,7 @@ VIEWS: dict[str, Callable[[str], list[str]]] = {
     "portraits": portraits,
     "benches": benches,
     "judgement": lambda text: [judgement_page(judgement(text)), judgement(text)._repr_html_()],
-    "reproduction": lambda text: [reproduction(text).report(), reproduction(text)._repr_html_()],
+    "reproduction": lambda text: [reproduction(text).page(), reproduction(text)._repr_html_()],
     "pairs": lambda text: [made._repr_html_() for made in pairs(text)],
     "architecture": lambda text: [architecture(text)._repr_html_()],
 }

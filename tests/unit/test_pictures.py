@@ -180,7 +180,7 @@ def test_a_replication_comes_back_whole_from_its_file():
     text = json.dumps(made.to_dict(), allow_nan=False)
     assert "<svg" not in text
     back = Result.from_dict(json.loads(text), Path("x"))
-    assert back.findings == made.findings and back.report() == made.report() and back.notes == ()
+    assert back.findings == made.findings and back.page() == made.page() and back.notes == ()
     with pytest.raises(RunError, match="version 3"):
         Result.from_dict(json.loads(text) | {"version": 3}, Path("x"))
     with pytest.raises(RunError, match="was changed since it was written"):
@@ -194,7 +194,7 @@ def test_version_1_gives_its_numbers_but_never_its_markup(markup):
     back = Result.from_dict(old, Path("x"))
     made = result()
     assert back.findings == replace(made.findings, pictures={})
-    page = back.report() + back._repr_html_() + Results(results=[back], failed={}, folder=Path("x")).report()
+    page = back.page() + back._repr_html_() + Results(results=[back], failed={}, folder=Path("x")).page()
     assert markup not in page and "document.title" not in page
     assert page.count("no markup is read from a file") == 3 and "replicate pine" in page
     assert "note: version 1 kept pictures as markup: 1 are not shown" in shown(back)
@@ -203,9 +203,9 @@ def test_version_1_gives_its_numbers_but_never_its_markup(markup):
 def test_words_of_a_file_stay_words_on_page_card_and_terminal():
     made = result()
     for page in (
-        made.report(),
+        made.page(),
         made._repr_html_(),
-        Results(results=[made], failed={"a": HOSTILE[0]}, folder=Path()).report(),
+        Results(results=[made], failed={"a": HOSTILE[0]}, folder=Path()).page(),
     ):
         assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "\x1b" not in page
     assert "\x1b" not in shown(made)

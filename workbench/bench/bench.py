@@ -22,7 +22,7 @@ from workbench.bench.markdown import write_docs
 from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures, truth_measures
 from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
 from workbench.bench.spread import bench_plan, fetch_cells
-from workbench.bench.table import BenchResult
+from workbench.bench.table import FILE, PAGE, BenchResult
 from workbench.circuits.scores import Scores
 from workbench.core.errors import WorkbenchError
 from workbench.core.job import Job, Note
@@ -112,9 +112,9 @@ def _save(result: BenchResult | SavedShard, folder: Path) -> dict[str, str]:
     """Write the table and the page, and drop the parts they were made of; of a share, which parts there are."""
     if isinstance(result, SavedShard):
         return save_shard(result)
-    outputs = result.save(folder)
+    result.save(folder)
     drop_parts(folder)
-    return outputs
+    return {"result": FILE, "page": PAGE, "cells": "cells"}
 
 
 def _spread_out(

@@ -11,10 +11,10 @@ from typing import Any
 
 from workbench.bench.file import BENCH
 from workbench.bench.settings import SHOWN
-from workbench.circuits.files import write_atomic
+from workbench.core.atomic import file_at, write_atomic
 from workbench.core.bounds import exists
 from workbench.core.errors import RunError, expect_path
-from workbench.core.show import Shown
+from workbench.core.show import Shown, saves
 from workbench.core.typed import as_json
 
 FILE, PAGE = "bench.json", "bench.html"
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchResult(Shown, shown_in="workbench.bench.page"):
+class BenchResult(Shown, shown_in="workbench.bench.page", saved_in="workbench.bench.table"):
     """A finished bench.
 
     Attributes:
@@ -72,19 +72,20 @@ class BenchResult(Shown, shown_in="workbench.bench.page"):
         cells = [*self.document["truth"], *self.document["tasks"]]
         return pd.json_normalize([{k: v for k, v in cell.items() if k not in drop} for cell in cells])
 
-    def save(self, folder: Path) -> dict[str, str]:
-        """Write JSON and page into the folder; returns what is where."""
-        folder = Path(folder)
-        BENCH.save(self.document, folder / FILE)
-        write_atomic(folder / PAGE, self.page())
-        return {"result": FILE, "page": PAGE, "cells": "cells"}
-
     def __repr__(self) -> str:
         d = self.document
         return (
             f"<BenchResult: {len(d['methods'])} methods, {len(d['known'])} known circuits, "
             f"{len({c['subject'] for c in d['tasks']})} trained tasks>"
         )
+
+
+@saves(BenchResult)
+def save_bench(result: BenchResult, path: str | os.PathLike[str]) -> Path:
+    """Write a bench with its page beside it; a path without ``.json`` is a folder: its ``bench.json``."""
+    file = BENCH.save(result.document, file_at(path, FILE))
+    write_atomic(file.with_name(PAGE), result.page())
+    return file
 
 
 def load_bench(path: Path) -> BenchResult:

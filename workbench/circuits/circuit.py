@@ -35,7 +35,11 @@ FIELDS = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Circuit(Shown, shown_in="workbench.circuits.show.tables workbench.circuits.show.circuit_page"):
+class Circuit(
+    Shown,
+    shown_in="workbench.circuits.show.tables workbench.circuits.show.circuit_page",
+    saved_in="workbench.circuits.files.circuit_file",
+):
     """Nodes and edges claimed to be enough for a behavior. Every operation returns a new circuit.
 
     Make one with ``Circuit.build``, from scores, or from a file; the first four fields are in residual order
@@ -290,12 +294,6 @@ class Circuit(Shown, shown_in="workbench.circuits.show.tables workbench.circuits
         from workbench.circuits.files.circuit_file import to_document
 
         return to_document(self)
-
-    def save(self, path):
-        """Write a circuit file, atomically; see ``workbench.circuits.files``."""
-        from workbench.circuits.files import save_circuit
-
-        return save_circuit(self, path)
 
     def __repr__(self) -> str:
         model = measured_on(self.model, self.provenance)

@@ -22,7 +22,11 @@ MARKS = ("", "*", "**")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Effects(Shown, shown_in="workbench.circuits.show.tables workbench.circuits.show.cards"):
+class Effects(
+    Shown,
+    shown_in="workbench.circuits.show.tables workbench.circuits.show.cards",
+    saved_in="workbench.circuits.files.effects_file",
+):
     """What a sweep measured. Positive supports the behavior, whatever the metric's own direction.
 
     Noising and ablation: ``effect = direction * (base - patched)``, the drop. Denoising:
@@ -249,12 +253,6 @@ class Effects(Shown, shown_in="workbench.circuits.show.tables workbench.circuits
             "rows": rows,
             "provenance": dict(self.provenance),
         }
-
-    def save(self, folder):
-        """Write ``effects.parquet`` (per-pair values included) and ``run.json``."""
-        from workbench.circuits.files.effects_file import save_effects
-
-        return save_effects(self, folder)
 
     @property
     def marks_in_grid(self) -> np.ndarray:

@@ -74,7 +74,9 @@ def _match(rule: str) -> re.Match[str]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scores(Shown, shown_in="workbench.circuits.show.cards"):
+class Scores(
+    Shown, shown_in="workbench.circuits.show.cards", saved_in="workbench.circuits.files.scores_file"
+):
     """An estimate for every edge, node or neuron of a graph; positive supports the behavior, for every method.
 
     Attributes:

@@ -146,7 +146,7 @@ def _save(found: Result, folder: Path) -> dict[str, str]:
         write_atomic(folder / "tables" / file, text)
     for i, picture in enumerate(found.findings.pictures.values(), start=1):
         write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture.svg())
-    write_atomic(folder / PAGE, found.report())
+    write_atomic(folder / PAGE, found.page())
     write_atomic(folder / RESULT, dump(found.to_dict(), where=RESULT, indent=1))
     drawn = {"pictures": "pictures"} if found.findings.pictures else {}
     return {"result": RESULT, "report": PAGE, "tables": "tables", **drawn}
@@ -189,7 +189,7 @@ def replicate_all(
         else:
             results.append(found)
     page = Results(results=results, failed=failed, folder=root)
-    write_atomic(root / "all.html", page.report())
+    write_atomic(root / "all.html", page.page())
     write_atomic(root / "all.json", dump(page.to_dict(), where="all.json", indent=1))
     if docs is not None:
         replace_part(docs, BEGIN, END, page.markdown())

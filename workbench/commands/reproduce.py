@@ -221,7 +221,7 @@ def save_reproduction(found: Reproduction, folder: Path) -> dict[str, str]:
     if found.circuit is not None:
         save_circuit(found.circuit, folder / "circuit.json")
         outputs["circuit"] = "circuit.json"
-    write_atomic(folder / "report.html", found.report())
+    write_atomic(folder / "report.html", found.page())
     write_atomic(folder / STUDY_NAME, dump(found.to_dict(), where=STUDY_NAME, indent=1))
     return outputs
 

@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field, to_builtins
 
+from workbench.core.atomic import file_at
 from workbench.core.behavior_part import BehaviorPart
 from workbench.core.bounds import exists, open_regular, refuse_links
 from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.file_kind import FileKind, Origin
 from workbench.core.run_record import NAME, TIME, RunRecord
+from workbench.core.show import saves
 from workbench.core.typed import Count, Part, Sha256
 
 INNER = ("shards", "parts", "steps", "tables", "cells", "pictures")  # folders that runs make in theirs
@@ -134,9 +136,10 @@ def read_record(path: str | os.PathLike[str]) -> tuple[RunRecord, Origin]:
     return RunRecord.from_dict(to_builtins(opened.content)), opened.origin
 
 
-def write_record(record: RunRecord, folder: str | os.PathLike[str]) -> Path:
-    """Write ``run.json`` into a folder, whole or not at all."""
-    return RUN_FILE.save(record.to_dict(), Path(folder) / NAME, indent=2)
+@saves(RunRecord)
+def write_record(record: RunRecord, path: str | os.PathLike[str]) -> Path:
+    """Write a run record, whole or not at all; a path without ``.json`` is a folder: its ``run.json``."""
+    return RUN_FILE.save(record.to_dict(), file_at(path, NAME), indent=2)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.plugins import in_use
+from workbench.core.show import Shown
 
 PACKAGES = ("circuit-workbench", "torch", "transformers", "transformer-lens", "networkx", "numpy")
 NAME = "run.json"
@@ -109,7 +110,7 @@ def peak_memory_mb() -> float:
 
 
 @dataclass
-class RunRecord:
+class RunRecord(Shown, shown_in="workbench.engine.run_folders.show", saved_in="workbench.core.run_folder"):
     """The ``run.json`` of one run. ``workbench.core.run_folder.recording`` writes it at the start and at the end.
 
     Attributes:
@@ -187,6 +188,4 @@ class RunRecord:
 
     def write(self, folder: Path) -> Path:
         """Write ``run.json`` atomically."""
-        from workbench.core.run_folder import write_record
-
-        return write_record(self, folder)
+        return self.save(folder)

@@ -1,7 +1,7 @@
-"""How results show themselves: a result is data; its faces are functions in a module that is imported when asked for.
+"""How results show themselves, go to files and come back: a result is data, the rest is functions found by its type.
 
-A class names that module, the module registers functions for the class. Neither the class nor the floor it stands on
-knows how anything is drawn.
+A class names the modules of its faces and of its file, and they register functions for the class. Neither the class
+nor the floor it stands on knows how anything is drawn or written. What a file holds is found by the format it names.
 """
 
 from __future__ import annotations
@@ -13,26 +13,31 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from workbench.core.atomic import write_output
-from workbench.core.errors import OptionError
+from workbench.core.errors import OptionError, WorkbenchError
+from workbench.core.registry import Registry
 
 Face = TypeVar("Face", bound=Callable[..., Any])
 _FACES: dict[tuple[str, type], Callable[..., Any]] = {}
+LOADERS: Registry[Callable[[Path], Any]] = Registry(
+    "file format", group="workbench.files", holds=callable, error=WorkbenchError
+)
 
 
 class Shown:
-    """A result that shows itself in a notebook and on a terminal, as a picture and as a page.
+    """A result that shows itself in a notebook and on a terminal, as a picture and as a page, and goes to a file.
 
-    A subclass says where its faces are: ``class Circuit(Shown, shown_in="workbench.circuits.show.tables")``; several
-    modules are separated by spaces. A method of its own (``to_terminal``) comes first.
+    A subclass says where its faces are, ``class Circuit(Shown, shown_in="workbench.circuits.show.tables")``, and in
+    ``saved_in`` where it is written; several modules are separated by spaces. A method of its own (``to_terminal``)
+    comes first.
     """
 
     __slots__ = ()
     shown_in: ClassVar[str] = ""
+    saved_in: ClassVar[str] = ""
 
-    def __init_subclass__(cls, *, shown_in: str = "", **others: Any) -> None:
+    def __init_subclass__(cls, *, shown_in: str = "", saved_in: str = "", **others: Any) -> None:
         super().__init_subclass__(**others)
-        if shown_in:
-            cls.shown_in = shown_in
+        cls.shown_in, cls.saved_in = shown_in, saved_in
 
     def _repr_html_(self) -> str | None:
         """Show the result in a notebook: static HTML without script; its ``repr`` where it has no card."""
@@ -68,6 +73,17 @@ class Shown:
         """
         return _needed("page", type(self))(self, **more)
 
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the result, whole or not at all. A path without the ending of its format is a folder.
+
+        Returns:
+            The file that ``workbench.load`` reads it from.
+
+        Raises:
+            OptionError: if there is no file of such a result.
+        """
+        return _needed("file", type(self))(self, path)
+
 
 def card(kind: type) -> Callable[[Face], Face]:
     """Register how results of a class look in a notebook: a function from the result to HTML."""
@@ -89,6 +105,24 @@ def picture(kind: type, format: str = "svg") -> Callable[[Face], Face]:
     return _registered(f"{format} picture", kind)
 
 
+def saves(kind: type) -> Callable[[Face], Face]:
+    """Register how results of a class are written: a function from the result and a path to the file's path."""
+    return _registered("file", kind)
+
+
+def loads(format: str) -> Callable[[Face], Face]:
+    """Register how files of a format are read: a function from the path to the result.
+
+    Files say their format themselves: the key ``format`` of a JSON document, or of one in a table's metadata.
+    """
+
+    def keep(function: Face) -> Face:
+        LOADERS.add(format, function, home=function.__module__)
+        return function
+
+    return keep
+
+
 def _registered(what: str, kind: type) -> Callable[[Face], Face]:
     def keep(function: Face) -> Face:
         _FACES[what, kind] = function
@@ -100,7 +134,7 @@ def _registered(what: str, kind: type) -> Callable[[Face], Face]:
 def face(what: str, kind: type) -> Callable[..., Any] | None:
     """The face of a class, or of the nearest class above it; None where there is none. Modules are imported now."""
     for cls in kind.__mro__:
-        for module in vars(cls).get("shown_in", "").split():
+        for module in vars(cls).get("saved_in" if what == "file" else "shown_in", "").split():
             if (what, cls) not in _FACES:
                 import_module(module)
         if (what, cls) in _FACES:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from workbench.circuits.addresses import Node, parse_node
 from workbench.core.errors import ModelError, OptionError
+from workbench.core.show import Shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ When = Literal["all", "decode"]
 Positions = tuple[str | int, ...]  # numbers count within the prompt that is run, negative ones from its end
 
 
-class ModelEdit:
+class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edits.files"):
     """Base of all edits: frozen dataclasses that say what changes; ``with edit.on(model):`` makes it so.
 
     ``home`` is the module of this room whose ``changes_of`` has what it computes.

@@ -21,6 +21,7 @@ from workbench.core.errors import CircuitError, OptionError, RunError, Workbench
 from workbench.core.file_kind import Origin
 from workbench.core.lock import locked
 from workbench.core.run_folder import remove_half_written
+from workbench.core.show import saves
 from workbench.core.strict_json import check_keys, dump
 from workbench.edits.description import EDIT
 from workbench.edits.edit import ModelEdit, Stack
@@ -71,6 +72,20 @@ def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool 
         if replace and not content:  # what an earlier edit left in this folder belongs to nobody now
             (folder / TENSORS).unlink(missing_ok=True)
     return folder
+
+
+@saves(ModelEdit)
+def write_edit(edit: ModelEdit, path: str | os.PathLike[str]) -> Path:
+    """The same by type: the description, which `load_edit` reads with the tensors beside it.
+
+    Raises:
+        OptionError: for the name of a file; an edit is two files in a folder.
+    """
+    if Path(path).suffix in (".json", ".safetensors"):
+        raise OptionError(
+            f"{path} is the name of a file; an edit is a folder", hint=f"{Path(path).with_suffix('')}"
+        )
+    return save_edit(edit, path) / DESCRIPTION
 
 
 def _says(file: Path, document: Mapping[str, Any]) -> bool:

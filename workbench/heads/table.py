@@ -5,6 +5,7 @@ No torch here: a saved portrait is shown, sorted and exported without a model.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,12 @@ import msgspec
 import numpy as np
 
 from workbench.circuits import addresses as names
+from workbench.core.atomic import file_at, write_output
 from workbench.core.digest import table_blocks
 from workbench.core.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
 from workbench.core.file_kind import Origin
 from workbench.core.run_record import measured_on
-from workbench.core.show import Shown
+from workbench.core.show import Shown, saves
 from workbench.core.strict_json import dump
 from workbench.core.text import printable
 from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
@@ -123,7 +125,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Portrait(Shown, shown_in="workbench.heads.show.portrait"):
+class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbench.heads.table"):
     """What every head of a model does whatever the task: rows are heads, columns measurements.
 
     Attributes:
@@ -227,8 +229,6 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait"):
         """The document as text; also written to ``path``."""
         text = dump(self.to_dict(), where="the portrait", indent=1)
         if path is not None:
-            from workbench.core.atomic import write_output
-
             write_output(Path(path), text)
         return text
 
@@ -259,10 +259,6 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait"):
             import pyarrow.parquet as pq
         except ImportError:
             raise WorkbenchError("Parquet needs pyarrow", hint="pip install pyarrow") from None
-        import io
-
-        from workbench.core.atomic import write_output
-
         content = self._content()
         for measurement in content["measurements"]:
             for name in ("values", "stderr", "null", "partners"):
@@ -322,6 +318,12 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait"):
         what = f"{len(self.heads)} heads, {len(self.keys)} measurements"
         few = "".join(f"; {sentence}" for g in self.grounds if (sentence := shortfall(g)))
         return printable(f"<Portrait of {self.measured_on}: {what}, on {grounds}{few}>")
+
+
+@saves(Portrait)
+def save_portrait(portrait: Portrait, path: str | os.PathLike[str]) -> Path:
+    """Write a portrait, whole or not at all; a path without ``.json`` is a folder: its ``portrait.json``."""
+    return write_output(file_at(path, "portrait.json"), portrait.to_json())
 
 
 def load_portrait(path: str | Path) -> Portrait:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ import msgspec
 
 from workbench.circuits.files.csv_text import csv_text
 from workbench.circuits.files.markdown import table, words
+from workbench.core.atomic import file_at, write_atomic
 from workbench.core.claims import counts, plain, tally
 from workbench.core.file_kind import Origin
-from workbench.papers.file import REPLICATION, REPLICATIONS, ReplicationContent
+from workbench.core.show import Shown, saves
+from workbench.core.strict_json import dump
+from workbench.papers.file import REPLICATION, REPLICATIONS, RESULT, ReplicationContent
 from workbench.papers.kinds import Findings, Replication
 from workbench.view.text import number, printable
 
@@ -24,7 +28,7 @@ MARKUP = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Result:
+class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers.result"):
     """What a replication found on a model.
 
     Attributes:
@@ -132,41 +136,6 @@ class Result:
             **named,
         )
 
-    def to_terminal(self) -> list[Any]:
-        """What the command line prints: tables, then the claims with their verdicts."""
-        parts: list[Any] = [f"{self.title} ({self.source})"]
-        for caption, rows in self.findings.tables.items():
-            parts += [caption, [plain(row) for row in rows] or "none"]
-        notes = [f"note: {text}" for text in self.notes]
-        return [*parts, "Claims", self.claim_rows(), *notes, self.lead]
-
-    def report(self) -> str:
-        """The page to read; no network."""
-        from workbench.view.html import results_page
-
-        return results_page(f"{self.title} on {self.model}", self.sections(), lead=self.lead)
-
-    def sections(self) -> list[tuple[str, str]]:
-        """(heading, markup): claims, pictures, criteria, tables, setting."""
-        from workbench.view.claims import claims_html
-        from workbench.view.html import table_html, text_html
-
-        controls = [{"control": text} for text in self.controls]
-        setting = [{"what": k, "value": str(v)} for k, v in self.plan.items() if k != "code"]
-        return [
-            ("Claims", claims_html(self.claim_rows())),
-            ("The paper", text_html(f"{self.source}\n\n{self.about}")),
-            *([("Notes", text_html("\n\n".join(self.notes)))] if self.notes else []),
-            *((caption, picture.svg()) for caption, picture in self.findings.pictures.items()),
-            ("How each claim is decided", table_html(self.criteria_rows())),
-            ("Controls", table_html(controls)),
-            *(
-                (caption, table_html([plain(r) for r in rows]))
-                for caption, rows in self.findings.tables.items()
-            ),
-            ("Setting", table_html(setting)),
-        ]
-
     def tables(self) -> dict[str, str]:
         """File name -> CSV of the claims and of every table."""
         found = {"claims.csv": csv_text(self.claim_rows())}
@@ -174,20 +143,12 @@ class Result:
             found[f"table-{i:02d}.csv"] = csv_text([plain(row) for row in rows])
         return found
 
-    def _repr_html_(self) -> str:
-        from workbench.view.claims import claims_html
-        from workbench.view.html import text_html
-
-        pictures = "".join(picture.svg() for picture in self.findings.pictures.values())
-        said = text_html("\n\n".join((self.lead, *self.notes)))
-        return said + claims_html(self.claim_rows()) + pictures
-
     def __repr__(self) -> str:
         return printable(f"<Replication {self.lead}>")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Results:
+class Results(Shown, shown_in="workbench.papers.show"):
     """Several replications on one page.
 
     Attributes:
@@ -226,10 +187,6 @@ class Results:
             }
         )
 
-    def to_terminal(self) -> list[Any]:
-        gone = [{"replication": name, "gave no result because": why} for name, why in self.failed.items()]
-        return [self.rows(), *([gone] if gone else []), self.lead]
-
     def markdown(self) -> str:
         """All claims as tables of Markdown, for a page of documentation."""
         parts = [words(f"{self.lead}.")]
@@ -242,23 +199,22 @@ class Results:
             ]
         return "\n\n".join(parts)
 
-    def report(self) -> str:
-        """One page: all claims, then each replication's pictures."""
-        from workbench.view.claims import claims_html
-        from workbench.view.html import results_page, table_html, text_html
 
-        sections = [("Claims", claims_html(self.rows()))]
-        if self.failed:
-            gone = [{"replication": name, "because": why} for name, why in self.failed.items()]
-            sections.append(("No result", table_html(gone)))
-        for result in self.results:
-            about = text_html("\n\n".join((result.source, result.about, result.lead, *result.notes)))
-            pictures = "".join(picture.svg() for picture in result.findings.pictures.values())
-            criteria = table_html(
-                result.criteria_rows(), columns=("claim", "criterion", "why this criterion")
-            )
-            sections.append((result.title, about + pictures + criteria))
-        return results_page("Replications", sections, lead=self.lead)
+@saves(Result)
+def save_replication(found: Result, path: str | os.PathLike[str]) -> Path:
+    """Write a replication, whole or not at all; a path without ``.json`` is a folder: its ``replication.json``."""
+    return write_atomic(file_at(path, RESULT), dump(found.to_dict(), where=RESULT, indent=1))
+
+
+def load_replication(path: str | os.PathLike[str]) -> Result:
+    """Read a replication, or the one in a folder.
+
+    Raises:
+        RunError: if it is missing, cut off, of another format, or was changed.
+    """
+    file = Path(path) / RESULT if os.path.isdir(path) else Path(path)
+    opened = REPLICATION.load(file)
+    return Result.of_file(opened.content, opened.origin, file.parent)
 
 
 def _shown(value: Any) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -150,7 +151,7 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
         lines = [self.header(), *(pair.to_dict() for pair in self.items)]
         return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | PathLike[str]) -> Path:
         """Write `to_jsonl` to a file, whole or not at all.
 
         Raises:

@@ -29,6 +29,7 @@ from workbench.core.behavior_part import check_behaviors
 from workbench.core.bounds import refuse_no_folder
 from workbench.core.errors import CircuitError, NameFormatError, expect_path
 from workbench.core.file_kind import FileKind, Origin
+from workbench.core.show import saves
 from workbench.core.strict_json import dump, parse, plain, read_text
 from workbench.core.typed import Count, Part
 
@@ -247,6 +248,7 @@ def _read_edge(
     return edge, row.score
 
 
+@saves(Circuit)
 def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> Path:
     """Write a circuit file, whole or not at all. A path without ``.json`` is a folder: its ``circuit.json``.
 

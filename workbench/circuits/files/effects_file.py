@@ -14,12 +14,13 @@ from msgspec import Meta, field, to_builtins
 from workbench.circuits.behavior import Behavior
 from workbench.circuits.effects import Effects
 from workbench.circuits.files.parquet import read_table
-from workbench.core.atomic import write_atomic
+from workbench.core.atomic import file_at, write_atomic
 from workbench.core.behavior_part import BehaviorPart
 from workbench.core.bounds import exists
 from workbench.core.digest import table_blocks
 from workbench.core.errors import RunError, ShapeError, expect_path
 from workbench.core.file_kind import FileKind, Raw
+from workbench.core.show import saves
 from workbench.core.strict_json import parse
 from workbench.core.typed import Count, Direction, Part
 
@@ -102,8 +103,9 @@ EFFECTS = FileKind(
 )
 
 
-def save_effects(effects: Effects, folder: str | os.PathLike[str]) -> Path:
-    """Write ``effects.parquet`` into a folder, atomically.
+@saves(Effects)
+def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
+    """Write a table of effects, whole or not at all; a path without ``.parquet`` is a folder: its ``effects.parquet``.
 
     Columns: label, layer, head, position, effect, stderr, n, share, unit, p, q, p_family, survives, per_pair, patched
     (lists). Base, gap,
@@ -132,7 +134,7 @@ def save_effects(effects: Effects, folder: str | os.PathLike[str]) -> Path:
     pq.write_table(
         table.replace_schema_metadata(schema), buffer, compression="zstd", write_page_checksum=True
     )
-    return write_atomic(Path(folder) / NAME, buffer.getvalue())
+    return write_atomic(file_at(path, NAME), buffer.getvalue())
 
 
 def load_effects(path: str | os.PathLike[str]) -> Effects:

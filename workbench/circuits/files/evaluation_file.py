@@ -16,12 +16,11 @@ from workbench.circuits.files.evidence import EvaluationContent
 from workbench.circuits.verdicts.criteria import RULES, Criteria
 from workbench.circuits.verdicts.judgement import Judgement, circuit_digest, judged_today
 from workbench.circuits.verdicts.table import recompute_verdicts
-from workbench.core.atomic import write_atomic
+from workbench.core.atomic import file_at, write_atomic
 from workbench.core.errors import CircuitError, OptionError, expect_path
 from workbench.core.file_kind import FileKind, Raw
+from workbench.core.show import saves
 from workbench.core.strict_json import dump, parse, read_text
-
-PAGE_NAME = "evaluation.html"
 
 
 def _raw(file: Path) -> Raw:
@@ -46,10 +45,17 @@ def save_evaluation(found: Judgement, folder: str | os.PathLike[str]) -> dict[st
     Raises:
         RunError: if the folder cannot be written.
     """
+    file = write_evaluation(found, folder)
+    return {"evaluation": str(file), "page": str(file.with_suffix(".html"))}
+
+
+@saves(Judgement)
+def write_evaluation(found: Judgement, path: str | os.PathLike[str]) -> Path:
+    """Write an evaluation file with its page beside it; a path without ``.json`` is a folder."""
+    file = file_at(path, FILE_NAME)
     page, text = found.page(), dump(EVALUATION.document(found.document), where="the evaluation")
-    write_atomic(Path(folder) / PAGE_NAME, page)
-    write_atomic(Path(folder) / FILE_NAME, text)
-    return {"evaluation": str(Path(folder) / FILE_NAME), "page": str(Path(folder) / PAGE_NAME)}
+    write_atomic(file.with_suffix(".html"), page)
+    return write_atomic(file, text)
 
 
 def load_evaluation(path: str | os.PathLike[str]) -> Judgement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from workbench.core.bounds import open_regular
 from workbench.core.errors import WorkbenchError
 from workbench.core.file_kind import FileKind
 
-_MARK = b"circuit-workbench/"
+_FORMAT = re.compile(rb'"format"\s*:\s*"([^"\\]{1,200})"')
 _BEGINNING = 4096
 _MOST_HEADER = 16 << 20
 
@@ -23,19 +24,28 @@ def recognise(path: Path) -> FileKind | None:
     Raises:
         WorkbenchError: if it cannot be read.
     """
-    find = {".json": _of_json, ".parquet": _of_parquet, ".safetensors": _of_safetensors}.get(path.suffix)
-    format = next((f for f in find(path) if f in KINDS), None) if find else None
+    format = next((f for f in formats_in(path) if f in KINDS), None)
     kind = None if format is None else kind_of(format)
     # the table of a portrait says the format of the document that it was made from
     return kind if kind is not None and (path.suffix == ".json" or kind.has_blocks) else None
+
+
+def formats_in(path: Path) -> Iterator[str]:
+    """The formats that a file says it has, ours and those of plug-ins; none for a file that says none.
+
+    Raises:
+        WorkbenchError: if it cannot be read.
+    """
+    find = {".parquet": _of_parquet, ".safetensors": _of_safetensors}.get(path.suffix)
+    if find is not None or path.suffix in (".json", ".jsonl"):
+        yield from (find or _of_json)(path)
 
 
 def _of_json(path: Path) -> Iterator[str]:
     """The formats that stand in the first lines: what we write says its format first."""
     with open_regular(path) as source:
         beginning = source.read(_BEGINNING)
-    for found in beginning.split(_MARK)[1:]:
-        yield (_MARK + found.partition(b'"')[0]).decode("utf-8", "replace")
+    yield from _formats([beginning])
 
 
 def _of_parquet(path: Path) -> Iterator[str]:
@@ -71,8 +81,7 @@ def _of_safetensors(path: Path) -> Iterator[str]:
 def _formats(texts: Iterable[bytes]) -> Iterator[str]:
     """The formats of the JSON documents among some texts."""
     for text in texts:
-        if _MARK in text:
-            yield (_MARK + text.split(_MARK)[1].partition(b'"')[0]).decode("utf-8", "replace")
+        yield from (found.decode("utf-8", "replace") for found in _FORMAT.findall(text))
 
 
-__all__ = ["recognise"]
+__all__ = ["formats_in", "recognise"]

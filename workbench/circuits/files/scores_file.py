@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta, to_builtins
 
 from workbench.circuits.files.circuit_file import Level, Shape
 from workbench.circuits.graph import Graph, GraphShape
-from workbench.core.atomic import write_atomic
+from workbench.circuits.scores import Scores
+from workbench.core.atomic import file_at, write_atomic
 from workbench.core.bounds import read_bytes, shown
 from workbench.core.digest import tensor_blocks
 from workbench.core.errors import CircuitError, ShapeError, expect_path
 from workbench.core.file_kind import FileKind, Raw
+from workbench.core.show import saves
 from workbench.core.strict_json import dump, parse
 from workbench.core.typed import Count, Part
-
-if TYPE_CHECKING:
-    from workbench.circuits.scores import Scores
 
 FILE_NAME = "scores.safetensors"
 _MOST_HEADER = 16 << 20
@@ -69,6 +68,7 @@ SCORES = FileKind(
 )
 
 
+@saves(Scores)
 def save_scores(scores: Scores, path: str | os.PathLike[str]) -> Path:
     """Write scores as safetensors, whole or not at all; a path without ``.safetensors`` is a folder.
 
@@ -78,13 +78,11 @@ def save_scores(scores: Scores, path: str | os.PathLike[str]) -> Path:
     Returns:
         The path of the file.
     """
-    path = Path(path)
-    file = path if path.suffix == ".safetensors" else path / FILE_NAME
     values = np.ascontiguousarray(scores.values)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
     document = SCORES.document(_describe(scores), blocks=tensor_blocks({"values": values}))
-    return write_atomic(file, _pack(values, dump(document, where="scores").strip()))
+    return write_atomic(file_at(path, FILE_NAME), _pack(values, dump(document, where="scores").strip()))
 
 
 def _describe(scores: Scores) -> dict[str, Any]:

@@ -42,7 +42,11 @@ def judged_today(document: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Ju
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judgement(Shown, shown_in="workbench.circuits.show.judgement"):
+class Judgement(
+    Shown,
+    shown_in="workbench.circuits.show.judgement",
+    saved_in="workbench.circuits.files.evaluation_file",
+):
     """Evidence and verdicts on one circuit.
 
     Attributes:
@@ -112,12 +116,6 @@ class Judgement(Shown, shown_in="workbench.circuits.show.judgement"):
         import pandas as pd
 
         return pd.DataFrame([v.to_dict() for v in self.verdicts])
-
-    def save(self, folder):
-        """Write ``evaluation.json`` and ``evaluation.html`` into a folder, each whole or not at all."""
-        from workbench.circuits.files.evaluation_file import save_evaluation
-
-        return save_evaluation(self, folder)
 
     def __repr__(self) -> str:
         counts = {w: sum(v.words == w for v in self.verdicts) for w in ("yes", "no", "open")}

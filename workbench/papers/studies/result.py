@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench.circuits.circuit import Circuit
+from workbench.circuits.files.circuit_file import FILE_NAME as CIRCUIT_NAME
+from workbench.circuits.files.circuit_file import load_circuit, save_circuit
 from workbench.circuits.files.csv_text import csv_text
+from workbench.core.atomic import file_at, write_atomic
 from workbench.core.claims import JudgedClaim, counts, plain, tally
+from workbench.core.show import Shown, saves
+from workbench.core.strict_json import dump
 from workbench.core.text import printable
-from workbench.papers.studies.file import STUDY
+from workbench.papers.studies.file import STUDY, STUDY_NAME
 from workbench.papers.studies.kinds import StepResult
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reproduction:
+class Reproduction(
+    Shown, shown_in="workbench.papers.studies.show", saved_in="workbench.papers.studies.result"
+):
     """A study on one model.
 
     Attributes:
@@ -89,39 +97,6 @@ class Reproduction:
         }
         return STUDY.document(content)
 
-    def to_terminal(self) -> list[Any]:
-        """What the command line prints: each step's tables, then the claims with their verdicts."""
-        parts: list[Any] = []
-        for i, step in enumerate(self.steps, start=1):
-            parts.append(f"{i}. {step.title}")
-            for caption, rows in step.tables.items():
-                parts += [*([caption] if caption else []), [plain(row) for row in rows] or "none"]
-        shown = [{k: v for k, v in row.items() if k != "criterion"} for row in self.claim_rows()]
-        return [*parts, "Claims", shown, self.lead]
-
-    def report(self) -> str:
-        """The page to read: lead, claims with criteria, the circuit, every table. No network."""
-        from workbench.circuits.show.circuit_svg import circuit_svg
-        from workbench.view.html import results_page, table_html, text_html
-
-        sections = [("Claims", table_html(self.claim_rows()))]
-        if self.circuit is not None:
-            sections.append(("The circuit found here", circuit_svg(self.circuit, heading=False)))
-        for i, step in enumerate(self.steps, start=1):
-            tables = [
-                table_html([plain(row) for row in rows], caption=caption)
-                for caption, rows in step.tables.items()
-                if rows
-            ]
-            if tables:
-                sections.append((f"{i}. {step.title}", "".join(tables)))
-        from workbench.circuits.published import load_published
-        from workbench.papers.studies.registry import find_study
-
-        unsure = load_published(find_study(self.study).published).provenance["uncertain"]
-        sections.append(("What is uncertain in the published record", text_html("\n\n".join(unsure))))
-        return results_page(f"{self.study} on {self.model}", sections, lead=self.lead)
-
     def tables(self) -> dict[str, str]:
         """File name -> CSV of every table, and of the claims."""
         found = {"claims.csv": csv_text(self.claim_rows())}
@@ -133,10 +108,32 @@ class Reproduction:
                     )
         return found
 
-    def _repr_html_(self) -> str:
-        from workbench.view.html import table_html, text_html
-
-        return text_html(self.lead) + table_html(self.claim_rows())
-
     def __repr__(self) -> str:
         return printable(f"<Reproduction {self.lead}>")
+
+
+@saves(Reproduction)
+def save_study(found: Reproduction, path: str | os.PathLike[str]) -> Path:
+    """Write a study, and its circuit beside it; a path without ``.json`` is a folder: its ``study.json``."""
+    file = file_at(path, STUDY_NAME)
+    if found.circuit is not None:
+        save_circuit(found.circuit, file.with_name(CIRCUIT_NAME))
+    return write_atomic(file, dump(found.to_dict(), where=STUDY_NAME, indent=1))
+
+
+def load_study(path: str | os.PathLike[str]) -> Reproduction:
+    """Read a study that was re-run, with the circuit beside it.
+
+    Raises:
+        RunError: if it is missing, cut off, of another format, or was changed.
+    """
+    file = Path(path) / STUDY_NAME if os.path.isdir(path) else Path(path)
+    content = STUDY.load(file).content
+    circuit = file.with_name(CIRCUIT_NAME)
+    same = ("study", "source", "model", "comparable", "n_pairs", "n_reference", "setting")
+    return Reproduction(
+        steps=tuple(StepResult.of(step) for step in content.steps),
+        circuit=load_circuit(circuit) if content.heads and circuit.is_file() else None,
+        folder=file.parent,
+        **{name: getattr(content, name) for name in same},
+    )
