@@ -92,20 +92,36 @@ def bench_discovery(
         if not ray and (workers or 1) > 1:
             found = _in_processes(settings, folder, subjects, workers, progress, note)
         else:
-            bench = _Bench(settings, variants, folder, progress, note, len(subjects))
-            with _one_thread():
-                found = [(list(bench.on(s)), bench.left_out.get(_label(s))) for s in subjects]
-        left_out = [
-            {"subject": _label(s), "reason": why} for s, (_, why) in zip(subjects, found, strict=True) if why
-        ]
-        on_tasks, on_truths = found[: len(tasks)], found[len(tasks) :]
-        cells = {"truth": [c for f, _ in on_truths for c in f], "tasks": [c for f, _ in on_tasks for c in f]}
-        return BenchResult(document=_document(settings, variants, truths, cells, left_out))
+            found = _here(_Bench(settings, variants, folder, progress, note, len(subjects)), subjects)
+        return _result(settings, variants, truths, list(zip(subjects, found, strict=True)))
 
     result = Job(note=note).keep(folder, record, compute, _save)
     if docs is not None and isinstance(result, BenchResult):
         write_docs(result, docs)
     return result
+
+
+Found = tuple[list[Cell], str]  # the cells of a subject, and why it was left out: empty if it was not
+
+
+def _here(bench: _Bench, subjects: list[Task | Truth]) -> list[Found]:
+    """Measure every subject in this process with one thread."""
+    with _one_thread():
+        return [(list(bench.on(s)), bench.left_out.get(_label(s), "")) for s in subjects]
+
+
+def _result(
+    settings: Settings,
+    variants: tuple[Variant, ...],
+    truths: list[Truth],
+    found: list[tuple[Task | Truth, Found]],
+) -> BenchResult:
+    """All cells together: those on known circuits, those on tasks, and the subjects that were left out."""
+    cells: dict[str, list[Cell]] = {"truth": [], "tasks": []}
+    for subject, (own, _) in found:
+        cells["truth" if isinstance(subject, Truth) else "tasks"] += own
+    left_out = [{"subject": _label(subject), "reason": why} for subject, (_, why) in found if why]
+    return BenchResult(document=_document(settings, variants, truths, cells, left_out))
 
 
 def _save(result: BenchResult | SavedShard, folder: Path) -> dict[str, str]:

@@ -183,31 +183,31 @@ class Effects(
 
     def _in_grid(self, values: np.ndarray) -> np.ndarray:
         """``(row, column)`` of one number per intervention; NaN where there is none."""
-        rows, columns, keys = self._places()
+        rows, columns, places = self._places()
+        row_of, column_of = ({name: i for i, name in enumerate(names)} for names in (rows, columns))
         found = np.full((len(rows), len(columns)), np.nan)
-        for (row, column), value in zip(keys, values, strict=True):
-            if row in rows and column in columns:
-                found[rows.index(row), columns.index(column)] = value
+        for (row, column), value in zip(places, values, strict=True):
+            if row in row_of and column in column_of:
+                found[row_of[row], column_of[column]] = value
         return found
 
     def _places(self) -> tuple[list[str], list[str], list[tuple[str, str]]]:
-        """Labels of the rows and columns of the grid, and the place of every intervention in it."""
-        places = [_place(label) for label in self.labels]
-        layers = sorted({p[0] for p in places if p[0] is not None})
-        heads = sorted({p[1] for p in places if p[1] is not None})
-        positions = list(dict.fromkeys(p[2] for p in places if p[2] is not None))
+        """Labels of the rows and columns of the grid, and the place of every intervention in it.
+
+        Layers are rows. Columns are positions where only they differ, else heads; where both do, every head of every
+        layer has a row.
+        """
+        parts = [_place(label) for label in self.labels]
+        layers = [str(n) for n in sorted({layer for layer, _, _ in parts if layer is not None})]
+        heads = [str(h) for h in sorted({head for _, head, _ in parts if head is not None})]
+        positions = list(dict.fromkeys(str(at) for _, _, at in parts if at is not None))
         if heads and len(positions) > 1:
-            rows = [f"{layer}.{h}" for layer in layers for h in heads]
-            columns = [str(p) for p in positions]
-            keys = [(f"{p[0]}.{p[1]}", str(p[2])) for p in places]
-        elif positions and not heads:
-            rows, columns = [str(n) for n in layers], [str(p) for p in positions]
-            keys = [(str(p[0]), str(p[2])) for p in places]
-        else:
-            columns = [str(h) for h in heads] or ["all"]
-            rows = [str(n) for n in layers]
-            keys = [(str(p[0]), "all" if p[1] is None else str(p[1])) for p in places]
-        return rows, columns, keys
+            rows = [f"{layer}.{head}" for layer in layers for head in heads]
+            return rows, positions, [(f"{layer}.{head}", str(at)) for layer, head, at in parts]
+        if positions and not heads:
+            return layers, positions, [(str(layer), str(at)) for layer, _, at in parts]
+        named = [(str(layer), "all" if head is None else str(head)) for layer, head, _ in parts]
+        return layers, heads or ["all"], named
 
     @property
     def title(self) -> str:

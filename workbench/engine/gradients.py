@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -156,39 +157,44 @@ def taped_run(
         )
     if runs.metric.needs_clean:
         runs.clean_output(batch)
-    seen: dict[str, Tensor] = {}
-    found: dict[str, Tensor] = {}
-    shut: set[int] = set()
-    leaf: list[Tensor] = []
-
-    def enter(tensor: Tensor, hook) -> Tensor:
-        leaf.append((tensor if start is None else start.to(tensor.dtype)).detach().requires_grad_(True))
-        return leaf[0]
-
-    def tap(name: str):
-        def through(tensor: Tensor, hook) -> Tensor:
-            seen[name] = tensor.detach()
-            return _Tap.apply(tensor, name, found)
-
-        return through
-
-    def store(name: str):
-        def look(tensor: Tensor, hook) -> None:
-            seen[name] = tensor.detach()
-
-        return look
-
+    tape = _Tape(start)
     own = {name: value.detach().requires_grad_(True) for name, value in (replaced or {}).items()}
     put: list[Hook] = [(name, lambda t, hook, value=value: value) for name, value in own.items()]
+    shut: set[int] = set()
     with backward_rule(runs.model, runs.wiring, backward) as rules:
-        hooks = [(hook_name("resid", 0), enter), *put, *rules.before]
-        hooks += [(name, store(name)) for name in keep if name not in taps]
-        hooks += [(name, tap(name)) for name in taps]
+        hooks = [(hook_name("resid", 0), tape.enter), *put, *rules.before]
+        hooks += [(name, partial(tape.look, name)) for name in keep if name not in taps]
+        hooks += [(name, partial(tape.tap, name)) for name in taps]
         hooks += [*rules.after, *(_gates(runs, shut) if gates else [])]
         with torch.enable_grad(), _frozen(runs.model):
             value = runs.values(batch, batch.clean, hooks, at_last=at_last, by_model=backward != "plain")
             total = (runs.metric.direction * value).sum()
-    return Taped(seen, shut, total, (leaf[0], *own.values()), tuple(taps), found, batch.n_tokens)
+    starts = (tape.leaf, *own.values())
+    return Taped(tape.seen, shut, total, starts, tuple(taps), tape.found, batch.n_tokens)
+
+
+class _Tape:
+    """What hooks of a differentiable run keep: what enters, activations that were seen, gradients that come back."""
+
+    def __init__(self, start: Resid | None) -> None:
+        self.start, self.leaf = start, torch.empty(0)
+        self.seen: dict[str, Tensor] = {}
+        self.found: dict[str, Tensor] = {}  # gradients by tap, once they are asked for
+
+    def enter(self, tensor: Tensor, hook: object) -> Tensor:
+        """Let a tensor of its own enter the first layer, from which gradients are taken."""
+        entering = tensor if self.start is None else self.start.to(tensor.dtype)
+        self.leaf = entering.detach().requires_grad_(True)
+        return self.leaf
+
+    def look(self, name: str, tensor: Tensor, hook: object) -> None:
+        """Keep an activation."""
+        self.seen[name] = tensor.detach()
+
+    def tap(self, name: str, tensor: Tensor, hook: object) -> Tensor:
+        """Keep an activation, and the gradient that comes back to it."""
+        self.seen[name] = tensor.detach()
+        return _Tap.apply(tensor, name, self.found)
 
 
 def _spread(grad: Tensor, n_tokens: int) -> Tensor:

@@ -277,26 +277,32 @@ class Restart:
         """What leaves the layer where it was edited."""
         span = self.span(rows)
         mid = self.mid[rows.pair, span]
-        fixed: list[tuple[slice, Tensor | float]] = []  # what MLPs write, given
-        matrix = self.runs.output_matrix(self.layer)
+        given: list[tuple[slice, Tensor | float]] = []  # what MLPs write
         for i, own in self.each(rows):
             for edit in interventions[i].edits:
-                site = site_of(edit.node)
-                heads = slice(None) if site != "head-output" or edit.node.index is None else edit.node.index
-                value = self.value(edit, rows, own, span, means, heads)
-                if site == "head-output":
-                    change = value - self._of(rows, own, self.z[:, span, heads])
-                    mid[own].add_(change @ matrix[heads])
-                elif site == "attn-out":
-                    mid[own] = self._of(rows, own, self.resid[self.layer][:, span]) + value
+                if site_of(edit.node) == "mlp-out":
+                    given.append((own, self.value(edit, rows, own, span, means, slice(None))))
                 else:
-                    fixed.append((own, value))
-        if len(fixed) == len(self.each(rows)):  # no MLP is left to compute
-            for own, value in fixed:
+                    self._edit_attention(mid, edit, rows, own, span, means)
+        if len(given) == len(self.each(rows)):  # no MLP is left to compute
+            for own, value in given:
                 mid[own] += value
             return mid
         before = self.resid[self.layer][rows.pair, span] if self.blocks.parallel else mid
         written = self.blocks.mlp(self.layer, before)
-        for own, value in fixed:
+        for own, value in given:
             written[own] = value
         return written.add_(mid)
+
+    def _edit_attention(
+        self, mid: Tensor, edit: Edit, rows: Rows, own: slice, span: slice, means: Means | None
+    ) -> None:
+        """Change what attention has added to the stream of an intervention's own rows, in place."""
+        if site_of(edit.node) == "attn-out":
+            value = self.value(edit, rows, own, span, means, slice(None))
+            mid[own] = self._of(rows, own, self.resid[self.layer][:, span]) + value
+            return
+        heads = slice(None) if edit.node.index is None else edit.node.index
+        value = self.value(edit, rows, own, span, means, heads)
+        change = value - self._of(rows, own, self.z[:, span, heads])
+        mid[own].add_(change @ self.runs.output_matrix(self.layer)[heads])

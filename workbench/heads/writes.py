@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,35 @@ def favours_next(
     return ((ahead == 0) & (logits.amin(-1) < own[..., 0])).double().mean(-1)
 
 
+def _favours(
+    model: TransformerBridge, ground: Ground, batch_tokens: int
+) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "sequence layer head"]]]:
+    """For each batch: which sequences, and how often each head favours the next token; NaN in layers without heads.
+
+    Raises:
+        ModelError: if what one head writes is not known, or the model does not predict the next token.
+    """
+    wires = wiring(model)
+    if not wires.head_writes:
+        what = "a norm or a factor follows the sum of the heads, so what one head writes is not known"
+        raise ModelError(what)
+    if not wires.causal:
+        raise ModelError("it does not predict the next token")
+    table, period = unembedding(model), int(ground.period or 0)
+    first = ground.prefix + period
+    queries = slice(first, first + period - 1)  # what follows the last token is not known
+    for where, ids in ground.batches(batch_tokens):
+        columns = table.T[ids[:, first + 1 : first + period]].transpose(-1, -2)
+        found = np.full((len(ids), wires.n_layers, wires.n_heads), np.nan)
+        with torch.no_grad():
+            _, seen = record(model, ids, [hook_name("head-output", n) for n in wires.attention_layers])
+            for layer in wires.attention_layers:
+                z, output = seen[hook_name("head-output", layer)][:, queries], output_matrix(model, layer)
+                for h in range(wires.n_heads):
+                    found[:, layer, h] = favours_next(z[:, :, h] @ output[h], columns).cpu().numpy()
+        yield where, found
+
+
 def induction_copying(
     model: TransformerBridge, ground: Ground, *, batch_tokens: int = BATCH_TOKENS
 ) -> Measurement:
@@ -53,30 +83,15 @@ def induction_copying(
     wires = wiring(model)
     values = np.full((len(ground.sequences), wires.n_layers, wires.n_heads), np.nan)
     missing: dict[str, tuple[int, ...]] = {}
-    period = int(ground.period or 0)
     try:
-        if not wires.head_writes:
-            raise ModelError(
-                "a norm or a factor follows the sum of the heads, so what one head writes is not known"
-            )
-        if not wires.causal:
-            raise ModelError("it does not predict the next token")
-        table = unembedding(model)
-        for where, ids in ground.batches(batch_tokens):
-            first = ground.prefix + period
-            queries = slice(first, first + period - 1)  # what follows the last token is not known
-            follows = ids[:, first + 1 : first + period]
-            columns = table.T[follows].transpose(-1, -2)
-            names = [hook_name("head-output", n) for n in wires.attention_layers]
-            with torch.no_grad():
-                _, seen = record(model, ids, names)
-                for layer in wires.attention_layers:
-                    z, output = seen[hook_name("head-output", layer)][:, queries], output_matrix(model, layer)
-                    for h in range(wires.n_heads):
-                        values[where, layer, h] = favours_next(z[:, :, h] @ output[h], columns).cpu().numpy()
-    except (ModelError, AttributeError, RuntimeError, KeyError) as problem:
+        for where, found in _favours(model, ground, batch_tokens):
+            values[where] = found
+    except (
+        ModelError
+    ) as problem:  # what one head writes is not known, or nothing is predicted: the reason is told
         values[:] = np.nan
-        missing = {getattr(problem, "message", f"{type(problem).__name__}: {problem}"): ()}
+        missing = {problem.message: ()}
+    period = int(ground.period or 0)
     mean, error = mean_and_error(values)
     return Measurement(
         name="induction-copying",

@@ -6,7 +6,7 @@ It is measured with the user's own hooks lifted, and again when weights, parts o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -78,50 +78,69 @@ def _measure(bridge: TransformerBridge) -> Wiring:
             hint="decoder-only and encoder-only transformers work",
         )
     cfg, ids = bridge.cfg, probe_tokens(bridge)
-    known, layers = bridge.hook_dict, range(cfg.n_layers)
-    extra = ("hook_out", "hook_resid_mid", "mlp.hook_in")
-    names = [n for layer in layers for n in _names(layer, extra) if n in known]
-    out, seen = record(bridge, ids, names)
-    attention = tuple(n for n in layers if hook_name("head-output", n) in seen)
-    mlps = tuple(n for n in layers if hook_name("mlp-out", n) in seen)
-    sites = (*SITES, "neurons")
-    where = {s: _layers_of(s, layers, attention, mlps) for s in sites}
-    fired = {s for s in sites if where[s] and all(hook_name(s, n) in seen for n in where[s])}
-    hidden = {seen[hook_name("neurons", n)].shape[-1] for n in mlps} if "neurons" in fired else set()
-    fired -= {"neurons"} if len(hidden) != 1 else set()
-    live = {s for s in fired if _is_live(bridge, ids, s, where[s])}
-    if not all(hooks.pattern_is_live(bridge.blocks[n]) for n in attention):
-        live.discard("pattern")
+    out, seen = record(bridge, ids, _hooks_there(bridge))
+    attention, mlps = (_layers_with(site, seen, cfg.n_layers) for site in ("head-output", "mlp-out"))
+    fired, d_mlp = _fired(seen, attention, mlps, cfg.n_layers)
+    live = _live(bridge, ids, fired, attention, mlps)
     causal = _is_causal(bridge, ids, out)
     errors = _identities(bridge, seen, attention, mlps, causal)
-    tolerance = TOLERANCE.get(out.dtype, 2e-4)
+    exact = {name: error <= TOLERANCE.get(out.dtype, 2e-4) for name, error in errors.items()}
     n_kv = seen[hook_name("k", attention[0])].shape[2] if attention and "k" in fired else cfg.n_heads
+    between = any(f"blocks.{n}.hook_resid_mid" in seen for n in range(cfg.n_layers))
+    # In half precision a wrong formula cannot be told from rounding: GPT-J's is off by 0.003 only.
+    full = out.dtype in (torch.float32, torch.float64)
+    all_heads = {"q", "k", "v", "head-output"} <= live and n_kv == cfg.n_heads
     return Wiring(
         n_layers=cfg.n_layers,
         n_heads=cfg.n_heads,
         n_kv_heads=n_kv,
         d_model=cfg.d_model,
         d_head=cfg.d_head,
-        d_mlp=hidden.pop() if len(hidden) == 1 else 0,
+        d_mlp=d_mlp,
         attention_layers=attention,
         mlp_layers=mlps,
-        parallel=not any(f"blocks.{n}.hook_resid_mid" in seen for n in layers)
-        and bool(mlps)
-        and bool(attention),
+        parallel=bool(attention and mlps) and not between,
         causal=causal,
         has_lm_head=out.shape[-1] != cfg.d_model or hasattr(bridge, "unembed"),
-        live=frozenset(live),
-        # In half precision a wrong formula cannot be told from rounding: GPT-J's is off by 0.003 only.
-        pattern_by_recompute="pattern" not in live
-        and out.dtype in (torch.float32, torch.float64)
-        and errors["pattern"] <= tolerance
-        and {"q", "k", "v", "head-output"} <= live
-        and n_kv == cfg.n_heads,
-        head_writes=errors["heads"] <= tolerance,
-        residual_is_sum=errors["residual"] <= tolerance,
-        readers_known=errors["readers"] <= tolerance and {"q", "k", "v"} <= live,
+        live=live,
+        pattern_by_recompute="pattern" not in live and full and exact["pattern"] and all_heads,
+        head_writes=exact["heads"],
+        residual_is_sum=exact["residual"],
+        readers_known=exact["readers"] and {"q", "k", "v"} <= live,
         errors=errors,
     )
+
+
+def _hooks_there(bridge: TransformerBridge) -> list[str]:
+    """The hooks that are looked at, where the model has them."""
+    extra = ("hook_out", "hook_resid_mid", "mlp.hook_in")
+    every = (name for layer in range(bridge.cfg.n_layers) for name in _names(layer, extra))
+    return [name for name in every if name in bridge.hook_dict]
+
+
+def _layers_with(site: str, seen: Mapping[str, Tensor], n_layers: int) -> tuple[int, ...]:
+    """Layers in which a site was seen."""
+    return tuple(n for n in range(n_layers) if hook_name(site, n) in seen)
+
+
+def _fired(
+    seen: Mapping[str, Tensor], attention: tuple[int, ...], mlps: tuple[int, ...], n_layers: int
+) -> tuple[set[str], int]:
+    """Sites that were seen in every layer where they can be, and the MLPs' width: 0 if it differs or is hidden."""
+    where = {s: _layers_of(s, range(n_layers), attention, mlps) for s in (*SITES, "neurons")}
+    fired = {s for s, layers in where.items() if layers and all(hook_name(s, n) in seen for n in layers)}
+    widths = {seen[hook_name("neurons", n)].shape[-1] for n in mlps} if "neurons" in fired else set()
+    return (fired, widths.pop()) if len(widths) == 1 else (fired - {"neurons"}, 0)
+
+
+def _live(
+    bridge: TransformerBridge, ids: Tensor, fired: set[str], attention: tuple[int, ...], mlps: tuple[int, ...]
+) -> frozenset[str]:
+    """Sites at which an edit reaches the output."""
+    layers = range(bridge.cfg.n_layers)
+    live = {s for s in fired if _is_live(bridge, ids, s, _layers_of(s, layers, attention, mlps))}
+    patterns = all(hooks.pattern_is_live(bridge.blocks[n]) for n in attention)
+    return frozenset(live if patterns else live - {"pattern"})
 
 
 def _names(layer: int, extra: Sequence[str]) -> list[str]:

@@ -82,6 +82,15 @@ class _Part:
         return 2 * int(self.node[1:].split(".")[0]) + (self.node[0] == "m")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Writer:
+    """Who writes a block: at which place in the model, and whether what it writes depends on the prompt."""
+
+    rank: int
+    node: str
+    varies: bool
+
+
 @dataclass(kw_only=True)
 class Program:
     """What is declared so far. Busy parts are drawn from ``seed``."""
@@ -189,28 +198,32 @@ class Program:
 
     def edges(self) -> dict[str, bool]:
         """Edges on a way to the answer, and whether what they carry depends on the prompt."""
-        writes: dict[str, list[tuple[int, str, bool]]] = {
-            name: [(-1, "input", varies)] for name, varies in self.varies.items()
-        }
-        into: dict[str, dict[str, bool]] = {}  # node -> its edges
-        for part in sorted(self.parts, key=lambda part: part.rank):
-            mine = into.setdefault(part.node, {})
-            for slot, block in part.reads:
-                for rank, source, varies in writes.get(block.name, []):
-                    if rank < part.rank:
-                        edge = f"{source}->{self.target(part.node, slot)}"
-                        mine[edge] = mine.get(edge, False) or varies
-            writes.setdefault(part.into.name, []).append((part.rank, part.node, any(mine.values())))
-        block, _ = self.answers
-        found = {f"{source}->{LOGITS}": varies for _, source, varies in writes.get(block.name, [])}
+        into, found = self._declared_edges()
         todo = list(found)
-        while todo:
-            source = todo.pop().split("->")[0]
-            for edge, varies in into.get(source, {}).items():
+        while todo:  # backwards from the logits
+            for edge, varies in into.get(todo.pop().split("->")[0], {}).items():
                 if edge not in found:
                     todo.append(edge)
                 found[edge] = found.get(edge, False) or varies
         return found
+
+    def _declared_edges(self) -> tuple[dict[str, dict[str, bool]], dict[str, bool]]:
+        """The edges into every part, in the order of the model, and those into the logits."""
+        writers: dict[str, list[_Writer]] = {  # of each block
+            name: [_Writer(rank=-1, node="input", varies=varies)] for name, varies in self.varies.items()
+        }
+        into: dict[str, dict[str, bool]] = {}
+        for part in sorted(self.parts, key=lambda part: part.rank):
+            mine = into.setdefault(part.node, {})
+            for slot, block in part.reads:
+                for writer in writers.get(block.name, []):
+                    if writer.rank < part.rank:
+                        edge = f"{writer.node}->{self.target(part.node, slot)}"
+                        mine[edge] = mine.get(edge, False) or writer.varies
+            made = _Writer(rank=part.rank, node=part.node, varies=any(mine.values()))
+            writers.setdefault(part.into.name, []).append(made)
+        block, _ = self.answers
+        return into, {f"{w.node}->{LOGITS}": w.varies for w in writers.get(block.name, [])}
 
     # -- the weights ------------------------------------------------------------------------------------------
 
@@ -223,37 +236,38 @@ class Program:
         self.block("spare", SPARE)
         residual = Residual(sizes=self.sizes)
         self._random = torch.Generator().manual_seed(self.seed)
-        d_head = max(self._width(*head) for head in self.heads.values())
-        declared = {node: self._head(residual, d_head, *head) for node, head in self._with_into()}
-        layers = range(self.n_layers)
-        heads = [self._layer(residual, d_head, layer, declared) for layer in layers]
-        place = torch.eye(self.context, dtype=torch.float64)
-        block, unembed = self.answers
-        machine = Machine(
-            embed=residual.table(self.d_vocab, **self.tables),
-            position=residual.table(
-                self.context, **({"position": place} if "position" in self.sizes else {})
-            ),
-            heads=heads,
-            unembed=residual.table(self.d_vocab, **{block.name: unembed}),
-            lookups=self._lookups(residual) if self.mlps else (),
-            n_kv_heads=self.n_kv_heads,
-        )
-        edges = self.edges()
+        edges, roles = self.edges(), self._roles()
         working = {edge.split("->")[0] for edge in edges} - {"input"}
-        every = [f"a{layer}.h{head}" for layer in layers for head in range(self.n_heads)]
-        every += [f"m{layer}" for layer in layers] if self.mlps else []
-        said: dict[str, list[str]] = {}
-        for part in self.parts:
-            said.setdefault(part.node, []).append(part.role)
-        roles = {node: "; ".join(said.get(node, ["busy"])) for node in every}
         return Compiled(
-            machine=machine,
+            machine=self._machine(residual),
             content=tuple(edge for edge, varies in edges.items() if varies),
             supporting=tuple(edge for edge, varies in edges.items() if not varies),
             roles={node: role for node, role in roles.items() if node in working},
             idle={node: role for node, role in roles.items() if node not in working},
         )
+
+    def _machine(self, residual: Residual) -> Machine:
+        """The weights: heads as declared, the others busy, every table in its block."""
+        d_head = max(self._width(*head) for head in self.heads.values())
+        declared = {node: self._head(residual, d_head, *head) for node, head in self._with_into()}
+        place = {"position": torch.eye(self.context, dtype=torch.float64)} if "position" in self.sizes else {}
+        block, unembed = self.answers
+        return Machine(
+            embed=residual.table(self.d_vocab, **self.tables),
+            position=residual.table(self.context, **place),
+            heads=[self._layer(residual, d_head, layer, declared) for layer in range(self.n_layers)],
+            unembed=residual.table(self.d_vocab, **{block.name: unembed}),
+            lookups=self._lookups(residual) if self.mlps else (),
+            n_kv_heads=self.n_kv_heads,
+        )
+
+    def _roles(self) -> dict[str, str]:
+        """What every head and MLP does, in the words of its parts; the others are busy with nothing."""
+        layers = range(self.n_layers)
+        every = [f"a{layer}.h{head}" for layer in layers for head in range(self.n_heads)]
+        every += [f"m{layer}" for layer in layers] if self.mlps else []
+        said = {node: [part.role for part in self.parts if part.node == node] for node in every}
+        return {node: "; ".join(roles or ["busy"]) for node, roles in said.items()}
 
     def _with_into(self) -> list[tuple[str, tuple[Sequence[Match], Block, Table, Block]]]:
         into = {part.node: part.into for part in self.parts}
