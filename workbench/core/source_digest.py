@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -30,8 +31,8 @@ def source_digest(*modules: str) -> str:
     todo = list(modules)
     while todo:
         name = todo.pop()
-        file = _file_of(name)
-        if file is None and name in modules:
+        file = _file_of(name) or (_loaded_from(name) if name in modules else None)
+        if file is None and name in modules and name not in sys.modules:
             raise ModuleNotFoundError(f"no source of {name} to take the digest of", name=name)
         if name in found or file is None:
             continue
@@ -81,6 +82,12 @@ def _compiled(code: CodeType) -> list[str]:
     plain = [repr(c) for c in code.co_consts if not isinstance(c, CodeType)]
     inner = [text for c in code.co_consts if isinstance(c, CodeType) for text in _compiled(c)]
     return [code.co_code.hex(), *plain, *code.co_names, *inner]
+
+
+def _loaded_from(name: str) -> Path | None:
+    """The file of a module that is loaded, whosever it is; None for one without a file, such as a notebook."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Path(file) if file else None
 
 
 def _file_of(name: str) -> Path | None:
