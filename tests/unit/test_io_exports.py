@@ -257,7 +257,7 @@ def test_format_by_name_or_ending(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_the_same_each_time(name):
     assert export(small(), name) == export(small(), name)
-    assert FORMATS[name].describe and FORMATS[name].suffix.startswith(".")
+    assert FORMATS.get(name).describe and FORMATS.get(name).suffix.startswith(".")
 
 
 @pytest.mark.parametrize("name", FORMATS)

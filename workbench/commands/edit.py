@@ -18,8 +18,8 @@ from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import read_text
-from workbench.edits.edit import ModelEdit
-from workbench.edits.files import content_digest, kinds, open_edit
+from workbench.edits.edit import EDITS, ModelEdit, kinds_in
+from workbench.edits.files import content_digest, open_edit
 from workbench.edits.measure import CHANGES, Measured, Silent, measure_edit, windows_of
 from workbench.edits.measured_file import MEASURED, RESULT
 from workbench.engine.of_task import paired_runs
@@ -124,7 +124,10 @@ def measure_job(
 def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
     """What decides the numbers: the edit, the weights and how they are used, the prompts, the code."""
     known = identity(next(iter(runs.values())).model)
-    modules = ("measure", "install", *(made.home for made in kinds().values()))
+    kinds = {*map(EDITS.get, EDITS.ours()), *kinds_in(edit)}
+    modules = sorted(
+        {"workbench.edits.measure", "workbench.edits.install", *(kind.module() for kind in kinds)}
+    )
     return {
         "edit": content_digest(edit),
         "weights": known.digest,
@@ -134,7 +137,7 @@ def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
         "pairs": {name: own.pairs.pairs.digest for name, own in runs.items()},
         "code": {
             **code_versions(),
-            "sources": source_digest(*(f"workbench.edits.{name}" for name in modules)),
+            "sources": source_digest(*modules),
         },
     }
 

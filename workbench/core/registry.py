@@ -148,7 +148,8 @@ class Registry(Generic[T]):
             both = " and ".join(offer.plugin for offer in given)
             raise PluginError(f"a {self.kind} called {name!r} is in {both}", hint="uninstall one of them")
         made = given[0].load()
-        if name not in self._known and self.holds(made) and getattr(made, "name", name) == name:
+        says = getattr(made, "name", None) or getattr(made, "format", None) or name
+        if name not in self._known and self.holds(made) and says == name:
             self.add(name, made, home=given[0].target.partition(":")[0])
         if name not in self._known:
             said = (

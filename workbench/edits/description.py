@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from workbench.core.file_kind import FileKind
 from workbench.core.typed import Count, Part, Sha256
-from workbench.edits.edit import When
+from workbench.edits.edit import PLUGIN, When
 from workbench.edits.kinds import Between, Columns, Keep, Operation, Order
 from workbench.engine.interventions.freed import Mass, Share
 
@@ -72,7 +72,22 @@ class StackContent(Part, tag_field="kind", tag="stack"):
     edits: list[Kept]
 
 
-Kept = RowsContent | AffineContent | MaskContent | CalibrationContent | PineContent | StackContent
+class PluginContent(Part, tag_field="kind", tag=PLUGIN):
+    """An edit of a kind that is not ours."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200, description="its kind")]
+    settings: Annotated[dict[str, Any], Meta(description="what its class says of itself")]
+
+
+Kept = (
+    RowsContent
+    | AffineContent
+    | MaskContent
+    | CalibrationContent
+    | PineContent
+    | StackContent
+    | PluginContent
+)
 
 
 class EditContent(Part):

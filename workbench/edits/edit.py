@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from workbench.circuits.addresses import Node, parse_node
-from workbench.core.errors import ModelError, OptionError
+from workbench.core.errors import ModelError, OptionError, RunError
+from workbench.core.registry import Registry
 from workbench.core.show import Shown
 
 if TYPE_CHECKING:
@@ -24,22 +26,54 @@ if TYPE_CHECKING:
 
     from workbench.edits.place import At, Change, Place
 
+PLUGIN = "plug-in"  # the kind that a file gives to those of others; it names theirs
 When = Literal["all", "decode"]
 Positions = tuple[str | int, ...]  # numbers count within the prompt that is run, negative ones from its end
+
+
+EDITS: Registry[type[ModelEdit]] = Registry("kind of edit", group="workbench.edits", error=RunError)
+EDITS.read("workbench.edits", r'^    kind: ClassVar\[str\] = "([\w-]+)"')
 
 
 class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edits.files"):
     """Base of all edits: frozen dataclasses that say what changes; ``with edit.on(model):`` makes it so.
 
-    ``home`` is the module of this room whose ``changes_of`` has what it computes.
+    A class with a ``kind`` is found by it, in whatever module it stands.
+
+    Attributes:
+        what: What such edits do, for the list of kinds.
+        home: The module of this room whose ``changes_of`` has what it computes; a class of others has ``changes``.
+        from_words: Whether it can be made from words: all that it takes is numbers and names.
     """
 
     kind: ClassVar[str]
-    home: ClassVar[str]
+    what: ClassVar[str] = ""
+    home: ClassVar[str] = ""
+    from_words: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        if "kind" in vars(cls):
+            EDITS.add(cls.kind, cls, home=cls.__module__)
+
+    @classmethod
+    def module(cls) -> str:
+        """The module whose source decides what it computes."""
+        return f"workbench.edits.{cls.home}" if cls.home else cls.__module__
+
+    @classmethod
+    def takes(cls, given: Mapping[str, str]) -> dict[str, Parameter]:
+        """What it is made of from words, by name; ``given`` are those that there are, for kinds that ask further."""
+        return dict(signature(cls).parameters)
+
+    @classmethod
+    def made_of(cls, settings: Mapping[str, Any]) -> ModelEdit:
+        """One of these settings, as JSON has them."""
+        return cls.from_dict(settings, {})
 
     def changes(self, place: Place) -> Sequence[Change]:
         """The functions to install, in the order in which they apply at one site."""
-        return import_module(f"workbench.edits.{self.home}").changes_of(self, place)
+        return import_module(self.module()).changes_of(self, place)
 
     def addresses(self) -> tuple[str, ...]:
         """The heads and layers that it names."""
@@ -93,6 +127,7 @@ class Stack(ModelEdit):
     """
 
     kind: ClassVar[str] = "stack"
+    what: ClassVar[str] = "several edits in a stated order"
     home: ClassVar[str] = "edit"
     edits: tuple[ModelEdit, ...]
 
@@ -106,7 +141,7 @@ class Stack(ModelEdit):
         return "; then ".join(edit.describe() for edit in self.edits) or "nothing"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"edits": [{"kind": edit.kind, **edit.to_dict()} for edit in self.edits]}
+        return {"edits": [said_of(edit) for edit in self.edits]}
 
     def tensors(self) -> dict[str, Tensor]:
         return {f"{i}.{n}": t for i, edit in enumerate(self.edits) for n, t in edit.tensors().items()}
@@ -120,6 +155,18 @@ class Stack(ModelEdit):
             own = {n.removeprefix(f"{i}."): t for n, t in tensors.items() if n.startswith(f"{i}.")}
             parts.append(read_edit(part, own))
         return cls(edits=tuple(parts))
+
+
+def kinds_in(edit: ModelEdit) -> set[type[ModelEdit]]:
+    """The class of an edit and of those that it is made of."""
+    return {type(edit)}.union(*(kinds_in(part) for part in getattr(edit, "edits", ())))
+
+
+def said_of(edit: ModelEdit) -> dict[str, Any]:
+    """What a file says of an edit: kind and settings, those of a plug-in's kind by themselves."""
+    if edit.kind in EDITS.ours():
+        return {"kind": edit.kind, **edit.to_dict()}
+    return {"kind": PLUGIN, "name": edit.kind, "settings": edit.to_dict()}
 
 
 def stack(edits: Sequence[ModelEdit]) -> Stack:

@@ -17,32 +17,23 @@ import numpy as np
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import exists, read_bytes
 from workbench.core.digest import DIGEST
-from workbench.core.errors import CircuitError, OptionError, RunError, WorkbenchError, unknown
+from workbench.core.errors import CircuitError, OptionError, RunError, WorkbenchError
 from workbench.core.file_kind import Origin
 from workbench.core.lock import locked
 from workbench.core.run_folder import remove_half_written
 from workbench.core.show import saves
 from workbench.core.strict_json import check_keys, dump
 from workbench.edits.description import EDIT
-from workbench.edits.edit import ModelEdit, Stack
-from workbench.edits.kinds import Affine, Calibration, Mask, Pine, Rows
+from workbench.edits.edit import EDITS, PLUGIN, ModelEdit, said_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 DESCRIPTION, TENSORS = "edit.json", "edit.safetensors"
 MOST_BYTES = 256 << 20
-_KINDS: dict[str, type[ModelEdit]] = {
-    kind.kind: kind for kind in (Rows, Affine, Mask, Stack, Pine, Calibration)
-}
 # NumPy has no bfloat16: read as it is stored, then widened
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
 _Decode = Callable[[bytes], "Mapping[str, Any]"]
-
-
-def kinds() -> dict[str, type[ModelEdit]]:
-    """Every kind of edit that can be saved, by the name in its file."""
-    return dict(_KINDS)
 
 
 def save_edit(edit: ModelEdit, folder: str | os.PathLike[str], *, replace: bool = False) -> Path:
@@ -105,7 +96,7 @@ def _written(edit: ModelEdit) -> tuple[dict[str, Any], bytes]:
 
         content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
     sha = hashlib.sha256(content).hexdigest() if tensors else None
-    return EDIT.document({"edit": {"kind": edit.kind, **edit.to_dict()}, "tensors": sha}), content
+    return EDIT.document({"edit": said_of(edit), "tensors": sha}), content
 
 
 def content_digest(edit: ModelEdit) -> str:
@@ -161,12 +152,13 @@ def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEd
         RunError: saying which is missing, unknown or of the wrong kind.
     """
     if not isinstance(data, Mapping) or not isinstance(kind := data.get("kind"), str):
-        raise RunError("an edit has no kind", hint=f"one of {', '.join(_KINDS)}")
-    if kind not in _KINDS:
-        raise unknown("kind of edit", kind, _KINDS, error=RunError)
+        raise RunError("an edit has no kind", hint=f"one of {', '.join(EDITS)}")
     own = {name: value for name, value in data.items() if name != "kind"}
+    if kind == PLUGIN:
+        kind, own = own["name"], own["settings"]
+    made = EDITS.get(kind)
     try:
-        edit = _KINDS[kind].from_dict(own, tensors)
+        edit = made.from_dict(own, tensors)
     except (OptionError, RunError):
         raise
     except WorkbenchError as problem:

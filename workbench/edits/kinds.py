@@ -5,11 +5,13 @@ What they compute is in the module that ``home`` names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from workbench.core.errors import OptionError, ShapeError
+from workbench.core.registry import Registry
 from workbench.edits.edit import ModelEdit, Positions, When, head_of, of_kinds
 from workbench.engine.interventions.freed import Mass, Share
 
@@ -18,12 +20,29 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
+    Allowed = Bool[Tensor, "query key"]
+
 Operation = Literal["set", "scale", "drop", "add"]
 Columns = Literal["sinks", "others"]
 Keep = Literal["first", "initial"]
 Order = Literal["importance", "given", "random", "reversed"]
 Between = Literal["all", "earlier"]
+Makes = TypeVar("Makes", bound=Callable[..., Any])
 ALPHA, BETA = 5.0, 0.4
+
+
+MASKS: Registry[Callable[..., Allowed]] = Registry("mask", group="workbench.masks", holds=callable)
+MASKS.read("workbench.edits.masks", r'^@mask\("([\w-]+)"\)')
+
+
+def mask(name: str) -> Callable[[Makes], Makes]:
+    """Register a function ``(tokens, **options) -> (query, key)`` of truth values: who may look at whom."""
+
+    def register(function: Makes) -> Makes:
+        MASKS.add(name, function, home=function.__module__)
+        return function
+
+    return register
 
 
 def _check_heads(heads: Sequence[str]) -> None:
@@ -58,6 +77,8 @@ class Rows(ModelEdit):
     """
 
     kind: ClassVar[str] = "rows"
+    what: ClassVar[str] = "rows of attention patterns: set, scale, drop, add to the scores"
+    from_words: ClassVar[bool] = True
     home: ClassVar[str] = "rows"
     heads: tuple[str, ...]
     operation: Operation
@@ -131,6 +152,7 @@ class Affine(ModelEdit):
     """
 
     kind: ClassVar[str] = "affine"
+    what: ClassVar[str] = "z <- a * z + b for head outputs; trainable"
     home: ClassVar[str] = "affine"
     heads: tuple[str, ...]
     a: Float[Tensor, "head d_head|1"]
@@ -213,6 +235,8 @@ class Mask(ModelEdit):
     """
 
     kind: ClassVar[str] = "mask"
+    what: ClassVar[str] = "who may look at whom: narrower, or wider where attention can be made again"
+    from_words: ClassVar[bool] = True
     home: ClassVar[str] = "masks"
     heads: tuple[str, ...]
     allowed: Bool[Tensor, "query key"]
@@ -224,6 +248,21 @@ class Mask(ModelEdit):
             raise OptionError(
                 f"a mask of shape {tuple(mask.shape)} and {mask.dtype}; expected square and boolean"
             )
+
+    @classmethod
+    def takes(cls, given: Mapping[str, str]) -> dict[str, Parameter]:
+        """Heads, a mask by name, for how many tokens, and what a mask of that name takes."""
+        own = list(signature(MASKS.get(given["mask"])).parameters.values())[1:] if "mask" in given else []
+        words = {"heads": "tuple[str, ...]", "mask": "str", "tokens": "int"}
+        named = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in words.items()]
+        return {parameter.name: parameter for parameter in (*named, *own)}
+
+    @classmethod
+    def made_of(cls, settings: Mapping[str, Any]) -> Mask:
+        """The mask of that name over so many tokens, on these heads."""
+        options = {name: v for name, v in settings.items() if name not in ("heads", "mask", "tokens")}
+        allowed = MASKS.get(settings["mask"])(settings["tokens"], **options)
+        return cls(heads=tuple(settings["heads"]), allowed=allowed)
 
     def describe(self) -> str:
         share = int(self.allowed.sum()) / max(1, len(self.allowed) ** 2)
@@ -254,6 +293,8 @@ class Calibration(ModelEdit):
     """
 
     kind: ClassVar[str] = "calibration"
+    what: ClassVar[str] = "ACT: take attention from sinks beyond the first"
+    from_words: ClassVar[bool] = True
     home: ClassVar[str] = "act"
     heads: tuple[str, ...]
     alpha: float = ALPHA
@@ -299,6 +340,8 @@ class Pine(ModelEdit):
     """
 
     kind: ClassVar[str] = "pine"
+    what: ClassVar[str] = "PINE: one output for every order of documents (rotary models)"
+    from_words: ClassVar[bool] = True
     home: ClassVar[str] = "pine"
     documents: tuple[tuple[int, int], ...]
     order: Order = "importance"

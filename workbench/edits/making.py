@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from inspect import Parameter
 from typing import Any
 
 from workbench.core.errors import OptionError, RunError, check_numbers, unknown
-from workbench.edits.edit import ModelEdit, heads_among
-from workbench.edits.files import kinds, read_edit
-
-_FROM_WORDS = ("rows", "calibration", "pine")
-_WHAT = {
-    "rows": "rows of attention patterns: set, scale, drop, add to the scores",
-    "affine": "z <- a * z + b for head outputs; trainable",
-    "mask": "who may look at whom: narrower, or wider where attention can be made again",
-    "calibration": "ACT: take attention from sinks beyond the first",
-    "pine": "PINE: one output for every order of documents (rotary models)",
-    "stack": "several edits in a stated order",
-}
+from workbench.edits.edit import EDITS, ModelEdit, Stack, heads_among
 
 
 def edit_rows() -> list[dict[str, Any]]:
     """One line per kind of edit: what it does, what it takes, whether words are enough to make it."""
     rows = []
-    for kind, made in kinds().items():
-        takes = [f.name if f.default is MISSING else f"[{f.name}]" for f in fields(made)]
-        words = "workbench edit make" if kind in _FROM_WORDS else "Python: it holds tensors"
-        how = "workbench edit stack" if kind == "stack" else words
-        rows.append({"kind": kind, "what": _WHAT.get(kind, ""), "takes": ", ".join(takes), "made with": how})
+    for kind, made in EDITS.items():
+        takes = [n if p.default is p.empty else f"[{n}]" for n, p in made.takes({}).items()]
+        words = "workbench edit make" if made.from_words else "Python: it holds tensors"
+        how = "workbench edit stack" if made is Stack else words
+        rows.append({"kind": kind, "what": made.what, "takes": ", ".join(takes), "made with": how})
     return rows
 
 
@@ -50,32 +39,49 @@ def make_edit(
         >>> make_edit("rows", ["heads=a2.h1", "operation=drop", "keys=0"]).describe()
         'drop keys 0 of a2.h1'
     """
-    if kind not in _FROM_WORDS:
-        raise unknown("edit that words can make", kind, _FROM_WORDS, error=OptionError)
-    made = kinds()[kind]
-    own = {f.name: f for f in fields(made)}
-    data = {name: f.default for name, f in own.items() if f.default is not MISSING}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise OptionError(f"{text!r} is not NAME=VALUE", hint=f"names: {', '.join(own)}")
+    if kind not in EDITS or not (made := EDITS.get(kind)).from_words:
+        able = [name for name, known in EDITS.items() if known.from_words]
+        raise unknown("edit that words can make", kind, able, error=OptionError)
+    given = dict(_name_and_value(text) for text in settings)
+    own = made.takes(given)
+    for name in given:
         if name not in own:
             raise unknown(f"setting of {kind}", name, own, error=OptionError)
-        data[name] = _value(value, many="tuple" in str(own[name].type) or "Positions" in str(own[name].type))
+    data = {name: p.default for name, p in own.items() if p.default is not p.empty}
+    data |= {name: _value(text, many=_is_many(own[name])) for name, text in given.items()}
     check_numbers(data, f"edit {kind}")
     missing = [name for name in own if name not in data]
     if missing:
         raise OptionError(f"a {kind} edit needs {missing[0]}", hint=f"--set {missing[0]}=...")
-    try:
-        edit = read_edit({"kind": kind, **data}, {})
-    except RunError as problem:
-        raise OptionError(problem.message, hint=problem.hint) from problem
+    edit = _made(made, data)
     if model is not None:
         from workbench.model.outline import outline
 
         known = outline(model, offline=offline, sizes=False)
         heads_among(edit.addresses(), known.attention_layers, known.n_heads)
     return edit
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise OptionError(
+            f"{text!r} is not NAME=VALUE", hint="workbench edit list shows what each kind takes"
+        )
+    return name, value
+
+
+def _is_many(parameter: Parameter) -> bool:
+    return any(word in str(parameter.annotation) for word in ("tuple", "Positions", "Sequence"))
+
+
+def _made(kind: type[ModelEdit], data: dict[str, Any]) -> ModelEdit:
+    try:
+        return kind.made_of(data)
+    except RunError as problem:
+        raise OptionError(problem.message, hint=problem.hint) from problem
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise OptionError(f"this is no {kind.kind} edit: {problem}") from problem
 
 
 def _value(text: str, *, many: bool) -> Any:

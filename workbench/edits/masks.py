@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
-from workbench.edits.kinds import Mask
+from workbench.edits.kinds import Mask, mask
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import own_positions, rotary_of
 from workbench.edits.visible import visible
@@ -22,27 +22,32 @@ from workbench.engine.interventions.surgery import drop_keys
 Allowed = Bool[Tensor, "query key"]
 
 
+@mask("causal")
 def causal(n: int) -> Allowed:
     """Every query sees itself and what comes before."""
     return torch.ones(n, n, dtype=torch.bool).tril()
 
 
+@mask("window")
 def window(n: int, width: int, *, sinks: int = 0) -> Allowed:
     """The last ``width`` keys, and the first ``sinks``; ``n`` layers reach ``n (width - 1) + 1`` tokens."""
     distance = _distance(n)
     return causal(n) & ((distance < width) | (torch.arange(n) < sinks))
 
 
+@mask("at-distances")
 def at_distances(n: int, distances: Sequence[int]) -> Allowed:
     """Keys at these distances; a dilated window is ``range(0, w * d, d)``."""
     return causal(n) & torch.isin(_distance(n), torch.tensor(sorted({int(d) for d in distances})))
 
 
+@mask("powers-of-two")
 def powers_of_two(n: int) -> Allowed:
     """Distances 0, 1, 2, 4, ...: ``m`` layers reach every distance below ``2**m`` (PowerAttention, Chen 2025)."""
     return at_distances(n, [0, *(1 << i for i in range(max(1, n).bit_length()))])
 
 
+@mask("neighborhood")
 def neighborhood(n: int, width: int) -> Allowed:
     """Exactly ``width`` keys around each query; at the borders the window is shifted inwards. Not causal."""
     if not 1 <= width <= n:
@@ -52,9 +57,9 @@ def neighborhood(n: int, width: int) -> Allowed:
     return (key >= start) & (key < start + width)
 
 
-def unlock(mask: Allowed, queries: tuple[int, int], keys: tuple[int, int]) -> Allowed:
+def unlock(allowed: Allowed, queries: tuple[int, int], keys: tuple[int, int]) -> Allowed:
     """The mask with one more rectangle: tokens of ``queries`` may look at tokens of ``keys``, ahead too."""
-    new = mask.clone()
+    new = allowed.clone()
     new[queries[0] : queries[1], keys[0] : keys[1]] = True
     return new
 
@@ -65,8 +70,8 @@ def reach(masks: Sequence[Allowed]) -> Allowed:
     A token keeps what it has (the residual stream), so it always reaches itself.
     """
     found = torch.eye(len(masks[0]), dtype=torch.bool)
-    for mask in masks:
-        found = found | ((mask.float() @ found.float()) > 0)
+    for allowed in masks:
+        found = found | ((allowed.float() @ found.float()) > 0)
     return found
 
 

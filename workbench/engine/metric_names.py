@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from workbench.core.bounds import exists, expanded
 from workbench.core.errors import OptionError
@@ -12,12 +13,37 @@ from workbench.core.registry import Registry
 if TYPE_CHECKING:
     from workbench.engine.metrics import Metric
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 EXAMPLE = "--metric my_metric.py:my_function"
-METRICS: Registry[Metric] = Registry("metric")
-for _name in (
-    *("logit-difference", "prob-difference", "kl", "nll", "accuracy", "rank", "embedding-similarity"),
-):
-    METRICS.lazy(_name, "workbench.engine.metrics")
+# of ours a Metric, of others the function itself, with its unit and direction as attributes
+METRICS: Registry[Metric | Callable[..., Any]] = Registry("metric", group="workbench.metrics", holds=callable)
+METRICS.read("workbench.engine.metrics", r'^    _metric\("([\w-]+)"')
+
+
+def metric(
+    name: str,
+    *,
+    unit: str,
+    direction: Literal[1, -1] = 1,
+    reads: Literal["answer", "all"] = "answer",
+    needs_clean: bool = False,
+    differentiable: bool = True,
+) -> Callable[[Function], Function]:
+    """Register a function of logits and answers (and the clean run's logits) that gives one value per pair.
+
+    Args:
+        direction: +1 when higher means more of the behavior, -1 when lower does.
+        reads: ``answer``: logits (pair, d_vocab) at the answer position; ``all``: (pair, pos, d_vocab).
+    """
+
+    def register(function: Function) -> Function:
+        given = {"unit": unit, "direction": direction, "reads": reads}
+        for key, value in {**given, "needs_clean": needs_clean, "differentiable": differentiable}.items():
+            setattr(function, key, value)
+        METRICS.add(name, function, home=function.__module__)
+        return function
+
+    return register
 
 
 def check_metric(name: str | None) -> None:
@@ -35,7 +61,7 @@ def check_metric(name: str | None) -> None:
 
 
 def named_in_a_file(name: str) -> str:
-    """The name of a metric that a file of pairs or circuits asks for: a built-in one.
+    """The name of a metric that a file of pairs or circuits asks for: a built-in one, or one of a plug-in in use.
 
     Raises:
         OptionError: if the file names a function, which only the user may choose.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.core.bounds import read_bytes
 from workbench.core.errors import OptionError, ShapeError, TaskError
-from workbench.core.source_digest import function_digest
+from workbench.core.source_digest import function_digest, sources_of_plugin
 from workbench.engine.metric_names import EXAMPLE, METRICS, file_and_function, named_in_a_file
 from workbench.tasks.align import AlignedPairs
 
@@ -244,12 +244,12 @@ for _made in (
     _metric("rank", "rank", -1, rank, differentiable=False),
     _metric("embedding-similarity", "cosine", 1, embedding_similarity, needs_clean=True, reads="all"),
 ):
-    METRICS.add(_made.name, _made)
+    METRICS.add(_made.name, _made, home=__name__)
 
 
 def list_metrics() -> tuple[Metric, ...]:
-    """The metrics that come with the workbench."""
-    return tuple(map(METRICS.get, METRICS))
+    """Every metric, those of plug-ins last."""
+    return tuple(get_metric(name) for name, _ in METRICS.items())
 
 
 def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
@@ -272,11 +272,12 @@ def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
         return _metric_of(name)
     if ":" in name:
         return _user_metric(name)
-    return METRICS.get(name)
+    found = METRICS.get(name)
+    return found if isinstance(found, Metric) else _registered(name, found)
 
 
 def metric_from_file(name: str) -> Metric:
-    """A metric that a file of pairs or circuits names. Only built-in ones: opening data never runs code.
+    """A metric that a file of pairs or circuits names. No function of a file: opening data never runs code.
 
     Raises:
         OptionError: if the file names a function, which only the user may choose.
@@ -305,6 +306,19 @@ def _user_metric(address: str) -> Metric:
         describe=(inspect.getdoc(fn) or "a user's function").splitlines()[0],
         source=f"{path.name} sha256:{digest}",
         **_attributes(fn, address),
+    )
+
+
+def _registered(name: str, function: Callable[..., object]) -> Metric:
+    """A function that a plug-in, or a notebook, has registered."""
+    own = sources_of_plugin(function.__module__)
+    source = "".join(own.values()) or f"sha256:{function_digest(function)}"
+    return Metric(
+        name=name,
+        fn=_checked(function, name),
+        describe=(inspect.getdoc(function) or "a function of a plug-in").splitlines()[0],
+        source=f"{function.__module__} {source}",
+        **_attributes(function, name),
     )
 
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from workbench.circuits.circuit import Circuit
 from workbench.core.atomic import write_output
-from workbench.core.errors import OptionError, unknown
+from workbench.core.errors import OptionError
+from workbench.core.registry import Registry, load
 
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A format: its file ending, what it is for, and ``module:function`` that makes its text."""
+    """A format: its file ending, what it is for, and what makes its text: a function, or ``module:function``."""
 
     name: str
     suffix: str
     describe: str
-    made_by: str
+    made_by: str | Callable[[Circuit], str]
 
     @property
     def write(self) -> Callable[[Circuit], str]:
-        module, function = self.made_by.split(":")
-        return getattr(import_module(module), function)
+        return load(self.made_by) if isinstance(self.made_by, str) else self.made_by
 
 
 _ALL = (
@@ -71,8 +71,26 @@ _ALL = (
         "workbench.circuits.show.circuit_page:circuit_page",
     ),
 )
-FORMATS: dict[str, ExportFormat] = {f.name: f for f in _ALL}
+FORMATS: Registry[ExportFormat] = Registry(
+    "export format", group="workbench.exports", holds=lambda made: isinstance(made, ExportFormat)
+)
+for _ours in _ALL:
+    FORMATS.add(_ours.name, _ours, home=__name__)
 _OTHER_SUFFIXES = {".gv": "dot", ".mermaid": "mermaid", ".htm": "html"}
+
+
+Text = TypeVar("Text", bound=Callable[[Circuit], str])
+
+
+def export_format(name: str, *, suffix: str, describe: str) -> Callable[[Text], Text]:
+    """Register a function that makes the text of a circuit in a format."""
+
+    def register(function: Text) -> Text:
+        made = ExportFormat(name, suffix, describe, function)
+        FORMATS.add(name, made, home=function.__module__)
+        return function
+
+    return register
 
 
 def export(circuit: Circuit, format: str | None = None, path: str | os.PathLike[str] | None = None) -> str:
@@ -93,13 +111,11 @@ def export(circuit: Circuit, format: str | None = None, path: str | os.PathLike[
 def find_format(format: str | None, path: str | os.PathLike[str] | None = None) -> ExportFormat:
     """The format of that name, or of the ending of ``path``; ``.json`` alone is our own."""
     if format is not None:
-        if format not in FORMATS:
-            raise unknown("export format", format, FORMATS, error=OptionError)
-        return FORMATS[format]
+        return FORMATS.get(format)
     suffix = Path(path).suffix.lower() if path is not None else ""
     if suffix in _OTHER_SUFFIXES:
-        return FORMATS[_OTHER_SUFFIXES[suffix]]
-    for candidate in _ALL:
+        return FORMATS.get(_OTHER_SUFFIXES[suffix])
+    for _, candidate in FORMATS.items() if suffix else ():
         if candidate.suffix == suffix:
             return candidate
     raise OptionError(
