@@ -6,10 +6,21 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.circuits.files.export import FORMATS
+from workbench.circuits.files.kinds import KINDS
 from workbench.core.errors import WorkbenchError
 from workbench.core.faults import faults_of, untested
+from workbench.core.plugins import offers, plugin_rows
 from workbench.core.run_record import package_version, versions
+from workbench.edits.edit import EDITS
+from workbench.edits.kinds import MASKS
+from workbench.engine.metric_names import METRICS
+from workbench.methods.registry import METHODS
 from workbench.model.builtin import list_models, locate
+from workbench.papers.registry import PAPERS
+from workbench.tasks.registry import TASKS
+
+REGISTRIES = (METHODS, TASKS, PAPERS, METRICS, EDITS, MASKS, KINDS, FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +54,9 @@ def check_versions() -> CheckUp:
     problems += [f"wrong numbers: {f.describe(installed)}" for f in known if f.level == "wrong"]
     problems += untested(installed)
     limits = tuple(fault.describe(installed) for fault in known if fault.level == "limit")
-    return CheckUp(found=installed, problems=tuple(problems), limits=limits)
+    plugins = {row["plugin"]: f"{row['version']}: {row['adds']}" for row in plugin_rows()}
+    found = {**installed, "plug-ins": plugins or "none"}
+    return CheckUp(found=found, problems=tuple(problems), limits=limits)
 
 
 def check_machine() -> CheckUp:
@@ -59,7 +72,31 @@ def check_machine() -> CheckUp:
         "offline": bool(os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")),
         "built-in models": models,
     }
+    problems += plugin_problems()
     return CheckUp(found=found, problems=tuple(problems))
+
+
+def plugin_problems() -> list[str]:
+    """Load what installed plug-ins add, and say what cannot be; names of theirs that are ours are not used."""
+    found = []
+    for registry in REGISTRIES:
+        for name, given in registry.all_offers().items():
+            if name in registry.ours():
+                found.append(
+                    f"{given[0].plugin} has a {registry.kind} called {name}; the workbench's own is used"
+                )
+                continue
+            try:
+                registry.get(name)
+            except WorkbenchError as problem:
+                found.append(problem.message)
+    for given in offers("workbench.cards").values():
+        for offer in given:
+            try:
+                offer.load()
+            except WorkbenchError as problem:
+                found.append(problem.message)
+    return found
 
 
 def _models() -> tuple[dict[str, str], list[str]]:

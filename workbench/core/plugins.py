@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 from workbench.core.bounds import exists, expanded
-from workbench.core.errors import PluginError, WorkbenchError, in_one_line
+from workbench.core.errors import PluginError, PluginWarning, WorkbenchError, in_one_line
 
 VARIABLE = "WORKBENCH_PLUGINS"
 GROUPS = tuple(
@@ -252,6 +253,20 @@ def source_of(name: str) -> Path | None:
             if file.is_file():
                 return file
     return None
+
+
+def is_ours(module: str) -> bool:
+    """Whether a module is one of the workbench."""
+    return module.partition(".")[0] == "workbench"
+
+
+def load_cards(name: str) -> None:
+    """Import the modules that installed plug-ins have for results of a class; one that cannot be is told."""
+    for offer in offers("workbench.cards").get(name, ()):
+        try:
+            offer.load()
+        except PluginError as problem:
+            warnings.warn(str(problem), PluginWarning, stacklevel=3)
 
 
 def plugin_rows() -> Iterator[dict[str, str]]:

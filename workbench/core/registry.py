@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -134,8 +134,11 @@ class Registry(Generic[T]):
 
     def offers(self) -> dict[str, tuple[Offer, ...]]:
         """What installed plug-ins add, by name; a name that is ours stays ours."""
-        found = offers(self.group) if self.group else {}
-        return {name: given for name, given in found.items() if name not in self._known}
+        return {name: given for name, given in self.all_offers().items() if name not in self._known}
+
+    def all_offers(self) -> Mapping[str, tuple[Offer, ...]]:
+        """The same, and the names that are taken."""
+        return offers(self.group) if self.group else {}
 
     def _plug_in(self, name: str) -> None:
         """Load what an installed plug-in calls so.

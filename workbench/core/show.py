@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from workbench.core.atomic import write_output
 from workbench.core.errors import OptionError, WorkbenchError
+from workbench.core.plugins import is_ours, load_cards
 from workbench.core.registry import Registry
 
 Face = TypeVar("Face", bound=Callable[..., Any])
@@ -125,7 +126,9 @@ def loads(format: str) -> Callable[[Face], Face]:
 
 def _registered(what: str, kind: type) -> Callable[[Face], Face]:
     def keep(function: Face) -> Face:
-        _FACES[what, kind] = function
+        before = _FACES.get((what, kind))
+        if before is None or is_ours(before.__module__) or not is_ours(function.__module__):
+            _FACES[what, kind] = function  # a plug-in's own stays when our module is imported later
         return function
 
     return keep
@@ -134,6 +137,7 @@ def _registered(what: str, kind: type) -> Callable[[Face], Face]:
 def face(what: str, kind: type) -> Callable[..., Any] | None:
     """The face of a class, or of the nearest class above it; None where there is none. Modules are imported now."""
     for cls in kind.__mro__:
+        load_cards(cls.__name__)
         for module in vars(cls).get("saved_in" if what == "file" else "shown_in", "").split():
             if (what, cls) not in _FACES:
                 import_module(module)
