@@ -8,13 +8,14 @@ import pytest
 from tests.families import VOCABULARY
 from workbench.circuits.verdicts.statistics import mean_interval
 from workbench.core.errors import OptionError, TaskError
+from workbench.core.stats.crossed import crossed_interval
+from workbench.core.stats.permutation import groupings
+from workbench.edits.task_prompts import Split, prompts_of
 from workbench.edits.unasked import make_task
 from workbench.model.open import open_model
 from workbench.papers import find_replication, lofit, soft_injection
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions
-from workbench.papers.soft_injection_measures import Measured, Transfer, crossed_interval
-from workbench.papers.soft_injection_prompts import Split, prompts_of
 from workbench.tasks.mappings import KINDS
 
 
@@ -48,8 +49,9 @@ def test_a_small_run_says_what_was_measured(injected):
     assert len(claims) == 9 and all(claim.reason and claim.source for claim in claims)
     assert verdict(claims, "made from (clean") == "cannot be tested here"  # nothing left to gain
     assert verdict(claims, "carries over") == "cannot be tested here"  # two tasks, not similar
-    clean = injected.numbers["clean"]["letter-to-animal"]["accuracy"]
-    assert clean["soft"] > clean["no examples"] + 0.3 and clean["soft"] >= clean["random vectors"]
+    means = injected.numbers["means"]
+    soft, none, random = (means[f"clean examples: {n}"] for n in ("soft", "no examples", "random vectors"))
+    assert soft > none + 0.3 and soft >= random
 
 
 def test_the_same_seed_gives_the_same_numbers(icl, injected):
@@ -57,23 +59,20 @@ def test_the_same_seed_gives_the_same_numbers(icl, injected):
     assert findings(icl, "soft-injection", *small).numbers == injected.numbers
 
 
-def made(**right: float) -> dict[str, Measured]:
-    """Eight tasks of 25 prompts with these accuracies."""
-    rows = {name.replace("_", " "): np.arange(25) < round(25 * share) for name, share in right.items()}
-    alpha = np.linspace(0, 1, 32).reshape(4, 8)
-    return {
-        f"task {i}": Measured(
-            right=rows,
-            alpha=alpha,
-            alpha_random=alpha[::-1],
-            effects=alpha,
-            near_ends=0.9,
-            near_ends_best=0.5,
-            near_ends_random=0.2,
-            n_hard=4,
-        )
-        for i in range(8)
-    }
+def made(groups: list[int], cost: np.ndarray, **right: float) -> Conditions:
+    """Eight tasks of 25 prompts with these accuracies; what another task's mix costs."""
+    parts = {f"task {i}": Conditions() for i in range(8)}
+    for part in parts.values():
+        for kind in (soft_injection.CLEAN, soft_injection.MISLED):
+            for name, share in right.items():
+                part[f"{kind}: {name.replace('_', ' ')}"] = np.arange(25) < round(25 * share)
+    c = Conditions.joined(parts, crossed=True)
+    c.numbers["transfer"] = {"accuracy": (1 - cost).tolist(), "groups": groups}
+    for name, value in (("near ends", 0.9), ("near ends, random vectors", 0.2)):
+        c.add(name, np.full(8, value))
+    for name, value in (("effects and alpha", 1.0), ("effects and alpha, random vectors", -1.0)):
+        c.add(name, np.full(8, value))
+    return c
 
 
 ALL = {
@@ -82,18 +81,20 @@ ALL = {
 }  # fmt: skip
 
 
-def exchanged(n: int, *, similar: float, dissimilar: float) -> Transfer:
+def exchanged(n: int, *, similar: float, dissimilar: float) -> tuple[list[int], np.ndarray]:
     """Tasks in pairs, the last three a group if their number is odd, and what another task's mix costs."""
     group = np.minimum(np.arange(n) // 2, n // 2 - 1)
     alike = group[:, None] == group[None]
-    accuracy = np.where(np.eye(n, dtype=bool), 1.0, 1.0 - np.where(alike, similar, dissimilar))
-    return Transfer(names=tuple(f"task {i}" for i in range(n)), accuracy=accuracy, alike=alike)
+    return group.tolist(), np.where(np.eye(n, dtype=bool), 0.0, np.where(alike, similar, dissimilar))
 
 
-def judged(spread: Transfer | None = None, **changed: float):
-    numbers = made(**(ALL | changed))
-    spread = spread or exchanged(7, similar=0.02, dissimilar=0.5)
-    return soft_injection._claims(numbers, numbers, spread, 0)
+def judged(spread: tuple[list[int], np.ndarray] | None = None, **changed: float):
+    c = made(*(spread or exchanged(7, similar=0.02, dissimilar=0.5)), **(ALL | changed))
+    return soft_injection.REPLICATION.judge(c)
+
+
+def p_of(spread: tuple[list[int], np.ndarray]) -> float:
+    return soft_injection.CLAIMS["transfer"].by(made(*spread, **ALL)).p
 
 
 @pytest.mark.parametrize(
@@ -121,20 +122,18 @@ def test_transfer_is_judged_by_the_difference():
 def test_six_tasks_in_three_pairs_are_too_few_to_permute():
     six, seven = (exchanged(n, similar=0.0, dissimilar=0.5) for n in (6, 7))
     assert (
-        six.groupings == 15 and seven.groupings == 105
-    )  # by hand: 5 * 3, and 35 triples * 3 matchings of four
-    assert six.p(0) == pytest.approx(1 / 15) and seven.p(0) == pytest.approx(1 / 105)
+        groupings(six[0]) == 15 and groupings(seven[0]) == 105
+    )  # by hand: 5 * 3, and 35 triples * 3 matchings
+    assert p_of(six) == pytest.approx(1 / 15) and p_of(seven) == pytest.approx(1 / 105)
     assert verdict(judged(six), "carries over") == "cannot be tested here"
     eight = exchanged(8, similar=0.0, dissimilar=0.5)
-    assert eight.groupings == 105 and 0 < eight.p(0) < 0.03  # drawn permutations
+    assert groupings(eight[0]) == 105 and 0 < p_of(eight) < 0.03  # drawn permutations
 
 
 def test_one_task_that_differs_does_not_make_pairs_significant():
-    spread = exchanged(7, similar=0.0, dissimilar=0.0)
-    accuracy = spread.accuracy.copy()
-    accuracy[:, 0] = 0.0  # one task fails under every mix but its own: its six pairs are no independent draws
-    accuracy[0, 0] = 1.0
-    assert Transfer(names=spread.names, accuracy=accuracy, alike=spread.alike).p(0) > 0.05
+    groups, cost = exchanged(7, similar=0.0, dissimilar=0.0)
+    cost[1:, 0] = 1.0  # one task fails under every mix but its own: its six pairs are no independent draws
+    assert p_of((groups, cost)) > 0.05
 
 
 def test_the_interval_is_as_wide_as_tasks_differ():
@@ -154,10 +153,10 @@ def test_a_small_gain_over_random_vectors_is_not_enough():
 
 
 def test_a_model_that_does_not_learn_from_examples_cannot_be_asked():
-    clean = made(**(ALL | {"examples": 0.3}))
-    assert not soft_injection._learns(clean)
-    claim = soft_injection._unlearned(judged()[0], clean)
-    assert claim.verdict == "cannot be tested here" and "32%" in claim.why  # 8 of 25
+    claims = judged(examples=0.3)
+    assert {claim.verdict for claim in claims} == {"cannot be tested here"} and "32%" in claims[
+        0
+    ].why  # 8 of 25
 
 
 def test_a_model_of_other_words_is_refused_with_the_reason(bridge_of):

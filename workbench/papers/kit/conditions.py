@@ -23,11 +23,15 @@ Range = tuple[float, float] | None
 
 
 class Measure(NamedTuple):
-    """What the values of a condition are: their unit, what they can be, which items are not independent."""
+    """What the values of a condition are: their unit, what they can be, which items are not independent.
+
+    With ``rows`` (the task of every item; questions in the same order in each) tasks and questions are both drawn.
+    """
 
     unit: str
     within: Range
     clusters: Sequence[object]
+    rows: Sequence[object] = ()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,8 +45,6 @@ class Conditions:
     Attributes:
         unit, within, clusters: Of values that are set by ``[]``; ``add`` says others. Items of one cluster are drawn
             together.
-        rows: For tasks that are crossed with questions: the task of every item, questions in the same order in each.
-            Tasks and questions are then both drawn.
         score: Values of all items by a model, for conditions that are edits.
         numbers: Further measured numbers (or words), for claims and for the file.
         tables, pictures: Beside those that conditions give by themselves.
@@ -58,7 +60,6 @@ class Conditions:
     unit: str = "share of right answers"
     within: Range = SHARE
     clusters: Sequence[object] = ()
-    rows: Sequence[object] = ()
     seed: int = 0
     model: TransformerBridge | None = None
     score: Callable[[TransformerBridge], np.ndarray] | None = None
@@ -133,9 +134,9 @@ class Conditions:
         """95 % interval of the same mean: over items, over clusters, or over tasks and items."""
         values, kind = self.of(name, over), self.measures[name]
         within = kind.within if over is None else CHANGE if kind.within == SHARE else None
-        if len(self.rows) == len(values):
-            tasks = np.asarray(self.rows)
-            parts = [values[tasks == task] for task in dict.fromkeys(self.rows)]
+        if kind.rows:
+            tasks = np.asarray(kind.rows)
+            parts = [values[tasks == task] for task in dict.fromkeys(kind.rows)]
             return crossed_interval(parts, within=within, seed=self.seed)
         means = _balanced(values, kind.clusters)
         if means is not None:  # clusters that all came out alike then get the width of as many draws
@@ -181,14 +182,14 @@ class Conditions:
         """
         one = next(iter(parts.values()))
         found = cls(unit=one.unit, within=one.within, seed=one.seed)
-        if crossed:
-            found.rows = [task for task, part in parts.items() for _ in next(iter(part.values.values()))]
         for name in dict.fromkeys(name for part in parts.values() for name in part.values):
-            own = [part for part in parts.values() if name in part]
-            kind = own[0].measures[name]
-            clusters = [x for part in own for x in part.measures[name].clusters]
-            values = np.concatenate([part[name] for part in own])
-            found.add(name, values, within=kind.within, unit=kind.unit, clusters=clusters)
+            own = {task: part for task, part in parts.items() if name in part}
+            kind = next(iter(own.values())).measures[name]
+            found.values[name] = np.concatenate([part[name] for part in own.values()])
+            found.measures[name] = kind._replace(
+                clusters=[x for part in own.values() for x in part.measures[name].clusters],
+                rows=[task for task, part in own.items() for _ in part[name]] if crossed else (),
+            )
         return found
 
 

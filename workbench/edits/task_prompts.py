@@ -1,4 +1,4 @@
-"""The prompts of the soft-injection replication: three sets of words, and a task seen through them.
+"""A task seen through three sets of words that never meet: for its embedding and mix, to choose, to report.
 
 Embeddings and mixes, the choice among them, and the numbers reported each have words of their own. The examples before
 a test question show words of the first two sets.
