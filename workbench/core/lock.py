@@ -1,23 +1,33 @@
-"""One writer per folder: a lock that goes with its process, also by kill -9, and says who holds it."""
+"""One writer per folder: a lock that goes with its process, also by kill -9, and says who holds it.
+
+The system keeps the lock (``flock``). Where Python has no ``fcntl``, filelock does: by the system on Windows,
+elsewhere by a file that names its process.
+"""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from workbench.core.bounds import kind_of, open_regular, refuse_no_folder
 from workbench.core.errors import RunError
 
-NAME = ".lock"
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]  # asked for wherever it is used
+
+NAME, HELD = ".lock", ".lock.held"  # who has it; the file that filelock locks
 _TRIES, _PAUSE = (
     10,
     0.03,
 )  # `holder` takes the lock for some microseconds; a start at that moment must not fail
+GiveBack = Callable[[], None]
 
 
 @contextmanager
@@ -27,15 +37,15 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         RunError: if another process has it, or the folder cannot be written.
     """
-    handle = take(Path(folder))
+    give_back = take(Path(folder))
     try:
         yield
     finally:
-        os.close(handle)
+        give_back()
 
 
-def take(folder: Path, *, shown: Path | None = None) -> int:
-    """Lock a folder and write our process id into the lock; returns the handle whose closing gives it back.
+def take(folder: Path, *, shown: Path | None = None) -> GiveBack:
+    """Lock a folder and write our process id into the lock; returns what gives it back.
 
     Args:
         shown: The folder to name in errors, where the lock is in a part of it.
@@ -48,9 +58,9 @@ def take(folder: Path, *, shown: Path | None = None) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_TRIES):
-            handle = _attempt(folder / NAME)
-            if handle is not None:
-                return handle
+            give_back = _attempt(folder / NAME) if fcntl else _attempt_by_filelock(folder)
+            if give_back is not None:
+                return give_back
             time.sleep(_PAUSE)
     except OSError as problem:
         what = "a link stands for the lock file" if problem.errno == errno.ELOOP else problem.strerror
@@ -62,8 +72,8 @@ def take(folder: Path, *, shown: Path | None = None) -> int:
     )
 
 
-def _attempt(path: Path) -> int | None:
-    """The handle of the locked file; None if another has it, or it was replaced between opening and locking.
+def _attempt(path: Path) -> GiveBack | None:
+    """Lock the file; None if another has it, or it was replaced between opening and locking.
 
     Raises:
         RunError: if a pipe, a device or a socket has its name.
@@ -76,7 +86,7 @@ def _attempt(path: Path) -> int | None:
         if os.path.samestat(os.fstat(handle), os.stat(path)):
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
-            return handle
+            return partial(os.close, handle)
     except (BlockingIOError, FileNotFoundError):
         pass
     except BaseException:
@@ -86,9 +96,24 @@ def _attempt(path: Path) -> int | None:
     return None
 
 
+def _attempt_by_filelock(folder: Path) -> GiveBack | None:
+    """The same where there is no ``fcntl``."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / HELD, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    (folder / NAME).write_text(str(os.getpid()), encoding="ascii")
+    return lock.release
+
+
 def holder(folder: str | os.PathLike[str]) -> int | None:
     """Process id of the one that is writing a folder, 0 if it is unknown, None if nobody is. Nothing is changed."""
     path = Path(folder) / NAME
+    if not fcntl:
+        return _holder_by_filelock(path)
     try:
         # not to wait for somebody to write, where a pipe has the name
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -101,6 +126,17 @@ def holder(folder: str | os.PathLike[str]) -> int | None:
         return int(_written(path) or 0) if isinstance(problem, BlockingIOError) else None
     finally:
         os.close(handle)
+
+
+def _holder_by_filelock(path: Path) -> int | None:
+    if not path.exists():
+        return None
+    who = _written(path)
+    give_back = _attempt_by_filelock(path.parent)
+    if give_back is None:
+        return int(who or 0)
+    give_back()
+    return None
 
 
 def _written(path: Path) -> str:

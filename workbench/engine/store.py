@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,7 +24,7 @@ from workbench.circuits.files.shard_file import check_key
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import exists, read_bytes, refuse_links
 from workbench.core.errors import RunError
-from workbench.core.lock import locked, take
+from workbench.core.lock import GiveBack, locked, take
 from workbench.core.run_record import digest_of
 
 SHARDS = "shards"
@@ -47,7 +46,7 @@ class SweepStore:
     def __init__(self, folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
         self.folder, self.plan, self.resume = Path(folder), dict(plan), resume
         self._digest = digest_of(self.plan)
-        self._lock: int | None = None
+        self._lock: GiveBack | None = None
 
     def __enter__(self) -> SweepStore:
         refuse_links(self.folder, [SHARDS])
@@ -67,7 +66,7 @@ class SweepStore:
 
     def __exit__(self, *exception: object) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock()
             self._lock = None
 
     def _claim(self) -> None:

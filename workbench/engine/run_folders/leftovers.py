@@ -130,7 +130,7 @@ def tidy(roots: Iterable[str | os.PathLike[str]] | None = None, *, remove: bool 
 def _remove(folder: Path, chosen: Sequence[Leftover]) -> Iterator[Leftover]:
     """Delete files of one run under its locks, the locks last, and folders of parts that are empty then."""
     homes = [folder, *dict.fromkeys(x.path.parent for x in chosen if x.path.parent.name == SHARDS)]
-    handles = [take(home, shown=folder) for home in homes]
+    held = [take(home, shown=folder) for home in homes]
     try:
         for found in sorted(chosen, key=lambda x: x.path.name == LOCK):
             if _is_ours(found.path, folder):
@@ -141,8 +141,8 @@ def _remove(folder: Path, chosen: Sequence[Leftover]) -> Iterator[Leftover]:
             if home != folder and not any(home.iterdir()):
                 home.rmdir()
     finally:
-        for handle in handles:
-            os.close(handle)
+        for give_back in held:
+            give_back()
 
 
 def _is_ours(path: Path, folder: Path) -> bool:
