@@ -231,8 +231,8 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_not_a_lock(tmp_path)
     second = take(tmp_path)
     with pytest.raises(RunError, match="another process"):
         take(tmp_path)
-    os.close(second)
-    os.close(first)
+    second()
+    first()
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
