@@ -12,9 +12,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.core.errors import OptionError
 from workbench.edits.act import Calibration
+from workbench.edits.sinks import Quiz, attention_moved, windows_of
 from workbench.papers import attention_calibration as study
-from workbench.papers.attention_calibration_claims import CRITERIA, Study, claims_of
-from workbench.papers.attention_calibration_measures import Quiz, attention_moved, windows_of
+from workbench.papers.kit import Conditions
 from workbench.papers.options import CalibrationSizes
 
 N, HEADS, WIDTH, VOCABULARY = 32, 24, 2, 32
@@ -91,37 +91,39 @@ def texts(seed: int, n: int = 48) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def studied(chosen_in: float, judged_in: float) -> tuple[Study, dict[str, str]]:
+def studied(chosen_in: float, judged_in: float) -> tuple[Conditions, dict[str, str]]:
     """Heads chosen on a model with one planted head and judged on another: the study, verdict by claim."""
     selection, evaluation = (
         Quiz(name="walks", model=planted(harm), windows=texts(seed))
         for seed, harm in enumerate((chosen_in, judged_in))
     )
     options = CalibrationSizes(draws=20)
-    found = study._study(selection, evaluation, options, seed=0, advance=lambda what: None)
-    claims = claims_of(found, {}, {"why": "no text here", "model": "none"})
-    return found, dict(zip(CRITERIA, (claim.verdict for claim in claims), strict=True))
+    found = study.calibrated(selection, evaluation, options, seed=0, advance=lambda what: None)
+    found.numbers |= {"why no text": "no text here", "language model": "none"}
+    claims = study.REPLICATION.judge(found)
+    return found, dict(zip(study.CLAIMS, (claim.verdict for claim in claims), strict=True))
 
 
 def test_a_sink_that_harms_is_found_and_its_calibration_helps():
     found, verdicts = studied(HARM, HARM)
-    assert found.chosen == (PLANTED,)
+    assert found.numbers["chosen"] == [PLANTED]
     assert {verdicts[key] for key in ("later", "harm", "act", "random", "columns", "filter", "alpha")} == {
         "holds"
     }
-    assert found.gains["chosen heads"].mean() > 0.1 > 0.0 >= found.draws.max()
+    gain, plain = found.mean("chosen heads", "as it is"), found.mean("as it is")
+    assert gain > 0.1 and all(draw.mean() <= plain for draw in found.draws["matched random heads"])
 
 
 def test_the_same_head_with_nothing_to_write_brings_nothing():
     found, verdicts = studied(HARM, 0.0)
-    assert found.chosen == (PLANTED,) and not found.gains["chosen heads"].any()
+    assert found.numbers["chosen"] == [PLANTED] and not found.of("chosen heads", "as it is").any()
     assert {verdicts[key] for key in ("harm", "act", "random", "columns", "filter")} == {"fails"}
     assert verdicts["later"] == "holds"  # it still looks there
 
 
 def test_without_harm_no_head_is_chosen():
     found, verdicts = studied(0.0, 0.0)
-    assert found.chosen == () and verdicts["harm"] == "fails"
+    assert found.numbers["chosen"] == [] and verdicts["harm"] == "fails"
     assert verdicts["act"] == verdicts["random"] == verdicts["columns"] == "cannot be tested here"
 
 
@@ -187,7 +189,7 @@ def test_the_text_of_the_study_is_split_by_file():
     from workbench.training.language import is_held_out, sources
 
     model, options = open_model("zoo:stdlib"), CalibrationSizes(windows=8, window=16)
-    chosen, judged = study._windows(model, options, 0)
+    chosen, judged = study.held_out_windows(model, options, 0)
     assert chosen.shape == judged.shape == (4, 16)
     files = [text for name, text in sorted(sources().items()) if is_held_out(name)]
     first = [model.to_tokens(text, truncate=False)[0].tolist() for text in files[: len(files) // 2]]

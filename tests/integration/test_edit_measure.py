@@ -23,16 +23,15 @@ from workbench.edits.files import load_edit, save_edit
 from workbench.edits.making import make_edit
 from workbench.edits.measure import compare, measure_edit, on_task, on_text, windows_of
 from workbench.edits.rows import Rows
-from workbench.engine.run_folders.command_line import command_line
-from workbench.engine.run_folders.differences import compare_runs
-from workbench.engine.run_folders.folders import look_at
-from workbench.papers.attention_calibration_measures import (
+from workbench.edits.sinks import (
     Quiz,
     improving,
     matched_sets,
-    sign_tests,
     solo,
 )
+from workbench.engine.run_folders.command_line import command_line
+from workbench.engine.run_folders.differences import compare_runs
+from workbench.engine.run_folders.folders import look_at
 
 
 def test_outcomes_by_hand(runs_of):
@@ -83,11 +82,8 @@ def test_rows_of_a_comparison():
     assert row["low"] <= row["difference"] <= row["high"] and row["unit"] == "nats"
 
 
-def test_signs_and_matched_sets(bridge_of):
+def test_matched_sets(bridge_of):
     changes = {"a0.h0": np.array([1.0] * 8 + [0.0]), "a0.h1": np.array([1.0, -1.0] * 4), "a1.h0": np.zeros(9)}
-    better = sign_tests(changes, better=True)
-    assert better["a0.h0"] == pytest.approx(3 / 2**8) and better["a1.h0"] == 1.0  # Holm over three heads
-    assert sign_tests(changes, better=False)["a0.h0"] == 1.0
     assert improving(changes) == ("a0.h0",)
     sets = matched_sets(bridge_of("llama"), ("a1.h0", "a1.h2", "a2.h3"), draws=50, seed=0)
     assert {s[:2] for s in sets} == {("a1.h1", "a1.h3")} and {s[2] for s in sets} == {

@@ -13,7 +13,7 @@ from workbench.core.stats.clustered import clustered_interval
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import SHARE, mean_interval
 from workbench.core.stats.matched import matched_heads
-from workbench.core.stats.permutation import groupings, p_above, permutation_p, sign_flip_p
+from workbench.core.stats.permutation import groupings, p_above, permutation_p, sign_flip_p, sign_test_p
 
 HEADS = [f"a{layer}.h{index}" for layer in range(3) for index in range(6)]
 
@@ -81,6 +81,12 @@ def test_permuted_labels_are_those_of_scipy():
         sides, lambda a, b: a.mean() - b.mean(), n_resamples=np.inf, alternative="greater"
     )
     assert permutation_p(gap, labels) == pytest.approx(exact.pvalue, abs=0.03)  # 4,000 of 479,001,600 orders
+
+
+def test_sign_tests_are_binomial_tests_without_ties():
+    values = np.array([0.5, -0.2, 0.0, 1.0, 0.3, 0.0, 0.1])
+    assert sign_test_p(values) == pytest.approx(stats.binomtest(4, 5, alternative="greater").pvalue)
+    assert sign_test_p(np.zeros(9)) == 1.0
 
 
 def test_groups_are_counted():

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from workbench.circuits.verdicts.statistics import CHANGE, mean_interval
 from workbench.core.errors import WorkbenchError
+from workbench.core.stats.multiplicity import holm
+from workbench.core.stats.permutation import sign_test_p
 from workbench.edits.act import Calibration
-from workbench.engine.of_task import paired_runs
-from workbench.papers.attention_calibration_claims import COMMON, Study, claims_of
-from workbench.papers.attention_calibration_measures import (
+from workbench.edits.sinks import (
+    Advance,
     Quiz,
     attention_moved,
     heads_of,
@@ -23,43 +24,44 @@ from workbench.papers.attention_calibration_measures import (
     solo,
     windows_of,
 )
-from workbench.papers.kinds import Findings, Replication, Setting
+from workbench.engine.of_task import paired_runs
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import Claim, Conditions, Paper, above, beats_draws, fact, needs
 from workbench.papers.options import CalibrationSizes
-from workbench.view.pictures import Bars, Heatmap, Picture
+from workbench.view.pictures import Heatmap
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+# Criteria, fixed before anything was measured.
+COMMON, LEVEL, KEPT, ROOM = 0.5, 0.05, 0.02, (0.2, 0.98)
+PLAIN, CHOSEN, COLUMNS, RANDOM, ALL = (
+    "as it is",
+    "chosen heads",
+    "chosen heads, other columns",
+    "matched random heads",
+    "all heads",
+)
+ALPHAS = ("chosen heads, alpha 3", "chosen heads, alpha 7")
+NONE_HELPS = "no head's calibration helps on the selection prompts"
 
-def run(setting: Setting) -> Findings:
+
+def measure(setting: Setting) -> Conditions:
     """Choose heads on some prompts, calibrate them on others; controls; another model."""
     options: CalibrationSizes = setting.options
-    total = 3 * len(heads_of(setting.model)) + options.draws
-    done = 0
+    total, done = 3 * len(heads_of(setting.model)) + options.draws, 0
 
     def advance(what: str) -> None:
         nonlocal done
         done += 1
         setting.progress(min(done, total), total, what)
 
-    quizzes = _quizzes(setting)
-    found = _study(*quizzes, options, seed=setting.seed, advance=advance)
-    beside = _beside(setting, found.chosen) if found.chosen else {}
-    text = _text(setting, advance)
-    return Findings(
-        claims=claims_of(found, beside, text),
-        tables={"Every head": _head_rows(found), "Calibrated": _gain_rows(found, beside, text, options)},
-        pictures=_pictures(setting.model, found),
-        numbers={
-            "chosen": list(found.chosen),
-            "accuracy as it is": float(found.plain.mean()),
-            "gains": {name: float(g.mean()) for name, g in found.gains.items()},
-            "random sets": [float(g) for g in found.draws],
-            "in every random set": list(found.forced),
-            "attention moved": found.moved,
-            "language model": {k: v for k, v in text.items() if not isinstance(v, np.ndarray)},
-        },
-    )
+    c = calibrated(*_quizzes(setting), options, seed=setting.seed, advance=advance)
+    if c.numbers["chosen"]:
+        _beside(setting, c)
+    _text(setting, c, advance)
+    c.pictures |= _pictures(setting.model, c)
+    return c
 
 
 def _quizzes(setting: Setting) -> tuple[Quiz, Quiz]:
@@ -74,52 +76,53 @@ def _quizzes(setting: Setting) -> tuple[Quiz, Quiz]:
     return made[0], made[1]
 
 
-def _study(selection: Quiz, evaluation: Quiz, options: CalibrationSizes, *, seed: int, advance) -> Study:
+def calibrated(
+    selection: Quiz, evaluation: Quiz, options: CalibrationSizes, *, seed: int, advance: Advance
+) -> Conditions:
+    """Accuracy on the evaluation prompts with the heads calibrated that help on the selection prompts, and controls."""
     heads, how = heads_of(selection.bridge), {"alpha": options.alpha, "beta": options.beta}
     shares, even = sink_shares(evaluation, alpha=options.alpha)
     first = solo(selection, heads, advance=advance, **how)
-    chosen = improving(first)
-    fresh = solo(evaluation, heads, advance=advance, **how)
-    plain = evaluation.accuracy()
-    gains: dict[str, np.ndarray] = {}
-    draws, forced, moved = np.zeros(0), (), {}
+    chosen, fresh = improving(first), solo(evaluation, heads, advance=advance, **how)
+    c = Conditions(model=evaluation.bridge, unit="accuracy")
+    ask = evaluation.accuracy
+    c[PLAIN] = ask()
     if chosen:
-        gains["chosen heads"] = evaluation.accuracy(Calibration(heads=chosen, **how)) - plain
+        c[CHOSEN] = ask(Calibration(heads=chosen, **how))
         others = Calibration(heads=chosen, columns="others", seed=seed, **how)
-        gains["chosen heads, other columns"] = evaluation.accuracy(others) - plain
-        moved["chosen heads"] = attention_moved(evaluation, Calibration(heads=chosen, **how))
-        moved["chosen heads, other columns"] = attention_moved(evaluation, others)
-        for alpha in (3.0, 7.0):
-            own = Calibration(heads=chosen, alpha=alpha, beta=options.beta)
-            gains[f"chosen heads, alpha {alpha:g}"] = evaluation.accuracy(own) - plain
-        random = []
+        c[COLUMNS] = ask(others)
+        c.numbers["attention moved"] = {
+            CHOSEN: attention_moved(evaluation, Calibration(heads=chosen, **how)),
+            COLUMNS: attention_moved(evaluation, others),
+        }
+        for name, alpha in zip(ALPHAS, (3.0, 7.0), strict=True):
+            c[name] = ask(Calibration(heads=chosen, alpha=alpha, beta=options.beta))
         sets = matched_sets(evaluation.bridge, chosen, draws=options.draws, seed=seed)
-        forced = tuple(sorted(set(sets[0]).intersection(*sets)))
-        for heads_drawn in sets:
-            random.append(evaluation.accuracy(Calibration(heads=heads_drawn, **how)) - plain)
-            advance("random heads")
-        draws = np.array([gain.mean() for gain in random])
-        gains["matched random heads, mean"] = np.mean(random, axis=0)
-    gains["all heads"] = evaluation.accuracy(Calibration(heads=heads, **how)) - plain
-    return Study(
-        shares=shares,
-        even=even,
-        selection=first,
-        fresh=fresh,
-        chosen=chosen,
-        plain=plain,
-        gains=gains,
-        draws=draws,
-        forced=forced,
-        moved=moved,
-    )
+        c.numbers["in every random set"] = sorted(set(sets[0]).intersection(*sets))
+        c.draws[RANDOM] = [ask(Calibration(heads=drawn, **how)) for drawn in sets]
+    c[ALL] = ask(Calibration(heads=heads, **how))
+    c.numbers |= {"chosen": list(chosen), "later sinks": shares, "later sinks, even attention": even}
+    c.numbers["alone"] = {head: float(change.mean()) for head, change in fresh.items()}
+    for name, sign in (("p that it harms", 1.0), ("p that it helps", -1.0)):
+        ps = holm([sign_test_p(sign * change) for change in fresh.values()])
+        c.numbers[name] = dict(zip(fresh, map(float, ps), strict=True))
+    c.tables["Every head"] = [
+        {
+            "head": head,
+            "prompts with a later sink": share,
+            "alone, selection": float(first[head].mean()),
+            "alone, fresh prompts": c.numbers["alone"][head],
+            "chosen": head in chosen,
+        }
+        for head, share in shares.items()
+    ]
+    return c
 
 
-def _beside(setting: Setting, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Change of accuracy on unrelated tasks that the model can be asked."""
+def _beside(setting: Setting, c: Conditions) -> None:
+    """Accuracy on unrelated tasks that the model can be asked."""
     options: CalibrationSizes = setting.options
-    found = {}
-    edit = Calibration(heads=chosen, alpha=options.alpha, beta=options.beta)
+    edit = Calibration(heads=tuple(c.numbers["chosen"]), alpha=options.alpha, beta=options.beta)
     for task in options.beside:
         try:
             runs = paired_runs(setting.model, task, n=min(200, options.evaluation), seed=setting.seed)
@@ -128,40 +131,33 @@ def _beside(setting: Setting, chosen: tuple[str, ...]) -> dict[str, np.ndarray]:
             setting.note(f"{task} is left out: {problem.message}")
             continue
         quiz = Quiz(name=task, runs=runs)
-        found[task] = quiz.accuracy(edit) - quiz.accuracy()
-    return found
+        c[f"{task}: {PLAIN}"], c[f"{task}: {CHOSEN}"] = quiz.accuracy(), quiz.accuracy(edit)
 
 
-def _text(setting: Setting, advance) -> dict[str, Any]:
+def _text(setting: Setting, c: Conditions, advance: Advance) -> None:
     """Heads chosen on half of the held-out files of the language model's corpus, judged on the other half."""
     options: CalibrationSizes = setting.options
+    c.numbers["language model"], how = options.language, {"alpha": options.alpha, "beta": options.beta}
     try:
         model = setting.open(options.language)
-        chosen_on, judged_on = _windows(model, options, setting.seed)
+        chosen_on, judged_on = held_out_windows(model, options, setting.seed)
     except WorkbenchError as problem:
-        return {"why": problem.message, "model": options.language}
+        c.numbers["why no text"] = problem.message
+        return
     selection = Quiz(name="text, selection", model=model, windows=chosen_on)
     evaluation = Quiz(name="text", model=model, windows=judged_on)
-    how = {"alpha": options.alpha, "beta": options.beta}
     chosen = improving(solo(selection, heads_of(model), advance=advance, **how))
-    shares, _ = sink_shares(evaluation, alpha=options.alpha)
+    c.numbers["text, chosen"] = list(chosen)
+    c.numbers["text, later sinks"] = sink_shares(evaluation, alpha=options.alpha)[0]
     if not chosen:
-        why = "no head's calibration helps on the selection text"
-        return {"why": why, "sinks": shares, "model": options.language}
-    plain = evaluation.accuracy()
-    return {
-        "chosen": list(chosen),
-        "accuracy": float(plain.mean()),
-        "heads with later sinks": sum(share > COMMON for share in shares.values()),
-        "gain": evaluation.accuracy(Calibration(heads=chosen, **how)) - plain,
-        "model": options.language,
-        "gain of all heads": float(
-            (evaluation.accuracy(Calibration(heads=heads_of(model), **how)) - plain).mean()
-        ),
-    }
+        c.numbers["why no text"] = "no head's calibration helps on the selection text"
+        return
+    for name, heads in ((CHOSEN, chosen), (ALL, heads_of(model))):
+        c[f"text: {name}"] = evaluation.accuracy(Calibration(heads=heads, **how))
+    c[f"text: {PLAIN}"] = evaluation.accuracy()
 
 
-def _windows(
+def held_out_windows(
     model: TransformerBridge, options: CalibrationSizes, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Windows of files that the language model was not trained on: of some to choose heads, of the others to judge."""
@@ -169,83 +165,240 @@ def _windows(
 
     files = [text for name, text in sorted(sources().items()) if is_held_out(name)]
     rng, half = np.random.default_rng(seed), len(files) // 2
-    return (
-        windows_of(model, files[:half], n=options.windows // 2, size=options.window, rng=rng),
-        windows_of(model, files[half:], n=options.windows // 2, size=options.window, rng=rng),
-    )
+    made = partial(windows_of, model, n=options.windows // 2, size=options.window, rng=rng)
+    return made(files[:half]), made(files[half:])
 
 
-def _head_rows(found: Study) -> list[dict[str, Any]]:
-    return [
-        {
-            "head": head,
-            "prompts with a later sink": share,
-            "alone, selection": float(found.selection[head].mean()),
-            "alone, fresh prompts": float(found.fresh[head].mean()),
-            "chosen": head in found.chosen,
-        }
-        for head, share in found.shares.items()
-    ]
-
-
-def _gain_rows(
-    found: Study, beside: dict[str, np.ndarray], text: dict[str, Any], options: CalibrationSizes
-) -> list[dict[str, Any]]:
-    rows = {**found.gains, **{f"chosen heads, {task}": g for task, g in beside.items()}}
-    if "gain" in text:
-        rows[f"{options.language}, heads chosen there"] = text["gain"]
-    made = []
-    for name, change in rows.items():
-        low, high, _ = mean_interval(change, within=CHANGE)
-        made.append(
-            {
-                "condition": name,
-                "change of accuracy": float(change.mean()),
-                "low": low,
-                "high": high,
-                "n": len(change),
-                "attention moved": found.moved.get(name),
-            }
-        )
-    return made
-
-
-def _pictures(model: TransformerBridge, found: Study) -> dict[str, Picture]:
+def _pictures(model: TransformerBridge, c: Conditions) -> dict[str, Heatmap]:
     from workbench.model.probe import wiring
 
     wired = wiring(model)
-    layers = wired.attention_layers
+    rows, columns = (
+        [f"layer {n}" for n in wired.attention_layers],
+        [f"head {h}" for h in range(wired.n_heads)],
+    )
 
     def grid(values: Mapping[str, float]) -> np.ndarray:
-        return np.array([[values[f"a{layer}.h{h}"] for h in range(wired.n_heads)] for layer in layers])
+        return np.array(
+            [[values[f"a{layer}.h{h}"] for h in range(wired.n_heads)] for layer in wired.attention_layers]
+        )
 
-    rows, columns = [f"layer {n}" for n in layers], [f"head {h}" for h in range(wired.n_heads)]
-    alone = {head: float(change.mean()) for head, change in found.fresh.items()}
-    bars = []
-    for name, gain in found.gains.items():
-        low, high, _ = mean_interval(gain, within=CHANGE)
-        bars.append((name, float(gain.mean()), low, high, f"{gain.mean():+.3f}"))
     return {
         "Share of prompts with a sink beyond the first token": Heatmap.of(
-            grid(found.shares), rows, columns, unit="share"
+            grid(c.numbers["later sinks"]), rows, columns, unit="share"
         ),
         "Change of accuracy when one head's later sinks are calibrated": Heatmap.of(
-            grid(alone), rows, columns, unit="accuracy"
-        ),
-        "Calibrated on the fly: change of accuracy on held-out prompts": Bars.of(
-            bars, x_label="accuracy", width=720
+            grid(c.numbers["alone"]), rows, columns, unit="accuracy"
         ),
     }
 
 
-REPLICATION = Replication(
-    name="attention-calibration",
-    about=(
-        "Tokens beyond the first collect attention that their meaning does not explain, and some of these sinks harm. "
-        "ACT finds the heads where scaling them down helps, and does so while the model runs. Here heads are chosen "
-        "on prompts of a task that the model does imperfectly and judged on others, beside random heads, other "
-        "columns and all heads."
+# -- claims -------------------------------------------------------------------------------------------------
+
+_shown = partial(Conditions.shown, form="+.3f")
+
+
+def _n(c: Conditions) -> int:
+    return c.n(PLAIN)
+
+
+def _common(c: Conditions) -> int:
+    return sum(share > COMMON for share in c.numbers["later sinks"].values())
+
+
+def harming(c: Conditions) -> list[str]:
+    """Chosen heads whose calibration helps on fresh prompts too."""
+    return [head for head in c.numbers["chosen"] if c.numbers["p that it harms"][head] < LEVEL]
+
+
+def helping(c: Conditions) -> list[str]:
+    """Heads whose calibration lowers accuracy."""
+    return [head for head, p in c.numbers["p that it helps"].items() if p < LEVEL]
+
+
+def _named(heads: list[str], c: Conditions) -> str:
+    return ", ".join(f"{head} {c.numbers['alone'][head]:+.3f}" for head in heads) or "none"
+
+
+def _moved(c: Conditions, name: str) -> str:
+    moved = c.numbers["attention moved"]
+    return f", {moved[name]:.1%} of the attention moved" if name in moved else ""
+
+
+def _forced(c: Conditions) -> str:
+    forced = c.numbers["in every random set"]
+    return f"; {', '.join(forced)} in every set, as the layer leaves no choice" if forced else ""
+
+
+def _random(c: Conditions) -> str:
+    return f"{c.mean(RANDOM, PLAIN):+.3f} over {len(c.draws[RANDOM])} sets{_forced(c)}"
+
+
+def _least_p(c: Conditions) -> float:
+    return 1 / (1 + len(c.draws[RANDOM]))
+
+
+def beside(c: Conditions) -> list[str]:
+    """The unrelated tasks that were asked, the most harmed first."""
+    tasks = [name.removesuffix(f": {CHOSEN}") for name in c.values if name.endswith(f": {CHOSEN}")]
+    return sorted(
+        (task for task in tasks if task != "text"),
+        key=lambda task: c.interval(f"{task}: {CHOSEN}", f"{task}: {PLAIN}").low,
+    )
+
+
+def _on_worst(c: Conditions) -> tuple[str, str]:
+    return f"{beside(c)[0]}: {CHOSEN}", f"{beside(c)[0]}: {PLAIN}"
+
+
+BEATS = beats_draws(CHOSEN, RANDOM, over=PLAIN)
+ANY = needs(lambda c: c.numbers["chosen"], NONE_HELPS)
+CAN_MOVE = needs(
+    lambda c: ROOM[0] <= c.mean(PLAIN) <= ROOM[1],
+    lambda c: (
+        f"accuracy is {c.mean(PLAIN):.1%} as it is; between {ROOM[0]:.0%} and {ROOM[1]:.0%} it can rise and fall"
     ),
+)
+
+
+def _exceeds(says: str, name: str, criterion: str, why: str, where: str) -> Claim:
+    return Claim(
+        says,
+        above(CHOSEN, PLAIN) & above(CHOSEN, name),
+        criterion,
+        why=why,
+        where=where,
+        needs=[ANY, CAN_MOVE],
+        found=lambda c: (
+            f"{_shown(c, CHOSEN, name)}; gain of the heads {_shown(c, CHOSEN, PLAIN)}{_moved(c, CHOSEN)}"
+        ),
+        control=lambda c: f"{_shown(c, name, PLAIN)}{_moved(c, name)}",
+    )
+
+
+CLAIMS = {
+    "later": Claim(
+        "sinks are found beyond the first token",
+        fact("most heads", lambda c: _common(c) > COMMON * len(c.numbers["later sinks"])),
+        f"more than {COMMON:.0%} of all heads have one in more than {COMMON:.0%} of the prompts",
+        why="the paper finds them throughout the middle layers; even attention has none by this threshold",
+        where="abstract",
+        found=lambda c: f"{_common(c)} of {len(c.numbers['later sinks'])} heads",
+        control=lambda c: f"even attention: {c.numbers['later sinks, even attention']:.0%}",
+        n=_n,
+    ),
+    "harm": Claim(
+        "some sinks harm",
+        fact("a chosen head helps again", harming),
+        f"a head whose calibration helps on the selection prompts helps on fresh ones too: sign test, Holm over all "
+        f"heads, p < {LEVEL:g}",
+        why="a head picked for helping helps on the same prompts by construction",
+        where="abstract and the filter of heads",
+        needs=[CAN_MOVE],
+        found=lambda c: _named(harming(c), c),
+        control=lambda c: f"{len(c.numbers['chosen'])} chosen",
+        n=_n,
+    ),
+    "help": Claim(
+        "other sinks help",
+        fact("some head helps", helping),
+        f"calibrating some head lowers accuracy on fresh prompts: sign test, Holm over all heads, p < {LEVEL:g}",
+        why="the paper filters heads because calibrating all of them harms",
+        where="abstract",
+        needs=[CAN_MOVE],
+        found=lambda c: _named(helping(c), c),
+        n=_n,
+    ),
+    "act": Claim(
+        "calibration raises accuracy on held-out prompts",
+        above(CHOSEN, PLAIN),
+        "paired difference above 0, interval included",
+        paper="up to +7.3 points (Llama-30B)",
+        why="no prompt was used to choose the heads",
+        where="abstract",
+        needs=[ANY, CAN_MOVE],
+        found=lambda c: f"{c.mean(PLAIN):.3f} -> {c.mean(CHOSEN):.3f}: {_shown(c, CHOSEN, PLAIN)}",
+        control=None,
+    ),
+    "random": Claim(
+        "it is these heads",
+        above(CHOSEN, PLAIN) & above(CHOSEN, RANDOM) & BEATS,
+        f"there is a gain, it exceeds the mean gain of matched random sets, intervals included, and p < {LEVEL:g}, "
+        "p = (1 + sets that gain as much) / (1 + sets)",
+        why="as many heads in the same layers; some of them may be useful too, and where a layer leaves little choice "
+        "they are in every set. Without a gain there is nothing that these heads bring",
+        where="a control of ours (the paper filters heads)",
+        needs=[
+            ANY,
+            CAN_MOVE,
+            needs(
+                lambda c: _least_p(c) < LEVEL,
+                lambda c: (
+                    f"only {len(c.draws[RANDOM])} other sets of as many heads in these layers: p cannot fall below "
+                    f"{_least_p(c):.2g}{_forced(c)}"
+                ),
+                "control",
+            ),
+        ],
+        found=lambda c: (
+            f"{_shown(c, CHOSEN, RANDOM)}; gain of the heads {_shown(c, CHOSEN, PLAIN)}; p {BEATS(c).p:.3g}"
+        ),
+        control=_random,
+    ),
+    "columns": _exceeds(
+        "it is the sinks",
+        COLUMNS,
+        "there is a gain, and it exceeds that of as many columns of the same heads that are no sinks, intervals "
+        "included",
+        "any change of these heads might do; as many columns are not as much attention, so what both move is told",
+        "a control of ours",
+    ),
+    "filter": _exceeds(
+        "heads have to be filtered",
+        ALL,
+        "there is a gain, and it exceeds that of calibrating all heads, intervals included",
+        "the paper's step 1",
+        "the method",
+    ),
+    "alpha": Claim(
+        "the threshold does not matter much",
+        above(ALPHAS[0], PLAIN) & above(ALPHAS[1], PLAIN),
+        "with alpha 3 and with alpha 7 the same heads gain too: both differences above 0, intervals included",
+        why="the paper's ablation",
+        where="the ablation",
+        needs=[ANY, CAN_MOVE],
+        found=lambda c: "; ".join(_shown(c, name, PLAIN) for name in ALPHAS),
+        control=lambda c: _shown(c, CHOSEN, PLAIN),
+    ),
+    "kept": Claim(
+        "other tasks are not harmed",
+        fact("no task loses much", lambda c: c.interval(*_on_worst(c)).low >= -KEPT),
+        f"on every unrelated task accuracy falls by at most {KEPT:.0%}, interval included",
+        why="the heads were chosen for one task; collateral damage is not in the paper",
+        where="a control of ours",
+        needs=[ANY, needs(beside, "no unrelated task fits this model")],
+        found=lambda c: f"{beside(c)[0]}: {_shown(c, *_on_worst(c))}",
+        n=lambda c: c.n(_on_worst(c)[0]),
+    ),
+    "text": Claim(
+        "and so in a language model",
+        above(f"text: {CHOSEN}", f"text: {PLAIN}"),
+        "on held-out text next-token accuracy rises with the heads chosen on other text: above 0, interval included",
+        why="the paper's models are language models; a model of a few tasks might be special",
+        where="abstract",
+        needs=[needs(lambda c: f"text: {CHOSEN}" in c, lambda c: c.numbers["why no text"])],
+        found=lambda c: _shown(c, f"text: {CHOSEN}", f"text: {PLAIN}"),
+        control=lambda c: f"all heads: {c.mean(f'text: {ALL}', f'text: {PLAIN}'):+.3f}",
+        model=lambda c: c.numbers["language model"],
+    ),
+}
+REPLICATION = Paper(
+    name="attention-calibration",
+    authors="Yu et al. 2024, arXiv:2406.15765",
+    about="Tokens beyond the first collect attention that their meaning does not explain, and some of these sinks "
+    "harm. ACT finds the heads where scaling them down helps, and does so while the model runs. Here heads are chosen "
+    "on prompts of a task that the model does imperfectly and judged on others, beside random heads, other columns and "
+    "all heads.",
     options=CalibrationSizes,
     controls=(
         "random heads, as many in the same layers",
@@ -253,5 +406,6 @@ REPLICATION = Replication(
         "all heads, without the filter",
         "unrelated tasks",
     ),
-    run=run,
+    measure=measure,
+    claims=CLAIMS,
 )

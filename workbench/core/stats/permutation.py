@@ -9,10 +9,12 @@ from math import factorial, prod
 
 import numpy as np
 
+from workbench.core.stats.binomial import at_least
 from workbench.core.stats.clusters import cluster_index, cluster_sums
 from workbench.core.stats.sign_flips import EXACT
 
 LABELS = 7  # items up to which all orders of labels are gone through: 5,040
+TIE = 1e-9  # of a difference of two shares: float32 means in another order
 _TIE = 1e-12  # sums in another order
 
 
@@ -55,6 +57,20 @@ def sign_flip_p(
         return float(((signs @ sums) >= sums.sum() - _TIE * max(1, len(values))).mean())
     signs = np.random.default_rng(seed).integers(0, 2, (draws, n)) * 2 - 1
     return p_above(float(sums.sum() / len(values)), (signs * sums).sum(1) / len(values))
+
+
+def sign_test_p(differences: np.ndarray) -> float:
+    """Probability of as many differences above zero if each that is not zero could as well be below; exact.
+
+    Source:
+        Dixon and Mood 1946, J. Am. Stat. Assoc. 41.
+
+    Example:
+        >>> sign_test_p(np.array([1.0, 2.0, 0.0, 1.0]))
+        0.125
+    """
+    up, down = int((differences > TIE).sum()), int((differences < -TIE).sum())
+    return at_least(up, up + down, 0.5) if up + down else 1.0
 
 
 def permutation_p(

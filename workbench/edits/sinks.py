@@ -1,4 +1,4 @@
-"""Which heads' later sinks harm, and what calibrating them does: on pairs of a task, or on windows of text."""
+"""Sinks beyond the first token: which heads have them, and what calibrating them does to right answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from workbench.circuits.addresses import parse_node
-from workbench.circuits.verdicts.statistics import at_least, holm
 from workbench.core.errors import OptionError
 from workbench.edits.act import Calibration, calibrate, find_sinks, later_sinks, other_columns
 from workbench.edits.edit import ModelEdit
@@ -134,16 +133,6 @@ def solo(
 def improving(changes: dict[str, np.ndarray]) -> tuple[str, ...]:
     """Heads whose calibration raises mean accuracy: the paper's rule of selection."""
     return tuple(head for head, change in changes.items() if change.mean() > 0)
-
-
-def sign_tests(changes: dict[str, np.ndarray], *, better: bool) -> dict[str, float]:
-    """One-sided sign test per head over the prompts that change, Holm over heads."""
-    ps = []
-    for change in changes.values():
-        up, down = int((change > 1e-9).sum()), int((change < -1e-9).sum())
-        wins = up if better else down
-        ps.append(at_least(wins, up + down, 0.5) if up + down else 1.0)
-    return dict(zip(changes, (float(p) for p in holm(ps)), strict=True))
 
 
 def matched_sets(
