@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.core.show import card
 from workbench.core.text import escape
 from workbench.model.architecture import Architecture
+from workbench.view.chart import svg, tooltip, words
 
 _ROW, _CELL, _LEFT, _MOST_CELLS, _MOST_LAYERS = 16, 11, 46, 40, 48
 
@@ -28,11 +29,8 @@ def _svg(model: Architecture) -> str:
     rows = ["input", *shown, top]
     height = len(rows) * _ROW + 4
     parts = [_row(model, row, height - (i + 1) * _ROW) for i, row in enumerate(rows)]
-    label = escape(f"{model.n_layers} layers, bottom to top")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" '
-        f'aria-label="{label}" font-size="10" fill="currentColor">{"".join(parts)}</svg>'
-    )
+    title = f"{model.n_layers} layers, bottom to top"
+    return svg("model", parts, size=(width, height), title=title)
 
 
 def _row(model: Architecture, row: int | str | None, y: int) -> str:
@@ -60,15 +58,12 @@ def _head(model: Architecture, head: int, y: int) -> str:
 
 
 def _box(x: int, y: int, width: int, color: str, title: str) -> str:
-    return (
-        f'<rect x="{x}" y="{y}" width="{width}" height="{_ROW - 4}" rx="2" fill="{color}" '
-        f'fill-opacity="0.55">'
-        f"<title>{escape(title)}</title></rect>"
-    )
+    size = f'width="{width}" height="{_ROW - 4}" rx="2"'
+    return f'<rect x="{x}" y="{y}" {size} fill="{color}" fill-opacity="0.55">{tooltip(title)}</rect>'
 
 
 def _text(x: int, y: int, text: str) -> str:
-    return f'<text x="{x}" y="{y + _ROW - 7}">{escape(text)}</text>'
+    return words(text, x, y + _ROW - 7)
 
 
 def _table(model: Architecture) -> str:

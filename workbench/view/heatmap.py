@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import textwrap
 import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from workbench.core.errors import ShapeError
+from workbench.view.chart import TITLE, heading, svg, text_width, tooltip, words, wrapped
 from workbench.view.color import css, ink, limit, signed
-from workbench.view.text import escape, number, printable, shorten
-
-FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif"
+from workbench.view.text import number, printable, shorten
 
 
 def heatmap_svg(
@@ -55,38 +53,46 @@ def heatmap_svg(
     left = 14 + max((text_width(x) for x in rows), default=0) + (20 if row_title else 0)
     slanted = max((text_width(x) for x in columns), default=0) + 4 > side[0]  # 4: as in _labels
     wide = left + side[0] * len(columns) + 112
-    wide = max(wide, 40 + text_width(printable(title)) * 1.25, 520 if lead or notes else 0)
-    first, last = _wrapped([lead], wide), _wrapped(notes, wide)
-    head = (34 if title else 12) + 16 * len(first) + (6 if first else 0)
-    above = head + (20 if column_title else 0)
+    wide = max(wide, min(40 + text_width(printable(title)) * TITLE, 640), 520 if lead or notes else 0)
+    first = wrapped(lead, wide - 20, scale=0.94)
+    last = [line for note in notes for line in wrapped(note, wide - 20, scale=0.94)]
+    beneath = heading(title, wide)[1] - 8 if title else 12
+    head = beneath + 16 * len(first) + (6 if first else 0)
+    above = head + (16 if column_title else 0)
     above += (max((text_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
     foot = above + max(side[1] * len(rows), 120) + 14
-    width, height = wide, foot + 16 * len(last) + (8 if last else 0)
+    height = foot + 16 * len(last) + (8 if last else 0)
     top, hatch = limit(matrix), f"wb-nan-{zlib.crc32(matrix.tobytes()):08x}"
+    right, middle = left + side[0] * len(columns), above + side[1] * len(rows) / 2
     parts = [
-        _open(width, height, title or "heatmap", _describe(matrix, unit), hatch),
-        _texts(title, row_title, column_title, left, above, head, side, matrix.shape),
-        *_sentences(first, 38 if title else 16),
+        _hatch(hatch),
+        *heading(title, wide)[0],
+        *_sentences(first, beneath + 4),
+        words(column_title, (left + right) / 2, head + 4, at="middle", kind="b s"),
+        words(row_title, 14, middle, at="middle", kind="b s", turn=-90),
         *_labels(rows, columns, left, above, side, slanted),
         *_cells(matrix, row_labels, column_labels, left, above, side, top, unit, show, hatch),
         *_outlines(marks, left, above, side),
         *_sentences(last, foot + 6),
-        _scale(left + side[0] * len(columns) + 22, above, top, unit),
-        "</svg>",
+        _scale(right + 22, above, top, unit),
     ]
-    return "".join(parts)
-
-
-def _wrapped(notes: Sequence[str], width: float) -> list[str]:
-    """Notes in lines that fit the picture; about 6 pixels a character at 11 px."""
-    most = max(20, int((width - 20) / 6))
-    return [line for note in notes for line in textwrap.wrap(printable(note), most)]
+    style = ".wb-heatmap .v{font-size:10px;pointer-events:none}"
+    about = _describe(matrix, unit)
+    return svg("heatmap", parts, size=(wide, height), title=title, about=about, style=style)
 
 
 def _sentences(lines: Sequence[str], y: float) -> Iterator[str]:
     """Lines of text from a height on."""
-    for k, text in enumerate(lines):
-        yield f'<text x="10" y="{y + 16 * k:.0f}">{escape(text)}</text>'
+    return (words(text, 10, y + 16 * k) for k, text in enumerate(lines))
+
+
+def _hatch(name: str) -> str:
+    """The pattern of cells without a value."""
+    return (
+        f'<defs><pattern id="{name}" width="6" height="6" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect width="6" height="6" fill="#e8e8e6"/>'
+        '<path d="M0 0V6" stroke="#b4b4b0" stroke-width="2"/></pattern></defs>'
+    )
 
 
 def _outlines(
@@ -118,11 +124,6 @@ def _label(text: object) -> str:
     return shorten(printable(str(text)), 24)
 
 
-def text_width(text: str) -> float:
-    """Rough width in pixels at 11 px; wide scripts count double."""
-    return sum(12.0 if ord(c) > 0x2E80 else 6.4 for c in text)
-
-
 def _describe(matrix: np.ndarray, unit: str) -> str:
     finite = matrix[np.isfinite(matrix)]
     if not finite.size:
@@ -131,65 +132,17 @@ def _describe(matrix: np.ndarray, unit: str) -> str:
     return f"{where}, from {number(float(finite.min()))} to {number(float(finite.max()))} {unit}".strip()
 
 
-def _open(width: float, height: float, title: str, description: str, hatch: str) -> str:
-    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-heatmap" role="img" {size} '
-        f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc><defs>"
-        f'<pattern id="{hatch}" width="6" height="6" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><rect width="6" height="6" fill="#e8e8e6"/>'
-        '<path d="M0 0V6" stroke="#b4b4b0" stroke-width="2"/></pattern></defs>'
-        "<style>.wb-heatmap text{fill:currentColor}.wb-heatmap .t{font-size:14px;font-weight:600}"
-        ".wb-heatmap .a{font-weight:600;opacity:.75}"
-        ".wb-heatmap .v{font-size:10px;pointer-events:none}</style>"
-    )
-
-
-def _texts(
-    title: str,
-    row_title: str,
-    column_title: str,
-    left: float,
-    above: float,
-    head: float,
-    side: tuple[float, float],
-    shape: tuple[int, ...],
-) -> str:
-    found = f'<text class="t" x="10" y="20">{escape(shorten(title, 160))}</text>' if title else ""
-    if column_title:
-        middle, y = left + side[0] * shape[1] / 2, head + (16 if title else 4)
-        found += (
-            f'<text class="a" x="{middle:.0f}" y="{y:.0f}" text-anchor="middle">{escape(column_title)}</text>'
-        )
-    if row_title:
-        y = above + side[1] * shape[0] / 2
-        found += (
-            f'<text class="a" transform="translate(14 {y:.0f}) rotate(-90)" text-anchor="middle">'
-            f"{escape(row_title)}</text>"
-        )
-    return found
-
-
 def _labels(
     rows: list[str], columns: list[str], left: float, above: float, side: tuple[float, float], slanted: bool
-) -> list[str]:
+) -> Iterator[str]:
     """Row and column labels; some are left out where they would overlap."""
-    parts = []
-    step = max(1, math.ceil(11 / side[1]))
-    for i in range(0, len(rows), step):
-        y = above + side[1] * (i + 0.5) + 4
-        parts.append(f'<text x="{left - 6:.1f}" y="{y:.1f}" text-anchor="end">{escape(rows[i])}</text>')
-    step = max(1, math.ceil((12 if slanted else text_width(max(columns, key=len, default="")) + 4) / side[0]))
-    for j in range(0, len(columns), step):
+    for i in range(0, len(rows), max(1, math.ceil(11 / side[1]))):
+        yield words(rows[i], left - 6, above + side[1] * (i + 0.5) + 4, at="end")
+    widest = text_width(max(columns, key=len, default="")) + 4
+    for j in range(0, len(columns), max(1, math.ceil((12 if slanted else widest) / side[0]))):
         x = left + side[0] * (j + 0.5)
-        how = (
-            f'transform="translate({x + 4:.1f} {above - 6:.1f}) rotate(-55)"'
-            if slanted
-            else f'x="{x:.1f}" y="{above - 6:.1f}" text-anchor="middle"'
-        )
-        parts.append(f"<text {how}>{escape(columns[j])}</text>")
-    return parts
+        where = {"turn": -55} if slanted else {"at": "middle"}
+        yield words(columns[j], x + 4 if slanted else x, above - 6, **where)
 
 
 def _cells(
@@ -211,12 +164,11 @@ def _cells(
         box = f'x="{x:.1f}" y="{y:.1f}" {size}'
         where = f"{row_labels[i]}, {column_labels[j]}: "
         if math.isnan(value):
-            tip = escape(where + "no value")
-            parts.append(f'<rect {box} fill="url(#{hatch})"><title>{tip}</title></rect>')
+            parts.append(f'<rect {box} fill="url(#{hatch})">{tooltip(where + "no value")}</rect>')
             continue
         color = signed(value / top if math.isfinite(value) else math.copysign(1, value))
-        tip = escape(f"{where}{number(float(value), digits=4)} {unit}".rstrip())
-        parts.append(f'<rect {box} fill="{css(color)}"><title>{tip}</title></rect>')
+        tip = tooltip(f"{where}{number(float(value), digits=4)} {unit}".rstrip())
+        parts.append(f'<rect {box} fill="{css(color)}">{tip}</rect>')
         if show:
             parts.append(
                 f'<text class="v" x="{x + side[0] / 2 - gap / 2:.1f}" y="{y + side[1] / 2 + 3:.1f}" '
@@ -248,6 +200,6 @@ def _scale(x: float, above: float, top: float, unit: str) -> str:
     for share, value in ((0.0, top), (0.5, 0.0), (1.0, -top)):
         y = above + height * share + (8 if share == 0 else 4 if share == 0.5 else 0)
         sign = "+" if value > 0 else ""
-        parts.append(f'<text x="{x + 17:.1f}" y="{y:.1f}">{sign}{number(value)}</text>')
-    parts.append(f'<text x="{x:.1f}" y="{above - 7:.1f}" opacity=".75">{escape(shorten(unit, 16))}</text>')
+        parts.append(words(f"{sign}{number(value)}", x + 17, y))
+    parts.append(words(shorten(unit, 16), x, above - 7, kind="s"))
     return "".join(parts)

@@ -15,7 +15,8 @@ import numpy as np
 from workbench.core.errors import ShapeError
 from workbench.core.typed import Part
 from workbench.view.bars import bars_svg
-from workbench.view.curve import LARGEST, curve_svg
+from workbench.view.chart import LARGEST
+from workbench.view.curve import curve_svg
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.scatter import scatter_svg
 

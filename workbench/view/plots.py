@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from workbench.core.errors import ShapeError
+from workbench.view.chart import COLORS
 from workbench.view.color import NEGATIVE, POSITIVE, css, limit
-from workbench.view.curve import COLORS
 from workbench.view.text import printable
 
 

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from workbench.core.errors import OptionError
-from workbench.view.curve import COLORS, axis_range
-from workbench.view.heatmap import FONT
-from workbench.view.text import escape, number, shorten
+from workbench.view.chart import (
+    Axis,
+    Box,
+    Place,
+    axis_labels,
+    color,
+    dash,
+    fitted,
+    grid,
+    heading,
+    legend,
+    legend_height,
+    path,
+    svg,
+    tooltip,
+    words,
+)
+from workbench.view.text import number
 
 Point = tuple[float, float]
 WIDE, HIGH = 190, 150  # of one panel, in pixels
@@ -44,53 +62,30 @@ def panels_svg(
     xs = [x for series in shown.values() for points in series.values() for x, _ in points]
     if not xs:
         raise OptionError("the panels have no finite points to draw")
-    low, high = _x_range(xs, log_x)
-    columns = min(columns, len(shown))
-    rows = math.ceil(len(shown) / columns)
+    if log_x and min(xs) <= 0:
+        raise OptionError("a logarithmic axis has no place for zero")
     names = list(dict.fromkeys(name for series in shown.values() for name in series))
-    legend = 18 * math.ceil(len(names) / 4) + 6 if not behind and len(names) > 1 else 0
-    size = (max(WIDE * columns + 26, 720), HIGH * rows + 34 + 22 + legend)
-
-    def at(x: float, y: float) -> str:
-        share = ((math.log10(x) if log_x else x) - low) / (high - low)
-        y = min(max(y, y_range[0]), y_range[1])
-        rise = (y - y_range[0]) / (y_range[1] - y_range[0])
-        across = _LEFT + share * (WIDE - _LEFT - _RIGHT)
-        return f"{across:.1f} {HIGH - _BOTTOM - rise * (HIGH - _TOP - _BOTTOM):.1f}"
-
-    key = f"wb{abs(hash_of(title)):x}"
-    parts = [_head(size, title, key)]
+    plane = _Plane(x=Axis.of(xs, x_label, log=log_x), y=Axis(low=y_range[0], high=y_range[1], label=y_label))
+    columns = min(columns, len(shown))
+    wide, rows = max(WIDE * columns + 26, 720), math.ceil(len(shown) / columns)
+    parts, above = heading(title, wide)
+    key = f"wb{zlib.crc32(title.encode('utf-8', 'surrogatepass')):x}"  # tells pictures of one page apart
     if behind:
-        every = "".join(_line(p, at) for series in shown.values() for p in series.values())
-        parts.append(
-            f'<defs><path id="{key}" d="{every}" fill="none" stroke="currentColor" '
-            'stroke-opacity=".13"/></defs>'
-        )
-    frame = _frame(low, high, log_x, y_range, reference, at)
+        every = "".join(plane.line(p) for series in shown.values() for p in series.values())
+        faint = 'fill="none" stroke="currentColor" stroke-opacity=".13"'
+        parts.append(f'<defs><path id="{key}" d="{every}" {faint}/></defs>')
+    frame = plane.frame(reference)
     for k, (name, series) in enumerate(shown.items()):
-        x, y = 22 + WIDE * (k % columns), 32 + HIGH * (k // columns)
-        parts.append(f'<g transform="translate({x} {y})">{frame}')
+        x, y = 22 + WIDE * (k % columns), above + HIGH * (k // columns)
+        parts.append(f'<g transform="translate({x} {y:.0f})">{frame}')
         parts.append(f'<use href="#{key}"/>' if behind else "")
-        parts.append(_panel(name, series, (notes or {}).get(name, ""), names, at, x_label, y_label))
-        parts.append("</g>")
-    bottom = 32 + HIGH * rows
-    parts.append(
-        f'<text x="{22 + WIDE * columns / 2:.0f}" y="{bottom + 12}" text-anchor="middle">{escape(x_label)}</text>'
-    )
-    parts.append(
-        f'<text transform="translate(12 {32 + HIGH * rows / 2:.0f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>"
-    )
-    if legend:
-        parts += [_entry(i, name, bottom + 30, size[0]) for i, name in enumerate(names)]
-    return "".join([*parts, "</svg>"])
-
-
-def hash_of(text: str) -> int:
-    """A number that is the same on every run, to tell pictures of one page apart."""
-    import zlib
-
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+        parts += [*_panel(name, series, (notes or {}).get(name, ""), names, plane), "</g>"]
+    bottom = above + HIGH * rows
+    parts += axis_labels(x_label, y_label, (22, above, 22 + WIDE * columns, bottom), below=12, left=12)
+    if not behind and len(names) > 1:
+        parts += legend(names, 22, wide - 18, bottom + 36, columns=4, marks=False)
+        bottom += legend_height(len(names), 4) + 6
+    return svg("panels", parts, size=(wide, bottom + 24), title=title)
 
 
 def _finite(series: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
@@ -101,76 +96,50 @@ def _finite(series: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
     return {name: points for name, points in kept.items() if points}
 
 
-def _x_range(xs: Sequence[float], log: bool) -> Point:
-    low, high = min(xs), max(xs)
-    if log and low <= 0:
-        raise OptionError("a logarithmic axis has no place for zero")
-    return axis_range([math.log10(low), math.log10(high)] if log else [low, high])
+@dataclass(frozen=True, kw_only=True)
+class _Plane:
+    """The plane that all panels have in common."""
+
+    x: Axis
+    y: Axis
+
+    @cached_property
+    def box(self) -> Box:
+        return _LEFT, _TOP, WIDE - _RIGHT, HIGH - _BOTTOM
+
+    @cached_property
+    def to_x(self) -> Place:
+        return self.x.place(self.box[0], self.box[2])
+
+    @cached_property
+    def to_y(self) -> Place:
+        whole = self.y.place(self.box[3], self.box[1])
+        return lambda value: whole(min(max(value, self.y.low), self.y.high))
+
+    def line(self, points: Sequence[Point]) -> str:
+        """The way through some points."""
+        return "M" + "L".join(f"{self.to_x(x):.1f} {self.to_y(y):.1f}" for x, y in points)
+
+    def frame(self, reference: Sequence[float]) -> str:
+        """Grid, numbers and reference lines, the same in all panels."""
+        left, _, right, _ = self.box
+        lines = [path(f"M{left} {self.to_y(y):.1f}H{right}", "r") for y in reference]
+        ticks = self.x.ticks_along(right - left + 30), self.y.ticks(3)
+        return "".join([*grid(*ticks, self.to_x, self.to_y, self.box), *lines])
 
 
-def _head(size: tuple[int, int], title: str, key: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-panels" role="img" viewBox="0 0 {size[0]} {size[1]}" '
-        f'width="{size[0]}" height="{size[1]}" font-family="{FONT}" font-size="10.5" '
-        f'style="max-width:100%;height:auto"><title>{escape(title)}</title>'
-        "<style>.wb-panels text{fill:currentColor}.wb-panels .t{font-size:13.5px;font-weight:600}"
-        ".wb-panels .n{font-weight:600}.wb-panels .s{opacity:.7}.wb-panels .g{stroke:currentColor;"
-        "stroke-opacity:.16;fill:none}.wb-panels .r{stroke:currentColor;stroke-opacity:.5;"
-        "stroke-dasharray:3 3;fill:none}</style>"
-        f'<text class="t" x="12" y="18">{escape(title)}</text>'
-    )
-
-
-def _frame(low: float, high: float, log: bool, y_range: Point, reference: Sequence[float], at) -> str:
-    """Axes of one panel, the same in all: grid lines with labels, and the reference lines."""
-    back = (lambda v: 10**v) if log else (lambda v: v)
-    ticks = [10.0**k for k in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)] if log else None
-    ticks = ticks or [back(low), back((low + high) / 2), back(high)]
-    parts = []
-    for x in ticks:
-        top, foot = at(x, y_range[1]), at(x, y_range[0])
-        text = f"{x:.3g}"
-        parts.append(f'<path class="g" d="M{foot}L{top}"/>')
-        parts.append(
-            f'<text class="s" x="{foot.split()[0]}" y="{HIGH - _BOTTOM + 13}" text-anchor="middle">{text}</text>'
-        )
-    middle = (y_range[0] + y_range[1]) / 2
-    for y in (y_range[0], middle, y_range[1]):
-        left, right = at(back(low), y), at(back(high), y)
-        height = float(left.split()[1]) + 3.5
-        parts.append(f'<path class="g" d="M{left}L{right}"/>')
-        parts.append(f'<text class="s" x="{_LEFT - 4}" y="{height:.1f}" text-anchor="end">{number(y)}</text>')
-    for y in reference:
-        parts.append(f'<path class="r" d="M{at(back(low), y)}L{at(back(high), y)}"/>')
-    return "".join(parts)
-
-
-def _line(points: Sequence[Point], at) -> str:
-    return "M" + "L".join(at(x, y) for x, y in points)
-
-
-def _panel(name: str, series, note: str, names: Sequence[str], at, x_label: str, y_label: str) -> str:
-    parts = [
-        f'<text class="n" x="{_LEFT}" y="12">{escape(shorten(name, 26))}<title>{escape(name)}</title></text>'
-    ]
-    parts.append(f'<text class="s" x="{_LEFT}" y="24">{escape(shorten(note, 30))}</text>')
+def _panel(
+    name: str, series: Mapping[str, Sequence[Point]], note: str, names: Sequence[str], plane: _Plane
+) -> Iterator[str]:
+    """The name of a panel, a few words beside it, its curves."""
+    wide = WIDE - _LEFT - 4
+    yield words(fitted(name, wide), _LEFT, 12, kind="b", tip=name)
+    yield words(fitted(note, wide), _LEFT, 24, kind="s")
     for label, points in series.items():
-        color = COLORS[names.index(label) % len(COLORS)] if len(names) > 1 else COLORS[0]
-        dash = "" if names.index(label) < len(COLORS) else ' stroke-dasharray="4 2"'
+        i = names.index(label) if len(names) > 1 else 0
         said = "; ".join(f"{number(x)}: {number(y)}" for x, y in points[:24])
-        tip = escape(f"{name}, {label}. {x_label}: {y_label}. {said}")
-        parts.append(
-            f'<path d="{_line(points, at)}" stroke="{color}" stroke-width="1.7" fill="none"{dash}><title>{tip}'
-            "</title></path>"
+        tip = tooltip(f"{name}, {label}. {plane.x.label}: {plane.y.label}. {said}")
+        yield (
+            f'<path d="{plane.line(points)}" stroke="{color(i)}" stroke-width="1.7" fill="none"'
+            f"{dash(i, marks=False)}>{tip}</path>"
         )
-    return "".join(parts)
-
-
-def _entry(i: int, name: str, top: int, wide: int) -> str:
-    x, y = 22 + (i % 4) * (wide - 40) / 4, top + 18 * (i // 4)
-    dash = "" if i < len(COLORS) else ' stroke-dasharray="4 2"'
-    color = COLORS[i % len(COLORS)]
-    return (
-        f'<path d="M{x:.0f} {y - 4}h22" stroke="{color}" stroke-width="2"{dash}/>'
-        f'<text x="{x + 27:.0f}" y="{y}">{escape(shorten(name, 30))}</text>'
-    )

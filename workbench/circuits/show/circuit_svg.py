@@ -8,8 +8,8 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.rows import EdgeRow, edge_rows, node_rows, title
 from workbench.circuits.show.layout import ROW, layer_rows, layered
 from workbench.core.show import picture
+from workbench.view.chart import svg, tooltip, words
 from workbench.view.color import css, ink, signed
-from workbench.view.heatmap import FONT
 from workbench.view.text import escape, number, printable, shorten
 
 MOST_EDGES = 1500
@@ -40,32 +40,19 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
     height = top - bottom
     degrees = _degrees(drawn)
     strongest = max((abs(e.score) for e in drawn if e.score is not None), default=1.0) or 1.0
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-circuit" role="img" '
-        f'viewBox="{left:.0f} {-top:.0f} {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
-        f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
-        f"<title>{escape(title(circuit))}</title><desc>{escape(describe(circuit))}</desc>"
-        "<style>.wb-circuit text{fill:currentColor}.wb-circuit .n text{text-anchor:middle}"
-        ".wb-circuit .h{font-size:15px;font-weight:600}.wb-circuit .s{opacity:.72}</style>"
-        f"<defs>{''.join(_arrow(*kind) for kind in _ARROWS.items())}</defs>"
-    ]
+    parts = [f"<defs>{''.join(_arrow(*kind) for kind in _ARROWS.items())}</defs>"]
     if heading:
-        parts.append(
-            f'<text class="h" x="{left + 14:.0f}" y="{-top + 26:.0f}">{escape(title(circuit))}</text>'
-        )
-        parts.append(
-            f'<text class="s" x="{left + 14:.0f}" y="{-top + 44:.0f}">{escape(describe(circuit))}</text>'
-        )
-    parts += [
-        f'<text class="s" x="{left + 14:.0f}" y="{-y + 4:.0f}">{label}</text>'
-        for label, y in layer_rows(circuit)
-    ]
+        parts.append(words(title(circuit), left + 14, -top + 26, kind="h"))
+        parts.append(words(describe(circuit), left + 14, -top + 44, kind="s"))
+    parts += [words(label, left + 14, -y + 4, kind="s") for label, y in layer_rows(circuit)]
     parts += [_edge(row, places, strongest, circuit.unit) for row in reversed(drawn)]
     parts += [_node(row, places[row.id], circuit, degrees) for row in node_rows(circuit)]
     if tokens:
         parts.append(_tokens(lines, left + 14, -(min(ys) - 58)))
     parts.append(_legend(left + 14, -bottom - 12, circuit.unit, strongest, left_out))
-    return "".join([*parts, "</svg>"])
+    style = ".wb-circuit .n text{text-anchor:middle}.wb-circuit .h{font-size:15px;font-weight:600}"
+    named = {"title": title(circuit), "about": describe(circuit)}
+    return svg("circuit", parts, size=(width, height), corner=(left, -top), style=style, **named)
 
 
 def _strongest(rows: Sequence[EdgeRow], most: int) -> tuple[list[EdgeRow], int]:
@@ -117,11 +104,11 @@ def _edge(row: EdgeRow, places: dict[str, tuple[float, float]], strongest: float
     share = abs(row.score) / strongest
     dash = ' stroke-dasharray="5 3"' if row.score < 0 else ""
     color, sign = (NEGATIVE, "negative") if row.score < 0 else (POSITIVE, "positive")
-    tip = escape(f"{row.id}: {number(row.score)} {unit}".rstrip())
+    tip = tooltip(f"{row.id}: {number(row.score)} {unit}".rstrip())
     return (
         f'<path d="{d}" fill="none" stroke="{color}" stroke-width="{0.6 + 5 * share:.2f}" '
         f'stroke-opacity="{0.45 + 0.45 * share:.2f}"{dash} '
-        f'marker-end="url(#wb-arrow-{sign})"><title>{tip}</title></path>'
+        f'marker-end="url(#wb-arrow-{sign})">{tip}</path>'
     )
 
 
@@ -143,7 +130,7 @@ def _node(row, at: tuple[float, float], circuit: Circuit, degrees: dict[str, tup
         size = 8.5 if len(text) < 15 else 7.2  # what fits into the box
         label += f'<text y="11" font-size="{size}" {ink_}>{escape(text)}</text>'
     return (
-        f'<g class="n" transform="translate({x:.0f} {y:.0f})"><title>{escape(tip)}</title>'
+        f'<g class="n" transform="translate({x:.0f} {y:.0f})">{tooltip(tip)}'
         f'<rect x="-{half}" y="-{tall}" width="{2 * half}" height="{2 * tall}" rx="{corner}" '
         f'fill="{css(fill)}" stroke="#5b6470"/>{label}</g>'
     )
