@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def every_name() -> list[str]:
-    return [row["name"] for row in workbench("replicate", "list")] + list(STUDIES)
+    return [row["name"] for row in workbench("replicate", "list") if row["built"]] + list(STUDIES)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,11 @@ SET = Annotated[
     list[str] | None, typer.Option("--set", help="A size or threshold, name=value; --dry-run shows them.")
 ]
 DOCS = Annotated[
-    Path | None, typer.Option("--docs", help="With all: put the tables into this page, between its marks.")
+    Path | None,
+    typer.Option(
+        "--docs",
+        help="With list: write this page of papers. With all: put the tables into it, between its marks.",
+    ),
 ]
 
 
@@ -48,12 +52,15 @@ def replicate(
     """
     use_quiet(quiet)
     if name == "list":
-        from workbench.papers.registry import replication_rows
+        from workbench.papers.listing import paper_rows, write_page
 
-        emit(replication_rows(), as_json=as_json)
+        emit(paper_rows(), as_json=as_json)
+        if docs is not None:
+            write_page(docs)
+            note(f"wrote {docs}")
         return
     if docs is not None and name != "all":
-        raise typer.BadParameter("only all writes a page of documentation", param_hint="--docs")
+        raise typer.BadParameter("only list and all write a page of documentation", param_hint="--docs")
     from workbench.commands.asked.papers import check_replication
 
     if name != "all":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.core.registry import Registry
 from workbench.papers.options import (
@@ -23,6 +23,7 @@ from workbench.papers.options import (
     RetrievalSizes,
     SoftInjectionSizes,
 )
+from workbench.papers.sixty import not_built
 
 if TYPE_CHECKING:
     from workbench.papers.kinds import Replication
@@ -147,8 +148,10 @@ def find_paper(name: str) -> Paper:
     """A paper by the name of its replication.
 
     Raises:
-        OptionError: if there is none, with the closest spellings.
+        OptionError: if it is on the list and not built yet; if there is none, with the closest spellings.
     """
+    if name not in PAPERS:
+        raise not_built(name, list_replications())
     return PAPERS.get(name)
 
 
@@ -159,11 +162,3 @@ def find_replication(name: str) -> Replication:
         OptionError: if there is none, with the closest spellings.
     """
     return import_module(find_paper(name).module).REPLICATION
-
-
-def replication_rows() -> list[dict[str, Any]]:
-    """One line per replication: what to type, which paper, on which model by default."""
-    return [
-        {"name": name, "paper": p.title, "source": p.source, "default model": p.model}
-        for name, p in PAPERS.items()
-    ]

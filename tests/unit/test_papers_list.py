@@ -1,0 +1,35 @@
+"""The sixty papers: in order, built or not, in a page of documentation that is as the command writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.core.errors import OptionError
+from workbench.papers.listing import paper_rows, papers_page
+from workbench.papers.registry import find_paper, list_replications
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_sixty_papers_stand_in_order_and_those_built_have_a_model():
+    rows = [row for row in paper_rows() if row["number"] is not None]
+    assert [row["number"] for row in rows] == list(range(1, 61)) and len({row["name"] for row in rows}) == 60
+    built = {row["name"] for row in rows if row["built"]}
+    assert built == {*list_replications()}
+    assert all((row["default model"] is not None) is row["built"] for row in rows)
+
+
+def test_the_page_is_as_the_command_writes_it():
+    page = (ROOT / "docs/papers.md").read_text(encoding="utf-8")
+    assert page == papers_page(), "workbench replicate list --docs docs/papers.md"
+
+
+def test_a_paper_that_is_not_built_says_so_and_a_misspelt_one_gets_a_suggestion():
+    with pytest.raises(OptionError, match=r"paper 11, visual-sinks .* is not built yet[^$]*replicate list"):
+        find_paper("visual-sinks")
+    with pytest.raises(OptionError, match="did you mean lofit"):
+        find_paper("lofti")
+    with pytest.raises(OptionError, match="did you mean visual-sinks"):
+        find_paper("visual-sink")

@@ -1,0 +1,66 @@
+"""The sixty papers in order, those that are not built yet too, and the page of documentation that lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from workbench.circuits.files.markdown import table
+from workbench.core.atomic import write_atomic
+from workbench.papers.registry import PAPERS
+from workbench.papers.sixty import sixty
+
+PAGE = """# Sixty papers
+
+`workbench replicate list` shows this table, `workbench replicate NAME` measures the claims of a paper that is built.
+What each built one measures and against what: [replications](replications.md). This page is written by
+`workbench replicate list --docs docs/papers.md`.
+
+"""
+
+
+def paper_rows() -> list[dict[str, Any]]:
+    """One row per paper: the sixty in order, then those of plug-ins, which have no number."""
+    rows = [
+        {
+            "number": paper["number"],
+            "name": paper["name"],
+            "paper": paper["title"],
+            "source": str(paper["year"]),
+            "default model": None,
+            "built": False,
+        }
+        | _built(paper["name"])
+        for paper in sixty()
+    ]
+    numbered = {row["name"] for row in rows}
+    return rows + [{"number": None, "name": name, **_built(name)} for name in PAPERS if name not in numbered]
+
+
+def _built(name: str) -> dict[str, Any]:
+    if name not in PAPERS:
+        return {}
+    paper = PAPERS.get(name)
+    return {"paper": paper.title, "source": paper.source, "default model": paper.model, "built": True}
+
+
+def papers_page() -> str:
+    """The page of documentation: the sixty papers as a table of Markdown."""
+    rows = [
+        {
+            "number": str(row["number"]),
+            "name": row["name"],
+            "paper": row["paper"],
+            "source": row["source"],
+            "default model": row["default model"] if row["built"] else "not built yet",
+        }
+        for row in paper_rows()
+        if row["number"] is not None
+    ]
+    built = sum(row["built"] for row in paper_rows() if row["number"] is not None)
+    return f"{PAGE}{built} of {len(rows)} are built.\n\n{table(rows)}\n"
+
+
+def write_page(path: Path) -> None:
+    """Write the page of documentation, whole or not at all."""
+    write_atomic(path, papers_page())
