@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nbformat
@@ -14,13 +15,23 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 REPOSITORY = Path(__file__).parents[2]
 
 
-def run_notebook(path: Path, folder: Path, *, timeout: int = 600) -> nbformat.NotebookNode:
+def run_notebook(
+    path: Path, folder: Path, *, timeout: int = 600, claims: Mapping[str, Iterable[str]] | None = None
+) -> nbformat.NotebookNode:
     """The notebook with fresh outputs, from a clean kernel that works in ``folder``.
+
+    Args:
+        claims: Expressions that must be true after a cell, by its id.
 
     Raises:
         nbclient.exceptions.CellExecutionError: if a cell fails.
     """
     book = nbformat.read(path, as_version=4)
+    shown = list(book.cells)
+    for cell in shown if claims else ():
+        told = [nbformat.v4.new_code_cell(f"assert {claim}") for claim in claims.get(cell.id, ())]
+        at = book.cells.index(cell) + 1
+        book.cells[at:at] = told
     # A checkout need not be installed; commands that a notebook starts inherit this too.
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
@@ -28,6 +39,7 @@ def run_notebook(path: Path, folder: Path, *, timeout: int = 600) -> nbformat.No
         book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     client.execute(env=environment)
+    book.cells = shown
     return book
 
 

@@ -8,6 +8,7 @@ import re
 import nbformat
 import pytest
 
+from tests.notebooks.claims import CLAIMS
 from tests.notebooks.rerun import NOTEBOOKS, run_notebook
 
 MOST_BYTES = 1_000_000
@@ -46,7 +47,9 @@ def test_all_are_there():
 @names
 def test_runs_top_to_bottom_from_a_clean_kernel(path, tmp_path):
     kept = nbformat.read(path, as_version=4)
-    book = run_notebook(path, tmp_path, timeout=800)  # a failing cell or assertion raises
+    claims = CLAIMS.get(path.stem, {})
+    assert claims.keys() <= {cell.id for cell in kept.cells}
+    book = run_notebook(path, tmp_path, timeout=800, claims=claims)  # a cell or a claim that fails raises
     fresh = {
         c.id: {k for o in c.outputs for k in o.get("data", {})} for c in book.cells if c.cell_type == "code"
     }
