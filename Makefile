@@ -11,7 +11,7 @@ FAMILIES := $(addprefix tests/integration/,test_families_open.py test_patching_f
 export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test newest bench lint docs clean
+.PHONY: demo test pythons newest bench lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/workbench demo
@@ -27,6 +27,10 @@ newest: $(BIN)/python
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(NEWEST)/bin/python -m pip list --disable-pip-version-check | grep -iE "^(torch|transformers|transformer-lens|tokenizers|safetensors|numpy) "
 	$(NEWEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(FAMILIES)
+
+# The built wheel in an empty environment of each Python from 3.11 on that is here; all tests that need no browser.
+pythons: $(VENV)/.installed-test
+	$(BIN)/python -m tests.pythons $(SUITE)
 
 # Times beside TransformerLens and beside the least work: make bench BENCH="--quick --json bench.json"
 bench: $(VENV)/.installed-test
