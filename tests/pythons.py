@@ -1,7 +1,7 @@
 """The built wheel, weights included, in an empty environment of each Python that is here, and the tests on it.
 
-``make pythons`` runs all tests that need no browser; ``make pythons SUITE=tests/unit`` a part of them. The tests stand in
-a copy of the checkout in which ``workbench`` and ``cli`` are what was installed.
+``make pythons`` runs all tests that need no browser; ``make pythons SUITE=tests/unit`` a part of them. The tests stand
+in a copy of the checkout in which ``workbench`` and ``cli`` are what was installed.
 """
 
 from __future__ import annotations
