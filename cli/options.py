@@ -12,11 +12,9 @@ ModelName = Annotated[
     str,
     typer.Option("-m", "--model", envvar="WORKBENCH_MODEL", help="zoo:NAME, a local directory or a Hub id."),
 ]
-TaskName = Annotated[
-    str, typer.Option("-t", "--task", help="A task (workbench task list) or a .jsonl file of pairs.")
-]
+TaskName = Annotated[str, typer.Option("-t", "--task", help="A task ({tasks}) or a .jsonl file of pairs.")]
 MetricName = Annotated[
-    str | None, typer.Option("--metric", help="Metric, or file.py:function. Default: the task's own.")
+    str | None, typer.Option("--metric", help="{metrics}, or file.py:function. Default: the task's own.")
 ]
 Limit = Annotated[
     int | None,

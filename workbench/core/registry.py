@@ -120,6 +120,8 @@ class Registry(Generic[T]):
             if ":" in found:
                 self._known[name] = made
             found = self._known[name]
+            if isinstance(found, str):
+                raise LookupError(f"{found} does not register a {self.kind} called {name!r}")
         return found
 
     def items(self) -> Iterator[tuple[str, T]]:

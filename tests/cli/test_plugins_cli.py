@@ -1,0 +1,201 @@
+"""Plug-ins on the command line: named by --plugin or installed; in help, lists, the bench, replicate all, and again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import plugins
+
+SEARCH = (
+    "discover",
+    "-m",
+    "zoo:ioi",
+    "-t",
+    "ioi",
+    "--method",
+    "eap-between",
+    "-n",
+    "8",
+    "--random",
+    "1",
+    "-q",
+)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    return plugins.install(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture
+def lab(site, monkeypatch):
+    with plugins.used(monkeypatch, site):
+        yield site
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The three files of the page in the folder that commands run in; nobody has installed anything."""
+    for name, text in plugins.files_of_page().items():
+        (tmp_path / Path(name).name).write_text(text)
+    with plugins.used(monkeypatch):
+        yield tmp_path
+
+
+def forget(monkeypatch):
+    """What a new process would not know: the plug-ins that were named before."""
+    return plugins.used(monkeypatch)
+
+
+LISTS = {
+    "methods": ("method", "eap-between"),
+    "task list": ("name", "pronoun"),
+    "replicate list": ("name", "name-decides"),
+    "edit list": ("kind", "lean"),
+}
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_lists_have_what_is_installed(words, lab, run):
+    key, name = LISTS[words]
+    code, out, err = run(*words.split(), "--json")
+    assert code == 0 and name in {row[key] for row in json.loads(out)} and err == ""
+
+
+HELP = {
+    "discover --help": "eap-between",
+    "ablate --help": "margin",
+    "bench discovery --help": "eap-between",
+    "replicate --help": "name-decides",
+    "edit make --help": "lean",
+    "circuit export --help": "edge-list",
+    "patch --help": "pronoun",
+    "--help": "--plugin",
+}
+
+
+@pytest.mark.parametrize("words", HELP)
+def test_help_names_what_is_installed(words, lab, run):
+    code, out, _ = run(*words.split())
+    assert code == 0 and HELP[words] in " ".join(out.split()) and "{" not in out.partition("Options")[2]
+
+
+def test_a_plug_in_is_named_at_any_place_of_the_line(mine, run):
+    for line in (["--plugin", "method.py", "methods"], ["methods", "--json", "--plugin=method.py"]):
+        with_it = run(*line)
+        assert with_it[0] == 0 and "eap-between" in with_it[1]
+    code, out, err = run("methods", "--plugin", "nofile.py", "--json")
+    assert code == 1 and "there is no file nofile.py" in err and json.loads(out)["error"]["hint"]
+    assert run("methods", "--plugin")[0] == 2
+
+
+def test_the_environment_names_plug_ins_too(mine, run, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_PLUGINS", "method.py, task.py")
+    assert "eap-between" in run("methods")[1] and "pronoun" in run("task", "list")[1]
+
+
+def test_a_search_is_recorded_and_run_again_when_the_plug_in_is_named_again(mine, run, monkeypatch):
+    code, _, err = run(*SEARCH, "--plugin", "method.py", "-o", "found")
+    assert code == 0, err
+    record = json.loads(Path("found/run.json").read_text())
+    assert record["plugins"] == [{"plugin": "method.py", "sha256": plugins.sha256(mine / "method.py")}]
+    with forget(monkeypatch):
+        assert "--plugin method.py discover" in run("runs", "show", "found")[1]
+        code, _, err = run("runs", "rerun", "found", "-o", "again")
+        assert code == 1 and "the run used the plug-in method.py" in err and "--plugin method.py" in err
+        assert not Path("again").exists() and "workbench_plugin_method" not in __import__("sys").modules
+        code, _, err = run("runs", "rerun", "found", "-o", "again", "--plugin", "method.py", "-q")
+        assert code == 0, err
+        assert run("runs", "diff", "found", "again")[0] == 0
+    with forget(monkeypatch):
+        code, _, err = run("runs", "rerun", "found", "-o", "trusted", "--trust-code")
+        assert code == 0 and "running code that the run names: plugin: method.py" in err
+
+
+def test_a_changed_plug_in_is_another_question(mine, run, monkeypatch):
+    assert run(*SEARCH, "--plugin", "method.py", "-o", "found")[0] == 0
+    file = mine / "method.py"
+    file.write_text(file.read_text().replace("alpha=options.at", "alpha=1 - options.at"))
+    with forget(monkeypatch):
+        code, _, err = run(*SEARCH, "--plugin", "method.py", "-o", "found")
+        assert code == 1 and "another" in err
+        code, _, err = run("runs", "rerun", "found", "-o", "again", "--plugin", "method.py")
+        assert code == 0 and "the plug-in method.py has changed since" in err
+
+
+def test_a_sweep_of_a_plug_ins_task_goes_on(mine, run, monkeypatch):
+    line = ["ablate", "-m", "zoo:ioi", "-t", "pronoun", "-n", "6", "-q", "-o", "table", "--plugin", "task.py"]
+    assert run(*line)[0] == 0
+    record = json.loads(Path("table/run.json").read_text())
+    Path("table/run.json").unlink()
+    with forget(monkeypatch):
+        code, out, err = run(*line, "--resume", "--json")
+        assert code == 0, err
+    assert json.loads(Path("table/run.json").read_text())["question"] == record["question"]
+
+
+def test_the_bench_has_an_installed_method(lab, run):
+    line = ["bench", "discovery", "--methods", "eap-between:at=1,eap", "--truth", "zoo:truth-induction"]
+    code, out, err = run(
+        *line, "--tasks", "none", "-n", "4", "--seeds", "1", "--workers", "1", "-o", "b", "--json"
+    )
+    assert code == 0, err
+    rows = [r for r in json.loads(out)["truth"] if r["level"] == "edge"]
+    mine, eap = (next(r for r in rows if r["method"].startswith(name)) for name in ("eap-between", "eap"))
+    assert mine["auroc"] == pytest.approx(next(r for r in rows if r["method"] == "eap")["auroc"]) and eap
+    assert {"plugin": "lab-extras", "version": "0.3"} in json.loads(Path("b/run.json").read_text())["plugins"]
+
+
+def test_replicate_all_has_an_installed_paper(lab, run, monkeypatch):
+    from workbench.papers.registry import PAPERS
+
+    monkeypatch.setattr(PAPERS, "_known", {})  # ours take minutes
+    code, out, err = run("replicate", "all", "-o", "all", "--device", "cpu", "--json")
+    assert code == 0, err
+    assert "name-decides" in out and "name-decides" in Path("all/all.html").read_text()
+
+
+def test_an_edit_an_export_and_a_metric_are_used_by_name(lab, run):
+    assert run("edit", "make", "lean", "--set", "heads=a0.h0", "--set", "by=0", "-o", "e")[0] == 0
+    code, out, _ = run("edit", "show", "e", "--json")
+    assert code == 0 and json.loads(out)["edit"] == "outputs of a0.h0 times 0"
+    code, out, err = run(
+        "edit", "measure", "e", "-m", "zoo:ioi", "-t", "ioi", "-n", "8", "-o", "m", "-q", "--json"
+    )
+    assert code == 0, err
+    assert (
+        run("ablate", "-m", "zoo:ioi", "-t", "ioi", "-n", "4", "--metric", "margin", "-q", "-o", "t")[0] == 0
+    )
+    code, out, err = run("circuit", "export", "published:ioi", "-f", "edge-list", "-o", "-")
+    assert code == 0, err
+    assert run("runs", "verify", "m", "t")[0] == 0
+
+
+def test_doctor_lists_plug_ins_and_what_is_wrong_with_them(lab, run, tmp_path, monkeypatch):
+    gone = plugins.pretend(
+        tmp_path / "gone", "broken-lab", "2.1", methods={"mine": "no_such_module_anywhere"}
+    )
+    monkeypatch.syspath_prepend(str(gone))
+    code, out, _ = run("doctor", "--json")
+    told = json.loads(out)
+    assert code == 3 and told["plug-ins"]["lab-extras"].startswith("0.3: methods: eap-between")
+    (problem,) = [text for text in told["problems"] if "broken-lab" in text]
+    assert "broken-lab 2.1" in problem and "No module named 'no_such_module_anywhere'" in problem
+    code, out, err = run("methods", "--json")
+    assert code == 0 and "warning: methods: mine of the plug-in broken-lab 2.1" in err
+    assert {"eap", "eap-between"} <= {row["method"] for row in json.loads(out)}
+
+
+def test_a_package_that_is_gone_is_told_by_name(lab, run, monkeypatch):
+    assert run(*SEARCH, "-o", "found")[0] == 0
+    monkeypatch.syspath_prepend(os.devnull)
+    with forget(monkeypatch):
+        import sys
+
+        monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(lab)])
+        code, _, err = run("runs", "rerun", "found", "-o", "again")
+        assert code == 1 and "the run used the plug-in lab-extras, which is not installed" in err
