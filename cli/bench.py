@@ -23,7 +23,10 @@ def root() -> None:
 def discovery(
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Comma-separated, with options: all,eap-ig:steps=20. Default: all."),
+        typer.Option(
+            "--methods",
+            help="Comma-separated, with options, all,eap-ig:steps=20: {methods}. Default: all.",
+        ),
     ] = None,
     truth: Annotated[
         str | None,

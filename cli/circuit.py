@@ -17,7 +17,9 @@ FOLDER = Annotated[Path, typer.Argument(help="A folder with circuits in it, at a
 OTHER = Annotated[Path, typer.Argument(help="The circuit to compare with.")]
 FILES = Annotated[list[Path], typer.Argument(help="Circuit files, or folders that have circuit.json.")]
 FOREIGN = Annotated[Path, typer.Argument(help="A file of another tool.")]
-FORMAT = Annotated[str | None, typer.Option("-f", "--format", help="Format; by default the ending of --out.")]
+FORMAT = Annotated[
+    str | None, typer.Option("-f", "--format", help="{exports}; by default by the ending of --out.")
+]
 IMPORT_FORMAT = Annotated[str, typer.Option("-f", "--format", help="Format of the file: eap-ig (also MIB).")]
 TARGET = Annotated[str, typer.Option("-o", "--out", help="File to write; - is standard output.")]
 SAVE = Annotated[Path, typer.Option("-o", "--out", help="The circuit file to write, or a folder for it.")]

@@ -41,7 +41,7 @@ def discover(
     model: ModelName,
     task: TaskName,
     method: Annotated[
-        str, typer.Option("--method", help="eap-ig, acdc, edge-pruning ...: workbench methods lists them.")
+        str, typer.Option("--method", help="{methods}; workbench methods says more.")
     ] = "eap-ig",
     keep: Annotated[
         str | None,
@@ -157,11 +157,10 @@ def methods(as_json: Json = False) -> None:
 
     Example: workbench methods
     """
-    from workbench.methods.registry import get_method, list_methods
+    from workbench.methods.registry import METHODS
 
     rows = []
-    for name in list_methods():
-        found = get_method(name)
+    for name, found in METHODS.items():
         rows.append(
             {
                 "method": name,

@@ -34,7 +34,9 @@ def list_kinds(as_json: Json = False) -> None:
 
 @app.command()
 def make(
-    kind: Annotated[str, typer.Argument(help="rows, calibration or pine.")],
+    kind: Annotated[
+        str, typer.Argument(help="{edits}; workbench edit list says which can be made from words.")
+    ],
     out: Target,
     settings: Annotated[list[str] | None, typer.Option("--set", help=SETTINGS)] = None,
     model: Annotated[

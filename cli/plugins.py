@@ -64,8 +64,8 @@ def _lifted(args: list[str]) -> tuple[list[str], list[str]]:
     rest: list[str] = []
     words = iter(args[:end])
     for word in words:
-        if word == "--plugin":
-            options += [word, *(value for value in [next(words, None)] if value is not None)]
+        if word == "--plugin" and (value := next(words, None)) is not None:
+            options += [word, value]
         else:
             (options if word.startswith("--plugin=") else rest).append(word)
     return options, [*rest, *args[end:]]

@@ -10,7 +10,7 @@ import typer
 from cli.options import Device, DryRun, Dtype, Json, Offline, Out, Quiet, Seed
 from cli.output import emit, note, progress, use_quiet
 
-NAME = Annotated[str, typer.Argument(help="A replication; 'list' says which there are, 'all' runs them all.")]
+NAME = Annotated[str, typer.Argument(help="{papers}; 'list' says more, 'all' runs them all.")]
 MODEL = Annotated[
     str | None,
     typer.Option(

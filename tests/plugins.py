@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from workbench.commands.doctor import REGISTRIES
+from workbench.core import plugins as core
+from workbench.core import show, source_digest
+
 FOLDER = Path(__file__).parent / "plugin"
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -53,32 +57,29 @@ def pretend(place: Path, name: str, version: str, **groups: dict[str, str]) -> P
 
 @contextmanager
 def used(monkeypatch, *places: Path) -> Iterator[None]:
-    """Packages in these folders are installed inside; afterwards nothing is known of them, nor of named plug-ins."""
-    from workbench.circuits.files.export import FORMATS
-    from workbench.circuits.files.kinds import KINDS
-    from workbench.core import plugins, show, source_digest
-    from workbench.edits.edit import EDITS
-    from workbench.edits.kinds import MASKS
-    from workbench.engine.metric_names import METRICS
-    from workbench.methods.registry import METHODS
-    from workbench.papers.registry import PAPERS
-    from workbench.tasks.registry import TASKS
-
+    """As in a process of its own: packages in these folders are installed, no plug-in was named before."""
     with monkeypatch.context() as patch:
         for name in ("_NAMED", "_LOADED", "_ROOTS"):
-            patch.setattr(plugins, name, getattr(plugins, name).copy())
-        patch.setattr(show, "_FACES", dict(show._FACES))
-        patch.setenv(plugins.VARIABLE, "")
+            patch.setattr(core, name, type(getattr(core, name))())
+        patch.setenv(core.VARIABLE, "")
         for place in places:
             patch.syspath_prepend(str(place))
-        before = set(sys.modules)
+        _forget()
         try:
             yield
         finally:
-            for registry in (FORMATS, KINDS, EDITS, MASKS, METRICS, METHODS, PAPERS, TASKS, show.LOADERS):
-                for name in set(registry._known) - set(registry.ours()):
-                    registry.remove(name)
-            for name in set(sys.modules) - before:
-                if name.partition(".")[0] == "lab_extras" or name.startswith("workbench_plugin_"):
-                    del sys.modules[name]
-            source_digest.source_digest.cache_clear()
+            _forget()
+
+
+def _forget() -> None:
+    """Forget what plug-ins have registered, and their modules."""
+    for registry in (*REGISTRIES, show.LOADERS):
+        for name in set(registry._known) - set(registry.ours()):
+            registry.remove(name)
+    for key, function in list(show._FACES.items()):
+        if not core.is_ours(function.__module__):
+            del show._FACES[key]
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "lab_extras" or name.startswith("workbench_plugin_"):
+            del sys.modules[name]
+    source_digest.source_digest.cache_clear()

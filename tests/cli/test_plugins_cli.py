@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests import plugins
 
-SEARCH = (
-    "discover",
-    "-m",
-    "zoo:ioi",
-    "-t",
-    "ioi",
-    "--method",
-    "eap-between",
-    "-n",
-    "8",
-    "--random",
-    "1",
-    "-q",
-)
+SEARCH = ("discover", "-m", "zoo:ioi", "-t", "ioi", "--method", "eap-between", "-n", "8", "--random", "1")
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +68,7 @@ HELP = {
 @pytest.mark.parametrize("words", HELP)
 def test_help_names_what_is_installed(words, lab, run):
     code, out, _ = run(*words.split())
-    assert code == 0 and HELP[words] in " ".join(out.split()) and "{" not in out.partition("Options")[2]
+    assert code == 0 and HELP[words] in "".join(out.split()) and "{" not in out.partition("Options")[2]
 
 
 def test_a_plug_in_is_named_at_any_place_of_the_line(mine, run):
@@ -107,7 +94,7 @@ def test_a_search_is_recorded_and_run_again_when_the_plug_in_is_named_again(mine
         assert "--plugin method.py discover" in run("runs", "show", "found")[1]
         code, _, err = run("runs", "rerun", "found", "-o", "again")
         assert code == 1 and "the run used the plug-in method.py" in err and "--plugin method.py" in err
-        assert not Path("again").exists() and "workbench_plugin_method" not in __import__("sys").modules
+        assert not Path("again").exists() and "workbench_plugin_method" not in sys.modules
         code, _, err = run("runs", "rerun", "found", "-o", "again", "--plugin", "method.py", "-q")
         assert code == 0, err
         assert run("runs", "diff", "found", "again")[0] == 0
@@ -127,15 +114,31 @@ def test_a_changed_plug_in_is_another_question(mine, run, monkeypatch):
         assert code == 0 and "the plug-in method.py has changed since" in err
 
 
-def test_a_sweep_of_a_plug_ins_task_goes_on(mine, run, monkeypatch):
-    line = ["ablate", "-m", "zoo:ioi", "-t", "pronoun", "-n", "6", "-q", "-o", "table", "--plugin", "task.py"]
-    assert run(*line)[0] == 0
-    record = json.loads(Path("table/run.json").read_text())
-    Path("table/run.json").unlink()
+def test_a_search_that_was_stopped_goes_on_when_the_plug_in_is_named_again(mine, run, monkeypatch):
+    file = mine / "method.py"
+    stop = "    if __import__('pathlib').Path('stop').exists():\n        raise KeyboardInterrupt\n"
+    file.write_text(
+        file.read_text().replace(
+            "    from workbench.methods.attribution", stop + "    from workbench.methods.attribution"
+        )
+    )
+    Path("stop").touch()
+    assert run(*SEARCH, "--plugin", "method.py", "-o", "found")[0] == 130
+    assert json.loads(Path("found/run.json").read_text())["status"] == "interrupted"
+    Path("stop").unlink()
     with forget(monkeypatch):
-        code, out, err = run(*line, "--resume", "--json")
-        assert code == 0, err
-    assert json.loads(Path("table/run.json").read_text())["question"] == record["question"]
+        code, _, err = run("runs", "resume", "found")
+        assert code == 1 and "--plugin method.py" in err
+        assert run(*SEARCH, "--plugin", "method.py", "-o", "found", "--resume")[0] == 0
+    record = json.loads(Path("found/run.json").read_text())
+    assert record["status"] == "done" and [past["status"] for past in record["attempts"]] == ["interrupted"]
+
+
+def test_a_task_that_was_named_is_measured_once(mine, run):
+    line = ["ablate", "-m", "zoo:ioi", "-t", "pronoun", "-n", "6", "--plugin", "task.py", "-o", "table"]
+    assert run(*line)[0] == 0
+    code, _, err = run(*line, "--resume")
+    assert code == 0 and "already measured" in err
 
 
 def test_the_bench_has_an_installed_method(lab, run):
@@ -192,10 +195,7 @@ def test_doctor_lists_plug_ins_and_what_is_wrong_with_them(lab, run, tmp_path, m
 
 def test_a_package_that_is_gone_is_told_by_name(lab, run, monkeypatch):
     assert run(*SEARCH, "-o", "found")[0] == 0
-    monkeypatch.syspath_prepend(os.devnull)
     with forget(monkeypatch):
-        import sys
-
         monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(lab)])
         code, _, err = run("runs", "rerun", "found", "-o", "again")
         assert code == 1 and "the run used the plug-in lab-extras, which is not installed" in err

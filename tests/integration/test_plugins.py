@@ -202,7 +202,7 @@ def test_the_digest_of_a_plug_in_follows_its_own_modules(tmp_path, monkeypatch):
             use_plugin("lab_extras.entry")
             digests.append(source_digest("lab_extras.entry"))
     assert digests[0] == digests[2] != digests[1]
-    with pytest.raises(ModuleNotFoundError, match="no source of workbench.core.nothing"):
+    with pytest.raises(ModuleNotFoundError, match=r"no source of workbench\.core\.nothing"):
         source_digest("workbench.core.nothing")
 
 

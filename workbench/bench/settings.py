@@ -156,12 +156,12 @@ class Settings:
 
     def variants(self) -> tuple[Variant, ...]:
         """The rows, in the order asked; ``all`` stands for every method, and one asked for twice is one row."""
-        from workbench.methods.registry import list_methods
+        from workbench.methods.registry import METHODS
 
         texts = [
             name
             for text in self.methods or ("all",)
-            for name in (list_methods() if text == "all" else (text,))
+            for name in ([name for name, _ in METHODS.items()] if text == "all" else (text,))
         ]
         found = [parse_variant(text) for text in texts]
         return tuple({variant.label: variant for variant in found}.values())

@@ -27,7 +27,7 @@ from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
 from workbench.papers.file import REPLICATION, RESULT
 from workbench.papers.kinds import Findings, Note, Progress, Replication, Setting
-from workbench.papers.registry import find_paper, find_replication, list_replications
+from workbench.papers.registry import PAPERS, find_paper, find_replication
 from workbench.papers.result import Result, Results
 
 PAGE = "report.html"
@@ -172,7 +172,7 @@ def replicate_all(
     Raises:
         OptionError: for an unknown name.
     """
-    chosen = tuple(names) or list_replications()
+    chosen = tuple(names) or tuple(name for name, _ in PAPERS.items())
     for name in chosen:
         find_paper(name)
     root = out or ROOT

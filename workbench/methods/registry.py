@@ -186,13 +186,13 @@ def check_level(method: Method, level: Level | None, *, per_position: bool = Fal
         OptionError: if the method does not have it, or cannot tell positions apart.
     """
     if level is not None and level not in method.levels:
-        able = [name for name in list_methods() if level in get_method(name).levels]
+        able = [name for name, other in METHODS.items() if level in other.levels]
         raise OptionError(
             f"method {method.name} scores {' and '.join(method.levels)}s, not {level}s",
             hint=f"methods that do: {', '.join(able) or 'none'}",
         )
     if per_position and not method.per_position:
-        able = [name for name in list_methods() if get_method(name).per_position]
+        able = [name for name, other in METHODS.items() if other.per_position]
         raise OptionError(
             f"method {method.name} cannot score single positions", hint=f"methods that do: {', '.join(able)}"
         )

@@ -1,1 +1,1 @@
-"""One of each thing that can be added; method, task and paper stand in docs/extending.md, from where the tests take them."""
+"""One of each thing that can be added. The tests take method, task and paper from docs/extending.md."""

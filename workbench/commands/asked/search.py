@@ -11,7 +11,7 @@ from workbench.circuits.scores import check_rule
 from workbench.commands.asked.opening import check_opening
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.cluster.spread import Spread
-from workbench.methods.registry import Level, check_level, get_method, list_methods
+from workbench.methods.registry import METHODS, Level, check_level, get_method
 from workbench.model.settings import BATCH_TOKENS
 from workbench.tasks.registry import SPLITS
 
@@ -82,7 +82,7 @@ class Search:
         """
         Spread(shard=shard, ray=ray, workers=workers)
         if (shard or ray) and not get_method(self.method).in_parts:
-            able = ", ".join(name for name in list_methods() if get_method(name).in_parts)
+            able = ", ".join(name for name, other in METHODS.items() if other.in_parts)
             raise OptionError(
                 f"{self.method} is not a sum over parts: it runs in one process",
                 hint=f"methods for --shard and --ray: {able}",
