@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.circuits.files.markdown import table
 from workbench.core.atomic import write_atomic
-from workbench.papers.registry import PAPERS
+from workbench.papers.registry import PAPERS, Paper
 from workbench.papers.sixty import sixty
 
 PAGE = """# Sixty papers
@@ -21,6 +22,7 @@ What each built one measures and against what: [replications](replications.md). 
 
 def paper_rows() -> list[dict[str, Any]]:
     """One row per paper: the sixty in order, then those of plug-ins, which have no number."""
+    built = dict(PAPERS.items())
     rows = [
         {
             "number": paper["number"],
@@ -30,17 +32,19 @@ def paper_rows() -> list[dict[str, Any]]:
             "default model": None,
             "built": False,
         }
-        | _built(paper["name"])
+        | _built(built, paper["name"])
         for paper in sixty()
     ]
     numbered = {row["name"] for row in rows}
-    return rows + [{"number": None, "name": name, **_built(name)} for name in PAPERS if name not in numbered]
+    return rows + [
+        {"number": None, "name": name, **_built(built, name)} for name in built if name not in numbered
+    ]
 
 
-def _built(name: str) -> dict[str, Any]:
-    if name not in PAPERS:
+def _built(papers: Mapping[str, Paper], name: str) -> dict[str, Any]:
+    if name not in papers:
         return {}
-    paper = PAPERS.get(name)
+    paper = papers[name]
     return {"paper": paper.title, "source": paper.source, "default model": paper.model, "built": True}
 
 

@@ -76,6 +76,7 @@ FORMATS: Registry[ExportFormat] = Registry(
 )
 for _ours in _ALL:
     FORMATS.add(_ours.name, _ours, home=__name__)
+FORMATS.read("workbench.circuits.files", r'^@export_format\(\s*"([\w-]+)"')
 _OTHER_SUFFIXES = {".gv": "dot", ".mermaid": "mermaid", ".htm": "html"}
 
 
