@@ -7,10 +7,9 @@ import math
 import pytest
 import torch
 
-from workbench.core.errors import OptionError
+from workbench.edits.scenes import _named, _recolored, forced, scene_of
+from workbench.heads.rounds import overlap
 from workbench.model.native import load_native, write_native
-from workbench.papers.component_reuse_circuit import overlap
-from workbench.papers.component_reuse_repair import _named, _recolored, forced, matched_heads, scene_of
 from workbench.tasks.registry import make_pairs
 from workbench.training.blocks import Head, Machine, Residual
 
@@ -42,15 +41,6 @@ def test_scenes_are_read_from_the_last_question():
         assert changed.corrupted[a:b] == changed.incorrect[0].strip().lower() not in pair.clean.lower()
         a, b = changed.positions["query"][1]
         assert changed.corrupted[a:b] == pair.clean[slice(*pair.positions["query"][0])]
-
-
-def test_random_heads_are_others_in_the_same_layers():
-    drawn = matched_heads(["a1.h3", "a2.h2"], n_heads=4, draws=20, seed=0)
-    assert len(set(drawn)) == len(drawn) == 9  # three others in each layer
-    assert all(a.startswith("a1.") and b.startswith("a2.") for a, b in drawn)
-    assert not {h for some in drawn for h in some} & {"a1.h3", "a2.h2"}
-    with pytest.raises(OptionError, match="too few others"):
-        matched_heads(["a0.h0", "a0.h1"], n_heads=3, draws=1, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ class Claim:
     says: str
     by: Criterion
     criterion: str | Callable[[Conditions], str] = ""
-    paper: float | str | None = None
+    paper: Told = None
     why: Told = ""
     where: str = ""
     needs: Sequence[Need] = ()
@@ -123,7 +123,11 @@ def judge_all(
 
 def _judged(claim: Claim, c: Conditions, authors: str, *, holds: bool) -> JudgedClaim:
     told = {what: getattr(claim, f"{what}_of")(c) for what in ("found", "control", "n")}
-    fixed = {"paper": claim.paper, "reason": _told(claim.why, c), "source": source_of(authors, claim.where)}
+    fixed = {
+        "paper": _told(claim.paper, c),
+        "reason": _told(claim.why, c),
+        "source": source_of(authors, claim.where),
+    }
     return judge(claim.says, claim.words_of(c), holds, **told, **fixed, model=_told(claim.model, c))
 
 
@@ -131,7 +135,8 @@ def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
     """A claim that cannot be tested: only what does not have to be measured is told, and what the need keeps."""
     told = {what: getattr(claim, f"{what}_of")(c) for what in need.keeps}
     reason = claim.why if isinstance(claim.why, str) else ""
-    fixed = {"paper": claim.paper, "reason": reason, "source": source_of(authors, claim.where)}
+    paper = None if callable(claim.paper) else claim.paper
+    fixed = {"paper": paper, "reason": reason, "source": source_of(authors, claim.where)}
     why = need.why(c) if callable(need.why) else need.why
     model = claim.model if isinstance(claim.model, str) else "" if c.why else claim.model(c)
     return untestable(claim.says, claim.words_of(c), why, **told, **fixed, model=model)

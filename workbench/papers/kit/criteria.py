@@ -154,7 +154,11 @@ def flips(name: str, over: str | None = None) -> Criterion:
 
 
 def permuted(
-    words: str, statistic: Callable[[np.ndarray, Conditions], float], labels: Callable[[Conditions], Sequence]
+    words: str,
+    statistic: Callable[[np.ndarray, Conditions], float],
+    labels: Callable[[Conditions], Sequence],
+    *,
+    draws: int = 4000,
 ) -> Criterion:
     """A statistic of labels is larger than when the labels are dealt to the items at random, and above zero.
 
@@ -166,7 +170,7 @@ def permuted(
 
     def test(c: Conditions) -> Outcome:
         own = np.asarray(labels(c))
-        p = permutation_p(lambda given: statistic(given, c), own, seed=c.seed)
+        p = permutation_p(lambda given: statistic(given, c), own, draws=draws, seed=c.seed)
         return Outcome(holds=statistic(own, c) > 0, p=p)
 
     return Criterion(f"{words} above 0, p below {ALPHA:g} when labels are permuted", test)

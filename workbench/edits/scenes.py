@@ -17,7 +17,6 @@ from torch import Tensor
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.verdicts.statistics import SHARE, mean_interval
-from workbench.core.errors import OptionError
 from workbench.edits.rows import Rows
 from workbench.engine.runs import PairedRuns, align_to
 from workbench.model.hooks import forward, hook_name
@@ -144,33 +143,6 @@ def _to_colors(row: Tensor, batch, rows: Tensor) -> np.ndarray:
     right = row[rows, batch.at("color")]
     others = sum((row[rows, batch.at(name)] for name in wrong), torch.zeros_like(right))
     return torch.stack([right, others], 1).double().cpu().numpy()
-
-
-def matched_heads(heads: Sequence[str], *, n_heads: int, draws: int, seed: int) -> list[tuple[str, ...]]:
-    """Random other heads, as many in the same layers; different draws as far as there are.
-
-    Raises:
-        OptionError: if a layer has too few other heads.
-    """
-    layers: dict[int, list[int]] = {}
-    for head in heads:
-        node = parse_node(head)
-        layers.setdefault(int(node.layer), []).append(int(node.index))
-    rng, found = np.random.default_rng(seed), {}
-    for layer, taken in layers.items():
-        if n_heads - len(taken) < len(taken):
-            raise OptionError(
-                f"layer {layer} has {n_heads} heads, {len(taken)} of them edited; too few others remain"
-            )
-    for _ in range(20 * draws):
-        drawn = []
-        for layer, taken in layers.items():
-            free = [h for h in range(n_heads) if h not in taken]
-            drawn += [f"a{layer}.h{h}" for h in sorted(rng.choice(free, len(taken), replace=False).tolist())]
-        found.setdefault(tuple(drawn), None)
-        if len(found) == draws:
-            break
-    return list(found)
 
 
 def color_runs(runs: PairedRuns) -> PairedRuns:
