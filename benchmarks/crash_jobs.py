@@ -173,9 +173,7 @@ def jobs(root: Path) -> list[Job]:
     """The five jobs, each a few seconds long; the circuit to evaluate is found first."""
     from workbench.bench.bench import bench_discovery
     from workbench.bench.settings import Settings
-    from workbench.commands.asked.evaluation import Question
-    from workbench.commands.evaluate import judging_job, plan_of
-    from workbench.commands.heads import heads_job
+    from workbench.commands.do import do
     from workbench.commands.replicate import replicate_job
     from workbench.edits.files import save_edit
     from workbench.edits.making import make_edit
@@ -183,8 +181,8 @@ def jobs(root: Path) -> list[Job]:
     circuit = root / "circuit"
 
     def evaluate(folder: Path) -> object:
-        asked = Question(circuit=_found(circuit), limit=16, random_draws=10)
-        return judging_job(asked, plan=plan_of(asked, edges=10, bootstraps=10, refits=4), out=folder)
+        sizes = {"limit": 16, "random_draws": 10, "edges": 10, "bootstraps": 10, "refits": 4}
+        return do("evaluate", circuit=_found(circuit), full=True, **sizes, out=folder)
 
     def bench(folder: Path) -> object:
         truths, tasks = ("zoo:truth-cancelling", "zoo:truth-greater"), ("zoo:induction/induction",)
@@ -205,16 +203,16 @@ def jobs(root: Path) -> list[Job]:
         Job(name="replicate", work=lambda folder: replicate_job("pine", options=few, out=folder)),
         Job(name="edit make", work=edit, run=None, last="edit.json"),
         Job(name="bench discovery", work=bench),
-        Job(name="heads", work=lambda folder: heads_job(model="zoo:ioi", limit=4, out=folder)),
+        Job(name="heads", work=lambda folder: do("heads", model="zoo:ioi", limit=4, out=folder)),
     ]
 
 
 def _found(circuit: Path) -> Path:
     """A circuit to evaluate; found when it is first asked for."""
-    from workbench.commands.discover import Search, discovery_job
+    from workbench.commands.do import do
 
     if not (circuit / "circuit.json").exists():
-        discovery_job(Search(model="zoo:ioi", task="ioi", method="eap", limit=8, keep="40"), out=circuit)
+        do("discover", model="zoo:ioi", task="ioi", method="eap", limit=8, keep="40", out=circuit)
     return circuit
 
 

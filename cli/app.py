@@ -8,15 +8,12 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, circuit, discover, edit, model, runs, sweeps, task
+from cli import circuit, edit, model, runs, task
 from cli.doctor import doctor
 from cli.ending import run
-from cli.evaluate import evaluate
-from cli.heads import heads
-from cli.options import Spreading
+from cli.forms import mount
+from cli.methods import methods
 from cli.plugins import Open, PluginNames
-from cli.replicate import replicate
-from cli.reproduce import reproduce
 
 app = typer.Typer(
     name="workbench",
@@ -26,21 +23,27 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+bench = typer.Typer(no_args_is_help=True, help="Measure methods side by side.", rich_markup_mode=None)
 app.add_typer(model.app, name="model")
 app.add_typer(task.app, name="task")
-app.command("demo")(discover.demo)
-sweeps.mount(app)
-app.command("discover", cls=Spreading)(discover.discover)
-app.command("evaluate")(evaluate)
-app.command("methods")(discover.methods)
+for _name in ("demo", "ablate", "patch", "path-patch", "knock-out", "discover", "evaluate"):
+    mount(app, _name)
+app.command("methods")(methods)
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(runs.app, name="runs")
-app.command("heads")(heads)
+mount(app, "heads")
 app.add_typer(edit.app, name="edit")
-app.command("reproduce")(reproduce)
-app.command("replicate")(replicate)
-app.add_typer(bench.app, name="bench")
+mount(edit.app, "edit measure")
+mount(app, "reproduce")
+mount(app, "replicate")
+app.add_typer(bench, name="bench")
+mount(bench, "bench discovery")
 app.command("doctor")(doctor)
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure methods side by side."""
 
 
 def _version(wanted: bool) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Device, Dtype, Json, Limit, ModelName, Offline, Quiet, Seed, Split, TaskName
-from cli.output import emit, note, progress, use_quiet
+from cli.options import Json, Offline
+from cli.output import emit
 
 app = typer.Typer(no_args_is_help=True, help="Standing changes to how a model computes.")
 Folder = Annotated[Path, typer.Argument(help="A saved edit: the folder that has edit.json.")]
@@ -88,75 +88,3 @@ def stack(
 
     edit = stacked([load_edit(folder) for folder in folders])
     emit({"kind": edit.kind, "edit": edit.describe(), "folder": str(save_edit(edit, out))}, as_json=as_json)
-
-
-@app.command()
-def measure(
-    folder: Folder,
-    model: ModelName,
-    task: TaskName,
-    beside: Annotated[
-        list[str] | None,
-        typer.Option("--beside", help="An unrelated task: what else changes; may be repeated."),
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option("--text", help="A text file: next-token accuracy and loss.")
-    ] = None,
-    window: Annotated[int, typer.Option("--window", min=4, help="Tokens of each window of the text.")] = 64,
-    limit: Limit = None,
-    split: Split = "test",
-    seed: Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Folder to keep table and run record in. Default: nothing is kept."),
-    ] = None,
-    device: Device = None,
-    dtype: Dtype = "float32",
-    offline: Offline = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Measure an edit: accuracy, loss and metric with and without it, paired, with intervals.
-
-    Example: workbench edit measure edits/no-bos -m zoo:ioi -t ioi --beside greater-than -o runs/no-bos
-    """
-    use_quiet(quiet)
-    from workbench.commands.asked.edit import check_measuring
-
-    check_measuring(
-        folder,
-        model=model,
-        task=task,
-        beside=beside or (),
-        text=text,
-        split=split,
-        device=device,
-        dtype=dtype,
-        offline=offline,
-    )
-    from workbench.core.loading import loading
-
-    with loading():
-        from workbench.commands.edit import measure_job  # torch: after all that is named was looked for
-
-    with progress("edit measure") as advance:
-        found = measure_job(
-            folder,
-            model=model,
-            task=task,
-            beside=beside or (),
-            text=text,
-            window=window,
-            limit=limit,
-            split=split,
-            seed=seed,
-            out=out,
-            progress=advance,
-            note=note,
-            device=device,
-            dtype=dtype,
-            offline=offline,
-        )
-    emit(found, as_json=as_json)
-    if out is None:
-        note("nothing is kept; -o FOLDER keeps it with a run record")

@@ -88,7 +88,7 @@ def failure_of(problem: BaseException) -> Failure | None:
     from workbench.core.errors import WorkbenchError, in_one_line
 
     if isinstance(problem, WorkbenchError | streams.StreamError):
-        return Failure(message=problem.message, hint=problem.hint)
+        return Failure(message=problem.message, hint=problem.hint, code=getattr(problem, "exit_code", 1))
     if hasattr(problem, "show") and hasattr(problem, "exit_code"):  # wrong usage, of typer's own click
         return _wrong_usage(problem)
     if isinstance(problem, KeyboardInterrupt | Abort):

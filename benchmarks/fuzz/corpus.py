@@ -16,24 +16,22 @@ Maker = Callable[[Path], None]
 
 def sweep(root: Path) -> None:
     """A table of effects with its plan, parts and record; and one shard of the same."""
-    from workbench.commands.sweeps import ablation_job
+    from workbench.commands.do import do
 
     asked = {"model": MODEL, "task": TASK, "limit": 4, "parts": "heads", "ablation": "mean"}
-    ablation_job(**asked, out=root / "sweep")
-    ablation_job(**asked, shard="1/2", out=root / "sharded")
+    do("ablate", **asked, out=root / "sweep")
+    do("ablate", **asked, shard="1/2", out=root / "sharded")
 
 
 def circuit(root: Path) -> None:
     """A circuit with its scores and record, faithfulness alone, and a whole evaluation."""
-    from workbench.commands.asked.evaluation import Question
-    from workbench.commands.discover import Search, discovery_job
-    from workbench.commands.evaluate import evaluation_job, judging_job, plan_of
+    from workbench.commands.do import do
 
     folder = root / "circuit"
-    discovery_job(Search(model=MODEL, task=TASK, method="eap", limit=8, keep="40"), out=folder)
-    asked = Question(circuit=folder, limit=8, random_draws=2)
-    evaluation_job(asked, out=root / "faithfulness")
-    judging_job(asked, plan=plan_of(asked, edges=2, bootstraps=2, refits=2), out=folder)
+    do("discover", model=MODEL, task=TASK, method="eap", limit=8, keep="40", out=folder)
+    asked = {"circuit": folder, "limit": 8, "random_draws": 2}
+    do("evaluate", **asked, out=root / "faithfulness")
+    do("evaluate", **asked, full=True, edges=2, bootstraps=2, refits=2, out=folder)
 
 
 def published(root: Path) -> None:
@@ -45,14 +43,14 @@ def published(root: Path) -> None:
 
 def portrait(root: Path) -> None:
     """What every head does: document, table and page."""
-    from workbench.commands.heads import heads_job
+    from workbench.commands.do import do
 
-    heads_job(model=MODEL, limit=2, no_loss=True, out=root / "portrait")
+    do("heads", model=MODEL, limit=2, no_loss=True, out=root / "portrait")
 
 
 def edits(root: Path) -> None:
     """An edit of words, one with tensors, and what one was measured to do."""
-    from workbench.commands.edit import measure_job
+    from workbench.commands.do import do
     from workbench.edits.affine import affine_of
     from workbench.edits.files import save_edit
     from workbench.edits.making import make_edit
@@ -62,7 +60,7 @@ def edits(root: Path) -> None:
     model = open_model(MODEL)
     shifted = affine_of(model, ["a1.h0", "a1.h1"], a=0.5, b=0.25, train=(), positions=None, when="all")
     save_edit(shifted, root / "edit-with-tensors")
-    measure_job(root / "edit", model=MODEL, task=TASK, limit=4, out=root / "measured")
+    do("edit measure", edit=root / "edit", model=MODEL, task=TASK, limit=4, out=root / "measured")
 
 
 def replication(root: Path) -> None:
@@ -75,9 +73,9 @@ def replication(root: Path) -> None:
 
 def reproduction(root: Path) -> None:
     """A published study run again, step by step."""
-    from workbench.commands.reproduce import reproduce_job
+    from workbench.commands.do import do
 
-    reproduce_job("ioi", model=MODEL, limit=4, n_reference=8, out=root / "reproduction")
+    do("reproduce", study="ioi", model=MODEL, limit=4, n_reference=8, out=root / "reproduction")
 
 
 def bench(root: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 import typer.main
 
 import cli.app
+from cli.forms import read
 from tests.files import rewrite
 from workbench.circuits.files.effects_file import load_effects
+from workbench.core.command import COMMANDS, Command
 from workbench.core.run_folder import load_record
 from workbench.core.run_record import RunRecord
 from workbench.engine.run_folders.command_line import command_line
@@ -198,6 +200,7 @@ LINES = [
     "patch -m zoo:ioi -t ioi --site q --mode noising --position end --position 3 --corruption abc",
     "knock-out -m zoo:ioi -t ioi --query end --key IO --node a1.h0 --node a2.h1 --seed 3",
     "path-patch -m zoo:ioi -t ioi --receiver 'a1.h0<q>' --sender input --mlps frozen --dtype float64",
+    "heads -m zoo:ioi -n 5 --prompt 'one two' --corpus a.txt --no-loss",
     "discover -m zoo:ioi -t ioi --method eap-ig --keep 5% --option steps=3 --signed --best --random 2",
 ]
 
@@ -206,16 +209,10 @@ LINES = [
 def test_the_line_of_a_record_asks_for_what_was_asked(line):
     """Typed, parsed, recorded, written as a line, parsed again: the same options."""
 
-    def parsed(words: list[str]) -> dict:
+    def parsed(words: list[str]) -> Command:
         command = typer.main.get_command(cli.app.app).commands[words[0]]
-        return command.make_context(words[0], words[1:]).params
+        return read(COMMANDS.get(words[0]), command.make_context(words[0], words[1:]).params)
 
     first = parsed(shlex.split(line))
-    given = {k: str(v) if isinstance(v, Path) else v for k, v in first.items()}
-    for flag in ("out", "plot", "resume", "dry_run", "quiet", "as_json"):
-        given.pop(flag, None)
-    given["positions"] = given.pop("position", None)
-    if "option" in given:
-        given["options"] = dict(text.split("=") for text in given.pop("option"))
-    again = command_line(RunRecord(command=shlex.split(line)[0], arguments=given))
+    again = command_line(RunRecord(command=shlex.split(line)[0], arguments=first.arguments()))
     assert parsed(shlex.split(again)[1:]) == first

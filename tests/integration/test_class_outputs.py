@@ -11,7 +11,7 @@ import transformers
 
 from tests.families import _IDS, _LLAMA, _roughen, save_tokenizer
 from tests.integration.test_import_legacy import checkpoint
-from workbench.commands.heads import heads_job
+from workbench.commands.do import do
 from workbench.commands.opening import planned_runs
 from workbench.core.errors import ModelError, TaskError, WorkbenchError
 from workbench.edits.measure import on_text
@@ -306,7 +306,7 @@ def test_a_portrait_over_fewer_different_sequences_than_asked_for_says_so(tmp_pa
         config=tmp_path / "w" / "cfg.json",
         vocabulary=Vocabulary(path=tmp_path / "w" / "vocab.txt", bos="BOS", unk="BOS"),
     )
-    run = heads_job(model=str(tmp_path / "model"), out=tmp_path / "heads", no_loss=True)
+    run = do("heads", model=str(tmp_path / "model"), out=tmp_path / "heads", no_loss=True)
     said = "random: 6 different sequences, 16 were asked for"
     assert run.portrait.title == f"Heads of {tmp_path / 'model'} ({said})"
     assert said in run.portrait.notes and said in repr(run.portrait)

@@ -15,7 +15,8 @@ import workbench.circuits.files
 from cli.app import app
 from tests.files import rewrite
 from workbench.commands.again import rerun
-from workbench.commands.edit import load_measured, measure_job
+from workbench.commands.do import do
+from workbench.commands.edit import load_measured
 from workbench.core.errors import OptionError, RunError, TaskError
 from workbench.core.run_folder import load_record
 from workbench.edits.affine import Affine
@@ -160,8 +161,8 @@ def uniform(tmp_path):
 
 def test_a_measurement_is_kept_with_its_record(tmp_path, uniform):
     folder, said = tmp_path / "kept", []
-    loose = measure_job(uniform, **INDUCTION)
-    kept = measure_job(uniform, **INDUCTION, out=folder, note=said.append)
+    loose = do("edit measure", edit=uniform, **INDUCTION)
+    kept = do("edit measure", edit=uniform, **INDUCTION, out=folder, note=said.append)
     assert kept.measured == loose == load_measured(folder)
     schema = json.loads(
         (Path(workbench.circuits.files.__file__).parent / "schema" / "measured-edit.schema.json").read_text()
@@ -175,23 +176,28 @@ def test_a_measurement_is_kept_with_its_record(tmp_path, uniform):
     )
     assert record.arguments["edit"] == str(uniform) and record.pairs["n"] == 8
     before = {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"}
-    assert measure_job(uniform, **INDUCTION, out=folder, note=said.append).measured == loose
+    assert do("edit measure", edit=uniform, **INDUCTION, out=folder, note=said.append).measured == loose
     assert "already measured" in said[-1]
     for other in ({**INDUCTION, "seed": 1}, {**INDUCTION, "limit": 9}):
         with pytest.raises(RunError, match="another measurement"):
-            measure_job(uniform, **other, out=folder)
+            do("edit measure", edit=uniform, **other, out=folder)
     save_edit(Rows(heads=("a0",), operation="set"), uniform, replace=True)  # the same folder, another edit
     with pytest.raises(RunError, match="another measurement"):
-        measure_job(uniform, **INDUCTION, out=folder)
+        do("edit measure", edit=uniform, **INDUCTION, out=folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"} == before
 
 
 def test_kept_measurements_are_runs(tmp_path, uniform):
     one, two = tmp_path / "one", tmp_path / "two"
-    measure_job(uniform, **INDUCTION, out=one)
+    do("edit measure", edit=uniform, **INDUCTION, out=one)
     found = look_at(one)
     assert (found.state, found.what, found.files()[0]["now"]) == ("finished", "edit measure", "as written")
-    measure_job(save_edit(Rows(heads=("a1.h0",), operation="set"), tmp_path / "less"), **INDUCTION, out=two)
+    do(
+        "edit measure",
+        edit=save_edit(Rows(heads=("a1.h0",), operation="set"), tmp_path / "less"),
+        **INDUCTION,
+        out=two,
+    )
     line = command_line(load_record(one))
     assert line.startswith(f"workbench edit measure {uniform} -m zoo:induction -t induction ")
     again, result = rerun(one)
@@ -202,23 +208,23 @@ def test_kept_measurements_are_runs(tmp_path, uniform):
 
 def test_a_killed_or_changed_measurement_is_not_shown_as_finished(tmp_path, uniform):
     folder = tmp_path / "kept"
-    kept = measure_job(uniform, **INDUCTION, out=folder)
+    kept = do("edit measure", edit=uniform, **INDUCTION, out=folder)
     rewrite(folder / "run.json", status="running", files={})
     (folder / "measured.json").write_text("{}")  # never ours: ours is whole or not there
-    assert measure_job(uniform, **INDUCTION, out=folder).measured == kept.measured
+    assert do("edit measure", edit=uniform, **INDUCTION, out=folder).measured == kept.measured
     assert [a["status"] for a in load_record(folder).attempts] == ["killed"]
     with (folder / "measured.json").open("a") as file:
         file.write(" ")
     with pytest.raises(RunError, match="was changed"):
-        measure_job(uniform, **INDUCTION, out=folder)
+        do("edit measure", edit=uniform, **INDUCTION, out=folder)
     (folder / "run.json").unlink()
     with pytest.raises(RunError, match="another measurement"):
-        measure_job(uniform, **INDUCTION, out=folder)
+        do("edit measure", edit=uniform, **INDUCTION, out=folder)
 
 
 def test_names_are_checked_before_the_model_and_one_prompt_has_no_interval(tmp_path, uniform):
     with pytest.raises(TaskError, match="no task called 'indction'"):
-        measure_job(uniform, model="zoo:nothing", task="indction", out=tmp_path / "none")
+        do("edit measure", edit=uniform, model="zoo:nothing", task="indction", out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    one = measure_job(uniform, **{**INDUCTION, "limit": 1}, out=tmp_path / "one")
+    one = do("edit measure", edit=uniform, **{**INDUCTION, "limit": 1}, out=tmp_path / "one")
     assert {row["low"] for row in one.measured.rows} == {None}

@@ -13,10 +13,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 
 def test_a_killed_portrait_is_resumed_to_the_same_numbers(tmp_path):
-    from workbench.commands.heads import heads_job
+    from workbench.commands.do import do
 
     def portray(folder):
-        return heads_job(model="zoo:ioi", limit=2, no_loss=True, out=folder)
+        return do("heads", model="zoo:ioi", limit=2, no_loss=True, out=folder)
 
     portray(tmp_path / "warm")  # what is imported once is not killed
     found = killed(Job(name="heads", work=portray), tmp_path, 4, random.Random(0))

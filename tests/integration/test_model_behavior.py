@@ -13,9 +13,8 @@ from tests.mini import mini_pairs
 from workbench.circuits.files.circuit_file import load_circuit
 from workbench.circuits.files.effects_file import load_effects
 from workbench.circuits.files.folder import check as found_circuit
-from workbench.commands.discover import Search, discovery_job
+from workbench.commands.do import do
 from workbench.commands.replicate import with_behaviors
-from workbench.commands.sweeps import ablation_job
 from workbench.core.run_folder import load_record
 from workbench.engine.experiments import ablate
 from workbench.engine.run_folders.folders import look_at
@@ -71,7 +70,7 @@ def asked(tmp_path_factory) -> dict:
 
 def test_a_sweep_begins_with_it_and_keeps_it_everywhere(asked, tmp_path):
     told, folder = [], tmp_path / "sweep"
-    saved = ablation_job(**asked, out=folder, note=told.append)
+    saved = do("ablate", **asked, out=folder, note=told.append)
     sentence = saved.effects.behavior.sentence()
     assert [text.partition(": ")[2] for text in told[:1]] == [sentence] and "smallest p is" in told[1]
     assert saved.effects.behavior.does_task is not True
@@ -84,16 +83,14 @@ def test_a_sweep_begins_with_it_and_keeps_it_everywhere(asked, tmp_path):
 
 
 def test_a_dry_run_says_what_can_survive(asked):
-    plan = ablation_job(**asked, dry_run=True).to_dict()
+    plan = do("ablate", **asked, dry_run=True).to_dict()
     assert plan["significance"]["clusters"] == 5 and plan["significance"]["smallest"] == 2**-4
     assert "none of" in plan["significance"]["words"]
 
 
 def test_a_search_says_it_of_its_pairs_and_how_to_connect(asked, tmp_path):
     told, folder = [], tmp_path / "search"
-    saved = discovery_job(
-        Search(**asked, method="eap", keep="1", random_draws=1), out=folder, note=told.append
-    )
+    saved = do("discover", **asked, method="eap", keep="1", random_draws=1, out=folder, note=told.append)
     found, circuit = saved.discovery, load_circuit(folder)
     assert any(found.behavior.sentence(SCORED) in text for text in told)
     assert found.behavior.sentence(SCORED) == circuit.evaluation["behavior"]["sentence"]

@@ -18,9 +18,7 @@ import pytest
 from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.commands.again import resume
-from workbench.commands.asked.search import Search
-from workbench.commands.discover import discovery_job
-from workbench.commands.sweeps import ablation_job
+from workbench.commands.do import do
 from workbench.core.errors import OptionError, RunError
 from workbench.engine.distribute import Part
 from workbench.engine.run_folders.folders import look_at
@@ -56,7 +54,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def one(opening, tmp_path_factory):
     """What one process writes."""
-    return ablation_job(**opening, out=tmp_path_factory.mktemp("one") / "run").folder / "effects.parquet"
+    return do("ablate", **opening, out=tmp_path_factory.mktemp("one") / "run").folder / "effects.parquet"
 
 
 def hardest_worker() -> psutil.Process:
@@ -92,8 +90,8 @@ def test_a_worker_killed_midway_is_replaced_and_changes_no_bit(cluster, opening,
             killed.append(hardest_worker())
             killed[0].send_signal(signal.SIGKILL)
 
-    saved = ablation_job(
-        **opening, out=tmp_path / "ray", ray="local", workers=2, progress=kill, note=notes.append
+    saved = do(
+        "ablate", **opening, out=tmp_path / "ray", ray="local", workers=2, progress=kill, note=notes.append
     )
     assert not computes(killed[0])
     assert any("a worker was lost" in note for note in notes), notes
@@ -103,9 +101,9 @@ def test_a_worker_killed_midway_is_replaced_and_changes_no_bit(cluster, opening,
 
 @needs_ray
 def test_a_search_on_workers_finds_the_same_circuit(cluster, opening, tmp_path):
-    asked = Search(**opening, method="eap-ig", options={"steps": 2}, random_draws=1)
-    discovery_job(asked, out=tmp_path / "one")
-    discovery_job(asked, out=tmp_path / "ray", ray="local", workers=2)
+    asked = {**opening, "method": "eap-ig", "options": {"steps": 2}, "random_draws": 1}
+    do("discover", **asked, out=tmp_path / "one")
+    do("discover", **asked, out=tmp_path / "ray", ray="local", workers=2)
     for name in ("scores.safetensors", "circuit.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
 
@@ -210,7 +208,7 @@ def test_a_killed_driver_is_resumed_from_what_its_workers_finished(cluster, tmp_
     assert found.state == "killed"
     assert len(list((folder / "shards").glob("*.safetensors"))) < 96
     resume(folder)  # on the same cluster: the record says so
-    ablation_job(model="zoo:ioi", task="ioi", limit=24, batch_tokens=100, out=whole)
+    do("ablate", model="zoo:ioi", task="ioi", limit=24, batch_tokens=100, out=whole)
     assert (folder / "effects.parquet").read_bytes() == (whole / "effects.parquet").read_bytes()
 
 
@@ -240,5 +238,5 @@ def test_without_ray_the_way_to_install_it_is_said(monkeypatch, opening, tmp_pat
 
     monkeypatch.setattr(ray_crew, "find_spec", lambda name: None)
     with pytest.raises(OptionError) as error:
-        ablation_job(**opening, out=tmp_path / "run", ray="local")
+        do("ablate", **opening, out=tmp_path / "run", ray="local")
     assert 'pip install "circuit-workbench[ray]"' in str(error.value)

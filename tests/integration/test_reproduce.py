@@ -13,7 +13,8 @@ import torch
 
 from workbench.circuits.files import load_circuit
 from workbench.circuits.published import load_published
-from workbench.commands.reproduce import is_papers_model, reproduce_job, run_study
+from workbench.commands.do import do
+from workbench.commands.reproduce import is_papers_model, run_study
 from workbench.core.claims import UNTESTABLE
 from workbench.core.errors import RunError, TaskError
 from workbench.engine.of_task import paired_runs
@@ -205,7 +206,7 @@ def test_the_published_circuit_under_resampling_equals_the_general_evaluation(gp
 @pytest.fixture(scope="module")
 def zoo_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce") / "zoo"
-    return reproduce_job("ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder)
+    return do("reproduce", study="ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder)
 
 
 def verdicts(found) -> dict[str, str]:
@@ -289,13 +290,19 @@ def test_everything_is_saved_and_readable(zoo_run):
 
 def test_the_same_run_again_shows_what_was_measured_and_another_is_refused(zoo_run):
     notes: list[str] = []
-    again = reproduce_job(
-        "ioi", model="zoo:ioi", limit=8, n_reference=24, out=zoo_run.folder, note=notes.append
+    again = do(
+        "reproduce",
+        study="ioi",
+        model="zoo:ioi",
+        limit=8,
+        n_reference=24,
+        out=zoo_run.folder,
+        note=notes.append,
     )
     assert [s.to_dict() for s in again.steps] == [s.to_dict() for s in zoo_run.steps]
     assert any("already measured" in text for text in notes)
     with pytest.raises(RunError, match="holds another run: "):
-        reproduce_job("ioi", model="zoo:ioi", limit=8, n_reference=24, seed=1, out=zoo_run.folder)
+        do("reproduce", study="ioi", model="zoo:ioi", limit=8, n_reference=24, seed=1, out=zoo_run.folder)
 
 
 @pytest.mark.slow
@@ -306,12 +313,12 @@ def test_an_interrupted_study_goes_on_with_resume_and_gives_the_same_numbers(zoo
 
     folder = tmp_path / "halted"
     with pytest.raises(KeyboardInterrupt):
-        reproduce_job("ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder, note=stop)
+        do("reproduce", study="ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder, note=stop)
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     assert not (folder / "study.json").exists()
     with pytest.raises(RunError, match="5 finished steps"):
-        reproduce_job("ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder)
-    done = reproduce_job("ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder, resume=True)
+        do("reproduce", study="ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder)
+    done = do("reproduce", study="ioi", model="zoo:ioi", limit=8, n_reference=24, out=folder, resume=True)
     assert [s.to_dict() for s in done.steps] == [s.to_dict() for s in zoo_run.steps]
 
 

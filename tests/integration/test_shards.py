@@ -17,13 +17,11 @@ from tests.mini import mini_pairs
 from workbench.bench.bench import bench_discovery
 from workbench.bench.settings import Settings
 from workbench.commands.again import rerun, resume
-from workbench.commands.asked.evaluation import Question
-from workbench.commands.asked.search import Search
-from workbench.commands.discover import discovery_job
-from workbench.commands.evaluate import evaluation_job
+from workbench.commands.do import carry_out, do
+from workbench.commands.forms.discover import Discover
 from workbench.commands.merge import merge
-from workbench.commands.sweeps import ablation_job, path_patching_job
 from workbench.core.errors import OptionError, RunError
+from workbench.core.job import Job
 from workbench.core.lock import holder
 from workbench.core.run_folder import load_record
 from workbench.engine.distribute import Here, Shard, ShardFinished
@@ -50,9 +48,9 @@ def opening(tmp_path_factory):
 def ablated(opening, tmp_path_factory):
     """One process, and three shards of the same."""
     place = tmp_path_factory.mktemp("ablated")
-    ablation_job(**opening, ablation="mean", out=place / "one")
+    do("ablate", **opening, ablation="mean", out=place / "one")
     for n in (1, 2, 3):
-        ablation_job(**opening, ablation="mean", out=place / "parts", shard=f"{n}/3")
+        do("ablate", **opening, ablation="mean", out=place / "parts", shard=f"{n}/3")
     return place
 
 
@@ -77,7 +75,7 @@ def test_each_shard_measures_its_own_parts(ablated):
 
 def test_a_finished_shard_is_shown_not_measured_again(ablated, opening):
     notes: list[str] = []
-    again = ablation_job(**opening, ablation="mean", out=ablated / "parts", shard="2/3", note=notes.append)
+    again = do("ablate", **opening, ablation="mean", out=ablated / "parts", shard="2/3", note=notes.append)
     assert again.shard.index == 2 and any("already measured" in note for note in notes)
 
 
@@ -108,10 +106,10 @@ def test_one_shard_twice_is_refused(copies):
 
 
 def test_shards_of_another_run_or_another_cut_are_refused(copies, opening, tmp_path):
-    ablation_job(**opening, ablation="zero", out=tmp_path / "other", shard="2/3")
+    do("ablate", **opening, ablation="zero", out=tmp_path / "other", shard="2/3")
     said = refusal([copies / "shard-1-of-3", tmp_path / "other"], out=tmp_path / "whole")
     assert "different runs" in said and "mean" in said and "zero" in said
-    ablation_job(**opening, ablation="mean", out=tmp_path / "two", shard="1/2")
+    do("ablate", **opening, ablation="mean", out=tmp_path / "two", shard="1/2")
     assert "one of 2" in refusal([copies / "shard-2-of-3", tmp_path / "two"], out=tmp_path / "whole")
 
 
@@ -192,9 +190,9 @@ def test_a_folder_without_shards_says_so(ablated):
 
 def test_paths_in_two_shards(opening, tmp_path):
     asked = {**opening, "receiver": ["logits"]}
-    one = path_patching_job(**asked, out=tmp_path / "one")
+    one = do("path-patch", **asked, out=tmp_path / "one")
     for n in (1, 2):
-        path_patching_job(**asked, out=tmp_path / "parts", shard=f"{n}/2")
+        do("path-patch", **asked, out=tmp_path / "parts", shard=f"{n}/2")
     _, whole = merge([tmp_path / "parts"])
     assert (whole.effects.patched == one.effects.patched).all()
     assert (tmp_path / "one" / "effects.parquet").read_bytes() == (
@@ -205,21 +203,21 @@ def test_paths_in_two_shards(opening, tmp_path):
 # -- searches ---------------------------------------------------------------------------------------------------
 
 
-def search(opening, method, **more) -> Search:
-    return Search(**opening, method=method, random_draws=1, **more)
+def search(opening, method, **more) -> Discover:
+    return Discover(**opening, method=method, random_draws=1, **more)
 
 
 @pytest.fixture(scope="module")
 def found(opening, tmp_path_factory):
     """The search of the tests below, in one process."""
     asked = search(opening, "eap-ig", options={"steps": 2})
-    return asked, discovery_job(asked, out=tmp_path_factory.mktemp("found") / "one").folder
+    return asked, carry_out(asked, Job(out=tmp_path_factory.mktemp("found") / "one")).folder
 
 
 def test_a_search_in_shards_finds_the_same_circuit(found, tmp_path):
     asked, one = found
     for n in (1, 2):
-        discovery_job(asked, out=tmp_path / "parts", shard=f"{n}/2")
+        carry_out(replace(asked, shard=f"{n}/2"), Job(out=tmp_path / "parts"))
     merge([tmp_path / "parts"])
     for name in ("scores.safetensors", "circuit.json"):
         assert (one / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
@@ -260,7 +258,7 @@ def test_scores_from_two_shares_are_those_of_one_process(runs_of, tmp_path, meth
 
 def test_a_method_that_decides_step_by_step_cannot_be_cut(opening):
     with pytest.raises(OptionError) as error:
-        discovery_job(search(opening, "acdc"), shard="1/2")
+        carry_out(replace(search(opening, "acdc"), shard="1/2"), Job())
     assert "one process" in str(error.value) and "eap-ig" in str(error.value)
 
 
@@ -284,12 +282,12 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(found, tmp_path, monkeyp
             raise Killed
 
     with pytest.raises(Killed):
-        discovery_job(asked, **place, progress=stop)
+        carry_out(asked, Job(**place, progress=stop))
     (left,) = [run for run in find_runs([Path(".")]) if run.state == "failed"]
     kept = list((left.folder / "shards").glob("*.safetensors"))
     assert len(kept) == 1
     with pytest.raises(RunError) as error:
-        discovery_job(asked, **place)
+        carry_out(asked, Job(**place))
     assert f"workbench runs resume {left.folder}" in str(error.value)
     steps: list[str] = []
     again = resume(left.folder, progress=lambda done, total, what="": steps.append(what))
@@ -314,25 +312,24 @@ def test_another_search_into_the_folder_of_a_finished_one_changes_nothing(found,
     }
     for what, other in others.items():
         with pytest.raises(RunError) as error:
-            discovery_job(replace(asked, **other), out=folder)
+            carry_out(replace(asked, **other), Job(out=folder))
         assert f"holds another circuit: {what}" in str(error.value)
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"} == before
-    discovery_job(replace(asked, keep="5%"), out=folder)  # what it keeps anyway: the same search
+    carry_out(replace(asked, keep="5%"), Job(out=folder))  # what it keeps anyway: the same search
     assert look_at(folder).state == "finished"
     assert (folder / "circuit.json").read_bytes() == before["circuit.json"]
 
 
 def test_a_search_that_fails_leaves_a_record(opening, tmp_path):
     with pytest.raises(OptionError):
-        discovery_job(search({**opening, "metric": "accuracy"}, "eap"), out=tmp_path / "failed")
+        carry_out(search({**opening, "metric": "accuracy"}, "eap"), Job(out=tmp_path / "failed"))
     found = look_at(tmp_path / "failed")
     assert found.state == "failed" and found.error
 
 
 def test_an_evaluation_has_a_record_beside_that_of_its_circuit(found, tmp_path):
     asked, one = found
-    question = Question(circuit=one, task=asked.task, random_draws=2)
-    evaluation_job(question, out=tmp_path / "judged")
+    do("evaluate", circuit=one, task=asked.task, random_draws=2, out=tmp_path / "judged")
     (run,) = find_runs([tmp_path / "judged"])
     assert run.folder.name == "faithfulness" and run.state == "finished" and run.record.command == "evaluate"
     to, _ = rerun(run.folder, tmp_path / "again")

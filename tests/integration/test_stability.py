@@ -10,8 +10,9 @@ import pytest
 
 from tests.mini import mini_pairs
 from workbench.circuits.verdicts.statistics import resamples
-from workbench.commands.asked.evaluation import Case, Question
+from workbench.commands.asked.evaluation import Case, case_of
 from workbench.commands.evaluate import _found_on
+from workbench.commands.forms.evaluate import Evaluate
 from workbench.core.errors import OptionError
 from workbench.evaluate.stability import stability
 from workbench.methods.score import score
@@ -116,6 +117,6 @@ def test_stability_is_by_the_metric_the_circuit_was_found_by(filed):
 
 
 def test_a_known_circuit_records_no_pairs_and_no_weights():
-    case = Question(circuit=Path("zoo:truth-greater")).case
+    case = case_of(Evaluate(circuit=Path("zoo:truth-greater")))
     assert case.known.get("weights") is None
     assert _found_on(case, None)[0] is None

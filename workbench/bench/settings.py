@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -175,48 +175,47 @@ class Settings:
 
 def settings_of(
     *,
-    methods: str | None = None,
-    truths: str | None = None,
-    tasks: str | None = None,
-    levels: str = "edge,node",
+    methods: Sequence[str] = (),
+    truths: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    levels: Sequence[Level] = ("edge", "node"),
     quick: bool = False,
-    seeds: int | None = None,
     pairs: int | None = None,
     noise: float | None = None,
     seed: int = 0,
+    **sizes: int | None,
 ) -> Settings:
-    """What comma-separated texts ask for; None is the default, ``none`` is nothing.
+    """What the options of a command ask for; None is the default.
+
+    Args:
+        pairs: On each model and task, for ``n_truth`` and ``n_task``.
+        sizes: ``seeds``, ``n_truth``, ``n_task``, ``repeat_passes``, ``most_passes``.
 
     Raises:
         OptionError: for names that do not exist.
     """
-    chosen = listed(levels)
-    for level in chosen:
+    for level in levels:
         if level not in ("edge", "node"):
             raise OptionError(f"no level called {level!r}", hint="--levels edge,node")
-    if not chosen:
+    if not levels:
         raise OptionError("no level is chosen", hint="--levels edge,node")
     settings = Settings(
-        methods=listed(methods or ""),
-        truths=None if truths is None else listed(truths),
-        tasks=TASKS if tasks is None else listed(tasks),
-        levels=chosen,
+        methods=tuple(methods),
+        truths=None if truths is None else tuple(truths),
+        tasks=TASKS if tasks is None else tuple(tasks),
+        levels=tuple(levels),
         seed=seed,
     )
     if noise is not None and not 0 <= noise < 1:
         raise OptionError(f"noise is {noise}; expected a share from 0 to 1", hint="--noise 0.01")
     settings = quickened(settings) if quick else settings
-    given = {"seeds": seeds, "n_truth": pairs, "n_task": pairs, "noise": noise}
+    given = {"n_truth": pairs, "n_task": pairs, "noise": noise} | {
+        k: v for k, v in sizes.items() if v is not None
+    }
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     settings.check_names()
     settings.variants()
     return settings
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """Comma-separated words; ``none`` stands for no word at all."""
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    return () if words == ("none",) else words
 
 
 def quickened(settings: Settings) -> Settings:

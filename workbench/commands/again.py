@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from workbench.commands.do import carry_out
 from workbench.core.bounds import exists
+from workbench.core.command import COMMANDS
 from workbench.core.errors import RunError
+from workbench.core.job import Job, Note
 from workbench.core.plugins import what_changed
 from workbench.core.progress import Progress
 from workbench.core.run_record import RunRecord, git_state, versions
-from workbench.engine.run_folders.arguments import check_arguments
 from workbench.engine.run_folders.consent import Consent
-from workbench.engine.run_folders.folders import UNFINISHED, PastRun, look_at
-
-Note = Callable[[str], None]
-_SWEEPS = {
-    "ablate": "ablation_job",
-    "patch": "patching_job",
-    "knock-out": "knock_out_job",
-    "path-patch": "path_patching_job",
-}
-RESUMABLE = (
-    *_SWEEPS,
-    "discover",
-    "reproduce",
-    "bench discovery",
-)  # the others keep no finished parts: they start over
+from workbench.engine.run_folders.folders import PastRun, look_at
 
 
 def resume(
@@ -53,7 +40,7 @@ def resume(
     if found.state == "running":
         raise RunError(f"process {found.holder or 'unknown'} is writing {folder}", hint="wait for it")
     record = _record(found)
-    if record.command not in RESUMABLE:
+    if record.command in COMMANDS and not COMMANDS.get(record.command).declared.resumes:
         note(f"{record.command} keeps no finished parts: it starts over in {folder}")
     _say_what_changed(record, note)
     return call(record, Path(folder), resume=True, consent=consent, progress=progress, note=note)
@@ -127,81 +114,20 @@ def call(
     progress: Progress | None,
     note: Note,
 ) -> Any:
-    """Call the job of a record's command with the recorded arguments.
+    """Carry out the command of a record with the recorded options.
 
     Raises:
-        RunError: for a command that is not known here, arguments that its job does not take, or code that nobody
+        RunError: for a command that is not known here, options that it does not take, or code that nobody
             consented to.
     """
-    given = dict(record.arguments)
-    (consent or Consent()).check(given, record.plugins)
-    check_arguments(given, f"the record of {folder}")
-    common = {"progress": progress, "note": note}
-    try:
-        if record.command in _SWEEPS:
-            from workbench.commands import sweeps as jobs
-
-            if given.get("reference"):
-                given["reference"] = Path(given["reference"])
-            return getattr(jobs, _SWEEPS[record.command])(**given, out=folder, resume=resume, **common)
-        if record.command == "discover":
-            from workbench.commands.asked.search import Search
-            from workbench.commands.discover import discovery_job
-
-            how = {name: given.pop(name, None) for name in ("shard", "ray", "workers")}
-            place: dict[str, Path] = {"out": folder}
-            if resume and UNFINISHED in (folder.parent if how["shard"] else folder).name:
-                place = {"root": (folder.parent if how["shard"] else folder).parents[2]}
-            return discovery_job(Search(**given), **place, **how, resume=resume, **common)
-        if record.command == "evaluate":
-            from workbench.commands.asked.evaluation import Question
-            from workbench.commands.evaluate import evaluation_job, judging_job, plan_of
-
-            how = {name: given.pop(name) for name in ("edges", "bootstraps", "refits") if name in given}
-            full = given.pop("full", False)
-            known = {name: given.pop(name) for name in Question.__dataclass_fields__ if name in given}
-            asked = Question(**{**known, "circuit": Path(known["circuit"])})
-            place = {"out": folder.parent if resume else folder, **given, **common}
-            if full:
-                return judging_job(asked, plan=plan_of(asked, **how), **place)
-            return evaluation_job(asked, **place)
-        if record.command == "demo":
-            from workbench.commands.discover import demo_job
-
-            given.pop("method", None)
-            return demo_job(**given, root=folder.parents[2] if resume else folder, **common)
-        if record.command == "reproduce":
-            from workbench.commands.reproduce import reproduce_job
-
-            given = {k: v for k, v in given.items() if k not in ("task", "corruption")}
-            return reproduce_job(given.pop("study"), **given, out=folder, resume=resume, **common)
-        if record.command == "replicate":
-            from workbench.commands.replicate import replicate_job
-
-            return replicate_job(given.pop("replication"), **given, out=folder, **common)
-        if record.command == "heads":
-            from workbench.commands.heads import heads_job
-
-            return heads_job(**given, out=folder, **common)
-        if record.command == "edit measure":
-            from workbench.commands.edit import measure_job
-
-            return measure_job(given.pop("edit"), **given, out=folder, **common)
-        if record.command == "bench discovery":
-            from workbench.bench.bench import bench_discovery
-            from workbench.bench.settings import Settings
-
-            how = {name: given.pop(name) for name in ("shard", "ray", "workers") if name in given}
-            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-            return bench_discovery(Settings(**lists), folder, **how, **common)
-    except TypeError as problem:
-        if "unexpected keyword argument" not in str(problem):
-            raise
+    (consent or Consent()).check(record.arguments, record.plugins)
+    if record.command not in COMMANDS:
         raise RunError(
-            f"the record of {folder} does not fit this version: {problem}",
-            hint="repeat it with the version that wrote it: workbench runs show says which",
-        ) from problem
-    raise RunError(
-        f"{record.command} cannot be repeated from its record",
-        hint="workbench runs show has the line to type",
+            f"{record.command} cannot be repeated from its record",
+            hint="workbench runs show has the line to type",
+        )
+    form = COMMANDS.get(record.command)
+    asked = form.from_record(record.arguments, f"the record of {folder}")
+    return carry_out(
+        asked, Job(**form.place(folder, resume=resume), resume=resume, progress=progress, note=note)
     )

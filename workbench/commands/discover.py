@@ -1,10 +1,10 @@
-"""Discovery as a job: what ``workbench discover`` and ``demo`` call."""
+"""The commands ``discover`` and ``demo``: open, search, judge, save."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from workbench.circuits.effects import Effects
 from workbench.circuits.files import load_circuit
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.commands.asked.search import Search
+from workbench.commands.asked.search import opening_of
+from workbench.commands.do import serve
+from workbench.commands.forms.discover import Demo, Discover
 from workbench.commands.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.core.errors import RunError
 from workbench.core.job import Job, Note
@@ -25,7 +27,7 @@ from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import sources_of_plugin
 from workbench.engine.cluster.spread import Spread
-from workbench.engine.distribute import Serving, ShardFinished
+from workbench.engine.distribute import ShardFinished
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.keep import SavedShard, finished_shard, save_shard, share_of_record
 from workbench.engine.of_task import paired_runs
@@ -48,6 +50,8 @@ from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.tasks.reading import is_file
 
+ROOT = Path("circuits")  # where circuits get folders of their own
+
 
 @dataclass(frozen=True, kw_only=True)
 class SavedDiscovery:
@@ -55,7 +59,7 @@ class SavedDiscovery:
 
     discovery: Discovery
     folder: Path
-    files: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)  # filled when they are written
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.discovery.to_dict(), "folder": str(self.folder), "files": self.files}
@@ -64,42 +68,27 @@ class SavedDiscovery:
         return self.discovery.to_terminal()
 
 
-def discovery_job(
-    asked: Search,
-    *,
-    out: Path | None = None,
-    root: Path = Path("circuits"),
-    dry_run: bool = False,
-    resume: bool = False,
-    shard: str | None = None,
-    ray: str | None = None,
-    workers: int | None = None,
-    serving: Serving | None = None,
-    progress: Progress | None = None,
-    note: Note = lambda text: None,
-) -> SavedDiscovery | SavedShard | DiscoveryCost:
+def discovery(asked: Discover, job: Job) -> SavedDiscovery | SavedShard | DiscoveryCost:
     """Find a circuit on one split, judge it on another, save everything.
 
     Finished parts of the scores are kept until the circuit is saved: a killed discovery goes on with ``resume``.
-
-    Args:
-        root: Where a folder of its own is made, unless ``out`` names one.
     """
-    asked.check(shard=shard, ray=ray, workers=workers)
-    spread = Spread(shard=shard, ray=ray, workers=workers, serving=serving)
-    if dry_run:
-        return discovery_cost(planned_runs(note=note, **asked.opening()), asked)
-    runs = open_runs(note=note, **asked.opening())
+    note, opening = job.note, opening_of(asked)
+    if job.dry_run:
+        return discovery_cost(planned_runs(note=note, **opening), asked)
+    runs = open_runs(note=note, **opening)
     if asked.max_memory is not None:  # what the budget came to decides the parts, here and in every worker
         asked = replace(asked, batch_tokens=runs.batch_tokens, max_memory=None)
-    plan = _plan(runs, asked)
-    with spread.division(partial(discovery_job, asked), device=asked.device, note=note) as division:
-        if serving is not None:
+    plan, root = _plan(runs, asked), job.root or ROOT
+    spread = Spread(**asked.spreading(), serving=job.serving)
+    program = partial(serve, replace(asked, shard=None, ray=None, workers=None))
+    with spread.division(program, device=asked.device, note=note) as division:
+        if spread.serving is not None:
             runs.division = division.asked(digest_of(plan), None)
             _scores(runs, asked)
-        record = record_of("discover", {**asdict(asked), **spread.to_dict()}, runs)
-        work = Path(out or _unfinished(runs, asked, plan, root))
-        home = root if out is None and spread.share is None else None
+        record = record_of(asked, runs)
+        work = Path(job.out or _unfinished(runs, asked, plan, root))
+        home = root if job.out is None and spread.share is None else None
         if spread.share is not None:
             work = work if work.name == spread.share.name else work / spread.share.name
 
@@ -109,12 +98,12 @@ def discovery_job(
                 record.behaviors |= tell_behavior(told, note, what=SCORED)
             record.write(work)
             runs.division = division.asked(digest_of(plan), store)
-            return _search(runs, judged, asked, progress)
+            return _search(runs, judged, asked, job.progress)
 
-        return _kept(search, plan, record, work, home, resume=resume, note=note)
+        return _Kept(search=search, plan=plan, record=record, home=home, job=job).at(work)
 
 
-def _plan(runs: PairedRuns, asked: Search) -> dict[str, Any]:
+def _plan(runs: PairedRuns, asked: Discover) -> dict[str, Any]:
     """What decides the scores, as JSON values: the parts of one search never mix with those of another."""
     method = get_method(asked.method)
     return {
@@ -131,20 +120,20 @@ def _plan(runs: PairedRuns, asked: Search) -> dict[str, Any]:
     }
 
 
-def _scores(runs: PairedRuns, asked: Search) -> Scores:
+def _scores(runs: PairedRuns, asked: Discover) -> Scores:
     return score(
         runs, asked.method, level=asked.level, per_position=asked.per_position, **dict(asked.options)
     )
 
 
-def _unfinished(runs: PairedRuns, asked: Search, plan: Mapping[str, Any], root: Path) -> Path:
+def _unfinished(runs: PairedRuns, asked: Discover, plan: Mapping[str, Any], root: Path) -> Path:
     """Where a search is kept until its circuit is known, beside where that will be."""
     name = f"{slug(asked.method)}{UNFINISHED}{digest_of(plan)[:8]}"
     return Path(root) / slug(runs.pairs.pairs.task) / slug(runs.identity.name) / name
 
 
 def _search(
-    runs: PairedRuns, judged: PairedRuns | None, asked: Search, progress: Progress | None
+    runs: PairedRuns, judged: PairedRuns | None, asked: Discover, progress: Progress | None
 ) -> Discovery:
     found = discover(
         runs,
@@ -166,66 +155,56 @@ def _search(
     return found
 
 
-def _kept(
-    search: Callable[[SweepStore], Discovery],
-    plan: Mapping[str, Any],
-    record: RunRecord,
-    work: Path,
-    home: Path | None,
-    *,
-    resume: bool,
-    note: Note,
-) -> SavedDiscovery | SavedShard:
-    """Search with a record and finished parts in ``work``.
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """A search with a record and finished parts in a folder of work.
 
-    Args:
-        home: Where the circuit gets a folder of its own; it stays in ``work`` when None.
+    Attributes:
+        home: Where the circuit gets a folder of its own; it stays in the folder of work when None.
     """
 
-    def begin(work: Path) -> None:
-        _refuse_other_search(work, plan, record)
-        check_plan(work, plan, resume=resume)
+    search: Callable[[SweepStore], Discovery]
+    plan: Mapping[str, Any]
+    record: RunRecord
+    home: Path | None
+    job: Job
 
-    def compute(work: Path) -> Discovery | SavedShard:
-        with SweepStore(work, plan, resume=resume) as store:
+    def at(self, work: Path) -> SavedDiscovery | SavedShard:
+        """What is kept in a folder, found there or searched now."""
+        how = {"finished": self.finished, "begin": self.begin}
+        tidy = {} if self.home is None else {"tidy": _tidy}
+        return self.job.keep(work, self.record, self.compute, self.save, **how, **tidy)
+
+    def finished(self, work: Path) -> SavedShard | None:
+        share = finished_shard(work, digest_of(self.plan))
+        return None if share is None else SavedShard(shard=share, folder=work)
+
+    def begin(self, work: Path) -> None:
+        _refuse_other_search(work, self.plan, self.record)
+        check_plan(work, self.plan, resume=self.job.resume)
+
+    def compute(self, work: Path) -> SavedDiscovery | SavedShard:
+        with SweepStore(work, self.plan, resume=self.job.resume) as store:
             try:
-                found = search(store)
+                found = self.search(store)
             except ShardFinished as finished:
-                record.question = digest_of(plan)
-                return SavedShard(shard=share_of_record(finished, record), folder=work)
+                self.record.question = digest_of(self.plan)
+                return SavedShard(shard=share_of_record(finished, self.record), folder=work)
         if found.advice:
-            note(found.advice)
-        return found
+            self.job.note(found.advice)
+        folder = work if self.home is None else folder_of(found.circuit, self.home)
+        return SavedDiscovery(discovery=found, folder=folder)
 
-    def save(found: Discovery | SavedShard, work: Path) -> dict[str, str]:
-        if isinstance(found, SavedShard):
-            return save_shard(found)
-        if home is not None:
-            files.update(
-                save_discovery(
-                    found, folder_of(found.circuit, home), replace(record, outputs={}, attempts=[])
-                )
-            )
-        else:
-            files.update(write_discovery(found, work, record))
+    def save(self, kept: SavedDiscovery | SavedShard, work: Path) -> dict[str, str]:
+        if isinstance(kept, SavedShard):
+            return save_shard(kept)
+        if self.home is None:
+            kept.files.update(write_discovery(kept.discovery, work, self.record))
+        else:  # its record is beside it; that of the work goes with the work
+            own = replace(self.record, outputs={}, attempts=[])
+            kept.files.update(save_discovery(kept.discovery, kept.folder, own))
         drop_parts(work)
         return {}
-
-    files: dict[str, str] = {}
-    tidy = {} if home is None else {"tidy": _tidy}
-    found = Job(note=note).keep(
-        work, record, compute, save, finished=lambda at: _share(at, digest_of(plan)), begin=begin, **tidy
-    )
-    if isinstance(found, SavedShard):
-        return found
-    folder = work if home is None else folder_of(found.circuit, home)
-    return SavedDiscovery(discovery=found, folder=folder, files=files)
-
-
-def _share(work: Path, question: str) -> SavedShard | None:
-    """The finished share in a folder, if it holds one."""
-    share = finished_shard(work, question)
-    return None if share is None else SavedShard(shard=share, folder=work)
 
 
 def _refuse_other_search(folder: Path, plan: Mapping[str, Any], record: RunRecord) -> None:
@@ -278,7 +257,7 @@ def _tidy(work: Path) -> None:
         work.rmdir()
 
 
-def _judged(runs: PairedRuns, asked: Search, note: Note) -> PairedRuns:
+def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
     """The pairs a circuit is judged on: another split in the same form; a file of pairs has no other."""
     if is_file(asked.task):
         note("your own pairs are used both to find and to judge the circuit, which flatters it")
@@ -322,7 +301,7 @@ class DiscoveryCost:
         ]
 
 
-def discovery_cost(planned: PlannedRuns, asked: Search) -> DiscoveryCost:
+def discovery_cost(planned: PlannedRuns, asked: Discover) -> DiscoveryCost:
     """Passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
     found = get_method(asked.method)
     level = check_level(found, asked.level)
@@ -356,31 +335,24 @@ class DemoResult:
         return [*self.effects.to_terminal(), *self.saved.to_terminal(), "where everything is", where]
 
 
-def demo_job(
-    *,
-    model: str = "zoo:ioi",
-    root: Path = Path("circuits"),
-    limit: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-    note: Note = lambda text: None,
-) -> DemoResult:
+def demo(asked: Demo, job: Job) -> DemoResult:
     """Ablate all heads on IOI, discover a circuit by EAP-IG, judge it, save it, export it, write its page."""
-    note(f"1/4 opening {model}")
-    bridge = open_model(model)
+    note, limit, seed = job.note, asked.limit, asked.seed
+    note(f"1/4 opening {asked.model}")
+    bridge = open_model(asked.model, **asked.opening())
     runs = paired_runs(bridge, "ioi", n=limit, seed=seed, split="train")
     judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test", **runs.pairs.pairs.options)
     tell_dropped(runs, note)
-    record = record_of("demo", {"model": model, "limit": limit, "seed": seed, "method": "eap-ig"}, runs)
+    record = record_of(asked, runs)
     for own in (runs, judged):
         record.behaviors |= tell_behavior(own, note, what=SCORED)
     note(f"2/4 ablating every head on {judged.n_pairs} pairs of IOI")
     effects = sweep(
-        judged, ablations(parts_of(judged.wiring, "heads")), kind="resample ablation", progress=progress
+        judged, ablations(parts_of(judged.wiring, "heads")), kind="resample ablation", progress=job.progress
     )
     note("3/4 scoring every edge (EAP-IG), selecting and judging a circuit")
-    found = discover(runs, "eap-ig", amount="10%", test_runs=judged, seed=seed, progress=progress)
+    found = discover(runs, "eap-ig", amount="10%", test_runs=judged, seed=seed, progress=job.progress)
     note("4/4 saving and exporting")
-    folder = folder_of(found.circuit, root)
+    folder = folder_of(found.circuit, job.out or job.root or ROOT)
     files = save_discovery(found, folder, record, effects=effects, exports=("graphml", "svg"))
     return DemoResult(effects=effects, saved=SavedDiscovery(discovery=found, folder=folder, files=files))

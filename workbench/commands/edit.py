@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from workbench.commands.forms.edit import MeasureEdit
 from workbench.commands.opening import record_of, tell_dropped
 from workbench.core.errors import RunError
-from workbench.core.job import Job, Note
+from workbench.core.job import Job
+from workbench.core.progress import silent
 from workbench.core.run_folder import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import code_versions, digest_of
@@ -20,15 +22,13 @@ from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import read_text
 from workbench.edits.edit import EDITS, ModelEdit, kinds_in
 from workbench.edits.files import content_digest, open_edit
-from workbench.edits.measure import CHANGES, Measured, Silent, measure_edit, windows_of
+from workbench.edits.measure import CHANGES, Measured, measure_edit, windows_of
 from workbench.edits.measured_file import MEASURED, RESULT
 from workbench.engine.of_task import paired_runs
 from workbench.engine.runs import PairedRuns
 from workbench.engine.told import tell_behavior
 from workbench.model.identity import identity
 from workbench.model.open import open_model
-from workbench.tasks.reading import is_file
-from workbench.tasks.registry import get_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,79 +45,53 @@ class KeptMeasurement:
         return self.measured.to_terminal()
 
 
-def measure_job(
-    edit: str | Path,
-    *,
-    model: str,
-    task: str,
-    beside: Sequence[str] = (),
-    text: str | Path | None = None,
-    window: int = 64,
-    limit: int | None = None,
-    split: str = "test",
-    seed: int = 0,
-    out: Path | None = None,
-    progress: Silent | None = None,
-    note: Note = lambda text: None,
-    **opening: Any,
-) -> Measured | KeptMeasurement:
+def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
     """A saved edit on a model: what it does to a task, to other tasks beside it, to a file of text.
 
-    Args:
-        edit: The folder of the edit.
-        out: Where ``measured.json`` and ``run.json`` are kept; an equal run that is finished there is shown, not
-            repeated. Without it nothing is kept.
+    With ``out`` the table and the record are kept there; an equal run that is finished is shown, not repeated.
 
     Raises:
-        TaskError: for an unknown task, before any weights are loaded.
         RunError: if the edit cannot be read, the folder holds something else, or another process is writing there.
         ModelError: if the edit cannot hold on this model.
     """
-    for name in (task, *beside):
-        if not is_file(name):
-            get_task(name)
-    saved, origin = open_edit(edit)
+    saved, origin = open_edit(asked.edit)
     for said in origin.notes:
-        note(said)
-    words = None if text is None else read_text(text, error=RunError)
-    opened = open_model(model, **opening)
+        job.note(said)
+    words = None if asked.text is None else read_text(asked.text, error=RunError)
+    opened = open_model(asked.model, **asked.opening())
     with saved.on(opened, at=lambda name: None, decode_from=0):  # refused before any prompt is made
         pass
-    runs = {name: paired_runs(opened, name, n=limit, split=split, seed=seed) for name in (task, *beside)}
+    how = {"n": asked.limit, "split": asked.split, "seed": asked.seed}
+    runs = {name: paired_runs(opened, name, **how) for name in (asked.task, *asked.beside)}
     for own in runs.values():
-        tell_dropped(own, note)
-    windows = None if words is None else windows_of(opened, words, length=window)
-    others = {name: own for name, own in runs.items() if name != task}
+        tell_dropped(own, job.note)
+    windows = None if words is None else windows_of(opened, words, length=asked.window)
+    others = {name: own for name, own in runs.items() if name != asked.task}
+    record = record_of(asked, runs[asked.task])
 
-    asked = {
-        "edit": edit, "model": model, "task": task, "beside": list(beside), "text": text, "window": window,
-        "limit": limit, "split": split, "seed": seed, **opening,
-    }  # fmt: skip
-    record = record_of("edit measure", asked, runs[task])
-
-    def measure() -> Measured:
+    def compute() -> Measured:
         for name, own in runs.items():
-            record.behaviors[name] = next(iter(tell_behavior(own, note, what=CHANGES).values()))
-        told = {} if progress is None else {"progress": progress}
-        return measure_edit(saved, runs[task], name=task, beside=others, text=windows, seed=seed, **told)
+            record.behaviors[name] = next(iter(tell_behavior(own, job.note, what=CHANGES).values()))
+        told = {"name": asked.task, "beside": others, "text": windows, "seed": asked.seed}
+        return measure_edit(saved, runs[asked.task], **told, progress=job.progress or silent)
 
-    if out is None:
-        return measure()
-    read = None if words is None else {"digest": digest_of(words), "window": window}
-    plan = {**_plan(saved, runs), "text": read, "seed": seed}
+    if job.out is None:
+        return compute()
+    read = None if words is None else {"digest": digest_of(words), "window": asked.window}
+    plan = {**_plan(saved, runs), "text": read, "seed": asked.seed}
     record.question = digest_of(plan)
 
     def save(kept: KeptMeasurement, folder: Path) -> dict[str, str]:
         MEASURED.save({**kept.measured.to_dict(), "plan": plan}, folder / RESULT)
         return {"measured": RESULT}
 
-    return Job(note=note).keep(
-        Path(out),
+    return job.keep(
+        Path(job.out),
         record,
-        lambda folder: KeptMeasurement(measured=measure(), folder=folder),
+        lambda folder: KeptMeasurement(measured=compute(), folder=folder),
         save,
         finished=lambda at: _finished(at, record.question),
-        tidy=lambda at: note(f"wrote {at}: {RESULT}, {RUN}"),
+        tidy=lambda at: job.note(f"wrote {at}: {RESULT}, {RUN}"),
     )
 
 
@@ -179,4 +153,4 @@ def load_measured(path: str | Path) -> Measured:
     )
 
 
-__all__ = ["KeptMeasurement", "load_measured", "measure_job"]
+__all__ = ["KeptMeasurement", "load_measured", "measure"]

@@ -1,4 +1,4 @@
-"""Evaluation as a job: what ``workbench evaluate`` calls, for faithfulness alone and for the whole evaluation."""
+"""The command ``evaluate``: faithfulness alone, or the whole evaluation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from workbench.circuits.scores import Scores
 from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.judgement import Judgement
 from workbench.circuits.verdicts.statistics import ROUNDING, ratio
-from workbench.commands.asked.evaluation import Case, Question
+from workbench.commands.asked.evaluation import Case, case_of, opening_of
+from workbench.commands.forms.evaluate import Evaluate
 from workbench.commands.opening import open_runs, planned_runs, record_of
-from workbench.core.errors import RunError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.job import Job, Note
-from workbench.core.progress import Progress, silent
+from workbench.core.progress import Progress
 from workbench.engine.metrics import Metric, metric_from_file
 from workbench.engine.of_task import paired_runs
 from workbench.engine.runs import PairedRuns
@@ -47,26 +48,16 @@ JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's be
 _SAID = {"value": "faithfulness", "low": "low", "high": "high"}
 
 
-def plan_of(asked: Question, *, edges: int = 100, bootstraps: int = 100, refits: int = 10) -> Plan:
-    """How much a whole evaluation measures; the number of random circuits is that of the question."""
+def plan_of(asked: Evaluate) -> Plan:
+    """How much a whole evaluation measures."""
     draws = 100 if asked.random_draws is None else asked.random_draws
-    return Plan(draws=draws, edges=edges, bootstraps=bootstraps, refits=refits, seed=asked.seed)
+    counts = {"edges": asked.edges, "bootstraps": asked.bootstraps, "refits": asked.refits}
+    return Plan(draws=draws, seed=asked.seed, **counts)
 
 
-def _open(case: Case, asked: Question, note: Note, **opening: Any) -> tuple[PairedRuns, list[str]]:
+def _open(case: Case, asked: Evaluate, note: Note) -> tuple[PairedRuns, list[str]]:
     """The runs a circuit is judged on, and in what the model differs from the circuit's own."""
-    runs = open_runs(
-        model=case.model,
-        task=case.task,
-        metric=case.metric,
-        limit=asked.limit,
-        split=asked.split,
-        corruption=case.corruption,
-        seed=asked.seed,
-        options=case.options,
-        note=note,
-        **opening,
-    )
+    runs = open_runs(options=case.options, note=note, **opening_of(case, asked))
     here, weights = runs.identity, case.known.get("weights")
     changed = ["weights"] if weights is not None and not here.has_weights(weights) else []
     changed += ["dtype"] if case.known.get("dtype") not in (None, here.dtype) else []
@@ -109,53 +100,46 @@ class Evaluation:
 
 
 def _recorded(
-    asked: Question,
+    asked: Evaluate,
     runs: PairedRuns,
     folder: Path,
     measure: Callable[[], T],
     save: Callable[[T], Mapping[str, str]],
-    note: Note,
-    **more: Any,
+    job: Job,
 ) -> T:
     """Measure with a record in a folder of its own; the circuit's record is that of the search."""
-    given = {name: getattr(asked, name) for name in asked.__dataclass_fields__}
-    record = record_of("evaluate", {**given, **more}, runs)
+    record = record_of(asked, runs)
 
     def compute(place: Path) -> T:
-        record.behaviors = tell_behavior(runs, note, what=JUDGED)
+        record.behaviors = tell_behavior(runs, job.note, what=JUDGED)
         return measure()
 
-    place = Path(folder) / ("evaluation" if more.get("full") else "faithfulness")
-    return Job(note=note).keep(place, record, compute, lambda found, place: save(found))
+    place = Path(folder) / ("evaluation" if asked.full else "faithfulness")
+    return job.keep(place, record, compute, lambda found, place: save(found))
 
 
-def evaluation_job(
-    asked: Question,
-    *,
-    out: Path | None = None,
-    progress: Progress | None = None,
-    note: Note = silent,
-    **opening: Any,
-) -> Evaluation:
-    """Run a saved circuit on a model and task, by default its own; faithfulness alone, in ``faithfulness.json``."""
-    case = asked.case
-    runs, changed = _open(case, asked, note, **opening)
+def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement | JudgingCost:
+    """Run a saved circuit on a model and task, by default its own: its faithfulness, or with ``full`` everything."""
+    if asked.full or job.dry_run:
+        return _judge(asked, job)
+    case = case_of(asked)
+    runs, changed = _open(case, asked, job.note)
 
     def measure() -> Evaluation:
-        return _evaluated(case, asked, runs, changed, progress)
+        return _evaluated(case, asked, runs, changed, job.progress)
 
     def save(found: Evaluation) -> dict[str, str]:
-        FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
+        FAITHFULNESS.save(found.values, Path(job.out) / FILE_NAME)
         return {"faithfulness": f"../{FILE_NAME}"}
 
-    if out is None:
-        tell_behavior(runs, note, what=JUDGED)
+    if job.out is None:
+        tell_behavior(runs, job.note, what=JUDGED)
         return measure()
-    return _recorded(asked, runs, out, measure, save, note, **opening)
+    return _recorded(asked, runs, job.out, measure, save, job)
 
 
 def _evaluated(
-    case: Case, asked: Question, runs: PairedRuns, changed: list[str], progress: Progress | None
+    case: Case, asked: Evaluate, runs: PairedRuns, changed: list[str], progress: Progress | None
 ) -> Evaluation:
     result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
     here = runs.provenance()
@@ -177,7 +161,7 @@ def _evaluated(
 
 
 def _random_beside(
-    circuit: Circuit, runs: PairedRuns, result: Faithfulness, asked: Question, progress: Progress | None
+    circuit: Circuit, runs: PairedRuns, result: Faithfulness, asked: Evaluate, progress: Progress | None
 ) -> dict[str, Any]:
     """Faithfulness of random circuits of a circuit's size; no draws where faithfulness is not defined."""
     draws = 20 if asked.random_draws is None else asked.random_draws
@@ -248,35 +232,21 @@ class JudgingCost:
         return [text, dict(self.__dict__)]
 
 
-def judging_job(
-    asked: Question,
-    *,
-    plan: Plan | None = None,
-    out: Path | None = None,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-    note: Note = lambda text: None,
-    **opening: Any,
-) -> SavedJudgement | JudgingCost:
+def _judge(asked: Evaluate, job: Job) -> SavedJudgement | JudgingCost:
     """Measure everything, decide, and write ``evaluation.json`` and ``evaluation.html`` beside the circuit.
 
     Raises:
-        RunError: for the known circuit of a built-in model without ``out``: nothing is written into the package.
         OptionError: for a single pair.
     """
     check_pairs(2 if asked.limit is None else asked.limit)
-    plan, case = plan or plan_of(asked), asked.case
-    if out is None and str(asked.circuit).startswith(PREFIX):
-        raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
-    folder = Path(out) if out is not None else circuit_path(asked.circuit).parent
-    if dry_run:
-        return _cost(case, asked, plan, folder, **opening)
-    runs, _ = _open(case, asked, note, **opening)
+    plan, case, note = plan_of(asked), case_of(asked), job.note
+    folder = Path(job.out) if job.out is not None else circuit_path(asked.circuit).parent
+    if job.dry_run:
+        return _cost(case, asked, plan, folder)
+    runs, _ = _open(case, asked, note)
     found_on, found_note = _found_on(case, runs)
     if found_note:
         note(found_note)
-    how = {"full": True, "edges": plan.edges, "bootstraps": plan.bootstraps, "refits": plan.refits}
-
     files: dict[str, str] = {}
 
     def measure() -> Judgement:
@@ -288,14 +258,14 @@ def judging_job(
             scores=_scores_beside(asked.circuit),
             ablation=asked.ablation,
             plan=plan,
-            progress=progress,
+            progress=job.progress,
         )
 
     def save(found: Judgement) -> dict[str, str]:
         files.update(save_evaluation(found, folder))
         return {name: f"../{Path(file).name}" for name, file in files.items()}
 
-    judgement = _recorded(asked, runs, folder, measure, save, note, **how, **opening)
+    judgement = _recorded(asked, runs, folder, measure, save, job)
     return SavedJudgement(judgement=judgement, files=files)
 
 
@@ -347,17 +317,8 @@ def _with_metric(runs: PairedRuns, metric: Metric) -> PairedRuns:
     return PairedRuns(runs.model, runs.pairs, metric=metric, batch_tokens=runs.batch_tokens)
 
 
-def _cost(case: Case, asked: Question, plan: Plan, folder: Path, **opening: Any) -> JudgingCost:
-    planned = planned_runs(
-        model=case.model,
-        task=case.task,
-        metric=asked.metric,
-        limit=asked.limit,
-        split=asked.split,
-        corruption=case.corruption,
-        seed=asked.seed,
-        **opening,
-    )
+def _cost(case: Case, asked: Evaluate, plan: Plan, folder: Path) -> JudgingCost:
+    planned = planned_runs(**opening_of(case, asked))
     nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
     return JudgingCost(
         circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.commands.asked.heads import check_heads
+from workbench.commands.forms.heads import Heads
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import read_bytes
 from workbench.core.errors import RunError
 from workbench.core.job import Job
-from workbench.core.progress import Progress, silent
 from workbench.core.run_folder import load_record
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import source_digest
@@ -21,7 +20,7 @@ from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.portrait import portrait
 from workbench.heads.prompts import example_patterns, prompt_patterns
 from workbench.heads.table import Portrait, load_portrait
-from workbench.model.identity import identity
+from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
 
@@ -48,80 +47,67 @@ class HeadsRun:
         return self.portrait._repr_html_()
 
 
-def heads_job(
-    *,
-    model: str,
-    corpus: Sequence[str | Path] = (),
-    prompt: Sequence[str] = (),
-    sort: str | None = None,
-    limit: int = 16,
-    length: int | None = None,
-    no_loss: bool = False,
-    seed: int = 0,
-    out: Path | None = None,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-    note: Callable[[str], None] = silent,
-    **opening: Any,
-) -> HeadsRun | HeadsPlan:
+def heads(asked: Heads, job: Job) -> HeadsRun | HeadsPlan:
     """Portray the heads of a model and save ``portrait.json``, ``heads.parquet``, ``atlas.html``, ``run.json``.
 
     An equal run that is finished is shown, not repeated.
-
-    Args:
-        corpus: Text files in place of the built-in text.
-        prompt: Texts whose patterns the page shows; by default a few random tokens and a piece of the built-in text.
-        limit: Sequences of each kind.
-        no_loss: Leave out the ablation of each head.
-        sort: The column that the shown table goes by.
 
     Raises:
         OptionError: for an unknown column or a length that cannot work.
         RunError: if the folder holds something else, or another process is writing there.
     """
-    check_heads(model=model, corpus=corpus, sort=sort, **opening)
-    files = [Path(f) for f in corpus]
-    if dry_run:
-        known = outline(model, offline=opening.get("offline"))
-        return HeadsPlan(
-            outline=known, n=limit, loss=not no_loss, corpus=[str(f) for f in files], folder=str(out or ROOT)
-        )
-    opened = open_model(model, **opening)
+    if job.dry_run:
+        return _planned(asked, job)
+    opened = open_model(asked.model, **asked.opening())
     who = identity(opened)
-    texts = [digest_of(read_bytes(file, most_bytes=MOST_CORPUS).hex()) for file in files]
-    plan = {
-        "weights": who.digest, "config": who.config_digest, "dtype": who.dtype, "device": who.device,
-        "corpus": texts, "prompt": list(prompt), "n": limit, "length": length, "no_loss": no_loss, "seed": seed,
-        "code": {**code_versions(), "sources": source_digest("workbench.heads.portrait", "workbench.heads.prompts")},
-    }  # fmt: skip
-    question = digest_of(plan)
-    folder = out or ROOT / f"{slug(model)}-{question[:8]}"
-    asked = {
-        "model": model, "corpus": [str(f) for f in files], "prompt": list(prompt), "sort": sort, "limit": limit,
-        "length": length, "no_loss": no_loss, "seed": seed, **opening,
-    }  # fmt: skip
-    record = RunRecord(command="heads", arguments=asked, model=who.to_dict(), pairs={}, question=question)
+    question = digest_of(_plan(asked, who))
+    folder = job.out or ROOT / f"{slug(asked.model)}-{question[:8]}"
+    record = RunRecord(
+        command="heads", arguments=asked.arguments(), model=who.to_dict(), pairs={}, question=question
+    )
+    looked: list[Any] = []
 
     def compute(folder: Path) -> Portrait:
-        looked.extend(prompt_patterns(opened, prompt) if prompt else example_patterns(opened, seed=seed))
-        found = portrait(
-            opened, files or None, n=limit, length=length, seed=seed, loss=not no_loss, progress=progress
-        )
+        own = asked.prompt
+        looked.extend(prompt_patterns(opened, own) if own else example_patterns(opened, seed=asked.seed))
+        how = {"n": asked.limit, "length": asked.length, "seed": asked.seed, "loss": not asked.no_loss}
+        found = portrait(opened, list(asked.corpus) or None, **how, progress=job.progress)
         record.pairs["grounds"] = [dict(ground) for ground in found.grounds]
         return replace(found, notes=(*found.notes, *(p.note for p in looked if p.note)))
 
-    looked: list[Any] = []
-    found = Job(note=note).keep(
+    found = job.keep(
         folder,
         record,
         compute,
         lambda made, to: _save(made, looked, to),
         finished=lambda at: _finished(at, question),
     )
+    sort = asked.sort
     if sort is not None and sort not in found:
-        note(f"{sort} was not measured here; the table is in order of the heads")
+        job.note(f"{sort} was not measured here; the table is in order of the heads")
         sort = None
     return HeadsRun(portrait=found, folder=folder, sort=sort)
+
+
+def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
+    """What decides the numbers, as JSON values."""
+    return {
+        "weights": who.digest, "config": who.config_digest, "dtype": who.dtype, "device": who.device,
+        "corpus": [digest_of(read_bytes(file, most_bytes=MOST_CORPUS).hex()) for file in asked.corpus],
+        "prompt": list(asked.prompt), "n": asked.limit, "length": asked.length, "no_loss": asked.no_loss,
+        "seed": asked.seed,
+        "code": {**code_versions(), "sources": source_digest("workbench.heads.portrait", "workbench.heads.prompts")},
+    }  # fmt: skip
+
+
+def _planned(asked: Heads, job: Job) -> HeadsPlan:
+    return HeadsPlan(
+        outline=outline(asked.model, offline=asked.offline or None, revision=asked.revision),
+        n=asked.limit,
+        loss=not asked.no_loss,
+        corpus=[str(f) for f in asked.corpus],
+        folder=str(job.out or ROOT),
+    )
 
 
 def _finished(folder: Path, question: str) -> Portrait | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.asked.opening import check_opening
+from workbench.commands.asked.opening import check_opening, chosen_options
+from workbench.core.command import Command
 from workbench.core.loading import loading
 from workbench.core.run_record import RunRecord
 from workbench.engine.metrics import Metric, get_metric
@@ -37,11 +37,14 @@ def open_runs(
     corruption: str | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    task_options: Sequence[str] = (),
     batch_tokens: int = BATCH_TOKENS,
     device: str | None = None,
     device_map: str | None = None,
     dtype: str = "float32",
-    offline: bool = False,
+    revision: str | None = None,
+    offline: bool | None = None,
+    trust_remote_code: bool = False,
     max_memory: int | str | None = None,
     work: Work = "nodes",
     by_model: bool = True,
@@ -50,6 +53,8 @@ def open_runs(
     """Open a model and make a task's pairs for it, saying what was dropped.
 
     Args:
+        options: Of the task, in its own types.
+        task_options: The same as ``name=value`` texts, which come first.
         max_memory: Most memory of the whole process, "4GB" or bytes: passes are made as small as it needs.
         work: What the runs are for, which decides how much a pass keeps.
         by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
@@ -68,14 +73,17 @@ def open_runs(
         dtype=dtype,
         offline=offline,
         max_memory=max_memory,
+        revision=revision,
+        task_options=task_options,
         **{"limit": limit, "seed": seed, "batch_tokens": batch_tokens},
     )
     if isinstance(metric, str):
         get_metric(metric)  # a user's file is run before any weights are read
     how = {"device": device, "device_map": device_map, "dtype": dtype, "max_memory": max_memory}
     found = sealed_model(model, **how) if work == "nodes" and not by_model else None
+    whose = {"revision": revision, "trust_remote_code": trust_remote_code, "offline": offline or None}
     runs = paired_runs(
-        found or _opened(model, offline=offline or None, **how),
+        found or _opened(model, **whose, **how),
         task,
         n=limit,
         seed=seed,
@@ -83,7 +91,7 @@ def open_runs(
         corruption=corruption,
         metric=metric,
         batch_tokens=batch_tokens,
-        **(options or {}),
+        **{**(options or {}), **chosen_options(task, task_options)},
     )
     tell_dropped(runs, note)
     if max_memory is not None:
@@ -117,8 +125,11 @@ def planned_runs(
     split: str = "test",
     corruption: str | None = None,
     seed: int = 0,
+    task_options: Sequence[str] = (),
     batch_tokens: int = BATCH_TOKENS,
-    offline: bool = False,
+    revision: str | None = None,
+    offline: bool | None = None,
+    trust_remote_code: bool = False,
     note: Note = lambda text: None,
     **unused: Any,
 ) -> PlannedRuns:
@@ -129,7 +140,8 @@ def planned_runs(
     check_opening(model=model, task=task, metric=metric, split=split, corruption=corruption, **unused)
     if isinstance(metric, str):
         get_metric(metric)
-    reading = reading_of(model, offline=offline or None)
+    whose = {"revision": revision, "offline": offline or None}
+    reading = reading_of(model, **whose, trust_remote_code=trust_remote_code)
     if is_file(task):
         own = given_pairs(task, n=limit, seed=seed, corruption=corruption)
         pairs = align_for(own, reading)
@@ -142,10 +154,11 @@ def planned_runs(
             split=split,
             corruption=corruption,
             **reading.options,
+            **chosen_options(task, task_options),
         )
     if pairs.dropped:
         note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
-    return PlannedRuns(wiring=outline(model, offline=offline or None), pairs=pairs, batch_tokens=batch_tokens)
+    return PlannedRuns(wiring=outline(model, **whose), pairs=pairs, batch_tokens=batch_tokens)
 
 
 def tell_dropped(runs: PairedRuns, note: Note) -> None:
@@ -159,20 +172,12 @@ def tell_dropped(runs: PairedRuns, note: Note) -> None:
         )
 
 
-def _as_typed(value: Any) -> Any:
-    """An argument as it would be typed: paths as text, a metric by its name."""
-    if isinstance(value, Metric):
-        return value.name
-    return str(value) if isinstance(value, Path) else value
-
-
-def record_of(command: str, arguments: Mapping[str, Any], runs: PairedRuns) -> RunRecord:
+def record_of(asked: Command, runs: PairedRuns) -> RunRecord:
     """A run record with model and pairs filled in."""
     pairs = runs.pairs.pairs
-    plain = {k: _as_typed(v) for k, v in arguments.items()}
     return RunRecord(
-        command=command,
-        arguments=plain,
+        command=asked.declared.name,
+        arguments=asked.arguments(),
         model=runs.identity.to_dict(),
         pairs={
             "task": pairs.task,

@@ -6,16 +6,20 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.behavior import short_of
 from workbench.circuits.files.markdown import replace_part
+from workbench.commands.asked.papers import is_study, study_of
+from workbench.commands.do import carry_out
+from workbench.commands.forms.replicate import Replicate
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import exists
 from workbench.core.claims import plain
 from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.job import Job
 from workbench.core.progress import silent
+from workbench.core.registry import load
 from workbench.core.run_folder import digest_of_file
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import source_digest
@@ -30,6 +34,9 @@ from workbench.papers.kinds import Findings, Note, Progress, Replication, Settin
 from workbench.papers.registry import PAPERS, find_paper, find_replication
 from workbench.papers.result import Result, Results
 
+if TYPE_CHECKING:
+    from workbench.commands.reproduce import Reproduction, ReproductionCost
+
 PAGE = "report.html"
 BEGIN, END = "<!-- claims: workbench replicate all --docs PAGE -->", "<!-- end of claims -->"
 ROOT = Path("runs") / "replicate"
@@ -42,38 +49,64 @@ def replicate_job(
     options: Sequence[str] = (),
     seed: int = 0,
     out: Path | None = None,
+    resume: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
     note: Note = silent,
     **opening: Any,
-) -> Result | Plan:
+) -> Any:
     """Measure a paper's claims on a model and save claims, pictures and tables; an equal run is shown, not repeated.
 
     Args:
         model: By default the replication's own.
         options: ``name=value`` texts; ``docs/replications.md`` names them.
 
+    Returns:
+        A `Result`; a `Plan` with ``dry_run``. For the study behind a published circuit a `Reproduction`.
+
     Raises:
         OptionError: for an unknown replication or option.
         RunError: if the folder holds something else, or another process is writing there.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.replicate("pine", dry_run=True).model
+        'zoo:kv'
     """
-    chosen = find_replication(name)
-    made, model = chosen.make_options(options), model or chosen.paper.model
-    if dry_run:
-        return Plan(
-            replication=chosen, model=model, options=plain(asdict(made)), folder=str(out or ROOT / name)
-        )
+    asked = Replicate(replication=name, model=model, options=tuple(options), seed=seed, **opening)
+    job = Job(out=out and Path(out), resume=resume, dry_run=dry_run, progress=progress, note=note)
+    return carry_out(asked, job)
+
+
+def replicate(asked: Replicate, job: Job) -> Result | Results | Reproduction | Plan | ReproductionCost:
+    """Measure one paper's claims, or those of all; re-run a study."""
+    if asked.replication == "all":
+        return _all(asked, job, tuple(name for name, _ in PAPERS.items()))
+    if is_study(asked.replication):
+        return load("workbench.commands.reproduce:reproduce")(study_of(asked), job)
+    return _one(asked, job)
+
+
+def _one(asked: Replicate, job: Job) -> Result | Plan:
+    """Measure a paper's claims, or show what is there."""
+    name, chosen = asked.replication, find_replication(asked.replication)
+    made, model = chosen.make_options(asked.options), asked.model or chosen.paper.model
+    if job.dry_run:
+        folder = str(job.out or ROOT / name)
+        return Plan(replication=chosen, model=model, options=plain(asdict(made)), folder=folder)
     started = time.monotonic()
-    opened = open_model(model, **opening)
-    setting = Setting(
-        model=opened, name=model, options=made, seed=seed, progress=progress or silent, note=note
-    )
+    opened = open_model(model, **asked.opening())
+    how = {"seed": asked.seed, "progress": job.progress or silent, "note": job.note}
+    setting = Setting(model=opened, name=model, options=made, **how)
     plan = plan_of(chosen, setting)
     question = digest_of(plan)
-    folder = out or ROOT / name / f"{slug(model)}-{question[:8]}"
-    asked = {"replication": name, "model": model, "options": list(options), "seed": seed, **opening}
-    record = RunRecord(command="replicate", arguments=asked, model=identity(opened).to_dict(), pairs={})
-    record.question = question
+    record = RunRecord(
+        command="replicate",
+        arguments=replace(asked, model=model).arguments(),
+        model=identity(opened).to_dict(),
+        pairs={},
+        question=question,
+    )
 
     def compute(folder: Path) -> Result:
         findings = with_behaviors(chosen.run(setting), setting)
@@ -81,7 +114,8 @@ def replicate_job(
         seconds = time.monotonic() - started
         return Result.of(chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder)
 
-    return Job(note=note).keep(folder, record, compute, _save, finished=lambda at: load_result(at, question))
+    folder = job.out or ROOT / name / f"{slug(model)}-{question[:8]}"
+    return job.keep(folder, record, compute, _save, finished=lambda at: load_result(at, question))
 
 
 def with_behaviors(findings: Findings, setting: Setting) -> Findings:
@@ -172,27 +206,33 @@ def replicate_all(
     Raises:
         OptionError: for an unknown name.
     """
-    chosen = tuple(names) or tuple(name for name, _ in PAPERS.items())
-    for name in chosen:
+    asked = Replicate(replication="all", model=model, docs=docs, **common)
+    return _all(
+        asked,
+        Job(out=out and Path(out), note=note, progress=progress),
+        tuple(names) or tuple(name for name, _ in PAPERS.items()),
+    )
+
+
+def _all(asked: Replicate, job: Job, names: Sequence[str]) -> Results:
+    for name in names:
         find_paper(name)
-    root = out or ROOT
     results: list[Result] = []
     failed: dict[str, str] = {}
-    for i, name in enumerate(chosen, start=1):
-        note(f"{i}/{len(chosen)} {name}")
-        folder = None if out is None else out / name
+    for i, name in enumerate(names, start=1):
+        job.note(f"{i}/{len(names)} {name}")
+        own = replace(job, out=None if job.out is None else job.out / name)
         try:
-            found = replicate_job(name, model=model, out=folder, note=note, progress=progress, **common)
+            results.append(_one(replace(asked, replication=name, docs=None), own))
         except WorkbenchError as problem:
             failed[name] = problem.message
-            note(f"{name} gave no result: {problem}")
-        else:
-            results.append(found)
+            job.note(f"{name} gave no result: {problem}")
+    root = job.out or ROOT
     page = Results(results=results, failed=failed, folder=root)
     write_atomic(root / "all.html", page.page())
     write_atomic(root / "all.json", dump(page.to_dict(), where="all.json", indent=1))
-    if docs is not None:
-        replace_part(docs, BEGIN, END, page.markdown())
+    if asked.docs is not None:
+        replace_part(asked.docs, BEGIN, END, page.markdown())
     return page
 
 

@@ -1,4 +1,4 @@
-"""Re-running a study: open, plan, run or resume step by step, save."""
+"""A study that is re-run: open, plan, run or resume step by step, save."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.files import save_circuit, write_atomic
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.published import load_published
+from workbench.commands.forms.replicate import Reproduce
 from workbench.commands.opening import open_runs, planned_runs, record_of
 from workbench.core.claims import untestable
 from workbench.core.errors import RunError, TaskError
@@ -30,62 +31,42 @@ from workbench.papers.studies.kinds import Progress, State, Step, StepResult, St
 from workbench.papers.studies.registry import find_study
 from workbench.papers.studies.result import Reproduction
 
-N_REFERENCE = 256  # prompts that the means are taken over
+ROOT = Path("runs") / "reproduce"
 
 
-def reproduce_job(
-    study: str,
-    *,
-    model: str,
-    limit: int | None = None,
-    seed: int = 0,
-    n_reference: int = N_REFERENCE,
-    out: Path | None = None,
-    resume: bool = False,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-    note: Note = lambda text: None,
-    **opening: Any,
-) -> Reproduction | ReproductionCost:
+def reproduce(asked: Reproduce, job: Job) -> Reproduction | ReproductionCost:
     """Re-run a study on a model and save what it found.
-
-    Args:
-        n_reference: Prompts that means are taken over, the measured ones included; at least those.
 
     Raises:
         OptionError: if there is no such study.
         RunError: if the folder holds another run, or an unfinished one without ``resume``.
     """
-    chosen = find_study(study)
-    asked = {
-        "model": model,
-        "task": chosen.task,
-        "corruption": chosen.corruption,
-        "limit": limit,
-        "seed": seed,
+    chosen, note = find_study(asked.study), job.note
+    opening = {
+        **{name: getattr(asked, name) for name in ("model", "limit", "split", "seed", "batch_tokens")},
+        **{"task": chosen.task, "corruption": chosen.corruption, **asked.opening()},
     }
-    if dry_run:
-        return _cost(chosen, planned_runs(note=note, **asked, **opening), out)
-    runs = open_runs(note=note, **asked, **opening)
-    reference = _reference(runs, chosen, seed, n_reference)
-    plan = study_plan(chosen, runs, reference, seed)
-    folder = out or Path("runs") / "reproduce" / chosen.name / f"{slug(model)}-{digest_of(plan)[:8]}"
-    record = record_of("reproduce", {"study": study, **asked, **opening, "n_reference": n_reference}, runs)
+    if job.dry_run:
+        return _cost(chosen, planned_runs(note=note, **opening), job.out)
+    runs = open_runs(note=note, **opening)
+    reference = _reference(runs, chosen, asked.seed, asked.n_reference)
+    plan = study_plan(chosen, runs, reference, asked.seed)
+    record = record_of(asked, runs)
     record.question = digest_of(plan)
     done: dict[str, StepResult] = {}
 
     def compute(folder: Path) -> Reproduction:
         record.behaviors = tell_behavior(runs, note, what="what the study finds")
-        return run_study(
-            chosen, runs, reference, seed=seed, folder=folder, done=done, progress=progress, note=note
-        )
+        how = {"folder": folder, "done": done, "progress": job.progress, "note": note}
+        return run_study(chosen, runs, reference, seed=asked.seed, **how)
 
-    return Job(note=note).keep(
+    folder = job.out or ROOT / chosen.name / f"{slug(asked.model)}-{digest_of(plan)[:8]}"
+    return job.keep(
         folder,
         record,
         compute,
         save_reproduction,
-        begin=lambda at: done.update(_claim(at, plan, resume, note)),
+        begin=lambda at: done.update(_claim(at, plan, job.resume, note)),
     )
 
 

@@ -26,6 +26,12 @@ class OptionError(WorkbenchError):
     """An option or argument has a value that cannot work."""
 
 
+class UsageError(OptionError):
+    """Options that do not go together, or one that is missing; the command line ends with 2."""
+
+    exit_code = 2
+
+
 class NameFormatError(WorkbenchError):
     """A node or edge address cannot be read."""
 

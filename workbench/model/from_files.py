@@ -9,7 +9,13 @@ from workbench.model.other_inputs import other_inputs
 from workbench.tasks.reading import Reading
 
 
-def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: bool = False) -> Reading:
+def reading_of(
+    name: str,
+    *,
+    offline: bool | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Reading:
     """The reading of a model by name, from its tokenizer and configuration; weights are not loaded.
 
     Raises:
@@ -21,7 +27,9 @@ def reading_of(name: str, *, offline: bool | None = None, trust_remote_code: boo
 
     directory = zoo.locate(name).directory
     if directory is None:
-        directory = hub.fetch(name, revision=None, offline=hub.is_offline(offline), code=trust_remote_code)
+        directory = hub.fetch(
+            name, revision=revision, offline=hub.is_offline(offline), code=trust_remote_code
+        )
     tokenizer = load_tokenizer(directory, trust_remote_code=trust_remote_code)
     if tokenizer is None:
         raise ModelError(

@@ -73,7 +73,9 @@ class Outline:
         )
 
 
-def outline(name: str, *, offline: bool | None = None, sizes: bool = True) -> Outline:
+def outline(
+    name: str, *, offline: bool | None = None, revision: str | None = None, sizes: bool = True
+) -> Outline:
     """The outline of a model by name; no weights are read, only their headers.
 
     Args:
@@ -87,7 +89,7 @@ def outline(name: str, *, offline: bool | None = None, sizes: bool = True) -> Ou
 
     directory = zoo.locate(name).directory
     if directory is None:
-        directory = hub.fetch(name, revision=None, offline=hub.is_offline(offline), code=False)
+        directory = hub.fetch(name, revision=revision, offline=hub.is_offline(offline), code=False)
     file = next((directory / f for f in ("tl_native.json", "config.json") if (directory / f).is_file()), None)
     if file is None:
         raise ModelError(f"{directory} has no config.json", hint="give a Hugging Face model directory")

@@ -182,14 +182,18 @@ def _checked(
         raise unknown("split", str(split), SPLITS, error=OptionError)
     known = found.options
     for key, value in options.items():
-        if key not in known:
-            if not known:
-                raise OptionError(f"task {found.name!r} has no options; found {key!r}")
-            raise unknown(f"option of task {found.name!r}", key, known, error=OptionError)
+        _check_option(found, key)
         if type(value) is not type(known[key]):
             kind = type(known[key]).__name__
             raise OptionError(f"option {key} of task {found.name!r} is {value!r}; expected {kind}")
     return check_corruption(found, corruption)
+
+
+def _check_option(found: Task, name: str) -> None:
+    if not found.options:
+        raise OptionError(f"task {found.name!r} has no options; found {name!r}")
+    if name not in found.options:
+        raise unknown(f"option of task {found.name!r}", name, found.options, error=OptionError)
 
 
 def check_corruption(found: Task, corruption: str | None) -> str:
@@ -208,14 +212,15 @@ def parse_options(found: Task, texts: Iterable[str]) -> dict[str, Option]:
     """Options of a task from ``name=value`` texts, each in the type of its default.
 
     Raises:
-        OptionError: if a text has no ``=``, or a value is not of that type.
+        OptionError: if a text has no ``=``, there is no such option, or a value is not of its type.
     """
     out: dict[str, Option] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise OptionError(f"option {text!r} is not NAME=VALUE", hint=f"options: {_defaults(found)}")
-        kind = type(found.options.get(name, ""))
+        _check_option(found, name)
+        kind = type(found.options[name])
         try:
             out[name] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (KeyError, ValueError):

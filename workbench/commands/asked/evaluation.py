@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.circuit_file import load_circuit
 from workbench.commands.asked.opening import check_opening
 from workbench.core.errors import RunError, check_numbers
-from workbench.engine.interventions.words import Ablation, value_named
+from workbench.engine.interventions.words import value_named
 from workbench.engine.metric_names import named_in_a_file
 from workbench.model.builtin import PREFIX
 from workbench.model.known_circuits import load_truth
+
+if TYPE_CHECKING:
+    from workbench.commands.forms.evaluate import Evaluate
+    from workbench.core.job import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,55 +42,27 @@ class Case:
         return self.circuit.provenance
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What ``workbench evaluate`` is asked; what is left out is the circuit's own."""
+def check_evaluation(asked: Evaluate, job: Job) -> None:
+    """Do nothing if the circuit, its model and its task are there; nothing is opened.
 
-    circuit: Path
-    model: str | None = None
-    task: str | None = None
-    metric: str | None = None
-    limit: int | None = None
-    split: str = "test"
-    corruption: str | None = None
-    ablation: Ablation = "resample"
-    random_draws: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        value_named(self.ablation)
-
-    @cached_property
-    def case(self) -> Case:
-        """What is judged, read when it is first asked for."""
-        return _case(self)
-
-    def check(self, *, out: Path | None = None, full: bool = False, **opening: Any) -> None:
-        """Do nothing if the circuit, its model and its task are there; nothing is opened.
-
-        Args:
-            out, full: Where the whole evaluation is written: not into the package.
-
-        Raises:
-            WorkbenchError: for the first that is not, with the closest spellings.
-        """
-        check_numbers({name: getattr(self, name) for name in ("limit", "random_draws", "seed")})
-        case = self.case
-        if full and out is None and str(self.circuit).startswith(PREFIX):
-            raise RunError(
-                f"{self.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER"
-            )
-        check_opening(
-            model=case.model,
-            task=case.task,
-            metric=case.metric,
-            split=self.split,
-            corruption=case.corruption,
-            **opening,
-        )
+    Raises:
+        WorkbenchError: for the first that is not, with the closest spellings.
+    """
+    value_named(asked.ablation)
+    check_numbers({"random_draws": asked.random_draws})
+    case = case_of(asked)
+    if asked.full and job.out is None and str(asked.circuit).startswith(PREFIX):
+        raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
+    check_opening(**opening_of(case, asked))
 
 
-def _case(asked: Question) -> Case:
+def opening_of(case: Case, asked: Evaluate) -> dict[str, Any]:
+    """What opening the runs needs that a circuit is judged on."""
+    of_circuit = {name: getattr(case, name) for name in ("model", "task", "metric", "corruption")}
+    return {**asked.opening(), **of_circuit, "work": "edges"}
+
+
+def case_of(asked: Evaluate) -> Case:
     """The saved circuit, or the known circuit of a built-in model, with what it says of its own model and task.
 
     Raises:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from workbench.commands.asked.opening import check_opening
 from workbench.core.bounds import exists
 from workbench.core.errors import OptionError
 from workbench.heads.table import check_column
 
+if TYPE_CHECKING:
+    from workbench.commands.forms.heads import Heads
+    from workbench.core.job import Job
 
-def check_heads(
-    *, model: str, corpus: Sequence[str | Path] = (), sort: str | None = None, **opening: Any
-) -> None:
+
+def check_heads(asked: Heads, job: Job) -> None:
     """Do nothing if there is such a column, and the texts and the model are there.
 
     Raises:
         WorkbenchError: for the first that is not, with the closest spellings.
     """
-    if sort is not None:
-        check_column(sort)
-    for file in map(Path, corpus):
+    if asked.sort is not None:
+        check_column(asked.sort)
+    for file in asked.corpus:
         if not exists(file):
             raise OptionError(f"no file {file}", hint="--corpus takes UTF-8 text files")
-    check_opening(model=model, **opening)
+    check_opening(model=asked.model, limit=asked.limit, seed=asked.seed, **asked.opening())

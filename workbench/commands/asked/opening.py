@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.addresses import Node, parse_node
 from workbench.core.bounds import exists, expanded
@@ -16,7 +16,11 @@ from workbench.model.outline import Outline, outline
 from workbench.model.settings import check_device, check_dtype, check_map, parse_size
 from workbench.tasks.pairs import load_pairs
 from workbench.tasks.reading import is_file
-from workbench.tasks.registry import SPLITS, check_corruption, get_task
+from workbench.tasks.registry import SPLITS, Option, check_corruption, get_task, parse_options
+
+if TYPE_CHECKING:
+    from workbench.commands.forms.discover import Demo
+    from workbench.core.job import Job
 
 
 def check_opening(
@@ -31,6 +35,8 @@ def check_opening(
     dtype: str = "float32",
     offline: bool | None = None,
     max_memory: int | str | None = None,
+    revision: str | None = None,
+    task_options: Sequence[str] = (),
     **others: Any,
 ) -> None:
     """Do nothing if all of this is there and can be meant; what is None is not asked.
@@ -44,6 +50,7 @@ def check_opening(
     check_numbers(others)
     if task is not None:
         check_task(task, split=split, corruption=corruption)
+        chosen_options(task, task_options)
     if isinstance(metric, str):
         check_metric(metric)
     check_dtype(dtype)
@@ -52,10 +59,10 @@ def check_opening(
     if max_memory is not None:
         parse_size(max_memory)
     if model is not None:
-        check_model(model, offline=offline)
+        check_model(model, offline=offline, revision=revision)
 
 
-def check_model(name: str, *, offline: bool | None = None) -> None:
+def check_model(name: str, *, offline: bool | None = None, revision: str | None = None) -> None:
     """Do nothing if a built-in model, a directory or, without a network, a Hub model of the cache has this name.
 
     Raises:
@@ -65,7 +72,7 @@ def check_model(name: str, *, offline: bool | None = None) -> None:
         from workbench.model import hub  # a third of a second
 
         if hub.is_offline(offline or None):
-            hub.fetch(name, revision=None, offline=True, code=False)
+            hub.fetch(name, revision=revision, offline=True, code=False)
 
 
 def check_task(task: str, *, split: str = "test", corruption: str | None = None) -> None:
@@ -83,6 +90,28 @@ def check_task(task: str, *, split: str = "test", corruption: str | None = None)
     if split not in SPLITS:
         raise unknown("split", str(split), SPLITS, error=OptionError)
     check_corruption(found, corruption)
+
+
+def chosen_options(task: str, texts: Sequence[str]) -> dict[str, Option]:
+    """Options of a task from ``name=value`` texts, each in the type of its default.
+
+    Raises:
+        OptionError: for an unknown option or another type; for a file of pairs, which has none.
+    """
+    if not texts:
+        return {}
+    if is_file(task):
+        raise OptionError(f"{task} is a file: its pairs are as they are, without --task-option")
+    return parse_options(get_task(task), texts)
+
+
+def check_asked(asked: Demo, job: Job) -> None:
+    """Do nothing if the model is there.
+
+    Raises:
+        ModelError: if it is not, with the closest spellings.
+    """
+    check_opening(model=asked.model, limit=asked.limit, seed=asked.seed, **asked.opening())
 
 
 def check_files(files: Iterable[str | Path]) -> None:

@@ -2,61 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from workbench.commands.asked.opening import check_addresses, check_opening, check_positions
+from workbench.core.command import options_of
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.interventions.words import MLPS, MODES, PARTS, value_named
 from workbench.model.wiring import SITES
 
+if TYPE_CHECKING:
+    from workbench.commands.forms.sweeps import Sweep
+    from workbench.core.job import Job
 
-def check_sweep(
-    *,
-    model: str,
-    task: str,
-    parts: str = "heads",
-    ablation: str = "resample",
-    reference: Path | None = None,
-    site: str = "head-output",
-    mode: str = "noising",
-    mlps: str = "recomputed",
-    node: Sequence[str] | None = None,
-    sender: Sequence[str] | None = None,
-    receiver: Sequence[str] = (),
-    positions: Sequence[str] = (),
-    query: str = "",
-    key: str = "",
-    shard: str | None = None,
-    ray: str | None = None,
-    workers: int | None = None,
-    offline: bool | None = None,
-    **opening: Any,
-) -> None:
+
+def check_sweep(asked: Sweep, job: Job) -> None:
     """Do nothing if a sweep can be meant so; whether the model can do it shows when it is open.
-
-    Args:
-        opening: How the model is opened, and what else the sweep is asked.
 
     Raises:
         WorkbenchError: for the first name, file or address that is not there, with the closest spellings.
     """
-    value_named(ablation)
-    for kind, word, known in (
-        ("parts", parts, PARTS),
-        ("site", site, SITES),
-        ("mode", mode, MODES),
-        ("treatment of MLPs", mlps, MLPS),
+    if asked.plot is not None and asked.plot.suffix.lower() not in (".svg", ".png"):
+        raise OptionError(f"cannot draw {asked.plot}", hint="use a file that ends in .svg or .png")
+    said = {f.name: getattr(asked, f.name) for f in options_of(type(asked))}
+    for kind, name, known in (
+        ("parts", "parts", PARTS),
+        ("site", "site", SITES),
+        ("mode", "mode", MODES),
+        ("treatment of MLPs", "mlps", MLPS),
     ):
-        if word not in known:
-            raise unknown(kind, word, known, error=OptionError)
-    _check_reference(reference, ablation)
-    Spread(shard=shard, ray=ray, workers=workers)
-    check_opening(model=model, task=task, offline=offline, **opening)
-    check_positions(task, [p for p in (*positions, query, key) if p])
-    check_addresses([*(node or ()), *(sender or ()), *receiver], model, offline=offline)
+        if name in said and said[name] not in known:
+            raise unknown(kind, said[name], known, error=OptionError)
+    if "ablation" in said:
+        value_named(said["ablation"])
+        _check_reference(said["reference"], said["ablation"])
+    Spread(**asked.spreading())
+    check_opening(**asked.opening())
+    ends = (said.get("query"), said.get("key"))
+    check_positions(asked.task, [p for p in (*asked.positions, *ends) if p])
+    nodes = [node for name in ("node", "sender", "receiver") for node in said.get(name, ())]
+    check_addresses(nodes, asked.model, offline=asked.offline)
 
 
 def _check_reference(reference: Path | None, ablation: str) -> None:

@@ -7,65 +7,54 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from workbench.core.command import COMMANDS, OptionText, options_of, text_of
 from workbench.core.run_record import RunRecord
-
-_SHORT = {"model": "-m", "task": "-t"}
-_FLAGS = {
-    "positions": "--position",
-    "random_draws": "--random",
-    **{"node": "--node", "sender": "--sender", "receiver": "--receiver"},
-}
-_EITHER = {"signed": ("--signed", "--absolute"), "greedy": ("--greedy", "--best")}  # None: as the method does
-_FIRST = {"study", "replication", "circuit", "edit"}  # typed without a flag
 
 
 def command_line(record: RunRecord) -> str:
     """``workbench ablate -m zoo:ioi -t ioi --ablation mean ...``; what is absent or false needs no flag."""
-    given = record.arguments
-    named = [w for one in record.plugins if not one.get("version") for w in ("--plugin", one["plugin"])]
-    words = ["workbench", *named, *record.command.split()]
-    words += [str(given[name]) for name in _FIRST if given.get(name)]
-    if record.command == "bench discovery":
-        words += list(_bench(given))
-    else:
-        skipped = {"task", "corruption"} if record.command == "reproduce" else set()
-        if record.command == "demo":
-            skipped = {"method"}
-        order = [*_SHORT, *(name for name in given if name not in _SHORT)]
-        words += [w for k in order if k not in _FIRST | skipped for w in _words(k, given.get(k))]
+    words = ["workbench", *record.command.split()]
+    for text, value in sorted(_written(record), key=lambda found: bool(found[0].flags)):
+        words += _words(text, value)
     return shlex.join(words)
 
 
-def _words(name: str, value: Any) -> Iterator[str]:
-    """One argument as words; none for what is the default by being absent."""
-    if value is None or value == []:
-        return
-    flag = _SHORT.get(name) or _FLAGS.get(name) or "--" + name.replace("_", "-")
-    if name in _EITHER:
-        yield _EITHER[name][0 if value else 1]
-    elif isinstance(value, bool):
-        if value:
-            yield flag
-    elif name == "options" and isinstance(value, list | tuple):  # of a replication
-        for item in value:
-            yield from ("--set", str(item))
-    elif name == "options" and isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from ("--option", f"{key}={item if isinstance(item, str) else json.dumps(item)}")
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from (flag, str(item))
-    else:
-        yield from (flag, str(value))
+def _written(record: RunRecord) -> Iterator[tuple[OptionText, Any]]:
+    """How each argument is written, with its value; those of a command that is not known here by their names."""
+    given, known, retired = dict(record.arguments), (), ()
+    if record.command in COMMANDS:
+        form = COMMANDS.get(record.command)
+        known, retired = options_of(form), form.declared.retired
+    for option in known:
+        yield text_of(option), given.pop(option.name, None)
+    for name, value in given.items():
+        if name not in retired:
+            yield OptionText(flags=("--" + name.replace("_", "-"),)), value
 
 
-def _bench(given: Mapping[str, Any]) -> Iterator[str]:
-    """Settings of a bench: lists as one comma-separated word."""
-    for name in ("methods", "truths", "tasks", "levels"):
-        chosen = given.get(name)
-        if chosen or (chosen is not None and name != "methods"):
-            words = [str(x) for x in chosen] if isinstance(chosen, list | tuple) else [str(chosen)]
-            yield from (f"--{name}", ",".join(words) or "none")
-    for name in ("seeds", "seed", "shard", "ray", "workers"):
-        if given.get(name) is not None:
-            yield from (f"--{name}", str(given[name]))
+def _words(text: OptionText, value: Any) -> list[str]:
+    """One option as words; none for what is the default by being absent."""
+    flag = text.flags[0] if text.flags else ""
+    if value is None or (value is False and "/" not in flag):
+        return []
+    if isinstance(value, bool):
+        on, _, off = flag.partition("/")
+        return [on if value else off]
+    items = [_item(item) for item in _items(value)]
+    if text.commas:
+        items = [",".join(items) or text.nothing]
+    return [word for item in items for word in ([flag, item] if flag else [item])]
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [(name, item) for name, item in value.items()]
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _item(item: Any) -> str:
+    """A value as a word; a named one as ``NAME=VALUE``."""
+    if not isinstance(item, tuple):
+        return str(item)
+    name, value = item
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"

@@ -1,0 +1,129 @@
+"""The options of ``discover`` and ``demo``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands.forms.shared import (
+    LIMIT,
+    MODEL,
+    SEED,
+    SPLIT,
+    OnModel,
+    OnPairs,
+    Spreadable,
+    model_named,
+    task_named,
+)
+from workbench.core.command import ABOUT, PAIRS, command, option
+from workbench.core.registry import load
+
+if TYPE_CHECKING:
+    from workbench.core.job import Job
+
+
+@command(
+    "discover",
+    run="workbench.commands.discover:discovery",
+    check="workbench.commands.asked.search:check_search",
+    offers=("out", "dry_run", "resume"),
+    resumes=True,
+)
+@dataclass(frozen=True, kw_only=True)
+class Discover(OnPairs, Spreadable):
+    """Find a circuit: score every edge (or node), keep the best, judge it on other prompts, save it.
+
+    Example: workbench discover -m zoo:ioi -t ioi --method eap-ig --keep 5%
+    """
+
+    model: str = model_named()
+    task: str = task_named()
+    method: str = option(
+        "--method",
+        help="How scores are made: {methods}; workbench methods says more.",
+        default="eap-ig",
+    )
+    keep: str | None = option(
+        "--keep",
+        help="What is chosen from the scores: 5%, 200 or '>=0.01'. Or own (as the method decides). Default: own "
+        "where it does, else 5%.",
+        default=None,
+    )
+    level: str | None = option(
+        "--level", help="edge, node or neuron. Default: the method's first.", default=None
+    )
+    per_position: bool = option("--per-position", help="Score every named position by itself.", default=False)
+    signed: bool | None = option(
+        "--signed/--absolute",
+        help="Rank by what helps, or by size. Default: as the method does.",
+        default=None,
+    )
+    greedy: bool | None = option(
+        "--greedy/--best",
+        help="Grow from the logits, always connected, or take the best wherever they are.",
+        default=None,
+    )
+    options: Mapping[str, Any] = option(
+        "--option",
+        help="An option of the method, such as steps=10; may be repeated.",
+        default=dict,
+    )
+    split: str = option("--split", help=SPLIT, default="train", place=PAIRS)
+    test_split: str = option(
+        "--test-split", help="Pairs the circuit is judged on.", default="test", place=PAIRS
+    )
+    random_draws: int = option(
+        "--random", help="Random circuits of each size.", default=5, least=0, place=PAIRS
+    )
+
+    @classmethod
+    def place(cls, folder: Path, *, resume: bool) -> dict[str, Path]:
+        work = folder.parent if folder.name.startswith("shard-") else folder
+        if (
+            resume and load("workbench.engine.run_folders.folders:UNFINISHED") in work.name
+        ):  # its circuit gets the folder that its digest names
+            return {"root": work.parents[2]}
+        return {"out": folder}
+
+    def said(self, result: Any, job: Job) -> Iterator[str]:
+        if job.dry_run:
+            return
+        if self.shard is not None:
+            yield f"wrote {result.folder}; when all shards are done: workbench runs merge {result.folder.parent}"
+        else:
+            yield (
+                f"wrote {result.folder}: circuit.json, scores.safetensors, circuit.html, report.html, run.json"
+            )
+
+
+@command(
+    "demo",
+    run="workbench.commands.discover:demo",
+    check="workbench.commands.asked.opening:check_asked",
+    out="Default: circuits.",
+    retired=("method",),
+)
+@dataclass(frozen=True, kw_only=True)
+class Demo(OnModel):
+    """The main job, start to end: ablate all heads on IOI, discover a circuit, judge it, save and show it.
+
+    Example: workbench demo
+    """
+
+    model: str = option("-m", "--model", help=MODEL, default="zoo:ioi", place=ABOUT)
+    limit: int | None = option(
+        "-n",
+        "--limit",
+        help=f"{LIMIT} Default: 64 of a task, all of a file.",
+        default=None,
+        least=1,
+        place=PAIRS,
+    )
+    seed: int = option("--seed", help=SEED, default=0, place=PAIRS)
+
+    @classmethod
+    def place(cls, folder: Path, *, resume: bool) -> dict[str, Path]:
+        return {"root": folder.parents[2] if resume else folder}

@@ -1,0 +1,75 @@
+"""The options of ``evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands.forms.shared import ABLATION, MODEL, TASK, OnPairs
+from workbench.core.command import ABOUT, argument, command, option
+
+if TYPE_CHECKING:
+    from workbench.core.job import Job
+
+
+@command(
+    "evaluate",
+    run="workbench.commands.evaluate:evaluate",
+    check="workbench.commands.asked.evaluation:check_evaluation",
+    offers=("out", "dry_run"),
+    out="A folder for faithfulness.json, or with --full for evaluation.json. Default: printed only; with --full "
+    "beside the circuit.",
+    retired=("work",),
+)
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(OnPairs):
+    """Measure how much of the behavior a saved circuit keeps; with --full, every verdict with its evidence.
+
+    Example: workbench evaluate circuits/ioi/zoo-ioi/eap-ig-1f3a --full
+    """
+
+    circuit: Path = argument(
+        "A circuit file, the folder that has circuit.json, or zoo:NAME for a model's known circuit."
+    )
+    model: str | None = option(
+        "-m", "--model", help=f"{MODEL} Default: the circuit's own model.", default=None, place=ABOUT
+    )
+    task: str | None = option(
+        "-t", "--task", help=f"{TASK} Default: the circuit's own task.", default=None, place=ABOUT
+    )
+    full: bool = option(
+        "--full",
+        help="Everything: complete, minimal, tests, robust, stable; writes evaluation.json and a page.",
+        default=False,
+    )
+    ablation: str = option("--ablation", help=ABLATION, default="resample")
+    random_draws: int | None = option(
+        "--random",
+        help="Random circuits of each size. Default: 20; with --full 100.",
+        default=None,
+        least=0,
+    )
+    edges: int = option("--edges", help="With --full: most edges tested one by one.", default=100, least=1)
+    bootstraps: int = option(
+        "--bootstraps", help="With --full: circuits found on resampled pairs.", default=100, least=2
+    )
+    refits: int = option(
+        "--refits",
+        help="The same, for methods that must be run again on each resample.",
+        default=10,
+        least=2,
+    )
+
+    @classmethod
+    def place(cls, folder: Path, *, resume: bool) -> dict[str, Path]:
+        return {"out": folder.parent if resume else folder}
+
+    def said(self, result: Any, job: Job) -> Iterator[str]:
+        if job.dry_run:
+            return
+        if self.full:
+            yield f"wrote {' and '.join(result.files.values())}"
+        elif job.out is not None:
+            yield f"wrote {job.out}/faithfulness.json"

@@ -1,0 +1,133 @@
+"""The options of ``replicate``, and of ``reproduce``, the former word for a study that is re-run step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands.forms.shared import DOCS, LIMIT, MODEL, SEED, SPLIT, OnModel
+from workbench.core.command import ABOUT, JOB, PAIRS, SIZE, argument, command, option
+from workbench.core.registry import load
+
+if TYPE_CHECKING:
+    from workbench.core.job import Job
+
+
+@command(
+    "replicate",
+    run="workbench.commands.replicate:replicate",
+    check="workbench.commands.asked.papers:check_replication",
+    offers=("out", "dry_run", "resume"),
+)
+@dataclass(frozen=True, kw_only=True)
+class Replicate(OnModel):
+    """Measure a paper's claims again: its numbers beside yours, controls, a verdict per claim.
+
+    A paper whose circuit is published (ioi, greater-than) is re-run step by step.
+
+    Example: workbench replicate retrieval-heads -m zoo:kv
+    """
+
+    replication: str = argument(
+        "{papers}, or a study; 'list' says more, 'all' runs them all.", metavar="NAME"
+    )
+    model: str | None = option(
+        "-m",
+        "--model",
+        help=f"{MODEL} Default: the replication's own.",
+        default=None,
+        env="WORKBENCH_MODEL",
+        place=ABOUT,
+    )
+    options: tuple[str, ...] = option(
+        "--set",
+        help="A setting, name=value; may be repeated. Sizes and thresholds; --dry-run shows them.",
+        default=(),
+    )
+    seed: int = option("--seed", help=SEED, default=0)
+    docs: Path | None = option(
+        "--docs",
+        help=f"{DOCS} Only with all; with list the page of papers is written.",
+        default=None,
+        place=JOB,
+        recorded=False,
+    )
+
+    def answer(self) -> Any:
+        if self.replication != "list":
+            return None
+        if self.docs is not None:
+            load("workbench.papers.listing:write_page")(self.docs)
+        return load("workbench.commands.asked.papers:rows_of_all")()
+
+    def said(self, result: Any, job: Job) -> Iterator[str]:
+        if self.replication == "list" or job.dry_run:
+            yield from [f"wrote {self.docs}"] if self.docs is not None else []
+            return
+        if self.replication == "all":
+            files = "all.html, all.json"
+        else:
+            files = load("workbench.commands.asked.papers:files_of")(self.replication)
+        yield f"wrote {result.folder}: {files}"
+
+    def exit_code(self, result: Any) -> int:
+        return 1 if self.replication == "all" and result.failed else 0
+
+
+@command(
+    "reproduce",
+    run="workbench.commands.reproduce:reproduce",
+    check="workbench.commands.asked.papers:check_reproduction",
+    offers=("out", "dry_run", "resume"),
+    resumes=True,
+    retired=("task", "corruption"),
+    hidden=True,
+)
+@dataclass(frozen=True, kw_only=True)
+class Reproduce(OnModel):
+    """Re-run a published study on a model: its steps in order, its numbers beside yours, a verdict per claim.
+
+    The former word for replicate of a study.
+
+    Example: workbench reproduce ioi -m gpt2
+    """
+
+    study: str = argument("ioi; 'list' says which studies there are.")
+    model: str | None = option("-m", "--model", help=MODEL, default=None, env="WORKBENCH_MODEL", place=ABOUT)
+    limit: int | None = option(
+        "-n",
+        "--limit",
+        help=f"{LIMIT} Default: 64 of a task, all of a file.",
+        default=None,
+        least=1,
+        place=PAIRS,
+    )
+    split: str = option("--split", help=SPLIT, default="test", place=PAIRS)
+    seed: int = option("--seed", help=SEED, default=0, place=PAIRS)
+    n_reference: int = option(
+        "--reference-pairs",
+        help="Prompts that means are taken over, these included.",
+        default=256,
+        least=1,
+        place=PAIRS,
+    )
+    batch_tokens: int = option(
+        "--batch-tokens",
+        help="Most tokens in one forward pass; halved when memory runs out.",
+        default=8192,
+        least=1,
+        place=SIZE,
+    )
+
+    def answer(self) -> Any:
+        if self.study == "list":
+            return load("workbench.papers.studies.registry:study_rows")()
+        return None
+
+    def said(self, result: Any, job: Job) -> Iterator[str]:
+        if self.study != "list" and not job.dry_run:
+            yield (
+                f"wrote {result.folder}: run.json, study.json, report.html, tables, circuit.json if there is one"
+            )

@@ -1,0 +1,135 @@
+"""Options that several commands share: one flag, one meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.core.command import ABOUT, OPENING, PAIRS, SIZE, SPREAD, Command, option
+
+MODEL = "zoo:NAME, a local directory or a Hub id."
+TASK = "A task ({tasks}) or a .jsonl file of pairs."
+SEED = "Seed of the pairs and of every random choice."
+ABLATION = "resample, mean, mean-per-position, mean-per-name, mean-per-template or zero."
+LIMIT = "Number of pairs."
+SPLIT = "train, validation or test."
+MEMORY = "Most memory of the whole process, e.g. 4GB."
+DOCS = "Also put the tables into this page, between its marks."
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnModel(Command):
+    """What opens a model."""
+
+    device: str | None = option(
+        "--device", help="cpu, cuda, cuda:1. Default: CUDA when there is one.", default=None, place=OPENING
+    )
+    dtype: str = option(
+        "--dtype", help="float32, float64, bfloat16 or float16.", default="float32", place=OPENING
+    )
+    revision: str | None = option(
+        "--revision", help="Branch, tag or commit of a Hub model.", default=None, place=OPENING
+    )
+    offline: bool = option(
+        "--offline", help="Never ask the Hub.", default=False, env="HF_HUB_OFFLINE", place=OPENING
+    )
+    trust_remote_code: bool = option(
+        "--trust-remote-code", help="Run Python code that comes with the model.", default=False, place=OPENING
+    )
+
+    def opening(self) -> dict[str, object]:
+        """How the model is opened."""
+        return {name: getattr(self, name) for name in OnModel.__dataclass_fields__}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPairs(OnModel):
+    """What opens a model with pairs of a task, and decides how much goes through it at once."""
+
+    metric: str | None = option(
+        "--metric",
+        help="{metrics}, or file.py:function. Default: the task's own.",
+        default=None,
+        place=PAIRS,
+    )
+    limit: int | None = option(
+        "-n",
+        "--limit",
+        help=f"{LIMIT} Default: 64 of a task, all of a file.",
+        default=None,
+        least=1,
+        place=PAIRS,
+    )
+    split: str = option("--split", help=SPLIT, default="test", place=PAIRS)
+    corruption: str | None = option(
+        "--corruption", help="How the corrupted prompt is made.", default=None, place=PAIRS
+    )
+    task_options: tuple[str, ...] = option(
+        "--task-option", help="An option of the task, NAME=VALUE; may be repeated.", default=(), place=PAIRS
+    )
+    seed: int = option("--seed", help=SEED, default=0, place=PAIRS)
+    batch_tokens: int = option(
+        "--batch-tokens",
+        help="Most tokens in one forward pass; halved when memory runs out.",
+        default=8192,
+        least=1,
+        place=SIZE,
+    )
+    max_memory: int | str | None = option(
+        "--max-memory", help=f"{MEMORY} Passes become as small as it needs.", default=None, place=SIZE
+    )
+    device_map: str | None = option(
+        "--device-map",
+        help="One model over several devices: auto, balanced, sequential. Instead of --device.",
+        default=None,
+        place=OPENING,
+    )
+
+    def opening(self) -> dict[str, object]:
+        """How the model is opened, which pairs are made for it, and how much goes through it at once."""
+        return {name: getattr(self, name) for name in OnPairs.__dataclass_fields__}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spreadable(Command):
+    """What can be spread: one share of it in this process, or its parts over a cluster."""
+
+    shard: str | None = option(
+        "--shard",
+        metavar="I/N",
+        help="Compute the I-th of N shares, in a folder of its own; workbench runs merge puts them together.",
+        default=None,
+        place=SPREAD,
+    )
+    ray: str | None = option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Compute on a Ray cluster; without an address one is started on this machine.",
+        default=None,
+        place=SPREAD,
+    )
+    workers: int | None = option(
+        "--workers",
+        help="How many processes compute. With --ray; default: as many as have room.",
+        default=None,
+        least=1,
+        place=SPREAD,
+    )
+
+    def spreading(self) -> dict[str, object]:
+        """How it is spread."""
+        return {"shard": self.shard, "ray": self.ray, "workers": self.workers}
+
+    def arguments(self) -> dict[str, object]:
+        """The options as the record of a run has them: how it is spread only where it is."""
+        unsaid = [name for name, value in self.spreading().items() if value is None]
+        return {name: value for name, value in super().arguments().items() if name not in unsaid}
+
+
+def model_named(note: str = "") -> str:
+    """Declare the model that a command needs."""
+    return option("-m", "--model", help=f"{MODEL}{note}", env="WORKBENCH_MODEL", place=ABOUT)
+
+
+def task_named() -> str:
+    """Declare the task that a command needs."""
+    return option("-t", "--task", help=TASK, place=ABOUT)
