@@ -83,8 +83,8 @@ def stack(
 
     Example: workbench edit stack edits/no-bos edits/calibrated -o edits/both
     """
-    from workbench.edits.edit import stack as stacked
     from workbench.edits.files import load_edit, save_edit
+    from workbench.edits.stacked import stack as stacked
 
     edit = stacked([load_edit(folder) for folder in folders])
     emit({"kind": edit.kind, "edit": edit.describe(), "folder": str(save_edit(edit, out))}, as_json=as_json)

@@ -39,7 +39,7 @@ _HOME = {
     # pairs
     "Pair": "tasks.pairs",
     "Pairs": "tasks.pairs",
-    "load_pairs": "tasks.pairs",
+    "load_pairs": "tasks.reader",
     "make_pairs": "tasks.registry",
     "list_tasks": "tasks.registry",
     "check_pairs": "tasks.check",

@@ -36,7 +36,7 @@ def circuit(root: Path) -> None:
 
 def published(root: Path) -> None:
     """A circuit of a paper, as the repository has it."""
-    from workbench.circuits.published.files import write_published
+    from workbench.circuits.files.published import write_published
 
     write_published(root / "published")
 

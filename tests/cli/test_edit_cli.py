@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 from workbench.core.errors import RunError
 from workbench.edits.affine import Affine
-from workbench.edits.edit import stack
 from workbench.edits.files import describe_edit, load_edit, save_edit
 from workbench.edits.masks import Mask, window
 from workbench.edits.rows import Rows
+from workbench.edits.stacked import stack
 
 HALF = torch.tensor([[0.5, -1.25]])
 

@@ -10,11 +10,11 @@ import torch
 from tests.files import rewrite
 from workbench.core.errors import ChangedFileWarning, ModelError, OptionError, RunError, ShapeError
 from workbench.edits.affine import Affine
-from workbench.edits.edit import stack
 from workbench.edits.files import describe_edit, load_edit, save_edit
 from workbench.edits.off import turn_off
 from workbench.edits.place import Place
 from workbench.edits.rows import Rows
+from workbench.edits.stacked import stack
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 

@@ -78,7 +78,7 @@ def top(dotted: str) -> str:
 
 
 def room(dotted: str) -> str:
-    """``workbench.circuits.files.rows`` -> ``io``."""
+    """``workbench.circuits.rows`` -> ``io``."""
     return dotted.split(".")[1] if "." in dotted else ""
 
 

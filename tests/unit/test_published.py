@@ -13,8 +13,9 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import compare, overlap
 from workbench.circuits.files import export, load_circuit, save_circuit
 from workbench.circuits.files.folder import check
+from workbench.circuits.files.published import write_published
 from workbench.circuits.graph import GraphShape
-from workbench.circuits.published import Part, Published, Way, list_published, load_published, write_published
+from workbench.circuits.published import Part, Published, Way, list_published, load_published
 from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
 from workbench.core.errors import CircuitError
 

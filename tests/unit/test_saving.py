@@ -20,8 +20,8 @@ from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, WorkbenchError
 from workbench.core.run_record import RunRecord
 from workbench.core.show import LOADERS, Shown, loads, saves
-from workbench.edits.edit import Stack
 from workbench.edits.files import load_edit
+from workbench.edits.stacked import Stack
 from workbench.heads.table import Portrait, load_portrait
 from workbench.papers.result import Result, load_replication
 from workbench.papers.studies.result import Reproduction, load_study

@@ -27,7 +27,7 @@ from workbench.engine.metrics import get_metric
 from workbench.engine.store import SweepStore, drop_parts
 from workbench.tasks import reader
 from workbench.tasks.importers import import_pairs
-from workbench.tasks.pairs import load_pairs
+from workbench.tasks.reader import load_pairs
 
 READERS = {
     "circuit.json": load_circuit,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, hostile, scores, small
+from workbench.circuits.layout import layered
 from workbench.circuits.show.circuit_page import circuit_card, circuit_page, report_page
 from workbench.circuits.show.circuit_svg import circuit_svg
-from workbench.circuits.show.layout import layered
 from workbench.core.errors import OptionError, ShapeError
 from workbench.view.bars import bars_svg
 from workbench.view.color import NEGATIVE, POSITIVE, ZERO, ink, limit, signed

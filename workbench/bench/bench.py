@@ -456,8 +456,6 @@ def _warm_up(runs: PairedRuns) -> None:
 
 
 def _digest(truth: Truth) -> str:
-    from workbench.core.run_record import digest_of
-
     return digest_of([list(truth.circuit.edges), list(truth.supporting)])
 
 

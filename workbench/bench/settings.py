@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from workbench.core.errors import OptionError, check_numbers, unknown
+from workbench.methods.registry import METHODS, get_method
+from workbench.model.builtin import locate
+from workbench.model.known_circuits import load_truth
+from workbench.tasks import registry as tasks_registry
 
 Level = Literal["edge", "node"]
 
@@ -51,8 +55,6 @@ def parse_variant(text: str) -> Variant:
         >>> parse_variant("eap-ig:steps=20").options
         {'steps': 20}
     """
-    from workbench.methods.registry import get_method
-
     name, *parts = text.strip().split(":")
     chosen = {}
     for part in parts:
@@ -86,9 +88,7 @@ def parse_task(text: str) -> Task:
     Raises:
         OptionError: if there is no task in it.
     """
-    from workbench.tasks.registry import TASKS
-
-    known = set(TASKS)
+    known = set(tasks_registry.TASKS)
     model, _, last = text.strip().rpartition("/")
     if last in known and model:
         return Task(model=model, task=last)
@@ -145,9 +145,6 @@ class Settings:
         Raises:
             WorkbenchError: for the first that is not, with the closest spellings.
         """
-        from workbench.model.builtin import locate
-        from workbench.model.known_circuits import load_truth
-
         self.variants()
         for name in self.truths or ():
             load_truth(name)
@@ -156,8 +153,6 @@ class Settings:
 
     def variants(self) -> tuple[Variant, ...]:
         """The rows, in the order asked; ``all`` stands for every method, and one asked for twice is one row."""
-        from workbench.methods.registry import METHODS
-
         texts = [
             name
             for text in self.methods or ("all",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare_classes import ClassRow, WayRow, class_rows, kept_whole, way_rows
 from workbench.core.errors import CircuitError
 from workbench.core.show import Shown
+from workbench.core.stats.binomial import hypergeometric_tail
 from workbench.core.text import printable
 
 
@@ -326,30 +326,6 @@ def _kept(circuit: Circuit, positions: bool = False) -> dict[str, set[str]]:
 
 def _heads(addresses: Iterable[str]) -> set[str]:
     return {a for a in addresses if parse_node(a).kind == "head"}
-
-
-def hypergeometric_tail(shared: int, universe: int, first: int, second: int) -> float:
-    """Chance that random sets of ``first`` and ``second`` of ``universe`` items share at least ``shared``.
-
-    ``sum over k >= shared of C(first, k) C(universe - first, second - k) / C(universe, second)``, in
-    logarithms, so that 32,491 edges neither overflow nor need big integers.
-    """
-    most = min(first, second)
-    least = max(0, first + second - universe)
-    if shared <= least:
-        return 1.0
-    log = [
-        _log_choose(first, k) + _log_choose(universe - first, second - k) - _log_choose(universe, second)
-        for k in range(shared, most + 1)
-    ]
-    if not log:
-        return 0.0
-    top = max(log)
-    return min(1.0, math.exp(top) * math.fsum(math.exp(x - top) for x in log))
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _name(circuit: Circuit) -> str:

@@ -10,6 +10,7 @@ from workbench.circuits.addresses import Edge, Node, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
 from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
+from workbench.core.stats.binomial import hypergeometric_tail
 
 ENDS = ("input", "logits")
 
@@ -102,8 +103,6 @@ def _class_row(
     row = ClassRow(role=role, here=mine, there=other, **depths)
     if here.shape != there.shape:
         return row
-    from workbench.circuits.compare import hypergeometric_tail
-
     own, rest = (mine, there) if mine else (other, here)
     kinds = {parse_node(a).kind for a in own}
     universe = {str(n) for n in here.graph.known if n.kind in kinds} - kept_whole(here, there)
@@ -147,8 +146,6 @@ def _is_way(way: object) -> bool:
 
 
 def _way_row(way: Mapping[str, str], roles: Mapping[str, tuple[str, ...]], other: Circuit) -> WayRow:
-    from workbench.circuits.compare import hypergeometric_tail
-
     stated = set(edges_of_way(way, roles, other.graph))
     theirs = {str(Edge(e.source.at(None), e.target.at(None))) for e in other.parsed_edges}
     n = other.graph.n_edges

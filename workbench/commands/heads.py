@@ -41,7 +41,7 @@ class HeadsRun:
         return {**self.portrait.to_dict(), "order": [row["head"] for row in rows], "folder": str(self.folder)}
 
     def to_terminal(self) -> list[Any]:
-        return self.portrait.terminal(sort=self.sort)
+        return self.portrait.to_terminal(sort=self.sort)
 
     def _repr_html_(self) -> str:
         return self.portrait._repr_html_()

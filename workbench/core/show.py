@@ -45,10 +45,14 @@ class Shown:
         shown = face("card", type(self))
         return None if shown is None else shown(self)
 
-    def to_terminal(self) -> Any:
-        """Show the result on a terminal: lines, rows and tables; its ``repr`` where nobody drew more."""
+    def to_terminal(self, **how: Any) -> Any:
+        """Show the result on a terminal: lines, rows and tables; its ``repr`` where nobody drew more.
+
+        Args:
+            how: What the table of this result can be told, such as the order of its rows.
+        """
         shown = face("terminal", type(self))
-        return [repr(self)] if shown is None else shown(self)
+        return [repr(self)] if shown is None else shown(self, **how)
 
     def picture(self, format: str = "svg") -> str | bytes:
         """Draw the result: SVG text, or PNG bytes where there is a PNG of it.
@@ -88,27 +92,27 @@ class Shown:
 
 def card(kind: type) -> Callable[[Face], Face]:
     """Register how results of a class look in a notebook: a function from the result to HTML."""
-    return _registered("card", kind)
+    return shown_as("card", kind)
 
 
 def terminal(kind: type) -> Callable[[Face], Face]:
     """Register how results of a class look on a terminal: a function from the result to lines, rows and tables."""
-    return _registered("terminal", kind)
+    return shown_as("terminal", kind)
 
 
 def page(kind: type) -> Callable[[Face], Face]:
     """Register the page of results of a class: a function from the result to a whole HTML document."""
-    return _registered("page", kind)
+    return shown_as("page", kind)
 
 
 def picture(kind: type, format: str = "svg") -> Callable[[Face], Face]:
     """Register the picture of results of a class: a function from the result to SVG text, or to PNG bytes."""
-    return _registered(f"{format} picture", kind)
+    return shown_as(f"{format} picture", kind)
 
 
 def saves(kind: type) -> Callable[[Face], Face]:
     """Register how results of a class are written: a function from the result and a path to the file's path."""
-    return _registered("file", kind)
+    return shown_as("file", kind)
 
 
 def loads(format: str) -> Callable[[Face], Face]:
@@ -124,7 +128,9 @@ def loads(format: str) -> Callable[[Face], Face]:
     return keep
 
 
-def _registered(what: str, kind: type) -> Callable[[Face], Face]:
+def shown_as(what: str, kind: type) -> Callable[[Face], Face]:
+    """Register one more way to show results of a class, which a method of the class asks `face` for."""
+
     def keep(function: Face) -> Face:
         before = _FACES.get((what, kind))
         if before is None or is_ours(before.__module__) or not is_ours(function.__module__):

@@ -14,8 +14,8 @@ from typing import Any
 
 _HOME = {
     "ModelEdit": "edit",
-    "Stack": "edit",
-    "stack": "edit",
+    "Stack": "stacked",
+    "stack": "stacked",
     "Rows": "rows",
     "Affine": "affine",
     "Mask": "masks",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -109,52 +108,9 @@ class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edit
         Raises:
             ModelError: if the model has no such head, or the change would silently do nothing on it.
         """
-        from workbench.edits.install import installed
-        from workbench.edits.place import Place
-        from workbench.model.probe import wiring
-        from workbench.model.standing import edited
-
-        place = Place(model=model, wiring=wiring(model), at=at, decode_from=decode_from)
-        with installed(place, self.changes(place)), edited(model, self.describe()):
+        install = import_module("workbench.edits.install")  # torch: from here on the edit computes
+        with install.standing(self, model, at=at, decode_from=decode_from):
             yield model
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Stack(ModelEdit):
-    """Several edits at once. At one site they apply in the stated order, each to what the one before left.
-
-    A pattern is always made before the head's output, whatever the order of the edits.
-    """
-
-    kind: ClassVar[str] = "stack"
-    what: ClassVar[str] = "several edits in a stated order"
-    home: ClassVar[str] = "edit"
-    edits: tuple[ModelEdit, ...]
-
-    def changes(self, place: Place) -> Sequence[Change]:
-        return [change for edit in self.edits for change in edit.changes(place)]
-
-    def addresses(self) -> tuple[str, ...]:
-        return tuple(text for edit in self.edits for text in edit.addresses())
-
-    def describe(self) -> str:
-        return "; then ".join(edit.describe() for edit in self.edits) or "nothing"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"edits": [said_of(edit) for edit in self.edits]}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {f"{i}.{n}": t for i, edit in enumerate(self.edits) for n, t in edit.tensors().items()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        from workbench.edits.files import read_edit
-
-        parts = []
-        for i, part in enumerate(data["edits"]):
-            own = {n.removeprefix(f"{i}."): t for n, t in tensors.items() if n.startswith(f"{i}.")}
-            parts.append(read_edit(part, own))
-        return cls(edits=tuple(parts))
 
 
 def kinds_in(edit: ModelEdit) -> set[type[ModelEdit]]:
@@ -167,11 +123,6 @@ def said_of(edit: ModelEdit) -> dict[str, Any]:
     if edit.kind in EDITS.ours():
         return {"kind": edit.kind, **edit.to_dict()}
     return {"kind": PLUGIN, "name": edit.kind, "settings": edit.to_dict()}
-
-
-def stack(edits: Sequence[ModelEdit]) -> Stack:
-    """Edits that hold together, in this order."""
-    return Stack(edits=tuple(edits))
 
 
 def of_kinds(data: Mapping[str, Any], **kinds: type | tuple[type, ...]) -> None:

@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.edits.place import Change, Place
+from workbench.edits.edit import ModelEdit
+from workbench.edits.place import At, Change, Place
 from workbench.edits.visible import visible
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.pattern_rows import sink_share
-from workbench.model.probe import recompute_pattern
+from workbench.model.probe import recompute_pattern, wiring
+from workbench.model.standing import edited
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Hook = tuple[str, Callable[..., Tensor | None]]
 _REWRITTEN: WeakKeyDictionary[torch.nn.Module, set[int]] = WeakKeyDictionary()
+
+
+@contextmanager
+def standing(
+    edit: ModelEdit, model: TransformerBridge, *, at: At | None, decode_from: int | None
+) -> Iterator[None]:
+    """The edit on the model, which says so in everything that is measured meanwhile; see ``ModelEdit.on``."""
+    place = Place(model=model, wiring=wiring(model), at=at, decode_from=decode_from)
+    with installed(place, edit.changes(place)), edited(model, edit.describe()):
+        yield
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -192,8 +193,9 @@ class Affine(ModelEdit):
         Args:
             train: Which of ``a`` and ``b`` require gradients.
         """
-        from workbench.edits.affine import affine_of
-
+        affine_of = import_module(
+            cls.module()
+        ).affine_of  # torch: numbers become tensors on the model's device
         return affine_of(model, heads, a=a, b=b, train=train, positions=positions, when=when)
 
     def parameters(self) -> list[Tensor]:

@@ -8,7 +8,8 @@ from inspect import Parameter
 from typing import Any
 
 from workbench.core.errors import OptionError, RunError, check_numbers, unknown
-from workbench.edits.edit import EDITS, ModelEdit, Stack, heads_among
+from workbench.edits.edit import EDITS, ModelEdit, heads_among
+from workbench.edits.stacked import Stack
 
 
 def edit_rows() -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ from workbench.core.errors import OptionError, RunError
 from workbench.engine.store import SweepStore
 
 if TYPE_CHECKING:
-    from workbench.engine.runs import Batch, PairedRuns
+    from workbench.engine.batch import Batch
+    from workbench.engine.runs import PairedRuns
 
 Compute = Callable[["Part"], np.ndarray]
 

@@ -22,7 +22,8 @@ from workbench.model.sealed import Sealed
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.in_memory import as_pairs
-from workbench.tasks.pairs import Pair, Pairs, load_pairs
+from workbench.tasks.pairs import Pair, Pairs
+from workbench.tasks.reader import load_pairs
 from workbench.tasks.reading import is_file
 
 if TYPE_CHECKING:

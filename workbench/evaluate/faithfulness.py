@@ -28,6 +28,7 @@ from workbench.engine.of_task import on_a_task
 from workbench.engine.reference import reference_outputs
 from workbench.engine.run import sweep
 from workbench.engine.runs import PairedRuns
+from workbench.evaluate.baselines import random_like
 from workbench.evaluate.neurons import run_neurons
 from workbench.evaluate.positions import Places, kept_edges, positions_of, run_nodes
 from workbench.model.wiring import require_parts
@@ -409,8 +410,6 @@ def faithfulness_curve(
     progress: Progress | None = None,
 ) -> Curve:
     """Faithfulness of the best share of edges at several sizes, beside random circuits of the same real size."""
-    from workbench.evaluate.baselines import random_like
-
     counts = [scores.count(share) for share in shares]
     chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
     rng = np.random.default_rng(seed)

@@ -22,7 +22,7 @@ from workbench.core.digest import table_blocks
 from workbench.core.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
 from workbench.core.file_kind import Origin
 from workbench.core.run_record import measured_on
-from workbench.core.show import Shown, saves
+from workbench.core.show import Shown, face, saves
 from workbench.core.strict_json import dump
 from workbench.core.text import printable
 from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
@@ -298,15 +298,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
 
     def heatmaps(self) -> dict[str, str]:
         """Column -> layer x head heatmap as SVG."""
-        from workbench.heads.show.portrait import heatmaps
-
-        return heatmaps(self)
-
-    def terminal(self, *, sort: str | None = None, most: int = 40) -> list[Any]:
-        """What a terminal shows: what was looked at, then the table."""
-        from workbench.heads.show.portrait import terminal_parts
-
-        return terminal_parts(self, sort=sort, most=most)
+        return face("heatmaps", type(self))(self)
 
     @property
     def measured_on(self) -> str:

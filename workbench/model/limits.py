@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.model.classifiers import class_names
+from workbench.model.huggingface import adapter_config, read_config
 from workbench.model.native import is_native, read_native_config, read_output_names
 from workbench.model.outputs import outputs_from
 from workbench.tasks.outputs import Outputs
@@ -38,9 +40,6 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
     if is_native(directory):
         cfg, names = read_native_config(directory), read_output_names(directory)
     else:
-        from workbench.model.classifiers import class_names
-        from workbench.model.huggingface import adapter_config, read_config
-
         config = read_config(directory, trust_remote_code=trust_remote_code)
         cfg, names, fields = adapter_config(config, directory), class_names(config), config.to_dict()
     return Limits(

@@ -11,6 +11,7 @@ from typing import Any
 
 from workbench.circuits.graph import GraphShape
 from workbench.core.errors import ModelError
+from workbench.model import builtin as zoo
 from workbench.model.directory import read_configuration
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
@@ -84,7 +85,6 @@ def outline(
     Raises:
         ModelError: if the model cannot be found, or its configuration does not state layers and heads.
     """
-    from workbench.model import builtin as zoo
     from workbench.model import hub
 
     directory = zoo.locate(name).directory

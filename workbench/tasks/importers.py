@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core.bounds import read_bytes
 from workbench.core.errors import TaskError, unknown
+from workbench.core.registry import load
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.reader import MAX_BYTES, Problem, parse_pair
 
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 2_000_000
 """Most rows of a foreign file."""
+
+
+# Format -> its reader, imported when a file is read, and what such files are.
+_FORMATS = {
+    "eap-ig": (
+        "workbench.tasks.import_eap_ig:read_eap_ig",
+        "csv of EAP-IG: ioi, greater-than, gender-bias, sva, hypernymy, fact-retrieval",
+    ),
+    "auto-circuit": (
+        "workbench.tasks.import_json:read_auto_circuit",
+        "json of auto-circuit: prompts with clean, corrupt, answers, wrong_answers",
+    ),
+    "mib": (
+        "workbench.tasks.import_json:read_mib",
+        "rows of MIB (json, jsonl, csv): prompt, choices, answerKey, ..._counterfactual",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +84,7 @@ class Request:
 
 def list_formats() -> dict[str, str]:
     """Names of the formats that can be imported, and what each is."""
-    return {name: describe for name, (_, describe) in _formats().items()}
+    return {name: describe for name, (_, describe) in _FORMATS.items()}
 
 
 def import_pairs(name: str, path: str | Path, *, request: Request | None = None) -> Imported:
@@ -76,11 +94,10 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
         TaskError: for an unknown format, a file that cannot be read, or columns that fit no layout. Single
             rows that cannot be used are returned as problems.
     """
-    formats = _formats()
-    if name not in formats:
-        raise unknown("format", name, formats, error=TaskError)
+    if name not in _FORMATS:
+        raise unknown("format", name, _FORMATS, error=TaskError)
     path = Path(path)
-    found = formats[name][0](read_text(path), path, request or Request())
+    found: Found = load(_FORMATS[name][0])(read_text(path), path, request or Request())
     if len(found.rows) > MAX_ROWS:
         raise TaskError(f"{path} has {len(found.rows):,} rows; at most {MAX_ROWS:,} are read")
     items: list[Pair] = []
@@ -96,23 +113,6 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
         items=tuple(items), task=found.task, split="all", metric=found.metric, source=f"{name}: {path.name}"
     )
     return Imported(pairs=pairs, problems=tuple(problems), n_rows=len(found.rows))
-
-
-def _formats() -> dict[str, tuple[Callable[[str, Path, Request], Found], str]]:
-    from workbench.tasks.import_eap_ig import read_eap_ig
-    from workbench.tasks.import_json import read_auto_circuit, read_mib
-
-    return {
-        "eap-ig": (
-            read_eap_ig,
-            "csv of EAP-IG: ioi, greater-than, gender-bias, sva, hypernymy, fact-retrieval",
-        ),
-        "auto-circuit": (
-            read_auto_circuit,
-            "json of auto-circuit: prompts with clean, corrupt, answers, wrong_answers",
-        ),
-        "mib": (read_mib, "rows of MIB (json, jsonl, csv): prompt, choices, answerKey, ..._counterfactual"),
-    }
 
 
 def read_text(path: Path) -> str:

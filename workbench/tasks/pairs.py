@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from workbench.core.atomic import write_output
-from workbench.core.errors import expect_path
 from workbench.core.show import Shown
 from workbench.core.text import printable
 
@@ -192,15 +191,3 @@ def joined(labels: Sequence[Sequence[object]]) -> tuple[int, ...]:
             root[find(other)] = find(own[0])
     numbers: dict[object, int] = {}
     return tuple(numbers.setdefault(find(own[0]), len(numbers)) for own in labels)
-
-
-def load_pairs(path: str | Path) -> Pairs:
-    """Read a JSONL file of pairs, strictly.
-
-    Raises:
-        TaskError: naming every line that cannot be used.
-    """
-    from workbench.tasks.reader import read_pairs
-
-    expect_path(path)
-    return read_pairs(path)

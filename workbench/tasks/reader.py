@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from workbench.core.bounds import in_words, open_regular
-from workbench.core.errors import TaskError
+from workbench.core.errors import TaskError, expect_path
 from workbench.tasks.pairs import FORMAT, VERSION, Pair, Pairs, Span
 
 MAX_BYTES = 500_000_000
@@ -294,3 +294,13 @@ def _kind(value: object) -> str:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def load_pairs(path: str | Path) -> Pairs:
+    """Read a JSONL file of pairs, strictly.
+
+    Raises:
+        TaskError: naming every line that cannot be used.
+    """
+    expect_path(path)
+    return read_pairs(path)

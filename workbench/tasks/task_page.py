@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from workbench.core.errors import TaskError
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
-from workbench.tasks.pairs import Pair, Pairs, Span, load_pairs
+from workbench.tasks.pairs import Pair, Pairs, Span
+from workbench.tasks.reader import load_pairs
 from workbench.tasks.reading import Reading, align_for, is_file
 from workbench.tasks.registry import Task, get_task, make_pairs, parse_options
 

@@ -48,10 +48,3 @@ ARGUMENTS = tuple(
     "right shape size target test text time token user value".split()
 )
 FUNCTIONS = tuple("build check copy load make merge move port read send show sort".split())
-
-
-def vocabulary() -> list[str]:
-    """Every word and punctuation mark that any task can write, sorted (see `registry.vocabulary`)."""
-    from workbench.tasks.registry import vocabulary
-
-    return vocabulary()

@@ -18,8 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.registry import make_pairs
-from workbench.tasks.words import vocabulary
+from workbench.tasks.registry import make_pairs, vocabulary
 from workbench.training.copying import learn_to_copy
 from workbench.training.drills import argument_lists, lookups
 from workbench.training.loop import Fit, fit

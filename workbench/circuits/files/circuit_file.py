@@ -24,6 +24,7 @@ from workbench.circuits.circuit import (
     in_order,
 )
 from workbench.circuits.graph import Graph, GraphShape
+from workbench.circuits.published import load_published, published_name
 from workbench.core.atomic import write_atomic, write_output
 from workbench.core.behavior_part import check_behaviors
 from workbench.core.bounds import refuse_no_folder
@@ -273,8 +274,6 @@ def load_circuit(path: str | os.PathLike[str]) -> Circuit:
     Raises:
         CircuitError: saying what is wrong and where. What is returned is always the whole circuit.
     """
-    from workbench.circuits.published import load_published, published_name
-
     expect_path(path)
     named = published_name(path)
     if named is not None:
@@ -309,7 +308,5 @@ def has_evaluation(path: str | os.PathLike[str]) -> bool:
 
 def page_path(path: str | os.PathLike[str]) -> Path:
     """Where the page of a circuit goes: beside its file; for a published circuit into the current folder."""
-    from workbench.circuits.published import published_name
-
     named = published_name(path)
     return Path(f"published-{named}.html") if named else circuit_path(path).with_suffix(".html")

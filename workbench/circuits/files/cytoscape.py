@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import about, edge_rows, node_rows, title
-from workbench.circuits.show.layout import layered
+from workbench.circuits.layout import layered
+from workbench.circuits.rows import about, edge_rows, node_rows, title
 
 
 def to_cytoscape(circuit: Circuit) -> str:

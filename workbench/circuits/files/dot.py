@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import edge_rows, node_rows, title
+from workbench.circuits.rows import edge_rows, node_rows, title
 from workbench.view.text import printable
 
 _SHAPES = {

@@ -13,18 +13,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from workbench.circuits.addresses import Edge, Node, parse_edge, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph, GraphShape
+from workbench.circuits.scores import Scores
 from workbench.core.errors import CircuitError, NameFormatError
 from workbench.core.strict_json import check_keys, kind, parse
-
-if TYPE_CHECKING:
-    from workbench.circuits.scores import Scores
 
 
 def to_eap_ig(circuit: Circuit, *, scores: Scores | None = None) -> str:
@@ -141,8 +139,6 @@ def scores_from_eap_ig(text: str, *, where: str = "the graph", **fields: Any) ->
     Raises:
         CircuitError: if the file is not such a graph, or an edge has no score.
     """
-    from workbench.circuits.scores import Scores
-
     graph, _, edges = _read(text, where)
     values = np.full(graph.edge_mask.shape, np.nan)
     for edge, (score, _) in edges.items():

@@ -7,7 +7,7 @@ import io
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.csv_text import inert
-from workbench.circuits.files.rows import edge_rows, node_rows
+from workbench.circuits.rows import edge_rows, node_rows
 from workbench.view.text import printable
 
 COLUMNS = ("source", "target", "input", "score", "unit", "source_role", "target_role")

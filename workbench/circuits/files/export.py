@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from workbench.circuits.circuit import Circuit
+from workbench.circuits.files.circuit_file import to_document
 from workbench.core.atomic import write_output
 from workbench.core.errors import OptionError
 from workbench.core.registry import Registry, load
+from workbench.core.strict_json import dump
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,4 @@ def find_format(format: str | None, path: str | os.PathLike[str] | None = None) 
 
 def to_json(circuit: Circuit) -> str:
     """The circuit as the text of our own file."""
-    from workbench.circuits.files.circuit_file import to_document
-    from workbench.core.strict_json import dump
-
     return dump(to_document(circuit), where="circuit", indent=1)

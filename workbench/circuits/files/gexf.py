@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import about, edge_rows, node_rows, title
-from workbench.circuits.show.layout import layered
+from workbench.circuits.layout import layered
+from workbench.circuits.rows import about, edge_rows, node_rows, title
 from workbench.view.color import signed
 
 _NAMESPACE, _VIZ = "http://www.gexf.net/1.2draft", "http://www.gexf.net/1.2draft/viz"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import about, edge_rows, node_rows
+from workbench.circuits.rows import about, edge_rows, node_rows
 
 _NAMESPACE = "http://graphml.graphdrawing.org/xmlns"
 _NODE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import edge_rows, node_rows, title
+from workbench.circuits.rows import edge_rows, node_rows, title
 from workbench.view.text import number
 
 MOST_EDGES = 500  # Mermaid's own default limit (maxEdges); beyond it, pages refuse to draw

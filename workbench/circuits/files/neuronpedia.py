@@ -13,7 +13,8 @@ import re
 from collections import defaultdict
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import NodeRow, about, edge_rows, node_rows, prompt_text, title
+from workbench.circuits.rows import NodeRow, about, edge_rows, node_rows, prompt_text, title
+from workbench.circuits.summary import summarise
 from workbench.view.text import number, printable
 
 _SCANS = {"gpt2": "gpt2-small"}  # their name of a model that has another on the Hub
@@ -141,8 +142,6 @@ def _node(
 
 def _influence(circuit: Circuit) -> dict[str, float]:
     """Node -> share of all strength in nodes at least as strong; the strongest node has the smallest."""
-    from workbench.circuits.summary import summarise
-
     ranked = [(a, abs(s)) for a, s in summarise(circuit, most=len(circuit.nodes)).nodes]
     total, so_far, found = sum(s for _, s in ranked) or 1.0, 0.0, {}
     for address, strength in ranked:

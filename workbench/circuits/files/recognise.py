@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from workbench.circuits.files.kinds import KINDS, kind_of
-from workbench.core.bounds import open_regular
+from workbench.core.bounds import open_regular, require_regular
 from workbench.core.errors import WorkbenchError
 from workbench.core.file_kind import FileKind
 
@@ -51,8 +51,6 @@ def _of_json(path: Path) -> Iterator[str]:
 def _of_parquet(path: Path) -> Iterator[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from workbench.core.bounds import require_regular
 
     require_regular(path)
     try:

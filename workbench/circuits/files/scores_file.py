@@ -108,8 +108,6 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     Raises:
         CircuitError: if the file is missing, cut off, not ours, or was changed since it was written.
     """
-    from workbench.circuits.scores import Scores
-
     expect_path(path)
     file = Path(path)
     file = file / FILE_NAME if os.path.isdir(file) else file

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from workbench.circuits.published.files import list_published, load_published, published_name, write_published
+from workbench.circuits.published.files import list_published, load_published, published_name
 from workbench.circuits.published.kinds import Part, Published, Way
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "list_published",
     "load_published",
     "published_name",
-    "write_published",
 ]

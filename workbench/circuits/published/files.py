@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.published.kinds import Published
@@ -11,7 +10,6 @@ from workbench.circuits.published.records import RECORDS
 from workbench.core.errors import CircuitError, unknown
 
 PREFIX = "published:"
-FOLDER = Path("circuits") / "published"
 
 
 def list_published() -> tuple[Published, ...]:
@@ -46,10 +44,3 @@ def load_published(name: str) -> Circuit:
         'Wang, Variengien, Conmy, Shlegeris and Steinhardt 2023, arXiv:2211.00593'
     """
     return find_published(name).circuit()
-
-
-def write_published(folder: Path = FOLDER) -> list[Path]:
-    """Write ``<folder>/<name>/circuit.json`` for each, atomically; returns the paths."""
-    from workbench.circuits.files.circuit_file import save_circuit
-
-    return [save_circuit(record.circuit(), Path(folder) / record.name) for record in RECORDS]

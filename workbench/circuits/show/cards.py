@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench.circuits.compare import Comparison, Difference, Overlaps
 from workbench.circuits.effects import Effects
-from workbench.circuits.files.rows import class_rows_shown, said_of_model, way_rows_shown
+from workbench.circuits.rows import class_rows_shown, said_of_model, way_rows_shown
 from workbench.circuits.scores import Scores
 from workbench.circuits.summary import Summary
 from workbench.circuits.verdicts.hypothesis_tests import TestResult

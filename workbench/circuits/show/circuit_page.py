@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import about, edge_rows, measures, node_rows, said_of_model, title
+from workbench.circuits.layout import layer_rows, layered
+from workbench.circuits.rows import about, edge_rows, measures, node_rows, said_of_model, title
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
-from workbench.circuits.show.layout import layer_rows, layered
 from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
 from workbench.view.page import asset, embedded_json, frame

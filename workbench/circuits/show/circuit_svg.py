@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.files.rows import EdgeRow, edge_rows, node_rows, title
-from workbench.circuits.show.layout import ROW, layer_rows, layered
+from workbench.circuits.layout import ROW, layer_rows, layered
+from workbench.circuits.rows import EdgeRow, edge_rows, node_rows, title
 from workbench.core.show import picture
 from workbench.view.chart import svg, tooltip, words
 from workbench.view.color import css, ink, signed

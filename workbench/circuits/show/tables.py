@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, Difference, Overlaps
 from workbench.circuits.effects import Effects
-from workbench.circuits.files.rows import (
+from workbench.circuits.rows import (
     class_rows_shown,
     measures,
     prompt_text,

@@ -14,7 +14,7 @@ from workbench.engine.metric_names import check_metric
 from workbench.model import builtin as zoo
 from workbench.model.outline import Outline, outline
 from workbench.model.settings import check_device, check_dtype, check_map, parse_size
-from workbench.tasks.pairs import load_pairs
+from workbench.tasks.reader import load_pairs
 from workbench.tasks.reading import is_file
 from workbench.tasks.registry import SPLITS, Option, check_corruption, get_task, parse_options
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from math import exp, lgamma, log
 
@@ -56,3 +57,27 @@ def _root(rising: Callable[[float], float]) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < 0 else (low, middle)
     return (low + high) / 2
+
+
+def hypergeometric_tail(shared: int, universe: int, first: int, second: int) -> float:
+    """Chance that random sets of ``first`` and ``second`` of ``universe`` items share at least ``shared``.
+
+    ``sum over k >= shared of C(first, k) C(universe - first, second - k) / C(universe, second)``, in
+    logarithms, so that 32,491 edges neither overflow nor need big integers.
+    """
+    most = min(first, second)
+    least = max(0, first + second - universe)
+    if shared <= least:
+        return 1.0
+    log = [
+        _log_choose(first, k) + _log_choose(universe - first, second - k) - _log_choose(universe, second)
+        for k in range(shared, most + 1)
+    ]
+    if not log:
+        return 0.0
+    top = max(log)
+    return min(1.0, math.exp(top) * math.fsum(math.exp(x - top) for x in log))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.core.errors import OptionError
+from workbench.engine.cluster.ray_crew import Elsewhere, ray_crew
 from workbench.engine.distribute import Here, Serving, Shard, parse_shard
 
 Note = Callable[[str], None]
@@ -66,7 +67,5 @@ class Spread:
         elif self.ray is None:
             yield self.share or Here()
         else:
-            from workbench.engine.cluster.ray_crew import Elsewhere, ray_crew
-
             with ray_crew(program, address=self.ray, workers=self.workers, device=device, note=note) as crew:
                 yield Elsewhere(crew=crew)

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from workbench.circuits.files.circuit_file import load_circuit
+from workbench.circuits.files.effects_file import load_effects
 from workbench.circuits.files.kinds import KINDS, kind_of
 from workbench.circuits.files.recognise import recognise
+from workbench.circuits.files.scores_file import load_scores
 from workbench.core.digest import DIGEST
 from workbench.core.errors import RunError
 from workbench.core.run_record import NAME as RUN
@@ -77,8 +80,6 @@ def numbers_of(folder: str | Path) -> dict[str, Numbers]:
 
 
 def _effects(path: Path) -> Iterator[tuple[str, Numbers]]:
-    from workbench.circuits.files.effects_file import load_effects
-
     table = load_effects(path)
     yield "mean effect", Numbers(unit=table.unit, labels=table.labels, values=table.mean)
     pairs = table.pair_ids or tuple(map(str, range(table.n_pairs)))
@@ -88,8 +89,6 @@ def _effects(path: Path) -> Iterator[tuple[str, Numbers]]:
 
 
 def _scores(path: Path) -> Iterator[tuple[str, Numbers]]:
-    from workbench.circuits.files.scores_file import load_scores
-
     scores = load_scores(path)
     where = [tuple(i) for i in np.argwhere(scores.candidates)]
     labels = tuple(scores.address(i) for i in where)
@@ -98,8 +97,6 @@ def _scores(path: Path) -> Iterator[tuple[str, Numbers]]:
 
 
 def _circuit(path: Path) -> Iterator[tuple[str, Numbers]]:
-    from workbench.circuits.files.circuit_file import load_circuit
-
     circuit = load_circuit(path)
     edges = {str(edge): score for edge, score in circuit.parsed_edges.items()}
     yield "edges", _named(edges, circuit.unit)

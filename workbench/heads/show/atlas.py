@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.heads.show.portrait import heatmaps, legend, rounded
+from workbench.heads.table import EVIDENCE
 from workbench.view.html import short, table_html
 from workbench.view.page import asset, embedded_json, frame
 from workbench.view.text import escape, number, printable
@@ -150,8 +151,6 @@ def _pictures(portrait: Portrait) -> str:
 
 
 def _kinds() -> Mapping[str, str]:
-    from workbench.heads.table import EVIDENCE
-
     return EVIDENCE
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.show import card, terminal
+from workbench.core.show import card, shown_as, terminal
 from workbench.heads.table import LABEL, SHOWN, Measurement, Portrait
 from workbench.view.color import limit
 from workbench.view.heatmap import heatmap_svg
@@ -19,6 +19,7 @@ MOST_ROWS = 64
 _ON = {"random": "repeated random tokens", "text": "text"}
 
 
+@shown_as("heatmaps", Portrait)
 def heatmaps(portrait: Portrait) -> dict[str, str]:
     """Column -> layer x head heatmap; columns without a value are left out."""
     return {m.key: measurement_svg(m) for m in portrait.measurements if np.isfinite(m.values).any()}

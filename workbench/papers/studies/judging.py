@@ -10,8 +10,8 @@ import numpy as np
 from workbench.circuits.addresses import INPUT, LOGITS, Node, mlp, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import compare
-from workbench.circuits.files.rows import class_rows_shown
 from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
+from workbench.circuits.rows import class_rows_shown
 from workbench.core.claims import Rows, judge, untestable
 from workbench.papers.studies.keeping import Keeper
 from workbench.papers.studies.kinds import State, StepResult
