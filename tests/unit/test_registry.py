@@ -22,6 +22,13 @@ def test_a_lazy_thing_is_imported_when_it_is_used():
     assert things.get("turn")(1.0, 0.0, 0.0) == (0.0, 1.0, 1.0) and "colorsys" in sys.modules
 
 
+def test_a_module_that_does_not_register_the_thing_is_told():
+    things: Registry[type] = Registry("thing")
+    things.lazy("colour", "workbench.core.text")
+    with pytest.raises(LookupError, match="does not register a thing called 'colour'"):
+        things.get("colour")
+
+
 def test_a_misspelt_name_is_told_with_the_closest():
     things = Registry("thing")
     things.add("first", 1)

@@ -17,7 +17,7 @@ Edges = Annotated[list[tuple[str, Number]], Meta(description="address and score"
 Points = list[tuple[float, float]]
 
 
-class Gap(Part):
+class Gap(Part, frozen=True):
     """Mean metric of clean and corrupted prompts, and whether their difference carries a faithfulness."""
 
     clean: float
@@ -27,7 +27,7 @@ class Gap(Part):
     carries: bool
 
 
-class CellContent(Part, kw_only=True, tag_field="status"):
+class CellContent(Part, kw_only=True, tag_field="status", frozen=True):
     """One method on one subject."""
 
     subject: str
@@ -37,25 +37,25 @@ class CellContent(Part, kw_only=True, tag_field="status"):
     gap: Gap | UnsetType = UNSET
 
 
-class Refused(CellContent, kw_only=True, tag="refused"):
+class Refused(CellContent, kw_only=True, tag="refused", frozen=True):
     """A method that cannot be used there."""
 
     reason: str
 
 
-class LeftOut(CellContent, kw_only=True, tag="left out"):
+class LeftOut(CellContent, kw_only=True, tag="left out", frozen=True):
     """A method that takes too many passes."""
 
     reason: str
 
 
-class Failed(CellContent, kw_only=True, tag="failed"):
+class Failed(CellContent, kw_only=True, tag="failed", frozen=True):
     """A method that ended with an error; it is tried again."""
 
     reason: str
 
 
-class Scored(CellContent, kw_only=True):
+class Scored(CellContent, kw_only=True, frozen=True):
     """What every finished cell says of its scores."""
 
     unit: str
@@ -70,14 +70,14 @@ class Scored(CellContent, kw_only=True):
     wall_seconds: float
 
 
-class OneSeed(Part):
+class OneSeed(Part, frozen=True):
     """Recovery with one seed of a method that draws at random."""
 
     auroc: Number
     auprc: Number
 
 
-class OwnRecovery(Part):
+class OwnRecovery(Part, frozen=True):
     """The circuit that a method itself decides on, against the true one."""
 
     size: Count
@@ -85,7 +85,7 @@ class OwnRecovery(Part):
     recall: Number
 
 
-class TruthCell(Scored, kw_only=True, tag="done"):
+class TruthCell(Scored, kw_only=True, tag="done", frozen=True):
     """How well scores tell a known circuit from the rest."""
 
     auroc: Number
@@ -102,7 +102,7 @@ class TruthCell(Scored, kw_only=True, tag="done"):
     auroc_absolute: Number | UnsetType = UNSET
 
 
-class Point(Part):
+class Point(Part, frozen=True):
     """A circuit of a size and the share of the metric that it keeps."""
 
     share: float
@@ -110,7 +110,7 @@ class Point(Part):
     faithfulness: Number
 
 
-class Agreement(Part):
+class Agreement(Part, frozen=True):
     """Correlation with exact effects."""
 
     pearson: Number
@@ -119,14 +119,14 @@ class Agreement(Part):
     n: Count
 
 
-class OwnFaithfulness(Part):
+class OwnFaithfulness(Part, frozen=True):
     """The circuit that a method itself decides on."""
 
     size: Count
     faithfulness: Number
 
 
-class Stability(Part):
+class Stability(Part, frozen=True):
     """Mean Jaccard of the best edges over draws of pairs, halves of one draw, seeds of the method."""
 
     share: float
@@ -138,7 +138,7 @@ class Stability(Part):
     draws: Number | UnsetType = UNSET
 
 
-class TaskCell(Scored, kw_only=True, tag="done"):
+class TaskCell(Scored, kw_only=True, tag="done", frozen=True):
     """How much of a trained task the circuits of a method keep."""
 
     CPR: Number
@@ -154,7 +154,7 @@ OnTruth = TruthCell | Refused | LeftOut | Failed
 OnTask = TaskCell | Refused | LeftOut | Failed
 
 
-class Decided(Part):
+class Decided(Part, frozen=True):
     """Everything that decides a cell; its digest is the name of the file."""
 
     kind: Literal["truth", "task"]
@@ -180,7 +180,7 @@ class Decided(Part):
     judged: str | UnsetType = UNSET
 
 
-class BenchCell(Part):
+class BenchCell(Part, frozen=True):
     """A finished cell, on a known circuit or on a trained task, and what decided it."""
 
     decided: Decided
@@ -198,7 +198,7 @@ class BenchCell(Part):
         return self.task if self.truth is UNSET else self.truth
 
 
-class SettingsContent(Part):
+class SettingsContent(Part, frozen=True):
     """Everything that decides a bench."""
 
     methods: list[str]
@@ -214,7 +214,7 @@ class SettingsContent(Part):
     most_passes: Count | None
 
 
-class MethodRow(Part):
+class MethodRow(Part, frozen=True):
     """A method as it was used."""
 
     method: str
@@ -226,7 +226,7 @@ class MethodRow(Part):
     selection: str
 
 
-class KnownRow(Part):
+class KnownRow(Part, frozen=True):
     """A model whose circuit is known."""
 
     model: str
@@ -236,14 +236,14 @@ class KnownRow(Part):
     about: str
 
 
-class LeftOutSubject(Part):
+class LeftOutSubject(Part, frozen=True):
     """A task on which nothing could be measured, and why."""
 
     subject: str
     reason: str
 
 
-class BenchContent(Part):
+class BenchContent(Part, frozen=True):
     """Every method side by side."""
 
     settings: SettingsContent

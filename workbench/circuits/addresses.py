@@ -27,6 +27,8 @@ from workbench.core.errors import NameFormatError
 Kind = Literal["input", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
 _LETTER = {"head": "a", "group": "a", "attn": "a", "mlp": "m", "neuron": "m", "resid": "r"}
 _UNIT = {"head": "h", "group": "g", "neuron": "n"}
+_WHOLE: dict[str, Kind] = {"i": "input", "l": "logits", "a": "attn", "m": "mlp", "r": "resid"}
+_PART: dict[str, Kind] = {"h": "head", "g": "group", "n": "neuron"}
 REST = "rest"  # the position label of all tokens that no named position holds
 SLOTS = ("q", "k", "v", "pattern")
 _NUMBER = r"(?:0|[1-9][0-9]{0,5})"  # no leading zeros: one part has one address
@@ -124,13 +126,7 @@ def _position(text: str, position: str | None) -> str | int | None:
 
 
 def _kind(part: str, unit: str | None) -> Kind:
-    if part in ("input", "logits"):
-        return part
-    if part[0] == "a":
-        return {"h": "head", "g": "group", "n": "neuron", None: "attn"}[unit]
-    if part[0] == "m":
-        return "mlp" if unit is None else {"h": "head", "g": "group", "n": "neuron"}[unit]
-    return "resid"
+    return _WHOLE[part[0]] if unit is None or part[0] == "r" else _PART[unit]
 
 
 def parse_edge(text: str) -> Edge:
@@ -181,6 +177,17 @@ def resid(layer: int) -> Node:
 INPUT, LOGITS = Node("input"), Node("logits")
 
 
+def layer_of(node: Node) -> int:
+    """The layer that a node is in.
+
+    Raises:
+        NameFormatError: for ``input`` and ``logits``, which are in none.
+    """
+    if node.layer is None:
+        raise NameFormatError(f"{node} is in no layer", hint=_HINT)
+    return node.layer
+
+
 def depth(node: Node, n_layers: int) -> float:
     """Where a node stands from input (-1) to logits (``n_layers``); the MLP half a step above its heads."""
     if node.kind == "input":
@@ -188,7 +195,7 @@ def depth(node: Node, n_layers: int) -> float:
     if node.kind == "logits":
         return float(n_layers)
     return (
-        node.layer
+        layer_of(node)
         + {"resid": 0.0, "group": 0.05, "head": 0.1, "attn": 0.2, "neuron": 0.4, "mlp": 0.5}[node.kind]
     )
 

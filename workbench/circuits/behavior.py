@@ -6,7 +6,7 @@ noise, so are they; every result therefore begins with this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core.stats.binomial import share_interval
 from workbench.core.stats.clustered import clustered_interval
-from workbench.core.stats.clusters import cluster_index
+from workbench.core.stats.clusters import Clusters, cluster_index
 from workbench.core.stats.intervals import beyond_rounding
 from workbench.core.stats.sign_flips import sign_flips
 
@@ -25,7 +25,7 @@ ENOUGH = (
 )
 ALPHA = 0.05
 Finding = Literal["yes", "noise", "as guessing", "wrong", "opposite", "open"]
-SHORT: Mapping[Finding, str] = {
+SHORT: Mapping[str, str] = {
     "yes": "yes",
     "noise": "no: gap within noise",
     "as guessing": "no: answers as guessing does",
@@ -66,7 +66,8 @@ class Mean:
     @classmethod
     def from_dict(cls, data: Mapping[str, float | None]) -> Mean:
         """Read what ``to_dict`` wrote."""
-        value, low, high = (float("nan") if data[k] is None else data[k] for k in ("mean", "low", "high"))
+        found = (data[k] for k in ("mean", "low", "high"))
+        value, low, high = (float("nan") if x is None else x for x in found)
         return cls(value=value, low=low, high=high)
 
 
@@ -107,7 +108,7 @@ class Behavior:
         direction: int,
         right: np.ndarray | None = None,
         guess: float = 0.0,
-        clusters: Sequence[object] = (),
+        clusters: Clusters = (),
     ) -> Behavior:
         """From one value per pair of both runs.
 
@@ -200,10 +201,10 @@ class Behavior:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Behavior:
         """Read what ``to_dict`` wrote; what follows from the numbers is computed again."""
-        means = {name: Mean.from_dict(data[name]) for name in ("clean", "corrupted", "gap")}
+        clean, corrupted, gap = (Mean.from_dict(data[name]) for name in ("clean", "corrupted", "gap"))
         right = None if data["right"] is None else Mean.from_dict(data["right"])
         plain = {name: data[name] for name in ("metric", "unit", "n", "clusters", "gap_p", "guess")}
-        return cls(**plain, **means, right=right)
+        return cls(clean=clean, corrupted=corrupted, gap=gap, right=right, **plain)
 
     def __repr__(self) -> str:
         return f"<Behavior {self.short}: {self.numbers()}>"

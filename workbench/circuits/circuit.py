@@ -313,7 +313,7 @@ class Circuit(
 def check_node(graph: Graph, node: Node) -> None:
     """Raise CircuitError unless the architecture has this node and its address can be written and read."""
     # a neuron is checked by its MLP: how many hidden units that has is not part of the graph's shape
-    known = names.mlp(node.layer) if node.kind == "neuron" else node.at(None)
+    known = names.mlp(names.layer_of(node)) if node.kind == "neuron" else node.at(None)
     if known not in graph.known:
         raise CircuitError(
             f"this architecture has no node {node.at(None)}",

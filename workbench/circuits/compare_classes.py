@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.circuits.addresses import Edge, Node, parse_node
@@ -99,8 +99,8 @@ def class_rows(here: Circuit, there: Circuit) -> tuple[ClassRow, ...]:
 def _class_row(
     role: str, mine: tuple[str, ...], other: tuple[str, ...], here: Circuit, there: Circuit
 ) -> ClassRow:
-    depths = {"depth_here": _depth(mine, here), "depth_there": _depth(other, there)}
-    row = ClassRow(role=role, here=mine, there=other, **depths)
+    depth_here, depth_there = _depth(mine, here), _depth(other, there)
+    row = ClassRow(role=role, here=mine, there=other, depth_here=depth_here, depth_there=depth_there)
     if here.shape != there.shape:
         return row
     own, rest = (mine, there) if mine else (other, here)
@@ -110,11 +110,8 @@ def _class_row(
         return row
     whole = {str(parse_node(a).at(None)) for a in rest.nodes} & universe
     found = len(whole.intersection(own))
-    return ClassRow(
-        role=role,
-        here=mine,
-        there=other,
-        **depths,
+    return replace(
+        row,
         same=len(set(mine) & set(other)),
         found=found,
         expected=len(own) * len(whole) / len(universe),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,8 @@ class GraphShape:
         if wrong or missing:
             what = f"has an unknown key {wrong[0]!r}" if wrong else f"lacks {missing[0]!r}"
             raise CircuitError(f"shape: it {what}", hint=f"keys: {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**values)
 
 
 def _check_count(name: str, value: object) -> None:
@@ -89,8 +91,8 @@ def _check_count(name: str, value: object) -> None:
 def _check_layers(name: str, value: object, n_layers: int) -> None:
     if value is None:
         return
-    good = isinstance(value, tuple) and all(type(x) is int and 0 <= x < n_layers for x in value)
-    if not good or list(value) != sorted(set(value)):
+    whole = isinstance(value, tuple) and all(type(x) is int and 0 <= x < n_layers for x in value)
+    if not isinstance(value, tuple) or not whole or list(value) != sorted(set(value)):
         raise CircuitError(f"shape: {name} must be rising layer numbers from 0 to {n_layers - 1}")
 
 

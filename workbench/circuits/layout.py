@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from workbench.circuits.addresses import Node, parse_node, place
+from workbench.circuits.addresses import Node, layer_of, parse_node, place
 from workbench.circuits.circuit import Circuit
 
 ROW, COLUMN = 88.0, 96.0
@@ -48,4 +48,4 @@ def layer_rows(circuit: Circuit) -> list[tuple[str, float]]:
 def _level(node: Node, n_layers: int) -> int:
     if node.kind == "input":
         return -1
-    return n_layers if node.kind == "logits" else node.layer
+    return n_layers if node.kind == "logits" else layer_of(node)

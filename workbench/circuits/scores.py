@@ -290,20 +290,26 @@ class Scores(
             "candidates": self.n_candidates,
             "pruned": prune and self.level == "edge",
         }
-        common = {
-            "shape": self.graph.shape,
-            "level": self.level,
-            "method": self.method,
-            "unit": self.unit,
-            "metric": self.metric,
-            "selection": selection,
-            "provenance": {**self.provenance, "options": dict(self.options)},
-        }
-        scored = {self._at(index): float(self.values[index]) for index in kept}
-        if self.level != "edge":
-            return Circuit.build(nodes={INPUT: None, LOGITS: None} | scored, edges={}, **common)
-        circuit = Circuit.build(nodes={}, edges=scored, **common)
-        return circuit.prune_chosen() if prune else circuit
+        nodes: dict[Node, float | None] = {} if self.level == "edge" else {INPUT: None, LOGITS: None}
+        edges: dict[tuple[Node, Node], float] = {}
+        for index in kept:
+            found, score = self._at(index), float(self.values[index])
+            if isinstance(found, tuple):
+                edges[found] = score
+            else:
+                nodes[found] = score
+        circuit = Circuit.build(
+            shape=self.graph.shape,
+            level=self.level,
+            method=self.method,
+            unit=self.unit,
+            metric=self.metric,
+            selection=selection,
+            provenance={**self.provenance, "options": dict(self.options)},
+            nodes=nodes,
+            edges=edges,
+        )
+        return circuit.prune_chosen() if prune and self.level == "edge" else circuit
 
     def by_layer_and_head(self) -> np.ndarray:
         """``(layer, head)``: scores of heads, or the sum over their outgoing edges. NaN where no head is."""

@@ -143,7 +143,7 @@ def _plain_nodes(circuit: Circuit) -> int:
 
 def _per_layer(circuit: Circuit) -> Iterator[dict[str, int]]:
     """Heads, MLPs and incoming edges of every layer, layers without anything included."""
-    heads, mlps, edges = Counter(), Counter(), Counter()
+    heads, mlps, edges = Counter[int | None](), Counter[int | None](), Counter[int | None]()
     for data in circuit.nodes.values():
         heads[data["layer"]] += data["kind"] == "head"
         mlps[data["layer"]] += data["kind"] == "mlp"
@@ -179,7 +179,8 @@ def strongest_paths(circuit: Circuit, *, most: int = 10) -> list[PathFound]:
     following = _following(circuit)
     best = _best_to_logits(circuit, following)
     starts = [a for a in circuit.all_nodes if a == "input" or a.startswith("input@")]
-    queue = [(-best[a], 0, (), a, float("inf"), 1) for a in starts if best.get(a, 0.0) > 0]
+    start: tuple[str, ...] = ()
+    queue = [(-best[a], 0, start, a, float("inf"), 1) for a in starts if best.get(a, 0.0) > 0]
     heapq.heapify(queue)
     found: list[PathFound] = []
     while queue and len(found) < most:

@@ -11,7 +11,7 @@ from workbench.core.typed import Count, Part, check_part
 Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
-class MeanPart(Part):
+class MeanPart(Part, frozen=True):
     """A mean over pairs with its 95 % interval; null where there are too few pairs for one."""
 
     mean: float | None
@@ -19,7 +19,7 @@ class MeanPart(Part):
     high: float | None
 
 
-class BehaviorPart(Part):
+class BehaviorPart(Part, frozen=True):
     """The metric of both runs and the share of pairs answered rightly; ``finding`` says whether that is the task."""
 
     finding: Literal["yes", "noise", "as guessing", "wrong", "opposite", "open"]

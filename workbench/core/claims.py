@@ -98,18 +98,18 @@ class PaperClaims:
 
     def judge(self, name: str, holds: bool, found: float | str, **numbers: Any) -> JudgedClaim:
         """A claim that was tested."""
-        words, fixed = self._fixed(name)
-        return judge(*words, bool(holds), found=found, **fixed, **numbers)
+        claim, criterion, fixed = self._fixed(name)
+        return judge(claim, criterion, bool(holds), found=found, **fixed, **numbers)
 
     def untestable(self, name: str, why: str) -> JudgedClaim:
         """A claim that could not be tested, and why."""
-        words, fixed = self._fixed(name)
-        return untestable(*words, why, **fixed)
+        claim, criterion, fixed = self._fixed(name)
+        return untestable(claim, criterion, why, **fixed)
 
-    def _fixed(self, name: str) -> tuple[tuple[str, str], dict[str, Any]]:
+    def _fixed(self, name: str) -> tuple[str, str, dict[str, Any]]:
         claim, criterion, reason, where = self.criteria[name]
         source = source_of(self.paper, where)
-        return (claim, criterion), {"paper": self.numbers.get(name), "reason": reason, "source": source}
+        return claim, criterion, {"paper": self.numbers.get(name), "reason": reason, "source": source}
 
 
 def counts(claims: Iterable[JudgedClaim]) -> dict[str, int]:

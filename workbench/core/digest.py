@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DIGEST = "digest"
 
 
-class Block(Part):
+class Block(Part, frozen=True):
     """What a file holds beside its document: a column of a table, or a tensor."""
 
     type: str
@@ -114,7 +114,7 @@ def _add_column(digest: Any, column: pa.ChunkedArray) -> None:
 
 
 def _bytes(values: np.ndarray) -> memoryview:
-    return memoryview(np.ascontiguousarray(values)).cast("B") if values.size else memoryview(b"")
+    return np.ascontiguousarray(values).data.cast("B") if values.size else memoryview(b"")
 
 
 def _sha256(data: memoryview) -> str:

@@ -172,6 +172,8 @@ def _check_file(path: Path, module: str) -> None:
 
 def _run_file(path: Path, module: str) -> None:
     spec = importlib.util.spec_from_file_location(module, path.resolve())
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file", hint="--plugin FILE.py, or --plugin package.module")
     made = importlib.util.module_from_spec(spec)
     sys.modules[module] = made  # dataclasses look their module up
     try:

@@ -60,6 +60,8 @@ class Registry(Generic[T]):
             first: The modules of the package that come first; the others follow by name.
         """
         found = find_spec(where)
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError(f"there is no module {where}")
         folders = found.submodule_search_locations
         files = sorted(Path(folders[0]).glob("*.py")) if folders else [Path(found.origin)]
         for file in sorted(files, key=lambda f: [*first, f.stem].index(f.stem)):

@@ -27,14 +27,14 @@ Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
-class RecordedFile(Part):
+class RecordedFile(Part, frozen=True):
     """A file as it was when the run was done."""
 
     bytes: Count
     sha256: Sha256
 
 
-class Attempt(Part):
+class Attempt(Part, frozen=True):
     """An earlier start in the folder that did not finish."""
 
     status: Literal["killed", "interrupted", "failed"]
@@ -43,7 +43,7 @@ class Attempt(Part):
     error: str
 
 
-class PluginPart(Part):
+class PluginPart(Part, frozen=True):
     """Somebody's code that ran in the process."""
 
     plugin: Annotated[Name, Meta(description="a package, or what followed --plugin")]
@@ -51,7 +51,7 @@ class PluginPart(Part):
     sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$", description="of a file that was named")] = ""
 
 
-class RunContent(Part):
+class RunContent(Part, frozen=True):
     """What was asked, with what, what came out, how it ended."""
 
     command: Annotated[str, Meta(min_length=1, max_length=200, description="as typed after `workbench`")]

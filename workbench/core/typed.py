@@ -6,7 +6,7 @@ The models are ``msgspec.Struct`` classes; from each follows its JSON Schema, so
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -81,6 +81,8 @@ def _half_key(problem: UnicodeEncodeError) -> str:
 def _explained(text: str, value: object, model: type, before: str, where: str) -> tuple[str, str]:
     """Message and hint for what msgspec says of a value; ``before`` stands before a place in it."""
     match = _PLACE.fullmatch(text)
+    if match is None:
+        return f"{where}: {text}", ""
     said, path = match["said"], tuple(_steps(match["path"] or ""))
     path = _located(value, model, path, text)
     found, place = _at(value, path), _shown(path)
@@ -117,7 +119,7 @@ def _about_member(member: re.Match[str], model: inspect.Type | None, spot: str) 
 def _choices(model: type, path: tuple[Step, ...], value: Any) -> str:
     """The values that a field may have, in words."""
     found = _type_at(model, path, value)
-    values = found.values if isinstance(found, inspect.LiteralType) else ()
+    values: Sequence[object] = found.values if isinstance(found, inspect.LiteralType) else ()
     if not values and path:  # the field that says which of several objects this is
         tags = _tags(_bare(_type_at(model, path[:-1], value, chosen=False)))
         values = tags.get(path[-1], ())
@@ -186,7 +188,7 @@ def _with(value: Any, path: tuple[Step, ...], new: Any) -> Any:
     """A copy of a JSON value in which the member at a path is another."""
     if not path:
         return new
-    copy = list(value) if isinstance(value, list) else dict(value)
+    copy: Any = list(value) if isinstance(value, list) else dict(value)
     copy[path[0]] = _with(value[path[0]], path[1:], new)
     return copy
 
@@ -233,7 +235,7 @@ def _chosen(found: inspect.Type | None, value: Any) -> inspect.Type | None:
     plain = (inspect.NoneType, inspect.StrType, inspect.IntType, inspect.FloatType, inspect.BoolType)
     rich = [t for t in map(_bare, found.types) if not isinstance(t, plain)]
     if isinstance(value, dict):
-        tagged = [t for t in rich if getattr(t, "tag", None) is not None]
+        tagged = [t for t in rich if isinstance(t, inspect.StructType) and t.tag is not None]
         rich = [t for t in tagged if value.get(t.tag_field) == t.tag] or rich
     return rich[0] if rich else None
 
@@ -241,8 +243,8 @@ def _chosen(found: inspect.Type | None, value: Any) -> inspect.Type | None:
 def _tags(found: inspect.Type | None) -> dict[Step, list[Any]]:
     """Field -> the tags of a union of objects that it tells apart."""
     tags: dict[Step, list[Any]] = {}
-    for one in getattr(found, "types", (found,)):
-        if getattr(one, "tag", None) is not None:
+    for one in found.types if isinstance(found, inspect.UnionType) else (found,):
+        if isinstance(one, inspect.StructType) and one.tag_field is not None:
             tags.setdefault(one.tag_field, []).append(one.tag)
     return tags
 

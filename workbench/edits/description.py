@@ -17,7 +17,7 @@ Heads = Annotated[list[str], Meta(description="a5.h3, or a5 for a layer")]
 Places = Annotated[list[int | str] | None, Meta(description="token positions, numbered or named; null: all")]
 
 
-class RowsContent(Part, tag_field="kind", tag="rows"):
+class RowsContent(Part, tag_field="kind", tag="rows", frozen=True):
     """Rows of attention patterns that are changed."""
 
     heads: Heads
@@ -32,7 +32,7 @@ class RowsContent(Part, tag_field="kind", tag="rows"):
     when: When
 
 
-class AffineContent(Part, tag_field="kind", tag="affine"):
+class AffineContent(Part, tag_field="kind", tag="affine", frozen=True):
     """Outputs of heads that are scaled and shifted, by the tensors ``a`` and ``b``."""
 
     heads: Heads
@@ -40,13 +40,13 @@ class AffineContent(Part, tag_field="kind", tag="affine"):
     when: When
 
 
-class MaskContent(Part, tag_field="kind", tag="mask"):
+class MaskContent(Part, tag_field="kind", tag="mask", frozen=True):
     """Heads that look only where the tensor ``allowed`` says."""
 
     heads: Heads
 
 
-class CalibrationContent(Part, tag_field="kind", tag="calibration"):
+class CalibrationContent(Part, tag_field="kind", tag="calibration", frozen=True):
     """Sinks from which attention is taken."""
 
     heads: Heads
@@ -57,7 +57,7 @@ class CalibrationContent(Part, tag_field="kind", tag="calibration"):
     seed: int
 
 
-class PineContent(Part, tag_field="kind", tag="pine"):
+class PineContent(Part, tag_field="kind", tag="pine", frozen=True):
     """Documents whose order is made to matter to nobody."""
 
     documents: Annotated[list[tuple[Count, Count]], Meta(description="token ranges, start and end")]
@@ -66,13 +66,13 @@ class PineContent(Part, tag_field="kind", tag="pine"):
     seed: int
 
 
-class StackContent(Part, tag_field="kind", tag="stack"):
+class StackContent(Part, tag_field="kind", tag="stack", frozen=True):
     """Several edits at once; the tensors of the third begin with ``2.``."""
 
     edits: list[Kept]
 
 
-class PluginContent(Part, tag_field="kind", tag=PLUGIN):
+class PluginContent(Part, tag_field="kind", tag=PLUGIN, frozen=True):
     """An edit of a kind that is not ours."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200, description="its kind")]
@@ -90,7 +90,7 @@ Kept = (
 )
 
 
-class EditContent(Part):
+class EditContent(Part, frozen=True):
     """A standing change to how a model computes."""
 
     edit: Kept

@@ -14,7 +14,7 @@ from workbench.core.typed import Count, Part
 RESULT = "measured.json"
 
 
-class MeasuredRow(Part):
+class MeasuredRow(Part, frozen=True):
     """One measure in one place, without the edit and with it."""
 
     on: Annotated[str, Meta(description="a task, or text")]
@@ -29,7 +29,7 @@ class MeasuredRow(Part):
     n: Annotated[int, Meta(ge=1)]
 
 
-class MeasuredContent(Part):
+class MeasuredContent(Part, frozen=True):
     """What an edit does: means without and with it, prompt by prompt compared."""
 
     edit: Annotated[str, Meta(description="what it does and where, in words")]

@@ -22,7 +22,7 @@ Table = Annotated[
 ]
 
 
-class Column(Part):
+class Column(Part, frozen=True):
     """What a number per head means."""
 
     name: str
@@ -38,7 +38,7 @@ class Column(Part):
     missing: Annotated[dict[str, list[Count]], Meta(description="reason -> layers; no layers means all")]
 
 
-class MeasurementContent(Column):
+class MeasurementContent(Column, frozen=True):
     """One number per head, and what it means."""
 
     values: Table
@@ -47,7 +47,7 @@ class MeasurementContent(Column):
     partners: Annotated[list[list[str]] | None, Meta(description="the earlier head that a score is with")]
 
 
-class GroundContent(Part):
+class GroundContent(Part, frozen=True):
     """Sequences that heads were looked at on."""
 
     name: str
@@ -60,7 +60,7 @@ class GroundContent(Part):
     digest: str | UnsetType = UNSET
 
 
-class Looked(Part):
+class Looked(Part, frozen=True):
     """What was looked at in which model."""
 
     model: str
@@ -72,13 +72,13 @@ class Looked(Part):
     provenance: dict[str, Any]
 
 
-class TableContent(Looked):
+class TableContent(Looked, frozen=True):
     """What the columns of the table are; the numbers stand in them."""
 
     measurements: list[Column]
 
 
-class PortraitContent(Looked):
+class PortraitContent(Looked, frozen=True):
     """What every head of a model does whatever the task."""
 
     measurements: list[MeasurementContent]

@@ -16,7 +16,7 @@ from workbench.core.typed import Count, Part
 FILE_NAME = "card.json"
 
 
-class CardContent(Part):
+class CardContent(Part, frozen=True):
     """What is known of a built-in model."""
 
     name: str = ""

@@ -26,7 +26,7 @@ FILES = (
 MOST_BYTES = 50_000_000
 
 
-class WiringContent(Part):
+class WiringContent(Part, frozen=True):
     """The fields of ``Wiring``."""
 
     n_layers: Count
@@ -48,7 +48,7 @@ class WiringContent(Part):
     errors: Annotated[dict[str, float], Meta(description="largest error of each identity")]
 
 
-class ProbeContent(Part):
+class ProbeContent(Part, frozen=True):
     """Token ids, and some logits of the plain forward of transformers at their last position."""
 
     ids: list[list[Count]]
@@ -56,7 +56,7 @@ class ProbeContent(Part):
     logits: list[list[float]]
 
 
-class OpenedContent(Part):
+class OpenedContent(Part, frozen=True):
     """What is known of a built-in model before it is opened, since it was opened once."""
 
     files: Annotated[dict[str, Sha256], Meta(description="what it holds for")]

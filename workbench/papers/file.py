@@ -16,7 +16,7 @@ from workbench.view.pictures import Picture
 RESULT = "replication.json"
 
 
-class FindingsContent(Part):
+class FindingsContent(Part, frozen=True):
     """Claims with verdicts, and the tables, pictures and numbers behind them."""
 
     claims: list[ClaimContent]
@@ -25,7 +25,7 @@ class FindingsContent(Part):
     numbers: Annotated[dict[str, Any], Meta(description="what the claims were computed from")]
 
 
-class PlanContent(Part):
+class PlanContent(Part, frozen=True):
     """Everything that decides the numbers."""
 
     replication: str
@@ -42,7 +42,7 @@ class PlanContent(Part):
     ] = msgspec.field(name="other models", default_factory=dict)
 
 
-class ReplicationContent(FindingsContent):
+class ReplicationContent(FindingsContent, frozen=True):
     """A paper's claims measured again on a model."""
 
     replication: str
@@ -61,7 +61,7 @@ class ReplicationContent(FindingsContent):
         check_counts(self.claims, self.verdicts)
 
 
-class ReplicationsContent(Part):
+class ReplicationsContent(Part, frozen=True):
     """Several replications, each as its own file has it."""
 
     lead: str

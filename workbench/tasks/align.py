@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
     def subset(self, indices: Sequence[int]) -> AlignedPairs:
         """These pairs in this order; one may come twice."""
         names = ("clean", "corrupted", "correct", "incorrect", "positions")
-        chosen = {name: tuple(getattr(self, name)[i] for i in indices) for name in names}
+        chosen: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in indices) for name in names}
         return replace(self, pairs=replace(self.pairs, items=tuple(self.pairs[i] for i in indices)), **chosen)
 
     def __repr__(self) -> str:

@@ -181,7 +181,7 @@ class Aligner:
     def _answers(self, pair: Pair, prompt: _Tokens, answers: Sequence[str]) -> tuple[int, ...]:
         if self.outputs.classes:
             return tuple(self._class(answer) for answer in answers)
-        last_word = re.search(r"\S*\s*$", pair.clean).group()  # an answer can merge with no more than this
+        last_word = re.findall(r"\S*\s*$", pair.clean)[0]  # an answer can merge with no more than this
         missing = [answer for answer in answers if (last_word, answer) not in self.answers]
         if missing:
             joined = self._ids([pair.clean + answer for answer in missing])
@@ -189,10 +189,12 @@ class Aligner:
             base = self._ids([pair.clean])[0] if self.special_tokens else prompt.ids
             for answer, with_prompt, own in zip(missing, joined, alone, strict=True):
                 self.answers[last_word, answer] = self._answer(answer, base, with_prompt, own)
-        found = [self.answers[last_word, answer] for answer in answers]
-        for value in found:
+        found = []
+        for answer in answers:
+            value = self.answers[last_word, answer]
             if isinstance(value, Drop):
                 raise value
+            found.append(value)
         return tuple(found)
 
     def _answer(self, answer: str, prompt: list[int], joined: list[int], alone: list[int]) -> int | Drop:
@@ -232,7 +234,7 @@ def beyond_embedding(
         return {}
     found = {}
     for token in dict.fromkeys(int(i) for i in ids if not 0 <= i < d_vocab):
-        name = tokenizer.convert_ids_to_tokens(token) if token >= 0 else None
+        name = tokenizer.convert_ids_to_tokens([token])[0] if token >= 0 else None
         what = f"token id {token}" if name is None else f"token {name!r} (id {token})"
         found[str(token) if name is None else name] = f"{what} is beyond the model's embedding of {d_vocab}"
     return found
@@ -244,7 +246,7 @@ def not_text(
     """Tokens that stand for something else than text, each with a sentence that says so."""
     found = {}
     for token in dict.fromkeys(int(i) for i in ids if int(i) in other_inputs) if other_inputs else ():
-        name = None if tokenizer is None else tokenizer.convert_ids_to_tokens(token)
+        name = None if tokenizer is None else tokenizer.convert_ids_to_tokens([token])[0]
         what = f"token id {token}" if name is None else f"token {name!r} (id {token})"
         kind = other_inputs[token]
         found[str(token) if name is None else name] = (

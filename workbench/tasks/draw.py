@@ -72,7 +72,8 @@ def render(template: str, slots: Mapping[str, str]) -> tuple[str, dict[str, Span
         >>> render("{a} met {b}.", {"a": "Ann", "b": "Bo"})
         ('Ann met Bo.', {'a': (0, 3), 'b': (8, 10)})
     """
-    text, spans = "", {}
+    text = ""
+    spans: dict[str, Span] = {}
     for literal, slot in _parsed(template):
         text += literal
         if slot is not None:

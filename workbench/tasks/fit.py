@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import TaskError
 from workbench.tasks.align import AlignedPairs, align, too_few
@@ -45,27 +45,28 @@ def fit_pairs(
             answers are words and the model puts out classes.
     """
     open_options = {key: values for key, values in get_task(name).alternatives.items() if key not in options}
-    best: AlignedPairs | None = None
+    found: list[AlignedPairs] = []
     for values in product(*open_options.values()):
-        form = options | dict(zip(open_options, values, strict=True))
+        form: dict[str, Any] = options | dict(zip(open_options, values, strict=True))
         pairs = make_pairs(name, n=n, seed=seed, split=split, corruption=corruption, **form)
         if outputs.classes:
             _require_classes(pairs, outputs)
-        found = align(
-            pairs,
-            tokenizer,
-            prepend_bos=prepend_bos,
-            n_ctx=n_ctx,
-            special_tokens=special_tokens,
-            d_vocab=d_vocab,
-            other_inputs=other_inputs,
-            outputs=outputs,
-            minimum=0,
+        found.append(
+            align(
+                pairs,
+                tokenizer,
+                prepend_bos=prepend_bos,
+                n_ctx=n_ctx,
+                special_tokens=special_tokens,
+                d_vocab=d_vocab,
+                other_inputs=other_inputs,
+                outputs=outputs,
+                minimum=0,
+            )
         )
-        if best is None or len(found) > len(best):
-            best = found
-        if 2 * len(found) >= len(pairs):
+        if 2 * len(found[-1]) >= len(pairs):
             break
+    best = max(found, key=len)  # the first of those
     if len(best) >= minimum:
         return best
     problem = too_few(best, minimum)

@@ -147,7 +147,7 @@ def token_text(tokenizer: PreTrainedTokenizerBase | None, prompt: str, token: in
     def ids(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
-    plain = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    plain = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))  # of one row of ids: one text
     before = ids(prompt)
     for text in dict.fromkeys((plain, f" {plain.lstrip()}")):
         if text and ids(prompt + text) == [*before, token]:

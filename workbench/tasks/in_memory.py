@@ -60,8 +60,7 @@ def _as_row(member: object) -> object:
         return {
             key: _listed(value) if key in ("correct", "incorrect") else value for key, value in member.items()
         }
-    texts = isinstance(member, Sequence) and not isinstance(member, str) and len(member) == 4
-    if texts:
+    if isinstance(member, Sequence) and not isinstance(member, str) and len(member) == 4:
         clean, corrupted, correct, incorrect = member
         return {
             "clean": clean,

@@ -74,7 +74,7 @@ def kv_retrieval(
     order.insert(rank, asked)
     text, places = _lay_out(words, gaps, order, table)
     question = [QUERY, table[asked][0], *table[asked][1 : 1 + given]]
-    other = order[rank - 1] if needles > 1 else None
+    other = order[rank - 1]  # with one needle the one that is asked for
     changed, changed_question = list(text), list(question)
     target = places[asked] + 1 + given
     if corruption == "key":
@@ -87,7 +87,7 @@ def kv_retrieval(
     clean, clean_spans = join_words(text + question)
     corrupted, spans = join_words(changed + changed_question)
     at_word = {"key": places[asked], "value": target, "query": len(text) + 1}
-    if other is not None:
+    if needles > 1:
         at_word |= {"other-key": places[other], "other-value": places[other] + 1 + given}
     return Pair(
         id="",

@@ -96,7 +96,7 @@ def scan_stream(stream: BinaryIO, name: str) -> PairsFile:
             lines.append(number)
     if not items and not problems:
         problems.append(Problem(line=0, message="the file has no pairs"))
-    known = {"task": Path(name).stem, "split": "all", "source": name} | header
+    known: dict[str, Any] = {"task": Path(name).stem, "split": "all", "source": name} | header
     return PairsFile(pairs=Pairs(items=tuple(items), **known), lines=tuple(lines), problems=tuple(problems))
 
 
@@ -226,7 +226,8 @@ def parse_pair(data: object, *, default_id: str) -> tuple[Pair | None, list[str]
     )
     if wrong:
         return None, wrong
-    return Pair(**texts, **answers, positions=positions), []
+    correct, incorrect = answers["correct"], answers["incorrect"]
+    return Pair(**texts, correct=correct, incorrect=incorrect, positions=positions), []
 
 
 def _text(key: str, value: object, *, empty_ok: bool) -> list[str]:

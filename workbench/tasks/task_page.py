@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.core.errors import TaskError
 from workbench.tasks.align import AlignedPairs
@@ -30,29 +31,11 @@ class TaskPage:
         out: dict[str, object] = {"task": about, "split": self.pairs.split, "seed": self.pairs.seed}
         out |= {"corruption": self.pairs.corruption, "options": dict(self.pairs.options)}
         out |= {"digest": self.pairs.digest, "pairs": examples}
-        if self.aligned is not None:
+        if self.aligned is not None and self.reading is not None:
             out["model"] = self.reading.name
-            out["tokens"] = [self._tokens(index) for index in range(len(self.aligned))]
+            out["tokens"] = [_tokens(self.aligned, self.reading, i) for i in range(len(self.aligned))]
             out["dropped"] = [drop.to_dict() for drop in self.aligned.dropped]
         return out
-
-    def _tokens(self, index: int) -> dict[str, object]:
-        found, name = self.aligned, self.reading.tokenizer.convert_ids_to_tokens
-        return {
-            "id": found.pairs[index].id,
-            "clean": name(found.clean[index].tolist()),
-            "corrupted": name(found.corrupted[index].tolist()),
-            "correct": self._answers(found.correct[index]),
-            "incorrect": self._answers(found.incorrect[index]),
-            "positions": found.positions[index],
-        }
-
-    def _answers(self, ids: Sequence[int]) -> list[str]:
-        """Names of answers: tokens, or classes where the model puts out classes."""
-        classes = self.reading.outputs.classes
-        return (
-            [classes[i] for i in ids] if classes else self.reading.tokenizer.convert_ids_to_tokens(list(ids))
-        )
 
     def to_terminal(self) -> list[object]:
         """Fields of the task, then the pairs with positions in brackets."""
@@ -66,32 +49,51 @@ class TaskPage:
             rows = {"clean": mark(pair, 0), "corrupted": mark(pair, 1)}
             rows |= {"correct": _listed(pair.correct), "incorrect": _listed(pair.incorrect)}
             parts += ["", {"pair": f"{pair.id}  {pair.group}"} | rows]
-        if self.aligned is not None:
-            parts += self._aligned_parts()
+        if self.aligned is not None and self.reading is not None:
+            parts += _aligned_parts(self.aligned, self.reading)
         return parts
 
-    def _aligned_parts(self) -> list[object]:
-        kept, total = len(self.aligned), len(self.aligned) + len(self.aligned.dropped)
-        parts: list[object] = ["", {"model": self.reading.name, "aligned": f"{kept} of {total} pairs"}]
-        if kept:
-            tokens = self._tokens(0)
-            names: dict[int, str] = {}
-            for name, index in self.aligned.positions[0].items():
-                names[index] = f"{names[index]}, {name}" if index in names else name
-            columns = zip(tokens["clean"], tokens["corrupted"], strict=True)
-            parts.append(
-                [
-                    {
-                        "token": index,
-                        "clean": a,
-                        "corrupted": b if a != b else "",
-                        "position": names.get(index, ""),
-                    }
-                    for index, (a, b) in enumerate(columns)
-                ]
-            )
-        dropped = [{"dropped": drop.id, "reason": drop.reason} for drop in self.aligned.dropped[:20]]
-        return [*parts, *([dropped] if dropped else [])]
+
+def _tokens(aligned: AlignedPairs, reading: Reading, index: int) -> dict[str, Any]:
+    name = reading.tokenizer.convert_ids_to_tokens
+    return {
+        "id": aligned.pairs[index].id,
+        "clean": name(aligned.clean[index].tolist()),
+        "corrupted": name(aligned.corrupted[index].tolist()),
+        "correct": _answers(reading, aligned.correct[index]),
+        "incorrect": _answers(reading, aligned.incorrect[index]),
+        "positions": aligned.positions[index],
+    }
+
+
+def _answers(reading: Reading, ids: Sequence[int]) -> list[str]:
+    """Names of answers: tokens, or classes where the model puts out classes."""
+    classes = reading.outputs.classes
+    return [classes[i] for i in ids] if classes else list(reading.tokenizer.convert_ids_to_tokens(list(ids)))
+
+
+def _aligned_parts(aligned: AlignedPairs, reading: Reading) -> list[object]:
+    kept, total = len(aligned), len(aligned) + len(aligned.dropped)
+    parts: list[object] = ["", {"model": reading.name, "aligned": f"{kept} of {total} pairs"}]
+    if kept:
+        tokens = _tokens(aligned, reading, 0)
+        names: dict[int, str] = {}
+        for name, index in aligned.positions[0].items():
+            names[index] = f"{names[index]}, {name}" if index in names else name
+        columns = zip(tokens["clean"], tokens["corrupted"], strict=True)
+        parts.append(
+            [
+                {
+                    "token": index,
+                    "clean": a,
+                    "corrupted": b if a != b else "",
+                    "position": names.get(index, ""),
+                }
+                for index, (a, b) in enumerate(columns)
+            ]
+        )
+    dropped = [{"dropped": drop.id, "reason": drop.reason} for drop in aligned.dropped[:20]]
+    return [*parts, *([dropped] if dropped else [])]
 
 
 def task_page(
@@ -118,8 +120,8 @@ def task_page(
         aligned = align_for(pairs, reading, minimum=0) if reading else None
         return TaskPage(task=None, pairs=pairs, aligned=aligned, reading=reading)
     task = get_task(name)
-    chosen = parse_options(task, options)
-    asked = {"n": n, "seed": seed, "split": split, "corruption": corruption}
+    chosen: dict[str, Any] = parse_options(task, options)
+    asked: dict[str, Any] = {"n": n, "seed": seed, "split": split, "corruption": corruption}
     aligned = None
     if reading is not None:
         aligned = fit_pairs(name, reading.tokenizer, minimum=0, **asked, **reading.options, **chosen)
@@ -135,7 +137,8 @@ def mark(pair: Pair, side: int) -> str:
     text = (pair.clean, pair.corrupted)[side]
     named: dict[Span, list[str]] = {}
     for name, spans in pair.positions.items():
-        named.setdefault(tuple(spans[side]), []).append(name)
+        begin, end = spans[side]
+        named.setdefault((begin, end), []).append(name)
     out, done = "", 0
     for (start, end), names in sorted(named.items()):
         if start >= done:

@@ -314,9 +314,20 @@ class Frame:
         inset = 8 if self.y else 0  # marks at the ends stay inside
         return self.x.place(self.box[0] + inset, self.box[2] - inset)
 
+    @property
+    def upright(self) -> Axis:
+        """The axis at the left.
+
+        Raises:
+            OptionError: if the chart has none.
+        """
+        if self.y is None:
+            raise OptionError(f"the chart of {self.x.label!r} has one axis; this needs two")
+        return self.y
+
     @cached_property
     def to_y(self) -> Place:
-        return self.y.place(self.box[3], self.box[1])
+        return self.upright.place(self.box[3], self.box[1])
 
     def point(self, x: float, y: float) -> str:
         """A point in pixels."""

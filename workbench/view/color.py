@@ -22,7 +22,10 @@ def signed(share: float) -> RGB:
     where = min(abs(share), 1.0) * (len(stops) - 1)
     below = min(int(where), len(stops) - 2)
     part = where - below
-    return tuple(round(a + (b - a) * part) for a, b in zip(stops[below], stops[below + 1], strict=True))
+    red, green, blue = (
+        round(a + (b - a) * part) for a, b in zip(stops[below], stops[below + 1], strict=True)
+    )
+    return red, green, blue
 
 
 def css(color: RGB) -> str:

@@ -94,7 +94,7 @@ def _curve(i: int, name: str, points: Sequence[Point], banded: bool, frame: Fram
         if high > low and not banded:
             bar = f"M{frame.point(x, low)}L{frame.point(x, high)}"
             parts.append(f'<path d="{bar}" stroke="{color(i)}" stroke-width="1.4"/>')
-        said = f"{name}: {frame.x.label} {number(x)}, {frame.y.label} {number(y)}"
+        said = f"{name}: {frame.x.label} {number(x)}, {frame.upright.label} {number(y)}"
         parts.append(frame.dot(i, x, y, said + _spread(y, low, high, banded)))
     return "".join([*parts, "</g>"])
 

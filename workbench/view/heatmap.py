@@ -58,7 +58,7 @@ def heatmap_svg(
     last = [line for note in notes for line in wrapped(note, wide - 20, scale=0.94)]
     beneath = heading(title, wide)[1] - 8 if title else 12
     head = beneath + 16 * len(first) + (6 if first else 0)
-    above = head + (16 if column_title else 0)
+    above: float = head + (16 if column_title else 0)
     above += (max((text_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
     foot = above + max(side[1] * len(rows), 120) + 14
     height = foot + 16 * len(last) + (8 if last else 0)

@@ -55,9 +55,10 @@ def heatmap_png(
     axes.set_yticks(range(matrix.shape[0]), [_plain(r) for r in row_labels])
     axes.set(title="\n".join(heading), xlabel=_plain(column_title), ylabel=_plain(row_title))
     figure.colorbar(image, label=_plain(unit), shrink=0.9)
-    for i, j in () if marks is None else np.argwhere(np.nan_to_num(marks) > 0):
+    widths = np.zeros(matrix.shape) if marks is None else marks
+    for i, j in np.argwhere(np.nan_to_num(widths) > 0):
         frame = Rectangle(
-            (j - 0.48, i - 0.48), 0.96, 0.96, fill=False, edgecolor="black", linewidth=float(marks[i, j])
+            (j - 0.48, i - 0.48), 0.96, 0.96, fill=False, edgecolor="black", linewidth=float(widths[i, j])
         )
         axes.add_patch(frame)
     if lines:

@@ -40,7 +40,7 @@ LEVELS = ("edge", "node", "neuron")
 Level = Literal["edge", "node", "neuron"]
 
 
-class Shape(Part):
+class Shape(Part, frozen=True):
     """The architecture as its graph needs it."""
 
     n_layers: Annotated[int, Meta(ge=1, le=2**53)]
@@ -52,7 +52,7 @@ class Shape(Part):
     mlp_layers: list[Count] | None
 
 
-class CircuitNode(Part):
+class CircuitNode(Part, frozen=True):
     """A node; layer, head and position say again what its address says."""
 
     id: Annotated[str, Meta(description="its address, for example a9.h9")]
@@ -64,7 +64,7 @@ class CircuitNode(Part):
     role: str
 
 
-class CircuitEdge(Part):
+class CircuitEdge(Part, frozen=True):
     """An edge with its score, or a link, which is structure."""
 
     source: str
@@ -83,7 +83,7 @@ class CircuitEdge(Part):
             raise ValueError("link is false; a link has link = true")
 
 
-class NodeLink(Part):
+class NodeLink(Part, frozen=True):
     """Node-link data of networkx: a directed multigraph."""
 
     directed: bool
@@ -97,7 +97,7 @@ class NodeLink(Part):
             raise ValueError("expected directed and multigraph to be true")
 
 
-class CircuitContent(Part):
+class CircuitContent(Part, frozen=True):
     """A circuit: what it is, what it claims, and its network."""
 
     shape: Shape
@@ -189,7 +189,9 @@ def circuit_and_origin(document: object, *, where: str) -> tuple[Circuit, Origin
     return made, origin
 
 
-def _network(graph: Graph, data: NodeLink, level: str):
+def _network(
+    graph: Graph, data: NodeLink, level: str
+) -> tuple[dict[str, dict[str, Any]], dict[Edge, float], tuple[tuple[str, str], ...]]:
     """Nodes, edges and links of node-link data, each checked against the architecture."""
     table: dict[str, dict[str, Any]] = {}
     for i, row in enumerate(data.nodes):
@@ -200,9 +202,9 @@ def _network(graph: Graph, data: NodeLink, level: str):
     edges: dict[Edge, float] = {}
     links: dict[tuple[str, str], None] = {}
     known = set(graph.links)
-    for i, row in enumerate(data.edges):
+    for i, read in enumerate(data.edges):
         where = f"graph.edges[{i}]"
-        edge, score = _read_edge(graph, table, row, known, where)
+        edge, score = _read_edge(graph, table, read, known, where)
         link = (str(edge.source), str(edge.target))
         if (edge in edges) if score is not None else (link in links):
             raise CircuitError(f"{where}: the edge {edge} is there twice")
@@ -238,7 +240,7 @@ def _read_edge(
     for end in (source, host):
         if str(end) not in table:
             raise CircuitError(f"{where}: there is no node {end}")
-    if row.key == "link":
+    if row.score is UNSET:  # a link: CircuitEdge has seen to it
         if source.position != host.position:
             raise CircuitError(f"{where}: a link joins one position")
         if (source.at(None), host.at(None)) not in known:

@@ -17,7 +17,7 @@ Counts = Annotated[dict[Verdict, Count], Meta(description="verdict -> how many c
 Number = Annotated[int | float | str | None, Meta(description="a number or a word")]
 
 
-class ClaimContent(Part):
+class ClaimContent(Part, frozen=True):
     """A paper's claim, the rule that decides it, and what became of it."""
 
     claim: str

@@ -26,9 +26,9 @@ def to_cytoscape(circuit: Circuit) -> str:
         x, y = places[row.id]
         nodes.append({"data": _known(data), "position": {"x": x, "y": -y}})
     edges = []
-    for row in edge_rows(circuit):
-        data = {"id": row.id, "source": row.source, "target": row.target, "key": row.input}
-        edges.append({"data": _known(data | {"interaction": row.input, "score": row.score})})
+    for edge in edge_rows(circuit):
+        data = {"id": edge.id, "source": edge.source, "target": edge.target, "key": edge.input}
+        edges.append({"data": _known(data | {"interaction": edge.input, "score": edge.score})})
     document = {
         "format_version": "1.0",
         "generated_by": "circuit-workbench",

@@ -34,15 +34,15 @@ def to_dot(circuit: Circuit) -> str:
     lines += [f"  {{ rank=same; {'; '.join(found)}; }}" for found in ranks.values()]
     edges, unit = edge_rows(circuit), printable(circuit.unit)
     top = max((abs(e.score) for e in edges if e.score is not None), default=1.0) or 1.0
-    for row in edges:
-        ends = f"  {quoted(row.source)} -> {quoted(row.target)}"
-        if row.score is None:
+    for edge in edges:
+        ends = f"  {quoted(edge.source)} -> {quoted(edge.target)}"
+        if edge.score is None:
             lines.append(f'{ends} [style=dotted, arrowhead=none, color="#999999"];')
             continue
-        style = 'color="#256bad"' if row.score >= 0 else 'style=dashed, color="#cd631a"'
-        label = "" if row.input == "in" else f", label={row.input}"
-        width = 0.5 + 4.5 * abs(row.score) / top
-        tip = quoted(f"{row.id} {row.score:+.4g} {unit}")
+        style = 'color="#256bad"' if edge.score >= 0 else 'style=dashed, color="#cd631a"'
+        label = "" if edge.input == "in" else f", label={edge.input}"
+        width = 0.5 + 4.5 * abs(edge.score) / top
+        tip = quoted(f"{edge.id} {edge.score:+.4g} {unit}")
         lines.append(f"{ends} [{style}, penwidth={width:.2f}{label}, weight=1, tooltip={tip}];")
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -128,7 +128,9 @@ def from_eap_ig(text: str, *, where: str = "the graph", **fields: Any) -> Circui
         shape=graph.shape,
         level=level,
         nodes={n: s for n, s in kept.items()} if level == "node" else {},
-        edges={(e.source, e.target): s for e, s in chosen.items()} if level == "edge" else {},
+        edges={(e.source, e.target): s for e, s in chosen.items() if s is not None}
+        if level == "edge"
+        else {},
         **made,
     )
 

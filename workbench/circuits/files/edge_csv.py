@@ -29,8 +29,8 @@ def to_csv(circuit: Circuit) -> str:
                 [row.id, "", "", "" if row.score is None else repr(row.score), unit, inert(row.role), ""]
             )
         return out.getvalue()
-    for row in edge_rows(circuit):
-        if row.score is not None:
-            ends = inert(roles[row.source]), inert(roles[row.target])
-            writer.writerow([row.source, row.target, row.input, repr(row.score), unit, *ends])
+    for edge in edge_rows(circuit):
+        if edge.score is not None:
+            ends = inert(roles[edge.source]), inert(roles[edge.target])
+            writer.writerow([edge.source, edge.target, edge.input, repr(edge.score), unit, *ends])
     return out.getvalue()

@@ -32,7 +32,7 @@ _KEY = b"circuit-workbench"
 _FIELDS = ("direction", "mode", "kind", "metric", "unit", "task", "model")
 
 
-class EffectsContent(Part):
+class EffectsContent(Part, frozen=True):
     """What a table of effects is: of which metric and pairs, and the metric of the run that was edited."""
 
     base: Annotated[list[float], Meta(description="the metric of the run that was edited, one per pair")]
@@ -195,8 +195,8 @@ def _refuse_other_means(effects: Effects, table: pa.Table, path: Path) -> None:
         raise _not_whole(path, problem) from None
     sizes = np.abs(effects.patched[np.isfinite(effects.patched)])
     # 1e-9: what another order of adding changes
-    close = {"rtol": 1e-9, "atol": 1e-9 * float(sizes.max(initial=1.0)), "equal_nan": True}
-    wrong = ~np.isclose(means, effects.mean, **close)
+    atol = 1e-9 * float(sizes.max(initial=1.0))
+    wrong = ~np.isclose(means, effects.mean, rtol=1e-9, atol=atol, equal_nan=True)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise RunError(

@@ -16,7 +16,7 @@ Numbers = list[float]
 MOST_RESAMPLED = 10**8  # resamples times pairs: what verdicts hold in memory, 0.8 GB
 
 
-class Judged(Part):
+class Judged(Part, frozen=True):
     """What was judged."""
 
     digest: str
@@ -30,7 +30,7 @@ class Judged(Part):
     roles: dict[str, str]
 
 
-class PairsOf(Part):
+class PairsOf(Part, frozen=True):
     """Ids and templates of the pairs, in the order of every list of numbers."""
 
     ids: Annotated[list[str], Meta(min_length=2)]
@@ -40,7 +40,7 @@ class PairsOf(Part):
     ] = field(default_factory=list)
 
 
-class PairScores(Part):
+class PairScores(Part, frozen=True):
     """The metric per pair: of the model, the circuit, nothing, and the model with the circuit knocked out."""
 
     model: Numbers
@@ -49,7 +49,7 @@ class PairScores(Part):
     complement: Numbers
 
 
-class TakenAway(Part):
+class TakenAway(Part, frozen=True):
     """A set of parts taken from circuit and model."""
 
     kind: str
@@ -60,7 +60,7 @@ class TakenAway(Part):
     searched: Annotated[list[Count], Meta(description="pairs on which the set was searched, not judged")]
 
 
-class NodeLeftOut(Part):
+class NodeLeftOut(Part, frozen=True):
     """A node taken from what is left of its class."""
 
     part: str
@@ -70,14 +70,14 @@ class NodeLeftOut(Part):
     left_out: Numbers
 
 
-class EdgeLeftOut(Part):
+class EdgeLeftOut(Part, frozen=True):
     """The circuit without an edge."""
 
     edge: str
     left_out: Numbers
 
 
-class Edges(Part):
+class Edges(Part, frozen=True):
     """The circuit without each edge, and what random new edges change in larger circuits."""
 
     of: Count
@@ -86,7 +86,7 @@ class Edges(Part):
     reference: Numbers
 
 
-class RandomCircuits(Part):
+class RandomCircuits(Part, frozen=True):
     """Random circuits of the same size."""
 
     seed: Count
@@ -102,7 +102,7 @@ class RandomCircuits(Part):
             )
 
 
-class MatchedDraw(Part):
+class MatchedDraw(Part, frozen=True):
     """Heads of the circuit and others of the same layers, knocked out."""
 
     n: Count
@@ -112,21 +112,21 @@ class MatchedDraw(Part):
     control_drop: float
 
 
-class Matched(Part):
+class Matched(Part, frozen=True):
     """What heads cost beside others of their layers."""
 
     seed: Count
     draws: list[MatchedDraw]
 
 
-class UnderAblation(Part):
+class UnderAblation(Part, frozen=True):
     """The circuit and nothing under one ablation."""
 
     circuit: Numbers
     nothing: Numbers
 
 
-class Stability(Part):
+class Stability(Part, frozen=True):
     """Circuits found again on resampled pairs."""
 
     method: str
@@ -143,7 +143,7 @@ class Stability(Part):
             raise ValueError(f"sets names a part beyond the {len(self.parts)} in parts")
 
 
-class Curve(Part):
+class Curve(Part, frozen=True):
     """The metric of other sizes of the circuit, per size and pair."""
 
     ranking: Literal["absolute", "signed"]
@@ -157,7 +157,7 @@ class Curve(Part):
             raise ValueError("shares, sizes and metric must have one entry for each size")
 
 
-class Evidence(Part):
+class Evidence(Part, frozen=True):
     """All that was measured; every part but the scores may be missing."""
 
     scores: PairScores
@@ -189,7 +189,7 @@ class Evidence(Part):
             yield f"curve.metric[{i}]", values
 
 
-class VerdictRow(Part):
+class VerdictRow(Part, frozen=True):
     """One question and its answer."""
 
     name: str
@@ -202,7 +202,7 @@ class VerdictRow(Part):
     verdict: Literal["yes", "no", "open"]
 
 
-class EvaluationContent(Part):
+class EvaluationContent(Part, frozen=True):
     """Evidence per pair on a circuit and the verdicts that follow from it."""
 
     circuit: Judged

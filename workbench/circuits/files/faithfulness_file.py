@@ -14,7 +14,7 @@ FILE_NAME = "faithfulness.json"
 Number = Annotated[float | None, Meta(description="null where it is not defined")]
 
 
-class Random(Part):
+class Random(Part, frozen=True):
     """Random circuits of the same size; no more than ``draws`` where none was drawn."""
 
     draws: Count
@@ -27,7 +27,7 @@ class Random(Part):
     ] = UNSET
 
 
-class FaithfulnessContent(Part):
+class FaithfulnessContent(Part, frozen=True):
     """What a circuit keeps by itself, beside random circuits of its size."""
 
     faithfulness: Number

@@ -34,13 +34,13 @@ def to_gexf(circuit: Circuit) -> str:
         ET.SubElement(element, f"{{{_VIZ}}}position", x=f"{x:.1f}", y=f"{y:.1f}", z="0.0")
     edges = ET.SubElement(graph, "edges")
     top = max((abs(e.score) for e in edge_rows(circuit) if e.score is not None), default=1.0) or 1.0
-    for row in edge_rows(circuit):
+    for edge in edge_rows(circuit):
         element = ET.SubElement(
-            edges, "edge", id=row.id, source=row.source, target=row.target, label=row.input
+            edges, "edge", id=edge.id, source=edge.source, target=edge.target, label=edge.input
         )
-        element.set("weight", repr(abs(row.score)) if row.score else "0.0")
-        _values(element, keys["edge"], {name: getattr(row, name) for name in _EDGE})
-        r, g, b = signed(0.2 * (1 if (row.score or 0) >= 0 else -1) + 0.8 * (row.score or 0.0) / top)
+        element.set("weight", repr(abs(edge.score)) if edge.score else "0.0")
+        _values(element, keys["edge"], {name: getattr(edge, name) for name in _EDGE})
+        r, g, b = signed(0.2 * (1 if (edge.score or 0) >= 0 else -1) + 0.8 * (edge.score or 0.0) / top)
         ET.SubElement(element, f"{{{_VIZ}}}color", r=str(r), g=str(g), b=str(b))
     ET.indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.rows import about, edge_rows, node_rows
@@ -38,7 +39,7 @@ def to_graphml(circuit: Circuit) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _data(element: ET.Element, owner: str, values: dict[str, object]) -> None:
+def _data(element: ET.Element, owner: str, values: Mapping[str, object]) -> None:
     for name, value in values.items():
         if value is not None and value != "":
             ET.SubElement(element, "data", key=f"{owner}-{name}").text = str(value)

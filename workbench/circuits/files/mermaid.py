@@ -27,13 +27,15 @@ def to_mermaid(circuit: Circuit) -> str:
         start, end = ("[", "]") if row.kind in ("input", "logits", "mlp", "attn") else ("(", ")")
         text = "<br/>".join(escaped(part) for part in label.split("<br/>", 1))
         lines.append(f'  {ids[row.id]}{start}"{text}"{end}')
-    for row in edges:
-        if row.score is None:
-            lines.append(f"  {ids[row.source]} -.- {ids[row.target]}")
+    for edge in edges:
+        if edge.score is None:
+            lines.append(f"  {ids[edge.source]} -.- {ids[edge.target]}")
             continue
-        arrow = "-->" if row.score >= 0 else "-.->"
-        name = "" if row.input == "in" else f"{row.input} "
-        lines.append(f'  {ids[row.source]} {arrow}|"{name}{escaped(number(row.score))}"| {ids[row.target]}')
+        arrow = "-->" if edge.score >= 0 else "-.->"
+        name = "" if edge.input == "in" else f"{edge.input} "
+        lines.append(
+            f'  {ids[edge.source]} {arrow}|"{name}{escaped(number(edge.score))}"| {ids[edge.target]}'
+        )
     return "\n".join(lines) + "\n"
 
 

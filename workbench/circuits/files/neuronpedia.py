@@ -109,7 +109,9 @@ def _place(circuit: Circuit, row: NodeRow) -> tuple[str, int]:
         return "E", 0
     if row.kind == "logits":
         return str(circuit.shape.n_layers + 1), 0
-    features = {"head": row.head, "mlp": circuit.shape.n_heads, "attn": circuit.shape.n_heads + 1}
+    if row.kind == "head" and row.head is not None:
+        return str(row.layer + 1), row.head
+    features = {"mlp": circuit.shape.n_heads, "attn": circuit.shape.n_heads + 1}
     return str(row.layer + 1), features[row.kind]
 
 

@@ -17,6 +17,7 @@ from workbench.core.errors import RunError, WorkbenchError, explaining
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MOST_FILE = 4_000_000_000  # bytes
 _SMALL = 64_000_000  # bytes that any table may take
@@ -68,7 +69,7 @@ class _Bound:
             )
 
 
-def _check(bound: _Bound, footer: object) -> list[str]:
+def _check(bound: _Bound, footer: pq.FileMetaData) -> list[str]:
     """Names of the columns of text, after pages and values were added up."""
     pages = values = 0
     texts = []
@@ -108,7 +109,7 @@ def _plain(bound: _Bound, table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def _pages(source: BinaryIO, chunk: object) -> Iterator[tuple[int, int]]:
+def _pages(source: BinaryIO, chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, int]]:
     """Unpacked and packed size of every page of a column, from the headers in front of them.
 
     Raises:

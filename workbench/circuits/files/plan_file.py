@@ -18,7 +18,7 @@ from workbench.core.typed import Part
 NAME = "plan.json"
 
 
-class PlanContent(Part):
+class PlanContent(Part, frozen=True):
     """What is measured: parts of one plan never mix with those of another."""
 
     plan: Annotated[dict[str, Any], Meta(description="what decides the numbers, as the run itself says it")]

@@ -29,7 +29,7 @@ MOST_BYTES = 16_000_000_000
 _DTYPES = {"F64": np.float64, "F32": np.float32}
 
 
-class ScoresContent(Part):
+class ScoresContent(Part, frozen=True):
     """What dense scores are: of which graph, by which method, in which unit."""
 
     shape: Shape

@@ -62,7 +62,7 @@ class ShardFile:
         return SHARD_FILE.save(self.to_dict(), Path(folder) / NAME)
 
 
-class ShardContent(Part):
+class ShardContent(Part, frozen=True):
     """One share of a computation that several jobs share."""
 
     index: Annotated[int, Meta(ge=1, le=2**53, description="which share this is, from 1")]

@@ -64,9 +64,9 @@ def summary_card(summary: Summary) -> str:
             parts.append(table_html([{what: name, f"{measure} ({summary.unit})": s} for name, s in rows]))
     if summary.paths:
         weakest = f"weakest |score| ({summary.unit})"
-        signs = {1: "+", -1: "−"}
+        marks = {1: "+", -1: "−"}
         parts.append(
-            table_html([{"path": str(p), "sign": signs[p.sign], weakest: p.strength} for p in summary.paths])
+            table_html([{"path": str(p), "sign": marks[p.sign], weakest: p.strength} for p in summary.paths])
         )
     if summary.verdicts:
         parts.append(table_html(summary.verdicts, caption="verdicts"))

@@ -50,7 +50,7 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
     """What ``page.js`` draws: nodes and edges in residual order, ranked as ``Circuit.top`` ranks them."""
     places, rows = layered(circuit), edge_rows(circuit)
     scored = [row for row in rows if row.score is not None]
-    edge_rank = {row.id: i for i, row in enumerate(sorted(scored, key=lambda row: -abs(row.score)))}
+    edge_rank = {row.id: i for i, row in enumerate(sorted(scored, key=lambda row: -abs(row.score or 0.0)))}
     nodes = node_rows(circuit)
     choosable = [row for row in nodes if row.kind not in ("input", "logits", "group")]
     node_rank = {r.id: i for i, r in enumerate(sorted(choosable, key=lambda r: -abs(r.score or 0.0)))}

@@ -121,7 +121,7 @@ def difference_table(found: Difference, *, most: int = 20) -> Group:
     if not found.comparable:
         units = " and ".join(unit or "none" for unit in found.units)
         parts.append(safe(f"the units differ ({units}): score differences mean nothing"))
-    rows = []
+    rows: list[dict[str, object]] = []
     for side, nodes, edges in (
         ("A", found.only_here_nodes, found.only_here_edges),
         ("B", found.only_there_nodes, found.only_there_edges),

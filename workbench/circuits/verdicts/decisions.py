@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import factorial
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -31,6 +31,12 @@ from workbench.core.stats.clusters import cluster_index
 from workbench.core.stats.sign_flips import sign_flips
 
 LEAST_GROUP = 4  # pairs of one template below which its faithfulness is not shown
+
+
+class _Resampling(TypedDict):
+    clusters: list[int]
+    draws: int
+    seed: int
 
 
 class Case:
@@ -83,15 +89,18 @@ class Case:
         pairs: np.ndarray | slice = slice(None),
     ) -> Interval:
         """Of a faithfulness, of (some of) the pairs."""
-        how = {"draws": self.criteria.resamples, "seed": self.criteria.seed}
-        return ratio_interval(
-            circuit[pairs], full[pairs], empty[pairs], clusters=self.clusters[pairs].tolist(), **how
-        )
+        return ratio_interval(circuit[pairs], full[pairs], empty[pairs], **self._how(pairs))
 
     def mean_interval(self, change: np.ndarray, pairs: np.ndarray | slice = slice(None)) -> Interval:
         """Of the mean of some pairs' values."""
-        how = {"draws": self.criteria.resamples, "seed": self.criteria.seed}
-        return mean_interval(change, clusters=self.clusters[pairs].tolist(), **how)
+        return mean_interval(change, **self._how(pairs))
+
+    def _how(self, pairs: np.ndarray | slice) -> _Resampling:
+        return {
+            "clusters": self.clusters[pairs].tolist(),
+            "draws": self.criteria.resamples,
+            "seed": self.criteria.seed,
+        }
 
     def near_one(self, interval: Interval, pairs: np.ndarray | slice = slice(None)) -> bool | None:
         """Whether a faithfulness is within the tolerance of 1; None where the pairs are too few to say so."""

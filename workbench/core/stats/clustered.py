@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from math import atan2, cos, pi, sin, sqrt
 
 import numpy as np
 
-from workbench.core.stats.clusters import cluster_index, cluster_sums
+from workbench.core.stats.clusters import Clusters, cluster_index, cluster_sums
 from workbench.core.stats.intervals import Interval
 
 
-def clustered_interval(values: np.ndarray, clusters: Sequence[object] | None = None) -> Interval:
+def clustered_interval(values: np.ndarray, clusters: Clusters | None = None) -> Interval:
     """95 % interval of a mean over pairs by Student's t, of the mean's cluster-robust standard error.
 
     ``se^2 = G / (G - 1) * sum over clusters of (sum of (x - mean))^2 / n^2``, ``G - 1`` degrees of freedom. With one

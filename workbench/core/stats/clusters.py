@@ -11,8 +11,10 @@ import numpy as np
 
 from workbench.core.errors import ShapeError
 
+Clusters = Sequence[object] | np.ndarray  # a name per pair, equal for pairs that are not independent
 
-def cluster_index(clusters: Sequence[object] | None, n: int) -> np.ndarray:
+
+def cluster_index(clusters: Clusters | None, n: int) -> np.ndarray:
     """``(n,)`` whole numbers from 0: the cluster of every pair; without any, every pair is one.
 
     Raises:
@@ -33,9 +35,7 @@ def cluster_sums(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     return sums
 
 
-def resampled_means(
-    rows: np.ndarray, clusters: Sequence[object] | None, *, draws: int, seed: int
-) -> np.ndarray:
+def resampled_means(rows: np.ndarray, clusters: Clusters | None, *, draws: int, seed: int) -> np.ndarray:
     """``(draw, row)`` means of ``(row, pair)`` values over clusters that are drawn with replacement."""
     index = cluster_index(clusters, rows.shape[1])
     size = int(index.max()) + 1

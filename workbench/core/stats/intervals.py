@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.core.errors import OptionError
-from workbench.core.stats.clusters import resampled_means
+from workbench.core.stats.clusters import Clusters, resampled_means
 
 RESAMPLES = 1000
 ROUNDING = (
@@ -41,7 +41,7 @@ def _ratios(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> np.ndar
     return np.where(clear, (circuit.mean(-1) - empty.mean(-1)) / np.where(clear, gap, 1.0), np.nan)
 
 
-def area(x: Sequence[float], y: Sequence[float]) -> float:
+def area(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
     """Area under points joined by straight lines, in order of ``x``."""
     order = np.argsort(x)
     xs, ys = np.asarray(x, dtype=float)[order], np.asarray(y, dtype=float)[order]
@@ -58,7 +58,7 @@ def ratio_interval(
     full: np.ndarray,
     empty: np.ndarray,
     *,
-    clusters: Sequence[object] = (),
+    clusters: Clusters = (),
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -81,7 +81,7 @@ def mean_interval(
     values: np.ndarray,
     *,
     within: tuple[float, float] | None = None,
-    clusters: Sequence[object] = (),
+    clusters: Clusters = (),
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:

@@ -11,23 +11,25 @@ from math import ceil
 
 import numpy as np
 
+Chances = Sequence[float] | np.ndarray  # one p per test
 
-def bonferroni(ps: Sequence[float]) -> np.ndarray:
+
+def bonferroni(ps: Chances) -> np.ndarray:
     """Each p times the number of tests, at most 1."""
     return np.minimum(1.0, np.asarray(ps, dtype=float) * len(ps))
 
 
-def holm(ps: Sequence[float]) -> np.ndarray:
+def holm(ps: Chances) -> np.ndarray:
     """Holm's step-down correction: never below Bonferroni in power, valid for any dependence."""
-    ps = np.asarray(ps, dtype=float)
-    order, found, worst = np.argsort(ps, kind="stable"), np.empty(len(ps)), 0.0
+    given = np.asarray(ps, dtype=float)
+    order, found, worst = np.argsort(given, kind="stable"), np.empty(len(ps)), 0.0
     for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, float((len(ps) - rank) * ps[i])))
+        worst = max(worst, min(1.0, float((len(ps) - rank) * given[i])))
         found[i] = worst
     return found
 
 
-def benjamini_hochberg(ps: Sequence[float]) -> np.ndarray:
+def benjamini_hochberg(ps: Chances) -> np.ndarray:
     """False-discovery q values: ``q_(i) = min over j >= i of p_(j) m / j``, for tests that do not oppose each other.
 
     Source:
@@ -37,15 +39,15 @@ def benjamini_hochberg(ps: Sequence[float]) -> np.ndarray:
         >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.005, 0.2]).round(4).tolist()
         [0.025, 0.05, 0.05, 0.025, 0.2]
     """
-    ps = np.asarray(ps, dtype=float)
-    order = np.argsort(ps, kind="stable")
-    scaled = ps[order] * len(ps) / np.arange(1, len(ps) + 1)
+    given = np.asarray(ps, dtype=float)
+    order = np.argsort(given, kind="stable")
+    scaled = given[order] * len(ps) / np.arange(1, len(ps) + 1)
     found = np.empty(len(ps))
     found[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
     return found
 
 
-def benjamini_yekutieli(ps: Sequence[float]) -> np.ndarray:
+def benjamini_yekutieli(ps: Chances) -> np.ndarray:
     """The same, valid for any dependence: times ``1 + 1/2 + ... + 1/m``.
 
     Source:
@@ -64,4 +66,4 @@ def survivors_needed(smallest: float, tests: int, *, alpha: float = 0.05) -> int
     return max(1, ceil(smallest * tests / alpha - 1e-9))
 
 
-CORRECTIONS: Mapping[str, Callable[[Sequence[float]], np.ndarray]] = {"holm": holm, "bonferroni": bonferroni}
+CORRECTIONS: Mapping[str, Callable[[Chances], np.ndarray]] = {"holm": holm, "bonferroni": bonferroni}

@@ -10,7 +10,7 @@ from math import factorial, prod
 import numpy as np
 
 from workbench.core.stats.binomial import at_least
-from workbench.core.stats.clusters import cluster_index, cluster_sums
+from workbench.core.stats.clusters import Clusters, cluster_index, cluster_sums
 from workbench.core.stats.sign_flips import EXACT
 
 LABELS = 7  # items up to which all orders of labels are gone through: 5,040
@@ -30,7 +30,7 @@ def p_above(value: float, null: np.ndarray) -> float:
 
 def sign_flip_p(
     differences: np.ndarray,
-    clusters: Sequence[object] | None = None,
+    clusters: Clusters | None = None,
     *,
     draws: int = 5000,
     seed: int | Sequence[int] = 0,
@@ -55,8 +55,8 @@ def sign_flip_p(
     if n <= EXACT:
         signs = 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float(((signs @ sums) >= sums.sum() - _TIE * max(1, len(values))).mean())
-    signs = np.random.default_rng(seed).integers(0, 2, (draws, n)) * 2 - 1
-    return p_above(float(sums.sum() / len(values)), (signs * sums).sum(1) / len(values))
+    turns = np.random.default_rng(seed).integers(0, 2, (draws, n)) * 2 - 1
+    return p_above(float(sums.sum() / len(values)), (turns * sums).sum(1) / len(values))
 
 
 def sign_test_p(differences: np.ndarray) -> float:

@@ -7,12 +7,12 @@ looks at least as large as it does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.core.stats.clusters import cluster_index, cluster_sums
+from workbench.core.stats.clusters import Clusters, cluster_index, cluster_sums
 from workbench.core.stats.multiplicity import benjamini_hochberg, survivors_needed
 
 DRAWS = 9999
@@ -94,7 +94,7 @@ class SignFlips:
 
 def sign_flips(
     values: np.ndarray,
-    clusters: Sequence[object] | None = None,
+    clusters: Clusters | None = None,
     *,
     draws: int = DRAWS,
     alpha: float = 0.05,
@@ -134,7 +134,7 @@ def sign_flips(
     return SignFlips(p=p, q=benjamini_hochberg(p), family=family, resolution=resolution)
 
 
-def _turns(n: int, resolution: Resolution, seed: int, block: int):
+def _turns(n: int, resolution: Resolution, seed: int, block: int) -> Iterator[np.ndarray]:
     """Blocks of ``(turn, cluster)`` signs: every one with the first sign fixed (the rest are mirrored), or drawn."""
     if resolution.exact:
         count = 2 ** max(n - 1, 0)

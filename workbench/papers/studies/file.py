@@ -17,7 +17,7 @@ from workbench.core.typed import Count, Part
 PLAN_NAME, STUDY_NAME, STEPS = "plan.json", "study.json", "steps"
 
 
-class StepContent(Part):
+class StepContent(Part, frozen=True):
     """What one step measured."""
 
     name: str
@@ -27,7 +27,7 @@ class StepContent(Part):
     found: Annotated[dict[str, Any], Meta(description="what later steps read")]
 
 
-class StudyContent(Part):
+class StudyContent(Part, frozen=True):
     """A study on one model."""
 
     study: str
@@ -48,14 +48,14 @@ class StudyContent(Part):
         check_counts([claim for step in self.steps for claim in step.claims], self.verdicts)
 
 
-class Reference(Part):
+class Reference(Part, frozen=True):
     """The pairs that means are taken over, by digest."""
 
     pairs: str
     tokens: str
 
 
-class StudyPlan(Part):
+class StudyPlan(Part, frozen=True):
     """What decides the numbers of a folder, written before the first step."""
 
     study: str
