@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from workbench.core.errors import OptionError
+from workbench.edits.masked_heads import mask, recalls
+from workbench.heads.alike import rest
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
+from workbench.papers.kit import Conditions, judge_all
 from workbench.papers.options import RetrievalSizes
-from workbench.papers.retrieval_heads import causal, lengths, lost, memory
-from workbench.papers.retrieval_heads_masking import mask, matched_heads, recalls
-from workbench.papers.retrieval_heads_measures import Masked, rest, top_heads
+from workbench.papers.retrieval_heads import CLAIMS, KNOWN, KNOWN_MASKED, MASKED, PLAIN, RANDOM, top_heads
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +44,6 @@ def test_the_previous_token_head_works_while_the_prompt_is_read(hand_built, samp
     assert recalls(hand_built, samples).tolist() == [1.0] * 6  # and the model is as it was
 
 
-def test_matched_heads_are_as_many_in_each_layer_and_different_sets():
-    allowed = [f"a{layer}.h{head}" for layer in (0, 1) for head in range(4)]
-    sets = matched_heads(["a1.h9", "a0.h7", "a1.h8"], allowed, draws=50, seed=0)
-    assert len(sets) == len(set(sets)) == 4 * 6  # all there are: one of four, two of four
-    assert all([h[1] for h in s] == ["0", "1", "1"] for s in sets)
-    with pytest.raises(OptionError, match="layer 2 has 0 heads to draw 1 from"):
-        matched_heads(["a2.h0"], allowed, draws=1, seed=0)
-
-
 def test_random_sets_leave_out_twice_as_many_top_heads(hand_built, samples):
     scores = retrieval_scores(hand_built, samples)
     assert top_heads(scores, RetrievalSizes()) == ("a1.h0",)
@@ -60,43 +51,37 @@ def test_random_sets_leave_out_twice_as_many_top_heads(hand_built, samples):
     assert rest(scores, ["a0.h0"]) == ["a0.h1"]
 
 
-def table(masked: float, random: float, *, n: int = 16, draws: int = 30, plain: float = 1.0) -> Masked:
+def table(masked: float, random: float, *, n: int = 16, draws: int = 30) -> Conditions:
     """Measurements of two contexts as if they had come out like this."""
-    samples = random_samples(n)
-    rng = np.random.default_rng(0)
-    jitter = rng.uniform(-0.01, 0.01, (draws, n))
-    return Masked(
-        top=("a1.h0",),
-        draws=[(f"a1.h{i}",) for i in range(draws)],
-        samples=samples,
-        plain=np.full(n, plain),
-        masked=np.full(n, masked),
-        random=np.full((draws, n), random) + jitter,
-        texts=[],
-    )
+    c, jitter = Conditions(), np.random.default_rng(0).uniform(-0.01, 0.01, (draws, n))
+    c[PLAIN], c[MASKED] = np.ones(n), np.full(n, masked)
+    c.draws[RANDOM] = list(np.full((draws, n), random) + jitter)
+    c.numbers["contexts"] = [32 if i % 2 else 64 for i in range(n)]
+    return c
 
 
-def random_samples(n: int):
-    from workbench.heads.retrieval import Needle
-
-    return [Needle(prompt=(1, 2, 3), start=1, end=2, context=32 if i % 2 else 64) for i in range(n)]
+def verdicts(c: Conditions, *names: str) -> set[str]:
+    return {claim.verdict for claim in judge_all({name: CLAIMS[name] for name in names}, c)}
 
 
 @pytest.mark.parametrize(("masked", "random", "verdict"), [(0.1, 0.9, "holds"), (0.9, 0.9, "fails")])
 def test_causal_claims_follow_the_numbers(masked, random, verdict):
-    found = table(masked, random)
-    assert lost(found).verdict == causal(found).verdict == lengths(found).verdict == verdict
+    assert verdicts(table(masked, random), "loss", "causal", "lengths") == {verdict}
 
 
-def test_memory_claims_follow_the_numbers_and_need_facts():
-    needle = table(0.1, 0.9)
-    assert memory(needle, table(1.0, 1.0, n=80)).verdict == "holds"
-    assert memory(needle, table(1.0, 1.0, n=20)).verdict == "fails"  # 20 of 20 do not exclude a loss of 5 %
-    assert memory(needle, table(0.2, 1.0)).verdict == "fails"
-    assert memory(needle, "no facts").verdict == "cannot be tested here"
-    assert (
-        causal(table(0.1, 0.9, draws=5)).verdict == "cannot be tested here"
-    )  # five sets cannot give p < 0.05
+@pytest.mark.parametrize(
+    ("left", "n", "verdict"), [(1.0, 80, "holds"), (1.0, 20, "fails"), (0.2, 80, "fails")]
+)
+def test_memory_claims_follow_the_numbers(left, n, verdict):
+    c = table(0.1, 0.9)  # 20 of 20 do not exclude a loss of 5 %
+    c[KNOWN], c[KNOWN_MASKED] = np.ones(n), np.full(n, left)
+    assert verdicts(c, "memory") == {verdict}
+
+
+def test_what_is_missing_is_said():
+    c = table(0.1, 0.9, draws=5)  # five sets cannot give p < 0.05
+    c.numbers["why no facts"] = "no facts"
+    assert verdicts(c, "memory", "causal") == {"cannot be tested here"}
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
@@ -104,7 +89,7 @@ def test_freed_blocks_are_kept_and_not_asked_for_again():
     """Five blocks of 12 MB, 3,072 pages each, twenty times over: at most a tenth of the pages is asked for again."""
     code = (
         "import resource, torch\n"
-        "from workbench.papers.retrieval_heads_masking import keep_freed\n"
+        "from workbench.edits.masked_heads import keep_freed\n"
         "keep_freed()\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for i in range(22):\n"

@@ -128,19 +128,21 @@ def share_above(name: str, threshold: float, *, least: float) -> Criterion:
     return _rule(words, lambda c: (c[name] > threshold).mean() >= least, name)
 
 
-def beats_draws(name: str, draws: str, *, over: str | None = None) -> Criterion:
+def beats_draws(name: str, draws: str, *, over: str | None = None, lower: bool = False) -> Criterion:
     """A mean is larger than those of random draws; ``p = (1 + draws as large) / (1 + draws)``.
 
     Args:
         over: A condition that is taken from both sides first.
+        lower: It is smaller, not larger.
     """
+    sign, words = (-1.0, "below") if lower else (1.0, "above")
 
     def test(c: Conditions) -> Outcome:
         base = 0.0 if over is None else c.mean(over)
-        null = np.array([float(np.mean(draw)) - base for draw in c.draws[draws]])
-        return Outcome(holds=True, p=p_above(c.mean(name) - base, null))
+        null = np.array([sign * (float(np.mean(draw)) - base) for draw in c.draws[draws]])
+        return Outcome(holds=True, p=p_above(sign * (c.mean(name) - base), null))
 
-    return Criterion(f"{name} above {draws}, p below {ALPHA:g} over draws", test, name, draws)
+    return Criterion(f"{name} {words} {draws}, p below {ALPHA:g} over draws", test, name, draws)
 
 
 def flips(name: str, over: str | None = None) -> Criterion:

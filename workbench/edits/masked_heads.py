@@ -1,8 +1,7 @@
-"""What masking heads does to copying: edits, matched random heads, recall by context length and depth."""
+"""What masking heads does to copying: heads that no longer choose where to look, and what is still recalled."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -122,34 +121,6 @@ def recalls(
     """Share of each answer's different tokens that the model writes."""
     written = answers(model, samples, edit)
     return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
-
-
-def matched_heads(
-    heads: Sequence[str], allowed: Sequence[str], *, draws: int, seed: int
-) -> list[tuple[str, ...]]:
-    """Different random sets with as many heads in each layer as ``heads``, from the allowed heads.
-
-    Fewer than ``draws`` where there are not as many different ones.
-
-    Raises:
-        OptionError: if a layer has too few allowed heads.
-    """
-    wanted = Counter(parse_node(head).layer for head in heads)
-    pools = {layer: [h for h in allowed if parse_node(h).layer == layer] for layer in wanted}
-    for layer, count in wanted.items():
-        if len(pools[layer]) < count:
-            raise OptionError(
-                f"layer {layer} has {len(pools[layer])} heads to draw {count} from",
-                hint="fewer masked heads",
-            )
-    rng = np.random.default_rng([seed, len(heads)])
-    found: dict[tuple[str, ...], None] = {}
-    for _ in range(20 * draws):
-        drawn = [rng.choice(pools[layer], wanted[layer], replace=False) for layer in sorted(wanted)]
-        found[tuple(sorted(str(head) for part in drawn for head in part))] = None
-        if len(found) == draws:
-            break
-    return list(found)
 
 
 def cells(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from workbench.core.errors import OptionError, TaskError
+from workbench.edits.masked_heads import Asked
 from workbench.heads.retrieval import Needle, random_needles
 from workbench.model.architecture import describe
-from workbench.papers.retrieval_heads_masking import Asked
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import get_task, make_pairs
 from workbench.training.needles import FACT, fact_prompts

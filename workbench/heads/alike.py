@@ -1,0 +1,80 @@
+"""Retrieval scores beside each other: of two models head by head, and which heads a random choice may take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.core.stats.agreement import pearson
+from workbench.core.stats.intervals import resamples
+from workbench.core.stats.matched import layer_of
+from workbench.core.stats.permutation import p_above
+from workbench.heads.retrieval import RetrievalScores
+
+
+def rest(scores: RetrievalScores, top: Sequence[str]) -> list[str]:
+    """Heads to draw random sets from: all but ``top`` and as many again from the head of the ranking.
+
+    The paper masks up to 50 heads and draws from those after the first 100. In a layer with too few of these, all but
+    ``top`` are drawn from.
+    """
+    ranked = [name for name, _ in scores.ranked()]
+    later = [head for head in ranked[2 * len(top) :] if head not in top]
+    there, wanted = (Counter(layer_of(head) for head in heads) for heads in (later, top))
+    short = {layer for layer in wanted if there[layer] < wanted[layer]}
+    return [h for h in ranked if h in later or (h not in top and layer_of(h) in short)]
+
+
+def correlation(
+    here: RetrievalScores, there: RetrievalScores | str, *, seed: int, draws: int = 2000
+) -> dict[str, Any] | str:
+    """Pearson's r of two models' scores head by head, with a permutation test of heads within their layer.
+
+    Within the layer: which layer retrieves is no news about heads. Or why there is none.
+    """
+    if isinstance(there, str):
+        return there
+    if here.score.shape != there.score.shape:
+        return (
+            f"{here.score.shape[0]} layers of {here.score.shape[1]} heads against {there.score.shape[0]} of "
+            f"{there.score.shape[1]}: heads have no counterparts"
+        )
+    if not (here.counted.any() and there.counted.any()):
+        return "one of the models answers no needle"
+    a, b = here.score, there.score
+    r = pearson(a.ravel(), b.ravel())
+    rng = np.random.default_rng([seed, 3])
+    null = np.array([pearson(a.ravel(), rng.permuted(b, axis=1).ravel()) for _ in range(draws)])
+    low, high = _interval(here, there, seed)
+    return {
+        "r": r,
+        "low": low,
+        "high": high,
+        "p": p_above(r, null),
+        "r of layers alone": float(null.mean()),
+    }
+
+
+def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple[float, float]:
+    """95 % interval of r over resamples of the prompts of each model."""
+    sides = [s.per_sample[s.counted] for s in (here, there)]
+    drawn_ = [resamples(len(side), draws=500, seed=seed + i) for i, side in enumerate(sides)]
+    found = [
+        pearson(*(side[index[k]].mean(0).ravel() for side, index in zip(sides, drawn_, strict=True)))
+        for k in range(500)
+    ]
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def share_interval(scores: RetrievalScores, threshold: float, *, seed: int) -> tuple[float, float]:
+    """95 % interval, over resamples of the prompts, of the share of heads that reach the threshold."""
+    kept = scores.per_sample[scores.counted]
+    found = [
+        (kept[index].mean(0) >= threshold).mean() for index in resamples(len(kept), draws=1000, seed=seed)
+    ]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
