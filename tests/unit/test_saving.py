@@ -15,6 +15,8 @@ from tests.circuits import scores, small
 from workbench.bench.table import BenchResult, load_bench
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.effects import Effects
+from workbench.circuits.evaluation import Evaluation
+from workbench.circuits.files.faithfulness_file import FAITHFULNESS
 from workbench.circuits.files.results import known_formats
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, WorkbenchError
@@ -40,11 +42,40 @@ def effects() -> Effects:
     )
 
 
+def faithfulness() -> Evaluation:
+    measured = {"faithfulness": 0.75, "stderr": 0.05, "low": 0.65, "high": 0.85, "metric_circuit": 3.0}
+    measured |= {
+        "metric_full": 4.0,
+        "metric_empty": 0.0,
+        "size": 12,
+        "candidates": 40,
+        "n": 8,
+        "n_dropped": 0,
+    }
+    words = {
+        "metric": "logit-difference",
+        "unit": "logits",
+        "ablation": "resample",
+        "model": "m",
+        "task": "t",
+    }
+    words |= {
+        "split": "test",
+        "pairs": "ab12",
+        "corruption": None,
+        "weights": None,
+        "same_weights": None,
+        "behavior": None,
+    }
+    return Evaluation(values=FAITHFULNESS.document({**measured, **words, "seed": 0, "random": {"draws": 0}}))
+
+
 RESULTS: dict[str, tuple[type, Callable[[], Any], str]] = {
     "bench-discovery": (BenchResult, lambda: load_bench(OLD / "bench.json"), "bench.json"),
     "circuit": (Circuit, small, "circuit.json"),
     "edit": (Stack, lambda: load_edit(OLD / "edit-stack"), "edit.json"),
     "effects": (Effects, effects, "effects.parquet"),
+    "faithfulness": (Evaluation, faithfulness, "faithfulness.json"),
     "pairs": (Pairs, lambda: wb.make_pairs("ioi", n=3), "x.jsonl"),
     "portrait": (Portrait, lambda: load_portrait(OLD / "portrait.json"), "portrait.json"),
     "replication": (Result, lambda: load_replication(OLD / "replication.json"), "replication.json"),

@@ -13,7 +13,7 @@ from IPython.core.formatters import DisplayFormatter
 import workbench
 from tests.circuits import small
 from workbench.core.errors import OptionError
-from workbench.core.show import Shown, card, face, picture
+from workbench.core.show import Shown, Told, card, face, picture
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,20 @@ def test_a_result_without_a_card_is_its_repr():
 def test_a_card_is_shown_also_for_classes_below():
     shown, _ = DisplayFormatter().format(Child())
     assert shown["text/html"] == "<b>7</b>" and Child().picture("png") == b"\x07"
+
+
+@dataclass(frozen=True)
+class Counted(Told):
+    """A result that is told in every way there is."""
+
+    def to_terminal(self, **how: object) -> list[object]:
+        return ["two <lines>\nof text", {"n": 3}, [{"a": 1, "b": "x"}], ["y", "z"]]
+
+
+def test_a_result_told_in_lines_and_rows_has_them_as_its_card():
+    shown = Counted()._repr_html_()
+    assert shown.startswith("<p>two &lt;lines&gt;<br/>of text</p><table>") and shown.endswith("<p>y, z</p>")
+    assert shown.count("<table>") == 2 and ">3</td>" in shown and ">x</td>" in shown
 
 
 def test_a_face_that_is_missing_is_explained_with_those_there_are():

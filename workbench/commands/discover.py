@@ -25,6 +25,7 @@ from workbench.core.progress import Progress
 from workbench.core.run_folder import load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.show import Told
 from workbench.core.source_digest import sources_of_plugin
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import ShardFinished
@@ -278,7 +279,7 @@ def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscoveryCost:
+class DiscoveryCost(Told):
     """Passes a method would take, before anything is run."""
 
     method: str

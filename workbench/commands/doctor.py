@@ -12,6 +12,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.faults import faults_of, untested
 from workbench.core.plugins import offers, plugin_rows
 from workbench.core.run_record import package_version, versions
+from workbench.core.show import Told
 from workbench.edits.edit import EDITS
 from workbench.edits.kinds import MASKS
 from workbench.engine.metric_names import METRICS
@@ -24,7 +25,7 @@ REGISTRIES = (METHODS, TASKS, PAPERS, METRICS, EDITS, MASKS, KINDS, FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckUp:
+class CheckUp(Told):
     """What was found, what is wrong with it, and what one has to know of it."""
 
     found: dict[str, Any]

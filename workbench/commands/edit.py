@@ -18,6 +18,7 @@ from workbench.core.progress import silent
 from workbench.core.run_folder import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import code_versions, digest_of
+from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import read_text
 from workbench.edits.edit import EDITS, ModelEdit, kinds_in
@@ -32,7 +33,7 @@ from workbench.model.open import open_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptMeasurement:
+class KeptMeasurement(Told):
     """What an edit does, and the folder that says so."""
 
     measured: Measured

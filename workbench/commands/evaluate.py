@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from workbench.circuits.behavior import Behavior
 from workbench.circuits.circuit import Circuit
+from workbench.circuits.evaluation import JUDGED, Evaluation
 from workbench.circuits.files.circuit_file import circuit_path
 from workbench.circuits.files.evaluation_file import save_evaluation
 from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
@@ -26,6 +26,7 @@ from workbench.commands.opening import open_runs, planned_runs, record_of
 from workbench.core.errors import WorkbenchError
 from workbench.core.job import Job, Note
 from workbench.core.progress import Progress
+from workbench.core.show import Told
 from workbench.engine.metrics import Metric, metric_from_file
 from workbench.engine.of_task import paired_runs
 from workbench.engine.runs import PairedRuns
@@ -35,7 +36,6 @@ from workbench.evaluate.evidence import Plan
 from workbench.evaluate.faithfulness import (
     Faithfulness,
     faithfulness,
-    faithfulness_sentence,
     run_circuits,
 )
 from workbench.evaluate.judge import check_pairs, judge
@@ -44,8 +44,6 @@ from workbench.model.builtin import PREFIX
 from workbench.tasks.reading import is_file
 
 T = TypeVar("T")
-JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's behavior
-_SAID = {"value": "faithfulness", "low": "low", "high": "high"}
 
 
 def plan_of(asked: Evaluate) -> Plan:
@@ -64,39 +62,6 @@ def _open(case: Case, asked: Evaluate, note: Note) -> tuple[PairedRuns, list[str
     if changed:
         note(f"the circuit was found with other {' and '.join(changed)}: this is another model")
     return runs, changed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A circuit's faithfulness beside that of random circuits of its size."""
-
-    values: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.values
-
-    def to_terminal(self) -> list[Any]:
-        v, random = self.values, self.values["random"]
-        names = ("circuit", "full", "empty")
-        verdict = faithfulness_sentence(
-            *(v[f"metric_{name}"] for name in names),
-            **{name: np.nan if v[key] is None else v[key] for name, key in _SAID.items()},
-            **{name: v[name] for name in ("metric", "unit", "n")},
-        )
-        share = f"{100 * v['size'] / max(1, v['candidates']):.3g}%"
-        size = f"the circuit has {v['size']:,} of all {v['candidates']:,} parts of the graph ({share})"
-        told = v.get("behavior")
-        lead = [] if told is None else [Behavior.from_dict(told).sentence(JUDGED)]
-        lines = [*lead, size, verdict]
-        if random["draws"]:
-            lines.append(
-                f"faithfulness of {random['draws']} random circuits of {random['mean_size']:.0f} parts: mean "
-                f"{random['faithfulness_mean']:.1%}, largest {random['faithfulness_max']:.1%}, "
-                f"{random['as_good_or_better']} of them as near to 100 % or nearer"
-            )
-        names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
-        known = v | ({"same_weights": "not recorded"} if v["same_weights"] is None else {})
-        return ["\n".join(lines), {name.replace("_", " "): known[name] for name in names}]
 
 
 def _recorded(
@@ -210,7 +175,7 @@ class SavedJudgement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgingCost:
+class JudgingCost(Told):
     """What a whole evaluation would run, before anything is run."""
 
     circuits: int

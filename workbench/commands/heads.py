@@ -14,6 +14,7 @@ from workbench.core.errors import RunError
 from workbench.core.job import Job
 from workbench.core.run_folder import load_record
 from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.evaluate.study import slug
 from workbench.heads.grounds import MOST_CORPUS
@@ -135,7 +136,7 @@ def _save(found: Portrait, looked: Sequence[Any], folder: Path) -> dict[str, str
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadsPlan:
+class HeadsPlan(Told):
     """What a portrait would do."""
 
     outline: Outline

@@ -22,6 +22,7 @@ from workbench.core.progress import silent
 from workbench.core.registry import load
 from workbench.core.run_folder import digest_of_file
 from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
 from workbench.evaluate.study import slug
@@ -237,7 +238,7 @@ def _all(asked: Replicate, job: Job, names: Sequence[str]) -> Results:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Told):
     """What a replication would do."""
 
     replication: Replication

@@ -20,6 +20,7 @@ from workbench.core.claims import untestable
 from workbench.core.errors import RunError, TaskError
 from workbench.core.job import Job, Note
 from workbench.core.run_record import code_versions, digest_of
+from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
 from workbench.engine.of_task import paired_runs
@@ -208,7 +209,7 @@ def save_reproduction(found: Reproduction, folder: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReproductionCost:
+class ReproductionCost(Told):
     """What a reproduction would run."""
 
     study: str

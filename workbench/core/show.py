@@ -90,6 +90,12 @@ class Shown:
         return _needed("file", type(self))(self, path)
 
 
+class Told(Shown, shown_in="workbench.view.told"):
+    """A result that is told in lines, facts and rows: ``to_terminal`` gives them, and its card is made of them."""
+
+    __slots__ = ()
+
+
 def card(kind: type) -> Callable[[Face], Face]:
     """Register how results of a class look in a notebook: a function from the result to HTML."""
     return shown_as("card", kind)

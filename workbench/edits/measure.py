@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.circuits.verdicts.statistics import CHANGE, mean_interval
 from workbench.core.errors import ModelError, OptionError
+from workbench.core.show import Told
 from workbench.edits.edit import ModelEdit
 from workbench.edits.place import At
 from workbench.engine.runs import PairedRuns
@@ -106,7 +107,7 @@ def on_text(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measured(Told):
     """An edit's effect: one row per place and measure, each with a paired difference and its interval.
 
     Attributes:

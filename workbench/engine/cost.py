@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.core.show import Told
 from workbench.core.stats.sign_flips import Resolution
 from workbench.model.outline import Outline
 
@@ -17,7 +18,7 @@ _BASE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepCost:
+class SweepCost(Told):
     """An estimate. A pass that starts at layer ``l`` of ``L`` counts as ``(L - l) / L``.
 
     Attributes:

@@ -17,12 +17,13 @@ from workbench.core.progress import silent
 from workbench.core.run_folder import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, digest_of
+from workbench.core.show import Shown, Told
 from workbench.engine.distribute import ShardFinished, parse_shard
 from workbench.engine.store import PLAN, check_plan, finished_parts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class Saved(Shown, shown_in="workbench.engine.show"):
     """A table of effects and the folder it was written to."""
 
     effects: Effects
@@ -31,12 +32,9 @@ class Saved:
     def to_dict(self) -> dict[str, Any]:
         return {**self.effects.to_dict(), "folder": str(self.folder)}
 
-    def to_terminal(self) -> list[Any]:
-        return self.effects.to_terminal()
-
 
 @dataclass(frozen=True, kw_only=True)
-class SavedShard:
+class SavedShard(Told):
     """A share of a computation and the folder that it was written to."""
 
     shard: ShardFile

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from workbench.core.run_record import measured_on
-from workbench.core.show import card
+from workbench.core.show import card, terminal
+from workbench.engine.keep import Saved
 from workbench.engine.runs import PairedRuns
 from workbench.tasks.show import first_answers
 from workbench.view.html import facts_html, table_html
+
+
+@card(Saved)
+def saved_card(saved: Saved) -> str | None:
+    """The table that was saved."""
+    return saved.effects._repr_html_()
+
+
+@terminal(Saved)
+def saved_table(saved: Saved) -> list[Any]:
+    """The same on a terminal."""
+    return saved.effects.to_terminal()
 
 
 @card(PairedRuns)

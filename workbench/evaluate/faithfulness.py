@@ -12,6 +12,7 @@ import torch
 
 from workbench.circuits.addresses import INPUT, parse_edge, parse_node
 from workbench.circuits.circuit import Circuit
+from workbench.circuits.evaluation import faithfulness_sentence
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Ranking, Scores
 from workbench.circuits.verdicts.statistics import Interval, area, ratio, ratio_interval
@@ -111,42 +112,6 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
             f"{self.metric} {self.circuit.mean():.3f} of {self.full.mean():.3f}, n={len(self.full)}"
             f"{with_standing({'standing': self.standing})}>"
         )
-
-
-def faithfulness_sentence(
-    circuit: float,
-    full: float,
-    empty: float,
-    *,
-    value: float,
-    low: float,
-    high: float,
-    metric: str,
-    unit: str,
-    n: int,
-) -> str:
-    """One sentence from the mean metric of the circuit, of the model and of nothing.
-
-    Example:
-        >>> told = {"value": 0.7133, "low": 0.65, "high": 0.77, "metric": "logit-difference", "unit": "logits", "n": 64}
-        >>> print(faithfulness_sentence(5.222, 13.112, -14.41, **told).split(", the share")[0])
-        faithfulness = (5.222 - (-14.410)) / (13.112 - (-14.410)) = 71.3% (95% interval 65.0% to 77.0%)
-    """
-    gap = full - empty
-    digits = 3 if gap == 0 else min(12, max(3, 4 - int(np.floor(np.log10(abs(gap))))))
-    own, whole, nothing = (
-        f"{x:.{digits}f}" if x >= 0 else f"({x:.{digits}f})" for x in (circuit, full, empty)
-    )
-    if not np.isfinite(value):
-        return (
-            f"faithfulness is not defined: {metric} has no gap between the model ({whole} {unit}) and nothing "
-            f"({nothing} {unit}), n {n}"
-        )
-    interval = f" (95% interval {low:.1%} to {high:.1%})" if np.isfinite(low) else ""
-    return (
-        f"faithfulness = ({own} - {nothing}) / ({whole} - {nothing}) = {value:.1%}{interval}, the share "
-        f"that the circuit keeps of the {metric} (in {unit}) between nothing and the model, n {n}"
-    )
 
 
 def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from workbench.core.show import Told
 from workbench.model import builtin as zoo
 from workbench.model import parity, probe
 from workbench.model.architecture import Architecture, describe
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelPage:
+class ModelPage(Told):
     """A model's identity, architecture and, where it is built in, its card."""
 
     identity: ModelIdentity
@@ -71,7 +72,7 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCheck:
+class ModelCheck(Told):
     """The checks of one model."""
 
     model: str

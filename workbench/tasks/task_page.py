@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.core.errors import TaskError
+from workbench.core.show import Told
 from workbench.tasks.align import AlignedPairs
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.pairs import Pair, Pairs, Span
@@ -16,7 +17,7 @@ from workbench.tasks.registry import Task, get_task, make_pairs, parse_options
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskPage:
+class TaskPage(Told):
     """What a task is, some of its pairs, and what one model's tokenizer makes of them."""
 
     task: Task | None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
+from workbench.circuits.evaluation import Evaluation
+from workbench.core.atomic import file_at
 from workbench.core.behavior_part import BehaviorPart
 from workbench.core.file_kind import FileKind
-from workbench.core.typed import Count, Part
+from workbench.core.show import saves
+from workbench.core.typed import Count, Part, as_json
 
 FILE_NAME = "faithfulness.json"
 Number = Annotated[float | None, Meta(description="null where it is not defined")]
@@ -70,4 +75,21 @@ FAITHFULNESS = FileKind(
     again="to measure it again: workbench evaluate CIRCUIT --out FOLDER",
 )
 
-__all__ = ["FAITHFULNESS", "FILE_NAME"]
+
+@saves(Evaluation)
+def save_faithfulness(found: Evaluation, path: str | os.PathLike[str]) -> Path:
+    """Write a circuit's faithfulness; a path without ``.json`` is a folder: its ``faithfulness.json``."""
+    return FAITHFULNESS.save(found.values, file_at(path, FILE_NAME))
+
+
+def load_faithfulness(path: str | os.PathLike[str]) -> Evaluation:
+    """Read a circuit's faithfulness, or the one in a folder.
+
+    Raises:
+        RunError: if it is missing, cut off, of another format, or was changed.
+    """
+    opened = FAITHFULNESS.load(Path(path) / FILE_NAME if os.path.isdir(path) else path)
+    return Evaluation(values=FAITHFULNESS.document(as_json(opened.content)), notes=opened.origin.notes)
+
+
+__all__ = ["FAITHFULNESS", "FILE_NAME", "load_faithfulness", "save_faithfulness"]

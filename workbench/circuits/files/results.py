@@ -18,6 +18,7 @@ _OURS = {
     "edit": "edits.files:load_edit",
     "effects": "circuits.files.effects_file:load_effects",
     "evaluation": "circuits.files.evaluation_file:load_evaluation",
+    "faithfulness": "circuits.files.faithfulness_file:load_faithfulness",
     "measured-edit": "commands.edit:load_measured",
     "pairs": "tasks.reader:read_pairs",
     "portrait": "heads.table:load_portrait",
@@ -75,7 +76,10 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"{file} says that its format is {found[0]!r:.80}" if found else f"{file} does not say its format"
         )
         raise WorkbenchError(f"{said}; known formats are {', '.join(known_formats())}")
-    return LOADERS.get(format)(file) if format in LOADERS else kind_of(format).load(file).content
+    for offer in LOADERS.offers().get(format, ()):
+        offer.load()  # what the plug-in registers for it is known from here on
+    known = format in LOADERS and format not in LOADERS.offers()
+    return LOADERS.get(format)(file) if known else kind_of(format).load(file).content
 
 
 def known_formats() -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from workbench.core.errors import OptionError, RunError
 from workbench.core.run_folder import load_record
 from workbench.core.run_record import NAME
+from workbench.core.show import Told
 from workbench.engine.run_folders.numbers import Numbers, numbers_of
 
 _LARGEST = 10
@@ -72,7 +73,7 @@ class Moved:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunDifference:
+class RunDifference(Told):
     """Two runs compared. ``within`` says whether no number moved by more than the tolerance."""
 
     before: Path

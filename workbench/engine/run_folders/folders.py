@@ -17,6 +17,7 @@ from workbench.core.lock import NAME as LOCK
 from workbench.core.lock import holder
 from workbench.core.run_folder import RUN_FILE, digest_of_file, read_record
 from workbench.core.run_record import NAME, RunRecord
+from workbench.core.show import Told
 from workbench.engine.run_folders.command_line import command_line
 from workbench.engine.store import PLAN, SHARDS, finished_parts
 
@@ -39,7 +40,7 @@ _SENTENCES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PastRun:
+class PastRun(Told):
     """A run's folder.
 
     ``state`` is finished, running, interrupted, failed, killed, incomplete (a file is missing), no record,

@@ -15,6 +15,7 @@ from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.lock import NAME as LOCK
 from workbench.core.lock import holder, take
 from workbench.core.run_folder import digest_of_file
+from workbench.core.show import Told
 from workbench.engine.run_folders.folders import PastRun, files_in, find_runs, size, writer_of
 from workbench.engine.store import SHARDS
 
@@ -36,7 +37,7 @@ class Leftover:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tidied:
+class Tidied(Told):
     """What can go, or went; ``kept`` says why something stayed."""
 
     leftovers: tuple[Leftover, ...]

@@ -16,6 +16,7 @@ from workbench.core.bounds import exists
 from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.lock import NAME as LOCK
 from workbench.core.run_folder import digest_of_file, read_record
+from workbench.core.show import Told
 from workbench.engine.run_folders.folders import has_traces, is_run, roots_of
 from workbench.engine.store import SHARDS, is_as_written
 
@@ -43,7 +44,7 @@ class CheckedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(Told):
     """Every file of some folders."""
 
     files: tuple[CheckedFile, ...]
