@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from workbench.circuits.graph import Graph
@@ -55,4 +57,4 @@ def test_searches_by_hand(small):
 
 
 def test_the_page_has_the_tables_of_the_command():
-    assert tables() in PAGE.read_text("utf-8")
+    assert tables() in (Path(__file__).parents[2] / PAGE).read_text("utf-8")

@@ -16,7 +16,7 @@ from workbench.engine.cost import sweep_gflop
 from workbench.methods.registry import get_method
 from workbench.model.outline import Outline
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
+PAGE = Path("docs") / "scale.md"  # in a checkout
 BEGIN, END = "<!-- tables: python -m workbench.methods.cost_on_paper --write -->", "<!-- end of tables -->"
 PAIRS, TOKENS, STEPS = 64, 16, 5
 
