@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from cli import streams
-from cli.options import CircuitPath, Json
+from cli.options import CircuitPath, Json, labelled
 from cli.output import emit, note
+from workbench.commands.forms.shared import KEEP, METHOD, MODEL, OUT, TASK
+
+FORMAT_OF = "Format of another tool."
 
 app = typer.Typer(help="Saved circuits: look, compare, export, import, check.", no_args_is_help=True)
 
@@ -18,21 +21,21 @@ OTHER = Annotated[Path, typer.Argument(help="The circuit to compare with.")]
 FILES = Annotated[list[Path], typer.Argument(help="Circuit files, or folders that have circuit.json.")]
 FOREIGN = Annotated[Path, typer.Argument(help="A file of another tool.")]
 FORMAT = Annotated[
-    str | None, typer.Option("-f", "--format", help="{exports}; by default by the ending of --out.")
+    str | None,
+    labelled("-f", "--format", claim=FORMAT_OF, more="{exports}; by default by the ending of --out."),
 ]
-IMPORT_FORMAT = Annotated[str, typer.Option("-f", "--format", help="Format of the file: eap-ig (also MIB).")]
-TARGET = Annotated[str, typer.Option("-o", "--out", help="File to write; - is standard output.")]
-SAVE = Annotated[Path, typer.Option("-o", "--out", help="The circuit file to write, or a folder for it.")]
-PAGE = Annotated[
-    Path | None, typer.Option("-o", "--out", help="The page to write. Default: beside the circuit.")
-]
+IMPORT_FORMAT = Annotated[str, labelled("-f", "--format", claim=FORMAT_OF, more="eap-ig (also MIB).")]
+TARGET = Annotated[Path, labelled("-o", "--out", claim=OUT, more="A file; - is standard output.")]
+SAVE = Annotated[Path, labelled("-o", "--out", claim=OUT, more="A circuit file, or a folder for it.")]
+PAGE = Annotated[Path | None, labelled("-o", "--out", claim=OUT, more="A page. Default: beside the circuit.")]
 OPEN = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
-KEEP = Annotated[str | None, typer.Option("--keep", help="Choose from the scores: 200, 5% or '>=0.01'.")]
-MOST = Annotated[int, typer.Option("-n", "--limit", min=0, help="Longest list to show.")]
+CHOICE = Annotated[str | None, labelled("--keep", claim=KEEP)]
+MOST = Annotated[int, typer.Option("--longest", min=0, help="Longest list to show.")]
+MOST_BEFORE = Annotated[int | None, typer.Option("-n", "--limit", min=0, hidden=True)]
 POSITIONS = Annotated[
     bool, typer.Option("--positions", help="Count a part once per position. Default: positions left out.")
 ]
-TEXT = typer.Option(help="Written into the circuit; such files do not say it.")
+WRITTEN = "Written into the circuit; such files do not say it."
 
 
 @app.command("list")
@@ -74,7 +77,9 @@ def show(circuit: CircuitPath, as_json: Json = False) -> None:
 
 
 @app.command()
-def summary(circuit: CircuitPath, limit: MOST = 10, as_json: Json = False) -> None:
+def summary(
+    circuit: CircuitPath, longest: MOST = 10, limit: MOST_BEFORE = None, as_json: Json = False
+) -> None:
     """Count a circuit: size, layers, heads by role, strongest nodes, edges and paths; saved verdicts.
 
     Example: workbench circuit summary circuits/ioi/gpt2/eap-ig-1f3a --json | jq .roles
@@ -84,7 +89,10 @@ def summary(circuit: CircuitPath, limit: MOST = 10, as_json: Json = False) -> No
     from workbench.circuits.summary import summarise
 
     loaded = load_circuit(circuit)
-    emit(summarise(loaded, most=limit, verdicts=verdict_rows(circuit, loaded)), as_json=as_json)
+    emit(
+        summarise(loaded, most=longest if limit is None else limit, verdicts=verdict_rows(circuit, loaded)),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -113,7 +121,9 @@ def published(as_json: Json = False) -> None:
 
 
 @app.command()
-def export(circuit: CircuitPath, format: FORMAT = None, out: TARGET = "-", as_json: Json = False) -> None:
+def export(
+    circuit: CircuitPath, format: FORMAT = None, out: TARGET = Path("-"), as_json: Json = False
+) -> None:
     """Write a circuit for other tools: graphml, gexf, dot, mermaid, cytoscape, csv, eap-ig, neuronpedia, ...
 
     Example: workbench circuit export circuits/ioi/gpt2/eap-ig-1f3a -f graphml -o ioi.graphml
@@ -122,15 +132,16 @@ def export(circuit: CircuitPath, format: FORMAT = None, out: TARGET = "-", as_js
     from workbench.circuits.files.export import export as write
     from workbench.circuits.files.export import find_format
 
-    chosen = find_format(format, None if out == "-" else out)
-    text = write(load_circuit(circuit), chosen.name, None if out == "-" else out)
+    file = None if str(out) == "-" else str(out)
+    chosen = find_format(format, file)
+    text = write(load_circuit(circuit), chosen.name, file)
     if as_json:
-        written = {"text": text} if out == "-" else {"path": out}
+        written = {"text": text} if file is None else {"path": file}
         emit({"format": chosen.name, "bytes": len(text.encode()), **written}, as_json=True)
-    elif out == "-":
+    elif file is None:
         streams.put_file(text)
     else:
-        note(f"wrote {out} ({chosen.name})")
+        note(f"wrote {file} ({chosen.name})")
 
 
 @app.command("import")
@@ -138,11 +149,11 @@ def import_(
     file: FOREIGN,
     out: SAVE,
     format: IMPORT_FORMAT = "eap-ig",
-    keep: KEEP = None,
-    task: Annotated[str, TEXT] = "",
-    model: Annotated[str, TEXT] = "",
-    method: Annotated[str, TEXT] = "imported",
-    unit: Annotated[str, TEXT] = "unknown",
+    keep: CHOICE = None,
+    task: Annotated[str, labelled("--task", claim=TASK, more=WRITTEN)] = "",
+    model: Annotated[str, labelled("--model", claim=MODEL, more=WRITTEN)] = "",
+    method: Annotated[str, labelled("--method", claim=METHOD, more=WRITTEN)] = "imported",
+    unit: Annotated[str, labelled("--unit", claim="Unit of the scores.", more=WRITTEN)] = "unknown",
     as_json: Json = False,
 ) -> None:
     """Read a circuit of another tool and save it as a circuit file.

@@ -7,17 +7,18 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Json, Offline
+from cli.options import Json, Offline, labelled
 from cli.output import emit
+from workbench.commands.forms.shared import MODEL, OUT, SETTING
 
 app = typer.Typer(no_args_is_help=True, help="Standing changes to how a model computes.")
 Folder = Annotated[Path, typer.Argument(help="A saved edit: the folder that has edit.json.")]
 SETTINGS = (
-    "name=value; lists comma-separated; may be repeated. Positions (keys, queries, recipients) are names or numbers "
+    f"{SETTING} Lists are comma-separated. Positions (keys, queries, recipients) are names or numbers "
     "within the prompt that is run: 0 is its first token, -1 its last, whatever the query."
 )
 Target = Annotated[
-    Path, typer.Option("-o", "--out", help="Folder to write; another edit in it is never replaced.")
+    Path, labelled("-o", "--out", claim=OUT, more="A folder; another edit in it is never replaced.")
 ]
 
 
@@ -45,7 +46,7 @@ def make(
             "-m",
             "--model",
             envvar="WORKBENCH_MODEL",
-            help="Refuse heads it does not have; no weights are read.",
+            help=f"{MODEL} Refuse heads it does not have; no weights are read.",
         ),
     ] = None,
     offline: Offline = False,

@@ -7,18 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Device, Dtype, Json, Offline
+from cli.options import Device, Dtype, Json, Offline, Revision, TrustRemoteCode, labelled
 from cli.output import emit, note
+from workbench.commands.forms.shared import MEMORY as MOST
+from workbench.commands.forms.shared import OUT
 
 app = typer.Typer(help="Models: list, show, check, import.", no_args_is_help=True)
 
 NAME = Annotated[str, typer.Argument(help="zoo:NAME, a local directory or a Hub id.")]
-REVISION = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a Hub model.")]
-REMOTE = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
-]
 MEMORY = Annotated[
-    str | None, typer.Option("--max-memory", help='Like "8GB"; overrides the check of free memory.')
+    str | None, labelled("--max-memory", claim=MOST, more="It stands for the memory that is free.")
 ]
 
 
@@ -64,9 +62,9 @@ def show(
     name: NAME,
     device: Device = None,
     dtype: Dtype = "float32",
-    revision: REVISION = None,
+    revision: Revision = None,
     offline: Offline = False,
-    trust_remote_code: REMOTE = False,
+    trust_remote_code: TrustRemoteCode = False,
     max_memory: MEMORY = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +72,7 @@ def show(
 
     Example: workbench model show zoo:ioi --json | jq .architecture.n_layers
     """
-    _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
+    _look_for(name, device=device, dtype=dtype, revision=revision, offline=offline, max_memory=max_memory)
     from workbench.core.loading import loading
 
     with loading():
@@ -97,9 +95,9 @@ def check(
     name: NAME,
     device: Device = None,
     dtype: Dtype = "float32",
-    revision: REVISION = None,
+    revision: Revision = None,
     offline: Offline = False,
-    trust_remote_code: REMOTE = False,
+    trust_remote_code: TrustRemoteCode = False,
     max_memory: MEMORY = None,
     as_json: Json = False,
 ) -> None:
@@ -107,7 +105,7 @@ def check(
 
     Example: workbench model check ./my-model
     """
-    _look_for(name, device=device, dtype=dtype, offline=offline, max_memory=max_memory)
+    _look_for(name, device=device, dtype=dtype, revision=revision, offline=offline, max_memory=max_memory)
     from workbench.core.loading import loading
 
     with loading():
@@ -131,11 +129,14 @@ def check(
 def import_(
     weights: Annotated[Path, typer.Argument(help="A HookedTransformer state dict (.pt).")],
     config: Annotated[Path, typer.Option("--config", help="Its configuration as JSON.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The directory to make.")],
+    out: Annotated[Path, labelled("-o", "--out", claim=OUT, more="A directory, which is made.")],
     vocabulary: Annotated[
         Path | None, typer.Option("--vocabulary", help="Its tokens, one a line; the line is the id.")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Text is split into: words or characters.")] = "words",
+    split_by: Annotated[
+        str, typer.Option("--split-by", help="Text is split into: words or characters.")
+    ] = "words",
+    split: Annotated[str | None, typer.Option("--split", hidden=True)] = None,  # before --split-by
     bos: Annotated[str | None, typer.Option("--bos", help="The token that starts a prompt.")] = None,
     eos: Annotated[str | None, typer.Option("--eos", help="The token that ends a text.")] = None,
     pad: Annotated[str | None, typer.Option("--pad", help="The padding token.")] = None,
@@ -163,7 +164,7 @@ def import_(
 
     words = None
     if vocabulary is not None:
-        words = Vocabulary(path=vocabulary, split=split, bos=bos, eos=eos, pad=pad, unk=unk)
+        words = Vocabulary(path=vocabulary, split=split or split_by, bos=bos, eos=eos, pad=pad, unk=unk)
     made = import_checkpoint(weights, out, config=config, vocabulary=words, outputs=outputs)
     for remark in made.notes:
         note(remark)

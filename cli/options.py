@@ -1,83 +1,51 @@
-"""Options that several commands share, as annotated types."""
+"""Options that hand-written commands share, as annotated types; the words are those of all other commands."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-ModelName = Annotated[
-    str,
-    typer.Option("-m", "--model", envvar="WORKBENCH_MODEL", help="zoo:NAME, a local directory or a Hub id."),
-]
-TaskName = Annotated[str, typer.Option("-t", "--task", help="A task ({tasks}) or a .jsonl file of pairs.")]
-MetricName = Annotated[
-    str | None, typer.Option("--metric", help="{metrics}, or file.py:function. Default: the task's own.")
-]
-Limit = Annotated[
-    int | None,
-    typer.Option("-n", "--limit", min=1, help="Number of pairs. Default: 64 of a task, all of a file."),
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the pairs and of every random choice.")]
-Split = Annotated[str, typer.Option("--split", help="train, validation or test.")]
-Corruption = Annotated[str | None, typer.Option("--corruption", help="How the corrupted prompt is made.")]
+from workbench.commands.forms.shared import OnModel, OnPairs
+from workbench.core.command import Command, text_of
+
+
+def option_of(form: type[Command], name: str, more: str = "") -> Any:
+    """Declare an option as another command has it.
+
+    Args:
+        more: What the help says besides.
+    """
+    text = text_of(form.__dataclass_fields__[name])
+    told = f"{text.help} {more}".strip()
+    return typer.Option(*text.flags, help=told, min=text.least, envvar=text.env or None)
+
+
+def labelled(*flags: str, claim: str, more: str = "") -> Any:
+    """Declare an option whose claim other commands share."""
+    return typer.Option(*flags, help=f"{claim} {more}".strip())
+
+
+Device = Annotated[str | None, option_of(OnModel, "device")]
+Dtype = Annotated[str, option_of(OnModel, "dtype")]
+Revision = Annotated[str | None, option_of(OnModel, "revision")]
+Offline = Annotated[bool, option_of(OnModel, "offline")]
+TrustRemoteCode = Annotated[bool, option_of(OnModel, "trust_remote_code")]
+Seed = Annotated[int, option_of(OnPairs, "seed")]
+Split = Annotated[str, option_of(OnPairs, "split")]
+Corruption = Annotated[str | None, option_of(OnPairs, "corruption")]
+TaskOptions = Annotated[list[str] | None, option_of(OnPairs, "task_options")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="No progress, no notes.", envvar="WORKBENCH_QUIET")
-]
-Out = Annotated[
-    Path | None, typer.Option("-o", "--out", help="Where to write. Default: a folder of its own.")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would run and what it costs; load no weights.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
-Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1. Default: CUDA when there is one.")
-]
-DeviceMap = Annotated[
-    str | None,
-    typer.Option(
-        "--device-map",
-        help="One model over several devices: auto, balanced, sequential. Instead of --device.",
-    ),
-]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.", envvar="HF_HUB_OFFLINE")]
-Batch = Annotated[
-    int,
-    typer.Option(
-        "--batch-tokens", min=1, help="Most tokens in one forward pass; halved when memory runs out."
-    ),
-]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        "--max-memory", help="Most memory of the whole process, e.g. 4GB: passes become as small as it needs."
-    ),
-]
 CircuitPath = Annotated[Path, typer.Argument(help="A circuit file, or the folder that has circuit.json.")]
-Shard = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Compute the I-th of N shares, in a folder of its own; workbench runs merge puts them together.",
-    ),
-]
-Ray = Annotated[
-    str | None,
-    typer.Option(
-        "--ray",
-        metavar="[ADDRESS]",
-        help="Compute on a Ray cluster; without an address one is started on this machine.",
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="With --ray: how many. Default: as many as have room.")
-]
 
 
 class Spreading(TyperCommand):

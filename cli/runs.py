@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Json, Quiet
+from cli.options import Json, Quiet, labelled
 from cli.output import emit, note, progress, use_quiet, warn
+from workbench.commands.forms.shared import METRIC, OUT
 
 if TYPE_CHECKING:
     from workbench.engine.run_folders.consent import Consent
@@ -22,15 +23,15 @@ FOLDER = Annotated[Path, typer.Argument(help="The folder of a run: the one with 
 OTHER = Annotated[Path, typer.Argument(help="The folder to compare with.")]
 METRIC = Annotated[
     str | None,
-    typer.Option(
-        "--metric", help="The file.py:function that the run names as its metric, to let it run again."
-    ),
+    labelled("--metric", claim=METRIC, more="The one that the run names, to let its code run again."),
 ]
 TRUST = Annotated[
     bool,
     typer.Option("--trust-code", help="Run all code that the run's record names; says first what that is."),
 ]
-TO = Annotated[Path | None, typer.Option("-o", "--out", help="New or empty folder. Default: FOLDER-again.")]
+TO = Annotated[
+    Path | None, labelled("-o", "--out", claim=OUT, more="A new or empty folder. Default: FOLDER-again.")
+]
 
 
 def _consent(metric: str | None, trust_code: bool) -> Consent:
@@ -141,7 +142,7 @@ def merge(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder of the whole. Default: the one that the shards are in."),
+        labelled("-o", "--out", claim=OUT, more="Default: the folder that the shards are in."),
     ] = None,
     metric: METRIC = None,
     trust_code: TRUST = False,

@@ -8,28 +8,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import streams
-from cli.options import Corruption, Json, Offline, Seed, Split
+from cli.options import (
+    Corruption,
+    Json,
+    Offline,
+    Revision,
+    Seed,
+    Split,
+    TaskOptions,
+    TrustRemoteCode,
+    labelled,
+)
 from cli.output import emit, note
+from workbench.commands.forms.shared import LIMIT, MODEL, OUT
 
 if TYPE_CHECKING:
     from workbench.tasks.pairs import Pairs
+    from workbench.tasks.reading import Reading
 
 app = typer.Typer(help="Tasks: prompt pairs, built in or your own.", no_args_is_help=True)
 
 NAME = Annotated[str, typer.Argument(help="A task (workbench task list).")]
 TASK = Annotated[str, typer.Argument(help="A task (workbench task list), or a .jsonl file of pairs.")]
 FILE = Annotated[Path, typer.Argument(help="A .jsonl file of pairs; - is standard input.")]
-COUNT = Annotated[int, typer.Option("-n", "--limit", min=1, help="Number of pairs.")]
-MODEL = Annotated[
+COUNT = Annotated[int, typer.Option("-n", "--limit", min=1, help=LIMIT)]
+READER = Annotated[
     str | None,
-    typer.Option("-m", "--model", help="Also show what this model's tokenizer makes of them."),
+    labelled("-m", "--model", claim=MODEL, more="Also show what its tokenizer makes of them."),
 ]
-OPTION = Annotated[
-    list[str] | None, typer.Option("--option", help="An option of the task, NAME=VALUE; may be repeated.")
-]
-OUT_FILE = Annotated[
-    Path, typer.Option("-o", "--out", help="The .jsonl file to write; - is standard output.")
-]
+OPTION = Annotated[list[str] | None, typer.Option("--option", hidden=True)]  # before --task-option
+OUT_FILE = Annotated[Path, labelled("-o", "--out", claim=OUT, more="A .jsonl file; - is standard output.")]
 
 
 @app.command("list")
@@ -51,18 +59,21 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 def show(
     name: TASK,
-    model: MODEL = None,
+    model: READER = None,
     limit: COUNT = 3,
     seed: Seed = 0,
     split: Split = "test",
     corruption: Corruption = None,
+    task_option: TaskOptions = None,
     option: OPTION = None,
+    revision: Revision = None,
     offline: Offline = False,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Json = False,
 ) -> None:
     """Show what a task is and some of its pairs, positions in brackets.
 
-    Example: workbench task show ioi -m zoo:ioi --option order=abba
+    Example: workbench task show ioi -m zoo:ioi --task-option order=abba
     """
     from workbench.tasks.task_page import task_page
 
@@ -70,12 +81,15 @@ def show(
     if model is not None:
         from workbench.commands.asked.opening import check_opening
 
-        check_opening(model=model, offline=offline, task=name, split=split, corruption=corruption)
-        from workbench.model.from_files import reading_of  # torch: after all that is named was looked for
-
-        reading = reading_of(model, offline=offline or None)
+        check_opening(
+            model=model, offline=offline, revision=revision, task=name, split=split, corruption=corruption
+        )
+        reading = _reading(model, revision, offline, trust_remote_code)
     asked = {"n": limit, "seed": seed, "split": split, "corruption": corruption}
-    emit(task_page(name, reading=reading, options=option or [], **asked), as_json=as_json)
+    emit(
+        task_page(name, reading=reading, options=[*(task_option or ()), *(option or ())], **asked),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -86,6 +100,7 @@ def make(
     seed: Seed = 0,
     split: Split = "test",
     corruption: Corruption = None,
+    task_option: TaskOptions = None,
     option: OPTION = None,
 ) -> None:
     """Write pairs of a task to a file, to look at, edit or hand on.
@@ -94,7 +109,7 @@ def make(
     """
     from workbench.tasks.registry import get_task, make_pairs, parse_options
 
-    options = parse_options(get_task(name), option or [])
+    options = parse_options(get_task(name), [*(task_option or ()), *(option or ())])
     pairs = make_pairs(name, n=limit, seed=seed, split=split, corruption=corruption, **options)
     note(f"wrote {len(pairs)} pairs to {_written(pairs, out)}")
 
@@ -103,9 +118,11 @@ def make(
 def check(
     file: FILE,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", help="Check against this model's tokenizer too.")
+        str | None, labelled("-m", "--model", claim=MODEL, more="Check against its tokenizer too.")
     ] = None,
+    revision: Revision = None,
     offline: Offline = False,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Json = False,
 ) -> None:
     """Check a file of pairs line by line; exit code 3 when a line does not pass.
@@ -118,10 +135,10 @@ def check(
     if model is not None:
         from workbench.commands.asked.opening import check_opening
 
-        check_opening(model=model, offline=offline, task=None if str(file) == "-" else str(file))
-        from workbench.model.from_files import reading_of  # torch: after all that is named was looked for
-
-        reading = reading_of(model, offline=offline or None)
+        check_opening(
+            model=model, offline=offline, revision=revision, task=None if str(file) == "-" else str(file)
+        )
+        reading = _reading(model, revision, offline, trust_remote_code)
     report = check_pairs(file, reading=reading)
     emit(report, as_json=as_json)
     if not report.passes:
@@ -134,7 +151,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="The file to read.")],
     out: OUT_FILE,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", help="The model whose token ids the file holds.")
+        str | None, labelled("-m", "--model", claim=MODEL, more="The one whose token ids the file holds.")
     ] = None,
     layout: Annotated[str, typer.Option("--layout", help="Column layout of an EAP-IG csv.")] = "",
     counterfactual: Annotated[str, typer.Option("--counterfactual", help="Which one of a MIB row.")] = "",
@@ -142,7 +159,9 @@ def import_(
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave out rows that cannot be used, and say so.")
     ] = False,
+    revision: Revision = None,
     offline: Offline = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Turn another tool's file of pairs into a .jsonl file.
 
@@ -156,10 +175,8 @@ def import_(
         from workbench.commands.asked.opening import check_files, check_opening
 
         check_files([file])
-        check_opening(model=model, offline=offline)
-        from workbench.model.from_files import reading_of
-
-        tokenizer = reading_of(model, offline=offline or None).tokenizer
+        check_opening(model=model, offline=offline, revision=revision)
+        tokenizer = _reading(model, revision, offline, trust_remote_code).tokenizer
     request = Request(tokenizer=tokenizer, layout=layout, counterfactual=counterfactual, corrupted=corrupted)
     found = import_pairs(format_, file, request=request)
     if not skip or not len(found.pairs):
@@ -176,3 +193,10 @@ def _written(pairs: Pairs, out: Path) -> str:
         return str(pairs.save(out))
     streams.put_file(pairs.to_jsonl())
     return "standard output"
+
+
+def _reading(model: str, revision: str | None, offline: bool, trust: bool) -> Reading:
+    """How a model reads text; torch is loaded after all that is named was looked for."""
+    from workbench.model.from_files import reading_of
+
+    return reading_of(model, revision=revision, offline=offline or None, trust_remote_code=trust)

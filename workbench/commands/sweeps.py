@@ -70,7 +70,7 @@ def path_patch(asked: PathPatch, job: Job) -> Result:
     runs = open_runs(note=job.note, **asked.opening())
     given = list(asked.sender or _heads(runs))
     groups: list[Any] = [given] if asked.together else given
-    how = {"mode": asked.mode, "mlps": asked.mlps, "positions": _positions(runs, asked.positions)}
+    how = {"mode": asked.mode, "mlps": asked.mlps, "positions": _positions(runs, asked)}
     plan = path_plan(runs, groups, list(asked.receiver), **how)
 
     def measure(folder: Path | None) -> Effects:
@@ -88,8 +88,9 @@ def _position(text: str) -> str | int:
     return int(text) if text.isdecimal() else text
 
 
-def _positions(runs: PairedRuns | PlannedRuns, chosen: Sequence[str]) -> tuple[str | int, ...]:
+def _positions(runs: PairedRuns | PlannedRuns, asked: Sweep) -> tuple[str | int, ...]:
     """Names and numbers as typed; ``each`` stands for every name that all pairs have."""
+    chosen = getattr(asked, "positions", ())
     if list(chosen) == ["each"]:
         return runs.position_names
     return tuple(_position(p) for p in chosen)
@@ -106,10 +107,10 @@ def _interventions(
     """Plan or run a sweep over the interventions that ``build`` makes for a model."""
     if job.dry_run:
         planned = planned_runs(note=job.note, **asked.opening())
-        first = [i.first_layer for i in build(planned, _positions(planned, asked.positions))]
+        first = [i.first_layer for i in build(planned, _positions(planned, asked))]
         return _cost(asked, job, planned, first)
     runs = open_runs(note=job.note, by_model=_looks_at_patterns(asked), **asked.opening())
-    interventions = build(runs, _positions(runs, asked.positions))
+    interventions = build(runs, _positions(runs, asked))
     how = {"kind": kind, "mode": mode, "reference": _reference(asked, runs, job)}
     plan = describe_plan(runs, interventions, **how)
 

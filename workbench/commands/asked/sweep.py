@@ -40,7 +40,7 @@ def check_sweep(asked: Sweep, job: Job) -> None:
     Spread(**asked.spreading())
     check_opening(**asked.opening())
     ends = (said.get("query"), said.get("key"))
-    check_positions(asked.task, [p for p in (*asked.positions, *ends) if p])
+    check_positions(asked.task, [p for p in (*said.get("positions", ()), *ends) if p])
     nodes = [node for name in ("node", "sender", "receiver") for node in said.get(name, ())]
     check_addresses(nodes, asked.model, offline=asked.offline)
 

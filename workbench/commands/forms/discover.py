@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands.forms.shared import (
+    KEEP,
     LIMIT,
+    METHOD,
     MODEL,
     SEED,
     SPLIT,
@@ -43,13 +45,12 @@ class Discover(OnPairs, Spreadable):
     task: str = task_named()
     method: str = option(
         "--method",
-        help="How scores are made: {methods}; workbench methods says more.",
+        help=METHOD + " {methods}; workbench methods says more.",
         default="eap-ig",
     )
     keep: str | None = option(
         "--keep",
-        help="What is chosen from the scores: 5%, 200 or '>=0.01'. Or own (as the method decides). Default: own "
-        "where it does, else 5%.",
+        help=f"{KEEP} Or own (as the method decides). Default: own where it does, else 5%.",
         default=None,
     )
     level: str | None = option(

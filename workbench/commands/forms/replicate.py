@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.forms.shared import DOCS, LIMIT, MODEL, SEED, SPLIT, OnModel
+from workbench.commands.forms.shared import DOCS, LIMIT, MODEL, SEED, SETTING, SPLIT, OnModel
 from workbench.core.command import ABOUT, JOB, PAIRS, SIZE, argument, command, option
 from workbench.core.registry import load
 
@@ -43,7 +43,7 @@ class Replicate(OnModel):
     )
     options: tuple[str, ...] = option(
         "--set",
-        help="A setting, name=value; may be repeated. Sizes and thresholds; --dry-run shows them.",
+        help=f"{SETTING} Sizes and thresholds; --dry-run shows them.",
         default=(),
     )
     seed: int = option("--seed", help=SEED, default=0)

@@ -12,7 +12,13 @@ SEED = "Seed of the pairs and of every random choice."
 ABLATION = "resample, mean, mean-per-position, mean-per-name, mean-per-template or zero."
 LIMIT = "Number of pairs."
 SPLIT = "train, validation or test."
-MEMORY = "Most memory of the whole process, e.g. 4GB."
+MEMORY = "Most memory of the whole process, such as 4GB."
+METRIC = "What is measured: {metrics}, or file.py:function."
+METHOD = "How scores are made."
+KEEP = "What is chosen from the scores: 5%, 200 or '>=0.01'."
+OUT = "Where to write."
+SETTING = "A setting, name=value; may be repeated."
+TASK_OPTION = "An option of the task, NAME=VALUE; may be repeated."
 DOCS = "Also put the tables into this page, between its marks."
 
 
@@ -47,7 +53,7 @@ class OnPairs(OnModel):
 
     metric: str | None = option(
         "--metric",
-        help="{metrics}, or file.py:function. Default: the task's own.",
+        help=f"{METRIC} Default: the task's own.",
         default=None,
         place=PAIRS,
     )
@@ -63,9 +69,7 @@ class OnPairs(OnModel):
     corruption: str | None = option(
         "--corruption", help="How the corrupted prompt is made.", default=None, place=PAIRS
     )
-    task_options: tuple[str, ...] = option(
-        "--task-option", help="An option of the task, NAME=VALUE; may be repeated.", default=(), place=PAIRS
-    )
+    task_options: tuple[str, ...] = option("--task-option", help=TASK_OPTION, default=(), place=PAIRS)
     seed: int = option("--seed", help=SEED, default=0, place=PAIRS)
     batch_tokens: int = option(
         "--batch-tokens",

@@ -26,12 +26,6 @@ class Sweep(OnPairs, Spreadable):
 
     model: str = model_named()
     task: str = task_named()
-    positions: tuple[str, ...] = option(
-        "--position",
-        help="A named or numbered position; may be repeated; 'each' for all names.",
-        default=(),
-        place=PAIRS,
-    )
     plot: Path | None = option(
         "--plot",
         help="Also draw the heatmap: a .svg or .png file.",
@@ -58,9 +52,21 @@ class Sweep(OnPairs, Spreadable):
             yield f"wrote {result.folder}/effects.parquet and run.json"
 
 
+@dataclass(frozen=True, kw_only=True)
+class AtPositions(Sweep):
+    """What can be asked at single positions."""
+
+    positions: tuple[str, ...] = option(
+        "--position",
+        help="A named or numbered position; may be repeated; 'each' for all names.",
+        default=(),
+        place=PAIRS,
+    )
+
+
 @command("ablate", run="workbench.commands.sweeps:ablate", check=_CHECK, offers=_OFFERS, resumes=True)
 @dataclass(frozen=True, kw_only=True)
-class Ablate(Sweep):
+class Ablate(AtPositions):
     """Ablate heads, MLPs or layers one by one and measure what the metric loses.
 
     Example: workbench ablate -m zoo:ioi -t ioi --ablation mean
@@ -77,7 +83,7 @@ class Ablate(Sweep):
 
 @command("patch", run="workbench.commands.sweeps:patch", check=_CHECK, offers=_OFFERS, resumes=True)
 @dataclass(frozen=True, kw_only=True)
-class Patch(Sweep):
+class Patch(AtPositions):
     """Patch activations of one run into the other, site by site.
 
     Example: workbench patch -m zoo:ioi -t ioi --site resid --position each
@@ -92,7 +98,7 @@ class Patch(Sweep):
 
 @command("path-patch", run="workbench.commands.sweeps:path_patch", check=_CHECK, offers=_OFFERS, resumes=True)
 @dataclass(frozen=True, kw_only=True)
-class PathPatch(Sweep):
+class PathPatch(AtPositions):
     """Patch the paths from senders to receivers; other heads are held fixed, MLPs recomputed or frozen.
 
     Example: workbench path-patch -m zoo:ioi -t ioi --receiver logits
@@ -111,7 +117,14 @@ class PathPatch(Sweep):
     mode: str = option("--mode", help=_MODE, default="noising")
 
 
-@command("knock-out", run="workbench.commands.sweeps:knock_out", check=_CHECK, offers=_OFFERS, resumes=True)
+@command(
+    "knock-out",
+    run="workbench.commands.sweeps:knock_out",
+    check=_CHECK,
+    offers=_OFFERS,
+    resumes=True,
+    retired=("positions",),
+)
 @dataclass(frozen=True, kw_only=True)
 class KnockOut(Sweep):
     """Forbid heads to look from one position at another.
