@@ -23,13 +23,11 @@ _HELP = {"-h", "--help"}
 
 def use_plugins(texts: list[str] | None) -> list[str]:
     """Run the plug-ins of the environment, then those named here."""
-    from workbench.core.plugins import hand_on, use_plugin, use_plugins_of_environment
+    from workbench.core.plugins import use_plugin, use_plugins_of_environment
 
     use_plugins_of_environment()
     for text in texts or ():
         use_plugin(text)
-    if texts:
-        hand_on(texts)
     return texts or []
 
 

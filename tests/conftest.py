@@ -50,3 +50,11 @@ def runs_of():
         return PairedRuns(model, mini_pairs() if pairs is None else pairs, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def lab_site(tmp_path_factory):
+    """The folder in which the little package that adds one of each thing is installed."""
+    from tests.plugins import install
+
+    return install(tmp_path_factory.mktemp("lab"))

@@ -13,15 +13,10 @@ from tests import plugins
 SEARCH = ("discover", "-m", "zoo:ioi", "-t", "ioi", "--method", "eap-between", "-n", "8", "--random", "1")
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    return plugins.install(tmp_path_factory.mktemp("lab"))
-
-
 @pytest.fixture
-def lab(site, monkeypatch):
-    with plugins.used(monkeypatch, site):
-        yield site
+def lab(lab_site, monkeypatch):
+    with plugins.used(monkeypatch, lab_site):
+        yield lab_site
 
 
 @pytest.fixture
@@ -100,7 +95,7 @@ def test_a_search_is_recorded_and_run_again_when_the_plug_in_is_named_again(mine
         assert run("runs", "diff", "found", "again")[0] == 0
     with forget(monkeypatch):
         code, _, err = run("runs", "rerun", "found", "-o", "trusted", "--trust-code")
-        assert code == 0 and "running code that the run names: plugin: method.py" in err
+        assert code == 0 and "running code that the run names: plugin: file method.py" in err
 
 
 def test_a_changed_plug_in_is_another_question(mine, run, monkeypatch):
@@ -114,7 +109,8 @@ def test_a_changed_plug_in_is_another_question(mine, run, monkeypatch):
         assert code == 0 and "the plug-in method.py has changed since" in err
 
 
-def test_a_search_that_was_stopped_goes_on_when_the_plug_in_is_named_again(mine, run, monkeypatch):
+@pytest.mark.parametrize("again", [(*SEARCH, "-o", "found", "--resume"), ("runs", "resume", "found")])
+def test_a_search_that_was_stopped_goes_on_when_the_plug_in_is_named_again(again, mine, run, monkeypatch):
     file = mine / "method.py"
     stop = "    if __import__('pathlib').Path('stop').exists():\n        raise KeyboardInterrupt\n"
     file.write_text(
@@ -129,7 +125,7 @@ def test_a_search_that_was_stopped_goes_on_when_the_plug_in_is_named_again(mine,
     with forget(monkeypatch):
         code, _, err = run("runs", "resume", "found")
         assert code == 1 and "--plugin method.py" in err
-        assert run(*SEARCH, "--plugin", "method.py", "-o", "found", "--resume")[0] == 0
+        assert run(*again, "--plugin", "method.py")[0] == 0
     record = json.loads(Path("found/run.json").read_text())
     assert record["status"] == "done" and [past["status"] for past in record["attempts"]] == ["interrupted"]
 
@@ -151,6 +147,35 @@ def test_the_bench_has_an_installed_method(lab, run):
     mine, eap = (next(r for r in rows if r["method"].startswith(name)) for name in ("eap-between", "eap"))
     assert mine["auroc"] == pytest.approx(next(r for r in rows if r["method"] == "eap")["auroc"]) and eap
     assert {"plugin": "lab-extras", "version": "0.3"} in json.loads(Path("b/run.json").read_text())["plugins"]
+
+
+def test_processes_of_the_bench_know_the_plug_ins_that_were_named(mine, run):
+    line = [
+        "bench",
+        "discovery",
+        "--methods",
+        "eap-between",
+        "--truth",
+        "zoo:truth-induction,zoo:truth-count",
+    ]
+    more = [
+        "--tasks",
+        "none",
+        "--levels",
+        "node",
+        "-n",
+        "2",
+        "--seeds",
+        "1",
+        "--workers",
+        "2",
+        "-o",
+        "b",
+        "--json",
+    ]
+    code, out, err = run(*line, *more, "--plugin", "method.py")
+    assert code == 0, err
+    assert {row["method"] for row in json.loads(out)["truth"]} == {"eap-between"}
 
 
 def test_replicate_all_has_an_installed_paper(lab, run, monkeypatch):

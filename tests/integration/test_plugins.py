@@ -21,15 +21,10 @@ from workbench.methods.registry import METHODS, get_method
 from workbench.tasks.registry import get_task, list_tasks, task
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    return plugins.install(tmp_path_factory.mktemp("lab"))
-
-
 @pytest.fixture
-def lab(site, monkeypatch):
-    with plugins.used(monkeypatch, site):
-        yield site
+def lab(lab_site, monkeypatch):
+    with plugins.used(monkeypatch, lab_site):
+        yield lab_site
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +206,19 @@ def test_nobody_takes_a_name_of_ours():
     with pytest.raises(TaskError, match="which is the name of one of the workbench"):
         task("ioi", source="", corruptions=("a",), positions=(), describe="", texts=())(lambda draw: None)
     assert get_task("ioi") is ours
+
+
+def test_a_worker_elsewhere_uses_the_plug_ins_of_the_process_that_asks(tmp_path, monkeypatch):
+    from workbench.core.plugins import VARIABLE
+    from workbench.engine.cluster.ray_crew import _PASSED_ON
+    from workbench.engine.cluster.worker import Worker
+
+    (tmp_path / "task.py").write_text(plugins.files_of_page()["lab_extras/task.py"])
+    monkeypatch.chdir(tmp_path)
+    with plugins.used(monkeypatch):
+        use_plugin("task.py")
+        told = os.environ[VARIABLE]
+    with plugins.used(monkeypatch):
+        monkeypatch.setenv(VARIABLE, told)
+        assert VARIABLE in _PASSED_ON and Worker(lambda serving: None, str(tmp_path)).ready()
+        assert get_task("pronoun").positions == ("name",)

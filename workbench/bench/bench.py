@@ -26,6 +26,7 @@ from workbench.bench.table import FILE, PAGE, BenchResult
 from workbench.circuits.scores import Scores
 from workbench.core.errors import WorkbenchError
 from workbench.core.job import Job, Note
+from workbench.core.plugins import use_plugins_of_environment
 from workbench.core.progress import Progress
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.engine.cluster.spread import Spread
@@ -207,6 +208,7 @@ def _end_with_parent() -> None:
 
 
 def _in_process(job: tuple[Settings, Path, str, bool]) -> tuple[str, list[Cell], str | None, list[str]]:
+    use_plugins_of_environment()
     settings, folder, label, is_truth = job
     said: list[str] = []
     bench = _Bench(settings, settings.variants(), folder, None, said.append, 1)

@@ -7,7 +7,6 @@ file names it.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -19,13 +18,14 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
-from workbench.core.bounds import exists, expanded
+from workbench.core.bounds import exists, expanded, read_bytes
 from workbench.core.errors import PluginError, PluginWarning, WorkbenchError, in_one_line
 
 VARIABLE = "WORKBENCH_PLUGINS"
+MOST_SOURCE = 10_000_000  # bytes of a file that is a plug-in
 GROUPS = tuple(
     f"workbench.{kind}"
     for kind in ("methods", "tasks", "papers", "metrics", "edits", "masks", "cards", "files", "exports")
@@ -139,10 +139,10 @@ def use_plugin(text: str) -> Named:
         if is_file:
             _check_file(path, module)
         with _explained(f"the plug-in {text}", "docs/extending.md shows what a plug-in looks like"):
-            _run_file(path, module) if is_file else _run_name(text)
-        source = getattr(sys.modules[module], "__file__", "") or ""
-        sha = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
-        _NAMED[place] = Named(text=text, module=module, file=source, sha256=sha)
+            source = _run_file(path, module) if is_file else _run_name(text)
+        _hand_on(text)
+        file = getattr(sys.modules[module], "__file__", None) or ""
+        _NAMED[place] = Named(text=text, module=module, file=file, sha256=hashlib.sha256(source).hexdigest())
         _ROOTS.add(module.partition(".")[0])
     return _NAMED[place]
 
@@ -154,10 +154,10 @@ def use_plugins_of_environment() -> None:
             use_plugin(text.strip())
 
 
-def hand_on(texts: list[str]) -> None:
-    """Let processes that this one starts use the same plug-ins."""
-    before = [text for text in os.environ.get(VARIABLE, "").split(",") if text]
-    os.environ[VARIABLE] = ",".join(dict.fromkeys([*before, *texts]))
+def _hand_on(text: str) -> None:
+    """Let processes that this one starts use the same plug-in."""
+    before = [word.strip() for word in os.environ.get(VARIABLE, "").split(",") if word.strip()]
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*before, text]))
 
 
 def _check_file(path: Path, module: str) -> None:
@@ -170,23 +170,27 @@ def _check_file(path: Path, module: str) -> None:
         raise PluginError(f"two plug-ins are called {path.name}: {other} too", hint="rename one of them")
 
 
-def _run_file(path: Path, module: str) -> None:
-    spec = importlib.util.spec_from_file_location(module, path.resolve())
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{path} is not a Python file", hint="--plugin FILE.py, or --plugin package.module")
-    made = importlib.util.module_from_spec(spec)
+def _run_file(path: Path, module: str) -> bytes:
+    """Run a file as a module, from its source and never from compiled code beside it; returns the source."""
+    source = read_bytes(path, most_bytes=MOST_SOURCE, error=PluginError)
+    made = ModuleType(module)
+    made.__file__ = str(path.resolve())
     sys.modules[module] = made  # dataclasses look their module up
     try:
-        spec.loader.exec_module(made)
+        exec(compile(source, made.__file__, "exec", dont_inherit=True), vars(made))
     except BaseException:
         del sys.modules[module]
         raise
+    return source
 
 
-def _run_name(text: str) -> None:
+def _run_name(text: str) -> bytes:
+    """Import a module, and call the function that is named in it, if it takes nothing; returns the module's source."""
     found = load(text)
     if inspect.isfunction(found) and not inspect.signature(found).parameters:
         found()
+    file = getattr(sys.modules[text.partition(":")[0]], "__file__", None)
+    return Path(file).read_bytes() if file else b""
 
 
 @contextmanager
@@ -209,10 +213,13 @@ def named() -> tuple[Named, ...]:
 
 
 def was_named(plugin: Mapping[str, str]) -> bool:
-    """Whether a plug-in of a record was named in this process too: by the same words, path or content."""
+    """Whether a plug-in of a record was named in this process too: by the same words, name of the file, or content."""
     text, sha = plugin["plugin"], plugin.get("sha256", "")
-    same_file = text.endswith(".py") and str(expanded(text).resolve()) in _NAMED
-    return same_file or any(one.text == text or (sha and one.sha256 == sha) for one in named())
+    file = Path(text).name if text.endswith(".py") else ""
+    return any(
+        one.text == text or (sha and one.sha256 == sha) or (file and Path(one.text).name == file)
+        for one in named()
+    )
 
 
 def what_changed(recorded: Iterable[Mapping[str, str]]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +12,7 @@ from workbench.core.errors import OptionError, PluginError, PluginWarning, Workb
 from workbench.core.plugins import Offer, load, offers
 
 T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Registry(Generic[T]):
@@ -59,14 +59,11 @@ class Registry(Generic[T]):
             mark: A regular expression for a declaration; its group is the name.
             first: The modules of the package that come first; the others follow by name.
         """
-        found = find_spec(where)
-        if found is None or found.origin is None:
-            raise ModuleNotFoundError(f"there is no module {where}")
-        folders = found.submodule_search_locations
-        files = sorted(Path(folders[0]).glob("*.py")) if folders else [Path(found.origin)]
+        place = ROOT.joinpath(*where.split(".")[1:])
+        files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
         for file in sorted(files, key=lambda f: [*first, f.stem].index(f.stem)):
             for name in re.findall(mark, file.read_text(encoding="utf-8"), re.MULTILINE):
-                self.lazy(name, f"{where}.{file.stem}" if folders else where)
+                self.lazy(name, f"{where}.{file.stem}" if place.is_dir() else where)
 
     def ours(self) -> tuple[str, ...]:
         """The names that come with the workbench."""

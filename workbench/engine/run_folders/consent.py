@@ -117,7 +117,7 @@ class Consent:
                     f"the run used the plug-in {name}; code that a file names does not run by itself",
                     hint=f"type the same with --plugin {name}, or with --trust-code",
                 )
-            self.tell(f"running code that the run names: plugin: {name}")
+            self.tell(f"running code that the run names: {NamedCode(field='plugin', text=name)}")
             use_plugin(name)
 
 
