@@ -10,6 +10,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,13 @@ READ = (
     "workbench.core.command.",
     "workbench.commands.forms.shared.",
 )  # by the command line, for every --help
+SLOW = {
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "tokenizers",
+    "huggingface_hub",
+}  # what is loaded when it is used
 HEAVY = {"torch", "transformers", "transformer_lens", "tokenizers", "jax", "tensorflow"}
 
 
@@ -131,6 +139,33 @@ def test_measuring_names_transformer_lens_and_loads_it_only_with_a_model():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_function_imports_what_would_be_loaded_too_early_and_nothing_else():
+    """Inside functions stand imports of what is heavy where the module itself is not, and the doors of the contract."""
+    files = dict(modules("workbench"))
+    above = {name: {m for m in imports(path, name, everywhere=False)} for name, path in files.items()}
+    heavy: dict[str, set[str]] = {}
+
+    def weight(name: str) -> set[str]:
+        """What importing a module loads that is heavy."""
+        if name not in heavy:
+            heavy[name] = set()
+            for used in above.get(name, ()):
+                known = used if used in files else used.rpartition(".")[0]
+                heavy[name] |= weight(known) if known in files else {top(used)} & SLOW
+        return heavy[name]
+
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ignored = [c.get("ignore_imports", []) for c in contract["tool"]["importlinter"]["contracts"]]
+    doors = {tuple(line.split(" -> ")) for lines in ignored for line in lines}
+    wrong = []
+    for name, path in files.items():
+        for used in imports(path, name, everywhere=True) - above[name]:
+            known = used if used in files else used.rpartition(".")[0]
+            if known in files and not weight(known) - weight(name) and (name, known) not in doors:
+                wrong.append(f"{name} imports {known} inside a function")
+    assert not wrong, wrong
 
 
 def test_light_modules_never_load_torch():

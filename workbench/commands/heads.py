@@ -20,6 +20,7 @@ from workbench.evaluate.study import slug
 from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.portrait import portrait
 from workbench.heads.prompts import example_patterns, prompt_patterns
+from workbench.heads.show.atlas import atlas_page
 from workbench.heads.table import Portrait, load_portrait
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
@@ -127,8 +128,6 @@ def _finished(folder: Path, question: str) -> Portrait | None:
 
 def _save(found: Portrait, looked: Sequence[Any], folder: Path) -> dict[str, str]:
     """Table, page and last the document, each whole or not at all; returns what is where."""
-    from workbench.heads.show.atlas import atlas_page
-
     found.to_parquet(folder / TABLE)
     write_atomic(folder / PAGE, atlas_page(found, looked))
     found.to_json(folder / RESULT)

@@ -10,6 +10,7 @@ from typing import Any
 from workbench.core.errors import OptionError, RunError, check_numbers, unknown
 from workbench.edits.edit import EDITS, ModelEdit, heads_among
 from workbench.edits.stacked import Stack
+from workbench.model.outline import outline
 
 
 def edit_rows() -> list[dict[str, Any]]:
@@ -56,8 +57,6 @@ def make_edit(
         raise OptionError(f"a {kind} edit needs {missing[0]}", hint=f"--set {missing[0]}=...")
     edit = _made(made, data)
     if model is not None:
-        from workbench.model.outline import outline
-
         known = outline(model, offline=offline, sizes=False)
         heads_among(edit.addresses(), known.attention_layers, known.n_heads)
     return edit

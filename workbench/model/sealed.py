@@ -20,7 +20,7 @@ import torch
 from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
 from workbench.model.gpt2 import PlainGPT2
-from workbench.model.identity import ModelIdentity
+from workbench.model.identity import ModelIdentity, identity
 from workbench.model.seal import OpenedContent, config_of, seal_of, wiring_of
 from workbench.model.settings import DTYPES
 from workbench.model.tokenizer_file import FileTokenizer
@@ -66,7 +66,6 @@ class Sealed:
             ModelError: if it is not the model that was sealed.
         """
         if self._bridge is None:
-            from workbench.model.identity import identity
             from workbench.model.open import open_model
 
             bridge = open_model(self.name, device="cpu")

@@ -25,6 +25,7 @@ from workbench.edits.sinks import (
     windows_of,
 )
 from workbench.engine.of_task import paired_runs
+from workbench.model.probe import wiring
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, above, beats_draws, fact, needs
 from workbench.papers.options import CalibrationSizes
@@ -170,8 +171,6 @@ def held_out_windows(
 
 
 def _pictures(model: TransformerBridge, c: Conditions) -> dict[str, Heatmap]:
-    from workbench.model.probe import wiring
-
     wired = wiring(model)
     rows, columns = (
         [f"layer {n}" for n in wired.attention_layers],
