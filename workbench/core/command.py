@@ -6,7 +6,6 @@ import json
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -30,6 +29,7 @@ _WORDS = {
     Mapping: "an object",
 }
 C = TypeVar("C", bound="type[Command]")
+_HINTS: dict[type[Command], dict[str, Any]] = {}  # of the options of each command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,7 @@ def command(name: str, **more: Any) -> Callable[[C], C]:
     return keep
 
 
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """The options of a command. A subclass is a frozen dataclass; its docstring is the help."""
 
@@ -229,7 +230,6 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-@cache
 def options_of(cls: type[Command]) -> tuple[Field, ...]:
     """The options of a command, in the order of its help."""
     return tuple(sorted(fields(cls), key=lambda f: text_of(f).place))
@@ -261,9 +261,10 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return tuple(one for one in (get_args(annotation) if union else (annotation,)) if one is not type(None))
 
 
-@cache
 def _hints(cls: type[Command]) -> dict[str, Any]:
-    return get_type_hints(cls)
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def named_values(texts: Iterable[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from workbench.core.command import ABOUT, OPENING, PAIRS, SIZE, SPREAD, Command, option
 
@@ -44,7 +44,7 @@ class OnModel(Command):
 
     def opening(self) -> dict[str, object]:
         """How the model is opened."""
-        return {name: getattr(self, name) for name in OnModel.__dataclass_fields__}
+        return {f.name: getattr(self, f.name) for f in fields(OnModel)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class OnPairs(OnModel):
 
     def opening(self) -> dict[str, object]:
         """How the model is opened, which pairs are made for it, and how much goes through it at once."""
-        return {name: getattr(self, name) for name in OnPairs.__dataclass_fields__}
+        return {f.name: getattr(self, f.name) for f in fields(OnPairs)}
 
 
 @dataclass(frozen=True, kw_only=True)
