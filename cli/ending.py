@@ -133,12 +133,17 @@ def _called(app: Callable[..., Any]) -> int:
 def _tell_unforeseen(problem: Exception, *, as_json: bool) -> None:
     """The document of an error that is a fault of ours; its traceback follows on stderr."""
     from workbench.core.errors import in_one_line
+    from workbench.core.plugins import at_fault
 
+    plugin = at_fault(problem)
+    whose = f"the plug-in {plugin}; please tell its author" if plugin else "the workbench; please report it"
+    if plugin:
+        warn(f"an error in {whose}")
     if as_json and not has_emitted():
         message = f"{type(problem).__name__}: {in_one_line(problem)}"
         told = {
             "message": message,
-            "hint": "this is a fault of the workbench; please report it",
+            "hint": f"this is a fault of {whose}",
             "exit_code": 1,
         }
         emit({"error": told}, as_json=True)

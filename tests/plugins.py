@@ -58,6 +58,7 @@ def pretend(place: Path, name: str, version: str, **groups: dict[str, str]) -> P
 @contextmanager
 def used(monkeypatch, *places: Path) -> Iterator[None]:
     """As in a process of its own: packages in these folders are installed, no plug-in was named before."""
+    faces = dict(show._FACES)
     with monkeypatch.context() as patch:
         for name in ("_NAMED", "_LOADED", "_ROOTS"):
             patch.setattr(core, name, type(getattr(core, name))())
@@ -69,6 +70,7 @@ def used(monkeypatch, *places: Path) -> Iterator[None]:
             yield
         finally:
             _forget()
+            show._FACES.update(faces)
 
 
 def _forget() -> None:

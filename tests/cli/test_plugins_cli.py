@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import plugins
+from workbench.core import plugins as core
 
 SEARCH = ("discover", "-m", "zoo:ioi", "-t", "ioi", "--method", "eap-between", "-n", "8", "--random", "1")
 
@@ -224,3 +225,16 @@ def test_a_package_that_is_gone_is_told_by_name(lab, run, monkeypatch):
         monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(lab)])
         code, _, err = run("runs", "rerun", "found", "-o", "again")
         assert code == 1 and "the run used the plug-in lab-extras, which is not installed" in err
+
+
+def test_an_error_in_a_plug_in_is_not_called_ours(mine, run, capsys):
+    (mine / "method.py").write_text(
+        (mine / "method.py").read_text().replace("alpha=options.at", "alpha=1 / 0")
+    )
+    with pytest.raises(ZeroDivisionError):
+        run(*SEARCH, "--plugin", "method.py", "--json", "-o", "found")
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert told["hint"] == "this is a fault of the plug-in method.py; please tell its author"
+    with pytest.raises(ZeroDivisionError) as ours:
+        1 / 0  # noqa: B018
+    assert core.at_fault(ours.value) == ""

@@ -93,6 +93,23 @@ def test_a_result_has_its_file_its_card_and_its_export(lab, tmp_path):
     assert "<td>head</td>" in tally._repr_html_() and tally.to_terminal()[0] == f"{len(edges)} edges"
 
 
+def test_a_card_of_a_plug_in_goes_before_ours_whenever_ours_is_imported(tmp_path, monkeypatch):
+    from workbench.core.show import card, face
+
+    circuit = small_circuit(SMALL)
+    ours = face("card", type(circuit))
+    (tmp_path / "mine.py").write_text(
+        "from workbench.circuits.circuit import Circuit\nfrom workbench.core.show import card\n"
+        "@card(Circuit)\ndef mine(circuit):\n    return f'<p>{circuit.n_edges}</p>'\n"
+    )
+    with plugins.used(monkeypatch):
+        use_plugin(str(tmp_path / "mine.py"))
+        assert circuit._repr_html_() == f"<p>{circuit.n_edges}</p>"
+        card(type(circuit))(ours)  # as when our module is imported after the plug-in
+        assert circuit._repr_html_() == f"<p>{circuit.n_edges}</p>"
+    assert face("card", type(circuit)) is ours
+
+
 def test_names_are_known_without_torch_and_without_the_plug_in(lab):
     code = (
         "import sys, workbench as wb\n"

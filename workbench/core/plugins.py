@@ -63,7 +63,7 @@ class Offer:
         with _explained(what, f"pip install --upgrade {self.package}, or pip uninstall {self.package}"):
             found = load(self.target)
         _LOADED.setdefault(self.package, self.version)
-        _ROOTS.add(self.target.partition(":")[0].partition(".")[0])
+        _ROOTS[self.target.partition(":")[0].partition(".")[0]] = self.plugin
         return found
 
 
@@ -89,7 +89,7 @@ class Named:
 
 _NAMED: dict[str, Named] = {}  # by where they are
 _LOADED: dict[str, str] = {}  # packages that something was loaded from, with versions
-_ROOTS: set[str] = set()  # first words of the modules that plug-ins are made of
+_ROOTS: dict[str, str] = {}  # first words of the modules that plug-ins are made of -> which plug-in
 
 
 def load(target: str) -> Any:
@@ -143,7 +143,7 @@ def use_plugin(text: str) -> Named:
         _hand_on(text)
         file = getattr(sys.modules[module], "__file__", None) or ""
         _NAMED[place] = Named(text=text, module=module, file=file, sha256=hashlib.sha256(source).hexdigest())
-        _ROOTS.add(module.partition(".")[0])
+        _ROOTS[module.partition(".")[0]] = text
     return _NAMED[place]
 
 
@@ -246,6 +246,17 @@ def in_use() -> list[dict[str, str]]:
     """The plug-ins whose code ran in this process, for the record of a run."""
     packages = [{"plugin": name, "version": version} for name, version in sorted(_LOADED.items())]
     return [*(one.to_dict() for one in named()), *packages]
+
+
+def at_fault(problem: BaseException) -> str:
+    """The plug-in in whose code an error was raised, or in what it called; empty if it was in ours."""
+    found, trace = "", problem.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if is_ours(module) or module.partition(".")[0] in _ROOTS:
+            found = _ROOTS.get(module.partition(".")[0], "")
+        trace = trace.tb_next
+    return found
 
 
 def source_of(name: str) -> Path | None:
