@@ -7,22 +7,21 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError, ShapeError
-from workbench.heads.indicators import fai, waad
-from workbench.papers.preplan_anchor_tokens import (
+from workbench.core.stats.permutation import p_above, sign_flip_p
+from workbench.heads.anchors import (
     chance,
     credit,
     drops,
     followed,
     jaccard_of,
-    p_above,
     peaks,
     roles,
     share_followed,
     shifted_among,
     shuffled_within,
-    sign_flip_p,
     top_share,
 )
+from workbench.heads.indicators import fai, waad
 
 
 def sawtooth(chunk: int, n_chunks: int, far: int = 10) -> torch.Tensor:
@@ -158,7 +157,8 @@ def test_sign_flips_and_jaccard():
 
 
 def test_too_few_responses_leave_the_claim_about_swaps_open():
-    from workbench.papers.preplan_anchor_claims import perturbation
+    from workbench.papers.kit import Conditions, judge_all
+    from workbench.papers.preplan_anchor import CLAIMS, of_swaps
     from workbench.papers.preplan_anchor_measures import Swap
 
     few = [
@@ -166,6 +166,8 @@ def test_too_few_responses_leave_the_claim_about_swaps_open():
         for r in range(9)
         for kind in ("high", "low")
     ]
-    claim = perturbation(few, few, seed=0)
+    c = Conditions()
+    of_swaps(c, few, few)
+    (claim,) = judge_all({"perturb": CLAIMS["perturb"]}, c)
     assert claim.verdict == "cannot be tested here"
     assert claim.why == "only 9 responses have words of both kinds; 10 are needed"

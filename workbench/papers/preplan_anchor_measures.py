@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
+from workbench.heads.anchors import Marks, jaccard_of, top_share
 from workbench.heads.decoding import sample
 from workbench.heads.indicators import fai, looked, mean_distance, split_by_distance, waad
 from workbench.heads.observe import patterns_of
@@ -21,7 +22,6 @@ from workbench.model.outputs import require_words
 from workbench.model.probe import wiring
 from workbench.model.reading import require_tokens
 from workbench.papers.options import PreplanSizes
-from workbench.papers.preplan_anchor_tokens import Marks, jaccard_of, top_share
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -178,6 +178,11 @@ def permuted(
     return Criterion(f"{words} above 0, p below {ALPHA:g} when labels are permuted", test)
 
 
+def given_p(name: str) -> Criterion:
+    """A p value that was computed while measuring is below ``ALPHA``."""
+    return Criterion(f"{name} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.numbers[name]))
+
+
 def fact(words: str, holds: Callable[[Conditions], Any]) -> Criterion:
     """A rule of a paper's own, in words and as a function of what was measured."""
     return _rule(words, holds)

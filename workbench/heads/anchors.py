@@ -185,18 +185,6 @@ def chance(
     return found
 
 
-def p_above(value: float, null: Float[np.ndarray, " draw"]) -> float:
-    """How likely chance is at least as large."""
-    return float((1 + (null >= value - 1e-12).sum()) / (1 + len(null)))
-
-
-def sign_flip_p(differences: Float[np.ndarray, " item"], *, draws: int = 5000, seed: int = 0) -> float:
-    """How likely paired differences have a mean this large if each could as well have the other sign."""
-    rng = np.random.default_rng([seed, 5])
-    signs = rng.integers(0, 2, (draws, len(differences))) * 2 - 1
-    return p_above(float(np.mean(differences)), (signs * differences).mean(1))
-
-
 def jaccard_of(one: Sequence[int], other: Sequence[int]) -> float:
     """Different tokens that both texts have, over those that one of them has."""
     a, b = set(one), set(other)
