@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError
-from workbench.papers.relevance_agreement import correlations, error_share, shuffled
-from workbench.papers.relevance_rules import (
+from workbench.evaluate.against_exact import correlations, error_share, shuffled
+from workbench.evaluate.relevance_rules import (
     forward_pass,
     linear_epsilon,
     linear_z_plus,
@@ -18,7 +18,7 @@ from workbench.papers.relevance_rules import (
     random_network,
     softmax_rule,
 )
-from workbench.papers.relevance_smoothing import near_foci, planted_region, saliency
+from workbench.evaluate.salient import near_foci, planted_region, saliency
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 

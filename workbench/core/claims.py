@@ -79,7 +79,7 @@ def source_of(paper: str, where: str) -> str:
         ('He et al. 2025, section 3', 'a control of ours')
     """
     ours = where.startswith(("a ", "an ")) and " of ours" in where
-    return where if ours else f"{paper}, {where}"
+    return where if ours or not paper else f"{paper}, {where}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from workbench.circuits.verdicts.statistics import resamples
 from workbench.core.errors import ShapeError
 from workbench.core.progress import silent
+from workbench.core.stats.intervals import resamples
 from workbench.engine.gradients import taped_run
 from workbench.engine.rules import Backward
 from workbench.engine.runs import PairedRuns
@@ -145,6 +145,18 @@ def correlations(
         found[name] = Correlation(r=r, low=float(low), high=float(high), n=int(counts.sum()))
         bootstrap[name] = again
     return found, bootstrap
+
+
+def gain(
+    measured: tuple[Mapping[str, Correlation], Mapping[str, np.ndarray]], better: str, worse: str
+) -> tuple[float, float, float, float]:
+    """Difference of two correlations, its 95 % interval and two-sided p over the same resamples of prompts."""
+    table, draws = measured
+    apart = draws[better] - draws[worse]
+    low, high = np.nanpercentile(apart, [2.5, 97.5])
+    tail = min(np.mean(apart <= 0), np.mean(apart >= 0))
+    p = min(1.0, 2 * max(tail, 1 / (len(apart) + 1)))
+    return table[better].r - table[worse].r, float(low), float(high), float(p)
 
 
 def _sums(x: Points, y: Points, counts: np.ndarray) -> Float[np.ndarray, "moment pair"]:
