@@ -14,8 +14,9 @@ from workbench.core.claims import UNTESTABLE
 from workbench.core.errors import OptionError, RunError
 from workbench.model.native import boot_native
 from workbench.model.open import open_model
-from workbench.papers.in_context_regression import _of_matrices, run, unfit
+from workbench.papers.in_context_regression import CLAIMS, REPLICATION, unfit
 from workbench.papers.kinds import Setting
+from workbench.papers.kit import Conditions, judge_all
 from workbench.papers.options import RegressionSizes
 from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks
 from workbench.training.regression_theory import draw, matrices_in_shape, softmax_pair
@@ -71,6 +72,14 @@ def test_training_goes_on_the_same_way_for_a_seed_and_learns():
     assert (one.loss == two.loss).all() and (one.loss[-1] < 0.9 * one.loss[0]).all()
 
 
+MATRICES = ("diagonal", "last", "signs", "homogeneous", "zero", "gamma")
+
+
+def of_matrices(shape, chance):
+    c = Conditions(numbers={"shape": shape, "untrained": chance})
+    return judge_all({name: CLAIMS[name] for name in MATRICES}, c)
+
+
 def verdicts(claims):
     return {claim.claim: claim.verdict for claim in claims}
 
@@ -80,10 +89,10 @@ def test_verdicts_of_the_matrices_go_both_ways():
     for h, sign in enumerate((1, -1)):
         kq[h, :5, :5], ov[h, -1] = sign * 0.13 * np.eye(5), sign * 3.45
     chance = {"off_diagonal": 0.9, "leakage": 0.9, "sign_agreement": 0.5, "homogeneity": 0.5, "zero_sum": 0.5}
-    planted = verdicts(_of_matrices(matrices_in_shape(kq, ov), chance))
+    planted = verdicts(of_matrices(matrices_in_shape(kq, ov), chance))
     assert set(planted.values()) == {"holds"}
     ov[1] = -ov[1]  # the same sign: the pair is gone
-    broken = verdicts(_of_matrices(matrices_in_shape(kq, ov), chance))
+    broken = verdicts(of_matrices(matrices_in_shape(kq, ov), chance))
     changed = {claim for claim in planted if planted[claim] != broken[claim]}
     assert changed == {"the signs of KQ and OV match in every head", "OV sums to zero over heads"}
 
@@ -92,8 +101,8 @@ def test_a_network_that_was_not_trained_fails_where_a_trained_one_holds(zoo):
     options = RegressionSizes(draws=400, networks=2, steps=0, lengths=(10, 40))
     networks = Networks(1, 2, seed=0).requires_grad_(False)
     untrained = bridge_of(networks.kq[0], networks.ov[0])
-    fresh = run(Setting(model=untrained, name="untrained", options=options))
-    trained = run(Setting(model=zoo, name="zoo:regression", options=options))
+    fresh = REPLICATION.run(Setting(model=untrained, name="untrained", options=options))
+    trained = REPLICATION.run(Setting(model=zoo, name="zoo:regression", options=options))
     for claim in ("KQ is a multiple of the identity", "their risk is that of the best debiased step"):
         assert (verdicts(trained.claims)[claim], verdicts(fresh.claims)[claim]) == ("holds", "fails")
 
@@ -101,7 +110,7 @@ def test_a_network_that_was_not_trained_fails_where_a_trained_one_holds(zoo):
 def test_another_model_cannot_be_asked(zoo):
     other = open_model("zoo:truth-induction", device="cpu")
     assert "2 layers" in unfit(other) and unfit(zoo) == ""
-    found = run(Setting(model=other, name="other", options=RegressionSizes()))
+    found = REPLICATION.run(Setting(model=other, name="other", options=RegressionSizes()))
     assert {c.verdict for c in found.claims} == {UNTESTABLE} and all("layers" in c.why for c in found.claims)
 
 
@@ -128,7 +137,7 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
 
     class Refusing:
         REPLICATION = module.REPLICATION.__class__(
-            **{**module.REPLICATION.__dict__, "name": "refuses", "run": _refuse}
+            **{**module.REPLICATION.__dict__, "name": "refuses", "measure": _refuse}
         )
 
     refusing = registry.Paper(

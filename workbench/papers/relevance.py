@@ -32,6 +32,12 @@ from workbench.view.pictures import Bars, Heatmap, Scatter
 
 BACKWARD = {"gradient": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP": "cp-lrp"}
 MLPS, STREAM, HEADS, OUTPUTS = "MLP outputs", "residual stream", "heads", "attention outputs"
+COMPARED = (
+    (MLPS, "RelP", "AtP"),
+    (STREAM, "RelP", "AtP"),
+    (HEADS, "CP-LRP", "AttnLRP"),
+    (OUTPUTS, "RelP", "AtP"),
+)
 ATTNLRP, RELP, SALIENT = "arXiv:2402.05602", "arXiv:2508.21258, table 1", "Li et al. 2017"
 # Criteria, fixed before anything was measured.
 ROUNDING = 1e-4  # share of the metric; float32 through a few layers is off by 1e-6
@@ -65,12 +71,7 @@ def _agreement(setting: Setting, c: Conditions, runs: PairedRuns) -> None:
     }
     c.numbers["gain"] = {
         f"{kind}: {better}": gain(measured[kind], better, worse)
-        for kind, better, worse in (
-            (MLPS, "RelP", "AtP"),
-            (STREAM, "RelP", "AtP"),
-            (HEADS, "CP-LRP", "AttnLRP"),
-            (OUTPUTS, "RelP", "AtP"),
-        )
+        for kind, better, worse in COMPARED
         if kind in measured
     }
     c.numbers["error"] = {
@@ -278,7 +279,8 @@ CLAIMS = {
     "identity": _network(
         "relevance of a ReLU network without biases sums to its output",
         lambda c: (
-            f"largest difference of {c.numbers['networks']['n']} random networks at most {ROUNDING:g} of the output, at epsilon 1e-12"
+            f"largest difference of {c.numbers['networks']['n']} random networks at most {ROUNDING:g} of the output, "
+            "at epsilon 1e-12"
         ),
         "lost without biases",
         "lost with biases",

@@ -129,6 +129,20 @@ def train_networks(
     )
 
 
+def phases(found: Training) -> list[tuple[int, float]]:
+    """Per network: the step from which all signs match for good, and the step at which half of the loss has gone."""
+    out = []
+    for i in range(found.loss.shape[1]):
+        same = (np.sign(found.omega[:, i]) == np.sign(found.mu[:, i])).all(-1)
+        wrong = np.flatnonzero(~same)
+        matched = 0 if not len(wrong) else wrong[-1] + 1
+        loss = found.loss[:, i]
+        fallen = int(np.argmax(loss <= (loss[0] + loss[-1]) / 2))
+        steps = [*found.steps, np.inf]
+        out.append((steps[matched], steps[fallen]))
+    return out
+
+
 @torch.no_grad()
 def _noted(networks: Networks, sample: tuple[Tensor, Tensor]) -> tuple[np.ndarray, ...]:
     tokens, target = sample

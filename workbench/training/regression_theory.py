@@ -10,6 +10,7 @@ by simulation in the tests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,3 +169,28 @@ def matrices_in_shape(
         "homogeneity": float(size.std() / size.mean()),
         "zero_sum": float(abs(mu[on].sum()) / np.abs(mu[on]).sum()),
     }
+
+
+def active_heads(omega: Sequence[float], mu: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """``omega`` and ``mu`` of the heads whose product is at least a tenth of the largest; the others are dummies.
+
+    Example:
+        >>> active_heads([0.1, -0.1, 0.001], [3.0, -3.0, 3.0])[1].tolist()
+        [3.0, -3.0]
+    """
+    omega, mu = np.asarray(omega), np.asarray(mu)
+    strength = np.abs(omega * mu)
+    on = strength >= 0.1 * strength.max()
+    return omega[on], mu[on]
+
+
+def is_pair(omega: np.ndarray, mu: np.ndarray, *, zero_sum: float) -> bool:
+    """Whether active heads have matching signs, both signs, and values that cancel to a share ``zero_sum``.
+
+    Example:
+        >>> is_pair(np.array([0.1, -0.1]), np.array([3.0, -3.0]), zero_sum=0.1)
+        True
+    """
+    omega, mu = active_heads(omega, mu)
+    matched = bool((np.sign(omega) == np.sign(mu)).all()) and len(set(np.sign(mu))) == 2
+    return matched and bool(abs(mu.sum()) <= zero_sum * np.abs(mu).sum())
