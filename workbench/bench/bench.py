@@ -72,6 +72,14 @@ def bench_discovery(
     Raises:
         WorkbenchError: for names that do not exist, before anything is measured.
         RunError: if another process is writing to the folder.
+
+    Example:
+        >>> import workbench as wb
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> settings = wb.BenchSettings(methods=("random",), truths=("zoo:truth-induction",), tasks=(), n_truth=4)
+        >>> len(wb.bench_discovery(settings, Path(mkdtemp())).document["truth"])
+        2
     """
     variants, tasks = settings.variants(), settings.parsed_tasks()
     truths = [load_truth(name) for name in (list_truths() if settings.truths is None else settings.truths)]

@@ -117,6 +117,11 @@ class Settings:
         repeat_passes: A method of more passes per batch is not scored again on other pairs, nor with other seeds on
             known circuits.
         most_passes: A method that takes more passes per batch is left out, with that reason; None for no limit.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.BenchSettings(methods=("eap",)).methods
+        ('eap',)
     """
 
     methods: tuple[str, ...] = ()

@@ -93,6 +93,16 @@ def load_bench(path: Path) -> BenchResult:
 
     Raises:
         RunError: if it is none, or was changed since it was written.
+
+    Example:
+        >>> import workbench as wb
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> settings = wb.BenchSettings(methods=("random",), truths=("zoo:truth-induction",), tasks=(), n_truth=4)
+        >>> folder = Path(mkdtemp())
+        >>> _ = wb.bench_discovery(settings, folder)
+        >>> len(wb.load_bench(folder).document["truth"])
+        2
     """
     expect_path(path)
     path = Path(path) / FILE if os.path.isdir(path) else Path(path)

@@ -84,6 +84,12 @@ class Behavior:
         right: Share of clean prompts whose best correct answer has a higher logit than every incorrect one, whatever
             the metric; None for a model without answers. A pair without incorrect answers is held against all others.
         guess: The share that guessing among the answers would give.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> runs.behavior.n, runs.behavior.metric
+        (4, 'logit-difference')
     """
 
     metric: str

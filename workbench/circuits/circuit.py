@@ -8,10 +8,12 @@ from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Edge, Node, parse_node
 from workbench.circuits.graph import CONVENTION, Graph, GraphShape
-from workbench.core.errors import CircuitError, OptionError, unknown
+from workbench.core.errors import CircuitError, OptionError, expect, unknown
 from workbench.core.run_record import measured_on
 from workbench.core.show import Shown
 from workbench.core.text import printable
@@ -55,6 +57,12 @@ class Circuit(
         selection: How it was chosen: rule, nominal size, number of candidates.
         prompt: Tokens of an example prompt, for views.
         notes: What is to be said of the file that it was read from; not written to files.
+
+    Example:
+        >>> import workbench as wb
+        >>> circuit = wb.load_circuit("published:ioi")
+        >>> circuit.level, len(circuit.heads)
+        ('node', 26)
     """
 
     shape: GraphShape
@@ -224,6 +232,7 @@ class Circuit(
 
     def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> Circuit:
         """The ``n`` best of its own edges (or nodes), pruned."""
+        expect(n, (int, np.integer), what="top: n", hint="circuit.top(200)")
         if n < 0:
             raise OptionError(f"cannot keep {n} edges", hint="use a number of 0 or more")
         key = (lambda s: -abs(s)) if by == "absolute" else (lambda s: -s)

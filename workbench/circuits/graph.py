@@ -30,6 +30,11 @@ class GraphShape:
 
     ``head_writes`` is False in post-norm models (Gemma 2, OLMo 2): a norm follows the sum of the heads, so
     the whole attention layer is the writer, while each head still reads by itself.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.Graph(wb.GraphShape(n_layers=2, n_heads=2, n_kv_heads=2)).n_edges
+        46
     """
 
     n_layers: int

@@ -16,7 +16,7 @@ import numpy as np
 from workbench.circuits.addresses import INPUT, LOGITS, Edge, Node, neuron
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
-from workbench.core.errors import OptionError, ShapeError
+from workbench.core.errors import OptionError, ShapeError, expect
 from workbench.core.run_record import with_standing
 from workbench.core.show import Shown
 from workbench.core.text import printable
@@ -89,6 +89,12 @@ class Scores(
         per_pair: ``(pair, *values.shape)`` when the scores are means over pairs; not written to files.
         passes: Forward and backward passes spent per batch of pairs.
         notes: What is to be said of the file that they were read from; not written to files.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> wb.score(runs, "eap").top(20).n_edges <= 20
+        True
     """
 
     graph: Graph
@@ -179,6 +185,7 @@ class Scores(
 
     def top(self, n: int, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
         """The circuit of the ``n`` best edges (nodes, neurons), without what is not connected to both ends."""
+        expect(n, (int, np.integer), what="top: n", hint='top(200), fraction(0.05) or keep("5%")')
         if not 0 <= n <= self.n_candidates:
             raise OptionError(
                 f"cannot keep {n} of {self.n_candidates} {self.level}s",
@@ -192,6 +199,7 @@ class Scores(
 
     def count(self, share: float) -> int:
         """How many edges (or nodes) a share of 0 to 1 is, rounded down."""
+        expect(share, (int, float, np.number), what="a share", hint='fraction(0.05) or keep("5%")')
         if not 0 <= share <= 1:
             raise OptionError(f"cannot keep a share of {share:g}", hint="use a number from 0 to 1, or 5%")
         # 1e-9: 0.07 * 100 is 7.000000000000001 in floats and 0.29 * 100 is 28.999999999999996
@@ -199,6 +207,7 @@ class Scores(
 
     def threshold(self, tau: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
         """All edges (or nodes) whose score is at least ``tau``, ties included."""
+        expect(tau, (int, float, np.number), what="threshold: tau", hint="threshold(0.01)")
         if not math.isfinite(tau):
             raise OptionError(f"the threshold is {tau}; it must be a finite number")
         kept = [

@@ -14,7 +14,16 @@ from workbench.core.text import printable
 
 
 class WorkbenchError(Exception):
-    """A mistake the user can fix. The CLI shows message and hint without a traceback, exit code 1."""
+    """A mistake the user can fix. The CLI shows message and hint without a traceback, exit code 1.
+
+    Example:
+        >>> import workbench as wb
+        >>> try:
+        ...     wb.open_model("zoo:iooi")
+        ... except wb.WorkbenchError as problem:
+        ...     print(problem.hint)
+        did you mean zoo:ioi, zoo:truth-ioi, zoo:icl?
+    """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         whole = f"{message}\n  hint: {hint}" if hint else message

@@ -69,6 +69,11 @@ def patch(
     Args:
         site: resid, attn-out, mlp-out, head-output, q, k, v or pattern.
         positions: Patch each of these positions by itself; ``runs.position_names`` are all that have a name.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.patch(wb.open_model("zoo:ioi"), "ioi", "resid", n=4).labels[:2]
+        ('r0', 'r1')
     """
     chosen = patches(site_nodes(runs.wiring, site), mode=mode, positions=positions)
     return sweep(runs, chosen, kind=f"patching {site}", mode=mode, progress=progress)
@@ -87,6 +92,11 @@ def knock_out(
 
     Args:
         together: All heads at once, one row.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.knock_out(wb.open_model("zoo:ioi"), "ioi", "end", "S2", n=4, together=True).n_pairs
+        4
     """
     heads = [node for group in parts_of(runs.wiring, "heads") for node in group]
     chosen = knock_outs(heads, query, key, together=together)

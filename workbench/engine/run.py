@@ -45,7 +45,14 @@ from workbench.model.memory import is_out_of_memory
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Where means come from: one run of a reference set. By default the clean prompts of the pairs themselves."""
+    """Where means come from: one run of a reference set. By default the clean prompts of the pairs themselves.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> wb.ablate(runs, ["a0.h0"], ablation="mean", reference=wb.Reference(runs=runs)).labels
+        ('a0.h0',)
+    """
 
     runs: PairedRuns
     run: RunName = "clean"
@@ -75,6 +82,12 @@ def sweep(
     Raises:
         ModelError: if this model cannot do one of the interventions.
         RunError: if the folder holds something else, or another process is writing there.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> wb.measure(runs, wb.ablations(["a0.h0"], "zero"), kind="zero ablation").labels
+        ('a0.h0',)
     """
     if not interventions:
         raise OptionError("no interventions to run")

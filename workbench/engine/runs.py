@@ -52,6 +52,12 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     Raises:
         TaskError: if too few pairs align with the tokenizer.
         ModelError: if the metric needs logits that the model does not have.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> runs.n_pairs, bool((runs.clean > runs.corrupted).all())
+        (4, True)
     """
 
     def __init__(

@@ -35,6 +35,13 @@ def random_circuit(
 
     Source:
         Sampling by paths as in Shi et al. 2024, arXiv:2410.13032.
+
+    Example:
+        >>> import workbench as wb
+        >>> import numpy as np
+        >>> graph = wb.load_circuit("published:ioi").graph
+        >>> len(wb.random_circuit(graph, 20, np.random.default_rng(0)))
+        20
     """
     places: list[str | None] = list(positions) or [None]
     if level != "edge":

@@ -121,6 +121,14 @@ def completeness(
 
     Source:
         Wang et al. 2023, arXiv:2211.00593, section 4.1 and appendix on the greedy search.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> subject = wb.Subject(runs=runs, circuit=wb.score(runs, "eap").top(100))
+        >>> found = wb.completeness(subject, random_sets=1, restarts=1, steps=1, candidates=1)
+        >>> len(found.rows) > 0
+        True
     """
     if not subject.nodes:
         raise OptionError("the circuit has no nodes that could be taken away")

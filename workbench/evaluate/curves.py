@@ -43,6 +43,13 @@ def compare_curves(curves: Mapping[str, Curve]) -> CurveComparison:
 
     Raises:
         OptionError: if they are of different metrics, units or ablations: one axis cannot be of two quantities.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> curve = wb.faithfulness_curve(wb.score(runs, "eap"), runs, shares=(0.1, 1.0), random_draws=1)
+        >>> list(wb.compare_curves({"eap": curve}).curves)
+        ['eap']
     """
     if not curves:
         raise OptionError("no curves to compare")

@@ -32,6 +32,11 @@ class Plan:
         matched: Draws of matched heads.
         random_sets, restarts, steps, candidates: Of completeness.
         bootstraps, refits: Of stability, by averaging scores again and by running the method again.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.JudgePlan(draws=10).draws
+        10
     """
 
     draws: int = 100

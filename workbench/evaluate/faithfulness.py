@@ -237,6 +237,12 @@ def faithfulness(
 
     Source:
         Hanna, Pezzelle and Belinkov 2024, arXiv:2403.17806; Mueller et al. 2025 (MIB), arXiv:2504.13151.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> round(wb.faithfulness(wb.score(runs, "eap").top(479), runs).faithfulness, 3)
+        1.0
     """
     if (
         circuit.level == "edge" and ablation == "resample"
@@ -374,7 +380,15 @@ def faithfulness_curve(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Curve:
-    """Faithfulness of the best share of edges at several sizes, beside random circuits of the same real size."""
+    """Faithfulness of the best share of edges at several sizes, beside random circuits of the same real size.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> curve = wb.faithfulness_curve(wb.score(runs, "eap"), runs, shares=(0.1, 1.0), random_draws=1)
+        >>> round(float(curve.values[-1]), 3)
+        1.0
+    """
     counts = [scores.count(share) for share in shares]
     chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
     rng = np.random.default_rng(seed)

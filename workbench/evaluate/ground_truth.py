@@ -156,6 +156,13 @@ def recovery(
 
     Raises:
         ShapeError: if labels and scores are of different graphs, or the scores are per position.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> scores = wb.score(runs, "eap")
+        >>> wb.recovery(scores, scores.values > 1).auroc > 0.5
+        True
     """
     counted = np.ones_like(positive) if counted is None else counted
     if scores.positions:

@@ -62,6 +62,16 @@ def judge(
 
     Source:
         Wang et al. 2023, arXiv:2211.00593 (completeness, minimality); Shi et al. 2024, arXiv:2410.13032 (tests).
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> plan = wb.JudgePlan(
+        ...     draws=2, edges=2, random_sets=1, restarts=1, steps=1, candidates=1, bootstraps=2, refits=0
+        ... )
+        >>> found = wb.judge(wb.score(runs, "eap").top(100), runs, plan=plan)
+        >>> [verdict.name for verdict in found.verdicts][:1]
+        ['faithful']
     """
     plan, criteria = plan or Plan(), criteria or Criteria()
     check_pairs(runs.n_pairs)

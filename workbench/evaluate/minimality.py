@@ -111,6 +111,13 @@ def minimality(
 
     Source:
         Wang et al. 2023, arXiv:2211.00593, section 4.2.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> subject = wb.Subject(runs=runs, circuit=wb.score(runs, "eap").top(100))
+        >>> len(wb.minimality(subject, limit=2).rows) > 0
+        True
     """
     every = subject.nodes if parts == "nodes" else subject.edges
     if not every:

@@ -146,6 +146,12 @@ def head_roles(
 
     Raises:
         ModelError: if the model has no attention heads.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> [role.role for role in wb.head_roles(runs)][:1]
+        ['previous token']
     """
     require_heads(runs.wiring)
     rules = tuple(rules or rules_for(runs))

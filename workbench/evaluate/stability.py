@@ -107,6 +107,13 @@ def stability(
 
     Raises:
         OptionError: if the circuit does not say how it was chosen and with which options, or by no method of ours.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> found = wb.stability(wb.score(runs, "eap").top(100), runs, draws=2, refits=0)
+        >>> sorted(vars(found))[:3]
+        ['candidates', 'method', 'n_pairs']
     """
     choose = _rule(circuit)
     how = _how(circuit)

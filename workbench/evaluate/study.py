@@ -117,6 +117,12 @@ def discover(
         test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
             which flatters the circuit.
         roles: Also measure what role each head plays, where the task names positions.
+
+    Example:
+        >>> import workbench as wb
+        >>> found = wb.discover(wb.open_model("zoo:ioi"), "ioi", "eap", n=8, amount="5%", random_draws=1)
+        >>> found.circuit.method, found.circuit.level
+        ('eap', 'edge')
     """
     judged = runs if test_runs is None else test_runs
     if not isinstance(judged, PairedRuns):

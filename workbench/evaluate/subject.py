@@ -32,6 +32,13 @@ class Subject:
 
     Raises:
         CircuitError: for a circuit of neurons, whose parts are not nodes or edges.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> subject = wb.Subject(runs=runs, circuit=wb.score(runs, "eap").top(100))
+        >>> subject.ablation
+        'resample'
     """
 
     runs: PairedRuns

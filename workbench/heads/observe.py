@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.core.errors import ModelError
+from workbench.core.errors import ModelError, expect
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.probe import recompute_pattern, record, wiring
 from workbench.model.reading import require_tokens
@@ -53,9 +53,17 @@ def patterns_of(model: TransformerBridge, ids: Int[Tensor, "row pos"], *, output
     """The attention patterns of every layer on these tokens; nothing is padded.
 
     Raises:
+        OptionError: if the ids are no tensor.
         ModelError: if the model has no attention heads.
         TaskError: for a token id that the model has no embedding for, or a prompt beyond its context.
+
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:ioi")
+        >>> wb.patterns_of(model, model.to_tokens("Mary and John")).patterns[0].shape[1]
+        4
     """
+    expect(ids, Tensor, what="patterns_of: ids", hint="model.to_tokens(text) makes them of a text")
     found = wiring(model)
     require_heads(found)
     require_tokens(model, ids)

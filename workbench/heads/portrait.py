@@ -57,6 +57,11 @@ def portrait(
         ModelError: if the model has no attention heads, or shows no patterns.
         OptionError: for a length or number that cannot work.
         TaskError: if a corpus is given that cannot be read.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.portrait(wb.open_model("zoo:ioi"), n=2).model
+        'zoo:ioi'
     """
     wires = wiring(model)
     require_heads(wires)

@@ -133,6 +133,11 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         notes: What could not be measured or was done differently, in words.
         provenance: What decides the numbers: model, weights, precision, seed, sources.
         file_notes: What is to be said of the file that it was read from; not written to files.
+
+    Example:
+        >>> import workbench as wb
+        >>> len(wb.portrait(wb.open_model("zoo:ioi"), n=2).heads)
+        16
     """
 
     model: str
@@ -323,6 +328,14 @@ def load_portrait(path: str | Path) -> Portrait:
 
     Raises:
         WorkbenchError: if it is missing, cut off, changed, or no portrait of a version we know.
+
+    Example:
+        >>> import workbench as wb
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> portrait = wb.portrait(wb.open_model("zoo:ioi"), n=2)
+        >>> wb.load_portrait(wb.save(portrait, Path(mkdtemp()))).model
+        'zoo:ioi'
     """
     expect_path(path)
     file = Path(path) / "portrait.json" if os.path.isdir(path) else Path(path)

@@ -166,7 +166,13 @@ def method(name: str, **declared: Any) -> Callable[[Callable[..., Scores]], Call
 
 
 def list_methods() -> tuple[str, ...]:
-    """Names of all methods."""
+    """Names of all methods.
+
+    Example:
+        >>> import workbench as wb
+        >>> "eap-ig" in wb.list_methods()
+        True
+    """
     return tuple(METHODS)
 
 

@@ -35,6 +35,13 @@ def score(
         OptionError: for an unknown method or option, a level the method does not have, or positions it cannot
             tell apart.
         ModelError: if the model has no such level.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> scores = wb.score(runs, "eap")
+        >>> scores.level, scores.n_candidates
+        ('edge', 479)
     """
     found = get_method(name)
     level = check_level(found, level, per_position=per_position)

@@ -119,6 +119,11 @@ def describe(bridge: TransformerBridge) -> Architecture:
 
     Raises:
         ModelError: if the model has no single stack of blocks, or is in training mode.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.describe(wb.open_model("zoo:ioi")).n_heads
+        4
     """
     found, cfg = wiring(bridge), bridge.cfg
     model = bridge.original_model

@@ -20,6 +20,11 @@ def reading_of(
 
     Raises:
         ModelError: if the model cannot be found or has no tokenizer.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.reading_of("zoo:ioi").prepend_bos
+        True
     """
     # transformers and TransformerLens: a sweep of a built-in model needs neither
     from workbench.model.limits import limits_of

@@ -111,6 +111,12 @@ def identity(bridge: TransformerBridge) -> ModelIdentity:
 
     Raises:
         ModelError: if the bridge was not opened by `open_model`.
+
+    Example:
+        >>> import workbench as wb
+        >>> found = wb.identity(wb.open_model("zoo:ioi"))
+        >>> found.name, found.standing
+        ('zoo:ioi', ())
     """
     check_opened(bridge)
     opened = bridge.__dict__.get(_ATTRIBUTE)

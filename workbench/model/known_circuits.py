@@ -83,7 +83,13 @@ class Truth:
 
 
 def list_truths() -> tuple[str, ...]:
-    """Names of the built-in models whose circuit is known, ``zoo:`` included."""
+    """Names of the built-in models whose circuit is known, ``zoo:`` included.
+
+    Example:
+        >>> import workbench as wb
+        >>> "zoo:truth-ioi" in wb.list_truths()
+        True
+    """
     return tuple(sorted(PREFIX + path.parent.name for path in ZOO.glob(f"*/{FILE}")))
 
 
@@ -92,6 +98,11 @@ def load_truth(name: str) -> Truth:
 
     Raises:
         CircuitError: if no circuit is known for a model of this name, or its file lacks what a truth must say.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.load_truth("zoo:truth-induction").model
+        'zoo:truth-induction'
     """
     known = list_truths()
     full = name if name.startswith(PREFIX) else PREFIX + name
@@ -147,6 +158,13 @@ def edge_labels(truth: Truth, graph: Graph) -> tuple[EdgeLabels, EdgeLabels]:
 
     Raises:
         CircuitError: if the graph is of another architecture.
+
+    Example:
+        >>> import workbench as wb
+        >>> truth = wb.load_truth("zoo:truth-induction")
+        >>> wanted, counted = wb.edge_labels(truth, truth.circuit.graph)
+        >>> int(wanted.sum())
+        5
     """
     if graph.shape != truth.circuit.shape:
         raise CircuitError(
@@ -166,6 +184,13 @@ def node_labels(truth: Truth, graph: Graph) -> tuple[NodeLabels, NodeLabels]:
     """Which sources are in the true circuit, and which count, both ``(source,)``.
 
     A node is a positive if a content edge leaves it. A node that only supporting edges leave does not count.
+
+    Example:
+        >>> import workbench as wb
+        >>> truth = wb.load_truth("zoo:truth-induction")
+        >>> wanted, counted = wb.node_labels(truth, truth.circuit.graph)
+        >>> int(wanted.sum())
+        3
     """
     writing = {edge: str(edge.source) for edge in truth.circuit.parsed_edges}
     content = {node for edge, node in writing.items() if str(edge) not in truth.supporting}

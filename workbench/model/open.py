@@ -87,6 +87,12 @@ def open_model(
 
     Raises:
         ModelError: if it cannot be found, read or trusted, does not fit, or does not follow its weights.
+
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:ioi")
+        >>> model.cfg.n_layers, model.cfg.n_heads
+        (4, 4)
     """
     expect(name, (str, Path, nn.Module), what="model", hint='wb.open_model("gpt2"), or a directory')
     if isinstance(name, nn.Module):

@@ -140,7 +140,13 @@ for _paper in _OURS:
 
 
 def list_replications() -> tuple[str, ...]:
-    """Names of all replications."""
+    """Names of all replications.
+
+    Example:
+        >>> import workbench as wb
+        >>> "pine" in wb.list_replications()
+        True
+    """
     return tuple(PAPERS)
 
 

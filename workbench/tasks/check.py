@@ -54,6 +54,14 @@ def check_pairs(path: str | Path, *, reading: Reading | None = None) -> CheckRep
 
     Raises:
         TaskError: if the file cannot be opened.
+
+    Example:
+        >>> import workbench as wb
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> file = wb.save(wb.make_pairs("ioi", n=3), Path(mkdtemp()) / "mine.jsonl")
+        >>> wb.check_pairs(file).passes
+        True
     """
     found = scan_stream(sys.stdin.buffer, "-") if str(path) == "-" else scan_pairs(path)
     problems = list(found.problems)

@@ -37,6 +37,12 @@ class Pair:
             of a position is the last token that overlaps its span. ``end``, the last token of the
             prompt, always exists and is never listed.
         group: Template the pair was made from; mean ablation and held-out splits go by it.
+
+    Example:
+        >>> import workbench as wb
+        >>> pair = wb.Pair(id="a", clean="1 2 1", corrupted="1 3 1", correct=(" 2",), incorrect=(" 3",))
+        >>> pair.clean
+        '1 2 1'
     """
 
     id: str
@@ -69,6 +75,12 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
 
     ``metric`` names the task's usual metric, ``source`` the paper or file, ``options`` what the generator
     was asked for.
+
+    Example:
+        >>> import workbench as wb
+        >>> pairs = wb.make_pairs("ioi", n=3)
+        >>> pairs.task, len(pairs)
+        ('ioi', 3)
     """
 
     items: tuple[Pair, ...]

@@ -302,6 +302,14 @@ def load_pairs(path: str | Path) -> Pairs:
 
     Raises:
         TaskError: naming every line that cannot be used.
+
+    Example:
+        >>> import workbench as wb
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> file = wb.save(wb.make_pairs("ioi", n=3), Path(mkdtemp()) / "mine.jsonl")
+        >>> len(wb.load_pairs(file))
+        3
     """
     expect_path(path)
     return read_pairs(path)

@@ -100,7 +100,13 @@ def task(
 
 
 def list_tasks() -> tuple[Task, ...]:
-    """Every task, by name."""
+    """Every task, by name.
+
+    Example:
+        >>> import workbench as wb
+        >>> [task.name for task in wb.list_tasks()][:3]
+        ['addition', 'brackets', 'colored-objects']
+    """
     return tuple(found for _, found in sorted(TASKS.items()))
 
 
@@ -137,6 +143,12 @@ def make_pairs(
     Raises:
         TaskError: for an unknown task, or when fewer than ``n`` distinct prompts can be found.
         OptionError: for any other argument that cannot work.
+
+    Example:
+        >>> import workbench as wb
+        >>> pairs = wb.make_pairs("ioi", n=2)
+        >>> pairs[0].correct
+        (' Katie',)
     """
     found = get_task(name)
     corruption = _checked(found, n, seed, split, corruption, options)

@@ -261,6 +261,13 @@ def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> Path:
     Raises:
         CircuitError: if a field holds what JSON cannot (NaN, an object); nothing is written.
         RunError: if the file cannot be written.
+
+    Example:
+        >>> import workbench as wb
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> wb.save_circuit(wb.load_circuit("published:ioi"), mkdtemp()).name
+        'circuit.json'
     """
     text = dump(to_document(circuit), where="circuit", indent=1)
     file = circuit_path(path, writing=True)
@@ -275,6 +282,11 @@ def load_circuit(path: str | os.PathLike[str]) -> Circuit:
 
     Raises:
         CircuitError: saying what is wrong and where. What is returned is always the whole circuit.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.load_circuit("published:ioi").task
+        'ioi'
     """
     expect_path(path)
     named = published_name(path)

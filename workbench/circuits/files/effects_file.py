@@ -142,6 +142,14 @@ def load_effects(path: str | os.PathLike[str]) -> Effects:
 
     Raises:
         RunError: if it is missing, damaged, of another format or version, or was changed since it was written.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> wb.load_effects(wb.save(wb.ablate(runs, ["a0.h0"]), Path(mkdtemp()))).labels
+        ('a0.h0',)
     """
     expect_path(path)
     path = Path(path) / NAME if os.path.isdir(path) else Path(path)

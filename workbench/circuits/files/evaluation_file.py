@@ -44,6 +44,17 @@ def save_evaluation(found: Judgement, folder: str | os.PathLike[str]) -> dict[st
 
     Raises:
         RunError: if the folder cannot be written.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> from tempfile import mkdtemp
+        >>> plan = wb.JudgePlan(
+        ...     draws=2, edges=2, random_sets=1, restarts=1, steps=1, candidates=1, bootstraps=2, refits=0
+        ... )
+        >>> found = wb.judge(wb.score(runs, "eap").top(100), runs, plan=plan)
+        >>> sorted(wb.save_evaluation(found, mkdtemp()))
+        ['evaluation', 'page']
     """
     file = write_evaluation(found, folder)
     return {"evaluation": str(file), "page": str(file.with_suffix(".html"))}
@@ -64,6 +75,19 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
     Raises:
         CircuitError: if it is not a whole evaluation of a version we know, was changed since it was written, or
             its verdicts do not follow from its evidence.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> from tempfile import mkdtemp
+        >>> plan = wb.JudgePlan(
+        ...     draws=2, edges=2, random_sets=1, restarts=1, steps=1, candidates=1, bootstraps=2, refits=0
+        ... )
+        >>> found = wb.judge(wb.score(runs, "eap").top(100), runs, plan=plan)
+        >>> folder = mkdtemp()
+        >>> _ = wb.save_evaluation(found, folder)
+        >>> wb.load_evaluation(folder).verdicts == found.verdicts
+        True
     """
     expect_path(path)
     file = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)

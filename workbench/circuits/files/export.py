@@ -104,6 +104,11 @@ def export(circuit: Circuit, format: str | None = None, path: str | os.PathLike[
     Raises:
         CircuitError: if the format is unknown, or cannot say what the circuit is.
         RunError: if the file cannot be written.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.export(wb.load_circuit("published:ioi"), "dot").splitlines()[0]
+        'digraph circuit {'
     """
     text = find_format(format, path).write(circuit)
     if path is not None:

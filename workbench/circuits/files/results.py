@@ -45,7 +45,8 @@ def save(result: Shown, path: str | os.PathLike[str]) -> Path:
 
     Example:
         >>> import workbench as wb
-        >>> file = wb.save(wb.load_circuit("published:ioi"), getfixture("tmp_path") / "ioi.json")
+        >>> from tempfile import mkdtemp
+        >>> file = wb.save(wb.load_circuit("published:ioi"), mkdtemp())
         >>> wb.load(file)
         <Circuit published on ioi in gpt2: 40 nodes, 0 edges of 32491>
     """
@@ -64,6 +65,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises:
         WorkbenchError: for a file that does not say its format, one of a format that nothing here reads, and
             whatever is wrong with a file of ours.
+
+    Example:
+        >>> import workbench as wb
+        >>> from tempfile import mkdtemp
+        >>> wb.load(wb.save(wb.load_circuit("published:ioi"), mkdtemp())).task
+        'ioi'
     """
     expect_path(path)
     file = Path(path)

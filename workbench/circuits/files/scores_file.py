@@ -77,6 +77,13 @@ def save_scores(scores: Scores, path: str | os.PathLike[str]) -> Path:
 
     Returns:
         The path of the file.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> from tempfile import mkdtemp
+        >>> wb.save_scores(wb.score(runs, "eap"), mkdtemp()).name
+        'scores.safetensors'
     """
     values = np.ascontiguousarray(scores.values)
     if values.dtype not in (np.float32, np.float64):
@@ -107,6 +114,13 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
 
     Raises:
         CircuitError: if the file is missing, cut off, not ours, or was changed since it was written.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> from tempfile import mkdtemp
+        >>> wb.load_scores(wb.save_scores(wb.score(runs, "eap"), mkdtemp())).method
+        'eap'
     """
     expect_path(path)
     file = Path(path)

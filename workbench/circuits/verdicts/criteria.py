@@ -29,6 +29,11 @@ class Criteria:
             ``none`` (rules 1: each interval by itself).
         flips: Sign flips where there are too many to go through all.
         rules: Which rules decide; see ``docs/methods.md``, Verdicts.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.Criteria().alpha
+        0.05
     """
 
     tolerance: float = 0.2

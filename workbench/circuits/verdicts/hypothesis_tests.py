@@ -80,6 +80,13 @@ def equivalence(
 
     Args:
         epsilon: How far from one half the probability of a win may be.
+
+    Example:
+        >>> import workbench as wb
+        >>> import numpy as np
+        >>> model = np.linspace(1, 2, 50)
+        >>> wb.equivalence(model, model).value
+        0.5
     """
     circuit, model = _two("equivalence", circuit, model)
     tied = np.abs(circuit - model) <= ROUNDING * np.abs(model).max()
@@ -133,6 +140,13 @@ def independence(
     """Do the scores of the model without the circuit say nothing about the scores of the model?
 
     HSIC with one side permuted: ``p = (1 + permutations with HSIC at least as large) / (1 + permutations)``.
+
+    Example:
+        >>> import workbench as wb
+        >>> import numpy as np
+        >>> model = np.linspace(1, 2, 30)
+        >>> wb.independence(np.zeros(30), model).rejected
+        False
     """
     complement, model = _two("independence", complement, model)
     k, l, n = _centred(_kernel(complement)), _kernel(model), len(model)  # noqa: E741

@@ -26,6 +26,16 @@ def recompute_verdicts(
 
     Example:
         ``recompute_verdicts(load_evaluation(folder).document)`` equals the verdicts that were saved.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> plan = wb.JudgePlan(
+        ...     draws=2, edges=2, random_sets=1, restarts=1, steps=1, candidates=1, bootstraps=2, refits=0
+        ... )
+        >>> found = wb.judge(wb.score(runs, "eap").top(100), runs, plan=plan)
+        >>> wb.recompute_verdicts(found.document) == found.verdicts
+        True
     """
     case = Case(evaluation, criteria)
     missing = evaluation.get("missing", {})

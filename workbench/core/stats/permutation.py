@@ -66,7 +66,7 @@ def sign_test_p(differences: np.ndarray) -> float:
         Dixon and Mood 1946, J. Am. Stat. Assoc. 41.
 
     Example:
-        >>> sign_test_p(np.array([1.0, 2.0, 0.0, 1.0]))
+        >>> round(sign_test_p(np.array([1.0, 2.0, 0.0, 1.0])), 9)
         0.125
     """
     up, down = int((differences > TIE).sum()), int((differences < -TIE).sum())

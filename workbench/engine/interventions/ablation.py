@@ -34,6 +34,12 @@ def parts_of(wiring: Wiring, parts: Parts | Sequence[str | Node]) -> list[tuple[
     Raises:
         OptionError: for a word that is no kind of part, or anything that is no list of addresses.
         ModelError: if the model has no such parts.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> len(wb.parts_of(runs.wiring, "heads"))
+        16
     """
     if isinstance(parts, Sequence) and not isinstance(parts, str):
         return [_group(part) for part in parts]
@@ -79,6 +85,11 @@ def ablations(
 
     A group of one part is labelled by its address; several are joined with ``+``. In place of an ablation's name
     there may be what ``Edit`` takes: a tensor, a function, ``Scale(0.5)``, ``Steer(direction, by=2)``.
+
+    Example:
+        >>> import workbench as wb
+        >>> [row.label for row in wb.ablations(["a0.h0", ("a1.h0", "m1")], "zero")]
+        ['a0.h0', 'a1.h0+m1']
     """
     value, found, places = value_of(ablation), [], as_positions(positions)
     for group in groups:

@@ -98,6 +98,11 @@ class KnockOut:
 
     The key's weight goes to the others in proportion: what the softmax gives when the score is minus infinity. A
     query that may look at nothing else attends to nothing.
+
+    Example:
+        >>> import workbench as wb
+        >>> str(wb.KnockOut(node="a0.h0", query="end", key="S2").node)
+        'a0.h0'
     """
 
     node: Node | str
@@ -117,7 +122,14 @@ class KnockOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Intervention:
-    """Edits applied together in one run; one row of a table."""
+    """Edits applied together in one run; one row of a table.
+
+    Example:
+        >>> import workbench as wb
+        >>> edits = (wb.Edit(node="a0.h0", value="zero"), wb.Edit(node="m0", value="zero"))
+        >>> wb.Intervention(label="both", edits=edits).label
+        'both'
+    """
 
     label: str
     edits: tuple[Edit | KnockOut, ...]

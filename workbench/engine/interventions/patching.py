@@ -19,6 +19,12 @@ def site_nodes(wiring: Wiring, site: str) -> list[Node]:
     Raises:
         WorkbenchError: for a site that does not exist, with the closest spellings.
         ModelError: if the model has no such parts.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> [str(node) for node in wb.site_nodes(runs.wiring, "mlp-out")]
+        ['m0', 'm1', 'm2', 'm3']
     """
     if site not in SITES:
         raise unknown("site", site, SITES)
@@ -45,6 +51,11 @@ def patches(
 
     Denoising puts clean values into the corrupted run (what is sufficient), noising corrupted values into the
     clean run (what is necessary).
+
+    Example:
+        >>> import workbench as wb
+        >>> [row.label for row in wb.patches(["r0", "r1"], positions=["end"])]
+        ['r0@end', 'r1@end']
     """
     value = "clean" if mode == "denoising" else "corrupted"
     found, places = [], as_positions(positions)
@@ -58,7 +69,13 @@ def patches(
 def knock_outs(
     nodes: Sequence[Node | str], query: str | int, key: str | int, *, together: bool = False
 ) -> list[Intervention]:
-    """Attention knock-out from ``query`` to ``key``: one per address, or all addresses in one intervention."""
+    """Attention knock-out from ``query`` to ``key``: one per address, or all addresses in one intervention.
+
+    Example:
+        >>> import workbench as wb
+        >>> [row.label for row in wb.knock_outs(["a0.h0"], "end", "S2")]
+        ['a0.h0<pattern>@end']
+    """
     parsed = [as_node(n) for n in nodes]
     if together:
         edits = tuple(KnockOut(node=n, query=query, key=key) for n in parsed)

@@ -61,6 +61,12 @@ def path_patches(
     Raises:
         ModelError: for a part the model does not have.
         OptionError: if a receiver stands before every sender's layer, or is no input.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> wb.path_patches(runs, ["a0.h0"], ["logits"]).labels
+        ('a0.h0',)
     """
     if mlps not in ("recomputed", "frozen"):
         raise unknown("treatment of MLPs", mlps, ("recomputed", "frozen"), error=OptionError)

@@ -24,7 +24,13 @@ There = Float[Tensor, "pair *place"]
 
 
 class Replacement(ABC):
-    """A value for ``Edit`` that is made from what is there. Subclasses say how, and what a record keeps of it."""
+    """A value for ``Edit`` that is made from what is there. Subclasses say how, and what a record keeps of it.
+
+    Example:
+        >>> import workbench as wb
+        >>> isinstance(wb.Scale(0.5), wb.Replacement)
+        True
+    """
 
     @abstractmethod
     def of(self, there: There, pairs: np.ndarray) -> Tensor:
