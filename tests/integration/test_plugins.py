@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.circuits import circuit as small_circuit
 from workbench.core.errors import OptionError, PluginError, PluginWarning, TaskError
 from workbench.core.plugins import use_plugin
 from workbench.core.source_digest import source_digest
-from workbench.methods.registry import METHODS, get_method
+from workbench.methods.registry import METHODS, Cost, get_method, method
 from workbench.tasks.registry import get_task, list_tasks, task
 
 
@@ -223,6 +224,26 @@ def test_nobody_takes_a_name_of_ours():
     with pytest.raises(TaskError, match="which is the name of one of the workbench"):
         task("ioi", source="", corruptions=("a",), positions=(), describe="", texts=())(lambda draw: None)
     assert get_task("ioi") is ours
+
+
+def test_a_changed_method_of_a_notebook_is_another_question(monkeypatch):
+    """A cell has no file: the function itself is what its digest is of, in a search as in a bench."""
+    from workbench.bench.cells import code_of
+    from workbench.core.source_digest import sources_of_plugin
+
+    cell = "def mine(runs, options, *, level, progress):\n    return {}\n"
+    found = []
+    with plugins.used(monkeypatch):
+        for number in (1, 2, 1):
+            space: dict[str, Any] = {"__name__": "a_notebook"}
+            exec(cell.format(number), space)
+            method("mine", levels=("node",), source="", options=object, cost=lambda *_: Cost(forward=0))(
+                space["mine"]
+            )
+            made = get_method("mine")
+            found.append([sources_of_plugin(made.module, made.run), code_of(made)["plug-in sources"]])
+    assert found[0] == found[2] != found[1] and all(digests[1] for digests in found)
+    assert "plug-in sources" not in code_of(get_method("eap"))
 
 
 def test_a_worker_elsewhere_uses_the_plug_ins_of_the_process_that_asks(tmp_path, monkeypatch):

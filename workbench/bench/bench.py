@@ -384,7 +384,7 @@ class _Bench:
             "seeds": list(self._seeds()),
             "most_passes": self.settings.most_passes,
             "repeat_passes": self.settings.repeat_passes,
-            "code": code_of(get_method(variant.method).module, kind),
+            "code": code_of(get_method(variant.method), kind),
         }
 
     def _task_decided(self, runs: TaskRuns, variant: Variant, level: Level) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from workbench.circuits.scores import Scores
 from workbench.core.bounds import exists
 from workbench.core.errors import RunError
 from workbench.core.run_record import code_versions, digest_of
-from workbench.core.source_digest import source_digest
+from workbench.core.source_digest import source_digest, sources_of_plugin
 from workbench.core.typed import as_json
+from workbench.methods.registry import Method
 
 # Beside the method: a change of these, or of what they import, means that a cell must be measured again.
 _MEASURING = {
@@ -22,10 +23,12 @@ _MEASURING = {
 }
 
 
-def code_of(method_module: str, kind: str = "task") -> dict[str, Any]:
+def code_of(method: Method, kind: str = "task") -> dict[str, Any]:
     """What computes a cell of a kind: package versions, and a digest of all sources that it stands on."""
+    theirs = sources_of_plugin(method.module, method.run)
+    own = () if theirs else (method.module,)
     measuring = (f"workbench.{name}" for name in _MEASURING[kind])
-    return {**code_versions(), "sources": source_digest(method_module, *measuring)}
+    return {**code_versions(), "sources": source_digest(*own, *measuring), **theirs}
 
 
 class Shelf:

@@ -116,7 +116,7 @@ def _plan(runs: PairedRuns, asked: Discover) -> dict[str, Any]:
         "per_position": asked.per_position,
         "batch_tokens": runs.batch_tokens,
         "code": code_versions(),
-        **sources_of_plugin(method.module),
+        **sources_of_plugin(method.module, method.run),
         **runs.provenance(),
     }
 

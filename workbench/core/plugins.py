@@ -242,6 +242,13 @@ def package_version(package: str) -> str:
         return ""
 
 
+def note_module(module: str) -> None:
+    """Remember that something is registered from a module: its source decides what comes out."""
+    if not is_ours(module):
+        root = module.partition(".")[0]
+        _ROOTS.setdefault(root, root)
+
+
 def in_use() -> list[dict[str, str]]:
     """The plug-ins whose code ran in this process, for the record of a run."""
     packages = [{"plugin": name, "version": version} for name, version in sorted(_LOADED.items())]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from workbench.core.errors import OptionError, PluginError, PluginWarning, WorkbenchError, unknown
-from workbench.core.plugins import Offer, load, offers
+from workbench.core.plugins import Offer, load, note_module, offers
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,6 +87,8 @@ class Registry(Generic[T]):
             )
         self._known[name] = item
         self._homes[name] = home or before
+        if home:
+            note_module(home)
 
     def remove(self, name: str) -> None:
         """Forget a thing that was added."""

@@ -42,14 +42,16 @@ def source_digest(*modules: str) -> str:
     return digest_of(found)
 
 
-def sources_of_plugin(module: str) -> dict[str, str]:
+def sources_of_plugin(module: str, function: Callable[..., object] | str = "") -> dict[str, str]:
     """``{"plug-in sources": digest}`` of a module that is not of the workbench, whose version says nothing of it.
 
-    Empty for one of ours, and for one without a file, such as a notebook.
+    Empty for one of ours. Where the module has no file, as in a notebook, the digest is of the function alone.
     """
-    if module.partition(".")[0] == "workbench" or plugins.source_of(module) is None:
+    if plugins.is_ours(module):
         return {}
-    return {"plug-in sources": source_digest(module)}
+    if plugins.source_of(module) is not None:
+        return {"plug-in sources": source_digest(module)}
+    return {} if isinstance(function, str) else {"plug-in sources": function_digest(function)}
 
 
 def function_digest(function: Callable[..., object]) -> str:

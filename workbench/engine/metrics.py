@@ -311,8 +311,7 @@ def _user_metric(address: str) -> Metric:
 
 def _registered(name: str, function: Callable[..., object]) -> Metric:
     """A function that a plug-in, or a notebook, has registered."""
-    own = sources_of_plugin(function.__module__)
-    source = "".join(own.values()) or f"sha256:{function_digest(function)}"
+    source = "".join(sources_of_plugin(function.__module__, function).values())
     return Metric(
         name=name,
         fn=_checked(function, name),

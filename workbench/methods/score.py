@@ -50,5 +50,5 @@ def score(
     require_parts(runs.wiring)
     extra = {"per_position": True} if per_position else {}
     scores = found.function(runs, chosen, level=level, progress=progress or silent, **extra)
-    own = sources_of_plugin(found.module)
+    own = sources_of_plugin(found.module, found.run)
     return replace(scores, provenance={**scores.provenance, **own}) if own else scores
