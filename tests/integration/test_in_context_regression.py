@@ -140,7 +140,7 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
             **{**module.REPLICATION.__dict__, "name": "refuses", "measure": _refuse}
         )
 
-    refusing = registry.Paper(
+    refusing = registry.ListedPaper(
         name="refuses",
         module="workbench.papers.refuses",
         title="t",

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from workbench.core.errors import OptionError
+from workbench.core.stats.association import adjusted_rand, auroc, paired_interval, slope
 from workbench.core.stats.clustered import clustered_interval
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import SHARE, mean_interval
@@ -123,3 +124,30 @@ def test_clustered_intervals_are_students_and_hold():
         low, high, _ = clustered_interval(values, np.repeat(range(15), 6).tolist())
         covered += low <= 0 <= high
     assert 0.91 * 300 < covered < 0.99 * 300
+
+
+def test_slopes_and_curves_are_those_of_scipy():
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=30), rng.normal(size=30)
+    assert slope(x, y) == pytest.approx(stats.linregress(x, y).slope)
+    scores, positive = np.round(rng.normal(size=50), 1), rng.random(50) < 0.4
+    u = stats.mannwhitneyu(scores[positive], scores[~positive]).statistic
+    assert auroc(scores, positive) == pytest.approx(u / (positive.sum() * (~positive).sum()))
+    assert np.isnan(auroc(scores, np.ones(50))) and np.isnan(slope(np.ones(3), np.arange(3.0)))
+
+
+def test_groupings_at_random_agree_by_nothing_on_average():
+    rng = np.random.default_rng(7)
+    found = [
+        adjusted_rand(rng.integers(0, 3, 40).tolist(), rng.integers(0, 4, 40).tolist()) for _ in range(300)
+    ]
+    assert abs(np.mean(found)) < 0.01 and adjusted_rand([1, 1, 2], ["b", "b", "a"]) == 1.0
+
+
+def test_intervals_of_slopes_hold():
+    rng, covered = np.random.default_rng(8), 0
+    for seed in range(150):
+        x = rng.normal(size=40)
+        low, high, _ = paired_interval(slope, x, 0.5 * x + rng.normal(size=40), draws=200, seed=seed)
+        covered += low <= 0.5 <= high
+    assert covered >= 0.88 * 150  # 0.95 is asked; a bootstrap of 40 pairs is a little narrow

@@ -18,9 +18,11 @@ from workbench.papers.kit import (
     at_most,
     beats_draws,
     below,
+    correlates,
     equal,
     fact,
     flips,
+    groups_agree,
     interval_excludes,
     judge_all,
     needs,
@@ -28,6 +30,9 @@ from workbench.papers.kit import (
     order,
     permuted,
     share_above,
+    sign_changes,
+    slopes,
+    tells,
 )
 from workbench.papers.kit.paper import Paper
 from workbench.papers.options import PineSizes
@@ -89,6 +94,43 @@ def test_tests_of_chance_give_a_p_that_the_claim_judges():
     assert same(c).p < 0.01 and same.words.startswith("halves apart above 0")
     (claim,) = judge_all({"x": Claim("heads matter", beats_draws("edited", "random heads"))}, c)
     assert claim.verdict == "fails" and claim.control == pytest.approx(0.49)  # p is not below 0.05
+
+
+@pytest.mark.parametrize(
+    ("criterion", "holds", "words"),
+    [
+        (
+            correlates("up", "noisy", least=0.5),
+            True,
+            "rank correlation of up and noisy at least 0.5, interval above 0",
+        ),
+        (
+            correlates("up", "noise", least=0.0),
+            False,
+            "rank correlation of up and noise at least 0, interval above 0",
+        ),
+        (slopes("noisy", "up"), True, "noisy grows with up, interval of the slope included"),
+        (slopes("noisy", "up", falls=True), False, "noisy falls with up, interval of the slope included"),
+        (tells("noisy", "late"), True, "AUROC of noisy for late above 0.5, interval included"),
+        (tells("noise", "late"), False, "AUROC of noise for late above 0.5, interval included"),
+        (sign_changes("noisy", "down"), True, "noisy has the other sign than down, intervals included"),
+        (sign_changes("noisy", "up"), False, "noisy has the other sign than up, intervals included"),
+    ],
+)
+def test_criteria_about_values_of_the_same_items(criterion, holds, words):
+    rng, c = np.random.default_rng(0), Conditions(within=None)
+    c["up"] = np.arange(40.0)
+    c["noisy"], c["noise"] = c["up"] + 5 * rng.normal(size=40), rng.normal(size=40)
+    c["late"], c["down"] = c["up"] >= 20, -c["up"]
+    assert criterion(c).holds is holds and criterion.words == words
+
+
+def test_groupings_agree_or_do_not():
+    c = Conditions(within=None)
+    c["mine"], c["theirs"] = np.repeat([0, 1, 2], 10), np.repeat([2, 0, 1], 10)
+    c["other"] = np.arange(30) % 3
+    same, apart = groups_agree("mine", "theirs", least=0.8)(c), groups_agree("mine", "other", least=0.8)(c)
+    assert same.holds and same.p < 0.01 and not apart.holds and apart.p > 0.3
 
 
 def test_a_family_is_corrected_by_holm():

@@ -31,7 +31,8 @@ from workbench.model.identity import identity
 from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
 from workbench.papers.file import REPLICATION, RESULT
-from workbench.papers.kinds import Findings, Note, Progress, Replication, Setting
+from workbench.papers.kinds import Findings, Note, Progress, Setting
+from workbench.papers.kit import Paper
 from workbench.papers.registry import PAPERS, find_paper, find_replication
 from workbench.papers.result import Result, Results
 
@@ -130,7 +131,7 @@ def with_behaviors(findings: Findings, setting: Setting) -> Findings:
     return replace(findings, tables={"What the model itself does": rows, **findings.tables})
 
 
-def plan_of(replication: Replication, setting: Setting) -> dict[str, Any]:
+def plan_of(replication: Paper, setting: Setting) -> dict[str, Any]:
     """Everything that decides the numbers, as JSON values."""
     known = identity(setting.model)
     return {
@@ -241,7 +242,7 @@ def _all(asked: Replicate, job: Job, names: Sequence[str]) -> Results:
 class Plan(Told):
     """What a replication would do."""
 
-    replication: Replication
+    replication: Paper
     model: str
     options: Mapping[str, Any]
     folder: str

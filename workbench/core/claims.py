@@ -82,36 +82,6 @@ def source_of(paper: str, where: str) -> str:
     return where if ours or not paper else f"{paper}, {where}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperClaims:
-    """What a paper claims, by short names: all but the verdicts, fixed before anything is measured.
-
-    Attributes:
-        paper: Authors, year and where it is.
-        criteria: Claim, criterion, reason for the criterion, place in the paper.
-        numbers: The paper's own numbers, where it has them.
-    """
-
-    paper: str
-    criteria: Mapping[str, tuple[str, str, str, str]]
-    numbers: Mapping[str, str]
-
-    def judge(self, name: str, holds: bool, found: float | str, **numbers: Any) -> JudgedClaim:
-        """A claim that was tested."""
-        claim, criterion, fixed = self._fixed(name)
-        return judge(claim, criterion, bool(holds), found=found, **fixed, **numbers)
-
-    def untestable(self, name: str, why: str) -> JudgedClaim:
-        """A claim that could not be tested, and why."""
-        claim, criterion, fixed = self._fixed(name)
-        return untestable(claim, criterion, why, **fixed)
-
-    def _fixed(self, name: str) -> tuple[str, str, dict[str, Any]]:
-        claim, criterion, reason, where = self.criteria[name]
-        source = source_of(self.paper, where)
-        return claim, criterion, {"paper": self.numbers.get(name), "reason": reason, "source": source}
-
-
 def counts(claims: Iterable[JudgedClaim]) -> dict[str, int]:
     """How many claims hold, fail, cannot be tested."""
     found = Counter(claim.verdict for claim in claims)

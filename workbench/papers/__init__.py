@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.core.claims import JudgedClaim, judge, untestable
-from workbench.papers.kinds import Findings, Replication, Setting
+from workbench.papers.kinds import Findings, Setting
 from workbench.papers.kit import Claim, Conditions, Paper
 from workbench.papers.registry import find_replication, list_replications
 
@@ -13,7 +13,6 @@ __all__ = [
     "Findings",
     "JudgedClaim",
     "Paper",
-    "Replication",
     "Setting",
     "find_replication",
     "judge",

@@ -1,8 +1,8 @@
-"""What a replication is made of: a paper, options, controls, and a function that measures its claims on a model."""
+"""What a paper is measured on, and what is found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,6 @@ from workbench.core.progress import Progress, silent
 from workbench.core.typed import typed
 from workbench.engine.told import tell_behavior
 from workbench.papers.file import FindingsContent
-from workbench.papers.options import options_from
-from workbench.papers.registry import Paper, find_paper
 from workbench.view.pictures import Picture
 
 if TYPE_CHECKING:
@@ -100,34 +98,3 @@ class Setting:
 
         own = identity(self.model)
         return open_model(name, device=own.device, dtype=own.dtype)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replication:
-    """A paper whose claims can be measured again.
-
-    Attributes:
-        name: As in the registry, which has title, source and default model.
-        about: What the paper found and how it is measured here, in a few sentences.
-        options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
-        controls: The conditions a claim is compared with.
-        run: Measures; gives equal findings for an equal setting.
-    """
-
-    name: str
-    about: str
-    options: type
-    controls: tuple[str, ...]
-    run: Callable[[Setting], Findings]
-
-    @property
-    def paper(self) -> Paper:
-        return find_paper(self.name)
-
-    def make_options(self, texts: Iterable[str] = ()) -> Any:
-        """Options from ``name=value`` texts.
-
-        Raises:
-            OptionError: for an unknown name, or a value of another type.
-        """
-        return options_from(texts, self.options, self.name)

@@ -26,11 +26,11 @@ from workbench.papers.options import (
 from workbench.papers.sixty import not_built
 
 if TYPE_CHECKING:
-    from workbench.papers.kinds import Replication
+    from workbench.papers.kit import Paper
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paper:
+class ListedPaper:
     """A paper that is measured again.
 
     Attributes:
@@ -48,7 +48,7 @@ class Paper:
 
 
 _OURS = (
-    Paper(
+    ListedPaper(
         name="component-reuse",
         module="workbench.papers.component_reuse",
         options=ComponentReuse,
@@ -56,7 +56,7 @@ _OURS = (
         source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
         model="zoo:ioi",
     ),
-    Paper(
+    ListedPaper(
         name="retrieval-heads",
         module="workbench.papers.retrieval_heads",
         options=RetrievalSizes,
@@ -64,7 +64,7 @@ _OURS = (
         source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
         model="zoo:needle",
     ),
-    Paper(
+    ListedPaper(
         name="preplan-anchor",
         module="workbench.papers.preplan_anchor",
         options=PreplanSizes,
@@ -72,7 +72,7 @@ _OURS = (
         source="Li et al., October 2025",
         model="zoo:stdlib",
     ),
-    Paper(
+    ListedPaper(
         name="attention-calibration",
         module="workbench.papers.attention_calibration",
         options=CalibrationSizes,
@@ -81,7 +81,7 @@ _OURS = (
         source="Yu et al. 2024, arXiv:2406.15765",
         model="zoo:ioi",
     ),
-    Paper(
+    ListedPaper(
         name="lofit",
         module="workbench.papers.lofit",
         options=LofitSizes,
@@ -89,7 +89,7 @@ _OURS = (
         source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
         model="zoo:icl",
     ),
-    Paper(
+    ListedPaper(
         name="soft-injection",
         module="workbench.papers.soft_injection",
         options=SoftInjectionSizes,
@@ -97,7 +97,7 @@ _OURS = (
         source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
         model="zoo:icl",
     ),
-    Paper(
+    ListedPaper(
         name="pine",
         module="workbench.papers.pine",
         options=PineSizes,
@@ -105,7 +105,7 @@ _OURS = (
         source="Wang et al. 2024, arXiv:2407.01100",
         model="zoo:kv",
     ),
-    Paper(
+    ListedPaper(
         name="in-context-regression",
         module="workbench.papers.in_context_regression",
         options=RegressionSizes,
@@ -113,7 +113,7 @@ _OURS = (
         source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified (ICML)",
         model="zoo:regression",
     ),
-    Paper(
+    ListedPaper(
         name="relevance",
         module="workbench.papers.relevance",
         options=Relevance,
@@ -124,12 +124,12 @@ _OURS = (
 )
 
 
-PAPERS: Registry[Paper] = Registry(
-    "replication", group="workbench.papers", holds=lambda made: isinstance(made, Paper)
+PAPERS: Registry[ListedPaper] = Registry(
+    "replication", group="workbench.papers", holds=lambda made: isinstance(made, ListedPaper)
 )
 
 
-def add_paper(paper: Paper) -> Paper:
+def add_paper(paper: ListedPaper) -> ListedPaper:
     """Register a paper; the module that it names has the ``REPLICATION``."""
     PAPERS.add(paper.name, paper, home=paper.module)
     return paper
@@ -150,7 +150,7 @@ def list_replications() -> tuple[str, ...]:
     return tuple(PAPERS)
 
 
-def find_paper(name: str) -> Paper:
+def find_paper(name: str) -> ListedPaper:
     """A paper by the name of its replication.
 
     Raises:
@@ -161,7 +161,7 @@ def find_paper(name: str) -> Paper:
     return PAPERS.get(name)
 
 
-def find_replication(name: str) -> Replication:
+def find_replication(name: str) -> Paper:
     """A replication by name.
 
     Raises:

@@ -18,7 +18,8 @@ from workbench.core.file_kind import Origin
 from workbench.core.show import Shown, saves
 from workbench.core.strict_json import dump
 from workbench.papers.file import REPLICATION, REPLICATIONS, RESULT, ReplicationContent
-from workbench.papers.kinds import Findings, Replication
+from workbench.papers.kinds import Findings
+from workbench.papers.kit import Paper
 from workbench.view.text import number, printable
 
 MARKUP = (
@@ -50,7 +51,7 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, replication: Replication, **measured: Any) -> Result:
+    def of(cls, replication: Paper, **measured: Any) -> Result:
         """The result of a replication."""
         named = {k: getattr(replication, k) for k in ("name", "about", "controls")}
         paper = replication.paper

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from workbench.core.stats.agreement import spearman
+from workbench.core.stats.association import adjusted_rand, auroc, paired_interval, slope
 from workbench.core.stats.permutation import p_above, permutation_p, sign_flip_p
 from workbench.papers.kit.conditions import Conditions
 
@@ -126,6 +128,63 @@ def share_above(name: str, threshold: float, *, least: float) -> Criterion:
     """At least this share of the items has a value above the threshold."""
     words = f"at least {least:.0%} of {name} above {threshold:g}"
     return _rule(words, lambda c: (c[name] > threshold).mean() >= least, name)
+
+
+def correlates(name: str, other: str, *, least: float = 0.0) -> Criterion:
+    """Two values of the same items have a rank correlation of at least so much, its interval above zero."""
+
+    def holds(c: Conditions) -> bool:
+        low, _, _ = paired_interval(spearman, c[name], c[other], seed=c.seed)
+        return spearman(c[name], c[other]) >= least and low > 0
+
+    return _rule(f"rank correlation of {name} and {other} at least {least:g}, interval above 0", holds)
+
+
+def slopes(name: str, along: str, *, falls: bool = False) -> Criterion:
+    """A value grows (or falls) with another one of the same items: the interval of the slope is on that side of 0."""
+
+    def holds(c: Conditions) -> bool:
+        low, high, _ = paired_interval(slope, c[along], c[name], seed=c.seed)
+        return high < 0 if falls else low > 0
+
+    return _rule(
+        f"{name} {'falls' if falls else 'grows'} with {along}, interval of the slope included", holds
+    )
+
+
+def tells(name: str, truth: str, *, above: float = 0.5) -> Criterion:
+    """A value tells the items for which ``truth`` is 1 from those for which it is 0 (area under the ROC curve)."""
+
+    def holds(c: Conditions) -> bool:
+        return paired_interval(auroc, c[name], c[truth] > 0.5, seed=c.seed).low > above
+
+    return _rule(f"AUROC of {name} for {truth} above {above:g}, interval included", holds)
+
+
+def sign_changes(name: str, over: str) -> Criterion:
+    """A mean has the other sign than that of another condition, the intervals of both included."""
+
+    def holds(c: Conditions) -> bool:
+        (low, high, _), (low_over, high_over, _) = c.interval(name), c.interval(over)
+        return (low > 0 and high_over < 0) or (high < 0 and low_over > 0)
+
+    return _rule(f"{name} has the other sign than {over}, intervals included", holds, name, over)
+
+
+def groups_agree(name: str, other: str, *, least: float) -> Criterion:
+    """Two groupings of the same items, given as numbers, agree: adjusted Rand index, p by permuted labels."""
+
+    def test(c: Conditions) -> Outcome:
+        there = c[other].tolist()
+        p = permutation_p(
+            lambda given: adjusted_rand(given.tolist(), there), c[name], draws=1000, seed=c.seed
+        )
+        return Outcome(holds=adjusted_rand(c[name].tolist(), there) >= least, p=p)
+
+    words = (
+        f"adjusted Rand index of {name} and {other} at least {least:g}, p below {ALPHA:g} (permuted labels)"
+    )
+    return Criterion(words, test)
 
 
 def beats_draws(name: str, draws: str, *, over: str | None = None, lower: bool = False) -> Criterion:
