@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.core.claims import JudgedClaim, Rows, plain
 from workbench.core.errors import RunError
@@ -98,3 +98,16 @@ class Setting:
 
         own = identity(self.model)
         return open_model(name, device=own.device, dtype=own.dtype)
+
+
+class Replicable(Protocol):
+    """What a paper's module holds as ``REPLICATION``: something with a name that measures its claims on a model."""
+
+    name: str
+    about: str
+    options: type
+    controls: tuple[str, ...]
+
+    def make_options(self, texts: Iterable[str] = ()) -> Any: ...
+
+    def run(self, setting: Setting) -> Findings: ...

@@ -26,7 +26,7 @@ from workbench.papers.options import (
 from workbench.papers.sixty import not_built
 
 if TYPE_CHECKING:
-    from workbench.papers.kit import Paper
+    from workbench.papers.kinds import Replicable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def find_paper(name: str) -> ListedPaper:
     return PAPERS.get(name)
 
 
-def find_replication(name: str) -> Paper:
+def find_replication(name: str) -> Replicable:
     """A replication by name.
 
     Raises:
