@@ -87,7 +87,8 @@ def test_a_search_is_recorded_and_run_again_when_the_plug_in_is_named_again(mine
     record = json.loads(Path("found/run.json").read_text())
     assert record["plugins"] == [{"plugin": "method.py", "sha256": plugins.sha256(mine / "method.py")}]
     with forget(monkeypatch):
-        assert "--plugin method.py discover" in run("runs", "show", "found")[1]
+        shown = run("runs", "show", "found")[1]
+        assert "--plugin method.py discover" in shown and record["plugins"][0]["sha256"] in shown
         code, _, err = run("runs", "rerun", "found", "-o", "again")
         assert code == 1 and "the run used the plug-in method.py" in err and "--plugin method.py" in err
         assert not Path("again").exists() and "workbench_plugin_method" not in sys.modules
@@ -108,6 +109,9 @@ def test_a_changed_plug_in_is_another_question(mine, run, monkeypatch):
         assert code == 1 and "another" in err
         code, _, err = run("runs", "rerun", "found", "-o", "again", "--plugin", "method.py")
         assert code == 0 and "the plug-in method.py has changed since" in err
+        assert "plugins" in {
+            row["what"] for row in json.loads(run("runs", "diff", "found", "again", "--json")[1])["setting"]
+        }
 
 
 @pytest.mark.parametrize("again", [(*SEARCH, "-o", "found", "--resume"), ("runs", "resume", "found")])
@@ -186,6 +190,8 @@ def test_replicate_all_has_an_installed_paper(lab, run, monkeypatch):
     code, out, err = run("replicate", "all", "-o", "all", "--device", "cpu", "--json")
     assert code == 0, err
     assert "name-decides" in out and "name-decides" in Path("all/all.html").read_text()
+    code, _, err = run("runs", "rerun", "all/name-decides", "-o", "again", "-q")
+    assert code == 0 and run("runs", "diff", "all/name-decides", "again")[0] == 0, err
 
 
 def test_an_edit_an_export_and_a_metric_are_used_by_name(lab, run):

@@ -17,7 +17,7 @@ from workbench.core.show import Told
 from workbench.engine.run_folders.numbers import Numbers, numbers_of
 
 _LARGEST = 10
-_SETTING = ("command", "arguments", "model", "pairs", "versions", "git", "threads")
+_SETTING = ("command", "arguments", "model", "pairs", "versions", "plugins", "git", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +233,7 @@ def _settings(before: Path, after: Path) -> tuple[tuple[str, str, str], ...]:
     if not (before / NAME).is_file() or not (after / NAME).is_file():
         return ()
     a, b = (load_record(folder).to_dict() for folder in (before, after))
-    left, right = ({k: v for name in _SETTING for k, v in _leaves(d[name], name)} for d in (a, b))
+    left, right = ({k: v for name in _SETTING for k, v in _leaves(d.get(name, {}), name)} for d in (a, b))
     return _changed(left, right)
 
 

@@ -144,6 +144,7 @@ class PastRun(Told):
         for name in ("arguments", "model", "pairs", "versions", "git"):
             if record.get(name):
                 parts += [name, {k: _short(v) for k, v in record[name].items()}]
+        parts += ["plug-ins", record["plugins"]] if record.get("plugins") else []
         parts += ["earlier attempts", record["attempts"]] if record.get("attempts") else []
         return [*parts, *(["files", shown["files"]] if shown["files"] else [])]
 
