@@ -14,9 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.errors import OptionError
+from workbench.engine.distribute import Part
 from workbench.engine.runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
 from workbench.methods.options.masks import Loss
+
+KEPT = 20  # how often in a training its state is kept: a killed one loses a twentieth
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,9 +130,13 @@ def learn(
     for each in runs.batches:
         runs.clean_output(each)
         prepare(each)
-    for step in range(steps):
+
+    def chance() -> tuple[Batch, Tensor]:
         pairs = draw(runs, batch, rng)
-        noise = torch.stack([hard_concrete.uniform((draws, *m.shape[1:]), g, m) for g in generators])
+        return pairs, torch.stack([hard_concrete.uniform((draws, *m.shape[1:]), g, m) for g in generators])
+
+    def take(step: int) -> None:
+        pairs, noise = chance()
         with torch.enable_grad():
             found = output(pairs, hard_concrete.sample(m[:, None], noise).flatten(0, 1))
             fit = misfit(runs, pairs, found, loss).reshape(len(m), -1).mean(1)
@@ -141,6 +148,62 @@ def learn(
         optimiser.step()
         fits[step] = fit.detach().double().cpu().numpy()
         progress(step + 1, steps, f"{loss} {fits[step].mean():.3g}")
+
+    for stretch in np.array_split(np.arange(steps), min(steps, KEPT)):
+        _kept(runs, stretch, optimiser, fits, take, chance)
     for each in runs.batches:
         runs.release(each)
     return Learned(m=m.detach(), fit=fits)
+
+
+def _kept(
+    runs: PairedRuns,
+    stretch: np.ndarray,
+    optimiser: torch.optim.Adam,
+    fits: np.ndarray,
+    take: Callable[[int], None],
+    chance: Callable[[], object],
+) -> None:
+    """Take some steps, or go to where an earlier start of the same training was after them.
+
+    What is kept is everything that the next step depends on but chance, which is drawn again: parameters, Adam's two
+    moments of each, and the fits.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    first, last = int(stretch[0]), int(stretch[-1])
+
+    trained = False
+
+    def train(part: Part) -> np.ndarray:
+        nonlocal trained
+        trained = True
+        for step in stretch.tolist():
+            take(step)
+        moments = [optimiser.state[p][name] for p in parameters for name in ("exp_avg", "exp_avg_sq")]
+        kept = [x.detach().double().cpu().numpy().ravel() for x in (*parameters, *moments)]
+        return np.concatenate([*kept, fits[first : last + 1].ravel()])
+
+    values = runs.division.finished(Part(key=f"training-{last + 1:06d}", shape=None, batch=0), train)
+    if not trained:
+        _go_to(values, parameters, optimiser, last + 1)
+        fits[first : last + 1] = values[-fits[first : last + 1].size :].reshape(-1, fits.shape[1])
+        for _ in stretch:
+            chance()
+
+
+def _go_to(values: np.ndarray, parameters: list[Tensor], optimiser: torch.optim.Adam, step: int) -> None:
+    """Put the parameters and moments of a kept training where they were."""
+    at = 0
+
+    def taken(like: Tensor) -> Tensor:
+        nonlocal at
+        found = torch.as_tensor(values[at : at + like.numel()], dtype=like.dtype, device=like.device)
+        at += like.numel()
+        return found.reshape(like.shape)
+
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.copy_(taken(parameter))
+        for parameter in parameters:
+            moments = {name: taken(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}
