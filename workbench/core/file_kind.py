@@ -273,6 +273,9 @@ class FileKind(Generic[Content]):
         """The JSON Schema of such a document, generated from the model."""
         whole = msgspec.json.schema(self.content)
         defs = whole.get("$defs", {})
+        for part in defs.values():  # examples in Python are for readers of the code
+            if "description" in part:
+                part["description"] = part["description"].partition("\n\nExample:")[0]
         root = dict(defs.pop(self.content.__name__))
         heads: dict[str, Any] = {
             "format": {"const": self.format},
