@@ -135,7 +135,7 @@ def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
     """A claim that cannot be tested: only what does not have to be measured is told, and what the need keeps."""
     told = {what: getattr(claim, f"{what}_of")(c) for what in need.keeps}
     reason = claim.why if isinstance(claim.why, str) else ""
-    paper = None if callable(claim.paper) else claim.paper
+    paper = None if c.why and callable(claim.paper) else _told(claim.paper, c)
     fixed = {"paper": paper, "reason": reason, "source": source_of(authors, claim.where)}
     why = need.why(c) if callable(need.why) else need.why
     model = claim.model if isinstance(claim.model, str) else "" if c.why else claim.model(c)

@@ -10,17 +10,17 @@ import numpy as np
 
 from workbench.circuits.addresses import INPUT, LOGITS, Node, parse_node
 from workbench.circuits.circuit import Circuit
-from workbench.core.claims import judge, untestable
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.evaluate.roles import mean_attention
+from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
 from workbench.papers.studies.judging import FAITHFUL, RULES, compared
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
 from workbench.papers.studies.paths import (
     ATTENTION,
     ERRORS,
     backwards,
-    listed,
     looks,
+    named,
     published_roles,
     shared,
     weighted,
@@ -45,15 +45,22 @@ def task(state: State) -> StepResult:
         {"probability difference": "clean", "here": mean, "± se": error, "paper": reported},
         {"probability difference": "start year 01", "here": other, "± se": None, "paper": None},
     ]
-    claim = judge(
-        "greater years are more probable",
-        f"mean probability difference at least {PASSES}, and above zero by three standard errors",
-        mean >= PASSES and mean > ERRORS * error,
-        paper=paper["probability difference"],
-        found=mean,
+    claims = judge_all(
+        {"task": TASK}, Conditions(numbers={"mean": mean, "error": error, "reported": reported})
     )
-    found = {"does_task": claim.verdict == "holds", "clean": mean}
-    return StepResult(name="task", title="The task", tables={"": rows}, claims=(claim,), found=found)
+    found = {"does_task": claims[0].verdict == "holds", "clean": mean}
+    return StepResult(name="task", title="The task", tables={"": rows}, claims=claims, found=found)
+
+
+TASK = Claim(
+    "greater years are more probable",
+    fact(
+        f"mean probability difference at least {PASSES}, and above zero by three standard errors",
+        lambda c: c.numbers["mean"] >= PASSES and c.numbers["mean"] > ERRORS * c.numbers["error"],
+    ),
+    paper=lambda c: c.numbers["reported"],
+    found=lambda c: c.numbers["mean"],
+)
 
 
 def writers(state: State) -> StepResult:
@@ -124,12 +131,6 @@ def behaviour(state: State) -> StepResult:
     """Are the writers late MLPs, and do the heads look at the start year?"""
     writing, movers, roles = state.found["writers"], movers_of(state), published_roles(state)
     late = {p: _is_late(p, state) for p in writing}
-    claim, rule = (
-        "late MLPs write the answer",
-        "MLPs of the last third of the layers carry half of the writing",
-    )
-    share = weighted(writing, late)
-    claims = [judge(claim, rule, share >= 0.5, paper="m8 to m11", found=f"{share:.0%} of it")]
     values = mean_attention(state.runs, [("end", key) for key in KEYS])
     rows = []
     for head in movers:
@@ -137,20 +138,39 @@ def behaviour(state: State) -> StepResult:
         weights = {f"end to {key}": float(values[i, node.layer, node.index]) for i, key in enumerate(KEYS)}
         row = {"head": head, "share": movers[head], **weights}
         rows.append(row | ({"class in the paper": roles.get(head, "–")} if state.comparable else {}))
-    claim = "those heads look at the end of the start year"
-    rule = f"heads that look from end mostly at YY, at least {ATTENTION}, carry half of the effect"
-    if movers:
-        seen = {row["head"]: looks(row, "end", KEYS) == "YY" for row in rows}
-        share, which = weighted(movers, seen), listed({h: 0.0 for h, yes in seen.items() if yes})
-        claims.append(judge(claim, rule, share >= 0.5, found=f"{which} ({share:.0%} of the effect)"))
-    else:
-        claims.append(untestable(claim, rule, "no such heads were found"))
+    seen = {row["head"]: looks(row, "end", KEYS) == "YY" for row in rows}
+    c = Conditions(
+        numbers={"late": weighted(writing, late), "looking": [h for h, yes in seen.items() if yes]}
+    )
+    c.numbers["share"] = weighted(movers, seen) if movers else None
     return StepResult(
         name="behaviour",
         title="Where the heads look",
         tables={"mean attention on clean prompts": rows},
-        claims=tuple(claims),
+        claims=judge_all(BEHAVIOUR, c),
     )
+
+
+BEHAVIOUR = {
+    "late": Claim(
+        "late MLPs write the answer",
+        fact(
+            "MLPs of the last third of the layers carry half of the writing",
+            lambda c: c.numbers["late"] >= 0.5,
+        ),
+        paper="m8 to m11",
+        found=lambda c: f"{c.numbers['late']:.0%} of it",
+    ),
+    "years": Claim(
+        "those heads look at the end of the start year",
+        fact(
+            f"heads that look from end mostly at YY, at least {ATTENTION}, carry half of the effect",
+            lambda c: c.numbers["share"] >= 0.5,
+        ),
+        needs=[needs(lambda c: c.numbers["share"] is not None, "no such heads were found")],
+        found=lambda c: f"{named(c.numbers['looking'])} ({c.numbers['share']:.0%} of the effect)",
+    ),
+}
 
 
 def _is_late(part: str, state: State) -> bool:
@@ -184,22 +204,34 @@ def circuit(state: State) -> Circuit | None:
     )
 
 
+def _kept(name: str, why: str) -> Claim:
+    return Claim(
+        f"{name} are faithful",
+        fact(
+            f"keeps between {FAITHFUL:.0%} and {2 - FAITHFUL:.0%} of the gap between clean and 01",
+            lambda c: FAITHFUL <= c.numbers[name] <= 2 - FAITHFUL,
+        ),
+        paper=lambda c: (
+            c.numbers["reported"]["share of the probability difference kept"] if name in c.numbers else None
+        ),
+        needs=[needs(lambda c: name in c.numbers, why)],
+        found=lambda c: c.numbers[name],
+    )
+
+
+OWN, PAPERS = "the parts found here", "the paper's parts"
+CIRCUITS = {
+    "own": _kept(OWN, "the steps found no circuit"),
+    "published": _kept(PAPERS, "another model than the paper's"),
+}
+
+
 def evaluation(state: State) -> StepResult:
     """What the found (and, on the paper's model, the published) parts keep when all others see start year 01."""
-    band = f"keeps between {FAITHFUL:.0%} and {2 - FAITHFUL:.0%} of the gap between clean and 01"
-    paper, own = state.published.provenance["reported"], circuit(state)
-    empty = Circuit.build(shape=state.runs.wiring.node_shape(), nodes={}, edges={}, level="node")
-    rows, claims = [], []
-    for name, made, why in (
-        ("the parts found here", own, "the steps found no circuit"),
-        (
-            "the paper's parts",
-            state.published if state.comparable else None,
-            "another model than the paper's",
-        ),
-    ):
+    own, c = circuit(state), Conditions(numbers={"reported": state.published.provenance["reported"]})
+    empty, rows = Circuit.build(shape=state.runs.wiring.node_shape(), nodes={}, edges={}, level="node"), []
+    for name, made in ((OWN, own), (PAPERS, state.published if state.comparable else None)):
         if made is None:
-            claims.append(untestable(f"{name} are faithful", band, why))
             continue
         values = run_circuits(state.runs, [made], progress=state.progress)[0]
         nothing = run_circuits(state.runs, [empty])[0]
@@ -207,11 +239,9 @@ def evaluation(state: State) -> StepResult:
         kept = (float(values.mean()) - float(nothing.mean())) / (full - float(nothing.mean()))
         row = {"circuit": name, "parts": made.size, "F(model)": full, "F(circuit)": float(values.mean())}
         rows.append(row | {"F(nothing)": float(nothing.mean()), "kept": kept})
-        holds = FAITHFUL <= kept <= 2 - FAITHFUL
-        number = paper["share of the probability difference kept"]
-        claims.append(judge(f"{name} are faithful", band, holds, paper=number, found=kept))
+        c.numbers[name] = kept
     tables = {"everything outside takes its value on the prompt with start year 01": rows}
-    return StepResult(name="own", title="The circuits, judged", tables=tables, claims=tuple(claims))
+    return StepResult(name="own", title="The circuits, judged", tables=tables, claims=judge_all(CIRCUITS, c))
 
 
 def comparison(state: State) -> StepResult:

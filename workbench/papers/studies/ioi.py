@@ -6,17 +6,18 @@ takes the heads whose effect through that path alone is large enough, and the ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
-from workbench.core.claims import JudgedClaim, judge, untestable
 from workbench.core.errors import ModelError
 from workbench.evaluate.roles import head_roles, mean_attention
 from workbench.heads.copy import copy_scores
-from workbench.papers.studies.judging import RULES, backups, compared, judged, own_circuit, wordings
+from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
+from workbench.papers.studies.judging import RULES, backups, circuit_claims, compared, judged, own_circuit
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
 from workbench.papers.studies.paths import (
     ATTENTION,
@@ -24,6 +25,7 @@ from workbench.papers.studies.paths import (
     backwards,
     listed,
     looks,
+    named,
     path_rows,
     published_roles,
     recall_claims,
@@ -65,24 +67,38 @@ def task(state: State) -> StepResult:
             "paper": None,
         },
     ]
-    claim = judge(
-        "the model names the receiver",
-        "receiver above subject in at least 90 % of prompts, mean difference above zero by three standard errors",
-        accuracy >= 0.9 and mean > ERRORS * error,
-        paper=paper["accuracy"],
-        found=accuracy,
-    )
-    found = {"does_task": claim.verdict == "holds", "clean": mean}
-    claims = (claim, _same_size(state, mean, paper["logit difference"]))
+    c = Conditions(numbers={"mean": mean, "error": error, "accuracy": accuracy})
+    c.numbers |= {"reported": paper, "comparable": state.comparable}
+    claims = judge_all(TASK, c)
+    found = {"does_task": claims[0].verdict == "holds", "clean": mean}
     return StepResult(name="task", title="The task", tables={"": rows}, claims=claims, found=found)
 
 
-def _same_size(state: State, mean: float, paper: float) -> JudgedClaim:
-    """Whether the logit difference is the paper's; our prompts are worded otherwise, so not to the digit."""
-    claim, rule = "the logit difference is the paper's", f"within {NEAR:.0%} of it"
-    if not state.comparable:
-        return untestable(claim, rule, "another model", paper=paper)
-    return judge(claim, rule, abs(mean - paper) <= NEAR * paper, paper=paper, found=mean)
+TASK = {
+    "names": Claim(
+        "the model names the receiver",
+        fact(
+            "receiver above subject in at least 90 % of prompts, mean difference above zero by three standard errors",
+            lambda c: c.numbers["accuracy"] >= 0.9 and c.numbers["mean"] > ERRORS * c.numbers["error"],
+        ),
+        paper=lambda c: c.numbers["reported"]["accuracy"],
+        found=lambda c: c.numbers["accuracy"],
+    ),
+    # our prompts are worded otherwise than the paper's, so the difference is not the same to the digit
+    "size": Claim(
+        "the logit difference is the paper's",
+        fact(
+            f"within {NEAR:.0%} of it",
+            lambda c: (
+                abs(c.numbers["mean"] - c.numbers["reported"]["logit difference"])
+                <= NEAR * c.numbers["reported"]["logit difference"]
+            ),
+        ),
+        paper=lambda c: c.numbers["reported"]["logit difference"],
+        needs=[needs(lambda c: c.numbers["comparable"], "another model")],
+        found=lambda c: c.numbers["mean"],
+    ),
+}
 
 
 # -- 2 to 4 path patching backwards -----------------------------------------------------------------------
@@ -92,22 +108,8 @@ def writers(state: State) -> StepResult:
     """Which heads write the answer at the end, by paths that no other head takes part in?"""
     effects = state.path_patches("writers", state.heads, ["logits"], ("end",))
     supports, against = take(effects, LEAST["writers"])
-    rule = f"at least {LEAST['writers']:.0%} of the clean difference and three standard errors"
     claims = (
-        judge(
-            "some heads write the receiver directly",
-            f"a head whose removal lowers it by {rule}",
-            bool(supports),
-            paper="9.9, 9.6, 10.0",
-            found=listed(supports),
-        ),
-        judge(
-            "some heads write against it",
-            f"a head whose removal raises it by {rule}",
-            bool(against),
-            paper="10.7, 11.10",
-            found=listed(against),
-        ),
+        *judge_all(WRITE, Conditions(numbers={"lowers": supports, "raises": against})),
         *recall_claims(state, supports, ("name mover",)),
         *recall_claims(state, against, ("negative name mover",)),
     )
@@ -118,6 +120,22 @@ def writers(state: State) -> StepResult:
         claims=claims,
         found={"writers": supports, "against": against},
     )
+
+
+def _write(says: str, does: str, paper: str) -> Claim:
+    least = f"at least {LEAST['writers']:.0%} of the clean difference and three standard errors"
+    return Claim(
+        says,
+        fact(f"a head whose removal {does} it by {least}", lambda c: c.numbers[does]),
+        paper=paper,
+        found=lambda c: listed(c.numbers[does]),
+    )
+
+
+WRITE = {
+    "for": _write("some heads write the receiver directly", "lowers", "9.9, 9.6, 10.0"),
+    "against": _write("some heads write against it", "raises", "10.7, 11.10"),
+}
 
 
 def inhibition(state: State) -> StepResult:
@@ -226,11 +244,10 @@ def behaviour(state: State) -> StepResult:
                 {"copy score": copies[head]["copy"], "negative": copies[head]["negative"]} if copies else {}
             )
             rows.append(row | ({"class in the paper": roles.get(head, "–")} if state.comparable else {}))
-    claims = (
-        *_mover_claims(groups, attention),
-        *_copy_claims(groups, copies, problem),
-        *_look_claims(groups, attention),
-    )
+    others = [h for h in copies if h not in groups["writers"] and h not in groups["against"]]
+    c = Conditions(numbers={"groups": groups, "attention": attention, "copies": copies, "problem": problem})
+    c.numbers["other copies"] = [copies[h]["copy"] for h in others]
+    claims = judge_all(BEHAVIOUR, c)
     return StepResult(
         name="behaviour",
         title="Where the heads look, what they copy",
@@ -240,67 +257,109 @@ def behaviour(state: State) -> StepResult:
     )
 
 
-def _mover_claims(groups, attention) -> list[JudgedClaim]:
-    claim, rule = (
+def _looking(c: Conditions, key: str, query: str, keys: Sequence[str], wanted: str) -> dict[str, bool]:
+    """Head of a group -> whether it looks mostly at the wanted place."""
+    return {h: looks(c.numbers["attention"][h], query, keys) == wanted for h in c.numbers["groups"][key]}
+
+
+def _mover_share(c: Conditions) -> float:
+    return weighted(c.numbers["groups"]["writers"], _looking(c, "writers", "end", NAMES, "IO"))
+
+
+def _to_receiver(c: Conditions) -> float:
+    return float(np.mean([c.numbers["attention"][h]["end to IO"] for h in c.numbers["groups"]["writers"]]))
+
+
+def _copying(says: str, key: str, score: str, paper: str) -> Claim:
+    """Make the claim that the heads of a group copy."""
+    kind = "copy score" if score == "copy" else "negative copy score"
+
+    def share(c: Conditions) -> float:
+        heads = c.numbers["groups"][key]
+        return weighted(heads, {h: c.numbers["copies"][h][score] >= COPIES for h in heads})
+
+    def scores(c: Conditions) -> str:
+        return ", ".join(f"{c.numbers['copies'][h][score]:.2f}" for h in c.numbers["groups"][key])
+
+    return Claim(
+        says,
+        fact(
+            f"heads with a {kind} of {COPIES} or more carry half of the writing",
+            lambda c: share(c) >= 0.5,
+        ),
+        paper=paper,
+        needs=[
+            needs(
+                lambda c: c.numbers["groups"][key] and c.numbers["copies"],
+                lambda c: c.numbers["problem"] or "no such heads were found",
+            )
+        ],
+        found=lambda c: f"{share(c):.0%} of it; scores {scores(c)}",
+    )
+
+
+def _look(says: str, key: str, query: str, keys: Sequence[str], wanted: str, *, half: bool) -> Claim:
+    """Make the claim that the heads of a group look at one place: half of their effect, or one of them."""
+    many = "carry half of the effect" if half else "one of them is enough"
+
+    def seen(c: Conditions) -> dict[str, bool]:
+        return _looking(c, key, query, keys, wanted)
+
+    def share(c: Conditions) -> float:
+        return weighted(c.numbers["groups"][key], seen(c))
+
+    return Claim(
+        says,
+        fact(
+            f"heads that look from {query} mostly at {wanted}, at least {ATTENTION}: {many}",
+            lambda c: share(c) >= 0.5 if half else any(seen(c).values()),
+        ),
+        needs=[needs(lambda c: c.numbers["groups"][key], "the path-patching step found no such heads")],
+        found=lambda c: f"{named([h for h, yes in seen(c).items() if yes])} ({share(c):.0%} of the effect)",
+    )
+
+
+BEHAVIOUR = {
+    "movers": Claim(
         "the writers look at the receiver (name movers)",
-        f"heads that look from end mostly at IO, at least {ATTENTION}, carry half of the writing",
-    )
-    if not groups["writers"]:
-        return [untestable(claim, rule, "no head writes the answer directly", paper=0.59)]
-    seen = {h: looks(attention[h], "end", NAMES) == "IO" for h in groups["writers"]}
-    mean = float(np.mean([attention[h]["end to IO"] for h in groups["writers"]]))
-    share = weighted(groups["writers"], seen)
-    found = f"{share:.0%} of the writing; mean attention {mean:.2f}"
-    return [judge(claim, rule, share >= 0.5, paper="mean attention 0.59", found=found)]
-
-
-def _copy_claims(groups, copies, problem) -> list[JudgedClaim]:
-    found = []
-    for key, score, claim, paper in (
-        ("writers", "copy", "the writers copy the names they read", "above 0.95"),
-        ("against", "negative", "the heads that write against it copy negatively", "0.98"),
-    ):
-        kind = "copy score" if score == "copy" else "negative copy score"
-        rule = f"heads with a {kind} of {COPIES} or more carry half of the writing"
-        if not groups[key] or not copies:
-            found.append(untestable(claim, rule, problem or "no such heads were found", paper=paper))
-            continue
-        share = weighted(groups[key], {h: copies[h][score] >= COPIES for h in groups[key]})
-        scores = ", ".join(f"{copies[h][score]:.2f}" for h in groups[key])
-        found.append(
-            judge(claim, rule, share >= 0.5, paper=paper, found=f"{share:.0%} of it; scores {scores}")
-        )
-    others = [h for h in copies if h not in groups["writers"] and h not in groups["against"]]
-    claim, rule = "other heads do not copy names", "mean copy score of all other heads at most 0.2"
-    if others:
-        mean = float(np.mean([copies[h]["copy"] for h in others]))
-        found.append(judge(claim, rule, mean <= 0.2, paper="below 0.2", found=mean))
-    else:
-        found.append(untestable(claim, rule, problem or "there are no other heads", paper="below 0.2"))
-    return found
-
-
-def _look_claims(groups, attention) -> list[JudgedClaim]:
-    """Steering heads look at S2; signals come from duplicate-token and induction heads; previous-token heads."""
-    table = (
-        ("inhibition", "the steering heads look at S2 (S-inhibition)", "end", NAMES, "S2", "half"),
-        ("signals", "duplicate-token heads are among the signals", "S2", ("S1", "S1+1"), "S1", "one"),
-        ("signals", "induction heads are among the signals", "S2", ("S1", "S1+1"), "S1+1", "one"),
-        ("previous", "previous-token heads feed the induction heads", "S1+1", ("S1",), "S1", "half"),
-    )
-    found = []
-    for key, claim, query, keys, wanted, least in table:
-        many = "carry half of the effect" if least == "half" else "one of them is enough"
-        rule = f"heads that look from {query} mostly at {wanted}, at least {ATTENTION}: {many}"
-        heads = groups[key]
-        if not heads:
-            found.append(untestable(claim, rule, "the path-patching step found no such heads"))
-            continue
-        seen = {h: looks(attention[h], query, keys) == wanted for h in heads}
-        share = weighted(heads, seen)
-        text = f"{listed({h: 0.0 for h, yes in seen.items() if yes})} ({share:.0%} of the effect)"
-        found.append(judge(claim, rule, share >= 0.5 if least == "half" else any(seen.values()), found=text))
-    return found
+        fact(
+            f"heads that look from end mostly at IO, at least {ATTENTION}, carry half of the writing",
+            lambda c: _mover_share(c) >= 0.5,
+        ),
+        paper=lambda c: "mean attention 0.59" if c.numbers["groups"]["writers"] else 0.59,
+        needs=[needs(lambda c: c.numbers["groups"]["writers"], "no head writes the answer directly")],
+        found=lambda c: f"{_mover_share(c):.0%} of the writing; mean attention {_to_receiver(c):.2f}",
+    ),
+    "copy": _copying("the writers copy the names they read", "writers", "copy", "above 0.95"),
+    "negative": _copying("the heads that write against it copy negatively", "against", "negative", "0.98"),
+    "others": Claim(
+        "other heads do not copy names",
+        fact(
+            "mean copy score of all other heads at most 0.2",
+            lambda c: np.mean(c.numbers["other copies"]) <= 0.2,
+        ),
+        paper="below 0.2",
+        needs=[
+            needs(
+                lambda c: c.numbers["other copies"],
+                lambda c: c.numbers["problem"] or "there are no other heads",
+            )
+        ],
+        found=lambda c: float(np.mean(c.numbers["other copies"])),
+    ),
+    "steering": _look(
+        "the steering heads look at S2 (S-inhibition)", "inhibition", "end", NAMES, "S2", half=True
+    ),
+    "duplicate": _look(
+        "duplicate-token heads are among the signals", "signals", "S2", ("S1", "S1+1"), "S1", half=False
+    ),
+    "induction": _look(
+        "induction heads are among the signals", "signals", "S2", ("S1", "S1+1"), "S1+1", half=False
+    ),
+    "previous": _look(
+        "previous-token heads feed the induction heads", "previous", "S1+1", ("S1",), "S1", half=True
+    ),
+}
 
 
 # -- 6 roles by the general rules -------------------------------------------------------------------------
@@ -322,21 +381,27 @@ def roles(state: State) -> StepResult:
         for r in found
     ]
     measured = {r.head: r.role for r in found}
-    rule = "at least half of the paper's heads that get a role get the paper's"
-    claim = "roles by measurement agree with the paper's classes"
-    if not state.comparable:
-        tested = untestable(claim, rule, "another model: its heads have other numbers")
-    else:
-        both = [h for h in measured if h in names]
-        same = [h for h in both if measured[h] == names[h] or names[h] == f"backup {measured[h]}"]
-        tested = judge(claim, rule, 2 * len(same) >= len(both) > 0, found=f"{len(same)} of {len(both)}")
+    both = [h for h in measured if h in names]
+    same = [h for h in both if measured[h] == names[h] or names[h] == f"backup {measured[h]}"]
+    c = Conditions(numbers={"comparable": state.comparable, "both": len(both), "same": len(same)})
     return StepResult(
         name="roles",
         title="Roles by measurement",
         tables={"": rows},
-        claims=(tested,),
+        claims=judge_all({"roles": ROLES}, c),
         found={"roles": measured},
     )
+
+
+ROLES = Claim(
+    "roles by measurement agree with the paper's classes",
+    fact(
+        "at least half of the paper's heads that get a role get the paper's",
+        lambda c: 2 * c.numbers["same"] >= c.numbers["both"] > 0,
+    ),
+    needs=[needs(lambda c: c.numbers["comparable"], "another model: its heads have other numbers")],
+    found=lambda c: f"{c.numbers['same']} of {c.numbers['both']}",
+)
 
 
 def classes(state: State) -> dict[str, str]:
@@ -390,8 +455,9 @@ def published_evaluation(state: State) -> StepResult:
     if state.comparable:
         return judged(state, state.published, name="published", title=title)
     why = "another model: the paper's head numbers mean nothing here"
-    gaps = tuple(untestable(claim, rule, why) for claim, rule in wordings("published").values())
-    return StepResult(name="published", title=title, claims=gaps)
+    return StepResult(
+        name="published", title=title, claims=judge_all(circuit_claims("published"), Conditions(why=why))
+    )
 
 
 def comparison(state: State) -> StepResult:

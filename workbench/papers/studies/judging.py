@@ -12,7 +12,8 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import compare
 from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
 from workbench.circuits.rows import class_rows_shown
-from workbench.core.claims import Rows, judge, untestable
+from workbench.core.claims import Rows
+from workbench.papers.kit import Claim, Conditions, at_most, fact, judge_all, needs
 from workbench.papers.studies.keeping import Keeper
 from workbench.papers.studies.kinds import State, StepResult
 
@@ -57,12 +58,9 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
     means of the same template over prompts of other names (the paper), and to the paired corrupted prompt (ours).
     """
     paper = state.published.provenance["reported"].get("share of the logit difference kept")
-    claims = wordings(name)
+    c = Conditions(numbers={"reported": paper}, why="" if circuit else "the steps found no circuit")
     if circuit is None:
-        why = "the steps found no circuit"
-        return StepResult(
-            name=name, title=title, claims=tuple(untestable(c, r, why) for c, r in claims.values())
-        )
+        return StepResult(name=name, title=title, claims=judge_all(circuit_claims(name), c))
     parts = claimed_nodes(circuit)
     groups = _groups(circuit, parts)
     keeper = Keeper(state=state)
@@ -72,15 +70,7 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
     worst = max(abs(row["share of F(model)"]) for row in complete)
     needed = [row for row in minimal if abs(row["share of F(model)"]) >= MINIMAL]
     kept = {row["ablation"]: row["F(circuit) / F(model)"] for row in faithful}
-    enough = {kind: FAITHFUL <= share <= 2 - FAITHFUL for kind, share in kept.items()}
-    results = (
-        judge(*claims["mean"], enough["mean-per-template"], paper=paper, found=kept["mean-per-template"]),
-        judge(*claims["resample"], enough["resample"], found=kept["resample"]),
-        judge(*claims["complete"], worst <= INCOMPLETE, found=worst),
-        judge(
-            *claims["minimal"], len(needed) == len(minimal), found=f"{len(needed)} of {len(minimal)} parts"
-        ),
-    )
+    c.numbers |= {"kept": kept, "worst": worst, "needed": len(needed), "parts": len(minimal)}
     return StepResult(
         name=name,
         title=title,
@@ -89,27 +79,47 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
             "completeness: a class K taken from the circuit C and from the model M alike": complete,
             "minimality: a part taken away when the rest of its class is gone": minimal,
         },
-        claims=results,
+        claims=judge_all(circuit_claims(name), c),
         found={f"{name}_kept": kept},
     )
 
 
-def wordings(name: str) -> dict[str, tuple[str, str]]:
-    """Claim and criterion of each test."""
+def circuit_claims(name: str) -> dict[str, Claim]:
+    """What is claimed of a circuit: that it is faithful under two ablations, complete, and minimal."""
     who = {"own": "the heads found here", "published": "the paper's heads"}[name]
-    band = f"F(circuit) between {FAITHFUL:.0%} and {2 - FAITHFUL:.0%} of F(model)"
     return {
-        "mean": (f"{who} are faithful under mean ablation", band),
-        "resample": (f"{who} are faithful under resample ablation (not tested in the paper)", band),
-        "complete": (
+        "mean": _faithful_claim(
+            f"{who} are faithful under mean ablation", "mean-per-template", lambda c: c.numbers["reported"]
+        ),
+        "resample": _faithful_claim(
+            f"{who} are faithful under resample ablation (not tested in the paper)", "resample", None
+        ),
+        "complete": Claim(
             f"{who} are complete, class by class",
+            at_most("worst", INCOMPLETE),
             f"|F(C without K) - F(M without K)| at most {INCOMPLETE:.0%} of F(model) for every class K",
         ),
-        "minimal": (
+        "minimal": Claim(
             f"{who} are each needed",
-            f"each part moves F by {MINIMAL:.0%} of F(model) or more once the rest of its class is gone",
+            fact(
+                f"each part moves F by {MINIMAL:.0%} of F(model) or more once the rest of its class is gone",
+                lambda c: c.numbers["needed"] == c.numbers["parts"],
+            ),
+            found=lambda c: f"{c.numbers['needed']} of {c.numbers['parts']} parts",
         ),
     }
+
+
+def _faithful_claim(says: str, ablation: str, paper: Any) -> Claim:
+    return Claim(
+        says,
+        fact(
+            f"F(circuit) between {FAITHFUL:.0%} and {2 - FAITHFUL:.0%} of F(model)",
+            lambda c: FAITHFUL <= c.numbers["kept"][ablation] <= 2 - FAITHFUL,
+        ),
+        paper=paper,
+        found=lambda c: c.numbers["kept"][ablation],
+    )
 
 
 def _groups(circuit: Circuit, parts: Sequence[str]) -> dict[str, list[str]]:
@@ -195,50 +205,58 @@ def _minimal(keeper: Keeper, parts: Sequence[str], groups: Mapping[str, list[str
     ]
 
 
+BACKUP = Claim(
+    "something takes over when the writers are knocked out (backup)",
+    fact(
+        "the metric falls by less than half of what the writers carry by their direct paths together",
+        lambda c: c.numbers["falls"] < c.numbers["carried"] / 2,
+    ),
+    paper="falls by 5 %",
+    needs=[needs(lambda c: c.numbers["writers"], "no head writes the answer directly")],
+    found=lambda c: f"falls by {c.numbers['falls']:.0%} of {c.numbers['carried']:.0%}",
+)
+
+
 def backups(state: State) -> StepResult:
     """What is left when the heads that write the answer are taken away: does something take over?"""
-    writers = state.found.get("writers", {})
-    claim = "something takes over when the writers are knocked out (backup)"
-    rule = "the metric falls by less than half of what the writers carry by their direct paths together"
-    title = "Writers knocked out"
-    if not writers:
-        gap = untestable(claim, rule, "no head writes the answer directly", paper="falls by 5 %")
-        return StepResult(name="backups", title=title, claims=(gap,))
-    keeper = Keeper(state=state)
-    full = float(state.runs.clean.mean())
-    gone = float(keeper.run([keeper.everything_but([f"{h}@end" for h in writers])]).mean())
-    carried, falls = sum(writers.values()), (full - gone) / full
-    row = {"F(model)": full, "F(writers gone)": gone, "falls by": falls, "carried by direct paths": carried}
-    tested = judge(
-        claim, rule, falls < carried / 2, paper="falls by 5 %", found=f"falls by {falls:.0%} of {carried:.0%}"
-    )
-    return StepResult(name="backups", title=title, tables={"": [row]}, claims=(tested,))
+    writers, tables = state.found.get("writers", {}), {}
+    c = Conditions(numbers={"writers": len(writers)})
+    if writers:
+        keeper = Keeper(state=state)
+        full = float(state.runs.clean.mean())
+        gone = float(keeper.run([keeper.everything_but([f"{h}@end" for h in writers])]).mean())
+        c.numbers |= {"carried": sum(writers.values()), "falls": (full - gone) / full}
+        row = {"F(model)": full, "F(writers gone)": gone, "falls by": c.numbers["falls"]}
+        tables[""] = [{**row, "carried by direct paths": c.numbers["carried"]}]
+    claims = judge_all({"backup": BACKUP}, c)
+    return StepResult(name="backups", title="Writers knocked out", tables=tables, claims=claims)
+
+
+COMPARED = Claim(
+    "the same heads are found",
+    fact("overlap of heads has a chance below 0.1 % (hypergeometric)", lambda c: c.numbers["p"] < 1e-3),
+    needs=[
+        needs(lambda c: c.numbers["circuit"], "the steps found no circuit"),
+        needs(lambda c: c.numbers["comparable"], "cannot be compared head by head: other model"),
+    ],
+    found=lambda c: f"{c.numbers['shared']} of {c.numbers['here']}, p {c.numbers['p']:.1e}",
+)
 
 
 def compared(state: State, circuit: Circuit | None) -> StepResult:
     """The circuit found here beside the published one: by head where the model is the paper's, else by class."""
-    claim, rule = "the same heads are found", "overlap of heads has a chance below 0.1 % (hypergeometric)"
-    title = "Beside the published circuit"
-    if circuit is None:
-        gap = untestable(claim, rule, "the steps found no circuit")
-        return StepResult(name="comparison", title=title, claims=(gap,))
-    found = compare(state.published, circuit)
-    by_class: Rows = _class_sizes(found)
-    if not state.comparable:
-        why = "cannot be compared head by head: other model"
-        gap = untestable(claim, rule, why)
-        return StepResult(name="comparison", title=title, tables={"by class": by_class}, claims=(gap,))
-    heads = found.overlap["heads"]
-    row: dict[str, Any] = heads.to_dict()
-    tested = judge(
-        claim, rule, heads.p_value < 1e-3, found=f"{heads.shared} of {heads.n_here}, p {heads.p_value:.1e}"
-    )
-    return StepResult(
-        name="comparison",
-        title=title,
-        tables={"by head": [row], "by class: A is the paper's": class_rows_shown(found)},
-        claims=(tested,),
-    )
+    c, tables = Conditions(numbers={"circuit": circuit is not None, "comparable": state.comparable}), {}
+    if circuit is not None:
+        found = compare(state.published, circuit)
+        heads = found.overlap["heads"]
+        c.numbers |= {"p": heads.p_value, "shared": heads.shared, "here": heads.n_here}
+        tables = (
+            {"by head": [heads.to_dict()], "by class: A is the paper's": class_rows_shown(found)}
+            if state.comparable
+            else {"by class": _class_sizes(found)}
+        )
+    claims = judge_all({"compared": COMPARED}, c)
+    return StepResult(name="comparison", title="Beside the published circuit", tables=tables, claims=claims)
 
 
 def _class_sizes(found: Any) -> Rows:

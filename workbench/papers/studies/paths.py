@@ -9,9 +9,10 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.effects import Effects
-from workbench.core.claims import JudgedClaim, Rows, judge, untestable
+from workbench.core.claims import JudgedClaim, Rows
 from workbench.engine.interventions.path_patching import reads
 from workbench.engine.interventions.words import Mlps
+from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
 from workbench.papers.studies.kinds import State, StepResult
 
 ERRORS = 3.0  # standard errors that an effect must be away from zero, so that nothing is taken up by chance
@@ -64,27 +65,39 @@ def backwards(
 
     ``classes`` are the paper's classes that should be among them, asked where head numbers mean the same.
     """
-    rule = f"a part whose path carries {least:.1%} of the clean metric and three standard errors"
     parallel = state.runs.wiring.parallel
     targets = [parse_node(r) for r in receivers]
     before = [s for s in senders if any(reads(parse_node(s), t, parallel=parallel) for t in targets)]
+    c = Conditions(numbers={"receivers": len(receivers), "senders": len(before), "taken": {}})
+    tested = {step: path_claim(claim, least, paper)}
     if not before:
-        why = (
-            "nothing comes before the receivers"
-            if receivers
-            else "the step before found nothing to read from"
-        )
-        gap = untestable(claim, rule, why, paper=paper)
-        return StepResult(name=step, title=title, claims=(gap,), found={key: {}})
+        return StepResult(name=step, title=title, claims=judge_all(tested, c), found={key: {}})
     effects = state.path_patches(step, before, receivers, (position,), mlps=mlps)
     supports, against = take(effects, least)
-    found = judge(claim, rule, bool(supports), paper=paper, found=listed(supports))
+    c.numbers["taken"] = supports
     return StepResult(
         name=step,
         title=title,
         tables={effects.title: path_rows(effects, state, supports | against)},
-        claims=(found, *recall_claims(state, supports, classes)),
+        claims=(*judge_all(tested, c), *recall_claims(state, supports, classes)),
         found={key: supports},
+    )
+
+
+def path_claim(says: str, least: float, paper: str) -> Claim:
+    """Make the claim that some part acts on the receivers."""
+    return Claim(
+        says,
+        fact(
+            f"a part whose path carries {least:.1%} of the clean metric and three standard errors",
+            lambda c: c.numbers["taken"],
+        ),
+        paper=paper,
+        needs=[
+            needs(lambda c: c.numbers["receivers"], "the step before found nothing to read from"),
+            needs(lambda c: c.numbers["senders"], "nothing comes before the receivers"),
+        ],
+        found=lambda c: listed(c.numbers["taken"]),
     )
 
 
@@ -94,16 +107,26 @@ def recall_claims(
     """Whether the paper's parts of these classes are among those taken up; only on the paper's model."""
     if not state.comparable:
         return ()
-    claims = []
-    for name in classes:
-        theirs = [part for part, role in published_roles(state).items() if role == name]
-        both = [part for part in theirs if part in taken]
-        rule = "at least half of the paper's parts of the class are taken up"
-        words = f"{len(both)} of {len(theirs)}: {listed(dict.fromkeys(both, 0.0))}"
-        holds = 2 * len(both) >= len(theirs)
-        paper = listed(dict.fromkeys(theirs, 0.0))
-        claims.append(judge(f"the paper's class is found: {name}", rule, holds, paper=paper, found=words))
-    return tuple(claims)
+    theirs = {name: [p for p, role in published_roles(state).items() if role == name] for name in classes}
+    both = {name: [part for part in parts if part in taken] for name, parts in theirs.items()}
+    return judge_all(
+        {name: recall_claim(name) for name in classes}, Conditions(numbers={"theirs": theirs, "both": both})
+    )
+
+
+def recall_claim(name: str) -> Claim:
+    """Make the claim that the paper's parts of a class are found again."""
+    return Claim(
+        f"the paper's class is found: {name}",
+        fact(
+            "at least half of the paper's parts of the class are taken up",
+            lambda c: 2 * len(c.numbers["both"][name]) >= len(c.numbers["theirs"][name]),
+        ),
+        paper=lambda c: named(c.numbers["theirs"][name]),
+        found=lambda c: (
+            f"{len(c.numbers['both'][name])} of {len(c.numbers['theirs'][name])}: {named(c.numbers['both'][name])}"
+        ),
+    )
 
 
 def published_roles(state: State) -> dict[str, str]:
@@ -124,6 +147,11 @@ def shared(inputs: Sequence[str], state: State) -> list[str]:
 def listed(parts: Mapping[str, float]) -> str:
     """Parts as papers write them: 9.6, 10.0, m8."""
     return ", ".join(p.removeprefix("a").replace("h", "") for p in parts) or "none"
+
+
+def named(parts: Sequence[str]) -> str:
+    """The same for parts without effects."""
+    return listed(dict.fromkeys(parts, 0.0))
 
 
 def looks(row: Mapping[str, float], query: str, keys: Sequence[str]) -> str | None:
