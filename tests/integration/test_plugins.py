@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ from workbench.core.errors import OptionError, PluginError, PluginWarning, TaskE
 from workbench.core.plugins import use_plugin
 from workbench.core.source_digest import source_digest
 from workbench.methods.registry import METHODS, Cost, get_method, method
-from workbench.tasks.registry import get_task, list_tasks, task
+from workbench.papers.registry import PAPERS
+from workbench.tasks.registry import TASKS, get_task, list_tasks, task
 
 
 @pytest.fixture
@@ -41,6 +43,14 @@ def test_the_page_has_a_method_a_task_and_a_paper_in_one_file_each(capsys):
         assert len(lines) < 60
         with capsys.disabled():
             print(f"\n{Path(name).stem}: 1 file, {len(lines)} lines", end="")
+
+
+def test_the_same_files_in_our_rooms_would_be_found_without_another_line():
+    places = {"method": METHODS, "task": TASKS, "paper": PAPERS}
+    for name, registry in places.items():
+        text = plugins.files_of_page()[f"lab_extras/{name}.py"]
+        found = {one for mark in registry.marks for one in re.findall(mark, text, re.MULTILINE)}
+        assert found == {{"method": "eap-between", "task": "pronoun", "paper": "name-decides"}[name]}
 
 
 def test_a_method_is_found_and_is_eap_at_the_clean_input(lab, runs):

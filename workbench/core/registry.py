@@ -42,6 +42,7 @@ class Registry(Generic[T]):
         self.kind, self.group, self.holds, self.error = kind, group, holds, error
         self._known: dict[str, T | str] = {}
         self._homes: dict[str, str] = {}  # module that a thing is from, where it is known
+        self.marks: list[str] = []  # of declarations that files of ours are read for
 
     def lazy(self, name: str, target: str) -> None:
         """Register a thing of ours without importing it.
@@ -59,6 +60,7 @@ class Registry(Generic[T]):
             mark: A regular expression for a declaration; its group is the name.
             first: The modules of the package that come first; the others follow by name.
         """
+        self.marks.append(mark)
         place = ROOT.joinpath(*where.split(".")[1:])
         files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
         for file in sorted(files, key=lambda f: [*first, f.stem].index(f.stem)):

@@ -1,4 +1,7 @@
-"""The replications that there are: a paper each. A new one is a module with ``REPLICATION`` and an entry here.
+"""The replications that there are: a paper each.
+
+A new one is a module with ``REPLICATION`` that adds itself with `add_paper`. Where it loads torch at its top, its entry
+stands here instead.
 
 Others add theirs with `add_paper` in a file that ``--plugin`` names, or by an entry point of ``workbench.papers``.
 
@@ -137,6 +140,7 @@ def add_paper(paper: ListedPaper) -> ListedPaper:
 
 for _paper in _OURS:
     add_paper(_paper)
+PAPERS.read("workbench.papers", r'^add_paper\(\s*ListedPaper\(\s*name="([\w-]+)"')
 
 
 def list_replications() -> tuple[str, ...]:
