@@ -82,7 +82,7 @@ def test_a_card_is_shown_also_for_classes_below():
 class Counted(Told):
     """A result that is told in every way there is."""
 
-    def to_terminal(self, **how: object) -> list[object]:
+    def to_terminal(self) -> list[object]:
         return ["two <lines>\nof text", {"n": 3}, [{"a": 1, "b": "x"}], ["y", "z"]]
 
 

@@ -12,7 +12,7 @@ from workbench.circuits.behavior import Behavior
 from workbench.core.show import Told
 
 JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's behavior
-_SAID = {"value": "faithfulness", "low": "low", "high": "high"}
+_SETTING = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,19 @@ class Evaluation(Told, saved_in="workbench.circuits.files.faithfulness_file"):
 
     def to_terminal(self) -> list[Any]:
         v, random = self.values, self.values["random"]
-        names = ("circuit", "full", "empty")
+        value, low, high = (
+            np.nan if v[name] is None else v[name] for name in ("faithfulness", "low", "high")
+        )
         verdict = faithfulness_sentence(
-            *(v[f"metric_{name}"] for name in names),
-            **{name: np.nan if v[key] is None else v[key] for name, key in _SAID.items()},
-            **{name: v[name] for name in ("metric", "unit", "n")},
+            v["metric_circuit"],
+            v["metric_full"],
+            v["metric_empty"],
+            value=value,
+            low=low,
+            high=high,
+            metric=v["metric"],
+            unit=v["unit"],
+            n=v["n"],
         )
         share = f"{100 * v['size'] / max(1, v['candidates']):.3g}%"
         size = f"the circuit has {v['size']:,} of all {v['candidates']:,} parts of the graph ({share})"
@@ -49,10 +57,9 @@ class Evaluation(Told, saved_in="workbench.circuits.files.faithfulness_file"):
                 f"{random['faithfulness_mean']:.1%}, largest {random['faithfulness_max']:.1%}, "
                 f"{random['as_good_or_better']} of them as near to 100 % or nearer"
             )
-        names = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
         known = {**v} | ({"same_weights": "not recorded"} if v["same_weights"] is None else {})
         notes = [f"note: {note}" for note in self.notes]
-        return ["\n".join(lines), *notes, {name.replace("_", " "): known[name] for name in names}]
+        return ["\n".join(lines), *notes, {name.replace("_", " "): known[name] for name in _SETTING}]
 
 
 def faithfulness_sentence(

@@ -21,6 +21,7 @@ from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.portrait import portrait
 from workbench.heads.prompts import example_patterns, prompt_patterns
 from workbench.heads.show.atlas import atlas_page
+from workbench.heads.show.portrait import terminal_parts
 from workbench.heads.table import Portrait, load_portrait
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
@@ -43,7 +44,7 @@ class HeadsRun:
         return {**self.portrait.to_dict(), "order": [row["head"] for row in rows], "folder": str(self.folder)}
 
     def to_terminal(self) -> list[Any]:
-        return self.portrait.to_terminal(sort=self.sort)
+        return terminal_parts(self.portrait, sort=self.sort)
 
     def _repr_html_(self) -> str:
         return self.portrait._repr_html_()

@@ -45,14 +45,10 @@ class Shown:
         shown = face("card", type(self))
         return None if shown is None else shown(self)
 
-    def to_terminal(self, **how: Any) -> Any:
-        """Show the result on a terminal: lines, rows and tables; its ``repr`` where nobody drew more.
-
-        Args:
-            how: What the table of this result can be told, such as the order of its rows.
-        """
+    def to_terminal(self) -> Any:
+        """Show the result on a terminal: lines, rows and tables; its ``repr`` where nobody drew more."""
         shown = face("terminal", type(self))
-        return [repr(self)] if shown is None else shown(self, **how)
+        return [repr(self)] if shown is None else shown(self)
 
     def picture(self, format: str = "svg") -> str | bytes:
         """Draw the result: SVG text, or PNG bytes where there is a PNG of it.
@@ -60,7 +56,7 @@ class Shown:
         Raises:
             OptionError: if there is no picture of such a result, or none in this format.
         """
-        return _needed(f"{format} picture", type(self))(self)
+        return needed_face(f"{format} picture", type(self))(self)
 
     def save_picture(self, path: str | PathLike[str]) -> Path:
         """Write the picture to a ``.svg`` or ``.png`` file, whole or not at all."""
@@ -76,7 +72,7 @@ class Shown:
         Raises:
             OptionError: if there is no page of such a result.
         """
-        return _needed("page", type(self))(self, **more)
+        return needed_face("page", type(self))(self, **more)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the result, whole or not at all. A path without the ending of its format is a folder.
@@ -87,7 +83,7 @@ class Shown:
         Raises:
             OptionError: if there is no file of such a result.
         """
-        return _needed("file", type(self))(self, path)
+        return needed_face("file", type(self))(self, path)
 
 
 class Told(Shown, shown_in="workbench.view.told"):
@@ -158,7 +154,12 @@ def face(what: str, kind: type) -> Callable[..., Any] | None:
     return None
 
 
-def _needed(what: str, kind: type) -> Callable[..., Any]:
+def needed_face(what: str, kind: type) -> Callable[..., Any]:
+    """The face of a class.
+
+    Raises:
+        OptionError: if there is none, with those that there are.
+    """
     found = face(what, kind)
     if found is None:
         others = sorted({name for name, cls in _FACES if cls in kind.__mro__})

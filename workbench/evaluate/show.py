@@ -9,7 +9,8 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.effects import Effects
-from workbench.circuits.show.circuit_page import report_page
+from workbench.circuits.show.cards import effects_card
+from workbench.circuits.show.circuit_page import circuit_card, report_page
 from workbench.core.show import card, page, picture, terminal
 from workbench.evaluate.completeness import Completeness
 from workbench.evaluate.curves import CurveComparison
@@ -175,15 +176,15 @@ def discovery_card(found: Discovery) -> str:
         "\n\n".join([*found.lead, found.size_sentence, found.faithfulness.sentence, found.advice])
     )
     kept = faithfulness_card(found.faithfulness)
-    roles = found.roles._repr_html_() if found.roles else ""
-    return said + found.circuit._repr_html_() + kept + found.curve._repr_html_() + roles
+    roles = roles_card(found.roles) if found.roles else ""
+    return said + circuit_card(found.circuit) + kept + curve_card(found.curve) + roles
 
 
 @page(Discovery)
 def discovery_page(found: Discovery, *, effects: Effects | None = None) -> str:
     """The HTML report of a discovery: picture, faithfulness curve, heads, roles."""
-    curves = {"Faithfulness over size": found.curve._repr_html_()}
-    heatmaps = {} if effects is None else {f"Ablation of every head: {effects.title}": effects._repr_html_()}
+    curves = {"Faithfulness over size": curve_card(found.curve)}
+    heatmaps = {} if effects is None else {f"Ablation of every head: {effects.title}": effects_card(effects)}
     scores = found.scores.by_layer_and_head()
     if np.isfinite(scores).any():
         rows, columns = [str(n) for n in range(scores.shape[0])], [str(h) for h in range(scores.shape[1])]

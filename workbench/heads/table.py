@@ -22,7 +22,7 @@ from workbench.core.digest import table_blocks
 from workbench.core.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
 from workbench.core.file_kind import Origin
 from workbench.core.run_record import measured_on
-from workbench.core.show import Shown, face, saves
+from workbench.core.show import Shown, needed_face, saves
 from workbench.core.strict_json import dump
 from workbench.core.text import printable
 from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
@@ -303,7 +303,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
 
     def heatmaps(self) -> dict[str, str]:
         """Column -> layer x head heatmap as SVG."""
-        return face("heatmaps", type(self))(self)
+        return needed_face("heatmaps", type(self))(self)
 
     @property
     def measured_on(self) -> str:

@@ -20,13 +20,13 @@ def architecture_card(model: Architecture) -> str:
 
 
 def _svg(model: Architecture) -> str:
-    shown = list(range(model.n_layers))
+    shown: list[int | None] = list(range(model.n_layers))
     if model.n_layers > _MOST_LAYERS:
         shown = [*range(_MOST_LAYERS // 2), None, *range(model.n_layers - _MOST_LAYERS // 2, model.n_layers)]
     cells = min(model.n_heads, _MOST_CELLS)
     width = _LEFT + cells * _CELL + 90
     top = "logits" if model.has_lm_head else "last hidden state"
-    rows = ["input", *shown, top]
+    rows: list[int | str | None] = ["input", *shown, top]
     height = len(rows) * _ROW + 4
     parts = [_row(model, row, height - (i + 1) * _ROW) for i, row in enumerate(rows)]
     title = f"{model.n_layers} layers, bottom to top"
