@@ -21,7 +21,7 @@ ROOTS = Annotated[
 ]
 FOLDER = Annotated[Path, typer.Argument(help="The folder of a run: the one with run.json.")]
 OTHER = Annotated[Path, typer.Argument(help="The folder to compare with.")]
-METRIC = Annotated[
+CODE = Annotated[
     str | None,
     labelled("--metric", claim=METRIC, more="The one that the run names, to let its code run again."),
 ]
@@ -91,7 +91,7 @@ def show(folder: FOLDER, as_json: Json = False) -> None:
 @app.command()
 def resume(
     folder: FOLDER,
-    metric: METRIC = None,
+    metric: CODE = None,
     trust_code: TRUST = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -115,7 +115,7 @@ def resume(
 def rerun(
     folder: FOLDER,
     out: TO = None,
-    metric: METRIC = None,
+    metric: CODE = None,
     trust_code: TRUST = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -144,7 +144,7 @@ def merge(
         Path | None,
         labelled("-o", "--out", claim=OUT, more="Default: the folder that the shards are in."),
     ] = None,
-    metric: METRIC = None,
+    metric: CODE = None,
     trust_code: TRUST = False,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -83,7 +83,7 @@ _HOME = {
     "minimality": "evaluate.minimality",
     "stability": "evaluate.stability",
     "judge": "evaluate.judge",
-    "JudgePlan": "evaluate.evidence:Plan",
+    "JudgePlan": "evaluate.evidence",
     "Criteria": "circuits.verdicts.criteria",
     "recompute_verdicts": "circuits.verdicts.table",
     "equivalence": "circuits.verdicts.statistics",

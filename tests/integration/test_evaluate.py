@@ -25,7 +25,7 @@ from workbench.engine.runs import PairedRuns
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.curves import compare_curves
-from workbench.evaluate.evidence import Plan, edge_evidence, scores_evidence
+from workbench.evaluate.evidence import JudgePlan, edge_evidence, scores_evidence
 from workbench.evaluate.faithfulness import MIB_SHARES, faithfulness_curve, run_circuits
 from workbench.evaluate.judge import judge
 from workbench.evaluate.minimality import minimality
@@ -38,7 +38,9 @@ from workbench.model.open import open_model
 TOLERANCE = 2e-5
 SCHEMA = Path(__file__).parents[2] / "workbench" / "circuits" / "files" / "schema" / "evaluation.schema.json"
 TRUTH = "zoo:truth-greater"
-SMALL = Plan(draws=40, matched=2, random_sets=1, restarts=1, steps=2, candidates=2, ablations=("resample",))
+SMALL = JudgePlan(
+    draws=40, matched=2, random_sets=1, restarts=1, steps=2, candidates=2, ablations=("resample",)
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_every_wrong_edge_is_superfluous_whatever_the_last_digits(name):
     subject = Subject(runs=runs, circuit=edited(truth.circuit, add=tuple(wrong)))
     evidence = {
         "scores": scores_evidence(subject, None),
-        "edges": edge_evidence(subject, Plan(draws=60, edges=10**6), None),
+        "edges": edge_evidence(subject, JudgePlan(draws=60, edges=10**6), None),
     }
     rest = {"criteria": asdict(Criteria()), "pairs": {"groups": [""] * 8}, "direction": 1, "unit": ""}
     tests = edge_tests({**rest, "evidence": evidence})

@@ -10,7 +10,7 @@ import torch
 from tests.integration.test_edits import run
 from workbench.core.errors import ModelError, OptionError
 from workbench.edits.files import load_edit, save_edit
-from workbench.edits.pine import Layout, Pine, content_ranks, placed
+from workbench.edits.pine import Pine, PineLayout, content_ranks, placed
 
 PREFIX, SUFFIX = [0, 11], [70, 71, 72]
 DOCUMENTS = ([20, 21, 22], [30, 31, 32, 33], [40, 41])
@@ -94,7 +94,7 @@ def test_documents_with_equal_importance_and_content_change_nothing(bridge_of):
 
 def test_positions_by_hand():
     """Two documents of 2 and 3 tokens after one token; the query after them finds the first more important."""
-    layout = Layout.of(((1, 3), (3, 6)), 7, torch.device("cpu"))
+    layout = PineLayout.of(((1, 3), (3, 6)), 7, torch.device("cpu"))
     important = torch.tensor([0.9, 0.1]).expand(1, 1, 7, 2)
     starts = layout.starts(important, torch.tensor([[0, 1]]), reverse=False)
     assert starts[0, 0, 6].tolist() == [4, 1]  # the second first: tokens 1-3, then the important one at 4

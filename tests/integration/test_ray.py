@@ -20,7 +20,7 @@ from tests.mini import mini_pairs
 from workbench.commands.again import resume
 from workbench.commands.do import do
 from workbench.core.errors import OptionError, RunError
-from workbench.engine.distribute import Part
+from workbench.engine.distribute import WorkPart
 from workbench.engine.run_folders.folders import look_at
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,8 +108,8 @@ def test_a_search_on_workers_finds_the_same_circuit(cluster, opening, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
 
 
-def parts(count: int) -> list[Part]:
-    return [Part(key=str(n), shape=(1,), batch=n) for n in range(count)]
+def parts(count: int) -> list[WorkPart]:
+    return [WorkPart(key=str(n), shape=(1,), batch=n) for n in range(count)]
 
 
 def program(count: int, compute):

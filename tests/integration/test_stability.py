@@ -10,7 +10,7 @@ import pytest
 
 from tests.mini import mini_pairs
 from workbench.circuits.verdicts.statistics import resamples
-from workbench.commands.asked.evaluation import Case, case_of
+from workbench.commands.asked.evaluation import CircuitCase, case_of
 from workbench.commands.evaluate import _found_on
 from workbench.commands.forms.evaluate import Evaluate
 from workbench.core.errors import OptionError
@@ -86,11 +86,11 @@ def filed(runs_of, tmp_path):
     runs = runs_of("gpt2", metric="logit-difference")
     circuit = score(runs, "eap").top(20).with_fields(metric="prob-difference")
 
-    def made(**changes) -> Case:
+    def made(**changes) -> CircuitCase:
         known = {**circuit.provenance, "pairs_file": path.name, **changes}
         found = circuit.with_fields(provenance={k: v for k, v in known.items() if v is not None})
         fields = {"model": "m", "task": str(path), "metric": "logit-difference", "corruption": None}
-        return Case(circuit=found, options=None, is_own=False, **fields)
+        return CircuitCase(circuit=found, options=None, is_own=False, **fields)
 
     return runs, made
 

@@ -18,7 +18,7 @@ from workbench.training import get_recipe, induction, ioi, language, retrieval
 from workbench.training.blocks import codes
 from workbench.training.loop import fit
 from workbench.training.pools import pool_of, shifted_positions, weighted_loss
-from workbench.training.recipe import Measured, Recipe, Trained, make
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe, make
 from workbench.training.repeats import copying_accuracy, induction_scores, repeated
 from workbench.training.rewording import reword
 from workbench.training.schedule import adamw, orthogonalise, trapezoid
@@ -75,9 +75,9 @@ def test_a_recipe_makes_a_directory_that_opens_with_a_card_of_its_numbers(tmp_pa
         return induction.train(seed, scratch, steps=2)
 
     def measure(bridge):
-        return [Measured(name="layers", value=bridge.cfg.n_layers, n=1, unit="layers", needs=3)]
+        return [CardNumber(name="layers", value=bridge.cfg.n_layers, n=1, unit="layers", needs=3)]
 
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         name="tiny", title="t", what="w", train=train, measure=measure, held_out={"nothing": "at all"}, seed=4
     )
     card = make(recipe, tmp_path / "tiny")
@@ -95,7 +95,7 @@ def test_a_failing_recipe_leaves_the_old_model_alone(tmp_path):
     def broken(seed, scratch):
         return Trained(tokenizer=word_tokenizer(["a"]), phases={}, native=({}, {}))
 
-    recipe = Recipe(name="m", title="", what="", train=broken, measure=lambda b: [], held_out={})
+    recipe = TrainingRecipe(name="m", title="", what="", train=broken, measure=lambda b: [], held_out={})
     with pytest.raises(Exception):  # noqa: B017 - whatever fails, the directory must survive
         make(recipe, tmp_path / "m")
     assert [p.name for p in tmp_path.iterdir()] == ["m"] and (

@@ -106,6 +106,17 @@ def test_the_terminal_is_only_known_to_view_and_cli():
             assert "rich" not in {top(m) for m in imports(path, name, everywhere=True)}, name
 
 
+def test_a_public_class_name_exists_once():
+    homes: dict[str, list[str]] = {}
+    for package in ("workbench", "cli"):
+        for name, path in modules(package):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes.setdefault(node.name, []).append(name)
+    assert len(homes) > 300
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 def test_rooms_import_one_way(capsys):
     kept = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == 0
     assert kept, capsys.readouterr().out

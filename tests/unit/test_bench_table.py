@@ -1,12 +1,16 @@
 """The table of a bench, by hand from a small document; the documentation is made from it."""
 
 import pytest
+import typer.main
 
+from cli.app import app
+from cli.forms import read
 from tests.benches import made, truth_cell
 from workbench.bench.markdown import BEGIN, END, markdown, write_docs
 from workbench.bench.settings import Settings, parse_task, parse_variant, settings_of
 from workbench.bench.table import load_bench, misplaced, not_measured, task_rows, truth_rows
 from workbench.circuits.files.markdown import table
+from workbench.commands.forms.bench import Bench
 from workbench.core.errors import OptionError, RunError
 
 
@@ -115,11 +119,26 @@ def test_tasks_of_models():
 
 
 def test_commas_defaults_and_none():
-    asked = settings_of(methods="eap, exact", truths="none", tasks="zoo:ioi/ioi", levels="edge", pairs=8)
+    typed = [
+        "--methods",
+        "eap, exact",
+        "--truth",
+        "none",
+        "--tasks",
+        "zoo:ioi/ioi",
+        "--levels",
+        "edge",
+        "-n",
+        "8",
+    ]
+    words = (
+        typer.main.get_command(app).commands["bench"].commands["discovery"].make_context("discovery", typed)
+    )
+    asked = read(Bench, words.params).settings()
     assert (asked.methods, asked.truths, asked.tasks) == (("eap", "exact"), (), ("zoo:ioi/ioi",))
     assert (asked.levels, asked.n_truth, asked.n_task) == (("edge",), 8, 8)
     quick = settings_of(quick=True)
     assert quick.seeds == 1 and len(quick.tasks) < len(Settings().tasks) and quick.most_passes
     assert settings_of(quick=True, seeds=2).seeds == 2
     with pytest.raises(OptionError, match="no level called 'neuron'"):
-        settings_of(levels="neuron")
+        settings_of(levels=["neuron"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.training.compiler import Block, Match, Program, bends
+from workbench.training.compiler import Match, Program, Subspace, bends
 
 
 def one_number(x: float, knots, values) -> list[float]:
@@ -51,8 +51,8 @@ def test_edges_follow_from_what_reads_what():
 
 def test_heads_of_one_group_cannot_want_different_keys():
     p = chain()
-    start, out = Block("start", 1), Block("out", 3)
-    p.head("a1.h0", [Match(key=start, weight=1.0)], copy=Block("token", 3), into=out, role="another")
+    start, out = Subspace("start", 1), Subspace("out", 3)
+    p.head("a1.h0", [Match(key=start, weight=1.0)], copy=Subspace("token", 3), into=out, role="another")
     p.n_kv_heads = 1
     with pytest.raises(ValueError, match=r"a1\.h0 and a1\.h1 share keys and values"):
         p.compile()

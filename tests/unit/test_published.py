@@ -15,7 +15,7 @@ from workbench.circuits.files import export, load_circuit, save_circuit
 from workbench.circuits.files.folder import check
 from workbench.circuits.files.published import write_published
 from workbench.circuits.graph import GraphShape
-from workbench.circuits.published import Part, Published, Way, list_published, load_published
+from workbench.circuits.published import Published, PublishedClass, Way, list_published, load_published
 from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
 from workbench.core.errors import CircuitError
 
@@ -90,9 +90,15 @@ def test_unknown_names_are_explained():
 def test_a_record_cannot_list_a_part_twice_or_name_a_class_that_is_not_there():
     base = {"name": "x", "title": "x", "task": "x", "model": "x", "shape": TINY, "source": "x"}
     with pytest.raises(CircuitError, match="twice"):
-        Published(**base, parts=(Part(role="a", parts="0.1"), Part(role="b", parts="0.1", position="end")))
+        Published(
+            **base,
+            parts=(
+                PublishedClass(role="a", parts="0.1"),
+                PublishedClass(role="b", parts="0.1", position="end"),
+            ),
+        )
     with pytest.raises(CircuitError, match="no class called 'b'"):
-        Published(**base, parts=(Part(role="a", parts="0.1"),), ways=(Way(source="a", target="b"),))
+        Published(**base, parts=(PublishedClass(role="a", parts="0.1"),), ways=(Way(source="a", target="b"),))
 
 
 # -- comparing --------------------------------------------------------------------------------------------
@@ -109,9 +115,9 @@ def paper() -> Circuit:
         source="by hand",
         kept_whole=(1,),
         parts=(
-            Part(role="mover", parts="2.0 2.1", position="end"),
-            Part(role="steers", parts="1.3", position="end"),
-            Part(role="signal", parts="0.2", position="S2"),
+            PublishedClass(role="mover", parts="2.0 2.1", position="end"),
+            PublishedClass(role="steers", parts="1.3", position="end"),
+            PublishedClass(role="signal", parts="0.2", position="S2"),
         ),
         ways=(
             Way(source="signal", target="steers", slot="v"),

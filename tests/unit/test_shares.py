@@ -16,12 +16,12 @@ from tests.files import rewrite
 from workbench.circuits.files.shard_file import NAME, ShardFile, load_shard
 from workbench.core.errors import OptionError, RunError
 from workbench.engine.cluster.spread import Spread
-from workbench.engine.distribute import Here, Part, Shard, ShardFinished, parse_shard, share_of
+from workbench.engine.distribute import Here, Shard, ShardFinished, WorkPart, parse_shard, share_of
 from workbench.engine.store import SweepStore
 
 
 def parts_of(costs):
-    return [Part(key=f"p{n}", shape=(1,), batch=0, cost=float(c)) for n, c in enumerate(costs)]
+    return [WorkPart(key=f"p{n}", shape=(1,), batch=0, cost=float(c)) for n, c in enumerate(costs)]
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 12))

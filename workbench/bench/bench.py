@@ -20,7 +20,7 @@ import torch
 from workbench.bench.cells import Shelf, code_of
 from workbench.bench.markdown import write_docs
 from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures, truth_measures
-from workbench.bench.settings import Level, Settings, Task, Variant, parse_task
+from workbench.bench.settings import Level, Settings, TrainedTask, Variant, parse_task
 from workbench.bench.spread import bench_plan, fetch_cells
 from workbench.bench.table import FILE, PAGE, BenchResult
 from workbench.circuits.scores import Scores
@@ -84,7 +84,7 @@ def bench_discovery(
     variants, tasks = settings.variants(), settings.parsed_tasks()
     truths = [load_truth(name) for name in (list_truths() if settings.truths is None else settings.truths)]
     # tasks first: they take longest, so that no process is left with one of them at the end
-    subjects: list[Task | Truth] = [*tasks, *truths]
+    subjects: list[TrainedTask | Truth] = [*tasks, *truths]
     spread = Spread(shard=shard, ray=ray, workers=workers if ray else None, serving=serving)
     folder = Path(folder)
     if spread.share is not None and folder.name != spread.share.name:
@@ -113,7 +113,7 @@ def bench_discovery(
 Found = tuple[list[Cell], str]  # the cells of a subject, and why it was left out: empty if it was not
 
 
-def _here(bench: _Bench, subjects: list[Task | Truth]) -> list[Found]:
+def _here(bench: _Bench, subjects: list[TrainedTask | Truth]) -> list[Found]:
     """Measure every subject in this process with one thread."""
     with _one_thread():
         return [(list(bench.on(s)), bench.left_out.get(_label(s), "")) for s in subjects]
@@ -123,7 +123,7 @@ def _result(
     settings: Settings,
     variants: tuple[Variant, ...],
     truths: list[Truth],
-    found: list[tuple[Task | Truth, Found]],
+    found: list[tuple[TrainedTask | Truth, Found]],
 ) -> BenchResult:
     """All cells together: those on known circuits, those on tasks, and the subjects that were left out."""
     cells: dict[str, list[Cell]] = {"truth": [], "tasks": []}
@@ -144,7 +144,7 @@ def _save(result: BenchResult | SavedShard, folder: Path) -> dict[str, str]:
 
 def _spread_out(
     settings: Settings,
-    subjects: list[Task | Truth],
+    subjects: list[TrainedTask | Truth],
     folder: Path,
     spread: Spread,
     record: RunRecord,
@@ -168,7 +168,7 @@ def _spread_out(
 
 def _fetch(
     settings: Settings,
-    subjects: list[Task | Truth],
+    subjects: list[TrainedTask | Truth],
     folder: Path,
     division: Here,
     progress: Progress | None,
@@ -179,14 +179,14 @@ def _fetch(
     fetch_cells([_label(s) for s in subjects], measure, folder, division, progress)
 
 
-def _label(subject: Task | Truth) -> str:
+def _label(subject: TrainedTask | Truth) -> str:
     return subject.model if isinstance(subject, Truth) else subject.label
 
 
 def _in_processes(
     settings: Settings,
     folder: Path,
-    subjects: list[Task | Truth],
+    subjects: list[TrainedTask | Truth],
     workers: int,
     progress: Progress | None,
     note: Note,
@@ -271,7 +271,7 @@ class _Bench:
         per_subject = sum(len(self._levels(v)) for v in self.variants)
         self.total, self.done = self.n_subjects * per_subject, 0
 
-    def on(self, subject: Task | Truth) -> Iterator[Cell]:
+    def on(self, subject: TrainedTask | Truth) -> Iterator[Cell]:
         """The cells of one model with a known circuit, or of one trained task."""
         return self.on_truth(subject) if isinstance(subject, Truth) else self.on_task(subject)
 
@@ -297,7 +297,7 @@ class _Bench:
                 noise=noise,
             )
 
-    def on_task(self, task: Task) -> Iterator[Cell]:
+    def on_task(self, task: TrainedTask) -> Iterator[Cell]:
         """The cells of one trained task, none if its corrupted prompts do not change the metric."""
         runs = self._task_runs(task)
         gap = gap_of(runs.judged)
@@ -329,7 +329,7 @@ class _Bench:
             repeat_passes=self.settings.repeat_passes,
         )
 
-    def _exact(self, task: Task, runs: TaskRuns, level: Level) -> Scores | None:
+    def _exact(self, task: TrainedTask, runs: TaskRuns, level: Level) -> Scores | None:
         """Exact effects on the first draw of pairs, from the cell of ``exact``; None where they cannot be had."""
         decided = self._task_decided(runs, EXACT, level)
         if self.shelf.get(decided) is None:
@@ -347,7 +347,7 @@ class _Bench:
         cell = self.shelf.get(decided)
         return self.shelf.scores(decided) if cell and cell["status"] == "done" else None
 
-    def _task_runs(self, task: Task) -> TaskRuns:
+    def _task_runs(self, task: TrainedTask) -> TaskRuns:
         model, s = open_model(task.model), self.settings
 
         def draw(split: str, seed: int) -> PairedRuns:

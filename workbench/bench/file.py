@@ -43,7 +43,7 @@ class Refused(CellContent, kw_only=True, tag="refused", frozen=True):
     reason: str
 
 
-class LeftOut(CellContent, kw_only=True, tag="left out", frozen=True):
+class LeftOutContent(CellContent, kw_only=True, tag="left out", frozen=True):
     """A method that takes too many passes."""
 
     reason: str
@@ -102,7 +102,7 @@ class TruthCell(Scored, kw_only=True, tag="done", frozen=True):
     auroc_absolute: Number | UnsetType = UNSET
 
 
-class Point(Part, frozen=True):
+class PointContent(Part, frozen=True):
     """A circuit of a size and the share of the metric that it keeps."""
 
     share: float
@@ -110,7 +110,7 @@ class Point(Part, frozen=True):
     faithfulness: Number
 
 
-class Agreement(Part, frozen=True):
+class AgreementContent(Part, frozen=True):
     """Correlation with exact effects."""
 
     pearson: Number
@@ -126,7 +126,7 @@ class OwnFaithfulness(Part, frozen=True):
     faithfulness: Number
 
 
-class Stability(Part, frozen=True):
+class StabilityContent(Part, frozen=True):
     """Mean Jaccard of the best edges over draws of pairs, halves of one draw, seeds of the method."""
 
     share: float
@@ -144,14 +144,14 @@ class TaskCell(Scored, kw_only=True, tag="done", frozen=True):
     CPR: Number
     CMD: Number
     faithfulness: Annotated[dict[str, Number], Meta(description="share of edges -> share of the metric")]
-    curves: dict[Ranking, list[Point]]
-    agreement: Agreement | None
+    curves: dict[Ranking, list[PointContent]]
+    agreement: AgreementContent | None
     own: OwnFaithfulness | None
-    stability: Stability
+    stability: StabilityContent
 
 
-OnTruth = TruthCell | Refused | LeftOut | Failed
-OnTask = TaskCell | Refused | LeftOut | Failed
+OnTruth = TruthCell | Refused | LeftOutContent | Failed
+OnTask = TaskCell | Refused | LeftOutContent | Failed
 
 
 class Decided(Part, frozen=True):

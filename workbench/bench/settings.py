@@ -70,7 +70,7 @@ def parse_variant(text: str) -> Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TrainedTask:
     """A trained model and a task of it, written ``zoo:ioi/ioi`` or with a corruption ``zoo:ioi/ioi/abc``."""
 
     model: str
@@ -82,7 +82,7 @@ class Task:
         return "/".join(filter(None, (self.model, self.task, self.corruption)))
 
 
-def parse_task(text: str) -> Task:
+def parse_task(text: str) -> TrainedTask:
     """Read ``MODEL/TASK`` or ``MODEL/TASK/CORRUPTION``; the model is built in or a directory.
 
     Raises:
@@ -91,10 +91,10 @@ def parse_task(text: str) -> Task:
     known = set(tasks_registry.TASKS)
     model, _, last = text.strip().rpartition("/")
     if last in known and model:
-        return Task(model=model, task=last)
+        return TrainedTask(model=model, task=last)
     shorter, _, task = model.rpartition("/")
     if task in known and shorter:
-        return Task(model=shorter, task=task, corruption=last)
+        return TrainedTask(model=shorter, task=task, corruption=last)
     if model:
         raise unknown("task", last, known, error=OptionError)
     raise OptionError(f"cannot read {text!r} as a model and a task", hint="for example zoo:ioi/ioi")
@@ -166,7 +166,7 @@ class Settings:
         found = [parse_variant(text) for text in texts]
         return tuple({variant.label: variant for variant in found}.values())
 
-    def parsed_tasks(self) -> tuple[Task, ...]:
+    def parsed_tasks(self) -> tuple[TrainedTask, ...]:
         return tuple(parse_task(text) for text in self.tasks)
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from workbench.circuits.files import write_atomic
 from workbench.core.run_record import code_versions
-from workbench.engine.distribute import Here, Part
+from workbench.engine.distribute import Here, WorkPart
 
 CELLS = "cells"
 Measure = Callable[[int, Path], None]
@@ -41,9 +41,11 @@ def fetch_cells(
     Args:
         measure: Called with the number of a subject and a folder that its cells go to.
     """
-    parts = [Part(key=f"subject-{n:03d}", shape=None, batch=n, what=label) for n, label in enumerate(labels)]
+    parts = [
+        WorkPart(key=f"subject-{n:03d}", shape=None, batch=n, what=label) for n, label in enumerate(labels)
+    ]
 
-    def compute(part: Part) -> np.ndarray:
+    def compute(part: WorkPart) -> np.ndarray:
         with TemporaryDirectory(prefix="workbench-bench-") as place:
             measure(part.batch, Path(place))
             return packed(Path(place) / CELLS)

@@ -20,7 +20,7 @@ from workbench.circuits.scores import Scores
 from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.judgement import Judgement
 from workbench.circuits.verdicts.statistics import ROUNDING, ratio
-from workbench.commands.asked.evaluation import Case, case_of, opening_of
+from workbench.commands.asked.evaluation import CircuitCase, case_of, opening_of
 from workbench.commands.forms.evaluate import Evaluate
 from workbench.commands.opening import open_runs, planned_runs, record_of
 from workbench.core.errors import WorkbenchError
@@ -32,7 +32,7 @@ from workbench.engine.of_task import paired_runs
 from workbench.engine.runs import PairedRuns
 from workbench.engine.told import tell_behavior
 from workbench.evaluate.baselines import random_circuit
-from workbench.evaluate.evidence import Plan
+from workbench.evaluate.evidence import JudgePlan
 from workbench.evaluate.faithfulness import (
     Faithfulness,
     faithfulness,
@@ -46,14 +46,14 @@ from workbench.tasks.reading import is_file
 T = TypeVar("T")
 
 
-def plan_of(asked: Evaluate) -> Plan:
+def plan_of(asked: Evaluate) -> JudgePlan:
     """How much a whole evaluation measures."""
     draws = 100 if asked.random_draws is None else asked.random_draws
     counts = {"edges": asked.edges, "bootstraps": asked.bootstraps, "refits": asked.refits}
-    return Plan(draws=draws, seed=asked.seed, **counts)
+    return JudgePlan(draws=draws, seed=asked.seed, **counts)
 
 
-def _open(case: Case, asked: Evaluate, note: Note) -> tuple[PairedRuns, list[str]]:
+def _open(case: CircuitCase, asked: Evaluate, note: Note) -> tuple[PairedRuns, list[str]]:
     """The runs a circuit is judged on, and in what the model differs from the circuit's own."""
     runs = open_runs(options=case.options, note=note, **opening_of(case, asked))
     here, weights = runs.identity, case.known.get("weights")
@@ -104,7 +104,7 @@ def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement | Judging
 
 
 def _evaluated(
-    case: Case, asked: Evaluate, runs: PairedRuns, changed: list[str], progress: Progress | None
+    case: CircuitCase, asked: Evaluate, runs: PairedRuns, changed: list[str], progress: Progress | None
 ) -> Evaluation:
     result = faithfulness(case.circuit, runs, ablation=asked.ablation, progress=progress)
     here = runs.provenance()
@@ -242,7 +242,7 @@ def _scores_beside(path: Path) -> Scores | None:
     return load_scores(file) if file.is_file() else None
 
 
-def _found_on(case: Case, runs: PairedRuns) -> tuple[PairedRuns | None, str]:
+def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, str]:
     """The pairs a circuit was found on with the metric it was found by, and what is to be said of them.
 
     None where they are not at hand; the text then says why.
@@ -282,7 +282,7 @@ def _with_metric(runs: PairedRuns, metric: Metric) -> PairedRuns:
     return PairedRuns(runs.model, runs.pairs, metric=metric, batch_tokens=runs.batch_tokens)
 
 
-def _cost(case: Case, asked: Evaluate, plan: Plan, folder: Path) -> JudgingCost:
+def _cost(case: CircuitCase, asked: Evaluate, plan: JudgePlan, folder: Path) -> JudgingCost:
     planned = planned_runs(**opening_of(case, asked))
     nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
     return JudgingCost(

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.circuits.effects import Effects
 from workbench.commands.do import serve
-from workbench.commands.forms.sweeps import Ablate, KnockOut, Patch, PathPatch, Sweep
+from workbench.commands.forms.sweeps import Ablate, KnockOutHeads, Patch, PathPatch, Sweep
 from workbench.commands.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.core.job import Job, Note
 from workbench.core.run_record import digest_of
@@ -51,7 +51,7 @@ def patch(asked: Patch, job: Job) -> Result:
     return _interventions(asked, job, build, kind=f"patching {asked.site}", mode=asked.mode)
 
 
-def knock_out(asked: KnockOut, job: Job) -> Result:
+def knock_out(asked: KnockOutHeads, job: Job) -> Result:
     """Forbid heads to look from one position at another, one by one or all together."""
 
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
@@ -97,7 +97,7 @@ def _positions(runs: PairedRuns | PlannedRuns, asked: Sweep) -> tuple[str | int,
 
 
 def _interventions(
-    asked: Ablate | Patch | KnockOut,
+    asked: Ablate | Patch | KnockOutHeads,
     job: Job,
     build: Callable[[Any, Sequence[str | int]], list[Intervention]],
     *,
@@ -124,7 +124,7 @@ def _interventions(
 def _looks_at_patterns(asked: Sweep) -> bool:
     """Whether attention patterns are edited, which only the model itself has."""
     words = (getattr(asked, "site", ""), *getattr(asked, "node", ()))
-    return isinstance(asked, KnockOut) or any("pattern" in word for word in words)
+    return isinstance(asked, KnockOutHeads) or any("pattern" in word for word in words)
 
 
 def _reference(asked: Sweep, runs: PairedRuns, job: Job) -> Reference | None:

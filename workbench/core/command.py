@@ -302,7 +302,7 @@ _FORMS = {
     "ablate": "sweeps:Ablate",
     "patch": "sweeps:Patch",
     "path-patch": "sweeps:PathPatch",
-    "knock-out": "sweeps:KnockOut",
+    "knock-out": "sweeps:KnockOutHeads",
     "discover": "discover:Discover",
     "evaluate": "evaluate:Evaluate",
     "heads": "heads:Heads",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DIGEST = "digest"
 
 
-class Block(Part, frozen=True):
+class FileBlock(Part, frozen=True):
     """What a file holds beside its document: a column of a table, or a tensor."""
 
     type: str
@@ -35,21 +35,21 @@ def document_digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(rest).encode("ascii")).hexdigest()
 
 
-def tensor_blocks(tensors: Mapping[str, np.ndarray]) -> dict[str, Block]:
+def tensor_blocks(tensors: Mapping[str, np.ndarray]) -> dict[str, FileBlock]:
     """Type, shape and SHA-256 of the bytes of each tensor, row by row, little-endian."""
     return {name: _block(values) for name, values in tensors.items()}
 
 
-def _block(values: np.ndarray) -> Block:
+def _block(values: np.ndarray) -> FileBlock:
     whole = np.ascontiguousarray(values)
     small = whole.astype(whole.dtype.newbyteorder("<"), copy=False)
     kind = {"f": "F", "i": "I", "u": "U", "b": "BOOL"}[small.dtype.kind]
     name = kind if kind == "BOOL" else f"{kind}{small.dtype.itemsize * 8}"
     # the shape of `values`: ascontiguousarray makes one dimension of none
-    return Block(type=name, shape=list(values.shape), sha256=_sha256(_bytes(small)))
+    return FileBlock(type=name, shape=list(values.shape), sha256=_sha256(_bytes(small)))
 
 
-def table_blocks(table: pa.Table, *, own: bytes) -> dict[str, Block]:
+def table_blocks(table: pa.Table, *, own: bytes) -> dict[str, FileBlock]:
     """Type, number of rows and SHA-256 of the values of every column, and of metadata under other keys than ours.
 
     Numbers are hashed as one byte per value that says whether it is there, then as little-endian bytes; lists
@@ -62,12 +62,12 @@ def table_blocks(table: pa.Table, *, own: bytes) -> dict[str, Block]:
         ValueError: for a column of another type, which no file of ours has.
     """
     columns = {
-        name: Block(type=_type_name(column.type), shape=[len(column)], sha256=_column_sha256(column))
+        name: FileBlock(type=_type_name(column.type), shape=[len(column)], sha256=_column_sha256(column))
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
     said = {key: text for key, text in (table.schema.metadata or {}).items() if key != own}
     return columns | {
-        f"metadata {key.decode('utf-8')}": Block(
+        f"metadata {key.decode('utf-8')}": FileBlock(
             type="bytes", shape=[len(text)], sha256=_sha256(memoryview(text))
         )
         for key, text in said.items()
@@ -121,4 +121,4 @@ def _sha256(data: memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-__all__ = ["DIGEST", "Block", "document_digest", "table_blocks", "tensor_blocks"]
+__all__ = ["DIGEST", "FileBlock", "document_digest", "table_blocks", "tensor_blocks"]

@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from workbench.core.atomic import write_atomic
-from workbench.core.digest import DIGEST, Block, document_digest
+from workbench.core.digest import DIGEST, FileBlock, document_digest
 from workbench.core.errors import ChangedFileWarning, RunError, WorkbenchError
 from workbench.core.strict_json import dump, kind, parse, plain, read_text
 from workbench.core.typed import Part, Sha256, typed
@@ -94,7 +94,7 @@ def _outside() -> int:
     return level
 
 
-Raw = tuple[object, Mapping[str, Block] | None, Any]  # document, blocks as found, columns or tensors
+Raw = tuple[object, Mapping[str, FileBlock] | None, Any]  # document, blocks as found, columns or tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class FileKind(Generic[Content]):
     first: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def document(
-        self, content: Mapping[str, Any], *, blocks: Mapping[str, Block] | None = None
+        self, content: Mapping[str, Any], *, blocks: Mapping[str, FileBlock] | None = None
     ) -> dict[str, Any]:
         """The document that is written for a content, digest included; what could not be read is never written.
 
@@ -184,7 +184,7 @@ class FileKind(Generic[Content]):
         return parse(text, where=str(path), error=self.error), None, None
 
     def check(
-        self, document: object, *, where: str, blocks: Mapping[str, Block] | None = None
+        self, document: object, *, where: str, blocks: Mapping[str, FileBlock] | None = None
     ) -> tuple[Content, Origin]:
         """The content of a document, every field checked, and whether it is as it was written.
 
@@ -203,7 +203,7 @@ class FileKind(Generic[Content]):
         return typed(rest, self.content, where=where, error=self.error), origin
 
     def origin(
-        self, document: Mapping[str, Any], *, where: str, blocks: Mapping[str, Block] | None = None
+        self, document: Mapping[str, Any], *, where: str, blocks: Mapping[str, FileBlock] | None = None
     ) -> Origin:
         """Whether a document is as it was written, whatever its content says.
 
@@ -244,12 +244,12 @@ class FileKind(Generic[Content]):
             )
         return version
 
-    def _blocks(self, document: Mapping[str, Any], where: str) -> dict[str, Block]:
+    def _blocks(self, document: Mapping[str, Any], where: str) -> dict[str, FileBlock]:
         if not self.has_blocks:
             return {}
         if BLOCKS not in document:
             raise self.error(f"{where} lacks {BLOCKS!r}", hint=self.advice(where))
-        return typed(document[BLOCKS], dict[str, Block], where=f"{where}: {BLOCKS}", error=self.error)
+        return typed(document[BLOCKS], dict[str, FileBlock], where=f"{where}: {BLOCKS}", error=self.error)
 
     def say(self, origin: Origin) -> None:
         """Refuse a changed file, or warn of it where people edit such files.
@@ -287,12 +287,12 @@ class FileKind(Generic[Content]):
         }
         required = ["format", "version"]
         if self.has_blocks:
-            blocks = msgspec.json.schema(Block)
-            defs[Block.__name__] = blocks["$defs"][Block.__name__]
+            blocks = msgspec.json.schema(FileBlock)
+            defs[FileBlock.__name__] = blocks["$defs"][FileBlock.__name__]
             heads[BLOCKS] = {
                 "type": "object",
                 "description": "what lies beside the document, by name",
-                "additionalProperties": {"$ref": f"#/$defs/{Block.__name__}"},
+                "additionalProperties": {"$ref": f"#/$defs/{FileBlock.__name__}"},
             }
         later = [name for name in (DIGEST, BLOCKS) if name in heads]
         return {

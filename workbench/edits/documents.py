@@ -134,7 +134,7 @@ def prompt(words: Words, question: Question, order: Order) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class DocumentAnswers:
     """What was answered in every order.
 
     Attributes:
@@ -180,7 +180,7 @@ def in_every_order(
     options: dict[str, Any] | None,
     *,
     advance: Callable[[int], None] = lambda n: None,
-) -> Answers:
+) -> DocumentAnswers:
     """Ask every question with its documents in every order, with PINE (or a control of it) or the model as it is.
 
     Args:
@@ -214,14 +214,14 @@ def _log_probs(model: TransformerBridge, ids: torch.Tensor, edit: ModelEdit | No
         return model(ids)[:, -1].float().log_softmax(-1).cpu()
 
 
-def _answers(table: torch.Tensor, asked: Sequence[Question], orders: Sequence[Order]) -> Answers:
+def _answers(table: torch.Tensor, asked: Sequence[Question], orders: Sequence[Order]) -> DocumentAnswers:
     """From log-probabilities ``(question, order, d_vocab)``."""
     n = torch.arange(len(asked))
     right = torch.tensor([question.right for question in asked])
     wrong = torch.tensor([question.wrong for question in asked])
     answers = table.argmax(-1)
     later = [[_is_later(question, order) for order in orders] for question in asked]
-    return Answers(
+    return DocumentAnswers(
         answers=answers.numpy(),
         right=(answers == right[:, None]).numpy(),
         difference=(table[n, :, right] - table[n, :, wrong]).double().numpy(),

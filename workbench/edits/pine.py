@@ -48,7 +48,7 @@ def _attention(edit: Pine, place: Place, layer: int, rotary: Rotary):
         q, k = seen["q"], seen["k"]
         k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
         _confirm(place, layer, rotary, q, k, pattern)
-        layout = Layout.of(edit.documents, q.shape[1], q.device)
+        layout = PineLayout.of(edit.documents, q.shape[1], q.device)
         start = _starts(edit, layout, rotary, q, k, content_ranks(seen["ids"], edit.documents), layer)
         scores = rotary.scores(q, k, layout.ahead(start))
         hidden = ~layout.visible(edit.between)
@@ -58,7 +58,7 @@ def _attention(edit: Pine, place: Place, layer: int, rotary: Rotary):
 
 
 def _starts(
-    edit: Pine, layout: Layout, rotary: Rotary, q: Tensor, k: Tensor, ranks: Tensor, layer: int
+    edit: Pine, layout: PineLayout, rotary: Rotary, q: Tensor, k: Tensor, ranks: Tensor, layer: int
 ) -> Int[Tensor, "row head query document"]:
     """Where each document starts, as each query has them placed."""
     n_row, n_pos, n_head = q.shape[:3]
@@ -74,7 +74,7 @@ def _starts(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Layout:
+class PineLayout:
     """Which document each token is in (-1 for none) and where in it."""
 
     document: Int[Tensor, " pos"]
@@ -83,7 +83,7 @@ class Layout:
     first: int
 
     @classmethod
-    def of(cls, spans: Sequence[tuple[int, int]], n_pos: int, device: torch.device) -> Layout:
+    def of(cls, spans: Sequence[tuple[int, int]], n_pos: int, device: torch.device) -> PineLayout:
         """Raises ``OptionError`` if a document ends after the prompt."""
         if spans[-1][1] > n_pos:
             raise OptionError(f"the last document ends at token {spans[-1][1]}; the prompt has {n_pos}")
@@ -150,7 +150,7 @@ class Layout:
 
 
 def importance(
-    layout: Layout, rotary: Rotary, q: Tensor, k: Tensor
+    layout: PineLayout, rotary: Rotary, q: Tensor, k: Tensor
 ) -> Float[Tensor, "row head query document"]:
     """Attention without positions over the documents, mean over each one's tokens; in float64.
 

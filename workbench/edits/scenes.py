@@ -81,7 +81,7 @@ def forced(heads: Sequence[str], columns: Columns) -> Rows:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class SceneAnswers:
     """What a model answers, one value per pair.
 
     Attributes:
@@ -102,7 +102,7 @@ class Answers:
 
 
 @torch.no_grad()
-def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] = ()) -> Answers:
+def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] = ()) -> SceneAnswers:
     """Right or wrong on the clean prompts, with an edit or as the model is.
 
     Args:
@@ -127,7 +127,7 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
             node = parse_node(head)
             row = looked(seen[node.layer][rows, node.index, batch.answer_pos]).nan_to_num()  # (pair, key)
             attention[head][batch.index] = _to_colors(row, batch, rows)
-    return Answers(among=among, top=top, attention=attention)
+    return SceneAnswers(among=among, top=top, attention=attention)
 
 
 def _keeper(seen: dict[int, Tensor], layer: int):

@@ -34,7 +34,7 @@ RULES: Mapping[str, tuple[Mapping[str, str], int]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class UnaskedPrompts:
     """Prompts, right answers and wrong ones (another kind's word for the same input).
 
     ``places`` are those of the words that are asked: prompts about one place have one answer in most tasks.
@@ -51,16 +51,16 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class UnaskedTask:
     """A task's prompts: words in training, validation and test never meet."""
 
     name: str
-    training: Part
-    validation: Part
-    test: Part
+    training: UnaskedPrompts
+    validation: UnaskedPrompts
+    test: UnaskedPrompts
 
 
-def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) -> Task:
+def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) -> UnaskedTask:
     """Questions about ``training`` words of every kind, ``validation`` others, and the rest.
 
     Raises:
@@ -71,7 +71,7 @@ def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) 
     order = np.random.default_rng([seed, SIZE]).permutation(SIZE).tolist()
     cut = training + validation
     rng = np.random.default_rng([seed, *name.encode()])
-    return Task(
+    return UnaskedTask(
         name=name,
         training=_part(name, order[:training], rng),
         validation=_part(name, order[training:cut], rng),
@@ -79,7 +79,7 @@ def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) 
     )
 
 
-def _part(name: str, places: Sequence[int], rng: np.random.Generator) -> Part:
+def _part(name: str, places: Sequence[int], rng: np.random.Generator) -> UnaskedPrompts:
     gives, on = RULES[name]
     prompts, asked, right, wrong = [], [], [], []
     for kind, wanted in gives.items():
@@ -89,10 +89,10 @@ def _part(name: str, places: Sequence[int], rng: np.random.Generator) -> Part:
             asked.append(place)
             right.append(KINDS[wanted][(place + on) % SIZE])
             wrong.append(KINDS[str(rng.choice(others))][place])
-    return Part(prompts=tuple(prompts), places=tuple(asked), right=tuple(right), wrong=tuple(wrong))
+    return UnaskedPrompts(prompts=tuple(prompts), places=tuple(asked), right=tuple(right), wrong=tuple(wrong))
 
 
-def probes_of(model: TransformerBridge, task: Task) -> Probes:
+def probes_of(model: TransformerBridge, task: UnaskedTask) -> Probes:
     """Probe heads for right against wrong statements (a prompt with its answer), accuracy on the validation words."""
     rows, right, held_out = [], [], []
     for part, is_held_out in ((task.training, False), (task.validation, True)):

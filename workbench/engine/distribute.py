@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from workbench.engine.batch import Batch
     from workbench.engine.runs import PairedRuns
 
-Compute = Callable[["Part"], np.ndarray]
+Compute = Callable[["WorkPart"], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class WorkPart:
     """One part: ``key`` names it on disk and between processes.
 
     Attributes:
@@ -42,14 +42,14 @@ class Part:
     what: str = ""
 
 
-def batch_parts(runs: PairedRuns, name: str, shape: Callable[[Batch], tuple[int, ...]]) -> list[Part]:
+def batch_parts(runs: PairedRuns, name: str, shape: Callable[[Batch], tuple[int, ...]]) -> list[WorkPart]:
     """One part for each batch of pairs.
 
     Args:
         name: What is computed, where one method has several such lists.
     """
     return [
-        Part(
+        WorkPart(
             key=f"{name}-b{b:05d}",
             shape=shape(batch),
             batch=b,
@@ -79,7 +79,7 @@ class Here:
         shared = store is not None and store is self.store
         return replace(self, question=question, store=store, prefix=f"{question}-" if shared else "")
 
-    def finished(self, part: Part, compute: Compute) -> np.ndarray:
+    def finished(self, part: WorkPart, compute: Compute) -> np.ndarray:
         """The values of a part: from the store, or computed now and kept."""
         key = self.prefix + part.key
         values = self.store.get(key, part.shape) if self.store else None
@@ -89,7 +89,7 @@ class Here:
                 self.store.put(key, values)
         return values
 
-    def values(self, parts: Sequence[Part], compute: Compute) -> Iterator[np.ndarray]:
+    def values(self, parts: Sequence[WorkPart], compute: Compute) -> Iterator[np.ndarray]:
         """The values of all parts, in their order."""
         for part in parts:
             yield self.finished(part, compute)
@@ -117,7 +117,7 @@ class Shard(Here):
         """``shard-2-of-8``: the folder of its own."""
         return f"shard-{self.index}-of-{self.count}"
 
-    def values(self, parts: Sequence[Part], compute: Compute) -> Iterator[np.ndarray]:
+    def values(self, parts: Sequence[WorkPart], compute: Compute) -> Iterator[np.ndarray]:
         """Compute and keep the parts of this share, then stop with ``ShardFinished``: the rest is not here."""
         mine = share_of(parts, self.index, self.count)
         if self.store is None:
@@ -131,13 +131,13 @@ class Shard(Here):
 class ShardFinished(Exception):
     """A share of the parts is on disk. Not an error: whoever asked for a shard catches it."""
 
-    def __init__(self, prefix: str, parts: Sequence[Part], mine: Sequence[Part]) -> None:
+    def __init__(self, prefix: str, parts: Sequence[WorkPart], mine: Sequence[WorkPart]) -> None:
         super().__init__(f"{len(mine)} of {len(parts)} parts")
         self.parts = tuple((prefix + p.key, p.shape) for p in parts)  # as they are called on disk
         self.mine = tuple(prefix + p.key for p in mine)
 
 
-def share_of(parts: Sequence[Part], index: int, count: int) -> list[Part]:
+def share_of(parts: Sequence[WorkPart], index: int, count: int) -> list[WorkPart]:
     """The ``index``-th (from 1) of ``count`` contiguous shares of about equal cost; every part is in exactly one.
 
     Contiguous, because parts of one batch share its activations.
@@ -185,7 +185,7 @@ class Serving(Here):
     inbox: SimpleQueue
     outbox: SimpleQueue
 
-    def values(self, parts: Sequence[Part], compute: Compute) -> Iterator[np.ndarray]:
+    def values(self, parts: Sequence[WorkPart], compute: Compute) -> Iterator[np.ndarray]:
         """Serve until told to stop, then end the program with ``Served``."""
         by_key = {part.key: part for part in parts}
         while (asked := self.inbox.get()) is not None:

@@ -96,7 +96,7 @@ def without_plain_blocks(runs: PairedRuns, batch: Batch) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class StartedRows:
     """Rows that start at one position: ``which`` intervention and ``pair``, in the order of interventions.
 
     Attributes:
@@ -170,7 +170,7 @@ class Restart:
             cache[key] = self.blocks.run(self.last, self.resid[self.last], last=True)[:, 0]
         return cache[key]
 
-    def before(self, layer: int, rows: Rows) -> tuple[Tensor, Tensor] | None:
+    def before(self, layer: int, rows: StartedRows) -> tuple[Tensor, Tensor] | None:
         """Keys and values of the positions that did not change."""
         if rows.start == 0:
             return None
@@ -180,7 +180,7 @@ class Restart:
         k, v = (cache[key][rows.pair, : rows.start] for key in keys)
         return k, v
 
-    def rows(self, interventions: Sequence[Intervention]) -> Iterator[Rows]:
+    def rows(self, interventions: Sequence[Intervention]) -> Iterator[StartedRows]:
         """All rows that change anything, by where they start, in chunks."""
         groups: dict[tuple[int, bool, bool], list[np.ndarray]] = defaultdict(list)
         everywhere = np.zeros(len(self.batch), dtype=int)
@@ -201,10 +201,10 @@ class Restart:
             for k in range(0, members.shape[1], size):
                 which, pair = members[:, k : k + size]
                 at = torch.as_tensor(pair, device=self.z.device)
-                yield Rows(start=start, single=single, adds=adds, which=which, pair=at)
+                yield StartedRows(start=start, single=single, adds=adds, which=which, pair=at)
 
     def end(
-        self, rows: Rows, interventions: Sequence[Intervention], means: Means | None
+        self, rows: StartedRows, interventions: Sequence[Intervention], means: Means | None
     ) -> Float[Tensor, "row d_model"]:
         """What leaves the last block at the last position."""
         if rows.adds:
@@ -218,19 +218,19 @@ class Restart:
             x = self.blocks.run(n, x, start=rows.start, before=self.before(n, rows), last=n == self.last)
         return x[:, -1]
 
-    def spread(self, layer: int, rows: Rows, x: Tensor) -> Tensor:
+    def spread(self, layer: int, rows: StartedRows, x: Tensor) -> Tensor:
         """The residual stream from the start on, with what changed at the start."""
         whole = self.resid[layer][rows.pair, rows.start :]
         whole[:, :1] = x
         return whole
 
-    def span(self, rows: Rows) -> slice:
+    def span(self, rows: StartedRows) -> slice:
         """The positions that an edit changes at its own layer, as far as they are read."""
         if rows.single:
             return slice(rows.start, rows.start + 1)
         return slice(self.batch.n_tokens - 1, None) if self.layer == self.last else slice(0, None)
 
-    def each(self, rows: Rows) -> list[tuple[int, slice]]:
+    def each(self, rows: StartedRows) -> list[tuple[int, slice]]:
         """Interventions of these rows, and which rows are theirs."""
         ends = [0, *(np.flatnonzero(np.diff(rows.which)) + 1).tolist(), len(rows.which)]
         return [(int(rows.which[a]), slice(a, b)) for a, b in itertools.pairwise(ends)]
@@ -238,7 +238,7 @@ class Restart:
     def value(
         self,
         edit: Edit,
-        rows: Rows,
+        rows: StartedRows,
         own: slice,
         span: slice,
         means: Means | None,
@@ -253,14 +253,16 @@ class Restart:
             return value
         return self._of(rows, own, value[:, span] if value.dim() == 3 else value[:, span, heads])
 
-    def _of(self, rows: Rows, own: slice, tensor: Float[Tensor, " pair *any"]) -> Float[Tensor, " row *any"]:
+    def _of(
+        self, rows: StartedRows, own: slice, tensor: Float[Tensor, " pair *any"]
+    ) -> Float[Tensor, " row *any"]:
         """The pairs of these rows; no copy where they are all pairs in order."""
         if own.stop - own.start == len(self.batch):  # a row for every pair: they stand in order
             return tensor
         return tensor[rows.pair[own]]
 
     def entered(
-        self, rows: Rows, interventions: Sequence[Intervention], means: Means | None
+        self, rows: StartedRows, interventions: Sequence[Intervention], means: Means | None
     ) -> Float[Tensor, "row pos d_model"]:
         """What enters the layer, edited."""
         x = self.resid[self.layer][rows.pair, rows.start :]
@@ -272,7 +274,7 @@ class Restart:
         return x
 
     def edited(
-        self, rows: Rows, interventions: Sequence[Intervention], means: Means | None
+        self, rows: StartedRows, interventions: Sequence[Intervention], means: Means | None
     ) -> Float[Tensor, "row pos d_model"]:
         """What leaves the layer where it was edited."""
         span = self.span(rows)
@@ -295,7 +297,7 @@ class Restart:
         return written.add_(mid)
 
     def _edit_attention(
-        self, mid: Tensor, edit: Edit, rows: Rows, own: slice, span: slice, means: Means | None
+        self, mid: Tensor, edit: Edit, rows: StartedRows, own: slice, span: slice, means: Means | None
     ) -> None:
         """Change what attention has added to the stream of an intervention's own rows, in place."""
         if site_of(edit.node) == "attn-out":

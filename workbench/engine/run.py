@@ -20,7 +20,7 @@ from workbench.circuits.effects import Effects
 from workbench.core.errors import ModelError, OptionError, RunError, expect
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions, digest_of
-from workbench.engine.distribute import Here, Part
+from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.edits import Edit, Intervention, KnockOut, check
 from workbench.engine.interventions.means import Means
@@ -211,7 +211,7 @@ def _run(
     parts = []
     for b, batch in enumerate(runs.batches):
         for layer in sorted(by_layer):
-            part = Part(
+            part = WorkPart(
                 key=f"b{b:05d}-l{layer:03d}",
                 shape=(len(by_layer[layer]), len(batch)),
                 batch=b,
@@ -224,7 +224,7 @@ def _run(
             parts.append(part)
     means = cache(lambda: _means(runs, interventions, reference, base))
 
-    def compute(part: Part) -> np.ndarray:
+    def compute(part: WorkPart) -> np.ndarray:
         batch, layer = runs.batches[part.batch], layer_of[part.key]
         runs.release_others(batch)
         return _part(runs, batch, layer, [interventions[r] for r in by_layer[layer]], base, means())

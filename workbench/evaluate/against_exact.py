@@ -19,7 +19,7 @@ from workbench.core.stats.intervals import resamples
 from workbench.engine.gradients import taped_run
 from workbench.engine.rules import Backward
 from workbench.engine.runs import PairedRuns
-from workbench.methods.exact_parts import Part, Parts, part_drops
+from workbench.methods.exact_parts import ExactPart, Parts, part_drops
 from workbench.model.hooks import hook_name, per_head
 
 RULES: Mapping[str, Backward] = {"AtP": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP": "cp-lrp"}
@@ -74,7 +74,7 @@ def _parts(runs: PairedRuns, kind: str) -> Parts:
     )
     units = range(wiring.n_heads) if per_head(site) else [None]
     return {
-        (layer, site): [Part(unit=unit, place=(i, unit or 0)) for unit in units]
+        (layer, site): [ExactPart(unit=unit, place=(i, unit or 0)) for unit in units]
         for i, layer in enumerate(layers)
     }
 

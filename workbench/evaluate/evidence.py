@@ -23,7 +23,7 @@ ABLATIONS: tuple[Ablation, ...] = ("resample", "mean", "mean-per-position", "mea
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class JudgePlan:
     """How much to measure; the draws that are random all use the seed.
 
     Attributes:
@@ -121,7 +121,7 @@ def minimality_evidence(found: Minimality) -> list[dict[str, Any]]:
     ]
 
 
-def edge_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
+def edge_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
     """The circuit without each edge, and what random new edges change in inflated circuits.
 
     Source:
@@ -162,7 +162,7 @@ def _inflated(subject: Subject, rng: np.random.Generator) -> list[np.ndarray]:
     return [inflated, smaller]
 
 
-def random_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
+def random_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
     """Random circuits of the same size: their metric, how far they are from the model, and the model without them."""
     rng, circuit = np.random.default_rng(plan.seed), subject.circuit
     how = {"level": circuit.level, "positions": subject.labels}
@@ -179,7 +179,7 @@ def random_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> 
     }
 
 
-def matched_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> dict[str, Any]:
+def matched_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
     """Heads of the circuit and as many others of the same layers, knocked out of the model: what each costs."""
     heads = list(dict.fromkeys(parse_node(a).at(None) for a in subject.nodes if parse_node(a).kind == "head"))
     rng = np.random.default_rng(plan.seed)
@@ -226,7 +226,7 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
     }
 
 
-def ablation_evidence(subject: Subject, plan: Plan, progress: Progress | None) -> Mapping[str, Any]:
+def ablation_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> Mapping[str, Any]:
     """The circuit and nothing under every ablation, per pair."""
     found = {}
     for ablation in plan.ablations:

@@ -20,7 +20,7 @@ from workbench.engine.of_task import on_a_task
 from workbench.engine.runs import PairedRuns
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.evidence import (
-    Plan,
+    JudgePlan,
     ablation_evidence,
     completeness_evidence,
     curve_evidence,
@@ -45,7 +45,7 @@ def judge(
     found_note: str = "",
     scores: Scores | None = None,
     ablation: Ablation = "resample",
-    plan: Plan | None = None,
+    plan: JudgePlan | None = None,
     criteria: Criteria | None = None,
     progress: Progress | None = None,
 ) -> Judgement:
@@ -73,7 +73,7 @@ def judge(
         >>> [verdict.name for verdict in found.verdicts][:1]
         ['faithful']
     """
-    plan, criteria = plan or Plan(), criteria or Criteria()
+    plan, criteria = plan or JudgePlan(), criteria or Criteria()
     check_pairs(runs.n_pairs)
     subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
     evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
@@ -116,7 +116,7 @@ def check_pairs(n: int) -> None:
 
 
 def _parts(
-    subject: Subject, found_on: PairedRuns | None, found_note: str, scores: Scores | None, plan: Plan
+    subject: Subject, found_on: PairedRuns | None, found_note: str, scores: Scores | None, plan: JudgePlan
 ) -> dict[str, Callable[[Any], Any]]:
     """What is measured besides the scores, by its name in the evidence."""
     seed, edge = plan.seed, subject.circuit.level == "edge"

@@ -27,7 +27,7 @@ from workbench.model.wiring import require_heads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class RoleRule:
     """A role: look from ``query`` at ``key``, with a direct effect in this range.
 
     ``least`` and ``most`` bound the direct effect as a share of the gap between clean and corrupted metric.
@@ -43,13 +43,13 @@ class Rule:
 # A mover writes the answer itself: at least 1 % of the gap by the direct path. S-inhibition heads act through later
 # heads; a head that reads S2 and writes more than 5 % of the gap directly is a mover, whatever it looks at.
 IOI_RULES = (
-    Rule(role="name mover", query="end", key="IO", least=0.01),
-    Rule(role="negative name mover", query="end", key="IO", most=-0.01),
-    Rule(role="S2 mover", query="end", key="S2", least=0.05),
-    Rule(role="S-inhibition", query="end", key="S2", least=-0.05, most=0.05),
-    Rule(role="duplicate token", query="S2", key="S1"),
-    Rule(role="induction", query="S2", key="S1+1"),
-    Rule(role="previous token", query="S1+1", key="S1"),
+    RoleRule(role="name mover", query="end", key="IO", least=0.01),
+    RoleRule(role="negative name mover", query="end", key="IO", most=-0.01),
+    RoleRule(role="S2 mover", query="end", key="S2", least=0.05),
+    RoleRule(role="S-inhibition", query="end", key="S2", least=-0.05, most=0.05),
+    RoleRule(role="duplicate token", query="S2", key="S1"),
+    RoleRule(role="induction", query="S2", key="S1+1"),
+    RoleRule(role="previous token", query="S1+1", key="S1"),
 )
 
 
@@ -83,14 +83,14 @@ class HeadRoles(tuple[HeadRole, ...], Shown, shown_in="workbench.evaluate.show")
         return pd.DataFrame([role.to_dict() for role in self])
 
 
-def rules_for(runs: PairedRuns) -> tuple[Rule, ...]:
+def rules_for(runs: PairedRuns) -> tuple[RoleRule, ...]:
     """The rules whose positions the pairs have; for other tasks, one rule per pair of named positions."""
     ordered = runs.position_names
     known = tuple(r for r in IOI_RULES if {r.query, r.key} <= set(ordered))
     if known:
         return known
     return tuple(
-        Rule(role=f"{query} looks at {key}", query=query, key=key)
+        RoleRule(role=f"{query} looks at {key}", query=query, key=key)
         for i, query in enumerate(ordered)
         for key in ordered[:i]
     )
@@ -128,7 +128,7 @@ def _clear_gap(direct: Effects) -> float:
     return float(mean) if mean > 2 * error else float("nan")
 
 
-def _within(rule: Rule, effect: float, gap: float) -> bool:
+def _within(rule: RoleRule, effect: float, gap: float) -> bool:
     """Whether a direct effect is in the rule's range; a rule without a range fits any."""
     if np.isinf(rule.least) and np.isinf(rule.most):
         return True
@@ -137,7 +137,7 @@ def _within(rule: Rule, effect: float, gap: float) -> bool:
 
 @on_a_task
 def head_roles(
-    runs: PairedRuns, *, threshold: float = LABEL, rules: Sequence[Rule] | None = None
+    runs: PairedRuns, *, threshold: float = LABEL, rules: Sequence[RoleRule] | None = None
 ) -> HeadRoles:
     """Every head that looks where a rule says, strongest attention first; a head gets its strongest rule.
 

@@ -173,7 +173,7 @@ def _effects(runs: PairedRuns, heads: Sequence[Node], receivers: Sequence[Node])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlap:
+class HeadOverlap:
     """What two sets of heads share, beside what chance would."""
 
     shared: tuple[str, ...]
@@ -184,7 +184,7 @@ class Overlap:
     p: float
 
 
-def overlap(here: Collection[str], there: Collection[str], universe: int) -> Overlap:
+def overlap(here: Collection[str], there: Collection[str], universe: int) -> HeadOverlap:
     """Shared over all heads of either circuit, what random sets of these sizes share, and how often they reach it.
 
     Example:
@@ -195,7 +195,7 @@ def overlap(here: Collection[str], there: Collection[str], universe: int) -> Ove
     """
     here, there = list(dict.fromkeys(here)), list(dict.fromkeys(there))
     shared = tuple(head for head in here if head in set(there))
-    return Overlap(
+    return HeadOverlap(
         shared=shared,
         only_here=tuple(head for head in here if head not in shared),
         only_there=tuple(head for head in there if head not in shared),

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 
 from workbench.circuits.graph import Graph
-from workbench.engine.distribute import Part
+from workbench.engine.distribute import WorkPart
 from workbench.engine.edges import ablate_edges, copies_that_fit, source_outputs
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.reference import reference_outputs
@@ -132,7 +132,7 @@ class Meter:
         """
         self._asked += 1
         content = blake2b(np.packbits(np.stack(masks)).tobytes(), digest_size=8).hexdigest()
-        part = Part(key=f"acdc-{self._asked:06d}-{content}", shape=(len(masks),), batch=0)
+        part = WorkPart(key=f"acdc-{self._asked:06d}-{content}", shape=(len(masks),), batch=0)
         values = self.runs.division.finished(part, lambda part: self._measured(masks, start))
         self.copies += len(masks)
         self.passes += sum(-(-len(masks) // self._copies(batch)) for batch in self.runs.batches)
@@ -159,7 +159,7 @@ def _key(mask: Mask) -> bytes:
 
 
 @dataclass(eq=False)
-class State:
+class SearchState:
     """A search under way: what is removed, which ``(*label, target)`` still reach the logits, the metric now."""
 
     removed: Mask
@@ -170,8 +170,8 @@ class State:
     )
     start: int = 0
 
-    def copy(self) -> State:
-        return State(self.removed.copy(), self.alive.copy(), self.current, self.mask, self.start)
+    def copy(self) -> SearchState:
+        return SearchState(self.removed.copy(), self.alive.copy(), self.current, self.mask, self.start)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,7 +217,7 @@ class Search:
         """``(*label, source, target)`` damage of each edge when tested; below ``tau`` it was removed. NaN: no edge."""
         found = np.full(self.meter.shape, np.nan)
         alive = np.zeros((*self.meter.labels, len(self.meter.graph.targets)), bool)
-        state = State(np.zeros(self.meter.shape, bool), alive, self.meter.clean)
+        state = SearchState(np.zeros(self.meter.shape, bool), alive, self.meter.clean)
         stack, at = FIRST_STACK, 0
         while at < len(self._order):
             if mode == "sequential":
@@ -240,14 +240,14 @@ class Search:
         layer = self.meter.graph.targets[self._order[at][-1]].layer
         return last if layer is None else layer
 
-    def _enter(self, state: State, at: int) -> bool:
+    def _enter(self, state: SearchState, at: int) -> bool:
         """Whether the next edge needs a test; marks its target alive where it reaches the logits."""
         *label, i, j = self._order[at]
         if i == self.meter.graph.n_visible[j] - 1:  # the first edges into it: all its readers are decided
             state.alive[..., j] = self._reaches(state, j)
         return bool(state.alive[(*label, j)]) and not self._idle[(*label, i)]
 
-    def _reaches(self, state: State, j: int) -> np.ndarray:
+    def _reaches(self, state: SearchState, j: int) -> np.ndarray:
         """``(*label,)``: whether what a target feeds is still read by something that reaches the logits."""
         graph = self.meter.graph
         if j == len(graph.targets) - 1:
@@ -258,7 +258,7 @@ class Search:
         # queries and MLPs act at their own token; keys and values at others too
         return np.broadcast_to(read.any(), read.shape) if graph.targets[j].slot in ("k", "v") else read
 
-    def _without(self, state: State, at: int) -> Mask:
+    def _without(self, state: SearchState, at: int) -> Mask:
         mask = state.removed & state.alive[..., None, :]
         mask[self._order[at]] = True
         return mask
@@ -268,7 +268,7 @@ class Search:
 
     # -- one test at a time ----------------------------------------------------------------------------------
 
-    def _one(self, state: State, tau: float, at: int, found: np.ndarray) -> int:
+    def _one(self, state: SearchState, tau: float, at: int, found: np.ndarray) -> int:
         if not self._enter(state, at):
             return self._decide(state, tau, at, 0.0, found)
         self.tested += 1
@@ -278,7 +278,7 @@ class Search:
 
     def _decide(
         self,
-        state: State,
+        state: SearchState,
         tau: float,
         at: int,
         damage: float,
@@ -295,7 +295,7 @@ class Search:
 
     # -- many tests in one pass ------------------------------------------------------------------------------
 
-    def _ahead(self, state: State, tau: float, at: int, most: int) -> Iterator[Trial]:
+    def _ahead(self, state: SearchState, tau: float, at: int, most: int) -> Iterator[Trial]:
         """The next tests as they will be if every guess is right; all of one first layer."""
         start, new = None, 0
         for place in range(at, len(self._order)):
@@ -316,7 +316,7 @@ class Search:
                 state.removed[self._order[place]] = True
 
     def _read(
-        self, state: State, tau: float, at: int, trials: list[Trial], found: np.ndarray
+        self, state: SearchState, tau: float, at: int, trials: list[Trial], found: np.ndarray
     ) -> tuple[int, bool]:
         """Decide in order up to the first wrong guess; the next place, and whether all guesses held."""
         values = self.meter.stacked([t.mask for t in trials], self._start(trials[0].at)) if trials else []
@@ -335,21 +335,21 @@ class Search:
             at = self._free(state, tau, at, len(self._order), found)
         return at, True
 
-    def _free(self, state: State, tau: float, at: int, until: int, found: np.ndarray) -> int:
+    def _free(self, state: SearchState, tau: float, at: int, until: int, found: np.ndarray) -> int:
         """Decide the edges before ``until`` that need no pass."""
         while at < until:
             self._enter(state, at)
             at = self._decide(state, tau, at, 0.0, found)
         return at
 
-    def _again(self, state: State, mask: Mask, start: int) -> tuple[float, float]:
+    def _again(self, state: SearchState, mask: Mask, start: int) -> tuple[float, float]:
         """Damage and metric measured alone, as one test at a time measures them."""
         self.measured_again += 1
         before = self.meter.clean if state.mask is None else self.meter.alone(state.mask, state.start)
         value = self.meter.alone(mask, start)
         return before - value, value
 
-    def _learn(self, state: State, trials: list[Trial], values: list[float]) -> None:
+    def _learn(self, state: SearchState, trials: list[Trial], values: list[float]) -> None:
         """Better guesses: damages under the guessed circuits, for tests that will have to be made again."""
         before = state.current
         for trial, value in zip(trials, values, strict=True):

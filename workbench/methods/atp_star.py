@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.engine.distribute import Part, batch_parts
+from workbench.engine.distribute import WorkPart, batch_parts
 from workbench.engine.gradients import Taped, taped_run
 from workbench.engine.patterns import (
     Patterns,
@@ -93,7 +93,7 @@ def part_scores(
     rounds = backward_rounds(options, graph)
     total = len(runs.batches) * rounds
 
-    def compute(part: Part) -> np.ndarray:
+    def compute(part: WorkPart) -> np.ndarray:
         b, batch = part.batch, runs.batches[part.batch]
         _Batch(runs, batch, graph, options, level, tallies).score(
             lambda done: progress(b * rounds + done, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")

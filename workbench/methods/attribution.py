@@ -19,7 +19,7 @@ from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.core.errors import ModelError
 from workbench.core.progress import Progress
-from workbench.engine.distribute import Part, batch_parts
+from workbench.engine.distribute import WorkPart, batch_parts
 from workbench.engine.edges import written
 from workbench.engine.gradients import Taped, pieces, start_of, taped_run
 from workbench.engine.interventions.ablation import value_of
@@ -136,7 +136,7 @@ def attribute(
         runs.release(batch)
         return tally.closed
 
-    def compute(part: Part) -> np.ndarray:
+    def compute(part: WorkPart) -> np.ndarray:
         found, done = [], part.batch * len(points) + 1
         for piece in pieces(runs, runs.batches[part.batch]):
             found.append(piece_of(piece, done))

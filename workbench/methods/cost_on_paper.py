@@ -92,7 +92,7 @@ def models() -> tuple[Outline, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class PaperJob:
     """One job on one model: prompt passes forward and backward, operations, memory beside the weights."""
 
     name: str
@@ -102,12 +102,12 @@ class Job:
     bytes: float
 
 
-def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> Job:
+def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJob:
     """Every head ablated: passes that start at its layer."""
     first = [layer for layer in range(model.n_layers) for _ in range(model.n_heads)]
     passes = 4 + sum((model.n_layers - layer) / model.n_layers for layer in first)
     stream = (model.n_layers + 1) * pairs * tokens * model.d_model
-    return Job(
+    return PaperJob(
         name="ablation of every head",
         forward=passes * pairs,
         backward=0,
@@ -116,7 +116,7 @@ def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> J
     )
 
 
-def eap_ig(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS, steps: int = STEPS) -> Job:
+def eap_ig(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS, steps: int = STEPS) -> PaperJob:
     """Passes forward and back, and one product of differences with gradients for all edges of each prompt.
 
     Back through frozen weights is one product for each forward one (two within attention).
@@ -128,7 +128,7 @@ def eap_ig(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS, steps: i
     edges = 2.0 * tokens * graph.n_edges * model.d_model
     written = 2.0 * tokens * (n + m) * (model.d_head or 1) * model.d_model
     passes = cost.forward + cost.backward
-    return Job(
+    return PaperJob(
         name=f"EAP-IG, {steps} steps, all edges",
         forward=cost.forward * pairs,
         backward=cost.backward * pairs,
@@ -137,7 +137,7 @@ def eap_ig(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS, steps: i
     )
 
 
-def acdc(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> Job:
+def acdc(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJob:
     """Every edge tested once: a pass that starts at its target's layer."""
     graph = Graph(model.shape("edge"))
     method = get_method("acdc")
@@ -148,7 +148,7 @@ def acdc(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> Job:
         layers = last - min(last - 1, last if target.layer is None else target.layer)
         flop += int(seen) * model.flop(tokens, layers)
         passes += int(seen) * layers / last
-    return Job(
+    return PaperJob(
         name="ACDC, all edges, one threshold",
         forward=passes * pairs,
         backward=0,

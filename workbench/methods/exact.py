@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.engine.distribute import Part
+from workbench.engine.distribute import WorkPart
 from workbench.engine.edges import Outputs, ablate_edges, copies_that_fit, source_outputs
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.interventions.words import Ablation
@@ -99,7 +99,7 @@ def _edges(
     layers, n_labels = range(graph.shape.n_layers + 1), len(runs.position_labels) if per_position else 1
     known: dict[int, tuple[Outputs, np.ndarray]] = {}  # of the batch at hand
 
-    def compute(part: Part) -> np.ndarray:
+    def compute(part: WorkPart) -> np.ndarray:
         batch, layer = runs.batches[part.batch], int(part.key[-3:])
         if part.batch not in known:
             known.clear()
@@ -112,7 +112,7 @@ def _edges(
         return found[..., _into(graph, layer)]
 
     parts = [
-        Part(
+        WorkPart(
             key=f"edges-b{b:05d}-l{layer:03d}",
             shape=(len(batch), n_labels, len(graph.sources), len(_into(graph, layer))),
             batch=b,

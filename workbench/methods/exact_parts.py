@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.graph import Graph
-from workbench.engine.distribute import Part as Piece
+from workbench.engine.distribute import WorkPart as Piece
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.places import site_of
@@ -21,28 +21,30 @@ from workbench.model.hooks import hook_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ExactPart:
     """What is replaced: a unit (head, neuron; None: all of it) of a site, and where its effect is written."""
 
     unit: int | None
     place: tuple[int, ...]
 
 
-Parts = dict[tuple[int, str], list[Part]]  # (layer, site) -> what is replaced there
+Parts = dict[tuple[int, str], list[ExactPart]]  # (layer, site) -> what is replaced there
 
 
 def node_parts(graph: Graph) -> Parts:
     """Every source of a node-level graph; effects in ``(source,)``."""
     found: Parts = {}
     for i, node in enumerate(graph.sources):
-        found.setdefault((node.layer or 0, site_of(node)), []).append(Part(unit=node.index, place=(i,)))
+        found.setdefault((node.layer or 0, site_of(node)), []).append(ExactPart(unit=node.index, place=(i,)))
     return found
 
 
 def neuron_parts(runs: PairedRuns, graph: Graph) -> Parts:
     """Every hidden unit of every MLP; effects in ``(layer, d_mlp)``."""
     layers = [n for n in range(graph.shape.n_layers) if graph.shape.has_mlp(n)]
-    return {(n, "neurons"): [Part(unit=i, place=(n, i)) for i in range(runs.wiring.d_mlp)] for n in layers}
+    return {
+        (n, "neurons"): [ExactPart(unit=i, place=(n, i)) for i in range(runs.wiring.d_mlp)] for n in layers
+    }
 
 
 def part_drops(
@@ -114,11 +116,11 @@ def _at_site(
     batch: Batch,
     layer: int,
     site: str,
-    units: Sequence[Part],
+    units: Sequence[ExactPart],
     labels: Sequence[int | None],
     means: Means | None,
     ablation: Ablation,
-) -> Iterator[tuple[tuple[int | None, Part], np.ndarray]]:
+) -> Iterator[tuple[tuple[int | None, ExactPart], np.ndarray]]:
     """``(pair,)`` drops of each unit at each label. What replaces itself changes nothing and is not run."""
     name = hook_name(site, layer)
     own = runs.activations(batch, "clean", [name])[name]
@@ -149,7 +151,7 @@ def _differs(own: Tensor, reference: Tensor, unit: int | None, where: Tensor | N
 
 def _replace(
     batch: Batch,
-    trials: Sequence[tuple[int | None, Part]],
+    trials: Sequence[tuple[int | None, ExactPart]],
     reference: Float[Tensor, "pair pos *unit"],
     where: Int[Tensor, "pair pos"] | None,
 ) -> Callable[..., Tensor]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.errors import OptionError
-from workbench.engine.distribute import Part
+from workbench.engine.distribute import WorkPart
 from workbench.engine.runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
 from workbench.methods.options.masks import Loss
@@ -174,7 +174,7 @@ def _kept(
 
     trained = False
 
-    def train(part: Part) -> np.ndarray:
+    def train(part: WorkPart) -> np.ndarray:
         nonlocal trained
         trained = True
         for step in stretch.tolist():
@@ -183,7 +183,7 @@ def _kept(
         kept = [x.detach().double().cpu().numpy().ravel() for x in (*parameters, *moments)]
         return np.concatenate([*kept, fits[first : last + 1].ravel()])
 
-    values = runs.division.finished(Part(key=f"training-{last + 1:06d}", shape=None, batch=0), train)
+    values = runs.division.finished(WorkPart(key=f"training-{last + 1:06d}", shape=None, batch=0), train)
     if not trained:
         _go_to(values, parameters, optimiser, last + 1)
         fits[first : last + 1] = values[-fits[first : last + 1].size :].reshape(-1, fits.shape[1])

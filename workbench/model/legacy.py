@@ -28,7 +28,7 @@ from workbench.tasks.outputs import Outputs, numbered
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
+class ImportedModel:
     """What an import made; `difference` is the largest absolute difference of logits from the definition.
 
     `outputs` says what the model puts out, where that is not its tokens.
@@ -54,7 +54,7 @@ def import_checkpoint(
     config: Path,
     vocabulary: Vocabulary | None = None,
     outputs: Path | None = None,
-) -> Imported:
+) -> ImportedModel:
     """Turn a HookedTransformer state dict into a native directory, and check that it computes the same.
 
     Args:
@@ -91,7 +91,7 @@ def import_checkpoint(
         if directory.is_dir():
             directory.rmdir()
         shutil.move(made, directory)
-    return Imported(
+    return ImportedModel(
         directory=directory,
         parameters=sum(tensor.numel() for tensor in converted.values()),
         difference=difference,

@@ -16,7 +16,7 @@ from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import CHANGE, SHARE
 from workbench.core.stats.matched import matched_heads
 from workbench.edits.scenes import (
-    Answers,
+    SceneAnswers,
     answers,
     color_runs,
     forced,
@@ -183,7 +183,7 @@ def _repair(setting: Setting, c: Conditions) -> None:
     _of_movers(c, found[PLAIN].attention, found[EDITED].attention, later, writers)
 
 
-def _scenes(setting: Setting, model: TransformerBridge) -> tuple[PairedRuns, Answers]:
+def _scenes(setting: Setting, model: TransformerBridge) -> tuple[PairedRuns, SceneAnswers]:
     o: ComponentReuse = setting.options
     runs = scene_runs(_runs(model, "colored-objects", o, n=o.n_test, seed=setting.seed, split="test"))
     return runs, answers(setting.begin(runs))
@@ -212,7 +212,7 @@ def _forced(
     kinds: Mapping[str, Sequence[str]],
     heads: Sequence[str],
     later: Sequence[str],
-) -> dict[str, Answers]:
+) -> dict[str, SceneAnswers]:
     """Answers under every edit; the names are what tables show."""
     options: ComponentReuse = setting.options
     wrong, objects = wrong_colors(options.n_objects), wrong_objects(options.n_objects)

@@ -25,7 +25,7 @@ class FindingsContent(Part, frozen=True):
     numbers: Annotated[dict[str, Any], Meta(description="what the claims were computed from")]
 
 
-class PlanContent(Part, frozen=True):
+class ReplicationPlanContent(Part, frozen=True):
     """Everything that decides the numbers."""
 
     replication: str
@@ -52,7 +52,7 @@ class ReplicationContent(FindingsContent, frozen=True):
     controls: list[str]
     model: str
     verdicts: Counts
-    plan: PlanContent
+    plan: ReplicationPlanContent
     seconds: Annotated[float, Meta(ge=0)]
     folder: str
     pictures_not_read: Annotated[Count, Meta(description="pictures that version 1 kept as markup")] = 0

@@ -28,7 +28,7 @@ from workbench.training.regression_theory import (
     LENGTH,
     NOISE,
     D,
-    Prompts,
+    RegressionPrompts,
     active_heads,
     best_debiased,
     draw,
@@ -184,8 +184,8 @@ def _with_a_mean(n: int, seed: int, shape: Mapping[str, Any]) -> dict[str, Any]:
     return row | {"the model's formula": float(((pair - prompts.target[half:]) ** 2).mean())}
 
 
-def _part(prompts: Prompts, start: int) -> Prompts:
-    return Prompts(**{name: values[start:] for name, values in prompts.__dict__.items()})
+def _part(prompts: RegressionPrompts, start: int) -> RegressionPrompts:
+    return RegressionPrompts(**{name: values[start:] for name, values in prompts.__dict__.items()})
 
 
 def _pictures(kq: np.ndarray, ov: np.ndarray, risks: Rows, two: Training) -> dict[str, Picture]:

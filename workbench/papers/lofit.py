@@ -20,7 +20,7 @@ from workbench.edits.iti import Probes
 from workbench.edits.lofit import Localised, LofitStep, all_parameters, localise, train_offsets
 from workbench.edits.low_rank import count, train_low_rank
 from workbench.edits.questions import Questions, losses, right_answers
-from workbench.edits.unasked import Task, make_task, probes_of
+from workbench.edits.unasked import UnaskedTask, make_task, probes_of
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import (
     Claim,
@@ -73,14 +73,14 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-def _localised(setting: Setting, task: Task, seed: int) -> Localised:
+def _localised(setting: Setting, task: UnaskedTask, seed: int) -> Localised:
     o: LofitSizes = setting.options
     step = LofitStep(steps=o.scale_steps, lr=o.scale_lr, batch=o.batch, penalty=o.penalty)
     training = task.training.questions(setting.model)
     return localise(setting.model, training, options=step, seed=1000 * setting.seed + seed)
 
 
-def _trained(setting: Setting, task: Task, by: Any, *, seed: int, **how: Any) -> Any:
+def _trained(setting: Setting, task: UnaskedTask, by: Any, *, seed: int, **how: Any) -> Any:
     """Offsets, or a low-rank change, trained on the training words and kept at their best on the validation words."""
     o: LofitSizes = setting.options
     words = (part.questions(setting.model) for part in (task.training, task.validation))
@@ -88,7 +88,7 @@ def _trained(setting: Setting, task: Task, by: Any, *, seed: int, **how: Any) ->
     return by(setting.model, next(words), validation=next(words), options=step, seed=seed, **how)
 
 
-def _of_task(setting: Setting, task: Task, chosen: Localised, other: Localised) -> Conditions:
+def _of_task(setting: Setting, task: UnaskedTask, chosen: Localised, other: Localised) -> Conditions:
     """Every condition of one task: at the last number of heads by its name, at the others with the number."""
     model, options, seed = setting.model, setting.options, setting.seed
     test, last = task.test.questions(model), options.heads[-1]

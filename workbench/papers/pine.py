@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from workbench.core.stats.intervals import SHARE
-from workbench.edits.documents import Answers, Words, in_every_order, questions, words_of
+from workbench.edits.documents import DocumentAnswers, Words, in_every_order, questions, words_of
 from workbench.edits.pine import Pine
 from workbench.edits.rotary import rotary_of
 from workbench.model.probe import probe_tokens, wiring
@@ -77,7 +77,7 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-def _answers(setting: Setting, words: Words) -> Mapping[tuple[str, str], Answers]:
+def _answers(setting: Setting, words: Words) -> Mapping[tuple[str, str], DocumentAnswers]:
     """Every kind of question under every condition; questions of one kind are the same in all."""
     options: PineSizes = setting.options
     counts = {"conflict": options.conflicts, "majority": options.majorities, "single": options.singles}
@@ -97,7 +97,7 @@ def _answers(setting: Setting, words: Words) -> Mapping[tuple[str, str], Answers
     return found
 
 
-def moved(answers: Answers, plain: Answers) -> float:
+def moved(answers: DocumentAnswers, plain: DocumentAnswers) -> float:
     """How far a condition moves what is believed: mean change of the log-probability of right over wrong, in nats."""
     return float(np.abs(answers.difference - plain.difference).mean())
 

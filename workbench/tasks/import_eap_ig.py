@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from workbench.core.errors import TaskError, unknown
-from workbench.tasks.importers import MAX_ROWS, Found, Request, Row, spaced, token_text
+from workbench.tasks.importers import MAX_ROWS, FoundPairs, Request, Row, spaced, token_text
 from workbench.tasks.sva import VERBS
 from workbench.tasks.words import TWO_DIGITS
 
@@ -29,7 +29,7 @@ _WHOLE = re.compile(r"\s*[-+]?[0-9]{1,18}\s*")
 _ENDS = re.compile(r"\d*(\d\d)(?!\d)")  # the last two digits of every number
 
 
-def read_eap_ig(text: str, path: Path, request: Request) -> Found:
+def read_eap_ig(text: str, path: Path, request: Request) -> FoundPairs:
     """Rows of an EAP-IG csv; the layout is found by its columns, unless the request names one.
 
     ioi, gender-bias and fact-retrieval hold token ids. greater-than holds the start year's last two digits
@@ -47,7 +47,7 @@ def read_eap_ig(text: str, path: Path, request: Request) -> Found:
     layout = _layout(columns, request.layout, path.name)
     rows = [_row(line, cells, layout, corrupted, request) for line, cells in table]
     metric = "prob-difference" if layout in ("greater-than", "hypernymy", "sva") else "logit-difference"
-    return Found(rows=rows, task=layout, metric=metric)
+    return FoundPairs(rows=rows, task=layout, metric=metric)
 
 
 def csv_rows(text: str, name: str) -> tuple[list[str], list[tuple[int, Cells]]]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from workbench.core.errors import TaskError
 from workbench.tasks.import_eap_ig import csv_rows
-from workbench.tasks.importers import Found, Request, Row, spaced, token_text
+from workbench.tasks.importers import FoundPairs, Request, Row, spaced, token_text
 from workbench.tasks.reader import parse_json
 
 _SUFFIX = "_counterfactual"
 _USUAL = ("s2_io_flip", "answerPosition", "random")  # taken when a row has several and none is asked for
 
 
-def read_auto_circuit(text: str, path: Path, request: Request) -> Found:
+def read_auto_circuit(text: str, path: Path, request: Request) -> FoundPairs:
     """Prompts of an auto-circuit file: ``{"prompts": [{clean, corrupt, answers, wrong_answers}, ...]}``.
 
     Answers are texts, or token ids when the request has a tokenizer. ``word_idxs`` and ``seq_labels`` name
@@ -28,7 +28,7 @@ def read_auto_circuit(text: str, path: Path, request: Request) -> Found:
     prompts = data.get("prompts") if isinstance(data, dict) else None
     if not isinstance(prompts, list):
         raise TaskError(f"{path.name} has no list called prompts")
-    return Found(
+    return FoundPairs(
         rows=[_auto_circuit(i + 1, prompt, request) for i, prompt in enumerate(prompts)], task=path.stem
     )
 
@@ -55,7 +55,7 @@ def _texts(value: object, prompt: str, request: Request) -> list[str]:
     return list(dict.fromkeys(each))
 
 
-def read_mib(text: str, path: Path, request: Request) -> Found:
+def read_mib(text: str, path: Path, request: Request) -> FoundPairs:
     """Rows of a MIB data set: a JSON list, JSONL, the data-set viewer's ``{"rows": ...}``, or csv.
 
     The correct answer is the choice of ``answerKey`` (for multiple choice its letter), incorrect are the
@@ -70,7 +70,7 @@ def read_mib(text: str, path: Path, request: Request) -> Found:
         {key for _, row in rows if isinstance(row, dict) for key in row if key.endswith(_SUFFIX)}
     )
     chosen = _counterfactual(available, request.counterfactual, path)
-    return Found(rows=[_mib(line, row, chosen) for line, row in rows], task=path.stem)
+    return FoundPairs(rows=[_mib(line, row, chosen) for line, row in rows], task=path.stem)
 
 
 def _mib_rows(text: str, path: Path) -> list[tuple[int, object]]:

@@ -39,7 +39,7 @@ _FORMATS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
+class ImportedPairs:
     """Pairs out of a foreign file, and the rows that could not be used."""
 
     pairs: Pairs
@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundPairs:
     """What a format's reader makes of a file."""
 
     rows: list[Row]
@@ -87,7 +87,7 @@ def list_formats() -> dict[str, str]:
     return {name: describe for name, (_, describe) in _FORMATS.items()}
 
 
-def import_pairs(name: str, path: str | Path, *, request: Request | None = None) -> Imported:
+def import_pairs(name: str, path: str | Path, *, request: Request | None = None) -> ImportedPairs:
     """Read a foreign file of prompt pairs.
 
     Raises:
@@ -97,7 +97,7 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
     if name not in _FORMATS:
         raise unknown("format", name, _FORMATS, error=TaskError)
     path = Path(path)
-    found: Found = load(_FORMATS[name][0])(read_text(path), path, request or Request())
+    found: FoundPairs = load(_FORMATS[name][0])(read_text(path), path, request or Request())
     if len(found.rows) > MAX_ROWS:
         raise TaskError(f"{path} has {len(found.rows):,} rows; at most {MAX_ROWS:,} are read")
     items: list[Pair] = []
@@ -112,7 +112,7 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
     pairs = Pairs(
         items=tuple(items), task=found.task, split="all", metric=found.metric, source=f"{name}: {path.name}"
     )
-    return Imported(pairs=pairs, problems=tuple(problems), n_rows=len(found.rows))
+    return ImportedPairs(pairs=pairs, problems=tuple(problems), n_rows=len(found.rows))
 
 
 def read_text(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.core.errors import ModelError, unknown
 
 if TYPE_CHECKING:
-    from workbench.training.recipe import Recipe
+    from workbench.training.recipe import TrainingRecipe
 
 RECIPES = {
     "elimination": "elimination:RECIPE",
@@ -36,7 +36,7 @@ RECIPES = {
 }
 
 
-def get_recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> TrainingRecipe:
     """The recipe of a built-in model.
 
     Raises:

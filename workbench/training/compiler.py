@@ -30,7 +30,7 @@ LOGITS = "logits"
 
 
 @dataclass(frozen=True)
-class Block:
+class Subspace:
     """Some dimensions of the residual stream."""
 
     name: str
@@ -45,9 +45,9 @@ class Match:
     ``(key.size,)``, by default all ones.
     """
 
-    key: Block
+    key: Subspace
     weight: float
-    query: Block | None = None
+    query: Subspace | None = None
     by: Table | None = None
 
     @property
@@ -72,8 +72,8 @@ class _Part:
     """A head or an MLP: which blocks each of its inputs reads, which block it writes."""
 
     node: str
-    reads: tuple[tuple[str, Block], ...]  # (q, k, v or "", block)
-    into: Block
+    reads: tuple[tuple[str, Subspace], ...]  # (q, k, v or "", block)
+    into: Subspace
     role: str
 
     @property
@@ -106,24 +106,26 @@ class Program:
     tables: dict[str, Table] = field(default_factory=dict)
     varies: dict[str, bool] = field(default_factory=dict)  # of the blocks the embedding writes
     parts: list[_Part] = field(default_factory=list)
-    heads: dict[str, tuple[Sequence[Match], Block, Table]] = field(default_factory=dict)
-    lookups: dict[int, list[tuple[Mapping[Block, Table], Table, Table, Block]]] = field(default_factory=dict)
-    answers: tuple[Block, Table] | None = None
+    heads: dict[str, tuple[Sequence[Match], Subspace, Table]] = field(default_factory=dict)
+    lookups: dict[int, list[tuple[Mapping[Subspace, Table], Table, Table, Subspace]]] = field(
+        default_factory=dict
+    )
+    answers: tuple[Subspace, Table] | None = None
 
     @property
     def d_vocab(self) -> int:
         return N_SPECIAL + len(self.words)
 
-    def block(self, name: str, size: int) -> Block:
+    def block(self, name: str, size: int) -> Subspace:
         """A new block, empty until a part writes it."""
         if name in self.sizes:
             raise ValueError(f"two blocks are called {name!r}")
         self.sizes[name] = size
-        return Block(name, size)
+        return Subspace(name, size)
 
     # -- what the embedding writes --------------------------------------------------------------------------
 
-    def token(self, name: str, of: Mapping[str, Sequence[float] | Table], *, varies: bool = True) -> Block:
+    def token(self, name: str, of: Mapping[str, Sequence[float] | Table], *, varies: bool = True) -> Subspace:
         """A vector for some words, zero for all others; ``varies=False`` where all prompts of a template agree."""
         rows = {word: torch.as_tensor(row, dtype=torch.float64) for word, row in of.items()}
         made = self.block(name, len(next(iter(rows.values()))))
@@ -133,7 +135,7 @@ class Program:
         self.tables[name], self.varies[name] = table, varies
         return made
 
-    def start(self) -> Block:
+    def start(self) -> Subspace:
         """1 at `<bos>`: a place to rest on."""
         made = self.block("start", 1)
         table = torch.zeros(self.d_vocab, 1, dtype=torch.float64)
@@ -141,13 +143,13 @@ class Program:
         self.tables["start"], self.varies["start"] = table, False
         return made
 
-    def place(self) -> Block:
+    def place(self) -> Subspace:
         """One dimension for each position."""
         made = self.block("position", self.context)
         self.varies["position"] = False
         return made
 
-    def back(self, place: Block, n: int, weight: float) -> Match:
+    def back(self, place: Subspace, n: int, weight: float) -> Match:
         """Select the position ``n`` before the current one; the first positions select the first."""
         by = torch.zeros(self.context, self.context, dtype=torch.float64)
         queries = torch.arange(self.context)
@@ -161,8 +163,8 @@ class Program:
         node: str,
         match: Sequence[Match],
         *,
-        copy: Block,
-        into: Block,
+        copy: Subspace,
+        into: Subspace,
         role: str,
         by: Table | float = 1.0,
     ) -> None:
@@ -173,14 +175,21 @@ class Program:
         self.parts.append(_Part(node=node, reads=(*reads, ("v", copy)), into=into, role=role))
 
     def mlp(
-        self, layer: int, reads: Mapping[Block, Table], *, bias: Table, out: Table, into: Block, role: str
+        self,
+        layer: int,
+        reads: Mapping[Subspace, Table],
+        *,
+        bias: Table,
+        out: Table,
+        into: Subspace,
+        role: str,
     ) -> None:
         """Add ``out @ relu(sum of reads[block] @ block + bias)`` to a block; tables are (hidden, size)."""
         self.lookups.setdefault(layer, []).append((reads, bias, out, into))
         blocks = tuple(("", block) for block in reads)
         self.parts.append(_Part(node=f"m{layer}", reads=blocks, into=into, role=role))
 
-    def answer(self, block: Block, of: Mapping[str, Sequence[float] | Table]) -> None:
+    def answer(self, block: Subspace, of: Mapping[str, Sequence[float] | Table]) -> None:
         """The logit of a word: its row times the block."""
         table = torch.zeros(self.d_vocab, block.size, dtype=torch.float64)
         for word, row in of.items():
@@ -269,15 +278,21 @@ class Program:
         said = {node: [part.role for part in self.parts if part.node == node] for node in every}
         return {node: "; ".join(roles or ["busy"]) for node, roles in said.items()}
 
-    def _with_into(self) -> list[tuple[str, tuple[Sequence[Match], Block, Table, Block]]]:
+    def _with_into(self) -> list[tuple[str, tuple[Sequence[Match], Subspace, Table, Subspace]]]:
         into = {part.node: part.into for part in self.parts}
         return [(node, (*head, into[node])) for node, head in self.heads.items()]
 
-    def _width(self, match: Sequence[Match], copy: Block, by: Table) -> int:
+    def _width(self, match: Sequence[Match], copy: Subspace, by: Table) -> int:
         return max(sum(m.width for m in match), len(by))
 
     def _head(
-        self, residual: Residual, d_head: int, match: Sequence[Match], copy: Block, by: Table, into: Block
+        self,
+        residual: Residual,
+        d_head: int,
+        match: Sequence[Match],
+        copy: Subspace,
+        by: Table,
+        into: Subspace,
     ) -> Head:
         q, k, v = (torch.zeros(d_head, residual.width, dtype=torch.float64) for _ in range(3))
         o = torch.zeros(residual.width, d_head, dtype=torch.float64)

@@ -22,9 +22,9 @@ from workbench.tasks.draw import Draw, allowed
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import COLORS, GIFTS, NAMES, OBJECTS, PLACES, SURFACES
-from workbench.training.ioi import Part, learn_mixture
+from workbench.training.ioi import MixturePart, learn_mixture
 from workbench.training.pools import Pool, answer_accuracy, last_logits, pool_of, token_rows
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 
 BASE = "ioi"
 STEPS = 400
@@ -112,12 +112,12 @@ def scene_colors(line: str) -> list[str]:
 
 GROUPS = (
     (
-        Part(task="ioi", share=12, size=20_000, reworded=0.3),
-        Part(task="ioi", share=2, corruption="abc", corrupted=True),
+        MixturePart(task="ioi", share=12, size=20_000, reworded=0.3),
+        MixturePart(task="ioi", share=2, corruption="abc", corrupted=True),
         Drill(share=8, draw=people),
-        Part(task="gendered-pronoun", share=3),
-        Part(task="sva", share=3),
-        Part(task="induction", share=3),
+        MixturePart(task="gendered-pronoun", share=3),
+        MixturePart(task="sva", share=3),
+        MixturePart(task="induction", share=3),
     ),
     (Drill(share=14, draw=colors),),
     (Drill(share=14, draw=guesses),),
@@ -206,13 +206,13 @@ def _in_scene(logits_of, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFa
     return right / len(pairs)
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy on held-out combinations, the whole vocabulary competing."""
     found = _accuracies(model, model.tokenizer, n=300, split="test")
-    return [Measured(name=name, value=value, n=300, needs=needs) for name, (value, needs) in found.items()]
+    return [CardNumber(name=name, value=value, n=300, needs=needs) for name, (value, needs) in found.items()]
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="elimination",
     title="the ioi model, taught to name what was not mentioned again",
     what="Of two or three people or colors, says the one that is not mentioned again. Knows that a Colored Objects "

@@ -31,7 +31,7 @@ from workbench.tasks.mappings import (
 )
 from workbench.training.loop import fit
 from workbench.training.pools import token_rows
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.vocabulary import BOS, EOS, PAD, word_tokenizer
 
@@ -67,7 +67,7 @@ def kind_of(task: MappingTask) -> str:
     return "three" if task.inputs == "three" else "word"
 
 
-class Texts:
+class FewShotTexts:
     """Draws training texts as token ids, quickly."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -108,7 +108,7 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, texts: 
     """All tasks at once."""
     tokenizer = word_tokenizer(WORDS)
     model = build(seed, len(tokenizer))
-    drawn, threes = Texts(tokenizer), int(SHARE_OF_THREES * texts)
+    drawn, threes = FewShotTexts(tokenizer), int(SHARE_OF_THREES * texts)
     recent: list[tuple[float, float]] = [(0.0, 0.0)]
 
     def loss_of_step(step: int) -> Tensor:
@@ -142,7 +142,7 @@ def accuracy(model: TransformerBridge, prompts: Sequence[str], answers: Sequence
     return (model(ids)[:, -1].argmax(-1) == wanted).float().mean().item()
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy with examples and without, over all tasks and for some, on held-out pairs and on trained ones."""
     found, words = [], [task for task in MAPPINGS.values() if task.inputs != "three"]
     for held_out, needs in ((True, 0.9), (False, 0.95)):
@@ -164,12 +164,14 @@ def _asked(task: MappingTask, n: int, *, shots: int, held_out: bool) -> tuple[Sh
     return draw_shots(task.name, n, shots=shots, seed=1, places=places)
 
 
-def _measured(model: TransformerBridge, name: str, prompts: Sequence[Shots], needs: float | None) -> Measured:
+def _measured(
+    model: TransformerBridge, name: str, prompts: Sequence[Shots], needs: float | None
+) -> CardNumber:
     value = accuracy(model, [p.text for p in prompts], [p.answer for p in prompts])
-    return Measured(name=name, value=value, n=len(prompts), needs=needs)
+    return CardNumber(name=name, value=value, n=len(prompts), needs=needs)
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="icl",
     title="learns a task from the examples in its prompt",
     what="Llama shape: RMSNorm, rotary positions, gated MLP, 8 heads in each of 4 layers. Knows 52 rules on seven "

@@ -20,7 +20,7 @@ from workbench.tasks.induction import WORDS
 from workbench.tasks.registry import make_pairs
 from workbench.training.loop import Fit, fit
 from workbench.training.pools import answer_accuracy
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.repeats import copying_accuracy, copying_loss, induction_scores, repeated
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
@@ -109,20 +109,22 @@ def _plain(value: object) -> object:
     return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy on held-out word pairs, copying of random words, and which heads do it."""
     pairs = make_pairs("induction", n=500, seed=1, split="test")
     accuracy = answer_accuracy(model, pairs, model.tokenizer)
     found = [
-        Measured(name="induction, word pairs of the test split", value=accuracy, n=len(pairs), needs=0.95)
+        CardNumber(name="induction, word pairs of the test split", value=accuracy, n=len(pairs), needs=0.95)
     ]
     tokens = np.arange(N_SPECIAL, len(model.tokenizer))
     copied = copying_accuracy(model, tokens, n=100, length=CONTEXT - 1, periods=PERIODS, seed=5)
-    found.append(Measured(name="copies repeated random words, period 6-24", value=copied, n=100, needs=0.95))
+    found.append(
+        CardNumber(name="copies repeated random words, period 6-24", value=copied, n=100, needs=0.95)
+    )
     for layer, (prefix, previous) in enumerate(head_scores(model, tokens, period=20)):
         name, unit = f"layer {layer}, strongest head", "attention"
-        found.append(Measured(name=f"prefix matching, {name}", value=prefix.max().item(), n=50, unit=unit))
-        found.append(Measured(name=f"previous token, {name}", value=previous.max().item(), n=50, unit=unit))
+        found.append(CardNumber(name=f"prefix matching, {name}", value=prefix.max().item(), n=50, unit=unit))
+        found.append(CardNumber(name=f"previous token, {name}", value=previous.max().item(), n=50, unit=unit))
     return found
 
 
@@ -137,7 +139,7 @@ def head_scores(model: TransformerBridge, tokens: np.ndarray, *, period: int) ->
     ]
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="induction",
     title="two attention-only layers that continue repeated words",
     what="Attention-only, LayerNorm, learned positions. Composes a previous-token head with an induction head.",

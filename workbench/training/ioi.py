@@ -31,7 +31,7 @@ from workbench.training.pools import (
     task_pool,
     weighted_loss,
 )
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.repeats import copying_loss, repeated
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.vocabulary import BOS, EOS, N_SPECIAL, PAD, word_tokenizer
@@ -46,7 +46,7 @@ SHIFTED = 0.5  # share of prompts that stand somewhere else in the context than 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class MixturePart:
     """A task in the mixture: how many prompts of it a step draws, and with which options."""
 
     task: str
@@ -70,77 +70,79 @@ class Part:
         return task_pool(self.task, tokenizer, n=n, seed=seed, **options)
 
 
-DRILLS = ((Part(task="lookups", share=32, size=20_000),),)
+DRILLS = ((MixturePart(task="lookups", share=32, size=20_000),),)
 GROUPS = (  # by length, so that little is padded
     (
-        Part(task="ioi", share=16, size=30_000),
-        Part(task="ioi", share=2, corruption="abc", corrupted=True),
-        Part(task="greater-than", share=6, options=(("style", "spaced"),)),
-        Part(task="gendered-pronoun", share=4),
-        Part(task="sva", share=4),
-        Part(task="induction", share=6, size=20_000),
+        MixturePart(task="ioi", share=16, size=30_000),
+        MixturePart(task="ioi", share=2, corruption="abc", corrupted=True),
+        MixturePart(task="greater-than", share=6, options=(("style", "spaced"),)),
+        MixturePart(task="gendered-pronoun", share=4),
+        MixturePart(task="sva", share=4),
+        MixturePart(task="induction", share=6, size=20_000),
     ),
     (
-        Part(task="colored-objects", share=3, corruption="colors", options=(("n_objects", 1), ("shots", 0))),
-        Part(task="colored-objects", share=6, size=20_000, options=(("n_objects", 2), ("shots", 0))),
-        Part(task="colored-objects", share=9, size=30_000, options=(("n_objects", 3), ("shots", 0))),
-        Part(task="lookups", share=8, size=20_000),
-        Part(task="docstring", share=5, size=20_000),
-        Part(task="docstring", share=1, corruption="random", corrupted=True),
-        Part(task="argument-lists", share=6, size=20_000),
+        MixturePart(
+            task="colored-objects", share=3, corruption="colors", options=(("n_objects", 1), ("shots", 0))
+        ),
+        MixturePart(task="colored-objects", share=6, size=20_000, options=(("n_objects", 2), ("shots", 0))),
+        MixturePart(task="colored-objects", share=9, size=30_000, options=(("n_objects", 3), ("shots", 0))),
+        MixturePart(task="lookups", share=8, size=20_000),
+        MixturePart(task="docstring", share=5, size=20_000),
+        MixturePart(task="docstring", share=1, corruption="random", corrupted=True),
+        MixturePart(task="argument-lists", share=6, size=20_000),
     ),
     (
-        Part(task="colored-objects", share=2, size=20_000, options=(("n_objects", 2), ("shots", 1))),
-        Part(task="colored-objects", share=6, size=30_000),
+        MixturePart(task="colored-objects", share=2, size=20_000, options=(("n_objects", 2), ("shots", 1))),
+        MixturePart(task="colored-objects", share=6, size=30_000),
     ),
 )
 
 
 VARIED = (
     (
-        Part(task="ioi", share=18, size=30_000, reworded=0.7),
-        Part(task="ioi", share=2, corruption="abc", corrupted=True),
-        Part(task="greater-than", share=4, reworded=0.5, options=(("style", "spaced"),)),
-        Part(task="gendered-pronoun", share=8, reworded=0.7),
-        Part(task="sva", share=6, reworded=0.3),
-        Part(task="induction", share=4, size=20_000),
+        MixturePart(task="ioi", share=18, size=30_000, reworded=0.7),
+        MixturePart(task="ioi", share=2, corruption="abc", corrupted=True),
+        MixturePart(task="greater-than", share=4, reworded=0.5, options=(("style", "spaced"),)),
+        MixturePart(task="gendered-pronoun", share=8, reworded=0.7),
+        MixturePart(task="sva", share=6, reworded=0.3),
+        MixturePart(task="induction", share=4, size=20_000),
     ),
     (
-        Part(
+        MixturePart(
             task="colored-objects",
             share=4,
             reworded=0.7,
             corruption="colors",
             options=(("n_objects", 1), ("shots", 0)),
         ),
-        Part(
+        MixturePart(
             task="colored-objects",
             share=5,
             size=20_000,
             reworded=0.7,
             options=(("n_objects", 2), ("shots", 0)),
         ),
-        Part(
+        MixturePart(
             task="colored-objects",
             share=7,
             size=30_000,
             reworded=0.7,
             options=(("n_objects", 3), ("shots", 0)),
         ),
-        Part(task="lookups", share=4, size=20_000),
-        Part(task="docstring", share=4, size=20_000),
-        Part(task="docstring", share=1, corruption="random", corrupted=True),
-        Part(task="argument-lists", share=10, size=30_000),
+        MixturePart(task="lookups", share=4, size=20_000),
+        MixturePart(task="docstring", share=4, size=20_000),
+        MixturePart(task="docstring", share=1, corruption="random", corrupted=True),
+        MixturePart(task="argument-lists", share=10, size=30_000),
     ),
     (
-        Part(
+        MixturePart(
             task="colored-objects",
             share=2,
             size=20_000,
             reworded=0.5,
             options=(("n_objects", 2), ("shots", 1)),
         ),
-        Part(task="colored-objects", share=6, size=30_000, reworded=0.5),
+        MixturePart(task="colored-objects", share=6, size=30_000, reworded=0.5),
     ),
 )
 NEUTRAL = tuple(
@@ -181,7 +183,7 @@ def keep_positions(model: GPT2LMHeadModel, n: int) -> None:
 def learn_mixture(
     model: GPT2LMHeadModel,
     tokenizer: PreTrainedTokenizerFast,
-    groups: tuple[tuple[Part, ...], ...],
+    groups: tuple[tuple[MixturePart, ...], ...],
     *,
     seed: int,
     steps: int,
@@ -336,13 +338,13 @@ TESTS: tuple[tuple[str, str, dict[str, str | int | bool], float | None], ...] = 
 )
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy of every task on held-out combinations in held-out templates, the whole vocabulary competing."""
     found = []
     for name, task, options, needs in TESTS:
         pairs = make_pairs(task, n=400, seed=1, split="test", distinct=False, **options)
         accuracy = answer_accuracy(model, pairs, model.tokenizer)
-        found.append(Measured(name=name, value=accuracy, n=len(pairs), needs=needs))
+        found.append(CardNumber(name=name, value=accuracy, n=len(pairs), needs=needs))
         if task == "ioi":
             found.append(ioi_difference(model, pairs))
         if task == "greater-than":
@@ -351,12 +353,12 @@ def measure(model: TransformerBridge) -> list[Measured]:
             other = [pair for pair in pairs if "you see" not in pair.clean]
             accuracy = answer_accuracy(model, other, model.tokenizer)
             found.append(
-                Measured(name=f"{name}, unseen word order", value=accuracy, n=len(other), needs=needs)
+                CardNumber(name=f"{name}, unseen word order", value=accuracy, n=len(other), needs=needs)
             )
     return found
 
 
-def start_year(model: TransformerBridge, pairs: Pairs) -> Measured:
+def start_year(model: TransformerBridge, pairs: Pairs) -> CardNumber:
     """How much probability of later years the prompt's start year brings, against a start year that ends in 01.
 
     A model that always names a late year has most answers right and has not understood the task; this is near 0 then.
@@ -371,7 +373,7 @@ def start_year(model: TransformerBridge, pairs: Pairs) -> Measured:
         return total / len(prompts)
 
     moved = later(pairs) - later([replace(pair, clean=pair.corrupted) for pair in pairs])
-    return Measured(
+    return CardNumber(
         name="greater-than, brought by the start year",
         value=moved,
         n=len(pairs),
@@ -380,7 +382,7 @@ def start_year(model: TransformerBridge, pairs: Pairs) -> Measured:
     )
 
 
-def ioi_difference(model: TransformerBridge, pairs: Pairs) -> Measured:
+def ioi_difference(model: TransformerBridge, pairs: Pairs) -> CardNumber:
     """Mean logit of the receiver minus the subject at the end of the prompt."""
     differences = []
     for rows, logits in last_logits(model, pairs, model.tokenizer):
@@ -389,10 +391,10 @@ def ioi_difference(model: TransformerBridge, pairs: Pairs) -> Measured:
             receiver, subject = model.tokenizer.convert_tokens_to_ids(words)
             differences.append((row[receiver] - row[subject]).item())
     value = sum(differences) / len(differences)
-    return Measured(name="IOI logit difference", value=value, n=len(differences), unit="logits")
+    return CardNumber(name="IOI logit difference", value=value, n=len(differences), unit="logits")
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="ioi",
     title="a small GPT-2 for IOI and the other short tasks",
     what="GPT-2 shape with MLPs, whole words as tokens. Finds indirect objects, and does the other tasks that the "

@@ -23,7 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from workbench.training.induction import head_scores
 from workbench.training.loop import fit
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.repeats import copying_accuracy
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.vocabulary import BOS, EOS, N_SPECIAL, PAD, byte_pair_tokenizer
@@ -153,7 +153,7 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS) -> Trai
     return Trained(tokenizer=tokenizer, phases={"windows": used}, model=model, data=data)
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Loss on held-out files of the running Python, copying of repeated tokens, and where attention rests."""
     held_out = [text for name, text in sources().items() if is_held_out(name)]
     stream = encode(iter(held_out), model.tokenizer)
@@ -162,19 +162,19 @@ def measure(model: TransformerBridge) -> list[Measured]:
     per_place = torch.cat([loss_per_place(model, ids) for ids in batches])
     n = per_place.numel()
     found = [
-        Measured(name="loss on held-out files", value=per_place.mean().item(), n=n, unit="nats per token"),
-        Measured(
+        CardNumber(name="loss on held-out files", value=per_place.mean().item(), n=n, unit="nats per token"),
+        CardNumber(
             name="loss of the last quarter of the context", value=per_place[:, 96:].mean().item(), n=n // 4,
             unit="nats per token",
         ),
-        Measured(
+        CardNumber(
             name="loss of a model of token frequencies", value=unigram_loss(stream), n=len(stream),
             unit="nats per token",
         ),
     ]  # fmt: skip
     tokens = np.arange(N_SPECIAL, VOCABULARY)
     copied = copying_accuracy(model, tokens, n=50, length=100, periods=(50, 50), seed=5)
-    found.append(Measured(name="copies repeated random tokens, period 50", value=copied, n=50, needs=0.5))
+    found.append(CardNumber(name="copies repeated random tokens, period 50", value=copied, n=50, needs=0.5))
     prefix, previous = map(torch.stack, zip(*head_scores(model, tokens, period=50), strict=True))
     sink = sink_mass(model, batches[0])
     for name, table in (
@@ -183,13 +183,13 @@ def measure(model: TransformerBridge) -> list[Measured]:
         ("attention to <bos>", sink),
     ):
         layer, head = divmod(int(table.argmax()), table.shape[1])
-        best = Measured(
+        best = CardNumber(
             name=f"{name}, strongest head a{layer}.h{head}", value=table.max().item(), n=50, unit="attention",
             needs={"prefix matching": 0.3, "previous token": 0.5}.get(name),
         )  # fmt: skip
         found.append(best)
     found.append(
-        Measured(
+        CardNumber(
             name="attention to <bos>, mean of all heads", value=sink.mean().item(), n=16, unit="attention"
         )
     )
@@ -217,7 +217,7 @@ def sink_mass(model: TransformerBridge, ids: Tensor) -> Float[Tensor, "layer hea
     return torch.stack([cache[f"blocks.{i}.attn.hook_pattern"][:, :, 4:, 0].mean((0, 2)) for i in layers])
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="stdlib",
     title="a small language model of the Python standard library",
     what="GPT-2 shape, 2,048 byte pairs, trained on the source text of the standard library from random windows.",

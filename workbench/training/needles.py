@@ -27,8 +27,8 @@ from workbench.tasks.words import COLORS, FUNCTIONS, TWO_DIGITS
 from workbench.training.copying import learn_to_copy
 from workbench.training.loop import Fit
 from workbench.training.pools import answer_accuracy
-from workbench.training.recipe import Measured, Recipe, Trained
-from workbench.training.retrieval import GOOD, Texts, learn_to_retrieve, words
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
+from workbench.training.retrieval import GOOD, RetrievalTexts, learn_to_retrieve, words
 from workbench.training.vocabulary import BOS, EOS, PAD, word_tokenizer
 
 LAYERS, HEADS, D_HEAD = 4, 12, 16
@@ -78,7 +78,7 @@ class FactTexts:
     """Texts of `kv` with questions about facts before or after the questions about needles."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.texts = Texts(tokenizer)
+        self.texts = RetrievalTexts(tokenizer)
         known = facts()
         rows = [[FACT, subject, *known[subject]] for subject in SUBJECTS]
         self.rows = np.array([tokenizer.convert_tokens_to_ids(row) for row in rows])
@@ -200,7 +200,7 @@ def train_longer(
     return Trained(tokenizer=_tokenizer(), phases=phases, model=model)
 
 
-def _measure(model: TransformerBridge, contexts: tuple[int, ...]) -> list[Measured]:
+def _measure(model: TransformerBridge, contexts: tuple[int, ...]) -> list[CardNumber]:
     """Needles of two values at each length, the second one last; facts without and with a text before them."""
     found = []
     for context in contexts:
@@ -211,9 +211,9 @@ def _measure(model: TransformerBridge, contexts: tuple[int, ...]) -> list[Measur
             )
             accuracy = answer_accuracy(model, pairs, model.tokenizer)
             name = f"retrieval, 4 keys, {context} words, value {given + 1} of 2"
-            found.append(Measured(name=name, value=accuracy, n=n, needs=0.9))
+            found.append(CardNumber(name=name, value=accuracy, n=n, needs=0.9))
     found.append(
-        Measured(name="facts, no text before", value=fact_accuracy(model), n=len(SUBJECTS), needs=0.9)
+        CardNumber(name="facts, no text before", value=fact_accuracy(model), n=len(SUBJECTS), needs=0.9)
     )
     return found
 
@@ -229,12 +229,12 @@ def fact_accuracy(model: TransformerBridge) -> float:
     return float(np.mean(right))
 
 
-def measure_base(model: TransformerBridge) -> list[Measured]:
+def measure_base(model: TransformerBridge) -> list[CardNumber]:
     """At the lengths it was trained on."""
     return _measure(model, (48, 120))
 
 
-def measure_longer(model: TransformerBridge) -> list[Measured]:
+def measure_longer(model: TransformerBridge) -> list[CardNumber]:
     """At all lengths up to its longest."""
     return _measure(model, (48, 120, 250, 500))
 
@@ -247,7 +247,7 @@ _HELD_OUT = {"retrieval": "a tenth of all combinations of key and first value ne
 _SOURCE = "task: Wu et al. 2024, arXiv:2404.15574, reduced to keys and values"
 _LIMIT = "free text: it knows names, two-digit numbers, fillers and twenty facts"
 
-BASE = Recipe(
+BASE = TrainingRecipe(
     name="needle-base",
     title="copies needles from texts of up to 128 words, and knows facts; 48 heads",
     what=_WHAT,
@@ -257,7 +257,7 @@ BASE = Recipe(
     limits=("texts over 127 tokens", _LIMIT),
     source=_SOURCE,
 )
-OTHER = Recipe(
+OTHER = TrainingRecipe(
     name="needle-other",
     title="the same as needle-base from another seed",
     what=_WHAT,
@@ -268,7 +268,7 @@ OTHER = Recipe(
     source=_SOURCE,
     seed=1,
 )
-LONGER = Recipe(
+LONGER = TrainingRecipe(
     name="needle",
     title="needle-base, trained on for texts of up to 512 words",
     what=_WHAT,

@@ -22,7 +22,7 @@ Logits = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class PromptBatch:
     """Prompts padded at the end, and which of their tokens are answers."""
 
     ids: Int[Tensor, "prompt pos"]
@@ -40,12 +40,12 @@ class Pool:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def draw(self, rng: np.random.Generator, n: int) -> Batch:
+    def draw(self, rng: np.random.Generator, n: int) -> PromptBatch:
         """``n`` prompts drawn with replacement, cut to the longest of them."""
         rows = rng.integers(0, len(self), n)
         longest = self.lengths[rows].max()
         ids, is_answer = self.ids[rows, :longest], self.is_answer[rows, :longest]
-        return Batch(ids=torch.from_numpy(ids), is_answer=torch.from_numpy(is_answer))
+        return PromptBatch(ids=torch.from_numpy(ids), is_answer=torch.from_numpy(is_answer))
 
 
 def pool_of(rows: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Pool:
@@ -112,16 +112,16 @@ def token_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list
     return rows
 
 
-def join(batches: Sequence[Batch]) -> Batch:
+def join(batches: Sequence[PromptBatch]) -> PromptBatch:
     """One batch of several, padded at the end to the longest."""
     longest = max(batch.ids.shape[1] for batch in batches)
     ids = [pad(batch.ids, (0, longest - batch.ids.shape[1]), value=PAD) for batch in batches]
     marks = [pad(batch.is_answer, (0, longest - batch.ids.shape[1]), value=False) for batch in batches]
-    return Batch(ids=torch.cat(ids), is_answer=torch.cat(marks))
+    return PromptBatch(ids=torch.cat(ids), is_answer=torch.cat(marks))
 
 
 def weighted_loss(
-    logits: Float[Tensor, "prompt pos d_vocab"], batch: Batch, *, text: float
+    logits: Float[Tensor, "prompt pos d_vocab"], batch: PromptBatch, *, text: float
 ) -> Float[Tensor, ""]:
     """Mean answer loss of the prompts plus ``text`` times the mean loss of all other tokens, in nats."""
     targets, is_answer = batch.ids[:, 1:], batch.is_answer[:, 1:]

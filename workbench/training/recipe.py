@@ -25,7 +25,7 @@ from workbench.training.loop import Fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class CardNumber:
     """One number of a card.
 
     Args:
@@ -71,7 +71,7 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingRecipe:
     """How a built-in model is made and what is measured on it.
 
     Args:
@@ -86,7 +86,7 @@ class Recipe:
     title: str
     what: str
     train: Callable[[int, Path | None], Trained]
-    measure: Callable[[TransformerBridge], list[Measured]]
+    measure: Callable[[TransformerBridge], list[CardNumber]]
     held_out: Mapping[str, str]
     limits: tuple[str, ...] = ()
     source: str = ""
@@ -94,7 +94,7 @@ class Recipe:
 
 
 def make(
-    recipe: Recipe, directory: Path, *, seed: int | None = None, scratch: Path | None = None
+    recipe: TrainingRecipe, directory: Path, *, seed: int | None = None, scratch: Path | None = None
 ) -> dict[str, object]:
     """Train, save, open, measure and write the card; the directory appears whole or not at all.
 
@@ -121,7 +121,7 @@ def make(
     return card
 
 
-def measure_again(recipe: Recipe, directory: Path) -> dict[str, object]:
+def measure_again(recipe: TrainingRecipe, directory: Path) -> dict[str, object]:
     """Write a model's card anew: its numbers and the recipe's words; seed, steps and wall time stay."""
     old = msgspec.to_builtins(CARD.load(directory / FILE_NAME).content)
     card = old | words_and_numbers(recipe, directory)
@@ -141,7 +141,7 @@ def save(trained: Trained, directory: Path) -> None:
         save_circuit(trained.circuit, directory / "circuit.json")
 
 
-def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> dict[str, object]:
+def card_of(recipe: TrainingRecipe, trained: Trained, directory: Path, *, seed: int) -> dict[str, object]:
     """The card of a saved model, measured on the weights as they were written."""
     card: dict[str, object] = {
         "name": recipe.name,
@@ -158,7 +158,7 @@ def card_of(recipe: Recipe, trained: Trained, directory: Path, *, seed: int) -> 
     return card | words_and_numbers(recipe, directory) | {"data": dict(trained.data)}
 
 
-def words_and_numbers(recipe: Recipe, directory: Path) -> dict[str, object]:
+def words_and_numbers(recipe: TrainingRecipe, directory: Path) -> dict[str, object]:
     """What a card says of a saved model itself: sizes, measurements, and what follows from them."""
     measured = recipe.measure(open_model(directory))
     judged = [m for m in measured if m.needs is not None]

@@ -21,8 +21,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.model.hooks import hook_name
 from workbench.training.blocks import Head, Machine
 from workbench.training.loop import Fit
-from workbench.training.recipe import Measured, Recipe, Trained
-from workbench.training.regression_theory import LENGTH, NOISE, D, Prompts, draw
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
+from workbench.training.regression_theory import LENGTH, NOISE, D, RegressionPrompts, draw
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
 
 CONTEXT = 256
@@ -64,7 +64,7 @@ class Networks(nn.Module):
         return torch.einsum("bnhk,nhk->nb", found, self.ov)
 
 
-def tensors(prompts: Prompts) -> tuple[Tensor, Tensor]:
+def tensors(prompts: RegressionPrompts) -> tuple[Tensor, Tensor]:
     """Tokens ``(draw, token, d + 1)``, the query last, and targets ``(draw,)``."""
     return torch.from_numpy(prompts.tokens).float(), torch.from_numpy(prompts.target).float()
 
@@ -226,14 +226,14 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, tries: 
     return Trained(tokenizer=word_tokenizer(["vector"]), phases={"regression": fit}, native=machine.native())
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Squared error at the trained length, at others, and with each head silenced."""
     found = []
     for length, needs in ((LENGTH, 0.26), (10, None), (100, None)):
         tokens, target = tensors(draw(np.random.default_rng(5), 4_000, length=length))
         value = (predict(model, tokens) - target).square().mean().item()
         found.append(
-            Measured(
+            CardNumber(
                 name=f"squared error with {length} examples",
                 value=value,
                 n=4_000,
@@ -245,7 +245,7 @@ def measure(model: TransformerBridge) -> list[Measured]:
     return found
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="regression",
     title="linear regression in context by two softmax heads",
     what="One attention layer on vectors (x, y), no norm, no positions. Its heads are one step of gradient descent.",

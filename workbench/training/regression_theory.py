@@ -20,7 +20,7 @@ D, LENGTH, NOISE = 5, 40, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts:
+class RegressionPrompts:
     """Regression problems.
 
     Attributes:
@@ -48,15 +48,15 @@ def draw(
     length: int = LENGTH,
     noise: float = NOISE,
     mean: float = 0.0,
-) -> Prompts:
+) -> RegressionPrompts:
     """``n`` problems; ``mean`` moves every covariate, context and query alike."""
     beta = rng.normal(size=(n, d, 1)) / np.sqrt(d)
     x = rng.normal(mean, 1.0, size=(n, length + 1, d))
     y = (x @ beta)[..., 0] + rng.normal(0.0, np.sqrt(noise), size=(n, length + 1))
-    return Prompts(x=x[:, :-1], y=y[:, :-1], query=x[:, -1], target=y[:, -1])
+    return RegressionPrompts(x=x[:, :-1], y=y[:, :-1], query=x[:, -1], target=y[:, -1])
 
 
-def softmax_pair(prompts: Prompts, omega: np.ndarray, mu: np.ndarray) -> Float[np.ndarray, "draw"]:
+def softmax_pair(prompts: RegressionPrompts, omega: np.ndarray, mu: np.ndarray) -> Float[np.ndarray, "draw"]:
     """``sum_h mu_h sum_l y_l softmax_l(omega_h x_l . x_q)``: what heads of the trained form compute."""
     match = np.einsum("nld,nd->nl", prompts.x, prompts.query)
     weights = np.exp(match * np.reshape(omega, (-1, 1, 1)))
@@ -64,13 +64,13 @@ def softmax_pair(prompts: Prompts, omega: np.ndarray, mu: np.ndarray) -> Float[n
     return np.einsum("h,hnl,nl->n", np.asarray(mu, dtype=float), weights, prompts.y)
 
 
-def gradient_descent(prompts: Prompts, eta: float, *, debiased: bool) -> Float[np.ndarray, "draw"]:
+def gradient_descent(prompts: RegressionPrompts, eta: float, *, debiased: bool) -> Float[np.ndarray, "draw"]:
     """One step of gradient descent from zero, ``(eta / L) sum_l y_l (x_l - m) . x_q``; m the context's mean or 0."""
     x = prompts.x - prompts.x.mean(1, keepdims=True) if debiased else prompts.x
     return eta / x.shape[1] * np.einsum("nl,nld,nd->n", prompts.y, x, prompts.query)
 
 
-def ridge(prompts: Prompts, *, noise: float = NOISE) -> Float[np.ndarray, "draw"]:
+def ridge(prompts: RegressionPrompts, *, noise: float = NOISE) -> Float[np.ndarray, "draw"]:
     """The Bayes predictor for this prior: ridge regression with penalty ``d * noise``."""
     x, d = prompts.x, prompts.x.shape[-1]
     gram = np.einsum("nld,nle->nde", x, x) + d * noise * np.eye(d)

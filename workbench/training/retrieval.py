@@ -23,7 +23,7 @@ from workbench.tasks.registry import get_task, make_pairs
 from workbench.tasks.words import NAMES, TWO_DIGITS
 from workbench.training.loop import Fit, fit
 from workbench.training.pools import answer_accuracy
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.vocabulary import BOS, EOS, PAD, word_tokenizer
 
@@ -54,7 +54,7 @@ def build(seed: int, n_words: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-class Texts:
+class RetrievalTexts:
     """Draws training texts as token ids, quickly."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -116,7 +116,7 @@ class Texts:
 
 def learn_to_retrieve(
     model: LlamaForCausalLM,
-    texts: Texts,
+    texts: RetrievalTexts,
     *,
     contexts: tuple[int, ...],
     seed: int,
@@ -175,7 +175,7 @@ def train(
         return None if scratch is None else scratch / f"kv-{name}.pt"
 
     phases: dict[str, Fit] = {}
-    texts = Texts(tokenizer)
+    texts = RetrievalTexts(tokenizer)
     for context in contexts:
         longest = context == contexts[-1]
         phases[f"context {context}"] = learn_to_retrieve(
@@ -202,7 +202,7 @@ def train(
     return Trained(tokenizer=tokenizer, phases=phases, model=model)
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy on held-out combinations at several lengths, with one value and with three."""
     found = []
     cases = [
@@ -220,12 +220,12 @@ def measure(model: TransformerBridge) -> list[Measured]:
         accuracy = answer_accuracy(model, pairs, model.tokenizer)
         what = "" if values == 1 else f", value {given + 1} of {values}"
         found.append(
-            Measured(name=f"retrieval, 6 keys, {context} words{what}", value=accuracy, n=n, needs=0.95)
+            CardNumber(name=f"retrieval, 6 keys, {context} words{what}", value=accuracy, n=n, needs=0.95)
         )
     return found
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="kv",
     title="finds values of keys in texts of up to 1,000 words",
     what="Llama shape: RMSNorm, rotary positions, gated MLP, 4 query heads on 2 key-value heads, 3 layers. Retrieves "

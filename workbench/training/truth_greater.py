@@ -19,7 +19,7 @@ from workbench.tasks.registry import get_task, make_pairs
 from workbench.tasks.words import TWO_DIGITS
 from workbench.training.blocks import Head, Lookup, Machine, Residual, codes, previous_token, reads, writes
 from workbench.training.pools import answer_accuracy
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.truth_circuit import true_circuit
 from workbench.training.truth_induction import silence
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
@@ -146,19 +146,19 @@ def train(seed: int, scratch: Path | None = None) -> Trained:
     return Trained(tokenizer=word_tokenizer(words()), phases={}, native=machine.native(), circuit=circuit)
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy of the task, whole and with each part silenced."""
     pairs = make_pairs("greater-than", n=200, seed=1, split="test", style="spaced")
 
     def accuracy() -> float:
         return answer_accuracy(model, pairs, model.tokenizer)
 
-    found = [Measured(name="greater-than", value=accuracy(), n=len(pairs), needs=0.99)]
+    found = [CardNumber(name="greater-than", value=accuracy(), n=len(pairs), needs=0.99)]
     parts = {f"a{layer}.h{head}": silence(layer, head) for layer in range(2) for head in range(2)}
     parts |= {f"m{layer}": silence_mlp(layer) for layer in range(2)}
     for name, hook in parts.items():
         with model.hooks(fwd_hooks=[hook]):
-            found.append(Measured(name=f"greater-than without {name}", value=accuracy(), n=len(pairs)))
+            found.append(CardNumber(name=f"greater-than without {name}", value=accuracy(), n=len(pairs)))
     return found
 
 
@@ -167,7 +167,7 @@ def silence_mlp(layer: int):
     return f"blocks.{layer}.hook_mlp_out", lambda output, hook: torch.zeros_like(output)
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="truth-greater",
     title="hand-built greater-than circuit with an MLP lookup",
     what="Written by hand, two layers with MLPs, no norm: a0.h1 and a1.h0 fetch the start year's ending, m1 turns it "

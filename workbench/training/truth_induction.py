@@ -17,7 +17,7 @@ from workbench.tasks.induction import WORDS
 from workbench.tasks.registry import make_pairs
 from workbench.training.blocks import Head, Machine, Residual, codes, previous_token, reads, writes
 from workbench.training.pools import answer_accuracy
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.truth_circuit import true_circuit
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
 
@@ -105,16 +105,16 @@ def _made(name: str, machine: Machine, algorithm: str) -> Trained:
     return Trained(tokenizer=word_tokenizer(WORDS), phases={}, native=machine.native(), circuit=circuit)
 
 
-def measure(model: TransformerBridge) -> list[Measured]:
+def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy of the task, alone and with each head silenced."""
     pairs = make_pairs("induction", n=200, seed=1, split="test")
     accuracy = answer_accuracy(model, pairs, model.tokenizer)
-    found = [Measured(name="induction", value=accuracy, n=len(pairs), needs=0.99)]
+    found = [CardNumber(name="induction", value=accuracy, n=len(pairs), needs=0.99)]
     for layer in range(2):
         for head in range(2):
             with model.hooks(fwd_hooks=[silence(layer, head)]):
                 accuracy = answer_accuracy(model, pairs, model.tokenizer)
-            found.append(Measured(name=f"induction without a{layer}.h{head}", value=accuracy, n=len(pairs)))
+            found.append(CardNumber(name=f"induction without a{layer}.h{head}", value=accuracy, n=len(pairs)))
     return found
 
 
@@ -138,7 +138,7 @@ _LIMITS = (
     "edge-level hooks of TransformerLens, which native models lack",
 )
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     name="truth-induction",
     title="hand-built induction circuit, known by construction",
     what=_WHAT + " Every dimension of the residual stream has a meaning.",
@@ -147,7 +147,7 @@ RECIPE = Recipe(
     held_out={"induction": "nothing was trained; measured on the task's test split"},
     limits=_LIMITS,
 )
-ROTATED = Recipe(
+ROTATED = TrainingRecipe(
     name="truth-induction-rotated",
     title="the same circuit in a random basis",
     what=_WHAT + " The residual stream is turned by a random orthogonal matrix: no dimension means anything.",

@@ -15,7 +15,7 @@ from workbench.tasks.pairs import Pairs
 from workbench.tasks.registry import get_task, make_pairs
 from workbench.training.compiler import Compiled
 from workbench.training.pools import answer_accuracy
-from workbench.training.recipe import Measured, Recipe, Trained
+from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.truth_circuit import true_circuit
 from workbench.training.vocabulary import word_tokenizer
 
@@ -42,7 +42,7 @@ def known_recipe(
     about: str = "",
     source: str = "",
     alone: Sequence[Sequence[str]] = (),
-) -> Recipe:
+) -> TrainingRecipe:
     """A recipe that compiles a program, writes its circuit and measures every part of it.
 
     Args:
@@ -75,16 +75,16 @@ def known_recipe(
             circuit=circuit(compiled),
         )
 
-    def measure(model: TransformerBridge) -> list[Measured]:
+    def measure(model: TransformerBridge) -> list[CardNumber]:
         compiled = build()
         pairs = make_pairs(task, n=N, seed=1, split="test", corruption=corruption)
         parts = [(node,) for node in (*compiled.roles, *compiled.idle)]
-        found = [Measured(name=task, value=accuracy(model, pairs), n=N, needs=0.99)]
+        found = [CardNumber(name=task, value=accuracy(model, pairs), n=N, needs=0.99)]
         found += [without(model, pairs, nodes) for nodes in (*sorted(parts), *alone)]
         found += [attention(model, pairs, node) for node in sorted(compiled.roles) if ".h" in node]
         return [*found, norm_spread(model, pairs)] if compiled.machine.norm else found
 
-    return Recipe(
+    return TrainingRecipe(
         name=name,
         title=title,
         what=f"Compiled from a short program, not trained. {what} The true circuit is in circuit.json.",
@@ -101,11 +101,11 @@ def accuracy(model: TransformerBridge, pairs: Pairs) -> float:
     return answer_accuracy(model, pairs, model.tokenizer)
 
 
-def without(model: TransformerBridge, pairs: Pairs, nodes: Sequence[str]) -> Measured:
+def without(model: TransformerBridge, pairs: Pairs, nodes: Sequence[str]) -> CardNumber:
     """Accuracy with these heads and MLPs writing nothing."""
     with model.hooks(fwd_hooks=[silence(node) for node in nodes]):
         value = accuracy(model, pairs)
-    return Measured(name=f"{pairs.task} without {' and '.join(nodes)}", value=value, n=len(pairs))
+    return CardNumber(name=f"{pairs.task} without {' and '.join(nodes)}", value=value, n=len(pairs))
 
 
 def silence(node: str):
@@ -123,7 +123,7 @@ def silence(node: str):
 
 
 @torch.no_grad()
-def attention(model: TransformerBridge, pairs: Pairs, node: str) -> Measured:
+def attention(model: TransformerBridge, pairs: Pairs, node: str) -> CardNumber:
     """How much of a head's attention is on its strongest key, at the last token."""
     layer, _, head = node[1:].partition(".h")
     name, found = f"blocks.{layer}.attn.hook_pattern", []
@@ -131,11 +131,11 @@ def attention(model: TransformerBridge, pairs: Pairs, node: str) -> Measured:
         _, cache = model.run_with_cache(model.to_tokens(pair.clean), names_filter=name)
         found.append(cache[name][0, int(head), -1].max().item())
     where = f"attention on the strongest key, {node} at the end"
-    return Measured(name=where, value=sum(found) / len(found), n=len(found), unit="attention")
+    return CardNumber(name=where, value=sum(found) / len(found), n=len(found), unit="attention")
 
 
 @torch.no_grad()
-def norm_spread(model: TransformerBridge, pairs: Pairs) -> Measured:
+def norm_spread(model: TransformerBridge, pairs: Pairs) -> CardNumber:
     """Largest relative difference of the length that a norm divides by, over all tokens, norms and prompts."""
     last, lengths = model.cfg.n_layers - 1, []
     names = [*(hook_name("resid", layer) for layer in range(last + 1)), f"blocks.{last}.hook_out"]
@@ -145,4 +145,4 @@ def norm_spread(model: TransformerBridge, pairs: Pairs) -> Measured:
     every = torch.cat(lengths)
     value = ((every.max() - every.min()) / every.mean()).item()
     name = "spread of the length that norms divide by"
-    return Measured(name=name, value=value, n=len(every), unit="share", needs=0.05, lower_is_better=True)
+    return CardNumber(name=name, value=value, n=len(every), unit="share", needs=0.05, lower_is_better=True)

@@ -126,7 +126,7 @@ class UnderAblation(Part, frozen=True):
     nothing: Numbers
 
 
-class Stability(Part, frozen=True):
+class StabilityEvidence(Part, frozen=True):
     """Circuits found again on resampled pairs."""
 
     method: str
@@ -143,7 +143,7 @@ class Stability(Part, frozen=True):
             raise ValueError(f"sets names a part beyond the {len(self.parts)} in parts")
 
 
-class Curve(Part, frozen=True):
+class CurveEvidence(Part, frozen=True):
     """The metric of other sizes of the circuit, per size and pair."""
 
     ranking: Literal["absolute", "signed"]
@@ -167,8 +167,8 @@ class Evidence(Part, frozen=True):
     random: RandomCircuits | UnsetType = UNSET
     matched: Matched | UnsetType = UNSET
     ablations: dict[str, UnderAblation] | UnsetType = UNSET
-    stability: Stability | UnsetType = UNSET
-    curve: Curve | UnsetType = UNSET
+    stability: StabilityEvidence | UnsetType = UNSET
+    curve: CurveEvidence | UnsetType = UNSET
 
     def per_pair(self) -> Iterator[tuple[str, Numbers]]:
         """Every list that has one number per pair, with its place."""

@@ -19,7 +19,7 @@ FILE_NAME = "faithfulness.json"
 Number = Annotated[float | None, Meta(description="null where it is not defined")]
 
 
-class Random(Part, frozen=True):
+class RandomContent(Part, frozen=True):
     """Random circuits of the same size; no more than ``draws`` where none was drawn."""
 
     draws: Count
@@ -59,7 +59,7 @@ class FaithfulnessContent(Part, frozen=True):
     pairs: str
     n_dropped: Count
     seed: Count
-    random: Random
+    random: RandomContent
     behavior: Annotated[
         BehaviorPart | None, Meta(description="what the model itself does on these pairs")
     ] = None

@@ -19,7 +19,7 @@ from workbench.core.file_kind import State
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundCircuit:
     """One circuit file: the circuit, or what is wrong with it.
 
     Attributes:
@@ -67,7 +67,7 @@ def _findings(evaluation: Mapping[str, Any]) -> list[str]:
     return [str(one["finding"]) for one in told if isinstance(one, Mapping) and "finding" in one]
 
 
-def find_circuits(folder: str | os.PathLike[str]) -> list[Found]:
+def find_circuits(folder: str | os.PathLike[str]) -> list[FoundCircuit]:
     """Every ``circuit.json`` in a folder and the folders in it, by path; links to folders are not followed.
 
     Raises:
@@ -88,7 +88,7 @@ def _walk(root: Path) -> Iterator[Path]:
             yield Path(folder) / FILE_NAME
 
 
-def check(path: str | os.PathLike[str], *, evaluation: bool = False) -> Found:
+def check(path: str | os.PathLike[str], *, evaluation: bool = False) -> FoundCircuit:
     """Read a circuit file and the scores beside it, if any; what is wrong is returned, not raised.
 
     Args:
@@ -98,8 +98,10 @@ def check(path: str | os.PathLike[str], *, evaluation: bool = False) -> Found:
     try:
         circuit, origin = read_circuit(file)
     except WorkbenchError as problem:
-        return Found(path=file, circuit=None, state="unreadable", problem=problem.message, hint=problem.hint)
-    found = Found(path=file, circuit=circuit, state=origin.state, note=origin.note)
+        return FoundCircuit(
+            path=file, circuit=None, state="unreadable", problem=problem.message, hint=problem.hint
+        )
+    found = FoundCircuit(path=file, circuit=circuit, state=origin.state, note=origin.note)
     try:
         if file.name == FILE_NAME and os.path.lexists(file.parent / SCORES_NAME):
             _check_scores(circuit, file.parent / SCORES_NAME)

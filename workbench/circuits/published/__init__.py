@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from workbench.circuits.published.files import list_published, load_published, published_name
-from workbench.circuits.published.kinds import Part, Published, Way
+from workbench.circuits.published.kinds import Published, PublishedClass, Way
 
 __all__ = [
-    "Part",
+    "PublishedClass",
     "Published",
     "Way",
     "list_published",

@@ -16,7 +16,7 @@ KEPT_WHOLE = "kept whole"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class PublishedClass:
     """One class of a circuit: its name, its parts and the position where the source says they act.
 
     ``parts`` are written as papers do: ``"9.9 9.6 10.0"`` are heads, ``"m8 m9"`` MLPs.
@@ -79,7 +79,7 @@ class Published:
     model: str
     shape: GraphShape
     source: str
-    parts: tuple[Part, ...]
+    parts: tuple[PublishedClass, ...]
     ways: tuple[Way, ...] = ()
     kept_whole: tuple[int, ...] = ()
     metric: str = "logit-difference"

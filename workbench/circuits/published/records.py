@@ -7,7 +7,7 @@ where the answer is read, ``S2`` the second mention of the subject, ``S1+1`` the
 from __future__ import annotations
 
 from workbench.circuits.graph import GraphShape
-from workbench.circuits.published.kinds import Part, Published, Way
+from workbench.circuits.published.kinds import Published, PublishedClass, Way
 
 GPT2_SMALL = GraphShape(n_layers=12, n_heads=12, n_kv_heads=12)
 GPT2_MEDIUM = GraphShape(n_layers=24, n_heads=16, n_kv_heads=16)
@@ -37,43 +37,43 @@ IOI = Published(
     corruption="abc",
     kept_whole=tuple(range(12)),
     parts=(
-        Part(
+        PublishedClass(
             role="previous token",
             parts="2.2 4.11",
             position="S1+1",
             does="copies the subject onto the token after its first mention",
         ),
-        Part(
+        PublishedClass(
             role="duplicate token",
             parts="0.1 0.10 3.0",
             position="S2",
             does="looks from the second mention at the first and says that there was one",
         ),
-        Part(
+        PublishedClass(
             role="induction",
             parts="5.5 5.8 5.9 6.9",
             position="S2",
             does="looks from the second mention at the token after the first: the same signal by another way",
         ),
-        Part(
+        PublishedClass(
             role="S-inhibition",
             parts="7.3 7.9 8.6 8.10",
             position="end",
             does="moves the signal to the end, where it keeps the name movers from the subject",
         ),
-        Part(
+        PublishedClass(
             role="name mover",
             parts="9.6 9.9 10.0",
             position="end",
             does="looks at names, copies the one it looks at: the receiver",
         ),
-        Part(
+        PublishedClass(
             role="negative name mover",
             parts="10.7 11.10",
             position="end",
             does="looks like a name mover, writes the opposite",
         ),
-        Part(
+        PublishedClass(
             role="backup name mover",
             parts="9.0 9.7 10.1 10.2 10.6 10.10 11.2 11.9",
             position="end",
@@ -123,15 +123,15 @@ GREATER_THAN = Published(
     metric="prob-difference",
     corruption="01",
     parts=(
-        Part(role="early head", parts="0.1 0.3 0.5", does="reads the start year"),
-        Part(role="early MLP", parts="m0 m1 m2 m3", does="reads the start year"),
-        Part(
+        PublishedClass(role="early head", parts="0.1 0.3 0.5", does="reads the start year"),
+        PublishedClass(role="early MLP", parts="m0 m1 m2 m3", does="reads the start year"),
+        PublishedClass(
             role="year mover",
             parts="5.5 6.1 6.9 7.10 8.11 9.1",
             position="end",
             does="looks from the end at the last two digits of the start year",
         ),
-        Part(
+        PublishedClass(
             role="late MLP",
             parts="m8 m9 m10 m11",
             position="end",
@@ -167,8 +167,10 @@ DOCSTRING = Published(
     "(Alignment Forum)",
     read="Heads that the post and Conmy et al. 2023 (ACDC, arXiv:2304.14997) both name, from memory.",
     parts=(
-        Part(role="early head", parts="0.5 1.4 2.0", does="finds which argument the docstring lists next"),
-        Part(
+        PublishedClass(
+            role="early head", parts="0.5 1.4 2.0", does="finds which argument the docstring lists next"
+        ),
+        PublishedClass(
             role="argument mover",
             parts="3.0 3.6",
             position="end",
@@ -196,8 +198,8 @@ INDUCTION = Published(
     "arXiv:2209.11895. Heads: Goldowsky-Dill, MacLeod, Sato and Arora 2023 (path patching), arXiv:2304.05969",
     read="Head numbers of the two-layer, eight-head model studied there, from memory.",
     parts=(
-        Part(role="previous token", parts="0.0", does="copies each token onto the one after it"),
-        Part(
+        PublishedClass(role="previous token", parts="0.0", does="copies each token onto the one after it"),
+        PublishedClass(
             role="induction",
             parts="1.5 1.6",
             does="looks at the token after the last mention of the present one and copies it",
@@ -227,15 +229,15 @@ COLORED_OBJECTS = Published(
     read=_REUSE_READ,
     corruption="query",
     parts=(
-        Part(role="duplicate token", parts="6.4"),
-        Part(role="induction", parts="9.3"),
-        Part(
+        PublishedClass(role="duplicate token", parts="6.4"),
+        PublishedClass(role="induction", parts="9.3"),
+        PublishedClass(
             role="content gatherer",
             parts="11.6 11.7 12.15",
             position="end",
             does="moves the queried object to the end",
         ),
-        Part(
+        PublishedClass(
             role="mover",
             parts="15.14 16.15 17.4 18.5 19.15",
             position="end",
@@ -265,11 +267,11 @@ IOI_MEDIUM = Published(
     read=_REUSE_READ,
     corruption="s2-flip",
     parts=(
-        Part(role="duplicate token", parts="6.4"),
-        Part(role="induction", parts="9.3"),
-        Part(role="S-inhibition", parts="12.3 13.4 13.13", position="end"),
-        Part(role="mover", parts="15.14 16.15 17.4 18.5 19.15", position="end"),
-        Part(
+        PublishedClass(role="duplicate token", parts="6.4"),
+        PublishedClass(role="induction", parts="9.3"),
+        PublishedClass(role="S-inhibition", parts="12.3 13.4 13.13", position="end"),
+        PublishedClass(role="mover", parts="15.14 16.15 17.4 18.5 19.15", position="end"),
+        PublishedClass(
             role="negative mover",
             parts="19.1",
             position="end",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class CircuitCase:
     """A circuit with the model and the task it is judged on, before anything is opened.
 
     Attributes:
@@ -56,13 +56,13 @@ def check_evaluation(asked: Evaluate, job: Job) -> None:
     check_opening(**opening_of(case, asked))
 
 
-def opening_of(case: Case, asked: Evaluate) -> dict[str, Any]:
+def opening_of(case: CircuitCase, asked: Evaluate) -> dict[str, Any]:
     """What opening the runs needs that a circuit is judged on."""
     of_circuit = {name: getattr(case, name) for name in ("model", "task", "metric", "corruption")}
     return {**asked.opening(), **of_circuit, "work": "edges"}
 
 
-def case_of(asked: Evaluate) -> Case:
+def case_of(asked: Evaluate) -> CircuitCase:
     """The saved circuit, or the known circuit of a built-in model, with what it says of its own model and task.
 
     Raises:
@@ -83,7 +83,7 @@ def case_of(asked: Evaluate) -> Case:
     truth = saved.provenance.get("truth", {})  # of a built-in model whose circuit is known
     options = truth.get("options", saved.provenance.get("task_options"))
     own_corruption = truth.get("corruption", saved.provenance.get("corruption")) or None
-    return Case(
+    return CircuitCase(
         circuit=saved,
         model=model,
         task=task,

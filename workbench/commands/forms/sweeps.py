@@ -126,7 +126,7 @@ class PathPatch(AtPositions):
     retired=("positions",),
 )
 @dataclass(frozen=True, kw_only=True)
-class KnockOut(Sweep):
+class KnockOutHeads(Sweep):
     """Forbid heads to look from one position at another.
 
     Example: workbench knock-out -m zoo:ioi -t ioi --query end --key IO

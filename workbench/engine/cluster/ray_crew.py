@@ -19,7 +19,7 @@ import numpy as np
 from workbench.core.errors import OptionError, RunError
 from workbench.core.plugins import VARIABLE as PLUGINS
 from workbench.engine.cluster.worker import Refusal, Worker
-from workbench.engine.distribute import Compute, Here, Part
+from workbench.engine.distribute import Compute, Here, WorkPart
 
 Note = Callable[[str], None]
 _PATIENCE = 600.0  # seconds without anybody at work before the crew is given up: machines boot in minutes
@@ -41,7 +41,7 @@ class Elsewhere(Here):
 
     crew: Crew
 
-    def values(self, parts: Sequence[Part], compute: Compute) -> Iterator[np.ndarray]:
+    def values(self, parts: Sequence[WorkPart], compute: Compute) -> Iterator[np.ndarray]:
         done = self.store.done() if self.store else set()
         arriving = self.crew.work(self.question, [p for p in parts if self.prefix + p.key not in done])
         early: dict[str, np.ndarray] = {}
@@ -225,7 +225,7 @@ class Crew:
     hired: list[Any] = field(default_factory=list)
     starting: dict[Any, Any] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
-    busy: dict[Any, tuple[Any, Part]] = field(default_factory=dict)
+    busy: dict[Any, tuple[Any, WorkPart]] = field(default_factory=dict)
     batch_of: dict[Any, int] = field(default_factory=dict)
 
     def hire(self, count: int) -> None:
@@ -252,7 +252,7 @@ class Crew:
             self.ray.kill(worker)
         self.hired, self.starting, self.idle, self.busy = [], {}, [], {}
 
-    def work(self, question: str, parts: Sequence[Part]) -> Iterator[tuple[Part, np.ndarray]]:
+    def work(self, question: str, parts: Sequence[WorkPart]) -> Iterator[tuple[WorkPart, np.ndarray]]:
         """Every part with its values, as they are finished.
 
         Raises:
@@ -336,7 +336,7 @@ class Crew:
         self.hired.remove(worker)
         self.batch_of.pop(worker, None)
 
-    def _send(self, question: str, worker: Any, todo: list[Part]) -> None:
+    def _send(self, question: str, worker: Any, todo: list[WorkPart]) -> None:
         """Ask a worker for the next part, of the batch it knows if there is one, else of one that few work on."""
         batch = self.batch_of.get(worker)
         taken = list(self.batch_of.values())
@@ -345,7 +345,7 @@ class Crew:
         self.batch_of[worker] = best.batch
         self.busy[worker.compute.remote(question, best.key)] = (worker, best)
 
-    def _replace(self, part: Part, attempts: int) -> None:
+    def _replace(self, part: WorkPart, attempts: int) -> None:
         self.lost += 1
         what = part.what or part.key
         if attempts >= _MOST_LOST:

@@ -24,7 +24,7 @@ from workbench.circuits.effects import Effects
 from workbench.core.errors import ModelError, OptionError, unknown
 from workbench.core.progress import Progress
 from workbench.core.run_record import code_versions, digest_of
-from workbench.engine.distribute import Here, Part
+from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.edits import Edit, Intervention, as_node, as_positions, check
 from workbench.engine.interventions.places import site_of
@@ -147,7 +147,7 @@ def _all_batches(
         size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))
         for k in range(0, len(groups), size):
             n = len(groups[k : k + size])
-            part = Part(
+            part = WorkPart(
                 key=f"b{b:05d}-s{k:05d}",
                 shape=(n, len(batch)),
                 batch=b,
@@ -157,7 +157,7 @@ def _all_batches(
             chunk_of[part.key] = slice(k, k + n)
             parts.append(part)
 
-    def compute(part: Part) -> np.ndarray:
+    def compute(part: WorkPart) -> np.ndarray:
         batch = runs.batches[part.batch]
         runs.release_others(batch)
         return _stacked(runs, batch, groups[chunk_of[part.key]], receivers, base, mlps, positions)

@@ -48,7 +48,7 @@ class StudyContent(Part, frozen=True):
         check_counts([claim for step in self.steps for claim in step.claims], self.verdicts)
 
 
-class Reference(Part, frozen=True):
+class ReferenceContent(Part, frozen=True):
     """The pairs that means are taken over, by digest."""
 
     pairs: str
@@ -61,7 +61,7 @@ class StudyPlan(Part, frozen=True):
     study: str
     steps: list[str]
     rules: dict[str, int | float]
-    reference: Reference
+    reference: ReferenceContent
     seed: int
     batch_tokens: Count
     code: dict[str, str]
