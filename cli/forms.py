@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any
 
 import typer
@@ -36,9 +37,11 @@ def mount(app: typer.Typer, name: str) -> None:
         _carry_out(form, given)
 
     call.__doc__ = form.__doc__
-    call.__signature__ = inspect.Signature(list(_parameters(form)))
-    spreading = {"cls": Spreading} if any(option.name == "ray" for option in options_of(form)) else {}
-    app.command(name.rpartition(" ")[2], hidden=form.declared.hidden, **spreading)(call)
+    vars(call)["__signature__"] = inspect.Signature(list(_parameters(form)))  # what typer looks at
+    spreads = any(option.name == "ray" for option in options_of(form))
+    app.command(name.rpartition(" ")[2], hidden=form.declared.hidden, cls=Spreading if spreads else None)(
+        call
+    )
 
 
 def _carry_out(form: type[Command], given: dict[str, Any]) -> None:
@@ -149,7 +152,7 @@ def _kind(form: type[Command], option: Field) -> Any:
     if "Mapping" in names:
         return list[str]
     if "tuple" in names:
-        return list[item_of(form, option.name)]
+        return GenericAlias(list, (item_of(form, option.name),))
     return kinds[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,7 +85,7 @@ def show(
             model=model, offline=offline, revision=revision, task=name, split=split, corruption=corruption
         )
         reading = _reading(model, revision, offline, trust_remote_code)
-    asked = {"n": limit, "seed": seed, "split": split, "corruption": corruption}
+    asked: dict[str, Any] = {"n": limit, "seed": seed, "split": split, "corruption": corruption}
     emit(
         task_page(name, reading=reading, options=[*(task_option or ()), *(option or ())], **asked),
         as_json=as_json,
@@ -109,7 +109,7 @@ def make(
     """
     from workbench.tasks.registry import get_task, make_pairs, parse_options
 
-    options = parse_options(get_task(name), [*(task_option or ()), *(option or ())])
+    options: dict[str, Any] = parse_options(get_task(name), [*(task_option or ()), *(option or ())])
     pairs = make_pairs(name, n=limit, seed=seed, split=split, corruption=corruption, **options)
     note(f"wrote {len(pairs)} pairs to {_written(pairs, out)}")
 

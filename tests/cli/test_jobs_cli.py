@@ -79,6 +79,13 @@ def test_path_patching_and_knock_out_give_a_row_per_head(run):
     assert [r["label"] for r in knocked["rows"]][:2] == ["a0.h0<pattern>@end", "a0.h1<pattern>@end"]
 
 
+def test_a_dry_run_at_each_position_counts_the_positions_that_all_pairs_name(run):
+    patch = ("patch", "-m", "zoo:ioi", "-t", "ioi", "-n", "4", "--node", "a0.h0", "--dry-run", "--json")
+    everywhere, one = (data(run(*patch, *at)) for at in ((), ("--position", "end")))
+    each = data(run(*patch, "--position", "each"))
+    assert one["interventions"] == everywhere["interventions"] == 1 < each["interventions"]
+
+
 def test_dry_run_counts_and_writes_nothing(run, tmp_path):
     found = data(run(*ABLATE, "--dry-run", "--json"))
     # 4 heads in each of 4 layers, (4 + 3 + 2 + 1) / 4 passes per head position, and two base runs

@@ -8,7 +8,7 @@ import pytest
 
 from tests.type_errors import KNOWN, better, found_errors, per_room, worse
 
-CLEAN = ("core", "view", "circuits", "tasks")
+CLEAN = ("core", "view", "circuits", "tasks", "commands", "cli")
 LINES = [
     "workbench/engine/run.py:3: error: wrong  [misc]",
     "workbench/engine/cluster/worker.py:9: error: wrong  [misc]",

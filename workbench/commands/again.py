@@ -94,10 +94,10 @@ def _beside(folder: Path) -> Path:
 
 def _say_what_changed(record: RunRecord, note: Note) -> None:
     """Versions and code that are not those of the record: numbers may move for that reason alone."""
-    for name, now in versions().items():
-        before = record.versions.get(name)
-        if before not in (None, now):
-            note(f"{name} was {before}, now {now}")
+    for name, version in versions().items():
+        known = record.versions.get(name)
+        if known not in (None, version):
+            note(f"{name} was {known}, now {version}")
     for said in what_changed(record.plugins):
         note(said)
     before, now = record.git.get("commit"), git_state().get("commit")
@@ -128,6 +128,5 @@ def call(
         )
     form = COMMANDS.get(record.command)
     asked = form.from_record(record.arguments, f"the record of {folder}")
-    return carry_out(
-        asked, Job(**form.place(folder, resume=resume), resume=resume, progress=progress, note=note)
-    )
+    place: dict[str, Any] = {**form.place(folder, resume=resume)}
+    return carry_out(asked, Job(**place, resume=resume, progress=progress, note=note))

@@ -342,7 +342,8 @@ def demo(asked: Demo, job: Job) -> DemoResult:
     note(f"1/4 opening {asked.model}")
     bridge = open_model(asked.model, **asked.opening())
     runs = paired_runs(bridge, "ioi", n=limit, seed=seed, split="train")
-    judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test", **runs.pairs.pairs.options)
+    form: dict[str, Any] = dict(runs.pairs.pairs.options)
+    judged = paired_runs(bridge, "ioi", n=limit, seed=seed, split="test", **form)
     tell_dropped(runs, note)
     record = record_of(asked, runs)
     for own in (runs, judged):

@@ -108,8 +108,8 @@ def _models() -> tuple[dict[str, str], list[str]]:
     models = {}
     for card in list_models():
         try:
-            directory = locate(f"zoo:{card.name}").directory
-            tensors = read_headers(sorted(directory.glob("*.safetensors")))
+            locate(f"zoo:{card.name}")
+            tensors = read_headers(sorted(card.directory.glob("*.safetensors")))
             models[f"zoo:{card.name}"] = f"{len(tensors)} tensors"
         except WorkbenchError as problem:
             problems.append(f"zoo:{card.name}: {problem.message}")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
+from torch import Tensor
 
 from workbench.commands.forms.edit import MeasureEdit
 from workbench.commands.opening import record_of, tell_dropped
@@ -46,6 +48,11 @@ class KeptMeasurement(Told):
         return self.measured.to_terminal()
 
 
+def _nowhere(name: str) -> Tensor:
+    """Where a named position is while no prompt is run."""
+    return torch.zeros(0, dtype=torch.long)
+
+
 def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
     """A saved edit on a model: what it does to a task, to other tasks beside it, to a file of text.
 
@@ -60,9 +67,9 @@ def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
         job.note(said)
     words = None if asked.text is None else read_text(asked.text, error=RunError)
     opened = open_model(asked.model, **asked.opening())
-    with saved.on(opened, at=lambda name: None, decode_from=0):  # refused before any prompt is made
+    with saved.on(opened, at=_nowhere, decode_from=0):  # refused before any prompt is made
         pass
-    how = {"n": asked.limit, "split": asked.split, "seed": asked.seed}
+    how: dict[str, Any] = {"n": asked.limit, "split": asked.split, "seed": asked.seed}
     runs = {name: paired_runs(opened, name, **how) for name in (asked.task, *asked.beside)}
     for own in runs.values():
         tell_dropped(own, job.note)
@@ -73,8 +80,15 @@ def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
     def compute() -> Measured:
         for name, own in runs.items():
             record.behaviors[name] = next(iter(tell_behavior(own, job.note, what=CHANGES).values()))
-        told = {"name": asked.task, "beside": others, "text": windows, "seed": asked.seed}
-        return measure_edit(saved, runs[asked.task], **told, progress=job.progress or silent)
+        return measure_edit(
+            saved,
+            runs[asked.task],
+            name=asked.task,
+            beside=others,
+            text=windows,
+            seed=asked.seed,
+            progress=job.progress or silent,
+        )
 
     if job.out is None:
         return compute()

@@ -49,8 +49,13 @@ T = TypeVar("T")
 def plan_of(asked: Evaluate) -> JudgePlan:
     """How much a whole evaluation measures."""
     draws = 100 if asked.random_draws is None else asked.random_draws
-    counts = {"edges": asked.edges, "bootstraps": asked.bootstraps, "refits": asked.refits}
-    return JudgePlan(draws=draws, seed=asked.seed, **counts)
+    return JudgePlan(
+        draws=draws,
+        seed=asked.seed,
+        edges=asked.edges,
+        bootstraps=asked.bootstraps,
+        refits=asked.refits,
+    )
 
 
 def _open(case: CircuitCase, asked: Evaluate, note: Note) -> tuple[PairedRuns, list[str]]:
@@ -93,14 +98,16 @@ def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement | Judging
     def measure() -> Evaluation:
         return _evaluated(case, asked, runs, changed, job.progress)
 
-    def save(found: Evaluation) -> dict[str, str]:
-        FAITHFULNESS.save(found.values, Path(job.out) / FILE_NAME)
-        return {"faithfulness": f"../{FILE_NAME}"}
-
-    if job.out is None:
+    out = job.out
+    if out is None:
         tell_behavior(runs, job.note, what=JUDGED)
         return measure()
-    return _recorded(asked, runs, job.out, measure, save, job)
+
+    def save(found: Evaluation) -> dict[str, str]:
+        FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
+        return {"faithfulness": f"../{FILE_NAME}"}
+
+    return _recorded(asked, runs, out, measure, save, job)
 
 
 def _evaluated(
@@ -133,8 +140,11 @@ def _random_beside(
     if not draws or not np.isfinite(result.faithfulness) or circuit.level == "neuron":
         return {"draws": 0}
     rng = np.random.default_rng(asked.seed)
-    how = {"level": circuit.level, "positions": runs.position_labels if positions_of([circuit]) else ()}
-    drawn = [random_circuit(circuit.graph, circuit.size, rng, **how) for _ in range(draws)]
+    at = runs.position_labels if positions_of([circuit]) else ()
+    drawn = [
+        random_circuit(circuit.graph, circuit.size, rng, level=circuit.level, positions=at)
+        for _ in range(draws)
+    ]
     values = run_circuits(runs, drawn, ablation=asked.ablation, progress=progress)
     shares = np.array([ratio(v, result.full, result.empty) for v in values])
     # equal circuits are as good whichever stack they ran in

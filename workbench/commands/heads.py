@@ -46,7 +46,7 @@ class HeadsRun:
     def to_terminal(self) -> list[Any]:
         return terminal_parts(self.portrait, sort=self.sort)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         return self.portrait._repr_html_()
 
 
@@ -73,9 +73,14 @@ def heads(asked: Heads, job: Job) -> HeadsRun | HeadsPlan:
     def compute(folder: Path) -> Portrait:
         own = asked.prompt
         looked.extend(prompt_patterns(opened, own) if own else example_patterns(opened, seed=asked.seed))
-        how = {"n": asked.limit, "length": asked.length, "seed": asked.seed, "loss": not asked.no_loss}
+        how: dict[str, Any] = {
+            "n": asked.limit,
+            "length": asked.length,
+            "seed": asked.seed,
+            "loss": not asked.no_loss,
+        }
         found = portrait(opened, list(asked.corpus) or None, **how, progress=job.progress)
-        record.pairs["grounds"] = [dict(ground) for ground in found.grounds]
+        record.pairs = {**record.pairs, "grounds": [dict(ground) for ground in found.grounds]}
         return replace(found, notes=(*found.notes, *(p.note for p in looked if p.note)))
 
     found = job.keep(

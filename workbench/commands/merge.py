@@ -96,11 +96,21 @@ def _shard_runs(folders: Sequence[str | Path]) -> list[PastRun]:
         for path in inside or [folder]:
             found.setdefault(path.resolve(), look_at(path))
     for run in found.values():
-        if run.record is None or "shard" not in run.record.arguments:
-            raise RunError(f"{run.folder} holds no shard", hint="shards are written by --shard I/N")
+        _record(run)
     if not found:
         raise RunError("no folders of shards are named", hint="workbench runs merge FOLDER ...")
     return list(found.values())
+
+
+def _record(run: PastRun) -> RunRecord:
+    """The record of a shard.
+
+    Raises:
+        RunError: if the folder holds none.
+    """
+    if run.record is None or "shard" not in run.record.arguments:
+        raise RunError(f"{run.folder} holds no shard", hint="shards are written by --shard I/N")
+    return run.record
 
 
 def _share(run: PastRun) -> _Share:
@@ -109,7 +119,8 @@ def _share(run: PastRun) -> _Share:
     Raises:
         RunError: if it is not finished.
     """
-    name = run.record.arguments["shard"]
+    record = _record(run)
+    name = record.arguments["shard"]
     if run.state == "running":
         raise RunError(f"shard {name} is being written in {run.folder}", hint="wait for it")
     if run.state in ("unreadable", "changed"):
@@ -119,7 +130,7 @@ def _share(run: PastRun) -> _Share:
             f"shard {name} in {run.folder} is not finished: {run.state}",
             hint=f"workbench runs resume {run.folder}",
         )
-    return _Share(folder=run.folder, record=run.record, file=load_shard(run.folder))
+    return _Share(folder=run.folder, record=record, file=load_shard(run.folder))
 
 
 def _refuse_different(shares: Sequence[_Share]) -> None:

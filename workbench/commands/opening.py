@@ -65,7 +65,7 @@ def open_runs(
     check_opening(
         model=model,
         task=task,
-        metric=metric,
+        metric=metric if isinstance(metric, str) else None,
         split=split,
         corruption=corruption,
         device=device,
@@ -79,9 +79,18 @@ def open_runs(
     )
     if isinstance(metric, str):
         get_metric(metric)  # a user's file is run before any weights are read
-    how = {"device": device, "device_map": device_map, "dtype": dtype, "max_memory": max_memory}
+    how: dict[str, Any] = {
+        "device": device,
+        "device_map": device_map,
+        "dtype": dtype,
+        "max_memory": max_memory,
+    }
     found = sealed_model(model, **how) if work == "nodes" and not by_model else None
-    whose = {"revision": revision, "trust_remote_code": trust_remote_code, "offline": offline or None}
+    whose: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "offline": offline or None,
+    }
     runs = paired_runs(
         found or _opened(model, **whose, **how),
         task,
@@ -140,12 +149,13 @@ def planned_runs(
     check_opening(model=model, task=task, metric=metric, split=split, corruption=corruption, **unused)
     if isinstance(metric, str):
         get_metric(metric)
-    whose = {"revision": revision, "offline": offline or None}
+    whose: dict[str, Any] = {"revision": revision, "offline": offline or None}
     reading = reading_of(model, **whose, trust_remote_code=trust_remote_code)
     if is_file(task):
         own = given_pairs(task, n=limit, seed=seed, corruption=corruption)
         pairs = align_for(own, reading)
     else:
+        chosen: dict[str, Any] = chosen_options(task, task_options)
         pairs = fit_pairs(
             task,
             reading.tokenizer,
@@ -154,7 +164,7 @@ def planned_runs(
             split=split,
             corruption=corruption,
             **reading.options,
-            **chosen_options(task, task_options),
+            **chosen,
         )
     if pairs.dropped:
         note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")

@@ -31,8 +31,7 @@ from workbench.model.identity import identity
 from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
 from workbench.papers.file import REPLICATION, RESULT
-from workbench.papers.kinds import Findings, Note, Progress, Setting
-from workbench.papers.kit import Paper
+from workbench.papers.kinds import Findings, Note, Progress, Replicable, Setting
 from workbench.papers.registry import PAPERS, find_paper, find_replication
 from workbench.papers.result import Result, Results
 
@@ -86,19 +85,24 @@ def replicate(asked: Replicate, job: Job) -> Result | Results | Reproduction | P
         return _all(asked, job, tuple(name for name, _ in PAPERS.items()))
     if is_study(asked.replication):
         return load("workbench.commands.reproduce:reproduce")(study_of(asked), job)
-    return _one(asked, job)
+    return _planned(asked, job) if job.dry_run else _one(asked, job)
 
 
-def _one(asked: Replicate, job: Job) -> Result | Plan:
+def _planned(asked: Replicate, job: Job) -> Plan:
+    """Say what would be measured."""
+    chosen = find_replication(asked.replication)
+    made, model = chosen.make_options(asked.options), asked.model or find_paper(asked.replication).model
+    folder = str(job.out or ROOT / asked.replication)
+    return Plan(replication=chosen, model=model, options=plain(asdict(made)), folder=folder)
+
+
+def _one(asked: Replicate, job: Job) -> Result:
     """Measure a paper's claims, or show what is there."""
     name, chosen = asked.replication, find_replication(asked.replication)
-    made, model = chosen.make_options(asked.options), asked.model or chosen.paper.model
-    if job.dry_run:
-        folder = str(job.out or ROOT / name)
-        return Plan(replication=chosen, model=model, options=plain(asdict(made)), folder=folder)
+    made, model = chosen.make_options(asked.options), asked.model or find_paper(asked.replication).model
     started = time.monotonic()
     opened = open_model(model, **asked.opening())
-    how = {"seed": asked.seed, "progress": job.progress or silent, "note": job.note}
+    how: dict[str, Any] = {"seed": asked.seed, "progress": job.progress or silent, "note": job.note}
     setting = Setting(model=opened, name=model, options=made, **how)
     plan = plan_of(chosen, setting)
     question = digest_of(plan)
@@ -131,7 +135,7 @@ def with_behaviors(findings: Findings, setting: Setting) -> Findings:
     return replace(findings, tables={"What the model itself does": rows, **findings.tables})
 
 
-def plan_of(replication: Paper, setting: Setting) -> dict[str, Any]:
+def plan_of(replication: Replicable, setting: Setting) -> dict[str, Any]:
     """Everything that decides the numbers, as JSON values."""
     known = identity(setting.model)
     return {
@@ -144,7 +148,7 @@ def plan_of(replication: Paper, setting: Setting) -> dict[str, Any]:
         "options": plain(asdict(setting.options)),
         "other models": _weights_named(asdict(setting.options)),
         "seed": setting.seed,
-        "code": {**code_versions(), "sources": source_digest(replication.paper.module)},
+        "code": {**code_versions(), "sources": source_digest(find_paper(replication.name).module)},
     }
 
 
@@ -242,7 +246,7 @@ def _all(asked: Replicate, job: Job, names: Sequence[str]) -> Results:
 class Plan(Told):
     """What a replication would do."""
 
-    replication: Paper
+    replication: Replicable
     model: str
     options: Mapping[str, Any]
     folder: str
@@ -252,8 +256,8 @@ class Plan(Told):
         return {
             "dry_run": True,
             "replication": chosen.name,
-            "title": chosen.paper.title,
-            "source": chosen.paper.source,
+            "title": find_paper(chosen.name).title,
+            "source": find_paper(chosen.name).source,
             "about": chosen.about,
             "model": self.model,
             "options": dict(self.options),

@@ -14,6 +14,7 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.files import save_circuit, write_atomic
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.published import load_published
+from workbench.commands.asked.papers import model_of
 from workbench.commands.forms.replicate import Reproduce
 from workbench.commands.opening import open_runs, planned_runs, record_of
 from workbench.core.claims import untestable
@@ -58,10 +59,10 @@ def reproduce(asked: Reproduce, job: Job) -> Reproduction | ReproductionCost:
 
     def compute(folder: Path) -> Reproduction:
         record.behaviors = tell_behavior(runs, note, what="what the study finds")
-        how = {"folder": folder, "done": done, "progress": job.progress, "note": note}
+        how: dict[str, Any] = {"folder": folder, "done": done, "progress": job.progress, "note": note}
         return run_study(chosen, runs, reference, seed=asked.seed, **how)
 
-    folder = job.out or ROOT / chosen.name / f"{slug(asked.model)}-{digest_of(plan)[:8]}"
+    folder = job.out or ROOT / chosen.name / f"{slug(model_of(asked))}-{digest_of(plan)[:8]}"
     return job.keep(
         folder,
         record,
@@ -75,10 +76,9 @@ def _reference(runs: PairedRuns, study: Study, seed: int, n: int) -> PairedRuns:
     """More pairs of the same kind, the measured ones first: every template and length of theirs is among them."""
     n = max(n, runs.n_pairs)
     pairs = runs.pairs.pairs
-    common = {"split": pairs.split, "corruption": pairs.corruption, "metric": runs.metric}
-    more = paired_runs(
-        runs.model, study.task, n=n, seed=seed, batch_tokens=runs.batch_tokens, **common, **pairs.options
-    )
+    how = {"split": pairs.split, "corruption": pairs.corruption, "metric": runs.metric}
+    common: dict[str, Any] = {"seed": seed, "batch_tokens": runs.batch_tokens, **how, **pairs.options}
+    more = paired_runs(runs.model, study.task, n=n, **common)
     known = {(p.clean, p.corrupted) for p in more.pairs.pairs}
     missing = [p for p in pairs if (p.clean, p.corrupted) not in known]
     if missing:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from workbench.circuits.addresses import Node
 from workbench.circuits.effects import Effects
 from workbench.commands.do import serve
 from workbench.commands.forms.sweeps import Ablate, KnockOutHeads, Patch, PathPatch, Sweep
@@ -20,6 +21,7 @@ from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.edits import Intervention
 from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
 from workbench.engine.interventions.path_patching import path_patches, path_plan
+from workbench.engine.interventions.words import Mode
 from workbench.engine.keep import Saved, SavedShard, keep
 from workbench.engine.of_task import paired_runs
 from workbench.engine.run import Reference, describe_plan, sweep
@@ -34,7 +36,8 @@ def ablate(asked: Ablate, job: Job) -> Result:
     """Ablate parts of a model one by one (or together) and save the table."""
 
     def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
-        groups = [(n,) for n in asked.node] if asked.node else parts_of(runs.wiring, asked.parts)
+        named: list[tuple[str | Node, ...]] = [(n,) for n in asked.node]
+        groups = named or [*parts_of(runs.wiring, asked.parts)]
         groups = [tuple(n for g in groups for n in g)] if asked.together else groups
         return ablations(groups, asked.ablation, positions=positions)
 
@@ -70,11 +73,11 @@ def path_patch(asked: PathPatch, job: Job) -> Result:
     runs = open_runs(note=job.note, **asked.opening())
     given = list(asked.sender or _heads(runs))
     groups: list[Any] = [given] if asked.together else given
-    how = {"mode": asked.mode, "mlps": asked.mlps, "positions": _positions(runs, asked)}
+    how: dict[str, Any] = {"mode": asked.mode, "mlps": asked.mlps, "positions": _positions(runs, asked)}
     plan = path_plan(runs, groups, list(asked.receiver), **how)
 
     def measure(folder: Path | None) -> Effects:
-        kept = {"folder": folder, "resume": job.resume, "progress": job.progress}
+        kept: dict[str, Any] = {"folder": folder, "resume": job.resume, "progress": job.progress}
         return path_patches(runs, groups, list(asked.receiver), **how, **kept)
 
     return _spread(asked, job, measure, runs, plan, tests=len(groups))
@@ -92,7 +95,7 @@ def _positions(runs: PairedRuns | PlannedRuns, asked: Sweep) -> tuple[str | int,
     """Names and numbers as typed; ``each`` stands for every name that all pairs have."""
     chosen = getattr(asked, "positions", ())
     if list(chosen) == ["each"]:
-        return runs.position_names
+        return runs.pairs.position_names
     return tuple(_position(p) for p in chosen)
 
 
@@ -102,7 +105,7 @@ def _interventions(
     build: Callable[[Any, Sequence[str | int]], list[Intervention]],
     *,
     kind: str,
-    mode: str = "noising",
+    mode: Mode = "noising",
 ) -> Result:
     """Plan or run a sweep over the interventions that ``build`` makes for a model."""
     if job.dry_run:
@@ -111,11 +114,11 @@ def _interventions(
         return _cost(asked, job, planned, first)
     runs = open_runs(note=job.note, by_model=_looks_at_patterns(asked), **asked.opening())
     interventions = build(runs, _positions(runs, asked))
-    how = {"kind": kind, "mode": mode, "reference": _reference(asked, runs, job)}
+    how: dict[str, Any] = {"kind": kind, "mode": mode, "reference": _reference(asked, runs, job)}
     plan = describe_plan(runs, interventions, **how)
 
     def measure(folder: Path | None) -> Effects:
-        kept = {"folder": folder, "resume": job.resume, "progress": job.progress}
+        kept: dict[str, Any] = {"folder": folder, "resume": job.resume, "progress": job.progress}
         return sweep(runs, interventions, **how, **kept)
 
     return _spread(asked, job, measure, runs, plan, tests=len(interventions))

@@ -7,7 +7,18 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from workbench.core.errors import OptionError, RunError, check_numbers
 from workbench.core.registry import Registry, load
@@ -246,8 +257,12 @@ def is_required(option: Field) -> bool:
 
 
 def kinds_of(cls: type[Command], name: str) -> tuple[type, ...]:
-    """Of which types an option can be: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``tuple`` or ``Mapping``."""
-    return tuple(get_origin(one) or one for one in _members(_hints(cls)[name]))
+    """Of which types an option can be: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``tuple`` or ``Mapping``.
+
+    An option that is one of some words is a ``str``.
+    """
+    given = _members(_hints(cls)[name])
+    return tuple(str if get_origin(one) is Literal else get_origin(one) or one for one in given)
 
 
 def item_of(cls: type[Command], name: str) -> type:

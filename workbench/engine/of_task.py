@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Scores
@@ -33,7 +33,7 @@ N_PAIRS = 64
 Task = str | Path | Pairs | AlignedPairs | Sequence[Pair | Mapping[str, object] | Sequence[str]]
 """A task's name, a ``.jsonl`` file, or pairs in memory: ``Pairs``, or a list of dicts, ``Pair`` or four texts."""
 
-P, R = ParamSpec("P"), TypeVar("R")
+R = TypeVar("R")
 _KINDS = {"circuit": Circuit, "scores": Scores}  # what else these functions take
 _HINTS = {
     "circuit": "wb.load_circuit(path), or found.circuit of wb.discover(...)",
@@ -108,7 +108,11 @@ def given_pairs(task: Task, *, n: int | None, seed: int, corruption: str | None)
     return replace(pairs, items=tuple(pairs[i] for i in chosen))
 
 
-def on_a_task(function: Callable[P, R] | None = None, *, judged_by: str = "") -> Callable[..., R]:
+@overload
+def on_a_task(function: Callable[..., R], *, judged_by: str = "") -> Callable[..., R]: ...
+@overload
+def on_a_task(*, judged_by: str) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
+def on_a_task(function: Callable[..., Any] | None = None, *, judged_by: str = "") -> Callable[..., Any]:
     """Let a function of ``runs`` also be called with a model and a task in their place.
 
     ``ablate(model, "ioi")`` is ``ablate(paired_runs(model, "ioi"))``; n, split, corruption and metric go to
@@ -126,7 +130,7 @@ def on_a_task(function: Callable[P, R] | None = None, *, judged_by: str = "") ->
     routed = [name for name in _OPENING if name not in signature.parameters]
 
     @functools.wraps(function)
-    def call(*args: Any, **named: Any) -> R:
+    def call(*args: Any, **named: Any) -> Any:
         for name, kind in others.items():
             at = list(signature.parameters).index(name)
             value = args[at] if len(args) > at else named.get(name)

@@ -98,9 +98,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     @property
     def position_names(self) -> tuple[str, ...]:
         """Positions that every pair names, in the order of the prompts; ``end`` is where the answer is read."""
-        rows = self.pairs.positions
-        shared = set.intersection(*(set(row) for row in rows)) if rows else set()
-        return tuple(sorted(shared, key=lambda name: (sum(row[name] for row in rows), name)))
+        return self.pairs.position_names
 
     @property
     def position_labels(self) -> tuple[str, ...]:

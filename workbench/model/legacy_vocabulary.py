@@ -49,7 +49,7 @@ class Vocabulary:
     """
 
     path: Path
-    split: Literal["words", "characters"] = "words"
+    split: str = "words"
     bos: str | None = None
     eos: str | None = None
     pad: str | None = None
@@ -81,7 +81,7 @@ class Vocabulary:
                 f"{self.path} has no token for words that are not in it (looked for {usual})",
                 hint="name one with --unk, best a token that no text has, such as PAD",
             )
-        return Tokens(words=tuple(words), split=self.split, **special)
+        return Tokens(words=tuple(words), split="words" if self.split == "words" else "characters", **special)
 
     def _special(self, role: str, known: Sequence[str]) -> str | None:
         named = getattr(self, role)

@@ -18,8 +18,8 @@ from workbench.core.file_kind import Origin
 from workbench.core.show import Shown, saves
 from workbench.core.strict_json import dump
 from workbench.papers.file import REPLICATION, REPLICATIONS, RESULT, ReplicationContent
-from workbench.papers.kinds import Findings
-from workbench.papers.kit import Paper
+from workbench.papers.kinds import Findings, Replicable
+from workbench.papers.registry import find_paper
 from workbench.view.text import number, printable
 
 MARKUP = (
@@ -51,10 +51,10 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, replication: Paper, **measured: Any) -> Result:
+    def of(cls, replication: Replicable, **measured: Any) -> Result:
         """The result of a replication."""
         named = {k: getattr(replication, k) for k in ("name", "about", "controls")}
-        paper = replication.paper
+        paper = find_paper(replication.name)
         return cls(title=paper.title, source=paper.source, **named, **measured)
 
     @property

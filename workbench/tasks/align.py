@@ -88,6 +88,13 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        """Positions that every pair names, in the order of the prompts; ``end`` is where the answer is read."""
+        rows = self.positions
+        shared = set.intersection(*(set(row) for row in rows)) if rows else set()
+        return tuple(sorted(shared, key=lambda name: (sum(row[name] for row in rows), name)))
+
     def __getitem__(self, index: slice) -> AlignedPairs:
         if not isinstance(index, slice):
             raise TypeError("take aligned pairs by slice; single pairs are in .pairs")

@@ -47,7 +47,7 @@ def study_of(asked: Replicate) -> Reproduce:
     """
     sizes = options_from(asked.options, StudySizes, asked.replication)
     known = {"study": asked.replication, "model": asked.model, "seed": asked.seed}
-    return Reproduce(**known, **asdict(sizes), **asked.opening())
+    return Reproduce(**{**known, **asdict(sizes), **asked.opening()})
 
 
 def check_replication(asked: Replicate, job: Job) -> None:
@@ -73,6 +73,17 @@ def check_replication(asked: Replicate, job: Job) -> None:
     check_opening(model=asked.model or paper.model, seed=asked.seed, **asked.opening())
 
 
+def model_of(asked: Reproduce) -> str:
+    """The model that a study is re-run on.
+
+    Raises:
+        UsageError: if none is named.
+    """
+    if asked.model is None:
+        raise UsageError("which model?", hint="-m gpt2, -m zoo:ioi or a directory")
+    return asked.model
+
+
 def check_reproduction(asked: Reproduce, job: Job) -> None:
     """Do nothing if there is such a study, and the model is there.
 
@@ -81,10 +92,9 @@ def check_reproduction(asked: Reproduce, job: Job) -> None:
         UsageError: if no model is named.
     """
     check_study(asked.study)
-    if asked.model is None:
-        raise UsageError("which model?", hint="-m gpt2, -m zoo:ioi or a directory")
+    model = model_of(asked)
     sizes = {"limit": asked.limit, "seed": asked.seed, "batch_tokens": asked.batch_tokens}
-    check_opening(model=asked.model, **sizes, **asked.opening())
+    check_opening(model=model, **{**sizes, **asked.opening()})
 
 
 def rows_of_all() -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from workbench.commands.forms.shared import (
 )
 from workbench.core.command import ABOUT, PAIRS, command, option
 from workbench.core.registry import load
+from workbench.methods.registry import Level
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -53,7 +54,7 @@ class Discover(OnPairs, Spreadable):
         help=f"{KEEP} Or own (as the method decides). Default: own where it does, else 5%.",
         default=None,
     )
-    level: str | None = option(
+    level: Level | None = option(
         "--level", help="edge, node or neuron. Default: the method's first.", default=None
     )
     per_position: bool = option("--per-position", help="Score every named position by itself.", default=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.forms.shared import ABLATION, MODEL, TASK, OnPairs
 from workbench.core.command import ABOUT, argument, command, option
+from workbench.engine.interventions.words import Ablation
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -44,7 +45,7 @@ class Evaluate(OnPairs):
         help="Everything: complete, minimal, tests, robust, stable; writes evaluation.json and a page.",
         default=False,
     )
-    ablation: str = option("--ablation", help=ABLATION, default="resample")
+    ablation: Ablation = option("--ablation", help=ABLATION, default="resample")
     random_draws: int | None = option(
         "--random",
         help="Random circuits of each size. Default: 20; with --full 100.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from workbench.core.command import ABOUT, OPENING, PAIRS, SIZE, SPREAD, Command, option
 
@@ -42,7 +43,7 @@ class OnModel(Command):
         "--trust-remote-code", help="Run Python code that comes with the model.", default=False, place=OPENING
     )
 
-    def opening(self) -> dict[str, object]:
+    def opening(self) -> dict[str, Any]:
         """How the model is opened."""
         return {f.name: getattr(self, f.name) for f in fields(OnModel)}
 
@@ -88,7 +89,7 @@ class OnPairs(OnModel):
         place=OPENING,
     )
 
-    def opening(self) -> dict[str, object]:
+    def opening(self) -> dict[str, Any]:
         """How the model is opened, which pairs are made for it, and how much goes through it at once."""
         return {f.name: getattr(self, f.name) for f in fields(OnPairs)}
 
@@ -119,11 +120,11 @@ class Spreadable(Command):
         place=SPREAD,
     )
 
-    def spreading(self) -> dict[str, object]:
+    def spreading(self) -> dict[str, Any]:
         """How it is spread."""
         return {"shard": self.shard, "ray": self.ray, "workers": self.workers}
 
-    def arguments(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, Any]:
         """The options as the record of a run has them: how it is spread only where it is."""
         unsaid = [name for name, value in self.spreading().items() if value is None]
         return {name: value for name, value in super().arguments().items() if name not in unsaid}

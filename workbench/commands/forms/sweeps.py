@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.forms.shared import ABLATION, OnPairs, Spreadable, model_named, task_named
 from workbench.core.command import JOB, PAIRS, command, option
+from workbench.engine.interventions.words import Ablation, Mlps, Mode, Parts
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -72,10 +73,10 @@ class Ablate(AtPositions):
     Example: workbench ablate -m zoo:ioi -t ioi --ablation mean
     """
 
-    parts: str = option("--parts", help="heads, mlps, attention or layers.", default="heads")
+    parts: Parts = option("--parts", help="heads, mlps, attention or layers.", default="heads")
     node: tuple[str, ...] = option("--node", help=_NODE, default=())
     together: bool = option("--together", help=_TOGETHER, default=False)
-    ablation: str = option("--ablation", help=ABLATION, default="resample")
+    ablation: Ablation = option("--ablation", help=ABLATION, default="resample")
     reference: Path | None = option(
         "--reference", help="Pairs (.jsonl) whose clean prompts give the means.", default=None
     )
@@ -93,7 +94,7 @@ class Patch(AtPositions):
         "--site", help="resid, attn-out, mlp-out, head-output, q, k, v or pattern.", default="head-output"
     )
     node: tuple[str, ...] = option("--node", help=_NODE, default=())
-    mode: str = option("--mode", help=_MODE, default="denoising")
+    mode: Mode = option("--mode", help=_MODE, default="denoising")
 
 
 @command("path-patch", run="workbench.commands.sweeps:path_patch", check=_CHECK, offers=_OFFERS, resumes=True)
@@ -111,10 +112,10 @@ class PathPatch(AtPositions):
         "--sender", help="a5.h5, m3 or input; may be repeated. Default: all heads.", default=()
     )
     together: bool = option("--together", help=_TOGETHER, default=False)
-    mlps: str = option(
+    mlps: Mlps = option(
         "--mlps", help="recomputed (as for IOI) or frozen (direct paths).", default="recomputed"
     )
-    mode: str = option("--mode", help=_MODE, default="noising")
+    mode: Mode = option("--mode", help=_MODE, default="noising")
 
 
 @command(

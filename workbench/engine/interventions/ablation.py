@@ -11,6 +11,7 @@ from workbench.engine.interventions.edits import Edit, Intervention, as_node, as
 from workbench.engine.interventions.replacement import Replacement, as_replacement
 from workbench.engine.interventions.words import PARTS, Ablation, Parts, Value, value_named
 from workbench.model.hooks import Wiring
+from workbench.model.outline import Outline
 from workbench.model.wiring import require_heads, require_mlps, require_parts
 
 
@@ -25,7 +26,7 @@ def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
     return value_named(ablation)
 
 
-def parts_of(wiring: Wiring, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:
+def parts_of(wiring: Wiring | Outline, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:
     """All heads, all MLPs, all attention layers, all layers (attention and MLP together) of a model; or a list.
 
     A list holds addresses, each ablated by itself, and groups of addresses, ablated together:

@@ -10,10 +10,11 @@ from workbench.circuits.addresses import Node
 from workbench.core.errors import unknown
 from workbench.engine.interventions.edits import Edit, Intervention, KnockOut, as_node, as_positions
 from workbench.model.hooks import SITES, Wiring
+from workbench.model.outline import Outline
 from workbench.model.wiring import require_heads, require_mlps
 
 
-def site_nodes(wiring: Wiring, site: str) -> list[Node]:
+def site_nodes(wiring: Wiring | Outline, site: str) -> list[Node]:
     """Every address of a site: ``resid`` and ``attn-out`` per layer, ``q`` per head, ``k`` per KV group ...
 
     Raises:
