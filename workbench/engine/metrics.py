@@ -229,7 +229,7 @@ def _where_finite(logits: Tensor, values: Tensor) -> Tensor:
 
 
 def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction, **more: Any) -> Metric:
-    describe = inspect.getdoc(fn).splitlines()[0]
+    describe = (inspect.getdoc(fn) or "").partition("\n")[0]
     return Metric(name=name, unit=unit, direction=direction, fn=fn, describe=describe, **more)
 
 
@@ -338,7 +338,7 @@ def _metric_of(function: object) -> Metric:
     )
 
 
-def _attributes(fn: Callable[..., object], address: str) -> dict[str, object]:
+def _attributes(fn: Callable[..., object], address: str) -> dict[str, Any]:
     found = {
         "unit": getattr(fn, "unit", "unknown unit"),
         "direction": getattr(fn, "direction", 1),

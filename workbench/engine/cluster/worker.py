@@ -41,7 +41,9 @@ class Worker:
         if os.path.isdir(folder):
             os.chdir(folder)
         use_plugins_of_environment()
-        self.program, self.inbox, self.outbox = program, SimpleQueue(), SimpleQueue()
+        self.program = program
+        self.inbox: SimpleQueue[Any] = SimpleQueue()
+        self.outbox: SimpleQueue[Any] = SimpleQueue()
         self.thread: Thread | None = None
 
     def ready(self) -> bool:
