@@ -14,7 +14,7 @@ from workbench.engine.interventions.words import Ablation, Mlps, Mode, Parts
 if TYPE_CHECKING:
     from workbench.core.job import Job
 
-_CHECK = "workbench.commands.asked.sweep:check_sweep"
+_CHECK = "workbench.commands.asked.sweeps:check_sweep"
 _OFFERS = ("out", "dry_run", "resume")
 _NODE = "An address such as a9.h9 or m3; may be repeated."
 _TOGETHER = "All that is named at once: one row."
