@@ -11,6 +11,7 @@ import torch
 from tests.families import build_hf, save_tokenizer
 from tests.mini import mini_pairs
 from workbench.circuits.files.effects_file import load_effects
+from workbench.commands.forms.sweeps import Ablate
 from workbench.commands.opening import record_of
 from workbench.core.errors import ModelError
 from workbench.edits.off import knock_out
@@ -51,7 +52,7 @@ def test_every_result_says_that_a_hook_stood(model, tmp_path):
         circuit = scores.keep("20%")
         kept = faithfulness(circuit, runs)
         looked = portrait(model, loss=False, n=2)
-        record = record_of("ablate", {}, runs)
+        record = record_of(Ablate(model="m", task="t"), runs)
         card = runs._repr_html_()
         assert identity(model).title.endswith(f" with {HOOK}")
     named = (effects.title, repr(scores), repr(circuit), repr(kept), repr(looked), card)
