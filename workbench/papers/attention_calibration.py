@@ -96,6 +96,10 @@ def calibrated(
             CHOSEN: attention_moved(evaluation, Calibration(heads=chosen, **how)),
             COLUMNS: attention_moved(evaluation, others),
         }
+        c.tables["Share of the attention that calibration moves"] = [
+            {"condition": name, "attention moved": moved}
+            for name, moved in c.numbers["attention moved"].items()
+        ]
         for name, alpha in zip(ALPHAS, (3.0, 7.0), strict=True):
             c[name] = ask(Calibration(heads=chosen, alpha=alpha, beta=options.beta))
         sets = matched_sets(evaluation.bridge, chosen, draws=options.draws, seed=seed)

@@ -7,7 +7,7 @@ and tests are over the places of the test words; they are of these tasks, not ov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,12 @@ def measure(setting: Setting) -> Conditions:
     c = Conditions.joined(parts)
     c.seed, last = setting.seed, options.heads[-1]
     c.numbers |= next(iter(parts.values())).numbers | {"whole model": all_parameters(setting.model)}
+    c.numbers["ITI heads, strength"] = {
+        name: part.numbers["ITI heads, strength"] for name, part in parts.items()
+    }
     c.numbers["choices"] = {name: [list(run.top(last)) for run in runs] for name, runs in chosen.items()}
     c.tables |= {caption: rows for part in parts.values() for caption, rows in part.tables.items()}
+    c.tables["Heads chosen"] = _chosen_rows(chosen, last)
     if options.unknown:
         c.tables["A rule that the model was never taught"] = _unknown(setting)
     for name, runs in chosen.items():
@@ -105,6 +109,7 @@ def _of_task(setting: Setting, task: UnaskedTask, chosen: Localised, other: Loca
 
     c["nothing"], loss["nothing"] = None, float(losses(model, test).mean())
     k, strength, shift = _best_shift(setting, probes_of(model, task), task.validation.questions(model))
+    c.numbers["ITI heads, strength"] = [k, strength]
     ask("ITI", shift)
     rng = np.random.default_rng([seed, *task.name.encode()])
     for n in options.heads:
@@ -120,11 +125,23 @@ def _of_task(setting: Setting, task: UnaskedTask, chosen: Localised, other: Loca
     c.tables[f"{task.name}: accuracy and loss on words that were not trained on"] = [
         {**row, "loss (nats)": loss.get(row["condition"])} for row in c.table()
     ]
-    c.tables[f"{task.name}: heads chosen"] = [
-        {"head": head, "scale": norm, "ITI heads, strength": f"{k}, {strength:g}"}
-        for head, norm in zip(chosen.heads[:6], chosen.norms[:6], strict=True)
-    ]
     return c
+
+
+def _chosen_rows(chosen: Mapping[str, Sequence[Localised]], k: int) -> Rows:
+    """The first heads of every task, those of another seed, and how many of them the next task's choice has too."""
+    following = [*chosen.values()][1:] + [*chosen.values()][:1]
+    return [
+        {
+            "task": name,
+            "largest scales": ", ".join(
+                f"{head} {norm:.2f}" for head, norm in zip(one.heads[:6], one.norms[:6], strict=True)
+            ),
+            "again, another seed": ", ".join(again.heads[:6]),
+            f"of the first {k}, also the next task's": len({*one.top(k)} & {*other[0].top(k)}),
+        }
+        for (name, (one, again, *_)), other in zip(chosen.items(), following, strict=True)
+    ]
 
 
 def others(other: Localised, own: Sequence[str]) -> tuple[str, ...]:

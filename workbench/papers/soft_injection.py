@@ -129,7 +129,8 @@ def _ask_task(
     if len(wanted.rows):
         answered = right_with(model, injection(other.embedding, alpha), wanted)
         c[f"{kind}: other task's answer"] = answered.numpy()
-    c.numbers |= {"near ends": near_ends(mix.last), "near ends, random vectors": near_ends(random.last)}
+    c.numbers |= {"near ends": near_ends(mix.last), "near ends, kept mix": near_ends(alpha)}
+    c.numbers["near ends, random vectors"] = near_ends(random.last)
     grids = {"alpha": alpha, "alpha, random vectors": random.alpha, "effects": effects}
     c.numbers |= {name: grid.cpu().numpy().tolist() for name, grid in grids.items()}
 
@@ -188,7 +189,7 @@ def _summarise(c: Conditions, parts: Mapping[str, Conditions]) -> None:
         flat = ((np.ravel(a), np.ravel(e)) for a, e in zip(each(name), each("effects"), strict=True))
         return [spearman(alpha, effects) for alpha, effects in flat]
 
-    for name in ("near ends", "near ends, random vectors"):
+    for name in ("near ends", "near ends, kept mix", "near ends, random vectors"):
         c.add(name, np.array(each(name)), within=SHARE, unit="share of heads with alpha near 0 or 1")
     for name in ("alpha", "alpha, random vectors"):
         c.add(f"effects and {name}", np.array(along(name)), within=(-1.0, 1.0), unit="rank correlation")
