@@ -18,8 +18,26 @@ os.environ["COLUMNS"] = "200"  # what piped output is wide without it; test work
 from functools import cache
 
 import pytest
+from jaxtyping import config, install_import_hook
 
-from tests.mini import mini_pairs
+# Modules whose shapes are checked at every call of a test, and the fixture ``unchecked`` where wrong ones are given.
+SHAPES_CHECKED = (
+    "workbench.engine.interventions.surgery",
+    "workbench.engine.metrics",
+    "workbench.methods.hard_concrete",
+)
+install_import_hook(SHAPES_CHECKED, "beartype.beartype")
+
+from tests.mini import mini_pairs  # noqa: E402  the hook comes before what it checks
+
+
+@pytest.fixture
+def unchecked():
+    """Let a test give wrong types and shapes on purpose, to see how they are explained."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)
 
 
 @cache

@@ -33,7 +33,7 @@ class Differences:
     graph: Graph
     masks: Bool[Tensor, "label copy source target"] | Float[Tensor, "label copy source target"]
     reference: Outputs
-    base: Outputs | None
+    base: Float[Tensor, "pair pos early d_model"] | None
     n_early: int
     labels: Int[Tensor, "pair pos"] | None
 
@@ -55,7 +55,7 @@ class Differences:
         some = (self.masks != 0).flatten(0, 1).any(0).cpu().numpy()
         return some & self.graph.edge_mask
 
-    def _tokens(self, outputs: Outputs, rows: np.ndarray) -> Float[Tensor, "source token d_model"]:
+    def _tokens(self, outputs: Outputs, rows: np.ndarray) -> Float[Tensor, "row token d_model"]:
         """These sources, tokens of one label side by side."""
         found = outputs[:, :, torch.as_tensor(rows, device=outputs.device)].permute(2, 0, 1, 3).flatten(1, 2)
         return found if self._order is None else found[:, self._order]

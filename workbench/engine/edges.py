@@ -91,7 +91,7 @@ class EdgeEditor:
     graph: Graph
     ablated: Masks
     reference: Outputs
-    base: Outputs | None = None
+    base: Float[Tensor, "pair pos early d_model"] | None = None
     start: int = 0
     labels: Int[Tensor, "pair pos"] | None = None
 

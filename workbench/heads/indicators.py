@@ -191,7 +191,7 @@ def distances(A: Float[Tensor, "*batch query key"]) -> Float[Tensor, "query key"
     return (at[:, None] - at[None, :]).abs().to(A.dtype)
 
 
-def patterns(A: Pattern) -> Float[Tensor, "*batch query key"]:
+def patterns(A: Pattern) -> Float[Tensor, "*batch head query key"]:
     """The pattern as a tensor, square in its last two axes.
 
     Raises:
@@ -205,7 +205,7 @@ def patterns(A: Pattern) -> Float[Tensor, "*batch query key"]:
     return A
 
 
-def looked(A: Pattern) -> Float[Tensor, "*batch query key"]:
+def looked(A: Pattern) -> Float[Tensor, "*batch head query key"]:
     """Each row divided by what it sums to, in at least float32; NaN in a row that sums to 0.
 
     Raises:

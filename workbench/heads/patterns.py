@@ -49,7 +49,7 @@ def induction(
 
 
 def score(
-    A: Pattern, targets: Bool[Tensor, "*batch query key"], rows: Rows = None
+    A: Pattern, targets: Bool[Tensor, "*#batch query key"], rows: Rows = None
 ) -> Float[Tensor, "*batch head"]:
     """Mean over the queries that have a target of the attention at their targets; NaN where no query has one.
 

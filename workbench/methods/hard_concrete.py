@@ -39,7 +39,7 @@ def noise_free(m: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
     return _stretched(strength(m))
 
 
-def sample(m: Float[Tensor, "*mask"], noise: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
+def sample(m: Float[Tensor, "*#mask"], noise: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
     """Masks for noise uniform in [0, 1]; differentiable in ``m`` with finite gradients, 0 where clipped."""
     u = noise.clamp(_SMALLEST, 1 - _SMALLEST)
     return _stretched(torch.sigmoid((u.log() - (-u).log1p() + m) / BETA))

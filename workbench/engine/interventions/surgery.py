@@ -16,11 +16,11 @@ from workbench.core.errors import OptionError
 from workbench.engine.interventions.freed import Mass, Share
 from workbench.model.pattern_rows import beside_sink
 
-Pattern = Float[Tensor, "*batch query key"]
-Chosen = Bool[Tensor, "*batch query key"]
+Pattern = Float[Tensor, "*rows key"]  # (..., query, key)
+Chosen = Bool[Tensor, "*#rows #key"]  # broadcasts to the pattern
 
 
-def set_rows(pattern: Pattern, target: Pattern) -> Pattern:
+def set_rows(pattern: Pattern, target: Float[Tensor, "*#rows #key"]) -> Pattern:
     """Rows that are ``target``'s distribution over keys, with each row's own sum."""
     return (target * pattern.sum(-1, keepdim=True)).to(pattern.dtype)
 
@@ -76,7 +76,7 @@ def drop_keys(pattern: Pattern, keys: Chosen) -> Pattern:
     return scale_keys(wide, _widened(keys.expand(*keys.shape[:-1], n), wide), 0.0)[..., :n]
 
 
-def add_to_scores(pattern: Pattern, addend: Float[Tensor, "*batch query key"]) -> Pattern:
+def add_to_scores(pattern: Pattern, addend: Float[Tensor, "*#rows #key"]) -> Pattern:
     """The pattern after ``addend`` was added to the scores before the softmax: ``A exp(c) / sum A exp(c)``.
 
     A key without weight stays without: future keys do, and keys whose weight was too small for the dtype.
