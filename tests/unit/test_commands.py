@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from workbench.commands.do import do
 from workbench.core.command import COMMANDS, Command, argument, command, option
-from workbench.core.errors import RunError
+from workbench.core.errors import OptionError, RunError
 from workbench.core.job import Job
 from workbench.core.run_record import RunRecord
 from workbench.engine.run_folders.command_line import command_line
@@ -134,3 +136,16 @@ def test_a_command_of_ones_own_is_one_class():
             Double.from_record({"number": "3"}, "the record")
     finally:
         COMMANDS.remove("double")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"model": "zoo:ioi", "task": "ioi", "modl": 1}, "no option of ablate called 'modl'"),
+        ({"model": "zoo:ioi"}, "ablate needs task"),
+        ({"model": "zoo:ioi", "task": "ioi", "limit": "8"}, "limit is of type str; expected int"),
+    ],
+)
+def test_a_command_from_python_refuses_what_it_cannot_take_by_name(given, says):
+    with pytest.raises(OptionError, match=re.escape(says)):
+        do("ablate", **given)

@@ -111,3 +111,11 @@ def test_arguments_of_a_record_are_of_the_type_that_its_command_takes(name, valu
 def test_text_is_not_code():
     given = {"corpus": ["a.py"], "prompt": ["see a.py:f there"], "model": "zoo:ioi", "metric": "kl"}
     assert list(named_code(given)) == []
+
+
+def test_a_cluster_that_a_record_names_is_asked_for():
+    """What its workers answer are pickles: whoever runs it runs code here."""
+    assert [code.text for code in named_code({"ray": "ray://elsewhere:10001"})] == ["ray://elsewhere:10001"]
+    assert not list(named_code({"ray": "local"})) and not list(named_code({"ray": None}))
+    with pytest.raises(RunError, match="names ray://elsewhere:10001 as its ray"):
+        Consent().check({"ray": "ray://elsewhere:10001"})

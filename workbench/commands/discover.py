@@ -21,12 +21,13 @@ from workbench.commands.opening import PlannedRuns, open_runs, planned_runs, rec
 from workbench.core.errors import RunError
 from workbench.core.job import Job, Note
 from workbench.core.lock import NAME as LOCK
+from workbench.core.plugins import is_ours
 from workbench.core.progress import Progress
 from workbench.core.run_folder import load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.show import Told
-from workbench.core.source_digest import sources_of_plugin
+from workbench.core.source_digest import source_digest, sources_of_plugin
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import ShardFinished
 from workbench.engine.interventions.ablation import ablations, parts_of
@@ -46,7 +47,7 @@ from workbench.evaluate.study import (
     slug,
     write_discovery,
 )
-from workbench.methods.registry import check_level, get_method
+from workbench.methods.registry import Method, check_level, get_method
 from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.tasks.reading import is_file
@@ -115,10 +116,15 @@ def _plan(runs: PairedRuns, asked: Discover) -> dict[str, Any]:
         "level": check_level(method, asked.level, per_position=asked.per_position),
         "per_position": asked.per_position,
         "batch_tokens": runs.batch_tokens,
-        "code": code_versions(),
+        "code": {**code_versions(), "sources": source_digest(*_modules(method))},
         **sources_of_plugin(method.module, method.run),
         **runs.provenance(),
     }
+
+
+def _modules(method: Method) -> list[str]:
+    """Where the code of a search stands; that of a plug-in counts beside it."""
+    return ["workbench.methods.score", *([method.module] if is_ours(method.module) else [])]
 
 
 def _scores(runs: PairedRuns, asked: Discover) -> Scores:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from workbench.core.command import COMMANDS, Command
+from workbench.core.command import COMMANDS, Command, is_required, kinds_of, options_of
+from workbench.core.errors import OptionError, expect, unknown
 from workbench.core.job import Job
 from workbench.engine.distribute import Serving
 
@@ -20,14 +23,40 @@ def do(name: str, **given: Any) -> Any:
         What the command prints with ``--json`` as ``to_dict()``.
 
     Raises:
-        WorkbenchError: for what is misspelt, before anything is loaded.
+        OptionError: for an option that the command does not have or lacks, or of another type.
+        WorkbenchError: for names that are misspelt, before anything is loaded.
 
     Example:
         >>> do("ablate", model="zoo:ioi", task="ioi", limit=8, dry_run=True).to_dict()["interventions"]
         16
     """
     how = {f.name: given.pop(f.name) for f in fields(Job) if f.name in given}
-    return carry_out(COMMANDS.get(name)(**given), Job(**how))
+    return carry_out(_asked(COMMANDS.get(name), name, given), Job(**how))
+
+
+def _asked(form: type[Command], name: str, given: Mapping[str, Any]) -> Command:
+    known = {f.name: f for f in options_of(form)}
+    for option in given:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known, error=OptionError)
+    missing = [option for option, f in known.items() if is_required(f) and option not in given]
+    if missing:
+        raise OptionError(f"{name} needs {missing[0]}", hint=f"do({name!r}, {missing[0]}=...)")
+    return form(**{option: _value(form, option, value) for option, value in given.items()})
+
+
+def _value(form: type[Command], option: str, value: Any) -> Any:
+    """A value as the option has it: a path may be a text, a list any list."""
+    kinds = kinds_of(form, option)
+    if value is None or (isinstance(value, bool) and bool in kinds):
+        return value
+    if isinstance(value, str) and Path in kinds and str not in kinds:
+        return Path(value)
+    if isinstance(value, list) and tuple in kinds:
+        return tuple(value)
+    allowed = (*kinds, int) if float in kinds else kinds
+    expect(value, tuple(kind for kind in allowed if kind is not bool), what=option)
+    return value
 
 
 def carry_out(asked: Command, job: Job) -> Any:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+import workbench.tasks
 from workbench.circuits.behavior import short_of
 from workbench.circuits.files.markdown import replace_part
 from workbench.commands.asked.papers import is_study, study_of
@@ -148,8 +150,14 @@ def plan_of(replication: Replicable, setting: Setting) -> dict[str, Any]:
         "options": plain(asdict(setting.options)),
         "other models": _weights_named(asdict(setting.options)),
         "seed": setting.seed,
-        "code": {**code_versions(), "sources": source_digest(find_paper(replication.name).module)},
+        "code": {**code_versions(), "sources": source_digest(*_modules(replication.name))},
     }
+
+
+def _modules(name: str) -> list[str]:
+    """Where the code of a paper stands: its own, what puts edits on a model, and tasks, which are known by name."""
+    tasks = (f"workbench.tasks.{module.name}" for module in iter_modules(workbench.tasks.__path__))
+    return [find_paper(name).module, "workbench.edits.install", *tasks]
 
 
 def _weights_named(options: Mapping[str, Any]) -> dict[str, str]:

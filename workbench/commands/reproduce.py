@@ -95,9 +95,15 @@ def study_plan(study: Study, runs: PairedRuns, reference: PairedRuns, seed: int)
         "reference": {"pairs": reference.pairs.pairs.digest, "tokens": reference.tokens_digest},
         "seed": seed,
         "batch_tokens": runs.batch_tokens,
-        "code": {**code_versions(), "sources": source_digest("workbench.commands.reproduce")},
+        "code": {**code_versions(), "sources": source_digest(*_modules(study))},
         "runs": runs.provenance(),
     }
+
+
+def _modules(study: Study) -> list[str]:
+    """Where the code of a study stands: what runs its steps, and the steps themselves."""
+    steps = (getattr(step.run, "func", step.run) for step in study.steps)
+    return sorted({"workbench.commands.reproduce", *(step.__module__ for step in steps)})
 
 
 def _claim(folder: Path, plan: Mapping[str, Any], resume: bool, note: Note) -> dict[str, StepResult]:

@@ -123,7 +123,7 @@ def command(name: str, **more: Any) -> Callable[[C], C]:
 
     def keep(cls: C) -> C:
         cls.declared = Declared(name=name, **more)
-        COMMANDS.add(name, cls)
+        COMMANDS.add(name, cls, home=cls.__module__)
         return cls
 
     return keep

@@ -143,7 +143,7 @@ def share_of(parts: Sequence[WorkPart], index: int, count: int) -> list[WorkPart
     Contiguous, because parts of one batch share its activations.
 
     Example:
-        >>> parts = [Part(key=str(n), shape=(), batch=0) for n in range(5)]
+        >>> parts = [WorkPart(key=str(n), shape=(), batch=0) for n in range(5)]
         >>> [[p.key for p in share_of(parts, i, 2)] for i in (1, 2)]
         [['0', '1'], ['2', '3', '4']]
     """

@@ -20,6 +20,7 @@ from workbench.circuits.effects import Effects
 from workbench.core.errors import ModelError, OptionError, RunError, expect
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions, digest_of
+from workbench.core.source_digest import source_digest
 from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.edits import Edit, Intervention, KnockOut, check
@@ -157,7 +158,7 @@ def describe_plan(
     """Everything that decides the numbers, as JSON values; equal plans give equal tables."""
     known = runs.identity
     plan = {
-        "format": "circuit-workbench/engine",
+        "format": "circuit-workbench/sweep",
         "version": 1,
         "kind": kind,
         "mode": mode,
@@ -170,7 +171,7 @@ def describe_plan(
         "metric": runs.metric.name,
         "metric_source": runs.metric.source,
         "batch_tokens": runs.batch_tokens,
-        "code": code_versions(),
+        "code": {**code_versions(), "sources": source_digest(__name__)},
         "interventions": [i.to_dict() for i in interventions],
     }
     if reference is not None:

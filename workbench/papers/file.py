@@ -87,5 +87,5 @@ REPLICATION = FileKind(
     first=_without_markup,
 )
 REPLICATIONS = FileKind(
-    format="circuit-workbench/papers", content=ReplicationsContent, what="a page of replications"
+    format="circuit-workbench/replications", content=ReplicationsContent, what="a page of replications"
 )

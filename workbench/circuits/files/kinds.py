@@ -31,7 +31,7 @@ _OURS = {
     "circuit-workbench/plan": "workbench.circuits.files.plan_file:PLAN_FILE",
     "circuit-workbench/portrait": "workbench.heads.file:PORTRAIT",
     "circuit-workbench/replication": "workbench.papers.file:REPLICATION",
-    "circuit-workbench/papers": "workbench.papers.file:REPLICATIONS",
+    "circuit-workbench/replications": "workbench.papers.file:REPLICATIONS",
     "circuit-workbench/reproduction": "workbench.papers.studies.file:STUDY",
     "circuit-workbench/reproduction-plan": "workbench.papers.studies.file:PLAN",
     "circuit-workbench/reproduction-step": "workbench.papers.studies.file:STEP",

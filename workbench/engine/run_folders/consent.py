@@ -45,7 +45,7 @@ class NamedCode:
 
 
 def named_code(arguments: Any, field: str = "arguments") -> Iterator[NamedCode]:
-    """Every argument, at any depth, that stands for code: a function of a file, a plug-in, a switch of trust.
+    """Every argument, at any depth, that stands for code: a function of a file, a plug-in, a cluster, a trust.
 
     Example:
         >>> [code.text for code in named_code({"metric": "gift/m.py:f", "task": "ioi", "corpus": ["a.py"]})]
@@ -59,7 +59,8 @@ def named_code(arguments: Any, field: str = "arguments") -> Iterator[NamedCode]:
             yield from named_code(value, field)
     elif isinstance(arguments, str):
         is_metric = field == "metric" and ":" in arguments
-        if is_metric or field in _CODE or _FUNCTION.fullmatch(arguments):
+        is_elsewhere = field == "ray" and arguments not in ("", "local")  # its answers are pickles
+        if is_metric or is_elsewhere or field in _CODE or _FUNCTION.fullmatch(arguments):
             yield NamedCode(field=field, text=arguments)
     elif field in _SWITCHES and arguments:
         yield NamedCode(field=field, text=str(arguments))

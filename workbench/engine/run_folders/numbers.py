@@ -37,7 +37,7 @@ _SKIPPED = {
 _MOST = 1 << 30  # bytes of one JSON file
 # What a file of this name has to be; any other file is what it says itself.
 _FORMATS = {
-    "all.json": "circuit-workbench/papers",
+    "all.json": "circuit-workbench/replications",
     "bench.json": "circuit-workbench/bench-discovery",
     "evaluation.json": "circuit-workbench/evaluation",
     "faithfulness.json": "circuit-workbench/faithfulness",
