@@ -38,7 +38,8 @@ class Sweep:
 
     def __init__(self, root: Path, *, pairs: int = 8, batch_tokens: int = 100, hooked: bool = False) -> None:
         """``hooked`` opens the model itself, for harms to its stacks of hooked passes."""
-        from workbench.commands.sweeps import open_runs, record_of
+        from workbench.commands.forms.sweeps import Ablate
+        from workbench.commands.opening import open_runs, record_of
         from workbench.engine.interventions.ablation import ablations, parts_of
         from workbench.engine.run import describe_plan
 
@@ -48,9 +49,9 @@ class Sweep:
         self.runs = open_runs(**opening)
         _ = self.runs.model if hooked else None
         self.rows = ablations(parts_of(self.runs.wiring, "heads"), "mean")
-        self.kind, arguments = "mean ablation", {"parts": "heads", "ablation": "mean", **opening}
+        self.kind, asked = "mean ablation", Ablate(parts="heads", ablation="mean", **opening)
         self.plan = describe_plan(self.runs, self.rows, kind=self.kind, mode="noising")
-        self.record = lambda: record_of("ablate", arguments, self.runs)
+        self.record = lambda: record_of(asked, self.runs)
         _ = self.runs.clean, self.runs.corrupted  # once, for all forks
         self.whole = root / "undisturbed"
         begun = time.monotonic()

@@ -302,7 +302,8 @@ def forbidden_folder(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
 def discovery_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     """kill -9 while a discovery is being saved: not finished before it is, and the circuit whole or not there."""
     from workbench.circuits.files import load_circuit
-    from workbench.commands.sweeps import record_of
+    from workbench.commands.forms.discover import Discover
+    from workbench.commands.opening import record_of
     from workbench.core.errors import WorkbenchError
     from workbench.engine.run_folders.folders import look_at
     from workbench.evaluate.study import discover, save_discovery
@@ -311,7 +312,9 @@ def discovery_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     circuit = discover(sweep.runs, "eap", amount="5%", random_draws=1, roles=False)
 
     def save(folder: Path) -> str:
-        save_discovery(circuit, folder, record_of("discover", {"method": "eap"}, sweep.runs))
+        save_discovery(
+            circuit, folder, record_of(Discover(model="zoo:ioi", task="ioi", method="eap"), sweep.runs)
+        )
         return "saved"
 
     whole = sweep.fresh()

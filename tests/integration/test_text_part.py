@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.families import VOCABULARY, build_hf, save_tokenizer
 from tests.mini import mini_pairs
+from workbench.commands.forms.sweeps import Ablate
 from workbench.commands.opening import record_of
 from workbench.core.errors import ModelError, TaskError
 from workbench.engine.runs import PairedRuns
@@ -94,7 +95,7 @@ def test_prompts_with_a_picture_are_dropped_and_named(folder, pairs):
     (dropped,) = runs.pairs.dropped
     assert (dropped.id, dropped.kind) == ("picture", "not text")
     assert f"token 'w119' (id {IMAGE}) stands for an image" in dropped.reason
-    assert "text part only" in str(record_of("ablate", {}, runs).model["notes"])
+    assert "text part only" in str(record_of(Ablate(model="m", task="t"), runs).model["notes"])
     with pytest.raises(TaskError, match="stands for an image"):
         patterns_of(runs.model, torch.tensor([[10, IMAGE, 31]]))
 

@@ -46,12 +46,13 @@ def _pair(name: str, *words: str) -> Pair:
 
 
 def test_pairs_with_an_added_token_are_dropped_and_counted_in_the_record(longer):
+    from workbench.commands.forms.sweeps import Ablate
     from workbench.commands.opening import record_of
 
     pairs = Pairs(items=(_pair("plain", "went", "to"), _pair("tool", "<tool>", "to")), task="mine")
     runs = PairedRuns(open_model(longer, device="cpu"), pairs)
     assert runs.n_pairs == 1 and np.isfinite(runs.clean).all()
-    (dropped,) = record_of("ablate", {}, runs).pairs["dropped"]
+    (dropped,) = record_of(Ablate(model="m", task="t"), runs).pairs["dropped"]
     assert (dropped["id"], dropped["kind"]) == ("tool", "embedding")
     assert "token '<tool>' (id 160) is beyond the model's embedding of 160" in dropped["reason"]
     assert align_for(pairs, reading_of(str(longer))).dropped == runs.pairs.dropped  # as `task check` says
