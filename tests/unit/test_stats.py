@@ -7,9 +7,14 @@ import pytest
 from scipy import stats
 
 from workbench.core.errors import ShapeError
+from workbench.core.stats.agreement import average_ranks, spearman
+from workbench.core.stats.association import auroc, paired_interval, slope
 from workbench.core.stats.binomial import share_interval
 from workbench.core.stats.clustered import clustered_interval, student_quantile
-from workbench.core.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, survivors_needed
+from workbench.core.stats.crossed import crossed_interval
+from workbench.core.stats.intervals import SHARE, mean_interval
+from workbench.core.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, survivors_needed
+from workbench.core.stats.permutation import p_above, permutation_p, sign_flip_p, sign_test_p
 from workbench.core.stats.sign_flips import Resolution, sign_flips
 
 
@@ -130,3 +135,41 @@ def test_what_can_survive_is_known_before_the_run():
         survivors_needed(2**-12, 144) == 1 and survivors_needed(2**-11, 144) == 2
     )  # 13 pairs are enough for one
     assert "12 groups of pairs" in Resolution(tests=144, clusters=12, grouped=True).words
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_never_significant(bad):
+    values = np.array([1.0, bad, 3.0])
+    assert np.isnan(p_above(bad, np.zeros(99))) and np.isnan(p_above(1.0, values))
+    assert np.isnan(sign_flip_p(values)) and np.isnan(sign_flip_p(np.repeat(values, 9)))
+    assert np.isnan(permutation_p(lambda labels: bad, range(4)))
+    assert np.isnan(permutation_p(lambda labels: bad if labels[0] == 1 else 0.0, range(9)))
+    assert np.isnan(mean_interval(values)).all() and np.isnan(mean_interval(values, within=SHARE)).all()
+    assert np.isnan(paired_interval(slope, values, np.arange(3.0))).all()
+    assert np.isnan(crossed_interval([values, np.ones(3)])).all()
+
+
+def test_ranks_of_nan_are_scipys():
+    values, other = np.array([np.nan, 1.0, 2.0]), np.array([3.0, 1.0, 2.0])
+    assert np.isnan(stats.spearmanr(values, other).statistic) and np.isnan(spearman(values, other))
+    assert np.isnan(stats.rankdata(values)).all() and np.isnan(average_ranks(values)).all()
+    far = np.array([np.inf, 1.0, 2.0])  # has a place: after all others
+    assert spearman(far, other) == pytest.approx(stats.spearmanr(far, other).statistic)
+    assert np.isnan(auroc(np.array([np.nan, 1.0]), np.array([True, False])))
+    assert np.isnan(sign_test_p(values)) and np.isnan(holm([np.nan, 0.01])).tolist() == [True, False]
+
+
+def test_a_resample_of_a_crossed_table_without_a_value_is_left_out():
+    low, high, error = crossed_interval([np.full(3, 5.0), np.full(1, 5.0)])
+    assert (low, high, error) == (5.0, 5.0, 0.0)  # while 0 stood for no value: from 0
+    assert np.isnan(crossed_interval([np.array([]), np.array([])])).all()
+
+
+def test_clusters_of_paired_lists_are_drawn_together():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=8), rng.normal(size=8)
+    names = [("cluster", i) for i in range(8)]
+    assert paired_interval(slope, x, y, clusters=names) == paired_interval(slope, x, y)
+    copied = paired_interval(slope, np.repeat(x, 5), np.repeat(y, 5), clusters=np.repeat(range(8), 5))
+    assert copied == pytest.approx(paired_interval(slope, x, y))
+    assert np.isnan(paired_interval(slope, x, y, clusters=["one"] * 8)).all()

@@ -99,6 +99,7 @@ def shift_p(
             for _ in range(draws)
         ]
     )
+    null = null[np.isfinite(null)]  # shifts after which no response has both kinds of tokens are left out
     return p_above(float(value), null), float(null.mean())
 
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from workbench.core.errors import ShapeError
 from workbench.core.stats.agreement import average_ranks
+from workbench.core.stats.clusters import Clusters, cluster_index
 from workbench.core.stats.intervals import RESAMPLES, Interval, resamples
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Slope of the least-squares line of ``y`` over ``x``; NaN where ``x`` does not vary.
+    """Slope of the least-squares line of ``y`` over ``x``; NaN where ``x`` does not vary or a value is not finite.
 
     Example:
         >>> slope(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0]))
@@ -22,13 +23,17 @@ def slope(x: np.ndarray, y: np.ndarray) -> float:
     """
     if np.shape(x) != np.shape(y):
         raise ShapeError(f"{np.shape(x)} places cannot have {np.shape(y)} values")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return float("nan")
     off = np.asarray(x, dtype=float) - np.mean(x)
     size = float(off @ off)
     return float(off @ (np.asarray(y, dtype=float) - np.mean(y)) / size) if size > 0 else float("nan")
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a positive item has a larger score than a negative one, ties half; NaN without one of both.
+    """Probability that a positive item has a larger score than a negative one, ties half.
+
+    NaN without one of both, and where a score is NaN.
 
     Source:
         Mann and Whitney 1947, Annals of Mathematical Statistics 18.
@@ -75,14 +80,25 @@ def paired_interval(
     x: np.ndarray,
     y: np.ndarray,
     *,
+    clusters: Clusters = (),
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """95 % interval of a statistic of paired lists, by bootstrap over their items; NaN with fewer than two."""
-    if len(x) < 2:
+    """95 % interval of a statistic of paired lists, by bootstrap over their items.
+
+    NaN with fewer than two items or clusters, and where the statistic of all items is not finite.
+
+    Args:
+        clusters: A name per item, equal for items that are not independent: these are drawn together.
+    """
+    x, y, index = np.asarray(x), np.asarray(y), cluster_index(clusters, len(x))
+    members = [np.flatnonzero(index == i) for i in range(len(set(index.tolist())))]
+    if len(members) < 2 or not np.isfinite(statistic(x, y)):
         return Interval(np.nan, np.nan, np.nan)
-    x, y = np.asarray(x), np.asarray(y)
-    found = np.array([statistic(x[at], y[at]) for at in resamples(len(x), draws=draws, seed=seed)])
+    drawn = resamples(len(members), draws=draws, seed=seed)
+    if len(members) < len(x):
+        drawn = [np.concatenate([members[i] for i in one]) for one in drawn]
+    found = np.array([statistic(x[at], y[at]) for at in drawn])
     if not np.isfinite(found).any():
         return Interval(np.nan, np.nan, np.nan)
     low, high = np.nanpercentile(found, [2.5, 97.5])

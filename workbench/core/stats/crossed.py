@@ -28,12 +28,15 @@ def crossed_interval(
             are rows or columns, whichever are fewer (``equal_interval``).
 
     Returns:
-        95 % interval of the mean over all values, and its standard error.
+        95 % interval of the mean over all values, and its standard error. Draws in which no row has a value are left
+        out. NaN where a value is not finite, or where there is none.
 
     Source:
         Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1.
     """
     longest = max(map(len, rows))
+    if not longest or not all(np.isfinite(values).all() for values in rows):
+        return Interval(np.nan, np.nan, np.nan)
     table = np.full((len(rows), longest), np.nan)
     for row, values in zip(table, rows, strict=True):
         row[: len(values)] = values
@@ -42,7 +45,8 @@ def crossed_interval(
     tasks, places = _counts(len(rows), draws, seed), _counts(longest, draws, seed + 1)
     there = np.isfinite(table)
     total = np.einsum("dt,tp,dp->d", tasks, np.where(there, table, 0.0), places)
-    means = total / np.maximum(1, np.einsum("dt,tp,dp->d", tasks, there.astype(float), places))
+    n = np.einsum("dt,tp,dp->d", tasks, there.astype(float), places)
+    means = total[n > 0] / n[n > 0]
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(low), float(high), float(means.std(ddof=1)))
 

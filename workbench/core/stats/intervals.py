@@ -85,7 +85,7 @@ def mean_interval(
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Interval of a mean by bootstrap over its values; NaN with fewer than two.
+    """Interval of a mean by bootstrap over its values; NaN with fewer than two, or where a value is not finite.
 
     Equal values have a bootstrap of no width, as if nothing else could ever be seen. Where it is known ``within`` what
     the values can be, they get the exact bounds of ``equal_interval`` instead. Without it nothing bounds a value that
@@ -99,7 +99,7 @@ def mean_interval(
     Raises:
         OptionError: if a value is outside ``within``.
     """
-    if len(values) < 2:
+    if len(values) < 2 or not np.isfinite(values).all():
         return Interval(np.nan, np.nan, np.nan)
     least, largest = float(np.min(values)), float(np.max(values))
     if within is not None:

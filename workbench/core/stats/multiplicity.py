@@ -20,13 +20,13 @@ def bonferroni(ps: Chances) -> np.ndarray:
 
 
 def holm(ps: Chances) -> np.ndarray:
-    """Holm's step-down correction: never below Bonferroni in power, valid for any dependence."""
+    """Holm's step-down correction: never below Bonferroni in power, valid for any dependence; NaN stays NaN."""
     given = np.asarray(ps, dtype=float)
     order, found, worst = np.argsort(given, kind="stable"), np.empty(len(ps)), 0.0
     for rank, i in enumerate(order):
         worst = max(worst, min(1.0, float((len(ps) - rank) * given[i])))
         found[i] = worst
-    return found
+    return np.where(np.isnan(given), np.nan, found)
 
 
 def benjamini_hochberg(ps: Chances) -> np.ndarray:

@@ -21,10 +21,14 @@ _TIE = 1e-12  # sums in another order
 def p_above(value: float, null: np.ndarray) -> float:
     """Share of draws of chance that are at least as large, the value itself counted as one of them.
 
+    NaN where the value or a draw is not finite: it is neither above nor below anything.
+
     Example:
         >>> p_above(2.0, np.array([0.0, 1.0, 2.0]))
         0.5
     """
+    if not (np.isfinite(value) and np.isfinite(null).all()):
+        return float("nan")
     return float((1 + (np.asarray(null) >= value - _TIE).sum()) / (1 + len(null)))
 
 
@@ -40,7 +44,7 @@ def sign_flip_p(
     Up to 13 clusters every choice of signs is gone through; beyond that ``draws`` of them are drawn.
 
     Returns:
-        A one-sided p: small where the mean is clearly above 0.
+        A one-sided p: small where the mean is clearly above 0; NaN where a difference is not finite.
 
     Source:
         Fisher 1935, The Design of Experiments, section 21.
@@ -50,6 +54,8 @@ def sign_flip_p(
         0.125
     """
     values = np.asarray(differences, dtype=float)
+    if not np.isfinite(values).all():
+        return float("nan")
     sums = cluster_sums(values, cluster_index(clusters, len(values)))
     n = len(sums)
     if n <= EXACT:
@@ -62,6 +68,8 @@ def sign_flip_p(
 def sign_test_p(differences: np.ndarray) -> float:
     """Probability of as many differences above zero if each that is not zero could as well be below; exact.
 
+    NaN where a difference is.
+
     Source:
         Dixon and Mood 1946, J. Am. Stat. Assoc. 41.
 
@@ -69,6 +77,8 @@ def sign_test_p(differences: np.ndarray) -> float:
         >>> round(sign_test_p(np.array([1.0, 2.0, 0.0, 1.0])), 9)
         0.125
     """
+    if np.isnan(differences).any():
+        return float("nan")
     up, down = int((differences > TIE).sum()), int((differences < -TIE).sum())
     return at_least(up, up + down, 0.5) if up + down else 1.0
 
@@ -88,15 +98,26 @@ def permutation_p(
         statistic: A number from one label per item.
 
     Returns:
-        A one-sided p: small where the statistic is larger than labels at random make it.
+        A one-sided p: small where the statistic is larger than labels at random make it; NaN where the statistic of
+        an order of the labels is not finite.
     """
     own = np.asarray(labels)
     seen = statistic(own)
     if len(own) <= LABELS:
-        orders = permutations(range(len(own)))
-        return float(np.mean([statistic(own[list(order)]) >= seen - _TIE for order in orders]))
+        found = np.array([statistic(own[list(order)]) for order in permutations(range(len(own)))])
+        return float((found >= seen - _TIE).mean()) if np.isfinite(found).all() else float("nan")
     rng = np.random.default_rng(seed)
     return p_above(seen, np.array([statistic(rng.permutation(own)) for _ in range(draws)]))
+
+
+def orders(labels: Sequence[object]) -> int:
+    """Count the orders of labels that differ; 1 over it is the smallest p there can be.
+
+    Example:
+        >>> orders("abc"), orders("aabb")
+        (6, 6)
+    """
+    return factorial(len(labels)) // prod(factorial(size) for size in Counter(labels).values())
 
 
 def groupings(labels: Sequence[object]) -> int:
