@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from workbench.core.errors import RunError, ShapeError
+from workbench.core.claims import UNTESTABLE as CANNOT
+from workbench.core.errors import OptionError, RunError, ShapeError
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import CHANGE, SHARE, mean_interval
 from workbench.papers.kit import (
@@ -22,6 +23,7 @@ from workbench.papers.kit import (
     equal,
     fact,
     flips,
+    given_p,
     groups_agree,
     interval_excludes,
     judge_all,
@@ -93,7 +95,11 @@ def test_tests_of_chance_give_a_p_that_the_claim_judges():
     same = permuted("halves apart", apart, lambda c: [1] * 20 + [0] * 20)
     assert same(c).p < 0.01 and same.words.startswith("halves apart above 0")
     (claim,) = judge_all({"x": Claim("heads matter", beats_draws("edited", "random heads"))}, c)
-    assert claim.verdict == "fails" and claim.control == pytest.approx(0.49)  # p is not below 0.05
+    assert (claim.verdict, claim.why) == (CANNOT, "19 draws cannot give p below 0.05")
+    assert claim.control == pytest.approx(0.49) and claim.found == 0.75
+    c.draws["random heads"] = [np.full(40, 0.4 + i / 50) for i in range(20)]
+    (claim,) = judge_all({"x": Claim("heads matter", beats_draws("edited", "random heads"))}, c)
+    assert claim.verdict == "fails"  # two of them are larger
 
 
 @pytest.mark.parametrize(
@@ -186,6 +192,111 @@ class Doubled:
         model[0] *= 2
         yield
         model[0] /= 2
+
+
+def test_a_cluster_has_one_name_for_interval_and_count():
+    c = Conditions(clusters=[("a", "x"), ("a", "x"), ("b", "y"), ("b", "y")])  # read as a table: IndexError
+    c["x"] = np.array([0.0, 0.0, 1.0, 0.5])
+    assert c.n("x") == 2 and c.interval("x") == mean_interval(np.array([0.0, 0.75]), within=SHARE)
+    mixed = Conditions(clusters=[1, "1", 2, "2"])
+    mixed["x"] = np.array([0.0, 1.0, 0.5, 0.25])
+    assert mixed.n("x") == 4 and mixed.interval("x") == mean_interval(mixed["x"], within=SHARE)
+
+
+def test_items_of_one_cluster_are_drawn_together_by_criteria_about_pairs_of_values():
+    """Six clusters of 20 items with one value each are six items: what 120 would show is not seen."""
+    held = np.zeros(3)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        c = Conditions(within=None, clusters=np.repeat(range(6), 20), seed=seed)
+        c["x"], c["y"] = np.repeat(rng.normal(size=6), 20), np.repeat(rng.normal(size=6), 20)
+        c["late"] = np.repeat([0, 0, 0, 1, 1, 1], 20)
+        held += [rule(c).holds for rule in (correlates("x", "y"), slopes("x", "y"), tells("x", "late"))]
+    assert (held <= 3).all()  # 6, 5 and 5 while items were drawn one by one
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_refused_by_name(bad):
+    values = np.array([0.0, bad, 1.0])
+    c = Conditions(within=None, score=lambda model: values, model=object())
+    for value in (values, None):
+        with pytest.raises(
+            OptionError, match=r"edited: 1 of 3 values are not finite, the first .* at item 1"
+        ):
+            c["edited"] = value
+    with pytest.raises(OptionError, match="random, draw 2: 1 of 3 values"):
+        c.draws["random"] = [np.zeros(3), values]
+    assert "edited" not in c and "random" not in c and "random" not in c.draws
+    c.add("r", np.array([0.0, np.nan, 1.0]), undefined=True)
+    with pytest.raises(OptionError, match="at item 2"):
+        c.add("r", np.array([0.0, np.nan, np.inf]), undefined=True)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        above("r"),
+        below("r", by=2.0),
+        at_least("r", 0.0),
+        at_most("r", 1.0),
+        interval_excludes("r", value=5.0),
+        equal("r", "r", within=1.0),
+        no_worse("r", "r", within=1.0),
+        order("two", "r"),
+        share_above("r", 0.2, least=0.1),
+        correlates("r", "up"),
+        slopes("r", "up"),
+        tells("r", "late"),
+        tells("up", "r"),
+        groups_agree("r", "up", least=-2.0),
+        sign_changes("r", "down"),
+        flips("r"),
+        beats_draws("r", "draws"),
+        given_p("p"),
+        at_least("two", 1.0) & given_p("p"),
+        permuted("r", lambda labels, c: float(labels[c["r"] > 0.2].mean() * c.mean("r")), lambda c: range(8)),
+    ],
+)
+def test_nothing_holds_of_a_number_that_is_not_there(rule):
+    c = Conditions(within=None)
+    c.add("r", np.array([0.5, np.nan, *np.full(6, 0.9)]), undefined=True)
+    c["up"], c["down"], c["late"] = np.arange(8.0), -np.arange(8.0) - 1, np.arange(8) > 3
+    c.draws["draws"] = [np.zeros(8)] * 30
+    c.numbers |= {"two": 2.0, "p": float("nan")}
+    (claim,) = judge_all({"x": Claim("it is so", rule)}, c)
+    assert claim.verdict == CANNOT and "not defined" in claim.why
+
+
+def test_a_paper_s_own_rule_about_a_number_that_is_not_there_cannot_be_tested():
+    claim = Claim("it is so", fact("it is", lambda c: True), found=lambda c: float("nan"), family="all")
+    other = Claim("so is this", given_p("p"), family="all")
+    nothing, held = judge_all({"x": claim, "y": other}, Conditions(numbers={"p": 0.04}))
+    assert (nothing.verdict, nothing.found) == (CANNOT, None) and "not a number" in nothing.why
+    assert held.verdict == "holds"
+
+
+def test_too_few_items_for_any_small_p_are_no_failure():
+    c = Conditions(within=None)
+    c["four"], c["five"] = np.ones(4), -np.ones(5)
+    c.add("one cluster", np.arange(1.0, 5), clusters=[0] * 4)
+    c.draws["draws"] = [np.zeros(4)] * 7
+    rules = {
+        "signs of 4 independent items cannot give p below 0.05": flips("four"),
+        "7 draws cannot give p below 0.05": beats_draws("four", "draws") & above("four"),
+        "3 labels in other orders cannot give p below 0.05": permuted(
+            "r", lambda labels, c: 1.0, lambda c: list("abc")
+        ),
+        "the interval of one cluster is not defined here": above("one cluster"),
+    }
+    found = judge_all({why: Claim("x", rule) for why, rule in rules.items()}, c)
+    assert [(claim.verdict, claim.why) for claim in found] == [(CANNOT, why) for why in rules]
+    assert found[0].found == 1.0 and judge_all({"x": Claim("x", flips("five"))}, c)[0].verdict == "fails"
+
+
+def test_a_share_in_words_can_be_read_back():
+    shares = {0.8: "80%", 0.995: "99.5%", 0.29: "29%", 0.07: "7%", 1 / 3: "33.33333333%"}
+    for least, words in shares.items():
+        assert share_above("edited", 0.5, least=least).words == f"at least {words} of edited above 0.5"
 
 
 def test_an_edit_is_asked_when_it_is_set_and_undone():

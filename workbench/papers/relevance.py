@@ -205,7 +205,8 @@ def _smoothing(c: Conditions, runs: PairedRuns) -> None:
         maps = token_relevance(runs, backward=backward)
         for name, step in (("raw", np.abs), ("salient", salient_relevance)):
             found = [spearman(step(m), np.abs(e)) for m, e in zip(maps, exact, strict=True) if e.any()]
-            c.add(f"{rule}, {name}", np.array(found), within=(-1.0, 1.0), unit=unit)
+            # a map that is the same everywhere has no correlation
+            c.add(f"{rule}, {name}", np.array(found), within=(-1.0, 1.0), unit=unit, undefined=True)
     lines = [planted_region(seed=c.seed * 1000 + i) for i in range(100)]
     for name, step in (("raw", np.abs), ("salient", salient_relevance)):
         found = [spearman(step(noisy), truth) for truth, noisy in lines]

@@ -192,7 +192,9 @@ def _summarise(c: Conditions, parts: Mapping[str, Conditions]) -> None:
     for name in ("near ends", "near ends, kept mix", "near ends, random vectors"):
         c.add(name, np.array(each(name)), within=SHARE, unit="share of heads with alpha near 0 or 1")
     for name in ("alpha", "alpha, random vectors"):
-        c.add(f"effects and {name}", np.array(along(name)), within=(-1.0, 1.0), unit="rank correlation")
+        # where all heads have one alpha, or no effect, there is no correlation
+        values, unit = np.array(along(name)), "rank correlation"
+        c.add(f"effects and {name}", values, within=(-1.0, 1.0), unit=unit, undefined=True)
     c.numbers["tasks"] = {name: part.numbers for name, part in parts.items()}
     first, grid = next(iter(parts)), np.array(each("alpha"))
     rows, heads = [f"layer {i}" for i in range(grid.shape[1])], [f"head {i}" for i in range(grid.shape[2])]

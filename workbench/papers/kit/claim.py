@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from workbench.core.claims import JudgedClaim, judge, source_of, untestable
 from workbench.core.stats.multiplicity import holm
 from workbench.papers.kit.conditions import Conditions
-from workbench.papers.kit.criteria import ALPHA, Criterion
+from workbench.papers.kit.criteria import ALPHA, Criterion, Outcome
 
 Told = str | float | None | Callable[[Conditions], Any]
 MEANS = "as the criterion has it"
@@ -99,13 +101,16 @@ def judge_all(
 ) -> tuple[JudgedClaim, ...]:
     """Every claim with its verdict, in order.
 
-    The p values of a family's claims that can be tested are corrected together.
+    The p values of a family's claims that can be tested are corrected together. What is found, its interval or its p
+    may turn out not to be a number, or no p could have been small enough: such a claim cannot be tested either.
 
     Args:
         common: What every claim needs, before its own needs.
     """
     lacking = {name: _lacking((*common, *claim.needs), c) for name, claim in claims.items()}
     outcomes = {name: claims[name].by(c) for name, need in lacking.items() if need is None}
+    lacking |= {name: _undecided(claims[name], outcome, c) for name, outcome in outcomes.items()}
+    outcomes = {name: outcome for name, outcome in outcomes.items() if lacking[name] is None}
     ps = {name: outcome.p for name, outcome in outcomes.items() if outcome.p is not None}
     for family in {claims[name].family for name in ps} - {""}:
         own = [name for name in ps if claims[name].family == family]
@@ -140,6 +145,22 @@ def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
     why = need.why(c) if callable(need.why) else need.why
     model = claim.model if isinstance(claim.model, str) else "" if c.why else claim.model(c)
     return untestable(claim.says, claim.words_of(c), why, **told, **fixed, model=model)
+
+
+def _undecided(claim: Claim, outcome: Outcome, c: Conditions) -> Need | None:
+    """Why an outcome decides nothing, as a need that is not met."""
+    found = claim.found_of(c)
+    missing = isinstance(found, float | np.floating) and not np.isfinite(found)
+    why = outcome.lacks
+    if outcome.p is not None and not np.isfinite(outcome.p):
+        why = why or "its p value is not defined here"
+    if missing:
+        why = why or "what it is about is not a number here"
+    if not why:
+        return None
+    return Need(
+        met=lambda c: False, why=why, keeps=("control", "n") if missing else ("found", "control", "n")
+    )
 
 
 def _lacking(asked: Sequence[Need], c: Conditions) -> Need | None:

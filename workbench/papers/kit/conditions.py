@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from workbench.core.claims import Rows
-from workbench.core.errors import RunError, ShapeError, unknown
+from workbench.core.errors import OptionError, RunError, ShapeError, unknown
+from workbench.core.stats.clusters import cluster_index
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
 from workbench.view.pictures import Bars, Picture
@@ -84,9 +85,18 @@ class Conditions:
         within: Range = None,
         unit: str = "",
         clusters: Sequence[object] = (),
+        undefined: bool = False,
     ) -> None:
-        """Set a condition whose values are of another kind than most here."""
-        self.values[name] = self._asked(value)
+        """Set a condition whose values are of another kind than most here.
+
+        Args:
+            undefined: NaN may be among the values, such as a correlation with what does not vary. Then no claim about
+                them can be tested.
+
+        Raises:
+            OptionError: for a value that is not finite.
+        """
+        self.values[name] = _finite(name, self._asked(value), undefined=undefined)
         self.measures[name] = Measure(unit or self.unit, within, clusters)
 
     def _asked(self, value: np.ndarray | ModelEdit | None) -> np.ndarray:
@@ -143,6 +153,11 @@ class Conditions:
             return mean_interval(means, within=within, seed=self.seed)
         return mean_interval(values, within=within, clusters=kind.clusters, seed=self.seed)
 
+    def clusters_of(self, name: str) -> Sequence[object]:
+        """What is drawn together when items are: tasks where it has some, clusters otherwise."""
+        kind = self.measures[name]
+        return kind.rows if len(kind.rows) else kind.clusters
+
     def n(self, name: str) -> int:
         """How many independent items stand behind a condition: its clusters where it has some."""
         return len(set(self.measures[name].clusters)) or len(self[name])
@@ -194,11 +209,33 @@ class Conditions:
 
 
 def _balanced(values: np.ndarray, clusters: Sequence[object]) -> np.ndarray | None:
-    """The mean of every cluster, sorted by name; None where clusters are of different sizes."""
-    names, index, sizes = np.unique(np.asarray(clusters), return_inverse=True, return_counts=True)
-    if len(index) != len(values) or len(set(sizes.tolist())) != 1:
+    """The mean of every cluster, sorted by name where names can be; None where clusters are of different sizes."""
+    if len(clusters) != len(values) or not len(clusters):
         return None
-    return np.array([values[index == i].mean() for i in range(len(names))])
+    index, names = cluster_index(clusters, len(values)), list(dict.fromkeys(clusters))
+    if len(set(np.bincount(index).tolist())) != 1:
+        return None
+    try:
+        order = sorted(range(len(names)), key=names.__getitem__)
+    except TypeError:  # names of several kinds: in the order in which they come
+        order = list(range(len(names)))
+    return np.array([values[index == i].mean() for i in order])
+
+
+def _finite(name: str, values: np.ndarray, *, undefined: bool = False) -> np.ndarray:
+    """Values of a condition, which are numbers.
+
+    Raises:
+        OptionError: saying which are not.
+    """
+    wrong = np.flatnonzero(np.isinf(values) if undefined else ~np.isfinite(values))
+    if len(wrong):
+        raise OptionError(
+            f"{name}: {len(wrong)} of {values.size} values are not finite, the first ({values.flat[wrong[0]]}) at "
+            f"item {wrong[0]}",
+            hint="leave these items out of every condition, or look for NaN in the model's weights",
+        )
+    return values
 
 
 class Draws(dict[str, list[np.ndarray]]):
@@ -209,7 +246,8 @@ class Draws(dict[str, list[np.ndarray]]):
         self._conditions = conditions
 
     def __setitem__(self, name: str, values: Sequence[np.ndarray | ModelEdit]) -> None:
-        found = [self._conditions._asked(value) for value in values]
+        asked = map(self._conditions._asked, values)
+        found = [_finite(f"{name}, draw {i}", value) for i, value in enumerate(asked, start=1)]
         super().__setitem__(name, found)
         if found:
             self._conditions[name] = np.mean(found, axis=0)
