@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from workbench.core.errors import OptionError, ShapeError
-from workbench.heads.retrieval import Needle, copied, copied_share, recall_of
+from workbench.heads.alike import correlation
+from workbench.heads.retrieval import Needle, RetrievalScores, copied, copied_share, recall_of
 
 # Tokens 10..17 at positions 0..7; the needle is 13 14 15 at positions 3 to 5.
 NEEDLE = Needle(prompt=tuple(range(10, 18)), start=3, end=6)
@@ -93,3 +95,16 @@ def test_mistakes_are_explained():
         copied(looks_at(3, 4), [13, 14, 15], NEEDLE)
     with pytest.raises(ShapeError, match="rows over 5 keys; the prompt has 8"):
         copied(looks_at(3)[:, :5], [13], NEEDLE)
+
+
+def test_scores_that_do_not_vary_are_correlated_with_nothing():
+    def scores(mean: np.ndarray) -> RetrievalScores:
+        tables, answered = dict.fromkeys(("score", "frequency", "mass"), mean), np.ones(2, dtype=bool)
+        per_sample = np.stack([mean, mean])
+        return RetrievalScores(
+            **tables, per_sample=per_sample, recall=np.ones(2), counted=answered, layers=(0, 1, 2)
+        )
+
+    here, there = scores(np.random.default_rng(0).random((3, 4))), scores(np.zeros((3, 4)))
+    assert correlation(here, here, seed=0, draws=20)["r"] == pytest.approx(1.0)
+    assert "the same score" in correlation(here, there, seed=0, draws=20)  # r was NaN, p 1 / 21

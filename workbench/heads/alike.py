@@ -46,6 +46,8 @@ def correlation(
         return "one of the models answers no needle"
     a, b = here.score, there.score
     r = pearson(a.ravel(), b.ravel())
+    if not np.isfinite(r):
+        return "one of the models gives every head the same score, with which nothing can be correlated"
     rng = np.random.default_rng([seed, 3])
     null = np.array([pearson(a.ravel(), rng.permuted(b, axis=1).ravel()) for _ in range(draws)])
     low, high = _interval(here, there, seed)

@@ -254,7 +254,8 @@ def _better(kind: str, better: str, worse: str, paper: str, where: str) -> Claim
 
     def test(c: Conditions) -> Outcome:
         _, low, _, p = c.numbers["gain"][key]
-        return Outcome(holds=low > 0, p=p)
+        lacks = "" if np.isfinite(low) else "the interval of the difference is not defined here"
+        return Outcome(holds=low > 0, p=p, lacks=lacks)
 
     def found(c: Conditions) -> str:
         more, low, high, _ = c.numbers["gain"][key]
