@@ -56,7 +56,7 @@ def adjusted_rand(here: Sequence[object], there: Sequence[object]) -> float:
         Hubert and Arabie 1985, Journal of Classification 2.
 
     Example:
-        >>> adjusted_rand("aabb", "xxyy"), adjusted_rand("aabb", "xyxy")
+        >>> adjusted_rand("aabb", "xxyy"), round(adjusted_rand("aabb", "xyxy"), 9)
         (1.0, -0.5)
     """
     if len(here) != len(there):
@@ -95,9 +95,9 @@ def paired_interval(
     members = [np.flatnonzero(index == i) for i in range(len(set(index.tolist())))]
     if len(members) < 2 or not np.isfinite(statistic(x, y)):
         return Interval(np.nan, np.nan, np.nan)
-    drawn = resamples(len(members), draws=draws, seed=seed)
-    if len(members) < len(x):
-        drawn = [np.concatenate([members[i] for i in one]) for one in drawn]
+    drawn = (
+        np.concatenate([members[i] for i in one]) for one in resamples(len(members), draws=draws, seed=seed)
+    )
     found = np.array([statistic(x[at], y[at]) for at in drawn])
     if not np.isfinite(found).any():
         return Interval(np.nan, np.nan, np.nan)

@@ -212,11 +212,11 @@ def _balanced(values: np.ndarray, clusters: Sequence[object]) -> np.ndarray | No
     """The mean of every cluster, sorted by name where names can be; None where clusters are of different sizes."""
     if len(clusters) != len(values) or not len(clusters):
         return None
-    index, names = cluster_index(clusters, len(values)), list(dict.fromkeys(clusters))
+    index, names = cluster_index(clusters, len(values)), list[Any](dict.fromkeys(clusters))
     if len(set(np.bincount(index).tolist())) != 1:
         return None
     try:
-        order = sorted(range(len(names)), key=names.__getitem__)
+        order = sorted(range(len(names)), key=lambda i: names[i])
     except TypeError:  # names of several kinds: in the order in which they come
         order = list(range(len(names)))
     return np.array([values[index == i].mean() for i in order])

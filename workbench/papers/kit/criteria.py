@@ -76,7 +76,7 @@ def _rule(
     return Criterion(words, lambda c: Outcome(holds=bool(holds(c))), name, over)
 
 
-def _seen(what: str, numbers: Sequence[float], holds: Callable[..., Any]) -> Outcome:
+def _seen(what: str, numbers: Sequence[float] | np.ndarray, holds: Callable[..., Any]) -> Outcome:
     """The outcome of a rule about numbers, which must be there: a comparison with NaN would decide nothing."""
     if not np.isfinite(numbers).all():
         return Outcome(holds=False, lacks=f"{what} is not defined here")
