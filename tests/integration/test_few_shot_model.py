@@ -14,7 +14,7 @@ from workbench.training.vocabulary import word_tokenizer
 
 @pytest.fixture(scope="module")
 def texts():
-    return few_shot.Texts(word_tokenizer(WORDS))
+    return few_shot.FewShotTexts(word_tokenizer(WORDS))
 
 
 def words_of(ids: torch.Tensor) -> list[list[tuple[str, str]]]:

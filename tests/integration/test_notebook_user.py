@@ -186,7 +186,7 @@ def test_different_replacements_are_different_questions(runs):
         (lambda m, r: wb.Steer([1, 2]), "a direction is of type list"),
     ],
 )
-def test_a_wrong_type_is_refused_by_name(model, runs, call, says):
+def test_a_wrong_type_is_refused_by_name(model, runs, call, says, unchecked):
     with pytest.raises(WorkbenchError) as refused:
         call(model, runs)
     assert says in refused.value.message

@@ -21,6 +21,7 @@ from workbench.commands.again import resume
 from workbench.commands.do import do
 from workbench.core.errors import OptionError, RunError
 from workbench.engine.distribute import WorkPart
+from workbench.engine.run_folders.consent import Consent
 from workbench.engine.run_folders.folders import look_at
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,20 +83,24 @@ def _words(process: psutil.Process) -> list[str]:
 
 @needs_ray
 def test_a_worker_killed_midway_is_replaced_and_changes_no_bit(cluster, opening, one, tmp_path):
-    killed: list[psutil.Process] = []
+    """On a busy machine the worker that is killed may have had nothing left to do: then it is tried again."""
     notes: list[str] = []
+    for attempt in range(4):
+        killed: list[psutil.Process] = []
 
-    def kill(done, total, what=""):
-        if not killed:
-            killed.append(hardest_worker())
-            killed[0].send_signal(signal.SIGKILL)
+        def kill(done, total, what="", killed=killed):
+            if not killed:
+                killed.append(hardest_worker())
+                killed[0].send_signal(signal.SIGKILL)
 
-    saved = do(
-        "ablate", **opening, out=tmp_path / "ray", ray="local", workers=2, progress=kill, note=notes.append
-    )
-    assert not computes(killed[0])
-    assert any("a worker was lost" in note for note in notes), notes
-    assert (saved.folder / "effects.parquet").read_bytes() == one.read_bytes()
+        how = {"ray": "local", "workers": 2, "progress": kill, "note": notes.append}
+        saved = do("ablate", **opening, out=tmp_path / f"ray{attempt}", **how)
+        assert not computes(killed[0])
+        assert (saved.folder / "effects.parquet").read_bytes() == one.read_bytes()
+        if any("a worker was lost" in note for note in notes):
+            break
+    else:
+        raise AssertionError(notes)
     assert cluster.is_initialized()  # it was there before the job
 
 
@@ -207,7 +212,7 @@ def test_a_killed_driver_is_resumed_from_what_its_workers_finished(cluster, tmp_
     found = look_at(folder)
     assert found.state == "killed"
     assert len(list((folder / "shards").glob("*.safetensors"))) < 96
-    resume(folder)  # on the same cluster: the record says so
+    resume(folder, consent=Consent(trust_code=True))  # on the same cluster: the record says so
     do("ablate", model="zoo:ioi", task="ioi", limit=24, batch_tokens=100, out=whole)
     assert (folder / "effects.parquet").read_bytes() == (whole / "effects.parquet").read_bytes()
 

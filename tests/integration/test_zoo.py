@@ -249,7 +249,7 @@ def test_codes_stand_apart():
 
 def test_training_texts_of_retrieval_hold_no_held_out_combination():
     tokenizer = word_tokenizer(retrieval.words())
-    texts = retrieval.Texts(tokenizer)
+    texts = retrieval.RetrievalTexts(tokenizer)
     ids, answer = texts.draw(np.random.default_rng(0), n=50, context=96)
     held_out = {
         (texts.keys[i], texts.values[j])

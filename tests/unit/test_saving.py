@@ -109,7 +109,7 @@ def test_a_result_comes_back_as_it_was(name, tmp_path):
 
 
 def test_every_format_with_a_result_of_its_own_is_tried():
-    ours = {name.removeprefix("circuit-workbench/") for name in LOADERS}
+    ours = {name.removeprefix("circuit-workbench/") for name in LOADERS if name.startswith("circuit-")}
     assert ours == {*RESULTS, *ELSEWHERE}
 
 
