@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -288,18 +288,3 @@ def _place(label: str) -> tuple[int | None, int | None, str | int | None]:
     except NameFormatError:
         return None, None, None
     return (0 if node.kind == "input" else node.layer), node.index, node.position
-
-
-def stack_rows(parts: Sequence[Effects]) -> Effects:
-    """One table from several of the same pairs, metric and base."""
-    from dataclasses import replace
-
-    first = parts[0]
-    for other in parts[1:]:
-        if other.pair_ids != first.pair_ids or not np.array_equal(other.base, first.base):
-            raise ShapeError("tables of different pairs cannot be joined")
-    return replace(
-        first,
-        labels=tuple(label for part in parts for label in part.labels),
-        patched=np.concatenate([part.patched for part in parts]),
-    )

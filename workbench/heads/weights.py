@@ -6,7 +6,6 @@ folded into what reads it; with LayerNorm so is the centring. The norm's divisio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -269,8 +268,3 @@ def why_no_position_free(model: TransformerBridge) -> str:
             "positions"
         )
     return ""
-
-
-def heads_before(layers: Sequence[int], layer: int, n_heads: int) -> int:
-    """Number of heads in earlier layers."""
-    return n_heads * sum(n < layer for n in layers)

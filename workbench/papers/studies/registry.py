@@ -41,11 +41,6 @@ for _entry in ENTRIES:
     STUDIES.lazy(_entry.name, _entry.study)
 
 
-def list_studies() -> tuple[Study, ...]:
-    """Every study, in the order they were added; they are loaded."""
-    return tuple(map(STUDIES.get, STUDIES))
-
-
 def check_study(name: str) -> str:
     """The name of a study, without ``published:``. Nothing is loaded.
 
