@@ -286,7 +286,9 @@ def test_too_few_items_for_any_small_p_are_no_failure():
         "3 labels in other orders cannot give p below 0.05": permuted(
             "r", lambda labels, c: 1.0, lambda c: list("abc")
         ),
-        "the interval of one cluster is not defined here": above("one cluster"),
+        "the interval of one cluster is not defined here: all 4 values are of one cluster": above(
+            "one cluster"
+        ),
     }
     found = judge_all({why: Claim("x", rule) for why, rule in rules.items()}, c)
     assert [(claim.verdict, claim.why) for claim in found] == [(CANNOT, why) for why in rules]

@@ -153,10 +153,15 @@ def gain(
     """Difference of two correlations, its 95 % interval and two-sided p over the same resamples of prompts."""
     table, draws = measured
     apart = draws[better] - draws[worse]
+    difference = table[better].r - table[worse].r
+    if not np.isfinite(
+        [table[better].low, table[worse].low]
+    ).all():  # one prompt does not show how others differ
+        return difference, np.nan, np.nan, np.nan
     low, high = np.nanpercentile(apart, [2.5, 97.5])
     tail = min(np.mean(apart <= 0), np.mean(apart >= 0))
     p = min(1.0, 2 * max(tail, 1 / (len(apart) + 1)))
-    return table[better].r - table[worse].r, float(low), float(high), float(p)
+    return difference, float(low), float(high), float(p)
 
 
 def _sums(x: Points, y: Points, counts: np.ndarray) -> Float[np.ndarray, "moment pair"]:

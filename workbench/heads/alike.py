@@ -63,6 +63,8 @@ def correlation(
 def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple[float, float]:
     """95 % interval of r over resamples of the prompts of each model."""
     sides = [s.per_sample[s.counted] for s in (here, there)]
+    if min(map(len, sides)) < 2:  # one prompt does not show how others differ
+        return float("nan"), float("nan")
     drawn_ = [resamples(len(side), draws=500, seed=seed + i) for i, side in enumerate(sides)]
     found = [
         pearson(*(side[index[k]].mean(0).ravel() for side, index in zip(sides, drawn_, strict=True)))
@@ -75,6 +77,8 @@ def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple
 def share_interval(scores: RetrievalScores, threshold: float, *, seed: int) -> tuple[float, float]:
     """95 % interval, over resamples of the prompts, of the share of heads that reach the threshold."""
     kept = scores.per_sample[scores.counted]
+    if len(kept) < 2:
+        return float("nan"), float("nan")
     found = [
         (kept[index].mean(0) >= threshold).mean() for index in resamples(len(kept), draws=1000, seed=seed)
     ]

@@ -347,9 +347,9 @@ def _repaired(what: str, says: str, criterion: str, paper: str | None, where: st
     edited, plain = f"{what}: {EDITED}", f"{what}: {PLAIN}"
 
     def found(c: Conditions) -> str:
-        low, high, _ = c.interval(edited, plain)
+        around = c.interval(edited, plain).shown("+.2f", between=", ")
         gain = _gain(c, what=what)
-        return f"{c.mean(plain):.2f} to {c.mean(edited):.2f}; {gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+        return f"{c.mean(plain):.2f} to {c.mean(edited):.2f}; {gain:+.2f} [{around}]"
 
     return Claim(
         says,
@@ -370,8 +370,7 @@ def _repaired(what: str, says: str, criterion: str, paper: str | None, where: st
 def _lost(c: Conditions) -> str | None:
     if "lost" not in c:
         return None
-    low, high, _ = c.interval("lost")
-    return f"{c.mean('lost'):.0%} [{low:.0%}, {high:.0%}]"
+    return f"{c.mean('lost'):.0%} [{c.interval('lost').shown('.0%', between=', ')}]"
 
 
 def _mover(color: str, by: Any, more: str, paper: str) -> Claim:

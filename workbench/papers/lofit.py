@@ -286,6 +286,7 @@ CLAIMS = {
         fact(
             "as good with fewer numbers",
             lambda c: c.interval("low rank", "LoFiT").high <= COMPARABLE and _fewer(c) >= FEWER,
+            intervals=lambda c: [c.interval("low rank", "LoFiT")],
         ),
         f"at most {COMPARABLE} accuracy below it (upper end of the interval, places of words resampled), "
         f"at least {FEWER:g} times fewer numbers",

@@ -294,9 +294,9 @@ def _chunk(key: str, says: str, criterion: str, why: str, where: str) -> Claim:
 
 def _entropy(key: str, says: str, criterion: str, why: str, where: str, paper: str | None) -> Claim:
     def found(c: Conditions) -> str:
-        low, high, _ = c.interval(key)
+        around = c.interval(key).shown("+.2f", between=", ")
         return (
-            f"{c.numbers[f'{key}, at peaks']:.2f} nats; difference {c.mean(key):+.2f} [{low:+.2f}, {high:+.2f}], "
+            f"{c.numbers[f'{key}, at peaks']:.2f} nats; difference {c.mean(key):+.2f} [{around}], "
             f"p {c.numbers[f'{key}, p']:.3g}"
         )
 
@@ -344,11 +344,11 @@ def _never(says: str, criterion: str, why: str, paper: str | None) -> Claim:
 
 
 def _perturbed(c: Conditions) -> str:
-    low, high, _ = c.interval("perturb")
+    around = c.interval("perturb").shown("+.3f", between=", ")
     alike = c.numbers["alike"]
     return (
         f"{alike['high']:.3f} against {alike['low']:.3f}; difference {c.mean('perturb'):+.3f} "
-        f"[{low:+.3f}, {high:+.3f}], p {c.numbers['perturb, p']:.3g}"
+        f"[{around}], p {c.numbers['perturb, p']:.3g}"
     )
 
 

@@ -316,7 +316,11 @@ CLAIMS = {
     ),
     "others": Claim(
         "a soft mix is better than a hard choice of heads and than a function vector (misleading examples)",
-        fact("above the better of the two", _above_the_better),
+        fact(
+            "above the better of the two",
+            _above_the_better,
+            intervals=lambda c: [c.interval(f"{MISLED}: soft", _better_of_two(c))],
+        ),
         f"accuracy above the better of the two, {OVER}",
         why=lambda c: (
             "both have their number of heads and layer chosen on validation prompts; the better is: "

@@ -38,12 +38,13 @@ def _bar(bar: Bar, y: float, frame: Frame) -> str:
     color = "#256bad" if value >= 0 else "#cd631a"
     (start, _, end, _), to_x = frame.box, frame.to_x
     left, right = sorted((to_x(0.0), to_x(value)))
-    whisker = ""
+    whisker, around = "", "no interval"
     if math.isfinite(low) and math.isfinite(high):
         whisker = f'<path stroke="currentColor" d="M{to_x(low):.1f} {y:.1f}H{to_x(high):.1f}"/>'
+        around = f"95 % {number(low)} to {number(high)}"
     return (
         f"<g>{words(fitted(name, start - 12), start - 6, y + 4, at='end')}"
         f'<rect x="{left:.1f}" y="{y - 6:.1f}" width="{max(right - left, 0.8):.1f}" height="12" fill="{color}"/>'
         f"{whisker}{words(fitted(remark, RIGHT - 10), end + 8, y + 4, kind='s')}"
-        f"{tooltip(f'{name}: {number(value)}, 95 % {number(low)} to {number(high)}')}</g>"
+        f"{tooltip(f'{name}: {number(value)}, {around}')}</g>"
     )

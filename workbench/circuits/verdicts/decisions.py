@@ -142,7 +142,7 @@ def _together(answers: Sequence[bool | None]) -> bool | None:
 
 
 def _percent(interval: Interval) -> str:
-    return f"95 % interval {interval.low:.1%} to {interval.high:.1%}"
+    return interval.shown(".1%") if interval.reason else f"95 % interval {interval.shown('.1%')}"
 
 
 def faithful(case: Case, name: str, criterion: str) -> Verdict:
@@ -204,7 +204,7 @@ def complete(case: Case, name: str, criterion: str) -> Verdict:
     low, high = sorted((abs(found.low), abs(found.high)))
     if found.low < 0 < found.high:
         low = 0.0
-    bounds = Interval(low / gap, high / gap, found.stderr / gap)
+    bounds = found if found.reason else Interval(low / gap, high / gap, found.stderr / gap)
     share = float(abs(change.mean()) / gap)
     return Verdict(
         name=name,

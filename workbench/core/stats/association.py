@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core.errors import ShapeError
 from workbench.core.stats.agreement import average_ranks
 from workbench.core.stats.clusters import Clusters, cluster_index
-from workbench.core.stats.intervals import RESAMPLES, Interval, resamples
+from workbench.core.stats.intervals import RESAMPLES, Interval, no_interval, resamples, too_few_draws
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -84,22 +84,26 @@ def paired_interval(
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """95 % interval of a statistic of paired lists, by bootstrap over their items.
-
-    NaN with fewer than two items or clusters, and where the statistic of all items is not finite.
+    """Estimate the 95 % interval of a statistic of paired lists, by bootstrap over their items.
 
     Args:
         clusters: A name per item, equal for items that are not independent: these are drawn together.
+
+    Returns:
+        Ends and standard error in the statistic's unit. NaN with a reason with fewer than two items or clusters, and
+        where the statistic of all items is not finite.
     """
     x, y, index = np.asarray(x), np.asarray(y), cluster_index(clusters, len(x))
     members = [np.flatnonzero(index == i) for i in range(len(set(index.tolist())))]
-    if len(members) < 2 or not np.isfinite(statistic(x, y)):
-        return Interval(np.nan, np.nan, np.nan)
+    if len(members) < 2:
+        return no_interval(too_few_draws(len(x), index))
+    if not np.isfinite(statistic(x, y)):
+        return no_interval("it is not defined for all items together")
     drawn = (
         np.concatenate([members[i] for i in one]) for one in resamples(len(members), draws=draws, seed=seed)
     )
     found = np.array([statistic(x[at], y[at]) for at in drawn])
     if not np.isfinite(found).any():
-        return Interval(np.nan, np.nan, np.nan)
+        return no_interval("it is not defined in any resample")
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))

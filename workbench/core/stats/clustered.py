@@ -8,14 +8,17 @@ from math import atan2, cos, pi, sin, sqrt
 import numpy as np
 
 from workbench.core.stats.clusters import Clusters, cluster_index, cluster_sums
-from workbench.core.stats.intervals import Interval
+from workbench.core.stats.intervals import Interval, no_interval, too_few_draws
 
 
 def clustered_interval(values: np.ndarray, clusters: Clusters | None = None) -> Interval:
     """95 % interval of a mean over pairs by Student's t, of the mean's cluster-robust standard error.
 
     ``se^2 = G / (G - 1) * sum over clusters of (sum of (x - mean))^2 / n^2``, ``G - 1`` degrees of freedom. With one
-    pair in each cluster it is the usual t interval. NaN with fewer than two clusters.
+    pair in each cluster it is the usual t interval.
+
+    Returns:
+        Ends and standard error of the mean, in the unit of the values. NaN with a reason with fewer than two clusters.
 
     Source:
         Student 1908, Biometrika 6; Liang and Zeger 1986, Biometrika 73, for the clusters.
@@ -24,7 +27,7 @@ def clustered_interval(values: np.ndarray, clusters: Clusters | None = None) -> 
     index = cluster_index(clusters, len(values))
     g = int(index.max()) + 1 if len(index) else 0
     if g < 2:
-        return Interval(np.nan, np.nan, np.nan)
+        return no_interval(too_few_draws(len(values), index))
     mean = values.mean()
     residual = cluster_sums(values - mean, index)
     error = sqrt(g / (g - 1) * float((residual**2).sum())) / len(values)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.core.stats.intervals import RESAMPLES, Interval, equal_interval, resamples
+from workbench.core.stats.intervals import RESAMPLES, Interval, equal_interval, no_interval, resamples
 
 
 def crossed_interval(
@@ -29,14 +29,17 @@ def crossed_interval(
 
     Returns:
         95 % interval of the mean over all values, and its standard error. Draws in which no row has a value are left
-        out. NaN where a value is not finite, or where there is none.
+        out. NaN with a reason where there are fewer than two rows or two columns (one of either does not show how
+        others differ), or where a value is not finite.
 
     Source:
         Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1.
     """
-    longest = max(map(len, rows))
-    if not longest or not all(np.isfinite(values).all() for values in rows):
-        return Interval(np.nan, np.nan, np.nan)
+    longest = max(map(len, rows), default=0)
+    if len(rows) < 2 or longest < 2:
+        return no_interval(f"a table of {len(rows)} by {longest} has not two rows and two columns")
+    if not all(np.isfinite(values).all() for values in rows):
+        return no_interval("a value is not finite")
     table = np.full((len(rows), longest), np.nan)
     for row, values in zip(table, rows, strict=True):
         row[: len(values)] = values

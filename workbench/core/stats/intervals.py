@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.core.errors import OptionError
-from workbench.core.stats.clusters import Clusters, resampled_means
+from workbench.core.stats.clusters import Clusters, cluster_index, resampled_means
 
 RESAMPLES = 1000
 ROUNDING = (
@@ -20,11 +20,68 @@ SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)  # what a proportion can be, and a diffe
 
 
 class Interval(NamedTuple):
-    """A 95 % interval with the standard error of the same resamples."""
+    """A 95 % interval with the standard error of the same resamples.
+
+    Example:
+        >>> Interval(0.25, 0.75, 0.1).shown(".2f"), no_interval("there is one value").shown()
+        ('0.25 to 0.75', 'no interval: there is one value')
+    """
 
     low: float
     high: float
     stderr: float
+
+    @property
+    def reason(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        return "" if np.isfinite(self.low) and np.isfinite(self.high) else "it is not defined"
+
+    def shown(self, form: str = ".3f", *, between: str = " to ") -> str:
+        """Say both ends, or why there are none."""
+        if self.reason:
+            return f"no interval: {self.reason}"
+        return f"{self.low:{form}}{between}{self.high:{form}}"
+
+
+class _NoInterval(Interval):
+    """Three NaN and the reason for them."""
+
+    _why: str
+
+    @property
+    def reason(self) -> str:
+        return self._why
+
+
+def no_interval(reason: str) -> Interval:
+    """Say that an interval is not known, and why.
+
+    Args:
+        reason: A clause such as "all pairs are of one cluster".
+
+    Returns:
+        An interval whose ends and standard error are NaN, with the ``reason``.
+    """
+    found = _NoInterval(np.nan, np.nan, np.nan)
+    found._why = reason
+    return found
+
+
+def too_few_draws(n: int, clusters: Clusters = ()) -> str:
+    """Say why ``n`` values have no interval; one independent draw does not show how others differ.
+
+    Returns:
+        The reason; empty where there are two independent draws or more.
+
+    Raises:
+        ShapeError: if there is not one cluster for each value.
+    """
+    independent = len(set(cluster_index(clusters, n).tolist()))
+    if independent >= 2:
+        return ""
+    return (
+        f"all {n} values are of one cluster" if n > 1 else f"there {'is one value' if n else 'are no values'}"
+    )
 
 
 def ratio(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> float:
@@ -62,14 +119,24 @@ def ratio_interval(
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Interval of ``ratio`` by bootstrap over pairs; NaN with fewer than two pairs or without a gap.
+    """Estimate the interval of ``ratio`` by bootstrap over pairs.
 
     Args:
         clusters: A name per pair, equal for pairs that are not independent: these are drawn together.
+
+    Returns:
+        Ends and standard error of the ratio, without unit. NaN with a reason where there are fewer than two
+        independent pairs, or no gap.
+
+    Raises:
+        ShapeError: if there is not one cluster for each pair.
     """
     n = len(full)
-    if n < 2 or not np.isfinite(ratio(circuit, full, empty)):
-        return Interval(np.nan, np.nan, np.nan)
+    few = too_few_draws(n, clusters)
+    if few:
+        return no_interval(few)
+    if not np.isfinite(ratio(circuit, full, empty)):
+        return no_interval("there is no gap between full and empty")
     if len(set(clusters)) < len(clusters):
         means = resampled_means(np.stack([circuit, full, empty]), clusters, draws=draws, seed=seed)
         return _interval(_ratios(*means.T[:, :, None]))
@@ -85,7 +152,7 @@ def mean_interval(
     draws: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Interval of a mean by bootstrap over its values; NaN with fewer than two, or where a value is not finite.
+    """Estimate the interval of a mean by bootstrap over its values.
 
     Equal values have a bootstrap of no width, as if nothing else could ever be seen. Where it is known ``within`` what
     the values can be, they get the exact bounds of ``equal_interval`` instead. Without it nothing bounds a value that
@@ -96,11 +163,19 @@ def mean_interval(
             of two of them.
         clusters: A name per value, equal for values that are not independent: these are drawn together.
 
+    Returns:
+        Ends and standard error of the mean, in the unit of the values. NaN with a reason where there are fewer than
+        two independent values (one cluster does not show how others differ), or where a value is not finite.
+
     Raises:
         OptionError: if a value is outside ``within``.
+        ShapeError: if there is not one cluster for each value.
     """
-    if len(values) < 2 or not np.isfinite(values).all():
-        return Interval(np.nan, np.nan, np.nan)
+    few = too_few_draws(len(values), clusters)
+    if few:
+        return no_interval(few)
+    if not np.isfinite(values).all():
+        return no_interval("a value is not finite")
     least, largest = float(np.min(values)), float(np.max(values))
     if within is not None:
         # 1e-6: a mean of float32 shares may leave its range by rounding
@@ -136,8 +211,8 @@ def equal_interval(value: float, n: int, *, within: tuple[float, float]) -> Inte
 
 
 def _interval(found: np.ndarray) -> Interval:
-    if not np.isfinite(found).any():  # a single cluster, or no draw with a gap
-        return Interval(np.nan, np.nan, np.nan)
+    if not np.isfinite(found).any():
+        return no_interval("no resample has a gap")
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))
 

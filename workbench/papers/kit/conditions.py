@@ -149,7 +149,9 @@ class Conditions:
             parts = [values[tasks == task] for task in dict.fromkeys(kind.rows)]
             return crossed_interval(parts, within=within, seed=self.seed)
         means = _balanced(values, kind.clusters)
-        if means is not None:  # clusters that all came out alike then get the width of as many draws
+        if (
+            means is not None and len(means) > 1
+        ):  # clusters that all came out alike then get the width of as many draws
             return mean_interval(means, within=within, seed=self.seed)
         return mean_interval(values, within=within, clusters=kind.clusters, seed=self.seed)
 
@@ -164,9 +166,8 @@ class Conditions:
 
     def shown(self, name: str, over: str | None = None, *, form: str = ".3f", unit: str = "") -> str:
         """The mean with its interval, in words."""
-        low, high, _ = self.interval(name, over)
-        mean = self.mean(name, over)
-        return f"{mean:{form}} ({low:{form}} to {high:{form}}){f' {unit}' if unit else ''}"
+        mean, around = self.mean(name, over), self.interval(name, over).shown(form)
+        return f"{mean:{form}} ({around}){f' {unit}' if unit else ''}"
 
     def table(self) -> Rows:
         """One row per condition."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from workbench.core.stats.agreement import spearman
 from workbench.core.stats.association import adjusted_rand, auroc, paired_interval, slope
+from workbench.core.stats.intervals import Interval
 from workbench.core.stats.permutation import LABELS, orders, p_above, permutation_p, sign_flip_p
 from workbench.papers.kit.conditions import Conditions
 
@@ -70,22 +71,23 @@ def _said(name: str, over: str | None) -> str:
     return name if over is None else f"{name} minus {over}"
 
 
-def _rule(
-    words: str, holds: Callable[[Conditions], Any], name: str = "", over: str | None = None
-) -> Criterion:
-    return Criterion(words, lambda c: Outcome(holds=bool(holds(c))), name, over)
-
-
-def _seen(what: str, numbers: Sequence[float] | np.ndarray, holds: Callable[..., Any]) -> Outcome:
+def _seen(
+    what: str, numbers: Sequence[float] | np.ndarray, holds: Callable[..., Any], *, why: str = ""
+) -> Outcome:
     """The outcome of a rule about numbers, which must be there: a comparison with NaN would decide nothing."""
     if not np.isfinite(numbers).all():
-        return Outcome(holds=False, lacks=f"{what} is not defined here")
+        return Outcome(holds=False, lacks=f"{what} is not defined here{f': {why}' if why else ''}")
     return Outcome(holds=bool(holds(*numbers)))
 
 
 def _of_interval(words: str, holds: Callable[[float, float], Any], name: str, over: str | None) -> Criterion:
     what = f"the interval of {_said(name, over)}"
-    return Criterion(words, lambda c: _seen(what, c.interval(name, over)[:2], holds), name, over)
+
+    def test(c: Conditions) -> Outcome:
+        found = c.interval(name, over)
+        return _seen(what, found[:2], holds, why=found.reason)
+
+    return Criterion(words, test, name, over)
 
 
 def _of_mean(words: str, holds: Callable[[float], Any], name: str, over: str | None) -> Criterion:
@@ -304,6 +306,25 @@ def given_p(name: str) -> Criterion:
     return Criterion(f"{name} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.numbers[name]))
 
 
-def fact(words: str, holds: Callable[[Conditions], Any]) -> Criterion:
-    """A rule of a paper's own, in words and as a function of what was measured."""
-    return _rule(words, holds)
+def fact(
+    words: str,
+    holds: Callable[[Conditions], Any],
+    *,
+    intervals: Callable[[Conditions], Sequence[Interval]] = lambda c: (),
+) -> Criterion:
+    """State a rule of a paper's own, in words and as a function of what was measured.
+
+    Args:
+        intervals: The intervals that the rule looks at. Where one is not known, the rule cannot be tested.
+
+    Returns:
+        The criterion, which has no p value.
+    """
+
+    def test(c: Conditions) -> Outcome:
+        why = next((one.reason for one in intervals(c) if one.reason), "")
+        if why:
+            return Outcome(holds=False, lacks=f'an interval of "{words}" is not defined here: {why}')
+        return Outcome(holds=bool(holds(c)))
+
+    return Criterion(words, test)
