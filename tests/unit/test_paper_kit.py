@@ -35,6 +35,7 @@ from workbench.papers.kit import (
     sign_changes,
     slopes,
     tells,
+    untried,
 )
 from workbench.papers.kit.paper import Paper
 from workbench.papers.options import PineSizes
@@ -137,6 +138,22 @@ def test_groupings_agree_or_do_not():
     c["other"] = np.arange(30) % 3
     same, apart = groups_agree("mine", "theirs", least=0.8)(c), groups_agree("mine", "other", least=0.8)(c)
     assert same.holds and same.p < 0.01 and not apart.holds and apart.p > 0.3
+
+
+def test_a_text_tells_what_was_measured():
+    c = Conditions(numbers={"r": {"heads": 0.5, "all: MLPs": [1, 2]}, "pairs": 9})
+    c["plain"], c["edited"] = np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0])
+    assert c.say("{r[heads]:.2f} of {pairs}, {r[all: MLPs][1]} {{}}") == "0.50 of 9, 2 {}"
+    low, high, _ = c.interval("edited", "plain")
+    told = "{edited minus plain:+.0%} [{low of edited minus plain}, {high of edited minus plain}], n {n of plain}"
+    assert c.say(told) == f"+50% [{low}, {high}], n 4"
+    assert (c.say("{pairs}"), c.say("{edited}"), c.mean("r[heads]")) == (9, 0.75, 0.5)  # one field: its value
+    with pytest.raises(RunError, match="no condition called 'edit'"):
+        c.say("{edit:.2f}")
+    (never,) = judge_all({"a": untried("it reasons", "accuracy", "nothing here reasons")}, c)
+    assert (never.verdict, never.why) == ("cannot be tested here", "nothing here reasons")
+    few = Claim("it copies", at_least("plain", 1), needs=[needs(at_least("pairs", 10), "only {pairs} pairs")])
+    assert judge_all({"a": few}, c)[0].why == "only 9 pairs"
 
 
 def test_a_family_is_corrected_by_holm():

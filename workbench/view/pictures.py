@@ -63,6 +63,17 @@ class Heatmap(Drawn, frozen=True, kw_only=True, tag="heatmap"):
         """
         return _made(cls, values=_rows(np.asarray(matrix)), rows=rows, columns=columns, **words)
 
+    @classmethod
+    def of_heads(cls, values: np.ndarray, layers: Sequence[int], **words: Any) -> Heatmap:
+        """A heatmap of one value per head, ``(layer, head)``.
+
+        Example:
+            >>> Heatmap.of_heads(np.zeros((1, 2)), [3]).rows, Heatmap.of_heads(np.zeros((1, 2)), [3]).columns
+            (('layer 3',), ('h0', 'h1'))
+        """
+        columns = [f"h{head}" for head in range(np.shape(values)[1])]
+        return cls.of(values, [f"layer {layer}" for layer in layers], columns, **words)
+
     def __post_init__(self) -> None:
         _check(self, len(self.rows) * len(self.columns), (v for row in self.values for v in row))
         lengths = {len(row) for row in self.values}
@@ -131,6 +142,16 @@ class Curves(Drawn, frozen=True, kw_only=True, tag="curves"):
             ShapeError: if a point has other than two to four numbers, or none is finite.
         """
         return _made(cls, series={name: _rows(points) for name, points in series.items()}, **words)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, Any]], x: str, names: Sequence[str], **words: Any) -> Curves:
+        """Curves of some columns of a table over another column.
+
+        Example:
+            >>> Curves.of_rows([{"heads": 1, "top": 0.5}], "heads", ["top"], x_label="", y_label="").series
+            {'top': ((1.0, 0.5),)}
+        """
+        return cls.of({name: [(row[x], row[name]) for row in rows] for name in names}, **words)
 
     def __post_init__(self) -> None:
         points = [p for points in self.series.values() for p in points]

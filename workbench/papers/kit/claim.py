@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core.claims import JudgedClaim, judge, source_of, untestable
 from workbench.core.stats.multiplicity import holm
 from workbench.papers.kit.conditions import Conditions
-from workbench.papers.kit.criteria import ALPHA, Criterion, Outcome
+from workbench.papers.kit.criteria import ALPHA, Criterion, Outcome, fact
 
 Told = str | float | None | Callable[[Conditions], Any]
 MEANS = "as the criterion has it"
@@ -55,7 +55,8 @@ class Claim:
         needs: In order; the first that is not met is the reason why the claim cannot be tested.
         family: Claims of one family are corrected together (Holm): their p values are of one question.
         found, control, n, model: What is told, where it is not the means and the number of items of the criterion's
-            conditions: a value, nothing, or a function of what was measured.
+            conditions: a value, nothing, a text with the ``{names}`` of what was measured (``Conditions.say``), or a
+            function of it. So are paper, why and criterion, and the reason of a need.
     """
 
     says: str
@@ -93,7 +94,23 @@ class Claim:
 
 
 def _told(value: Told, c: Conditions) -> Any:
+    if isinstance(value, str):
+        return c.say(value) if "{" in value else value
     return value(c) if callable(value) else value
+
+
+def untried(
+    says: str,
+    criterion: str,
+    lacks: str,
+    *,
+    paper: Told = None,
+    why: str = "as in the paper",
+    where: str = "",
+) -> Claim:
+    """Make a claim that no setting here can test, saying what ``lacks``."""
+    never = fact("not measured", lambda c: False)
+    return Claim(says, never, criterion, paper=paper, why=why, where=where, needs=[needs(never, lacks)])
 
 
 def judge_all(
@@ -142,7 +159,7 @@ def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
     reason = claim.why if isinstance(claim.why, str) else ""
     paper = None if c.why and callable(claim.paper) else _told(claim.paper, c)
     fixed = {"paper": paper, "reason": reason, "source": source_of(authors, claim.where)}
-    why = need.why(c) if callable(need.why) else need.why
+    why = str(_told(need.why, c))
     model = claim.model if isinstance(claim.model, str) else "" if c.why else claim.model(c)
     return untestable(claim.says, claim.words_of(c), why, **told, **fixed, model=model)
 
@@ -158,13 +175,12 @@ def _undecided(claim: Claim, outcome: Outcome, c: Conditions) -> Need | None:
         why = why or "what it is about is not a number here"
     if not why:
         return None
-    return Need(
-        met=lambda c: False, why=why, keeps=("control", "n") if missing else ("found", "control", "n")
-    )
+    keeps = ("control", "n") if missing else ("found", "control", "n")
+    return Need(met=lambda c: False, why=lambda c: why, keeps=keeps)
 
 
 def _lacking(asked: Sequence[Need], c: Conditions) -> Need | None:
     """The first need that is not met."""
     if c.why:
-        return Need(met=lambda c: False, why=c.why)
+        return Need(met=lambda c: False, why=lambda c: c.why)
     return next((need for need in asked if not need.met(c)), None)

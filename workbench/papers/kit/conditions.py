@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -136,9 +138,48 @@ class Conditions:
 
     def mean(self, name: str, over: str | None = None) -> float:
         """Mean over all items, or the mean difference of two conditions; of a number, the number."""
-        if over is None and name in self.numbers and name not in self.values:
-            return float(self.numbers[name])
+        if over is None and name not in self.values and _keys(name)[0] in self.numbers:
+            return float(self.number(name))
         return float(self.of(name, over).mean())
+
+    def number(self, name: str) -> Any:
+        """Find a measured number (or word) by name; ``gain[heads]`` is in ``numbers["gain"]``."""
+        first, *inner = _keys(name)
+        found = self.numbers[first]
+        for key in inner:
+            found = found[int(key)] if isinstance(found, list | tuple) else found[key]
+        return found
+
+    def say(self, text: str) -> Any:
+        """Put what was measured where a text has ``{name}``; a text that is one field alone gives the value.
+
+        A name is that of a number, of a condition (its mean) or of a difference (``one minus other``), of which
+        ``low of`` and ``high of`` are the ends of the interval and ``n of`` is how many items there are.
+
+        Example:
+            >>> c = Conditions(numbers={"gain": {"heads": 0.5}})
+            >>> c["plain"], c["edited"] = np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0])
+            >>> c.say("{edited minus plain:.0%} of {n of plain}"), c.say("{gain[heads]}")
+            ('50% of 4', 0.5)
+        """
+        parts = list(Formatter().parse(text))
+        if len(parts) == 1 and text == f"{{{parts[0][1]}}}":
+            return self._said(text[1:-1])
+        return "".join(
+            before if name is None else before + format(self._said(name), form or "")
+            for before, name, form, _ in parts
+        )
+
+    def _said(self, name: str) -> Any:
+        if name not in self.values and _keys(name)[0] in self.numbers:
+            return self.number(name)
+        found = re.fullmatch(r"(?:(low|high|n) of )?(.+?)(?: minus (.+))?", name)
+        if found is None:
+            raise RunError("a field of a text has no name", hint="{{ and }} are braces")
+        what, one, over = found.groups()
+        if what is None:
+            return self.mean(one, over)
+        return self.n(one) if what == "n" else getattr(self.interval(one, over), what)
 
     def interval(self, name: str, over: str | None = None) -> Interval:
         """95 % interval of the same mean: over items, over clusters, or over tasks and items."""
@@ -207,6 +248,11 @@ class Conditions:
                 rows=[task for task, part in own.items() for _ in part[name]] if crossed else (),
             )
         return found
+
+
+def _keys(name: str) -> list[str]:
+    """The keys of ``one[two][three]``, outermost first."""
+    return name.removesuffix("]").replace("][", "[").split("[")
 
 
 def _balanced(values: np.ndarray, clusters: Sequence[object]) -> np.ndarray | None:
