@@ -19,7 +19,7 @@ import torch
 
 import workbench as wb
 from workbench.engine.edges import EdgeEditor, source_outputs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 
 
 def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:

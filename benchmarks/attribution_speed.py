@@ -23,9 +23,9 @@ def build_runs():
     import torch
     import transformers
 
-    from workbench.engine.runs import PairedRuns
+    from workbench.engine.paired_runs import PairedRuns
     from workbench.model.open import open_model
-    from workbench.tasks.align import AlignedPairs
+    from workbench.tasks.alignment import AlignedPairs
     from workbench.tasks.pairs import Pair, Pairs
 
     torch.manual_seed(0)
@@ -90,7 +90,7 @@ def _peak() -> float:
 
 def measure(method: str, level: str, repeats: int, out) -> None:
     """One method in this process: seconds, ratio to the plain pass, peak memory."""
-    from workbench.methods.score import score
+    from workbench.methods.by_name import score
 
     runs = build_runs()
     runs.model.requires_grad_(False)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workbench.engine.runs import PairedRuns
+    from workbench.engine.paired_runs import PairedRuns
 
 SMALL = {"n_layer": 6, "n_head": 8, "n_embd": 256, "vocab_size": 5000}
 SMALL_JOBS, LONG_JOBS = ("head ablation", "EAP", "EAP-IG"), ("head ablation", "EAP", "EAP-IG")
@@ -44,8 +44,8 @@ def one(job: str, pairs: int, tokens: int, size: dict, budget: str | None, out) 
     from workbench.core.run_record import peak_memory_mb
     from workbench.engine.interventions.ablation import ablations, parts_of
     from workbench.engine.room import activations, is_plain, keep_within
-    from workbench.engine.run import sweep
-    from workbench.methods.score import score
+    from workbench.engine.sweep import sweep
+    from workbench.methods.by_name import score
     from workbench.model.memory import resident_bytes
     from workbench.model.settings import parse_size
 
@@ -75,7 +75,7 @@ def gemma2(pairs: int, tokens: int, **size: int) -> PairedRuns:
     import transformers
 
     from benchmarks.models import random_pairs
-    from workbench.engine.runs import PairedRuns
+    from workbench.engine.paired_runs import PairedRuns
     from workbench.model.open import open_model
 
     torch.manual_seed(0)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from workbench.circuits.files.markdown import table
-from workbench.core.stats.clustered import clustered_interval
 from workbench.core.stats.intervals import mean_interval, ratio, ratio_interval
+from workbench.core.stats.student import clustered_interval
 
 SIZES = (2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64)
 MODELS = {"zoo:ioi": "ioi", "zoo:kv": "kv-retrieval", "zoo:induction": "induction"}

@@ -68,7 +68,7 @@ class Job:
 
     def state(self, folder: Path) -> str:
         """What ``runs list`` says of the folder."""
-        from workbench.engine.run_folders.folders import find_runs
+        from workbench.engine.run_folders.past_runs import find_runs
 
         if self.run is None:
             return "finished" if (folder / self.last).exists() else "nothing"
@@ -175,7 +175,7 @@ def jobs(root: Path) -> list[Job]:
     from workbench.bench.settings import Settings
     from workbench.commands.do import do
     from workbench.commands.replicate import replicate_job
-    from workbench.edits.files import save_edit
+    from workbench.edits.file import save_edit
     from workbench.edits.making import make_edit
 
     circuit = root / "circuit"

@@ -38,10 +38,10 @@ class Sweep:
 
     def __init__(self, root: Path, *, pairs: int = 8, batch_tokens: int = 100, hooked: bool = False) -> None:
         """``hooked`` opens the model itself, for harms to its stacks of hooked passes."""
-        from workbench.commands.forms.sweeps import Ablate
-        from workbench.commands.opening import open_runs, record_of
+        from workbench.commands.forms.sweep import Ablate
+        from workbench.commands.inputs import open_runs, record_of
         from workbench.engine.interventions.ablation import ablations, parts_of
-        from workbench.engine.run import describe_plan
+        from workbench.engine.sweep import describe_plan
 
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,8 @@ class Sweep:
         return Victim(work)
 
     def keep(self, folder: Path, *, resume: bool = True) -> str:
-        from workbench.commands.sweeps import keep
-        from workbench.engine.run import sweep
+        from workbench.commands.sweep import keep
+        from workbench.engine.sweep import sweep
 
         measured = []
 
@@ -85,7 +85,7 @@ class Sweep:
     def look(self, folder: Path) -> tuple[str, list[str]]:
         """The state that a folder is in, and everything about it that must not be."""
         from workbench.core.errors import WorkbenchError
-        from workbench.engine.run_folders.folders import look_at
+        from workbench.engine.run_folders.past_runs import look_at
 
         wrong = [
             f"{path.name} is not as in the undisturbed run"

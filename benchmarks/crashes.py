@@ -206,7 +206,7 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
         halved = folder.with_name("halved")
 
         def starved(extra: int = extra, halved: Path = halved) -> None:
-            import workbench.engine.run as engine
+            import workbench.engine.sweep as engine
 
             stacked = engine._stacked
 
@@ -246,7 +246,7 @@ def little_memory(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
 
 def clock_jumps(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     """The clock goes back or ahead by years between and within runs, and files are older than they can be."""
-    from workbench.core.run_folder import load_record
+    from workbench.core.run_file import load_record
 
     found = Outcome("clock jumps")
     for years in (-30, -1, 1, 30):
@@ -303,10 +303,10 @@ def discovery_kills(sweep: Sweep, count: int, rng: random.Random) -> Outcome:
     """kill -9 while a discovery is being saved: not finished before it is, and the circuit whole or not there."""
     from workbench.circuits.files import load_circuit
     from workbench.commands.forms.discover import Discover
-    from workbench.commands.opening import record_of
+    from workbench.commands.inputs import record_of
     from workbench.core.errors import WorkbenchError
-    from workbench.engine.run_folders.folders import look_at
-    from workbench.evaluate.study import discover, save_discovery
+    from workbench.engine.run_folders.past_runs import look_at
+    from workbench.evaluate.found_circuit import discover, save_discovery
 
     found = Outcome("kills while a discovery is saved")
     circuit = discover(sweep.runs, "eap", amount="5%", random_draws=1, roles=False)

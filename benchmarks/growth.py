@@ -76,9 +76,9 @@ def measured(work: Callable[[], object]) -> tuple[float, float]:
 def work_of(runs) -> dict[str, Callable[[], object]]:
     """The jobs, on fresh runs each time."""
     from workbench.engine.interventions.ablation import ablations, parts_of
-    from workbench.engine.run import sweep
-    from workbench.engine.runs import PairedRuns
-    from workbench.methods.score import score
+    from workbench.engine.paired_runs import PairedRuns
+    from workbench.engine.sweep import sweep
+    from workbench.methods.by_name import score
 
     def fresh() -> PairedRuns:
         return PairedRuns(runs.model, runs.pairs)

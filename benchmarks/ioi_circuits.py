@@ -12,7 +12,7 @@ import json
 import time
 
 import workbench as wb
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 

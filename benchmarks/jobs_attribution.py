@@ -12,9 +12,9 @@ from benchmarks.bench import Row, Settings
 from benchmarks.floor import attribution as floor
 from benchmarks.models import SHAPES, Shape, gpt2
 from benchmarks.timing import in_turns
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.methods.by_name import score
 from workbench.methods.points import quadrature
-from workbench.methods.score import score
 
 REPRODUCE = "python -m benchmarks.bench --only {}"
 TAU = 3e-5  # a tenth of the edges stay

@@ -16,8 +16,8 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.interventions.patching import patches
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
 
 REPRODUCE = "python -m benchmarks.bench --only {}"
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.floor import plain
 from benchmarks.floor.plain import Plain
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class Shape:
 
 def random_pairs(n: int, length: int, vocabulary: int, seed: int = 0):
     """Pairs of random tokens, three of ten tokens changed, answers that differ; positions ``p0`` to the end."""
-    from workbench.tasks.align import AlignedPairs
+    from workbench.tasks.alignment import AlignedPairs
     from workbench.tasks.pairs import Pair, Pairs
 
     draw = np.random.default_rng(seed)

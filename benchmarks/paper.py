@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 import workbench as wb
 from workbench.engine.interventions.ablation import ablations, parts_of
-from workbench.engine.run import sweep
+from workbench.engine.sweep import sweep
 from workbench.methods.cost_on_paper import acdc, eap_ig, head_sweep
 from workbench.model.blocks import Blocks
 from workbench.model.outline import outline

@@ -23,9 +23,9 @@ from benchmarks.timing import in_turns
 
 def halves(shape: Shape, rounds: int) -> dict:
     """A mean ablation of all heads in float32 and in bfloat16, both by the hooked model."""
-    import workbench.engine.run as engine
+    import workbench.engine.sweep as engine
     from workbench.engine.interventions.ablation import ablations, parts_of
-    from workbench.engine.runs import PairedRuns
+    from workbench.engine.paired_runs import PairedRuns
     from workbench.model.bare import Modules
 
     rows = ablations(parts_of(shape.runs.wiring, "heads"), "mean")
@@ -59,8 +59,8 @@ def halves(shape: Shape, rounds: int) -> dict:
 
 def compiled(shape: Shape, rounds: int) -> dict:
     """One plain block on 2,048 tokens, as it is and through torch.compile."""
+    from workbench.engine.paired_runs import PairedRuns
     from workbench.engine.restart import CHUNK_TOKENS, plainly
-    from workbench.engine.runs import PairedRuns
 
     runs = PairedRuns(shape.runs.model, shape.runs.pairs)
     blocks = plainly(runs, runs.batches[0])

@@ -23,9 +23,9 @@ import torch
 
 from benchmarks.models import SHAPES, Shape, gpt2
 from workbench.engine.interventions.ablation import ablations, parts_of
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
-from workbench.methods.score import score
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
+from workbench.methods.by_name import score
 
 KINDS = {
     "matrix products": ("addmm", "linear", ".mm", "bmm", "baddbmm", "einsum", "matmul"),

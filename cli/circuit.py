@@ -9,7 +9,7 @@ import typer
 
 from cli import streams
 from cli.options import CircuitPath, Json, labelled
-from cli.output import emit, note
+from cli.printing import emit, note
 from workbench.commands.forms.shared import KEEP, METHOD, MODEL, OUT, TASK
 
 FORMAT_OF = "Format of another tool."

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from cli.options import Json
-from cli.output import emit
+from cli.printing import emit
 
 
 def doctor(as_json: Json = False) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import Json, Offline, labelled
-from cli.output import emit
+from cli.printing import emit
 from workbench.commands.forms.shared import MODEL, OUT, SETTING
 
 app = typer.Typer(no_args_is_help=True, help="Standing changes to how a model computes.")
@@ -56,7 +56,7 @@ def make(
 
     Example: workbench edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o edits/no-bos
     """
-    from workbench.edits.files import save_edit
+    from workbench.edits.file import save_edit
     from workbench.edits.making import make_edit
 
     edit = make_edit(kind, settings or (), model=model, offline=offline or None)
@@ -69,7 +69,7 @@ def show(folder: Folder, as_json: Json = False) -> None:
 
     Example: workbench edit show edits/no-bos
     """
-    from workbench.edits.files import describe_edit
+    from workbench.edits.file import describe_edit
 
     emit(describe_edit(folder), as_json=as_json)
 
@@ -84,7 +84,7 @@ def stack(
 
     Example: workbench edit stack edits/no-bos edits/calibrated -o edits/both
     """
-    from workbench.edits.files import load_edit, save_edit
+    from workbench.edits.file import load_edit, save_edit
     from workbench.edits.stacked import stack as stacked
 
     edit = stacked([load_edit(folder) for folder in folders])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from typer import Abort
 
 from cli import streams
-from cli.output import begin, complain, emit, has_emitted, show_warning, warn
+from cli.printing import begin, complain, emit, has_emitted, show_warning, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

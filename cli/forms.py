@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import DryRun, Json, Quiet, Resume, Spreading
-from cli.output import emit, note, progress, use_quiet
+from cli.printing import emit, note, progress, use_quiet
 from workbench.core.command import (
     COMMANDS,
     JOB,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.options import Json
-from cli.output import emit
+from cli.printing import emit
 
 
 def methods(as_json: Json = False) -> None:

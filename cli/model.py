@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Device, Dtype, Json, Offline, Revision, TrustRemoteCode, labelled
-from cli.output import emit, note
+from cli.printing import emit, note
 from workbench.commands.forms.shared import MEMORY as MOST
 from workbench.commands.forms.shared import OUT
 
@@ -52,7 +52,7 @@ def list_(as_json: Json = False) -> None:
 
 def _look_for(name: str, **opening: Any) -> None:
     """What is named is looked for before the seconds that importing torch takes."""
-    from workbench.commands.asked.opening import check_opening
+    from workbench.commands.asked.inputs import check_opening
 
     check_opening(model=name, **opening)
 
@@ -153,7 +153,7 @@ def import_(
 
     Example: workbench model import model.pt --config cfg.json --vocabulary vocab.txt --unk PAD -o my-model
     """
-    from workbench.commands.asked.opening import check_files
+    from workbench.commands.asked.inputs import check_files
 
     check_files([weights, config, *([vocabulary] if vocabulary is not None else [])])
     from workbench.core.loading import loading

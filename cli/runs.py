@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Json, Quiet, labelled
-from cli.output import emit, note, progress, use_quiet, warn
+from cli.printing import emit, note, progress, use_quiet, warn
 from workbench.commands.forms.shared import METRIC, OUT
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def list_(folders: ROOTS = None, as_json: Json = False) -> None:
 
     Example: workbench runs list
     """
-    from workbench.engine.run_folders.folders import ROOTS as USUAL
-    from workbench.engine.run_folders.folders import duration, find_runs, roots_of, size, unmerged
+    from workbench.engine.run_folders.past_runs import ROOTS as USUAL
+    from workbench.engine.run_folders.past_runs import duration, find_runs, roots_of, size, unmerged
 
     runs = find_runs(folders)
     rows = [run.row() for run in runs]
@@ -83,7 +83,7 @@ def show(folder: FOLDER, as_json: Json = False) -> None:
 
     Example: workbench runs show runs/ablate/ioi/zoo-ioi-1f3a77c0
     """
-    from workbench.engine.run_folders.folders import look_at
+    from workbench.engine.run_folders.past_runs import look_at
 
     emit(look_at(folder), as_json=as_json)
 
@@ -103,7 +103,7 @@ def resume(
     Example: workbench runs resume runs/ablate/ioi/zoo-ioi-1f3a77c0
     """
     from workbench.commands.again import resume as again
-    from workbench.engine.run_folders.folders import look_at
+    from workbench.engine.run_folders.past_runs import look_at
 
     use_quiet(quiet)
     with progress("resume") as advance:

@@ -19,7 +19,7 @@ from cli.options import (
     TrustRemoteCode,
     labelled,
 )
-from cli.output import emit, note
+from cli.printing import emit, note
 from workbench.commands.forms.shared import LIMIT, MODEL, OUT
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def show(
 
     reading = None
     if model is not None:
-        from workbench.commands.asked.opening import check_opening
+        from workbench.commands.asked.inputs import check_opening
 
         check_opening(
             model=model, offline=offline, revision=revision, task=name, split=split, corruption=corruption
@@ -133,7 +133,7 @@ def check(
 
     reading = None
     if model is not None:
-        from workbench.commands.asked.opening import check_opening
+        from workbench.commands.asked.inputs import check_opening
 
         check_opening(
             model=model, offline=offline, revision=revision, task=None if str(file) == "-" else str(file)
@@ -168,11 +168,11 @@ def import_(
     Example: workbench task import eap-ig ioi/gpt2.csv -m gpt2 -o ioi.jsonl
     """
     from workbench.tasks.importers import Request, import_pairs
-    from workbench.tasks.reader import refuse
+    from workbench.tasks.pairs_file import refuse
 
     tokenizer = None
     if model is not None:
-        from workbench.commands.asked.opening import check_files, check_opening
+        from workbench.commands.asked.inputs import check_files, check_opening
 
         check_files([file])
         check_opening(model=model, offline=offline, revision=revision)

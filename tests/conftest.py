@@ -60,7 +60,7 @@ def runs_of():
 
     def make(name: str, pairs=None, **options):
         from tests.mini import metric_for
-        from workbench.engine.runs import PairedRuns
+        from workbench.engine.paired_runs import PairedRuns
 
         model = _opened(name)
         options.setdefault("metric", metric_for(name))

@@ -23,12 +23,12 @@ from tests.mini import hidden_metric, mini_pairs
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import WorkbenchError
-from workbench.engine.interventions.edits import Intervention
+from workbench.engine.interventions.intervention import Intervention
 from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.metrics import get_metric
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.model.architecture import KINDS, Architecture, Support, describe
 from workbench.model.identity import identity

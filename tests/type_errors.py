@@ -24,7 +24,7 @@ def room_of(line: str) -> str | None:
     """The room that a line of mypy finds an error in; None for a line that tells of none.
 
     Example:
-        >>> room_of("workbench/engine/run.py:7: error: no"), room_of("cli/app.py:1: error: no"), room_of("Found 2")
+        >>> room_of("workbench/engine/sweep.py:7: error: no"), room_of("cli/app.py:1: error: no"), room_of("Found 2")
         ('engine', 'cli', None)
     """
     found = _ERROR.match(line)

@@ -32,14 +32,14 @@ _HOME = {
     "save_scores": "circuits.files",
     "export": "circuits.files",
     # any result, by its type and by the format of the file
-    "save": "circuits.files.results",
-    "load": "circuits.files.results",
+    "save": "circuits.files.any_result",
+    "load": "circuits.files.any_result",
     "load_effects": "circuits.files.effects_file",
     "Behavior": "circuits.behavior",
     # pairs
     "Pair": "tasks.pairs",
     "Pairs": "tasks.pairs",
-    "load_pairs": "tasks.reader",
+    "load_pairs": "tasks.pairs_file",
     "make_pairs": "tasks.registry",
     "list_tasks": "tasks.registry",
     "check_pairs": "tasks.check",
@@ -49,14 +49,14 @@ _HOME = {
     "describe": "model.architecture",
     "identity": "model.identity",
     # runs and interventions
-    "PairedRuns": "engine.runs",
+    "PairedRuns": "engine.paired_runs",
     "as_pairs": "tasks.in_memory",
     "paired_runs": "engine.of_task",
-    "measure": "engine.run:sweep",
-    "Reference": "engine.run",
-    "Edit": "engine.interventions.edits",
-    "Intervention": "engine.interventions.edits",
-    "KnockOut": "engine.interventions.edits",
+    "measure": "engine.sweep:sweep",
+    "Reference": "engine.sweep",
+    "Edit": "engine.interventions.intervention",
+    "Intervention": "engine.interventions.intervention",
+    "KnockOut": "engine.interventions.intervention",
     "Replacement": "engine.interventions.replacement",
     "Scale": "engine.interventions.replacement",
     "Steer": "engine.interventions.replacement",
@@ -71,18 +71,18 @@ _HOME = {
     "knock_out": "engine.experiments",
     "get_metric": "engine.metrics",
     # methods and judgement
-    "score": "methods.score",
+    "score": "methods.by_name",
     "list_methods": "methods.registry",
     "faithfulness": "evaluate.faithfulness",
     "faithfulness_curve": "evaluate.faithfulness",
     "random_circuit": "evaluate.baselines",
     "MIB_SHARES": "evaluate.faithfulness",
-    "compare_curves": "evaluate.curves",
+    "compare_curves": "evaluate.curve_comparison",
     "Subject": "evaluate.subject",
     "completeness": "evaluate.completeness",
     "minimality": "evaluate.minimality",
     "stability": "evaluate.stability",
-    "judge": "evaluate.judge",
+    "judge": "evaluate.trial",
     "JudgePlan": "evaluate.evidence",
     "Criteria": "circuits.verdicts.criteria",
     "recompute_verdicts": "circuits.verdicts.table",
@@ -97,7 +97,7 @@ _HOME = {
     "Portrait": "heads.table",
     "load_portrait": "heads.table",
     "patterns_of": "heads.observe",
-    "discover": "evaluate.study",
+    "discover": "evaluate.found_circuit",
     # known circuits and the bench of methods
     "list_truths": "model.known_circuits",
     "load_truth": "model.known_circuits",
@@ -120,7 +120,7 @@ if TYPE_CHECKING:
     from workbench.circuits.files import load_circuit as load_circuit
     from workbench.circuits.files import save_circuit as save_circuit
     from workbench.engine.of_task import paired_runs as paired_runs
-    from workbench.evaluate.study import discover as discover
+    from workbench.evaluate.found_circuit import discover as discover
     from workbench.model.open import open_model as open_model
 
 

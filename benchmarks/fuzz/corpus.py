@@ -52,7 +52,7 @@ def edits(root: Path) -> None:
     """An edit of words, one with tensors, and what one was measured to do."""
     from workbench.commands.do import do
     from workbench.edits.affine import affine_of
-    from workbench.edits.files import save_edit
+    from workbench.edits.file import save_edit
     from workbench.edits.making import make_edit
     from workbench.model.open import open_model
 

@@ -34,8 +34,8 @@ def effects(root: Path) -> Any:
 def record(root: Path) -> Any:
     """The record as it is listed, shown and loaded."""
     from workbench.core.errors import RunError
-    from workbench.core.run_folder import load_record
-    from workbench.engine.run_folders.folders import find_runs, look_at
+    from workbench.core.run_file import load_record
+    from workbench.engine.run_folders.past_runs import find_runs, look_at
 
     folder = root / "sweep"
     if len([run.row() for run in find_runs([folder])]) != 1:
@@ -119,7 +119,7 @@ def portrait(root: Path) -> Any:
 
 def edit(folder: str) -> Reader:
     def read(root: Path) -> Any:
-        from workbench.edits.files import describe_edit, load_edit
+        from workbench.edits.file import describe_edit, load_edit
 
         described, edit = describe_edit(root / folder), load_edit(root / folder)
         return {"described": described, "settings": edit.to_dict(), "tensors": dict(edit.tensors())}
@@ -165,7 +165,7 @@ def bench(root: Path) -> Any:
 
 def pairs(file: str) -> Reader:
     def read(root: Path) -> Any:
-        from workbench.tasks.reader import scan_pairs
+        from workbench.tasks.pairs_file import scan_pairs
 
         return scan_pairs(root / file)
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import cli.app
-from cli.output import QUIET
+from cli.printing import QUIET
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from workbench.core.errors import RunError
 from workbench.edits.affine import Affine
-from workbench.edits.files import describe_edit, load_edit, save_edit
+from workbench.edits.file import describe_edit, load_edit, save_edit
 from workbench.edits.masks import Mask, window
 from workbench.edits.rows import Rows
 from workbench.edits.stacked import stack

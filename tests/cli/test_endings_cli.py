@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import output, streams
+from cli import printing, streams
 from cli.ending import asks_for_json
 from workbench.core.errors import OptionError, WorkbenchError
 from workbench.engine.run_folders.differences import compare_runs
@@ -70,10 +70,10 @@ def test_json_is_an_option_only_before_two_dashes():
 
 
 def test_a_result_that_json_cannot_hold_is_named(capsys):
-    output.begin()
+    printing.begin()
     with pytest.raises(WorkbenchError, match=r"the result\.rows\[1\] is nan"):
-        output.emit({"rows": [1.0, float("nan")]}, as_json=True)
-    assert capsys.readouterr().out == "" and not output.has_emitted()
+        printing.emit({"rows": [1.0, float("nan")]}, as_json=True)
+    assert capsys.readouterr().out == "" and not printing.has_emitted()
 
 
 @pytest.mark.parametrize("tolerance", [float("inf"), float("nan"), -1.0])

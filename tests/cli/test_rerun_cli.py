@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.test_commands import BEFORE
 from workbench.core.command import COMMANDS
-from workbench.core.run_folder import load_record
+from workbench.core.run_file import load_record
 from workbench.core.run_record import RunRecord
 
 # What is smaller than in the record of that command, or stands where the test runs.

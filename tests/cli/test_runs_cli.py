@@ -17,7 +17,7 @@ from cli.forms import read
 from tests.files import rewrite
 from workbench.circuits.files.effects_file import load_effects
 from workbench.core.command import COMMANDS, Command
-from workbench.core.run_folder import load_record
+from workbench.core.run_file import load_record
 from workbench.core.run_record import RunRecord
 from workbench.engine.run_folders.command_line import command_line
 

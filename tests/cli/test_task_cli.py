@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli.task import app
 from workbench.core.errors import OptionError, TaskError
-from workbench.tasks.reader import load_pairs
+from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.registry import list_tasks, make_pairs, vocabulary
 
 GOOD = {"id": "good", "clean": "Mary met John", "corrupted": "John met John", "correct": [" Mary"]}

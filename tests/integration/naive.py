@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 
 HOOKS = {
     "resid": "blocks.{}.hook_resid_pre",

@@ -15,10 +15,10 @@ from tests.integration.naive import SplitInputs, naive_of
 from tests.mini import mini_pairs
 from workbench.core.errors import OptionError
 from workbench.engine.edges import ablate_edges
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.acdc import first_removed
 from workbench.methods.acdc_search import Meter, Search
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model
 
@@ -409,8 +409,8 @@ def test_wrong_options_are_refused(wrong, runs_of):
 _SCRIPT = """
 from tests.conftest import _opened
 from tests.mini import mini_pairs
-from workbench.methods.score import score
-from workbench.engine.runs import PairedRuns
+from workbench.methods.by_name import score
+from workbench.engine.paired_runs import PairedRuns
 scores = score(PairedRuns(_opened("native"), mini_pairs(2)), "acdc", tau=0.01)
 print([str(e) for e in scores.keep("own").edges])
 """

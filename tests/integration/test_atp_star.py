@@ -9,11 +9,11 @@ import torch
 from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
 from workbench.engine.gradients import writer_gradients
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.patterns import corrupted_patterns, key_effect, linear_key_effect
-from workbench.engine.runs import PairedRuns
 from workbench.methods.atp_star import PARTS, part_scores
+from workbench.methods.by_name import score
 from workbench.methods.options.gradients import AtPStar
-from workbench.methods.score import score
 from workbench.model.hooks import hook_name
 
 

@@ -12,11 +12,11 @@ from workbench.circuits.graph import Graph
 from workbench.core.errors import ModelError, OptionError
 from workbench.engine.edges import source_outputs
 from workbench.engine.gradients import taped_run, writer_gradients
-from workbench.engine.readers import reader_gradients, reader_taps
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.reader_gradients import reader_gradients, reader_taps
+from workbench.methods.by_name import score
 from workbench.methods.points import quadrature
 from workbench.methods.registry import get_method
-from workbench.methods.score import score
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import writer_hooks
 

@@ -11,8 +11,8 @@ from tests.mini import mini_pairs
 from workbench.core.errors import ModelError
 from workbench.engine.backward import backward_rule, measure_norm, slope_at_zero
 from workbench.engine.gradients import taped_run, writer_gradients
-from workbench.engine.runs import PairedRuns
-from workbench.methods.score import score
+from workbench.engine.paired_runs import PairedRuns
+from workbench.methods.by_name import score
 from workbench.model.hooks import hook_name
 
 # gpt2: LayerNorm, GELU; llama: RMSNorm, gated SiLU; gemma2: 1 + w, norms behind; gpt-neox: parallel; qwen3: norms of

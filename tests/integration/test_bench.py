@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from workbench.bench.bench import bench_discovery
-from workbench.bench.measures import (
+from workbench.bench.quantities import (
     _halves_of,
     areas,
     faithfulness_curves,
@@ -25,7 +25,7 @@ from workbench.core.errors import RunError
 from workbench.engine.of_task import paired_runs
 from workbench.evaluate.faithfulness import faithfulness_curve
 from workbench.methods import registry
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model
 

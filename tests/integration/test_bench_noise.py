@@ -5,7 +5,7 @@ import torch
 
 from workbench.bench.bench import noisy_runs
 from workbench.bench.settings import Settings
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 from workbench.model.known_circuits import add_noise, edge_labels, load_truth
 from workbench.model.open import open_model
 

@@ -12,14 +12,14 @@ import transformers
 from tests.families import _IDS, _LLAMA, _roughen, save_tokenizer
 from tests.integration.test_import_legacy import checkpoint
 from workbench.commands.do import do
-from workbench.commands.opening import planned_runs
+from workbench.commands.inputs import planned_runs
 from workbench.core.errors import ModelError, TaskError, WorkbenchError
 from workbench.edits.measure import on_text
 from workbench.edits.questions import ask
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.of_task import paired_runs
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns, align_to
+from workbench.engine.paired_runs import PairedRuns, align_to
+from workbench.engine.sweep import sweep
 from workbench.heads.decoding import decode, sample
 from workbench.heads.grounds import frame_of, random_ground, text_ground
 from workbench.heads.portrait import portrait

@@ -9,11 +9,11 @@ from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.core.errors import ModelError, OptionError
 from workbench.engine.interventions.ablation import ablations, parts_of
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
-from workbench.methods.score import score
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
+from workbench.methods.by_name import score
+from workbench.model.device_map import refuse_elsewhere
 from workbench.model.open import open_model
-from workbench.model.placement import refuse_elsewhere
 
 
 @pytest.fixture(scope="module", params=["auto", "cpu"])

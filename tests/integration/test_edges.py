@@ -14,7 +14,7 @@ from workbench.circuits.graph import Graph
 from workbench.core.errors import ModelError
 from workbench.engine.edges import ablate_edges, source_outputs
 from workbench.evaluate.faithfulness import Curve, Faithfulness, faithfulness, run_circuits
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 
 # 5e-6: largest difference seen between an edit at q, k, v (difference of two norms, projected) and one at the
 # split inputs (norm of the edited copy), logits of order 1, float32; with a factor of four.

@@ -18,9 +18,9 @@ from workbench.commands.again import rerun
 from workbench.commands.do import do
 from workbench.commands.edit import load_measured
 from workbench.core.errors import OptionError, RunError, TaskError
-from workbench.core.run_folder import load_record
+from workbench.core.run_file import load_record
 from workbench.edits.affine import Affine
-from workbench.edits.files import load_edit, save_edit
+from workbench.edits.file import load_edit, save_edit
 from workbench.edits.making import make_edit
 from workbench.edits.measure import compare, measure_edit, on_task, on_text, windows_of
 from workbench.edits.rows import Rows
@@ -32,7 +32,7 @@ from workbench.edits.sinks import (
 )
 from workbench.engine.run_folders.command_line import command_line
 from workbench.engine.run_folders.differences import compare_runs
-from workbench.engine.run_folders.folders import look_at
+from workbench.engine.run_folders.past_runs import look_at
 
 
 def test_outcomes_by_hand(runs_of):

@@ -10,7 +10,7 @@ import torch
 from tests.files import rewrite
 from workbench.core.errors import ChangedFileWarning, ModelError, OptionError, RunError, ShapeError
 from workbench.edits.affine import Affine
-from workbench.edits.files import describe_edit, load_edit, save_edit
+from workbench.edits.file import describe_edit, load_edit, save_edit
 from workbench.edits.off import turn_off
 from workbench.edits.place import Place
 from workbench.edits.rows import Rows

@@ -21,16 +21,16 @@ from workbench.circuits.files.evaluation_file import find_evaluation, load_evalu
 from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.table import edge_tests, recompute_verdicts
 from workbench.core.errors import CircuitError, OptionError
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import completeness
-from workbench.evaluate.curves import compare_curves
+from workbench.evaluate.curve_comparison import compare_curves
 from workbench.evaluate.evidence import JudgePlan, edge_evidence, scores_evidence
 from workbench.evaluate.faithfulness import MIB_SHARES, faithfulness_curve, run_circuits
-from workbench.evaluate.judge import judge
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.subject import Subject, classes_of
-from workbench.methods.score import score
+from workbench.evaluate.trial import judge
+from workbench.methods.by_name import score
 from workbench.model.builtin import PREFIX
 from workbench.model.known_circuits import list_truths, load_truth
 from workbench.model.open import open_model

@@ -18,7 +18,7 @@ from workbench.engine.edges import source_outputs
 from workbench.engine.interventions.words import ABLATIONS
 from workbench.engine.reference import reference_outputs
 from workbench.evaluate.faithfulness import faithfulness, run_circuits
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 
 TOLERANCE = 2e-5  # as for single edges: two float orders of the same sums, logits of order 1
 MEANS = ("mean", "mean-per-position", "mean-per-template")

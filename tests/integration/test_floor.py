@@ -12,7 +12,7 @@ from workbench.circuits import graph as graphs
 from workbench.circuits.circuit import Circuit
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.patching import patches, site_nodes
-from workbench.engine.run import sweep
+from workbench.engine.sweep import sweep
 from workbench.evaluate.faithfulness import faithfulness
 
 MAKERS = {

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from tests.integration.known import Plain
 from workbench.circuits.graph import Graph
 from workbench.core.errors import CircuitError
-from workbench.engine.runs import PairedRuns
-from workbench.methods.score import score
+from workbench.engine.paired_runs import PairedRuns
+from workbench.methods.by_name import score
 from workbench.model.builtin import ZOO
 from workbench.model.known_circuits import edge_labels, list_truths, load_truth, node_labels
 from workbench.model.open import open_model

@@ -14,7 +14,7 @@ from workbench.circuits.addresses import parse_node
 from workbench.edits.act import find_sinks
 from workbench.edits.kinds import Rows
 from workbench.engine.interventions.apply import hooks_for
-from workbench.engine.interventions.edits import Intervention, KnockOut
+from workbench.engine.interventions.intervention import Intervention, KnockOut
 from workbench.engine.patterns import corrupted_patterns, key_effect
 from workbench.evaluate.roles import mean_attention
 from workbench.heads.grounds import random_ground

@@ -10,9 +10,9 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.engine.edges import ablate_edges
 from workbench.engine.of_task import paired_runs
 from workbench.evaluate.faithfulness import run_circuits, run_masks
+from workbench.methods.by_name import score
 from workbench.methods.edge_pruning import Lagrangian, sparsity
 from workbench.methods.options.masks import EdgePruning
-from workbench.methods.score import score
 from workbench.methods.soft_masks import draw, rows_of
 from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model

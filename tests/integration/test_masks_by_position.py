@@ -14,7 +14,7 @@ from workbench.core.errors import CircuitError, ShapeError, TaskError
 from workbench.engine.edges import ablate_edges
 from workbench.engine.nodes import ablate_nodes
 from workbench.evaluate.faithfulness import faithfulness, run_circuits
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 
 TOLERANCE = 2e-5  # as in test_edges: an edit at q, k, v against one at the split inputs
 EDGE_FAMILIES = ("gpt2", "gpt-neox", "llama", "gemma2")

@@ -7,7 +7,8 @@ import torch
 
 from tests.integration.test_edits import IDS, run, seen
 from workbench.core.errors import ModelError, OptionError, ShapeError
-from workbench.edits.files import load_edit, save_edit
+from workbench.edits.contrast import contrast
+from workbench.edits.file import load_edit, save_edit
 from workbench.edits.masks import (
     Mask,
     at_distances,
@@ -19,7 +20,6 @@ from workbench.edits.masks import (
     unlock,
     window,
 )
-from workbench.edits.paired import contrast
 
 EVERY = ("a0", "a1", "a2")
 

@@ -13,13 +13,13 @@ import torch
 
 import workbench as wb
 from benchmarks import models
-from workbench.commands.opening import open_runs
+from workbench.commands.inputs import open_runs
 from workbench.core.errors import ModelError
 from workbench.engine import gradients
 from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.room import keep_within
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.model.memory import Activations, tokens_within
 
 SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 101}

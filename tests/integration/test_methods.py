@@ -16,10 +16,10 @@ from workbench.circuits.graph import Graph
 from workbench.engine.edges import ablate_edges, source_outputs
 from workbench.engine.gradients import writer_gradients
 from workbench.engine.interventions.ablation import ablations
-from workbench.engine.readers import reader_gradients
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
-from workbench.methods.score import score
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.reader_gradients import reader_gradients
+from workbench.engine.sweep import sweep
+from workbench.methods.by_name import score
 from workbench.model.open import open_model
 from workbench.model.wiring import writer_hooks
 

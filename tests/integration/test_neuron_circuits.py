@@ -8,9 +8,9 @@ from tests.mini import mini_pairs
 from workbench.circuits.addresses import Node, mlp, neuron, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import CircuitError, ModelError
-from workbench.engine.interventions.edits import Edit, Intervention
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.interventions.intervention import Edit, Intervention
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.model.open import open_model
 

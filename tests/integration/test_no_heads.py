@@ -10,12 +10,12 @@ from tests.mini import mini_pairs
 from workbench.core.errors import ModelError
 from workbench.engine.experiments import ablate, knock_out, patch
 from workbench.engine.interventions.ablation import parts_of
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.evaluate.found_circuit import discover
 from workbench.evaluate.roles import head_roles
-from workbench.evaluate.study import discover
 from workbench.heads.portrait import portrait
+from workbench.methods.by_name import score
 from workbench.methods.registry import list_methods
-from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.model.outline import outline
 

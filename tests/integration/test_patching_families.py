@@ -10,9 +10,9 @@ from tests.families import FAMILIES
 from tests.integration.by_hand import MODELS
 from tests.integration.naive import Put, naive_of
 from workbench.circuits.addresses import parse_node
-from workbench.engine.interventions.edits import Edit, Intervention, KnockOut
+from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut
 from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
-from workbench.engine.run import sweep
+from workbench.engine.sweep import sweep
 from workbench.model.hooks import SITES
 
 # 3e-6: largest difference seen between stacked rows and single runs in float32; with a factor of about five.

@@ -9,7 +9,7 @@ import torch
 
 from tests.integration.test_edits import run
 from workbench.core.errors import ModelError, OptionError
-from workbench.edits.files import load_edit, save_edit
+from workbench.edits.file import load_edit, save_edit
 from workbench.edits.pine import Pine, PineLayout, content_ranks, placed
 
 PREFIX, SUFFIX = [0, 11], [70, 71, 72]

@@ -22,7 +22,7 @@ from workbench.commands.do import do
 from workbench.core.errors import OptionError, RunError
 from workbench.engine.distribute import WorkPart
 from workbench.engine.run_folders.consent import Consent
-from workbench.engine.run_folders.folders import look_at
+from workbench.engine.run_folders.past_runs import look_at
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -19,11 +19,11 @@ from workbench.core.claims import UNTESTABLE
 from workbench.core.errors import RunError, TaskError
 from workbench.engine.of_task import paired_runs
 from workbench.evaluate.faithfulness import run_circuits
-from workbench.heads.copy import copied, copy_scores
+from workbench.heads.copy_scores import copied, copy_scores
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model
 from workbench.papers.studies import ioi as steps
-from workbench.papers.studies.keeping import Keeper
+from workbench.papers.studies.kept_parts import Keeper
 from workbench.papers.studies.kinds import State, StepResult
 from workbench.papers.studies.paths import recall_claims, take
 from workbench.papers.studies.registry import ENTRIES, find_study

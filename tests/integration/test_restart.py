@@ -14,11 +14,12 @@ import transformers
 
 from tests.families import _LLAMA, build_hf, save_tokenizer
 from workbench.circuits.addresses import Node
-from workbench.engine import passes, restart, run
+from workbench.engine import passes, restart
+from workbench.engine import sweep as engine
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.patching import patches, site_nodes
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.model import trial
 from workbench.model.bare import Modules, is_bare
 from workbench.model.blocks import Block
@@ -157,7 +158,7 @@ def test_memory_that_runs_out_never_allows_more(runs_of, monkeypatch):
     def full(*args):
         raise MemoryError
 
-    monkeypatch.setattr(run, "restarted", full)
+    monkeypatch.setattr(engine, "restarted", full)
     found = sweep(runs, rows, kind="ablation")
     assert found.provenance["computed by"]["plain blocks"] == 0
     assert found.patched == pytest.approx(want, abs=1.5e-5)
@@ -172,7 +173,7 @@ def test_local_edits_beside_others_are_plain_as_told(runs_of, monkeypatch):
         counted.append(len(chunk) * len(batch))
         return restart.restarted(runs, batch, blocks, chunk, *rest)
 
-    monkeypatch.setattr(run, "restarted", count)
+    monkeypatch.setattr(engine, "restarted", count)
     told = sweep(runs, rows, kind="ablation").provenance["computed by"]
     assert sum(counted) == told["plain blocks"] == 2 * runs.n_pairs
 

@@ -17,11 +17,11 @@ from workbench.circuits.effects import Effects
 from workbench.circuits.files.effects_file import load_effects, save_effects
 from workbench.core.errors import OptionError, RunError
 from workbench.core.lock import holder, locked, take
-from workbench.core.run_folder import load_record, recording
+from workbench.core.run_file import load_record, recording
 from workbench.core.run_record import RunRecord
 from workbench.engine.run_folders.differences import compare_runs
-from workbench.engine.run_folders.folders import find_runs, look_at
 from workbench.engine.run_folders.leftovers import leftovers, tidy
+from workbench.engine.run_folders.past_runs import find_runs, look_at
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -195,7 +195,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from workbench.core.lock import locked
-from workbench.core.run_folder import recording
+from workbench.core.run_file import recording
 from workbench.core.run_record import RunRecord
 with locked(sys.argv[1]), recording(RunRecord(command="ablate", arguments={}), sys.argv[1]):
     print("held", flush=True)

@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workbench.commands.opening import open_runs
+from workbench.commands.inputs import open_runs
 from workbench.core.typed import as_json
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
 from workbench.engine.of_task import paired_runs
-from workbench.engine.run import sweep
+from workbench.engine.sweep import sweep
 from workbench.model.builtin import ZOO
 from workbench.model.open import open_model
-from workbench.model.seal import NAME, seal_of
+from workbench.model.opened_file import NAME, seal_of
 from workbench.model.sealed import sealed_model
-from workbench.training.sealing import found_in, sealable
+from workbench.training.findings import found_in, sealable
 
 TASK = {"ioi": "ioi", "elimination": "colored-objects", "stdlib": "docstring"}
 

@@ -11,10 +11,10 @@ from tests.integration.naive import Put, naive_of
 from tests.mini import mini_pairs
 from workbench.core.errors import OptionError
 from workbench.engine.edges import source_outputs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.methods.by_name import score
 from workbench.methods.information_flow import proximity
 from workbench.methods.registry import get_method
-from workbench.methods.score import score
 from workbench.model.known_circuits import edge_labels, load_truth
 from workbench.model.open import open_model
 

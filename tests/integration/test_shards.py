@@ -23,12 +23,12 @@ from workbench.commands.merge import merge
 from workbench.core.errors import OptionError, RunError
 from workbench.core.job import Job
 from workbench.core.lock import holder
-from workbench.core.run_folder import load_record
+from workbench.core.run_file import load_record
 from workbench.engine.distribute import Here, Shard, ShardFinished
-from workbench.engine.run_folders.folders import find_runs, look_at
 from workbench.engine.run_folders.leftovers import tidy
+from workbench.engine.run_folders.past_runs import find_runs, look_at
 from workbench.engine.store import SweepStore
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 
 
 @pytest.fixture(scope="module")

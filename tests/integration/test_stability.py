@@ -10,12 +10,12 @@ import pytest
 
 from tests.mini import mini_pairs
 from workbench.circuits.verdicts.statistics import resamples
-from workbench.commands.asked.evaluation import CircuitCase, case_of
+from workbench.commands.asked.evaluate import CircuitCase, case_of
 from workbench.commands.evaluate import _found_on
 from workbench.commands.forms.evaluate import Evaluate
 from workbench.core.errors import OptionError
 from workbench.evaluate.stability import stability
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 
 
 def jaccard(one: set, two: set) -> float:

@@ -11,15 +11,15 @@ import torch
 from tests.families import build_hf, save_tokenizer
 from tests.mini import mini_pairs
 from workbench.circuits.files.effects_file import load_effects
-from workbench.commands.forms.sweeps import Ablate
-from workbench.commands.opening import record_of
+from workbench.commands.forms.sweep import Ablate
+from workbench.commands.inputs import record_of
 from workbench.core.errors import ModelError
 from workbench.edits.off import knock_out
 from workbench.engine.experiments import ablate
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import faithfulness
 from workbench.heads.portrait import portrait
-from workbench.methods.score import score
+from workbench.methods.by_name import score
 from workbench.model.identity import identity
 from workbench.model.open import open_model
 

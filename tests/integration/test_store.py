@@ -20,8 +20,8 @@ from tests.mini import mini_pairs
 from workbench.core.errors import RunError
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.path_patching import path_patches
-from workbench.engine.run import Reference, sweep
 from workbench.engine.store import SweepStore
+from workbench.engine.sweep import Reference, sweep
 from workbench.model.blocks import Blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -372,8 +372,8 @@ torch.set_num_threads(int(sys.argv[3]))
 from tests.mini import mini_pairs
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.model.open import open_model
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.sweep import sweep
+from workbench.engine.paired_runs import PairedRuns
 runs = PairedRuns(open_model(sys.argv[1], device="cpu"), mini_pairs(5), batch_tokens=60, metric="logit-difference")
 
 def tell(done, total, what):
@@ -419,7 +419,7 @@ def test_kill_9_and_resume_give_the_undisturbed_table(runs, runs_of, tmp_path):
 
 def test_a_part_too_large_for_memory_is_halved_and_then_explained(runs, monkeypatch):
     """Running out of memory lowers the number of stacked rows, to one; then the error says what to try."""
-    import workbench.engine.run as engine
+    import workbench.engine.sweep as engine
 
     sizes, stacked = [], engine._stacked
 

@@ -9,7 +9,7 @@ from tests.families import FAMILIES
 from tests.integration.naive import Put, naive_of
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.interventions.words import ABLATIONS
-from workbench.engine.run import sweep
+from workbench.engine.sweep import sweep
 
 # Logits here are of order 1. 3e-6: largest difference seen between stacked rows and single runs in float32
 # (other sizes of matrix products, other order of sums); with a factor of about five.

@@ -15,13 +15,13 @@ from tests.mini import hidden_metric, make_pair, metric_for, mini_pairs
 from workbench.circuits.addresses import parse_node
 from workbench.core.errors import ModelError, OptionError, TaskError, WorkbenchError
 from workbench.engine.interventions.ablation import ablations, parts_of
-from workbench.engine.interventions.edits import Edit, Intervention
+from workbench.engine.interventions.intervention import Edit, Intervention
 from workbench.engine.interventions.patching import knock_outs, patches
 from workbench.engine.interventions.words import ABLATIONS
 from workbench.engine.metrics import Metric, get_metric
-from workbench.engine.run import Reference, sweep
-from workbench.engine.runs import PairedRuns
-from workbench.methods.score import score
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import Reference, sweep
+from workbench.methods.by_name import score
 from workbench.model.open import open_model
 from workbench.model.probe import wiring
 from workbench.tasks.pairs import Pairs

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.families import VOCABULARY, build_hf, save_tokenizer
 from tests.mini import mini_pairs
-from workbench.commands.forms.sweeps import Ablate
-from workbench.commands.opening import record_of
+from workbench.commands.forms.sweep import Ablate
+from workbench.commands.inputs import record_of
 from workbench.core.errors import ModelError, TaskError
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.heads.observe import patterns_of
 from workbench.model.architecture import describe
 from workbench.model.from_files import reading_of

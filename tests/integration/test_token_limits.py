@@ -12,7 +12,7 @@ from tests.mini import mini_pairs
 from workbench.core.errors import ModelError, TaskError
 from workbench.edits.measure import on_text, windows_of
 from workbench.edits.questions import Questions, ask, head_outputs, losses
-from workbench.engine.runs import PairedRuns, align_to
+from workbench.engine.paired_runs import PairedRuns, align_to
 from workbench.heads.decoding import decode, sample
 from workbench.heads.grounds import random_ground
 from workbench.heads.observe import patterns_of
@@ -21,7 +21,7 @@ from workbench.model.architecture import describe
 from workbench.model.from_files import reading_of
 from workbench.model.open import open_model
 from workbench.model.report import check_bridge
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.reading import align_for
 
@@ -46,8 +46,8 @@ def _pair(name: str, *words: str) -> Pair:
 
 
 def test_pairs_with_an_added_token_are_dropped_and_counted_in_the_record(longer):
-    from workbench.commands.forms.sweeps import Ablate
-    from workbench.commands.opening import record_of
+    from workbench.commands.forms.sweep import Ablate
+    from workbench.commands.inputs import record_of
 
     pairs = Pairs(items=(_pair("plain", "went", "to"), _pair("tool", "<tool>", "to")), task="mine")
     runs = PairedRuns(open_model(longer, device="cpu"), pairs)

@@ -15,8 +15,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from tests.families import _LLAMA, VOCABULARY, build_hf, save_tokenizer
 from workbench.engine.gradients import taped_run
 from workbench.engine.interventions.ablation import ablations
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.model import trial
 from workbench.model.bare import Modules
 from workbench.model.blocks import Block

@@ -14,8 +14,8 @@ from workbench.engine.edges import ablate_edges
 from workbench.engine.gradients import taped_run
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.interventions.patching import patches
-from workbench.engine.readers import reader_taps
-from workbench.engine.run import sweep
+from workbench.engine.reader_gradients import reader_taps
+from workbench.engine.sweep import sweep
 from workbench.model import trial
 from workbench.model.bare import Modules
 from workbench.model.blocks import Blocks, _walked_names

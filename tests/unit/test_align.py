@@ -6,7 +6,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, tra
 from transformers import PreTrainedTokenizerFast
 
 from workbench.core.errors import TaskError
-from workbench.tasks.align import align
+from workbench.tasks.alignment import align
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.outputs import Outputs
 from workbench.tasks.pairs import Pair, Pairs

@@ -6,6 +6,7 @@ The floors stand in pyproject.toml, where import-linter reads them.
 from __future__ import annotations
 
 import ast
+import itertools
 import pkgutil
 import re
 import subprocess
@@ -36,9 +37,9 @@ LIGHT = (
 )
 # ... and the doors of other rooms: names, files and descriptions of what is there.
 LIGHT_MODULES = (
-    *("engine.cost", "engine.keep", "engine.metric_names", "engine.rules", "engine.store"),
-    *("engine.interventions.freed", "engine.interventions.places", "engine.interventions.words"),
-    *("edits.edit", "edits.files", "edits.kinds", "edits.making", "heads.table", "heads.show"),
+    *("engine.cost", "engine.saved_effects", "engine.metric_names", "engine.rules", "engine.store"),
+    *("engine.interventions.freed", "engine.interventions.site", "engine.interventions.words"),
+    *("edits.edit", "edits.file", "edits.kinds", "edits.making", "heads.table", "heads.show"),
     *("methods.registry", "methods.points", "papers.registry", "papers.options", "papers.studies.registry"),
     *("model.builtin", "model.outline", "model.settings", "model.wiring", "bench.settings", "bench.table"),
     *("commands.doctor", "commands.again", "commands.do", "commands.merge"),
@@ -142,7 +143,7 @@ def test_commands_load_the_heavy_part_inside_functions():
 
 def test_measuring_names_transformer_lens_and_loads_it_only_with_a_model():
     code = (
-        "import sys, workbench.engine.run, workbench.methods.score, workbench.evaluate.judge\n"
+        "import sys, workbench.engine.sweep, workbench.methods.by_name, workbench.evaluate.trial\n"
         "assert 'torch' in sys.modules and 'transformer_lens' not in sys.modules, sorted(sys.modules)\n"
         "from workbench.model import lens\n"
         "assert not lens.is_bridge(lens) and 'transformer_lens' not in sys.modules\n"
@@ -259,3 +260,64 @@ def test_every_room_is_on_the_architecture_page():
 def test_the_library_itself_is_rooms_only():
     loose = {p.name for p in (ROOT / "workbench").iterdir() if p.is_file()}
     assert loose == {"__init__.py", "py.typed"}
+
+
+ENDINGS = ("s", "es", "ed", "d", "er", "r", "or", "ing", "ment", "ion", "ation", "y", "ity", "al", "ness")
+
+
+def bases(word: str) -> set[str]:
+    """The words that a word may come from by an ending: ``readers`` from ``reader``, ``read``."""
+    found, left = {word}, [word]
+    while left:
+        now = left.pop()
+        for ending in ENDINGS:
+            if not now.endswith(ending) or len(now) - len(ending) < 3:
+                continue
+            rest = now.removesuffix(ending)
+            new = {rest, *([f"{rest}e"] if len(ending) > 1 or ending == "y" else [])}
+            new |= {rest[:-1]} if len(rest) > 3 and rest[-1] == rest[-2] else set()
+            new |= {f"{rest[:-1]}y"} if rest.endswith("i") else set()
+            left += new - found
+            found |= new
+    return found
+
+
+def are_alike(one: str, other: str) -> bool:
+    """Whether two names of modules differ by the ending of their last word only."""
+    (*before, last), (*others_before, others_last) = one.split("_"), other.split("_")
+    return one != other and before == others_before and bool(bases(last) & bases(others_last))
+
+
+def test_endings_are_seen():
+    alike = (
+        "judge judging",
+        "judge judgement",
+        "read readers",
+        "place placement",
+        "run runs",
+        "copy copying",
+    )
+    assert all(are_alike(*pair.split()) for pair in (*alike, "study studies", "evaluate evaluation"))
+    assert not any(
+        are_alike(*p.split()) for p in ("bare bars", "run run_record", "edit edge", "scores score_file")
+    )
+
+
+def test_no_two_modules_differ_by_an_ending():
+    """A room is the plural of what it holds (``edits/edit.py``); of two modules or two rooms none is the other's."""
+    names: dict[bool, dict[str, str]] = {True: {}, False: {}}  # whether it is a room -> name -> where
+    for package in ("workbench", "cli"):
+        for name, path in modules(package):
+            if not path.stem.startswith("__") or path.name == "__init__.py":
+                names[path.name == "__init__.py"].setdefault(name.rpartition(".")[2], name)
+    rooms, files = names[True], names[False]
+    assert len(files) > 250 and len(rooms) > 20
+    wrong = [
+        f"{kind[one]} and {kind[other]}"
+        for kind in (rooms, files)
+        for one, other in itertools.combinations(sorted(kind), 2)
+        if are_alike(one, other)
+    ]
+    mixed = [(room, file) for room in rooms for file in files if are_alike(room, file)]
+    wrong += [f"{rooms[room]} and {files[file]}" for room, file in mixed if room != f"{file}s"]
+    assert not wrong, wrong

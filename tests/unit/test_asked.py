@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.commands.asked.opening import check_addresses, check_opening, check_positions, shape_of
+from workbench.commands.asked.inputs import check_addresses, check_opening, check_positions, shape_of
 from workbench.core.errors import ModelError, NameFormatError, OptionError
 from workbench.edits.task_prompts import Split
 from workbench.engine.metric_names import METRICS, check_metric

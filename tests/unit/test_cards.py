@@ -10,7 +10,7 @@ import pytest
 
 from workbench.model.builtin import ZOO, list_models
 from workbench.training import RECIPES
-from workbench.training.cards import checkout, page
+from workbench.training.zoo_page import checkout, page
 
 CARDS = {card.name: card for card in list_models()}
 LIMIT = 60_000_000  # bytes of all models together
@@ -80,7 +80,7 @@ def test_the_page_is_made_of_the_cards():
 
 def test_reading_cards_needs_no_torch():
     code = (
-        "import sys; from workbench.training.cards import page; from workbench.model.builtin import list_models; "
+        "import sys; from workbench.training.zoo_page import page; from workbench.model.builtin import list_models; "
         "page(list_models()); assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ZOO.parent.parent)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from workbench.core.errors import ModelError
 from workbench.heads import weights
-from workbench.heads.copy import copied
+from workbench.heads.copy_scores import copied
 from workbench.heads.writes import favours_next
 
 

@@ -39,10 +39,10 @@ from workbench.model.architecture import Architecture, Support
 from workbench.papers.result import Results
 from workbench.papers.studies.kinds import StepResult
 from workbench.papers.studies.result import Reproduction
-from workbench.tasks.align import AlignedPairs, Dropped
+from workbench.tasks.alignment import AlignedPairs, Dropped
 from workbench.tasks.check import CheckReport
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.reader import Problem
+from workbench.tasks.pairs_file import Problem
 
 PLAIN = "plain"
 EVIL = (

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.core.errors import TaskError
 from workbench.tasks.importers import Request, import_pairs, list_formats
-from workbench.tasks.reader import load_pairs
+from workbench.tasks.pairs_file import load_pairs
 
 WORDS = "<bos> <unk> Mary and John met so gave to he she the nurse said that a sparrow is kind bird fish"
 WORDS = WORDS.split()

@@ -10,11 +10,11 @@ from scipy import stats
 
 from workbench.core.errors import OptionError
 from workbench.core.stats.association import adjusted_rand, auroc, paired_interval, slope
-from workbench.core.stats.clustered import clustered_interval
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import SHARE, mean_interval
 from workbench.core.stats.matched import matched_heads
 from workbench.core.stats.permutation import groupings, p_above, permutation_p, sign_flip_p, sign_test_p
+from workbench.core.stats.student import clustered_interval
 
 HEADS = [f"a{layer}.h{index}" for layer in range(3) for index in range(6)]
 

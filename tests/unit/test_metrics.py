@@ -7,7 +7,7 @@ import torch
 
 from workbench.core.errors import OptionError, ShapeError, TaskError, unknown
 from workbench.engine.metrics import Answers, get_metric, list_metrics
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.pairs import Pairs
 
 

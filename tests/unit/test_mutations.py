@@ -24,7 +24,7 @@ from workbench.circuits.files.shard_file import ShardFile
 from workbench.circuits.verdicts.criteria import Criteria
 from workbench.core.errors import ChangedFileWarning, WorkbenchError
 from workbench.core.file_kind import FileKind
-from workbench.core.run_folder import recording
+from workbench.core.run_file import recording
 from workbench.core.run_record import RunRecord
 
 EVALUATION = {

@@ -11,9 +11,9 @@ import pytest
 from workbench.circuits.verdicts.decisions import _percent, within
 from workbench.core.errors import ShapeError
 from workbench.core.stats.association import paired_interval, slope
-from workbench.core.stats.clustered import clustered_interval
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import SHARE, mean_interval, no_interval, ratio_interval
+from workbench.core.stats.student import clustered_interval
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import above, fact
 from workbench.view.bars import bars_svg

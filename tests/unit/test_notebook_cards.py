@@ -12,7 +12,7 @@ from tests.circuits import HOSTILE, circuit, hostile, scores, small
 from workbench.circuits.compare import compare
 from workbench.evaluate.roles import HeadRole, HeadRoles
 from workbench.tasks.check import CheckReport
-from workbench.tasks.reader import Problem
+from workbench.tasks.pairs_file import Problem
 from workbench.view.html import facts_html
 
 

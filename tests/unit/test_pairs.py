@@ -12,7 +12,7 @@ import pytest
 import workbench
 from workbench.core.errors import RunError, TaskError
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.reader import MAX_LINE, load_pairs, scan_pairs
+from workbench.tasks.pairs_file import MAX_LINE, load_pairs, scan_pairs
 from workbench.tasks.registry import list_tasks, make_pairs
 
 ONE = Pair(
@@ -217,7 +217,7 @@ def test_dataframe_has_a_row_per_pair():
 
 def test_making_and_reading_pairs_imports_no_torch():
     code = (
-        "import sys; from workbench.tasks import pairs, registry, reader, importers, words, align\n"
+        "import sys; from workbench.tasks import alignment, importers, pairs, pairs_file, registry, words\n"
         "[registry.make_pairs(t.name, n=2) for t in registry.list_tasks()]; registry.vocabulary()\n"
         "bad = {'torch', 'transformers', 'transformer_lens', 'rich', 'typer'} & set(sys.modules)\n"
         "assert not bad, bad"

@@ -23,7 +23,7 @@ from workbench.core.file_kind import FileKind
 from workbench.core.run_record import digest_of
 from workbench.core.strict_json import dump
 from workbench.core.typed import as_json
-from workbench.edits.files import describe_edit
+from workbench.edits.file import describe_edit
 from workbench.engine.run_folders.verification import own_state
 from workbench.heads.table import load_portrait
 from workbench.papers.studies.file import StepContent

@@ -15,14 +15,14 @@ from tests.circuits import scores, small
 from workbench.bench.table import BenchResult, load_bench
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.effects import Effects
-from workbench.circuits.evaluation import Evaluation
+from workbench.circuits.faithfulness import Evaluation
+from workbench.circuits.files.any_result import known_formats
 from workbench.circuits.files.faithfulness_file import FAITHFULNESS
-from workbench.circuits.files.results import known_formats
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, WorkbenchError
 from workbench.core.run_record import RunRecord
 from workbench.core.show import LOADERS, Shown, loads, saves
-from workbench.edits.files import load_edit
+from workbench.edits.file import load_edit
 from workbench.edits.stacked import Stack
 from workbench.heads.table import Portrait, load_portrait
 from workbench.papers.result import Result, load_replication

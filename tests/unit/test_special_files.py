@@ -21,13 +21,13 @@ from workbench.core.atomic import write_atomic, write_output
 from workbench.core.bounds import expanded, open_regular, read_bytes, require_regular
 from workbench.core.errors import CircuitError, OptionError, RunError, TaskError, WorkbenchError
 from workbench.core.lock import holder, locked
-from workbench.core.run_folder import load_record, recording
+from workbench.core.run_file import load_record, recording
 from workbench.core.run_record import RunRecord
 from workbench.engine.metrics import get_metric
 from workbench.engine.store import SweepStore, drop_parts
-from workbench.tasks import reader
+from workbench.tasks import pairs_file
 from workbench.tasks.importers import import_pairs
-from workbench.tasks.reader import load_pairs
+from workbench.tasks.pairs_file import load_pairs
 
 READERS = {
     "circuit.json": load_circuit,
@@ -260,9 +260,9 @@ def endless(line):
 
 @pytest.mark.parametrize("line", [b"1\n", b"\0" * 64, b'{"clean": "a"}\n', b"\n"])
 def test_a_stream_that_never_ends_is_given_up(line, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_BYTES", 3_000_000)
-    found = reader.scan_stream(endless(line), "-")
-    assert not len(found.pairs) and 0 < len(found.problems) <= reader.MAX_PROBLEMS + 10
+    monkeypatch.setattr(pairs_file, "MAX_BYTES", 3_000_000)
+    found = pairs_file.scan_stream(endless(line), "-")
+    assert not len(found.pairs) and 0 < len(found.problems) <= pairs_file.MAX_PROBLEMS + 10
 
 
 def test_short_rows_of_a_wide_table_do_not_become_gigabytes(tmp_path):

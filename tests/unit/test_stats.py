@@ -10,12 +10,12 @@ from workbench.core.errors import ShapeError
 from workbench.core.stats.agreement import average_ranks, spearman
 from workbench.core.stats.association import auroc, paired_interval, slope
 from workbench.core.stats.binomial import share_interval
-from workbench.core.stats.clustered import clustered_interval, student_quantile
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import SHARE, mean_interval
 from workbench.core.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, survivors_needed
 from workbench.core.stats.permutation import p_above, permutation_p, sign_flip_p, sign_test_p
 from workbench.core.stats.sign_flips import Resolution, sign_flips
+from workbench.core.stats.student import clustered_interval, student_quantile
 
 
 def test_false_discovery_corrections_are_scipys():

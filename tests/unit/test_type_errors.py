@@ -10,7 +10,7 @@ from tests.type_errors import KNOWN, better, found_errors, per_room, worse
 
 CLEAN = ("core", "view", "circuits", "tasks", "commands", "cli")
 LINES = [
-    "workbench/engine/run.py:3: error: wrong  [misc]",
+    "workbench/engine/sweep.py:3: error: wrong  [misc]",
     "workbench/engine/cluster/worker.py:9: error: wrong  [misc]",
     "workbench/__init__.py:1: error: wrong  [misc]",
     "cli/app.py:2: error: wrong  [misc]",

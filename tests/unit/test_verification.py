@@ -12,9 +12,9 @@ from tests.files import rewrite
 from tests.unit.test_file_kind import effects
 from workbench.circuits.files import save_circuit, save_scores, write_atomic
 from workbench.circuits.files.effects_file import save_effects
-from workbench.core.run_folder import load_record, recording
+from workbench.core.run_file import load_record, recording
 from workbench.core.run_record import RunRecord
-from workbench.engine.run_folders.folders import find_runs, look_at
+from workbench.engine.run_folders.past_runs import find_runs, look_at
 from workbench.engine.run_folders.verification import verify
 from workbench.engine.store import SweepStore
 

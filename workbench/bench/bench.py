@@ -19,7 +19,7 @@ import torch
 
 from workbench.bench.cells import Shelf, code_of
 from workbench.bench.markdown import write_docs
-from workbench.bench.measures import TaskRuns, gap_of, options_of, task_measures, truth_measures
+from workbench.bench.quantities import TaskRuns, gap_of, options_of, task_measures, truth_measures
 from workbench.bench.settings import Level, Settings, TrainedTask, Variant, parse_task
 from workbench.bench.spread import bench_plan, fetch_cells
 from workbench.bench.table import FILE, PAGE, BenchResult
@@ -31,14 +31,14 @@ from workbench.core.progress import Progress
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import Here, Serving, ShardFinished
-from workbench.engine.keep import SavedShard, save_shard, share_of_record
 from workbench.engine.metrics import metric_from_file
 from workbench.engine.of_task import paired_runs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.saved_effects import SavedShard, save_shard, share_of_record
 from workbench.engine.store import PLAN, SweepStore, drop_parts
+from workbench.methods.by_name import score
+from workbench.methods.outcome import graph_of
 from workbench.methods.registry import get_method
-from workbench.methods.results import graph_of
-from workbench.methods.score import score
 from workbench.model.known_circuits import Truth, add_noise, list_truths, load_truth
 from workbench.model.open import open_model
 

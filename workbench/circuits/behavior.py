@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from workbench.core.stats.binomial import share_interval
-from workbench.core.stats.clustered import clustered_interval
-from workbench.core.stats.clusters import Clusters, cluster_index
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index
 from workbench.core.stats.intervals import beyond_rounding
 from workbench.core.stats.sign_flips import sign_flips
+from workbench.core.stats.student import clustered_interval
 
 LEAST = 4  # independent pairs below which nothing is said
 ENOUGH = (

@@ -39,7 +39,7 @@ FIELDS = (
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Circuit(
     Shown,
-    shown_in="workbench.circuits.show.tables workbench.circuits.show.circuit_page",
+    shown_in="workbench.circuits.show.terminal workbench.circuits.show.circuit_page",
     saved_in="workbench.circuits.files.circuit_file",
 ):
     """Nodes and edges claimed to be enough for a behavior. Every operation returns a new circuit.

@@ -16,7 +16,7 @@ from workbench.core.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference(Shown, shown_in="workbench.circuits.show.tables workbench.circuits.show.cards"):
+class Difference(Shown, shown_in="workbench.circuits.show.terminal workbench.circuits.show.notebook"):
     """What only ``here`` has, what only ``there`` has, and the scores of what both have.
 
     ``shared_*`` maps an address to (score here, score there); a score is None where a node has none.
@@ -122,7 +122,7 @@ class Overlap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlaps(Shown, shown_in="workbench.circuits.show.tables workbench.circuits.show.cards"):
+class Overlaps(Shown, shown_in="workbench.circuits.show.terminal workbench.circuits.show.notebook"):
     """Overlap of nodes, of heads and of edges, with how the two circuits were matched.
 
     ``matching`` is ``same architecture`` (address by address, ``and positions`` where asked), or
@@ -158,7 +158,7 @@ class Overlaps(Shown, shown_in="workbench.circuits.show.tables workbench.circuit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Shown, shown_in="workbench.circuits.show.tables workbench.circuits.show.cards"):
+class Comparison(Shown, shown_in="workbench.circuits.show.terminal workbench.circuits.show.notebook"):
     """Overlap of two circuits, their classes and, where both are of one architecture, their difference.
 
     Attributes:

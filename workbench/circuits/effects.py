@@ -24,7 +24,7 @@ MARKS = ("", "*", "**")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Effects(
     Shown,
-    shown_in="workbench.circuits.show.tables workbench.circuits.show.cards",
+    shown_in="workbench.circuits.show.terminal workbench.circuits.show.notebook",
     saved_in="workbench.circuits.files.effects_file",
 ):
     """What a sweep measured. Positive supports the behavior, whatever the metric's own direction.

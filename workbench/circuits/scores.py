@@ -75,7 +75,7 @@ def _match(rule: str) -> re.Match[str]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores(
-    Shown, shown_in="workbench.circuits.show.cards", saved_in="workbench.circuits.files.scores_file"
+    Shown, shown_in="workbench.circuits.show.notebook", saved_in="workbench.circuits.files.scores_file"
 ):
     """An estimate for every edge, node or neuron of a graph; positive supports the behavior, for every method.
 

@@ -34,7 +34,7 @@ class PathFound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary(Shown, shown_in="workbench.circuits.show.tables workbench.circuits.show.cards"):
+class Summary(Shown, shown_in="workbench.circuits.show.terminal workbench.circuits.show.notebook"):
     """A circuit in numbers. Shares are of all nodes or edges of the architecture, 0 to 1.
 
     Attributes:

@@ -14,7 +14,7 @@ from workbench.core.plugins import what_changed
 from workbench.core.progress import Progress
 from workbench.core.run_record import RunRecord, git_state, versions
 from workbench.engine.run_folders.consent import Consent
-from workbench.engine.run_folders.folders import PastRun, look_at
+from workbench.engine.run_folders.past_runs import PastRun, look_at
 
 
 def resume(

@@ -14,16 +14,16 @@ from workbench.circuits.effects import Effects
 from workbench.circuits.files import load_circuit
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.commands.asked.search import opening_of
+from workbench.commands.asked.discover import opening_of
 from workbench.commands.do import serve
 from workbench.commands.forms.discover import Demo, Discover
-from workbench.commands.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.commands.inputs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.core.errors import RunError
 from workbench.core.job import Job, Note
 from workbench.core.lock import NAME as LOCK
 from workbench.core.plugins import is_ours
 from workbench.core.progress import Progress
-from workbench.core.run_folder import load_record
+from workbench.core.run_file import load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.show import Told
@@ -31,14 +31,14 @@ from workbench.core.source_digest import source_digest, sources_of_plugin
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import ShardFinished
 from workbench.engine.interventions.ablation import ablations, parts_of
-from workbench.engine.keep import SavedShard, finished_shard, save_shard, share_of_record
 from workbench.engine.of_task import paired_runs
-from workbench.engine.run import sweep
-from workbench.engine.run_folders.folders import UNFINISHED
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.run_folders.past_runs import UNFINISHED
+from workbench.engine.saved_effects import SavedShard, finished_shard, save_shard, share_of_record
 from workbench.engine.store import SweepStore, check_plan, drop_parts
+from workbench.engine.sweep import sweep
 from workbench.engine.told import tell_behavior
-from workbench.evaluate.study import (
+from workbench.evaluate.found_circuit import (
     SCORED,
     Discovery,
     discover,
@@ -47,8 +47,8 @@ from workbench.evaluate.study import (
     slug,
     write_discovery,
 )
+from workbench.methods.by_name import score
 from workbench.methods.registry import Method, check_level, get_method
-from workbench.methods.score import score
 from workbench.model.open import open_model
 from workbench.tasks.reading import is_file
 
@@ -124,7 +124,7 @@ def _plan(runs: PairedRuns, asked: Discover) -> dict[str, Any]:
 
 def _modules(method: Method) -> list[str]:
     """Where the code of a search stands; that of a plug-in counts beside it."""
-    return ["workbench.methods.score", *([method.module] if is_ours(method.module) else [])]
+    return ["workbench.methods.by_name", *([method.module] if is_ours(method.module) else [])]
 
 
 def _scores(runs: PairedRuns, asked: Discover) -> Scores:

@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 
 from workbench.commands.forms.edit import MeasureEdit
-from workbench.commands.opening import record_of, tell_dropped
+from workbench.commands.inputs import record_of, tell_dropped
 from workbench.core.errors import RunError
 from workbench.core.job import Job
 from workbench.core.progress import silent
-from workbench.core.run_folder import digest_of_file, load_record
+from workbench.core.run_file import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import code_versions, digest_of
 from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import read_text
 from workbench.edits.edit import EDITS, ModelEdit, kinds_in
-from workbench.edits.files import content_digest, open_edit
+from workbench.edits.file import content_digest, open_edit
 from workbench.edits.measure import CHANGES, Measured, measure_edit, windows_of
 from workbench.edits.measured_file import MEASURED, RESULT
 from workbench.engine.of_task import paired_runs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.told import tell_behavior
 from workbench.model.identity import identity
 from workbench.model.open import open_model

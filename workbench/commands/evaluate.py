@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.evaluation import JUDGED, Evaluation
+from workbench.circuits.faithfulness import JUDGED, Evaluation
 from workbench.circuits.files.circuit_file import circuit_path
 from workbench.circuits.files.evaluation_file import save_evaluation
 from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
@@ -20,16 +20,16 @@ from workbench.circuits.scores import Scores
 from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.judgement import Judgement
 from workbench.circuits.verdicts.statistics import ROUNDING, ratio
-from workbench.commands.asked.evaluation import CircuitCase, case_of, opening_of
+from workbench.commands.asked.evaluate import CircuitCase, case_of, opening_of
 from workbench.commands.forms.evaluate import Evaluate
-from workbench.commands.opening import open_runs, planned_runs, record_of
+from workbench.commands.inputs import open_runs, planned_runs, record_of
 from workbench.core.errors import WorkbenchError
 from workbench.core.job import Job, Note
 from workbench.core.progress import Progress
 from workbench.core.show import Told
 from workbench.engine.metrics import Metric, metric_from_file
 from workbench.engine.of_task import paired_runs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.told import tell_behavior
 from workbench.evaluate.baselines import random_circuit
 from workbench.evaluate.evidence import JudgePlan
@@ -38,8 +38,8 @@ from workbench.evaluate.faithfulness import (
     faithfulness,
     run_circuits,
 )
-from workbench.evaluate.judge import check_pairs, judge
 from workbench.evaluate.positions import positions_of
+from workbench.evaluate.trial import check_pairs, judge
 from workbench.model.builtin import PREFIX
 from workbench.tasks.reading import is_file
 

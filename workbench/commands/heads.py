@@ -12,11 +12,11 @@ from workbench.core.atomic import write_atomic
 from workbench.core.bounds import read_bytes
 from workbench.core.errors import RunError
 from workbench.core.job import Job
-from workbench.core.run_folder import load_record
+from workbench.core.run_file import load_record
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
-from workbench.evaluate.study import slug
+from workbench.evaluate.found_circuit import slug
 from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.portrait import portrait
 from workbench.heads.prompts import example_patterns, prompt_patterns

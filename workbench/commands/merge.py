@@ -20,7 +20,7 @@ from workbench.core.progress import Progress
 from workbench.core.run_record import RunRecord, digest_of
 from workbench.engine.run_folders.command_line import command_line
 from workbench.engine.run_folders.consent import Consent
-from workbench.engine.run_folders.folders import PastRun, look_at
+from workbench.engine.run_folders.past_runs import PastRun, look_at
 from workbench.engine.store import PLAN, SweepStore, difference, read_plan
 
 Note = Callable[[str], None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import workbench.tasks
 from workbench.circuits.behavior import short_of
 from workbench.circuits.files.markdown import replace_part
-from workbench.commands.asked.papers import is_study, study_of
+from workbench.commands.asked.replicate import is_study, study_of
 from workbench.commands.do import carry_out
 from workbench.commands.forms.replicate import Replicate
 from workbench.core.atomic import write_atomic
@@ -22,12 +22,12 @@ from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.job import Job
 from workbench.core.progress import silent
 from workbench.core.registry import load
-from workbench.core.run_folder import digest_of_file
+from workbench.core.run_file import digest_of_file
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
-from workbench.evaluate.study import slug
+from workbench.evaluate.found_circuit import slug
 from workbench.model.builtin import list_models
 from workbench.model.identity import identity
 from workbench.model.native import WEIGHTS_NAME

@@ -14,9 +14,9 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.files import save_circuit, write_atomic
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.published import load_published
-from workbench.commands.asked.papers import model_of
+from workbench.commands.asked.replicate import model_of
 from workbench.commands.forms.replicate import Reproduce
-from workbench.commands.opening import open_runs, planned_runs, record_of
+from workbench.commands.inputs import open_runs, planned_runs, record_of
 from workbench.core.claims import untestable
 from workbench.core.errors import RunError, TaskError
 from workbench.core.job import Job, Note
@@ -25,9 +25,9 @@ from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
 from workbench.engine.of_task import paired_runs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.told import tell_behavior
-from workbench.evaluate.study import slug
+from workbench.evaluate.found_circuit import slug
 from workbench.papers.studies.file import PLAN, PLAN_NAME, STEP, STEPS, STUDY_NAME
 from workbench.papers.studies.kinds import Progress, State, Step, StepResult, Study
 from workbench.papers.studies.registry import find_study

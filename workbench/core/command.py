@@ -314,10 +314,10 @@ COMMANDS: Registry[type[Command]] = Registry(
 )
 _FORMS = {
     "demo": "discover:Demo",
-    "ablate": "sweeps:Ablate",
-    "patch": "sweeps:Patch",
-    "path-patch": "sweeps:PathPatch",
-    "knock-out": "sweeps:KnockOutHeads",
+    "ablate": "sweep:Ablate",
+    "patch": "sweep:Patch",
+    "path-patch": "sweep:PathPatch",
+    "knock-out": "sweep:KnockOutHeads",
     "discover": "discover:Discover",
     "evaluate": "evaluate:Evaluate",
     "heads": "heads:Heads",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from workbench.core.lock import locked
 from workbench.core.progress import Progress, silent
-from workbench.core.run_folder import recording
+from workbench.core.run_file import recording
 from workbench.core.run_record import RunRecord
 
 Note = Callable[[str], None]

@@ -114,8 +114,8 @@ def peak_memory_mb() -> float:
 
 
 @dataclass
-class RunRecord(Shown, shown_in="workbench.engine.run_folders.show", saved_in="workbench.core.run_folder"):
-    """The ``run.json`` of one run. ``workbench.core.run_folder.recording`` writes it at the start and at the end.
+class RunRecord(Shown, shown_in="workbench.engine.run_folders.show", saved_in="workbench.core.run_file"):
+    """The ``run.json`` of one run. ``workbench.core.run_file.recording`` writes it at the start and at the end.
 
     Attributes:
         status: ``running``, ``done``, ``interrupted`` (Ctrl-C) or ``failed``. A record that says running of a
@@ -186,7 +186,7 @@ class RunRecord(Shown, shown_in="workbench.engine.run_folders.show", saved_in="w
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunRecord:
-        """The record of a document that ``workbench.core.run_folder`` has checked."""
+        """The record of a document that ``workbench.core.run_file`` has checked."""
         known = {name: value for name, value in data.items() if name != "started"}
         return cls(**known, started=float(calendar.timegm(time.strptime(data["started"], TIME))))
 

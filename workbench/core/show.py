@@ -27,7 +27,7 @@ LOADERS: Registry[Callable[[Path], Any]] = Registry(
 class Shown:
     """A result that shows itself in a notebook and on a terminal, as a picture and as a page, and goes to a file.
 
-    A subclass says where its faces are, ``class Circuit(Shown, shown_in="workbench.circuits.show.tables")``, and in
+    A subclass says where its faces are, ``class Circuit(Shown, shown_in="workbench.circuits.show.terminal")``, and in
     ``saved_in`` where it is written; several modules are separated by spaces. A method of its own (``to_terminal``)
     comes first.
     """

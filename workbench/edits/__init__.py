@@ -25,9 +25,9 @@ _HOME = {
     "knock_out": "off",
     "make_edit": "making",
     "edit_rows": "making",
-    "save_edit": "files",
-    "load_edit": "files",
-    "describe_edit": "files",
+    "save_edit": "file",
+    "load_edit": "file",
+    "describe_edit": "file",
     "measure_edit": "measure",
     "Measured": "measure",
 }

@@ -34,7 +34,7 @@ EDITS: Registry[type[ModelEdit]] = Registry("kind of edit", group="workbench.edi
 EDITS.read("workbench.edits", r'^    kind: ClassVar\[str\] = "([\w-]+)"')
 
 
-class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edits.files"):
+class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edits.file"):
     """Base of all edits: frozen dataclasses that say what changes; ``with edit.on(model):`` makes it so.
 
     A class with a ``kind`` is found by it, in whatever module it stands.

@@ -17,7 +17,7 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.core.show import Told
 from workbench.edits.edit import ModelEdit
 from workbench.edits.place import At
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.model.hooks import forward
 from workbench.model.outputs import require_words
 from workbench.model.reading import require_tokens

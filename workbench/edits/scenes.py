@@ -18,7 +18,7 @@ from torch import Tensor
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.verdicts.statistics import SHARE, mean_interval
 from workbench.edits.rows import Rows
-from workbench.engine.runs import PairedRuns, align_to
+from workbench.engine.paired_runs import PairedRuns, align_to
 from workbench.model.hooks import forward, hook_name
 from workbench.model.pattern_rows import looked
 from workbench.tasks.pairs import Pair, Span

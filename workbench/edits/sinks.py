@@ -14,7 +14,7 @@ from workbench.core.errors import OptionError
 from workbench.edits.act import Calibration, calibrate, find_sinks, later_sinks, other_columns
 from workbench.edits.edit import ModelEdit
 from workbench.edits.measure import on_task, on_text
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 from workbench.model.reading import require_tokens

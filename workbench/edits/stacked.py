@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from workbench.edits.edit import ModelEdit, said_of
-from workbench.edits.files import read_edit
+from workbench.edits.file import read_edit
 
 if TYPE_CHECKING:
     from torch import Tensor

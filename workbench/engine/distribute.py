@@ -19,7 +19,7 @@ from workbench.engine.store import SweepStore
 
 if TYPE_CHECKING:
     from workbench.engine.batch import Batch
-    from workbench.engine.runs import PairedRuns
+    from workbench.engine.paired_runs import PairedRuns
 
 Compute = Callable[["WorkPart"], np.ndarray]
 

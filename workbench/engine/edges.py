@@ -28,7 +28,7 @@ from workbench.circuits.addresses import Node
 from workbench.circuits.graph import Graph
 from workbench.core.errors import ShapeError
 from workbench.engine.differences import Differences, Masks, Outputs
-from workbench.engine.runs import Batch, PairedRuns, RunName
+from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.model.blocks import Hook
 from workbench.model.hooks import Wiring, hook_name, norm_before, output_matrix, projection
 from workbench.model.wiring import writer_hooks

@@ -13,8 +13,8 @@ from workbench.engine.interventions.patching import knock_outs, patches, site_no
 from workbench.engine.interventions.replacement import Replacement, as_replacement
 from workbench.engine.interventions.words import Ablation, Mode, Parts
 from workbench.engine.of_task import on_a_task
-from workbench.engine.run import Reference, sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import Reference, sweep
 
 Positions = str | int | Sequence[str | int]
 

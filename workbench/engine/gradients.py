@@ -18,8 +18,8 @@ from torch import Tensor
 
 from workbench.core.errors import OptionError
 from workbench.engine.backward import Hook, backward_rule
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.rules import Backward
-from workbench.engine.runs import Batch, PairedRuns
 from workbench.model.bare import every_module
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import Site

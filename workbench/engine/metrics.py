@@ -18,7 +18,7 @@ from workbench.core.bounds import read_bytes
 from workbench.core.errors import OptionError, ShapeError, TaskError
 from workbench.core.source_digest import function_digest, sources_of_plugin
 from workbench.engine.metric_names import EXAMPLE, METRICS, file_and_function, named_in_a_file
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from torch import Tensor
 from workbench.circuits.graph import Graph
 from workbench.core.errors import ShapeError
 from workbench.engine.edges import Hook
-from workbench.engine.interventions.edits import Edit, check
+from workbench.engine.interventions.intervention import Edit, check
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.words import Value
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import writer_hooks
 

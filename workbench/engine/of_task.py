@@ -14,16 +14,15 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, expect
 from workbench.engine.metrics import Metric, MetricFunction
-from workbench.engine.runs import BATCH_TOKENS, PairedRuns, align_to
-from workbench.model.lens import is_bridge
-from workbench.model.opened import check_opened
+from workbench.engine.paired_runs import BATCH_TOKENS, PairedRuns, align_to
+from workbench.model.lens import check_opened, is_bridge
 from workbench.model.reading import reading_of_model
 from workbench.model.sealed import Sealed
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.in_memory import as_pairs
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.reader import load_pairs
+from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.reading import is_file
 
 if TYPE_CHECKING:

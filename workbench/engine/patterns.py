@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.pattern_rows import sink_share
 from workbench.model.probe import record

@@ -11,7 +11,7 @@ from workbench.engine.edges import source_outputs, written
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.words import Ablation
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import writer_hooks
 

@@ -22,10 +22,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.engine.interventions.apply import value_of_edit
-from workbench.engine.interventions.edits import Edit, Intervention
+from workbench.engine.interventions.intervention import Edit, Intervention
 from workbench.engine.interventions.means import Means
-from workbench.engine.interventions.places import site_of
-from workbench.engine.runs import Batch, PairedRuns, RunName
+from workbench.engine.interventions.site import site_of
+from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.model.blocks import Blocks
 from workbench.model.hooks import hook_name
 

@@ -10,7 +10,7 @@ import torch
 
 from workbench.circuits.graph import Graph
 from workbench.engine.gradients import TAPE_FLOATS
-from workbench.engine.runs import BATCH_FLOATS, PairedRuns
+from workbench.engine.paired_runs import BATCH_FLOATS, PairedRuns
 from workbench.model.memory import Activations, resident_bytes, tokens_within
 from workbench.model.settings import parse_size
 from workbench.model.trial import N_TRIED, blocks_of

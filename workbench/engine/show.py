@@ -6,8 +6,8 @@ from typing import Any
 
 from workbench.core.run_record import measured_on
 from workbench.core.show import card, terminal
-from workbench.engine.keep import Saved
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.saved_effects import Saved
 from workbench.tasks.show import first_answers
 from workbench.view.html import facts_html, table_html
 

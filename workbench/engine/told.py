@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.stats.sign_flips import Resolution
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 
 if TYPE_CHECKING:
-    from workbench.engine.runs import PairedRuns
+    from workbench.engine.paired_runs import PairedRuns
 
 Note = Callable[[str], None]
 

@@ -17,8 +17,8 @@ from workbench.core.errors import ShapeError
 from workbench.core.progress import silent
 from workbench.core.stats.intervals import resamples
 from workbench.engine.gradients import taped_run
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.rules import Backward
-from workbench.engine.runs import PairedRuns
 from workbench.methods.exact_parts import ExactPart, Parts, part_drops
 from workbench.model.hooks import hook_name, per_head
 

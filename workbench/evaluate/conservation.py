@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.engine.gradients import taped_run
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.rules import Backward
-from workbench.engine.runs import PairedRuns
 from workbench.model.hooks import hook_name
 
 

@@ -12,7 +12,7 @@ import torch
 
 from workbench.circuits.addresses import INPUT, parse_edge, parse_node
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.evaluation import faithfulness_sentence
+from workbench.circuits.faithfulness import faithfulness_sentence
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Ranking, Scores
 from workbench.circuits.verdicts.statistics import Interval, area, ratio, ratio_interval
@@ -23,12 +23,12 @@ from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.engine.edges import ablate_edges, copies_that_fit
 from workbench.engine.interventions.ablation import value_of
-from workbench.engine.interventions.edits import Edit, Intervention
+from workbench.engine.interventions.intervention import Edit, Intervention
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.of_task import on_a_task
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.reference import reference_outputs
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.evaluate.baselines import random_like
 from workbench.evaluate.neurons import run_neurons
 from workbench.evaluate.positions import Places, kept_edges, positions_of, run_nodes

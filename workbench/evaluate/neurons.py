@@ -16,7 +16,7 @@ from workbench.core.progress import Progress
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.words import Ablation, Value
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.evaluate.positions import Places
 from workbench.model.hooks import hook_name
 

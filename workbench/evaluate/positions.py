@@ -22,7 +22,7 @@ from workbench.core.errors import CircuitError
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.nodes import ablate_nodes, mean_of_nodes, node_references
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 
 Position = str | int | None
 

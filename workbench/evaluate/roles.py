@@ -19,7 +19,7 @@ from workbench.circuits.effects import Effects
 from workbench.core.show import Shown
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.of_task import on_a_task
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.heads.observe import patterns_of
 from workbench.heads.table import LABEL
 from workbench.model.pattern_rows import looked

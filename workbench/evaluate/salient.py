@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from workbench.core.errors import OptionError
 from workbench.engine.gradients import taped_run
+from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.rules import Backward
-from workbench.engine.runs import PairedRuns
 
 
 def saliency(

@@ -9,16 +9,16 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.effects import Effects
-from workbench.circuits.show.cards import effects_card
 from workbench.circuits.show.circuit_page import circuit_card, report_page
+from workbench.circuits.show.notebook import effects_card
 from workbench.core.show import card, page, picture, terminal
 from workbench.evaluate.completeness import Completeness
-from workbench.evaluate.curves import CurveComparison
+from workbench.evaluate.curve_comparison import CurveComparison
 from workbench.evaluate.faithfulness import Curve, Faithfulness
+from workbench.evaluate.found_circuit import Discovery
 from workbench.evaluate.minimality import Minimality
 from workbench.evaluate.roles import HeadRoles
 from workbench.evaluate.stability import Stability
-from workbench.evaluate.study import Discovery
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
 from workbench.view.heatmap import heatmap_svg

@@ -18,9 +18,9 @@ from workbench.core.progress import Progress
 from workbench.core.show import Shown
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard
 from workbench.engine.of_task import on_a_task
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.methods.by_name import score
 from workbench.methods.registry import get_method
-from workbench.methods.score import score
 
 OWN = "own"  # the rule of a circuit whose method made the decision
 _TOP = re.compile(r"(?P<how>top|greedy) (?P<n>\d+) by (?P<by>absolute|signed) score")

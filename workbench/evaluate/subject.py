@@ -14,7 +14,7 @@ from workbench.circuits.graph import Graph
 from workbench.core.errors import CircuitError
 from workbench.core.progress import Progress
 from workbench.engine.interventions.words import Ablation
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import run_circuits, run_masks
 from workbench.evaluate.positions import Places, kept_edges, kept_nodes, positions_of
 

@@ -20,7 +20,7 @@ from workbench.core.run_record import digest_of
 from workbench.core.strict_json import read_text
 from workbench.heads.text import TEXT
 from workbench.model.architecture import describe
-from workbench.tasks.aligner import beyond_embedding
+from workbench.tasks.token_ids import beyond_embedding
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -15,14 +15,14 @@ from workbench.core.progress import Progress
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.metrics import Answers, Metric
-from workbench.engine.run import sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.heads.grounds import Ground
 from workbench.heads.readouts import mean_and_error
 from workbench.heads.table import Measurement
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import wiring
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.pairs import Pair, Pairs
 
 if TYPE_CHECKING:

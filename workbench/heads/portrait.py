@@ -12,7 +12,7 @@ import torch
 from workbench.core.errors import WorkbenchError
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions
-from workbench.heads.copy import copy_measurements
+from workbench.heads.copy_scores import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
 from workbench.heads.readouts import read_outs

@@ -21,7 +21,7 @@ from workbench.circuits.effects import Effects
 from workbench.core.errors import OptionError
 from workbench.core.stats.agreement import chance_jaccard, jaccard
 from workbench.engine.interventions.path_patching import path_patches, reads
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 
 ERRORS = 3.0  # standard errors that an effect must be away from zero
 

@@ -8,12 +8,12 @@ from dataclasses import asdict
 import numpy as np
 
 from workbench.circuits.scores import Scores
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.acdc_search import Meter, Search
+from workbench.methods.by_name import score
 from workbench.methods.options.passes import ACDC
+from workbench.methods.outcome import graph_of, result
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, result
-from workbench.methods.score import score
 
 
 def acdc(

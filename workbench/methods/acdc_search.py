@@ -40,9 +40,9 @@ from workbench.circuits.graph import Graph
 from workbench.engine.distribute import WorkPart
 from workbench.engine.edges import ablate_edges, copies_that_fit, source_outputs
 from workbench.engine.interventions.words import Ablation
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reference import reference_outputs
 from workbench.engine.room import cached_tokens
-from workbench.engine.runs import Batch, PairedRuns
 
 Mask = np.ndarray  # (*label, source, target), True where the edge carries its reference
 Place = tuple[int, ...]  # (*label, source, target)

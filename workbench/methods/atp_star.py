@@ -13,6 +13,7 @@ from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.engine.distribute import WorkPart, batch_parts
 from workbench.engine.gradients import Taped, taped_run
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.patterns import (
     Patterns,
     check_values,
@@ -24,11 +25,10 @@ from workbench.engine.patterns import (
     query_effect,
     value_effect,
 )
-from workbench.engine.runs import Batch, PairedRuns
 from workbench.methods.attribution import Tally, neuron_width
 from workbench.methods.options.gradients import AtPStar, atp_star_cost, backward_rounds
+from workbench.methods.outcome import graph_of, refuse_flat, result
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import Site, writer_hooks
 

@@ -25,12 +25,12 @@ from workbench.engine.gradients import Taped, pieces, start_of, taped_run
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.words import Ablation
-from workbench.engine.readers import ReaderGradient, Readers, project_into, reader_taps, wide
+from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.reader_gradients import ReaderGradient, Readers, project_into, reader_taps, wide
 from workbench.engine.rules import Backward, rule_of
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.methods.outcome import graph_of, refuse_flat, result
 from workbench.methods.points import Point
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, refuse_flat, result
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import Site, writer_hooks
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from workbench.circuits.scores import Scores
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.attribution import Recipe, gradient_scores
 from workbench.methods.options.gradients import EAP, ends_cost
 from workbench.methods.points import ends

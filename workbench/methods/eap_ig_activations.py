@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from workbench.circuits.scores import Scores
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.attribution import Recipe, gradient_scores
 from workbench.methods.options.gradients import IntegratedActivations, activations_cost
+from workbench.methods.outcome import graph_of
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of
 
 
 def eap_ig_activations(

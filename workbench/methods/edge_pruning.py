@@ -13,11 +13,11 @@ from torch import Tensor
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.engine.edges import edited_output, source_outputs
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
 from workbench.methods.options.masks import EdgePruning
+from workbench.methods.outcome import result
 from workbench.methods.registry import Level
-from workbench.methods.results import result
 from workbench.methods.soft_masks import Learned, check_loss, learn
 from workbench.model.hooks import hook_name
 

@@ -16,14 +16,14 @@ from workbench.engine.distribute import WorkPart
 from workbench.engine.edges import Outputs, ablate_edges, copies_that_fit, source_outputs
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.interventions.words import Ablation
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reference import reference_outputs
-from workbench.engine.run import sweep
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.sweep import sweep
 from workbench.methods.exact_parts import neuron_parts, node_parts, part_drops
 from workbench.methods.options.passes import Exact
+from workbench.methods.outcome import graph_of, result
 from workbench.methods.random_scores import base_shape, where_defined
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, result
 
 _MOST_KEPT = 10**8  # numbers; drops of single pairs beyond this (0.8 GB) are not kept, the mean is the same
 

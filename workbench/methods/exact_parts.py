@@ -14,9 +14,9 @@ from workbench.circuits.graph import Graph
 from workbench.engine.distribute import WorkPart as Piece
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
-from workbench.engine.interventions.places import site_of
+from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import Ablation
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.model.hooks import hook_name
 
 

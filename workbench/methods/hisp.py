@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from workbench.circuits.scores import Scores
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.attribution import Recipe, gradient_scores
 from workbench.methods.options.gradients import HISP, ONE_GRADIENT
 from workbench.methods.points import ends

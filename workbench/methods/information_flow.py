@@ -12,11 +12,11 @@ from torch import Tensor
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.engine.edges import source_outputs
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.methods.magnitude import sum_by_label
 from workbench.methods.options.passes import InformationFlow
+from workbench.methods.outcome import graph_of, result
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, result
 from workbench.model.hooks import hook_name
 
 

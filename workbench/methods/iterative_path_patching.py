@@ -14,10 +14,10 @@ from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.interventions.words import Mlps
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.options.passes import IterativePathPatching
+from workbench.methods.outcome import graph_of, result
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, result
 
 
 def iterative_path_patching(

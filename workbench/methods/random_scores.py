@@ -10,10 +10,10 @@ import numpy as np
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.core.errors import ModelError
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.options.passes import Random
+from workbench.methods.outcome import graph_of, result
 from workbench.methods.registry import Level
-from workbench.methods.results import graph_of, result
 
 
 def random_scores(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.core.errors import OptionError
 from workbench.engine.distribute import WorkPart
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
 from workbench.methods.options.masks import Loss
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError
-from workbench.engine.interventions.edits import Edit, check
+from workbench.engine.interventions.intervention import Edit, check
 from workbench.engine.nodes import node_references, nodes_output
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
 from workbench.methods.options.masks import INITIAL, SubnetworkProbing
+from workbench.methods.outcome import result
 from workbench.methods.registry import Level
-from workbench.methods.results import result
 from workbench.methods.soft_masks import check_loss, learn
 
 

@@ -13,7 +13,7 @@ from workbench.core.errors import ModelError
 from workbench.core.run_record import digest_of, measured_on
 from workbench.model import digest
 from workbench.model.bare import Modules, modules_of
-from workbench.model.opened import check_opened
+from workbench.model.lens import check_opened
 from workbench.model.standing import Snapshot, marks, named_modules, plain_name, standing, weights_of
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.errors import OptionError
 from workbench.core.loading import loading
 
 if TYPE_CHECKING:
@@ -37,3 +38,20 @@ def is_bridge(thing: object) -> bool:
     """Whether something is a bridge of TransformerLens; nothing can be one before TransformerLens is loaded."""
     loaded = sys.modules.get(_HOME["TransformerBridge"])
     return loaded is not None and isinstance(thing, loaded.TransformerBridge)
+
+
+def check_opened(model: object) -> None:
+    """Refuse what is no opened model, by the name of its type.
+
+    Raises:
+        OptionError: saying how to open one.
+    """
+    if is_bridge(model):
+        return
+    if isinstance(model, str):
+        found = f"model is the text {model!r:.60}; an opened model is expected"
+        raise OptionError(found, hint=f"wb.open_model({model!r:.60})")
+    raise OptionError(
+        f"model is of type {type(model).__name__}; an opened model is expected",
+        hint='model = wb.open_model("gpt2"), or wb.open_model(a_hugging_face_model)',
+    )

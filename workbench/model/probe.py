@@ -19,7 +19,7 @@ from workbench.core.errors import ModelError
 from workbench.model import hooks
 from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
-from workbench.model.opened import check_opened
+from workbench.model.lens import check_opened
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

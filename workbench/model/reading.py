@@ -14,9 +14,9 @@ from workbench.model.architecture import Architecture, describe
 from workbench.model.identity import other_inputs_of
 from workbench.model.outputs import outputs_of
 from workbench.model.sealed import Sealed
-from workbench.tasks.align import AlignedPairs
-from workbench.tasks.aligner import beyond_embedding, not_text
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.reading import Reading
+from workbench.tasks.token_ids import beyond_embedding, not_text
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -1,11 +1,11 @@
 """A built-in model that is measured without being opened, as long as its plain blocks are all that is needed.
 
 Opening takes TransformerLens and transformers' classes, whose import takes longer than all of a small sweep. What
-opening finds out is the same each time, so it is kept beside the weights (``workbench/model/seal.py``). The blocks are
-made from the weights alone, and have to give the recorded logits before they are used. Whatever else is asked of the
-model opens it, and from then on it is a model like any other.
+opening finds out is the same each time, so it is kept beside the weights (``workbench/model/opened_file.py``). The
+blocks are made from the weights alone, and have to give the recorded logits before they are used. Whatever else is
+asked of the model opens it, and from then on it is a model like any other.
 
-``python -m workbench.training.sealing`` opens the built-in models and writes anew what was found.
+``python -m workbench.training.findings`` opens the built-in models and writes anew what was found.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
 from workbench.model.gpt2 import PlainGPT2
 from workbench.model.identity import ModelIdentity, identity
-from workbench.model.seal import OpenedContent, config_of, seal_of, wiring_of
+from workbench.model.opened_file import OpenedContent, config_of, seal_of, wiring_of
 from workbench.model.settings import DTYPES
 from workbench.model.tokenizer_file import FileTokenizer
 from workbench.model.wiring import Wiring
@@ -72,7 +72,7 @@ class Sealed:
             if identity(bridge).digest != self.identity.digest:
                 raise ModelError(
                     f"{self.name} has other weights than its record says",
-                    hint="python -m workbench.training.sealing",
+                    hint="python -m workbench.training.findings",
                 )
             self._bridge = bridge
         return self._bridge

@@ -25,7 +25,7 @@ from workbench.edits.scenes import (
     wrong_objects,
 )
 from workbench.engine.of_task import paired_runs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.roles import mean_attention
 from workbench.heads.rounds import Round, TaskCircuit, overlap, task_circuit
 from workbench.papers.kinds import Setting

@@ -17,7 +17,7 @@ from workbench.view.pictures import Picture
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from workbench.engine.runs import PairedRuns
+    from workbench.engine.paired_runs import PairedRuns
 
 Note = Callable[[str], None]
 

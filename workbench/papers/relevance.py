@@ -15,7 +15,7 @@ import torch
 from workbench.core.errors import WorkbenchError
 from workbench.core.stats.agreement import spearman
 from workbench.engine.of_task import paired_runs
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.against_exact import Agreement, agreement, correlations, error_share, gain, shuffled
 from workbench.evaluate.conservation import conservation
 from workbench.evaluate.relevance_rules import (

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.core.show import Shown
-from workbench.tasks.align import KINDS, AlignedPairs, count_words
-from workbench.tasks.reader import PairsFile, Problem, scan_pairs, scan_stream
+from workbench.tasks.alignment import KINDS, AlignedPairs, count_words
+from workbench.tasks.pairs_file import PairsFile, Problem, scan_pairs, scan_stream
 from workbench.tasks.reading import Reading, align_for
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import TaskError
-from workbench.tasks.align import AlignedPairs, align, too_few
+from workbench.tasks.alignment import AlignedPairs, align, too_few
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.registry import Option, get_task, make_pairs

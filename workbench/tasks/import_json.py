@@ -9,7 +9,7 @@ from pathlib import Path
 from workbench.core.errors import TaskError
 from workbench.tasks.import_eap_ig import csv_rows
 from workbench.tasks.importers import FoundPairs, Request, Row, spaced, token_text
-from workbench.tasks.reader import parse_json
+from workbench.tasks.pairs_file import parse_json
 
 _SUFFIX = "_counterfactual"
 _USUAL = ("s2_io_flip", "answerPosition", "random")  # taken when a row has several and none is asked for

@@ -11,7 +11,7 @@ from workbench.core.bounds import read_bytes
 from workbench.core.errors import TaskError, unknown
 from workbench.core.registry import load
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.reader import MAX_BYTES, Problem, parse_pair
+from workbench.tasks.pairs_file import MAX_BYTES, Problem, parse_pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from workbench.core.errors import TaskError
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.reader import Problem, parse_pair, refuse
+from workbench.tasks.pairs_file import Problem, parse_pair, refuse
 
 _FORMS = (
     'dicts {"clean": ..., "corrupted": ..., "correct": ..., "incorrect": ...}, or four texts in that order'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.core.show import card, terminal
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.check import CheckReport
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.view.html import facts_html, table_html

@@ -8,10 +8,10 @@ from typing import Any
 
 from workbench.core.errors import TaskError
 from workbench.core.show import Told
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.pairs import Pair, Pairs, Span
-from workbench.tasks.reader import load_pairs
+from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.reading import Reading, align_for, is_file
 from workbench.tasks.registry import Task, get_task, make_pairs, parse_options
 

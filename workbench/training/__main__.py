@@ -9,8 +9,8 @@ from pathlib import Path
 from workbench.core.errors import WorkbenchError
 from workbench.model.builtin import ZOO
 from workbench.training import RECIPES, get_recipe
-from workbench.training.cards import checkout, write_page
 from workbench.training.recipe import make, measure_again
+from workbench.training.zoo_page import checkout, write_page
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,8 +19,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.registry import make_pairs, vocabulary
-from workbench.training.copying import learn_to_copy
 from workbench.training.drills import argument_lists, lookups
+from workbench.training.first_phase import learn_to_copy
 from workbench.training.loop import Fit, fit
 from workbench.training.pools import (
     Pool,

@@ -24,7 +24,7 @@ from workbench.model.builtin import ZOO
 from workbench.tasks.draw import Draw
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import COLORS, FUNCTIONS, TWO_DIGITS
-from workbench.training.copying import learn_to_copy
+from workbench.training.first_phase import learn_to_copy
 from workbench.training.loop import Fit
 from workbench.training.pools import answer_accuracy
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from workbench.circuits.evaluation import Evaluation
+from workbench.circuits.faithfulness import Evaluation
 from workbench.core.atomic import file_at
 from workbench.core.behavior_part import BehaviorPart
 from workbench.core.file_kind import FileKind

@@ -27,7 +27,7 @@ _OURS = {
     "circuit-workbench/effects": "workbench.circuits.files.effects_file:EFFECTS",
     "circuit-workbench/measured-edit": "workbench.edits.measured_file:MEASURED",
     "circuit-workbench/model-card": "workbench.model.card:CARD",
-    "circuit-workbench/opened-model": "workbench.model.seal:OPENED",
+    "circuit-workbench/opened-model": "workbench.model.opened_file:OPENED",
     "circuit-workbench/plan": "workbench.circuits.files.plan_file:PLAN_FILE",
     "circuit-workbench/portrait": "workbench.heads.file:PORTRAIT",
     "circuit-workbench/replication": "workbench.papers.file:REPLICATION",
@@ -35,7 +35,7 @@ _OURS = {
     "circuit-workbench/reproduction": "workbench.papers.studies.file:STUDY",
     "circuit-workbench/reproduction-plan": "workbench.papers.studies.file:PLAN",
     "circuit-workbench/reproduction-step": "workbench.papers.studies.file:STEP",
-    "circuit-workbench/run": "workbench.core.run_folder:RUN_FILE",
+    "circuit-workbench/run": "workbench.core.run_file:RUN_FILE",
     "circuit-workbench/shard": "workbench.circuits.files.shard_file:SHARD_FILE",
     "circuit-workbench/scores": "workbench.circuits.files.scores_file:SCORES",
 }

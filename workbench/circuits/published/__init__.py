@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from workbench.circuits.published.files import list_published, load_published, published_name
+from workbench.circuits.published.by_name import list_published, load_published, published_name
 from workbench.circuits.published.kinds import Published, PublishedClass, Way
 
 __all__ = [

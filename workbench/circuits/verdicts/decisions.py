@@ -27,7 +27,7 @@ from workbench.circuits.verdicts.statistics import (
     ratio_interval,
 )
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard
-from workbench.core.stats.clusters import cluster_index
+from workbench.core.stats.dependent_pairs import cluster_index
 from workbench.core.stats.sign_flips import sign_flips
 
 LEAST_GROUP = 4  # pairs of one template below which its faithfulness is not shown

@@ -21,7 +21,7 @@ from workbench.core.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestResult(Shown, shown_in="workbench.circuits.show.cards"):
+class TestResult(Shown, shown_in="workbench.circuits.show.notebook"):
     """One hypothesis test: what was assumed, what was seen, how likely that is, and what follows.
 
     Attributes:

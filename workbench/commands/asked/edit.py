@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.commands.asked.opening import check_opening, check_task
+from workbench.commands.asked.inputs import check_opening, check_task
 from workbench.core.bounds import exists
 from workbench.core.errors import RunError
-from workbench.edits.files import load_edit
+from workbench.edits.file import load_edit
 
 if TYPE_CHECKING:
     from workbench.commands.forms.edit import MeasureEdit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.commands.asked.opening import check_opening
+from workbench.commands.asked.inputs import check_opening
 from workbench.core.bounds import exists
 from workbench.core.errors import OptionError
 from workbench.heads.table import check_column

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @command(
     "discover",
     run="workbench.commands.discover:discovery",
-    check="workbench.commands.asked.search:check_search",
+    check="workbench.commands.asked.discover:check_search",
     offers=("out", "dry_run", "resume"),
     resumes=True,
 )
@@ -85,7 +85,7 @@ class Discover(OnPairs, Spreadable):
     def place(cls, folder: Path, *, resume: bool) -> dict[str, Path]:
         work = folder.parent if folder.name.startswith("shard-") else folder
         if (
-            resume and load("workbench.engine.run_folders.folders:UNFINISHED") in work.name
+            resume and load("workbench.engine.run_folders.past_runs:UNFINISHED") in work.name
         ):  # its circuit gets the folder that its digest names
             return {"root": work.parents[2]}
         return {"out": folder}
@@ -104,7 +104,7 @@ class Discover(OnPairs, Spreadable):
 @command(
     "demo",
     run="workbench.commands.discover:demo",
-    check="workbench.commands.asked.opening:check_asked",
+    check="workbench.commands.asked.inputs:check_asked",
     out="Default: circuits.",
     retired=("method",),
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @command(
     "evaluate",
     run="workbench.commands.evaluate:evaluate",
-    check="workbench.commands.asked.evaluation:check_evaluation",
+    check="workbench.commands.asked.evaluate:check_evaluation",
     offers=("out", "dry_run"),
     out="A folder for faithfulness.json, or with --full for evaluation.json. Default: printed only; with --full "
     "beside the circuit.",

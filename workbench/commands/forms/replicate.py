@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @command(
     "replicate",
     run="workbench.commands.replicate:replicate",
-    check="workbench.commands.asked.papers:check_replication",
+    check="workbench.commands.asked.replicate:check_replication",
     offers=("out", "dry_run", "resume"),
 )
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Replicate(OnModel):
             return None
         if self.docs is not None:
             load("workbench.papers.listing:write_page")(self.docs)
-        return load("workbench.commands.asked.papers:rows_of_all")()
+        return load("workbench.commands.asked.replicate:rows_of_all")()
 
     def said(self, result: Any, job: Job) -> Iterator[str]:
         if self.replication == "list" or job.dry_run:
@@ -69,7 +69,7 @@ class Replicate(OnModel):
         if self.replication == "all":
             files = "all.html, all.json"
         else:
-            files = load("workbench.commands.asked.papers:files_of")(self.replication)
+            files = load("workbench.commands.asked.replicate:files_of")(self.replication)
         yield f"wrote {result.folder}: {files}"
 
     def exit_code(self, result: Any) -> int:
@@ -79,7 +79,7 @@ class Replicate(OnModel):
 @command(
     "reproduce",
     run="workbench.commands.reproduce:reproduce",
-    check="workbench.commands.asked.papers:check_reproduction",
+    check="workbench.commands.asked.replicate:check_reproduction",
     offers=("out", "dry_run", "resume"),
     resumes=True,
     retired=("task", "corruption"),

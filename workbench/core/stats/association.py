@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.core.errors import ShapeError
 from workbench.core.stats.agreement import average_ranks
-from workbench.core.stats.clusters import Clusters, cluster_index
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index
 from workbench.core.stats.intervals import RESAMPLES, Interval, no_interval, resamples, too_few_draws
 
 

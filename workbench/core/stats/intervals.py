@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.core.errors import OptionError
-from workbench.core.stats.clusters import Clusters, cluster_index, resampled_means
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index, resampled_means
 
 RESAMPLES = 1000
 ROUNDING = (

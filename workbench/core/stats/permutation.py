@@ -10,7 +10,7 @@ from math import factorial, prod
 import numpy as np
 
 from workbench.core.stats.binomial import at_least
-from workbench.core.stats.clusters import Clusters, cluster_index, cluster_sums
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index, cluster_sums
 from workbench.core.stats.sign_flips import EXACT
 
 LABELS = 7  # items up to which all orders of labels are gone through: 5,040

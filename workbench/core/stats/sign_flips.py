@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.core.stats.clusters import Clusters, cluster_index, cluster_sums
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index, cluster_sums
 from workbench.core.stats.multiplicity import benjamini_hochberg, survivors_needed
 
 DRAWS = 9999

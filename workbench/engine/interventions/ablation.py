@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Node
 from workbench.core.errors import OptionError, unknown
-from workbench.engine.interventions.edits import Edit, Intervention, as_node, as_positions
+from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions
 from workbench.engine.interventions.replacement import Replacement, as_replacement
 from workbench.engine.interventions.words import PARTS, Ablation, Parts, Value, value_named
 from workbench.model.hooks import Wiring

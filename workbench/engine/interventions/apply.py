@@ -10,11 +10,11 @@ from torch import Tensor
 
 from workbench.circuits.addresses import Node
 from workbench.core.errors import ModelError, TaskError
-from workbench.engine.interventions.edits import Edit, Intervention, KnockOut
+from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut
 from workbench.engine.interventions.means import Means
-from workbench.engine.interventions.places import site_of
 from workbench.engine.interventions.replacement import Replacement
-from workbench.engine.runs import Batch, PairedRuns
+from workbench.engine.interventions.site import site_of
+from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.model.hooks import Wiring, hook_name
 from workbench.model.pattern_rows import sink_share
 from workbench.model.probe import recompute_pattern

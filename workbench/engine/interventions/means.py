@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.errors import TaskError
-from workbench.engine.runs import Batch, PairedRuns, RunName
+from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 
 ALL = frozenset({"mean", "mean-per-position", "mean-per-template", "mean-per-name"})
 

@@ -26,11 +26,11 @@ from workbench.core.progress import Progress
 from workbench.core.run_record import code_versions, digest_of
 from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
-from workbench.engine.interventions.edits import Edit, Intervention, as_node, as_positions, check
-from workbench.engine.interventions.places import site_of
+from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions, check
+from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import Mlps, Mode
 from workbench.engine.of_task import on_a_task
-from workbench.engine.runs import Batch, PairedRuns, RunName
+from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.engine.store import SweepStore
 from workbench.model.hooks import Wiring, hook_name
 

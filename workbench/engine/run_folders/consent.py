@@ -10,7 +10,7 @@ from typing import Any
 from workbench.core.bounds import expanded
 from workbench.core.errors import OptionError, RunError
 from workbench.core.plugins import package_version, use_plugin, was_named
-from workbench.core.run_folder import digest_of_file
+from workbench.core.run_file import digest_of_file
 
 _FUNCTION = re.compile(r"\S+\.pyw?:\w+", re.IGNORECASE)
 _CODE = ("plugin", "plugins")  # arguments that are code whatever they say; a metric is where it has a colon

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.errors import OptionError, RunError
-from workbench.core.run_folder import load_record
+from workbench.core.run_file import load_record
 from workbench.core.run_record import NAME
 from workbench.core.show import Told
 from workbench.engine.run_folders.numbers import Numbers, numbers_of

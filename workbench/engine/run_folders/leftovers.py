@@ -14,9 +14,9 @@ from workbench.circuits.files.shard_file import NAME as SHARD
 from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.lock import NAME as LOCK
 from workbench.core.lock import holder, take
-from workbench.core.run_folder import digest_of_file
+from workbench.core.run_file import digest_of_file
 from workbench.core.show import Told
-from workbench.engine.run_folders.folders import PastRun, files_in, find_runs, size, writer_of
+from workbench.engine.run_folders.past_runs import PastRun, files_in, find_runs, size, writer_of
 from workbench.engine.store import SHARDS
 
 Kind = Literal["half-written file", "part of a finished table", "lock that nobody holds"]

@@ -15,9 +15,9 @@ from workbench.circuits.files.recognise import recognise
 from workbench.core.bounds import exists
 from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.lock import NAME as LOCK
-from workbench.core.run_folder import digest_of_file, read_record
+from workbench.core.run_file import digest_of_file, read_record
 from workbench.core.show import Told
-from workbench.engine.run_folders.folders import has_traces, is_run, roots_of
+from workbench.engine.run_folders.past_runs import has_traces, is_run, roots_of
 from workbench.engine.store import SHARDS, is_as_written
 
 State = Literal["as written", "changed", "missing", "no digest", "unreadable", "not recorded"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.papers.kit.claim import Claim, Need, judge_all, needs, untried
+from workbench.papers.kit.claims import Claim, Need, judge_all, needs, untried
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import (
     Criterion,

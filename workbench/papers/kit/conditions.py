@@ -12,8 +12,8 @@ import numpy as np
 
 from workbench.core.claims import Rows
 from workbench.core.errors import OptionError, RunError, ShapeError, unknown
-from workbench.core.stats.clusters import cluster_index
 from workbench.core.stats.crossed import crossed_interval
+from workbench.core.stats.dependent_pairs import cluster_index
 from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
 from workbench.view.pictures import Bars, Picture
 

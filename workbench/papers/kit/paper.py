@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.core.claims import JudgedClaim
 from workbench.papers.kinds import Findings, Setting
-from workbench.papers.kit.claim import Claim, Need, judge_all
+from workbench.papers.kit.claims import Claim, Need, judge_all
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.options import options_from
 from workbench.papers.registry import find_paper

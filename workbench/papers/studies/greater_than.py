@@ -13,8 +13,8 @@ from workbench.circuits.circuit import Circuit
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.evaluate.roles import mean_attention
 from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
-from workbench.papers.studies.judging import FAITHFUL, RULES, compared
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
+from workbench.papers.studies.own_circuit import FAITHFUL, RULES, compared
 from workbench.papers.studies.paths import (
     ATTENTION,
     ERRORS,

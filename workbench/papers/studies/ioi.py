@@ -15,10 +15,10 @@ from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import ModelError
 from workbench.evaluate.roles import head_roles, mean_attention
-from workbench.heads.copy import copy_scores
+from workbench.heads.copy_scores import copy_scores
 from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
-from workbench.papers.studies.judging import RULES, backups, circuit_claims, compared, judged, own_circuit
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
+from workbench.papers.studies.own_circuit import RULES, backups, circuit_claims, compared, judged, own_circuit
 from workbench.papers.studies.paths import (
     ATTENTION,
     ERRORS,

@@ -15,7 +15,7 @@ from workbench.core.progress import Progress
 from workbench.core.typed import typed
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.interventions.words import Mlps
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.papers.studies.file import StepContent
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.registry import Level
 
 

@@ -1,4 +1,4 @@
-"""Opens the built-in models and writes beside their weights what was found: ``python -m workbench.training.sealing``.
+"""Opens the built-in models and writes beside their weights what was found: ``python -m workbench.training.findings``.
 
 Only models of families that ``workbench/model/sealed.py`` can make from their weights alone.
 """
@@ -17,10 +17,10 @@ from workbench.model.builtin import PREFIX, list_models
 from workbench.model.huggingface import load_checked
 from workbench.model.identity import identity
 from workbench.model.open import open_model
+from workbench.model.opened_file import NAME, OPENED, config_of, files_of
 from workbench.model.outputs import outputs_of
 from workbench.model.parity import plain_output, probe_tokens
 from workbench.model.probe import wiring
-from workbench.model.seal import NAME, OPENED, config_of, files_of
 from workbench.model.sealed import FAMILIES
 
 N_COLUMNS = 64

@@ -20,7 +20,7 @@ from workbench.core.digest import DIGEST
 from workbench.core.errors import CircuitError, OptionError, RunError, WorkbenchError
 from workbench.core.file_kind import Origin
 from workbench.core.lock import locked
-from workbench.core.run_folder import remove_half_written
+from workbench.core.run_file import remove_half_written
 from workbench.core.show import saves
 from workbench.core.strict_json import check_keys, dump
 from workbench.edits.description import EDIT

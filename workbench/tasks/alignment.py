@@ -12,9 +12,9 @@ import numpy as np
 
 from workbench.core.errors import TaskError
 from workbench.core.show import Shown
-from workbench.tasks.aligner import Aligner, Drop
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
+from workbench.tasks.token_ids import Aligner, Drop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

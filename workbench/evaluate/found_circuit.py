@@ -19,16 +19,16 @@ from workbench.circuits.scores import Ranking, Scores, as_rule
 from workbench.core.errors import OptionError, RunError
 from workbench.core.lock import locked
 from workbench.core.progress import Progress
-from workbench.core.run_folder import recording
+from workbench.core.run_file import recording
 from workbench.core.run_record import RunRecord, digest_of
 from workbench.core.show import Shown
 from workbench.engine.distribute import Here
 from workbench.engine.of_task import on_a_task
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
 from workbench.evaluate.roles import HeadRoles, head_roles
+from workbench.methods.by_name import score
 from workbench.methods.registry import Level, get_method
-from workbench.methods.score import score
 
 SCORED = "the circuit and its numbers"  # what stands or falls with the model's behavior
 

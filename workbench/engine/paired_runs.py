@@ -31,7 +31,7 @@ from workbench.model.probe import wiring
 from workbench.model.reading import reading_of_model, require_ids
 from workbench.model.sealed import Sealed
 from workbench.model.settings import BATCH_TOKENS
-from workbench.tasks.align import AlignedPairs, align
+from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
 
 if TYPE_CHECKING:

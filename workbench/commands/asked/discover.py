@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.scores import check_rule
-from workbench.commands.asked.opening import check_opening
+from workbench.commands.asked.inputs import check_opening
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.cluster.spread import Spread
 from workbench.methods.registry import METHODS, check_level, get_method

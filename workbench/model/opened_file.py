@@ -75,7 +75,7 @@ OPENED = FileKind(
     content=OpenedContent,
     what="the record of an opened model",
     error=ModelError,
-    again="python -m workbench.training.sealing",
+    again="python -m workbench.training.findings",
 )
 
 

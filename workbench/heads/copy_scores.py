@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.circuits.addresses import head, parse_node
 from workbench.core.errors import ModelError
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.heads.grounds import Ground
 from workbench.heads.table import Measurement
 from workbench.model.hooks import component, hook_name, norm_before, output_matrix, projection

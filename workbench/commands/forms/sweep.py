@@ -14,7 +14,7 @@ from workbench.engine.interventions.words import Ablation, Mlps, Mode, Parts
 if TYPE_CHECKING:
     from workbench.core.job import Job
 
-_CHECK = "workbench.commands.asked.sweeps:check_sweep"
+_CHECK = "workbench.commands.asked.sweep:check_sweep"
 _OFFERS = ("out", "dry_run", "resume")
 _NODE = "An address such as a9.h9 or m3; may be repeated."
 _TOGETHER = "All that is named at once: one row."
@@ -65,7 +65,7 @@ class AtPositions(Sweep):
     )
 
 
-@command("ablate", run="workbench.commands.sweeps:ablate", check=_CHECK, offers=_OFFERS, resumes=True)
+@command("ablate", run="workbench.commands.sweep:ablate", check=_CHECK, offers=_OFFERS, resumes=True)
 @dataclass(frozen=True, kw_only=True)
 class Ablate(AtPositions):
     """Ablate heads, MLPs or layers one by one and measure what the metric loses.
@@ -82,7 +82,7 @@ class Ablate(AtPositions):
     )
 
 
-@command("patch", run="workbench.commands.sweeps:patch", check=_CHECK, offers=_OFFERS, resumes=True)
+@command("patch", run="workbench.commands.sweep:patch", check=_CHECK, offers=_OFFERS, resumes=True)
 @dataclass(frozen=True, kw_only=True)
 class Patch(AtPositions):
     """Patch activations of one run into the other, site by site.
@@ -97,7 +97,7 @@ class Patch(AtPositions):
     mode: Mode = option("--mode", help=_MODE, default="denoising")
 
 
-@command("path-patch", run="workbench.commands.sweeps:path_patch", check=_CHECK, offers=_OFFERS, resumes=True)
+@command("path-patch", run="workbench.commands.sweep:path_patch", check=_CHECK, offers=_OFFERS, resumes=True)
 @dataclass(frozen=True, kw_only=True)
 class PathPatch(AtPositions):
     """Patch the paths from senders to receivers; other heads are held fixed, MLPs recomputed or frozen.
@@ -120,7 +120,7 @@ class PathPatch(AtPositions):
 
 @command(
     "knock-out",
-    run="workbench.commands.sweeps:knock_out",
+    run="workbench.commands.sweep:knock_out",
     check=_CHECK,
     offers=_OFFERS,
     resumes=True,

@@ -7,7 +7,7 @@ from math import atan2, cos, pi, sin, sqrt
 
 import numpy as np
 
-from workbench.core.stats.clusters import Clusters, cluster_index, cluster_sums
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index, cluster_sums
 from workbench.core.stats.intervals import Interval, no_interval, too_few_draws
 
 

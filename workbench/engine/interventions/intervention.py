@@ -10,8 +10,8 @@ from torch import Tensor
 
 from workbench.circuits.addresses import INPUT, Node, parse_node
 from workbench.core.errors import ModelError, OptionError, unknown
-from workbench.engine.interventions.places import check_index, check_layer, site_of
 from workbench.engine.interventions.replacement import Replacement, as_replacement
+from workbench.engine.interventions.site import check_index, check_layer, site_of
 from workbench.engine.interventions.words import VALUES, Value
 from workbench.model.wiring import Wiring, require_heads
 

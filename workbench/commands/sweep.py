@@ -11,23 +11,23 @@ from typing import Any
 from workbench.circuits.addresses import Node
 from workbench.circuits.effects import Effects
 from workbench.commands.do import serve
-from workbench.commands.forms.sweeps import Ablate, KnockOutHeads, Patch, PathPatch, Sweep
-from workbench.commands.opening import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.commands.forms.sweep import Ablate, KnockOutHeads, Patch, PathPatch, Sweep
+from workbench.commands.inputs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
 from workbench.core.job import Job, Note
 from workbench.core.run_record import digest_of
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.cost import SweepCost, sweep_cost
 from workbench.engine.interventions.ablation import ablations, parts_of
-from workbench.engine.interventions.edits import Intervention
+from workbench.engine.interventions.intervention import Intervention
 from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
 from workbench.engine.interventions.path_patching import path_patches, path_plan
 from workbench.engine.interventions.words import Mode
-from workbench.engine.keep import Saved, SavedShard, keep
 from workbench.engine.of_task import paired_runs
-from workbench.engine.run import Reference, describe_plan, sweep
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.saved_effects import Saved, SavedShard, keep
+from workbench.engine.sweep import Reference, describe_plan, sweep
 from workbench.engine.told import resolution_of, tell_behavior
-from workbench.evaluate.study import slug
+from workbench.evaluate.found_circuit import slug
 
 Result = Saved | SavedShard | SweepCost
 

@@ -17,7 +17,7 @@ from workbench.circuits.verdicts.table import recompute_verdicts
 from workbench.core.errors import OptionError, WorkbenchError
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.of_task import on_a_task
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.evidence import (
     JudgePlan,

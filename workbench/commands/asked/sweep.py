@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.commands.asked.opening import check_addresses, check_opening, check_positions
+from workbench.commands.asked.inputs import check_addresses, check_opening, check_positions
 from workbench.core.command import options_of
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.cluster.spread import Spread
@@ -13,7 +13,7 @@ from workbench.engine.interventions.words import MLPS, MODES, PARTS, value_named
 from workbench.model.wiring import SITES
 
 if TYPE_CHECKING:
-    from workbench.commands.forms.sweeps import Sweep
+    from workbench.commands.forms.sweep import Sweep
     from workbench.core.job import Job
 
 

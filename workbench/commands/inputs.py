@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.asked.opening import check_opening, chosen_options
+from workbench.commands.asked.inputs import check_opening, chosen_options
 from workbench.core.command import Command
 from workbench.core.loading import loading
 from workbench.core.run_record import RunRecord
 from workbench.engine.metrics import Metric, get_metric
 from workbench.engine.of_task import N_PAIRS, given_pairs, paired_runs
+from workbench.engine.paired_runs import BATCH_TOKENS, PairedRuns
 from workbench.engine.room import Work, keep_within
-from workbench.engine.runs import BATCH_TOKENS, PairedRuns
 from workbench.model.from_files import reading_of
 from workbench.model.outline import Outline, outline
 from workbench.model.sealed import sealed_model
-from workbench.tasks.align import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.fit import fit_pairs
 from workbench.tasks.reading import align_for, is_file
 

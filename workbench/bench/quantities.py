@@ -12,11 +12,11 @@ import numpy as np
 from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
 from workbench.circuits.scores import Ranking, Scores
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard, pearson, spearman
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.evaluate.ground_truth import recovery
+from workbench.methods.by_name import score
 from workbench.methods.registry import Method, get_method
-from workbench.methods.score import score
 from workbench.model.known_circuits import Truth, edge_labels, node_labels
 
 

@@ -14,7 +14,7 @@ from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
 from workbench.circuits.rows import class_rows_shown
 from workbench.core.claims import Rows
 from workbench.papers.kit import Claim, Conditions, at_most, fact, judge_all, needs
-from workbench.papers.studies.keeping import Keeper
+from workbench.papers.studies.kept_parts import Keeper
 from workbench.papers.studies.kinds import State, StepResult
 
 DRAWS = 10  # random circuits beside each

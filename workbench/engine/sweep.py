@@ -23,11 +23,12 @@ from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
-from workbench.engine.interventions.edits import Edit, Intervention, KnockOut, check
+from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut, check
 from workbench.engine.interventions.means import Means
-from workbench.engine.interventions.places import site_of
+from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import Mode
 from workbench.engine.of_task import on_a_task
+from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.engine.restart import (
     how,
     is_local,
@@ -38,7 +39,6 @@ from workbench.engine.restart import (
     together,
     without_plain_blocks,
 )
-from workbench.engine.runs import Batch, PairedRuns, RunName
 from workbench.engine.store import SweepStore
 from workbench.model.hooks import hook_name
 from workbench.model.memory import is_out_of_memory

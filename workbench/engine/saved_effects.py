@@ -14,7 +14,7 @@ from workbench.circuits.files.shard_file import ShardFile, load_shard
 from workbench.core.errors import RunError
 from workbench.core.job import Job, Note
 from workbench.core.progress import silent
-from workbench.core.run_folder import digest_of_file, load_record
+from workbench.core.run_file import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, digest_of
 from workbench.core.show import Shown, Told

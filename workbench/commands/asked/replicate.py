@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.asked.opening import check_opening
+from workbench.commands.asked.inputs import check_opening
 from workbench.commands.forms.replicate import Reproduce
 from workbench.core.errors import UsageError
 from workbench.papers.listing import paper_rows

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from workbench.circuits.addresses import Node, parse_node
 from workbench.core.bounds import exists, expanded
 from workbench.core.errors import ModelError, OptionError, TaskError, check_numbers, unknown
-from workbench.engine.interventions.places import check_index, check_layer
+from workbench.engine.interventions.site import check_index, check_layer
 from workbench.engine.metric_names import check_metric
 from workbench.model import builtin as zoo
 from workbench.model.outline import Outline, outline
 from workbench.model.settings import check_device, check_dtype, check_map, parse_size
-from workbench.tasks.reader import load_pairs
+from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.reading import is_file
 from workbench.tasks.registry import SPLITS, Option, check_corruption, get_task, parse_options
 

@@ -15,7 +15,7 @@ from workbench.circuits.files.shard_file import load_shard
 from workbench.core.errors import RunError
 from workbench.core.lock import NAME as LOCK
 from workbench.core.lock import holder
-from workbench.core.run_folder import RUN_FILE, digest_of_file, read_record
+from workbench.core.run_file import RUN_FILE, digest_of_file, read_record
 from workbench.core.run_record import NAME, RunRecord
 from workbench.core.show import Told
 from workbench.engine.run_folders.command_line import command_line

@@ -10,7 +10,7 @@ from workbench.circuits.scores import Scores
 from workbench.core.progress import silent
 from workbench.core.source_digest import sources_of_plugin
 from workbench.engine.of_task import on_a_task
-from workbench.engine.runs import PairedRuns
+from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.registry import Level, check_level, get_method
 from workbench.model.wiring import require_parts
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.circuit_file import load_circuit
-from workbench.commands.asked.opening import check_opening
+from workbench.commands.asked.inputs import check_opening
 from workbench.core.errors import RunError, check_numbers
 from workbench.engine.interventions.words import value_named
 from workbench.engine.metric_names import named_in_a_file
