@@ -120,7 +120,7 @@ def open_model(
     stored = digest.read_headers(files)  # their sizes, before anything is loaded
     refuse_wrong_index(directory, ((tensor.name, tensor.file.name) for tensor in stored))
     if device_map is not None and max_memory is None:
-        max_memory = device_map.room_of_all(device)
+        max_memory = several_devices.room_of_all(device)
     memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)
     if tokenizer is None:
         tokenizer = tokenizers.load_tokenizer(directory, **code)
@@ -131,7 +131,7 @@ def open_model(
         place["device_map"] = device_map
         place["stored"] = {t.name: t for t in stored} or stored_weights(directory)
         opened = _hugging_face(directory, tokenizer, name=name, config=config, **place, **code)
-        device_map.refuse_elsewhere(opened.bridge.original_model)
+        several_devices.refuse_elsewhere(opened.bridge.original_model)
     opened.finish(name=name, kind=found.kind, revision=revision, tolerance=parity_tolerance)
     return opened.bridge
 
