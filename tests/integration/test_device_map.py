@@ -12,8 +12,8 @@ from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.sweep import sweep
 from workbench.methods.by_name import score
-from workbench.model.device_map import refuse_elsewhere
 from workbench.model.open import open_model
+from workbench.model.several_devices import refuse_elsewhere
 
 
 @pytest.fixture(scope="module", params=["auto", "cpu"])

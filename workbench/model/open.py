@@ -30,6 +30,7 @@ from workbench.model import (
     native,
     parity,
     plain,
+    several_devices,
     tokenizers,
 )
 from workbench.model.digest import Weight, digest_config
