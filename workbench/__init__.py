@@ -39,6 +39,7 @@ _HOME = {
     # pairs
     "Pair": "tasks.pairs",
     "Pairs": "tasks.pairs",
+    "Picture": "tasks.pictures.picture",
     "load_pairs": "tasks.pairs_file",
     "make_pairs": "tasks.registry",
     "list_tasks": "tasks.registry",

@@ -1,211 +1,202 @@
-"""Pictures are numbers and words: what a file may hold is drawn, what is anything else is refused."""
+"""Pictures of pairs: read from the folder of their file, checked before anything runs, and part of the digest."""
 
 from __future__ import annotations
 
 import json
-import xml.etree.ElementTree as ET
-from dataclasses import replace
-from pathlib import Path
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from PIL import Image
 
-from tests.circuits import HOSTILE
-from tests.unit.test_view import shown
-from workbench.core.claims import judge
-from workbench.core.errors import RunError, ShapeError
-from workbench.core.typed import typed
-from workbench.papers.kinds import Findings
-from workbench.papers.result import Result, Results
-from workbench.view.bars import bars_svg
-from workbench.view.curve import curve_svg
-from workbench.view.heatmap import heatmap_svg
-from workbench.view.pictures import Bars, Curves, Heatmap, Picture, Scatter
-from workbench.view.scatter import scatter_svg
-
-NAN = float("nan")
-MATRIX = np.array([[1.0, -2.5], [NAN, 0.1 + 0.2]])
-BARS = [("a", 1.0, 0.5, 1.5, "n = 3"), ("b", -2.0, NAN, NAN, "")]
-SERIES = {"one": [(1, 2.0, 0.1), (2, NAN, 0.1)], "two": [(1, 2.0, 1.0, 3.0), (3, 4.0, 3.0, 5.0)]}
-POINTS = {"heads": [(0.1, 0.2, "a0.h0"), (0.3, -0.4, "a1.h2")]}
-LABELS = {"x_label": "x", "y_label": "y"}
-MADE = {
-    "heatmap": (
-        Heatmap.of(MATRIX, ["r0", "r1"], ["c0", "c1"], title="t", unit="logits", column_title="key"),
-        heatmap_svg(MATRIX, ["r0", "r1"], ["c0", "c1"], title="t", unit="logits", column_title="key"),
-    ),
-    "bars": (Bars.of(BARS, x_label="x", title="t", width=720), bars_svg(BARS, x_label="x", title="t", width=720)),
-    "curves": (
-        Curves.of(SERIES, **LABELS, log_x=True, reference={"full": 1.0}),
-        curve_svg(SERIES, **LABELS, log_x=True, reference={"full": 1.0}),
-    ),
-    "scatter": (Scatter.of(POINTS, **LABELS, diagonal="equal"), scatter_svg(POINTS, **LABELS, diagonal="equal")),
-}  # fmt: skip
+from workbench.core.errors import RunError, TaskError
+from workbench.tasks.in_memory import as_pairs
+from workbench.tasks.pairs import Pair, Pairs
+from workbench.tasks.pairs_file import load_pairs
+from workbench.tasks.pictures.picture import Picture
 
 
-def picture_of(data: object) -> Picture:
-    return typed(data, Picture, where="the picture", error=RunError)
+def colours(seed: int, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3)).astype("uint8")
 
 
-@pytest.mark.parametrize("kind", MADE)
-def test_a_picture_comes_back_from_json_and_is_drawn_the_same(kind):
-    picture, drawn = MADE[kind]
-    back = picture_of(json.loads(json.dumps(picture.to_dict(), allow_nan=False)))
-    assert back == picture and back.svg() == drawn == picture._repr_html_()
-    assert picture.to_dict()["kind"] == kind
+@pytest.fixture
+def folder(tmp_path):
+    """``a.npy`` and ``c.png`` are colours, ``b.npz`` holds numbers, ``two.npz`` two arrays."""
+    np.save(tmp_path / "a.npy", colours(0))
+    np.savez_compressed(tmp_path / "b.npz", x=np.ones((3, 8, 8), dtype="float32"))
+    np.savez(tmp_path / "two.npz", left=colours(1), right=colours(2))
+    Image.fromarray(colours(3)).save(tmp_path / "c.png")
+    return tmp_path
 
 
-MARKUP = (
-    "<svg/onload=document.title='x'></svg>",
-    "<svg class=\"x\"onload=document.title='x'></svg>",
-    "<svg><animate/onbegin=document.title='x' attributeName=x dur=1s></svg>",
-    "<svg></svg>",
-)
+def saved(folder, first: object = "a.npy", second: object = "c.png", **more):
+    row = {"clean": "", "corrupted": "", "correct": ["red"], "image": {"clean": first, "corrupted": second}}
+    path = folder / "pairs.jsonl"
+    path.write_text(json.dumps(row | more))
+    return path
 
 
-@pytest.mark.parametrize("markup", MARKUP)
-def test_no_markup_is_read_as_a_picture(markup):
-    with pytest.raises(RunError, match=r"pictures\.p is text; expected an object"):
-        Findings.from_dict({"claims": [], "tables": {}, "pictures": {"p": markup}, "numbers": {}})
+def test_pictures_of_all_kinds_are_read_as_they_were_written(folder):
+    (pair,) = load_pairs(saved(folder, "c.png", "two.npz#right"))
+    assert np.array_equal(pair.image[0].pixels, colours(3)) and np.array_equal(
+        pair.image[1].pixels, colours(2)
+    )
+    (pair,) = load_pairs(saved(folder, "a.npy", "b.npz"))
+    assert pair.image[0].size == (8, 8) == pair.image[1].size
+    assert pair.image[1].pixels.dtype == np.float32 and (pair.image[1].pixels == 1).all()
 
 
-WRONG = {
-    "unknown kind": {"kind": "svg", "title": "<svg>"},
-    "unknown key": {**MADE["bars"][0].to_dict(), "style": "x"},
-    "text for a number": {**MADE["heatmap"][0].to_dict(), "values": [["1", 2], [3, 4]]},
-    "true for a number": {**MADE["heatmap"][0].to_dict(), "values": [[True, 2], [3, 4]]},
-    "too few rows": {**MADE["heatmap"][0].to_dict(), "values": [[1, 2]]},
-    "ragged rows": {**MADE["heatmap"][0].to_dict(), "values": [[1, 2], [3]]},
-    "nothing to draw": {**MADE["bars"][0].to_dict(), "bars": [["a", None, 1, 2, ""]]},
-    "one number a point": {**MADE["curves"][0].to_dict(), "series": {"a": [[1.0]]}},
-    "absurd width": {**MADE["bars"][0].to_dict(), "width": 10**9},
-    "numbers that overflow": {**MADE["scatter"][0].to_dict(), "points": {"a": [[1.7e308, -1.7e308, "x"]]}},
-}
+def test_a_saved_file_holds_the_same_pairs_and_its_pictures(folder, tmp_path):
+    regions = {"object": [[0], [1, 2]]}
+    pairs = load_pairs(saved(folder, "a.npy", "two.npz#left", grid=[2, 2], regions=regions))
+    copy = load_pairs(pairs.save(tmp_path / "elsewhere" / "copy.jsonl"))
+    assert copy.digest == pairs.digest and copy.items == pairs.items
+    assert copy[0].grid == (2, 2) and copy[0].regions == {"object": ((0,), (1, 2))}
+    assert (tmp_path / "elsewhere" / "two.npz").exists()
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_each_wrong_picture_is_refused_by_its_name(name):
-    with pytest.raises(RunError, match=r"^the picture(:| has)"):
-        picture_of(WRONG[name])
+def test_arrays_in_memory_are_saved_under_their_digest(tmp_path):
+    image = Picture.of(colours(5)), Picture.of(colours(6))
+    pairs = as_pairs([Pair(id="a", clean="", corrupted="", correct=("red",), image=image)])
+    copy = load_pairs(pairs.save(tmp_path / "copy.jsonl"))
+    assert np.array_equal(copy[0].image[0].pixels, colours(5))
+    assert (tmp_path / "pictures" / f"{image[0].digest}.npy").exists()
 
 
-def test_too_many_marks_and_nothing_to_draw_are_refused_when_made():
-    with pytest.raises(ShapeError, match="100,000"):
-        Heatmap.of(np.zeros((401, 250)), [""] * 401, [""] * 250)
-    with pytest.raises(ShapeError, match="curves has 0 finite marks"):
-        Curves.of({"a": [(1, NAN)]}, **LABELS)
+def test_the_digest_is_of_the_pixels(folder):
+    before = load_pairs(saved(folder)).digest
+    text = Pairs(items=(Pair(id="line-0001", clean="", corrupted="", correct=("red",)),), task="t")
+    (folder / "other").mkdir()
+    np.save(folder / "other" / "a.npy", colours(9))
+    Image.fromarray(colours(3)).save(folder / "other" / "c.png")
+    assert load_pairs(saved(folder / "other")).digest != before != text.digest
 
 
-NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-5, 5))
-WORDS = st.one_of(st.text(max_size=5), st.sampled_from(HOSTILE))
-WORDED = {"x_label": WORDS, "y_label": WORDS}
-ROW = st.lists(NUMBERS, min_size=2, max_size=2)
-POINT = st.lists(NUMBERS, min_size=2, max_size=4)
-BAR = st.tuples(WORDS, NUMBERS, NUMBERS, NUMBERS, WORDS)
-NAMED = st.tuples(NUMBERS, NUMBERS, WORDS)
-PARTS = {
-    "heatmap": {
-        "values": st.lists(ROW, min_size=1, max_size=2),
-        "rows": st.lists(WORDS, min_size=1, max_size=2),
-        "columns": st.lists(WORDS, min_size=2, max_size=2),
-        "unit": WORDS,
-    },
-    "bars": {"bars": st.lists(BAR, max_size=3), "x_label": WORDS},
-    "curves": {
-        "series": st.dictionaries(WORDS, st.lists(POINT, max_size=3), max_size=2),
-        "reference": st.dictionaries(WORDS, NUMBERS, max_size=1),
-        "log_x": st.booleans(),
-        **WORDED,
-    },
-    "scatter": {"points": st.dictionaries(WORDS, st.lists(NAMED, max_size=3), max_size=2), **WORDED},
-}
-DESCRIBED = st.one_of(
-    st.fixed_dictionaries({"kind": st.just(kind), "title": WORDS, **parts}) for kind, parts in PARTS.items()
-)
-TAGS = {
-    "svg",
-    "title",
-    "desc",
-    "defs",
-    "pattern",
-    "rect",
-    "path",
-    "style",
-    "text",
-    "g",
-    "circle",
-    "polygon",
-    "polyline",
-}
+def test_another_picture_of_the_same_name_is_not_written_over(folder, tmp_path):
+    pairs = load_pairs(saved(folder))
+    (tmp_path / "there").mkdir()
+    np.save(tmp_path / "there" / "a.npy", colours(7))
+    with pytest.raises(RunError, match=r"a\.npy is another picture"):
+        pairs.save(tmp_path / "there" / "copy.jsonl")
 
 
-@settings(max_examples=300, deadline=None)
-@given(DESCRIBED)
-def test_whatever_a_file_describes_is_refused_or_drawn_as_plain_shapes(described):
-    try:
-        picture = picture_of(described)
-    except RunError:
-        return
-    drawn = picture.svg()
-    for element in ET.fromstring(drawn).iter():
-        assert element.tag.split("}")[1] in TAGS
-        assert not any(name.startswith("on") or "href" in name for name in element.attrib)
-        numbers = {
-            k: v for k, v in element.attrib.items() if k in ("x", "y", "d", "width", "height", "transform")
-        }
-        assert not any("nan" in v or "inf" in v for v in numbers.values())
+def bomb(path, side: int) -> None:
+    """A PNG that says it has side x side pixels; its data is a few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
 
 
-# -- replications ------------------------------------------------------------------------------------------
-
-
-PLAN = dict.fromkeys(("replication", "model", "weights", "config", "dtype", "device"), HOSTILE[0])
-PLAN |= {"options": {}, "seed": 0, "code": {HOSTILE[0]: HOSTILE[0]}, "other models": {}}
-
-
-def result(**changes) -> Result:
-    text = HOSTILE[0] + HOSTILE[3]
-    found = Findings(
-        claims=(judge(text, text, True, found=text, control=0.5, n=3),), tables={text: [{text: text, "x": 1.0}]},
-        pictures={text: MADE["heatmap"][0], "bars": MADE["bars"][0]}, numbers={"x": 1.5},
-    )  # fmt: skip
-    parts = dict(name="pine", title=text, source=text, about=text, controls=(text,), model=text)
-    return Result(**parts | {"findings": found, "plan": PLAN, "seconds": 1.0, "folder": Path("x")} | changes)
-
-
-def test_a_replication_comes_back_whole_from_its_file():
-    made = result()
-    text = json.dumps(made.to_dict(), allow_nan=False)
-    assert "<svg" not in text
-    back = Result.from_dict(json.loads(text), Path("x"))
-    assert back.findings == made.findings and back.page() == made.page() and back.notes == ()
-    with pytest.raises(RunError, match="version 3"):
-        Result.from_dict(json.loads(text) | {"version": 3}, Path("x"))
-    with pytest.raises(RunError, match="was changed since it was written"):
-        Result.from_dict(json.loads(text) | {"seconds": 2.0}, Path("x"))
-
-
-@pytest.mark.parametrize("markup", MARKUP)
-def test_version_1_gives_its_numbers_but_never_its_markup(markup):
-    old = json.loads(json.dumps(result().to_dict())) | {"version": 1, "pictures": {"p": markup}}
-    del old["digest"]
-    back = Result.from_dict(old, Path("x"))
-    made = result()
-    assert back.findings == replace(made.findings, pictures={})
-    page = back.page() + back._repr_html_() + Results(results=[back], failed={}, folder=Path("x")).page()
-    assert markup not in page and "document.title" not in page
-    assert page.count("no markup is read from a file") == 3 and "replicate pine" in page
-    assert "note: version 1 kept pictures as markup: 1 are not shown" in shown(back)
-
-
-def test_words_of_a_file_stay_words_on_page_card_and_terminal():
-    made = result()
-    for page in (
-        made.page(),
-        made._repr_html_(),
-        Results(results=[made], failed={"a": HOSTILE[0]}, folder=Path()).page(),
+def test_what_unpacks_to_too_much_is_not_unpacked(folder):
+    bomb(folder / "bomb.png", 60_000)
+    with pytest.raises(
+        TaskError, match=r"unpacks to 10\.8 GB \(60000 x 60000 pixels\); at most 100 MB is read"
     ):
-        assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "\x1b" not in page
-    assert "\x1b" not in shown(made)
+        load_pairs(saved(folder, "bomb.png"))
+    np.savez_compressed(folder / "bomb.npz", x=np.zeros((6000, 6000, 3), dtype="uint8"))
+    with pytest.raises(TaskError, match=r"bomb\.npz' unpacks to 108 MB"):
+        load_pairs(saved(folder, "bomb.npz"))
+    with open(folder / "long.npy", "wb") as out:
+        np.lib.format.write_array_header_1_0(
+            out, {"shape": (10**6, 10**6), "fortran_order": False, "descr": "|u1"}
+        )
+    with pytest.raises(TaskError, match=r"long\.npy' unpacks to 1000 GB"):
+        load_pairs(saved(folder, "long.npy"))
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((8, 8), "uint8"), "holds uint8 8 x 8; a picture is uint8 height x width x 3"),
+        (np.zeros((8, 8, 4), "uint8"), "holds uint8 8 x 8 x 4"),
+        (np.zeros((3, 8, 8), "float64"), "holds float64 3 x 8 x 8"),
+        (np.zeros((8, 8, 3), "float32"), "holds float32 8 x 8 x 3"),
+        (np.full((3, 8, 8), np.nan, "float32"), "192 numbers of 192 that are not finite"),
+        (np.zeros((2, 8, 8, 3), "uint8"), "holds uint8 2 x 8 x 8 x 3"),
+    ],
+)
+def test_an_array_that_is_no_picture_is_refused(folder, array, says):
+    np.save(folder / "wrong.npy", array)
+    with pytest.raises(TaskError) as problem:
+        load_pairs(saved(folder, "wrong.npy"))
+    assert says in str(problem.value) and "line 1" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("missing.png", "there is no such file"),
+        ("../a.npy", "leaves the folder of the pairs file"),
+        ("/etc/passwd.png", "leaves the folder of the pairs file"),
+        ("link.npy", "link.npy is a link"),
+        ("inside/a.npy", "inside is a link"),
+        ("a.jpg", "none of .npy, .npz, .png"),
+        ("scenes:1/2", "no kind of picture called 'scenes'"),
+        ("memory:12", "was in memory when its pair was saved"),
+        ("two.npz", "names no single array; the file holds left, right"),
+        ("two.npz#middle", "names no single array"),
+        ("grey.png", "a PNG of mode L; RGB is expected"),
+        ("torn.png", "cannot be read"),
+        ("text.npy", "cannot be read"),
+        ("objects.npy", "cannot be read"),
+        (7, "expected a path, or scene:SEED/INDEX"),
+    ],
+)
+def test_a_source_that_is_no_picture_is_refused(folder, tmp_path_factory, source, says):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    np.save(elsewhere / "a.npy", colours(0))
+    os.symlink(elsewhere / "a.npy", folder / "link.npy")
+    os.symlink(elsewhere, folder / "inside")
+    Image.fromarray(colours(0)[:, :, 0]).save(folder / "grey.png")
+    (folder / "torn.png").write_bytes((folder / "c.png").read_bytes()[:90])
+    (folder / "text.npy").write_text("not an array")
+    np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(TaskError) as problem:
+        load_pairs(saved(folder, source))
+    assert says in str(problem.value) and "line 1" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"image": "a.npy"}, "no picture for each side"),
+        ({"image": {"clean": "a.npy"}}, "no picture for each side"),
+        ({"image": {"clean": "a.npy", "corrupted": "a.npy"}}, "the same text and the same picture"),
+        ({"image": {"clean": "a.npy", "corrupted": "same.npy"}}, "the same text and the same picture"),
+        ({"grid": [0, 2]}, "grid is [0, 2]"),
+        ({"regions": {"object": [[0], [1]]}}, "regions need a grid"),
+        ({"grid": [2, 2], "regions": {"object": [[0], [4]]}}, "from 0 to 3 (a grid of 2 x 2)"),
+        ({"grid": [2, 2], "regions": {"object": [[0, 0], [1]]}}, "each once"),
+        ({"grid": [2, 2], "regions": {"background": [[0], [1]]}}, "a region cannot be called 'background'"),
+        (
+            {
+                "grid": [2, 2],
+                "regions": {"S2": [[0], [1]]},
+                "clean": "a b",
+                "corrupted": "a c",
+                "positions": {"S2": [[0, 1], [0, 1]]},
+            },
+            "'S2' is a position and a region",
+        ),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(folder, more, says):
+    np.save(folder / "same.npy", colours(0))
+    with pytest.raises(TaskError) as problem:
+        load_pairs(saved(folder, **more))
+    assert says in str(problem.value)
+
+
+def test_a_grid_without_a_picture_is_refused(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"clean": "a", "corrupted": "b", "correct": ["c"], "grid": [2, 2]}))
+    with pytest.raises(TaskError, match="grid is given without image"):
+        load_pairs(path)

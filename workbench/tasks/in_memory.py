@@ -55,7 +55,7 @@ def as_pairs(
 def _as_row(member: object) -> object:
     """One member as a row of a pairs file."""
     if isinstance(member, Pair):
-        return member.to_dict()
+        return member.to_dict() | ({} if member.image is None else {"image": member.image})
     if isinstance(member, Mapping):
         return {
             key: _listed(value) if key in ("correct", "incorrect") else value for key, value in member.items()

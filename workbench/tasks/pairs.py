@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, overload
 from workbench.core.atomic import write_output
 from workbench.core.show import Shown
 from workbench.core.text import printable
+from workbench.tasks.pictures.fields import Cells
+from workbench.tasks.pictures.picture import Picture
+from workbench.tasks.pictures.saving import put_beside
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +40,10 @@ class Pair:
             of a position is the last token that overlaps its span. ``end``, the last token of the
             prompt, always exists and is never listed.
         group: Template the pair was made from; mean ablation and held-out splits go by it.
+        image: The picture of the clean and that of the corrupted prompt; None for text alone.
+        grid: Rows and columns of patches that ``regions`` are numbered in.
+        regions: Name -> (patches of the clean, patches of the corrupted picture), such as ``object`` and ``others``.
+            ``image``, ``background`` (what no region covers) and ``class`` always exist and are never listed.
 
     Example:
         >>> import workbench as wb
@@ -52,9 +59,12 @@ class Pair:
     incorrect: tuple[str, ...] = ()
     positions: Mapping[str, tuple[Span, Span]] = field(default_factory=dict)
     group: str = ""
+    image: tuple[Picture, Picture] | None = None
+    grid: tuple[int, int] | None = None
+    regions: Mapping[str, tuple[Cells, Cells]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """The pair as JSON values; empty positions and group are left out."""
+        """The pair as JSON values; what it does not have (positions, group, pictures) is left out."""
         out: dict[str, object] = {
             "id": self.id,
             "clean": self.clean,
@@ -66,7 +76,25 @@ class Pair:
             out["positions"] = {name: [list(a), list(b)] for name, (a, b) in self.positions.items()}
         if self.group:
             out["group"] = self.group
+        return out | self._pictures()
+
+    def _pictures(self) -> dict[str, object]:
+        """What of the pair is about pictures."""
+        out: dict[str, object] = {}
+        if self.image is not None:
+            out["image"] = {"clean": self.image[0].source, "corrupted": self.image[1].source}
+        if self.grid is not None:
+            out["grid"] = list(self.grid)
+        if self.regions:
+            out["regions"] = {name: [list(a), list(b)] for name, (a, b) in self.regions.items()}
         return out
+
+    @property
+    def content(self) -> dict[str, object]:
+        """The pair as JSON values, with digests of its pixels: what its numbers depend on."""
+        if self.image is None:
+            return self.to_dict()
+        return self.to_dict() | {"pixels": [picture.digest for picture in self.image]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +137,8 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
 
     @cached_property
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of the pairs' canonical JSON; metadata does not enter."""
-        content = [pair.to_dict() for pair in self.items]
+        """First 16 hex digits of the SHA-256 of the pairs' canonical JSON and pixels; metadata does not enter."""
+        content = [pair.content for pair in self.items]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
@@ -139,7 +167,7 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
         """What joins a pair to others."""
         yield "id", pair.id
         if self.seed is None:
-            yield "clean", pair.clean
+            yield "clean", pair.clean, pair.image and pair.image[0].source
         if by_group and pair.group:
             yield "group", pair.group
 
@@ -163,25 +191,41 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
         return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write `to_jsonl` to a file, whole or not at all.
+        """Write `to_jsonl` to a file, whole or not at all; pictures from files and arrays are written beside it.
 
         Raises:
-            RunError: if it cannot be written.
+            RunError: if it cannot be written, or another picture of the same name is there.
         """
-        return write_output(path, self.to_jsonl())
+        pairs = self if str(path) == "-" else replace(self, items=_beside(self.items, Path(path).parent))
+        return write_output(path, pairs.to_jsonl())
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """One row per pair: id, group, clean, corrupted, correct, incorrect."""
+        """One row per pair: id, group, clean, corrupted, correct, incorrect; where there are some, pictures."""
         import pandas
 
         columns = ("id", "group", "clean", "corrupted", "correct", "incorrect")
-        return pandas.DataFrame([[getattr(pair, name) for name in columns] for pair in self], columns=columns)
+        table = pandas.DataFrame(
+            [[getattr(pair, name) for name in columns] for pair in self], columns=columns
+        )
+        for i, side in enumerate(("clean", "corrupted") if any(pair.image for pair in self) else ()):
+            table[f"{side}_image"] = [pair.image[i].source if pair.image else None for pair in self]
+        return table
 
     def __repr__(self) -> str:
         parts = [f"{len(self)} pairs", f"task {self.task!r}", f"split {self.split}"]
         parts += [f"seed {self.seed}"] if self.seed is not None else []
         parts += [f"corruption {self.corruption}"] if self.corruption else []
         return printable(f"Pairs({', '.join(parts)}, digest {self.digest})")
+
+
+def _beside(items: Sequence[Pair], folder: Path) -> tuple[Pair, ...]:
+    """The pairs with pictures that are in this folder."""
+    return tuple(
+        pair
+        if pair.image is None
+        else replace(pair, image=(put_beside(pair.image[0], folder), put_beside(pair.image[1], folder)))
+        for pair in items
+    )
 
 
 def joined(labels: Sequence[Sequence[object]]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from workbench.core.bounds import in_words, open_regular
 from workbench.core.errors import TaskError, expect_path
 from workbench.tasks.pairs import FORMAT, VERSION, Pair, Pairs, Span
+from workbench.tasks.pictures.fields import parse_pictures
 
 MAX_BYTES = 500_000_000
 """Largest file that is read."""
@@ -20,7 +21,7 @@ MAX_PROBLEMS = 10_000
 MAX_LINE = 1_000_000
 """Longest line in bytes; a longer one is not a pair of prompts."""
 
-_KEYS = {"id", "clean", "corrupted", "correct", "incorrect", "positions", "group"}
+_KEYS = {"id", "clean", "corrupted", "correct", "incorrect", "positions", "group", "image", "grid", "regions"}
 _HEADER = {"format", "version", "task", "split", "seed", "corruption", "metric", "source", "options"}
 _POSITION = re.compile(r"(?!\d+$)[^\s<>@]{1,200}")
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
@@ -66,11 +67,15 @@ def scan_pairs(path: str | Path) -> PairsFile:
     """
     path = Path(path)
     with open_regular(path, most_bytes=MAX_BYTES, error=TaskError) as stream:
-        return scan_stream(stream, path.name)
+        return scan_stream(stream, path.name, folder=path.parent)
 
 
-def scan_stream(stream: BinaryIO, name: str) -> PairsFile:
-    """`scan_pairs` for an open file; ``name`` becomes the task where no header says otherwise."""
+def scan_stream(stream: BinaryIO, name: str, *, folder: Path | None = None) -> PairsFile:
+    """`scan_pairs` for an open file; ``name`` becomes the task where no header says otherwise.
+
+    Args:
+        folder: Where the paths of pictures begin; None where there is no such place, as on standard input.
+    """
     items: list[Pair] = []
     lines: list[int] = []
     problems: list[Problem] = []
@@ -84,7 +89,7 @@ def scan_stream(stream: BinaryIO, name: str) -> PairsFile:
         if isinstance(data, dict) and "format" in data:
             header |= _header(data, number, first=not items and not header, problems=problems)
             continue
-        pair, wrong = parse_pair(data, default_id=f"line-{number:04d}")
+        pair, wrong = parse_pair(data, default_id=f"line-{number:04d}", folder=folder)
         if pair is not None and pair.id in first_line_of:
             wrong = [f"id {pair.id!r} was already used in line {first_line_of[pair.id]}"]
         named = data.get("id", "") if isinstance(data, dict) else ""
@@ -202,8 +207,12 @@ def _is_halved(text: str) -> bool:
     return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
-def parse_pair(data: object, *, default_id: str) -> tuple[Pair | None, list[str]]:
-    """The pair a JSON value describes, or None, and everything that is wrong with it."""
+def parse_pair(data: object, *, default_id: str, folder: Path | None = None) -> tuple[Pair | None, list[str]]:
+    """The pair a JSON value describes, or None, and everything that is wrong with it.
+
+    Args:
+        folder: Where the paths of its pictures begin.
+    """
     if not isinstance(data, dict):
         return None, [f"expected an object with clean, corrupted and correct; found {_kind(data)}"]
     wrong = [f"unknown key {key!r}" for key in sorted(set(data) - _KEYS)]
@@ -211,23 +220,33 @@ def parse_pair(data: object, *, default_id: str) -> tuple[Pair | None, list[str]
     texts = {"id": default_id, "group": ""} | {
         k: data[k] for k in ("id", "group", "clean", "corrupted") if k in data
     }
-    for key, value in texts.items():
-        wrong += _text(key, value, empty_ok=key == "group")
+    seen = parse_pictures(data, folder, wrong)
+    for key, value in texts.items():  # a model that reads no words is shown a picture alone
+        wrong += _text(key, value, empty_ok=key == "group" or (key != "id" and seen.image is not None))
     answers = {key: _answers(key, data.get(key, []), wrong) for key in ("correct", "incorrect")}
     if "correct" in data and data["correct"] == []:
         wrong.append("correct has no answer")
     for answer in answers["correct"]:
         if answer in answers["incorrect"]:
             wrong.append(f"answer {answer!r} is both correct and incorrect")
-    if not wrong and texts["clean"] == texts["corrupted"]:
-        wrong.append("clean and corrupted are the same text")
+    if not wrong and texts["clean"] == texts["corrupted"] and seen.are_alike(wrong):
+        wrong.append(f"clean and corrupted are the same text{seen.alike}")
     positions = (
         {} if wrong else _positions(data.get("positions", {}), texts["clean"], texts["corrupted"], wrong)
     )
+    wrong += [f"{name!r} is a position and a region" for name in positions if name in seen.regions]
     if wrong:
         return None, wrong
     correct, incorrect = answers["correct"], answers["incorrect"]
-    return Pair(**texts, correct=correct, incorrect=incorrect, positions=positions), []
+    return Pair(
+        **texts,
+        correct=correct,
+        incorrect=incorrect,
+        positions=positions,
+        image=seen.image,
+        grid=seen.grid,
+        regions=seen.regions,
+    ), []
 
 
 def _text(key: str, value: object, *, empty_ok: bool) -> list[str]:

@@ -1,0 +1,107 @@
+"""Pictures in files: ``.npy``, ``.npz`` and ``.png``, in the folder of the pairs that name them and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+
+from workbench.core.bounds import open_regular
+from workbench.core.errors import TaskError
+from workbench.core.registry import Registry
+from workbench.tasks.pictures.limits import MOST_BYTES, refuse_larger
+
+Reader = Callable[[BinaryIO, str], np.ndarray]
+_HINT = "give a path below the folder of the pairs file: pictures/a.png"
+
+
+def file_of(source: str, folder: Path | None) -> Path:
+    """The file of a picture.
+
+    Raises:
+        TaskError: if the path leaves the folder, passes a link, is of another kind of file, or nothing is there.
+    """
+    name = PurePosixPath(source.partition("#")[0])
+    if name.suffix.lower() not in READERS:
+        kinds = ", ".join(READERS)
+        raise TaskError(
+            f"picture {source!r:.200} is none of {kinds}", hint="scene:SEED/INDEX names a drawn scene"
+        )
+    if name.is_absolute() or ".." in name.parts or "\\" in source or "\0" in source:
+        raise TaskError(f"picture {source!r:.200} leaves the folder of the pairs file", hint=_HINT)
+    if folder is None:
+        raise TaskError(
+            f"picture {source!r:.200} is a path, and these pairs are from no file that it could be beside",
+            hint="wb.Picture.of(array), or Picture(source, folder)",
+        )
+    path = folder
+    for part in name.parts:
+        path = path / part
+        if os.path.islink(path):
+            raise TaskError(
+                f"picture {source!r:.200}: {path.name} is a link; a file of its own is expected", hint=_HINT
+            )
+    if not os.path.isfile(path):
+        raise TaskError(f"picture {source!r:.200}: there is no such file in {folder}")
+    return path
+
+
+def read_pixels(path: Path, source: str) -> np.ndarray:
+    """The array in a file, of whatever type and shape.
+
+    Raises:
+        TaskError: if the file or what it unpacks to is too large, or it cannot be read.
+    """
+    with open_regular(path, most_bytes=MOST_BYTES, error=TaskError) as stream:
+        try:
+            return READERS.get(path.suffix.lower())(stream, source)
+        except (
+            ValueError,
+            OSError,
+            EOFError,
+            SyntaxError,
+            KeyError,
+            zipfile.BadZipFile,
+            MemoryError,
+        ) as problem:
+            said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            raise TaskError(f"picture {source!r:.200} cannot be read: {said:.200}") from problem
+
+
+def _npy(stream: BinaryIO, source: str) -> np.ndarray:
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(stream)
+    n_bytes = dtype.itemsize
+    for length in shape:
+        n_bytes *= int(length)
+    refuse_larger(n_bytes, source, " x ".join(map(str, shape)))
+    stream.seek(0)
+    return np.load(stream, allow_pickle=False)
+
+
+def _npz(stream: BinaryIO, source: str) -> np.ndarray:
+    wanted = source.partition("#")[2]
+    with zipfile.ZipFile(stream) as packed:
+        names = [name.removesuffix(".npy") for name in packed.namelist()]
+        if wanted not in names and (wanted or len(names) != 1):
+            listed = ", ".join(names[:8]) or "none"
+            raise TaskError(
+                f"picture {source!r:.200} names no single array; the file holds {listed}",
+                hint="pictures.npz#NAME",
+            )
+        info = packed.getinfo((wanted or names[0]) + ".npy")
+        refuse_larger(info.file_size, source, "one array")
+        with packed.open(info) as member:
+            return _npy(BytesIO(member.read(info.file_size + 1)), source)
+
+
+READERS: Registry[Reader] = Registry("kind of picture file", error=TaskError)
+READERS.add(".npy", _npy)
+READERS.add(".npz", _npz)
+READERS.lazy(".png", "workbench.tasks.pictures.png:read_png")  # Pillow, only where there is one

@@ -1,0 +1,53 @@
+"""Pictures beside the file of their pairs."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from workbench.core.atomic import write_output
+from workbench.core.errors import RunError
+from workbench.tasks.pictures.file import file_of
+from workbench.tasks.pictures.picture import MEMORY, Picture
+
+
+def put_beside(picture: Picture, folder: Path) -> Picture:
+    """The picture as one that is in this folder: copied there, or an array that is saved as ``pictures/DIGEST.npy``.
+
+    Raises:
+        RunError: if another picture of this name is there already.
+    """
+    if picture.kind and picture.kind != MEMORY:
+        return picture  # drawn anew wherever it is asked for
+    if picture.kind == MEMORY:
+        return _saved(picture, Picture(f"pictures/{picture.digest}.npy", folder))
+    if picture.folder is not None and picture.folder.resolve() == folder.resolve():
+        return picture
+    own = Picture(picture.source, folder)
+    name = picture.source.partition("#")[0]
+    if (folder / name).exists():
+        if own.digest != picture.digest:
+            raise RunError(
+                f"{folder / name} is another picture than the one to be saved", hint="choose another folder"
+            )
+        return own
+    _write(folder / name, file_of(picture.source, picture.folder).read_bytes())
+    return own
+
+
+def _saved(picture: Picture, own: Picture) -> Picture:
+    """An array as a file; its name is its digest, so what is there under that name is the same."""
+    assert own.folder is not None
+    path = own.folder / own.source
+    if not path.exists():
+        packed = BytesIO()
+        np.save(packed, picture.pixels)
+        _write(path, packed.getvalue())
+    return own
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_output(path, data)
