@@ -39,7 +39,7 @@ _HOME = {
     # pairs
     "Pair": "tasks.pairs",
     "Pairs": "tasks.pairs",
-    "Picture": "tasks.pictures.picture",
+    "Picture": "tasks.pictures.image",
     "load_pairs": "tasks.pairs_file",
     "make_pairs": "tasks.registry",
     "list_tasks": "tasks.registry",

@@ -15,7 +15,7 @@ from workbench.core.errors import RunError, TaskError
 from workbench.tasks.in_memory import as_pairs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.pairs_file import load_pairs
-from workbench.tasks.pictures.picture import Picture
+from workbench.tasks.pictures.image import Picture
 
 
 def colours(seed: int, size: int = 8) -> np.ndarray:

@@ -15,7 +15,7 @@ from workbench.core.atomic import write_output
 from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.tasks.pictures.fields import Cells
-from workbench.tasks.pictures.picture import Picture
+from workbench.tasks.pictures.image import Picture
 from workbench.tasks.pictures.saving import put_beside
 
 if TYPE_CHECKING:

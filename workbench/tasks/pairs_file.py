@@ -237,11 +237,10 @@ def parse_pair(data: object, *, default_id: str, folder: Path | None = None) -> 
     wrong += [f"{name!r} is a position and a region" for name in positions if name in seen.regions]
     if wrong:
         return None, wrong
-    correct, incorrect = answers["correct"], answers["incorrect"]
     return Pair(
         **texts,
-        correct=correct,
-        incorrect=incorrect,
+        correct=answers["correct"],
+        incorrect=answers["incorrect"],
         positions=positions,
         image=seen.image,
         grid=seen.grid,

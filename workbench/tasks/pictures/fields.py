@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench.core.errors import TaskError
-from workbench.tasks.pictures.picture import Picture
+from workbench.tasks.pictures.image import Picture
 
 _NAME = re.compile(r"(?!\d+$)[^\s<>@]{1,200}")
 RESERVED = ("image", "background", "class")

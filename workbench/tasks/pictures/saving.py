@@ -10,7 +10,7 @@ import numpy as np
 from workbench.core.atomic import write_output
 from workbench.core.errors import RunError
 from workbench.tasks.pictures.file import file_of
-from workbench.tasks.pictures.picture import MEMORY, Picture
+from workbench.tasks.pictures.image import MEMORY, Picture
 
 
 def put_beside(picture: Picture, folder: Path) -> Picture:
