@@ -9,9 +9,8 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.edits.documents import Question, _answers, prompt, questions, spans, words_of
 from workbench.papers import pine
 from workbench.papers.kinds import Setting
-from workbench.papers.options import PineSizes
 
-SMALL = PineSizes(conflicts=3, majorities=2, singles=2, size=4)
+SMALL = pine.PineSizes(conflicts=3, majorities=2, singles=2, size=4)
 
 
 def verdicts(model) -> dict[str, str]:
@@ -64,3 +63,14 @@ def test_lean_and_changes_by_hand():
     assert found.lean.tolist() == pytest.approx([(1 + 3) / 2])
     assert found.spread.tolist() == pytest.approx([3.0])
     assert np.array_equal(found.later, [[False, True]])
+
+
+def test_one_document_moves_nothing_and_lengths_do_not_matter(bridge_of):
+    from workbench.edits.documents import unequal_spread
+    from workbench.edits.pine import moved_alone
+
+    model = bridge_of("llama")
+    one, two = moved_alone(model)
+    assert one < 1e-4 < 1e-3 < two
+    words = words_of(model)
+    assert unequal_spread(model, words, 4, {}, seed=0) < 1e-3 < unequal_spread(model, words, 4, None, seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -38,7 +39,6 @@ from workbench.papers.kit import (
     untried,
 )
 from workbench.papers.kit.paper import Paper
-from workbench.papers.options import PineSizes
 
 
 def measured(**shares: float) -> Conditions:
@@ -343,11 +343,14 @@ def test_a_paper_gives_tables_bars_claims_and_numbers_by_itself():
         c.numbers["seed"] = setting
         return c
 
+    @dataclass(frozen=True, kw_only=True)
+    class Singles:
+        singles: int = 2
+
     paper = Paper(
-        name="pine",
-        authors="P 2024",
-        about="",
-        options=PineSizes,
+        name="none",
+        source="P 2024",
+        options=Singles,
         controls=(),
         measure=measure,
         claims={"helps": Claim("it helps", above("edited", "plain"), paper=0.5, where="abstract")},
@@ -358,4 +361,13 @@ def test_a_paper_gives_tables_bars_claims_and_numbers_by_itself():
     assert (
         len(found.pictures) == 2 and found.numbers["means"]["edited"] == 0.75 and found.numbers["seed"] == 3
     )
-    assert paper.make_options(["singles=9"]).singles == 9 and paper.paper.title.startswith("Eliminating")
+    assert paper.make_options(["singles=9"]).singles == 9
+    assert paper.module == __name__ and paper.about == " ".join(__doc__.split())  # what its file says
+
+
+def test_heads_are_drawn_by_address_or_as_a_grid():
+    c = Conditions()
+    c.draw_heads("by address", {"a0.h1": 1.0, "a1.h0": -1.0}, unit="nats")
+    c.draw_heads("as a grid", np.array([[np.nan, 1.0], [-1.0, np.nan]]), unit="nats")
+    assert c.pictures["by address"].values == c.pictures["as a grid"].values == ((None, 1.0), (-1.0, None))
+    assert c.pictures["by address"].rows == ("layer 0", "layer 1")

@@ -1,10 +1,15 @@
-"""Importing large libraries in less time: nothing that a module defines is garbage."""
+"""Importing large libraries in less time, or not before they are used."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import ModuleType
 
 
 @contextmanager
@@ -21,3 +26,30 @@ def loading() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+@contextmanager
+def lazily() -> Iterator[None]:
+    """Inside, ``from package import module`` of a module of ours gives the module unloaded; its first use loads it.
+
+    A file that lists and checks read then says at its top what it measures with, and reading it loads no torch.
+    """
+    sys.meta_path.insert(0, _Lazy())
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Lazy)]
+
+
+class _Lazy(MetaPathFinder):
+    """Finds modules of ours as the usual finder does, and puts off running them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None or spec.submodule_search_locations is not None:
+            return None  # packages are doors: they load nothing heavy
+        if fullname.startswith("workbench."):
+            spec.loader = LazyLoader(spec.loader)
+        return spec

@@ -105,9 +105,10 @@ def _file_of(name: str) -> Path | None:
 
 
 def _imports(name: str, file: Path, tree: ast.Module) -> Iterator[str]:
-    """Names that a module imports at its top, conditional blocks for type checkers left out; anywhere in a plug-in."""
+    """Names that a module imports at its top, lazily too, those for type checkers left out; anywhere in a plug-in."""
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
-    for node in tree.body if name.startswith("workbench.") else ast.walk(tree):
+    lazy = [inner for node in tree.body if isinstance(node, ast.With) for inner in node.body]
+    for node in [*tree.body, *lazy] if name.startswith("workbench.") else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Literal
@@ -178,8 +178,6 @@ def in_every_order(
     words: Words,
     asked: Sequence[Question],
     options: dict[str, Any] | None,
-    *,
-    advance: Callable[[int], None] = lambda n: None,
 ) -> DocumentAnswers:
     """Ask every question with its documents in every order, with PINE (or a control of it) or the model as it is.
 
@@ -201,9 +199,17 @@ def in_every_order(
             else Pine(documents=spans(words, asked[part[0][0]], orders[part[0][1]]), **options)
         )
         found |= dict(zip(part, _log_probs(model, ids, edit), strict=True))
-        advance(len(part))
     table = torch.stack([torch.stack([found[i, o] for o in range(len(orders))]) for i in range(len(asked))])
     return _answers(table, asked, orders)
+
+
+def unequal_spread(
+    model: TransformerBridge, words: Words, size: int, options: dict[str, Any] | None, *, seed: int
+) -> float:
+    """Largest difference between orders of three documents of other lengths, in nats."""
+    sizes = tuple(size - 2 + 2 * i for i in range(3))
+    asked = questions(words, "conflict", n=3, sizes=sizes, seed=seed + 1)
+    return max(float(in_every_order(model, words, (q,), options).spread.max()) for q in asked)
 
 
 def _log_probs(model: TransformerBridge, ids: torch.Tensor, edit: ModelEdit | None) -> torch.Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +20,10 @@ from workbench.edits.kinds import Between, Pine
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import Rotary, own_positions, rotary_of
 from workbench.edits.visible import visible
+from workbench.model.probe import probe_tokens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 # Importances this close, relative to the largest, are a tie and the documents' own tokens decide: float32 runs on
 # permuted documents differ by 1e-7, and heads that attend evenly make exact ties.
@@ -214,3 +219,16 @@ def _confirm(place: Place, layer: int, rotary: Rotary, q: Tensor, k: Tensor, pat
             f"{error:.2g}",
             hint="norms of queries and keys, soft caps and other rotations are not made again here",
         )
+
+
+@torch.no_grad()
+def moved_alone(model: TransformerBridge) -> tuple[float, float]:
+    """Largest difference of a logit that PINE makes: over a single document, and over the same tokens as two."""
+    ids = probe_tokens(model)
+    plain, end = model(ids), ids.shape[1] - 1
+
+    def moved_by(documents: tuple[tuple[int, int], ...]) -> float:
+        with Pine(documents=documents).on(model):
+            return float((model(ids) - plain).abs().max())
+
+    return moved_by(((1, end),)), moved_by(((1, end // 2), (end // 2, end)))

@@ -112,29 +112,6 @@ class LofitSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PineSizes:
-    """Sizes.
-
-    Attributes:
-        conflicts, majorities, singles: Questions of each kind. With fewer than 183 singles it could not be shown that
-            at most 2 % is lost, even if none is.
-        documents, size: Documents of a prompt and tokens of each.
-    """
-
-    conflicts: int = 60
-    majorities: int = 120
-    singles: int = 200
-    documents: int = 3
-    size: int = 8
-
-    def __post_init__(self) -> None:
-        if min(self.conflicts, self.majorities, self.singles) < 2:
-            raise OptionError("two questions of a kind are the least that has an interval")
-        if not 3 <= self.documents <= 5:
-            raise OptionError(f"documents is {self.documents}; 3 to 5 can be asked in every order")
-
-
-@dataclass(frozen=True, kw_only=True)
 class PreplanSizes:
     """Sizes and thresholds; the paper's where it states them.
 
@@ -251,7 +228,10 @@ def options_from(texts: Iterable[str], kind: type, name: str) -> Any:
         OptionError: for an unknown name, or a value of another type.
 
     Example:
-        >>> options_from(["size=4"], PineSizes, "pine").size
+        >>> @dataclass(frozen=True)
+        ... class Sizes:
+        ...     pairs: int = 24
+        >>> options_from(["pairs=4"], Sizes, "name-decides").pairs
         4
     """
     made = kind()

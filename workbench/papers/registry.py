@@ -1,32 +1,29 @@
-"""The replications that there are: a paper each.
+"""The papers that are measured again: one file each, in this room, in a plug-in, or named on the command line.
 
-A new one is a module with ``REPLICATION`` that adds itself with `add_paper`. Where it loads torch at its top, its entry
-stands here instead.
-
-Others add theirs with `add_paper` in a file that ``--plugin`` names, or by an entry point of ``workbench.papers``.
-
-Listing them loads no model and no torch.
+A paper adds itself with `add_paper`. Ours are found by reading the files of this room for that line, those of others
+by an entry point of ``workbench.papers`` or by ``--plugin``. Listing them loads no model and no torch: what a paper
+measures with is imported lazily (`workbench.core.loading`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.core.registry import Registry
+from workbench.papers.kit.paper import Paper
 from workbench.papers.options import (
     CalibrationSizes,
     ComponentReuse,
     LofitSizes,
-    PineSizes,
     PreplanSizes,
     RegressionSizes,
     Relevance,
     RetrievalSizes,
     SoftInjectionSizes,
 )
-from workbench.papers.sixty import not_built
+from workbench.papers.sixty import not_built, sixty
 
 if TYPE_CHECKING:
     from workbench.papers.kinds import Replicable
@@ -50,7 +47,7 @@ class ListedPaper:
     model: str
 
 
-_OURS = (
+_WAITING = (  # until they stand lazily in their own file
     ListedPaper(
         name="component-reuse",
         module="workbench.papers.component_reuse",
@@ -101,14 +98,6 @@ _OURS = (
         model="zoo:icl",
     ),
     ListedPaper(
-        name="pine",
-        module="workbench.papers.pine",
-        options=PineSizes,
-        title="Eliminating Position Bias of Language Models: A Mechanistic Approach",
-        source="Wang et al. 2024, arXiv:2407.01100",
-        model="zoo:kv",
-    ),
-    ListedPaper(
         name="in-context-regression",
         module="workbench.papers.in_context_regression",
         options=RegressionSizes,
@@ -126,36 +115,37 @@ _OURS = (
     ),
 )
 
-
-PAPERS: Registry[ListedPaper] = Registry(
-    "replication", group="workbench.papers", holds=lambda made: isinstance(made, ListedPaper)
+PAPERS: Registry[Any] = Registry(
+    "replication", group="workbench.papers", holds=lambda made: isinstance(made, Paper)
 )
 
 
-def add_paper(paper: ListedPaper) -> ListedPaper:
-    """Register a paper; the module that it names has the ``REPLICATION``."""
+def add_paper(paper: Paper) -> Paper:
+    """Register a paper by its name."""
     PAPERS.add(paper.name, paper, home=paper.module)
     return paper
 
 
-for _paper in _OURS:
-    add_paper(_paper)
-PAPERS.read("workbench.papers", r'^add_paper\(\s*ListedPaper\(\s*name="([\w-]+)"')
+PAPERS.read("workbench.papers", r'^\w+ = add_paper\(\s*Paper\(\s*name="([\w-]+)"')
+for _paper in _WAITING:
+    if _paper.name not in PAPERS:
+        PAPERS.add(_paper.name, _paper, home=_paper.module)
 
 
 def list_replications() -> tuple[str, ...]:
-    """Names of all replications.
+    """Names of all replications, in the order of the list of sixty.
 
     Example:
         >>> import workbench as wb
         >>> "pine" in wb.list_replications()
         True
     """
-    return tuple(PAPERS)
+    order = [paper["name"] for paper in sixty()]
+    return tuple(sorted(PAPERS, key=lambda name: order.index(name) if name in order else len(order)))
 
 
-def find_paper(name: str) -> ListedPaper:
-    """A paper by the name of its replication.
+def find_paper(name: str) -> Any:
+    """A paper by name.
 
     Raises:
         OptionError: if it is on the list and not built yet; if there is none, with the closest spellings.
@@ -171,4 +161,5 @@ def find_replication(name: str) -> Replicable:
     Raises:
         OptionError: if there is none, with the closest spellings.
     """
-    return import_module(find_paper(name).module).REPLICATION
+    found = find_paper(name)
+    return import_module(found.module).REPLICATION if isinstance(found, ListedPaper) else found

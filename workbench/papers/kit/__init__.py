@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.papers.kit.claims import Claim, Need, judge_all, needs, untried
-from workbench.papers.kit.conditions import Conditions
+from workbench.papers.kit.conditions import Conditions, shown
 from workbench.papers.kit.criteria import (
     Criterion,
     Outcome,
@@ -57,5 +57,6 @@ __all__ = [
     "order",
     "permuted",
     "share_above",
+    "shown",
     "untried",
 ]

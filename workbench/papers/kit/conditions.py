@@ -15,7 +15,7 @@ from workbench.core.errors import OptionError, RunError, ShapeError, unknown
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.dependent_pairs import cluster_index
 from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
-from workbench.view.pictures import Bars, Picture
+from workbench.view.pictures import Bars, Heatmap, Picture
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -230,6 +230,16 @@ class Conditions:
             made[f"Every condition: {unit}"] = Bars.of(bars, x_label=unit, width=720)
         return made
 
+    def draw_heads(self, caption: str, values: Mapping[str, float] | np.ndarray, *, unit: str) -> None:
+        """Keep a picture of one value per head, layers from the top: by address, or ``(layer, head)``."""
+        if isinstance(values, Mapping):
+            places = [tuple(map(int, head[1:].split(".h"))) for head in values]
+            grid = np.full(tuple(np.max(places, axis=0) + 1), np.nan)
+            grid[tuple(zip(*places, strict=True))] = list(values.values())
+        else:
+            grid = np.asarray(values)
+        self.pictures[caption] = Heatmap.of_heads(grid, range(len(grid)), title=caption, unit=unit)
+
     @classmethod
     def joined(cls, parts: Mapping[str, Conditions], *, crossed: bool = False) -> Conditions:
         """Put the items of several tasks one after the other; a condition that a task lacks has fewer items.
@@ -253,6 +263,13 @@ class Conditions:
 def _keys(name: str) -> list[str]:
     """The keys of ``one[two][three]``, outermost first."""
     return name.removesuffix("]").replace("][", "[").split("[")
+
+
+def shown(
+    name: str, over: str | None = None, *, form: str = ".3f", unit: str = ""
+) -> Callable[[Conditions], str]:
+    """What a claim tells as found or as control: a mean (difference) with its interval, in words."""
+    return lambda c: c.shown(name, over, form=form, unit=unit)
 
 
 def _balanced(values: np.ndarray, clusters: Sequence[object]) -> np.ndarray | None:

@@ -309,12 +309,15 @@ def given_p(name: str) -> Criterion:
 def fact(
     words: str,
     holds: Callable[[Conditions], Any],
+    name: str = "",
+    over: str | None = None,
     *,
     intervals: Callable[[Conditions], Sequence[Interval]] = lambda c: (),
 ) -> Criterion:
     """State a rule of a paper's own, in words and as a function of what was measured.
 
     Args:
+        name, over: The conditions whose means are told as found and as control.
         intervals: The intervals that the rule looks at. Where one is not known, the rule cannot be tested.
 
     Returns:
@@ -327,4 +330,4 @@ def fact(
             return Outcome(holds=False, lacks=f'an interval of "{words}" is not defined here: {why}')
         return Outcome(holds=bool(holds(c)))
 
-    return Criterion(words, test)
+    return Criterion(words, test, name, over)

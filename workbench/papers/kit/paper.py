@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,6 @@ from workbench.papers.kinds import Findings, Setting
 from workbench.papers.kit.claims import Claim, Need, judge_all
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.options import options_from
-from workbench.papers.registry import find_paper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,11 @@ class Paper:
     """A paper whose claims can be measured again.
 
     Attributes:
-        name: As in the registry, which has title, source and default model.
-        authors: Before each place in the paper, as in "Wang et al. 2024, section 3".
-        about: What the paper found and how it is measured here, in a few sentences.
+        name: What is typed.
+        title, source: Of the paper; the source stands before each place in it, as in "Wang et al. 2024, section 3".
+        model: The built-in model on which its claims can be tested.
+        authors: Before each place in the paper, where it is not the source.
+        about: What the paper found and how it is measured here; by default what the docstring of its module says.
         options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
         controls: The conditions a claim is compared with.
         measure: Measures; gives equal conditions for an equal setting.
@@ -30,18 +32,26 @@ class Paper:
     """
 
     name: str
-    authors: str
-    about: str
+    title: str = ""
+    source: str = ""
+    model: str = ""
+    authors: str = ""
+    about: str = ""
     options: type
     controls: tuple[str, ...]
     measure: Callable[[Setting], Conditions]
     needs: Sequence[Need] = ()
     claims: Mapping[str, Claim] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.about:
+            said = sys.modules[self.module].__doc__ or ""
+            object.__setattr__(self, "about", " ".join(said.split()))
+
     @property
-    def paper(self) -> Any:
-        """Its entry in the registry."""
-        return find_paper(self.name)
+    def module(self) -> str:
+        """The module that it stands in."""
+        return self.measure.__module__
 
     def make_options(self, texts: Iterable[str] = ()) -> Any:
         """Options from ``name=value`` texts.
@@ -53,7 +63,7 @@ class Paper:
 
     def judge(self, c: Conditions) -> tuple[JudgedClaim, ...]:
         """Every claim with its verdict."""
-        return judge_all(self.claims, c, authors=self.authors, common=self.needs)
+        return judge_all(self.claims, c, authors=self.authors or self.source, common=self.needs)
 
     def run(self, setting: Setting) -> Findings:
         """Measure, and judge every claim."""

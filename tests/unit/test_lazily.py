@@ -1,0 +1,40 @@
+"""What is imported lazily is loaded by its first use, counts in the digest, and is no other module."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from workbench.core.source_digest import _file_of, _imports
+
+CODE = """
+import sys
+from workbench.core.loading import lazily
+
+with lazily():
+    from workbench.edits import lofit
+    from workbench.core import errors
+assert "torch" not in sys.modules and not sys.meta_path[0].__class__.__name__ == "_Lazy"
+from workbench.edits.lofit import Localised
+assert "torch" in sys.modules and lofit.Localised is Localised
+import workbench.edits.lofit as again
+assert again is lofit
+try:
+    with lazily():
+        from workbench.edits import nothing
+except ImportError as problem:
+    print(problem)
+"""
+
+
+def test_a_module_is_loaded_when_it_is_used_and_a_missing_one_is_refused_at_once():
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
+    assert done.returncode == 0 and "nothing" in done.stdout, done.stderr
+
+
+def test_what_a_paper_imports_lazily_counts_in_its_digest():
+    import ast
+
+    file = _file_of("workbench.papers.pine")
+    found = set(_imports("workbench.papers.pine", file, ast.parse(file.read_text(encoding="utf-8"))))
+    assert {"workbench.edits.documents", "workbench.edits.pine", "workbench.papers.kinds"} <= found
