@@ -228,10 +228,17 @@ def _is_permanent(handle: Any) -> bool:
 
 
 def is_bookkeeping(hook: Any) -> bool:
-    """Whether TransformerLens or Hugging Face put a hook there for their own bookkeeping."""
-    return home_of(hook) in ("transformer_lens", "transformers")
+    """Whether a hook is TransformerLens', Hugging Face's, or that of a tower's own hook points."""
+    return home_of(hook) in ("transformer_lens", "transformers") or _module_of(hook) == _TOWERS
 
 
 def home_of(hook: Any) -> str:
     """The package that a function is of."""
-    return (getattr(getattr(hook, "func", hook), "__module__", None) or "").split(".")[0]
+    return _module_of(hook).split(".")[0]
+
+
+_TOWERS = "workbench.model.towers.blocks"
+
+
+def _module_of(hook: Any) -> str:
+    return getattr(getattr(hook, "func", hook), "__module__", None) or ""

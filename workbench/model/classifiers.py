@@ -25,6 +25,10 @@ _LOGITS_AS_THEY_ARE = {"final_logit_softcapping": None, "logit_scale": 1.0, "log
 _WORDS = ("ForCausalLM", "LMHeadModel")
 
 
+SEEN = ("ForImageClassification",)
+"""Heads of towers, which see a picture as a whole; no bridge is asked for them."""
+
+
 def head_of(config: PretrainedConfig) -> str | None:
     """The name of the class with a classification head that a configuration asks for; None for any other model.
 
@@ -48,7 +52,8 @@ def class_names(config: PretrainedConfig) -> tuple[str, ...]:
     Raises:
         ModelError: if the configuration does not give each class a name of its own.
     """
-    head = head_of(config)
+    named = getattr(config, "architectures", None) or ()
+    head = next((name for name in named if name.endswith(SEEN)), None) or head_of(config)
     if head is None:
         return ()
     given = config.id2label or {}

@@ -72,7 +72,8 @@ def pattern_is_live(block: torch.nn.Module) -> bool:
     """Whether edits of ``attn.hook_pattern`` reach the output (TransformerLens recomputes attention itself)."""
     attn = block.attn
     return bool(
-        getattr(attn, "supports_attn_result", False)
+        getattr(attn, "pattern_is_live", False)
+        or getattr(attn, "supports_attn_result", False)
         or getattr(getattr(attn, "original_component", None), "accepts_pattern_fn", False)
     )
 
@@ -92,13 +93,14 @@ def resume_from(
             yield
         return
 
-    wrap = "native" in type(bridge.original_model).__module__  # native blocks return a tuple of one
+    native = "native" in type(bridge.original_model).__module__  # native blocks return a tuple of one
+    wrap = native or getattr(bridge.blocks[0], "in_tuple", False)
 
     def passthrough(*args, **kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
         return (hidden,) if wrap else hidden
 
-    skipped = list(bridge.blocks)[:layer]
+    skipped = [getattr(block, "layer", block) for block in list(bridge.blocks)[:layer]]
     entry = bridge.blocks[layer].hook_in
     for block in skipped:
         object.__setattr__(block, "forward", passthrough)

@@ -40,13 +40,19 @@ def is_bridge(thing: object) -> bool:
     return loaded is not None and isinstance(thing, loaded.TransformerBridge)
 
 
+def is_tower(thing: object) -> bool:
+    """Whether something is a stack of a model that the bridge does not open."""
+    loaded = sys.modules.get("workbench.model.towers.tower")
+    return loaded is not None and isinstance(thing, loaded.Tower)
+
+
 def check_opened(model: object) -> None:
     """Refuse what is no opened model, by the name of its type.
 
     Raises:
         OptionError: saying how to open one.
     """
-    if is_bridge(model):
+    if is_bridge(model) or is_tower(model):
         return
     if isinstance(model, str):
         found = f"model is the text {model!r:.60}; an opened model is expected"

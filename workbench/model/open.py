@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.other_inputs import other_inputs, takes_more_than_text
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
+from workbench.model.towers.classes import READS, tower_class
+from workbench.model.towers.directory import Source, towers_from_directory, towers_from_model
 from workbench.model.unread import not_measured, unread_parts
 from workbench.model.weights import (
     Lines,
@@ -70,6 +72,8 @@ def open_model(
     parity_tolerance: float | None = None,
 ) -> TransformerBridge:
     """Open a model as a TransformerLens bridge: raw weights, eval mode, parameters frozen, parity checked.
+
+    A model that sees, and that is no bridge, is a ``Tower``: a ``HookedRootModule`` with a bridge's hook names.
 
     Args:
         name: `zoo:NAME`, a Hugging Face or native directory, a Hub id, or a Hugging Face model in memory
@@ -126,6 +130,21 @@ def open_model(
     if tokenizer is None:
         tokenizer = tokenizers.load_tokenizer(directory, **code)
     place = {"device": device, "dtype": _DTYPES[dtype]}
+    if config is not None and (kind := tower_class(config)) is not None:
+        if device_map is not None:
+            raise OptionError(
+                f"{name} is a {kind.__name__}, which is not spread over devices", hint="--device"
+            )
+        source = Source(
+            name=name, kind=found.kind, revision=revision, tolerance=parity_tolerance, tokenizer=tokenizer
+        )
+        weights = {t.name: t for t in stored} or stored_weights(directory)
+        return cast(
+            "TransformerBridge",
+            towers_from_directory(
+                directory, source, config=config, model_class=kind, stored=weights, **place
+            ),
+        )
     if is_native:
         opened = _native(directory, tokenizer, **place)
     else:
@@ -277,6 +296,10 @@ def _open_memory(
             "this model already belongs to a bridge",
             hint="load it anew, or copy.deepcopy it before opening it the first time",
         )
+    if type(model).__name__ in READS:
+        named = f"{type(model).__name__} in memory"
+        source = Source(name=named, kind="memory", tolerance=tolerance, tokenizer=tokenizer)
+        return cast("TransformerBridge", towers_from_model(model.eval(), source))
     encoders.drop_pooler(model.eval())
     fields, tokens = model.config.to_dict(), _probe(model.config)
     weights = lines_of_model(model)

@@ -1,0 +1,77 @@
+"""Which classes of transformers are opened as towers, what they read, and probe inputs for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PretrainedConfig
+
+_VISION = (
+    *("ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification"),
+    *("CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPForImageClassification"),
+    *("SiglipVisionModel", "SiglipForImageClassification", "BeitModel", "BeitForImageClassification"),
+    *("Dinov2Model", "Dinov2ForImageClassification", "Dinov2WithRegistersModel"),
+    *("Dinov2WithRegistersForImageClassification", "DINOv3ViTModel", "IJepaModel"),
+    *("IJepaForImageClassification", "ViTMSNModel", "ViTMSNForImageClassification"),
+)
+_WORDS = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
+_BOTH = ("CLIPModel", "SiglipModel")
+
+READS: Mapping[str, tuple[str, ...]] = (
+    dict.fromkeys(_VISION, ("pixel_values",))
+    | dict.fromkeys(_WORDS, ("input_ids",))
+    | dict.fromkeys(_BOTH, ("input_ids", "pixel_values"))
+)
+"""What each class is called with."""
+
+N_ROWS = 2  # of every probe
+
+
+def tower_class(config: PretrainedConfig) -> type | None:
+    """The class of a configuration where it is opened as a tower, else None."""
+    for name in getattr(config, "architectures", None) or ():
+        if name in READS:
+            return getattr(transformers, name)
+    return None
+
+
+def probe_inputs(config: PretrainedConfig, reads: tuple[str, ...]) -> dict[str, Tensor]:
+    """Inputs that are the same on every machine: pictures of noise, words spread over the vocabulary.
+
+    Example:
+        >>> config = transformers.ViTConfig(image_size=8)
+        >>> probe_inputs(config, ("pixel_values",))["pixel_values"].shape
+        torch.Size([2, 3, 8, 8])
+    """
+    makers = {"input_ids": _ids, "pixel_values": _pixels}
+    return {name: makers[name](config) for name in reads}
+
+
+def _pixels(config: PretrainedConfig) -> Tensor:
+    vision = getattr(config, "vision_config", config)
+    height, width = picture_size(vision)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(N_ROWS, vision.num_channels, height, width, generator=generator)
+
+
+def picture_size(vision: Any) -> tuple[int, int]:
+    """Height and width of the pictures that a tower of this configuration reads."""
+    size = vision.image_size
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _ids(config: PretrainedConfig) -> Tensor:
+    """Words, and the end of text at the end: CLIP reads its answer there."""
+    text = getattr(config, "text_config", config)
+    length = min(9, text.max_position_embeddings)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, text.vocab_size, (N_ROWS, length), generator=generator)
+    end = getattr(text, "eos_token_id", None)
+    if isinstance(end, int) and 0 <= end < text.vocab_size:
+        ids[ids == end] = (end + 1) % text.vocab_size
+        ids[:, -1] = end
+    return ids

@@ -1,0 +1,104 @@
+"""Opening towers from a directory or from memory: weights checked, parity with the plain forward, identity recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.model import classifiers, parity
+from workbench.model.digest import Weight, digest_config
+from workbench.model.huggingface import load_checked
+from workbench.model.identity import PROCESSING, ModelIdentity, record
+from workbench.model.notebook import show_in_notebooks
+from workbench.model.other_inputs import other_inputs
+from workbench.model.sizes import refuse_larger
+from workbench.model.towers.classes import READS, probe_inputs
+from workbench.model.towers.open import hang_towers, plain_answer
+from workbench.model.towers.tower import Tower
+from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a model comes from, for its record."""
+
+    name: str
+    kind: str
+    revision: str | None = None
+    tolerance: float | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+
+def towers_from_directory(
+    directory: Path,
+    source: Source,
+    *,
+    config: PretrainedConfig,
+    model_class: type[PreTrainedModel],
+    device: str,
+    dtype: torch.dtype,
+    stored: Mapping[str, Weight],
+) -> Tower:
+    """The towers of a model in a directory; every tensor is there, and its answer is the plain forward's.
+
+    Raises:
+        ModelError: as ``open_model``.
+    """
+    refuse_larger(directory / "config.json", lambda: model_class(config), stored)
+    model = load_checked(directory, model_class, dtype=dtype, attn_implementation="eager").eval().to(device)
+    return _opened(model, source, lines_of_checkpoint(directory, model, stored))
+
+
+def towers_from_model(model: PreTrainedModel, source: Source) -> Tower:
+    """The towers of a model in memory, in place."""
+    model.set_attn_implementation("eager")
+    return _opened(model, source, lines_of_model(model))
+
+
+@torch.no_grad()
+def _opened(model: PreTrainedModel, source: Source, weights: Lines) -> Tower:
+    """Hang the towers, compare with the plain forward, and record who this is."""
+    model.requires_grad_(False)
+    fields, inputs = model.config.to_dict(), _probe(model)
+    expected = plain_answer(model, inputs)
+    tower = hang_towers(model, inputs, tokenizer=source.tokenizer)
+    found = (tower(**inputs).double() - expected.double()).abs().max().item()
+    parity.require_parity(found, expected, name=source.name, tolerance=source.tolerance)
+    show_in_notebooks()
+    said = ModelIdentity(
+        name=source.name,
+        kind=source.kind,
+        revision=source.revision,
+        dtype=str(expected.dtype).removeprefix("torch."),
+        device=str(expected.device),
+        digest=weights.digest,
+        file_digest=weights.file_digest,
+        config_digest=digest_config(fields),
+        processing=PROCESSING,
+        parity=found,
+        tokenizer=None if source.tokenizer is None else type(source.tokenizer).__name__,
+        outputs=classifiers.class_names(model.config),
+    )
+    for one in tower.towers.values():
+        record(
+            cast("TransformerBridge", one),
+            said,
+            weights.by_name,
+            other_inputs=other_inputs(fields, source.tokenizer),
+        )
+    return tower
+
+
+def _probe(model: PreTrainedModel) -> dict[str, Tensor]:
+    first = next(model.parameters())
+    made = probe_inputs(model.config, READS[type(model).__name__])
+    return {n: t.to(first.device, first.dtype if t.is_floating_point() else t.dtype) for n, t in made.items()}

@@ -1,0 +1,80 @@
+"""Opening a model of transformers as towers: every stack of layers with attention gets a bridge's hook names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.core.errors import ModelError
+from workbench.model.towers.parts import stacks
+from workbench.model.towers.tower import Tower, output_of, use_hooked_attention
+
+_PICTURES = ("vision", "visual", "image", "vit", "dino", "beit")
+MAIN = ("text", "vision")
+
+
+@torch.no_grad()
+def plain_answer(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What a model of transformers answers by itself."""
+    return output_of(model(**inputs), type(model).__name__)
+
+
+def hang_towers(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], *, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Tower:
+    """Hang hook points on a model, in place: on all of its stacks.
+
+    Args:
+        inputs: What it is called with, once, to see how many positions each stack has.
+
+    Returns:
+        The stack that a plain address means: the only one, or of several the one for pictures. ``towers`` has all.
+
+    Raises:
+        ModelError: if no layer with attention is found in it.
+    """
+    reads, found = tuple(inputs), {}
+    for place, layers in stacks(model):
+        name = "vision" if _sees(place, reads) else "text"
+        if name in found:
+            raise ModelError(f"a {type(model).__name__} has two stacks for {name}; one is expected")
+        found[name] = Tower(model, layers, name=name, reads=reads)
+    if not found:
+        raise ModelError(
+            f"no stack of layers with attention is found in a {type(model).__name__}",
+            hint="docs/families.md lists the architectures that open",
+        )
+    use_hooked_attention(model)
+    for tower in found.values():
+        _measure_positions(tower, inputs)
+        tower.tokenizer = tokenizer
+    for name, tower in found.items() if len(found) > 1 else ():
+        tower.beside(found)
+        for point in tower.blocks.modules():
+            if isinstance(point, HookPoint):
+                point.name = f"{name}.{point.name}"  # one name each: caches go by it
+    return found.get("vision") or found["text"]
+
+
+def _sees(place: str, reads: tuple[str, ...]) -> bool:
+    if "input_ids" not in reads:
+        return True
+    return "pixel_values" in reads and any(word in place for word in _PICTURES)
+
+
+@torch.no_grad()
+def _measure_positions(tower: Tower, inputs: Mapping[str, Tensor]) -> None:
+    """How many positions a stack has, and what its ids are: words, or the numbers of positions in a picture."""
+    seen: list[Tensor] = []
+    with tower.hooks(fwd_hooks=[("blocks.0.hook_in", lambda tensor, hook: seen.append(tensor))]):
+        out = tower(**inputs)
+    config = tower.original_model.config
+    text = getattr(config, "text_config", config)
+    is_text = tower.name == "text"
+    tower.cfg.n_ctx = text.max_position_embeddings if is_text else seen[0].shape[1]
+    tower.cfg.d_vocab = text.vocab_size if "input_ids" in tower.reads else tower.cfg.n_ctx
+    tower.cfg.d_vocab_out = out.shape[-1]

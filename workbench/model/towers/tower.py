@@ -1,0 +1,196 @@
+"""A model of transformers with TransformerLens' hook names on its own layers: what the bridge does not open.
+
+Nothing of the model is replaced or copied. It runs as transformers runs it, through the attention of ``attention.py``,
+and is equal to its eager forward to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens import HookedRootModule
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.core.errors import ModelError
+from workbench.model.towers.attention import NAME
+from workbench.model.towers.blocks import TowerBlock
+from workbench.model.towers.parts import linear, part
+
+_ALIASES = {
+    "hook_resid_pre": "hook_in",
+    "hook_resid_post": "hook_out",
+    "mlp.hook_post": "mlp.out.hook_in",
+}
+_OUTPUTS = ("logits", "image_embeds", "text_embeds", "last_hidden_state")
+_HEADS = ("num_attention_heads", "num_heads", "encoder_attention_heads")
+
+
+@dataclass
+class TowerConfig:
+    """The fields of a bridge's configuration that say what a tower is made of."""
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int | None
+    d_vocab: int
+    d_vocab_out: int
+    n_ctx: int
+    normalization_type: str | None
+    positional_embedding_type: str
+    act_fn: str | None
+    device: torch.device
+    dtype: torch.dtype
+    model_name: str
+    num_experts: int | None = None
+    default_prepend_bos: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+class Tower(HookedRootModule):
+    """One stack of layers of a transformers model, with a bridge's hook names; calling it runs the whole model.
+
+    Attributes:
+        original_model: transformers' own model.
+        blocks: Hook points of this stack's layers: ``blocks.0.hook_in``, ``blocks.0.attn.hook_pattern`` ...
+        towers: Every stack of the model by name, ``vision`` and ``text``; hooks of the others are ``text.blocks...``.
+        reads: What the model is called with: ``input_ids``, ``pixel_values``.
+    """
+
+    original_model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+
+    def __init__(
+        self, model: PreTrainedModel, layers: nn.ModuleList, *, name: str, reads: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.name, self.tokenizer, self.reads = name, None, tuple(reads)
+        self.original_model = model
+        made = [TowerBlock(layer, heads_of(layer)) for layer in layers]
+        self.blocks, self.cfg = nn.ModuleList(made), _config(model, made[0], len(made))
+        self.towers: dict[str, Tower] = {name: self}
+        self.setup()
+
+    def setup(self) -> None:
+        """Name every hook point, and give those their second name that bridges have under two."""
+        self.mod_dict, self.hook_dict = {}, {}
+        for name, module in self.blocks.named_modules(prefix="blocks"):
+            self.mod_dict[name] = module
+            if hasattr(module, "add_hook"):
+                module.name, self.hook_dict[name] = name, module
+        for layer in range(len(self.blocks)):
+            for other, name in _ALIASES.items():
+                if (at := f"blocks.{layer}.{name}") in self.hook_dict:
+                    self.mod_dict[f"blocks.{layer}.{other}"] = self.hook_dict[at]
+
+    def beside(self, towers: Mapping[str, Tower]) -> None:
+        """Know the other stacks of the same model: their hooks have their names before them here."""
+        self.towers = dict(towers)
+        others = {name: tower for name, tower in towers.items() if tower is not self}
+        self.others = nn.ModuleDict({name: tower.blocks for name, tower in others.items()})
+        for name, tower in towers.items():
+            self.mod_dict |= {f"{name}.{hook}": point for hook, point in tower.mod_dict.items() if _own(hook)}
+            if tower is not self:
+                self.hook_dict |= {f"{name}.{hook}": p for hook, p in tower.hook_dict.items() if _own(hook)}
+
+    def run_with_cache(self, *args: Any, **kwargs: Any) -> Any:
+        """As TransformerLens does; the hooks of this stack have no name of a stack before them."""
+        out, cache = super().run_with_cache(*args, **kwargs)
+        return out, {name.removeprefix(f"{self.name}."): tensor for name, tensor in cache.items()}
+
+    def forward(self, ids: Tensor | None = None, **inputs: Tensor) -> Float[Tensor, "row pos d"]:
+        """Run the model.
+
+        Args:
+            ids: Token ids; a model without words takes none and passes over what is given.
+            inputs: What it reads besides, by transformers' names: ``pixel_values``.
+
+        Returns:
+            Logits, class scores as those of one position, an embedding, or the last hidden state.
+        """
+        if "input_ids" in self.reads and ids is not None:
+            inputs = {"input_ids": ids, **inputs}
+        if missing := [name for name in self.reads if name not in inputs]:
+            raise ModelError(
+                f"a {type(self.original_model).__name__} reads {' and '.join(self.reads)}; "
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+                hint="model(ids, pixel_values=pixels): one row of pixels for each row of ids",
+            )
+        return output_of(self.original_model(**inputs), type(self.original_model).__name__)
+
+    def __repr__(self) -> str:
+        size = f"{self.cfg.n_layers} layers x {self.cfg.n_heads} heads"
+        return f"Tower({self.name} of {type(self.original_model).__name__}: {size})"
+
+
+def _own(hook: str) -> bool:
+    return hook.startswith("blocks.")
+
+
+def output_of(out: Any, what: str) -> Float[Tensor, "row pos d"]:
+    """The answer in the output of a transformers model.
+
+    Raises:
+        ModelError: if it has none.
+    """
+    found = next((out[name] for name in _OUTPUTS if out.get(name) is not None), None)
+    if found is None:
+        raise ModelError(f"a {what} answers with {', '.join(out)}; one of {', '.join(_OUTPUTS)} is expected")
+    return found[:, None] if found.dim() == 2 else found
+
+
+def heads_of(layer: nn.Module) -> int:
+    """How many heads a layer's attention has."""
+    attn = part(layer, "attn")
+    for holder in (attn, getattr(attn, "config", None)):
+        for name in _HEADS:
+            if isinstance(found := getattr(holder, name, None), int):
+                return found
+    raise ModelError(f"how many heads a {type(attn).__name__} has is not said by {', '.join(_HEADS)}")
+
+
+def use_hooked_attention(model: PreTrainedModel) -> None:
+    """Let every attention of a model go through the registered function."""
+    for module in model.modules():
+        if (config := getattr(module, "config", None)) is not None and hasattr(
+            config, "_attn_implementation"
+        ):
+            config._attn_implementation_internal = NAME
+
+
+def _config(model: PreTrainedModel, block: TowerBlock, n_layers: int) -> TowerConfig:
+    """What the first layer and the weights say; how many positions there are is seen in a pass."""
+    attn = block.attn
+    last = None if block.mlp is None else part(block.mlp.original_component, "out")
+    config, first = getattr(attn.original_component, "config", model.config), next(model.parameters())
+    return TowerConfig(
+        n_layers=n_layers,
+        n_heads=attn.n_heads,
+        d_model=linear(attn.original_component, "o").out_features,
+        d_head=attn.d_head,
+        d_mlp=last.in_features if isinstance(last, nn.Linear) else None,
+        d_vocab=0,
+        d_vocab_out=-1,
+        n_ctx=0,
+        normalization_type=_norm(block.ln1),
+        positional_embedding_type="standard",
+        act_fn=next((getattr(config, n) for n in ("hidden_act", "activation") if hasattr(config, n)), None),
+        device=first.device,
+        dtype=first.dtype,
+        model_name=type(model).__name__,
+    )
+
+
+def _norm(module: nn.Module | None) -> str | None:
+    if module is None:
+        return None
+    return "RMS" if "RMS" in type(module).__name__ else "LN"
