@@ -18,8 +18,8 @@ from workbench.methods.registry import Method
 
 # Beside the method: a change of these, or of what they import, means that a cell must be measured again.
 _MEASURING = {
-    "truth": ("bench.measures", "evaluate.ground_truth", "model.open"),
-    "task": ("bench.measures", "model.open"),
+    "truth": ("bench.quantities", "evaluate.ground_truth", "model.open"),
+    "task": ("bench.quantities", "model.open"),
 }
 
 

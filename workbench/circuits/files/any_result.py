@@ -15,16 +15,16 @@ from workbench.core.show import LOADERS, Shown
 _OURS = {
     "bench-discovery": "bench.table:load_bench",
     "circuit": "circuits.files.circuit_file:load_circuit",
-    "edit": "edits.files:load_edit",
+    "edit": "edits.file:load_edit",
     "effects": "circuits.files.effects_file:load_effects",
     "evaluation": "circuits.files.evaluation_file:load_evaluation",
     "faithfulness": "circuits.files.faithfulness_file:load_faithfulness",
     "measured-edit": "commands.edit:load_measured",
-    "pairs": "tasks.reader:read_pairs",
+    "pairs": "tasks.pairs_file:read_pairs",
     "portrait": "heads.table:load_portrait",
     "replication": "papers.result:load_replication",
     "reproduction": "papers.studies.result:load_study",
-    "run": "core.run_folder:load_record",
+    "run": "core.run_file:load_record",
     "scores": "circuits.files.scores_file:load_scores",
 }
 for _name, _target in _OURS.items():
