@@ -14,11 +14,11 @@ from workbench.core.claims import UNTESTABLE
 from workbench.core.errors import OptionError, RunError
 from workbench.model.native import boot_native
 from workbench.model.open import open_model
-from workbench.papers.in_context_regression import CLAIMS, REPLICATION, unfit
+from workbench.papers.in_context_regression import CLAIMS, REPLICATION, of_matrices
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, judge_all
 from workbench.papers.options import RegressionSizes
-from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks
+from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks, unfit
 from workbench.training.regression_theory import draw, matrices_in_shape, softmax_pair
 
 TINY = ("draws=400", "networks=2", "steps=60", "lengths=10,40")
@@ -75,8 +75,9 @@ def test_training_goes_on_the_same_way_for_a_seed_and_learns():
 MATRICES = ("diagonal", "last", "signs", "homogeneous", "zero", "gamma")
 
 
-def of_matrices(shape, chance):
-    c = Conditions(numbers={"shape": shape, "untrained": chance})
+def judged(shape, chance):
+    c = Conditions()
+    of_matrices(c, shape, chance)
     return judge_all({name: CLAIMS[name] for name in MATRICES}, c)
 
 
@@ -89,10 +90,10 @@ def test_verdicts_of_the_matrices_go_both_ways():
     for h, sign in enumerate((1, -1)):
         kq[h, :5, :5], ov[h, -1] = sign * 0.13 * np.eye(5), sign * 3.45
     chance = {"off_diagonal": 0.9, "leakage": 0.9, "sign_agreement": 0.5, "homogeneity": 0.5, "zero_sum": 0.5}
-    planted = verdicts(of_matrices(matrices_in_shape(kq, ov), chance))
+    planted = verdicts(judged(matrices_in_shape(kq, ov), chance))
     assert set(planted.values()) == {"holds"}
     ov[1] = -ov[1]  # the same sign: the pair is gone
-    broken = verdicts(of_matrices(matrices_in_shape(kq, ov), chance))
+    broken = verdicts(judged(matrices_in_shape(kq, ov), chance))
     changed = {claim for claim in planted if planted[claim] != broken[claim]}
     assert changed == {"the signs of KQ and OV match in every head", "OV sums to zero over heads"}
 

@@ -1,307 +1,211 @@
 """In-context linear regression demystified (2025): what two softmax heads learn, as matrices and as a function.
 
-The matrices are read from an opened model of the paper's shape; training, one head and four heads are run here. Exact
-formulas are in ``workbench/training/regression_theory.py``.
+One softmax attention layer trained on regression problems, five covariates and forty examples. Trained heads have
+KQ = omega I and OV that reads y alone; heads of opposite sign cancel the mean and leave one step of gradient descent on
+centred covariates.
+
+Matrices and function are those of the model; its predictions are compared with closed forms whose exact risks are
+known. The last column of KQ meets only the query's y, which is 0: it is never trained and is left out. One, two and
+four heads are trained here from random starts.
+
+Controls:
+- networks that were not trained
+- the best single head
+- the plain step of gradient descent with the same eta
+- predicting zero
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from workbench.core.claims import Rows
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, above, equal, fact
+from workbench.papers.kit import (
+    Claim,
+    Conditions,
+    Criterion,
+    Paper,
+    above,
+    at_least,
+    at_most,
+    equal,
+    fact,
+    needs,
+    prose,
+)
 from workbench.papers.options import RegressionSizes
-from workbench.training.regression import (
-    Networks,
-    Training,
-    matrices,
-    phases,
-    predict,
-    tensors,
-    train_networks,
-)
-from workbench.training.regression_theory import (
-    LENGTH,
-    NOISE,
-    D,
-    RegressionPrompts,
-    active_heads,
-    best_debiased,
-    draw,
-    gd_risk,
-    gradient_descent,
-    is_pair,
-    matrices_in_shape,
-    one_head,
-    ridge,
-    simplified_flow,
-    softmax_pair,
-)
+from workbench.training import regression as networks
+from workbench.training import regression_theory as theory
 from workbench.view.pictures import Curves, Heatmap, Picture
-
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
 
 # Criteria, fixed before anything was measured.
 OFF_DIAGONAL, LEAKAGE, HOMOGENEOUS, ZERO_SUM = 0.25, 0.1, 0.1, 0.1
 CLOSE = 0.1  # of the paper's value
-GAMMA, MU = 0.13, 3.45
-SHARE = 0.5  # of networks
-SAME, STEP = "debiased step, same eta", "best debiased step"
+GAMMA, SHARE = 0.13, 0.5  # of networks
+STEP, SAME, PLAIN = "best debiased step", "debiased step, same eta", "plain step, same eta"
 FROM_PLAIN, FROM_DEBIASED = "model from plain step, same eta", "model from debiased step, same eta"
 
 
 def measure(setting: Setting) -> Conditions:
     """Matrices, function and training of a model of the paper's shape; on another nothing can be tested."""
-    why = unfit(setting.model)
+    why = networks.unfit(setting.model)
     if why:
         return Conditions(why=why)
     options, seed = setting.options, setting.seed
     c = Conditions(seed=0, unit="squared error")
-    kq, ov = matrices(setting.model)
-    shape = matrices_in_shape(kq, ov)
-    c.numbers |= {"shape": shape, "untrained": _untrained(seed)}
-    c.numbers["risks"] = risks = []
-    for length in options.lengths:
-        errors = _errors(setting.model, shape, length, options.draws, seed)
-        risks.append({"examples": length, **{name: float(e.mean()) for name, e in errors.items()}})
-    for name, errors in _errors(setting.model, shape, LENGTH, options.draws, seed).items():
-        c.add(name, errors)
-    trained = {}
-    for heads in (1, 2, 4):
-        how = {"steps": options.steps, "seed": seed, "progress": setting.progress}
-        trained[heads] = train_networks(options.networks, heads, **how)
+    kq, ov = networks.matrices(setting.model)
+    shape = theory.matrices_in_shape(kq, ov)
+    of_matrices(c, shape, networks.untrained_shape(seed))
+    heads = theory.active_heads(shape["omega"], shape["mu"])
+    _of_function(c, setting, heads)
+    how = {"steps": options.steps, "seed": seed, "progress": setting.progress}
+    trained = {n: networks.train_networks(options.networks, n, **how) for n in (1, 2, 4)}
     _of_training(c, trained)
-    c.tables["Mean squared error by number of examples"] = risks
-    mean = _with_a_mean(options.draws, seed, shape)
-    c.tables["Covariates with a mean of 1: where debiasing pays (not in the paper)"] = [mean]
-    c.tables["Networks trained here"] = _trained_rows(trained)
-    c.pictures |= _pictures(kq, ov, risks, trained[2])
+    c.tables["Mean squared error by number of examples"] = c.numbers["risks"]
+    c.tables["Covariates with a mean of 1: where debiasing pays (not in the paper)"] = [
+        _with_a_mean(setting, heads)
+    ]
+    c.tables["Networks trained here"] = [row for found in trained.values() for row in found.to_rows()]
+    c.pictures |= _pictures(c, kq, ov, trained[2])
     return c
 
 
-def unfit(model: TransformerBridge) -> str:
-    """Why a model cannot be asked, or nothing: one attention layer, no MLP, no norm, a head as wide as a token."""
-    cfg = model.cfg
-    if cfg.n_layers != 1 or not getattr(cfg, "attn_only", False):
-        return f"the model has {cfg.n_layers} layers or MLPs; the paper's is one attention layer on vectors"
-    if cfg.normalization_type is not None:
-        return f"the model has a norm ({cfg.normalization_type}); the paper's has none"
-    if cfg.d_model != D + 1 or cfg.d_head != cfg.d_model:
-        return f"the model's tokens have {cfg.d_model} dimensions; the problems have {D + 1}"
-    return ""
+def of_matrices(c: Conditions, shape: Mapping[str, Any], untrained: Mapping[str, float]) -> None:
+    """The form of the matrices beside that of networks that were not trained."""
+    for key, value in untrained.items():
+        c.tell(key, shape[key], control=value, n=shape["active"])
+    c.numbers["active heads"] = shape["active"]
+    size = np.abs(theory.active_heads(shape["omega"], shape["mu"])[0]).mean()
+    c.tell("size", float(size), n=shape["active"])
 
 
-def _untrained(seed: int) -> dict[str, float]:
-    """The same measures on networks that were not trained, means over 64: what chance gives."""
-    networks = Networks(64, 2, seed=seed).requires_grad_(False)
-    found = [
-        matrices_in_shape(kq, ov)
-        for kq, ov in zip(networks.kq.double().numpy(), networks.ov.double().numpy(), strict=True)
-    ]
-    names = ("off_diagonal", "leakage", "sign_agreement", "homogeneity", "zero_sum")
-    return {name: float(np.mean([f[name] for f in found])) for name in names}
+Heads = tuple[np.ndarray, np.ndarray]  # omega and mu of every active head
 
 
-def _errors(
-    model: TransformerBridge, shape: Mapping[str, Any], length: int, n: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Squared errors of the model, the formula of its matrices and other predictors, on the same problems."""
-    prompts = draw(np.random.default_rng([seed, length]), n, length=length)
-    omega, mu = active_heads(shape["omega"], shape["mu"])
-    eta, here = float(omega @ mu), predict(model, tensors(prompts)[0]).double().numpy()
-    debiased, plain = (gradient_descent(prompts, eta, debiased=kind) for kind in (True, False))
-    guesses = {
-        "model": here,
-        "its formula": softmax_pair(prompts, omega, mu),
-        "one head": softmax_pair(prompts, *([value] for value in one_head())),
-        STEP: gradient_descent(prompts, best_debiased(length=length)[0], debiased=True),
-        "plain step, same eta": plain,
-        SAME: debiased,
-        "ridge": ridge(prompts),
+def _of_function(c: Conditions, setting: Setting, heads: Heads) -> None:
+    """Squared errors at the length of training are conditions; at every length their means are numbers."""
+    risks = []
+    for length in sorted({theory.LENGTH, *setting.options.lengths}):
+        prompts = theory.draw(
+            np.random.default_rng([setting.seed, length]), setting.options.draws, length=length
+        )
+        here = networks.predict(setting.model, networks.tensors(prompts)[0]).double().numpy()
+        guesses = {"model": here, **theory.predictors(prompts, *heads)}
+        errors = {name: prompts.errors(guess) for name, guess in guesses.items()}
+        errors[FROM_PLAIN], errors[FROM_DEBIASED] = ((here - guesses[name]) ** 2 for name in (PLAIN, SAME))
+        risks.append({"examples": length, **{name: float(e.mean()) for name, e in errors.items()}})
+        for name, values in errors.items() if length == theory.LENGTH else ():
+            c.add(name, values)
+    model, step, one = (np.array([row[name] for row in risks]) for name in ("model", SAME, "one head"))
+    at = ", ".join(str(row["examples"]) for row in risks)
+    c.numbers |= {"risks": risks, "off the step": (np.abs(model - step) / step).max()}
+    c.numbers["falls"] = bool((np.diff(model) < 0).all())
+    c.numbers["at every length"] = {
+        name: f"{', '.join(f'{risk:.3f}' for risk in values)} at {at}"
+        for name, values in (("model", model), ("one head", one))
     }
-    found = {name: (guess - prompts.target) ** 2 for name, guess in guesses.items()}
-    return found | {FROM_PLAIN: (here - plain) ** 2, FROM_DEBIASED: (here - debiased) ** 2}
 
 
-def _of_training(c: Conditions, trained: Mapping[int, Training]) -> None:
+def _of_training(c: Conditions, trained: Mapping[int, networks.Training]) -> None:
     """Where one, two and four heads end, and in which order two of them get there."""
-    one, two, four = (trained[heads] for heads in (1, 2, 4))
-    n, (omega, mu) = one.loss.shape[1], one_head()
+    one, two, four = trained.values()
+    n, formula = one.loss.shape[1], np.array(theory.one_head())[:, None]
     alone = np.abs([one.omega[-1, :, 0], one.mu[-1, :, 0]])
-    near = np.abs(alone - [[omega], [mu]]) <= 0.25 * np.array([[omega], [mu]])
-    split = [is_pair(o, m, zero_sum=ZERO_SUM) for o, m in zip(four.omega[-1], four.mu[-1], strict=True)]
-    paired = [i for i in range(n) if is_pair(two.omega[-1, i], two.mu[-1, i], zero_sum=ZERO_SUM)]
-    course = phases(two)
-    start = (np.sign(two.omega[0]) == np.sign(two.mu[0])).all(-1)[paired]
-    flow = simplified_flow([0.02, -0.03], [0.03, -0.02], rate=0.01, steps=5_000)
-    c.numbers |= {
-        "networks": n,
-        "trained": {str(heads): {"best": float(found.loss[-1].min())} for heads, found in trained.items()},
-        "settled": float(near.all(0).mean()),
-        "single heads": [float(np.median(values)) for values in alone],
-        "split": float(np.mean(split)),
-        "pairs": len(paired),
-        "matched early": float(np.mean([course[i][0] < course[i][1] for i in paired])) if paired else None,
-        "matched at the start": float(start.mean()) if paired else 0.0,
-        "eta": float(np.median([two.omega[-1, i] @ two.mu[-1, i] for i in paired]))
-        if paired
-        else float("nan"),
-        "flow": float(flow[-1, 0] @ flow[-1, 1]),
-    }
+    pairs, splits = (theory.pairs_among(end.omega[-1], end.mu[-1], zero_sum=ZERO_SUM) for end in (two, four))
+    c.numbers["single heads"] = np.median(alone, axis=1).tolist()
+    c.tell("settled", (np.abs(alone - formula) <= 0.25 * formula).all(0).mean(), n=n)
+    c.tell("split", splits.mean(), n=n)
+    c.numbers["one head, trained"] = one.loss[-1].min()
+    c.tell("two heads", two.loss[-1].min(), control="{one head, trained}", n=n)
+    c.numbers["pairs"] = found = int(pairs.sum())
+    if found:
+        early = np.array([matched < fallen for matched, fallen in networks.phases(two)])
+        start = (np.sign(two.omega[0]) == np.sign(two.mu[0])).all(-1)
+        at_start = f"matched at the start: {start[pairs].mean():.2f}"
+        c.tell("matched early", early[pairs].mean(), control=at_start, n=found)
+        flow = theory.simplified_flow([0.02, -0.03], [0.03, -0.02], rate=0.01, steps=5_000)[-1]
+        c.numbers["flow"] = float(flow[0] @ flow[1])
+        c.tell(
+            "eta",
+            np.median((two.omega[-1] * two.mu[-1]).sum(-1)[pairs]),
+            control="the flow {flow:.3f}",
+            n=found,
+        )
 
 
-def _trained_rows(trained: Mapping[int, Training]) -> Rows:
-    return [
-        {
-            "heads": heads,
-            "network": i,
-            "loss": float(found.loss[-1, i]),
-            "omega": [round(float(v), 3) for v in found.omega[-1, i]],
-            "mu": [round(float(v), 3) for v in found.mu[-1, i]],
-            "signs match from step": matched,
-            "half of the fall at step": fallen,
-        }
-        for heads, found in trained.items()
-        for i, (matched, fallen) in enumerate(phases(found))
-    ]
+def _with_a_mean(setting: Setting, heads: Heads) -> dict[str, float]:
+    """Risks where covariates have mean 1, on half of the problems."""
+    n = setting.options.draws
+    prompts = theory.draw(np.random.default_rng([setting.seed, 7]), n, mean=1.0)
+    formula = prompts.errors(theory.softmax_pair(prompts, *heads))[n // 2 :]
+    steps = {"plain step": False, "debiased step": True}
+    risks = {name: theory.best_step_risk(prompts, debiased=kind) for name, kind in steps.items()}
+    return {"n": len(formula), **risks, "the model's formula": float(formula.mean())}
 
 
-def _with_a_mean(n: int, seed: int, shape: Mapping[str, Any]) -> dict[str, Any]:
-    """Risks where covariates have mean 1, each step at the eta that is best on half of the problems."""
-    prompts = draw(np.random.default_rng([seed, 7]), n, mean=1.0)
-    half = n // 2
-    row: dict[str, Any] = {"n": n - half}
-    for name, debiased in (("plain step", False), ("debiased step", True)):
-        unit = gradient_descent(prompts, 1.0, debiased=debiased)
-        eta = float(unit[:half] @ prompts.target[:half] / (unit[:half] @ unit[:half]))
-        row[name] = float(((eta * unit - prompts.target)[half:] ** 2).mean())
-    pair = softmax_pair(_part(prompts, half), *active_heads(shape["omega"], shape["mu"]))
-    return row | {"the model's formula": float(((pair - prompts.target[half:]) ** 2).mean())}
-
-
-def _part(prompts: RegressionPrompts, start: int) -> RegressionPrompts:
-    return RegressionPrompts(**{name: values[start:] for name, values in prompts.__dict__.items()})
-
-
-def _pictures(kq: np.ndarray, ov: np.ndarray, risks: Rows, two: Training) -> dict[str, Picture]:
-    names = [*(f"x{i + 1}" for i in range(kq.shape[-1] - 1)), "y"]
-    pictures: dict[str, Picture] = {
+def _pictures(c: Conditions, kq: np.ndarray, ov: np.ndarray, two: networks.Training) -> dict[str, Picture]:
+    names, axis = [*(f"x{i + 1}" for i in range(kq.shape[-1] - 1)), "y"], "mean squared error"
+    risks, shown = c.numbers["risks"], ("model", "one head", SAME, "ridge")
+    course = {f"network {i}": zip(two.steps, loss, strict=True) for i, loss in enumerate(two.loss.T.tolist())}
+    found: dict[str, Picture] = {
         f"KQ of head {h}: rows are keys": Heatmap.of(m, names, names, row_title="key", column_title="query")
         for h, m in enumerate(kq)
     }
-    rows = [f"head {h}" for h in range(len(ov))]
-    pictures["OV: what each head adds to the prediction"] = Heatmap.of(ov, rows, names)
-    series = {
-        name: [(row["examples"], row[name]) for row in risks] for name in ("model", "one head", SAME, "ridge")
-    }
-    pictures["Risk by number of examples"] = Curves.of(
-        series, x_label="examples", y_label="mean squared error", log_x=True, reference={"noise": NOISE}
+    rows, noise = [f"head {h}" for h in range(len(ov))], {"noise": theory.NOISE}
+    found["OV: what each head adds to the prediction"] = Heatmap.of(ov, rows, names)
+    found["Risk by number of examples"] = Curves.of_rows(
+        risks, "examples", shown, x_label="examples", y_label=axis, log_x=True, reference=noise
     )
-    course = {
-        f"network {i}": list(zip(two.steps, two.loss[:, i].tolist(), strict=True))
-        for i in range(two.loss.shape[1])
-    }
-    pictures["Training of two heads"] = Curves.of(course, x_label="step", y_label="mean squared error")
-    return pictures
+    return found | {"Training of two heads": Curves.of(course, x_label="step", y_label=axis)}
 
 
-# -- claims -------------------------------------------------------------------------------------------------
+def _pattern(says: str, by: Criterion, criterion: str, why: str, paper: float = 0.0) -> Claim:
+    return Claim(says, by, criterion, paper=paper, why=why, where="patterns after training")
 
 
-def _shape(c: Conditions) -> Mapping[str, Any]:
-    return c.numbers["shape"]
-
-
-def _matrix(key: str, says: str, criterion: str, holds: Any, why: str, *, paper: float = 0.0) -> Claim:
-    return Claim(
-        says,
-        fact(key, lambda c: holds(_shape(c))),
-        criterion,
-        paper=paper,
-        why=why,
-        where="patterns after training",
-        found=lambda c: _shape(c)[key],
-        control=lambda c: c.numbers["untrained"][key],
-        n=lambda c: int(_shape(c)["active"]),
-    )
-
-
-def _size(c: Conditions) -> float:
-    return float(np.abs(active_heads(_shape(c)["omega"], _shape(c)["mu"])[0]).mean())
-
-
-def _close_everywhere(c: Conditions) -> bool:
-    risks = c.numbers["risks"]
-    here, step = ([row[name] for row in risks] for name in ("model", SAME))
-    inside = all(abs(a - b) <= 0.05 * b for a, b in zip(here, step, strict=True))
-    order = np.argsort([row["examples"] for row in risks])
-    return inside and bool((np.diff(np.array(here)[order]) < 0).all())
-
-
-def _listed(c: Conditions, name: str) -> str:
-    risks = c.numbers["risks"]
-    return (
-        ", ".join(f"{row[name]:.3f}" for row in risks)
-        + " at "
-        + ", ".join(str(row["examples"]) for row in risks)
-    )
-
-
-def _best(c: Conditions, heads: int) -> float:
-    return c.numbers["trained"][str(heads)]["best"]
-
-
+PAIRED = needs(at_least("pairs", 1), "none of the networks of two heads found a pair")
 CLAIMS = {
-    "diagonal": _matrix(
-        "off_diagonal",
+    "diagonal": _pattern(
         "KQ is a multiple of the identity",
+        at_most("off_diagonal", OFF_DIAGONAL),
         f"at most {OFF_DIAGONAL:.0%} of every active head's KQ is off the diagonal (Frobenius)",
-        lambda shape: shape["off_diagonal"] <= OFF_DIAGONAL,
         "a matrix of random entries has 0.93; training for ever would give 0",
     ),
-    "last": _matrix(
-        "leakage",
+    "last": _pattern(
         "OV reads the y entry only",
+        at_most("leakage", LEAKAGE),
         f"at most {LEAKAGE:.0%} of every active head's OV is elsewhere",
-        lambda shape: shape["leakage"] <= LEAKAGE,
         "random entries have 0.91",
     ),
-    "signs": _matrix(
-        "sign_agreement",
+    "signs": _pattern(
         "the signs of KQ and OV match in every head",
+        at_least("sign_agreement", 1),
         "sign(omega) = sign(mu) in all active heads",
-        lambda shape: shape["sign_agreement"] == 1,
         "one head with the other sign works against the rest",
         paper=1.0,
     ),
-    "homogeneous": _matrix(
-        "homogeneity",
+    "homogeneous": _pattern(
         "heads share one size of KQ",
+        at_most("homogeneity", HOMOGENEOUS) & at_least("active heads", 2),
         f"std / mean of |omega| over active heads at most {HOMOGENEOUS:.0%}",
-        lambda shape: shape["homogeneity"] <= HOMOGENEOUS and shape["active"] > 1,
         "with fewer than two active heads there is nothing to compare, which fails",
     ),
-    "zero": _matrix(
-        "zero_sum",
+    "zero": _pattern(
         "OV sums to zero over heads",
+        at_most("zero_sum", ZERO_SUM),
         f"|sum mu| / sum |mu| at most {ZERO_SUM:.0%}",
-        lambda shape: shape["zero_sum"] <= ZERO_SUM,
         "the constant part of the softmax, a plain mean of y, is left in proportion to it",
     ),
     "gamma": Claim(
         f"KQ settles at {GAMMA}",
-        fact("close to it", lambda c: abs(_size(c) - GAMMA) <= CLOSE * GAMMA),
+        at_least("size", (1 - CLOSE) * GAMMA) & at_most("size", (1 + CLOSE) * GAMMA),
         f"mean |omega| of the active heads within {CLOSE:.0%} of {GAMMA}",
         paper=GAMMA,
         why="the loss is nearly flat along mu omega = const, so that this is a matter of training time",
         where="the trained values of the released runs",
-        found=_size,
-        n=lambda c: int(_shape(c)["active"]),
     ),
     "function": Claim(
         "two heads compute one step of debiased gradient descent",
@@ -309,16 +213,16 @@ CLAIMS = {
         "closer to the debiased than to the plain step in squared distance, in 95 % of resamples",
         why="both steps have the model's own eta = sum mu omega: only the form can decide",
         where="the heads as a debiased step of gradient descent",
-        found=lambda c: c.mean(FROM_DEBIASED),
-        control=lambda c: c.mean(FROM_PLAIN),
+        found=f"{{{FROM_DEBIASED}}}",
+        control=f"{{{FROM_PLAIN}}}",
     ),
     "risk": Claim(
         "their risk is that of the best debiased step",
-        equal("model", STEP, within=0.03 * best_debiased()[1]),
+        equal("model", STEP, within=0.03 * theory.best_debiased()[1]),
         "the 95 % interval of the difference, problem by problem, lies within 3 % of that step's exact risk",
         why="on the same problems, since their luck moves every risk alike; predicting 0 is the control",
         where="a formula of ours for the exact risk of that step",
-        control=f"that step {best_debiased()[1]:.4f}; predicting 0 {gd_risk(0.0):.2f}",
+        control=f"that step {theory.best_debiased()[1]:.4f}; predicting 0 {theory.gd_risk(0.0):.2f}",
     ),
     "bayes": Claim(
         "and above that of ridge regression (Bayes)",
@@ -329,84 +233,65 @@ CLAIMS = {
     ),
     "lengths": Claim(
         "it works at other lengths than the one it was trained at",
-        fact("close at every length, and falling", _close_everywhere),
+        at_most("off the step", 0.05) & at_least("falls", 1),
         "within 5 % of the debiased step with the same eta at every length, and falling with it",
         why="the step is what the heads should still compute; the single head's formula is the control",
         where="length generalisation; the bound of 5 % is of ours",
-        found=lambda c: _listed(c, "model"),
-        control=lambda c: f"one head {_listed(c, 'one head')}",
-        n=lambda c: c.n("model"),
+        found="{at every length[model]}",
+        control="one head {at every length[one head]}",
+        n="{n of model}",
     ),
     "one": Claim(
         "two heads are better than the best single head",
-        fact("better by a tenth", lambda c: _best(c, 2) < 0.9 * _best(c, 1)),
+        fact(
+            "a tenth less",
+            lambda c: c.mean("two heads") < 0.9 * c.mean("one head, trained"),
+            name="two heads",
+        ),
         "best two-head loss below the best one-head loss by more than 10 %",
         paper="0.22 to 0.25 against 0.40",
         why="best of the networks trained here: some pairs end as one effective head",
         where="the losses at which the released runs settle (0.22 to 0.25 and 0.40)",
-        found=lambda c: _best(c, 2),
-        control=lambda c: _best(c, 1),
-        n=lambda c: c.numbers["networks"],
     ),
     "settles": Claim(
         "a single head settles at omega = 1/sqrt(d), mu = sqrt(d)/(1 + e(1+noise)d/L)",
-        fact("half of them settle there", lambda c: c.numbers["settled"] >= SHARE),
+        at_least("settled", SHARE),
         "omega and mu of at least half of the networks within 25 % of these",
-        paper=f"{one_head()[0]:.2f}, {one_head()[1]:.2f} (its formula)",
+        paper=f"{theory.one_head()[0]:.2f}, {theory.one_head()[1]:.2f} (its formula)",
         why="the formula is the paper's limit of large L; 25 % is what L = 40 costs",
         where="one head",
-        found=lambda c: "{:.2f}, {:.2f}".format(*c.numbers["single heads"]),
-        n=lambda c: c.numbers["networks"],
+        found="{single heads[0]:.2f}, {single heads[1]:.2f}",
     ),
     "more": Claim(
         "four heads split into a positive and a negative group that add up to a pair",
-        fact("half of them split", lambda c: c.numbers["split"] >= SHARE),
+        at_least("split", SHARE),
         f"in at least half of the networks: signs match, both signs occur, zero sum within {ZERO_SUM:.0%}",
         why="a head whose product mu omega is below a tenth of the largest is a dummy and does not count",
         where="more heads: groups and dummy heads",
-        found=lambda c: c.numbers["split"],
-        n=lambda c: c.numbers["networks"],
     ),
     "phases": Claim(
         "signs match before the loss falls",
-        fact("most match early", lambda c: c.numbers["pairs"] and c.numbers["matched early"] > SHARE),
+        fact("most match early", lambda c: c.mean("matched early") > SHARE, name="matched early"),
         "more than half of the networks that find a pair have all signs matched before half of the fall",
         why="half of the fall is the middle between a network's first and last loss; networks that end as one head "
         "have no signs to match; two heads match by chance at the start in one of four",
         where="training dynamics",
-        found=lambda c: c.numbers["matched early"],
-        control=lambda c: f"matched at the start: {c.numbers['matched at the start']:.2f}",
-        n=lambda c: c.numbers["pairs"],
+        needs=[PAIRED],
     ),
     "flow": Claim(
         "gradient flow on the loss in two vectors ends where training does",
-        fact("close to it", lambda c: abs(c.numbers["eta"] - c.numbers["flow"]) <= CLOSE * c.numbers["flow"]),
+        fact("close", lambda c: abs(c.mean("eta") - c.mean("flow")) <= CLOSE * c.mean("flow"), name="eta"),
         "2 mu omega of the flow within 10 % of that of the median network that found a pair",
         why="mu and omega go on drifting along mu omega = const; their product is what is determined",
         where="training dynamics",
-        found=lambda c: c.numbers["eta"],
-        control=lambda c: f"the flow {c.numbers['flow']:.3f}",
-        n=lambda c: c.numbers["pairs"],
+        needs=[PAIRED],
     ),
 }
 REPLICATION = Paper(
     name="in-context-regression",
     authors="He et al. 2025 (ICML), In-Context Linear Regression Demystified",
-    about=(
-        "One softmax attention layer trained on regression problems, five covariates and forty examples. Trained "
-        "heads have KQ = omega I and OV that reads y alone; heads of opposite sign cancel the mean and leave one "
-        "step of gradient descent on centred covariates.\n\n"
-        "Matrices and function are those of the model; its predictions are compared with closed forms whose exact "
-        "risks are known. The last column of KQ meets only the query's y, which is 0: it is never trained and is "
-        "left out. One, two and four heads are trained here from random starts."
-    ),
     options=RegressionSizes,
-    controls=(
-        "networks that were not trained",
-        "the best single head",
-        "the plain step of gradient descent with the same eta",
-        "predicting zero",
-    ),
     measure=measure,
     claims=CLAIMS,
+    **prose(__doc__),
 )

@@ -11,6 +11,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from workbench.model.hooks import hook_name
 from workbench.training.blocks import Head, Machine
 from workbench.training.loop import Fit
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
-from workbench.training.regression_theory import LENGTH, NOISE, D, RegressionPrompts, draw
+from workbench.training.regression_theory import LENGTH, NOISE, D, RegressionPrompts, draw, matrices_in_shape
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
 
 CONTEXT = 256
@@ -86,6 +87,24 @@ class Training:
     mu: np.ndarray
     seconds: float
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One row per network: where it ended, and when its signs matched and its loss fell."""
+        ends = zip(
+            self.loss[-1].tolist(), self.omega[-1].astype(float), self.mu[-1].astype(float), strict=True
+        )
+        return [
+            {
+                "heads": len(omega),
+                "network": i,
+                "loss": loss,
+                "omega": omega.round(3).tolist(),
+                "mu": mu.round(3).tolist(),
+                "signs match from step": matched,
+                "half of the fall at step": fallen,
+            }
+            for i, ((loss, omega, mu), (matched, fallen)) in enumerate(zip(ends, phases(self), strict=True))
+        ]
+
 
 def train_networks(
     n: int,
@@ -143,6 +162,16 @@ def phases(found: Training) -> list[tuple[int, float]]:
     return out
 
 
+def untrained_shape(seed: int, *, n: int = 64) -> dict[str, float]:
+    """``matrices_in_shape`` of networks of two heads that were not trained, means over ``n``: what chance gives."""
+    networks = Networks(n, 2, seed=seed).requires_grad_(False)
+    each = zip(networks.kq.double().numpy(), networks.ov.double().numpy(), strict=True)
+    found = [matrices_in_shape(kq, ov) for kq, ov in each]
+    return {
+        name: float(np.mean([one[name] for one in found])) for name in found[0] if name not in ("omega", "mu")
+    }
+
+
 @torch.no_grad()
 def _noted(networks: Networks, sample: tuple[Tensor, Tensor]) -> tuple[np.ndarray, ...]:
     tokens, target = sample
@@ -162,6 +191,18 @@ def matrices(model: TransformerBridge) -> tuple[np.ndarray, np.ndarray]:
     o = attention.o.weight[-1].reshape(heads, width)
     kq = torch.einsum("hek,heq->hkq", k, q) / math.sqrt(width)
     return kq.double().numpy(), torch.einsum("he,het->ht", o, v).double().numpy()
+
+
+def unfit(model: TransformerBridge) -> str:
+    """Why a model is not of the paper's shape, or nothing: one attention layer on vectors, no MLP, no norm."""
+    cfg = model.cfg
+    if cfg.n_layers != 1 or not getattr(cfg, "attn_only", False):
+        return f"the model has {cfg.n_layers} layers or MLPs; the paper's is one attention layer on vectors"
+    if cfg.normalization_type is not None:
+        return f"the model has a norm ({cfg.normalization_type}); the paper's has none"
+    if cfg.d_model != D + 1 or cfg.d_head != cfg.d_model:
+        return f"the model's tokens have {cfg.d_model} dimensions; the problems have {D + 1}"
+    return ""
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 D, LENGTH, NOISE = 5, 40, 0.1
 
@@ -38,6 +38,10 @@ class RegressionPrompts:
         x = np.concatenate([self.x, self.query[:, None]], 1)
         y = np.concatenate([self.y, np.zeros((len(self.y), 1))], 1)
         return np.concatenate([x, y[..., None]], -1)
+
+    def errors(self, guess: Float[np.ndarray, "draw"]) -> Float[np.ndarray, "draw"]:
+        """Squared error of a predictor, problem by problem."""
+        return (guess - self.target) ** 2
 
 
 def draw(
@@ -76,6 +80,32 @@ def ridge(prompts: RegressionPrompts, *, noise: float = NOISE) -> Float[np.ndarr
     gram = np.einsum("nld,nle->nde", x, x) + d * noise * np.eye(d)
     moment = np.einsum("nld,nl->nd", x, prompts.y)
     return np.einsum("nd,nd->n", np.linalg.solve(gram, moment[..., None])[..., 0], prompts.query)
+
+
+def predictors(
+    prompts: RegressionPrompts, omega: np.ndarray, mu: np.ndarray
+) -> dict[str, Float[np.ndarray, "draw"]]:
+    """What heads of these values are compared with: their formula, one head, steps of gradient descent, ridge.
+
+    The step ``eta = sum_h mu_h omega_h`` is what the heads' formula is to first order, so ``same eta``.
+    """
+    length, eta = prompts.x.shape[1], float(np.dot(omega, mu))
+    return {
+        "its formula": softmax_pair(prompts, omega, mu),
+        "one head": softmax_pair(prompts, *(np.array([value]) for value in one_head())),
+        "best debiased step": gradient_descent(prompts, best_debiased(length=length)[0], debiased=True),
+        "plain step, same eta": gradient_descent(prompts, eta, debiased=False),
+        "debiased step, same eta": gradient_descent(prompts, eta, debiased=True),
+        "ridge": ridge(prompts),
+    }
+
+
+def best_step_risk(prompts: RegressionPrompts, *, debiased: bool) -> float:
+    """Risk of a step of gradient descent on the second half of the problems, at the eta that is best on the first."""
+    half = len(prompts.target) // 2
+    unit = gradient_descent(prompts, 1.0, debiased=debiased)
+    eta = float(unit[:half] @ prompts.target[:half] / (unit[:half] @ unit[:half]))
+    return float(prompts.errors(eta * unit)[half:].mean())
 
 
 def gd_risk(eta: float, *, d: int = D, length: int = LENGTH, noise: float = NOISE) -> float:
@@ -150,9 +180,7 @@ def matrices_in_shape(
         ``|sum mu| / sum |mu|``.
     """
     d = kq.shape[-1] - 1
-    kq = kq[
-        :, :, :d
-    ]  # a query's y is 0: the last column multiplies nothing, and training leaves it as it started
+    kq = kq[:, :, :d]  # a query's y is 0: the last column multiplies nothing and stays as it started
     diagonal = np.einsum("hdd->hd", kq[:, :d])
     omega, mu = diagonal.mean(-1), ov[:, -1]
     strength = np.abs(omega * mu)
@@ -194,3 +222,10 @@ def is_pair(omega: np.ndarray, mu: np.ndarray, *, zero_sum: float) -> bool:
     omega, mu = active_heads(omega, mu)
     matched = bool((np.sign(omega) == np.sign(mu)).all()) and len(set(np.sign(mu))) == 2
     return matched and bool(abs(mu.sum()) <= zero_sum * np.abs(mu).sum())
+
+
+def pairs_among(
+    omega: Float[np.ndarray, "network head"], mu: Float[np.ndarray, "network head"], *, zero_sum: float
+) -> Bool[np.ndarray, " network"]:
+    """Which networks are a pair (``is_pair``)."""
+    return np.array([is_pair(*heads, zero_sum=zero_sum) for heads in zip(omega, mu, strict=True)])

@@ -55,8 +55,8 @@ class Claim:
         needs: In order; the first that is not met is the reason why the claim cannot be tested.
         family: Claims of one family are corrected together (Holm): their p values are of one question.
         found, control, n, model: What is told, where it is not the means and the number of items of the criterion's
-            conditions: a value, nothing, a text with the ``{names}`` of what was measured (``Conditions.say``), or a
-            function of it. So are paper, why and criterion, and the reason of a need.
+            conditions, or what was told with its number: a value, nothing, a text with the ``{names}`` of what was
+            measured (``Conditions.say``), or a function of it. So are paper, why, criterion, the reason of a need.
     """
 
     says: str
@@ -84,13 +84,13 @@ class Claim:
     def control_of(self, c: Conditions) -> Any:
         if self.control != MEANS:
             return _told(self.control, c)
-        return c.mean(self.by.over) if self.by.over else None
+        return c.mean(self.by.over) if self.by.over else _told(c.beside.get(self.by.name, (None, None))[0], c)
 
     def n_of(self, c: Conditions) -> int | None:
-        if self.n != MEANS:
-            found = _told(self.n, c)
-            return None if found is None else int(found)
-        return c.n(self.by.name) if self.by.name in c else None
+        if self.n == MEANS and self.by.name in c:
+            return c.n(self.by.name)
+        found = c.beside.get(self.by.name, (None, None))[1] if self.n == MEANS else _told(self.n, c)
+        return None if found is None else int(found)
 
 
 def _told(value: Told, c: Conditions) -> Any:

@@ -52,6 +52,7 @@ class Conditions:
         numbers: Further measured numbers (or words), for claims and for the file.
         tables, pictures: Beside those that conditions give by themselves.
         why: The reason why none of the claims can be tested here; then nothing else needs to be set.
+        beside: By the name of a number that was told, its control and how many items it is over.
 
     Example:
         >>> c = Conditions()
@@ -72,6 +73,7 @@ class Conditions:
     why: str = ""
     values: dict[str, np.ndarray] = field(default_factory=dict)
     measures: dict[str, Measure] = field(default_factory=dict)
+    beside: dict[str, tuple[Any, int | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.draws = Draws(self)
@@ -100,6 +102,17 @@ class Conditions:
         """
         self.values[name] = _finite(name, self._asked(value), undefined=undefined)
         self.measures[name] = Measure(unit or self.unit, within, clusters)
+
+    def tell(self, name: str, value: Any, *, control: Any = None, n: int | None = None) -> None:
+        """Set a measured number with its control and how many items it is over; a claim about it tells all three.
+
+        Example:
+            >>> c = Conditions()
+            >>> c.tell("share of heads", 0.25, control=0.5, n=4)
+            >>> c.mean("share of heads"), c.beside["share of heads"]
+            (0.25, (0.5, 4))
+        """
+        self.numbers[name], self.beside[name] = value, (control, n)
 
     def _asked(self, value: np.ndarray | ModelEdit | None) -> np.ndarray:
         if value is not None and not hasattr(value, "on"):

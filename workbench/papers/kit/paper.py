@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import cleandoc
 from typing import Any
 
 from workbench.core.claims import JudgedClaim
@@ -12,6 +13,22 @@ from workbench.papers.kinds import Findings, Setting
 from workbench.papers.kit.claims import Claim, Need, judge_all
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.options import options_from
+
+
+def prose(doc: str | None) -> dict[str, Any]:
+    """Read the docstring of a paper's module: what it is ``about``, and its ``controls``.
+
+    The first paragraph is for who reads the code. The others are about the paper. Controls are the items, each with a
+    hyphen, after a line ``Controls:``.
+
+    Example:
+        >>> prose("A title.\\n\\nHeads copy\\nfrom afar.\\n\\nControls:\\n- random heads\\n- the\\n  lowest ones")
+        {'about': 'Heads copy from afar.', 'controls': ('random heads', 'the lowest ones')}
+    """
+    told, _, items = cleandoc(doc or "").partition("\n\nControls:\n- ")
+    joined = [" ".join(part.split()) for part in told.split("\n\n")]
+    controls = tuple(" ".join(item.split()) for item in items.split("\n- "))
+    return {"about": "\n\n".join(joined[1:]), "controls": controls}
 
 
 @dataclass(frozen=True, kw_only=True)
