@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from workbench.core.claims import UNTESTABLE
 from workbench.core.errors import OptionError, RunError
 from workbench.model.native import boot_native
 from workbench.model.open import open_model
-from workbench.papers.in_context_regression import CLAIMS, REPLICATION, of_matrices
+from workbench.papers.in_context_regression import CLAIMS, REPLICATION, RegressionSizes, of_matrices
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, judge_all
-from workbench.papers.options import RegressionSizes
+from workbench.papers.registry import PAPERS
 from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks, unfit
 from workbench.training.regression_theory import draw, matrices_in_shape, softmax_pair
 
@@ -133,26 +134,9 @@ def test_a_replication_is_saved_whole_and_an_equal_one_is_shown(tmp_path):
 
 
 def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
-    from workbench.papers import in_context_regression as module
-    from workbench.papers import registry
-
-    class Refusing:
-        REPLICATION = module.REPLICATION.__class__(
-            **{**module.REPLICATION.__dict__, "name": "refuses", "measure": _refuse}
-        )
-
-    refusing = registry.ListedPaper(
-        name="refuses",
-        module="workbench.papers.refuses",
-        title="t",
-        source="s",
-        model="zoo:regression",
-        options=RegressionSizes,
-    )
-    monkeypatch.setitem(registry.PAPERS._known, "refuses", refusing)
-    monkeypatch.setitem(__import__("sys").modules, "workbench.papers.refuses", Refusing)
-    quick = module.REPLICATION.__class__(**{**module.REPLICATION.__dict__, "options": _Quick})
-    monkeypatch.setattr(module, "REPLICATION", quick)
+    refusing = replace(REPLICATION, name="refuses", measure=_refuse)
+    monkeypatch.setitem(PAPERS._known, "refuses", refusing)
+    monkeypatch.setitem(PAPERS._known, REPLICATION.name, replace(REPLICATION, options=_Quick))
     page = replicate_all(("refuses", "in-context-regression"), out=tmp_path, device="cpu")
     assert page.failed == {"refuses": "this model has no heads"} and len(page.results) == 1
     assert "this model has no heads" in (tmp_path / "all.html").read_text()

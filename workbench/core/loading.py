@@ -10,6 +10,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
+from typing import Any
 
 
 @contextmanager
@@ -51,5 +52,22 @@ class _Lazy(MetaPathFinder):
         if spec is None or spec.loader is None or spec.submodule_search_locations is not None:
             return None  # packages are doors: they load nothing heavy
         if fullname.startswith("workbench."):
-            spec.loader = LazyLoader(spec.loader)
+            spec.loader = _Loader(spec.loader)
         return spec
+
+
+class _Loader(LazyLoader):
+    """A module that it made also says what file it is of without being run: ``inspect`` asks every module for that."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        lazy = type(module)
+
+        class Unloaded(ModuleType):
+            def __getattribute__(self, name: str) -> Any:
+                if name in ("__class__", "__file__", "__name__", "__spec__"):
+                    return object.__getattribute__(self, name)
+                object.__setattr__(self, "__class__", lazy)
+                return getattr(self, name)
+
+        module.__class__ = Unloaded

@@ -18,28 +18,22 @@ Controls:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from workbench.core.loading import lazily
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import (
-    Claim,
-    Conditions,
-    Criterion,
-    Paper,
-    above,
-    at_least,
-    at_most,
-    equal,
-    fact,
-    needs,
-    prose,
-)
-from workbench.papers.options import RegressionSizes
-from workbench.training import regression as networks
+from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit.criteria import above, at_least, at_most, equal, fact
+from workbench.papers.registry import add_paper
 from workbench.training import regression_theory as theory
 from workbench.view.pictures import Curves, Heatmap, Picture
+
+with lazily():
+    from workbench.training import regression as networks
 
 # Criteria, fixed before anything was measured.
 OFF_DIAGONAL, LEAKAGE, HOMOGENEOUS, ZERO_SUM = 0.25, 0.1, 0.1, 0.1
@@ -47,6 +41,16 @@ CLOSE = 0.1  # of the paper's value
 GAMMA, SHARE = 0.13, 0.5  # of networks
 STEP, SAME, PLAIN = "best debiased step", "debiased step, same eta", "plain step, same eta"
 FROM_PLAIN, FROM_DEBIASED = "model from plain step, same eta", "model from debiased step, same eta"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionSizes:
+    """``draws`` problems for every risk; ``networks`` trained anew for ``steps`` steps, per number of heads."""
+
+    draws: int = 8_000
+    networks: int = 4
+    steps: int = 2_000
+    lengths: tuple[int, ...] = (10, 20, 40, 100)
 
 
 def measure(setting: Setting) -> Conditions:
@@ -162,42 +166,44 @@ def _pictures(c: Conditions, kq: np.ndarray, ov: np.ndarray, two: networks.Train
     return found | {"Training of two heads": Curves.of(course, x_label="step", y_label=axis)}
 
 
-def _pattern(says: str, by: Criterion, criterion: str, why: str, paper: float = 0.0) -> Claim:
-    return Claim(says, by, criterion, paper=paper, why=why, where="patterns after training")
-
-
 PAIRED = needs(at_least("pairs", 1), "none of the networks of two heads found a pair")
+Pattern = partial(Claim, where="patterns after training")
+Course = partial(Claim, where="training dynamics", needs=[PAIRED])
 CLAIMS = {
-    "diagonal": _pattern(
+    "diagonal": Pattern(
         "KQ is a multiple of the identity",
         at_most("off_diagonal", OFF_DIAGONAL),
         f"at most {OFF_DIAGONAL:.0%} of every active head's KQ is off the diagonal (Frobenius)",
-        "a matrix of random entries has 0.93; training for ever would give 0",
+        paper=0.0,
+        why="a matrix of random entries has 0.93; training for ever would give 0",
     ),
-    "last": _pattern(
+    "last": Pattern(
         "OV reads the y entry only",
         at_most("leakage", LEAKAGE),
         f"at most {LEAKAGE:.0%} of every active head's OV is elsewhere",
-        "random entries have 0.91",
+        paper=0.0,
+        why="random entries have 0.91",
     ),
-    "signs": _pattern(
+    "signs": Pattern(
         "the signs of KQ and OV match in every head",
         at_least("sign_agreement", 1),
         "sign(omega) = sign(mu) in all active heads",
-        "one head with the other sign works against the rest",
+        why="one head with the other sign works against the rest",
         paper=1.0,
     ),
-    "homogeneous": _pattern(
+    "homogeneous": Pattern(
         "heads share one size of KQ",
         at_most("homogeneity", HOMOGENEOUS) & at_least("active heads", 2),
         f"std / mean of |omega| over active heads at most {HOMOGENEOUS:.0%}",
-        "with fewer than two active heads there is nothing to compare, which fails",
+        paper=0.0,
+        why="with fewer than two active heads there is nothing to compare, which fails",
     ),
-    "zero": _pattern(
+    "zero": Pattern(
         "OV sums to zero over heads",
         at_most("zero_sum", ZERO_SUM),
         f"|sum mu| / sum |mu| at most {ZERO_SUM:.0%}",
-        "the constant part of the softmax, a plain mean of y, is left in proportion to it",
+        paper=0.0,
+        why="the constant part of the softmax, a plain mean of y, is left in proportion to it",
     ),
     "gamma": Claim(
         f"KQ settles at {GAMMA}",
@@ -269,29 +275,28 @@ CLAIMS = {
         why="a head whose product mu omega is below a tenth of the largest is a dummy and does not count",
         where="more heads: groups and dummy heads",
     ),
-    "phases": Claim(
+    "phases": Course(
         "signs match before the loss falls",
         fact("most match early", lambda c: c.mean("matched early") > SHARE, name="matched early"),
         "more than half of the networks that find a pair have all signs matched before half of the fall",
         why="half of the fall is the middle between a network's first and last loss; networks that end as one head "
         "have no signs to match; two heads match by chance at the start in one of four",
-        where="training dynamics",
-        needs=[PAIRED],
     ),
-    "flow": Claim(
+    "flow": Course(
         "gradient flow on the loss in two vectors ends where training does",
         fact("close", lambda c: abs(c.mean("eta") - c.mean("flow")) <= CLOSE * c.mean("flow"), name="eta"),
         "2 mu omega of the flow within 10 % of that of the median network that found a pair",
         why="mu and omega go on drifting along mu omega = const; their product is what is determined",
-        where="training dynamics",
-        needs=[PAIRED],
     ),
 }
-REPLICATION = Paper(
-    name="in-context-regression",
-    authors="He et al. 2025 (ICML), In-Context Linear Regression Demystified",
-    options=RegressionSizes,
-    measure=measure,
-    claims=CLAIMS,
-    **prose(__doc__),
+REPLICATION = add_paper(
+    Paper(
+        name="in-context-regression",
+        title="In-context linear regression demystified",
+        source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified (ICML)",
+        model="zoo:regression",
+        options=RegressionSizes,
+        measure=measure,
+        claims=CLAIMS,
+    )
 )

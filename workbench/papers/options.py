@@ -72,16 +72,6 @@ class ComponentReuse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressionSizes:
-    """``draws`` problems for every risk; ``networks`` trained anew for ``steps`` steps, per number of heads."""
-
-    draws: int = 8_000
-    networks: int = 4
-    steps: int = 2_000
-    lengths: tuple[int, ...] = (10, 20, 40, 100)
-
-
-@dataclass(frozen=True, kw_only=True)
 class LofitSizes:
     """Sizes.
 

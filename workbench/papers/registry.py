@@ -18,7 +18,6 @@ from workbench.papers.options import (
     ComponentReuse,
     LofitSizes,
     PreplanSizes,
-    RegressionSizes,
     Relevance,
     RetrievalSizes,
     SoftInjectionSizes,
@@ -96,14 +95,6 @@ _WAITING = (  # until they stand lazily in their own file
         title="Soft injection of task embeddings",
         source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
         model="zoo:icl",
-    ),
-    ListedPaper(
-        name="in-context-regression",
-        module="workbench.papers.in_context_regression",
-        options=RegressionSizes,
-        title="In-context linear regression demystified",
-        source="He, Pan, Chen, Yang 2025, In-Context Linear Regression Demystified (ICML)",
-        model="zoo:regression",
     ),
     ListedPaper(
         name="relevance",

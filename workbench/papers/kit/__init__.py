@@ -27,7 +27,7 @@ from workbench.papers.kit.criteria import (
     slopes,
     tells,
 )
-from workbench.papers.kit.paper import Paper, prose
+from workbench.papers.kit.paper import Paper
 
 __all__ = [
     "Claim",
@@ -56,7 +56,6 @@ __all__ = [
     "no_worse",
     "order",
     "permuted",
-    "prose",
     "share_above",
     "shown",
     "untried",

@@ -15,22 +15,6 @@ from workbench.papers.kit.conditions import Conditions
 from workbench.papers.options import options_from
 
 
-def prose(doc: str | None) -> dict[str, Any]:
-    """Read the docstring of a paper's module: what it is ``about``, and its ``controls``.
-
-    The first paragraph is for who reads the code. The others are about the paper. Controls are the items, each with a
-    hyphen, after a line ``Controls:``.
-
-    Example:
-        >>> prose("A title.\\n\\nHeads copy\\nfrom afar.\\n\\nControls:\\n- random heads\\n- the\\n  lowest ones")
-        {'about': 'Heads copy from afar.', 'controls': ('random heads', 'the lowest ones')}
-    """
-    told, _, items = cleandoc(doc or "").partition("\n\nControls:\n- ")
-    joined = [" ".join(part.split()) for part in told.split("\n\n")]
-    controls = tuple(" ".join(item.split()) for item in items.split("\n- "))
-    return {"about": "\n\n".join(joined[1:]), "controls": controls}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Paper:
     """A paper whose claims can be measured again.
@@ -42,7 +26,8 @@ class Paper:
         authors: Before each place in the paper, where it is not the source.
         about: What the paper found and how it is measured here; by default what the docstring of its module says.
         options: A frozen dataclass with defaults: sizes and thresholds, all part of the plan.
-        controls: The conditions a claim is compared with.
+        controls: The conditions a claim is compared with; by default the items, each with a hyphen, that stand in
+            the docstring after a line ``Controls:``.
         measure: Measures; gives equal conditions for an equal setting.
         needs: What every claim needs to be tested at all.
         claims: By short names, in the order in which they are shown.
@@ -55,15 +40,19 @@ class Paper:
     authors: str = ""
     about: str = ""
     options: type
-    controls: tuple[str, ...]
+    controls: tuple[str, ...] = ()
     measure: Callable[[Setting], Conditions]
     needs: Sequence[Need] = ()
     claims: Mapping[str, Claim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        told, _, items = cleandoc(sys.modules[self.module].__doc__ or "").partition("\n\nControls:\n- ")
         if not self.about:
-            said = sys.modules[self.module].__doc__ or ""
-            object.__setattr__(self, "about", " ".join(said.split()))
+            about = "\n\n".join(" ".join(part.split()) for part in told.split("\n\n"))
+            object.__setattr__(self, "about", about)
+        if items and not self.controls:
+            controls = tuple(" ".join(item.split()) for item in items.split("\n- "))
+            object.__setattr__(self, "controls", controls)
 
     @property
     def module(self) -> str:
