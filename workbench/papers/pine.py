@@ -84,36 +84,26 @@ def measure(setting: Setting) -> Conditions:
             how = {**chosen, "seed": setting.seed} if chosen and name == RANDOM else chosen
             found = plain if how is None else documents.in_every_order(setting.model, words, asked, how)
             for what, (within, unit) in MEASURES.items():
-                c.add(f"{kind} {what}: {name}", getattr(found, what), within=within, unit=f"{kind}: {unit}")
+                c.add(f"{kind} {what}, {name}", getattr(found, what), within=within, unit=f"{kind}: {unit}")
             far = np.abs(found.difference - plain.difference).mean(1)
-            c.add(f"{kind} moved: {name}", far, unit=f"{kind}: moved from the model as it is, nats")
+            c.add(f"{kind} moved, {name}", far, unit=f"{kind}: moved from the model as it is, nats")
     c.numbers["known words"] = words.known
-    most = {name: float(c[f"conflict spread: {name}"].max()) for name in CONDITIONS}
-    c.numbers |= {f"orders: {name}": spread for name, spread in most.items()}
-    c.numbers["orders: without a part"] = min(most[GIVEN], most[CAUSAL], most[RANDOM])
+    most = {name: float(c[f"conflict spread, {name}"].max()) for name in CONDITIONS}
+    c.numbers |= {f"orders, {name}": spread for name, spread in most.items()}
+    c.numbers["orders, without a part"] = min(most[GIVEN], most[CAUSAL], most[RANDOM])
     for name in (PINE, PLAIN):
         spread = documents.unequal_spread(setting.model, words, o.size, CONDITIONS[name], seed=setting.seed)
-        c.numbers[f"unequal: {name}"] = spread
+        c.numbers[f"unequal, {name}"] = spread
     c.numbers["one document"], c.numbers["two documents"] = pine.moved_alone(setting.model)
     return c
 
 
-def _leaning(name: str):
+def _leaning(name: str) -> str:
     """The lean of the model as it is and of PINE, where nothing knows the order, and how far each condition moves."""
-    return lambda c: (
-        f"as it is {c.mean(f'conflict lean: {PLAIN}'):+.3f}, PINE {c.mean(f'conflict lean: {PINE}'):+.3f}; "
-        f"moves {c.mean(f'conflict moved: {name}'):.2f} nats, PINE {c.mean(f'conflict moved: {PINE}'):.2f} nats"
+    return (
+        f"as it is {{conflict lean, {PLAIN}:+.3f}}, PINE {{conflict lean, {PINE}:+.3f}}; "
+        f"moves {{conflict moved, {name}:.2f}} nats, PINE {{conflict moved, {PINE}:.2f}} nats"
     )
-
-
-def _controls(c: Conditions) -> str:
-    """Accuracy of the model as it is, what each control gains, and how far it moves beside PINE."""
-    plain, far = f"majority accuracy: {PLAIN}", "majority moved: "
-    gains = [
-        f"{name} {c.mean(f'majority accuracy: {name}', plain):+.3f}, {c.mean(far + name):.2f} nats"
-        for name in (GIVEN, RANDOM, CAUSAL, REVERSED)
-    ]
-    return f"as it is {c.mean(plain):.3f}; PINE moves {c.mean(far + PINE):.2f} nats; " + "; ".join(gains)
 
 
 def _equal(words: str, small: str, large: str) -> Criterion:
@@ -121,75 +111,73 @@ def _equal(words: str, small: str, large: str) -> Criterion:
     return fact(words, lambda c: c.mean(small) < EQUAL and c.mean(large) >= APART * c.mean(small), small)
 
 
+GAINS = "; ".join(
+    f"{name} {{majority accuracy, {name} minus majority accuracy, {PLAIN}:+.3f}}, {{majority moved, {name}:.2f}} nats"
+    for name in (GIVEN, RANDOM, CAUSAL, REVERSED)
+)
 ABLE = needs(
-    at_least(f"single accuracy: {PLAIN}", ANSWERED),
-    lambda c: (
-        f"the model finds a value in one of the documents in {c.mean(f'single accuracy: {PLAIN}'):.0%} of the "
-        "prompts; half is asked for"
-    ),
+    at_least(f"single accuracy, {PLAIN}", ANSWERED),
+    f"the model finds a value in one of the documents in {{single accuracy, {PLAIN}:.0%}} of the prompts; half is "
+    "asked for",
 )
 Asked = partial(Claim, needs=[ABLE])
 NO_LOG = f"no log-probability differs by {EQUAL:g} or more between two orders, and"
 CLAIMS = {
     "bias": Asked(
         "the order of documents decides what a model answers",
-        above(f"conflict changes: {PLAIN}", by=BIASED),
+        above(f"conflict changes, {PLAIN}", by=BIASED),
         f"the answer to more than {BIASED:.0%} of the questions about documents that contradict each other depends "
         "on their order, lower end of the interval included",
         why="documents that say different things about one key leave the choice to the model, and 10 % is well above "
         "what prompts without contradiction show",
         where="abstract",
-        found=shown(f"conflict changes: {PLAIN}", unit="of questions"),
-        control=shown(f"single changes: {PLAIN}", unit="of questions"),
+        found=shown(f"conflict changes, {PLAIN}", unit="of questions"),
+        control=shown(f"single changes, {PLAIN}", unit="of questions"),
     ),
     "mask": Asked(
         "the causal mask favors distant content",
-        below(f"conflict lean: {CAUSAL}"),
+        below(f"conflict lean, {CAUSAL}"),
         "with positions by importance and the causal mask kept, the farther of two documents is believed more: lean "
         "below 0, interval included",
         why="what is left of the bias when only the mask knows the order is the mask's",
         where="abstract",
-        found=shown(f"conflict lean: {CAUSAL}", unit="nats"),
+        found=shown(f"conflict lean, {CAUSAL}", unit="nats"),
         control=_leaning(CAUSAL),
     ),
     "rotary": Asked(
         "rotary positions favor nearby content",
-        above(f"conflict lean: {GIVEN}"),
+        above(f"conflict lean, {GIVEN}"),
         "with the mask opened and positions as given, the nearer of two documents is believed more: lean above 0, "
         "interval included",
         why="what is left of the bias when only positions know the order is theirs",
         where="abstract",
-        found=shown(f"conflict lean: {GIVEN}", unit="nats"),
+        found=shown(f"conflict lean, {GIVEN}", unit="nats"),
         control=_leaning(GIVEN),
     ),
     "invariant": Claim(
         "with PINE the output is the same for every order",
         _equal(
             f"{NO_LOG} without either part some differ at least {APART:g} times as much as with PINE",
-            f"orders: {PINE}",
-            "orders: without a part",
+            f"orders, {PINE}",
+            "orders, without a part",
         ),
         paper="the same",
         why="float32 runs on permuted prompts differ by 1e-5 to 1e-4 here; a wrong order of positions by whole nats",
         where="the method",
-        control=lambda c: (
-            f"at least {c.mean('orders: without a part'):.3g} nats without a part; "
-            f"the model as it is {c.mean(f'orders: {PLAIN}'):.3g} nats"
-        ),
-        n=lambda c: c.n(f"conflict changes: {PLAIN}"),
+        control="at least {orders, without a part:.3g} nats without a part; "
+        f"the model as it is {{orders, {PLAIN}:.3g}} nats",
+        n=f"{{n of conflict changes, {PLAIN}}}",
     ),
     "unequal": Claim(
         "also for documents of different lengths",
         _equal(
             f"{NO_LOG} in the model as it is some differ at least {APART:g} times as much, on the same documents",
-            f"unequal: {PINE}",
-            f"unequal: {PLAIN}",
+            f"unequal, {PINE}",
+            f"unequal, {PLAIN}",
         ),
         why="the importance of a document is a mean over its tokens, so that its length does not matter",
         where="the method; the test is an extension of ours",
-        control=lambda c: (
-            f"the model as it is, on the same documents, {c.numbers[f'unequal: {PLAIN}']:.3g} nats"
-        ),
+        control=f"the model as it is, on the same documents, {{unequal, {PLAIN}:.3g}} nats",
         n=3,
     ),
     "one": Claim(
@@ -202,38 +190,35 @@ CLAIMS = {
         ),
         why="nothing is left to be put in order; two documents are, so the edit is at work",
         where="a check of ours: it follows from the definition",
-        control=lambda c: f"the same tokens as two documents {c.numbers['two documents']:.3g} nats",
+        control="the same tokens as two documents {two documents:.3g} nats",
     ),
     "accuracy": Asked(
         "what is judged becomes more accurate",
-        above(f"majority accuracy: {PINE}", f"majority accuracy: {PLAIN}"),
+        above(f"majority accuracy, {PINE}", f"majority accuracy, {PLAIN}"),
         "where two documents of three agree, the value they tell is answered in more orders than without PINE: "
         "paired difference above 0, interval included",
         paper="8 to 10 points (RewardBench reasoning)",
         why="the right answer is defined by content alone, so a bias can only harm",
         where="abstract",
-        found=shown(f"majority accuracy: {PINE}", f"majority accuracy: {PLAIN}", unit="of questions"),
-        control=_controls,
+        found=shown(f"majority accuracy, {PINE}", f"majority accuracy, {PLAIN}", unit="of questions"),
+        control=f"as it is {{majority accuracy, {PLAIN}:.3f}}; PINE moves {{majority moved, {PINE}:.2f}} nats; {GAINS}",
     ),
     "design": Asked(
         "it matters that the important is near",
-        above(f"majority accuracy: {PINE}", f"majority accuracy: {REVERSED}"),
+        above(f"majority accuracy, {PINE}", f"majority accuracy, {REVERSED}"),
         "that accuracy is higher than with the most important farthest: paired difference above 0, interval included",
         why="the reversed order is as invariant, so invariance alone cannot make the difference",
         where="the method; the comparison is a control of ours",
-        found=shown(f"majority accuracy: {PINE}", f"majority accuracy: {REVERSED}", unit="of questions"),
-        control=lambda c: (
-            f"PINE moves {c.mean(f'majority moved: {PINE}'):.2f} nats, "
-            f"{REVERSED} {c.mean(f'majority moved: {REVERSED}'):.2f} nats"
-        ),
+        found=shown(f"majority accuracy, {PINE}", f"majority accuracy, {REVERSED}", unit="of questions"),
+        control=f"PINE moves {{majority moved, {PINE}:.2f}} nats, {REVERSED} {{majority moved, {REVERSED}:.2f}} nats",
     ),
     "kept": Asked(
         "what was answered before is still answered",
-        no_worse(f"single accuracy: {PINE}", f"single accuracy: {PLAIN}", within=KEPT),
+        no_worse(f"single accuracy, {PINE}", f"single accuracy, {PLAIN}", within=KEPT),
         f"accuracy where one document has the answer falls by at most {KEPT:.0%}, interval included",
         why="the unrelated task: there is no bias to take away, so any change is damage",
         where="a control of ours",
-        found=shown(f"single accuracy: {PINE}", f"single accuracy: {PLAIN}", unit="of questions"),
+        found=shown(f"single accuracy, {PINE}", f"single accuracy, {PLAIN}", unit="of questions"),
         control=None,
     ),
 }
