@@ -15,7 +15,6 @@ from workbench.edits.act import Calibration
 from workbench.edits.sinks import Quiz, attention_moved, windows_of
 from workbench.papers import attention_calibration as study
 from workbench.papers.kit import Conditions
-from workbench.papers.options import CalibrationSizes
 
 N, HEADS, WIDTH, VOCABULARY = 32, 24, 2, 32
 BOS, SINK, WRONG, FIRST = 0, 1, 2, 3  # tokens; from FIRST on, each has its successor
@@ -97,7 +96,7 @@ def studied(chosen_in: float, judged_in: float) -> tuple[Conditions, dict[str, s
         Quiz(name="walks", model=planted(harm), windows=texts(seed))
         for seed, harm in enumerate((chosen_in, judged_in))
     )
-    options = CalibrationSizes(draws=20)
+    options = study.CalibrationSizes(draws=20)
     found = study.calibrated(selection, evaluation, options, seed=0, advance=lambda what: None)
     found.numbers |= {"why no text": "no text here", "language model": "none"}
     claims = study.REPLICATION.judge(found)
@@ -188,7 +187,7 @@ def test_the_text_of_the_study_is_split_by_file():
     from workbench.model.open import open_model
     from workbench.training.language import is_held_out, sources
 
-    model, options = open_model("zoo:stdlib"), CalibrationSizes(windows=8, window=16)
+    model, options = open_model("zoo:stdlib"), study.CalibrationSizes(windows=8, window=16)
     chosen, judged = study.held_out_windows(model, options, 0)
     assert chosen.shape == judged.shape == (4, 16)
     files = [text for name, text in sorted(sources().items()) if is_held_out(name)]

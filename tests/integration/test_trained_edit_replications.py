@@ -50,13 +50,13 @@ def test_a_small_run_says_what_was_measured(injected):
     assert verdict(claims, "made from (clean") == "cannot be tested here"  # nothing left to gain
     assert verdict(claims, "carries over") == "cannot be tested here"  # two tasks, not similar
     means = injected.numbers["means"]
-    soft, none, random = (means[f"clean examples: {n}"] for n in ("soft", "no examples", "random vectors"))
+    soft, none, random = (means[f"clean examples, {n}"] for n in ("soft", "no examples", "random vectors"))
     assert soft > none + 0.3 and soft >= random
 
 
 def test_the_same_seed_gives_the_same_numbers(icl, injected):
     small = ("steps=12", "prompts=12", "test=11", "tasks=letter-to-animal,person-to-city", "shots=5")
-    assert findings(icl, "soft-injection", *small).numbers == injected.numbers
+    assert str(findings(icl, "soft-injection", *small).numbers) == str(injected.numbers)  # some are NaN
 
 
 def made(groups: list[int], cost: np.ndarray, **right: float) -> Conditions:
@@ -65,9 +65,10 @@ def made(groups: list[int], cost: np.ndarray, **right: float) -> Conditions:
     for part in parts.values():
         for kind in (soft_injection.CLEAN, soft_injection.MISLED):
             for name, share in right.items():
-                part[f"{kind}: {name.replace('_', ' ')}"] = np.arange(25) < round(25 * share)
+                part[f"{kind}, {name.replace('_', ' ')}"] = np.arange(25) < round(25 * share)
     c = Conditions.joined(parts, crossed=True)
-    c.numbers["transfer"] = {"accuracy": (1 - cost).tolist(), "groups": groups}
+    soft_injection.judge_better(c)
+    soft_injection.judge_transfer(c, 1 - cost, groups)
     for name, value in (("near ends", 0.9), ("near ends, random vectors", 0.2)):
         c.add(name, np.full(8, value))
     for name, value in (("effects and alpha", 1.0), ("effects and alpha, random vectors", -1.0)):
@@ -224,11 +225,9 @@ def tuned(*, own: bool = True, tasks: int = 3, **accuracy: float) -> Conditions:
         for name, share in accuracy.items():
             part[name] = np.arange(50) < round(50 * share)
     c = Conditions.joined(parts)
-    c.numbers |= {"trained by LoFiT": 32, "trained by low rank": 1000, "whole model": 10_000}
-    c.numbers["choices"] = {
-        name: [[f"a0.h{4 * i * own + j}" for j in range(4)] for _ in lofit.SEEDS]
-        for i, name in enumerate(parts)
-    }
+    c.numbers |= {"by LoFiT": 32, "by low rank": 1000, "whole model": 10_000, "heads": 4}
+    heads = [[f"a0.h{4 * i * own + j}" for j in range(4)] for i in range(tasks)]
+    lofit.compare_choices(c, {name: [heads[i]] * len(lofit.SEEDS) for i, name in enumerate(parts)})
     return c
 
 

@@ -11,7 +11,7 @@ from workbench.edits.task_prompts import Split
 from workbench.engine.metric_names import METRICS, check_metric
 from workbench.engine.metrics import list_metrics
 from workbench.model.settings import DTYPES, check_device, check_map, is_device
-from workbench.papers.options import WORDS
+from workbench.papers.soft_injection import WORDS
 from workbench.tasks.registry import list_tasks, make_pairs
 
 

@@ -21,6 +21,14 @@ from workbench.edits.lofit import Localised
 assert "torch" in sys.modules and lofit.Localised is Localised
 import workbench.edits.lofit as again
 assert again is lofit
+import inspect
+assert inspect.getsource(lofit.localise).startswith("def localise")
+with lazily():
+    from workbench.edits import sinks
+inspect.getmodule(sys._getframe())
+assert sinks.__file__ and "Quiz" not in vars(sinks)  # looking loads nothing
+sinks.Quiz
+assert "Quiz" in vars(sinks) and type(sinks) is type(sys)
 try:
     with lazily():
         from workbench.edits import nothing

@@ -6,9 +6,8 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
 from types import ModuleType
 from typing import Any
 
@@ -43,31 +42,45 @@ def lazily() -> Iterator[None]:
 
 
 class _Lazy(MetaPathFinder):
-    """Finds modules of ours as the usual finder does, and puts off running them."""
+    """Finds modules of ours as the usual finder does, and puts off running them; packages load nothing heavy."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None or spec.submodule_search_locations is not None:
-            return None  # packages are doors: they load nothing heavy
-        if fullname.startswith("workbench."):
-            spec.loader = _Loader(spec.loader)
+        if (
+            spec is None
+            or spec.submodule_search_locations is not None
+            or not fullname.startswith("workbench.")
+        ):
+            return None
+        spec.loader = _Later(spec.loader)
         return spec
 
 
-class _Loader(LazyLoader):
-    """A module that it made also says what file it is of without being run: ``inspect`` asks every module for that."""
+class _Later(Loader):
+    """Makes a module whose code is run by its first use."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Unloaded(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        super().exec_module(module)
-        lazy = type(module)
+        pass
 
-        class Unloaded(ModuleType):
-            def __getattribute__(self, name: str) -> Any:
-                if name in ("__class__", "__file__", "__name__", "__spec__"):
-                    return object.__getattribute__(self, name)
-                object.__setattr__(self, "__class__", lazy)
-                return getattr(self, name)
 
-        module.__class__ = Unloaded
+class _Unloaded(ModuleType):
+    """A module that is not loaded yet. Asking for its ``__file__`` and the like does not load it.
+
+    `importlib.util.LazyLoader` would: torch looks through all modules for their files while it is being imported.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        self.__spec__.loader = self.__loader__ = self.__spec__.loader.loader  # type: ignore[union-attr]
+        self.__loader__.exec_module(self)  # type: ignore[union-attr]
+        return getattr(self, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +18,10 @@ from torch import Tensor
 from workbench.circuits.addresses import parse_node
 from workbench.core.errors import OptionError, ShapeError
 from workbench.edits.affine import Affine
+from workbench.edits.questions import Questions, losses
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Outputs = Float[Tensor, "statement layer head d_head"]
 PerHead = Float[Tensor, "layer head d_head"]
@@ -49,6 +54,24 @@ class Probes:
         at = [(node.layer, node.index) for node in map(parse_node, heads)]
         offset = torch.stack([strength * self.spread[i] * self.direction[i] for i in at])
         return Affine(heads=tuple(heads), a=torch.ones_like(offset[:, :1]), b=offset, positions=(-1,))
+
+
+def best_shift(
+    model: TransformerBridge,
+    probes: Probes,
+    validation: Questions,
+    *,
+    counts: Sequence[int] = (1, 2, 4, 8),
+    strengths: Sequence[float] = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0),
+) -> tuple[int, float, Affine]:
+    """Choose number of heads and strength by the loss on questions of words that the numbers are not reported on."""
+    ranked, tried = probes.ranked(), {}
+    for k in counts:
+        for strength in strengths:
+            with probes.edit(ranked[:k], strength=strength).on(model):
+                tried[k, strength] = float(losses(model, validation).mean())
+    k, strength = min(tried, key=tried.__getitem__)
+    return k, strength, probes.edit(ranked[:k], strength=strength)
 
 
 def probe_heads(

@@ -202,3 +202,32 @@ def vector_added(
 
     with model.hooks(fwd_hooks=[(hook_name("resid", layer), add)]):
         yield model
+
+
+def hard_choice(
+    model: TransformerBridge,
+    embedding: Embedding,
+    effects: Mix,
+    validation: Questions,
+    *,
+    counts: Sequence[int] = (1, 2, 4, 8, 16),
+) -> Mix:
+    """The heads with the largest single effects, as many as do best on validation prompts."""
+    choices = [hardest(effects, k) for k in counts if k <= effects.numel()]
+    return min(choices, key=lambda alpha: mix_loss(model, embedding, alpha, validation))
+
+
+@contextmanager
+def best_vector_added(
+    model: TransformerBridge, embedding: Embedding, effects: Mix, validation: Questions, *, heads: int = 4
+) -> Iterator[TransformerBridge]:
+    """Inside, the function vector of the heads with the largest effects is added where validation prompts do best."""
+    order = effects.flatten().argsort(descending=True, stable=True)[:heads].tolist()
+    vector = function_vector(model, embedding, [divmod(i, effects.shape[1]) for i in order])
+
+    def lost(layer: int) -> float:
+        with vector_added(model, vector, layer=layer):
+            return float(losses(model, validation).mean())
+
+    with vector_added(model, vector, layer=min(range(effects.shape[0]), key=lost)):
+        yield model

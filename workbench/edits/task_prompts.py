@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.core.errors import TaskError
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, ask, right_answers
 from workbench.edits.soft_injection import Embedding, task_embedding
@@ -114,3 +115,24 @@ def scrambled(embedding: Embedding, *, seed: int) -> Float[Tensor, "layer head d
     """Random vectors, each as long as the head's own embedding: the size without the content."""
     drawn = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(seed)).to(embedding)
     return drawn / drawn.norm(dim=-1, keepdim=True) * embedding.norm(dim=-1, keepdim=True)
+
+
+def unlike(drawn: Sequence[Prompts], i: int) -> Prompts:
+    """The next task that gives words of another kind, one of as many words if there is one."""
+    turned, own = [*drawn[i + 1 :], *drawn[:i]], drawn[i].task
+    other = [prompts for prompts in turned if prompts.task.gives != own.gives] or turned
+    alike = [prompts for prompts in other if (prompts.task.inputs == "three") == (own.inputs == "three")]
+    return (alike or other)[0]
+
+
+def asked_as(model: TransformerBridge, prompts: Prompts, other: Prompts) -> Questions | None:
+    """The test questions of a task with the answers that another task would give, those that it has an answer to."""
+    rows, answers = [], []
+    for word, row in zip(prompts.words, prompts.test.rows, strict=True):
+        try:
+            wanted = prompts.task.turned(other.task.gives, word)
+        except TaskError:
+            continue
+        rows.append(row)
+        answers.append(int(model.to_tokens(f"{word} {wanted}")[0][-1]))
+    return Questions(rows=tuple(rows), answers=tuple(answers)) if rows else None

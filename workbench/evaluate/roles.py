@@ -21,6 +21,7 @@ from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
 from workbench.heads.observe import patterns_of
+from workbench.heads.rounds import TaskCircuit
 from workbench.heads.table import LABEL
 from workbench.model.pattern_rows import looked
 from workbench.model.wiring import require_heads
@@ -112,6 +113,29 @@ def mean_attention(runs: PairedRuns, pairs_of_positions: Sequence[tuple[str, str
                 total[r, layer] += weight.double().sum(0).cpu().numpy()
         runs.release(batch)
     return total / runs.n_pairs
+
+
+def attention_to(runs: PairedRuns, key: str) -> dict[str, float]:
+    """Head -> mean attention from the answer's position (``end``) to a named one."""
+    values = mean_attention(runs, [("end", key)])[0]
+    return {f"a{n}.h{h}": float(values[n, h]) for n in range(values.shape[0]) for h in range(values.shape[1])}
+
+
+def steering_heads(
+    runs: PairedRuns, circuit: TaskCircuit, *, inhibition: int = 3, negative: int = 1, looks: float = 0.3
+) -> dict[str, tuple[str, ...]]:
+    """Of a circuit of IOI, the heads that say what not to answer, most important first.
+
+    Args:
+        inhibition: At most so many that look from the end mostly at the subject's second mention, at least ``looks``.
+        negative: At most so many that write against the answer in round 1.
+    """
+    at = {name: attention_to(runs, name) for name in ("IO", "S1", "S2")}
+    ordered = sorted(circuit.heads, key=lambda head: -circuit.importance[head])
+    inhibits = [h for h in ordered if at["S2"][h] >= looks and at["S2"][h] > max(at["IO"][h], at["S1"][h])]
+    first = circuit.rounds[0]
+    against = [h for h in first.kept if first.shares[h] < 0 and h not in inhibits]
+    return {"inhibition": tuple(inhibits[:inhibition]), "negative": tuple(against[:negative])}
 
 
 def direct_effects(runs: PairedRuns) -> Effects:

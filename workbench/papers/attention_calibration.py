@@ -1,326 +1,273 @@
-"""Hidden attention sinks and ACT (Yu et al. 2024): not every sink helps, and calibrating those that harm does."""
+"""Hidden attention sinks and their calibration: not every sink helps, and calibrating those that harm does.
+
+Tokens beyond the first collect attention that their meaning does not explain, and some of these sinks harm. ACT finds
+the heads where scaling them down helps, and does so while the model runs. Here heads are chosen on prompts of a task
+that the model does imperfectly and judged on others, beside random heads, other columns and all heads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import OptionError, WorkbenchError
+from workbench.core.loading import lazily
 from workbench.core.stats.multiplicity import holm
 from workbench.core.stats.permutation import sign_test_p
-from workbench.edits.act import Calibration
-from workbench.edits.sinks import (
-    Advance,
-    Quiz,
-    attention_moved,
-    heads_of,
-    improving,
-    matched_sets,
-    sink_shares,
-    solo,
-    windows_of,
-)
-from workbench.engine.of_task import paired_runs
-from workbench.model.probe import wiring
+from workbench.edits.kinds import ALPHA, BETA, Calibration
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, above, beats_draws, fact, needs
-from workbench.papers.options import CalibrationSizes
-from workbench.view.pictures import Heatmap
+from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit.criteria import above, at_least, beats_draws, fact, no_worse
+from workbench.papers.registry import add_paper
+
+with lazily():
+    from workbench.edits import sinks
+    from workbench.engine import of_task
+    from workbench.training import language
 
 if TYPE_CHECKING:
+    import torch
     from transformer_lens.model_bridge import TransformerBridge
 
 # Criteria, fixed before anything was measured.
 COMMON, LEVEL, KEPT, ROOM = 0.5, 0.05, 0.02, (0.2, 0.98)
-PLAIN, CHOSEN, COLUMNS, RANDOM, ALL = (
-    "as it is",
-    "chosen heads",
-    "chosen heads, other columns",
-    "matched random heads",
-    "all heads",
-)
-ALPHAS = ("chosen heads, alpha 3", "chosen heads, alpha 7")
-NONE_HELPS = "no head's calibration helps on the selection prompts"
+PLAIN, CHOSEN, COLUMNS = "as it is", "chosen heads", "chosen heads, other columns"
+RANDOM, ALL = "matched random heads", "all heads"
+ALPHA_3, ALPHA_7 = "chosen heads, alpha 3", "chosen heads, alpha 7"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSizes:
+    """Sizes and thresholds.
+
+    Attributes:
+        task, templates: Where heads are chosen and accuracy is measured; templates as the task has them.
+        beside: Unrelated tasks.
+        selection, evaluation: Prompts on which heads are chosen, and on which they are judged.
+        alpha, beta: A sink has more than ``alpha / N`` of the attention; ``beta`` of it is left.
+        draws: Random sets of heads.
+        language: The model of the claim about text.
+        windows: Windows of text, half of them to choose heads.
+    """
+
+    task: str = "docstring"
+    templates: str = "held-out"
+    beside: tuple[str, ...] = ("ioi", "greater-than", "colored-objects", "induction")
+    selection: int = 200
+    evaluation: int = 300
+    alpha: float = ALPHA
+    beta: float = BETA
+    draws: int = 20
+    language: str = "zoo:stdlib"
+    windows: int = 96
+    window: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.selection, self.evaluation, self.windows // 2) < 2 or self.draws < 1:
+            raise OptionError("two prompts are the least that has an interval, one draw the least control")
 
 
 def measure(setting: Setting) -> Conditions:
     """Choose heads on some prompts, calibrate them on others; controls; another model."""
-    options: CalibrationSizes = setting.options
-    total, done = 3 * len(heads_of(setting.model)) + options.draws, 0
+    o: CalibrationSizes = setting.options
+    extra = {"templates": o.templates} if o.templates and o.task == "docstring" else {}
 
-    def advance(what: str) -> None:
-        nonlocal done
-        done += 1
-        setting.progress(min(done, total), total, what)
+    def asked(task: str, **how: Any) -> sinks.Quiz:
+        """Selection and evaluation prompts are of other combinations of answers, in the same templates."""
+        runs = setting.begin(of_task.paired_runs(setting.model, task, seed=setting.seed, **how))
+        return sinks.Quiz(name=f"{task}, {how.get('split', 'test')}", runs=runs)
 
-    c = calibrated(*_quizzes(setting), options, seed=setting.seed, advance=advance)
-    if c.numbers["chosen"]:
-        _beside(setting, c)
-    _text(setting, c, advance)
-    c.pictures |= _pictures(setting.model, c)
-    return c
-
-
-def _quizzes(setting: Setting) -> tuple[Quiz, Quiz]:
-    """Selection and evaluation prompts: other combinations of answers, the same templates."""
-    options: CalibrationSizes = setting.options
-    extra = {"templates": options.templates} if options.templates and options.task == "docstring" else {}
-    made = []
-    for split, n in (("validation", options.selection), ("test", options.evaluation)):
-        runs = paired_runs(setting.model, options.task, n=n, split=split, seed=setting.seed, **extra)
-        setting.begin(runs)
-        made.append(Quiz(name=f"{options.task}, {split}", runs=runs))
-    return made[0], made[1]
-
-
-def calibrated(
-    selection: Quiz, evaluation: Quiz, options: CalibrationSizes, *, seed: int, advance: Advance
-) -> Conditions:
-    """Accuracy on the evaluation prompts with the heads calibrated that help on the selection prompts, and controls."""
-    heads, how = heads_of(selection.bridge), {"alpha": options.alpha, "beta": options.beta}
-    shares, even = sink_shares(evaluation, alpha=options.alpha)
-    first = solo(selection, heads, advance=advance, **how)
-    chosen, fresh = improving(first), solo(evaluation, heads, advance=advance, **how)
-    c = Conditions(model=evaluation.bridge, unit="accuracy")
-    ask = evaluation.accuracy
-    c[PLAIN] = ask()
-    if chosen:
-        c[CHOSEN] = ask(Calibration(heads=chosen, **how))
-        others = Calibration(heads=chosen, columns="others", seed=seed, **how)
-        c[COLUMNS] = ask(others)
-        c.numbers["attention moved"] = {
-            CHOSEN: attention_moved(evaluation, Calibration(heads=chosen, **how)),
-            COLUMNS: attention_moved(evaluation, others),
-        }
-        c.tables["Share of the attention that calibration moves"] = [
-            {"condition": name, "attention moved": moved}
-            for name, moved in c.numbers["attention moved"].items()
-        ]
-        for name, alpha in zip(ALPHAS, (3.0, 7.0), strict=True):
-            c[name] = ask(Calibration(heads=chosen, alpha=alpha, beta=options.beta))
-        sets = matched_sets(evaluation.bridge, chosen, draws=options.draws, seed=seed)
-        c.numbers["in every random set"] = sorted(set(sets[0]).intersection(*sets))
-        c.draws[RANDOM] = [ask(Calibration(heads=drawn, **how)) for drawn in sets]
-    c[ALL] = ask(Calibration(heads=heads, **how))
-    c.numbers |= {"chosen": list(chosen), "later sinks": shares, "later sinks, even attention": even}
-    c.numbers["alone"] = {head: float(change.mean()) for head, change in fresh.items()}
-    for name, sign in (("p that it harms", 1.0), ("p that it helps", -1.0)):
-        ps = holm([sign_test_p(sign * change) for change in fresh.values()])
-        c.numbers[name] = dict(zip(fresh, map(float, ps), strict=True))
-    c.tables["Every head"] = [
-        {
-            "head": head,
-            "prompts with a later sink": share,
-            "alone, selection": float(first[head].mean()),
-            "alone, fresh prompts": c.numbers["alone"][head],
-            "chosen": head in chosen,
-        }
-        for head, share in shares.items()
-    ]
-    return c
-
-
-def _beside(setting: Setting, c: Conditions) -> None:
-    """Accuracy on unrelated tasks that the model can be asked."""
-    options: CalibrationSizes = setting.options
-    edit = Calibration(heads=tuple(c.numbers["chosen"]), alpha=options.alpha, beta=options.beta)
-    for task in options.beside:
+    selection = asked(o.task, n=o.selection, split="validation", **extra)
+    evaluation = asked(o.task, n=o.evaluation, split="test", **extra)
+    advance = _counter(setting, 3 * len(sinks.heads_of(setting.model)) + o.draws)
+    c = calibrated(selection, evaluation, o, seed=setting.seed, advance=advance)
+    for task in o.beside if c.numbers["chosen"] else ():
         try:
-            runs = paired_runs(setting.model, task, n=min(200, options.evaluation), seed=setting.seed)
-            setting.begin(runs)
+            quiz = asked(task, n=min(200, o.evaluation))
         except WorkbenchError as problem:
             setting.note(f"{task} is left out: {problem.message}")
             continue
-        quiz = Quiz(name=task, runs=runs)
-        c[f"{task}: {PLAIN}"], c[f"{task}: {CHOSEN}"] = quiz.accuracy(), quiz.accuracy(edit)
+        c[f"{task}, {PLAIN}"] = quiz.accuracy()
+        c[f"{task}, {CHOSEN}"] = quiz.accuracy(_edit(o, c.numbers["chosen"]))
+    beside = [name.removesuffix(f", {CHOSEN}") for name in c.values if name.endswith(f", {CHOSEN}")]
+    if beside:
+        worst = min(beside, key=lambda task: c.interval(f"{task}, {CHOSEN}", f"{task}, {PLAIN}").low)
+        c.numbers["most harmed"] = worst
+        for name in (PLAIN, CHOSEN):
+            c[f"most harmed task, {name}"] = c[f"{worst}, {name}"]
+    _text(setting, c, advance)
+    return c
 
 
-def _text(setting: Setting, c: Conditions, advance: Advance) -> None:
+def _counter(setting: Setting, total: int) -> Callable[[str], None]:
+    done = iter(range(1, 10**9))
+    return lambda what: setting.progress(min(next(done), total), total, what)
+
+
+def _edit(o: CalibrationSizes, heads, **other: Any) -> Calibration:
+    return Calibration(**{"heads": tuple(heads), "alpha": o.alpha, "beta": o.beta, **other})
+
+
+def calibrated(
+    selection: sinks.Quiz,
+    evaluation: sinks.Quiz,
+    o: CalibrationSizes,
+    *,
+    seed: int,
+    advance: Callable[[str], None],
+) -> Conditions:
+    """Accuracy on the evaluation prompts with the heads calibrated that help on the selection prompts, and controls."""
+    heads, how = sinks.heads_of(selection.bridge), {"alpha": o.alpha, "beta": o.beta}
+    chosen = sinks.improving(sinks.solo(selection, heads, advance=advance, **how))
+    fresh = sinks.solo(evaluation, heads, advance=advance, **how)
+    c = Conditions(model=evaluation.bridge, unit="accuracy")
+    ask, edit = evaluation.accuracy, partial(_edit, o)
+    c[PLAIN], c[ALL] = ask(), ask(edit(heads))
+    moved = {CHOSEN: "", COLUMNS: ""}
+    if chosen:
+        for name, made in {CHOSEN: edit(chosen), COLUMNS: edit(chosen, columns="others", seed=seed)}.items():
+            c[name] = ask(made)
+            share = sinks.attention_moved(evaluation, made)
+            c.tables.setdefault("Share of the attention that calibration moves", []).append(
+                {"condition": name, "attention moved": share}
+            )
+            moved[name] = f", {share:.1%} of the attention moved"
+        for name, alpha in ((ALPHA_3, 3.0), (ALPHA_7, 7.0)):
+            c[name] = ask(edit(chosen, alpha=alpha))
+        sets = sinks.matched_sets(evaluation.bridge, chosen, draws=o.draws, seed=seed)
+        forced = ", ".join(sorted(set(sets[0]).intersection(*sets)))
+        c.numbers["forced"] = f"; {forced} in every set, as the layer leaves no choice" if forced else ""
+        c.draws[RANDOM] = [ask(edit(drawn)) for drawn in sets]
+        c.numbers |= {"sets": len(sets), "least p": 1 / (1 + len(sets))}
+        c.numbers["p of chosen heads"] = BEATS(c).p
+    c.numbers |= {"chosen": list(chosen), "n chosen": len(chosen), "moved": moved}
+    _each_head(c, evaluation, fresh, o)
+    return c
+
+
+def _each_head(
+    c: Conditions, evaluation: sinks.Quiz, fresh: dict[str, np.ndarray], o: CalibrationSizes
+) -> None:
+    """Which heads have later sinks, and what calibrating each alone does on fresh prompts: who harms, who helps."""
+    shares, even = sinks.sink_shares(evaluation, alpha=o.alpha)
+    common = sum(share > COMMON for share in shares.values())
+    c.numbers |= {
+        "common": common,
+        "share of heads": common / len(shares),
+        "n heads": len(shares),
+        "even": even,
+    }
+    alone = {head: float(change.mean()) for head, change in fresh.items()}
+    for name, sign, heads in (("harming", 1.0, c.numbers["chosen"]), ("helping", -1.0, fresh)):
+        ps = dict(zip(fresh, holm([sign_test_p(sign * change) for change in fresh.values()]), strict=True))
+        found = [head for head in heads if ps[head] < LEVEL]
+        c.numbers |= {f"n {name}": len(found), f"p, {name}": {head: float(p) for head, p in ps.items()}}
+        c.numbers[name] = ", ".join(f"{head} {alone[head]:+.3f}" for head in found) or "none"
+    c.draw_heads("Share of prompts with a sink beyond the first token", shares, unit="share")
+    c.draw_heads("Change of accuracy when one head's later sinks are calibrated", alone, unit="accuracy")
+
+
+def _text(setting: Setting, c: Conditions, advance: Callable[[str], None]) -> None:
     """Heads chosen on half of the held-out files of the language model's corpus, judged on the other half."""
-    options: CalibrationSizes = setting.options
-    c.numbers["language model"], how = options.language, {"alpha": options.alpha, "beta": options.beta}
+    o: CalibrationSizes = setting.options
+    c.numbers["language model"] = o.language
     try:
-        model = setting.open(options.language)
-        chosen_on, judged_on = held_out_windows(model, options, setting.seed)
+        model = setting.open(o.language)
+        quizzes = [
+            sinks.Quiz(name="text", model=model, windows=w) for w in held_out_windows(model, o, setting.seed)
+        ]
     except WorkbenchError as problem:
         c.numbers["why no text"] = problem.message
         return
-    selection = Quiz(name="text, selection", model=model, windows=chosen_on)
-    evaluation = Quiz(name="text", model=model, windows=judged_on)
-    chosen = improving(solo(selection, heads_of(model), advance=advance, **how))
-    c.numbers["text, chosen"] = list(chosen)
-    c.numbers["text, later sinks"] = sink_shares(evaluation, alpha=options.alpha)[0]
-    if not chosen:
-        c.numbers["why no text"] = "no head's calibration helps on the selection text"
-        return
-    for name, heads in ((CHOSEN, chosen), (ALL, heads_of(model))):
-        c[f"text: {name}"] = evaluation.accuracy(Calibration(heads=heads, **how))
-    c[f"text: {PLAIN}"] = evaluation.accuracy()
+    heads = sinks.heads_of(model)
+    chosen = sinks.improving(sinks.solo(quizzes[0], heads, advance=advance, alpha=o.alpha, beta=o.beta))
+    c.numbers["chosen on text"] = list(chosen)
+    c.numbers["why no text"] = "no head's calibration helps on the selection text"
+    if chosen:
+        for name, some in ((CHOSEN, chosen), (ALL, heads)):
+            c[f"text, {name}"] = quizzes[1].accuracy(_edit(o, some))
+        c[f"text, {PLAIN}"] = quizzes[1].accuracy()
 
 
 def held_out_windows(
-    model: TransformerBridge, options: CalibrationSizes, seed: int
+    model: TransformerBridge, o: CalibrationSizes, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Windows of files that the language model was not trained on: of some to choose heads, of the others to judge."""
-    from workbench.training.language import is_held_out, sources
-
-    files = [text for name, text in sorted(sources().items()) if is_held_out(name)]
+    files = [text for name, text in sorted(language.sources().items()) if language.is_held_out(name)]
     rng, half = np.random.default_rng(seed), len(files) // 2
-    made = partial(windows_of, model, n=options.windows // 2, size=options.window, rng=rng)
+    made = partial(sinks.windows_of, model, n=o.windows // 2, size=o.window, rng=rng)
     return made(files[:half]), made(files[half:])
 
 
-def _pictures(model: TransformerBridge, c: Conditions) -> dict[str, Heatmap]:
-    wired = wiring(model)
-    rows, columns = (
-        [f"layer {n}" for n in wired.attention_layers],
-        [f"head {h}" for h in range(wired.n_heads)],
-    )
-
-    def grid(values: Mapping[str, float]) -> np.ndarray:
-        return np.array(
-            [[values[f"a{layer}.h{h}"] for h in range(wired.n_heads)] for layer in wired.attention_layers]
-        )
-
-    return {
-        "Share of prompts with a sink beyond the first token": Heatmap.of(
-            grid(c.numbers["later sinks"]), rows, columns, unit="share"
-        ),
-        "Change of accuracy when one head's later sinks are calibrated": Heatmap.of(
-            grid(c.numbers["alone"]), rows, columns, unit="accuracy"
-        ),
-    }
-
-
-# -- claims -------------------------------------------------------------------------------------------------
-
-_shown = partial(Conditions.shown, form="+.3f")
-
-
-def _n(c: Conditions) -> int:
-    return c.n(PLAIN)
-
-
-def _common(c: Conditions) -> int:
-    return sum(share > COMMON for share in c.numbers["later sinks"].values())
-
-
-def harming(c: Conditions) -> list[str]:
-    """Chosen heads whose calibration helps on fresh prompts too."""
-    return [head for head in c.numbers["chosen"] if c.numbers["p that it harms"][head] < LEVEL]
-
-
-def helping(c: Conditions) -> list[str]:
-    """Heads whose calibration lowers accuracy."""
-    return [head for head, p in c.numbers["p that it helps"].items() if p < LEVEL]
-
-
-def _named(heads: list[str], c: Conditions) -> str:
-    return ", ".join(f"{head} {c.numbers['alone'][head]:+.3f}" for head in heads) or "none"
-
-
-def _moved(c: Conditions, name: str) -> str:
-    moved = c.numbers["attention moved"]
-    return f", {moved[name]:.1%} of the attention moved" if name in moved else ""
-
-
-def _forced(c: Conditions) -> str:
-    forced = c.numbers["in every random set"]
-    return f"; {', '.join(forced)} in every set, as the layer leaves no choice" if forced else ""
-
-
-def _random(c: Conditions) -> str:
-    return f"{c.mean(RANDOM, PLAIN):+.3f} over {len(c.draws[RANDOM])} sets{_forced(c)}"
-
-
-def _least_p(c: Conditions) -> float:
-    return 1 / (1 + len(c.draws[RANDOM]))
-
-
-def beside(c: Conditions) -> list[str]:
-    """The unrelated tasks that were asked, the most harmed first."""
-    tasks = [name.removesuffix(f": {CHOSEN}") for name in c.values if name.endswith(f": {CHOSEN}")]
-    return sorted(
-        (task for task in tasks if task != "text"),
-        key=lambda task: c.interval(f"{task}: {CHOSEN}", f"{task}: {PLAIN}").low,
-    )
-
-
-def _on_worst(c: Conditions) -> tuple[str, str]:
-    return f"{beside(c)[0]}: {CHOSEN}", f"{beside(c)[0]}: {PLAIN}"
-
-
 BEATS = beats_draws(CHOSEN, RANDOM, over=PLAIN)
-ANY = needs(lambda c: c.numbers["chosen"], NONE_HELPS)
+GAIN = f"{{shown of {CHOSEN} minus {PLAIN}:+.3f}}"
+ANY = needs(lambda c: c.numbers["chosen"], "no head's calibration helps on the selection prompts")
 CAN_MOVE = needs(
     lambda c: ROOM[0] <= c.mean(PLAIN) <= ROOM[1],
-    lambda c: (
-        f"accuracy is {c.mean(PLAIN):.1%} as it is; between {ROOM[0]:.0%} and {ROOM[1]:.0%} it can rise and fall"
-    ),
+    f"accuracy is {{{PLAIN}:.1%}} as it is; between {ROOM[0]:.0%} and {ROOM[1]:.0%} it can rise and fall",
 )
+Gains = partial(Claim, needs=[ANY, CAN_MOVE])
 
 
 def _exceeds(says: str, name: str, criterion: str, why: str, where: str) -> Claim:
-    return Claim(
+    return Gains(
         says,
         above(CHOSEN, PLAIN) & above(CHOSEN, name),
-        criterion,
+        f"there is a gain, and it exceeds that of {criterion}, intervals included",
         why=why,
         where=where,
-        needs=[ANY, CAN_MOVE],
-        found=lambda c: (
-            f"{_shown(c, CHOSEN, name)}; gain of the heads {_shown(c, CHOSEN, PLAIN)}{_moved(c, CHOSEN)}"
-        ),
-        control=lambda c: f"{_shown(c, name, PLAIN)}{_moved(c, name)}",
+        found=f"{{shown of {CHOSEN} minus {name}:+.3f}}; gain of the heads {GAIN}{{moved[{CHOSEN}]}}",
+        control=f"{{shown of {name} minus {PLAIN}:+.3f}}" + (f"{{moved[{name}]}}" if name == COLUMNS else ""),
     )
 
 
 CLAIMS = {
     "later": Claim(
         "sinks are found beyond the first token",
-        fact("most heads", lambda c: _common(c) > COMMON * len(c.numbers["later sinks"])),
-        f"more than {COMMON:.0%} of all heads have one in more than {COMMON:.0%} of the prompts",
+        fact(
+            f"more than {COMMON:.0%} of all heads have one in more than {COMMON:.0%} of the prompts",
+            lambda c: c.numbers["share of heads"] > COMMON,
+        ),
         why="the paper finds them throughout the middle layers; even attention has none by this threshold",
         where="abstract",
-        found=lambda c: f"{_common(c)} of {len(c.numbers['later sinks'])} heads",
-        control=lambda c: f"even attention: {c.numbers['later sinks, even attention']:.0%}",
-        n=_n,
+        found="{common} of {n heads} heads",
+        control="even attention: {even:.0%}",
+        n=f"{{n of {PLAIN}}}",
     ),
     "harm": Claim(
         "some sinks harm",
-        fact("a chosen head helps again", harming),
+        at_least("n harming", 1),
         f"a head whose calibration helps on the selection prompts helps on fresh ones too: sign test, Holm over all "
         f"heads, p < {LEVEL:g}",
         why="a head picked for helping helps on the same prompts by construction",
         where="abstract and the filter of heads",
         needs=[CAN_MOVE],
-        found=lambda c: _named(harming(c), c),
-        control=lambda c: f"{len(c.numbers['chosen'])} chosen",
-        n=_n,
+        found="{harming}",
+        control="{n chosen} chosen",
+        n=f"{{n of {PLAIN}}}",
     ),
     "help": Claim(
         "other sinks help",
-        fact("some head helps", helping),
+        at_least("n helping", 1),
         f"calibrating some head lowers accuracy on fresh prompts: sign test, Holm over all heads, p < {LEVEL:g}",
         why="the paper filters heads because calibrating all of them harms",
         where="abstract",
         needs=[CAN_MOVE],
-        found=lambda c: _named(helping(c), c),
-        n=_n,
+        found="{helping}",
+        n=f"{{n of {PLAIN}}}",
     ),
-    "act": Claim(
+    "act": Gains(
         "calibration raises accuracy on held-out prompts",
         above(CHOSEN, PLAIN),
         "paired difference above 0, interval included",
         paper="up to +7.3 points (Llama-30B)",
         why="no prompt was used to choose the heads",
         where="abstract",
-        needs=[ANY, CAN_MOVE],
-        found=lambda c: f"{c.mean(PLAIN):.3f} -> {c.mean(CHOSEN):.3f}: {_shown(c, CHOSEN, PLAIN)}",
+        found=f"{{{PLAIN}:.3f}} -> {{{CHOSEN}:.3f}}: {GAIN}",
         control=None,
     ),
     "random": Claim(
@@ -335,84 +282,70 @@ CLAIMS = {
             ANY,
             CAN_MOVE,
             needs(
-                lambda c: _least_p(c) < LEVEL,
-                lambda c: (
-                    f"only {len(c.draws[RANDOM])} other sets of as many heads in these layers: p cannot fall below "
-                    f"{_least_p(c):.2g}{_forced(c)}"
-                ),
+                lambda c: c.numbers["least p"] < LEVEL,
+                "only {sets} other sets of as many heads in these layers: p cannot fall below {least p:.2g}{forced}",
                 "control",
             ),
         ],
-        found=lambda c: (
-            f"{_shown(c, CHOSEN, RANDOM)}; gain of the heads {_shown(c, CHOSEN, PLAIN)}; p {BEATS(c).p:.3g}"
-        ),
-        control=_random,
+        found=f"{{shown of {CHOSEN} minus {RANDOM}:+.3f}}; gain of the heads {GAIN}; p {{p of chosen heads:.3g}}",
+        control=f"{{{RANDOM} minus {PLAIN}:+.3f}} over {{sets}} sets{{forced}}",
     ),
     "columns": _exceeds(
         "it is the sinks",
         COLUMNS,
-        "there is a gain, and it exceeds that of as many columns of the same heads that are no sinks, intervals "
-        "included",
+        "as many columns of the same heads that are no sinks",
         "any change of these heads might do; as many columns are not as much attention, so what both move is told",
         "a control of ours",
     ),
     "filter": _exceeds(
-        "heads have to be filtered",
-        ALL,
-        "there is a gain, and it exceeds that of calibrating all heads, intervals included",
-        "the paper's step 1",
-        "the method",
+        "heads have to be filtered", ALL, "calibrating all heads", "the paper's step 1", "the method"
     ),
-    "alpha": Claim(
+    "alpha": Gains(
         "the threshold does not matter much",
-        above(ALPHAS[0], PLAIN) & above(ALPHAS[1], PLAIN),
+        above(ALPHA_3, PLAIN) & above(ALPHA_7, PLAIN),
         "with alpha 3 and with alpha 7 the same heads gain too: both differences above 0, intervals included",
         why="the paper's ablation",
         where="the ablation",
-        needs=[ANY, CAN_MOVE],
-        found=lambda c: "; ".join(_shown(c, name, PLAIN) for name in ALPHAS),
-        control=lambda c: _shown(c, CHOSEN, PLAIN),
+        found=f"{{shown of {ALPHA_3} minus {PLAIN}:+.3f}}; {{shown of {ALPHA_7} minus {PLAIN}:+.3f}}",
+        control=GAIN,
     ),
     "kept": Claim(
         "other tasks are not harmed",
-        fact(
-            "no task loses much",
-            lambda c: c.interval(*_on_worst(c)).low >= -KEPT,
-            intervals=lambda c: [c.interval(f"{task}: {CHOSEN}", f"{task}: {PLAIN}") for task in beside(c)],
-        ),
+        no_worse(f"most harmed task, {CHOSEN}", f"most harmed task, {PLAIN}", within=KEPT),
         f"on every unrelated task accuracy falls by at most {KEPT:.0%}, interval included",
         why="the heads were chosen for one task; collateral damage is not in the paper",
         where="a control of ours",
-        needs=[ANY, needs(beside, "no unrelated task fits this model")],
-        found=lambda c: f"{beside(c)[0]}: {_shown(c, *_on_worst(c))}",
-        n=lambda c: c.n(_on_worst(c)[0]),
+        needs=[ANY, needs(lambda c: "most harmed" in c.numbers, "no unrelated task fits this model")],
+        found=f"{{most harmed}}: {{shown of most harmed task, {CHOSEN} minus most harmed task, {PLAIN}:+.3f}}",
+        control=None,
     ),
     "text": Claim(
         "and so in a language model",
-        above(f"text: {CHOSEN}", f"text: {PLAIN}"),
+        above(f"text, {CHOSEN}", f"text, {PLAIN}"),
         "on held-out text next-token accuracy rises with the heads chosen on other text: above 0, interval included",
         why="the paper's models are language models; a model of a few tasks might be special",
         where="abstract",
-        needs=[needs(lambda c: f"text: {CHOSEN}" in c, lambda c: c.numbers["why no text"])],
-        found=lambda c: _shown(c, f"text: {CHOSEN}", f"text: {PLAIN}"),
-        control=lambda c: f"all heads: {c.mean(f'text: {ALL}', f'text: {PLAIN}'):+.3f}",
-        model=lambda c: c.numbers["language model"],
+        needs=[needs(lambda c: f"text, {CHOSEN}" in c, "{why no text}")],
+        found=f"{{shown of text, {CHOSEN} minus text, {PLAIN}:+.3f}}",
+        control=f"all heads: {{text, {ALL} minus text, {PLAIN}:+.3f}}",
+        model="{language model}",
     ),
 }
-REPLICATION = Paper(
-    name="attention-calibration",
-    authors="Yu et al. 2024, arXiv:2406.15765",
-    about="Tokens beyond the first collect attention that their meaning does not explain, and some of these sinks "
-    "harm. ACT finds the heads where scaling them down helps, and does so while the model runs. Here heads are chosen "
-    "on prompts of a task that the model does imperfectly and judged on others, beside random heads, other columns and "
-    "all heads.",
-    options=CalibrationSizes,
-    controls=(
-        "random heads, as many in the same layers",
-        "as many columns of the same heads that are no sinks",
-        "all heads, without the filter",
-        "unrelated tasks",
-    ),
-    measure=measure,
-    claims=CLAIMS,
+REPLICATION = add_paper(
+    Paper(
+        name="attention-calibration",
+        title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing Large Language Models without Training "
+        "through Attention Calibration",
+        source="Yu et al. 2024, arXiv:2406.15765",
+        model="zoo:ioi",
+        options=CalibrationSizes,
+        controls=(
+            "random heads, as many in the same layers",
+            "as many columns of the same heads that are no sinks",
+            "all heads, without the filter",
+            "unrelated tasks",
+        ),
+        measure=measure,
+        claims=CLAIMS,
+    )
 )

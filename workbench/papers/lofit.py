@@ -1,141 +1,163 @@
-"""LoFiT (Yin, Ye and Durrett 2024), with inference-time intervention (Li et al. 2023) as baseline.
+"""LoFiT: a few heads get a trained offset, and the model does unasked what it can do when shown examples.
 
-A few heads get a trained offset so that the model does unasked what it can do when shown examples. What is trained,
-what is chosen and what is reported each has words of its own. Prompts about one place share their answer, so intervals
-and tests are over the places of the test words; they are of these tasks, not over tasks.
+A scale is learned for every dimension of every head, with an L1 penalty; the heads with the largest get a learned
+offset at all positions, nothing else is trained. Beside it: heads that tell right from wrong shifted along the
+difference of means (inference-time intervention, Li et al. 2023), random heads of the same layers, another task's heads
+that are not among the own, and low-rank changes of queries and values. What is trained, what is chosen and what is
+reported each has words of its own. Prompts about one place share their answer, so intervals and tests are over the
+places of the test words; they are of these tasks, not over tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from workbench.core.claims import Rows
+from workbench.core.errors import OptionError
+from workbench.core.loading import lazily
 from workbench.core.stats.agreement import jaccard
-from workbench.core.stats.permutation import groupings
-from workbench.edits.affine import Affine
-from workbench.edits.iti import Probes
-from workbench.edits.lofit import Localised, LofitStep, all_parameters, localise, train_offsets
-from workbench.edits.low_rank import count, train_low_rank
-from workbench.edits.questions import Questions, losses, right_answers
-from workbench.edits.unasked import UnaskedTask, make_task, probes_of
+from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import (
-    Claim,
-    Conditions,
-    Paper,
-    above,
-    at_least,
-    at_most,
-    fact,
-    flips,
-    needs,
-    permuted,
-)
-from workbench.papers.options import LofitSizes
-from workbench.view.pictures import Heatmap
+from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit.criteria import above, at_least, at_most, flips, groups_differ, no_worse
+from workbench.papers.registry import add_paper
+
+with lazily():
+    from workbench.edits import iti, lofit, low_rank, questions, unasked
 
 SEEDS = (0, 1, 2)  # of choosing heads: the nine runs of three tasks can be grouped in 280 ways
-STRENGTHS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0)  # of inference-time intervention, chosen on validation words
 # Criteria, fixed before anything was measured.
 BADLY = 0.5  # accuracy before, above which there is little to repair
 ITI_GAIN = 0.1  # a third of the paper's gain of inference-time intervention
-OVER = "interval above zero (places of words resampled)"
 COMPARABLE = 0.05  # accuracy that LoFiT may lack to low-rank fine-tuning
 FEWER = 20.0  # times fewer trained numbers, the lower end of the paper's range
+OVER = "interval above zero (places of words resampled)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LofitSizes:
+    """Sizes.
+
+    Attributes:
+        tasks: Of ``workbench/edits/unasked.py``; heads chosen for the next one are a control.
+        unknown: A rule that the model was never taught, or nothing.
+        heads: Numbers of heads; claims are judged at the last, the others are shown beside it (the paper: 3 % of all).
+        random: Random choices of heads for each task at the last number; one at the others.
+        steps, batch, lr: Of learning offsets.
+        scale_steps, scale_lr, penalty: Of learning scales (step 1).
+    """
+
+    tasks: tuple[str, ...] = ("animals", "cities", "mixed")
+    unknown: str = "next-animal"
+    heads: tuple[int, ...] = (1, 4)
+    random: int = 4
+    steps: int = 50
+    batch: int = 16
+    lr: float = 0.05
+    scale_steps: int = 60
+    scale_lr: float = 0.01
+    penalty: float = 0.005
+    rank: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
+            raise OptionError("at least two tasks, one head and one random choice of heads are needed")
 
 
 def measure(setting: Setting) -> Conditions:
     """Every condition of every task, one after the other; claims are about all tasks together."""
-    options: LofitSizes = setting.options
-    tasks = {name: make_task(name, setting.seed) for name in options.tasks}
-    chosen = {}
+    o: LofitSizes = setting.options
+    tasks = {name: unasked.make_task(name, setting.seed) for name in o.tasks}
+    chosen: dict[str, list[lofit.Localised]] = {}
     for i, (name, task) in enumerate(tasks.items()):
         setting.progress(i, len(tasks), f"heads for {name}")
         chosen[name] = [_localised(setting, task, seed) for seed in SEEDS]
     parts = {}
     for i, name in enumerate(tasks):
         setting.progress(i, len(tasks), f"offsets for {name}")
-        other = chosen[options.tasks[(i + 1) % len(tasks)]][0]
+        other = chosen[o.tasks[(i + 1) % len(tasks)]][0]
         parts[name] = _of_task(setting, tasks[name], chosen[name][0], other)
-    c = Conditions.joined(parts)
-    c.seed, last = setting.seed, options.heads[-1]
-    c.numbers |= next(iter(parts.values())).numbers | {"whole model": all_parameters(setting.model)}
-    c.numbers["ITI heads, strength"] = {
-        name: part.numbers["ITI heads, strength"] for name, part in parts.items()
+    c, last = Conditions.joined(parts), o.heads[-1]
+    c.seed = setting.seed
+    c.numbers["ITI heads, strength"] = {task: part.numbers["ITI"] for task, part in parts.items()}
+    c.numbers |= {"heads": last, "whole model": lofit.all_parameters(setting.model)}
+    c.numbers |= {
+        "by LoFiT": last * setting.model.cfg.d_head,
+        "by low rank": low_rank.count(setting.model, rank=o.rank),
     }
-    c.numbers["choices"] = {name: [list(run.top(last)) for run in runs] for name, runs in chosen.items()}
-    c.tables |= {caption: rows for part in parts.values() for caption, rows in part.tables.items()}
+    compare_choices(c, {name: [run.top(last) for run in runs] for name, runs in chosen.items()})
     c.tables["Heads chosen"] = _chosen_rows(chosen, last)
-    if options.unknown:
+    if o.unknown:
         c.tables["A rule that the model was never taught"] = _unknown(setting)
-    for name, runs in chosen.items():
-        c.pictures[f"scales, {name}"] = _scales(setting, runs[0], name)
-    setting.progress(len(tasks), len(tasks), "done")
+    for name, (first, *_) in chosen.items():
+        norms = dict(zip(first.heads, first.norms, strict=True))
+        c.draw_heads(f"Norm of the learned scales, {name}", norms, unit="norm of a")
     return c
 
 
-def _localised(setting: Setting, task: UnaskedTask, seed: int) -> Localised:
+def compare_choices(c: Conditions, choices: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """How much any two choices of heads share, and how many times fewer numbers offsets are."""
+    runs = [heads for own in choices.values() for heads in own]
+    c.numbers["choices"] = {name: [list(heads) for heads in own] for name, own in choices.items()}
+    c.numbers["tasks of choices"] = [i for i, own in enumerate(choices.values()) for _ in own]
+    c.numbers["shared heads"] = [[jaccard(here, there) for there in runs] for here in runs]
+    overlap = within_and_between(np.array(c.numbers["shared heads"]), c.numbers["tasks of choices"])
+    c.numbers |= {"shared within": overlap[0], "shared between": overlap[1], "n choices": len(runs)}
+    c.numbers["times fewer"] = c.numbers["by low rank"] / c.numbers["by LoFiT"]
+
+
+def _localised(setting: Setting, task: unasked.UnaskedTask, seed: int) -> lofit.Localised:
     o: LofitSizes = setting.options
-    step = LofitStep(steps=o.scale_steps, lr=o.scale_lr, batch=o.batch, penalty=o.penalty)
+    step = lofit.LofitStep(steps=o.scale_steps, lr=o.scale_lr, batch=o.batch, penalty=o.penalty)
     training = task.training.questions(setting.model)
-    return localise(setting.model, training, options=step, seed=1000 * setting.seed + seed)
+    return lofit.localise(setting.model, training, options=step, seed=1000 * setting.seed + seed)
 
 
-def _trained(setting: Setting, task: UnaskedTask, by: Any, *, seed: int, **how: Any) -> Any:
+def _trained(setting: Setting, task: unasked.UnaskedTask, by: Any, **how: Any) -> Any:
     """Offsets, or a low-rank change, trained on the training words and kept at their best on the validation words."""
-    o: LofitSizes = setting.options
-    words = (part.questions(setting.model) for part in (task.training, task.validation))
-    step = LofitStep(steps=o.steps, lr=o.lr, batch=o.batch, every=max(1, o.steps // 4))
-    return by(setting.model, next(words), validation=next(words), options=step, seed=seed, **how)
+    o, model = setting.options, setting.model
+    step = lofit.LofitStep(steps=o.steps, lr=o.lr, batch=o.batch, every=max(1, o.steps // 4))
+    words = {"training": task.training.questions(model), "validation": task.validation.questions(model)}
+    return by(model, **words, options=step, **how)
 
 
-def _of_task(setting: Setting, task: UnaskedTask, chosen: Localised, other: Localised) -> Conditions:
+def _of_task(
+    setting: Setting, task: unasked.UnaskedTask, chosen: lofit.Localised, other: lofit.Localised
+) -> Conditions:
     """Every condition of one task: at the last number of heads by its name, at the others with the number."""
-    model, options, seed = setting.model, setting.options, setting.seed
-    test, last = task.test.questions(model), options.heads[-1]
-    c = Conditions(model=model, score=lambda m: right_answers(m, test).numpy(), clusters=task.test.places)
-    loss = {}
-
-    def offsets(heads: Sequence[str], seed: int) -> Affine:
-        return _trained(setting, task, train_offsets, heads=tuple(heads), seed=seed)
-
-    def ask(name: str, edit: Any) -> None:
-        c[name] = edit
-        with edit.on(model):
-            loss[name] = float(losses(model, test).mean())
-
-    c["nothing"], loss["nothing"] = None, float(losses(model, test).mean())
-    k, strength, shift = _best_shift(setting, probes_of(model, task), task.validation.questions(model))
-    c.numbers["ITI heads, strength"] = [k, strength]
-    ask("ITI", shift)
+    model, o, seed = setting.model, setting.options, setting.seed
+    test, train = task.test.questions(model), partial(_trained, setting, task)
+    offsets = partial(train, lofit.train_offsets)
+    c = Conditions(model=model, clusters=task.test.places)
+    c.score = lambda m: questions.right_answers(m, test).numpy()
+    c["nothing"] = None
+    *found, c["ITI"] = iti.best_shift(model, unasked.probes_of(model, task), task.validation.questions(model))
+    c.numbers["ITI"] = found
     rng = np.random.default_rng([seed, *task.name.encode()])
-    for n in options.heads:
-        own, more = chosen.top(n), "" if n == last else f", {n} head(s)"
-        ask(f"LoFiT{more}", offsets(own, seed))
-        ask(f"another task's heads{more}", offsets(others(other, own), seed))
-        several = options.random if n == last else 1
+    for n in o.heads:
+        own, more = chosen.top(n), "" if n == o.heads[-1] else f", {n} head(s)"
+        c[f"LoFiT{more}"] = offsets(heads=own, seed=seed)
+        c[f"another task's heads{more}"] = offsets(heads=others(other, own), seed=seed)
+        several = 1 if more else o.random
         drawn = [random_heads(own, model.cfg.n_heads, rng) for _ in range(several)]
-        c.draws[f"random heads{more}"] = [offsets(heads, seed + i) for i, heads in enumerate(drawn)]
-    ask("low rank", _trained(setting, task, train_low_rank, rank=options.rank, seed=seed))
-    c.numbers["trained by LoFiT"] = last * model.cfg.d_head
-    c.numbers["trained by low rank"] = count(model, rank=options.rank)
-    c.tables[f"{task.name}: accuracy and loss on words that were not trained on"] = [
-        {**row, "loss (nats)": loss.get(row["condition"])} for row in c.table()
-    ]
+        c.draws[f"random heads{more}"] = [offsets(heads=h, seed=seed + i) for i, h in enumerate(drawn)]
+    c["low rank"] = train(low_rank.train_low_rank, rank=o.rank, seed=seed)
     return c
 
 
-def _chosen_rows(chosen: Mapping[str, Sequence[Localised]], k: int) -> Rows:
+def _chosen_rows(chosen: Mapping[str, Sequence[lofit.Localised]], k: int) -> Rows:
     """The first heads of every task, those of another seed, and how many of them the next task's choice has too."""
     following = [*chosen.values()][1:] + [*chosen.values()][:1]
     return [
         {
             "task": name,
             "largest scales": ", ".join(
-                f"{head} {norm:.2f}" for head, norm in zip(one.heads[:6], one.norms[:6], strict=True)
+                f"{h} {x:.2f}" for h, x in zip(one.heads[:6], one.norms, strict=False)
             ),
             "again, another seed": ", ".join(again.heads[:6]),
             f"of the first {k}, also the next task's": len({*one.top(k)} & {*other[0].top(k)}),
@@ -144,7 +166,7 @@ def _chosen_rows(chosen: Mapping[str, Sequence[Localised]], k: int) -> Rows:
     ]
 
 
-def others(other: Localised, own: Sequence[str]) -> tuple[str, ...]:
+def others(other: lofit.Localised, own: Sequence[str]) -> tuple[str, ...]:
     """As many of another task's first heads, none of the own: what both have cannot tell them apart."""
     return tuple(head for head in other.heads if head not in own)[: len(own)]
 
@@ -160,93 +182,38 @@ def random_heads(heads: Sequence[str], n_heads: int, rng: np.random.Generator) -
     return tuple(found)
 
 
-def _best_shift(setting: Setting, probes: Probes, validation: Questions) -> tuple[int, float, Affine]:
-    """Inference-time intervention with number of heads and strength chosen on validation words."""
-    ranked, tried = probes.ranked(), {}
-    for k in (1, 2, 4, 8):
-        for strength in STRENGTHS:
-            with probes.edit(ranked[:k], strength=strength).on(setting.model):
-                tried[k, strength] = float(losses(setting.model, validation).mean())
-    k, strength = min(tried, key=tried.__getitem__)
-    return k, strength, probes.edit(ranked[:k], strength=strength)
-
-
 def _unknown(setting: Setting) -> Rows:
     """Can offsets teach a rule on words, rather than choose among those that are there?"""
-    options, model = setting.options, setting.model
-    task = make_task(options.unknown, setting.seed)
-    heads = _localised(setting, task, 0).top(options.heads[-1])
-    edit = _trained(setting, task, train_offsets, heads=heads, seed=setting.seed)
+    task, model = unasked.make_task(setting.options.unknown, setting.seed), setting.model
+    heads = _localised(setting, task, 0).top(setting.options.heads[-1])
+    edit = _trained(setting, task, lofit.train_offsets, heads=heads, seed=setting.seed)
     rows = []
-    for part, questions in (("trained words", task.training), ("other words", task.test)):
-        asked = questions.questions(model)
-        before = float(right_answers(model, asked).float().mean())
-        with edit.on(model):
-            after = float(right_answers(model, asked).float().mean())
-        rows.append({"words": part, "before": before, "LoFiT": after, "heads": len(heads), "n": len(asked)})
+    for words, part in (("trained words", task.training), ("other words", task.test)):
+        c = Conditions(
+            model=model, score=lambda m, p=part: questions.right_answers(m, p.questions(m)).numpy()
+        )
+        c["before"], c["LoFiT"] = None, edit
+        rows.append({"words": words, **{name: c.mean(name) for name in c.values}, "n": c.n("before")})
     return rows
 
 
-def _scales(setting: Setting, chosen: Localised, name: str) -> Heatmap:
-    cfg, norms = setting.model.cfg, dict(zip(chosen.heads, chosen.norms, strict=True))
-    matrix = np.array([[norms[f"a{i}.h{j}"] for j in range(cfg.n_heads)] for i in range(cfg.n_layers)])
-    rows, columns = [f"layer {i}" for i in range(cfg.n_layers)], [f"head {i}" for i in range(cfg.n_heads)]
-    return Heatmap.of(matrix, rows, columns, title=f"Norm of the learned scales, {name}", unit="norm of a")
-
-
-# -- claims -------------------------------------------------------------------------------------------------
-
-
-def overlaps(tasks: np.ndarray, c: Conditions) -> tuple[float, float]:
-    """Mean overlap of two choices for one task, and of two for different tasks."""
-    runs = [heads for own in c.numbers["choices"].values() for heads in own]
-    overlap = np.array([[jaccard(here, there) for there in runs] for here in runs])
-    alike, own = tasks[:, None] == tasks[None], np.eye(len(tasks), dtype=bool)
-    return float(overlap[alike & ~own].mean()), float(overlap[~alike].mean())
-
-
-def _gap(tasks: np.ndarray, c: Conditions) -> float:
-    same, across = overlaps(tasks, c)
-    return same - across
-
-
-def _tasks(c: Conditions) -> np.ndarray:
-    return np.array([i for i, own in enumerate(c.numbers["choices"].values()) for _ in own])
-
-
-def _fewer(c: Conditions) -> float:
-    return c.numbers["trained by low rank"] / c.numbers["trained by LoFiT"]
-
-
-def _heads(c: Conditions) -> int:
-    return len(next(iter(c.numbers["choices"].values()))[0])
-
-
 REPAIRS = needs(
-    at_most("nothing", BADLY),
-    lambda c: f"{c.mean('nothing'):.0%} are right without any change: there is little to repair",
+    at_most("nothing", BADLY), "{nothing:.0%} are right without any change: there is little to repair"
 )
 WORKS = needs(
     above("LoFiT", "nothing"),
-    lambda c: (
-        f"offsets of {_heads(c)} head(s) change too little: {c.mean('LoFiT', 'nothing'):+.3f} accuracy over no change"
-    ),
-    "found",
-    "n",
+    "offsets of {heads} head(s) change too little: {LoFiT minus nothing:+.3f} accuracy over no change",
+    *("found", "n"),
 )
 WHICH = (
     "where offsets change nothing no choice of heads can matter, so it is judged with as many heads as the claims "
     "about how well it works; heads that both choices have are left out of the other; the same training for all"
 )
-
-
-def _which(c: Conditions) -> str:
-    return (
-        f"accuracy above theirs with {_heads(c)} head(s) each, p below 0.05 (sign flips over places of words, Holm "
-        f"over both); cannot be tested unless the task's own heads do better than none, {OVER}"
-    )
-
-
+Which = partial(Claim, why=WHICH, needs=[WORKS], family="which heads")
+BY_SIGNS = (
+    "accuracy above theirs with {heads} head(s) each, p below 0.05 (sign flips over places of words, Holm over both); "
+    f"cannot be tested unless the task's own heads do better than none, {OVER}"
+)
 CLAIMS = {
     "iti": Claim(
         "shifting the heads that tell right from wrong makes more answers right (inference-time intervention)",
@@ -259,91 +226,62 @@ CLAIMS = {
     "against": Claim(
         "trained offsets are better than inference-time intervention",
         above("LoFiT", "ITI"),
-        lambda c: f"accuracy above it with {_heads(c)} heads, {OVER}",
+        f"accuracy above it with {{heads}} heads, {OVER}",
         why="the same training and validation words for both, paired over test prompts of these tasks",
         where="inference-time intervention as baseline",
     ),
-    "random": Claim(
+    "random": Which(
         "the heads chosen are better than random heads of the same layers",
         flips("LoFiT", "random heads"),
-        _which,
-        why=WHICH,
+        BY_SIGNS,
         where="a control of ours",
-        needs=[WORKS],
-        family="which heads",
     ),
-    "other": Claim(
+    "other": Which(
         "heads chosen for another task, and not for this one, do worse than the task's own",
         flips("LoFiT", "another task's heads"),
-        _which,
-        why=WHICH,
+        BY_SIGNS,
         where="abstract",
-        needs=[WORKS],
-        family="which heads",
     ),
     "low rank": Claim(
         "as good as low-rank fine-tuning with 20 to 200 times fewer trained numbers",
-        fact(
-            "as good with fewer numbers",
-            lambda c: c.interval("low rank", "LoFiT").high <= COMPARABLE and _fewer(c) >= FEWER,
-            intervals=lambda c: [c.interval("low rank", "LoFiT")],
-        ),
+        no_worse("LoFiT", "low rank", within=COMPARABLE) & at_least("times fewer", FEWER),
         f"at most {COMPARABLE} accuracy below it (upper end of the interval, places of words resampled), "
         f"at least {FEWER:g} times fewer numbers",
         paper="20 to 200 times",
-        why=lambda c: (
-            f"{c.numbers['trained by LoFiT']} against {c.numbers['trained by low rank']:,} numbers "
-            f"({_fewer(c):.0f} times; the whole model has {c.numbers['whole model']:,}); both keep the best on "
-            "validation words"
-        ),
+        why="{by LoFiT} against {by low rank:,} numbers ({times fewer:.0f} times; the whole model has "
+        "{whole model:,}); both keep the best on validation words",
         where="abstract",
-        found=lambda c: c.mean("LoFiT"),
-        control=lambda c: c.mean("low rank"),
-        n=lambda c: c.n("LoFiT"),
     ),
     "own": Claim(
         "different tasks choose different heads",
-        permuted("overlap within tasks minus overlap between tasks", _gap, _tasks),
-        lambda c: (
-            f"the first {_heads(c)} heads of two tasks share less than those of two seeds of one task (mean overlap), "
-            "p below 0.05 when it is permuted which task each choice was made for"
-        ),
+        groups_differ("shared heads", "tasks of choices"),
+        "the first {heads} heads of two tasks share less than those of two seeds of one task (mean overlap), "
+        "p below 0.05 when it is permuted which task each choice was made for",
         why="overlap between seeds is the most that overlap between tasks could be; if tasks did not matter, all "
         "choices would be draws of one kind",
         where="abstract: the choice is task-specific",
-        needs=[
-            needs(
-                lambda c: groupings(_tasks(c).tolist()) > 20,
-                lambda c: (
-                    f"{len(_tasks(c))} choices can be grouped in {groupings(_tasks(c).tolist())} ways only: "
-                    "no p below 0.05 is possible"
-                ),
-                "n",
-            )
-        ],
-        found=lambda c: overlaps(_tasks(c), c)[1],
-        control=lambda c: overlaps(_tasks(c), c)[0],
-        n=lambda c: len(_tasks(c)),
+        found="{shared between}",
+        control="{shared within}",
+        n="{n choices}",
     ),
 }
-REPLICATION = Paper(
-    name="lofit",
-    authors="Yin et al. 2024",
-    about="A scale is learned for every dimension of every head, with an L1 penalty; the heads with the largest get a "
-    "learned offset at all positions, nothing else is trained. The tasks are those that the model can do when shown "
-    "examples but not unasked. Beside it: heads that tell right from wrong shifted along the difference of means, "
-    "random heads of the same layers, another task's heads that are not among the own, and low-rank changes of "
-    "queries and values.",
-    options=LofitSizes,
-    controls=(
-        "the model as it is",
-        "random heads of the same layers",
-        "heads chosen for another task and not for this one",
-        "inference-time intervention",
-        "low-rank fine-tuning",
-        "a rule that the model was never taught",
-    ),
-    measure=measure,
-    needs=[REPAIRS],
-    claims=CLAIMS,
+REPLICATION = add_paper(
+    Paper(
+        name="lofit",
+        title="Localized fine-tuning and inference-time intervention",
+        source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
+        authors="Yin et al. 2024",
+        model="zoo:icl",
+        options=LofitSizes,
+        controls=(
+            "random heads of the same layers",
+            "heads chosen for another task and not for this one",
+            "inference-time intervention",
+            "low-rank fine-tuning",
+            "a rule that the model was never taught",
+        ),
+        measure=measure,
+        needs=[REPAIRS],
+        claims=CLAIMS,
+    )
 )

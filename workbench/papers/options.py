@@ -7,43 +7,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from workbench.core.errors import OptionError, check_numbers, unknown
-from workbench.edits.kinds import ALPHA, BETA
-from workbench.tasks.mappings import SIZE
-
-WORDS = (
-    SIZE - 15
-)  # for test questions of soft injection: ten places of words are for training, five for validation
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrationSizes:
-    """Sizes and thresholds.
-
-    Attributes:
-        task, templates: Where heads are chosen and accuracy is measured; templates as the task has them.
-        beside: Unrelated tasks.
-        selection, evaluation: Prompts on which heads are chosen, and on which they are judged.
-        alpha, beta: A sink has more than ``alpha / N`` of the attention; ``beta`` of it is left.
-        draws: Random sets of heads.
-        language: The model of the claim about text.
-        windows: Windows of text, half of them to choose heads.
-    """
-
-    task: str = "docstring"
-    templates: str = "held-out"
-    beside: tuple[str, ...] = ("ioi", "greater-than", "colored-objects", "induction")
-    selection: int = 200
-    evaluation: int = 300
-    alpha: float = ALPHA
-    beta: float = BETA
-    draws: int = 20
-    language: str = "zoo:stdlib"
-    windows: int = 96
-    window: int = 64
-
-    def __post_init__(self) -> None:
-        if min(self.selection, self.evaluation, self.windows // 2) < 2 or self.draws < 1:
-            raise OptionError("two prompts are the least that has an interval, one draw the least control")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,36 +32,6 @@ class ComponentReuse:
     inhibition: int = 3
     negative: int = 1
     draws: int = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class LofitSizes:
-    """Sizes.
-
-    Attributes:
-        tasks: Of ``workbench/edits/unasked.py``; heads chosen for the next one are a control.
-        unknown: A rule that the model was never taught, or nothing.
-        heads: Numbers of heads; claims are judged at the last, the others are shown beside it (the paper: 3 % of all).
-        random: Random choices of heads for each task at the last number; one at the others.
-        steps, batch, lr: Of learning offsets.
-        scale_steps, scale_lr, penalty: Of learning scales (step 1).
-    """
-
-    tasks: tuple[str, ...] = ("animals", "cities", "mixed")
-    unknown: str = "next-animal"
-    heads: tuple[int, ...] = (1, 4)
-    random: int = 4
-    steps: int = 50
-    batch: int = 16
-    lr: float = 0.05
-    scale_steps: int = 60
-    scale_lr: float = 0.01
-    penalty: float = 0.005
-    rank: int = 1
-
-    def __post_init__(self) -> None:
-        if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
-            raise OptionError("at least two tasks, one head and one random choice of heads are needed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,42 +106,6 @@ class RetrievalSizes:
     derived: str = "zoo:needle-base"
     other: str = "zoo:needle-other"
     models: tuple[str, ...] = ("zoo:kv", "zoo:induction", "zoo:truth-induction")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SoftInjectionSizes:
-    """Sizes.
-
-    Attributes:
-        tasks: Of ``workbench/tasks/mappings.py``; tasks that give words of one kind are similar. Seven, since six in
-            three pairs can be paired in 15 ways only, too few for a p below 0.05.
-        prompts, shots: Of which an embedding is the mean, and examples in each.
-        misleading: Probability that an example is of another task, in the second setting.
-        steps, batch: Of learning a mix (the paper: 400 of 1).
-        test: Prompts for each task; there are eleven words for them, so more would ask some of them twice.
-    """
-
-    tasks: tuple[str, ...] = (
-        "letter-to-animal",
-        "number-to-animal",
-        "person-to-city",
-        "food-to-city",
-        "pick-number",
-        "pick-animal",
-        "pick-letter",
-    )
-    prompts: int = 50
-    shots: int = 5
-    misleading: float = 0.5
-    steps: int = 40
-    batch: int = 8
-    test: int = 11
-
-    def __post_init__(self) -> None:
-        if len(self.tasks) < 2 or len(set(self.tasks)) != len(self.tasks):
-            raise OptionError(f"{len(self.tasks)} tasks; two or more different ones are needed")
-        if not 2 <= self.test <= WORDS:
-            raise OptionError(f"{self.test} test prompts for each task; there are {WORDS} words for them")
 
 
 def options_from(texts: Iterable[str], kind: type, name: str) -> Any:

@@ -18,7 +18,7 @@ from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, shown
+from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import Criterion, above, at_least, below, fact, no_worse
 from workbench.papers.registry import add_paper
 
@@ -131,8 +131,8 @@ CLAIMS = {
         why="documents that say different things about one key leave the choice to the model, and 10 % is well above "
         "what prompts without contradiction show",
         where="abstract",
-        found=shown(f"conflict changes, {PLAIN}", unit="of questions"),
-        control=shown(f"single changes, {PLAIN}", unit="of questions"),
+        found=f"{{shown of conflict changes, {PLAIN}}} of questions",
+        control=f"{{shown of single changes, {PLAIN}}} of questions",
     ),
     "mask": Asked(
         "the causal mask favors distant content",
@@ -141,7 +141,7 @@ CLAIMS = {
         "below 0, interval included",
         why="what is left of the bias when only the mask knows the order is the mask's",
         where="abstract",
-        found=shown(f"conflict lean, {CAUSAL}", unit="nats"),
+        found=f"{{shown of conflict lean, {CAUSAL}}} nats",
         control=_leaning(CAUSAL),
     ),
     "rotary": Asked(
@@ -151,7 +151,7 @@ CLAIMS = {
         "interval included",
         why="what is left of the bias when only positions know the order is theirs",
         where="abstract",
-        found=shown(f"conflict lean, {GIVEN}", unit="nats"),
+        found=f"{{shown of conflict lean, {GIVEN}}} nats",
         control=_leaning(GIVEN),
     ),
     "invariant": Claim(
@@ -200,7 +200,7 @@ CLAIMS = {
         paper="8 to 10 points (RewardBench reasoning)",
         why="the right answer is defined by content alone, so a bias can only harm",
         where="abstract",
-        found=shown(f"majority accuracy, {PINE}", f"majority accuracy, {PLAIN}", unit="of questions"),
+        found=f"{{shown of majority accuracy, {PINE} minus majority accuracy, {PLAIN}}} of questions",
         control=f"as it is {{majority accuracy, {PLAIN}:.3f}}; PINE moves {{majority moved, {PINE}:.2f}} nats; {GAINS}",
     ),
     "design": Asked(
@@ -209,7 +209,7 @@ CLAIMS = {
         "that accuracy is higher than with the most important farthest: paired difference above 0, interval included",
         why="the reversed order is as invariant, so invariance alone cannot make the difference",
         where="the method; the comparison is a control of ours",
-        found=shown(f"majority accuracy, {PINE}", f"majority accuracy, {REVERSED}", unit="of questions"),
+        found=f"{{shown of majority accuracy, {PINE} minus majority accuracy, {REVERSED}}} of questions",
         control=f"PINE moves {{majority moved, {PINE}:.2f}} nats, {REVERSED} {{majority moved, {REVERSED}:.2f}} nats",
     ),
     "kept": Asked(
@@ -218,7 +218,7 @@ CLAIMS = {
         f"accuracy where one document has the answer falls by at most {KEPT:.0%}, interval included",
         why="the unrelated task: there is no bias to take away, so any change is damage",
         where="a control of ours",
-        found=shown(f"single accuracy, {PINE}", f"single accuracy, {PLAIN}", unit="of questions"),
+        found=f"{{shown of single accuracy, {PINE} minus single accuracy, {PLAIN}}} of questions",
         control=None,
     ),
 }

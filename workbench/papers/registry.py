@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 from workbench.core.registry import Registry
 from workbench.papers.kit.paper import Paper
 from workbench.papers.options import (
-    CalibrationSizes,
     ComponentReuse,
-    LofitSizes,
     PreplanSizes,
     Relevance,
     RetrievalSizes,
-    SoftInjectionSizes,
 )
 from workbench.papers.sixty import not_built, sixty
 
@@ -70,31 +67,6 @@ _WAITING = (  # until they stand lazily in their own file
         title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
         source="Li et al., October 2025",
         model="zoo:stdlib",
-    ),
-    ListedPaper(
-        name="attention-calibration",
-        module="workbench.papers.attention_calibration",
-        options=CalibrationSizes,
-        title="Unveiling and Harnessing Hidden Attention Sinks: Enhancing Large Language Models without Training "
-        "through Attention Calibration",
-        source="Yu et al. 2024, arXiv:2406.15765",
-        model="zoo:ioi",
-    ),
-    ListedPaper(
-        name="lofit",
-        module="workbench.papers.lofit",
-        options=LofitSizes,
-        title="Localized fine-tuning and inference-time intervention",
-        source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
-        model="zoo:icl",
-    ),
-    ListedPaper(
-        name="soft-injection",
-        module="workbench.papers.soft_injection",
-        options=SoftInjectionSizes,
-        title="Soft injection of task embeddings",
-        source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
-        model="zoo:icl",
     ),
     ListedPaper(
         name="relevance",

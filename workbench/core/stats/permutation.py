@@ -130,3 +130,22 @@ def groupings(labels: Sequence[object]) -> int:
     sizes = Counter(labels).values()
     alike = prod(factorial(size) for size in sizes) * prod(factorial(n) for n in Counter(sizes).values())
     return factorial(len(labels)) // alike
+
+
+def within_and_between(pairs: np.ndarray, groups: Sequence[object]) -> tuple[float, float]:
+    """Mean of a measure of two items over all pairs of one group, and over all pairs of different groups.
+
+    Args:
+        pairs: ``(item, item)``; an item with itself does not count.
+
+    Returns:
+        Both means; NaN where there are no such pairs.
+
+    Example:
+        >>> within_and_between(np.array([[0, 1, 2], [3, 0, 4], [5, 6, 0]]), "aab")
+        (2.0, 4.25)
+    """
+    pairs, own = np.asarray(pairs, dtype=float), np.asarray(list(groups))
+    alike, self = own[:, None] == own[None], np.eye(len(own), dtype=bool)
+    within, between = pairs[alike & ~self], pairs[~alike]
+    return tuple(float(found.mean()) if len(found) else float("nan") for found in (within, between))

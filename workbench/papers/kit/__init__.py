@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.papers.kit.claims import Claim, Need, judge_all, needs, untried
-from workbench.papers.kit.conditions import Conditions, shown
+from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import (
     Criterion,
     Outcome,
@@ -18,6 +18,7 @@ from workbench.papers.kit.criteria import (
     flips,
     given_p,
     groups_agree,
+    groups_differ,
     interval_excludes,
     no_worse,
     order,
@@ -43,6 +44,7 @@ __all__ = [
     "below",
     "correlates",
     "groups_agree",
+    "groups_differ",
     "sign_changes",
     "slopes",
     "tells",
@@ -57,6 +59,5 @@ __all__ = [
     "order",
     "permuted",
     "share_above",
-    "shown",
     "untried",
 ]

@@ -167,7 +167,8 @@ class Conditions:
         """Put what was measured where a text has ``{name}``; a text that is one field alone gives the value.
 
         A name is that of a number, of a condition (its mean) or of a difference (``one minus other``), of which
-        ``low of`` and ``high of`` are the ends of the interval and ``n of`` is how many items there are.
+        ``low of`` and ``high of`` are the ends of the interval, ``around of`` is both, ``shown of`` is mean and
+        interval, and ``n of`` is how many items there are.
 
         Example:
             >>> c = Conditions(numbers={"gain": {"heads": 0.5}})
@@ -186,12 +187,14 @@ class Conditions:
     def _said(self, name: str) -> Any:
         if name not in self.values and _keys(name)[0] in self.numbers:
             return self.number(name)
-        found = re.fullmatch(r"(?:(low|high|n) of )?(.+?)(?: minus (.+))?", name)
+        found = re.fullmatch(r"(?:(low|high|around|shown|n) of )?(.+?)(?: minus (.+))?", name)
         if found is None:
             raise RunError("a field of a text has no name", hint="{{ and }} are braces")
         what, one, over = found.groups()
         if what is None:
             return self.mean(one, over)
+        if what in ("around", "shown"):
+            return _Spread(self, one, over, bare=what == "around")
         return self.n(one) if what == "n" else getattr(self.interval(one, over), what)
 
     def interval(self, name: str, over: str | None = None) -> Interval:
@@ -270,6 +273,10 @@ class Conditions:
                 clusters=[x for part in own.values() for x in part.measures[name].clusters],
                 rows=[task for task, part in own.items() for _ in part[name]] if crossed else (),
             )
+        found.tables["Mean of every task"] = [
+            {"condition": name, **{task: part.mean(name) for task, part in parts.items() if name in part}}
+            for name in found.values
+        ]
         return found
 
 
@@ -278,11 +285,18 @@ def _keys(name: str) -> list[str]:
     return name.removesuffix("]").replace("][", "[").split("[")
 
 
-def shown(
-    name: str, over: str | None = None, *, form: str = ".3f", unit: str = ""
-) -> Callable[[Conditions], str]:
-    """What a claim tells as found or as control: a mean (difference) with its interval, in words."""
-    return lambda c: c.shown(name, over, form=form, unit=unit)
+class _Spread(NamedTuple):
+    """A mean (difference) and its interval, told in the form that a text asks for."""
+
+    c: Conditions
+    name: str
+    over: str | None
+    bare: bool
+
+    def __format__(self, form: str) -> str:
+        if self.bare:
+            return self.c.interval(self.name, self.over).shown(form or ".3f", between=", ")
+        return self.c.shown(self.name, self.over, form=form or ".3f")
 
 
 def _balanced(values: np.ndarray, clusters: Sequence[object]) -> np.ndarray | None:

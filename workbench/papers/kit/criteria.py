@@ -16,7 +16,15 @@ import numpy as np
 from workbench.core.stats.agreement import spearman
 from workbench.core.stats.association import adjusted_rand, auroc, paired_interval, slope
 from workbench.core.stats.intervals import Interval
-from workbench.core.stats.permutation import LABELS, orders, p_above, permutation_p, sign_flip_p
+from workbench.core.stats.permutation import (
+    LABELS,
+    groupings,
+    orders,
+    p_above,
+    permutation_p,
+    sign_flip_p,
+    within_and_between,
+)
 from workbench.papers.kit.conditions import Conditions
 
 ALPHA = 0.05
@@ -294,6 +302,34 @@ def permuted(
         return _by_chance(p, least, f"{len(own)} labels in other orders", holds=statistic(own, c) > 0)
 
     return Criterion(f"{words} above 0, p below {ALPHA:g} when labels are permuted", test)
+
+
+def groups_differ(name: str, groups: str, *, larger: bool = False) -> Criterion:
+    """Pairs of different groups are smaller (or ``larger``) in a measure than pairs of one group, by permuted groups.
+
+    Args:
+        name: Among the numbers, the measure of every pair ``[item][item]``.
+        groups: Among the numbers, the group of every item.
+    """
+    sign, words = (-1.0, "larger") if larger else (1.0, "smaller")
+
+    def test(c: Conditions) -> Outcome:
+        pairs, own = np.asarray(c.number(name)), np.asarray(c.number(groups))
+        if not 1 < len(set(own.tolist())) < len(own):
+            return Outcome(holds=False, lacks="all are of one group, or none are")
+
+        def gap(given: np.ndarray) -> float:
+            within, between = within_and_between(pairs, given)
+            return sign * (within - between)
+
+        p = permutation_p(gap, own, draws=4000, seed=c.seed)
+        return _by_chance(
+            p, 1 / groupings(own.tolist()), f"{len(own)} items in other groups", holds=gap(own) > 0
+        )
+
+    return Criterion(
+        f"{name} {words} between groups than within them, p below {ALPHA:g} when groups are permuted", test
+    )
 
 
 def _least(labels: np.ndarray, draws: int) -> float:
