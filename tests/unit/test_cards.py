@@ -64,6 +64,10 @@ def test_what_a_model_can_is_backed_by_its_numbers(card):
 
 
 def test_the_tokenizer_has_its_special_tokens(card):
+    if not (card.directory / "tokenizer.json").is_file():
+        config = json.loads((card.directory / "config.json").read_text())
+        assert config["architectures"] == ["ViTForImageClassification"]  # it reads pictures and no words
+        return
     tokenizer = json.loads((card.directory / "tokenizer_config.json").read_text())
     vocabulary = json.loads((card.directory / "tokenizer.json").read_text())["model"]["vocab"]
     special = [tokenizer[f"{kind}_token"] for kind in ("bos", "eos", "pad", "unk")]
@@ -83,7 +87,7 @@ def test_reading_cards_needs_no_torch():
         "import sys; from workbench.training.zoo_page import page; from workbench.model.builtin import list_models; "
         "page(list_models()); assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ZOO.parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ZOO.parents[2])
 
 
 def _stored_numbers(path) -> int:

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from workbench.training.recipe import TrainingRecipe
 
 RECIPES = {
+    "clip": "clip:RECIPE",
     "elimination": "elimination:RECIPE",
     "induction": "induction:RECIPE",
     "icl": "few_shot:RECIPE",
     "ioi": "ioi:RECIPE",
     "kv": "retrieval:RECIPE",
+    "marked": "marked:RECIPE",
     "regression": "regression:RECIPE",
     "needle": "needles:LONGER",
     "needle-base": "needles:BASE",
@@ -33,6 +35,7 @@ RECIPES = {
     "truth-majority": "truth_majority:RECIPE",
     "truth-redundant": "truth_addition:REDUNDANT",
     "truth-reverse": "truth_reverse:RECIPE",
+    "vlm": "vlm:RECIPE",
 }
 
 

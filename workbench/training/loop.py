@@ -22,6 +22,24 @@ class Fit:
     steps: int
     seconds: float
     loss: float
+    core_seconds: float = 0.0  # of this process on the processor; other work beside it does not count
+
+
+class Clock:
+    """Seconds of a run, those before it was killed included."""
+
+    def __init__(self, seconds: float = 0.0, core_seconds: float = 0.0) -> None:
+        self._since, self._core_since = time.time() - seconds, time.process_time() - core_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds on the wall."""
+        return time.time() - self._since
+
+    @property
+    def core_seconds(self) -> float:
+        """Seconds of the processor."""
+        return time.process_time() - self._core_since
 
 
 def fit(
@@ -48,9 +66,8 @@ def fit(
         stop: Called every ``every`` steps; true ends the run early (phases that last until something is learned).
         checkpoint: File to save the state in and to go on from if it exists.
     """
-    first, spent, recent, done = _restore(checkpoint, model, optimisers)
+    first, clock, recent, done = _restore(checkpoint, model, optimisers)
     steps = first if done else steps
-    begun = time.time()
     model.train()
     for step in range(first, steps):
         set_rate(optimisers, trapezoid(step, steps, warmup=warmup, decay=decay))
@@ -64,7 +81,7 @@ def fit(
         if step % every == every - 1 or step == steps - 1:
             told = _watch(model, watch, step)
             print(
-                f"{step + 1}/{steps} loss {recent:.4f} {spent + time.time() - begun:.0f} s {told}",
+                f"{step + 1}/{steps} loss {recent:.4f} {clock.core_seconds:.0f} core s {told}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -72,11 +89,13 @@ def fit(
                 steps = step + 1
                 break
         if checkpoint is not None and step % checkpoint_every == checkpoint_every - 1:
-            _save(checkpoint, model, optimisers, step + 1, spent + time.time() - begun, recent)
+            _save(checkpoint, model, optimisers, step + 1, clock, recent)
     if checkpoint is not None:
-        _save(checkpoint, model, optimisers, steps, spent + time.time() - begun, recent, done=True)
+        _save(checkpoint, model, optimisers, steps, clock, recent, done=True)
     model.eval()
-    return Fit(steps=steps, seconds=round(spent + time.time() - begun, 1), loss=recent)
+    return Fit(
+        steps=steps, seconds=round(clock.seconds, 1), loss=recent, core_seconds=round(clock.core_seconds, 1)
+    )
 
 
 def _watch(model: nn.Module, watch: Callable[[int], str] | None, step: int) -> str:
@@ -91,14 +110,15 @@ def _watch(model: nn.Module, watch: Callable[[int], str] | None, step: int) -> s
 
 
 def _save(
-    path: Path, model: nn.Module, optimisers, step: int, seconds: float, recent: float, done: bool = False
+    path: Path, model: nn.Module, optimisers, step: int, clock: Clock, recent: float, done: bool = False
 ) -> None:
     """Write the whole state to a temporary name, then rename."""
     state = {
         "model": model.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "step": step,
-        "seconds": seconds,
+        "seconds": clock.seconds,
+        "core_seconds": clock.core_seconds,
         "recent": recent,
         "done": done,
     }
@@ -108,12 +128,13 @@ def _save(
     os.replace(temporary, path)
 
 
-def _restore(path: Path | None, model: nn.Module, optimisers) -> tuple[int, float, float, bool]:
-    """Load a state saved earlier: next step, seconds spent, running loss, whether it ended."""
+def _restore(path: Path | None, model: nn.Module, optimisers) -> tuple[int, Clock, float, bool]:
+    """Load a state saved earlier: next step, time spent, running loss, whether it ended."""
     if path is None or not path.exists():
-        return 0, 0.0, 0.0, False
+        return 0, Clock(), 0.0, False
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
-    return state["step"], state["seconds"], state["recent"], state.get("done", False)
+    clock = Clock(state["seconds"], state.get("core_seconds", 0.0))
+    return state["step"], clock, state["recent"], state.get("done", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -9,11 +10,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 import transformers
-from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from workbench.circuits.circuit import Circuit
@@ -59,15 +60,16 @@ class CardNumber:
 class Trained:
     """What came out of training: a Hugging Face model, or a native configuration with weights.
 
-    ``circuit`` is the true circuit, where it is known by construction.
+    ``circuit`` is the true circuit, where it is known by construction; ``beside`` are further JSON files by name.
     """
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast | None = None
     phases: Mapping[str, Fit]
     model: PreTrainedModel | None = None
     native: tuple[Mapping[str, object], Mapping[str, torch.Tensor]] | None = None
     data: Mapping[str, object] = field(default_factory=dict)
     circuit: Circuit | None = None
+    beside: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,7 @@ class TrainingRecipe:
         train: ``(seed, scratch)`` to the trained model; ``scratch`` is a folder for checkpoints from which a
             killed run goes on, or None.
         measure: The numbers of the card, from the opened model alone.
+        opens: How the saved directory is opened to be measured; models that see are measured as plain transformers.
         held_out: What training never saw, per claim or in general.
         limits: What the model is not for, whatever the numbers say.
     """
@@ -86,11 +89,12 @@ class TrainingRecipe:
     title: str
     what: str
     train: Callable[[int, Path | None], Trained]
-    measure: Callable[[TransformerBridge], list[CardNumber]]
+    measure: Callable[[Any], list[CardNumber]]
     held_out: Mapping[str, str]
     limits: tuple[str, ...] = ()
     source: str = ""
     seed: int = 0
+    opens: Callable[[Path], Any] = open_model
 
 
 def make(
@@ -136,7 +140,10 @@ def save(trained: Trained, directory: Path) -> None:
         trained.model.save_pretrained(directory)
     else:
         write_native(*trained.native, directory)
-    trained.tokenizer.save_pretrained(directory)
+    if trained.tokenizer is not None:
+        trained.tokenizer.save_pretrained(directory)
+    for name, content in trained.beside.items():
+        (directory / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if trained.circuit is not None:
         save_circuit(trained.circuit, directory / "circuit.json")
 
@@ -160,7 +167,7 @@ def card_of(recipe: TrainingRecipe, trained: Trained, directory: Path, *, seed: 
 
 def words_and_numbers(recipe: TrainingRecipe, directory: Path) -> dict[str, object]:
     """What a card says of a saved model itself: sizes, measurements, and what follows from them."""
-    measured = recipe.measure(open_model(directory))
+    measured = recipe.measure(recipe.opens(directory))
     judged = [m for m in measured if m.needs is not None]
     files = [path for path in directory.iterdir() if path.name != FILE_NAME]
     return {

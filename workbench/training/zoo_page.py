@@ -65,7 +65,7 @@ def write_page(root: Path) -> Path:
 
 def checkout() -> Path | None:
     """The root of the checkout this package lies in, if it lies in one."""
-    root = ZOO.parent.parent
+    root = ZOO.parents[2]
     return root if (root / "pyproject.toml").is_file() or (root / ".git").exists() else None
 
 
@@ -91,7 +91,7 @@ def _known_row(truth: Truth) -> str:
 def _section(card: Mapping) -> str:
     lines = [f"\n## {card['name']}: {card['title']}", "", card["what"], ""]
     steps = ", ".join(f"{name} {count:,}" for name, count in card["steps"].items()) or "none (built by hand)"
-    lines += [f"`{card['recipe']}` · steps: {steps} · {card['wall_seconds']:,.0f} s on {card['machine']}", ""]
+    lines += [f"`{card['recipe']}` · steps: {steps} · {_seconds(card)} on {card['machine']}", ""]
     lines += ["| measured | value | unit | n |", "|---|---|---|---|"]
     for name, value in card["measured"].items():
         lines.append(f"| {name} | {value:.4g} | {card['units'][name]} | {card['counts'][name]:,} |")
@@ -102,3 +102,9 @@ def _section(card: Mapping) -> str:
     if card.get("source"):
         lines += ["", f"Source: {card['source']}"]
     return "\n".join(lines)
+
+
+def _seconds(card: Mapping) -> str:
+    """Seconds on the wall and, where they were counted, of the processor."""
+    cores = [value for name, value in card.get("data", {}).items() if name.startswith("seconds of one core")]
+    return f"{card['wall_seconds']:,.0f} s" + (f" ({sum(cores):,.0f} s of one core)" if cores else "")
