@@ -19,10 +19,16 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.paint import draw_many
-from workbench.tasks.scenes.scene import Thing, caption_of, things_of
+from workbench.tasks.scenes.truth import Thing, caption_of, things_of
 from workbench.tasks.scenes.words import COLOURS, NUMBERS, PATCH, SHAPES, SIDE, SIZES
+from workbench.training.dense_labels import (
+    PREPROCESSOR,
+    PatchHeads,
+    patch_labels,
+    pictures_of_step,
+    pixel_values,
+)
 from workbench.training.loop import Fit, fit
-from workbench.training.patches import PREPROCESSOR, PatchHeads, patch_labels, pictures_of_step, pixel_values
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.vocabulary import BOS, EOS, PAD, SPECIAL, word_tokenizer

@@ -17,8 +17,8 @@ from transformers import ViTConfig, ViTForImageClassification
 from workbench.tasks.scenes.layout import SceneLayout, World
 from workbench.tasks.scenes.paint import draw_many
 from workbench.tasks.scenes.words import COLOURS, NUMBERS, PATCH, SHAPES, SIDE
+from workbench.training.dense_labels import PREPROCESSOR, PatchHeads, pictures_of_step, pixel_values
 from workbench.training.loop import fit
-from workbench.training.patches import PREPROCESSOR, PatchHeads, pictures_of_step, pixel_values
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.schedule import mixed_optimisers
 

@@ -13,9 +13,9 @@ from transformers import LlavaForConditionalGeneration
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.paint import draw_many
 from workbench.tasks.scenes.questions import DESCRIBE, KINDS, SceneQuestion, askable
-from workbench.tasks.scenes.scene import Thing, things_of
+from workbench.tasks.scenes.truth import Thing, things_of
 from workbench.tasks.scenes.words import N_PATCHES, NUMBERS
-from workbench.training.patches import pixel_values
+from workbench.training.dense_labels import pixel_values
 from workbench.training.recipe import CardNumber
 from workbench.training.seeing_words import IMAGE, pick, scene_tokenizer
 from workbench.training.vocabulary import BOS

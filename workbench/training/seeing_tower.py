@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from workbench.tasks.scenes.layout import World
+from workbench.training.dense_labels import CLASSES, PatchHeads, background_variance, pictures_of_step
 from workbench.training.loop import Fit, fit
-from workbench.training.patches import CLASSES, PatchHeads, background_variance, pictures_of_step
 from workbench.training.schedule import mixed_optimisers
 
 CROWDED = World(objects=(1,) * 9)

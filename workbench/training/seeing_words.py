@@ -17,7 +17,7 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 
 from workbench.tasks.scenes.layout import SceneLayout, World
 from workbench.tasks.scenes.questions import DESCRIBE, LENGTH, SceneQuestion, askable, sentence_words
-from workbench.tasks.scenes.scene import Thing, things_of
+from workbench.tasks.scenes.truth import Thing, things_of
 from workbench.tasks.scenes.words import N_PATCHES
 from workbench.training.vocabulary import PAD, word_tokenizer
 

@@ -19,8 +19,8 @@ from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.paint import draw_many
 from workbench.tasks.scenes.questions import LENGTH
 from workbench.tasks.scenes.words import N_PATCHES, PATCH, SIDE
+from workbench.training.dense_labels import PREPROCESSOR, pixel_values
 from workbench.training.loop import Fit, fit
-from workbench.training.patches import PREPROCESSOR, pixel_values
 from workbench.training.recipe import Trained, TrainingRecipe
 from workbench.training.schedule import mixed_optimisers
 from workbench.training.seeing_measure import card_numbers

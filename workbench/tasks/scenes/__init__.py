@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.tasks.scenes.layout import World
-from workbench.tasks.scenes.scene import Scene, SceneChange, Thing
-from workbench.tasks.scenes.source import scene_of
+from workbench.tasks.scenes.parse import scene_of
+from workbench.tasks.scenes.truth import Scene, SceneChange, Thing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from workbench.tasks.scenes.layout import World
-from workbench.tasks.scenes.scene import Thing
+from workbench.tasks.scenes.truth import Thing
 from workbench.tasks.scenes.words import COLOURS, NUMBERS, PLACES, SHAPES, SIZES, YES_NO
 
 KINDS = ("colour", "shape", "size", "count", "place", "exist", "relation")

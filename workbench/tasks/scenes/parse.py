@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.core.errors import TaskError, WorkbenchError
 from workbench.tasks.scenes.layout import World
-from workbench.tasks.scenes.scene import USUAL, Scene
+from workbench.tasks.scenes.truth import USUAL, Scene
 
 _NUMBERS = re.compile(r"(\d{1,12})/(\d{1,12})(?:\?(.*))?", re.DOTALL)
 _CHANGE = re.compile(r"([0-8])\.(\w+)")
