@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from workbench.bench.bench import noisy_runs
+from workbench.bench.cases import noisy_runs
 from workbench.bench.settings import Settings
 from workbench.methods.by_name import score
 from workbench.model.known_circuits import add_noise, edge_labels, load_truth

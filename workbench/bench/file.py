@@ -195,7 +195,9 @@ class BenchCell(Part, frozen=True):
     @property
     def cell(self) -> OnTruth | OnTask:
         """The one cell that it holds."""
-        return self.task if self.truth is UNSET else self.truth
+        there = self.task if isinstance(self.truth, UnsetType) else self.truth
+        assert not isinstance(there, UnsetType)  # one is there: __post_init__
+        return there
 
 
 class SettingsContent(Part, frozen=True):

@@ -156,6 +156,11 @@ class Settings:
         for task in self.parsed_tasks():
             locate(task.model)
 
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """One seed for every draw of pairs."""
+        return tuple(self.seed + k for k in range(self.seeds))
+
     def variants(self) -> tuple[Variant, ...]:
         """The rows, in the order asked; ``all`` stands for every method, and one asked for twice is one row."""
         texts = [
@@ -209,9 +214,8 @@ def settings_of(
     if noise is not None and not 0 <= noise < 1:
         raise OptionError(f"noise is {noise}; expected a share from 0 to 1", hint="--noise 0.01")
     settings = quickened(settings) if quick else settings
-    given = {"n_truth": pairs, "n_task": pairs, "noise": noise} | {
-        k: v for k, v in sizes.items() if v is not None
-    }
+    asked = {name: value for name, value in sizes.items() if value is not None}
+    given: dict[str, Any] = {"n_truth": pairs, "n_task": pairs, "noise": noise, **asked}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     settings.check_names()
     settings.variants()

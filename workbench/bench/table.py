@@ -128,6 +128,10 @@ def mean(cells: Sequence[Cell], value: Callable[[Cell], float | None]) -> float 
     return fmean(found) if found else None
 
 
+def _faithfulness_at(share: float) -> Callable[[Cell], float | None]:
+    return lambda cell: cell["faithfulness"][f"{share:g}"]
+
+
 def labels(document: Mapping[str, Any]) -> list[str]:
     return [row["method"] for row in document["methods"]]
 
@@ -176,7 +180,7 @@ def task_rows(document: Mapping[str, Any], level: str = "edge") -> list[Row]:
                 "method": label,
                 "CMD": mean(found, lambda c: c["CMD"]),
                 "CPR": mean(found, lambda c: c["CPR"]),
-                **{f"f {s:.0%}": mean(found, lambda c, s=s: c["faithfulness"][f"{s:g}"]) for s in SHOWN},
+                **{f"f {s:.0%}": mean(found, _faithfulness_at(s)) for s in SHOWN},
                 "Pearson": mean(found, lambda c: (c["agreement"] or {}).get("pearson")),
                 "Spearman": mean(found, lambda c: (c["agreement"] or {}).get("spearman")),
                 "J draws": mean(found, lambda c: c["stability"].get("draws")),

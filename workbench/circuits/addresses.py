@@ -72,6 +72,28 @@ class Node:
         """One input of the same part: ``a9.h9@S2`` -> ``a9.h9<q>@S2``."""
         return self if slot == self.slot else Node(self.kind, self.layer, self.index, slot, self.position)
 
+    @property
+    def depth(self) -> int:
+        """The layer that it is in.
+
+        Raises:
+            NameFormatError: for ``input`` and ``logits``, which are in none.
+        """
+        if self.layer is None:
+            raise NameFormatError(f"{self} is in no layer", hint=_HINT)
+        return self.layer
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Layer and index of a head or a neuron.
+
+        Raises:
+            NameFormatError: for a part that has no index.
+        """
+        if self.index is None:
+            raise NameFormatError(f"{self} is not one head or neuron", hint=_HINT)
+        return self.depth, self.index
+
     def at(self, position: str | int | None) -> Node:
         """The same part at one position; ``None`` takes the position away."""
         return self if position == self.position else replace(self, position=position)

@@ -64,8 +64,9 @@ def words_of(model: TransformerBridge, *, seed: int = 0) -> Words:
     vocabulary = tokenizer.get_vocab() if tokenizer is not None else {}
     bos = getattr(tokenizer, "bos_token_id", None)
     before = () if bos is None else (int(bos),)
+    query: tuple[int, ...]
     if all(word in vocabulary for word in (*NAMES, *TWO_DIGITS, *FILLER, QUERY)):
-        keys, values, fillers = ([vocabulary[w] for w in ws] for ws in (NAMES, TWO_DIGITS, FILLER))
+        keys, values, fillers = (np.array([vocabulary[w] for w in ws]) for ws in (NAMES, TWO_DIGITS, FILLER))
         query, known = (vocabulary[QUERY],), True
     else:
         special = set(getattr(tokenizer, "all_special_ids", ()))
@@ -77,9 +78,9 @@ def words_of(model: TransformerBridge, *, seed: int = 0) -> Words:
         keys, values, fillers = drawn[:third], drawn[third : 2 * third], drawn[2 * third :]
         query, known = (), False
     return Words(
-        keys=np.array(keys),
-        values=np.array(values),
-        fillers=np.array(fillers),
+        keys=keys,
+        values=values,
+        fillers=fillers,
         before=before,
         query=query,
         known=known,

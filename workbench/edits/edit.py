@@ -172,5 +172,5 @@ def heads_among(addresses: Sequence[str], layers: Sequence[int], n_heads: int) -
         if node.index is not None and node.index >= n_heads:
             raise ModelError(f"{text}: layer {node.layer} has heads 0 to {n_heads - 1}", hint=hint)
         own = range(n_heads) if node.index is None else (node.index,)
-        found.setdefault(int(node.layer), set()).update(own)
+        found.setdefault(node.depth, set()).update(own)
     return {layer: tuple(sorted(heads)) for layer, heads in sorted(found.items())}

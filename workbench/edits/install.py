@@ -201,9 +201,9 @@ def _check_rows(place: Place, layer: int, before: Tensor, after: Tensor, change:
         raise ModelError(f"{where} has negative weights or NaN")
     if not change.leaks:
         total = after.float().sum(-1)
-        error = (total - before.float().sum(-1)).abs()
+        off = (total - before.float().sum(-1)).abs()
         # Where a learned sink takes a share, a change of scores changes that share too, between 0 and 1.
-        error = float(torch.where(sink_share(before)[..., 0] > 0, (total - 1).clamp(min=0), error).max())
+        error = float(torch.where(sink_share(before)[..., 0] > 0, (total - 1).clamp(min=0), off).max())
         if not error <= tolerance:
             raise ModelError(f"{where} does not sum to what it did (off by {error:.2g})")
     if not change.forward:

@@ -100,7 +100,7 @@ class Rows(ModelEdit):
         _check_heads(self.heads)
         if (self.value is None) == (self.operation in ("scale", "add")):
             raise OptionError(f"{self.operation} {'needs a' if self.value is None else 'takes no'} value")
-        if self.operation == "scale" and not self.value >= 0:
+        if self.operation == "scale" and not (self.value is not None and self.value >= 0):
             raise OptionError(f"the factor is {self.value}; weights cannot be negative")
         for name, known in (("share", Share), ("mass", Mass), ("when", When)):
             if getattr(self, name) not in get_args(known):
@@ -108,12 +108,12 @@ class Rows(ModelEdit):
         if self.share == "uniform" and (self.value or 0) > 1:
             raise OptionError("equal parts cannot be taken from keys that may have less; factor at most 1")
         if self.weights is not None:
-            self._check_weights()
+            self._check_weights(self.weights)
 
-    def _check_weights(self) -> None:
-        if self.operation != "set" or self.keys is None or len(self.weights) != len(self.keys):
+    def _check_weights(self, weights: tuple[float, ...]) -> None:
+        if self.operation != "set" or self.keys is None or len(weights) != len(self.keys):
             raise OptionError("weights go with set, one for each key")
-        if min(self.weights) < 0 or not 0 < sum(self.weights) < float("inf"):
+        if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise OptionError("weights are not negative, and not all zero")
 
     def describe(self) -> str:
@@ -127,14 +127,15 @@ class Rows(ModelEdit):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        places = dict.fromkeys(("keys", "queries", "recipients"), (int, str))
+        places: dict[str, Any] = dict.fromkeys(("keys", "queries", "recipients"), (int, str))
         of_kinds(data, heads=str, value=(int, float), weights=(int, float), **places)
         for name in ("heads", *places):
             if isinstance(data.get(name), str):
                 raise OptionError(
                     f"{name} is {data[name]!r:.40}; expected a list", hint=f"[{data[name]!r:.40}]"
                 )
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
+        return cls(**given)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -82,14 +83,14 @@ def mean_output(
     """Mean output ``z`` of heads at the last token of prompts."""
     if not prompts:
         raise OptionError("a mean output needs prompts to take it over", hint="reference=samples")
-    nodes = [parse_node(head) for head in heads]
-    total, device = 0.0, next(iter(model.parameters())).device
+    places = [parse_node(head).place for head in heads]
+    sums, device = list[torch.Tensor](), next(iter(model.parameters())).device
     for _, ids, _ in batches(prompts):
-        names = sorted({hook_name("head-output", node.layer) for node in nodes})
+        names = sorted({hook_name("head-output", layer) for layer, _ in places})
         seen = record(model, ids.to(device), names, last_only=True)[1]
-        last = [seen[hook_name("head-output", node.layer)][:, -1, node.index] for node in nodes]
-        total = total + torch.stack(last, dim=1).sum(0)  # (head, d_head)
-    return total / len(prompts)
+        last = [seen[hook_name("head-output", layer)][:, -1, head] for layer, head in places]
+        sums.append(torch.stack(last, dim=1).sum(0))  # (head, d_head)
+    return sum(sums[1:], sums[0]) / len(prompts)
 
 
 def answers(
@@ -104,12 +105,9 @@ def answers(
     device = next(iter(model.parameters())).device
     for index, prompts, expected in batches(samples, batch_tokens):
         prompts, expected = prompts.to(device), expected.to(device)
-        options = {"steps": expected.shape[1], "guess": expected, "rows": False}
-        if edit is None:
-            done = decode(model, prompts, **options)
-        else:
-            with edit.on(model, decode_from=prompts.shape[1] - 1):
-                done = decode(model, prompts, **options)
+        held = nullcontext() if edit is None else edit.on(model, decode_from=prompts.shape[1] - 1)
+        with held:
+            done = decode(model, prompts, steps=expected.shape[1], guess=expected, rows=False)
         for i, tokens in zip(index, done.tokens.tolist(), strict=True):
             found[i] = tokens
     return found

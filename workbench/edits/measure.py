@@ -211,5 +211,6 @@ def windows_of(
             hint="a shorter --window",
         )
     rows = [head + list(body[i * size : (i + 1) * size]) for i in range(count)]
-    require_tokens(model, rows, "the text")
-    return torch.tensor(rows, device=next(iter(model.parameters())).device)
+    windows = torch.tensor(rows, device=next(iter(model.parameters())).device)
+    require_tokens(model, windows, "the text")
+    return windows

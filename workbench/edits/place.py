@@ -92,7 +92,7 @@ class Place:
 
     def index(self, position: str | int, like: Tensor) -> Int[Tensor, " row"]:
         """Token index of one position in every row."""
-        return self._index(position, *like.shape[:2], like.device)
+        return self._index(position, like.shape[0], like.shape[1], like.device)
 
     def _index(
         self, position: str | int, n_row: int, n_pos: int, device: torch.device

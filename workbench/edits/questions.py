@@ -127,7 +127,7 @@ def head_outputs(
     """
     n_layers = editable_layers(model)
     questions = Questions(rows=tuple(tuple(row) for row in rows), answers=(0,) * len(rows))
-    found: list[Tensor | None] = [None] * len(rows)
+    found: dict[int, Tensor] = {}
     for index, ids, _ in questions.batches(next(model.parameters()).device):
         seen: list[Tensor] = []
         hooks = [
@@ -142,7 +142,7 @@ def head_outputs(
             model(ids)
         for i, z in zip(index, torch.stack(seen, dim=1), strict=True):
             found[i] = z
-    return torch.stack(found)
+    return torch.stack([found[i] for i in range(len(rows))])
 
 
 def editable_layers(model: TransformerBridge) -> int:

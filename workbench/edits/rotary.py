@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -85,7 +85,7 @@ def rotary_of(model: TransformerBridge, layer: int) -> Rotary:
     attn = model.blocks[layer].attn
     inner = getattr(attn, "original_component", attn)
     own = getattr(getattr(inner, "rotary_emb", None), "inv_freq", None)
-    table = getattr(inner, "rotary_emb", tables[0]) if isinstance(own, Tensor) else tables[0]
+    table: Any = getattr(inner, "rotary_emb", tables[0]) if isinstance(own, Tensor) else tables[0]
     scale = getattr(inner, "scaling", None)
     scale = float(scale) if isinstance(scale, float | int) else model.cfg.d_head**-0.5
     kind = getattr(original.config, "model_type", "")

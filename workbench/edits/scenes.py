@@ -113,7 +113,7 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
     attention = {head: np.zeros((runs.n_pairs, 2)) for head in watch}
     for batch in runs.batches:
         seen: dict[int, Tensor] = {}
-        keep = [(hook_name("pattern", n), _keeper(seen, n)) for n in {parse_node(h).layer for h in watch}]
+        keep = [(hook_name("pattern", n), _keeper(seen, n)) for n in {parse_node(h).depth for h in watch}]
         held = nullcontext() if edit is None else edit.on(runs.model, at=batch.at)
         with held, runs.model.hooks(fwd_hooks=keep):
             logits = forward(runs.model, batch.clean, last_only=False)
@@ -124,8 +124,8 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
         among[batch.index] = (best.amax(1) > other.amax(1)).cpu().numpy()
         top[batch.index] = (best.amax(1) >= last.amax(1)).cpu().numpy()
         for head in watch:
-            node = parse_node(head)
-            row = looked(seen[node.layer][rows, node.index, batch.answer_pos]).nan_to_num()  # (pair, key)
+            layer, index = parse_node(head).place
+            row = looked(seen[layer][rows, index, batch.answer_pos]).nan_to_num()  # (pair, key)
             attention[head][batch.index] = _to_colors(row, batch, rows)
     return SceneAnswers(among=among, top=top, attention=attention)
 
@@ -166,8 +166,8 @@ def _recolored(pair: Pair, number: int) -> Pair:
     corrupted = pair.clean[:start] + new + pair.clean[end:]
     shift = len(new) - (end - start)
     spans = {
-        name: (span, tuple(x + shift if x > start else x for x in span))
-        for name, (span, _) in pair.positions.items()
+        name: ((low, high), (low + shift * (low > start), high + shift * (high > start)))
+        for name, ((low, high), _) in pair.positions.items()
     }
     shown = new.capitalize() if correct[0].isupper() else new
     return replace(pair, corrupted=corrupted, incorrect=(f" {shown}",), positions=spans)

@@ -36,17 +36,25 @@ class Quiz:
 
     @property
     def bridge(self) -> TransformerBridge:
-        return self.runs.model if self.runs is not None else self.model
+        """The model that is asked."""
+        return self.runs.model if self.runs is not None else self._text[0]
+
+    @property
+    def _text(self) -> tuple[TransformerBridge, torch.Tensor]:
+        if self.model is None or self.windows is None:
+            raise OptionError("a quiz is of runs, or of a model and windows of text")
+        return self.model, self.windows
 
     def accuracy(self, edit: ModelEdit | None = None) -> np.ndarray:
         """One value per prompt or window."""
         if self.runs is not None:
             return on_task(self.runs, edit, metric=False)["accuracy"]
-        return on_text(self.bridge, self.windows, edit, skip=self.windows.shape[1] // 2)["accuracy"]
+        model, windows = self._text
+        return on_text(model, windows, edit, skip=windows.shape[1] // 2)["accuracy"]
 
     def ids(self) -> list[torch.Tensor]:
         """Tokens, one tensor per length."""
-        return [self.windows] if self.runs is None else [batch.clean for batch in self.runs.batches]
+        return [self._text[1]] if self.runs is None else [batch.clean for batch in self.runs.batches]
 
 
 def heads_of(model: TransformerBridge) -> tuple[str, ...]:
@@ -80,7 +88,8 @@ def attention_moved(quiz: Quiz, edit: Calibration) -> float:
     """
     by_layer: dict[int, list[int]] = {}
     for head in edit.heads:
-        by_layer.setdefault(parse_node(head).layer, []).append(parse_node(head).index)
+        layer, index = parse_node(head).place
+        by_layer.setdefault(layer, []).append(index)
     total, rows = 0.0, 0
     for ids in quiz.ids():
         for part in ids.split(32):
@@ -115,8 +124,9 @@ def windows_of(
         rows += [[model.tokenizer.bos_token_id, *ids[s : s + size - 1]] for s in starts]
     if len(rows[:n]) < 2:
         raise OptionError(f"{len(rows[:n])} windows of {len(files)} files; at least 2 are needed")
-    require_tokens(model, rows[:n], "a window of the text")
-    return torch.tensor(rows[:n], device=next(iter(model.parameters())).device)
+    windows = torch.tensor(rows[:n], device=next(iter(model.parameters())).device)
+    require_tokens(model, windows, "a window of the text")
+    return windows
 
 
 def solo(
@@ -144,7 +154,7 @@ def matched_sets(
         OptionError: if no head was chosen, or no other set exists.
     """
     rng, n_heads = np.random.default_rng(seed), wiring(model).n_heads
-    layers = sorted({parse_node(head).layer for head in chosen})
+    layers = sorted({parse_node(head).depth for head in chosen})
     if not chosen:
         raise OptionError("no head is chosen, so none can be matched")
     sets: set[tuple[str, ...]] = set()

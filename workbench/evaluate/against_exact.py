@@ -199,6 +199,6 @@ def error_share(exact: Sequence[float], estimate: Sequence[float]) -> float:
         >>> error_share([3.0, 4.0], [3.0, 4.0]), error_share([3.0, 4.0], [0.0, 0.0])
         (0.0, 1.0)
     """
-    exact, estimate = np.asarray(exact, dtype=float), np.asarray(estimate, dtype=float)
-    size = np.sqrt((exact**2).mean())
-    return float(np.sqrt(((estimate - exact) ** 2).mean()) / size) if size else float("nan")
+    true, guess = np.asarray(exact, dtype=float), np.asarray(estimate, dtype=float)
+    size = np.sqrt((true**2).mean())
+    return float(np.sqrt(((guess - true) ** 2).mean()) / size) if size else float("nan")

@@ -98,7 +98,7 @@ def matched_heads(
     """
     own: list[Node] = []
     other: list[Node] = []
-    for layer in sorted({head.layer for head in heads}):
+    for layer in sorted({head.depth for head in heads}):
         inside = [head for head in heads if head.layer == layer]
         outside = [s for s in graph.sources if s.kind == "head" and s.layer == layer and s not in inside]
         n = min(len(inside), len(outside))

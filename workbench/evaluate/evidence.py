@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -165,8 +165,10 @@ def _inflated(subject: Subject, rng: np.random.Generator) -> list[np.ndarray]:
 def random_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
     """Random circuits of the same size: their metric, how far they are from the model, and the model without them."""
     rng, circuit = np.random.default_rng(plan.seed), subject.circuit
-    how = {"level": circuit.level, "positions": subject.labels}
-    drawn = [random_circuit(subject.graph, circuit.size, rng, **how) for _ in range(plan.draws)]
+    drawn = [
+        random_circuit(subject.graph, circuit.size, rng, level=circuit.level, positions=subject.labels)
+        for _ in range(plan.draws)
+    ]
     masks = [subject.mask_of(c) for c in drawn]
     kept = subject.measure(masks, progress)
     gone = subject.measure([(subject.everything & ~mask) | subject.nothing for mask in masks], progress)
@@ -212,6 +214,7 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
     if scores.level != subject.circuit.level or scores.graph.shape != subject.graph.shape:
         raise OptionError("the scores beside the circuit are of another level or architecture")
     rule = str(subject.circuit.selection.get("rule", ""))
+    by: Literal["absolute", "signed"]
     by = "signed" if "signed" in rule or rule == OWN else "absolute"  # a method's own decision is by sign
     greedy = rule.startswith("greedy")
     counts = [scores.count(share) for share in MIB_SHARES]
@@ -228,7 +231,7 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
 
 def ablation_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> Mapping[str, Any]:
     """The circuit and nothing under every ablation, per pair."""
-    found = {}
+    found: dict[str, Any] = {}
     for ablation in plan.ablations:
         other = (
             subject

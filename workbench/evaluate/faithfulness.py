@@ -186,7 +186,7 @@ def run_masks(
     Args:
         places: With masks ``(circuit, place, source, target)``, the classes of tokens that have masks of their own.
     """
-    graph, kept = runs.wiring.graph(), torch.as_tensor(kept)
+    graph, masks = runs.wiring.graph(), torch.as_tensor(kept)
     exists = torch.as_tensor(graph.edge_mask)
     values = np.full((len(kept), runs.n_pairs), np.nan)
     for b, batch in enumerate(runs.batches):
@@ -195,7 +195,7 @@ def run_masks(
         labels = None if places is None else places.tokens(runs, batch)
         size = copies_that_fit(runs, batch, graph)
         for k in range(0, len(kept), size):
-            ablated = (exists & ~kept[k : k + size]).to(runs.device)
+            ablated = (exists & ~masks[k : k + size]).to(runs.device)
             out = ablate_edges(runs, batch, graph, ablated, reference=reference, labels=labels)
             values[k : k + size, batch.index] = out.double().cpu().numpy()
         runs.release(batch)

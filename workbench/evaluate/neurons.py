@@ -13,6 +13,7 @@ from workbench.circuits.addresses import Node, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import CircuitError, ModelError
 from workbench.core.progress import Progress
+from workbench.engine.batch import RunName
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.words import Ablation, Value
@@ -35,15 +36,16 @@ def kept_neurons(circuit: Circuit, runs: PairedRuns, places: Places) -> Bool[np.
     Raises:
         CircuitError: if the model has no such hidden unit.
     """
-    wiring = runs.wiring
-    mask = np.zeros((len(places.all), wiring.n_layers, wiring.d_mlp), dtype=bool)
+    wiring, width = runs.wiring, runs.wiring.d_mlp or 0
+    mask = np.zeros((len(places.all), wiring.n_layers, width), dtype=bool)
     for node in neurons_of(circuit):
-        if node.layer not in wiring.mlp_layers or node.index >= wiring.d_mlp:
+        layer, unit = node.place
+        if layer not in wiring.mlp_layers or unit >= width:
             raise CircuitError(
-                f"this model has no neuron {node.at(None)}: its MLPs have {wiring.d_mlp} hidden units",
+                f"this model has no neuron {node.at(None)}: its MLPs have {width} hidden units",
                 hint="the circuit is of another architecture",
             )
-        mask[places.holding(node.position), node.layer, node.index] = True
+        mask[places.holding(node.position), layer, unit] = True
     return mask
 
 
@@ -88,7 +90,7 @@ def _references(
     runs: PairedRuns, batch: Batch, names: Mapping[int, str], value: Value, means: Means | None
 ) -> dict[str, Tensor]:
     """What every hidden unit is replaced by, by hook: ``(pair, pos, unit)``."""
-    run = "corrupted" if value == "corrupted" else "clean"
+    run: RunName = "corrupted" if value == "corrupted" else "clean"
     own = runs.activations(batch, run, list(names.values()))
     if value == "zero":
         return {name: torch.zeros_like(tensor) for name, tensor in own.items()}

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -118,12 +118,13 @@ def stability(
     choose = _rule(circuit)
     how = _how(circuit)
     whole = None if _decides(circuit) else score(runs, circuit.method, progress=progress, **how)
-    averaged = whole is not None and whole.per_pair is not None
+    per_pair = None if whole is None else whole.per_pair
+    averaged = per_pair is not None
 
     def found() -> Iterator[Scores]:
-        if averaged:
+        if whole is not None and per_pair is not None:
             for drawn in resamples(runs.n_pairs, draws=draws, seed=seed):
-                yield replace(whole, values=whole.per_pair[drawn].mean(0), per_pair=None)
+                yield replace(whole, values=per_pair[drawn].mean(0), per_pair=None)
             return
         for k, drawn in enumerate(resamples(runs.n_pairs, draws=refits, seed=seed)):
             yield score(runs.subset(drawn.tolist()), circuit.method, **how)
@@ -175,6 +176,10 @@ def _parts(circuit: Circuit) -> Iterator[str]:
     return (a for a in circuit if a not in ("input", "logits"))
 
 
+def _order(word: str) -> Literal["absolute", "signed"]:
+    return "signed" if word == "signed" else "absolute"
+
+
 def _rule(circuit: Circuit) -> Callable[[Scores], Circuit]:
     """How the circuit was chosen from its scores, from the words of its selection."""
     rule = str(circuit.selection.get("rule", ""))
@@ -182,12 +187,13 @@ def _rule(circuit: Circuit) -> Callable[[Scores], Circuit]:
     if _decides(circuit):
         return lambda scores: scores.keep(OWN, prune=prune)
     if found := _TOP.fullmatch(rule):
-        n, by = int(found["n"]), found["by"]
+        n, by = int(found["n"]), _order(found["by"])
         if found["how"] == "greedy":
             return lambda scores: scores.greedy(n, by=by)
         return lambda scores: scores.top(n, by=by, prune=prune)
     if found := _LEAST.fullmatch(rule):
-        return lambda scores: scores.threshold(float(found["tau"]), by=found["by"], prune=prune)
+        tau, by = float(found["tau"]), _order(found["by"])
+        return lambda scores: scores.threshold(tau, by=by, prune=prune)
     raise OptionError(
         f"the circuit does not say how it was chosen from scores: {rule or 'no rule'!r}",
         hint="stability needs a circuit that workbench discover made",

@@ -120,7 +120,7 @@ class Subject:
         """Positions at which random edges are drawn; none for a circuit without positions."""
         return () if self.places is None else self.places.labels
 
-    def at(self, edge: Edge) -> tuple:
+    def at(self, edge: Edge) -> tuple[int | np.ndarray, ...]:
         """The index of an edge in a mask."""
         return (*self._at(edge.source.position), *self.graph.index(edge))
 
@@ -132,7 +132,9 @@ class Subject:
                 found[self.at(parse_edge(part))] = False
             else:
                 node = parse_node(part)
-                found[(*self._at(node.position), self.graph.source_index[node.at(None)])] = False
+                at: tuple[int | np.ndarray, ...]
+                at = (*self._at(node.position), self.graph.source_index[node.at(None)])
+                found[at] = False
         return found
 
     def measure(self, masks: Sequence[Mask], progress: Progress | None = None) -> np.ndarray:

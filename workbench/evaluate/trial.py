@@ -154,7 +154,11 @@ def _titled(name: str, progress: Progress | None) -> Progress | None:
     """Progress that says which part of the evaluation is running."""
     if progress is None:
         return None
-    return lambda done, total, what="": progress(done, total, f"{name}: {what}")
+
+    def told(done: int, total: int, what: str = "") -> None:
+        progress(done, total, f"{name}: {what}")
+
+    return told
 
 
 def _facts(circuit: Circuit, subject: Subject) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def roles(
         window = fall[max(0, t - look_back) : t]
         if len(window) and waad[t] <= near and window.max() >= large:
             dominated[t] = True
-            introduces[max(0, t - look_back) + int(window.argmax())] += 1
+            introduces[max(0, int(t) - look_back) + int(window.argmax())] += 1
     preplan = top_share(fall, share, eligible=eligible)
     return Roles(preplan=preplan, anchor=anchor, dominated=dominated, introduces=introduces)
 

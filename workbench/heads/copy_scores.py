@@ -83,12 +83,13 @@ def copy_scores_of(
     found, wires = {}, wiring(model)
     for address in heads:
         node = parse_node(address)
-        read = norm_before(model, node.layer, "ln1")(resid[None])[0]
-        group = int(node.index or 0) * wires.n_kv_heads // wires.n_heads
-        value = projection(model, node.layer, "v")[group]
-        bias = getattr(model.blocks[node.layer].attn, "b_V", None)
+        layer, head = node.place
+        read = norm_before(model, layer, "ln1")(resid[None])[0]
+        group = head * wires.n_kv_heads // wires.n_heads
+        value = projection(model, layer, "v")[group]
+        bias = getattr(model.blocks[layer].attn, "b_V", None)
         bias = read.new_zeros(value.shape[-1]) if bias is None else bias.reshape(-1, value.shape[-1])[group]
-        parts = (read, value, bias, output_matrix(model, node.layer)[node.index], _unembed(model), ids)
+        parts = (read, value, bias, output_matrix(model, layer)[head], _unembed(model), ids)
         found[address] = {
             "copy": float(copied(*parts).mean()),
             "negative": float(copied(*parts, sign=-1.0).mean()),

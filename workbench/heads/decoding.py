@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -186,7 +186,7 @@ def _with_cache(
     """The prompt once, then one token at a time."""
     past, text, chosen = None, prompts, []
     for _ in range(steps):
-        given = {} if past is None else {"past_key_values": past}
+        given: dict[str, Any] = {} if past is None else {"past_key_values": past}
         logits, past = model(text, use_cache=True, return_type="logits_and_cache", **given)
         text = choose(logits[:, -1])[:, None]
         chosen.append(text)

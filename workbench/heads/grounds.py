@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -48,7 +48,7 @@ class Ground:
         asked: How many sequences were asked for; there may be fewer, and among those of a text some may be alike.
     """
 
-    name: str
+    name: Literal["random", "text"]
     about: str
     sequences: tuple[Int[Tensor, " pos"], ...]
     prefix: int
@@ -249,7 +249,7 @@ def _how_many(n: int, asked: int, what: str, different: int | None = None) -> st
 
 def _embedded(model: TransformerBridge, windows: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], str]:
     """The windows that the model can read, and what is said of the others."""
-    size, named = int(model.cfg.d_vocab), {}
+    size, named = int(model.cfg.d_vocab), dict[str, str]()
     kept = []
     for window in windows:
         beyond = beyond_embedding(model.tokenizer, window, size)

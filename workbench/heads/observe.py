@@ -92,8 +92,10 @@ def _recomputed(
     _, seen = record(model, ids, [hook_name(s, n) for n in layers for s in sites])
     made, refused = {}, {}
     for layer in layers:
-        parts = [seen.get(hook_name(s, layer)) for s in sites]
-        if any(part is None or part.ndim != 4 for part in parts):
+        parts = [
+            part for s in sites if (part := seen.get(hook_name(s, layer))) is not None and part.ndim == 4
+        ]
+        if len(parts) < len(sites):
             refused[layer] = "its attention is fused, and queries, keys and values cannot be seen"
             continue
         q, k, v, z = parts

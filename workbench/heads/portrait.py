@@ -16,7 +16,7 @@ from workbench.heads.copy_scores import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
 from workbench.heads.readouts import read_outs
-from workbench.heads.retrieval import random_needles, retrieval_scores
+from workbench.heads.retrieval import Writing, random_needles, retrieval_scores
 from workbench.heads.table import Measurement, Portrait, reasons, shortfall
 from workbench.heads.weight_scores import weight_measurements
 from workbench.heads.writes import induction_copying
@@ -73,7 +73,7 @@ def portrait(
         for ground in (random, *([text] if text else [])):
             measured, said = read_outs(model, ground, progress=tell)
             found += measured
-            notes += said
+            notes = (*notes, *said)
         tell(0, 1, "what heads write and copy")
         found.append(induction_copying(model, random))
         found += _retrieval(model, random, n=n, seed=seed)
@@ -83,7 +83,7 @@ def portrait(
             found.append(loss_change(model, ground, progress=tell))
     grounds = (random, *([text] if text else []))
     few = [sentence for g in grounds if (sentence := shortfall(g.to_dict()))]
-    said = dict.fromkeys((*few, *notes, *more))  # once each, in order
+    told = dict.fromkeys((*few, *notes, *more))  # once each, in order
     missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
     return Portrait(
         model=identity(model).name,
@@ -92,7 +92,7 @@ def portrait(
         attention_layers=wires.attention_layers,
         measurements=tuple(found),
         grounds=tuple(g.to_dict() for g in grounds),
-        notes=(*said, *missing),
+        notes=(*told, *missing),
         provenance=_provenance(model, n=n, length=length, seed=seed),
     )
 
@@ -102,7 +102,7 @@ def _retrieval(model: TransformerBridge, random: Ground, *, n: int, seed: int) -
     shape = (wiring(model).n_layers, wiring(model).n_heads)
     length = int(random.period or 0) + random.prefix + 1
     found = []
-    for name, writing, about in (
+    kinds: tuple[tuple[str, Writing, str], ...] = (
         (
             "retrieval",
             "greedy",
@@ -113,8 +113,10 @@ def _retrieval(model: TransformerBridge, random: Ground, *, n: int, seed: int) -
             "forced",
             "the same while the needle is written for the model: where it would look",
         ),
-    ):
-        values, per, missing, counted = np.full(shape, np.nan), np.zeros((0, *shape)), {}, 0
+    )
+    for name, writing, about in kinds:
+        values, per, counted = np.full(shape, np.nan), np.zeros((0, *shape)), 0
+        missing: dict[str, tuple[int, ...]] = {}
         try:
             needles = random_needles(model, n=n, length=length, size=NEEDLE, seed=seed)
             about += f" ({len(needles)} different ones, {n} were asked for)" if len(needles) < n else ""

@@ -176,7 +176,7 @@ def read_outs(
         for r, read in enumerate(chosen)
         if read is not SINK_SHARE or has_sinks
     ]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if recomputed:
         layers = ", ".join(map(str, sorted(recomputed)))
         notes = (f"layers {layers}: attention is fused; patterns were recomputed from q and k and checked",)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -248,8 +248,17 @@ def _first_largest(rows: Tensor) -> Int[Tensor, "*head step"]:
     return torch.where(rows == rows.amax(-1, keepdim=True), keys, rows.shape[-1]).amin(-1)
 
 
+class Answerable(Protocol):
+    """A prompt and the tokens that answer it."""
+
+    @property
+    def prompt(self) -> tuple[int, ...]: ...
+    @property
+    def answer(self) -> tuple[int, ...]: ...
+
+
 def batches(
-    samples: Sequence[Needle], batch_tokens: int = BATCH_TOKENS
+    samples: Sequence[Answerable], batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[tuple[list[int], Int[Tensor, "row pos"], Int[Tensor, "row step"]]]:
     """Samples of one length and one needle length together: their indices, prompts and answers."""
     shapes = [(len(s.prompt), len(s.answer)) for s in samples]

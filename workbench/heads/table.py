@@ -114,10 +114,19 @@ class Measurement:
     @classmethod
     def of(cls, content: MeasurementContent) -> Measurement:
         """The measurement that a file holds."""
-        plain = ("name", "on", "evidence", "low", "high", "unit", "about", "null_about", "source", "n")
         return cls(
-            **{name: getattr(content, name) for name in plain},
-            **{name: _array(getattr(content, name)) for name in ("values", "null")},
+            name=content.name,
+            on=content.on,
+            evidence=content.evidence,
+            low=content.low,
+            high=content.high,
+            unit=content.unit,
+            about=content.about,
+            null_about=content.null_about,
+            source=content.source,
+            n=content.n,
+            values=_array(content.values),
+            null=_array(content.null),
             stderr=None if content.stderr is None else _array(content.stderr),
             missing={why: tuple(layers) for why, layers in content.missing.items()},
             partners=None if content.partners is None else tuple(map(tuple, content.partners)),
@@ -193,14 +202,14 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         found = []
         for head in self.heads:
             node = names.parse_node(head)
-            at = (node.layer, node.index)
+            at = node.place
             row: dict[str, Any] = {
                 "head": head, "layer": node.layer, "index": node.index, "label": self.label(head)
             }  # fmt: skip
             for m in self.measurements:
-                row[m.key] = _number(m.values[at])
+                row[m.key] = _number(float(m.values[at]))
                 if m.partners is not None:
-                    row[f"{m.key} with"] = m.partners[node.layer][node.index]
+                    row[f"{m.key} with"] = m.partners[at[0]][at[1]]
             found.append(row)
         if sort is None:
             return found

@@ -6,12 +6,13 @@ folded into what reads it; with LayerNorm so is the centring. The norm's divisio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.core.errors import ModelError
 from workbench.model.architecture import describe
@@ -205,7 +206,7 @@ def eigen_null(
 
 
 def norm_gain(
-    norm: nn.Module | object, d_model: int, *, like: Tensor
+    norm: Callable[[Tensor], Tensor], d_model: int, *, like: Tensor
 ) -> tuple[Float[Tensor, " d_model"], bool]:
     """The gain a norm multiplies with, and whether it centres: found by what it does to two random vectors.
 

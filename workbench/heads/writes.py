@@ -42,7 +42,7 @@ def favours_next(
 
 def _favours(
     model: TransformerBridge, ground: Ground, batch_tokens: int
-) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "sequence layer head"]]]:
+) -> Iterator[tuple[list[int], Float[np.ndarray, "sequence layer head"]]]:
     """For each batch: which sequences, and how often each head favours the next token; NaN in layers without heads.
 
     Raises:

@@ -55,8 +55,9 @@ def atp_star(
     means, tallies = part_scores(runs, options, level=level, per_position=per_position, progress=progress)
     best = means.argmax(0)
     per_pair = None
-    if all(t.per_pair is not None for t in tallies):
-        stacked = np.stack([t.per_pair for t in tallies])
+    every = [t.per_pair for t in tallies if t.per_pair is not None]
+    if len(every) == len(tallies):
+        stacked = np.stack(every)
         per_pair = np.take_along_axis(stacked, best[None, None], 0)[0]
     return result(
         runs,
@@ -86,7 +87,8 @@ def part_scores(
         ``(part, *shape of the level)`` mean over pairs (0 where a node has no such part), and the values per pair.
     """
     graph, parts = graph_of(runs, level), PARTS if level == "node" and options.heads == "all" else PARTS[:1]
-    shape, exists = (len(graph.sources),), None
+    shape: tuple[int, ...] = (len(graph.sources),)
+    exists = None
     if level == "neuron":
         shape, exists = (graph.shape.n_layers, neuron_width(runs)), _mlp_rows(runs, graph)
     tallies = [Tally(runs, shape, exists=exists, per_position=per_position, absolute=True) for _ in parts]
@@ -99,7 +101,7 @@ def part_scores(
             lambda done: progress(b * rounds + done, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
         )
         runs.release(batch)
-        return np.stack([tally.closed for tally in tallies])
+        return np.stack([tally.values() for tally in tallies])
 
     pieces = batch_parts(runs, "parts", lambda batch: (len(tallies), *tallies[0].shape_of(batch)))
     for part, values in zip(pieces, runs.division.values(pieces, compute), strict=True):

@@ -7,6 +7,7 @@ A method is a choice of the points at which the gradient is taken, of the backwa
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,13 +18,13 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.core.errors import ModelError
+from workbench.core.errors import ModelError, ShapeError
 from workbench.core.progress import Progress
 from workbench.engine.distribute import WorkPart, batch_parts
 from workbench.engine.edges import written
 from workbench.engine.gradients import Taped, pieces, start_of, taped_run
 from workbench.engine.interventions.ablation import value_of
-from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.means import Means, found_means
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reader_gradients import ReaderGradient, Readers, project_into, reader_taps, wide
@@ -107,15 +108,17 @@ def attribute(
 ) -> Tally:
     """Difference times gradient, for every pair."""
     graph = graph_of(runs, level)
-    shape = {"edge": graph.edge_mask.shape, "node": (len(graph.sources),)}.get(level)
-    if shape is None:
-        shape = (graph.shape.n_layers, neuron_width(runs))
+    if level == "neuron":
+        shape: tuple[int, ...] = (graph.shape.n_layers, neuron_width(runs))
+    else:
+        shape = graph.edge_mask.shape if level == "edge" else (len(graph.sources),)
     exists = graph.edge_mask if level == "edge" else None
     if level == "neuron":
         exists = np.zeros(shape, dtype=bool)
         exists[list(runs.wiring.mlp_layers)] = True
     tally = Tally(runs, shape, exists=exists, per_position=per_position, absolute=recipe.absolute)
-    work = {"edge": _Edges, "node": _Nodes, "neuron": _Neurons}[level]
+    works: dict[str, type[_Edges | _Nodes]] = {"edge": _Edges, "node": _Nodes, "neuron": _Neurons}
+    work = works[level]
     sites = work.sites(runs, graph)
     means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})
     total = len(runs.batches) * len(points)
@@ -134,7 +137,7 @@ def attribute(
             progress(done + p, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
         batch_work.finish()
         runs.release(batch)
-        return tally.closed
+        return tally.values()
 
     def compute(part: WorkPart) -> np.ndarray:
         found, done = [], part.batch * len(points) + 1
@@ -202,7 +205,11 @@ def _reference(
     if value == "corrupted":
         return wide(runs.activations(batch, "corrupted", [name])[name])
     own = wide(clean)
-    return torch.zeros_like(own) if value == "zero" else means.of(value, name, batch, own.dtype)
+    return (
+        torch.zeros_like(own)
+        if value == "zero"
+        else found_means(means, value).of(value, name, batch, own.dtype)
+    )
 
 
 def _run(
@@ -263,6 +270,18 @@ class Tally:
         self._of_batch: np.ndarray | None = None
         self._rounds: np.ndarray | None = None
 
+    def values(self) -> Float[np.ndarray, " pair *place"]:
+        """The values of the batch that was closed last."""
+        if self.closed is None:
+            raise ShapeError("no batch is closed")
+        return self.closed
+
+    @property
+    def _open(self) -> np.ndarray:
+        if self._of_batch is None:
+            raise ShapeError("no batch is open")
+        return self._of_batch
+
     def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None:
         """The position label of every token, or None when positions are summed over."""
         return self.runs.labels_of(batch) if self.n_labels else None
@@ -275,24 +294,24 @@ class Tally:
         """Add products at these places of the open batch."""
         if labels is None:
             values = found.sum(1)
-            self._of_batch[(slice(None), *where)] += values.float().cpu().numpy()
+            self._open[(slice(None), *where)] += values.float().cpu().numpy()
             return
         pairs = len(found)
         index = labels + self.n_labels * torch.arange(pairs, device=labels.device)[:, None]
         values = found.new_zeros(pairs * self.n_labels, *found.shape[2:])
         values.index_add_(0, index.flatten(), found.flatten(0, 1))
         values = values.unflatten(0, (pairs, self.n_labels))
-        self._of_batch[(slice(None), slice(None), *where)] += values.float().cpu().numpy()
+        self._open[(slice(None), slice(None), *where)] += values.float().cpu().numpy()
 
     def end_round(self, weight: float = 1.0) -> None:
         """Of several rounds over an open batch whose sizes are added: this one is complete."""
-        done = weight * np.abs(self._of_batch)
+        done = weight * np.abs(self._open)
         self._rounds = done if self._rounds is None else self._rounds + done
-        self._of_batch[:] = 0
+        self._open[:] = 0
 
     def close(self, batch: Batch) -> None:
         """End a batch: its values per pair are in ``closed``, to be taken in here or by another process."""
-        values = self._of_batch if self._rounds is None else self._rounds
+        values = self._open if self._rounds is None else self._rounds
         self._rounds = None
         if self.absolute:
             values = np.abs(values)
@@ -315,13 +334,34 @@ class Tally:
         return self._sum / self.runs.n_pairs
 
 
-class _Work:
+class _Work(ABC):
     """One batch at one level: taps for the runs, and what is done with their gradients."""
 
     def __init__(self, runs: PairedRuns, batch: Batch, graph: Graph, tally: Tally) -> None:
         self.runs, self.batch, self.graph, self.tally = runs, batch, graph, tally
         self.labels = tally.labels(batch)
         tally.open(batch)
+
+    @staticmethod
+    @abstractmethod
+    def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
+        """Where differences are taken."""
+
+    @abstractmethod
+    def taps(self, *, walked: bool) -> tuple[list[str], list[str]]:
+        """Hooks whose gradients are wanted, and hooks that are only kept."""
+
+    @abstractmethod
+    def start(self, differences: dict[Site, Tensor]) -> None:
+        """Begin with the differences of the batch."""
+
+    @abstractmethod
+    def add(self, run: Taped, weight: float, backward: Backward) -> None:
+        """Add the gradients of one run."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Multiply, and add to the tally."""
 
 
 class _Nodes(_Work):
@@ -335,7 +375,7 @@ class _Nodes(_Work):
         return [hook_name(site, layer) for layer, site in self.sites(self.runs, self.graph)], []
 
     def start(self, differences: dict[Site, Tensor]) -> None:
-        self.differences, self.gradients = differences, {}
+        self.differences, self.gradients = differences, dict[str, Tensor]()
 
     def add(self, run: Taped, weight: float, backward: Backward) -> None:
         for name, grad in run.gradients().items():
@@ -418,13 +458,15 @@ class _Edges(_Work):
         """Subtract ``(difference . normed) * along`` for every norm that has this term."""
         norms: list[Tensor] = []
         for found in thin:
-            if not any(found.normed is n for n in norms):
+            if found.normed is not None and not any(found.normed is n for n in norms):
                 norms.append(found.normed)
         if not norms:
             return
         onto = torch.stack(norms, dim=-1).flatten(0, 1)  # (pair * pos, d_model, norm)
         shadow = torch.bmm(self.delta.flatten(0, 1), onto).unflatten(0, self.delta.shape[:2])
         for found in thin:
+            if found.along is None:
+                continue
             norm = next(i for i, n in enumerate(norms) if n is found.normed)
             seen = self._seen(found.columns)
             product = shadow[:, :, :seen, norm, None] * (-weight * found.along)[:, :, None]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workbench.circuits.files.markdown import replace_part
 from workbench.circuits.graph import Graph
+from workbench.core.errors import ModelError
 from workbench.engine.cost import sweep_gflop
 from workbench.methods.registry import get_method
 from workbench.model.outline import Outline
@@ -102,6 +103,17 @@ class PaperJob:
     bytes: float
 
 
+def _known(count: float | None) -> float:
+    """A count that these models have, whose shapes are published in full."""
+    if count is None:
+        raise ModelError("the shape of a model on paper lacks its size")
+    return count
+
+
+def _flop(model: Outline, tokens: int, layers: int | None = None) -> float:
+    return _known(model.flop(tokens, layers))
+
+
 def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJob:
     """Every head ablated: passes that start at its layer."""
     first = [layer for layer in range(model.n_layers) for _ in range(model.n_heads)]
@@ -111,7 +123,7 @@ def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> P
         name="ablation of every head",
         forward=passes * pairs,
         backward=0,
-        flop=1e9 * sweep_gflop(model, first, [tokens] * pairs),
+        flop=1e9 * _known(sweep_gflop(model, first, [tokens] * pairs)),
         bytes=4.0 * (stream + 8192 * 12 * model.d_model),
     )
 
@@ -132,7 +144,7 @@ def eap_ig(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS, steps: i
         name=f"EAP-IG, {steps} steps, all edges",
         forward=cost.forward * pairs,
         backward=cost.backward * pairs,
-        flop=pairs * (passes * model.flop(tokens) + edges + written),
+        flop=pairs * (passes * _flop(model, tokens) + edges + written),
         bytes=4.0 * (tokens * n * model.d_model + n * m),
     )
 
@@ -143,10 +155,10 @@ def acdc(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJo
     method = get_method("acdc")
     cost = method.cost(method.make_options(mode="sequential"), graph, "edge")
     last = model.n_layers
-    flop, passes = (cost.forward - graph.n_edges) * model.flop(tokens), float(cost.forward - graph.n_edges)
+    flop, passes = (cost.forward - graph.n_edges) * _flop(model, tokens), float(cost.forward - graph.n_edges)
     for seen, target in zip(graph.n_visible, graph.targets, strict=True):
         layers = last - min(last - 1, last if target.layer is None else target.layer)
-        flop += int(seen) * model.flop(tokens, layers)
+        flop += int(seen) * _flop(model, tokens, layers)
         passes += int(seen) * layers / last
     return PaperJob(
         name="ACDC, all edges, one threshold",
@@ -168,9 +180,9 @@ def tables() -> str:
         "|---|---|---|---|---|",
     ]
     for model in models():
-        graph = Graph(model.shape("edge"))
+        graph, n = Graph(model.shape("edge")), _known(model.n_parameters)
         lines.append(
-            f"| {model.name} | {model.n_parameters / 1e9:.2f} x 10^9 | {2 * model.n_parameters / 1e9:.1f} GB "
+            f"| {model.name} | {n / 1e9:.2f} x 10^9 | {2 * n / 1e9:.1f} GB "
             f"| {model.n_layers * model.n_heads:,} | {graph.n_edges:,} |"
         )
     head = ["model", "job", "passes forward", "passes back", "TFLOP", "GB beside the weights"]

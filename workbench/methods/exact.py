@@ -69,7 +69,7 @@ def exact(
 
 
 def _mean(
-    runs: PairedRuns, drops: Iterator[tuple[np.ndarray, np.ndarray]], shape: tuple[int, ...]
+    runs: PairedRuns, drops: Iterator[tuple[Batch, np.ndarray]], shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Mean over pairs, and the drops of every pair where they are not too many."""
     total = np.zeros(shape)

@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.circuits.graph import Graph
 from workbench.engine.distribute import WorkPart as Piece
 from workbench.engine.interventions.ablation import value_of
-from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.means import Means, found_means
 from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
@@ -62,10 +62,13 @@ def part_drops(
     sites = list(parts)
     total = len(runs.batches) * len(sites)
 
+    def shape_at(batch: Batch, site: tuple[int, str]) -> tuple[int, ...]:
+        return len(batch), len(labels), len(parts[site])
+
     def compute(piece: Piece) -> np.ndarray:
         batch, site = runs.batches[piece.batch], sites[int(piece.key[-5:])]
         runs.release_others(batch)
-        found = np.zeros(piece.shape)
+        found = np.zeros(shape_at(batch, site))
         places = {part: n for n, part in enumerate(parts[site])}
         for (label, part), drop in _at_site(runs, batch, *site, parts[site], labels, means, ablation):
             found[:, label or 0, places[part]] = drop
@@ -74,7 +77,7 @@ def part_drops(
     pieces = [
         Piece(
             key=f"parts-b{b:05d}-s{s:05d}",
-            shape=(len(batch), len(labels), len(parts[site])),
+            shape=shape_at(batch, site),
             batch=b,
             cost=float(len(batch) * batch.n_tokens * len(parts[site])),
             what=f"{site[1]} of layer {site[0]}, {len(batch)} pairs",
@@ -88,7 +91,8 @@ def part_drops(
         for s, site in enumerate(sites):
             piece, drops = next(values)
             for n, part in enumerate(parts[site]):
-                found[(slice(None), slice(None), *part.place)] = drops[:, :, n]
+                at: tuple[slice | int, ...] = (slice(None), slice(None), *part.place)
+                found[at] = drops[:, :, n]
             progress(b * len(sites) + s + 1, total, piece.what)
         runs.release(batch)
         yield batch, found if per_position else found[:, 0]
@@ -107,7 +111,11 @@ def _reference(
     value = value_of(ablation)
     if value == "corrupted":
         return runs.activations(batch, "corrupted", [name])[name]
-    return torch.zeros_like(own) if value == "zero" else means.of(value, name, batch, own.dtype)
+    return (
+        torch.zeros_like(own)
+        if value == "zero"
+        else found_means(means, value).of(value, name, batch, own.dtype)
+    )
 
 
 @torch.no_grad()
@@ -130,7 +138,7 @@ def _at_site(
         (label, part)
         for part in units
         for label in labels
-        if _differs(own, reference, part.unit, None if label is None else where == label)
+        if _differs(own, reference, part.unit, None if label is None or where is None else where == label)
     ]
     clean = runs.measure(batch, runs.clean_output(batch))
     size = max(1, runs.batch_tokens // (len(batch) * batch.n_tokens))

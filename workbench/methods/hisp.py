@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def hisp(
 def _by_layer(found: Scores) -> np.ndarray:
     """Scores divided by the 2-norm of those of their layer; the input is a layer of its own."""
     if found.level == "neuron":
-        groups = [(np.s_[..., n, :]) for n in range(found.graph.shape.n_layers)]
+        groups: list[tuple[Any, ...]] = [np.s_[..., n, :] for n in range(found.graph.shape.n_layers)]
     else:
         layers = np.array([-1 if node.layer is None else node.layer for node in found.graph.sources])
         groups = [(..., layers == n) for n in sorted(set(layers.tolist()))]

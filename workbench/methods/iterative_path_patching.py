@@ -88,7 +88,7 @@ def _sender(graph: Graph, source: Node) -> tuple[Node, ...]:
     """A source as senders: a post-normed attention layer is all of its heads together."""
     if source.kind != "attn":
         return (source,)
-    return tuple(names.head(source.layer, h) for h in range(graph.shape.n_heads))
+    return tuple(names.head(source.depth, h) for h in range(graph.shape.n_heads))
 
 
 def _inputs_of(graph: Graph, sources: set[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
+from workbench.engine.batch import RunName
 from workbench.engine.edges import source_outputs
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.methods.options.passes import Magnitude
@@ -62,11 +64,11 @@ def magnitude(
 def _sizes(runs: PairedRuns, batch: Batch, graph: Graph, level: Level) -> Float[Tensor, "pair pos *place"]:
     """Size of every source's difference, or of every neuron's, at every token."""
     if level != "neuron":
-        clean, corrupted = (source_outputs(runs, batch, run, graph) for run in ("clean", "corrupted"))
-        return (clean.double() - corrupted.double()).norm(dim=-1)
+        here, there = (source_outputs(runs, batch, run, graph) for run in get_args(RunName))
+        return (here.double() - there.double()).norm(dim=-1)
     layers = [n for n in range(graph.shape.n_layers) if graph.shape.has_mlp(n)]
     names = {n: hook_name("neurons", n) for n in layers}
-    clean, corrupted = (runs.activations(batch, run, list(names.values())) for run in ("clean", "corrupted"))
+    clean, corrupted = (runs.activations(batch, run, list(names.values())) for run in get_args(RunName))
     found = torch.zeros(*batch.clean.shape, graph.shape.n_layers, runs.wiring.d_mlp, dtype=torch.float64)
     for n, name in names.items():
         found[:, :, n] = (clean[name].double() - corrupted[name].double()).abs().cpu()

@@ -24,6 +24,8 @@ from workbench.model.wiring import hook_name
 
 Function = Callable[[Tensor], Tensor]
 Heads = Float[Tensor, "row pos head d_head"]
+Queries = Float[Tensor, "row query head d_head"]
+Keys = Float[Tensor, "row key kv_head d_head"]
 Hook = tuple[str, Callable[..., Tensor | None]]
 _WALKED = ("resid", "q", "k", "v", "head-output", "attn-out", "neurons", "mlp-out")
 
@@ -77,12 +79,12 @@ class Blocks:
 
     def keys_values(
         self, layer: int, x: Float[Tensor, "row pos d_model"], start: int = 0
-    ) -> tuple[Heads, Heads]:
+    ) -> tuple[Keys, Keys]:
         """Rotated keys and values of the residual stream at the positions from ``start`` on."""
         block = self.layers[layer]
         return self._keys_values(block, block.norm(x), start)
 
-    def _keys_values(self, block: Block, normed: Tensor, start: int) -> tuple[Heads, Heads]:
+    def _keys_values(self, block: Block, normed: Tensor, start: int) -> tuple[Keys, Keys]:
         k = self._turned(block, 1, self._split(block.k(normed)), start)
         return k, self._split(block.v(normed))
 
@@ -99,7 +101,7 @@ class Blocks:
         x: Float[Tensor, "row pos d_model"],
         *,
         start: int = 0,
-        before: tuple[Heads, Heads] | None = None,
+        before: tuple[Keys, Keys] | None = None,
         last: bool = False,
     ) -> Float[Tensor, "row pos d_model"]:
         """What a layer makes of the residual stream at the positions from ``start`` on.
@@ -129,7 +131,7 @@ class Blocks:
         *,
         start: int = 0,
         last: bool = False,
-    ) -> Float[Tensor, "row pos d_model"]:
+    ) -> Float[Tensor, "row out d_model"]:
         """What leaves the last layer when ``x`` enters layer ``start``; differentiable.
 
         Args:
@@ -169,7 +171,7 @@ class Blocks:
             x = after
         return through(f"blocks.{len(self) - 1}.hook_out", x)
 
-    def _attend(self, q: Heads, k: Heads, v: Heads, first: int) -> Heads:
+    def _attend(self, q: Queries, k: Keys, v: Keys, first: int) -> Queries:
         """Causal attention of the queries at the positions from ``first`` on, over all keys."""
         n_queries, n_groups = q.shape[1], k.shape[2]
         shared = self.n_heads // n_groups  # queries that share keys stand below each other: no key is copied
@@ -179,7 +181,7 @@ class Blocks:
         z = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
         return z.unflatten(2, (shared, n_queries)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
-    def _mask(self, first: int, k: Heads, shared: int) -> Float[Tensor, "query key"]:
+    def _mask(self, first: int, k: Keys, shared: int) -> Float[Tensor, "query key"]:
         n_keys = k.shape[1]
         key = (first, n_keys)
         if key not in self._masks:

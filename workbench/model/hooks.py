@@ -116,7 +116,7 @@ def resume_from(
 
 def forward(
     bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, last_only: bool
-) -> Float[Tensor, "row pos d_vocab"]:
+) -> Float[Tensor, "row out d_vocab"]:
     """The model's output; only the last position's where asked and where the model can."""
     # An index gives a contiguous copy; a slice makes torch differentiate a product per row: 12 times slower at 32 rows.
     options = {"logits_to_keep": torch.tensor([-1])} if last_only and keeps_logits(bridge) else {}

@@ -41,7 +41,7 @@ def looked(A: Pattern) -> Float[Tensor, "*batch query key"]:
     return A.to(total.dtype) / torch.where(total > 0, total, torch.nan)
 
 
-def beside_sink(A: Pattern) -> Pattern:
+def beside_sink(A: Pattern) -> Float[Tensor, "*batch query key_or_sink"]:
     """The pattern with the learned sink's share as one more key, the last; as it is where there is none."""
     share = sink_share(A)
     return torch.cat([A, share.to(A.dtype)], -1) if bool((share > 0).any()) else A

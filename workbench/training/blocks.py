@@ -17,7 +17,8 @@ from torch import Tensor
 
 from workbench.circuits.graph import GraphShape
 
-Table = Float[Tensor, "row column"]
+Table = Float[Tensor, "_ _"]  # any two sizes
+Vector = Float[Tensor, "_"]
 
 
 @dataclass(frozen=True, kw_only=True)

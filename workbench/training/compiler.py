@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from workbench.training.blocks import Head, Lookup, Machine, Residual, Table
+from workbench.training.blocks import Head, Lookup, Machine, Residual, Table, Vector
 from workbench.training.vocabulary import BOS, N_SPECIAL
 
 SPARE = 8  # dimensions of the block that busy parts write to
@@ -107,7 +107,7 @@ class Program:
     varies: dict[str, bool] = field(default_factory=dict)  # of the blocks the embedding writes
     parts: list[_Part] = field(default_factory=list)
     heads: dict[str, tuple[Sequence[Match], Subspace, Table]] = field(default_factory=dict)
-    lookups: dict[int, list[tuple[Mapping[Subspace, Table], Table, Table, Subspace]]] = field(
+    lookups: dict[int, list[tuple[Mapping[Subspace, Table], Vector, Table, Subspace]]] = field(
         default_factory=dict
     )
     answers: tuple[Subspace, Table] | None = None
@@ -179,7 +179,7 @@ class Program:
         layer: int,
         reads: Mapping[Subspace, Table],
         *,
-        bias: Table,
+        bias: Vector,
         out: Table,
         into: Subspace,
         role: str,
@@ -359,7 +359,7 @@ class Program:
         return Lookup(into=into, bias=bias, out=out)
 
 
-def bends(knots: Sequence[float], values: Table) -> tuple[Table, Table, Table]:
+def bends(knots: Sequence[float], values: Table) -> tuple[Table, Vector, Table]:
     """Hidden units of a function of one number: straight lines between knots, constant outside.
 
     Args:

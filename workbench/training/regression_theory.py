@@ -60,7 +60,9 @@ def draw(
     return RegressionPrompts(x=x[:, :-1], y=y[:, :-1], query=x[:, -1], target=y[:, -1])
 
 
-def softmax_pair(prompts: RegressionPrompts, omega: np.ndarray, mu: np.ndarray) -> Float[np.ndarray, "draw"]:
+def softmax_pair(
+    prompts: RegressionPrompts, omega: Sequence[float] | np.ndarray, mu: Sequence[float] | np.ndarray
+) -> Float[np.ndarray, "draw"]:
     """``sum_h mu_h sum_l y_l softmax_l(omega_h x_l . x_q)``: what heads of the trained form compute."""
     match = np.einsum("nld,nd->nl", prompts.x, prompts.query)
     weights = np.exp(match * np.reshape(omega, (-1, 1, 1)))
@@ -139,8 +141,8 @@ def simplified_loss(
 
 
 def simplified_flow(
-    omega: np.ndarray,
-    mu: np.ndarray,
+    omega: Sequence[float] | np.ndarray,
+    mu: Sequence[float] | np.ndarray,
     *,
     rate: float = 0.02,
     steps: int = 20_000,

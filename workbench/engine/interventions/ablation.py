@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import overload
 
 from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Node
@@ -15,6 +16,12 @@ from workbench.model.outline import Outline
 from workbench.model.wiring import require_heads, require_mlps, require_parts
 
 
+@overload
+def value_of(ablation: Ablation) -> Value: ...
+@overload
+def value_of(ablation: Replacement) -> Replacement: ...
+@overload
+def value_of(ablation: Ablation | Replacement) -> Value | Replacement: ...
 def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
     """The value an ablation puts in place: resample is the corrupted partner's; a replacement is its own.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from workbench.core.errors import TaskError
+from workbench.core.errors import ModelError, TaskError
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 
 ALL = frozenset({"mean", "mean-per-position", "mean-per-template", "mean-per-name"})
@@ -112,3 +112,10 @@ class Means:
             at = {index: position for position, index in named.items()}
             rows.append(torch.stack([self._mean(("name", name, at.get(p))) for p in range(batch.n_tokens)]))
         return torch.stack(rows).to(dtype)
+
+
+def found_means(means: Means | None, value: str) -> Means:
+    """The means that an ablation by ``value`` puts there; asked for before any run."""
+    if means is None:
+        raise ModelError(f"{value} needs means of the clean run, and none were taken")
+    return means

@@ -76,8 +76,9 @@ def null_row(portrait: Portrait, columns: Sequence[str]) -> dict[str, Any]:
 
 def rounded(value: float | None, m: Measurement) -> float | None:
     """The value as a table shows it: beside numbers a thousand times its size 1e-06 is 0; files have it exactly."""
-    small = value is not None and abs(value) < 1e-4 and limit(m.values) >= 1e-3
-    return round(value, 4) if small else value
+    if value is None or abs(value) >= 1e-4 or limit(m.values) < 1e-3:
+        return value
+    return round(value, 4)
 
 
 def _shown(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from workbench.circuits.graph import Graph
 from workbench.core.errors import OptionError
@@ -35,7 +35,14 @@ class AttributionPatching:
         ends(self.at), value_named(self.ablation), rule_of(self.backward)
 
 
-def ends_cost(options: AttributionPatching, graph, level: Level) -> Cost:
+class AtEnds(Protocol):
+    """Options that say at which ends gradients are taken."""
+
+    @property
+    def at(self) -> At: ...
+
+
+def ends_cost(options: AtEnds, graph: Graph | None, level: Level) -> Cost:
     """One pass of each run, one more where the gradient is taken on the corrupted run, one backward for each point."""
     points = len(ends(options.at))
     return Cost(forward=2 + (options.at != "clean"), backward=points)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -17,7 +17,14 @@ LOSSES: tuple[Loss, ...] = ("kl", "metric")
 INITIAL = math.log(0.9 / 0.1)  # 2.197: a mask is open with probability 0.978
 
 
-def check_options(options: object, *, positive: Sequence[str], at_least_0: Sequence[str] = ()) -> None:
+class HasLoss(Protocol):
+    """Options of masks that are trained."""
+
+    @property
+    def loss(self) -> Loss: ...
+
+
+def check_options(options: HasLoss, *, positive: Sequence[str], at_least_0: Sequence[str] = ()) -> None:
     """Refuse options that cannot be trained with.
 
     Raises:
