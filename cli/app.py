@@ -1,4 +1,4 @@
-"""The ``workbench`` command: command groups from one file each, mounted here."""
+"""The ``workbench`` command. Its commands are those of the registry, each made when it is asked for."""
 
 from __future__ import annotations
 
@@ -8,42 +8,18 @@ from typing import Annotated
 
 import typer
 
-from cli import circuit, edit, model, runs, task
-from cli.doctor import doctor
 from cli.ending import run
-from cli.forms import mount
-from cli.methods import methods
-from cli.plugins import Open, PluginNames
+from cli.groups import Root
+from cli.plugins import PluginNames
 
 app = typer.Typer(
     name="workbench",
-    cls=Open,
+    cls=Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(no_args_is_help=True, help="Measure methods side by side.", rich_markup_mode=None)
-app.add_typer(model.app, name="model")
-app.add_typer(task.app, name="task")
-for _name in ("demo", "ablate", "patch", "path-patch", "knock-out", "discover", "evaluate"):
-    mount(app, _name)
-app.command("methods")(methods)
-app.add_typer(circuit.app, name="circuit")
-app.add_typer(runs.app, name="runs")
-mount(app, "heads")
-app.add_typer(edit.app, name="edit")
-mount(edit.app, "edit measure")
-mount(app, "reproduce")
-mount(app, "replicate")
-app.add_typer(bench, name="bench")
-mount(bench, "bench discovery")
-app.command("doctor")(doctor)
-
-
-@bench.callback()
-def _bench() -> None:
-    """Measure methods side by side."""
 
 
 def _version(wanted: bool) -> None:

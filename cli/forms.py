@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field
+from dataclasses import MISSING, Field, replace
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import DryRun, Json, Quiet, Resume, Spreading
-from cli.printing import emit, note, progress, use_quiet
+from cli.printing import emit, note, progress, show, use_quiet, warn
 from workbench.core.command import (
     COMMANDS,
     JOB,
@@ -29,8 +29,8 @@ from workbench.core.command import (
 _BEFORE = "before_"  # of the name of a hidden parameter for a former spelling
 
 
-def mount(app: typer.Typer, name: str) -> None:
-    """Put a command on an app: its options, its help and what it does."""
+def command_of(name: str) -> Any:
+    """Make a command of the command line: its options, its help and what it does."""
     form = COMMANDS.get(name)
 
     def call(**given: Any) -> None:
@@ -39,9 +39,10 @@ def mount(app: typer.Typer, name: str) -> None:
     call.__doc__ = form.__doc__
     vars(call)["__signature__"] = inspect.Signature(list(_parameters(form)))  # what typer looks at
     spreads = any(option.name == "ray" for option in options_of(form))
-    app.command(name.rpartition(" ")[2], hidden=form.declared.hidden, cls=Spreading if spreads else None)(
-        call
-    )
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    word = name.rpartition(" ")[2]
+    app.command(word, hidden=form.declared.hidden, cls=Spreading if spreads else None)(call)
+    return typer.main.get_command(app)
 
 
 def _carry_out(form: type[Command], given: dict[str, Any]) -> None:
@@ -51,19 +52,19 @@ def _carry_out(form: type[Command], given: dict[str, Any]) -> None:
 
     as_json = given.pop("as_json")
     use_quiet(given.pop("quiet"))
-    how = {name: given.pop(name) for name in form.declared.offers}
+    job = Job(**{name: given.pop(name) for name in form.declared.offers}, note=note, warn=warn)
+    if not as_json:
+        job = replace(job, show=show)
     asked = read(form, given)
-    answer = asked.answer()
-    if answer is None:
-        asked.check(Job(**how))
+    result = asked.answer()
+    if result is None:
+        asked.check(job)
         with loading():
             asked.prepare()  # torch: after all that is named was looked for
         with progress(form.declared.name) as advance:
-            result = asked.run(Job(**how, progress=advance, note=note))
-    else:
-        result = answer
+            result = asked.run(replace(job, progress=advance))
     emit(result, as_json=as_json)
-    for said in asked.said(result, Job(**how)):
+    for said in asked.said(result, job):
         note(said)
     if code := asked.exit_code(result):
         raise typer.Exit(code)
@@ -76,7 +77,8 @@ def read(form: type[Command], given: Mapping[str, Any]) -> Command:
         name, text = option.name, text_of(option)
         value = given[name]
         before = given.get(_BEFORE + name)
-        value = before if before is not None else value
+        if before is not None:
+            value = [*(value or ()), *before] if isinstance(before, list) else before
         kinds = {kind.__name__ for kind in kinds_of(form, name)}
         if value is None:
             continue
@@ -119,9 +121,9 @@ def _parameters_of(form: type[Command], option: Field) -> Iterator[inspect.Param
     """An option, and the hidden one for its former spellings."""
     text, kind = text_of(option), _kind(form, option)
     if not text.flags:
-        yield _parameter(
-            option.name, Annotated[kind, typer.Argument(help=text.help, metavar=text.metavar or None)], ...
-        )
+        told = typer.Argument(help=text.help, metavar=text.metavar or None)
+        default = ... if is_required(option) else _default(option, text)
+        yield _parameter(option.name, Annotated[kind if default is not None else kind | None, told], default)
         return
     default = ... if is_required(option) else _default(option, text)
     required = kind if is_required(option) or default is not None else kind | None

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 # What ``{methods}`` in a help text stands for: the names in this registry.
 REGISTRIES = {
@@ -17,8 +16,9 @@ REGISTRIES = {
     "metrics": "workbench.engine.metric_names:METRICS",
     "edits": "workbench.edits.edit:EDITS",
     "exports": "workbench.circuits.files.export:FORMATS",
+    "pair_imports": "workbench.tasks.importers:PAIR_IMPORTS",
+    "circuit_imports": "workbench.circuits.files.importers:CIRCUIT_IMPORTS",
 }
-_HELP = {"-h", "--help"}
 
 
 def use_plugins(texts: list[str] | None) -> list[str]:
@@ -44,18 +44,7 @@ PluginNames = Annotated[
 ]
 
 
-class Open(TyperGroup):
-    """The root of all commands."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options, rest = _lifted(args)
-        left = super().parse_args(ctx, [*options, *rest])
-        if _HELP & set(rest):
-            _name_all(self)
-        return left
-
-
-def _lifted(args: list[str]) -> tuple[list[str], list[str]]:
+def lifted(args: list[str]) -> tuple[list[str], list[str]]:
     """The words of ``--plugin`` from wherever they stand before ``--``, and the others."""
     end = args.index("--") if "--" in args else len(args)
     options: list[str] = []
@@ -69,13 +58,11 @@ def _lifted(args: list[str]) -> tuple[list[str], list[str]]:
     return options, [*rest, *args[end:]]
 
 
-def _name_all(command: Any) -> None:
-    """Put names into the help texts of a command and of those in it."""
+def name_all(command: Any) -> None:
+    """Put the names of what is registered into the help texts of a command."""
     for parameter in command.params:
         if "{" in (getattr(parameter, "help", None) or ""):
             parameter.help = re.sub(r"\{(\w+)\}", _names, parameter.help)
-    for inner in getattr(command, "commands", {}).values():
-        _name_all(inner)
 
 
 def _names(found: re.Match[str]) -> str:

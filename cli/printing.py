@@ -27,12 +27,21 @@ def emit(result: Any, *, as_json: bool) -> None:
         _EMITTED.append(True)
         streams.put(text)
         return
+    if (raw := getattr(result, "raw", None)) is not None:
+        streams.put_file(raw)
+    else:
+        show(result)
+
+
+def show(result: Any) -> None:
+    """Print what a result looks like on a terminal, at once."""
     from workbench.view.terminal import console, render
 
     made = console()
     with made.capture() as shown:
         made.print(render(result))
     streams.put(shown.get())
+    streams.flush()
 
 
 def has_emitted() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.circuit import app
+from cli.app import app
 from tests.circuits import GROUPED, SMALL, scores, small
 from workbench.circuits.files import export, load_circuit, save_circuit
 from workbench.core.errors import WorkbenchError
@@ -18,7 +18,7 @@ RUN = CliRunner()
 
 
 def call(*arguments: object):
-    return RUN.invoke(app, [str(a) for a in arguments])
+    return RUN.invoke(app, ["circuit", *map(str, arguments)])
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_an_error_that_nobody_foresaw_is_a_document_and_a_traceback(run, monkeyp
     def broken(*given, **named):
         raise ZeroDivisionError("by hand")
 
-    monkeypatch.setattr("workbench.circuits.files.folder.find_circuits", broken)
+    monkeypatch.setattr("workbench.commands.circuit.find_circuits", broken)
     with pytest.raises(ZeroDivisionError):
         run("circuit", "list", "--json")
     monkeypatch.undo()

@@ -20,9 +20,9 @@ OPENS = ("ablate", "discover", "demo", "evaluate", "heads", "replicate", "reprod
 def commands(node: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
     """Every command with its whole name."""
     node = node or typer.main.get_command(cli.app.app)
-    for word, inner in node.commands.items():
-        whole = f"{name} {word}".strip()
-        if hasattr(inner, "commands"):
+    for word in node.list_commands(None):
+        whole, inner = f"{name} {word}".strip(), node.get_command(None, word)
+        if hasattr(inner, "list_commands"):
             yield from commands(inner, whole)
         else:
             yield whole, inner

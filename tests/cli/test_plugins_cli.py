@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests import plugins
+from tests.circuits import small
+from workbench.circuits.files.circuit_file import save_circuit
 from workbench.core import plugins as core
 
 SEARCH = ("discover", "-m", "zoo:ioi", "-t", "ioi", "--method", "eap-between", "-n", "8", "--random", "1")
@@ -22,7 +24,7 @@ def lab(lab_site, monkeypatch):
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """The three files of the page in the folder that commands run in; nobody has installed anything."""
+    """The files of the page in the folder that commands run in; nobody has installed anything."""
     for name, text in plugins.files_of_page().items():
         (tmp_path / Path(name).name).write_text(text)
     with plugins.used(monkeypatch):
@@ -58,6 +60,10 @@ HELP = {
     "circuit export --help": "edge-list",
     "patch --help": "pronoun",
     "--help": "--plugin",
+    "circuit --help": "weigh",
+    "circuit weigh --help": "--power",
+    "circuit import --help": "edge-list",
+    "task import --help": "columns",
 }
 
 
@@ -74,6 +80,45 @@ def test_a_plug_in_is_named_at_any_place_of_the_line(mine, run):
     code, out, err = run("methods", "--plugin", "nofile.py", "--json")
     assert code == 1 and "there is no file nofile.py" in err and json.loads(out)["error"]["hint"]
     assert run("methods", "--plugin")[0] == 2
+
+
+def test_a_command_is_recorded_and_run_again(lab, run, tmp_path):
+    save_circuit(small(), tmp_path / "c")
+    code, out, err = run("circuit", "weigh", "c", "--power", "2", "-o", "w", "--json")
+    assert code == 0, err
+    weights = json.loads(out)
+    assert weights == {"a0": 1.5**2 + 0.25**2, "a1": 9, "input": 0.5**2 + 4, "m1": 0.125**2}
+    record = json.loads(Path("w/run.json").read_text())
+    assert record["arguments"] == {"circuit": "c", "power": 2.0} and record["status"] == "done"
+    assert {"plugin": "lab-extras", "version": "0.3"} in record["plugins"]
+    assert "workbench circuit weigh c --power 2.0" in run("runs", "show", "w")[1]
+    assert run("runs", "rerun", "w", "-o", "again")[0] == 0
+    assert Path("again/weights.csv").read_bytes() == Path("w/weights.csv").read_bytes()
+    assert run("circuit", "weigh", "c", "--power", "x")[0] == 2
+
+
+def test_a_command_of_a_named_file_may_have_a_group_of_its_own(mine, run, monkeypatch):
+    file = mine / "command.py"
+    file.write_text(file.read_text().replace("circuit weigh", "lab weigh"))
+    save_circuit(small(), mine / "c")
+    assert "lab" not in run("--help")[1].split()
+    assert "lab" in run("--plugin", "command.py", "--help")[1].split()
+    assert run("lab", "weigh", "c", "-o", "w", "--plugin", "command.py")[0] == 0
+    with forget(monkeypatch):
+        assert run("lab", "weigh", "c")[0] == 2
+        code, _, err = run("runs", "rerun", "w")
+        assert code == 1 and "type the same with --plugin command.py" in err
+        assert run("runs", "rerun", "w", "--plugin", "command.py")[0] == 0
+
+
+def test_a_command_that_cannot_be_imported_is_told_and_hides_nothing(tmp_path, run, monkeypatch):
+    place = plugins.pretend(tmp_path, "broken-lab", "2.1", commands={"circuit gone": "no_such_module:X"})
+    with plugins.used(monkeypatch, place):
+        code, out, err = run("circuit", "--help")
+        assert code == 0 and "export" in out and "gone of the plug-in broken-lab 2.1" in err
+        code, _, err = run("circuit", "gone")
+        assert code == 1 and "No module named 'no_such_module'" in err
+        assert run("circuit", "published")[0] == 0
 
 
 def test_the_environment_names_plug_ins_too(mine, run, monkeypatch):

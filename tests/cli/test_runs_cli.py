@@ -47,7 +47,7 @@ def test_help_has_a_claim_and_an_example(run, command):
 
 def test_runs_start_without_torch(tmp_path):
     code = "import sys, cli.app; from workbench.commands import again\n"
-    code += "from workbench.engine.run_folders import folders, differences, leftovers\n"
+    code += "from workbench.engine.run_folders import differences, leftovers, past_runs\n"
     code += "sys.exit('torch' in sys.modules)"
     assert os.spawnl(os.P_WAIT, sys.executable, sys.executable, "-c", code) == 0
 
@@ -210,7 +210,7 @@ def test_the_line_of_a_record_asks_for_what_was_asked(line):
     """Typed, parsed, recorded, written as a line, parsed again: the same options."""
 
     def parsed(words: list[str]) -> Command:
-        command = typer.main.get_command(cli.app.app).commands[words[0]]
+        command = typer.main.get_command(cli.app.app).get_command(None, words[0])
         return read(COMMANDS.get(words[0]), command.make_context(words[0], words[1:]).params)
 
     first = parsed(shlex.split(line))

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from cli.task import app
+from cli.app import app
 from workbench.core.errors import OptionError, TaskError
 from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.registry import list_tasks, make_pairs, vocabulary
@@ -19,7 +19,7 @@ GOOD = {"id": "good", "clean": "Mary met John", "corrupted": "John met John", "c
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments, **more: CliRunner().invoke(app, [str(a) for a in arguments], **more)
+    return lambda *arguments, **more: CliRunner().invoke(app, ["task", *map(str, arguments)], **more)
 
 
 @pytest.fixture(scope="module")

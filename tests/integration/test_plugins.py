@@ -16,11 +16,13 @@ import workbench as wb
 from tests import plugins
 from tests.circuits import SMALL
 from tests.circuits import circuit as small_circuit
+from workbench.circuits.files.importers import import_circuit
 from workbench.core.errors import OptionError, PluginError, PluginWarning, TaskError
 from workbench.core.plugins import use_plugin
 from workbench.core.source_digest import source_digest
 from workbench.methods.registry import METHODS, Cost, get_method, method
 from workbench.papers.registry import PAPERS
+from workbench.tasks.importers import import_pairs, list_formats
 from workbench.tasks.registry import TASKS, get_task, list_tasks, task
 
 
@@ -35,9 +37,9 @@ def runs():
     return wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=8)
 
 
-def test_the_page_has_a_method_a_task_and_a_paper_in_one_file_each(capsys):
+def test_the_page_has_a_method_a_task_a_paper_and_a_command_in_one_file_each(capsys):
     pages = plugins.files_of_page()
-    assert list(pages) == ["lab_extras/method.py", "lab_extras/task.py", "lab_extras/paper.py"]
+    assert list(pages) == [f"lab_extras/{name}.py" for name in ("method", "task", "paper", "command")]
     for name, text in pages.items():
         lines = [line for line in text.splitlines() if line.strip()]
         assert len(lines) < 60
@@ -102,6 +104,17 @@ def test_a_result_has_its_file_its_card_and_its_export(lab, tmp_path):
     wb.save(tally, tmp_path / "tally.json")
     assert wb.load(tmp_path / "tally.json") == tally and sum(tally.counts.values()) == len(edges)
     assert "<td>head</td>" in tally._repr_html_() and tally.to_terminal()[0] == f"{len(edges)} edges"
+
+
+def test_files_of_another_tool_are_read(lab, tmp_path):
+    circuit = small_circuit(SMALL)
+    wb.export(circuit, "edge-list", tmp_path / "c.edges")
+    assert list(import_circuit(tmp_path / "c.edges", "edge-list", task="ioi").edges) == list(circuit.edges)
+    with pytest.raises(OptionError, match="no scores to choose from"):
+        import_circuit(tmp_path / "c.edges", "edge-list", keep="2")
+    (tmp_path / "p.txt").write_text("Mary met John\tJohn met John\tMary\tJohn\n")
+    found = import_pairs("columns", tmp_path / "p.txt").pairs
+    assert found.task == "p" and found[0].correct == (" Mary",) and "columns" in list_formats()
 
 
 def test_a_card_of_a_plug_in_goes_before_ours_whenever_ours_is_imported(tmp_path, monkeypatch):

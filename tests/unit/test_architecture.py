@@ -42,7 +42,8 @@ LIGHT_MODULES = (
     *("edits.edit", "edits.file", "edits.kinds", "edits.making", "heads.table", "heads.show"),
     *("methods.registry", "methods.points", "papers.registry", "papers.options", "papers.studies.registry"),
     *("model.builtin", "model.outline", "model.settings", "model.wiring", "bench.settings", "bench.table"),
-    *("commands.doctor", "commands.again", "commands.do", "commands.merge"),
+    *("commands.doctor", "commands.again", "commands.do", "commands.merge", "commands.told"),
+    *("commands.circuit", "commands.model", "commands.task", "commands.runs", "commands.methods"),
 )
 READ = (
     "workbench.core.command.",

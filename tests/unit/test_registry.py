@@ -10,7 +10,7 @@ import pytest
 
 from workbench.core.errors import OptionError
 from workbench.core.loading import loading
-from workbench.core.registry import Registry
+from workbench.core.registry import Registry, load
 from workbench.methods.registry import METHODS, Cost, get_method, list_methods, method
 
 
@@ -65,3 +65,21 @@ def test_garbage_is_looked_for_again_after_loading():
     with pytest.raises(ImportError), loading():
         raise ImportError
     assert gc.isenabled()
+
+
+def test_every_name_of_ours_leads_to_a_thing():
+    """Names are written down so that nothing has to be imported for a list: a file that moves takes them along."""
+    import workbench.circuits.files.any_result  # noqa: F401  it says which formats can be read
+    from workbench.bench.cells import _MEASURING
+    from workbench.commands.doctor import REGISTRIES
+    from workbench.core.command import COMMANDS
+    from workbench.core.show import LOADERS
+    from workbench.training import RECIPES, get_recipe
+
+    found = {r.kind: [r.get(name) for name in r.ours()] for r in (*REGISTRIES, LOADERS)}
+    assert len(found) > 10 and all(found.values())
+    assert len([get_recipe(name) for name in RECIPES]) > 20
+    declared = [form.declared for _, form in COMMANDS.items()]
+    named = {text for one in declared for text in (one.run, one.check) if text}
+    assert len([load(text) for text in named]) > 20
+    assert all(load(f"workbench.{name}") for names in _MEASURING.values() for name in names)

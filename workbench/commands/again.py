@@ -121,7 +121,7 @@ def call(
             consented to.
     """
     (consent or Consent()).check(record.arguments, record.plugins)
-    if record.command not in COMMANDS:
+    if record.command not in COMMANDS or not COMMANDS.get(record.command).declared.keeps:
         raise RunError(
             f"{record.command} cannot be repeated from its record",
             hint="workbench runs show has the line to type",

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.circuits.files.export import FORMATS
+from workbench.circuits.files.importers import CIRCUIT_IMPORTS
 from workbench.circuits.files.kinds import KINDS
+from workbench.core.command import COMMANDS, Command, command
 from workbench.core.errors import WorkbenchError
 from workbench.core.faults import faults_of, untested
+from workbench.core.job import Job
 from workbench.core.plugins import offers, plugin_rows
+from workbench.core.registry import Registry
 from workbench.core.run_record import package_version, versions
 from workbench.core.show import Told
 from workbench.edits.edit import EDITS
@@ -19,9 +23,14 @@ from workbench.engine.metric_names import METRICS
 from workbench.methods.registry import METHODS
 from workbench.model.builtin import list_models, locate
 from workbench.papers.registry import PAPERS
+from workbench.papers.studies.registry import STUDIES
+from workbench.tasks.importers import PAIR_IMPORTS
 from workbench.tasks.registry import TASKS
 
-REGISTRIES = (METHODS, TASKS, PAPERS, METRICS, EDITS, MASKS, KINDS, FORMATS)
+REGISTRIES: tuple[Registry[Any], ...] = (
+    *(METHODS, TASKS, PAPERS, STUDIES, METRICS, EDITS, MASKS, KINDS, FORMATS),
+    *(PAIR_IMPORTS, CIRCUIT_IMPORTS, COMMANDS),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +49,41 @@ class CheckUp(Told):
         return [self.found, *known, *(f"problem: {p}" for p in self.problems)]
 
 
-def check_up() -> CheckUp:
-    """Look at versions, devices, free memory and the built-in models; no model is loaded."""
-    first, second = check_versions(), check_machine()
-    problems = (*first.problems, *second.problems)
-    return CheckUp(found={**first.found, **second.found}, problems=problems, limits=first.limits)
+@dataclass(frozen=True, kw_only=True)
+class WholeCheckUp(Told):
+    """What was found without torch and with it; a terminal has the first part already."""
+
+    versions: CheckUp
+    machine: CheckUp
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What would stop the installation from working."""
+        return (*self.versions.problems, *self.machine.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        told = {**self.versions.found, **self.machine.found}
+        return {**told, "known limits": list(self.versions.limits), "problems": list(self.problems)}
+
+    def to_terminal(self) -> list[Any]:
+        return [*self.machine.to_terminal(), *([] if self.problems else ["all well"])]
+
+
+@command("doctor", offers=())
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Command):
+    """Say what is installed, what is known to be wrong with it, which devices there are, whether the models are whole.
+
+    Example: workbench doctor
+    """
+
+    def run(self, job: Job) -> WholeCheckUp:
+        first = check_versions()
+        job.show(first)  # said before the seconds that importing torch takes
+        return WholeCheckUp(versions=first, machine=check_machine())
+
+    def exit_code(self, result: WholeCheckUp) -> int:
+        return 3 if result.problems else 0
 
 
 def check_versions() -> CheckUp:

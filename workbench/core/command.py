@@ -95,7 +95,8 @@ class Declared:
         name: As typed after ``workbench``.
         run: ``module:function`` that does it: called with the options and a ``Job``.
         check: ``module:function`` that looks for everything that is named, without torch: called with the options.
-        offers: Which of ``out``, ``dry_run`` and ``resume`` can be asked for.
+        offers: Which of ``out``, ``dry_run`` and ``resume`` can be asked for. A command that keeps nothing has no
+            ``out`` here; where one writes a file, the path is an option of its own.
         out: What the help says of ``--out`` after its claim.
         out_default: Where is written when nothing is said.
         resumes: Whether finished parts are kept, so that a killed run goes on.
@@ -112,6 +113,11 @@ class Declared:
     resumes: bool = False
     retired: tuple[str, ...] = ()
     hidden: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether runs of it are kept with a record, from which they can be repeated."""
+        return "out" in self.offers
 
 
 def command(name: str, **more: Any) -> Callable[[C], C]:
@@ -312,19 +318,52 @@ COMMANDS: Registry[type[Command]] = Registry(
     group="workbench.commands",
     holds=lambda made: isinstance(made, type) and issubclass(made, Command),
 )
+# In the order of the lists of commands.
 _FORMS = {
-    "demo": "discover:Demo",
-    "ablate": "sweep:Ablate",
-    "patch": "sweep:Patch",
-    "path-patch": "sweep:PathPatch",
-    "knock-out": "sweep:KnockOutHeads",
-    "discover": "discover:Discover",
-    "evaluate": "evaluate:Evaluate",
-    "heads": "heads:Heads",
-    "edit measure": "edit:MeasureEdit",
-    "replicate": "replicate:Replicate",
-    "reproduce": "replicate:Reproduce",
-    "bench discovery": "bench:Bench",
+    "model list": "model:ListModels",
+    "model show": "model:ShowModel",
+    "model check": "model:CheckModel",
+    "model import": "model:ImportModel",
+    "task list": "task:ListTasks",
+    "task show": "task:ShowTask",
+    "task make": "task:MakePairs",
+    "task check": "task:CheckPairs",
+    "task import": "task:ImportPairs",
+    "demo": "forms.discover:Demo",
+    "ablate": "forms.sweep:Ablate",
+    "patch": "forms.sweep:Patch",
+    "path-patch": "forms.sweep:PathPatch",
+    "knock-out": "forms.sweep:KnockOutHeads",
+    "discover": "forms.discover:Discover",
+    "evaluate": "forms.evaluate:Evaluate",
+    "methods": "methods:ListMethods",
+    "circuit list": "circuit:ListCircuits",
+    "circuit show": "circuit:ShowCircuit",
+    "circuit summary": "circuit:SummariseCircuit",
+    "circuit diff": "circuit:CompareCircuits",
+    "circuit published": "circuit:ListPublished",
+    "circuit export": "circuit:ExportCircuit",
+    "circuit import": "circuit:ImportCircuit",
+    "circuit validate": "circuit:ValidateCircuits",
+    "circuit view": "circuit:ViewCircuit",
+    "runs list": "runs:ListRuns",
+    "runs show": "runs:ShowRun",
+    "runs resume": "runs:ResumeRun",
+    "runs rerun": "runs:RepeatRun",
+    "runs merge": "runs:MergeShards",
+    "runs diff": "runs:CompareRuns",
+    "runs clean": "runs:CleanRuns",
+    "runs verify": "runs:VerifyRuns",
+    "heads": "forms.heads:Heads",
+    "edit list": "forms.edit:ListEdits",
+    "edit make": "forms.edit:MakeEdit",
+    "edit show": "forms.edit:ShowEdit",
+    "edit stack": "forms.edit:StackEdits",
+    "edit measure": "forms.edit:MeasureEdit",
+    "reproduce": "forms.replicate:Reproduce",
+    "replicate": "forms.replicate:Replicate",
+    "bench discovery": "forms.bench:Bench",
+    "doctor": "doctor:Doctor",
 }
 for _name, _form in _FORMS.items():
-    COMMANDS.lazy(_name, f"workbench.commands.forms.{_form}")
+    COMMANDS.lazy(_name, f"workbench.commands.{_form}")

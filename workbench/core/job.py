@@ -33,6 +33,9 @@ class Job:
         resume: Go on with what an earlier start of the very same run left in the folder.
         dry_run: Say what would be done.
         serving: In a worker: what it answers.
+        note: Is told what is good to know, and nothing when quiet.
+        warn: Is told what must be read, quiet or not.
+        show: Shows on a terminal what is known of the result already.
     """
 
     out: Path | None = None
@@ -42,6 +45,8 @@ class Job:
     serving: Any = None
     progress: Progress | None = None
     note: Note = silent
+    warn: Note = silent
+    show: Callable[[Any], None] = silent
 
     def keep(
         self,

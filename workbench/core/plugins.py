@@ -28,7 +28,10 @@ VARIABLE = "WORKBENCH_PLUGINS"
 MOST_SOURCE = 10_000_000  # bytes of a file that is a plug-in
 GROUPS = tuple(
     f"workbench.{kind}"
-    for kind in ("methods", "tasks", "papers", "metrics", "edits", "masks", "cards", "files", "exports")
+    for kind in (
+        *("methods", "tasks", "papers", "studies", "metrics", "edits", "masks", "cards", "files", "exports"),
+        *("pair_imports", "circuit_imports", "commands"),
+    )
 )
 _PREFIX = "workbench_plugin_"  # of the module that a file becomes
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core.bounds import read_bytes
-from workbench.core.errors import TaskError, unknown
-from workbench.core.registry import load
+from workbench.core.errors import TaskError
+from workbench.core.registry import Registry, load
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.pairs_file import MAX_BYTES, Problem, parse_pair
 
@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 2_000_000
 """Most rows of a foreign file."""
-
-
-# Format -> its reader, imported when a file is read, and what such files are.
-_FORMATS = {
-    "eap-ig": (
-        "workbench.tasks.import_eap_ig:read_eap_ig",
-        "csv of EAP-IG: ioi, greater-than, gender-bias, sva, hypernymy, fact-retrieval",
-    ),
-    "auto-circuit": (
-        "workbench.tasks.import_json:read_auto_circuit",
-        "json of auto-circuit: prompts with clean, corrupt, answers, wrong_answers",
-    ),
-    "mib": (
-        "workbench.tasks.import_json:read_mib",
-        "rows of MIB (json, jsonl, csv): prompt, choices, answerKey, ..._counterfactual",
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +65,67 @@ class Request:
     corrupted: str = ""
 
 
+Reader = Callable[[str, Path, Request], FoundPairs]
+
+
+@dataclass(frozen=True)
+class PairImport:
+    """A format of another tool that pairs are read from.
+
+    Attributes:
+        describe: What such files are.
+        reader: Gives `FoundPairs` of the text, the path and a `Request`; or ``module:function`` of it.
+    """
+
+    name: str
+    describe: str
+    reader: Reader | str
+
+    def read(self, text: str, path: Path, request: Request) -> FoundPairs:
+        """What is in a file."""
+        reader: Reader = load(self.reader) if isinstance(self.reader, str) else self.reader
+        return reader(text, path, request)
+
+
+PAIR_IMPORTS: Registry[PairImport] = Registry(
+    "format of pairs",
+    group="workbench.pair_imports",
+    holds=lambda made: isinstance(made, PairImport),
+    error=TaskError,
+)
+for _ours in (
+    PairImport(
+        "eap-ig",
+        "csv of EAP-IG: ioi, greater-than, gender-bias, sva, hypernymy, fact-retrieval",
+        "workbench.tasks.import_eap_ig:read_eap_ig",
+    ),
+    PairImport(
+        "auto-circuit",
+        "json of auto-circuit: prompts with clean, corrupt, answers, wrong_answers",
+        "workbench.tasks.import_json:read_auto_circuit",
+    ),
+    PairImport(
+        "mib",
+        "rows of MIB (json, jsonl, csv): prompt, choices, answerKey, ..._counterfactual",
+        "workbench.tasks.import_json:read_mib",
+    ),
+):
+    PAIR_IMPORTS.add(_ours.name, _ours, home=__name__)
+
+
+def pair_import(name: str, *, describe: str) -> Callable[[Reader], Reader]:
+    """Register a function that reads pairs of another tool: it gets the text, the path and a `Request`."""
+
+    def register(reader: Reader) -> Reader:
+        PAIR_IMPORTS.add(name, PairImport(name, describe, reader), home=reader.__module__)
+        return reader
+
+    return register
+
+
 def list_formats() -> dict[str, str]:
     """Names of the formats that can be imported, and what each is."""
-    return {name: describe for name, (_, describe) in _FORMATS.items()}
+    return {name: found.describe for name, found in PAIR_IMPORTS.items()}
 
 
 def import_pairs(name: str, path: str | Path, *, request: Request | None = None) -> ImportedPairs:
@@ -94,10 +135,9 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
         TaskError: for an unknown format, a file that cannot be read, or columns that fit no layout. Single
             rows that cannot be used are returned as problems.
     """
-    if name not in _FORMATS:
-        raise unknown("format", name, _FORMATS, error=TaskError)
+    made = PAIR_IMPORTS.get(name)
     path = Path(path)
-    found: FoundPairs = load(_FORMATS[name][0])(read_text(path), path, request or Request())
+    found = made.read(read_text(path), path, request or Request())
     if len(found.rows) > MAX_ROWS:
         raise TaskError(f"{path} has {len(found.rows):,} rows; at most {MAX_ROWS:,} are read")
     items: list[Pair] = []

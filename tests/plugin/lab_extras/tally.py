@@ -21,6 +21,10 @@ class Tally(Shown, saved_in="lab_extras.tally"):
         """Count a circuit's edges."""
         return cls(dict(Counter(edge.source.kind for edge in circuit.parsed_edges)))
 
+    def to_dict(self):
+        """What --json prints."""
+        return {"counts": self.counts}
+
 
 class TallyContent(Part):
     """What the file says."""

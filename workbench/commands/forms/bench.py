@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.forms.shared import DOCS, LIMIT, SEED, Spreadable
-from workbench.core.command import JOB, SPREAD, command, option
+from workbench.commands.forms.shared import DOCS, LIMIT, Spreadable, seeded
+from workbench.core.command import JOB, OWN, SPREAD, command, option
 from workbench.core.registry import load
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Bench(Spreadable):
     most_passes: int | None = option(
         "--most-passes", help="Most passes of a method that is scored.", default=None, hidden=True
     )
-    seed: int = option("--seed", help=SEED, default=0)
+    seed: int = seeded(OWN)
     workers: int | None = option(
         "--workers",
         help="How many processes compute. Default: 2 where there are 2 cores.",

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.commands.forms.shared import (
     KEEP,
-    LIMIT,
     METHOD,
     MODEL,
-    SEED,
-    SPLIT,
     OnModel,
     OnPairs,
     Spreadable,
+    limited,
     model_named,
+    seeded,
+    split_named,
     task_named,
 )
 from workbench.core.command import ABOUT, PAIRS, command, option
@@ -73,7 +73,7 @@ class Discover(OnPairs, Spreadable):
         help="An option of the method, such as steps=10; may be repeated.",
         default=dict,
     )
-    split: str = option("--split", help=SPLIT, default="train", place=PAIRS)
+    split: str = split_named("train")
     test_split: str = option(
         "--test-split", help="Pairs the circuit is judged on.", default="test", place=PAIRS
     )
@@ -116,15 +116,8 @@ class Demo(OnModel):
     """
 
     model: str = option("-m", "--model", help=MODEL, default="zoo:ioi", place=ABOUT)
-    limit: int | None = option(
-        "-n",
-        "--limit",
-        help=f"{LIMIT} Default: 64 of a task, all of a file.",
-        default=None,
-        least=1,
-        place=PAIRS,
-    )
-    seed: int = option("--seed", help=SEED, default=0, place=PAIRS)
+    limit: int | None = limited()
+    seed: int = seeded()
 
     @classmethod
     def place(cls, folder: Path, *, resume: bool) -> dict[str, Path]:

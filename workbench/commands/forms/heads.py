@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.forms.shared import SEED, OnModel, model_named
-from workbench.core.command import command, option
+from workbench.commands.forms.shared import OnModel, model_named, seeded
+from workbench.core.command import OWN, command, option
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
@@ -51,7 +51,7 @@ class Heads(OnModel):
     no_loss: bool = option(
         "--no-loss", help="Leave out the ablation of each head, the part that takes long.", default=False
     )
-    seed: int = option("--seed", help=SEED, default=0)
+    seed: int = seeded(OWN)
 
     def said(self, result: Any, job: Job) -> Iterator[str]:
         if not job.dry_run:

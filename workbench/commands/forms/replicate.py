@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.forms.shared import DOCS, LIMIT, MODEL, SEED, SETTING, SPLIT, OnModel
-from workbench.core.command import ABOUT, JOB, PAIRS, SIZE, argument, command, option
+from workbench.commands.forms.shared import (
+    DOCS,
+    MODEL,
+    SETTING,
+    OnModel,
+    batched,
+    limited,
+    seeded,
+    split_named,
+)
+from workbench.core.command import ABOUT, JOB, OWN, PAIRS, argument, command, option
 from workbench.core.registry import load
 
 if TYPE_CHECKING:
@@ -46,7 +55,7 @@ class Replicate(OnModel):
         help=f"{SETTING} Sizes and thresholds; --dry-run shows them.",
         default=(),
     )
-    seed: int = option("--seed", help=SEED, default=0)
+    seed: int = seeded(OWN)
     docs: Path | None = option(
         "--docs",
         help=f"{DOCS} Only with all; with list the page of papers is written.",
@@ -96,16 +105,9 @@ class Reproduce(OnModel):
 
     study: str = argument("ioi; 'list' says which studies there are.")
     model: str | None = option("-m", "--model", help=MODEL, default=None, env="WORKBENCH_MODEL", place=ABOUT)
-    limit: int | None = option(
-        "-n",
-        "--limit",
-        help=f"{LIMIT} Default: 64 of a task, all of a file.",
-        default=None,
-        least=1,
-        place=PAIRS,
-    )
-    split: str = option("--split", help=SPLIT, default="test", place=PAIRS)
-    seed: int = option("--seed", help=SEED, default=0, place=PAIRS)
+    limit: int | None = limited()
+    split: str = split_named()
+    seed: int = seeded()
     n_reference: int = option(
         "--reference-pairs",
         help="Prompts that means are taken over, these included.",
@@ -113,13 +115,7 @@ class Reproduce(OnModel):
         least=1,
         place=PAIRS,
     )
-    batch_tokens: int = option(
-        "--batch-tokens",
-        help="Most tokens in one forward pass; halved when memory runs out.",
-        default=8192,
-        least=1,
-        place=SIZE,
-    )
+    batch_tokens: int = batched()
 
     def answer(self) -> Any:
         if self.study == "list":

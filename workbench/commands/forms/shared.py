@@ -23,9 +23,51 @@ TASK_OPTION = "An option of the task, NAME=VALUE; may be repeated."
 DOCS = "Also put the tables into this page, between its marks."
 
 
+def model_named(note: str = "") -> str:
+    """Declare the model that a command needs."""
+    return option("-m", "--model", help=f"{MODEL}{note}", env="WORKBENCH_MODEL", place=ABOUT)
+
+
+def task_named() -> str:
+    """Declare the task that a command needs."""
+    return option("-t", "--task", help=TASK, place=ABOUT)
+
+
+def limited(*, default: int | None = None) -> Any:
+    """Declare how many pairs are made."""
+    said = f"{LIMIT} Default: 64 of a task, all of a file." if default is None else LIMIT
+    return option("-n", "--limit", help=said, default=default, least=1, place=PAIRS)
+
+
+def split_named(default: str = "test") -> str:
+    """Declare which pairs of a task are made."""
+    return option("--split", help=SPLIT, default=default, place=PAIRS)
+
+
+def corruption_named() -> str | None:
+    """Declare how pairs are corrupted."""
+    return option("--corruption", help="How the corrupted prompt is made.", default=None, place=PAIRS)
+
+
+def task_options_given(**more: Any) -> tuple[str, ...]:
+    """Declare the options of a task."""
+    return option("--task-option", help=TASK_OPTION, default=(), place=PAIRS, **more)
+
+
+def seeded(place: int = PAIRS) -> int:
+    """Declare the seed."""
+    return option("--seed", help=SEED, default=0, place=place)
+
+
+def batched() -> int:
+    """Declare how much goes through the model at once."""
+    said = "Most tokens in one forward pass; halved when memory runs out."
+    return option("--batch-tokens", help=said, default=8192, least=1, place=SIZE)
+
+
 @dataclass(frozen=True, kw_only=True)
-class OnModel(Command):
-    """What opens a model."""
+class Placed(Command):
+    """Where a model is put, and in which numbers."""
 
     device: str | None = option(
         "--device", help="cpu, cuda, cuda:1. Default: CUDA when there is one.", default=None, place=OPENING
@@ -33,6 +75,12 @@ class OnModel(Command):
     dtype: str = option(
         "--dtype", help="float32, float64, bfloat16 or float16.", default="float32", place=OPENING
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Command):
+    """Where a model is from, and whether its code runs."""
+
     revision: str | None = option(
         "--revision", help="Branch, tag or commit of a Hub model.", default=None, place=OPENING
     )
@@ -42,6 +90,11 @@ class OnModel(Command):
     trust_remote_code: bool = option(
         "--trust-remote-code", help="Run Python code that comes with the model.", default=False, place=OPENING
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnModel(Found, Placed):
+    """What opens a model."""
 
     def opening(self) -> dict[str, Any]:
         """How the model is opened."""
@@ -58,27 +111,12 @@ class OnPairs(OnModel):
         default=None,
         place=PAIRS,
     )
-    limit: int | None = option(
-        "-n",
-        "--limit",
-        help=f"{LIMIT} Default: 64 of a task, all of a file.",
-        default=None,
-        least=1,
-        place=PAIRS,
-    )
-    split: str = option("--split", help=SPLIT, default="test", place=PAIRS)
-    corruption: str | None = option(
-        "--corruption", help="How the corrupted prompt is made.", default=None, place=PAIRS
-    )
-    task_options: tuple[str, ...] = option("--task-option", help=TASK_OPTION, default=(), place=PAIRS)
-    seed: int = option("--seed", help=SEED, default=0, place=PAIRS)
-    batch_tokens: int = option(
-        "--batch-tokens",
-        help="Most tokens in one forward pass; halved when memory runs out.",
-        default=8192,
-        least=1,
-        place=SIZE,
-    )
+    limit: int | None = limited()
+    split: str = split_named()
+    corruption: str | None = corruption_named()
+    task_options: tuple[str, ...] = task_options_given()
+    seed: int = seeded()
+    batch_tokens: int = batched()
     max_memory: int | str | None = option(
         "--max-memory", help=f"{MEMORY} Passes become as small as it needs.", default=None, place=SIZE
     )
@@ -128,13 +166,3 @@ class Spreadable(Command):
         """The options as the record of a run has them: how it is spread only where it is."""
         unsaid = [name for name, value in self.spreading().items() if value is None]
         return {name: value for name, value in super().arguments().items() if name not in unsaid}
-
-
-def model_named(note: str = "") -> str:
-    """Declare the model that a command needs."""
-    return option("-m", "--model", help=f"{MODEL}{note}", env="WORKBENCH_MODEL", place=ABOUT)
-
-
-def task_named() -> str:
-    """Declare the task that a command needs."""
-    return option("-t", "--task", help=TASK, place=ABOUT)

@@ -1,0 +1,236 @@
+"""``workbench circuit``: look at saved circuits, compare them, and bring them into and out of other formats."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.compare import Comparison, compare
+from workbench.circuits.files.circuit_file import has_evaluation, load_circuit, page_path, save_circuit
+from workbench.circuits.files.evaluation_file import verdict_rows
+from workbench.circuits.files.export import export, find_format
+from workbench.circuits.files.folder import FoundCircuit, check, find_circuits
+from workbench.circuits.files.importers import import_circuit
+from workbench.circuits.published import list_published
+from workbench.circuits.summary import Summary, summarise
+from workbench.commands.forms.shared import KEEP, METHOD, MODEL, OUT, TASK
+from workbench.commands.told import STDOUT, Listing, Output, columns_used
+from workbench.core.command import Command, argument, command, option
+from workbench.core.job import Job
+from workbench.core.show import Told
+
+FORMAT = "Format of another tool."
+WRITTEN = "Written into the circuit; such files do not say it."
+
+
+def circuit_named() -> Any:
+    """Declare the circuit that a command is about."""
+    return argument("A circuit file, or the folder that has circuit.json.")
+
+
+@command("circuit list", offers=())
+@dataclass(frozen=True, kw_only=True)
+class ListCircuits(Command):
+    """List the circuits in a folder, broken files included.
+
+    Example: workbench circuit list circuits
+    """
+
+    folder: Path = argument("A folder with circuits in it, at any depth.", default=Path("circuits"))
+
+    def run(self, job: Job) -> Listing:
+        rows = [found.to_dict() for found in find_circuits(self.folder)]
+        facts = ("task", "model", "method", "nodes", "edges", "does the task", "faithfulness")
+        named = [{**row, "does the task": row.get("does_task")} for row in rows]
+        shown = columns_used(named, ("path", *facts, "state", "problem"))
+        return Listing(rows=rows, shown=shown, nothing=f"no circuits in {self.folder}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitHere(Told):
+    """A circuit of a file; a terminal shows the verdicts beside it too."""
+
+    path: Path
+    circuit: Circuit
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.circuit.to_dict()
+
+    def to_terminal(self) -> list[Any]:
+        rows = verdict_rows(self.path, self.circuit) if has_evaluation(self.path) else []
+        return [self.circuit, *([rows] if rows else [])]
+
+
+@command("circuit show", offers=())
+@dataclass(frozen=True, kw_only=True)
+class ShowCircuit(Command):
+    """Show a circuit: what it is, its heads with roles, its strongest edges.
+
+    Example: workbench circuit show circuits/ioi/gpt2/eap-ig-1f3a
+    """
+
+    circuit: Path = circuit_named()
+
+    def run(self, job: Job) -> CircuitHere:
+        return CircuitHere(path=self.circuit, circuit=load_circuit(self.circuit))
+
+
+@command("circuit summary", offers=())
+@dataclass(frozen=True, kw_only=True)
+class SummariseCircuit(Command):
+    """Count a circuit: size, layers, heads by role, strongest nodes, edges and paths; saved verdicts.
+
+    Example: workbench circuit summary circuits/ioi/gpt2/eap-ig-1f3a --json | jq .roles
+    """
+
+    circuit: Path = circuit_named()
+    longest: int = option(
+        "--longest", help="Longest list to show.", default=10, least=0, before=("-n", "--limit")
+    )
+
+    def run(self, job: Job) -> Summary:
+        loaded = load_circuit(self.circuit)
+        return summarise(loaded, most=self.longest, verdicts=verdict_rows(self.circuit, loaded))
+
+
+@command("circuit diff", offers=())
+@dataclass(frozen=True, kw_only=True)
+class CompareCircuits(Command):
+    """Compare two circuits: what only one has, scores that differ, overlap against chance, class by class.
+
+    Circuits of different models are compared by layer and head number, and by the size and depth of classes.
+
+    Example: workbench circuit diff published:ioi circuits/ioi/gpt2/eap-ig-77c0
+    """
+
+    circuit: Path = circuit_named()
+    other: Path = argument("The circuit to compare with.")
+    positions: bool = option(
+        "--positions", help="Count a part once per position. Default: positions left out.", default=False
+    )
+
+    def run(self, job: Job) -> Comparison:
+        return compare(load_circuit(self.circuit), load_circuit(self.other), positions=self.positions)
+
+
+@command("circuit published", offers=())
+@dataclass(frozen=True, kw_only=True)
+class ListPublished(Command):
+    """List the circuits of papers that come with the workbench; published:NAME stands for one anywhere.
+
+    Example: workbench circuit published
+    """
+
+    def run(self, job: Job) -> Listing:
+        return Listing(rows=[record.row() for record in list_published()])
+
+
+@command("circuit export", offers=())
+@dataclass(frozen=True, kw_only=True)
+class ExportCircuit(Command):
+    """Write a circuit for other tools: graphml, gexf, dot, mermaid, cytoscape, csv, eap-ig, neuronpedia, ...
+
+    Example: workbench circuit export circuits/ioi/gpt2/eap-ig-1f3a -f graphml -o ioi.graphml
+    """
+
+    circuit: Path = circuit_named()
+    format: str | None = option(
+        "-f", "--format", help=f"{FORMAT} {{exports}}; by default by the ending of --out.", default=None
+    )
+    out: Path = option("-o", "--out", help=f"{OUT} A file; - is standard output.", default=STDOUT)
+
+    def run(self, job: Job) -> Output:
+        file = None if self.out == STDOUT else str(self.out)
+        chosen = find_format(self.format, file).name
+        text = export(load_circuit(self.circuit), chosen, file)
+        return Output(text=text, path=self.out, facts={"format": chosen, "bytes": len(text.encode())})
+
+    def said(self, result: Output, job: Job) -> Iterator[str]:
+        if self.out != STDOUT:
+            yield f"wrote {self.out} ({result.facts['format']})"
+
+
+@command("circuit import", offers=())
+@dataclass(frozen=True, kw_only=True)
+class ImportCircuit(Command):
+    """Read a circuit of another tool and save it as a circuit file.
+
+    Example: workbench circuit import graph.json -f eap-ig --task ioi --model gpt2 -o circuits/ioi/gpt2/theirs
+    """
+
+    file: Path = argument("A file of another tool.")
+    out: Path = option("-o", "--out", help=f"{OUT} A circuit file, or a folder for it.")
+    format: str = option("-f", "--format", help=f"{FORMAT} {{circuit_imports}}.", default="eap-ig")
+    keep: str | None = option("--keep", help=KEEP, default=None)
+    task: str = option("--task", help=f"{TASK} {WRITTEN}", default="")
+    model: str = option("--model", help=f"{MODEL} {WRITTEN}", default="")
+    method: str = option("--method", help=f"{METHOD} {WRITTEN}", default="imported")
+    unit: str = option("--unit", help=f"Unit of the scores. {WRITTEN}", default="unknown")
+
+    def run(self, job: Job) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in ("task", "model", "method", "unit")}
+        made = import_circuit(self.file, self.format, keep=self.keep, **fields)
+        path = save_circuit(made, self.out)
+        return {"path": str(path), "nodes": made.n_nodes, "edges": made.n_edges, "level": made.level}
+
+    def said(self, result: dict[str, Any], job: Job) -> Iterator[str]:
+        yield f"wrote {result['path']}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedCircuits(Told):
+    """Circuit files, and whether each passed."""
+
+    found: tuple[FoundCircuit, ...]
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        names = ("path", "state", "problem", "note", "hint")
+        return [{"valid": one.passed, **{name: one.to_dict()[name] for name in names}} for one in self.found]
+
+    def to_terminal(self) -> list[Any]:
+        rows = self.to_dict()
+        names = ("path", "valid", "state")
+        return [{**{n: row[n] for n in names}, "problem": row["problem"] or row["note"]} for row in rows]
+
+
+@command("circuit validate", offers=())
+@dataclass(frozen=True, kw_only=True)
+class ValidateCircuits(Command):
+    """Check circuit files, and scores and evaluation beside them, strictly. Exit code 3 if one does not pass.
+
+    A file that was changed since it was written does not pass.
+
+    Example: workbench circuit validate circuits/*/*/*
+    """
+
+    files: tuple[Path, ...] = argument("Circuit files, or folders that have circuit.json.")
+
+    def run(self, job: Job) -> CheckedCircuits:
+        return CheckedCircuits(found=tuple(check(file, evaluation=True) for file in self.files))
+
+    def exit_code(self, result: CheckedCircuits) -> int:
+        return 0 if all(one.passed for one in result.found) else 3
+
+
+@command("circuit view", offers=())
+@dataclass(frozen=True, kw_only=True)
+class ViewCircuit(Command):
+    """Write the page to explore a circuit: one file, no network.
+
+    Example: workbench circuit view circuits/ioi/gpt2/eap-ig-1f3a -o ioi.html --open
+    """
+
+    circuit: Path = circuit_named()
+    out: Path | None = option("-o", "--out", help=f"{OUT} A page. Default: beside the circuit.", default=None)
+    open_page: bool = option("--open", help="Open the page in the browser.", default=False)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        path = page_path(self.circuit) if self.out is None else self.out
+        text = export(load_circuit(self.circuit), "html", path)
+        if self.open_page:
+            webbrowser.open(path.resolve().as_uri())
+        return {"page": str(path), "bytes": len(text.encode())}
