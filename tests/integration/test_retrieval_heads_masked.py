@@ -15,8 +15,17 @@ from workbench.heads.alike import rest
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
 from workbench.papers.kit import Conditions, judge_all
-from workbench.papers.options import RetrievalSizes
-from workbench.papers.retrieval_heads import CLAIMS, KNOWN, KNOWN_MASKED, MASKED, PLAIN, RANDOM, top_heads
+from workbench.papers.retrieval_heads import (
+    CLAIMS,
+    KNOWN,
+    KNOWN_MASKED,
+    MASKED,
+    PLAIN,
+    RANDOM,
+    RetrievalSizes,
+    of_contexts,
+    top_heads,
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ def table(masked: float, random: float, *, n: int = 16, draws: int = 30) -> Cond
     c, jitter = Conditions(), np.random.default_rng(0).uniform(-0.01, 0.01, (draws, n))
     c[PLAIN], c[MASKED] = np.ones(n), np.full(n, masked)
     c.draws[RANDOM] = list(np.full((draws, n), random) + jitter)
-    c.numbers["contexts"] = [32 if i % 2 else 64 for i in range(n)]
+    of_contexts(c, [32 if i % 2 else 64 for i in range(n)])
     return c
 
 

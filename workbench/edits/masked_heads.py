@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -121,12 +121,51 @@ def recalls(
     return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
 
 
-def cells(
-    samples: Mapping[tuple[int, int], Sequence[Needle]],
-    model: TransformerBridge,
-    edit: ModelEdit | None = None,
-) -> dict[tuple[int, int], np.ndarray]:
-    """Recall of every sample, by cell (context, depth); cells of one length are run together."""
-    keys = [key for key, own in samples.items() for _ in own]
-    flat = recalls(model, [s for own in samples.values() for s in own], edit)
-    return {key: np.array([r for k, r in zip(keys, flat, strict=True) if k == key]) for key in samples}
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """One meaning of masking for all that is measured on a model; ``mask`` says which there are."""
+
+    model: TransformerBridge
+    mode: Mode = "uniform"
+    when: When = "decode"
+    reference: Sequence[Needle] = ()
+
+    def answers(self, heads: Sequence[str], samples: Sequence[Needle | Asked]) -> list[list[int]]:
+        """What is written with these heads masked; without heads, by the model as it is."""
+        if not heads:
+            return answers(self.model, samples)
+        edit = mask(self.model, heads, mode=self.mode, when=self.when, reference=self.reference)
+        return answers(self.model, samples, edit)
+
+    def recall(self, heads: Sequence[str], samples: Sequence[Needle | Asked]) -> Float[np.ndarray, " sample"]:
+        """Share of each answer's different tokens that is written with these heads masked."""
+        written = self.answers(heads, samples)
+        return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
+
+    def every_way(
+        self, samples: Sequence[Needle], sets: Mapping[str, Sequence[str]]
+    ) -> list[dict[str, object]]:
+        """Mean recall for every meaning of masking, with each of several sets of heads masked."""
+        ways = [replace(self, mode=mode, when=when) for mode in get_args(Mode) for when in get_args(When)]
+        return [
+            {"mode": way.mode, "when": way.when}
+            | {f"recall, {name}": float(way.recall(heads, samples).mean()) for name, heads in sets.items()}
+            for way in ways
+        ]
+
+    def grid(
+        self, heads: Sequence[str], samples: Mapping[tuple[int, int], Sequence[Needle]]
+    ) -> tuple[Float[np.ndarray, "depth context"], list[int], list[int]]:
+        """Mean recall in percent by depth and context, depths and contexts; all cells of one length run together.
+
+        Args:
+            samples: By (context, depth); a cell without samples is NaN.
+        """
+        keys = [key for key, own in samples.items() for _ in own]
+        flat = self.recall(heads, [s for own in samples.values() for s in own])
+        contexts, depths = (sorted({key[axis] for key in samples}) for axis in (0, 1))
+        found = np.full((len(depths), len(contexts)), np.nan)
+        for context, depth in samples:
+            own = [r for key, r in zip(keys, flat, strict=True) if key == (context, depth)]
+            found[depths.index(depth), contexts.index(context)] = 100 * np.mean(own)
+        return found, depths, contexts

@@ -74,6 +74,20 @@ def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple
     return float(low), float(high)
 
 
+def model_row(name: str, scores: RetrievalScores | str) -> dict[str, Any]:
+    """What is told of one model in a table of several, or why there is nothing to tell."""
+    if isinstance(scores, str):
+        return {"model": name, "note": scores}
+    return {
+        "model": name,
+        "answers": float(scores.counted.mean()),
+        "heads": scores.score.size,
+        "at the threshold": len(scores.heads()),
+        "which": ", ".join(scores.heads()[:6]),
+        "highest": float(np.nan_to_num(scores.score).max()),
+    }
+
+
 def share_interval(scores: RetrievalScores, threshold: float, *, seed: int) -> tuple[float, float]:
     """95 % interval, over resamples of the prompts, of the share of heads that reach the threshold."""
     kept = scores.per_sample[scores.counted]

@@ -81,33 +81,6 @@ class Relevance:
     networks: int = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class RetrievalSizes:
-    """Sizes and conditions.
-
-    ``samples`` prompts select the heads, ``evaluated`` others per context test them; ``draws`` sets of matched heads;
-    ``cell`` prompts per cell of the needle grid; ``masked`` is what is masked as the top heads: ``retrieval`` heads,
-    ``random`` ones or those with the ``lowest`` score (both controls: the causal claims then have to fail).
-    """
-
-    samples: int = 60
-    evaluated: int = 8
-    contexts: tuple[int, ...] = (32, 64, 120, 250, 500)
-    depths: tuple[int, ...] = (0, 25, 50, 75, 100)
-    cell: int = 3
-    draws: int = 40
-    values: int = 3
-    keys: int = 2
-    threshold: float = 0.1
-    count: str = "set"
-    mode: str = "uniform"
-    when: str = "decode"
-    masked: str = "retrieval"
-    derived: str = "zoo:needle-base"
-    other: str = "zoo:needle-other"
-    models: tuple[str, ...] = ("zoo:kv", "zoo:induction", "zoo:truth-induction")
-
-
 def options_from(texts: Iterable[str], kind: type, name: str) -> Any:
     """Options of a replication from ``name=value`` texts, each in the type of its default; a list is comma-separated.
 

@@ -17,7 +17,6 @@ from workbench.papers.options import (
     ComponentReuse,
     PreplanSizes,
     Relevance,
-    RetrievalSizes,
 )
 from workbench.papers.sixty import not_built, sixty
 
@@ -51,14 +50,6 @@ _WAITING = (  # until they stand lazily in their own file
         title="Circuit component reuse across tasks",
         source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
         model="zoo:ioi",
-    ),
-    ListedPaper(
-        name="retrieval-heads",
-        module="workbench.papers.retrieval_heads",
-        options=RetrievalSizes,
-        title="Retrieval Head Mechanistically Explains Long-Context Factuality",
-        source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
-        model="zoo:needle",
     ),
     ListedPaper(
         name="preplan-anchor",

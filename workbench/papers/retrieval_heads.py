@@ -1,25 +1,41 @@
-"""Retrieval heads (Wu et al. 2024): few heads copy from far back, and without them the needle is lost."""
+"""Retrieval heads: few heads copy from far back, and without them the needle is lost.
+
+A few heads copy what a long text said earlier; masking them loses the needle, masking others does not. Here the needle
+is a key's three values among fillers; heads are scored while the model writes the answer, masked as in the paper's code
+(uniform attention, while decoding), and compared with random heads of the same layers, on other prompts than they were
+selected on.
+
+Controls:
+- random heads: as many in each layer, none among twice as many top heads, many draws
+- facts: answered with the same words after the same texts, from memory
+- scores shuffled among the heads of each layer, for correlations between models
+- --set masked=random or masked=lowest: other heads masked as if they were the top ones; the causal claims fail
+- zoo:truth-induction: an idle head with the induction head's pattern has the same score and no effect
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.loading import lazily
 from workbench.core.stats.matched import layer_of, matched_heads
 from workbench.core.stats.multiplicity import holm
 from workbench.core.stats.permutation import sign_test_p
-from workbench.edits.masked_heads import answers, cells, keep_freed, mask, recalls
-from workbench.heads.alike import correlation, rest, share_interval
-from workbench.heads.retrieval import Needle, RetrievalScores, recall_of, retrieval_scores
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, above, beats_draws, below, fact, needs
-from workbench.papers.options import RetrievalSizes
-from workbench.tasks.words import TWO_DIGITS
-from workbench.training.needle_prompts import fact_questions, knows_task, longest, needles
-from workbench.view.pictures import Curves, Heatmap, Picture
+from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
+from workbench.papers.kit.criteria import above, at_least, beats_draws, below, fact, given_p
+from workbench.papers.registry import add_paper
+from workbench.view.pictures import Curves, Heatmap
+
+with lazily():
+    from workbench.edits import masked_heads
+    from workbench.heads import alike, retrieval
+    from workbench.training import needle_prompts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -34,318 +50,230 @@ PLAIN, MASKED, RANDOM = "needles", "needles, top heads masked", "needles, matche
 KNOWN, KNOWN_MASKED = "facts", "facts, top heads masked"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RetrievalSizes:
+    """Sizes and conditions.
+
+    ``samples`` prompts select the heads, ``evaluated`` others per context test them; ``draws`` sets of matched heads;
+    ``cell`` prompts per cell of the needle grid; ``masked`` is what is masked as the top heads: ``retrieval`` heads,
+    ``random`` ones or those with the ``lowest`` score (both controls: the causal claims then have to fail).
+    """
+
+    samples: int = 60
+    evaluated: int = 8
+    contexts: tuple[int, ...] = (32, 64, 120, 250, 500)
+    depths: tuple[int, ...] = (0, 25, 50, 75, 100)
+    cell: int = 3
+    draws: int = 40
+    values: int = 3
+    keys: int = 2
+    threshold: float = 0.1
+    count: str = "set"
+    mode: str = "uniform"
+    when: str = "decode"
+    masked: str = "retrieval"
+    derived: str = "zoo:needle-base"
+    other: str = "zoo:needle-other"
+    models: tuple[str, ...] = ("zoo:kv", "zoo:induction", "zoo:truth-induction")
+
+
 def measure(setting: Setting) -> Conditions:
     """Score heads, mask them on other prompts; on the key-value task or, where it is not known, on random tokens."""
-    options: RetrievalSizes = setting.options
-    keep_freed()
-    scores = scored(setting.model, options, seed=setting.seed)
+    model, o, seed = setting.model, setting.options, setting.seed
+    masked_heads.keep_freed()
+    scores = scored(model, o, seed=seed)
     answered = float(scores.counted.mean())
     if answered < ANSWERED:
         why = f"the model answers {answered:.0%} of the needles; nothing is copied, so nothing can be scored"
         return Conditions(why=why, numbers={"answered": answered})
-    c = Conditions(seed=setting.seed, unit="share recalled")
-    tests = [
-        sample
-        for context in contexts_of(setting.model, options)
-        for sample in _drawn(
-            setting.model, options, n=options.evaluated, context=context, seed=setting.seed + 1
-        )
-    ]
-    _of_scores(setting, c, scores)
-    top, other = _of_masking(setting, c, scores, tests)
-    _of_facts(setting, c, scores, tests, top)
+    tests = _prompts(model, o, contexts_of(model, o), n=o.evaluated, seed=seed + 1)
+    top = top_heads(scores, o)
+    masking = masked_heads.Masking(model=model, mode=o.mode, when=o.when, reference=scores.samples[:24])
+    c = Conditions(seed=seed, unit="share recalled")
+    _of_scores(c, scores, o.threshold)
+    _of_masking(setting, c, masking, matched(scores, top, draws=o.draws, seed=seed), tests, top)
+    _of_facts(c, masking, tests, top)
     _of_models(setting, c, scores)
-    short = [s for s in tests if s.context <= 128]
-    c.tables['What "masked" means'] = _ways(setting, scores, short, top)
-    c.tables["How many heads are masked"] = numbers = _by_number(setting, scores, short)
-    c.pictures |= _pictures(setting, scores, top, other, numbers)
+    short, other = [s for s in tests if s.context <= 128], matched(scores, top, draws=1, seed=seed)[0]
+    c.tables['What "masked" means'] = masking.every_way(short, {"top heads": top, "matched heads": other})
+    _by_number(c, masking, scores, o.threshold, short)
+    _pictures(setting, c, scores, masking, {"nothing": (), "top heads": top, "matched heads": other})
     return c
 
 
-def contexts_of(model: TransformerBridge, options: RetrievalSizes) -> tuple[int, ...]:
+def contexts_of(model: TransformerBridge, o: RetrievalSizes) -> tuple[int, ...]:
     """The contexts that fit the model; its longest if none does."""
-    most = longest(model, options.values)
-    return tuple(c for c in options.contexts if c <= most) or (most,)
+    most = needle_prompts.longest(model, o.values)
+    return tuple(c for c in o.contexts if c <= most) or (most,)
 
 
-def _drawn(model: TransformerBridge, options: RetrievalSizes, **more: Any) -> tuple[Needle, ...]:
-    return needles(model, values=options.values, keys=options.keys, **more)
+def _prompts(model: TransformerBridge, o: RetrievalSizes, contexts: Sequence[int], **more: Any) -> list[Any]:
+    """Needles of every context."""
+    how = {"values": o.values, "keys": o.keys, **more}
+    return [s for context in contexts for s in needle_prompts.needles(model, context=context, **how)]
 
 
-def scored(
-    model: TransformerBridge, options: RetrievalSizes, *, seed: int, most: int | None = None
-) -> RetrievalScores:
+def scored(model: TransformerBridge, o: RetrievalSizes, *, seed: int, most: float = np.inf) -> Any:
     """Retrieval scores on prompts of all contexts that fit (up to ``most``), from combinations seen in training."""
-    own = contexts_of(model, options)
-    own = tuple(c for c in own if most is None or c <= most) or own[:1]
-    n = -(-options.samples // len(own))
-    samples = [s for c in own for s in _drawn(model, options, n=n, context=c, split="train", seed=seed)]
-    return retrieval_scores(model, samples, count=options.count)
+    fit = contexts_of(model, o)
+    own = tuple(c for c in fit if c <= most) or fit[:1]
+    samples = _prompts(model, o, own, n=-(-o.samples // len(own)), split="train", seed=seed)
+    return retrieval.retrieval_scores(model, samples, count=o.count)
 
 
-def _of_scores(setting: Setting, c: Conditions, scores: RetrievalScores) -> None:
-    threshold = setting.options.threshold
-    active = scores.frequency[scores.score >= threshold]
-    c.numbers |= {
-        "heads": scores.score.size,
-        "share at the threshold": float((scores.score >= threshold).mean()),
-        "its interval": share_interval(scores, threshold, seed=setting.seed),
-        "share of zeros": float((scores.score == 0).mean()),
-        "strong": int((scores.score > STRONG).sum()),
-        "chance": float(np.mean([1 / len(s.prompt) for s in scores.samples])),
-        "active": int(active.size),
-        "always": int((active == 1).sum()),
-        "sometimes": int((active < 0.95).sum()),
-        "samples": int(scores.counted.sum()),
-        "answered": float(scores.counted.mean()),
-    }
+def top_heads(scores: retrieval.RetrievalScores, o: RetrievalSizes) -> tuple[str, ...]:
+    """A twentieth of all heads, at least one: those with the highest scores, or what a control masks instead."""
+    k = max(1, round(0.05 * scores.score.size))
+    ranked = tuple(name for name, _ in scores.ranked())
+    if o.masked == "lowest":
+        return ranked[-k:]
+    return ranked[:k] if o.masked == "retrieval" else matched(scores, ranked[:k], draws=1, seed=99)[0]
+
+
+def matched(
+    scores: retrieval.RetrievalScores, top: Sequence[str], *, draws: int, seed: int
+) -> list[tuple[str, ...]]:
+    """Random sets with as many heads in each layer, none among twice as many top heads where a layer has others."""
+    own = sorted(top, key=layer_of)
+    return matched_heads(own, alike.rest(scores, top), draws=draws, seed=[seed, len(top)])
+
+
+def _of_scores(c: Conditions, scores: retrieval.RetrievalScores, threshold: float) -> None:
+    """How many heads copy, how much, and how often."""
+    n, active = scores.score.size, scores.frequency[scores.score >= threshold]
+    low, high = alike.share_interval(scores, threshold, seed=c.seed)
+    chance = np.mean([1 / len(s.prompt) for s in scores.samples])
+    share = float((scores.score >= threshold).mean())
+    c.numbers |= {"heads": n, "one head": f"{1 / n:.0%}", "active": int(active.size)}
+    c.numbers |= {"always": int((active == 1).sum()), "sometimes": int((active < 0.95).sum())}
+    c.numbers |= {"few": f"{share:.1%} [{low:.1%}, {high:.1%}]", "samples": int(scores.counted.sum())}
+    c.tell("share at the threshold", share, control=f"{chance:.3f} (a head that looks anywhere)", n=n)
+    c.tell("share of zeros", float((scores.score == 0).mean()), n=n)
+    c.tell("strong", int((scores.score > STRONG).sum()), n=n)
     c.tables["Heads by retrieval score"] = scores.to_rows()[:16]
 
 
-def top_heads(scores: RetrievalScores, options: RetrievalSizes) -> tuple[str, ...]:
-    """A twentieth of all heads, at least one: those with the highest scores, or what a control masks instead."""
-    k = max(1, round(0.05 * scores.score.size))
-    ranked = [name for name, _ in scores.ranked()]
-    if options.masked == "retrieval":
-        return tuple(ranked[:k])
-    return (
-        tuple(ranked[-k:]) if options.masked == "lowest" else matched(scores, ranked[:k], draws=1, seed=99)[0]
-    )
-
-
-def matched(scores: RetrievalScores, top: Sequence[str], *, draws: int, seed: int) -> list[tuple[str, ...]]:
-    """Random sets with as many heads in each layer, none among twice as many top heads where a layer has others."""
-    own = sorted(top, key=layer_of)
-    return matched_heads(own, rest(scores, top), draws=draws, seed=[seed, len(top)])
-
-
-def _mask(setting: Setting, heads: Sequence[str], scores: RetrievalScores, **change: str):
-    kind = {"mode": setting.options.mode, "when": setting.options.when, **change}
-    return mask(setting.model, heads, reference=scores.samples[:24], **kind)
-
-
 def _of_masking(
-    setting: Setting, c: Conditions, scores: RetrievalScores, tests: Sequence[Needle]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Recall on other prompts than the heads were selected on; returns the top heads and one matched set."""
-    model, top = setting.model, top_heads(scores, setting.options)
-    c[PLAIN] = recalls(model, tests)
-    sets, random = matched(scores, top, draws=setting.options.draws, seed=setting.seed), []
+    setting: Setting,
+    c: Conditions,
+    masking: Any,
+    sets: Sequence[Any],
+    tests: Sequence[Any],
+    top: Sequence[str],
+) -> None:
+    """Recall on other prompts than the heads were selected on, and what is written in place of the needle."""
+    c[PLAIN], random = masking.recall((), tests), []
     for i, heads in enumerate(sets, start=1):
-        random.append(recalls(model, tests, _mask(setting, heads, scores)))
+        random.append(masking.recall(heads, tests))
         setting.progress(i, len(sets), "matched heads masked")
     c.draws[RANDOM] = random
-    texts = answers(model, tests, _mask(setting, top, scores))
-    c[MASKED] = np.array([recall_of(text, s.answer) for text, s in zip(texts, tests, strict=True)])
-    c.numbers |= {
-        "top": list(top),
-        "contexts": [s.context for s in tests],
-        "made up": invented(model, texts, tests),
-    }
-    c.tables["Masking by context"] = by_context(c)
-    return top, sets[0]
+    texts = masking.answers(top, tests)
+    c[MASKED] = [retrieval.recall_of(text, s.answer) for text, s in zip(texts, tests, strict=True)]
+    wrong = [(t, s.prompt) for text, s in zip(texts, tests, strict=True) for t in text if t not in s.answer]
+    numbers = needle_prompts.number_words(setting.model)
+    c.numbers |= {"top": list(top), "wrong": len(wrong)}
+    if wrong and numbers:
+        c.numbers["of the right kind"] = np.mean([token in numbers for token, _ in wrong])
+        c.numbers["in the text"] = np.mean([token in prompt for token, prompt in wrong])
+    of_contexts(c, [s.context for s in tests])
 
 
-def invented(
-    model: TransformerBridge, texts: Sequence[Sequence[int]], tests: Sequence[Needle]
-) -> dict[str, float]:
-    """Of the wrong tokens written with the top heads masked: how many are numbers, how many stand in the text."""
-    numbers = set(model.tokenizer.convert_tokens_to_ids(list(TWO_DIGITS))) if knows_task(model) else set()
-    wrong = [
-        (token, sample.prompt)
-        for tokens, sample in zip(texts, tests, strict=True)
-        for token in tokens
-        if token not in sample.answer
-    ]
-    if not wrong or not numbers:
-        return {"wrong": float(len(wrong))}
-    return {
-        "wrong": float(len(wrong)),
-        "numbers": float(np.mean([token in numbers for token, _ in wrong])),
-        "in the text": float(np.mean([token in prompt for token, prompt in wrong])),
-    }
+def of_contexts(c: Conditions, contexts: Sequence[int]) -> None:
+    """For each context a sign test of what the top heads take beyond matched ones."""
+    means = {"unmasked": c[PLAIN], "top heads masked": c[MASKED], "matched heads masked": c[RANDOM]}
+    means["lost beyond matched"] = extra = c.of(RANDOM, MASKED)
+    rows: list[dict[str, Any]] = []
+    for context in sorted(set(contexts)):
+        at = np.array(contexts) == context
+        found = {name: float(values[at].mean()) for name, values in means.items()}
+        rows.append({"context": context, **found, "p": sign_test_p(extra[at]), "n": int(at.sum())})
+    c.tables["Masking by context"] = rows
+    c.numbers["lengths, p"] = holm([row["p"] for row in rows]).max()
+    c.numbers["lost"] = ", ".join(f"{row['context']}: {row['lost beyond matched']:.0%}" for row in rows)
+    c.numbers["worst of the matched"] = min(float(draw.mean()) for draw in c.draws[RANDOM])
+    c.numbers["matched sets"] = len(c.draws[RANDOM])
 
 
-def _of_facts(
-    setting: Setting, c: Conditions, scores: RetrievalScores, tests: Sequence[Needle], top: Sequence[str]
-) -> None:
+def _of_facts(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence[str]) -> None:
     """The same with questions that are answered from memory, or why there are none."""
     try:
-        asked = fact_questions(setting.model, tests, n=FACTS)
+        asked = needle_prompts.fact_questions(masking.model, tests, n=FACTS)
     except WorkbenchError as problem:
         c.numbers["why no facts"] = problem.message
         return
-    plain = recalls(setting.model, asked)
-    if plain.mean() < 0.5:
-        c.numbers["why no facts"] = f"the model answers {plain.mean():.0%} of the questions about facts"
-        return
-    c[KNOWN], c[KNOWN_MASKED] = plain, recalls(setting.model, asked, _mask(setting, top, scores))
+    plain = masking.recall((), asked)
+    c.numbers["why no facts"] = f"the model answers {plain.mean():.0%} of the questions about facts"
+    if plain.mean() >= HALF:
+        c[KNOWN], c[KNOWN_MASKED] = plain, masking.recall(top, asked)
 
 
-def _of_models(setting: Setting, c: Conditions, own: RetrievalScores) -> None:
+def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores) -> None:
     """Scores of the other models, on prompts of lengths that they know; or why there are none."""
-    options: RetrievalSizes = setting.options
-    found: dict[str, RetrievalScores | str] = {setting.name: own}
-    for name in dict.fromkeys((options.derived, options.other, *options.models)):
-        if name in found:
-            continue
+    o: RetrievalSizes = setting.options
+    found: dict[str, Any] = {setting.name: own}
+    for name in (o.derived, o.other, *o.models):
         try:
-            found[name] = scored(setting.open(name), options, seed=setting.seed, most=120)
+            found[name] = found.get(name) or scored(setting.open(name), o, seed=setting.seed, most=120)
         except WorkbenchError as problem:
             found[name] = problem.message
-    known_to_all = scored(
-        setting.model, options, seed=setting.seed, most=120
-    )  # texts that its relatives know too
-    for role in ("derived", "other"):
-        name = getattr(options, role)
-        c.numbers[f"{role} model"] = name
-        c.numbers[f"correlation, {role}"] = correlation(known_to_all, found[name], seed=setting.seed)
-    c.tables["Models"] = [
-        {"model": name, "note": scores}
-        if isinstance(scores, str)
-        else {
-            "model": name,
-            "answers": float(scores.counted.mean()),
-            "heads": scores.score.size,
-            "at the threshold": len(scores.heads(0.1)),
-            "which": ", ".join(scores.heads(0.1)[:6]),
-            "highest": float(np.nanmax(np.nan_to_num(scores.score))),
-        }
-        for name, scores in found.items()
-    ]
+    c.tables["Models"] = rows = [alike.model_row(name, scores) for name, scores in found.items()]
+    answering = [row for row in rows if row.get("answers", 0.0) >= ANSWERED]
+    least = min(row["at the threshold"] for row in answering)
+    c.tell("fewest retrieval heads of a model", least, n=len(answering))
+    c.numbers["models"] = ", ".join(
+        f"{r['model']} {r['at the threshold']} of {r['heads']}" for r in answering
+    )
+    known_to_all = scored(setting.model, o, seed=setting.seed, most=120)  # texts that its relatives know too
+    for role, name in (("derived", o.derived), ("other", o.other)):
+        r = alike.correlation(known_to_all, found[name], seed=setting.seed)
+        c.numbers[role] = f"{name}: {r}" if isinstance(r, str) else r
 
 
-def _ways(
-    setting: Setting, scores: RetrievalScores, samples: Sequence[Needle], top: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Recall for every meaning of "masked", and with one matched set for comparison."""
-    other, rows = matched(scores, top, draws=1, seed=setting.seed)[0], []
-    for mode in ("uniform", "zero", "mean"):
-        for when in ("decode", "all"):
-            own, random = (
-                recalls(setting.model, samples, _mask(setting, heads, scores, mode=mode, when=when)).mean()
-                for heads in (top, other)
-            )
-            rows.append(
-                {"mode": mode, "when": when, "recall, top heads": own, "recall, matched heads": random}
-            )
-    return rows
-
-
-def _by_number(
-    setting: Setting, scores: RetrievalScores, samples: Sequence[Needle], *, draws: int = 5
-) -> list[dict[str, Any]]:
+def _by_number(c: Conditions, masking: Any, scores: Any, threshold: float, samples: Sequence[Any]) -> None:
     """Recall by how many heads are masked, from the top of the ranking and at random among the rest."""
     ranked, rows = [h for h, _ in scores.ranked()], []
-    below_ = [h for h in ranked if h not in scores.heads(setting.options.threshold)]
-    rng = np.random.default_rng([setting.seed, 7])
-    for k in (n for n in (1, 2, 3, 5, 8, 12, 16) if n <= len(below_)):
-        sets = [tuple(str(h) for h in rng.choice(below_, k, replace=False)) for _ in range(draws)]
-        random = [recalls(setting.model, samples, _mask(setting, s, scores)).mean() for s in sets]
-        top = recalls(setting.model, samples, _mask(setting, ranked[:k], scores)).mean()
-        rows.append(
-            {"heads": k, "top": float(top), "random": float(np.mean(random)), "lowest": float(min(random))}
+    others = [h for h in ranked if h not in scores.heads(threshold)]
+    rng = np.random.default_rng([c.seed, 7])
+    for k in (n for n in (1, 2, 3, 5, 8, 12, 16) if n <= len(others)):
+        sets = [tuple(str(h) for h in rng.choice(others, k, replace=False)) for _ in range(5)]
+        random = [float(masking.recall(heads, samples).mean()) for heads in sets]
+        top = float(masking.recall(ranked[:k], samples).mean())
+        rows.append({"heads": k, "top": top, "random": np.mean(random), "lowest": min(random)})
+    c.tables["How many heads are masked"] = rows
+    if rows:
+        words = {"x_label": "heads masked", "y_label": "recall", "title": "Texts of up to 128 words"}
+        c.pictures["Recall by number of heads masked"] = Curves.of_rows(
+            rows, "heads", ["top", "random"], **words
         )
-    return rows
 
 
 def _pictures(
-    setting: Setting,
-    scores: RetrievalScores,
-    top: Sequence[str],
-    other: Sequence[str],
-    numbers: Sequence[Mapping],
-) -> dict[str, Picture]:
-    layers, heads = [f"layer {n}" for n in scores.layers], [f"h{h}" for h in range(scores.score.shape[1])]
-    title = f"Retrieval score of every head, n = {int(scores.counted.sum())}"
-    found: dict[str, Picture] = {
-        "Retrieval scores": Heatmap.of(scores.score, layers, heads, unit="score", title=title),
-        "In how many samples each head copied": Heatmap.of(
-            scores.frequency, layers, heads, unit="share", title="Activation frequency"
-        ),
-    }
-    options, model = setting.options, setting.model
+    setting: Setting, c: Conditions, scores: Any, masking: Any, masked: Mapping[str, Sequence[str]]
+) -> None:
+    """Scores of every head, and recall by length of the text and depth of the needle."""
+    model, o = setting.model, setting.options
+    for caption, values, unit in (
+        ("Retrieval scores", scores.score, "score"),
+        ("In how many samples each head copied", scores.frequency, "share"),
+    ):
+        c.pictures[caption] = Heatmap.of_heads(values, scores.layers, unit=unit, title=caption)
     samples = {
-        (context, depth): _drawn(
-            model, options, n=options.cell, context=context, depth=depth, seed=setting.seed + 50
-        )
-        for context in contexts_of(model, options)
-        for depth in (options.depths if knows_task(model) else (-1,))
+        (context, depth): _prompts(model, o, [context], n=o.cell, depth=depth, seed=setting.seed + 50)
+        for context in contexts_of(model, o)
+        for depth in (o.depths if needle_prompts.knows_task(model) else (-1,))
     }
-    for name, masked in (("nothing masked", ()), ("top heads masked", top), ("matched heads masked", other)):
-        edit = _mask(setting, masked, scores) if masked else None
-        found[f"Needle grid, {name}"] = needle_grid(
-            cells(samples, model, edit),
-            title=f"Recall, {name} ({', '.join(masked)}); {options.cell} per cell",
-        )
-    if numbers:
-        lines = {name: [(row["heads"], row[name]) for row in numbers] for name in ("top", "random")}
-        found["Recall by number of heads masked"] = Curves.of(
-            lines, x_label="heads masked", y_label="recall", title="Texts of up to 128 words"
-        )
-    return found
-
-
-def needle_grid(grid: Mapping[tuple[int, int], np.ndarray], *, title: str) -> Heatmap:
-    """Recall by depth of the needle (rows) and length of the text (columns), in percent."""
-    contexts, depths = (sorted({key[axis] for key in grid}) for axis in (0, 1))
-    return Heatmap.of(
-        np.array([[100 * grid[c, d].mean() if (c, d) in grid else np.nan for c in contexts] for d in depths]),
-        ["anywhere" if d < 0 else f"{d} %" for d in depths],
-        [str(c) for c in contexts],
-        title=title,
-        unit="% recalled",
-        row_title="depth of the needle",
-        column_title="words in the text",
-    )
-
-
-# -- claims -------------------------------------------------------------------------------------------------
-
-
-def by_context(c: Conditions) -> list[dict[str, Any]]:
-    """For each context the recall, and a sign test of what the top heads take beyond matched ones."""
-    contexts, extra = np.array(c.numbers["contexts"]), c.of(RANDOM, MASKED)
-    return [
-        {
-            "context": int(context),
-            "unmasked": float(c[PLAIN][at].mean()),
-            "top heads masked": float(c[MASKED][at].mean()),
-            "matched heads masked": float(c[RANDOM][at].mean()),
-            "lost beyond matched": float(extra[at].mean()),
-            "p": sign_test_p(extra[at]),
-            "n": int(at.sum()),
-        }
-        for context in sorted(set(contexts.tolist()))
-        for at in [contexts == context]
-    ]
-
-
-def _ps(c: Conditions) -> np.ndarray:
-    return holm([row["p"] for row in by_context(c)])
-
-
-def _lengths(c: Conditions) -> str:
-    told = ", ".join(f"{row['context']}: {row['lost beyond matched']:.0%}" for row in by_context(c))
-    return f"{told}; largest p {_ps(c).max():.3g}"
-
-
-def _answering(c: Conditions) -> list[dict[str, Any]]:
-    return [row for row in c.tables["Models"] if row.get("answers", 0.0) >= ANSWERED]
-
-
-def _share(c: Conditions) -> str:
-    low, high = c.numbers["its interval"]
-    return f"{c.numbers['share at the threshold']:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def _size(c: Conditions) -> int:
-    return c.numbers["heads"]
+    axes = {"row_title": "depth of the needle, %", "column_title": "words in the text", "unit": "% recalled"}
+    for name, heads in masked.items():
+        percent, depths, contexts = masking.grid(heads, samples)
+        title = f"Recall, {name} masked ({', '.join(heads)}); {o.cell} per cell"
+        rows = ["anywhere" if depth < 0 else str(depth) for depth in depths]
+        picture = Heatmap.of(percent, rows, list(map(str, contexts)), title=title, **axes)
+        c.pictures[f"Needle grid, {name} masked"] = picture
 
 
 def _extra(c: Conditions) -> str:
-    around = c.interval(RANDOM, MASKED).shown(".0%", between=", ")
-    return f"{c.mean(RANDOM, MASKED):.0%} more [{around}], p {MORE_HARM(c).p:.3g}"
+    low, high, *_ = c.interval(RANDOM, MASKED)
+    return f"{c.mean(RANDOM, MASKED):.0%} more [{low:.0%}, {high:.0%}], p {MORE_HARM(c).p:.3g}"
 
 
 def _facts_fall(c: Conditions) -> bool:
@@ -354,84 +282,59 @@ def _facts_fall(c: Conditions) -> bool:
 
 
 def _related(role: str, says: str, criterion: str, holds: Any, paper: str, why: str) -> Claim:
-    def r(c: Conditions) -> Any:
-        return c.numbers[f"correlation, {role}"]
-
+    found = f"{{{role}[r]:.2f}} [{{{role}[low]:.2f}}, {{{role}[high]:.2f}}], p {{{role}[p]:.3g}}"
     return Claim(
         says,
-        fact(f"scores of the {role} model", lambda c: holds(r(c))),
+        fact(f"scores of the {role} model", lambda c: holds(c.numbers[role])),
         criterion,
         paper=paper,
         why=why,
         where="section 3.3",
-        needs=[needs(lambda c: not isinstance(r(c), str), lambda c: f"{c.numbers[f'{role} model']}: {r(c)}")],
-        found=lambda c: f"{r(c)['r']:.2f} [{r(c)['low']:.2f}, {r(c)['high']:.2f}], p {r(c)['p']:.3g}",
-        control=lambda c: r(c)["r of layers alone"],
-    )
-
-
-def _never(says: str, criterion: str, why: str, where: str, paper: str | None = None) -> Claim:
-    need = needs(lambda c: False, why)
-    return Claim(
-        says,
-        fact("", lambda c: False),
-        criterion,
-        paper=paper,
-        why="as in the paper",
-        where=where,
-        needs=[need],
+        needs=[needs(lambda c: isinstance(c.numbers[role], Mapping), f"{{{role}}}")],
+        found=found,
+        control=f"{{{role}[r of layers alone]}}",
     )
 
 
 MORE_HARM = beats_draws(MASKED, RANDOM, lower=True)
-MANY = needs(
-    lambda c: SPARSE * _size(c) > 1,
-    lambda c: f"the model has {_size(c)} heads: one of them is {1 / _size(c):.0%} already",
-)
+MANY = needs(at_least("heads", 21), "the model has {heads} heads: one of them is {one head} already")
 CLAIMS = {
     "sparse": Claim(
         "retrieval heads are few",
-        fact("few heads", lambda c: c.numbers["share at the threshold"] < SPARSE),
+        fact("few", lambda c: c.mean("share at the threshold") < SPARSE, "share at the threshold"),
         f"less than {SPARSE:.0%} of all heads have a retrieval score of at least the threshold",
         paper="3-6 %",
         why="the paper's own words; its models have 3 to 6 %",
         where="abstract, property 2",
         needs=[MANY],
-        found=_share,
-        control=lambda c: f"{c.numbers['chance']:.3f} (a head that looks anywhere)",
-        n=_size,
+        found="{few}",
     ),
     "silent": Claim(
         "most other heads never copy",
-        fact("many zeros", lambda c: c.numbers["share of zeros"] >= SILENT),
+        at_least("share of zeros", SILENT),
         f"at least {SILENT:.0%} of all heads have a score of exactly 0",
         paper="45-73 %",
         why="the lowest of the paper's models has 45 %",
         where="section 3.1",
-        found=lambda c: f"{c.numbers['share of zeros']:.0%}",
-        n=_size,
+        found="{share of zeros:.0%}",
     ),
     "strong": Claim(
         "very few heads copy most of the needle",
-        fact("some and few", lambda c: 0 < c.numbers["strong"] < SPARSE * _size(c)),
+        fact("some and few", lambda c: 0 < c.mean("strong") < SPARSE * c.mean("heads"), "strong"),
         f"at least one head and less than {SPARSE:.0%} of all have a score above {STRONG:g}",
         paper="under 5 %",
         why="the paper's words",
         where="section 3.1",
         needs=[MANY],
-        found=lambda c: f"{c.numbers['strong']} of {_size(c)}",
-        n=_size,
+        found="{strong} of {heads}",
     ),
     "universal": Claim(
         "every model that retrieves has retrieval heads",
-        fact("every model has one", lambda c: all(row["at the threshold"] for row in _answering(c))),
+        at_least("fewest retrieval heads of a model", 1),
         "each built-in model that answers at least half of its needles has a head at the threshold",
         why="a single counterexample would refute it; models that do not answer are left out, as in the paper",
         where="abstract, property 1",
-        found=lambda c: ", ".join(
-            f"{row['model']} {row['at the threshold']} of {row['heads']}" for row in _answering(c)
-        ),
-        n=lambda c: len(_answering(c)),
+        found="{models}",
     ),
     "intrinsic": _related(
         "derived",
@@ -452,21 +355,16 @@ CLAIMS = {
     ),
     "dynamic": Claim(
         "some retrieval heads are always active, others depend on the text",
-        fact("both kinds", lambda c: c.numbers["always"] > 0 and c.numbers["sometimes"] > 0),
+        at_least("always", 1) & at_least("sometimes", 1),
         "a head at the threshold copies in every sample, and another one in less than 95 % of them",
         paper="12 of 33 always (Llama-2-7B-80K)",
         why="always means always; 5 % of samples is more than chance",
         where="section 3.2",
         needs=[
-            needs(
-                lambda c: c.numbers["active"] >= 2,
-                lambda c: f"the model has {c.numbers['active']} retrieval heads; two are needed to differ",
-            )
+            needs(at_least("active", 2), "the model has {active} retrieval heads; two are needed to differ")
         ],
-        found=lambda c: (
-            f"{c.numbers['always']} always, {c.numbers['sometimes']} below 95 %, of {c.numbers['active']}"
-        ),
-        n=lambda c: c.numbers["samples"],
+        found="{always} always, {sometimes} below 95 %, of {active}",
+        n="{samples}",
     ),
     "loss": Claim(
         "without the top 5 % of heads the needle is lost",
@@ -475,10 +373,8 @@ CLAIMS = {
         paper="below 50 %",
         why="the paper's number for its top 50 heads, about 5 %",
         where="section 4.1",
-        found=lambda c: (
-            f"{c.mean(MASKED):.0%} (at most {c.interval(MASKED).high:.0%}; unmasked {c.mean(PLAIN):.0%})"
-        ),
-        control=lambda c: f"{c.mean(RANDOM):.0%} with matched heads masked",
+        found=f"{{{MASKED}:.0%}} (at most {{high of {MASKED}:.0%}}; unmasked {{{PLAIN}:.0%}})",
+        control=f"{{{RANDOM}:.0%}} with matched heads masked",
     ),
     "causal": Claim(
         "random heads do not matter so much",
@@ -487,27 +383,18 @@ CLAIMS = {
         "resamples",
         why="sets of as many heads in the same layers, none of them among twice as many top heads (the paper's rule)",
         where="section 4.1",
-        needs=[
-            needs(
-                lambda c: 1 / (1 + len(c.draws[RANDOM])) < ALPHA,
-                lambda c: f"only {len(c.draws[RANDOM])} different matched sets exist",
-            )
-        ],
+        needs=[needs(at_least("matched sets", 20), "only {matched sets} different matched sets exist")],
         found=_extra,
-        control=lambda c: (
-            f"worst of {len(c.draws[RANDOM])} matched sets: "
-            f"recall {min(float(draw.mean()) for draw in c.draws[RANDOM]):.0%}"
-        ),
-        n=lambda c: c.n(PLAIN),
+        control="worst of {matched sets} matched sets: recall {worst of the matched:.0%}",
     ),
     "lengths": Claim(
         "at every length of the text",
-        fact("at every length", lambda c: (_ps(c) < ALPHA).all()),
+        given_p("lengths, p"),
         f"in each context more samples lose more than under matched masks than not (sign test, Holm, p < {ALPHA:g})",
         why="an effect of one length alone would be of position, not of retrieval",
         where="an extension of ours: the paper shows lengths and depths in one grid and tests none by itself",
-        found=_lengths,
-        n=lambda c: c.n(PLAIN),
+        found="{lost}; largest p {lengths, p:.3g}",
+        n=f"{{n of {PLAIN}}}",
     ),
     "memory": Claim(
         "what is answered from memory barely moves",
@@ -520,65 +407,48 @@ CLAIMS = {
         why="an unrelated task with the same answer words in the same texts; all twenty facts that the weights know, "
         "each after several texts, so that the interval is over texts (with fewer than 73 prompts it could not hold)",
         where="section 4.2",
-        needs=[needs(lambda c: KNOWN in c, lambda c: c.numbers["why no facts"])],
-        found=lambda c: (
-            f"facts lose {c.mean(KNOWN, KNOWN_MASKED):.0%} (at most {c.interval(KNOWN, KNOWN_MASKED).high:.0%})"
-        ),
-        control=lambda c: f"needles lose {c.mean(PLAIN, MASKED):.0%}",
-        n=lambda c: c.n(KNOWN),
+        needs=[needs(lambda c: KNOWN in c, "{why no facts}")],
+        found=f"facts lose {{{KNOWN} minus {KNOWN_MASKED}:.0%}} (at most {{high of {KNOWN} minus {KNOWN_MASKED}:.0%}})",
+        control=f"needles lose {{{PLAIN} minus {MASKED}:.0%}}",
+        n=f"{{n of {KNOWN}}}",
     ),
     "invented": Claim(
         "without retrieval heads the model makes things up in the right form",
-        fact(
-            "numbers from nowhere",
-            lambda c: c.numbers["made up"]["numbers"] >= 0.9 and c.numbers["made up"]["in the text"] < 0.5,
-        ),
+        fact("from nowhere", lambda c: c.mean("of the right kind") >= 0.9 and c.mean("in the text") < 0.5),
         "at least 90 % of the wrong tokens are numbers, and fewer than half of them stand in the text",
         why="made up: of the right kind and from nowhere",
         where="section 4.1",
         needs=[
             needs(
-                lambda c: "numbers" in c.numbers["made up"] and c.numbers["made up"]["wrong"] >= 10,
-                lambda c: (
-                    f"{c.numbers['made up']['wrong']:.0f} wrong tokens with the top heads masked; 10 are needed"
-                ),
+                lambda c: c.mean("wrong") >= 10 and "of the right kind" in c.numbers,
+                "{wrong} wrong tokens with the top heads masked; 10 are needed",
             )
         ],
-        found=lambda c: (
-            f"{c.numbers['made up']['numbers']:.0%} numbers, "
-            f"{c.numbers['made up']['in the text']:.0%} stand in the text"
-        ),
-        n=lambda c: c.numbers["made up"]["wrong"],
+        found="{of the right kind:.0%} numbers, {in the text:.0%} stand in the text",
+        n="{wrong}",
     ),
-    "extractive": _never(
+    "extractive": untried(
         "extractive question answering gets worse",
         "F1 on passages falls more than under random masks",
         "no built-in model reads prose and answers questions about it",
-        "section 4.2",
-        "F1 -9.2 % and -23.1 %",
+        paper="F1 -9.2 % and -23.1 %",
+        where="section 4.2",
     ),
-    "reasoning": _never(
+    "reasoning": untried(
         "reasoning in steps gets worse, because it reads what was written before",
         "accuracy with written steps falls more than without",
         "no built-in model reasons in written steps",
-        "section 4.3",
+        where="section 4.3",
     ),
 }
-REPLICATION = Paper(
-    name="retrieval-heads",
-    authors="Wu et al. 2024, arXiv:2404.15574",
-    about="A few heads copy what a long text said earlier; masking them loses the needle, masking others does not. "
-    "Here the needle is a key's three values among fillers; heads are scored while the model writes the answer, masked "
-    "as in the paper's code (uniform attention, while decoding), and compared with random heads of the same layers, "
-    "on other prompts than they were selected on.",
-    options=RetrievalSizes,
-    controls=(
-        "random heads: as many in each layer, none among twice as many top heads, many draws",
-        "facts: answered with the same words after the same texts, from memory",
-        "scores shuffled among the heads of each layer, for correlations between models",
-        "--set masked=random or masked=lowest: other heads masked as if they were the top ones; the causal claims fail",
-        "zoo:truth-induction: an idle head with the induction head's pattern has the same score and no effect",
-    ),
-    measure=measure,
-    claims=CLAIMS,
+REPLICATION = add_paper(
+    Paper(
+        name="retrieval-heads",
+        title="Retrieval Head Mechanistically Explains Long-Context Factuality",
+        source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
+        model="zoo:needle",
+        options=RetrievalSizes,
+        measure=measure,
+        claims=CLAIMS,
+    )
 )

@@ -11,6 +11,7 @@ from workbench.heads.retrieval import Needle, random_needles
 from workbench.model.architecture import describe
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import get_task, make_pairs
+from workbench.tasks.words import TWO_DIGITS
 from workbench.training.needles import FACT, fact_prompts
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def _knows(model: TransformerBridge, words: Sequence[str]) -> bool:
         return False
     known = tokenizer.get_vocab()
     return all(word in known for word in words)
+
+
+def number_words(model: TransformerBridge) -> frozenset[int]:
+    """Ids of the numbers that are the task's values; none where the model does not know the task."""
+    return frozenset(model.tokenizer.convert_tokens_to_ids(list(TWO_DIGITS)) if knows_task(model) else ())
 
 
 def longest(model: TransformerBridge, values: int) -> int:
