@@ -36,7 +36,8 @@ def llava():
 def gemma():
     vision = {"image_size": 32, "patch_size": 8, **SIZE}
     text = {**TEXT, "head_dim": 8}
-    return t.Gemma3ForConditionalGeneration(t.Gemma3Config(text_config=text, vision_config=vision))
+    config = t.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    return t.Gemma3ForConditionalGeneration(config)
 
 
 def audio():
@@ -50,21 +51,28 @@ def numbers(part: torch.nn.Module) -> str:
     return f"{sum(p.numel() for p in part.parameters()):,} numbers"
 
 
-@pytest.mark.parametrize(
-    ("build", "tower", "called"),
-    [(llava, "vision_tower", "vision"), (gemma, "vision_tower", "vision"), (audio, "audio_tower", "audio")],
-)
-def test_a_tower_that_no_text_passes_through_is_named(build, tower, called):
-    model = build()
-    inside, projector = getattr(model.model, tower), model.model.multi_modal_projector
+def test_a_tower_that_no_text_passes_through_is_named():
+    model = audio()
+    inside, projector = model.model.audio_tower, model.model.multi_modal_projector
     said = (
-        f"text part only: the {called} tower (2 layers x 4 heads, {numbers(inside)}) and "
+        f"text part only: the audio tower (2 layers x 4 heads, {numbers(inside)}) and "
         f"the multi modal projector ({numbers(projector)}) are not measured"
     )
     bridge = open_model(model)
     assert said in identity(bridge).notes and said in check_bridge(bridge).notes
     assert describe(bridge).not_measured == (said,) and said in repr(describe(bridge))
     assert said in str(check_bridge(bridge).to_terminal()) and said in check_bridge(bridge).to_dict()["notes"]
+
+
+def test_what_pictures_pass_through_is_measured_and_what_they_do_not_is_named():
+    """LLaVA reads its tower before the last layer, so that layer and the norm behind it do nothing."""
+    model = llava()
+    layer, norm = model.model.vision_tower.encoder.layers[1], model.model.vision_tower.post_layernorm
+    said = f"the layers 1 ({numbers(layer)}) and the post layernorm ({numbers(norm)}) are not measured"
+    assert describe(open_model(model)).not_measured == (said,)
+    assert describe(open_model(gemma())).not_measured == (
+        "the head (2 layers x 4 heads, 7,472 numbers) is not measured",
+    )
 
 
 @pytest.mark.parametrize("family", ["gpt2", "mixtral", "bert"])
@@ -95,7 +103,7 @@ def test_prompts_with_a_picture_are_dropped_and_named(folder, pairs):
     (dropped,) = runs.pairs.dropped
     assert (dropped.id, dropped.kind) == ("picture", "not text")
     assert f"token 'w119' (id {IMAGE}) stands for an image" in dropped.reason
-    assert "text part only" in str(record_of(Ablate(model="m", task="t"), runs).model["notes"])
+    assert "post layernorm" in str(record_of(Ablate(model="m", task="t"), runs).model["notes"])
     with pytest.raises(TaskError, match="stands for an image"):
         patterns_of(runs.model, torch.tensor([[10, IMAGE, 31]]))
 

@@ -58,7 +58,7 @@ def on_task(runs: PairedRuns, edit: ModelEdit | None = None, *, metric: bool = T
     for batch in runs.batches:
         start = int(batch.answer_pos.min())
         with held(runs.model, edit, at=batch.at, decode_from=start):
-            whole = forward(runs.model, batch.clean, last_only=runs.last_only(batch))
+            whole = forward(runs.model, batch.prompt("clean"), last_only=runs.last_only(batch))
         rows = torch.arange(len(batch), device=whole.device)
         logits = whole[:, 0] if whole.shape[1] == 1 else whole[rows, batch.answer_pos]
         correct, mask = batch.answers.correct, batch.answers.correct_mask

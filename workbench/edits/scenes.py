@@ -116,7 +116,7 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
         keep = [(hook_name("pattern", n), _keeper(seen, n)) for n in {parse_node(h).depth for h in watch}]
         held = nullcontext() if edit is None else edit.on(runs.model, at=batch.at)
         with held, runs.model.hooks(fwd_hooks=keep):
-            logits = forward(runs.model, batch.clean, last_only=False)
+            logits = forward(runs.model, batch.prompt("clean"), last_only=False)
         rows = torch.arange(len(batch))
         last = logits[rows, batch.answer_pos].double()
         best = last.gather(1, batch.answers.correct).masked_fill(~batch.answers.correct_mask, -torch.inf)

@@ -17,6 +17,7 @@ from workbench.edits.measure import on_task, on_text
 from workbench.engine.paired_runs import PairedRuns
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
+from workbench.model.prompt import Prompt
 from workbench.model.reading import require_tokens
 
 if TYPE_CHECKING:
@@ -52,9 +53,13 @@ class Quiz:
         model, windows = self._text
         return on_text(model, windows, edit, skip=windows.shape[1] // 2)["accuracy"]
 
-    def ids(self) -> list[torch.Tensor]:
-        """Tokens, one tensor per length."""
-        return [self._text[1]] if self.runs is None else [batch.clean for batch in self.runs.batches]
+    def ids(self) -> list[Prompt]:
+        """Prompts, of one length each."""
+        return (
+            [Prompt(self._text[1])]
+            if self.runs is None
+            else [batch.prompt("clean") for batch in self.runs.batches]
+        )
 
 
 def heads_of(model: TransformerBridge) -> tuple[str, ...]:

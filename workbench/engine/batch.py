@@ -13,17 +13,22 @@ from torch import Tensor
 
 from workbench.core.errors import TaskError
 from workbench.engine.metrics import Answers
+from workbench.model.prompt import Prompt
 
 RunName = Literal["clean", "corrupted"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Pairs of one token length. ``index`` says which pairs of the whole set they are."""
+    """Pairs of one token length.
+
+    Attributes:
+        index: Which pairs of the whole set they are.
+        prompts: The clean and the corrupted prompts.
+    """
 
     index: np.ndarray
-    clean: Int[Tensor, "pair pos"]
-    corrupted: Int[Tensor, "pair pos"]
+    prompts: tuple[Prompt, Prompt]
     answers: Answers
     answer_pos: Int[Tensor, " pair"]
     positions: tuple[dict[str, int], ...]
@@ -53,13 +58,23 @@ class Batch:
         return self._repeated[times]
 
     @property
+    def clean(self) -> Int[Tensor, "pair pos"]:
+        """Tokens of the clean prompts."""
+        return self.prompts[0].ids
+
+    @property
+    def corrupted(self) -> Int[Tensor, "pair pos"]:
+        """Tokens of the corrupted prompts."""
+        return self.prompts[1].ids
+
+    @property
     def n_tokens(self) -> int:
         """Length of each prompt in tokens."""
         return self.clean.shape[1]
 
-    def ids(self, run: RunName) -> Int[Tensor, "pair pos"]:
-        """Tokens of the clean or of the corrupted prompts."""
-        return self.clean if run == "clean" else self.corrupted
+    def prompt(self, run: RunName) -> Prompt:
+        """The clean or the corrupted prompts, with their pictures."""
+        return self.prompts[0 if run == "clean" else 1]
 
     def at(self, position: str | int) -> Int[Tensor, " pair"]:
         """Token index of a named or numbered position, one per pair.

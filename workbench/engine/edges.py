@@ -276,8 +276,8 @@ def _edited(
     with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
         editor = EdgeEditor(runs.model, runs.wiring, graph, ablated, reference, own, start, labels)
         resid = runs.resid(batch, base, start) if start else _input(runs, batch, base)
-        resid, ids = resid.repeat(copies, 1, 1), batch.ids(base).repeat(copies, 1)
-        return read(batch, ids, editor.hooks(), start=start, resid=resid, at_last=True)
+        resid, prompt = resid.repeat(copies, 1, 1), batch.prompt(base).repeat(copies)
+        return read(batch, prompt, editor.hooks(), start=start, resid=resid, at_last=True)
 
 
 def ablate_edges(

@@ -77,8 +77,9 @@ def tape_floats(runs: PairedRuns, length: int) -> int:
 
 def part(batch: Batch, where: slice) -> Batch:
     """Some pairs of a batch, nothing recorded yet."""
-    names = ("index", "clean", "corrupted", "answers", "answer_pos", "positions", "groups")
-    return replace(batch, **{name: getattr(batch, name)[where] for name in names}, cache={})
+    names = ("index", "answers", "answer_pos", "positions", "groups")
+    chosen = {name: getattr(batch, name)[where] for name in names}
+    return replace(batch, **chosen, prompts=(batch.prompts[0][where], batch.prompts[1][where]), cache={})
 
 
 @contextmanager
@@ -167,7 +168,9 @@ def taped_run(
         hooks += [(name, partial(tape.tap, name)) for name in taps]
         hooks += [*rules.after, *(_gates(runs, shut) if gates else [])]
         with torch.enable_grad(), _frozen(runs.model):
-            value = runs.values(batch, batch.clean, hooks, at_last=at_last, by_model=backward != "plain")
+            value = runs.values(
+                batch, batch.prompt("clean"), hooks, at_last=at_last, by_model=backward != "plain"
+            )
             total = (runs.metric.direction * value).sum()
     starts = (tape.leaf, *own.values())
     return Taped(tape.seen, shut, total, starts, tuple(taps), tape.found, batch.n_tokens)

@@ -117,9 +117,9 @@ def _replaced(
     """What ``runs.output`` or ``runs.values`` says of a pass with these nodes ablated."""
     with torch.no_grad():
         reference = node_references(runs, batch) if reference is None else reference
-    ids = batch.clean.repeat(len(ablated), 1)
+    prompt = batch.prompt("clean").repeat(len(ablated))
     with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
-        return read(batch, ids, node_hooks(runs, ablated, reference, labels))
+        return read(batch, prompt, node_hooks(runs, ablated, reference, labels))
 
 
 def ablate_nodes(

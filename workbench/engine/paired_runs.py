@@ -27,10 +27,13 @@ from workbench.engine.distribute import Here
 from workbench.engine.metrics import Answers, Metric, MetricFunction, get_metric, metric_from_file
 from workbench.engine.passes import Passes, arrays
 from workbench.model.hooks import hook_name
+from workbench.model.pixels import with_pictures
 from workbench.model.probe import wiring
+from workbench.model.prompt import Prompt
 from workbench.model.reading import reading_of_model, require_ids
 from workbench.model.sealed import Sealed
 from workbench.model.settings import BATCH_TOKENS
+from workbench.model.sight import sight_of
 from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
 
@@ -124,7 +127,11 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         """What the pairs became on this tokenizer: token ids, answers and positions."""
         aligned = self.pairs
         ids = [[x.tolist() for x in side] for side in (aligned.clean, aligned.corrupted)]
-        return digest_of([*ids, aligned.correct, aligned.incorrect, [dict(p) for p in aligned.positions]])
+        images = [pair.image for pair in aligned.pairs if pair.image]
+        seen = [[[picture.digest for picture in image] for image in images]] if images else []
+        return digest_of(
+            [*ids, aligned.correct, aligned.incorrect, [dict(p) for p in aligned.positions], *seen]
+        )
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
@@ -145,18 +152,27 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         return (1 + wiring.n_layers * (wiring.n_heads + 1)) * wiring.d_model
 
     def _batch(self, index: np.ndarray) -> Batch:
-        def tensor(rows: Sequence[np.ndarray]) -> Tensor:
-            return torch.as_tensor(np.stack([rows[i] for i in index]), device=self.device)
-
         positions = tuple(dict(self.pairs.positions[i]) for i in index)
         return Batch(
             index=index,
-            clean=tensor(self.pairs.clean),
-            corrupted=tensor(self.pairs.corrupted),
+            prompts=(self.prompt_of("clean", index), self.prompt_of("corrupted", index)),
             answers=self._answers[torch.as_tensor(index, device=self.device)],
             answer_pos=torch.tensor([p["end"] for p in positions], device=self.device),
             positions=positions,
             groups=tuple(self.pairs.pairs[int(i)].group for i in index),
+        )
+
+    def prompt_of(self, run: RunName, index: np.ndarray) -> Prompt:
+        """The prompts of these pairs in one run, with their pictures; all are of one length."""
+        side = 0 if run == "clean" else 1
+        rows = (self.pairs.clean, self.pairs.corrupted)[side]
+        ids = torch.as_tensor(np.stack([rows[i] for i in index]), device=self.device)
+        images = [self.pairs.pairs[int(i)].image for i in index]
+        sight = None if self.sealed else sight_of(self.model)
+        if sight is None or not all(images):
+            return Prompt(ids)
+        return with_pictures(
+            sight, ids, [pictures[side] for pictures in images if pictures], dtype=self.dtype
         )
 
     @cached_property
@@ -262,7 +278,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             seen = self._seen.get((run, int(batch.index[0]), len(batch)))
             if seen is None or not self.is_bare():  # kept numbers are of the model with nothing attached
                 rightly: list[Tensor] = []
-                found = self.values(batch, batch.ids(run), at_last=True, rightly=rightly)
+                found = self.values(batch, batch.prompt(run), at_last=True, rightly=rightly)
                 seen = arrays(found, rightly)
                 self.release(batch)
             values[batch.index] = seen[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from workbench.model.blocks import Blocks, Hook, is_walked
 from workbench.model.hooks import Wiring, hook_name, resume_from
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.probe import record, wiring
+from workbench.model.prompt import Prompt
 from workbench.model.sealed import Sealed
 from workbench.model.standing import state_of
 from workbench.model.trial import blocks_of
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 LOGITS = 2**25  # numbers in one block of logits
+ENTERED = 2**26  # numbers of what enters the first layer that are kept, where towers made them
 
 
 class Passes:
@@ -52,6 +55,7 @@ class Passes:
         # metric of passes that were recorded, and which of their pairs are answered rightly
         self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
         self._known: dict[Any, Any] | None = None  # what was asked of the model while it is left alone
+        self._entered: dict[Prompt, Tensor] = {}  # what enters the first layer of prompts with pictures
         self._state = self._state_now()  # of which everything that is kept here was measured
         self.kept: dict[str, Any] = {}
 
@@ -121,7 +125,7 @@ class Passes:
 
     def forget(self) -> None:
         """Forget everything that was measured."""
-        for held in (self._seen, self.not_plain, self.kept):
+        for held in (self._seen, self.not_plain, self.kept, self._entered):
             held.clear()
 
     def _asked(self, question: Any, ask: Callable[[], Any]) -> Any:
@@ -156,11 +160,11 @@ class Passes:
             return "edits of attention patterns"
         if self.sealed is not None:
             return self.sealed.plain.blocks
-        key, ids = (int(batch.index[0]), len(batch)), batch.ids(every or "clean")
+        key, prompt = (int(batch.index[0]), len(batch)), batch.prompt(every or "clean")
         for run in ("clean", "corrupted") if every is None and self._known else ():
             if isinstance(found := self._known.get((*key, run)), Blocks):  # asked more strictly already
                 return found
-        return self._asked((*key, every), lambda: blocks_of(self.model, ids, every=every is not None))
+        return self._asked((*key, every), lambda: blocks_of(self.model, prompt, every=every is not None))
 
     def is_walked(self, batch: Batch) -> bool:
         """Whether passes over this batch go through plain blocks, whose hooks are more than the model's own."""
@@ -169,14 +173,14 @@ class Passes:
     def output(
         self,
         batch: Batch,
-        ids: Int[Tensor, "row pos"],
+        prompt: Prompt | Int[Tensor, "row pos"],
         fwd_hooks: Sequence[Hook] = (),
         *,
         start: int = 0,
         resid: Float[Tensor, "row pos d_model"] | None = None,
         at_last: bool = False,
     ) -> Tensor:
-        """What the metric reads of a pass over ``len(ids) / len(batch)`` stacked copies of a batch.
+        """What the metric reads of a pass over ``len(prompt) / len(batch)`` stacked copies of a batch.
 
         Args:
             fwd_hooks: Hooks of this pass, by TransformerLens' names.
@@ -184,16 +188,16 @@ class Passes:
             at_last: Hooks can do with the last position alone in the last layer (but for k and v), where it is all that
                 is read.
         """
-        blocks = self.blocks(batch, fwd_hooks)
+        prompt, blocks = Prompt.of(prompt), self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
-            return self._hooked(batch, ids, fwd_hooks, start, resid)
-        hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
-        return self._read_out(blocks, hidden, ids[:, -1])
+            return self._hooked(batch, prompt, fwd_hooks, start, resid)
+        hidden = self._walked(batch, blocks, prompt, fwd_hooks, start, resid, at_last)
+        return self._read_out(blocks, hidden, prompt.last)
 
     def values(
         self,
         batch: Batch,
-        ids: Int[Tensor, "row pos"],
+        prompt: Prompt | Int[Tensor, "row pos"],
         fwd_hooks: Sequence[Hook] = (),
         *,
         start: int = 0,
@@ -207,43 +211,71 @@ class Passes:
         Args:
             rightly: Takes which rows are answered rightly, 1 or 0, where the model has answers.
         """
+        prompt = Prompt.of(prompt)
         blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
-            output = self._hooked(batch, ids, fwd_hooks, start, resid)
+            output = self._hooked(batch, prompt, fwd_hooks, start, resid)
             self._answered(batch, output, rightly)
             return self.measure(batch, output)
-        hidden = self._walked(batch, blocks, ids, fwd_hooks, start, resid, at_last)
-        return self.value_of(batch, blocks, hidden, ids[:, -1], rightly)
+        hidden = self._walked(batch, blocks, prompt, fwd_hooks, start, resid, at_last)
+        return self.value_of(batch, blocks, hidden, prompt.last, rightly)
 
     def _hooked(
-        self, batch: Batch, ids: Tensor, fwd_hooks: Sequence[Hook], start: int, resid: Tensor | None
+        self, batch: Batch, prompt: Prompt, fwd_hooks: Sequence[Hook], start: int, resid: Tensor | None
     ) -> Tensor:
         """A pass of the model itself."""
+        if resid is None and prompt.extras and all(name.startswith("blocks.") for name, _ in fwd_hooks):
+            resid = self.entered(prompt)
+        if resid is not None:
+            prompt = replace(prompt, entered=True)
         begin = nullcontext() if resid is None else resume_from(self.model, start, resid)
         with begin, self.model.hooks(fwd_hooks=list(fwd_hooks)):
-            return self._read(batch, hooks.forward(self.model, ids, last_only=self.last_only(batch)))
+            return self._read(batch, hooks.forward(self.model, prompt, last_only=self.last_only(batch)))
+
+    @torch.no_grad()
+    def entered(self, prompt: Prompt) -> Float[Tensor, "row pos d_model"]:
+        """What enters the first layer of prompts with pictures. Towers see each picture once while room lasts."""
+        origin, rows = prompt.origin
+        if origin not in self._entered:
+            first = hook_name("resid", 0)
+            self._keep_entered(origin, record(self.model, origin, [first], last_only=True)[1][first])
+        found = self._entered[origin]
+        return found[rows.to(found.device)]
+
+    def _keep_entered(self, origin: Prompt, resid: Float[Tensor, "row pos d_model"]) -> None:
+        """Keep what enters the first layer; what was kept first goes first."""
+        self._entered[origin] = resid
+        while len(self._entered) > 1 and sum(t.numel() for t in self._entered.values()) > ENTERED:
+            del self._entered[next(iter(self._entered))]
 
     def _walked(
         self,
         batch: Batch,
         blocks: Blocks,
-        ids: Tensor,
+        prompt: Prompt,
         fwd_hooks: Sequence[Hook],
         start: int,
         resid: Tensor | None,
         at_last: bool,
     ) -> Float[Tensor, "row d_model"]:
         """What leaves the last of the plain blocks where the answer is read."""
-        x = resid if resid is not None else self._entering(blocks, ids)
+        x = resid if resid is not None else self._entering(blocks, prompt)
         if not self.last_only(batch):
             out = blocks.walk(x, fwd_hooks, start=start)
             rows = torch.arange(len(out), device=out.device)
             return out[rows, batch.answer_pos.repeat(len(out) // len(batch))]
         return blocks.walk(x, fwd_hooks, start=start, last=at_last)[:, -1]
 
-    def _entering(self, blocks: Blocks, ids: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
+    def _entering(self, blocks: Blocks, prompt: Prompt) -> Float[Tensor, "row pos d_model"]:
         """What enters the first layer."""
-        return blocks.embed(ids) if self.sealed and blocks.embed else entering(self.model, blocks, ids)
+        if self.sealed and blocks.embed:
+            return blocks.embed(prompt.ids)
+        if not prompt.extras:
+            return entering(self.model, blocks, prompt)
+        origin = prompt.origin[0]
+        if origin not in self._entered:
+            self._keep_entered(origin, entering(self.model, blocks, origin))
+        return self.entered(prompt)
 
     def _read_out(
         self,
@@ -323,7 +355,7 @@ class Passes:
         """What the metric reads of the clean run, kept with the batch."""
         self.settle()
         if ("clean", "output") not in batch.cache:
-            batch.cache["clean", "output"] = self.output(batch, batch.clean)
+            batch.cache["clean", "output"] = self.output(batch, batch.prompt("clean"))
         return batch.cache["clean", "output"]
 
     def activations(self, batch: Batch, run: RunName, names: Sequence[str]) -> dict[str, Tensor]:
@@ -349,10 +381,10 @@ class Passes:
 
         The metric is that of the last layer at the last position alone, as where nothing is recorded: equal bits.
         """
-        ids, blocks = batch.ids(run), self.blocks(batch)
+        prompt, blocks = batch.prompt(run), self.blocks(batch)
         answer = self.metric.reads == "answer" and not self.metric.needs_clean
         if isinstance(blocks, str):
-            out, found = record(self.model, ids, names, last_only=self.last_only(batch))
+            out, found = record(self.model, prompt, names, last_only=self.last_only(batch))
             if answer and isinstance(out, Tensor) and self.is_bare():
                 output, rightly = self._read(batch, out), []
                 self._answered(batch, output, rightly)
@@ -360,15 +392,15 @@ class Passes:
             return found
         # What blocks have is always taken from them, whatever else is asked for: equal questions, equal bits.
         others = [name for name in names if not is_walked([name], self.wiring.n_layers)]
-        found = record(self.model, ids, others, last_only=self.last_only(batch))[1] if others else {}
+        found = record(self.model, prompt, others, last_only=self.last_only(batch))[1] if others else {}
         store = [(n, lambda t, hook, n=n: found.__setitem__(n, t)) for n in names if n not in others]
         if store:
             last, entered = len(blocks) - 1, []
             enters = hook_name("resid", last), lambda resid, hook: entered.append(resid)
-            self._walked(batch, blocks, ids, [*store, enters], 0, None, False)
+            self._walked(batch, blocks, prompt, [*store, enters], 0, None, False)
             if answer:
-                hidden, rightly = self._walked(batch, blocks, ids, (), last, entered[0], True), []
-                values = self.value_of(batch, blocks, hidden, ids[:, -1], rightly)
+                hidden, rightly = self._walked(batch, blocks, prompt, (), last, entered[0], True), []
+                values = self.value_of(batch, blocks, hidden, prompt.last, rightly)
                 self._note(batch, run, values, rightly)
                 if self.last_only(batch):
                     batch.cache[run, "end"] = hidden

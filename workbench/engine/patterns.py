@@ -144,7 +144,7 @@ def _patterns(runs: PairedRuns, batch: Batch, replaced: dict[str, Tensor]) -> di
     with runs.model.hooks(fwd_hooks=hooks):
         _, seen = record(
             runs.model,
-            batch.clean,
+            batch.prompt("clean"),
             [hook_name("pattern", n) for n in layers],
             last_only=runs.last_only(batch),
         )

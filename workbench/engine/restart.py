@@ -140,7 +140,7 @@ def restarted(
         final[torch.as_tensor(rows.which, device=final.device), rows.pair] = run.end(
             rows, interventions, means
         )
-    ids = batch.ids(base)[:, -1].repeat(len(interventions))
+    ids = batch.prompt(base).last.repeat(len(interventions))
     return runs.value_of(batch, blocks, final.flatten(0, 1), ids).reshape(len(interventions), len(batch))
 
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from typing import Literal
 
 import numpy as np
-import torch
 
 from workbench.circuits.graph import Graph
 from workbench.engine.gradients import TAPE_FLOATS
@@ -82,12 +81,12 @@ def is_plain(runs: PairedRuns, room: float) -> bool:
     if runs.metric.reads == "all":
         return False
     kept, by_length = activations(runs, "nodes"), defaultdict(list)
-    for ids in runs.pairs.clean:
-        by_length[len(ids)].append(ids)
-    for length, prompts in sorted(by_length.items()):
+    for index, ids in enumerate(runs.pairs.clean):
+        by_length[len(ids)].append(index)
+    for length, pairs in sorted(by_length.items()):
         fit = [n for n in range(2, N_TRIED + 1) if kept.trial_bytes(length, n) <= room]
-        ids = np.stack(prompts[: max([1, *fit])])
-        if isinstance(blocks_of(runs.model, torch.as_tensor(ids, device=runs.device)), str):
+        prompt = runs.prompt_of("clean", np.array(pairs[: max([1, *fit])]))
+        if isinstance(blocks_of(runs.model, prompt), str):
             return False
     return True
 

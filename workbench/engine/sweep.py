@@ -340,7 +340,7 @@ def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
 def _stacked(runs, batch, layer, chunk, base, resid, means) -> np.ndarray:
     """The metric of a chunk: one pass with hooks from ``layer``."""
     times = len(chunk)
-    ids = batch.ids(base).repeat(times, 1)
+    prompt = batch.prompt(base).repeat(times)
     fwd = hooks_for(runs, batch, chunk, means)
-    values = runs.values(batch, ids, fwd, start=layer, resid=resid.repeat(times, 1, 1))
+    values = runs.values(batch, prompt, fwd, start=layer, resid=resid.repeat(times, 1, 1))
     return values.reshape(times, len(batch)).double().cpu().numpy()

@@ -78,7 +78,9 @@ def run_neurons(
         for k in range(0, len(circuits), size):
             ablated = (~kept[k : k + size]).to(runs.device)
             hooks = [(names[n], _mask(ablated[:, :, n], reference[names[n]], labels)) for n in names]
-            found = runs.values(batch, batch.clean.repeat(len(ablated), 1), hooks).reshape(len(ablated), -1)
+            found = runs.values(batch, batch.prompt("clean").repeat(len(ablated)), hooks).reshape(
+                len(ablated), -1
+            )
             values[k : k + size, batch.index] = found.double().cpu().numpy()
         runs.release(batch)
         if progress:

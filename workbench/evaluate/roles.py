@@ -105,7 +105,7 @@ def mean_attention(runs: PairedRuns, pairs_of_positions: Sequence[tuple[str, str
     total = np.zeros((len(pairs_of_positions), wiring.n_layers, wiring.n_heads))
     for batch in runs.batches:
         rows = torch.arange(len(batch), device=batch.clean.device)
-        seen = patterns_of(runs.model, batch.clean)
+        seen = patterns_of(runs.model, batch.prompt("clean"))
         for layer in wiring.attention_layers:
             pattern = looked(seen.of(layer)).nan_to_num()
             for r, (query, key) in enumerate(pairs_of_positions):

@@ -92,7 +92,7 @@ def occlusion(runs: PairedRuns) -> list[np.ndarray]:
         for pos in range(batch.n_tokens):
             resid = entry.clone()
             resid[:, pos] = entry[:, pos].mean(0)
-            values = runs.values(batch, batch.clean, resid=resid)
+            values = runs.values(batch, batch.prompt("clean"), resid=resid)
             drops[:, pos] = (runs.metric.direction * (clean - values)).double().cpu().numpy()
         for i, row in zip(batch.index, drops, strict=True):
             found[int(i)] = row

@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench.core.errors import ModelError, expect
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.probe import recompute_pattern, record, wiring
+from workbench.model.prompt import Prompt
 from workbench.model.reading import require_tokens
 from workbench.model.wiring import require_heads
 
@@ -49,7 +50,9 @@ class Seen:
 
 
 @torch.no_grad()
-def patterns_of(model: TransformerBridge, ids: Int[Tensor, "row pos"], *, outputs: bool = False) -> Seen:
+def patterns_of(
+    model: TransformerBridge, ids: Prompt | Int[Tensor, "row pos"], *, outputs: bool = False
+) -> Seen:
     """The attention patterns of every layer on these tokens; nothing is padded.
 
     Raises:
@@ -63,7 +66,7 @@ def patterns_of(model: TransformerBridge, ids: Int[Tensor, "row pos"], *, output
         >>> wb.patterns_of(model, model.to_tokens("Mary and John")).patterns[0].shape[1]
         4
     """
-    expect(ids, Tensor, what="patterns_of: ids", hint="model.to_tokens(text) makes them of a text")
+    expect(ids, (Tensor, Prompt), what="patterns_of: ids", hint="model.to_tokens(text) makes them of a text")
     found = wiring(model)
     require_heads(found)
     require_tokens(model, ids)
@@ -85,7 +88,7 @@ def patterns_of(model: TransformerBridge, ids: Int[Tensor, "row pos"], *, output
 
 
 def _recomputed(
-    model: TransformerBridge, ids: Tensor, layers: list[int], *, causal: bool
+    model: TransformerBridge, ids: Prompt | Tensor, layers: list[int], *, causal: bool
 ) -> tuple[dict[int, Tensor], dict[int, str]]:
     """Patterns of fused layers from q and k, kept only where they explain the heads' outputs."""
     sites = ("q", "k", "v", "head-output")

@@ -146,8 +146,8 @@ def _at_site(
         chunk = trials[k : k + size]
         resid = runs.resid(batch, "clean", layer).repeat(len(chunk), 1, 1)
         hooks = [(name, _replace(batch, chunk, reference, where))]
-        ids = batch.clean.repeat(len(chunk), 1)
-        values = runs.values(batch, ids, hooks, start=layer, resid=resid).reshape(len(chunk), len(batch))
+        prompt = batch.prompt("clean").repeat(len(chunk))
+        values = runs.values(batch, prompt, hooks, start=layer, resid=resid).reshape(len(chunk), len(batch))
         drops = runs.metric.direction * (clean[None] - values).double()
         yield from zip(chunk, drops.cpu().numpy(), strict=True)
 

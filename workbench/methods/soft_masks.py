@@ -60,8 +60,7 @@ def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
     return replace(
         batch,
         index=batch.index[rows],
-        clean=batch.clean[at],
-        corrupted=batch.corrupted[at],
+        prompts=(batch.prompts[0][at], batch.prompts[1][at]),
         answers=batch.answers[at],
         answer_pos=batch.answer_pos[at],
         positions=tuple(batch.positions[i] for i in rows),

@@ -50,4 +50,5 @@ def reading_of(
         d_vocab=found.d_vocab,
         other_inputs=other_inputs(found.config, tokenizer),
         outputs=found.outputs,
+        sight=found.sight,
     )

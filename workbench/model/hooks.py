@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError
+from workbench.model.prompt import Prompt
+from workbench.model.sight import PIXELS, require_pixels, sight_of
 from workbench.model.wiring import SITES, Wiring, hook_name, per_head
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ __all__ = [
     "SITES",
     "TOLERANCE",
     "Wiring",
+    "call",
     "component",
     "forward",
     "hook_name",
@@ -114,16 +117,36 @@ def resume_from(
             object.__delattr__(block, "forward")
 
 
+def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
+    """The model on a prompt, whatever it returns; one without words takes its extras alone."""
+    sight = sight_of(bridge)
+    extras = prompt.extras
+    if sight is not None and prompt.entered and sight.token is not None:
+        extras = extras.without(PIXELS)  # what towers made of them is already in what enters
+    ids = () if sight is not None and sight.token is None else (prompt.ids,)
+    return bridge(*ids, **extras, **options)
+
+
 def forward(
-    bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, last_only: bool
+    bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row pos"], *, last_only: bool
 ) -> Float[Tensor, "row out d_vocab"]:
-    """The model's output; only the last position's where asked and where the model can."""
+    """The model's output; only the last position's where asked and where the model can.
+
+    A model that answers once for a whole prompt (a classifier of pictures) has one position.
+
+    Raises:
+        ModelError: if the prompt lacks the pixels that the model needs, or has some that it does not take.
+    """
+    prompt = Prompt.of(prompt)
+    require_pixels(bridge, prompt)
     # An index gives a contiguous copy; a slice makes torch differentiate a product per row: 12 times slower at 32 rows.
     options = {"logits_to_keep": torch.tensor([-1])} if last_only and keeps_logits(bridge) else {}
-    out = bridge(ids, **options)
+    out = call(bridge, prompt, **options)
     out = out if isinstance(out, Tensor) else getattr(out, "last_hidden_state", None)
     if out is None:
         raise ModelError("the model returns neither logits nor hidden states")
+    if out.dim() == 2:
+        return out[:, None]
     return out[:, -1:] if last_only else out
 
 

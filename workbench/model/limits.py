@@ -11,7 +11,9 @@ from workbench.model.classifiers import class_names
 from workbench.model.huggingface import adapter_config, read_config
 from workbench.model.native import is_native, read_native_config, read_output_names
 from workbench.model.outputs import outputs_from
+from workbench.model.sight import sight_from
 from workbench.tasks.outputs import Outputs
+from workbench.tasks.pictures.sight import Sight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class Limits:
     d_vocab: int
     outputs: Outputs
     config: Mapping[str, Any] = field(default_factory=dict)
+    sight: Sight | None = None
 
 
 def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
@@ -37,11 +40,13 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
     """
     names: tuple[str, ...] = ()
     fields: Mapping[str, Any] = {}
+    sight = None
     if is_native(directory):
         cfg, names = read_native_config(directory), read_output_names(directory)
     else:
         config = read_config(directory, trust_remote_code=trust_remote_code)
         cfg, names, fields = adapter_config(config, directory), class_names(config), config.to_dict()
+        sight = sight_from(config, directory)
     return Limits(
         prepend_bos=bool(getattr(cfg, "default_prepend_bos", True)),
         n_ctx=cfg.n_ctx or None,
@@ -49,4 +54,5 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
         d_vocab=cfg.d_vocab,
         outputs=outputs_from(cfg.d_vocab, cfg.d_vocab_out, names, native=is_native(directory)),
         config=fields,
+        sight=sight,
     )

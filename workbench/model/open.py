@@ -38,7 +38,10 @@ from workbench.model.directory import refuse_wrong_index, weight_files
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.other_inputs import other_inputs, takes_more_than_text
+from workbench.model.pixels import with_noise
+from workbench.model.prompt import Prompt
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
+from workbench.model.sight import give_sight, sight_from
 from workbench.model.towers.classes import READS, tower_class
 from workbench.model.towers.directory import Source, towers_from_directory, towers_from_model
 from workbench.model.unread import not_measured, unread_parts
@@ -49,6 +52,7 @@ from workbench.model.weights import (
     lines_of_native,
     stored_weights,
 )
+from workbench.tasks.pictures.sight import Sight
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -162,16 +166,18 @@ class _Opened:
 
     bridge: TransformerBridge
     tokenizer: PreTrainedTokenizerBase | None  # as found; TransformerLens gives its own copy invented tokens
-    tokens: Tensor
+    tokens: Prompt
     expected: Tensor
     config: Mapping[str, object]
     weights: Lines
+    sight: Sight | None = None
     outputs: tuple[str, ...] = ()  # names of classes, where the model puts out classes
 
     def finish(self, *, name: str, kind: str, revision: str | None, tolerance: float | None) -> None:
         """Freeze the parameters, check parity and record who this is."""
         bridge, tokenizer, notes = self.bridge, self.tokenizer, ()
         other = other_inputs(self.config, tokenizer)
+        give_sight(bridge, self.sight)
         bridge.eval()
         bridge.requires_grad_(False)
         with explaining(f"{name} opens and cannot be run", error=ModelError):
@@ -190,7 +196,7 @@ class _Opened:
             # TransformerLens would prepend an invented BOS as text, which destroys the first word.
             bridge.cfg.default_prepend_bos = False
         show_in_notebooks()
-        text_alone = takes_more_than_text(self.config)
+        text_alone = self.sight is None and takes_more_than_text(self.config)
         left = not_measured(unread_parts(bridge, self.tokens), self.weights.unread, text_alone=text_alone)
         record(
             bridge,
@@ -227,7 +233,8 @@ def _hugging_face(
     trust_remote_code: bool,
     stored: Mapping[str, Weight],
 ) -> _Opened:
-    tokens, seen = _probe(config), []
+    sight, seen = sight_from(config, directory), []
+    tokens = _probe(config, sight, dtype)
 
     def look(model: PreTrainedModel) -> Tensor:
         """The model as transformers loaded it: what it answers, and its weights by their names."""
@@ -253,6 +260,7 @@ def _hugging_face(
         expected=expected,
         config=config.to_dict(),
         weights=seen[0],
+        sight=sight,
         outputs=classifiers.class_names(config),
     )
 
@@ -262,10 +270,10 @@ def _native(
 ) -> _Opened:
     ready = None if tokenizer is None else tokenizers.prepare(tokenizer)
     bridge = native.load_native(directory, device=device, dtype=dtype, tokenizer=ready)
-    tokens = parity.probe_tokens(bridge.cfg.d_vocab, bridge.cfg.n_ctx)
+    tokens = Prompt(parity.probe_tokens(bridge.cfg.d_vocab, bridge.cfg.n_ctx))
     stored = native.read_weights(directory)
     weights = {name: value.to(device=device, dtype=dtype) for name, value in stored.items()}
-    expected = plain.native_forward(weights, bridge.cfg, tokens.to(device))
+    expected = plain.native_forward(weights, bridge.cfg, tokens.ids.to(device))
     fields, names = native.read_native_config(directory).to_dict(), native.read_output_names(directory)
     return _Opened(
         bridge=bridge,
@@ -301,7 +309,8 @@ def _open_memory(
         source = Source(name=named, kind="memory", tolerance=tolerance, tokenizer=tokenizer)
         return cast("TransformerBridge", towers_from_model(model.eval(), source))
     encoders.drop_pooler(model.eval())
-    fields, tokens = model.config.to_dict(), _probe(model.config)
+    fields, sight = model.config.to_dict(), sight_from(model.config)
+    tokens = _probe(model.config, sight, next(model.parameters()).dtype)
     weights = lines_of_model(model)
     model.set_attn_implementation("eager")
     expected = parity.plain_output(model, tokens)
@@ -314,6 +323,7 @@ def _open_memory(
         expected=expected,
         config=fields,
         weights=weights,
+        sight=sight,
         outputs=classifiers.class_names(model.config),
     )
     opened.finish(name=name, kind="memory", revision=None, tolerance=tolerance)
@@ -327,8 +337,10 @@ def _has_adapter(model: nn.Module) -> bool:
     return bool(kinds or inside) or any(".base_layer." in name for name, _ in model.named_parameters())
 
 
-def _probe(config: object) -> Tensor:
-    """Probe tokens for a Hugging Face configuration, padding avoided (some models treat it specially)."""
+def _probe(config: object, sight: Sight | None, dtype: torch.dtype) -> Prompt:
+    """A probe for a Hugging Face configuration: tokens, padding avoided (some models treat it specially), and noise."""
+    if sight is not None and sight.token is None:
+        return with_noise(sight, torch.zeros(2, 1, dtype=torch.long), dtype=dtype)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     d_vocab = getattr(text, "vocab_size", None)
     if not d_vocab:
@@ -338,7 +350,9 @@ def _probe(config: object) -> Tensor:
         )
     avoid = frozenset(token for token in (getattr(text, "pad_token_id", None),) if token is not None)
     rows = getattr(text, "max_position_embeddings", None) or 64
-    return parity.probe_tokens(d_vocab, rows - huggingface.unused_positions(text), avoid=avoid)
+    rows -= huggingface.unused_positions(text) + (0 if sight is None else sight.n_tokens)
+    tokens = parity.probe_tokens(d_vocab, rows, avoid=avoid)
+    return Prompt(tokens) if sight is None else with_noise(sight, tokens, dtype=dtype)
 
 
 def _device(device: str | None) -> str:

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from workbench.core.errors import ModelError
+from workbench.model.hooks import call
+from workbench.model.prompt import Prompt
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -42,13 +44,19 @@ def probe_tokens(d_vocab: int, n_ctx: int, *, avoid: frozenset[int] = frozenset(
 
 
 @torch.no_grad()
-def plain_output(model: nn.Module, tokens: Int[Tensor, "pair pos"]) -> Float[Tensor, "pair pos d_vocab"]:
+def plain_output(
+    model: nn.Module, prompt: Prompt | Int[Tensor, "pair pos"]
+) -> Float[Tensor, "pair pos d_vocab"]:
     """Logits of a Hugging Face model that is not wrapped; the last hidden state of one without a head.
 
     A model that gives one answer for a whole prompt is asked for that of every beginning of it.
     """
-    tokens = tokens.to(next(model.parameters()).device)
-    output = model(tokens, use_cache=False) if not _answers_once(model) else None
+    prompt = Prompt.of(prompt).to(next(model.parameters()).device)
+    tokens = prompt.ids
+    if takes_no_words(model):
+        output = model(**prompt.extras)
+    else:
+        output = model(tokens, **prompt.extras, use_cache=False) if not _answers_once(model) else None
     if output is None:
         beginnings = [[model(row[None, : n + 1]).logits[0] for n in range(len(row))] for row in tokens]
         return torch.stack([torch.stack(row) for row in beginnings])
@@ -61,16 +69,23 @@ def plain_output(model: nn.Module, tokens: Int[Tensor, "pair pos"]) -> Float[Ten
     return found
 
 
+def takes_no_words(model: nn.Module) -> bool:
+    """Whether a Hugging Face model is given pixels alone."""
+    return getattr(model, "main_input_name", "input_ids") == "pixel_values" and not hasattr(model, "lm_head")
+
+
 def _answers_once(model: nn.Module) -> bool:
     return type(model).__name__.endswith("ForSequenceClassification")
 
 
 @torch.no_grad()
 def difference(
-    bridge: TransformerBridge, tokens: Int[Tensor, "pair pos"], plain: Float[Tensor, "pair pos d_vocab"]
+    bridge: TransformerBridge,
+    prompt: Prompt | Int[Tensor, "pair pos"],
+    plain: Float[Tensor, "pair pos d_vocab"],
 ) -> float:
     """Largest absolute difference between the bridge's output and the plain one, in logits."""
-    found = bridge(tokens.to(plain.device))
+    found = call(bridge, Prompt.of(prompt).to(plain.device))
     if found.shape != plain.shape:
         raise ModelError(f"the bridge gives {tuple(found.shape)}, the plain forward {tuple(plain.shape)}")
     return (found.double() - plain.double()).abs().max().item()

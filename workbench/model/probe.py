@@ -16,10 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.model import hooks
+from workbench.model import hooks, pixels
 from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
 from workbench.model.lens import check_opened
+from workbench.model.prompt import Prompt
+from workbench.model.sight import sight_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -53,9 +55,18 @@ def probe_tokens(bridge: TransformerBridge, n: int = N_PROBE) -> Int[Tensor, "ro
     return ids.to(next(iter(bridge.parameters())).device)
 
 
+def probe_prompt(bridge: TransformerBridge) -> Prompt:
+    """Two rows of random tokens and, where the model takes pictures, of a picture before them."""
+    return pixels.probe(bridge, probe_tokens(bridge))
+
+
 @torch.no_grad()
 def record(
-    bridge: TransformerBridge, ids: Int[Tensor, "row pos"], names: Sequence[str], *, last_only: bool = False
+    bridge: TransformerBridge,
+    prompt: Prompt | Int[Tensor, "row pos"],
+    names: Sequence[str],
+    *,
+    last_only: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The output and the tensors at these hooks; a hook that does not fire is missing from the result."""
     found: dict[str, Tensor] = {}
@@ -67,7 +78,7 @@ def record(
         return store
 
     with bridge.hooks(fwd_hooks=[(name, keep(name)) for name in names]):
-        out = hooks.forward(bridge, ids, last_only=last_only)
+        out = hooks.forward(bridge, prompt, last_only=last_only)
     return out, found
 
 
@@ -77,12 +88,12 @@ def _measure(bridge: TransformerBridge) -> Wiring:
             "the model has no single stack of blocks (an encoder-decoder?)",
             hint="decoder-only and encoder-only transformers work",
         )
-    cfg, ids = bridge.cfg, probe_tokens(bridge)
-    out, seen = record(bridge, ids, _hooks_there(bridge))
+    cfg, prompt = bridge.cfg, probe_prompt(bridge)
+    out, seen = record(bridge, prompt, _hooks_there(bridge))
     attention, mlps = (_layers_with(site, seen, cfg.n_layers) for site in ("head-output", "mlp-out"))
     fired, d_mlp = _fired(seen, attention, mlps, cfg.n_layers)
-    live = _live(bridge, ids, fired, attention, mlps)
-    causal = _is_causal(bridge, ids, out)
+    live = _live(bridge, prompt, fired, attention, mlps)
+    causal = _is_causal(bridge, prompt, out)
     errors = _identities(bridge, seen, attention, mlps, causal)
     exact = {name: error <= TOLERANCE.get(out.dtype, 2e-4) for name, error in errors.items()}
     n_kv = seen[hook_name("k", attention[0])].shape[2] if attention and "k" in fired else cfg.n_heads
@@ -134,11 +145,15 @@ def _fired(
 
 
 def _live(
-    bridge: TransformerBridge, ids: Tensor, fired: set[str], attention: tuple[int, ...], mlps: tuple[int, ...]
+    bridge: TransformerBridge,
+    prompt: Prompt,
+    fired: set[str],
+    attention: tuple[int, ...],
+    mlps: tuple[int, ...],
 ) -> frozenset[str]:
     """Sites at which an edit reaches the output."""
     layers = range(bridge.cfg.n_layers)
-    live = {s for s in fired if _is_live(bridge, ids, s, _layers_of(s, layers, attention, mlps))}
+    live = {s for s in fired if _is_live(bridge, prompt, s, _layers_of(s, layers, attention, mlps))}
     patterns = all(hooks.pattern_is_live(bridge.blocks[n]) for n in attention)
     return frozenset(live if patterns else live - {"pattern"})
 
@@ -156,7 +171,7 @@ def _layers_of(
     return mlps if site in ("mlp-out", "neurons") else attention
 
 
-def _is_live(bridge: TransformerBridge, ids: Tensor, site: str, layers: Sequence[int]) -> bool:
+def _is_live(bridge: TransformerBridge, prompt: Prompt, site: str, layers: Sequence[int]) -> bool:
     """Whether edits of a site reach the output, in each kind of attention that the model has.
 
     A layer whose weights happen to be dead (it writes nothing, or its queries are all zero) says nothing about
@@ -165,11 +180,11 @@ def _is_live(bridge: TransformerBridge, ids: Tensor, site: str, layers: Sequence
     kinds: dict[type, list[int]] = {}
     for layer in layers:
         kinds.setdefault(type(hooks.component(bridge.blocks[layer], "attn")), []).append(layer)
-    return all(any(_reaches(bridge, ids, site, n) for n in reversed(same)) for same in kinds.values())
+    return all(any(_reaches(bridge, prompt, site, n) for n in reversed(same)) for same in kinds.values())
 
 
 @torch.no_grad()
-def _reaches(bridge: TransformerBridge, ids: Tensor, site: str, layer: int) -> bool:
+def _reaches(bridge: TransformerBridge, prompt: Prompt, site: str, layer: int) -> bool:
     """Whether changing one site of one layer changes the output."""
     partner = {"q": "k", "k": "q"}.get(site)  # a query has no effect where all keys are zero
     around = [(hook_name(partner, layer), _shaken(partner, 1))] if partner else []
@@ -177,7 +192,7 @@ def _reaches(bridge: TransformerBridge, ids: Tensor, site: str, layer: int) -> b
     for edits in (around, [*around, (hook_name(site, layer), _shaken(site, 2))]):
         with bridge.hooks(fwd_hooks=edits), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*edit is discarded")  # that is what is being asked
-            outputs.append(hooks.forward(bridge, ids, last_only=False))
+            outputs.append(hooks.forward(bridge, prompt, last_only=False))
     return bool((outputs[1] - outputs[0]).abs().max() > 0)
 
 
@@ -193,18 +208,25 @@ def _shaken(site: str, seed: int) -> Callable[..., Tensor]:
     return edit
 
 
-def _is_causal(bridge: TransformerBridge, ids: Tensor, out: Tensor) -> bool:
+def _is_causal(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> bool:
     """Whether the last token leaves the outputs before it alone.
 
     Raises:
         ModelError: if the context holds a single token.
     """
-    if ids.shape[1] < 2:
+    if prompt.shape[1] < 2:
         raise ModelError("the model's context holds 1 token: no token can look at another")
-    other = ids.clone()
+    sight = sight_of(bridge)
+    if out.shape[1] < 2 or (
+        sight is not None and sight.token is None
+    ):  # one answer, or a picture all at once
+        return False
+    other = prompt.ids.clone()
     other[:, -1] = (other[:, -1] + 1) % bridge.cfg.d_vocab
+    if sight is not None:  # no further picture is meant
+        other[:, -1] = torch.where(other[:, -1] == sight.token, other[:, 0], other[:, -1])
     with torch.no_grad():
-        changed = hooks.forward(bridge, other, last_only=False)
+        changed = hooks.forward(bridge, Prompt(other, prompt.extras), last_only=False)
     return bool((changed - out)[:, :-1].abs().max() <= TOLERANCE.get(out.dtype, 2e-4))
 
 

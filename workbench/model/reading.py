@@ -13,10 +13,12 @@ from workbench.core.errors import TaskError
 from workbench.model.architecture import Architecture, describe
 from workbench.model.identity import other_inputs_of
 from workbench.model.outputs import outputs_of
+from workbench.model.prompt import Prompt
 from workbench.model.sealed import Sealed
+from workbench.model.sight import sight_of
 from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.reading import Reading
-from workbench.tasks.token_ids import beyond_embedding, not_text
+from workbench.tasks.token_ids import beyond_embedding, not_text, unseen
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -46,6 +48,7 @@ def reading_of_model(model: TransformerBridge | Sealed) -> Reading:
         d_vocab=described.d_vocab,
         other_inputs=other_inputs_of(model),
         outputs=outputs_of(model),
+        sight=sight_of(model),
     )
 
 
@@ -60,7 +63,8 @@ def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
     described, outputs = describe(model), outputs_of(model)
     for i, pair in enumerate(pairs.pairs):
         for side, ids in (("clean", pairs.clean[i]), ("corrupted", pairs.corrupted[i])):
-            _require_prompt(model, described, ids, f"pair {pair.id}, {side} prompt")
+            where, shown = f"pair {pair.id}, {side} prompt", pair.image is not None
+            _require_prompt(model, described, ids, where, shown=shown)
             for name, index in pairs.positions[i].items():
                 _require_range([index], len(ids), f"pair {pair.id}: position {name},", f"{side} prompt")
         if outputs.size is not None:
@@ -69,30 +73,37 @@ def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
 
 
 def require_tokens(
-    model: TransformerBridge, ids: Int[Tensor, "*row pos"] | Sequence[int], where: str = "the prompt"
+    model: TransformerBridge,
+    ids: Prompt | Int[Tensor, "*row pos"] | Sequence[int],
+    where: str = "the prompt",
 ) -> None:
     """Do nothing if the model can read these token ids: each has an embedding, each prompt fits the context.
 
     Raises:
         TaskError: naming the first token that has none, or how long the prompt is.
     """
-    described, rows = describe(model), torch.as_tensor(ids)
+    shown = isinstance(ids, Prompt) and bool(ids.extras)
+    described, rows = describe(model), ids.ids if isinstance(ids, Prompt) else torch.as_tensor(ids)
     if not rows.numel():
         return
-    other = torch.tensor(list(other_inputs_of(model)), dtype=rows.dtype, device=rows.device)
+    unread = unseen(other_inputs_of(model), sight_of(model), shown)
+    other = torch.tensor(list(unread), dtype=rows.dtype, device=rows.device)
     wrong = described.n_ctx is not None and rows.shape[-1] > described.n_ctx
     wrong = wrong or bool(torch.isin(rows, other).any())
     if wrong or int(rows.min()) < 0 or int(rows.max()) >= described.d_vocab:
         for row in rows.reshape(-1, rows.shape[-1]).tolist():
-            _require_prompt(model, described, row, where)
+            _require_prompt(model, described, row, where, shown=shown)
 
 
 def _require_prompt(
-    model: TransformerBridge, described: Architecture, ids: Sequence[int], where: str
+    model: TransformerBridge, described: Architecture, ids: Sequence[int], where: str, *, shown: bool
 ) -> None:
     tokenizer = getattr(model, "tokenizer", None)
-    if other := not_text(tokenizer, ids, other_inputs_of(model)):
-        raise TaskError(f"{where}: {next(iter(other.values()))}", hint="leave such tokens out")
+    if other := not_text(tokenizer, ids, unseen(other_inputs_of(model), sight_of(model), shown)):
+        raise TaskError(
+            f"{where}: {next(iter(other.values()))}",
+            hint="give each prompt its picture, or leave such tokens out",
+        )
     if described.n_ctx is not None and len(ids) > described.n_ctx:
         raise TaskError(
             f"{where}: {len(ids)} tokens; the model's context holds {described.n_ctx}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from workbench.core.show import Told
 from workbench.model import builtin as zoo
-from workbench.model import parity, probe
+from workbench.model import parity, pixels, probe
 from workbench.model.architecture import Architecture, describe
-from workbench.model.hooks import resume_from
+from workbench.model.hooks import call, resume_from
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
+from workbench.model.prompt import Prompt
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -123,7 +124,8 @@ def _checks(bridge: TransformerBridge, name: str) -> Iterator[Check]:
     found = identity(bridge)
     tokens = parity.probe_tokens(bridge.cfg.d_vocab, bridge.cfg.n_ctx or 64)
     tokens = tokens.to(next(iter(bridge.parameters())).device)
-    out = bridge(tokens)
+    prompt = pixels.probe(bridge, tokens)
+    out = call(bridge, prompt)
     scale = max(1.0, out.abs().max().item())
     limit = parity.TOLERANCE.get(out.dtype, 0.1) * scale
     yield Check(
@@ -136,9 +138,9 @@ def _checks(bridge: TransformerBridge, name: str) -> Iterator[Check]:
         name="finite", what="outputs that are not finite", found=int((~out.isfinite()).sum()), limit=0
     )
     yield Check(
-        name="repeatable", what="difference of two equal runs", found=_gap(bridge(tokens), out), limit=0
+        name="repeatable", what="difference of two equal runs", found=_gap(call(bridge, prompt), out), limit=0
     )
-    alone = torch.cat([bridge(row[None]) for row in tokens])
+    alone = torch.cat([call(bridge, row) for row in prompt.split(1)])
     yield Check(
         name="batching",
         what="difference of a prompt alone and in a batch",
@@ -148,7 +150,7 @@ def _checks(bridge: TransformerBridge, name: str) -> Iterator[Check]:
     yield Check(
         name="resuming",
         what="difference when run from the middle layer",
-        found=_resumed(bridge, tokens, out),
+        found=_resumed(bridge, prompt, out),
         limit=limit,
     )
     model = describe(bridge)
@@ -187,12 +189,12 @@ def _without_embedding(bridge: TransformerBridge, *, invented: bool) -> list[str
     return [token for _, token in beyond if token != own]
 
 
-def _resumed(bridge: TransformerBridge, tokens: Tensor, out: Tensor) -> float:
+def _resumed(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> float:
     middle = bridge.cfg.n_layers // 2
     entry = f"blocks.{middle}.hook_in"
-    _, seen = probe.record(bridge, tokens, [entry])
+    _, seen = probe.record(bridge, prompt, [entry])
     with resume_from(bridge, middle, seen[entry]):
-        return _gap(bridge(tokens), out)
+        return _gap(call(bridge, replace(prompt, entered=True)), out)
 
 
 def _gap(a: Tensor, b: Tensor) -> float:

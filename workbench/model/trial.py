@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -21,6 +20,7 @@ from workbench.model.blocks import Blocks
 from workbench.model.hooks import component, hook_name
 from workbench.model.memory import is_out_of_memory
 from workbench.model.probe import record, wiring
+from workbench.model.prompt import Prompt
 from workbench.model.unhooked import plain_blocks, plain_end, read_out
 
 if TYPE_CHECKING:
@@ -37,19 +37,22 @@ class _Found:
     """What was found out about one model while its layers were these."""
 
     modules: Modules
-    by_length: dict[int, Blocks | str] = field(default_factory=dict)
+    by_length: dict[tuple[int, tuple[str, ...]], Blocks | str] = field(default_factory=dict)
     unlike: dict[bytes, bool] = field(default_factory=dict)  # by prompts
 
 
 _FOUND: WeakKeyDictionary[TransformerBridge, _Found] = WeakKeyDictionary()
 
 
-def blocks_of(bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, every: bool = False) -> Blocks | str:
+def blocks_of(
+    bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row pos"], *, every: bool = False
+) -> Blocks | str:
     """The plain blocks that are this model on prompts of this length, or why the model itself must run.
 
     Args:
         every: Compare on every one of these prompts, not on the first of each length.
     """
+    prompt = Prompt.of(prompt)
     found, modules = _FOUND.get(bridge), modules_of(bridge)
     if (
         found is None or found.modules is not modules
@@ -59,15 +62,15 @@ def blocks_of(bridge: TransformerBridge, ids: Int[Tensor, "row pos"], *, every: 
         return "something is attached to the model"
     if modules.training:
         return "the model is in training mode"
-    length = ids.shape[1]
+    length = prompt.shape[1], tuple(prompt.extras)  # the same length with pictures is another way in
     if length not in found.by_length:
-        found.by_length[length] = _tried(_measured, bridge, ids[:N_TRIED]) or NOT_PLAIN
+        found.by_length[length] = _tried(_measured, bridge, prompt[:N_TRIED]) or NOT_PLAIN
         _forget_patterns(bridge)
     blocks = found.by_length[length]
     if every and not isinstance(blocks, str):
-        key = blake2b(ids.cpu().numpy().tobytes(), digest_size=16).digest()
+        key = prompt.digest
         if key not in found.unlike:
-            found.unlike[key] = _tried(_compared, bridge, blocks, ids) is not True
+            found.unlike[key] = _tried(_compared, bridge, blocks, prompt) is not True
             _forget_patterns(bridge)
         if found.unlike[key]:  # whoever asks next is not to use them either
             blocks = found.by_length[length] = NOT_PLAIN
@@ -93,23 +96,23 @@ def _tried(make: Callable[..., Any], *args: Any) -> Any:
         return None
 
 
-def _measured(bridge: TransformerBridge, ids: Int[Tensor, "row pos"]) -> Blocks | str:
+def _measured(bridge: TransformerBridge, prompt: Prompt) -> Blocks | str:
     if next(iter(bridge.parameters())).dtype not in ALIKE:
         return "half precision: rounding hides a difference"
     blocks = plain_blocks(bridge, wiring(bridge))
     if isinstance(blocks, str):
         return blocks
-    blocks, resid, out = _with_rotary(blocks, bridge, ids)
+    blocks, resid, out = _with_rotary(blocks, bridge, prompt)
     limit = ALIKE[out.dtype]
     if not unlike(blocks, resid) <= limit:
         return NOT_PLAIN
-    if blocks.embed is not None and not _is_near(_tried(blocks.embed, ids), resid[0], limit):
+    if prompt.extras or not (blocks.embed and _is_near(_tried(blocks.embed, prompt.ids), resid[0], limit)):
         blocks.embed = None
-    hidden, last = resid[-1][:, -1], ids[:, -1]
+    hidden, last = resid[-1][:, -1], prompt.last
     if not _is_near(read_out(bridge, blocks, hidden, last), out, limit):
         return "what leaves the last block does not decide the logits"
     blocks.ends_plainly, blocks.d_out = _is_near(plain_end(bridge, hidden), out, limit), out.shape[-1]
-    columns = ids.unique()
+    columns = prompt.ids.unique()
     by_column = _tried(read_out, bridge, blocks, hidden, last, columns)
     blocks.by_column = component(bridge, "unembed") is not None and _is_near(
         by_column, out[:, columns], limit
@@ -125,10 +128,10 @@ def _is_near(made: Tensor | None, own: Tensor, limit: float) -> bool:
     return bool(((made - own).abs() <= limit * (1e-3 + own.abs().amax(-1, keepdim=True))).all())
 
 
-def _compared(bridge: TransformerBridge, blocks: Blocks, ids: Int[Tensor, "row pos"]) -> bool:
+def _compared(bridge: TransformerBridge, blocks: Blocks, prompt: Prompt) -> bool:
     """Every block on every prompt, from what enters it in the model."""
     names = _between(len(blocks))
-    seen = record(bridge, ids, names, last_only=True)[1]
+    seen = record(bridge, prompt, names, last_only=True)[1]
     resid = [seen[name] for name in names]
     return unlike(blocks, resid) <= ALIKE[resid[0].dtype]
 
@@ -139,7 +142,7 @@ def _between(n_layers: int) -> list[str]:
 
 
 def _with_rotary(
-    blocks: Blocks, bridge: TransformerBridge, ids: Int[Tensor, "row pos"]
+    blocks: Blocks, bridge: TransformerBridge, prompt: Prompt
 ) -> tuple[Blocks, list[Tensor], Tensor]:
     """The blocks with the cosines and sines of this length; the residual stream before each layer and at the end."""
     n = len(blocks)
@@ -148,7 +151,7 @@ def _with_rotary(
     forms: list[bool] = []
     handle = bridge.blocks[-1].register_forward_hook(lambda m, a, out: forms.append(isinstance(out, tuple)))
     try:
-        out, seen = record(bridge, ids, [*_between(n), *known], last_only=True)
+        out, seen = record(bridge, prompt, [*_between(n), *known], last_only=True)
     finally:
         handle.remove()
     layers = []

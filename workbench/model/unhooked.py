@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.model.blocks import Block, Blocks, Function
-from workbench.model.hooks import Wiring, component, norm_before
+from workbench.model.hooks import Wiring, call, component, norm_before
+from workbench.model.prompt import Prompt
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -145,11 +146,12 @@ def _embed(bridge: TransformerBridge) -> Function | None:
 
 @torch.no_grad()
 def entering(
-    bridge: TransformerBridge, blocks: Blocks, ids: Int[Tensor, "row pos"]
+    bridge: TransformerBridge, blocks: Blocks, prompt: Prompt | Int[Tensor, "row pos"]
 ) -> Float[Tensor, "row pos d_model"]:
     """What enters the first layer; where ``blocks`` do not say it, by the model itself without its layers."""
-    if blocks.embed is not None:
-        return blocks.embed(ids)
+    prompt = Prompt.of(prompt)
+    if blocks.embed is not None and not prompt.extras:
+        return blocks.embed(prompt.ids)
     seen: list[Tensor] = []
 
     def first(*args: Any, **kwargs: Any) -> Any:
@@ -157,7 +159,7 @@ def entering(
         return (seen[0],) if blocks.in_tuple else seen[0]
 
     with _blocks_are(bridge, first):
-        bridge(ids)
+        call(bridge, prompt)
     return seen[0]
 
 

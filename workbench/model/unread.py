@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from workbench.model.hooks import call
+from workbench.model.prompt import Prompt
 from workbench.model.standing import plain_name
 
 if TYPE_CHECKING:
@@ -25,16 +27,19 @@ _BUFFERS = re.compile(r"(^|\.)(attn|attention|self)\.(masked_)?bias$|(inv_freq|p
 _MOST = 3  # names that are listed
 
 
-def unread_parts(bridge: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> tuple[str, ...]:
-    """The parts whose parameters do not reach the output on these tokens, each with its size, in words.
+def unread_parts(bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row pos"]) -> tuple[str, ...]:
+    """The parts whose parameters do not reach the output on these prompts, each with its size, in words.
 
     Layers that are measured are left out: an expert that no token chose is part of one.
     """
     model = bridge.original_model
     measured = {id(p) for p in bridge.blocks.parameters()} if hasattr(bridge, "blocks") else set()
     candidates = {id(p) for p in model.parameters() if p.is_floating_point()} - measured
-    unread = candidates - _read_by(bridge, tokens, candidates)
-    return tuple(_words(name, module) for name, module in _largest(model, unread))
+    unread = candidates - _read_by(bridge, Prompt.of(prompt), candidates)
+    once = {
+        id(part): (name, part) for name, part in reversed([*_largest(model, unread)])
+    }  # some have two names
+    return tuple(_words(name, part) for name, part in reversed(once.values()))
 
 
 def not_measured(parts: Sequence[str], tensors: Iterable[str], *, text_alone: bool) -> tuple[str, ...]:
@@ -56,15 +61,15 @@ def not_measured(parts: Sequence[str], tensors: Iterable[str], *, text_alone: bo
     return tuple(said)
 
 
-def _read_by(bridge: TransformerBridge, tokens: Tensor, candidates: set[int]) -> set[int]:
-    """The parameters that the output on these tokens depends on."""
+def _read_by(bridge: TransformerBridge, prompt: Prompt, candidates: set[int]) -> set[int]:
+    """The parameters that the output on these prompts depends on."""
     parameters = [p for p in bridge.original_model.parameters() if id(p) in candidates]
     before = [p.requires_grad for p in parameters]
     try:
         for parameter in parameters:
             parameter.requires_grad_(True)
         with torch.enable_grad():
-            return set(_leaves(bridge(tokens.to(parameters[0].device)))) if parameters else set()
+            return set(_leaves(call(bridge, prompt.to(parameters[0].device)))) if parameters else set()
     finally:
         for parameter, flag in zip(parameters, before, strict=True):
             parameter.requires_grad_(flag)
@@ -100,11 +105,12 @@ def _largest(
 
 
 def _words(name: str, part: nn.Module | nn.Parameter) -> str:
-    called = plain_name(name).rsplit(".", 1)[-1].replace("_", " ")
+    *_, before, last = ["", *plain_name(name).split(".")]
+    called = (f"{before} {last}" if last.isdigit() else last).replace("_", " ")
     if isinstance(part, nn.Parameter):
         return f"the {called} ({part.numel():,} numbers)"
     numbers = sum(p.numel() for p in part.parameters())
-    layers, heads = next(_shapes(part), (None, None))
+    layers, heads = (None, None) if last.isdigit() else next(_shapes(part), (None, None))
     size = f"{numbers:,} numbers"
     return f"the {called} ({layers} layers x {heads} heads, {size})" if layers else f"the {called} ({size})"
 

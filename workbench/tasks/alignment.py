@@ -14,6 +14,7 @@ from workbench.core.errors import TaskError
 from workbench.core.show import Shown
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
+from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.token_ids import Aligner, Drop
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ KINDS = {
     "context": "longer than the model's context",
     "embedding": "tokens beyond the model's embedding",
     "not text": "tokens that stand for a picture or a sound",
+    "picture": "a picture that the model cannot take, or in another number of tokens",
     "position": "a named position that is not the same token in both prompts",
     "answer": "an answer that is not one token",
     "output": "an answer that the model does not put out",
@@ -39,7 +41,8 @@ _NEEDED = {
     "unknown": "use words that the tokenizer knows, or another model",
     "length": "clean and corrupted need equally many tokens: reword one of them",
     "context": "shorten the prompts to what the model reads",
-    "not text": "pairs of text alone can be measured; the model's other parts are not looked at",
+    "not text": "give each prompt its picture (image), or leave such tokens out",
+    "picture": "a picture has the model's own size and one image token in the text; nothing is resized or cropped",
     "embedding": "leave out tokens that were added to the tokenizer after the model was made, or resize its embedding",
     "position": "a named position must be the same token index in clean and corrupted",
     "answer": "every pair needs a correct answer, and each answer must be exactly one token",
@@ -128,6 +131,7 @@ def align(
     d_vocab: int | None = None,
     other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
+    sight: Sight | None = None,
     minimum: int = 1,
 ) -> AlignedPairs:
     """Tokenize pairs and keep those in which clean and corrupted line up token by token.
@@ -144,6 +148,8 @@ def align(
         n_ctx: Most tokens a prompt may have, BOS counted.
         special_tokens: Let the tokenizer add its own special tokens (encoders: ``[CLS] ... [SEP]``).
         d_vocab: Rows of the model's embedding; None if any token id will do.
+        sight: How the model takes pictures; None where it takes none. One image token in a text becomes as many as the
+            picture takes.
         other_inputs: Token ids that stand for something else than text, and for what: pairs with one are dropped.
         outputs: Where answers are looked up; by default any token will do.
         minimum: Fewest pairs that must be left.
@@ -164,6 +170,7 @@ def align(
         d_vocab=d_vocab,
         other_inputs=other_inputs,
         outputs=outputs,
+        sight=sight,
     )
     work.read_ahead(pairs)
     rows, dropped = [], []

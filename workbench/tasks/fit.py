@@ -11,6 +11,7 @@ from workbench.core.errors import TaskError
 from workbench.tasks.alignment import AlignedPairs, align, too_few
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
+from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.registry import Option, get_task, make_pairs
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def fit_pairs(
     d_vocab: int | None = None,
     other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
+    sight: Sight | None = None,
     minimum: int = 1,
     n: int = 100,
     seed: int = 0,
@@ -61,6 +63,7 @@ def fit_pairs(
                 d_vocab=d_vocab,
                 other_inputs=other_inputs,
                 outputs=outputs,
+                sight=sight,
                 minimum=0,
             )
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
+from workbench.tasks.pictures.sight import Sight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +26,7 @@ class Reading:
         d_vocab: Rows of its embedding: token ids from there on have no meaning to it.
         other_inputs: Token ids that stand for something else than text (a picture), and for what.
         outputs: Where its answers are looked up.
+        sight: How it takes pictures; None where it takes none.
     """
 
     name: str
@@ -35,11 +37,12 @@ class Reading:
     d_vocab: int | None = None
     other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
+    sight: Sight | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The reading as arguments of ``align`` and ``fit_pairs``, after the tokenizer."""
-        names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "other_inputs", "outputs")
+        names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "other_inputs", "outputs", "sight")
         return {name: getattr(self, name) for name in names}
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from workbench.core.errors import TaskError
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pair, Pairs, Span
+from workbench.tasks.pictures.image import Picture
+from workbench.tasks.pictures.sight import Sight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +42,14 @@ class _Tokens:
             if not self.special[index] and start < span[1] and end > span[0]
         ]
 
+    def spread(self, index: int, times: int) -> _Tokens:
+        """The same with one token so many times."""
+        ids, spans, special = (
+            [*row[:index], *[row[index]] * times, *row[index + 1 :]]
+            for row in (self.ids, self.spans, self.special)
+        )
+        return _Tokens(self.text, ids, spans, special)
+
     def token(self, index: int) -> str:
         start, end = self.spans[index]
         return self.text[start:end]
@@ -59,6 +69,7 @@ class Aligner:
     d_vocab: int | None = None
     other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
+    sight: Sight | None = None
     prompts: dict[str, _Tokens] = field(default_factory=dict)
     answers: dict[tuple[str, str], int | Drop] = field(default_factory=dict)
 
@@ -117,13 +128,16 @@ class Aligner:
         for side, text in (("clean", pair.clean), ("corrupted", pair.corrupted)):
             if not text.strip():
                 raise Drop("empty", f"the {side} prompt is empty")
-        clean, corrupted = self.prompts[pair.clean], self.prompts[pair.corrupted]
+        image = pair.image or (None, None)
+        clean = self._with_picture("clean", self.prompts[pair.clean], image[0])
+        corrupted = self._with_picture("corrupted", self.prompts[pair.corrupted], image[1])
+        self._check_differ(pair)
         for side, tokens in (("clean", clean), ("corrupted", corrupted)):
             self._check_known(side, tokens)
         clean_ids, shift = self._with_bos(clean.ids)
         corrupted_ids, other_shift = self._with_bos(corrupted.ids)
         for side, ids in (("clean", clean_ids), ("corrupted", corrupted_ids)):
-            self._check_embedded(side, ids)
+            self._check_embedded(side, ids, shown=pair.image is not None)
         if len(clean_ids) != len(corrupted_ids):
             raise _different_length(clean, corrupted, len(clean_ids), len(corrupted_ids))
         if self.n_ctx is not None and len(clean_ids) > self.n_ctx:
@@ -134,10 +148,11 @@ class Aligner:
         positions["end"] = max(index for index, special in enumerate(clean.special) if not special)
         if shift != other_shift:
             raise Drop("length", "only one of the two prompts starts with the BOS token")
-        correct = self._answers(pair, clean, pair.correct)
+        text = self.prompts[pair.clean]
+        correct = self._answers(pair, text, pair.correct)
         if not correct:
             raise Drop("answer", "there is no correct answer")
-        incorrect = self._answers(pair, clean, pair.incorrect)
+        incorrect = self._answers(pair, text, pair.incorrect)
         for answer, token in zip(pair.incorrect, incorrect, strict=True):
             if token in correct:
                 other = pair.correct[correct.index(token)]
@@ -170,11 +185,34 @@ class Aligner:
                 "unknown", f"the {side} prompt has words this tokenizer does not know: {listed}", words
             )
 
-    def _check_embedded(self, side: str, ids: Sequence[int]) -> None:
+    def _with_picture(self, side: str, tokens: _Tokens, picture: Picture | None) -> _Tokens:
+        """The tokens with as many for the picture as the model gives it."""
+        if picture is None:
+            return tokens
+        if self.sight is None or self.sight.token is None:
+            raise Drop("picture", f"the {side} prompt has a picture, and the model takes none beside words")
+        if why := self.sight.why_not(picture):
+            raise Drop("picture", f"the {side} prompt: {why}")
+        n, found = self.sight.n_tokens, tokens.ids.count(self.sight.token)
+        if found == n:
+            return tokens
+        name = self.tokenizer.convert_ids_to_tokens([self.sight.token])[0]
+        if found != 1:
+            reason = (
+                f"the {side} prompt has {found} tokens {name!r}; {n} are expected, or 1 that stands for all"
+            )
+            raise Drop("picture", reason, [name])
+        return tokens.spread(tokens.ids.index(self.sight.token), n)
+
+    def _check_differ(self, pair: Pair) -> None:
+        if pair.image and pair.clean == pair.corrupted and pair.image[0].digest == pair.image[1].digest:
+            raise Drop("picture", "clean and corrupted are the same text and the same picture")
+
+    def _check_embedded(self, side: str, ids: Sequence[int], *, shown: bool) -> None:
         beyond = beyond_embedding(self.tokenizer, ids, self.d_vocab)
         if beyond:
             raise Drop("embedding", f"the {side} prompt: {next(iter(beyond.values()))}", beyond)
-        other = not_text(self.tokenizer, ids, self.other_inputs)
+        other = not_text(self.tokenizer, ids, unseen(self.other_inputs, self.sight, shown))
         if other:
             raise Drop("not text", f"the {side} prompt: {next(iter(other.values()))}", other)
 
@@ -224,6 +262,13 @@ class Aligner:
                 "output", f"answer {answer!r} is none of the {self.outputs.describe()}{meant}", [answer]
             )
         return index
+
+
+def unseen(other_inputs: Mapping[int, str], sight: Sight | None, shown: bool) -> Mapping[int, str]:
+    """The tokens that stand for something which a prompt does not have: all, or all but that of its picture."""
+    if not shown or sight is None:
+        return other_inputs
+    return {token: kind for token, kind in other_inputs.items() if token != sight.token}
 
 
 def beyond_embedding(

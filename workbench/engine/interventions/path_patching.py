@@ -234,7 +234,7 @@ def _stacked(
 ) -> np.ndarray:
     """``(group, pair)`` metric: two passes with one sender group per block of rows."""
     wiring, times = runs.wiring, len(groups)
-    ids = batch.ids(base).repeat(times, 1)
+    prompt = batch.prompt(base).repeat(times)
     other: RunName = "corrupted" if base == "clean" else "clean"
     value = "corrupted" if base == "clean" else "clean"
     runs.activations(batch, other, sorted({hook_name(site_of(n), n.layer or 0) for g in groups for n in g}))
@@ -246,11 +246,11 @@ def _stacked(
     seen: dict[str, Tensor] = {}
     keep = [(name, _keeper(seen, name)) for name in sorted({_receiver_hook(wiring, r) for r in receivers})]
     frozen = _frozen(runs, batch, base, times, mlps)
-    runs.output(batch, ids, [*frozen, *sender_hooks, *keep])  # in this order on one hook point
+    runs.output(batch, prompt, [*frozen, *sender_hooks, *keep])  # in this order on one hook point
     puts = _put_back(wiring, batch, receivers, seen, positions)
     start = min((r.layer for r in receivers if r.layer is not None), default=wiring.n_layers - 1)
     resid = runs.resid(batch, base, start).repeat(times, 1, 1)
-    values = runs.values(batch, ids, puts, start=start, resid=resid)
+    values = runs.values(batch, prompt, puts, start=start, resid=resid)
     return values.reshape(times, len(batch)).double().cpu().numpy()
 
 

@@ -17,11 +17,13 @@ from workbench.model.huggingface import load_checked
 from workbench.model.identity import PROCESSING, ModelIdentity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.other_inputs import other_inputs
+from workbench.model.sight import give_sight, sight_from
 from workbench.model.sizes import refuse_larger
 from workbench.model.towers.classes import READS, probe_inputs
 from workbench.model.towers.open import hang_towers, plain_answer
 from workbench.model.towers.tower import Tower
 from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model
+from workbench.tasks.pictures.sight import Sight
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -55,17 +57,18 @@ def towers_from_directory(
     """
     refuse_larger(directory / "config.json", lambda: model_class(config), stored)
     model = load_checked(directory, model_class, dtype=dtype, attn_implementation="eager").eval().to(device)
-    return _opened(model, source, lines_of_checkpoint(directory, model, stored))
+    sight = sight_from(config, directory)
+    return _opened(model, source, lines_of_checkpoint(directory, model, stored), sight)
 
 
 def towers_from_model(model: PreTrainedModel, source: Source) -> Tower:
     """The towers of a model in memory, in place."""
     model.set_attn_implementation("eager")
-    return _opened(model, source, lines_of_model(model))
+    return _opened(model, source, lines_of_model(model), sight_from(model.config))
 
 
 @torch.no_grad()
-def _opened(model: PreTrainedModel, source: Source, weights: Lines) -> Tower:
+def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight | None) -> Tower:
     """Hang the towers, compare with the plain forward, and record who this is."""
     model.requires_grad_(False)
     fields, inputs = model.config.to_dict(), _probe(model)
@@ -89,6 +92,7 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines) -> Tower:
         outputs=classifiers.class_names(model.config),
     )
     for one in tower.towers.values():
+        give_sight(cast("TransformerBridge", one), sight)
         record(
             cast("TransformerBridge", one),
             said,

@@ -1,0 +1,66 @@
+"""Pictures as tensors beside the token ids of their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from workbench.model.prompt import Extras, Prompt
+from workbench.model.sight import sight_of
+from workbench.tasks.pictures.image import Picture
+from workbench.tasks.pictures.sight import Sight
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def with_pictures(
+    sight: Sight, ids: Int[Tensor, "row pos"], pictures: Sequence[Picture], *, dtype: torch.dtype
+) -> Prompt:
+    """Token ids with a picture for each row; pixels are made when a pass reads them, and not kept."""
+
+    def pixels(rows: Int[Tensor, " row"]) -> Tensor:
+        which, back = rows.unique(return_inverse=True)  # copies of a picture are scaled once
+        made = np.stack([sight.numbers(pictures[int(i)]) for i in which])
+        return _shaped(sight, torch.as_tensor(made).to(ids.device, dtype))[back.to(ids.device)]
+
+    return Prompt(ids, _extras(sight, ids, pixels))
+
+
+def with_noise(sight: Sight, words: Int[Tensor, "row pos"], *, dtype: torch.dtype, seed: int = 0) -> Prompt:
+    """Words around a picture of noise, the same on every machine; a model that reads no words gets the noise alone."""
+    rows, generator = len(words), torch.Generator().manual_seed(seed)
+    noise = torch.randn(rows, 3, *sight.size, generator=generator)
+    if sight.token is None:
+        ids = torch.arange(sight.n_tokens, device=words.device).expand(rows, -1)
+    else:
+        words = torch.where(words == sight.token, (words + 1) % max(2, sight.token), words)
+        places = torch.full((rows, sight.n_tokens), sight.token, device=words.device)
+        ids = torch.cat([words[:, :1], places, words[:, 1:]], 1)
+    return Prompt(ids, _extras(sight, ids, lambda at: _shaped(sight, noise[at].to(words.device, dtype))))
+
+
+def probe(bridge: TransformerBridge, words: Int[Tensor, "row pos"]) -> Prompt:
+    """These words, with a picture of noise where the model takes pictures."""
+    sight = sight_of(bridge)
+    return (
+        Prompt(words)
+        if sight is None
+        else with_noise(sight, words, dtype=next(iter(bridge.parameters())).dtype)
+    )
+
+
+def _extras(sight: Sight, ids: Tensor, pixels) -> Extras:
+    makers = {"pixel_values": pixels}
+    if sight.marks:
+        makers["token_type_ids"] = lambda rows: (ids[rows.to(ids.device)] == sight.token).long()
+    return Extras(makers, torch.arange(len(ids)))
+
+
+def _shaped(sight: Sight, pixels: Tensor) -> Tensor:
+    return pixels[:, None] if sight.nested else pixels

@@ -1,0 +1,160 @@
+"""Which models take pictures, and in what form: from their configuration, and kept with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.errors import ModelError
+from workbench.model.directory import read_configuration
+from workbench.model.prompt import Prompt
+from workbench.tasks.pictures.sight import Scaling, Sight
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+PIXELS = frozenset({"pixel_values"})
+"""Arguments that only towers read."""
+_ATTRIBUTE = "_workbench_sight"
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+def sight_of(bridge: TransformerBridge) -> Sight | None:
+    """How an opened model takes pictures in; None where it takes none, or in a way that is not known here."""
+    return bridge.__dict__.get(_ATTRIBUTE)
+
+
+def give_sight(bridge: TransformerBridge, sight: Sight | None) -> None:
+    """Keep with a model how it takes pictures in."""
+    object.__setattr__(
+        bridge, _ATTRIBUTE, sight
+    )  # past the bridge's own, which may write to the wrapped model
+
+
+def require_pixels(bridge: TransformerBridge, prompt: Prompt) -> None:
+    """Do nothing if a prompt has pixels exactly where the model needs them.
+
+    Raises:
+        ModelError: for a picture that is missing, of no use, or at another number of tokens than it takes.
+    """
+    sight = sight_of(bridge)
+    has = bool(PIXELS & set(prompt.extras))
+    if sight is None:
+        if has:
+            raise ModelError("the prompt has pixels; the model takes none", hint="give its token ids alone")
+        return
+    if sight.token is None:
+        if not has:
+            raise ModelError("the model reads pictures, and the prompt has none", hint="Pair(image=...)")
+        return
+    if prompt.entered:
+        return
+    counts = (prompt.ids == sight.token).sum(1)
+    expected = sight.n_tokens if has else 0
+    if bool((counts != expected).any()):
+        found = int(counts[counts != expected][0])
+        raise ModelError(
+            f"a prompt has {found} image tokens (id {sight.token}) and {'a' if has else 'no'} picture; "
+            f"{expected} are expected",
+            hint="Pair(image=...) gives prompts their pictures; one image token in a text stands for all of them",
+        )
+
+
+def sight_from(config: Any, directory: Path | None = None) -> Sight | None:
+    """How a model of this configuration takes pictures in; None where it takes none that are known here.
+
+    Args:
+        directory: Where the model is; what stands there says how colours become numbers.
+    """
+    make = FAMILIES.get(getattr(config, "model_type", ""))
+    return None if make is None else make(config, _scaling(directory))
+
+
+def _scaling(directory: Path | None) -> Scaling | None:
+    """From the file that Hugging Face's image processors keep."""
+    for name in _PROCESSORS if directory is not None else ():
+        path = directory / name
+        if path.is_file():
+            fields = read_configuration(path)
+            return scaling_in(fields.get("image_processor", fields), str(path))
+    return None
+
+
+def scaling_in(fields: Mapping[str, Any], where: str) -> Scaling | None:
+    """How an image processor makes numbers of colours; sizes and crops are not looked at, since nothing is resized.
+
+    Raises:
+        ModelError: if means or deviations are not three numbers.
+    """
+    if not isinstance(fields, Mapping) or not {"image_mean", "do_normalize", "rescale_factor"} & set(fields):
+        return None
+    normalized = fields.get("do_normalize", "image_mean" in fields)
+    factor = fields.get("rescale_factor", 1 / 255) if fields.get("do_rescale", True) else 1.0
+    mean, std = (
+        fields.get(f"image_{name}") if normalized else [d] * 3 for name, d in (("mean", 0.0), ("std", 1.0))
+    )
+    for name, values in (("image_mean", mean), ("image_std", std)):
+        if (
+            not isinstance(values, list)
+            or len(values) != 3
+            or not all(isinstance(v, int | float) for v in values)
+        ):
+            raise ModelError(f"{where}: {name} is {values!r:.60}; three numbers are expected")
+    return Scaling(factor=float(factor), mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+
+
+def _side(config: Any, name: str) -> tuple[int, int]:
+    value = getattr(config, name)
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _patches(vision: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size in pixels, and rows and columns of patches."""
+    size, patch = _side(vision, "image_size"), _side(vision, "patch_size")
+    return size, (size[0] // patch[0], size[1] // patch[1])
+
+
+def _llava(config: Any, scaling: Scaling | None) -> Sight:
+    size, grid = _patches(config.vision_config)
+    has_class = config.vision_config.model_type.startswith("clip")
+    whole = grid[0] * grid[1] + has_class
+    n = whole - (
+        config.vision_feature_select_strategy == "default"
+    )  # which drops the first, whatever that is
+    before = n - grid[0] * grid[1]
+    if before < 0:
+        grid, before = (1, n), 0
+    token = config.image_token_id
+    return Sight(size=size, grid=grid, n_tokens=n, first=before, token=token, scaling=scaling)
+
+
+def _gemma3(config: Any, scaling: Scaling | None) -> Sight:
+    n = config.mm_tokens_per_image
+    grid = (isqrt(n), isqrt(n))
+    size = _side(config.vision_config, "image_size")
+    return Sight(size=size, grid=grid, n_tokens=n, token=config.image_token_id, scaling=scaling, marks=True)
+
+
+def _idefics3(config: Any, scaling: Scaling | None) -> Sight:
+    size, grid = _patches(config.vision_config)
+    grid = (grid[0] // config.scale_factor, grid[1] // config.scale_factor)
+    n, token = grid[0] * grid[1], config.image_token_id
+    return Sight(size=size, grid=grid, n_tokens=n, token=token, scaling=scaling, nested=True)
+
+
+def _vit(config: Any, scaling: Scaling | None) -> Sight:
+    size, grid = _patches(config)
+    before = 2 if config.model_type == "deit" else 1  # DeiT also has a token that a teacher spoke to
+    return Sight(size=size, grid=grid, n_tokens=grid[0] * grid[1] + before, first=before, scaling=scaling)
+
+
+FAMILIES: dict[str, Callable[[Any, Scaling | None], Sight]] = {
+    "llava": _llava,
+    "gemma3": _gemma3,
+    "idefics3": _idefics3,
+    "vit": _vit,
+    "deit": _vit,
+}
+"""``model_type`` of a configuration -> how such models take pictures in."""

@@ -1,0 +1,74 @@
+"""How a model takes a picture in: of which size, as how many positions, scaled in which way. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from workbench.tasks.pictures.image import Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """What makes numbers of colours: ``(colour * factor - mean) / std``, channel by channel."""
+
+    factor: float = 1 / 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """How a model takes a picture in.
+
+    Attributes:
+        size: Height and width of its pictures, in pixels.
+        grid: Rows and columns of the positions that stand for patches.
+        n_tokens: How many positions a picture takes: tokens of a prompt, or all that a tower has.
+        first: How many of them come before the patches: a class token.
+        token: Id of the token that stands for such a position among words; None where the model reads no words.
+        scaling: How colours become numbers; None where nobody says so, and only numbers are taken.
+        marks: The model is also told which tokens are a picture's (``token_type_ids``).
+        nested: Pixels have an axis for several pictures of one prompt; here there is one.
+    """
+
+    size: tuple[int, int]
+    grid: tuple[int, int]
+    n_tokens: int
+    first: int = 0
+    token: int | None = None
+    scaling: Scaling | None = None
+    marks: bool = False
+    nested: bool = False
+
+    def why_not(self, picture: Picture) -> str:
+        """Why the model cannot take a picture, with what was found and what is expected; empty where it can.
+
+        Raises:
+            TaskError: if it cannot even be loaded.
+        """
+        if picture.size != self.size:
+            found, expected = (" x ".join(map(str, size)) for size in (picture.size, self.size))
+            return f"picture {picture.source} has {found} pixels; the model reads {expected}, and nothing is resized"
+        if picture.pixels.dtype == np.uint8 and self.scaling is None:
+            return (
+                f"picture {picture.source} holds colours, and nothing beside the model says how they become numbers: "
+                "put preprocessor_config.json with image_mean and image_std there, or give float32 3 x height x width"
+            )
+        return ""
+
+    def numbers(self, picture: Picture) -> Float32[np.ndarray, "3 height width"]:
+        """The picture as the model reads it."""
+        pixels = picture.pixels
+        if pixels.dtype != np.uint8:
+            return pixels
+        assert self.scaling is not None
+        factor, mean, std = self.scaling.factor, np.float32(self.scaling.mean), np.float32(self.scaling.std)
+        scaled = (pixels.astype(np.float32) * np.float32(factor) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+    def patches(self) -> range:
+        """The positions of patches among those that a picture takes."""
+        return range(self.first, self.first + self.grid[0] * self.grid[1])
