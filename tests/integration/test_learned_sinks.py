@@ -18,9 +18,9 @@ from workbench.engine.interventions.intervention import Intervention, KnockOut
 from workbench.engine.patterns import corrupted_patterns, key_effect
 from workbench.evaluate.roles import mean_attention
 from workbench.heads.grounds import random_ground
-from workbench.heads.prompts import example_patterns
 from workbench.heads.readouts import read_outs
 from workbench.heads.show.atlas import _data
+from workbench.heads.shown_patterns import example_patterns
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model
 from workbench.model.probe import record

@@ -16,8 +16,8 @@ from workbench.heads import grounds
 from workbench.heads.loss import loss_change, runs_of
 from workbench.heads.observe import patterns_of
 from workbench.heads.portrait import portrait
-from workbench.heads.prompts import example_patterns, prompt_patterns
 from workbench.heads.readouts import read_outs
+from workbench.heads.shown_patterns import example_patterns, prompt_patterns
 from workbench.heads.table import COLUMNS, Portrait, reasons
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model

@@ -16,7 +16,7 @@ from workbench.engine.paired_runs import PairedRuns, align_to
 from workbench.heads.decoding import decode, sample
 from workbench.heads.grounds import random_ground
 from workbench.heads.observe import patterns_of
-from workbench.heads.prompts import example_patterns, prompt_patterns
+from workbench.heads.shown_patterns import example_patterns, prompt_patterns
 from workbench.model.architecture import describe
 from workbench.model.from_files import reading_of
 from workbench.model.open import open_model

@@ -32,8 +32,8 @@ from workbench.circuits.verdicts.judgement import Judgement
 from workbench.core.claims import judge
 from workbench.core.errors import RunError
 from workbench.evaluate.roles import HeadRole, HeadRoles
-from workbench.heads.prompts import PromptPatterns
 from workbench.heads.show.atlas import atlas_page
+from workbench.heads.shown_patterns import PromptPatterns
 from workbench.heads.table import Measurement, Portrait
 from workbench.model.architecture import Architecture, Support
 from workbench.papers.result import Results

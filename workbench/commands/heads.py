@@ -19,9 +19,9 @@ from workbench.core.source_digest import source_digest
 from workbench.evaluate.found_circuit import slug
 from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.portrait import portrait
-from workbench.heads.prompts import example_patterns, prompt_patterns
 from workbench.heads.show.atlas import atlas_page
 from workbench.heads.show.portrait import terminal_parts
+from workbench.heads.shown_patterns import example_patterns, prompt_patterns
 from workbench.heads.table import Portrait, load_portrait
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
@@ -104,7 +104,7 @@ def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
         "corpus": [digest_of(read_bytes(file, most_bytes=MOST_CORPUS).hex()) for file in asked.corpus],
         "prompt": list(asked.prompt), "n": asked.limit, "length": asked.length, "no_loss": asked.no_loss,
         "seed": asked.seed,
-        "code": {**code_versions(), "sources": source_digest("workbench.heads.portrait", "workbench.heads.prompts")},
+        "code": {**code_versions(), "sources": source_digest("workbench.heads.portrait", "workbench.heads.shown_patterns")},
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from workbench.view.page import asset, embedded_json, frame
 from workbench.view.text import escape, number, printable
 
 if TYPE_CHECKING:
-    from workbench.heads.prompts import PromptPatterns
+    from workbench.heads.shown_patterns import PromptPatterns
     from workbench.heads.table import Measurement, Portrait
 
 
