@@ -104,7 +104,10 @@ def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
         "corpus": [digest_of(read_bytes(file, most_bytes=MOST_CORPUS).hex()) for file in asked.corpus],
         "prompt": list(asked.prompt), "n": asked.limit, "length": asked.length, "no_loss": asked.no_loss,
         "seed": asked.seed,
-        "code": {**code_versions(), "sources": source_digest("workbench.heads.portrait", "workbench.heads.shown_patterns")},
+        "code": {
+            **code_versions(),
+            "sources": source_digest("workbench.heads.portrait", "workbench.heads.shown_patterns"),
+        },
     }  # fmt: skip
 
 
