@@ -1,0 +1,110 @@
+"""Attention over the patches of a picture: as rows and columns, and what a class token gives and gets.
+
+The positions of a tower are its class token (and what else comes first), then the patches row by row. Numpy only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.core.errors import ShapeError
+
+Size = tuple[int, int]
+"""Rows and columns of patches."""
+
+
+class ClassShares(NamedTuple):
+    """How much attention goes from a class token and to it, each a share of one row of a pattern.
+
+    Attributes:
+        to_itself: Of the class token's own row.
+        to_patches: Of the class token's own row, all patches together.
+        from_patches: Of a patch's row, mean over patches.
+    """
+
+    to_itself: Float[np.ndarray, "*batch"]
+    to_patches: Float[np.ndarray, "*batch"]
+    from_patches: Float[np.ndarray, "*batch"]
+
+
+def over_grid(weights: Float[np.ndarray, "*batch pos"], grid: Size, *, first: int = 1) -> np.ndarray:
+    """Lay what positions have out as rows and columns of patches.
+
+    Args:
+        weights: One number for every position, such as a row of an attention pattern.
+        grid: Rows and columns of patches.
+        first: How many positions come before the patches.
+
+    Returns:
+        ``(*batch, row, column)``: the same numbers; those of the first positions are left out.
+
+    Raises:
+        ShapeError: if the positions are not those of such a grid.
+
+    Example:
+        >>> over_grid(np.array([0.5, 0.1, 0.2, 0.0, 0.2]), (2, 2)).tolist()
+        [[0.1, 0.2], [0.0, 0.2]]
+    """
+    weights = np.asarray(weights)
+    rows, columns = grid
+    if weights.shape[-1] != first + rows * columns:
+        raise ShapeError(
+            f"{weights.shape[-1]} positions are not {first} and {rows} x {columns} patches",
+            hint="grid=(rows, columns), first=positions before the patches",
+        )
+    return weights[..., first:].reshape(*weights.shape[:-1], rows, columns)
+
+
+def between_patches(
+    pattern: Float[np.ndarray, "*batch query key"], *, first: int = 1
+) -> Float[np.ndarray, "*batch patch patch"]:
+    """The part of a pattern in which patches look at patches; rows sum to what they do not give to the first tokens."""
+    return np.asarray(pattern)[..., first:, first:]
+
+
+def class_shares(pattern: Float[np.ndarray, "*batch query key"], *, first: int = 1) -> ClassShares:
+    """Sum up what the class token gives and gets; it is position 0.
+
+    Returns:
+        Three shares from 0 to 1 for every head.
+
+    Raises:
+        ShapeError: if there is no class token.
+
+    Example:
+        >>> [float(share) for share in class_shares(np.full((4, 4), 0.25))]
+        [0.25, 0.75, 0.25]
+    """
+    if first < 1:
+        raise ShapeError("there is no class token: no position comes before the patches")
+    pattern = np.asarray(pattern)
+    return ClassShares(
+        to_itself=pattern[..., 0, 0],
+        to_patches=pattern[..., 0, first:].sum(-1),
+        from_patches=pattern[..., first:, 0].mean(-1),
+    )
+
+
+def shares(maps: Float[np.ndarray, "*batch row column"]) -> Float[np.ndarray, "*batch row column"]:
+    """Divide each map by its sum; NaN where that is not above 0."""
+    maps = np.asarray(maps, dtype=float)
+    total = maps.sum((-2, -1), keepdims=True)
+    return np.divide(maps, total, out=np.full_like(maps, np.nan), where=total > 0)
+
+
+def map_entropy(maps: Float[np.ndarray, "*batch row column"]) -> Float[np.ndarray, "*batch"]:
+    """Entropy of where a map lies, in nats: 0 on one patch, ``ln n`` even over n patches; the map is made to sum to 1.
+
+    Source:
+        Ge et al. 2025, Focusing by Contrastive Attention.
+
+    Example:
+        >>> round(float(map_entropy(np.ones((2, 2)))), 4)  # ln 4
+        1.3863
+    """
+    share = shares(maps)
+    logs = np.log(share, out=np.zeros_like(share), where=share > 0)
+    return -(share * logs).sum((-2, -1)) + 0.0  # no minus zero

@@ -1,0 +1,122 @@
+"""Does a map lie on the object that is asked about? Pointing and mass, each beside the other objects of the picture.
+
+Any map that prefers objects to background would look as if it found the object that is asked about. The control is
+therefore the *other objects*, never the background: what is measured here has both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from workbench.core.errors import ShapeError
+from workbench.heads.grid_maps import shares
+
+Maps = Float[np.ndarray, "*batch row column"]
+Mask = Bool[np.ndarray, "*#batch row column"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Located:
+    """Where maps lie; one value per map, NaN where a map is empty.
+
+    Attributes:
+        mass: Share of the map on the object that is asked about, 0 to 1.
+        other_mass: The same for another object, mean over the others.
+        lift: Mean weight of a patch of this object, in units of an even map (1 is what an even map gives).
+        other_lift: The same for another object: sizes of objects do not matter in lifts.
+        pointing: Whether the largest value of the map is on the object; with several largest, the share that is.
+        other_pointing: The same for another object, mean over the others.
+    """
+
+    mass: Float[np.ndarray, "*batch"]
+    other_mass: Float[np.ndarray, "*batch"]
+    lift: Float[np.ndarray, "*batch"]
+    other_lift: Float[np.ndarray, "*batch"]
+    pointing: Float[np.ndarray, "*batch"]
+    other_pointing: Float[np.ndarray, "*batch"]
+
+
+def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row column"]) -> Located:
+    """Say how much maps lie on the object that is asked about, and how much on the other objects.
+
+    Args:
+        own: Patches of the object that is asked about.
+        others: Patches of each other object; one without patches is no object.
+
+    Raises:
+        ShapeError: if an object that is asked about has no patch, or a picture has no other object: without another
+            object there is nothing to compare with.
+
+    Example:
+        >>> found = locate(np.array([[0.5, 0.2], [0.2, 0.1]]), *_planted())
+        >>> [round(float(x), 2) for x in (found.mass, found.other_mass, found.lift, found.other_lift)]
+        [0.5, 0.2, 2.0, 0.8]
+    """
+    own, others = np.asarray(own, dtype=bool), np.asarray(others, dtype=bool)
+    there = others.any((-2, -1))
+    if not own.any((-2, -1)).all():
+        raise ShapeError("an object that is asked about is on no patch", hint="leave such pictures out")
+    if not there.any(-1).all():
+        raise ShapeError(
+            "a picture has no other object, and the background is no control",
+            hint="draw two objects or more in every picture",
+        )
+    many = np.asarray(maps)[..., None, :, :]
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.where(there, values, 0.0).sum(-1) / there.sum(-1)
+
+    return Located(
+        mass=mass_inside(maps, own),
+        other_mass=mean(mass_inside(many, others)),
+        lift=lift_inside(maps, own),
+        other_lift=mean(lift_inside(many, others)),
+        pointing=points_inside(maps, own),
+        other_pointing=mean(points_inside(many, others)),
+    )
+
+
+def mass_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
+    """Share of each map inside a mask, 0 to 1; the map is made to sum to 1, NaN where it is empty.
+
+    Example:
+        >>> float(mass_inside(np.array([[0.3, 0.1], [0.1, 0.1]]), np.array([[True, False], [False, False]])).round(9))
+        0.5
+    """
+    return (shares(maps) * np.asarray(mask)).sum((-2, -1))
+
+
+def lift_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
+    """Mean weight of a patch inside a mask, in units of an even map: 1 where the mask gets no more than its size.
+
+    0 for a mask without patches; NaN where the map is empty.
+    """
+    mask = np.asarray(mask)
+    inside, n = mask.sum((-2, -1)), mask.shape[-2] * mask.shape[-1]
+    return mass_inside(maps, mask) * n / np.maximum(inside, 1)
+
+
+def points_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
+    """Whether the largest value of each map is inside a mask: 1 or 0; of several largest ones the share that is.
+
+    An even map thus points inside as often as a random patch does.
+
+    Example:
+        >>> mask = np.array([[True, False], [False, False]])
+        >>> float(points_inside(np.array([[0.4, 0.3], [0.2, 0.1]]), mask)), float(points_inside(np.ones((2, 2)), mask))
+        (1.0, 0.25)
+    """
+    maps = np.asarray(maps, dtype=float)
+    top = maps == maps.max((-2, -1), keepdims=True)
+    found = (top & np.asarray(mask)).sum((-2, -1)) / np.maximum(top.sum((-2, -1)), 1)
+    return np.where(np.isnan(maps).any((-2, -1)), np.nan, found)
+
+
+def _planted() -> tuple[np.ndarray, np.ndarray]:
+    """One object top left, another top right, of a grid of two by two; for the example."""
+    corners = np.zeros((2, 2, 2), dtype=bool)
+    corners[0, 0, 0] = corners[1, 0, 1] = True
+    return corners[0], corners[1:]
