@@ -19,7 +19,7 @@ Mask = Bool[np.ndarray, "*#batch row column"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Located:
+class Localisation:
     """Where maps lie; one value per map, NaN where a map is empty.
 
     Attributes:
@@ -39,7 +39,7 @@ class Located:
     other_pointing: Float[np.ndarray, "*batch"]
 
 
-def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row column"]) -> Located:
+def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row column"]) -> Localisation:
     """Say how much maps lie on the object that is asked about, and how much on the other objects.
 
     Args:
@@ -69,7 +69,7 @@ def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row co
     def mean(values: np.ndarray) -> np.ndarray:
         return np.where(there, values, 0.0).sum(-1) / there.sum(-1)
 
-    return Located(
+    return Localisation(
         mass=mass_inside(maps, own),
         other_mass=mean(mass_inside(many, others)),
         lift=lift_inside(maps, own),
