@@ -239,6 +239,26 @@ def test_replicate_all_has_an_installed_paper(lab, run, monkeypatch):
     assert code == 0 and run("runs", "diff", "all/name-decides", "again")[0] == 0, err
 
 
+def test_an_installed_study_is_listed_and_run(lab, run):
+    assert "naming" in {row["name"] for row in json.loads(run("replicate", "list", "--json")[1])}
+    line = (
+        "replicate",
+        "naming",
+        "-m",
+        "zoo:ioi",
+        "--set",
+        "limit=8",
+        "--set",
+        "n_reference=8",
+        "-o",
+        "study",
+    )
+    code, out, err = run(*line, "--json")
+    assert code == 0, err
+    (step,) = json.loads(out)["steps"]
+    assert [claim["verdict"] for claim in step["claims"]] == ["holds"]
+
+
 def test_an_edit_an_export_and_a_metric_are_used_by_name(lab, run):
     assert run("edit", "make", "lean", "--set", "heads=a0.h0", "--set", "by=0", "-o", "e")[0] == 0
     code, out, _ = run("edit", "show", "e", "--json")

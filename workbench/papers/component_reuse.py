@@ -1,40 +1,44 @@
 """Circuit component reuse: do two tasks use the same heads, and can the heads of one repair the other?
 
-Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744: indirect objects (IOI) and Colored Objects.
+In GPT-2 medium most heads that do indirect objects (IOI) also do Colored Objects; what the second task lacks is
+inhibition, and making the first task's inhibition heads look at the wrong colors repairs it. Circuits are found here by
+rounds of path patching, heads of IOI are chosen on other prompts than those that are repaired, and the repair is
+measured on a model that guesses Colored Objects where the model itself does not. That model, zoo:elimination, was
+trained to name the person or color not mentioned again, which makes it likely that heads treat colors as they treat
+names: a repair there shows that the edit can work, not that pretraining brings it about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.core.errors import WorkbenchError
+from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
-from workbench.core.stats.intervals import CHANGE, SHARE
+from workbench.core.stats.intervals import SHARE
 from workbench.core.stats.matched import matched_heads
-from workbench.edits.scenes import (
-    SceneAnswers,
-    answers,
-    color_runs,
-    forced,
-    scene_runs,
-    wrong_colors,
-    wrong_objects,
-)
-from workbench.engine.of_task import paired_runs
-from workbench.engine.paired_runs import PairedRuns
-from workbench.evaluate.roles import mean_attention
-from workbench.heads.rounds import Round, TaskCircuit, overlap, task_circuit
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, above, below, fact, needs, permuted
-from workbench.papers.options import ComponentReuse
-from workbench.view.pictures import Heatmap, Scatter
+from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit.criteria import above, at_least, at_most, below, fact, order, permuted
+from workbench.papers.registry import add_paper
+from workbench.view.pictures import Scatter
+
+with lazily():
+    from workbench.edits import scenes
+    from workbench.engine import of_task
+    from workbench.evaluate import roles
+    from workbench.heads import rounds
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.engine.paired_runs import PairedRuns
 
 # Criteria, fixed before anything was measured.
 OVERLAP = 0.5  # shared over all heads: more shared than not
@@ -50,6 +54,31 @@ PLAIN, EDITED, RANDOM = "as it is", "all", "random heads"
 MIXED, THINGS = "the right color and a wrong one instead", "the wrong objects instead"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReuseSizes:
+    """Sizes.
+
+    Attributes:
+        share, at_least: Heads kept in each round of path patching: 2 % as in the paper, or so many.
+        control_tasks: Tasks that IOI should share less with.
+        guessing_model: Where the repair is measured if the model itself answers Colored Objects.
+        inhibition, negative: Most heads of each kind that are edited.
+    """
+
+    rounds: int = 3
+    share: float = 0.02
+    at_least: int = 2
+    n_circuit: int = 32
+    n_test: int = 150
+    n_objects: int = 3
+    shots: int = 1
+    control_tasks: tuple[str, ...] = ("sva", "gendered-pronoun", "induction")
+    guessing_model: str = "zoo:elimination"
+    inhibition: int = 3
+    negative: int = 1
+    draws: int = 8
+
+
 def measure(setting: Setting) -> Conditions:
     """Circuits of both tasks and of controls; then Colored Objects under forced attention."""
     c = Conditions(seed=setting.seed)
@@ -58,189 +87,171 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-def _runs(model: TransformerBridge, task: str, options: ComponentReuse, *, n: int, seed: int, split: str):
-    more = {"n_objects": options.n_objects, "shots": options.shots} if task == "colored-objects" else {}
-    return paired_runs(model, task, n=n, seed=seed, split=split, **more)
+def _runs(
+    setting: Setting, model: TransformerBridge, task: str, *, n: int, seed: int = 0, split: str
+) -> PairedRuns:
+    o: ReuseSizes = setting.options
+    more = {"n_objects": o.n_objects, "shots": o.shots} if task == "colored-objects" else {}
+    return of_task.paired_runs(model, task, n=n, seed=setting.seed + seed, split=split, **more)
 
 
-def _circuit(runs: PairedRuns, setting: Setting) -> TaskCircuit:
-    o: ComponentReuse = setting.options
+def _circuit(setting: Setting, runs: PairedRuns) -> rounds.TaskCircuit:
+    o: ReuseSizes = setting.options
     how = {"rounds": o.rounds, "share": o.share, "at_least": o.at_least}
-    return task_circuit(runs, progress=setting.progress, **how)
-
-
-def attention_to(runs: PairedRuns, key: str) -> dict[str, float]:
-    """Head -> mean attention from the last position to a named one."""
-    values = mean_attention(runs, [("end", key)])[0]
-    return {f"a{n}.h{h}": float(values[n, h]) for n in range(values.shape[0]) for h in range(values.shape[1])}
-
-
-# -- which heads two tasks share ----------------------------------------------------------------------------
+    return rounds.task_circuit(runs, progress=setting.progress, **how)
 
 
 def _overlaps(setting: Setting, c: Conditions) -> None:
-    """Circuits of both tasks and of the controls, on prompts of the train split."""
-    options: ComponentReuse = setting.options
-    circuits: dict[str, TaskCircuit] = {}
+    """Circuits of both tasks and of the controls, on prompts of the train split: which heads they share."""
+    o: ReuseSizes = setting.options
+    circuits: dict[str, rounds.TaskCircuit] = {}
     reasons: dict[str, str] = {}
-    looks: dict[str, dict[str, float]] = {}
+    looks: dict[str, set[str]] = {}
     plan = {IOI: ("ioi", 0), OBJECTS: ("colored-objects", 0), AGAIN: ("ioi", 1)}
-    for name, (task, more) in {**plan, **{task: (task, 0) for task in options.control_tasks}}.items():
+    for name, (task, more) in {**plan, **{task: (task, 0) for task in o.control_tasks}}.items():
         try:
-            seed = setting.seed + more
-            runs = _runs(setting.model, task, options, n=options.n_circuit, seed=seed, split="train")
+            runs = _runs(setting, setting.model, task, n=o.n_circuit, seed=more, split="train")
             right = float((setting.begin(runs).clean > 0).mean())
             if right < DOES:
                 reasons[name] = f"it does {task} on {right:.0%} of prompts; a circuit needs {DOES:.0%}"
                 continue
-            circuits[name] = _circuit(runs, setting)
+            circuits[name] = _circuit(setting, runs)
         except WorkbenchError as problem:
             reasons[name] = problem.message.split("\n")[0]
             continue
         if name in (IOI, OBJECTS):
-            looks[name] = attention_to(runs, "IO" if name == IOI else "color")
+            at = roles.attention_to(runs, "IO" if name == IOI else "color")
+            looks[name] = {head for head, value in at.items() if value >= LOOKS}
     for name, why in reasons.items():
         setting.note(f"{name}: {why}")
-    c.numbers["why no circuit"] = reasons
     c.numbers["circuits"] = {name: list(circuit.heads) for name, circuit in circuits.items()}
-    c.numbers["overlaps"] = {
-        name: _overlap(circuits[IOI], circuit)
-        for name, circuit in circuits.items()
-        if name != IOI and IOI in circuits
-    }
-    c.numbers["writers"] = {name: sorted(circuits[name].rounds[0].kept) for name in looks}
-    c.numbers["looks at the answer"] = {
-        name: [head for head, value in own.items() if value >= LOOKS] for name, own in looks.items()
-    }
+    c.numbers["why no circuit"] = reasons.get(OBJECTS) or reasons.get(IOI) or "no circuits were found"
     c.tables[f"heads found by rounds of path patching on {setting.name}"] = [
         {"task": name} | row for name, circuit in circuits.items() for row in circuit.rows()
     ]
-    c.tables["heads shared with IOI"] = [
-        {"IOI and": name, **found, "heads": ", ".join(found["heads"]) or "none"}
-        for name, found in c.numbers["overlaps"].items()
-    ]
-    if circuits:
-        c.pictures["Heads of each task"] = _importance(circuits)
+    for name, circuit in circuits.items():
+        c.draw_heads(
+            f"{name}: effect through the heads found before", circuit.importance, unit="share of the gap"
+        )
+    if len(looks) == 2:
+        _shared(c, circuits, looks)
 
 
-def _overlap(here: TaskCircuit, there: TaskCircuit) -> dict[str, Any]:
-    found = overlap(here.heads, there.heads, there.n_heads)
+def _shared(c: Conditions, circuits: Mapping[str, rounds.TaskCircuit], looks: Mapping[str, set[str]]) -> None:
+    """Shared heads beside chance and control tasks, and the writers of both tasks that look at the answer."""
+    found = {name: _overlap(circuits[IOI], circuit) for name, circuit in circuits.items() if name != IOI}
+    mine, again = found[OBJECTS], found.get(AGAIN)
+    others = {name: own["Jaccard"] for name, own in found.items() if name not in (OBJECTS, AGAIN)}
+    c.tables["heads shared with IOI"] = [{"IOI and": name, **own} for name, own in found.items()]
+    c.numbers |= {"shared": mine, "controls": others, "n controls": len(others)}
+    c.numbers["largest control"] = max(others.values(), default=float("nan"))
+    c.numbers["each control"] = ", ".join(f"{name} {jaccard:.2f}" for name, jaccard in others.items())
+    c.numbers["chance"] = mine["by chance"]
+    if again:
+        c.numbers["chance"] = f"chance {mine['by chance']:.2f}; IOI on other prompts {again['Jaccard']:.2f}"
+    writers = {name: sorted(circuits[name].rounds[0].kept) for name in (IOI, OBJECTS)}
+    both = sorted({*writers[IOI]} & {*writers[OBJECTS]})
+    copying = [head for head in both if head in looks[IOI] and head in looks[OBJECTS]]
+    c.numbers |= {"writers": {name: ", ".join(heads) for name, heads in writers.items()}}
+    c.numbers |= {"n copying": len(copying), "n writers": len({*writers[IOI], *writers[OBJECTS]})}
+    c.numbers["copying"] = ", ".join(copying) or f"none; writers of both: {', '.join(both) or 'none'}"
+
+
+def _overlap(here: rounds.TaskCircuit, there: rounds.TaskCircuit) -> dict[str, Any]:
+    found = rounds.overlap(here.heads, there.heads, here.n_heads)
     union = len(found.shared) + len(found.only_here) + len(found.only_there)
     numbers = {"shared": len(found.shared), "of": union, "Jaccard": found.jaccard, "by chance": found.chance}
-    return {**numbers, "p": found.p, "heads": list(found.shared)}
-
-
-def _importance(circuits: Mapping[str, TaskCircuit]) -> Heatmap:
-    heads = sorted(
-        {h for c in circuits.values() for h in c.importance},
-        key=lambda h: (parse_node(h).layer, parse_node(h).index),
-    )
-    matrix = np.array([[c.importance[h] if h in c.heads else 0.0 for h in heads] for c in circuits.values()])
-    return Heatmap.of(matrix, list(circuits), heads, unit="share of the gap, largest of all rounds")
-
-
-# -- whether the heads of one task repair the other -----------------------------------------------------------
+    return {**numbers, "p": found.p, "heads": ", ".join(found.shared) or "none"}
 
 
 def _repair(setting: Setting, c: Conditions) -> None:
     """Heads of IOI on the train split; forced attention on the test split of Colored Objects."""
-    options: ComponentReuse = setting.options
+    o: ReuseSizes = setting.options
     name, model = setting.name, setting.model
-    scenes, base = _scenes(setting, model)
+    asked, base = _scenes(setting, model)
     if base.among.mean() >= KNOWS:
-        name, model = options.guessing_model, setting.open(options.guessing_model)
+        name, model = o.guessing_model, setting.open(o.guessing_model)
         setting.note(
             f"{setting.name} answers Colored Objects ({base.among.mean():.0%}); the repair is on {name}"
         )
-        scenes, base = _scenes(setting, model)
-    ioi = _runs(model, "ioi", options, n=options.n_circuit, seed=setting.seed, split="train")
-    setting.begin(ioi)
-    kinds = steering_heads(
-        ioi, _circuit(ioi, setting), inhibition=options.inhibition, negative=options.negative
-    )
+        asked, base = _scenes(setting, model)
+    ioi = setting.begin(_runs(setting, model, "ioi", n=o.n_circuit, split="train"))
+    how = {"inhibition": o.inhibition, "negative": o.negative, "looks": LOOKS}
+    kinds = roles.steering_heads(ioi, _circuit(setting, ioi), **how)
     heads = tuple(dict.fromkeys([*kinds["inhibition"], *kinds["negative"]]))
     c.numbers |= {
-        "repaired model": name,
-        "asked": setting.name,
+        "repaired model": "" if name == setting.name else name,
         "edited": {k: list(h) for k, h in kinds.items()},
     }
-    c.numbers["why no repair"] = (
-        f"{name} answers Colored Objects: {base.among.mean():.0%} right"
-        if base.among.mean() >= KNOWS
-        else ""
-        if heads
-        else f"path patching finds no inhibition heads or negative movers for IOI on {name}"
+    c.numbers["paper's parts"] = (
+        "three inhibition heads 0.815, the negative mover 0.781" if kinds["negative"] else None
     )
-    if c.numbers["why no repair"]:
-        return
-    colors = _runs(model, "colored-objects", options, n=options.n_circuit, seed=setting.seed, split="train")
-    colors = color_runs(colors)
-    setting.begin(colors)
-    writers = task_circuit(colors, rounds=1, share=1.0).rounds[0]
-    first = min(int(parse_node(h).layer) for h in heads)
-    later = [h for h in writers.shares if int(parse_node(h).layer) > first and h not in heads]
-    found = _forced(setting, c, scenes, kinds, heads, later)
-    _of_movers(c, found[PLAIN].attention, found[EDITED].attention, later, writers)
+    c.numbers["why no repair"] = ""
+    if base.among.mean() >= KNOWS:
+        c.numbers["why no repair"] = f"{name} answers Colored Objects: {base.among.mean():.0%} right"
+    elif not heads:
+        c.numbers["why no repair"] = (
+            f"path patching finds no inhibition heads or negative movers for IOI on {name}"
+        )
+    else:
+        colors = scenes.color_runs(_runs(setting, model, "colored-objects", n=o.n_circuit, split="train"))
+        writers = rounds.task_circuit(setting.begin(colors), rounds=1, share=1.0).rounds[0]
+        first = min(int(parse_node(h).layer) for h in heads)
+        later = [h for h in writers.shares if int(parse_node(h).layer) > first and h not in heads]
+        found = _forced(setting, c, asked, kinds, heads, later)
+        _of_movers(c, found[PLAIN].attention, found[EDITED].attention, later, writers)
 
 
-def _scenes(setting: Setting, model: TransformerBridge) -> tuple[PairedRuns, SceneAnswers]:
-    o: ComponentReuse = setting.options
-    runs = scene_runs(_runs(model, "colored-objects", o, n=o.n_test, seed=setting.seed, split="test"))
-    return runs, answers(setting.begin(runs))
-
-
-def steering_heads(
-    runs: PairedRuns, circuit: TaskCircuit, *, inhibition: int = 3, negative: int = 1
-) -> dict[str, tuple[str, ...]]:
-    """Of a circuit of IOI, the heads that say what not to answer, most important first.
-
-    ``inhibition``: those that look from the end mostly at the subject's second mention. ``negative``: those that write
-    against the answer in round 1.
-    """
-    at = {name: attention_to(runs, name) for name in ("IO", "S1", "S2")}
-    ordered = sorted(circuit.heads, key=lambda head: -circuit.importance[head])
-    inhibits = [h for h in ordered if at["S2"][h] >= LOOKS and at["S2"][h] > max(at["IO"][h], at["S1"][h])]
-    first = circuit.rounds[0]
-    against = [h for h in first.kept if first.shares[h] < 0 and h not in inhibits]
-    return {"inhibition": tuple(inhibits[:inhibition]), "negative": tuple(against[:negative])}
+def _scenes(setting: Setting, model: TransformerBridge) -> tuple[PairedRuns, scenes.SceneAnswers]:
+    runs = _runs(setting, model, "colored-objects", n=setting.options.n_test, split="test")
+    return (found := scenes.scene_runs(runs)), scenes.answers(setting.begin(found))
 
 
 def _forced(
     setting: Setting,
     c: Conditions,
-    scenes: PairedRuns,
+    asked: PairedRuns,
     kinds: Mapping[str, Sequence[str]],
     heads: Sequence[str],
     later: Sequence[str],
-) -> dict[str, SceneAnswers]:
-    """Answers under every edit; the names are what tables show."""
-    options: ComponentReuse = setting.options
-    wrong, objects = wrong_colors(options.n_objects), wrong_objects(options.n_objects)
-    found = {
-        PLAIN: answers(scenes, watch=later),
-        EDITED: answers(scenes, forced(heads, wrong), watch=later),
-        THINGS: answers(scenes, forced(heads, objects)),
-        MIXED: answers(scenes, forced(heads, ("color", wrong[0]))),
-    }
+) -> dict[str, scenes.SceneAnswers]:
+    """Answers under every edit, of random heads too, and what each gains."""
+    o: ReuseSizes = setting.options
+    wrong, objects = scenes.wrong_colors(o.n_objects), scenes.wrong_objects(o.n_objects)
+    edits = {EDITED: (heads, wrong), THINGS: (heads, objects), MIXED: (heads, ("color", wrong[0]))}
     if all(kinds.values()):
-        found |= {f"{kind} only": answers(scenes, forced(some, wrong)) for kind, some in kinds.items()}
+        edits |= {f"{kind} only": (some, wrong) for kind, some in kinds.items()}
     if len(heads) > 1:
-        found |= {f"{head} only": answers(scenes, forced([head], wrong)) for head in heads}
-    every = [f"a{parse_node(h).layer}.h{i}" for h in heads for i in range(scenes.wiring.n_heads)]
+        edits |= {f"{head} only": ([head], wrong) for head in heads}
+    found = {PLAIN: scenes.answers(asked, watch=later)}
+    for name, (some, columns) in edits.items():
+        watch = later if name == EDITED else ()
+        found[name] = scenes.answers(asked, scenes.forced(some, columns), watch=watch)
+    every = {f"a{parse_node(h).layer}.h{i}" for h in heads for i in range(asked.wiring.n_heads)}
     try:
-        sets = matched_heads(heads, {*every}, draws=options.draws, seed=setting.seed)
+        sets = matched_heads(heads, every, draws=o.draws, seed=setting.seed)
     except WorkbenchError as problem:
         setting.note(problem.message)
         sets = []
-    drawn = []
-    for i, some in enumerate(sets, start=1):
-        drawn.append(answers(scenes, forced(some, wrong)))
-        setting.progress(i, len(sets), "random heads, same edit")
+    drawn = [scenes.answers(asked, scenes.forced(some, wrong)) for some in sets]
     for what, unit in (("among", "right among the scene's colors"), ("top", "right of all words")):
         for name, one in found.items():
-            c.add(f"{what}: {name}", getattr(one, what), within=SHARE, unit=unit)
-        c.unit = unit
-        c.draws[f"{what}: {RANDOM}"] = [getattr(one, what) for one in drawn]
+            c.add(f"{what}, {name}", getattr(one, what), within=SHARE, unit=unit)
+        c.unit, c.numbers[f"{what}, {RANDOM}"] = unit, float("nan")
+        c.draws[f"{what}, {RANDOM}"] = [getattr(one, what) for one in drawn]
+    gains = {name: c.mean(f"among, {name}", f"among, {PLAIN}") for name in edits}
+    parts = {name: gain for name, gain in gains.items() if name.endswith(" only")}
+    random = [float(one.among.mean()) - c.mean(f"among, {PLAIN}") for one in drawn]
+    c.numbers |= {
+        "gains": gains,
+        "parts": parts,
+        "gain": gains[EDITED],
+        "random gains": random,
+        "n draws": len(drawn),
+    }
+    c.numbers["each part"] = ", ".join(f"{name} {gain:+.2f}" for name, gain in parts.items())
+    if random:
+        c.numbers |= {"mean random gain": float(np.mean(random)), "largest random gain": max(random)}
     right = found[PLAIN].among == 1
     if right.any():
         c.add(
@@ -249,141 +260,77 @@ def _forced(
             within=SHARE,
             unit="share of the right ones that are lost",
         )
-        c.numbers["lost by random heads"] = [float((one.among[right] == 0).mean()) for one in drawn]
+        lost = [float((one.among[right] == 0).mean()) for one in drawn]
+        c.numbers["lost by random heads"] = float(np.mean(lost)) if lost else float("nan")
     return found
 
 
-def _of_movers(c: Conditions, before: Mapping, after: Mapping, later: Sequence[str], writers: Round) -> None:
+def _of_movers(
+    c: Conditions, before: Mapping, after: Mapping, later: Sequence[str], writers: rounds.Round
+) -> None:
     """What becomes of the heads after the edited ones: attention to the right color, and to the wrong ones."""
     movers = [h for h in writers.kept if writers.shares[h] > 0 and h in later]
     movers = [h for h in movers if before[h].sum(1).mean() >= LOOKS]
     for column, color in enumerate(("right", "wrong")):
         if movers:
             change = np.mean([after[h][:, column] - before[h][:, column] for h in movers], 0)
-            c.add(f"movers to the {color} color", change, within=CHANGE, unit="change of attention")
+            c.add(
+                f"movers to the {color} color", 100 * change, within=(-100, 100), unit="points of attention"
+            )
     moved = {h: (after[h] - before[h]).mean(0) for h in later}
-    c.numbers["movers"] = movers
-    c.numbers["writes colors"] = {h: writers.shares[h] for h in later}
+    c.numbers |= {"movers": ", ".join(movers), "writes colors": {h: writers.shares[h] for h in later}}
     c.numbers["moved to the right"] = {h: float(change[0] - change[1]) for h, change in moved.items()}
-    c.tables["later heads: attention to colors before and after"] = [
-        {
-            "head": h,
-            "writes colors (share)": writers.shares[h],
-            "to the right color": float(before[h][:, 0].mean()),
-            "after": float(after[h][:, 0].mean()),
-            "to the wrong colors": float(before[h][:, 1].mean()),
-            "after, wrong": float(after[h][:, 1].mean()),
-        }
-        for h in later
-    ]
+    c.numbers |= {"n later": len(later), "writing and moving": {}}
+    if len(later) >= FEWEST:
+        agree, p = _agree(np.array([*c.numbers["moved to the right"].values()]), c), ORDER(c).p
+        c.numbers["writing and moving"] = {"correlation": agree, "p": p}
     if later:
-        c.pictures["Later heads"] = Scatter.of(
-            {"head": [(writers.shares[h], c.numbers["moved to the right"][h], h) for h in later]},
-            x_label="writes colors, share of the gap",
-            y_label="attention moved to the right color",
-        )
+        points = [(writers.shares[h], c.numbers["moved to the right"][h], h) for h in later]
+        words = {
+            "x_label": "writes colors, share of the gap",
+            "y_label": "attention moved to the right color",
+        }
+        c.pictures["Later heads"] = Scatter.of({"head": points}, **words)
 
 
-# -- claims -------------------------------------------------------------------------------------------------
+def _agree(moved: np.ndarray, c: Conditions) -> float:
+    return spearman(np.array([*c.numbers["writes colors"].values()]), moved)
 
 
-def _mine(c: Conditions) -> dict[str, Any]:
-    return c.numbers["overlaps"][OBJECTS]
-
-
-def _others(c: Conditions) -> dict[str, float]:
-    """Jaccard of IOI with every control task."""
-    found = c.numbers["overlaps"]
-    return {name: own["Jaccard"] for name, own in found.items() if name not in (OBJECTS, AGAIN)}
-
-
-def _chance(c: Conditions) -> str | float:
-    chance, again = _mine(c)["by chance"], c.numbers["overlaps"].get(AGAIN)
-    return f"chance {chance:.2f}; IOI on other prompts {again['Jaccard']:.2f}" if again else chance
-
-
-def _both(c: Conditions) -> list[str]:
-    writers = c.numbers["writers"]
-    return sorted({*writers[IOI]} & {*writers[OBJECTS]})
-
-
-def _copying(c: Conditions) -> list[str]:
-    looks = c.numbers["looks at the answer"]
-    return [head for head in _both(c) if head in looks[IOI] and head in looks[OBJECTS]]
-
-
-def _no_circuit(c: Conditions) -> str:
-    reasons = c.numbers["why no circuit"]
-    return reasons.get(OBJECTS) or reasons.get(IOI) or "no circuits were found"
-
-
-def _gain(c: Conditions, name: str = EDITED, what: str = "among") -> float:
-    return c.mean(f"{what}: {name}", f"{what}: {PLAIN}")
-
-
-def _drawn(c: Conditions) -> list[float]:
-    plain = c.mean(f"among: {PLAIN}")
-    return [float(draw.mean()) - plain for draw in c.draws[f"among: {RANDOM}"]]
-
-
-def _parts(c: Conditions) -> dict[str, float]:
-    names = [name.removeprefix("among: ") for name in c.values if name.startswith("among: ")]
-    return {name: _gain(c, name) for name in names if name.endswith(" only")}
-
-
-def _elsewhere(c: Conditions) -> str:
-    return "" if c.numbers["repaired model"] == c.numbers["asked"] else c.numbers["repaired model"]
-
-
-def _halved(what: str):
-    """The errors are at least halved."""
-    return fact(
-        "errors at least halved",
-        lambda c: 1 - c.mean(f"{what}: {EDITED}") <= (1 - c.mean(f"{what}: {PLAIN}")) / 2,
-    )
+ORDER = permuted(
+    "rank correlation of writing and moving",
+    _agree,
+    lambda c: [*c.numbers["moved to the right"].values()],
+    draws=2000,
+)
+CIRCUITS = needs(lambda c: "shared" in c.numbers, "{why no circuit}")
+REPAIR = needs(lambda c: not c.numbers["why no repair"], "{why no repair}")
+Repair = partial(Claim, needs=[REPAIR], model="{repaired model}")
 
 
 def _repaired(what: str, says: str, criterion: str, paper: str | None, where: str) -> Claim:
-    edited, plain = f"{what}: {EDITED}", f"{what}: {PLAIN}"
-
-    def found(c: Conditions) -> str:
-        around = c.interval(edited, plain).shown("+.2f", between=", ")
-        gain = _gain(c, what=what)
-        return f"{c.mean(plain):.2f} to {c.mean(edited):.2f}; {gain:+.2f} [{around}]"
-
-    return Claim(
+    edited, plain = f"{what}, {EDITED}", f"{what}, {PLAIN}"
+    halved = fact("errors at least halved", lambda c: 1 - c.mean(edited) <= (1 - c.mean(plain)) / 2, edited)
+    gain = f"{edited} minus {plain}"
+    return Repair(
         says,
-        _halved(what) & above(edited, plain),
+        halved & above(edited, plain),
         criterion,
         paper=paper,
         why="a repair that leaves most errors is none; the paper's removes nine of ten. On zoo:elimination names and "
         "colors were trained alike, which helps",
         where=where,
-        needs=[REPAIR],
-        found=found,
-        control=lambda c: f"random heads {np.mean(c.draws[f'{what}: {RANDOM}'] or [np.nan]):.2f}",
-        n=lambda c: c.n(plain),
-        model=_elsewhere,
+        found=f"{{{plain}:.2f}} to {{{edited}:.2f}}; {{{gain}:+.2f}} [{{around of {gain}:+.2f}}]",
+        control=f"random heads {{{what}, {RANDOM}:.2f}}",
     )
 
 
-def _lost(c: Conditions) -> str | None:
-    if "lost" not in c:
-        return None
-    return f"{c.mean('lost'):.0%} [{c.interval('lost').shown('.0%', between=', ')}]"
-
-
-def _mover(color: str, by: Any, more: str, paper: str) -> Claim:
+def _mover(color: str, says: str, by: Any, side: str, paper: str) -> Claim:
     name = f"movers to the {color} color"
-
-    def found(c: Conditions) -> str:
-        low, high, _ = (100 * x for x in c.interval(name))
-        return f"{100 * c.mean(name):+.1f} points [{low:+.1f}, {high:+.1f}]"
-
-    return Claim(
-        f"movers then look {more} at the {color} color{'s' if color == 'wrong' else ''}",
-        by,
-        f"paired interval of the change, mean of the movers, {'below' if color == 'wrong' else 'above'} 0",
+    return Repair(
+        says,
+        by(name),
+        f"paired interval of the change, mean of the movers, {side} 0",
         paper=paper,
         why="the sign, clear of chance over prompts",
         where="section 5",
@@ -391,65 +338,47 @@ def _mover(color: str, by: Any, more: str, paper: str) -> Claim:
             REPAIR,
             needs(lambda c: c.numbers["movers"], "no later head that writes colors looks at them"),
         ],
-        found=found,
-        control=lambda c: f"movers {', '.join(c.numbers['movers'])}; nothing changes before the edited layer",
-        model=_elsewhere,
+        found=f"{{{name}:+.1f}} points [{{around of {name}:+.1f}}]",
+        control="movers {movers}; nothing changes before the edited layer",
     )
 
 
-def _agree(moved: np.ndarray, c: Conditions) -> float:
-    return spearman(np.array(list(c.numbers["writes colors"].values())), moved)
-
-
-def _moved(c: Conditions) -> np.ndarray:
-    return np.array(list(c.numbers["moved to the right"].values()))
-
-
-ORDER = permuted("rank correlation of writing and moving", _agree, _moved, draws=2000)
-CIRCUITS = needs(lambda c: OBJECTS in c.numbers["overlaps"], _no_circuit)
-REPAIR = needs(lambda c: not c.numbers["why no repair"], lambda c: c.numbers["why no repair"])
 CLAIMS = {
     "shared": Claim(
         "the circuits of IOI and Colored Objects share most of their heads",
-        fact("most are shared", lambda c: _mine(c)["Jaccard"] >= OVERLAP and _mine(c)["p"] < CHANCE),
+        at_least("shared[Jaccard]", OVERLAP) & fact("p", lambda c: c.number("shared[p]") < CHANCE),
         f"shared over all heads at least {OVERLAP}, and as many shared by chance with p < {CHANCE}",
         paper=0.78,
         why="more shared than not; with few heads chance shares many, hence the hypergeometric p. IOI found again on "
         "other prompts is the most that can be asked",
         where="section 4",
         needs=[CIRCUITS],
-        found=lambda c: (
-            f"{_mine(c)['shared']} of {_mine(c)['of']} ({_mine(c)['Jaccard']:.2f}), p {_mine(c)['p']:.2g}"
-        ),
-        control=_chance,
-        n=lambda c: _mine(c)["of"],
+        found="{shared[shared]} of {shared[of]} ({shared[Jaccard]:.2f}), p {shared[p]:.2g}",
+        control="{chance}",
+        n="{shared[of]}",
     ),
     "unrelated": Claim(
         "they share more than IOI and unrelated tasks do",
-        fact("more than any control", lambda c: _mine(c)["Jaccard"] > max(_others(c).values())),
+        order("shared[Jaccard]", "largest control"),
         "its Jaccard index is above that of IOI with every control task",
         paper="0.78; greater-than 0.167, capitals 0.25",
         why="heads of general use, such as those of the first layer, are in every circuit",
         where="section 4",
-        needs=[CIRCUITS, needs(_others, "the model does none of the control tasks")],
-        found=lambda c: _mine(c)["Jaccard"],
-        control=lambda c: ", ".join(f"{name} {jaccard:.2f}" for name, jaccard in _others(c).items()),
-        n=lambda c: len(_others(c)),
+        needs=[CIRCUITS, needs(at_least("n controls", 1), "the model does none of the control tasks")],
+        control="{each control}",
+        n="{n controls}",
     ),
     "writers": Claim(
         "heads that write the answer are the same, and look at it in both tasks",
-        fact("one copying head in both", _copying),
+        at_least("n copying", 1),
         f"a head kept in round 1 of both tasks; from the end it looks at the answer in both (mean at least {LOOKS})",
         paper="15.14, 16.15, 17.4, 18.5, 19.15",
         why="the paper's movers attend to the answer token and copy it; one such head is the least",
         where="section 4.2",
         needs=[CIRCUITS],
-        found=lambda c: ", ".join(_copying(c)) or f"none; writers of both: {', '.join(_both(c)) or 'none'}",
-        control=lambda c: (
-            f"writers of IOI {', '.join(c.numbers['writers'][IOI])}; "
-            f"of Colored Objects {', '.join(c.numbers['writers'][OBJECTS])}"
-        ),
-        n=lambda c: len({*c.numbers["writers"][IOI], *c.numbers["writers"][OBJECTS]}),
+        found="{copying}",
+        control=f"writers of IOI {{writers[{IOI}]}}; of Colored Objects {{writers[{OBJECTS}]}}",
+        n="{n writers}",
     ),
     "repair": _repaired(
         "among",
@@ -465,79 +394,67 @@ CLAIMS = {
         None,
         "an extension of ours of section 5: it is not said what competes",
     ),
-    "lost": Claim(
+    "lost": Repair(
         "no example that was right becomes wrong",
-        fact("few are lost", lambda c: "lost" not in c or c.mean("lost") <= LOST),
+        at_most("lost", LOST),
         f"at most {LOST:.0%} of the right ones",
         paper=0,
         why="one in fifty may fall by an accident of the held-out prompts",
         where="section 5",
-        needs=[REPAIR],
-        found=_lost,
-        control=lambda c: (
-            f"random heads {np.mean(c.numbers['lost by random heads']):.2f}"
-            if c.numbers.get("lost by random heads")
-            else None
-        ),
-        n=lambda c: c.n("lost") if "lost" in c else 0,
-        model=_elsewhere,
+        needs=[REPAIR, needs(lambda c: "lost" in c, "no example was right before")],
+        found="{lost:.0%} [{around of lost:.0%}]",
+        control="random heads {lost by random heads:.2f}",
     ),
-    "random": Claim(
+    "random": Repair(
         "random heads with the same edit do not repair",
         fact(
-            "draws gain little",
-            lambda c: _gain(c) > max(0.0, *_drawn(c)) and np.mean(_drawn(c)) <= _gain(c) / 3,
+            "their mean gain at most a third of the repair's, and the repair above every draw",
+            lambda c: (
+                c.mean("gain") > max(0.0, c.mean("largest random gain"))
+                and c.mean("mean random gain") <= c.mean("gain") / 3
+            ),
         ),
-        "their mean gain at most a third of the repair's, and the repair above every draw",
         paper="0.499 ± 0.010 against 0.937",
         why="as many heads in the same layers: any head that reads a color may say something of it",
         where="section 5",
-        needs=[REPAIR, needs(_drawn, "too few other heads in the edited layers")],
-        found=lambda c: f"mean gain {np.mean(_drawn(c)):+.2f}, largest {max(_drawn(c)):+.2f}",
-        control=lambda c: f"the repair {_gain(c):+.2f}",
-        n=lambda c: len(_drawn(c)),
-        model=_elsewhere,
+        needs=[REPAIR, needs(at_least("n draws", 1), "too few other heads in the edited layers")],
+        found="mean gain {mean random gain:+.2f}, largest {largest random gain:+.2f}",
+        control="the repair {gain:+.2f}",
+        n="{n draws}",
     ),
-    "columns": Claim(
+    "columns": Repair(
         "it is the wrong colors that matter: the same heads on the wrong objects do not repair",
         fact(
-            "other columns gain little",
-            lambda c: _gain(c) > 0 and _gain(c, THINGS) <= _gain(c) / 3 and _gain(c, MIXED) <= 0,
+            "gain at most a third of the repair's; with the right color among the columns, no gain at all",
+            lambda c: (
+                c.mean("gain") > 0
+                and c.mean(f"gains[{THINGS}]") <= c.mean("gain") / 3
+                and c.mean(f"gains[{MIXED}]") <= 0
+            ),
         ),
-        "gain at most a third of the repair's; with the right color among the columns, no gain at all",
         why="if looking anywhere but at the right color repaired, the heads would say nothing of what they read",
         where="a control of ours",
-        needs=[REPAIR],
-        found=lambda c: (
-            f"wrong objects {_gain(c, THINGS):+.2f}; right color and a wrong one {_gain(c, MIXED):+.2f}"
-        ),
-        control=lambda c: f"the repair {_gain(c):+.2f}",
-        n=lambda c: c.n(f"among: {EDITED}"),
-        model=_elsewhere,
+        found=f"wrong objects {{gains[{THINGS}]:+.2f}}; right color and a wrong one {{gains[{MIXED}]:+.2f}}",
+        control="the repair {gain:+.2f}",
+        n=f"{{n of among, {EDITED}}}",
     ),
-    "parts": Claim(
+    "parts": Repair(
         "each part alone repairs less than all together, and more than nothing",
         fact(
-            "every part gains some",
-            lambda c: min(_parts(c).values()) > NOTHING and max(_parts(c).values()) < _gain(c),
+            f"every part's gain above {NOTHING} and below that of all",
+            lambda c: all(NOTHING < gain < c.mean("gain") for gain in c.numbers["parts"].values()),
         ),
-        f"every part's gain above {NOTHING} and below that of all",
-        paper=lambda c: (
-            "three inhibition heads 0.815, the negative mover 0.781"
-            if c.numbers["edited"]["negative"]
-            else None
-        ),
+        paper="{paper's parts}",
         why="every part is claimed to carry some of it",
         where="section 5",
-        needs=[REPAIR, needs(_parts, "a single head is edited")],
-        found=lambda c: ", ".join(f"{name} {value:+.2f}" for name, value in _parts(c).items()),
-        control=lambda c: f"all {_gain(c):+.2f}",
-        n=lambda c: c.n(f"among: {EDITED}"),
-        model=_elsewhere,
+        needs=[REPAIR, needs(lambda c: c.numbers["parts"], "a single head is edited")],
+        found="{each part}",
+        control="all {gain:+.2f}",
+        n=f"{{n of among, {EDITED}}}",
     ),
-    "wrong": _mover("wrong", below("movers to the wrong color"), "less", "-8.7 points"),
-    "right": _mover("right", above("movers to the right color"), "more", "+2.7 points"),
-    "order": Claim(
+    "wrong": _mover("wrong", "movers then look less at the wrong colors", below, "below", "-8.7 points"),
+    "right": _mover("right", "movers then look more at the right color", above, "above", "+2.7 points"),
+    "order": Repair(
         "the more a head writes colors, the more its attention moves from wrong to right",
         ORDER,
         f"Spearman's correlation over later heads above 0 with permutation p < {CHANCE}",
@@ -547,33 +464,30 @@ CLAIMS = {
         needs=[
             REPAIR,
             needs(
-                lambda c: len(_moved(c)) >= FEWEST,
-                lambda c: f"{len(_moved(c))} heads come after the edited layer; {FEWEST} are needed",
+                at_least("n later", FEWEST),
+                f"{{n later}} heads come after the edited layer; {FEWEST} are needed",
             ),
         ],
-        found=lambda c: f"{_agree(_moved(c), c):.2f}, p {ORDER(c).p:.2g}",
+        found="{writing and moving[correlation]:.2f}, p {writing and moving[p]:.2g}",
         control="heads exchanged at random: 0",
-        n=lambda c: len(_moved(c)),
-        model=_elsewhere,
+        n="{n later}",
     ),
 }
-REPLICATION = Paper(
-    name="component-reuse",
-    authors="arXiv:2310.08744",
-    about="In GPT-2 medium most heads that do indirect objects also do Colored Objects; what the second task lacks is "
-    "inhibition, and making the first task's inhibition heads look at the wrong colors repairs it. Circuits are found "
-    "here by rounds of path patching, heads of IOI are chosen on other prompts than those that are repaired, and the "
-    "repair is measured on a model that guesses Colored Objects where the model itself does not. That model, "
-    "zoo:elimination, was trained to name the person or color not mentioned again, which makes it likely that heads "
-    "treat colors as they treat names: a repair there shows that the edit can work, not that pretraining brings it "
-    "about.",
-    options=ComponentReuse,
-    controls=(
-        "chance: random sets of heads of the same sizes; IOI found again on other prompts; unrelated tasks",
-        "as many random heads in the same layers with the same edit",
-        "the same heads looking at the wrong objects, or at the right color and a wrong one",
-        "each part alone",
-    ),
-    measure=measure,
-    claims=CLAIMS,
+REPLICATION = add_paper(
+    Paper(
+        name="component-reuse",
+        title="Circuit component reuse across tasks",
+        source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
+        authors="arXiv:2310.08744",
+        model="zoo:ioi",
+        options=ReuseSizes,
+        controls=(
+            "chance: random sets of heads of the same sizes; IOI found again on other prompts; unrelated tasks",
+            "as many random heads in the same layers with the same edit",
+            "the same heads looking at the wrong objects, or at the right color and a wrong one",
+            "each part alone",
+        ),
+        measure=measure,
+        claims=CLAIMS,
+    )
 )

@@ -10,31 +10,6 @@ from workbench.core.errors import OptionError, check_numbers, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComponentReuse:
-    """Sizes.
-
-    Attributes:
-        share, at_least: Heads kept in each round of path patching: 2 % as in the paper, or so many.
-        control_tasks: Tasks that IOI should share less with.
-        guessing_model: Where the repair is measured if the model itself answers Colored Objects.
-        inhibition, negative: Most heads of each kind that are edited.
-    """
-
-    rounds: int = 3
-    share: float = 0.02
-    at_least: int = 2
-    n_circuit: int = 32
-    n_test: int = 150
-    n_objects: int = 3
-    shots: int = 1
-    control_tasks: tuple[str, ...] = ("sva", "gendered-pronoun", "induction")
-    guessing_model: str = "zoo:elimination"
-    inhibition: int = 3
-    negative: int = 1
-    draws: int = 8
-
-
-@dataclass(frozen=True, kw_only=True)
 class PreplanSizes:
     """Sizes and thresholds; the paper's where it states them.
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from workbench.core.registry import Registry
 from workbench.papers.kit.paper import Paper
 from workbench.papers.options import (
-    ComponentReuse,
     PreplanSizes,
     Relevance,
 )
@@ -44,14 +43,6 @@ class ListedPaper:
 
 _WAITING = (  # until they stand lazily in their own file
     ListedPaper(
-        name="component-reuse",
-        module="workbench.papers.component_reuse",
-        options=ComponentReuse,
-        title="Circuit component reuse across tasks",
-        source="Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744",
-        model="zoo:ioi",
-    ),
-    ListedPaper(
         name="preplan-anchor",
         module="workbench.papers.preplan_anchor",
         options=PreplanSizes,
@@ -80,7 +71,7 @@ def add_paper(paper: Paper) -> Paper:
     return paper
 
 
-PAPERS.read("workbench.papers", r'^\w+ = add_paper\(\s*Paper\(\s*name="([\w-]+)"')
+PAPERS.read("workbench.papers", r'^\w+ = add_paper\(\s*(?:kit\.)?Paper\(\s*name="([\w-]+)"')
 for _paper in _WAITING:
     if _paper.name not in PAPERS:
         PAPERS.add(_paper.name, _paper, home=_paper.module)

@@ -10,8 +10,7 @@ import numpy as np
 
 from workbench.circuits.addresses import INPUT, LOGITS, Node, parse_node
 from workbench.circuits.circuit import Circuit
-from workbench.evaluate.faithfulness import run_circuits
-from workbench.evaluate.roles import mean_attention
+from workbench.core.loading import lazily
 from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
 from workbench.papers.studies.own_circuit import FAITHFUL, RULES, compared
@@ -25,6 +24,11 @@ from workbench.papers.studies.paths import (
     shared,
     weighted,
 )
+from workbench.papers.studies.registry import add_study
+
+with lazily():
+    from workbench.evaluate import faithfulness
+    from workbench.evaluate import roles as roles_of_heads
 
 KEYS = ("noun", "XX1", "YY")
 LEAST = {"writers": 0.03, "readers": 0.02, "early": 0.01}
@@ -131,7 +135,7 @@ def behaviour(state: State) -> StepResult:
     """Are the writers late MLPs, and do the heads look at the start year?"""
     writing, movers, roles = state.found["writers"], movers_of(state), published_roles(state)
     late = {p: _is_late(p, state) for p in writing}
-    values = mean_attention(state.runs, [("end", key) for key in KEYS])
+    values = roles_of_heads.mean_attention(state.runs, [("end", key) for key in KEYS])
     rows = []
     for head in movers:
         node = parse_node(head)
@@ -233,8 +237,8 @@ def evaluation(state: State) -> StepResult:
     for name, made in ((OWN, own), (PAPERS, state.published if state.comparable else None)):
         if made is None:
             continue
-        values = run_circuits(state.runs, [made], progress=state.progress)[0]
-        nothing = run_circuits(state.runs, [empty])[0]
+        values = faithfulness.run_circuits(state.runs, [made], progress=state.progress)[0]
+        nothing = faithfulness.run_circuits(state.runs, [empty])[0]
         full = float(state.runs.clean.mean())
         kept = (float(values.mean()) - float(nothing.mean())) / (full - float(nothing.mean()))
         row = {"circuit": name, "parts": made.size, "F(model)": full, "F(circuit)": float(values.mean())}
@@ -249,22 +253,24 @@ def comparison(state: State) -> StepResult:
     return compared(state, circuit(state))
 
 
-GREATER_THAN = Study(
-    name="greater-than",
-    published="greater-than",
-    task="greater-than",
-    corruption="01",
-    positions=(*KEYS, "end"),
-    model_names=("gpt2", "gpt-2"),
-    circuit=circuit,
-    rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "passes": PASSES, **RULES},
-    steps=(
-        Step(name="task", title="the task", run=task, passes="2"),
-        Step(name="writers", title="heads and MLPs to logits", run=writers, passes="2 per part"),
-        Step(name="readers", title="heads to the writing MLPs", run=readers, passes="2 per head"),
-        Step(name="early", title="parts to the year movers' values", run=early, passes="2 per part"),
-        Step(name="behaviour", title="where the heads look", run=behaviour, passes="2"),
-        Step(name="own", title="the circuits, judged", run=evaluation, passes="4"),
-        Step(name="comparison", title="beside the published circuit", run=comparison, passes="0"),
-    ),
+GREATER_THAN = add_study(
+    Study(
+        name="greater-than",
+        published="greater-than",
+        task="greater-than",
+        corruption="01",
+        positions=(*KEYS, "end"),
+        model_names=("gpt2", "gpt-2"),
+        circuit=circuit,
+        rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "passes": PASSES, **RULES},
+        steps=(
+            Step(name="task", title="the task", run=task, passes="2"),
+            Step(name="writers", title="heads and MLPs to logits", run=writers, passes="2 per part"),
+            Step(name="readers", title="heads to the writing MLPs", run=readers, passes="2 per head"),
+            Step(name="early", title="parts to the year movers' values", run=early, passes="2 per part"),
+            Step(name="behaviour", title="where the heads look", run=behaviour, passes="2"),
+            Step(name="own", title="the circuits, judged", run=evaluation, passes="4"),
+            Step(name="comparison", title="beside the published circuit", run=comparison, passes="0"),
+        ),
+    )
 )

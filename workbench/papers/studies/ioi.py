@@ -14,8 +14,7 @@ import numpy as np
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import ModelError
-from workbench.evaluate.roles import head_roles, mean_attention
-from workbench.heads.copy_scores import copy_scores
+from workbench.core.loading import lazily
 from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
 from workbench.papers.studies.own_circuit import RULES, backups, circuit_claims, compared, judged, own_circuit
@@ -33,6 +32,11 @@ from workbench.papers.studies.paths import (
     take,
     weighted,
 )
+from workbench.papers.studies.registry import add_study
+
+with lazily():
+    from workbench.evaluate import roles as roles_of_heads
+    from workbench.heads import copy_scores
 
 LOOKS = (("end", "IO"), ("end", "S1"), ("end", "S2"), ("S2", "S1"), ("S2", "S1+1"), ("S1+1", "S1"))
 NAMES = ("IO", "S1", "S2")
@@ -216,7 +220,7 @@ def previous(state: State) -> StepResult:
 def _attention(state: State) -> dict[str, dict[str, float]]:
     """Head -> mean attention along each of ``LOOKS``, measured once."""
     if "attention" not in state.found:
-        values = mean_attention(state.runs, LOOKS)
+        values = roles_of_heads.mean_attention(state.runs, LOOKS)
         state.found["attention"] = {
             head: {
                 f"{q} to {k}": float(values[i, parse_node(head).layer, parse_node(head).index])
@@ -232,7 +236,7 @@ def behaviour(state: State) -> StepResult:
     attention, found = _attention(state), state.found
     groups = {key: found.get(key, {}) for key in ("writers", "against", "inhibition", "signals", "previous")}
     try:
-        copies, problem = copy_scores(state.runs, state.heads, NAMES), ""
+        copies, problem = copy_scores.copy_scores(state.runs, state.heads, NAMES), ""
     except ModelError as refused:
         copies, problem = {}, refused.message
     roles = published_roles(state)
@@ -367,7 +371,7 @@ BEHAVIOUR = {
 
 def roles(state: State) -> StepResult:
     """The roles that the workbench measures on any model, beside the paper's."""
-    found = head_roles(state.runs)
+    found = roles_of_heads.head_roles(state.runs)
     names = published_roles(state)
     rows = [
         {
@@ -465,30 +469,40 @@ def comparison(state: State) -> StepResult:
     return compared(state, circuit(state))
 
 
-IOI = Study(
-    name="ioi",
-    published="ioi",
-    task="ioi",
-    corruption="abc",
-    positions=("IO", "S1", "S1+1", "S2", "end"),
-    model_names=("gpt2", "gpt-2"),
-    circuit=circuit,
-    rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "copies": COPIES, "near": NEAR, **RULES},
-    steps=(
-        Step(name="task", title="the task", run=task, passes="2"),
-        Step(name="writers", title="heads to logits", run=writers, passes="2 per head"),
-        Step(name="movers-q", title="heads to the writers' queries", run=inhibition, passes="2 per head"),
-        Step(
-            name="inhibition-v", title="heads to the steering heads' values", run=signals, passes="4 per head"
+IOI = add_study(
+    Study(
+        name="ioi",
+        published="ioi",
+        task="ioi",
+        corruption="abc",
+        positions=("IO", "S1", "S1+1", "S2", "end"),
+        model_names=("gpt2", "gpt-2"),
+        circuit=circuit,
+        rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "copies": COPIES, "near": NEAR, **RULES},
+        steps=(
+            Step(name="task", title="the task", run=task, passes="2"),
+            Step(name="writers", title="heads to logits", run=writers, passes="2 per head"),
+            Step(name="movers-q", title="heads to the writers' queries", run=inhibition, passes="2 per head"),
+            Step(
+                name="inhibition-v",
+                title="heads to the steering heads' values",
+                run=signals,
+                passes="4 per head",
+            ),
+            Step(
+                name="induction-k",
+                title="heads to the induction heads' keys",
+                run=previous,
+                passes="2 per head",
+            ),
+            Step(name="behaviour", title="attention and copy scores", run=behaviour, passes="2"),
+            Step(name="backups", title="the writers knocked out", run=backups, passes="4"),
+            Step(name="roles", title="roles by measurement", run=roles, passes="2 per head"),
+            Step(name="own", title="the circuit found here, judged", run=evaluation, passes="100"),
+            Step(
+                name="published", title="the paper's circuit, judged", run=published_evaluation, passes="100"
+            ),
+            Step(name="comparison", title="beside the published circuit", run=comparison, passes="0"),
         ),
-        Step(
-            name="induction-k", title="heads to the induction heads' keys", run=previous, passes="2 per head"
-        ),
-        Step(name="behaviour", title="attention and copy scores", run=behaviour, passes="2"),
-        Step(name="backups", title="the writers knocked out", run=backups, passes="4"),
-        Step(name="roles", title="roles by measurement", run=roles, passes="2 per head"),
-        Step(name="own", title="the circuit found here, judged", run=evaluation, passes="100"),
-        Step(name="published", title="the paper's circuit, judged", run=published_evaluation, passes="100"),
-        Step(name="comparison", title="beside the published circuit", run=comparison, passes="0"),
-    ),
+    )
 )

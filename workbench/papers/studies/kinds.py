@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.effects import Effects
 from workbench.core.claims import JudgedClaim, Rows, plain
 from workbench.core.errors import RunError
+from workbench.core.loading import lazily
 from workbench.core.progress import Progress
 from workbench.core.typed import typed
-from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.interventions.words import Mlps
-from workbench.engine.paired_runs import PairedRuns
 from workbench.papers.studies.file import StepContent
+
+with lazily():
+    from workbench.engine.interventions import path_patching
+
+if TYPE_CHECKING:
+    from workbench.engine.paired_runs import PairedRuns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,7 @@ class State:
     ) -> Effects:
         """Path patching with finished parts kept on disk where there is a folder."""
         folder = None if self.parts is None else self.parts / step
-        return path_patches(
+        return path_patching.path_patches(
             self.runs,
             list(senders),
             list(receivers),

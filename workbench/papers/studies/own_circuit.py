@@ -13,9 +13,12 @@ from workbench.circuits.compare import compare
 from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
 from workbench.circuits.rows import class_rows_shown
 from workbench.core.claims import Rows
+from workbench.core.loading import lazily
 from workbench.papers.kit import Claim, Conditions, at_most, fact, judge_all, needs
-from workbench.papers.studies.kept_parts import Keeper
 from workbench.papers.studies.kinds import State, StepResult
+
+with lazily():
+    from workbench.papers.studies import kept_parts
 
 DRAWS = 10  # random circuits beside each
 FAITHFUL = 0.8  # least share of the model's metric that a faithful circuit keeps
@@ -63,7 +66,7 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
         return StepResult(name=name, title=title, claims=judge_all(circuit_claims(name), c))
     parts = claimed_nodes(circuit)
     groups = _groups(circuit, parts)
-    keeper = Keeper(state=state)
+    keeper = kept_parts.Keeper(state=state)
     faithful, full = _faithful(state, parts, keeper)
     complete = _complete(keeper, parts, groups, full)
     minimal = _minimal(keeper, parts, groups, full)
@@ -129,11 +132,11 @@ def _groups(circuit: Circuit, parts: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _faithful(state: State, parts: Sequence[str], keeper: Keeper) -> tuple[Rows, float]:
+def _faithful(state: State, parts: Sequence[str], keeper: kept_parts.Keeper) -> tuple[Rows, float]:
     full, rows = float(state.runs.clean.mean()), []
     drawn = _random(state, parts)
     for kind in ("mean-per-template", "resample"):
-        runner = keeper if kind == keeper.kind else Keeper(state=state, kind=kind)
+        runner = keeper if kind == keeper.kind else kept_parts.Keeper(state=state, kind=kind)
         masks = [runner.mask(chosen) for chosen in (parts, (), *drawn)]
         values = runner.run(masks).mean(1)
         rows.append(
@@ -164,7 +167,9 @@ def _random(state: State, parts: Sequence[str]) -> list[list[str]]:
     return drawn
 
 
-def _complete(keeper: Keeper, parts: Sequence[str], groups: Mapping[str, list[str]], full: float) -> Rows:
+def _complete(
+    keeper: kept_parts.Keeper, parts: Sequence[str], groups: Mapping[str, list[str]], full: float
+) -> Rows:
     sets = {"nothing": [], **groups}
     masks = [keeper.mask([p for p in parts if p not in gone]) for gone in sets.values()]
     masks += [keeper.everything_but(gone) for gone in sets.values()]
@@ -185,7 +190,9 @@ def _complete(keeper: Keeper, parts: Sequence[str], groups: Mapping[str, list[st
     return rows
 
 
-def _minimal(keeper: Keeper, parts: Sequence[str], groups: Mapping[str, list[str]], full: float) -> Rows:
+def _minimal(
+    keeper: kept_parts.Keeper, parts: Sequence[str], groups: Mapping[str, list[str]], full: float
+) -> Rows:
     of = {part: role for role, members in groups.items() for part in members}
     masks = []
     for part in parts:
@@ -222,7 +229,7 @@ def backups(state: State) -> StepResult:
     writers, tables = state.found.get("writers", {}), {}
     c = Conditions(numbers={"writers": len(writers)})
     if writers:
-        keeper = Keeper(state=state)
+        keeper = kept_parts.Keeper(state=state)
         full = float(state.runs.clean.mean())
         gone = float(keeper.run([keeper.everything_but([f"{h}@end" for h in writers])]).mean())
         c.numbers |= {"carried": sum(writers.values()), "falls": (full - gone) / full}

@@ -10,10 +10,13 @@ import numpy as np
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.effects import Effects
 from workbench.core.claims import JudgedClaim, Rows
-from workbench.engine.interventions.path_patching import reads
+from workbench.core.loading import lazily
 from workbench.engine.interventions.words import Mlps
 from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
 from workbench.papers.studies.kinds import State, StepResult
+
+with lazily():
+    from workbench.engine.interventions import path_patching
 
 ERRORS = 3.0  # standard errors that an effect must be away from zero, so that nothing is taken up by chance
 ATTENTION = 0.3  # least mean attention from one position to another that counts as looking there
@@ -67,7 +70,9 @@ def backwards(
     """
     parallel = state.runs.wiring.parallel
     targets = [parse_node(r) for r in receivers]
-    before = [s for s in senders if any(reads(parse_node(s), t, parallel=parallel) for t in targets)]
+    before = [
+        s for s in senders if any(path_patching.reads(parse_node(s), t, parallel=parallel) for t in targets)
+    ]
     c = Conditions(numbers={"receivers": len(receivers), "senders": len(before), "taken": {}})
     tested = {step: path_claim(claim, least, paper)}
     if not before:

@@ -1,44 +1,31 @@
-"""The studies that can be re-run. A new one is a module with a ``Study`` and an entry here; listing loads no torch."""
+"""The studies that can be re-run: one file each, in this room, in a plug-in, or named on the command line.
+
+A study adds itself with `add_study`; ours are found by reading the files of this room for that line, those of others by
+an entry point of ``workbench.studies`` or by ``--plugin``. Listing them loads no torch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from workbench.circuits.published import load_published
 from workbench.core.registry import Registry
+from workbench.papers.studies.kinds import Study
 
-if TYPE_CHECKING:
-    from workbench.papers.studies.kinds import Study
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A study as it is listed.
-
-    Attributes:
-        published: Name of the circuit in ``workbench.circuits.published``.
-        study: Where it is, ``module:NAME``.
-    """
-
-    name: str
-    published: str
-    steps: int
-    study: str
-
-
-ENTRIES = (
-    Entry(name="ioi", published="ioi", steps=11, study="workbench.papers.studies.ioi:IOI"),
-    Entry(
-        name="greater-than",
-        published="greater-than",
-        steps=7,
-        study="workbench.papers.studies.greater_than:GREATER_THAN",
-    ),
+STUDIES: Registry[Study] = Registry(
+    "study to reproduce", group="workbench.studies", holds=lambda made: isinstance(made, Study)
 )
-STUDIES: Registry[Study] = Registry("study to reproduce")
-for _entry in ENTRIES:
-    STUDIES.lazy(_entry.name, _entry.study)
+
+
+def add_study(study: Study) -> Study:
+    """Register a study by its name."""
+    STUDIES.add(study.name, study, home=study.circuit.__module__)
+    return study
+
+
+STUDIES.read(
+    "workbench.papers.studies",
+    r'^\w+ = add_study\(\s*Study\(\s*name="([\w-]+)"',
+    first=("ioi", "greater_than"),
+)
 
 
 def check_study(name: str) -> str:
@@ -62,14 +49,14 @@ def find_study(name: str) -> Study:
 def study_rows() -> list[dict[str, object]]:
     """One line per study: what to type, what it re-runs, on which model the paper did."""
     rows = []
-    for entry in ENTRIES:
-        paper = load_published(entry.published)
+    for name, study in STUDIES.items():
+        paper = load_published(study.published)
         rows.append(
             {
-                "study": entry.name,
-                "published circuit": f"published:{entry.published}",
+                "study": name,
+                "published circuit": f"published:{study.published}",
                 "model of the paper": paper.model,
-                "steps": entry.steps,
+                "steps": len(study.steps),
                 "source": paper.provenance["source"],
             }
         )
