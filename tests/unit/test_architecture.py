@@ -67,13 +67,15 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
 
 
 def imports(path: Path, name: str, *, everywhere: bool) -> set[str]:
-    """Modules a file imports, absolute; with ``everywhere`` those inside functions too, never type-checking ones."""
+    """Modules a file imports, absolute; ``everywhere``: in functions and lazily too, never for type checkers."""
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not everywhere:
+            return
+        if isinstance(node, ast.With) and "lazily()" in ast.unparse(node.items[0]) and not everywhere:
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
