@@ -89,7 +89,10 @@ def save_bench(result: BenchResult, path: str | os.PathLike[str]) -> Path:
 
 
 def load_bench(path: Path) -> BenchResult:
-    """A bench that was saved: ``bench.json``, or the folder that has it.
+    """Read a bench that was saved: ``bench.json``, or the folder that has it.
+
+    Returns:
+        Every cell, with settings and methods.
 
     Raises:
         RunError: if it is none, or was changed since it was written.

@@ -210,12 +210,15 @@ def replicate_all(
     progress: Progress | None = None,
     **common: Any,
 ) -> Results:
-    """Every replication on its own model (or all on one), and one page of all claims.
+    """Replicate every paper on its own model (or all on one), and write one page of all claims.
 
     Args:
         docs: Also put the tables of claims into this page, between its marks.
 
     One that cannot run there does not stop the others: the page says why. Finished ones are shown, not repeated.
+
+    Returns:
+        The results by name, and the replications that ended in an error.
 
     Raises:
         OptionError: for an unknown name.

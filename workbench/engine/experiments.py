@@ -64,11 +64,16 @@ def patch(
     positions: Positions = (),
     progress: Progress | None = None,
 ) -> Effects:
-    """The effect of patching every address of a site: what the clean value brings back, or the corrupted breaks.
+    """Measure the effect of patching every address of a site: what the clean value brings back, or the corrupted
+    breaks.
 
     Args:
         site: resid, attn-out, mlp-out, head-output, q, k, v or pattern.
         positions: Patch each of these positions by itself; ``runs.position_names`` are all that have a name.
+
+    Returns:
+        One row per address (and position): effect in the metric's unit, one value per pair; positive supports the
+        behavior.
 
     Example:
         >>> import workbench as wb
@@ -88,10 +93,13 @@ def knock_out(
     together: bool = False,
     progress: Progress | None = None,
 ) -> Effects:
-    """The drop of the metric when each head may not look from one position at another.
+    """Measure the drop of the metric when each head may not look from one position at another.
 
     Args:
         together: All heads at once, one row.
+
+    Returns:
+        One row per knock-out: drop of the metric in its unit, one value per pair; positive supports the behavior.
 
     Example:
         >>> import workbench as wb

@@ -259,6 +259,9 @@ def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
     carry the attributes ``unit``, ``direction``, ``reads``, ``needs_clean`` and ``differentiable``.
     A file that is named is run.
 
+    Returns:
+        A metric that gives one value per pair, with its unit and its direction (1: larger is more of the behavior).
+
     Raises:
         OptionError: for a name that is not known, another type, or a file or function that cannot be used.
 

@@ -62,6 +62,9 @@ def paired_runs(
         metric: A name, ``file.py:function``, a ``Metric``, or a function of logits and answers that returns one
             value per pair.
 
+    Returns:
+        Runs of aligned pairs, with the metric of both; nothing has been run yet.
+
     Raises:
         TaskError: if there is no such task or file, or too few pairs align.
         OptionError: if a corruption is asked for of given pairs, which already have theirs; for a wrong type.

@@ -80,6 +80,10 @@ def sweep(
         resume: Continue what an earlier, interrupted run left in ``folder``.
         progress: Called with parts done, parts in all and what is being done.
 
+    Returns:
+        One row per intervention: change of the metric in its unit, one value per pair; positive supports the
+        behavior.
+
     Raises:
         ModelError: if this model cannot do one of the interventions.
         RunError: if the folder holds something else, or another process is writing there.

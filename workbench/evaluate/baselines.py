@@ -23,7 +23,7 @@ def random_circuit(
     positions: Sequence[str] = (),
     d_mlp: int = 0,
 ) -> Circuit:
-    """A random circuit of ``size`` edges (nodes, neurons); edges are connected from input to logits.
+    """Draw a random circuit of ``size`` edges (nodes, neurons); edges are connected from input to logits.
 
     Edge level: random paths from the logits back to the input are joined until the size is reached; the last
     path is only added when it fits, so a circuit can be a little smaller, never larger.
@@ -32,6 +32,9 @@ def random_circuit(
         positions: Labels of positions; with them every edge or node stands at one, and a path goes from a head
             to another position through its keys and values.
         d_mlp: Hidden units of each MLP, for the neuron level.
+
+    Returns:
+        A circuit without scores.
 
     Source:
         Sampling by paths as in Shi et al. 2024, arXiv:2410.13032.

@@ -230,10 +230,14 @@ def faithfulness(
     ablation: Ablation = "resample",
     progress: Progress | None = None,
 ) -> Faithfulness:
-    """How much of the behavior a circuit keeps: 1 for the full model, 0 for the empty circuit; may leave [0, 1].
+    """Measure how much of the behavior a circuit keeps: 1 for the full model, 0 for the empty circuit.
 
     The empty circuit is measured under the same ablation. With resample ablation it is the corrupted run (edge
     level), or the clean input with every head and MLP corrupted (node level).
+
+    Returns:
+        One value per pair of circuit, full model and empty circuit in the metric's unit, and their ratio: a share of
+        the gap without unit, which may leave 0 to 1.
 
     Source:
         Hanna, Pezzelle and Belinkov 2024, arXiv:2403.17806; Mueller et al. 2025 (MIB), arXiv:2504.13151.
@@ -380,7 +384,12 @@ def faithfulness_curve(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Curve:
-    """Faithfulness of the best share of edges at several sizes, beside random circuits of the same real size.
+    """Measure the faithfulness of the best share of edges at several sizes, beside random circuits of the same
+    real size.
+
+    Returns:
+        One faithfulness per size, a share of the gap, and those of random circuits; CPR and CMD are areas over the
+        share of edges.
 
     Example:
         >>> import workbench as wb

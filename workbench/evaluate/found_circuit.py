@@ -118,6 +118,9 @@ def discover(
             which flatters the circuit.
         roles: Also measure what role each head plays, where the task names positions.
 
+    Returns:
+        Circuit, scores and faithfulness; scores are in the metric's unit, and positive supports the behavior.
+
     Example:
         >>> import workbench as wb
         >>> found = wb.discover(wb.open_model("zoo:ioi"), "ioi", "eap", n=8, amount="5%", random_draws=1)

@@ -154,6 +154,9 @@ def recovery(
         counted: What is judged at all; everything by default. The input node is never judged: it is always kept.
         by: A method whose negative scores mean "works against" is ranked by size, as a circuit keeps both.
 
+    Returns:
+        AUROC and AUPRC from 0 to 1, and precision and recall at the size of the true circuit.
+
     Raises:
         ShapeError: if labels and scores are of different graphs, or the scores are per position.
 

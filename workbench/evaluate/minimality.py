@@ -104,10 +104,15 @@ def minimality(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Minimality:
-    """What leaving out each node (or edge) does, from the whole circuit and once the rest of its class is gone.
+    """Measure what leaving out each node (or edge) does, from the whole circuit and once the rest of its class is
+    gone.
 
     Args:
         limit: Most parts to test; by default all. More than that are sampled by the seed.
+
+    Returns:
+        Per part the change of the metric in its unit, one value per pair; positive where the part supports the
+        behavior.
 
     Source:
         Wang et al. 2023, arXiv:2211.00593, section 4.2.

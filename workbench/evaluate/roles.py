@@ -163,10 +163,14 @@ def _within(rule: RoleRule, effect: float, gap: float) -> bool:
 def head_roles(
     runs: PairedRuns, *, threshold: float = LABEL, rules: Sequence[RoleRule] | None = None
 ) -> HeadRoles:
-    """Every head that looks where a rule says, strongest attention first; a head gets its strongest rule.
+    """Name every head that looks where a rule says, strongest attention first; a head gets its strongest rule.
 
     Args:
         threshold: Least mean attention from the query to the key position.
+
+    Returns:
+        One row per named head: attention is a share from 0 to 1, direct effects are in the metric's unit and positive
+        where they support the behavior.
 
     Raises:
         ModelError: if the model has no attention heads.

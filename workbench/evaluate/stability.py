@@ -105,6 +105,9 @@ def stability(
         draws: Resamples where the method gives scores of single pairs, which are only averaged again.
         refits: Resamples where it does not, and must be run again each time.
 
+    Returns:
+        Mean Jaccard overlap of the circuits, from 0 to 1, with the overlap that chance gives.
+
     Raises:
         OptionError: if the circuit does not say how it was chosen and with which options, or by no method of ours.
 

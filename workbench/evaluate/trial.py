@@ -57,6 +57,9 @@ def judge(
         found_note: What is to be said of those pairs: that they are others, or why there are none.
         scores: What the circuit was selected from, for the faithfulness of other sizes; without them it has no curve.
 
+    Returns:
+        All evidence per pair in the metric's unit, and the verdicts that follow from it.
+
     Raises:
         OptionError: for a single pair, which has no interval and no test.
 

@@ -53,7 +53,11 @@ class Seen:
 def patterns_of(
     model: TransformerBridge, ids: Prompt | Int[Tensor, "row pos"], *, outputs: bool = False
 ) -> Seen:
-    """The attention patterns of every layer on these tokens; nothing is padded.
+    """Read the attention patterns of every layer on these tokens; nothing is padded.
+
+    Returns:
+        Per layer ``(row, head, query, key)``: shares from 0 to 1 that sum to 1 over keys; layers without a pattern,
+        with the reason.
 
     Raises:
         OptionError: if the ids are no tensor.

@@ -41,7 +41,7 @@ def portrait(
     loss: bool = True,
     progress: Progress | None = None,
 ) -> Portrait:
-    """What every head does, whatever the task: where it looks, what its weights do, what its loss costs.
+    """Measure what every head does whatever the task: where it looks, what its weights do, what its loss costs.
 
     On repeated random tokens of the model's vocabulary, and on the corpus: text files (``Path``), texts (``str``), or
     by default the built-in text, where the tokenizer covers it; the notes say where it does not.
@@ -52,6 +52,9 @@ def portrait(
         seed: Of the random tokens, windows and random weights.
         loss: Also ablate every head by its mean: one pass per head and batch, the only part that takes long.
         progress: Called with steps done, steps in all and what is being done.
+
+    Returns:
+        ``(layer, head)`` values per measurement, each with unit, bounds, null value and kind of evidence.
 
     Raises:
         ModelError: if the model has no attention heads, or shows no patterns.

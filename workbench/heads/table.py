@@ -335,6 +335,9 @@ def save_portrait(portrait: Portrait, path: str | os.PathLike[str]) -> Path:
 def load_portrait(path: str | Path) -> Portrait:
     """Read a ``portrait.json``, strictly.
 
+    Returns:
+        The portrait: ``(layer, head)`` values with units and bounds.
+
     Raises:
         WorkbenchError: if it is missing, cut off, changed, or no portrait of a version we know.
 

@@ -31,6 +31,10 @@ def score(
         level: ``edge``, ``node`` or ``neuron``; by default the method's first.
         per_position: Score every named position by itself, and all other tokens together.
 
+    Returns:
+        Scores ``(source, target)`` of edges or ``(source,)`` of nodes, in the metric's unit unless the method says
+        another; positive supports the behavior.
+
     Raises:
         OptionError: for an unknown method or option, a level the method does not have, or positions it cannot
             tell apart.

@@ -166,7 +166,10 @@ def method(name: str, **declared: Any) -> Callable[[Callable[..., Scores]], Call
 
 
 def list_methods() -> tuple[str, ...]:
-    """Names of all methods.
+    """List the names of all methods.
+
+    Returns:
+        Names in the order of the tables.
 
     Example:
         >>> import workbench as wb

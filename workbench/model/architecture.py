@@ -117,6 +117,9 @@ class Architecture(Shown, shown_in="workbench.model.show"):
 def describe(bridge: TransformerBridge) -> Architecture:
     """Describe a model and what works on it; the first call on a bridge runs a few probe forwards.
 
+    Returns:
+        Layers, heads, norms and which interventions work, each with the reason where it does not.
+
     Raises:
         ModelError: if the model has no single stack of blocks, or is in training mode.
 

@@ -16,7 +16,10 @@ def reading_of(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Reading:
-    """The reading of a model by name, from its tokenizer and configuration; weights are not loaded.
+    """Find the reading of a model by name, from its tokenizer and configuration; weights are not loaded.
+
+    Returns:
+        How the model reads text and what it answers with.
 
     Raises:
         ModelError: if the model cannot be found or has no tokenizer.

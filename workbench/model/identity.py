@@ -105,9 +105,13 @@ _PRESENT: WeakKeyDictionary[TransformerBridge, tuple[Modules, tuple[Any, ...], M
 
 
 def identity(bridge: TransformerBridge) -> ModelIdentity:
-    """The identity of a model that `open_model` opened (copies of the bridge carry it along), as the model is now.
+    """Give the identity of a model that `open_model` opened (copies of the bridge carry it along), as the model is
+    now.
 
     Weights that were changed have another digest, and `standing` says what was changed or is attached.
+
+    Returns:
+        Name, revision, and digests of weights and configuration.
 
     Raises:
         ModelError: if the bridge was not opened by `open_model`.

@@ -83,7 +83,10 @@ class Truth:
 
 
 def list_truths() -> tuple[str, ...]:
-    """Names of the built-in models whose circuit is known, ``zoo:`` included.
+    """List the built-in models whose circuit is known.
+
+    Returns:
+        Names, ``zoo:`` included.
 
     Example:
         >>> import workbench as wb
@@ -94,7 +97,10 @@ def list_truths() -> tuple[str, ...]:
 
 
 def load_truth(name: str) -> Truth:
-    """The known circuit of a built-in model.
+    """Load the known circuit of a built-in model.
+
+    Returns:
+        The circuit with its labels, its pairs and its metric.
 
     Raises:
         CircuitError: if no circuit is known for a model of this name, or its file lacks what a truth must say.
@@ -151,10 +157,13 @@ def add_noise(model: TransformerBridge, noise: float, *, seed: int = 0) -> None:
 
 
 def edge_labels(truth: Truth, graph: Graph) -> tuple[EdgeLabels, EdgeLabels]:
-    """Which edges are in the true circuit, and which count at all, both ``(source, target)``.
+    """Say which edges are in the true circuit, and which count at all.
 
     Supporting edges and pairs of nodes without an edge do not count; every other edge outside the circuit is a
     negative.
+
+    Returns:
+        Two masks ``(source, target)``, True where an edge is in the circuit and where it counts.
 
     Raises:
         CircuitError: if the graph is of another architecture.
@@ -181,9 +190,12 @@ def edge_labels(truth: Truth, graph: Graph) -> tuple[EdgeLabels, EdgeLabels]:
 
 
 def node_labels(truth: Truth, graph: Graph) -> tuple[NodeLabels, NodeLabels]:
-    """Which sources are in the true circuit, and which count, both ``(source,)``.
+    """Say which sources are in the true circuit, and which count.
 
     A node is a positive if a content edge leaves it. A node that only supporting edges leave does not count.
+
+    Returns:
+        Two masks ``(source,)``, True where a node is in the circuit and where it counts.
 
     Example:
         >>> import workbench as wb

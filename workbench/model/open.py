@@ -93,6 +93,9 @@ def open_model(
         max_memory: Bytes, or text like "8GB"; overrides the check against the memory that is free.
         parity_tolerance: Largest accepted difference from the plain forward, in logits.
 
+    Returns:
+        The bridge, on the device and in the dtype that were asked for.
+
     Raises:
         ModelError: if it cannot be found, read or trusted, does not fit, or does not follow its weights.
 

@@ -78,7 +78,10 @@ for _paper in _WAITING:
 
 
 def list_replications() -> tuple[str, ...]:
-    """Names of all replications, in the order of the list of sixty.
+    """List the names of all replications.
+
+    Returns:
+        Names in the order of the list of sixty.
 
     Example:
         >>> import workbench as wb

@@ -52,6 +52,9 @@ def check_pairs(path: str | Path, *, reading: Reading | None = None) -> CheckRep
     Args:
         path: The file; ``-`` is standard input.
 
+    Returns:
+        What was found: problems with their lines, and how many pairs align.
+
     Raises:
         TaskError: if the file cannot be opened.
 

@@ -24,6 +24,9 @@ def as_pairs(
             clean, corrupted, correct and incorrect answer. An answer may be one text or a list of texts.
         task: What results call them; by default ``my-pairs``, or the name that ``Pairs`` have.
 
+    Returns:
+        The pairs in their order; ids are given where there are none.
+
     Raises:
         TaskError: naming every member that cannot be used.
 

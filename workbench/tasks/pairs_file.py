@@ -318,6 +318,9 @@ def _short(value: object) -> str:
 def load_pairs(path: str | Path) -> Pairs:
     """Read a JSONL file of pairs, strictly.
 
+    Returns:
+        The pairs in the order of the file.
+
     Raises:
         TaskError: naming every line that cannot be used.
 

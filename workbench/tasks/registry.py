@@ -100,7 +100,10 @@ def task(
 
 
 def list_tasks() -> tuple[Task, ...]:
-    """Every task, by name.
+    """List every task.
+
+    Returns:
+        Tasks in the order of their names.
 
     Example:
         >>> import workbench as wb
@@ -139,6 +142,9 @@ def make_pairs(
         corruption: One of the task's corruptions; the first when left out.
         distinct: Every clean prompt at most once. Turn it off to draw more than exist (training).
         options: The task's own (``get_task(name).options``).
+
+    Returns:
+        ``n`` pairs, or as many different ones as there are, in a fixed order.
 
     Raises:
         TaskError: for an unknown task, or when fewer than ``n`` distinct prompts can be found.

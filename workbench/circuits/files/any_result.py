@@ -62,6 +62,9 @@ def save(result: Shown, path: str | os.PathLike[str]) -> Path:
 def load(path: str | os.PathLike[str]) -> Any:
     """Read a file as what it says it is, strictly; of files that runs keep for themselves, the checked content.
 
+    Returns:
+        The result that the file holds; of files that runs keep for themselves, the checked content.
+
     Raises:
         WorkbenchError: for a file that does not say its format, one of a format that nothing here reads, and
             whatever is wrong with a file of ours.

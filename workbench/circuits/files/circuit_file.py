@@ -280,6 +280,9 @@ def save_circuit(circuit: Circuit, path: str | os.PathLike[str]) -> Path:
 def load_circuit(path: str | os.PathLike[str]) -> Circuit:
     """Read a circuit file, or the ``circuit.json`` of a folder, strictly; ``published:ioi`` is one of a paper.
 
+    Returns:
+        The circuit, with scores in the unit it was saved with.
+
     Raises:
         CircuitError: saying what is wrong and where. What is returned is always the whole circuit.
 

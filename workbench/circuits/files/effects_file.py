@@ -140,6 +140,9 @@ def save_effects(effects: Effects, path: str | os.PathLike[str]) -> Path:
 def load_effects(path: str | os.PathLike[str]) -> Effects:
     """Read a table of effects back; ``path`` is the file or its folder.
 
+    Returns:
+        The table: effects per intervention and pair in the metric's unit; positive supports the behavior.
+
     Raises:
         RunError: if it is missing, damaged, of another format or version, or was changed since it was written.
 

@@ -40,7 +40,10 @@ EVALUATION = FileKind(
 
 
 def save_evaluation(found: Judgement, folder: str | os.PathLike[str]) -> dict[str, str]:
-    """Write ``evaluation.json`` and the page ``evaluation.html``; returns what is where.
+    """Write ``evaluation.json`` and the page ``evaluation.html``.
+
+    Returns:
+        Name of each part and the file that has it.
 
     Raises:
         RunError: if the folder cannot be written.
@@ -71,6 +74,9 @@ def write_evaluation(found: Judgement, path: str | os.PathLike[str]) -> Path:
 
 def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
     """Read an evaluation file, or the one in a folder.
+
+    Returns:
+        The evidence; its verdicts are computed again.
 
     Raises:
         CircuitError: if it is not a whole evaluation of a version we know, was changed since it was written, or

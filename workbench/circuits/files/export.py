@@ -97,9 +97,12 @@ def export_format(name: str, *, suffix: str, describe: str) -> Callable[[Text], 
 
 
 def export(circuit: Circuit, format: str | None = None, path: str | os.PathLike[str] | None = None) -> str:
-    """The circuit in a foreign format, and written to ``path`` if there is one (whole or not at all).
+    """Write the circuit in a foreign format, and to ``path`` if there is one (whole or not at all).
 
     Without ``format`` the ending of ``path`` says it. Returns the text.
+
+    Returns:
+        The text of the file.
 
     Raises:
         CircuitError: if the format is unknown, or cannot say what the circuit is.

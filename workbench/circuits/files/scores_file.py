@@ -112,6 +112,9 @@ def _pack(values: np.ndarray, description: str) -> bytes:
 def load_scores(path: str | os.PathLike[str]) -> Scores:
     """Read scores, strictly: the header, the shape of the values, and that every existing edge has a number.
 
+    Returns:
+        Scores ``(source, target)`` of edges or ``(source,)`` of nodes in their unit; positive supports the behavior.
+
     Raises:
         CircuitError: if the file is missing, cut off, not ours, or was changed since it was written.
 

@@ -74,12 +74,15 @@ def equivalence_p(wins: int, n: int, *, epsilon: float = 0.1) -> float:
 def equivalence(
     circuit: np.ndarray, model: np.ndarray, *, epsilon: float = 0.1, alpha: float = 0.05
 ) -> TestResult:
-    """Is the circuit as likely to beat the model as to lose? One value per pair each; ties are halved.
+    """Test whether the circuit is as likely to beat the model as to lose; one value per pair each, ties are halved.
 
     With an odd number of ties ``p`` is the mean of both ways to halve them: wins and losses may be exchanged.
 
     Args:
         epsilon: How far from one half the probability of a win may be.
+
+    Returns:
+        ``value`` is the share of pairs on which the circuit is above the model, from 0 to 1; ``p`` is two-sided.
 
     Example:
         >>> import workbench as wb
@@ -137,9 +140,12 @@ def independence(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> TestResult:
-    """Do the scores of the model without the circuit say nothing about the scores of the model?
+    """Test whether the scores of the model without the circuit say anything about the scores of the model.
 
     HSIC with one side permuted: ``p = (1 + permutations with HSIC at least as large) / (1 + permutations)``.
+
+    Returns:
+        ``value`` is HSIC, 0 or above and without unit; ``p`` is by permutation of pairs.
 
     Example:
         >>> import workbench as wb
@@ -201,13 +207,17 @@ def edge_minimality(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> tuple[TestResult, ...]:
-    """One test per edge: does taking it out change the circuit more than taking a random edge does?
+    """Test every edge: does taking it out change the circuit more than taking a random edge does?
 
     Args:
         changes: Edge -> mean squared change of the score without it.
         reference: The same change for one random new edge in each of many inflated circuits.
         floor: Root mean squared change, in the metric's unit, below which a difference of two is rounding.
         share: The edge must beat at least this share of the reference.
+
+    Returns:
+        One test per edge; ``value`` is the change as a squared difference of metrics, ``p`` is corrected for the
+        number of tests.
     """
     if correction not in CORRECTIONS:
         raise OptionError(f"no correction called {correction!r}", hint=f"one of {', '.join(CORRECTIONS)}")

@@ -19,10 +19,13 @@ from workbench.circuits.verdicts.statistics import TestResult
 def recompute_verdicts(
     evaluation: Mapping[str, Any], criteria: Criteria | None = None
 ) -> tuple[Verdict, ...]:
-    """Every verdict from the content of an evaluation file.
+    """Compute every verdict again, from the content of an evaluation file.
 
     Args:
         criteria: Where the lines are drawn; by default as the file says, by the rules that it was written under.
+
+    Returns:
+        One verdict per question: yes, no or open, with the number behind it.
 
     Example:
         ``recompute_verdicts(load_evaluation(folder).document)`` equals the verdicts that were saved.

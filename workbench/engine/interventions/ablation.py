@@ -34,10 +34,13 @@ def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
 
 
 def parts_of(wiring: Wiring | Outline, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:
-    """All heads, all MLPs, all attention layers, all layers (attention and MLP together) of a model; or a list.
+    """List all heads, MLPs, attention layers, or layers (attention and MLP together) of a model; or read a list.
 
     A list holds addresses, each ablated by itself, and groups of addresses, ablated together:
     ``["a1.h0", ("a2.h1", "a2.h3")]``.
+
+    Returns:
+        Groups of nodes; those of one group go together.
 
     Raises:
         OptionError: for a word that is no kind of part, or anything that is no list of addresses.
@@ -89,10 +92,13 @@ def ablations(
     *,
     positions: str | int | Sequence[str | int] = (),
 ) -> list[Intervention]:
-    """One intervention per group of parts that go together, or one per group and position.
+    """Make one intervention per group of parts that go together, or one per group and position.
 
     A group of one part is labelled by its address; several are joined with ``+``. In place of an ablation's name
     there may be what ``Edit`` takes: a tensor, a function, ``Scale(0.5)``, ``Steer(direction, by=2)``.
+
+    Returns:
+        Interventions in the order of the groups, and of the positions within each.
 
     Example:
         >>> import workbench as wb

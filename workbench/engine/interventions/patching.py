@@ -15,7 +15,10 @@ from workbench.model.wiring import require_heads, require_mlps
 
 
 def site_nodes(wiring: Wiring | Outline, site: str) -> list[Node]:
-    """Every address of a site: ``resid`` and ``attn-out`` per layer, ``q`` per head, ``k`` per KV group ...
+    """List every address of a site: ``resid`` and ``attn-out`` per layer, ``q`` per head, ``k`` per KV group ...
+
+    Returns:
+        Nodes, layer by layer.
 
     Raises:
         WorkbenchError: for a site that does not exist, with the closest spellings.
@@ -48,10 +51,13 @@ def patches(
     mode: Literal["noising", "denoising"] = "denoising",
     positions: str | int | Sequence[str | int] = (),
 ) -> list[Intervention]:
-    """One patch per address, or one per address and position.
+    """Make one patch per address, or one per address and position.
 
     Denoising puts clean values into the corrupted run (what is sufficient), noising corrupted values into the
     clean run (what is necessary).
+
+    Returns:
+        Interventions in the order of the addresses, and of the positions within each.
 
     Example:
         >>> import workbench as wb
@@ -70,7 +76,10 @@ def patches(
 def knock_outs(
     nodes: Sequence[Node | str], query: str | int, key: str | int, *, together: bool = False
 ) -> list[Intervention]:
-    """Attention knock-out from ``query`` to ``key``: one per address, or all addresses in one intervention.
+    """Make attention knock-outs from ``query`` to ``key``: one per address, or all addresses in one intervention.
+
+    Returns:
+        Interventions in the order of the addresses.
 
     Example:
         >>> import workbench as wb

@@ -48,7 +48,7 @@ def path_patches(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Effects:
-    """Effect of each sender (or group of senders) through the receivers, all receivers together.
+    """Measure the effect of each sender (or group of senders) through the receivers, all receivers together.
 
     Args:
         senders: Heads, MLPs or ``input``; a group of several is patched together and is one row.
@@ -57,6 +57,9 @@ def path_patches(
         mlps: ``recomputed`` lets paths pass through MLPs (IOI); ``frozen`` leaves only direct paths.
         positions: Receiver positions; all when empty.
         folder: Where finished parts are kept; with ``resume`` an interrupted run in it is continued.
+
+    Returns:
+        One row per sender: effect in the metric's unit, one value per pair; positive supports the behavior.
 
     Raises:
         ModelError: for a part the model does not have.
