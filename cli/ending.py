@@ -78,13 +78,13 @@ def run(app: Callable[..., Any]) -> int:
 
 
 def asks_for_json(words: Sequence[str]) -> bool:
-    """Whether ``--json`` is among the words of a command line, which may be wrong in other places."""
+    """Say whether ``--json`` is among the words of a command line, which may be wrong in other places."""
     options = words[: words.index("--")] if "--" in words else words
     return "--json" in options
 
 
 def failure_of(problem: BaseException) -> Failure | None:
-    """What to say of an error; None for one that nobody foresaw."""
+    """Say what to say of an error; None for one that nobody foresaw."""
     from workbench.core.errors import WorkbenchError, in_one_line
 
     if isinstance(problem, WorkbenchError | streams.StreamError):

@@ -71,7 +71,7 @@ def _carry_out(form: type[Command], given: dict[str, Any]) -> None:
 
 
 def read(form: type[Command], given: Mapping[str, Any]) -> Command:
-    """The options of a command from what was typed; what was not typed has its default."""
+    """Return the options of a command from what was typed; what was not typed has its default."""
     typed = {}
     for option in options_of(form):
         name, text = option.name, text_of(option)

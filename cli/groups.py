@@ -34,13 +34,13 @@ class Group(TyperGroup):
     helped = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The next words of the names, in the order of the registry. Nothing is imported."""
+        """Return the next words of the names, in the order of the registry. Nothing is imported."""
         n = len(self.words)
         names = (tuple(name.split()) for name in COMMANDS)
         return list(dict.fromkeys(name[n] for name in names if name[:n] == self.words and len(name) > n))
 
     def get_command(self, ctx: Any, word: str) -> Any:
-        """The command of a word, or the group of those that begin with it; None where there is neither."""
+        """Return the command of a word, or the group of those that begin with it; None where there is neither."""
         words = (*self.words, word)
         if (name := " ".join(words)) in COMMANDS:
             made = command_of(name)

@@ -45,7 +45,7 @@ PluginNames = Annotated[
 
 
 def lifted(args: list[str]) -> tuple[list[str], list[str]]:
-    """The words of ``--plugin`` from wherever they stand before ``--``, and the others."""
+    """Return the words of ``--plugin`` from wherever they stand before ``--``, and the others."""
     end = args.index("--") if "--" in args else len(args)
     options: list[str] = []
     rest: list[str] = []

@@ -45,7 +45,7 @@ def show(result: Any) -> None:
 
 
 def has_emitted() -> bool:
-    """Whether the JSON document of this command is out."""
+    """Say whether the JSON document of this command is out."""
     return bool(_EMITTED)
 
 
@@ -87,7 +87,9 @@ def warn(message: str) -> None:
 
 
 def show_warning(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """What shows Python's warnings: those of changed files and of plug-ins as one line, all others by ``otherwise``."""
+    """Say what shows Python's warnings: those of changed files and of plug-ins as one line, all others by
+    ``otherwise``.
+    """
     from workbench.core.errors import ChangedFileWarning, PluginWarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -37,7 +37,7 @@ class StreamError(Exception):
 
 
 def readable(character: str) -> str:
-    """A character in ASCII: what it looks like, or its escape.
+    """Return a character in ASCII: what it looks like, or its escape.
 
     Example:
         >>> "".join(map(readable, "−3 ± é ─"))

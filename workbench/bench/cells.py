@@ -24,7 +24,7 @@ _MEASURING = {
 
 
 def code_of(method: Method, kind: str = "task") -> dict[str, Any]:
-    """What computes a cell of a kind: package versions, and a digest of all sources that it stands on."""
+    """Say what computes a cell of a kind: package versions, and a digest of all sources that it stands on."""
     theirs = sources_of_plugin(method.module, method.run)
     own = () if theirs else (method.module,)
     measuring = (f"workbench.{name}" for name in _MEASURING[kind])
@@ -38,7 +38,7 @@ class Shelf:
         self.folder = Path(folder) / "cells"
 
     def get(self, decided: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The finished cell that these things decide, or None.
+        """Return the finished cell that these things decide, or None.
 
         Raises:
             RunError: if its file is damaged, or of another cell.
@@ -59,7 +59,7 @@ class Shelf:
         CELL.save({"decided": dict(decided), decided["kind"]: dict(cell)}, path)
 
     def scores(self, decided: Mapping[str, Any]) -> Scores:
-        """The scores of a finished cell."""
+        """Return the scores of a finished cell."""
         return load_scores(self._path(decided).with_suffix(".safetensors"))
 
     def _path(self, decided: Mapping[str, Any]) -> Path:

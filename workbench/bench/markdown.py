@@ -20,7 +20,7 @@ def write_docs(result: BenchResult, page: Path) -> Path:
 
 
 def markdown(result: BenchResult) -> str:
-    """The tables, each under its caption, and how they were measured."""
+    """Return the tables, each under its caption, and how they were measured."""
     parts = [words(part) for part in result.how().split("\n\n")]
     for caption, rows in result.tables().items():
         if rows:

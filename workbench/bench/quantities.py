@@ -38,12 +38,12 @@ class Timed:
 
 
 def number(x: float) -> float | None:
-    """A finite number, or None: JSON has no NaN."""
+    """Return a finite number, or None: JSON has no NaN."""
     return float(x) if np.isfinite(x) else None
 
 
 def ranking_of(method: Method) -> Ranking:
-    """How a method's scores are ranked: by size, unless the method says that only positive ones are kept."""
+    """Say how a method's scores are ranked: by size, unless the method says that only positive ones are kept."""
     return "signed" if method.signed else "absolute"
 
 
@@ -62,12 +62,12 @@ def timed(runs: PairedRuns, variant: Variant, level: Level, *, seed: int | None 
 
 
 def has_seed(variant: Variant) -> bool:
-    """Whether the method draws at random, by a seed that was not chosen already."""
+    """Say whether the method draws at random, by a seed that was not chosen already."""
     return "seed" in get_method(variant.method).option_names() and "seed" not in variant.options
 
 
 def about(scores: Scores, variant: Variant) -> dict[str, Any]:
-    """What every cell says of its scores."""
+    """Say what every cell says of its scores."""
     method = get_method(variant.method)
     return {
         "unit": scores.unit,
@@ -155,7 +155,7 @@ class TaskRuns:
         return self.draws[0]
 
     def halves(self) -> tuple[PairedRuns, PairedRuns]:
-        """Every other pair of the first draw, and the rest."""
+        """Return every other pair of the first draw, and the rest."""
         index = range(self.found_on.n_pairs)
         return self.found_on.subset(index[::2]), self.found_on.subset(index[1::2])
 
@@ -258,7 +258,7 @@ def _own_faithfulness(scores: Scores, judged: PairedRuns) -> dict[str, Any] | No
 
 
 def chosen(scores: Scores, *, by: Ranking, greedy: bool) -> set[str]:
-    """Addresses of the best share of edges (nodes), before anything unconnected is pruned."""
+    """Return addresses of the best share of edges (nodes), before anything unconnected is pruned."""
     n = scores.count(STABLE_SHARE)
     if greedy:
         return set(scores.greedy(n, by=by).edges)
@@ -339,5 +339,5 @@ def gap_of(judged: PairedRuns) -> dict[str, Any]:
 
 
 def options_of(variant: Variant) -> dict[str, Any]:
-    """All options of a variant, defaults included."""
+    """Return all options of a variant, defaults included."""
     return asdict(get_method(variant.method).make_options(**variant.options))

@@ -46,7 +46,7 @@ class Variant:
 
 
 def parse_variant(text: str) -> Variant:
-    """``method`` or ``method:option=value:option=value``; values are read as JSON where they can be.
+    """Return ``method`` or ``method:option=value:option=value``; values are read as JSON where they can be.
 
     Raises:
         OptionError: for an unknown method or option, or a part without ``=``.
@@ -162,7 +162,7 @@ class Settings:
         return tuple(self.seed + k for k in range(self.seeds))
 
     def variants(self) -> tuple[Variant, ...]:
-        """The rows, in the order asked; ``all`` stands for every method, and one asked for twice is one row."""
+        """Return the rows, in the order asked; ``all`` stands for every method, and one asked for twice is one row."""
         texts = [
             name
             for text in self.methods or ("all",)
@@ -175,6 +175,7 @@ class Settings:
         return tuple(parse_task(text) for text in self.tasks)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return asdict(self)
 
 
@@ -190,7 +191,7 @@ def settings_of(
     seed: int = 0,
     **sizes: int | None,
 ) -> Settings:
-    """What the options of a command ask for; None is the default.
+    """Say what the options of a command ask for; None is the default.
 
     Args:
         pairs: On each model and task, for ``n_truth`` and ``n_task``.
@@ -223,7 +224,7 @@ def settings_of(
 
 
 def quickened(settings: Settings) -> Settings:
-    """A bench of two minutes: fewer pairs and tasks, one seed, no method of more than a few hundred passes."""
+    """Return a bench of two minutes: fewer pairs and tasks, one seed, no method of more than a few hundred passes."""
     return replace(
         settings,
         tasks=QUICK_TASKS if settings.tasks == TASKS else settings.tasks,

@@ -20,7 +20,7 @@ Measure = Callable[[int, Path], None]
 
 
 def bench_plan(settings: Any) -> dict[str, Any]:
-    """What decides the cells, as JSON values."""
+    """Say what decides the cells, as JSON values."""
     return {
         "format": "circuit-workbench/bench-plan",
         "version": 1,
@@ -57,7 +57,7 @@ def fetch_cells(
 
 
 def packed(folder: Path) -> np.ndarray:
-    """The files of a folder as bytes in one array."""
+    """Return the files of a folder as bytes in one array."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     content = {file.name: b64encode(file.read_bytes()).decode("ascii") for file in files if file.is_file()}
     return np.frombuffer(json.dumps(content).encode("ascii"), dtype=np.uint8)

@@ -35,7 +35,7 @@ class BenchResult(Shown, shown_in="workbench.bench.page", saved_in="workbench.be
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The document of ``bench.json``, with its digest."""
+        """Return the document of ``bench.json``, with its digest."""
         return BENCH.document(self.document)
 
     def tables(self) -> dict[str, list[Row]]:
@@ -61,7 +61,7 @@ class BenchResult(Shown, shown_in="workbench.bench.page", saved_in="workbench.be
         return {caption: [_rounded(row) for row in rows] for caption, rows in made.items()}
 
     def how(self) -> str:
-        """What the columns mean and how it was measured."""
+        """Say what the columns mean and how it was measured."""
         return how(self.document)
 
     def to_dataframe(self):
@@ -121,12 +121,12 @@ def _rounded(row: Row) -> Row:
 
 
 def of(cells: Sequence[Cell], **fields: str) -> list[Cell]:
-    """The cells that were measured and have these fields."""
+    """Return the cells that were measured and have these fields."""
     return [c for c in cells if c["status"] == "done" and all(c[k] == v for k, v in fields.items())]
 
 
 def mean(cells: Sequence[Cell], value: Callable[[Cell], float | None]) -> float | None:
-    """Mean of what the cells have; None when none has it."""
+    """Return the mean of what the cells have; None when none has it."""
     found = [v for v in map(value, cells) if v is not None]
     return fmean(found) if found else None
 
@@ -140,7 +140,9 @@ def labels(document: Mapping[str, Any]) -> list[str]:
 
 
 def truth_rows(document: Mapping[str, Any]) -> list[Row]:
-    """One row per method: means over known circuits, best edge AUROC first; a method that refused some says so."""
+    """Return one row per method: means over known circuits, best edge AUROC first; a method that refused some says
+    so.
+    """
     cells, n = document["truth"], len(document["known"])
     rows = []
     for label in labels(document):
@@ -170,7 +172,7 @@ def _or(value: float | None, other: float) -> float:
 
 
 def task_rows(document: Mapping[str, Any], level: str = "edge") -> list[Row]:
-    """One row per method: means over trained tasks, best CMD first."""
+    """Return one row per method: means over trained tasks, best CMD first."""
     cells = document["tasks"]
     n = len({c["subject"] for c in cells})
     rows = []
@@ -199,7 +201,7 @@ def task_rows(document: Mapping[str, Any], level: str = "edge") -> list[Row]:
 
 
 def per_subject(document: Mapping[str, Any], part: str, level: str, what: str) -> list[Row]:
-    """One row per method, one column per model or task; in the order of the rows of the first table."""
+    """Return one row per method, one column per model or task; in the order of the rows of the first table."""
     cells = document[part]
     subjects = list(dict.fromkeys(c["subject"] for c in cells))
     order = truth_rows(document) if part == "truth" else task_rows(document, level)
@@ -212,7 +214,7 @@ def per_subject(document: Mapping[str, Any], part: str, level: str, what: str) -
 
 
 def known_rows(document: Mapping[str, Any]) -> list[Row]:
-    """One row per model with a known circuit: what it computes, and how much noise its weights have."""
+    """Return one row per model with a known circuit: what it computes, and how much noise its weights have."""
     noise = {c["subject"]: c.get("noise") for c in document["truth"]}
     return [
         {
@@ -227,7 +229,7 @@ def known_rows(document: Mapping[str, Any]) -> list[Row]:
 
 
 def short(subject: str) -> str:
-    """``zoo:truth-greater`` -> ``greater``, ``zoo:ioi/sva`` -> ``ioi/sva``."""
+    """Return ``zoo:truth-greater`` -> ``greater``, ``zoo:ioi/sva`` -> ``ioi/sva``."""
     return subject.removeprefix("zoo:").removeprefix("truth-")
 
 
@@ -249,7 +251,9 @@ def not_measured(document: Mapping[str, Any]) -> list[Row]:
 
 
 def own_rows(document: Mapping[str, Any]) -> list[Row]:
-    """Circuits that methods decide on by themselves: precision and recall on known circuits, faithfulness on tasks."""
+    """Return circuits that methods decide on by themselves: precision and recall on known circuits, faithfulness on
+    tasks.
+    """
     rows = []
     for label in labels(document):
         known, tasks = (
@@ -271,7 +275,7 @@ def own_rows(document: Mapping[str, Any]) -> list[Row]:
 
 
 def misplaced(document: Mapping[str, Any], most: int = 3) -> list[Row]:
-    """Where a method fails: the true edges it ranks below some other edge, and the best of those others.
+    """Say where a method fails: the true edges it ranks below some other edge, and the best of those others.
 
     Methods with a mean AUROC below 0.85 fail everywhere; a list of everything would not say more.
     """
@@ -299,7 +303,7 @@ def _some(named: Sequence[Sequence[Any]], most: int) -> str:
 
 
 def how(document: Mapping[str, Any]) -> str:
-    """What the columns mean and how it was measured, as plain text."""
+    """Say what the columns mean and how it was measured, as plain text."""
     s, levels = document["settings"], " and ".join(f"{level}s" for level in document["settings"]["levels"])
     return (
         f"{len(document['methods'])} methods, {len(document['known'])} models with known circuits "

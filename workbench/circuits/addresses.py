@@ -69,7 +69,7 @@ class Node:
         return self.with_slot(None)
 
     def with_slot(self, slot: str | None) -> Node:
-        """One input of the same part: ``a9.h9@S2`` -> ``a9.h9<q>@S2``."""
+        """Return one input of the same part: ``a9.h9@S2`` -> ``a9.h9<q>@S2``."""
         return self if slot == self.slot else Node(self.kind, self.layer, self.index, slot, self.position)
 
     @property
@@ -95,7 +95,7 @@ class Node:
         return self.depth, self.index
 
     def at(self, position: str | int | None) -> Node:
-        """The same part at one position; ``None`` takes the position away."""
+        """Return the same part at one position; ``None`` takes the position away."""
         return self if position == self.position else replace(self, position=position)
 
 
@@ -167,32 +167,32 @@ def parse_edge(text: str) -> Edge:
 
 
 def head(layer: int, index: int, slot: str | None = None) -> Node:
-    """The address of a head."""
+    """Return the address of a head."""
     return Node("head", layer, index, slot)
 
 
 def group(layer: int, index: int, slot: str) -> Node:
-    """The address of a KV group's key or value input."""
+    """Return the address of a KV group's key or value input."""
     return Node("group", layer, index, slot)
 
 
 def attn(layer: int) -> Node:
-    """The address of a whole attention layer."""
+    """Return the address of a whole attention layer."""
     return Node("attn", layer)
 
 
 def mlp(layer: int) -> Node:
-    """The address of an MLP."""
+    """Return the address of an MLP."""
     return Node("mlp", layer)
 
 
 def neuron(layer: int, index: int) -> Node:
-    """The address of a hidden unit of an MLP."""
+    """Return the address of a hidden unit of an MLP."""
     return Node("neuron", layer, index)
 
 
 def resid(layer: int) -> Node:
-    """The address of the residual stream entering a layer."""
+    """Return the address of the residual stream entering a layer."""
     return Node("resid", layer)
 
 
@@ -200,7 +200,7 @@ INPUT, LOGITS = Node("input"), Node("logits")
 
 
 def layer_of(node: Node) -> int:
-    """The layer that a node is in.
+    """Return the layer that a node is in.
 
     Raises:
         NameFormatError: for ``input`` and ``logits``, which are in none.
@@ -211,7 +211,7 @@ def layer_of(node: Node) -> int:
 
 
 def depth(node: Node, n_layers: int) -> float:
-    """Where a node stands from input (-1) to logits (``n_layers``); the MLP half a step above its heads."""
+    """Say where a node stands from input (-1) to logits (``n_layers``); the MLP half a step above its heads."""
     if node.kind == "input":
         return -1.0
     if node.kind == "logits":

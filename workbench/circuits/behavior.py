@@ -60,6 +60,7 @@ class Mean:
         return (self.high - self.low) / 2
 
     def to_dict(self) -> dict[str, float | None]:
+        """Return it as JSON values."""
         values = {"mean": self.value, "low": self.low, "high": self.high}
         return {name: float(x) if isfinite(x) else None for name, x in values.items()}
 
@@ -172,7 +173,7 @@ class Behavior:
         return SHORT[self.finding]
 
     def sentence(self, what: str = "effects below") -> str:
-        """One sentence to begin a result with: what the model does, and what that means for what follows."""
+        """Return one sentence to begin a result with: what the model does, and what that means for what follows."""
         return _SENTENCES[self.finding].format(numbers=self.numbers(), what=what, guess=f"{self.guess:.0%}")
 
     def numbers(self) -> str:
@@ -187,7 +188,7 @@ class Behavior:
         return ", ".join([*parts, f"n {self.n}{grouped}"])
 
     def to_dict(self, what: str = "effects below") -> dict[str, Any]:
-        """Numbers and what follows from them, as JSON values; ``what`` as in ``sentence``."""
+        """Return numbers and what follows from them, as JSON values; ``what`` as in ``sentence``."""
         return {
             "finding": self.finding,
             "does_task": self.does_task,
@@ -245,7 +246,7 @@ def _plus_minus(mean: Mean) -> str:
 
 
 def short_of(findings: Iterable[str]) -> str:
-    """A few words for several findings together: the first that is a no, else that is open; empty for none.
+    """Return a few words for several findings together: the first that is a no, else that is open; empty for none.
 
     Example:
         >>> short_of(["yes", "noise"]), short_of(["yes", "open"]), short_of([])

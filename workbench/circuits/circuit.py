@@ -91,7 +91,7 @@ class Circuit(
         roles: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> Circuit:
-        """A circuit from nodes with scores (or None) and edge scores; ends of edges need not be listed.
+        """Return a circuit from nodes with scores (or None) and edge scores; ends of edges need not be listed.
 
         Raises:
             CircuitError: if the architecture has no such node or edge.
@@ -204,7 +204,7 @@ class Circuit(
         return self._rebuilt(*self._connected(self.parsed_edges))
 
     def prune_chosen(self) -> Circuit:
-        """The pruned circuit of a fresh selection, which says how many of the chosen edges pruning removed."""
+        """Return the pruned circuit of a fresh selection, which says how many of the chosen edges pruning removed."""
         kept = self.prune()
         return replace(kept, selection={**kept.selection, "unconnected": self.size - kept.size})
 
@@ -231,7 +231,7 @@ class Circuit(
         return set(self.all_nodes) - ends
 
     def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> Circuit:
-        """The ``n`` best of its own edges (or nodes), pruned."""
+        """Return the ``n`` best of its own edges (or nodes), pruned."""
         expect(n, (int, np.integer), what="top: n", hint="circuit.top(200)")
         if n < 0:
             raise OptionError(f"cannot keep {n} edges", hint="use a number of 0 or more")
@@ -245,7 +245,7 @@ class Circuit(
         return self._rebuilt((*chosen, "input", "logits"), {}, selection=selection)
 
     def without(self, *addresses: str) -> Circuit:
-        """The circuit without some nodes (and their edges) or edges; nothing else is pruned.
+        """Return the circuit without some nodes (and their edges) or edges; nothing else is pruned.
 
         Raises:
             CircuitError: if it has no such node or edge.
@@ -264,7 +264,7 @@ class Circuit(
         return self._rebuilt((n for n in self.all_nodes if n not in gone), edges)
 
     def with_roles(self, roles: Mapping[str, str]) -> Circuit:
-        """The circuit with roles written on its nodes, for example ``{"a9.h9": "name mover"}``."""
+        """Return the circuit with roles written on its nodes, for example ``{"a9.h9": "name mover"}``."""
         for address in roles:
             if address not in self.all_nodes:
                 raise unknown("node of this circuit", address, self.all_nodes, error=CircuitError)
@@ -272,7 +272,7 @@ class Circuit(
         return replace(self, all_nodes=table)
 
     def with_fields(self, **fields: Any) -> Circuit:
-        """The circuit with other task, model, evaluation, prompt or provenance."""
+        """Return the circuit with other task, model, evaluation, prompt or provenance."""
         wrong = sorted(set(fields) - set(FIELDS))
         if wrong:
             raise OptionError(f"a circuit has no field {wrong[0]!r}", hint=f"fields: {', '.join(FIELDS)}")
@@ -299,7 +299,7 @@ class Circuit(
         return overlap(self, other)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of its circuit file."""
+        """Return the content of its circuit file."""
         from workbench.circuits.files.circuit_file import to_document
 
         return to_document(self)
@@ -355,19 +355,19 @@ def _finite(score: float, where: Node) -> float:
 
 
 def attributes(node: Node, score: float | None, role: str = "") -> dict[str, Any]:
-    """What a circuit says of a node."""
+    """Say what a circuit says of a node."""
     place = {"kind": node.kind, "layer": node.layer, "head": node.index, "position": node.position}
     return {**place, "score": score, "role": role}
 
 
 def in_order(graph: Graph, table: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Nodes in residual order."""
+    """Return nodes in residual order."""
     n_layers = graph.shape.n_layers
     return {a: table[a] for a in sorted(table, key=lambda a: names.order(parse_node(a), n_layers))}
 
 
 def edges_in_order(graph: Graph, edges: Mapping[Edge, float]) -> dict[Edge, float]:
-    """Edges in the order of ``Graph.edges``, then by positions."""
+    """Return edges in the order of ``Graph.edges``, then by positions."""
     rank = {e: (*graph.index(e), names.place(e.source), names.place(e.target)) for e in edges}
     return {e: edges[e] for e in sorted(edges, key=rank.__getitem__)}
 

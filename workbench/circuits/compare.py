@@ -51,7 +51,7 @@ class Difference(Shown, shown_in="workbench.circuits.show.terminal workbench.cir
         return sorted(rows, key=lambda row: -abs(row[1] - row[2]))
 
     def to_dict(self) -> dict[str, Any]:
-        """The difference as JSON values."""
+        """Return the difference as JSON values."""
         return {
             "here": self.here,
             "there": self.there,
@@ -108,6 +108,7 @@ class Overlap:
         return hypergeometric_tail(self.shared, self.universe, self.n_here, self.n_there)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "what": self.what,
             "here": self.n_here,
@@ -144,7 +145,7 @@ class Overlaps(Shown, shown_in="workbench.circuits.show.terminal workbench.circu
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The overlaps as JSON values."""
+        """Return the overlaps as JSON values."""
         return {
             "here": self.here,
             "there": self.there,
@@ -174,7 +175,7 @@ class Comparison(Shown, shown_in="workbench.circuits.show.terminal workbench.cir
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """All as JSON values; the difference is null for different architectures."""
+        """Return all as JSON values; the difference is null for different architectures."""
         return {
             **self.overlap.to_dict(),
             "classes": [row.to_dict() for row in self.classes],
@@ -233,7 +234,7 @@ def _note(here: Circuit, there: Circuit) -> str:
 
 
 def diff(here: Circuit, there: Circuit) -> Difference:
-    """What only one of two circuits has, and how the scores of what both have differ.
+    """Say what only one of two circuits has, and how the scores of what both have differ.
 
     Parts that a source kept whole and did not study are left out.
 

@@ -40,6 +40,7 @@ class ClassRow:
     p_value: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "role": self.role,
             "here": list(self.here),
@@ -64,6 +65,7 @@ class WayRow:
     p_value: float
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "way": self.way,
             "edges_stated": self.stated,
@@ -84,12 +86,12 @@ def roles_of(circuit: Circuit) -> dict[str, tuple[str, ...]]:
 
 
 def kept_whole(*circuits: Circuit) -> set[str]:
-    """Parts that a source kept in place and did not study: they say nothing about agreement."""
+    """Return parts that a source kept in place and did not study: they say nothing about agreement."""
     return {a for c in circuits for a, data in c.nodes.items() if data["role"] == KEPT_WHOLE}
 
 
 def class_rows(here: Circuit, there: Circuit) -> tuple[ClassRow, ...]:
-    """One row per role of either circuit; empty where neither names roles."""
+    """Return one row per role of either circuit; empty where neither names roles."""
     a, b = roles_of(here), roles_of(there)
     return tuple(
         _class_row(role, a.get(role, ()), b.get(role, ()), here, there) for role in dict.fromkeys((*a, *b))
@@ -125,7 +127,7 @@ def _depth(parts: Iterable[str], circuit: Circuit) -> float | None:
 
 
 def way_rows(here: Circuit, there: Circuit) -> tuple[WayRow, ...]:
-    """The ways one circuit's source states, looked up among the other's edges. Direct edges only.
+    """Return the ways one circuit's source states, looked up among the other's edges. Direct edges only.
 
     Empty unless both are of one architecture, one states ways and the other has edges.
     """
@@ -158,7 +160,7 @@ def _way_row(way: Mapping[str, str], roles: Mapping[str, tuple[str, ...]], other
 
 
 def edges_of_way(way: Mapping[str, str], roles: Mapping[str, tuple[str, ...]], graph: Graph) -> Iterator[str]:
-    """Addresses of the direct edges from one class to another; into q, k and v where the way names no input."""
+    """Return addresses of the direct edges from one class to another; into q, k and v where the way names no input."""
     known = {(str(e.source), str(e.target)) for e in graph.edges()}
     for source in _members(way["source"], roles):
         for target in _members(way["target"], roles):

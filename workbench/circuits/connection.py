@@ -11,7 +11,7 @@ from workbench.circuits.scores import Ranking, Scores
 
 
 def least_connected(scores: Scores, *, by: Ranking = "absolute", greedy: bool = False, above: int = 0) -> int:
-    """The smallest number of best edges among which a path leads from input to logits.
+    """Return the smallest number of best edges among which a path leads from input to logits.
 
     Args:
         above: A number that is known to connect nothing.
@@ -33,7 +33,9 @@ def least_connected(scores: Scores, *, by: Ranking = "absolute", greedy: bool = 
 def connection_advice(
     scores: Scores, circuit: Circuit, *, by: Ranking = "absolute", greedy: bool = False
 ) -> str:
-    """What to say of an edge-level circuit of no edges: what was chosen, and what would connect; empty for others."""
+    """Say what to say of an edge-level circuit of no edges: what was chosen, and what would connect; empty for
+    others.
+    """
     if circuit.size or scores.level != "edge":
         return ""
     chosen, of = int(circuit.selection.get("nominal", 0)), scores.n_candidates
@@ -49,7 +51,7 @@ def connection_advice(
 
 
 def percent(n: int, of: int) -> str:
-    """The shortest percentage that stands for at least ``n`` of ``of``.
+    """Return the shortest percentage that stands for at least ``n`` of ``of``.
 
     Example:
         >>> percent(5, 82), percent(1, 32491), percent(82, 82)
@@ -62,7 +64,7 @@ def percent(n: int, of: int) -> str:
 
 
 def threshold(scores: Scores, n: int, by: Ranking) -> str:
-    """A threshold of few digits that keeps at least the ``n`` best edges."""
+    """Return a threshold of few digits that keeps at least the ``n`` best edges."""
     values = scores.values[tuple(np.array(scores.ranked(by)[:n]).T)]
     least = float(np.min(np.abs(values) if by == "absolute" else values))
     if least == 0:

@@ -137,7 +137,7 @@ class Effects(
         return float(self.mean[self.labels.index(label)])
 
     def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> list[tuple[str, float]]:
-        """The ``n`` rows with the largest mean effect; ties keep the table's order."""
+        """Return the ``n`` rows with the largest mean effect; ties keep the table's order."""
         keys = -np.abs(self.mean) if by == "absolute" else -self.mean
         return [(self.labels[i], float(self.mean[i])) for i in np.argsort(keys, kind="stable")[:n]]
 
@@ -217,7 +217,7 @@ class Effects(
         return f"{self.kind} ({self.mode}), {self.metric} on {self.task}{where}, n={self.n_pairs}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values; per-pair values included."""
+        """Return everything as JSON values; per-pair values included."""
 
         def number(x: float) -> float | None:
             return float(x) if np.isfinite(x) else None
@@ -265,7 +265,7 @@ class Effects(
         return "" if self.behavior is None else self.behavior.sentence()
 
     def to_rows(self, most: int = 20) -> list[dict[str, Any]]:
-        """The strongest rows, for tables."""
+        """Return the strongest rows, for tables."""
         order = np.argsort(-np.abs(self.mean), kind="stable")[:most]
         rows, marks = [], self.marks
         for i in order:

@@ -28,9 +28,11 @@ class Evaluation(Told, saved_in="workbench.circuits.files.faithfulness_file"):
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return dict(self.values)
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         v, random = self.values, self.values["random"]
         value, low, high = (
             np.nan if v[name] is None else v[name] for name in ("faithfulness", "low", "high")
@@ -74,7 +76,7 @@ def faithfulness_sentence(
     unit: str,
     n: int,
 ) -> str:
-    """One sentence from the mean metric of the circuit, of the model and of nothing.
+    """Return one sentence from the mean metric of the circuit, of the model and of nothing.
 
     Example:
         >>> told = {"value": 0.7133, "low": 0.65, "high": 0.77, "metric": "logit-difference", "unit": "logits", "n": 64}

@@ -69,6 +69,7 @@ class GraphShape:
         return self.mlp_layers is None or layer in self.mlp_layers
 
     def to_dict(self) -> dict:
+        """Return it as JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
@@ -138,7 +139,7 @@ class Graph:
         return [names.head(layer, h) for h in range(self.shape.n_heads)]
 
     def attention_targets(self, layer: int) -> list[Node]:
-        """The q, k and v inputs of one layer, in the order of ``targets``."""
+        """Return the q, k and v inputs of one layer, in the order of ``targets``."""
         if not self.shape.has_attention(layer):
             return []
         shape = self.shape
@@ -181,7 +182,7 @@ class Graph:
         return int(self.n_visible.sum())
 
     def edges(self) -> Iterator[Edge]:
-        """All edges, by source and then target."""
+        """Return all edges, by source and then target."""
         for i, j in np.argwhere(self.edge_mask):
             yield Edge(self.sources[i], self.targets[j])
 
@@ -220,7 +221,7 @@ class Graph:
         return tuple(found)
 
     def fed_by(self, node: Node) -> tuple[Node, ...]:
-        """The node and what structural links lead to from it: a KV group's heads, a head's post-normed layer."""
+        """Return the node and what structural links lead to from it: a KV group's heads, a head's post-normed layer."""
         found, front = {node: None}, [node]
         while front:
             front = [after for before, after in self.links if before in front and after not in found]
@@ -228,7 +229,7 @@ class Graph:
         return tuple(found)
 
     def nodes(self) -> tuple[Node, ...]:
-        """Every part that writes or reads, in residual order; a node-level circuit keeps some of them."""
+        """Return every part that writes or reads, in residual order; a node-level circuit keeps some of them."""
         return (*self.sources, names.LOGITS)
 
     @cached_property

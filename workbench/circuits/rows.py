@@ -39,7 +39,7 @@ class EdgeRow:
 
 
 def node_rows(circuit: Circuit) -> list[NodeRow]:
-    """Every node in residual order, helpers of KV groups included; roles made printable."""
+    """Return every node in residual order, helpers of KV groups included; roles made printable."""
     ends = {"input": -1, "logits": circuit.shape.n_layers}
     return [
         NodeRow(
@@ -56,7 +56,7 @@ def node_rows(circuit: Circuit) -> list[NodeRow]:
 
 
 def edge_rows(circuit: Circuit) -> list[EdgeRow]:
-    """Every edge in residual order, then the structural links."""
+    """Return every edge in residual order, then the structural links."""
     rows = [
         EdgeRow(str(edge), str(edge.source), str(edge.target.host), edge.target.slot or "in", score)
         for edge, score in circuit.parsed_edges.items()
@@ -65,7 +65,7 @@ def edge_rows(circuit: Circuit) -> list[EdgeRow]:
 
 
 def about(circuit: Circuit) -> dict[str, str]:
-    """What the circuit is, as printable text; empty entries left out."""
+    """Say what the circuit is, as printable text; empty entries left out."""
     found = {"behavior": said_of_model(circuit.evaluation)}
     found |= {
         name: printable(getattr(circuit, name)) for name in ("task", "model", "method", "metric", "unit")
@@ -79,7 +79,9 @@ def about(circuit: Circuit) -> dict[str, str]:
 
 
 def said_of_model(evaluation: Mapping[str, Any]) -> str:
-    """The sentences on what the model itself does on the pairs of a circuit, printable; empty where nobody looked."""
+    """Return the sentences on what the model itself does on the pairs of a circuit, printable; empty where nobody
+    looked.
+    """
     told = {"": evaluation.get("behavior"), "where it was found, ": evaluation.get("behavior_found_on")}
     return "; ".join(
         printable(where + str(one.get("sentence", "")))
@@ -89,7 +91,7 @@ def said_of_model(evaluation: Mapping[str, Any]) -> str:
 
 
 def published_source(circuit: Circuit) -> dict[str, str]:
-    """Where a published circuit comes from and what of it is uncertain, printable; empty for others."""
+    """Say where a published circuit comes from and what of it is uncertain, printable; empty for others."""
     known = circuit.provenance
     if not known.get("published"):
         return {}
@@ -100,13 +102,13 @@ def published_source(circuit: Circuit) -> dict[str, str]:
 
 
 def prompt_text(circuit: Circuit) -> str:
-    """The prompt as one printable line. Tokens that bring no spaces of their own get some between them."""
+    """Return the prompt as one printable line. Tokens that bring no spaces of their own get some between them."""
     spaced = any(token[:1].isspace() for token in circuit.prompt)
     return printable(("" if spaced else " ").join(circuit.prompt))
 
 
 def class_rows_shown(found: Comparison) -> list[dict[str, Any]]:
-    """The classes of a comparison as rows for a table; depth only where the models differ."""
+    """Return the classes of a comparison as rows for a table; depth only where the models differ."""
     rows = []
     for row in found.classes:
         shown: dict[str, Any] = {"role": printable(row.role), "A": len(row.here), "B": len(row.there)}
@@ -120,7 +122,7 @@ def class_rows_shown(found: Comparison) -> list[dict[str, Any]]:
 
 
 def way_rows_shown(found: Comparison) -> list[dict[str, Any]]:
-    """The ways of a comparison as rows for a table."""
+    """Return the ways of a comparison as rows for a table."""
     return [
         {
             "way": printable(row.way),
@@ -134,13 +136,13 @@ def way_rows_shown(found: Comparison) -> list[dict[str, Any]]:
 
 
 def measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What an evaluation measured in single values, by readable name; curves and lists of heads left out."""
+    """Say what an evaluation measured in single values, by readable name; curves and lists of heads left out."""
     plain = {k: v for k, v in evaluation.items() if isinstance(v, int | float | str)}
     return {str(k).replace("_", " "): v for k, v in plain.items()}
 
 
 def title(circuit: Circuit) -> str:
-    """One line of printable text: method, task and model."""
+    """Return one line of printable text: method, task and model."""
     words = about(circuit)
     parts = [words.get("method", ""), words.get("task", ""), words.get("model", "")]
     return " · ".join(part for part in parts if part) or "circuit"

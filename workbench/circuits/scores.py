@@ -45,7 +45,7 @@ def check_rule(rule: str, *, greedy: bool = False, level: Level = "edge") -> Non
 
 
 def as_rule(amount: str | int | float) -> str:
-    """How much to keep, as a rule: 200 is a number of edges, 0.05 a share of all.
+    """Say how much to keep, as a rule: 200 is a number of edges, 0.05 a share of all.
 
     Raises:
         OptionError: for a share outside 0 to 1, or another type.
@@ -161,7 +161,7 @@ class Scores(
         return int(self.candidates.sum())
 
     def address(self, index: Index) -> str:
-        """The address of what an index of ``values`` stands for, such as ``a5.h5@S2->a9.h9<q>@S2``."""
+        """Return the address of what an index of ``values`` stands for, such as ``a5.h5@S2->a9.h9<q>@S2``."""
         found = self._at(index)
         return str(Edge(*found)) if isinstance(found, tuple) else str(found)
 
@@ -176,7 +176,7 @@ class Scores(
         return neuron(*index).at(place)
 
     def ranked(self, by: Ranking = "absolute") -> list[Index]:
-        """Indices from best to worst. Ties keep residual order: the ranking is the same on every machine."""
+        """Return indices from best to worst. Ties keep residual order: the ranking is the same on every machine."""
         where = np.argwhere(self.candidates)
         chosen = self.values[tuple(where.T)]
         keys = -np.abs(chosen) if by == "absolute" else -chosen
@@ -184,7 +184,7 @@ class Scores(
         return list(map(tuple, where[order].tolist()))
 
     def top(self, n: int, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
-        """The circuit of the ``n`` best edges (nodes, neurons), without what is not connected to both ends."""
+        """Return the circuit of the ``n`` best edges (nodes, neurons), without what is not connected to both ends."""
         expect(n, (int, np.integer), what="top: n", hint='top(200), fraction(0.05) or keep("5%")')
         if not 0 <= n <= self.n_candidates:
             raise OptionError(
@@ -194,11 +194,11 @@ class Scores(
         return self._circuit(self.ranked(by)[:n], f"top {n} by {by} score", nominal=n, prune=prune)
 
     def fraction(self, share: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
-        """The best ``share`` (0 to 1) of all edges: ``int(share * n)`` of them (methods as in MIB)."""
+        """Return the best ``share`` (0 to 1) of all edges: ``int(share * n)`` of them (methods as in MIB)."""
         return self.top(self.count(share), by=by, prune=prune)
 
     def count(self, share: float) -> int:
-        """How many edges (or nodes) a share of 0 to 1 is, rounded down."""
+        """Say how many edges (or nodes) a share of 0 to 1 is, rounded down."""
         expect(share, (int, float, np.number), what="a share", hint='fraction(0.05) or keep("5%")')
         if not 0 <= share <= 1:
             raise OptionError(f"cannot keep a share of {share:g}", hint="use a number from 0 to 1, or 5%")
@@ -206,7 +206,7 @@ class Scores(
         return int(share * self.n_candidates + 1e-9)
 
     def threshold(self, tau: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
-        """All edges (or nodes) whose score is at least ``tau``, ties included."""
+        """Return all edges (or nodes) whose score is at least ``tau``, ties included."""
         expect(tau, (int, float, np.number), what="threshold: tau", hint="threshold(0.01)")
         if not math.isfinite(tau):
             raise OptionError(f"the threshold is {tau}; it must be a finite number")
@@ -218,7 +218,8 @@ class Scores(
     def keep(
         self, rule: str | int | float, *, by: Ranking = "absolute", greedy: bool = False, prune: bool = True
     ) -> Circuit:
-        """The circuit a rule chooses: ``200`` (top-n), ``5%`` or 0.05 (of all), ``>=0.01`` (threshold), ``own``.
+        """Return the circuit a rule chooses: ``200`` (top-n), ``5%`` or 0.05 (of all), ``>=0.01`` (threshold),
+        ``own``.
 
         ``own`` is the method's own decision, for methods that make one (ACDC, edge pruning ...); such a rule
         is by signed score.
@@ -321,7 +322,7 @@ class Scores(
         return circuit.prune_chosen() if prune and self.level == "edge" else circuit
 
     def by_layer_and_head(self) -> np.ndarray:
-        """``(layer, head)``: scores of heads, or the sum over their outgoing edges. NaN where no head is."""
+        """Return ``(layer, head)``: scores of heads, or the sum over their outgoing edges. NaN where no head is."""
         out = np.full((self.graph.shape.n_layers, self.graph.shape.n_heads), np.nan)
         if self.level == "neuron":
             return out

@@ -65,7 +65,7 @@ class Summary(Shown, shown_in="workbench.circuits.show.terminal workbench.circui
     verdicts: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary as JSON values."""
+        """Return the summary as JSON values."""
         return {
             **self.title,
             "unit": self.unit,
@@ -170,7 +170,7 @@ def _node_strengths(circuit: Circuit) -> tuple[dict[str, float], str]:
 
 
 def strongest_paths(circuit: Circuit, *, most: int = 10) -> list[PathFound]:
-    """The ``most`` paths from ``input`` to ``logits`` with the largest bottleneck |score|.
+    """Return the ``most`` paths from ``input`` to ``logits`` with the largest bottleneck |score|.
 
     Structural links cost nothing; paths of equal strength come in a fixed order. A best-first search guided
     by the exact best bottleneck still possible from each node, deepest first among equals: it expands only

@@ -58,9 +58,11 @@ class CircuitHere(Told):
     circuit: Circuit
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return self.circuit.to_dict()
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         rows = verdict_rows(self.path, self.circuit) if has_evaluation(self.path) else []
         return [self.circuit, *([rows] if rows else [])]
 
@@ -188,10 +190,12 @@ class CheckedCircuits(Told):
     found: tuple[FoundCircuit, ...]
 
     def to_dict(self) -> list[dict[str, Any]]:
+        """Return it as JSON values."""
         names = ("path", "state", "problem", "note", "hint")
         return [{"valid": one.passed, **{name: one.to_dict()[name] for name in names}} for one in self.found]
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         rows = self.to_dict()
         names = ("path", "valid", "state")
         return [{**{n: row[n] for n in names}, "problem": row["problem"] or row["note"]} for row in rows]

@@ -64,9 +64,11 @@ class SavedDiscovery:
     files: dict[str, str] = field(default_factory=dict)  # filled when they are written
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**self.discovery.to_dict(), "folder": str(self.folder), "files": self.files}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return self.discovery.to_terminal()
 
 
@@ -298,9 +300,11 @@ class DiscoveryCost(Told):
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {"dry_run": True, **self.__dict__}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return [
             "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
             "for the scores; judging the circuit and opening the model come on top",
@@ -309,7 +313,7 @@ class DiscoveryCost(Told):
 
 
 def discovery_cost(planned: PlannedRuns, asked: Discover) -> DiscoveryCost:
-    """Passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
+    """Return passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
     found = get_method(asked.method)
     level = check_level(found, asked.level)
     graph = Graph(planned.wiring.shape("edge" if level == "edge" else "node"))
@@ -334,10 +338,12 @@ class DemoResult:
     saved: SavedDiscovery
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         heads = [{"head": label, "effect": effect} for label, effect in self.effects.top(5)]
         return {"strongest_heads": heads, **self.saved.to_dict()}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         where = {name: path for name, path in self.saved.files.items()}
         return [*self.effects.to_terminal(), *self.saved.to_terminal(), "where everything is", where]
 

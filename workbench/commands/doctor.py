@@ -42,9 +42,11 @@ class CheckUp(Told):
     limits: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**self.found, "known limits": list(self.limits), "problems": list(self.problems)}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         known = (f"known limit: {limit}" for limit in self.limits)
         return [self.found, *known, *(f"problem: {p}" for p in self.problems)]
 
@@ -62,10 +64,12 @@ class WholeCheckUp(Told):
         return (*self.versions.problems, *self.machine.problems)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         told = {**self.versions.found, **self.machine.found}
         return {**told, "known limits": list(self.versions.limits), "problems": list(self.problems)}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return [*self.machine.to_terminal(), *([] if self.problems else ["all well"])]
 
 

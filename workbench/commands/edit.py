@@ -42,9 +42,11 @@ class KeptMeasurement(Told):
     folder: Path
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**self.measured.to_dict(), "folder": str(self.folder)}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return self.measured.to_terminal()
 
 
@@ -54,7 +56,7 @@ def _nowhere(name: str) -> Tensor:
 
 
 def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
-    """A saved edit on a model: what it does to a task, to other tasks beside it, to a file of text.
+    """Return a saved edit on a model: what it does to a task, to other tasks beside it, to a file of text.
 
     With ``out`` the table and the record are kept there; an equal run that is finished is shown, not repeated.
 

@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def plan_of(asked: Evaluate) -> JudgePlan:
-    """How much a whole evaluation measures."""
+    """Say how much a whole evaluation measures."""
     draws = 100 if asked.random_draws is None else asked.random_draws
     return JudgePlan(
         draws=draws,
@@ -159,7 +159,7 @@ def _random_beside(
 
 
 def as_good(shares: np.ndarray, own: float, *, rounding: float) -> np.ndarray:
-    """Whether each faithfulness is as near to 1 as a circuit's own, or nearer."""
+    """Say whether each faithfulness is as near to 1 as a circuit's own, or nearer."""
     return np.abs(1 - shares) <= abs(1 - own) + rounding
 
 
@@ -174,13 +174,14 @@ class SavedJudgement:
     files: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdicts; all evidence is in the file."""
+        """Return the verdicts; all evidence is in the file."""
         d = self.judgement.document
         head = {name: d[name] for name in ("circuit", "metric", "unit", "ablation", "criteria", "missing")}
         told = {"behavior": d.get("behavior"), **head, "n": len(d["pairs"]["ids"])}
         return {**told, "verdicts": d["verdicts"], "files": dict(self.files)}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return self.judgement.to_terminal()
 
 
@@ -195,9 +196,11 @@ class JudgingCost(Told):
     independent_pairs: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {"dry_run": True, **self.__dict__, "files": list(self.files)}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         text = (
             "dry run: nothing was measured; no weights were loaded; each circuit is one forward pass per pair"
         )

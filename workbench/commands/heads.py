@@ -40,10 +40,12 @@ class HeadsRun:
     sort: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         rows = self.portrait.rows(sort=self.sort)
         return {**self.portrait.to_dict(), "order": [row["head"] for row in rows], "folder": str(self.folder)}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return terminal_parts(self.portrait, sort=self.sort)
 
     def _repr_html_(self) -> str | None:
@@ -154,6 +156,7 @@ class HeadsPlan(Told):
     folder: str
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         shape = asdict(self.outline)
         heads = self.outline.n_layers * self.outline.n_heads
         return {
@@ -171,4 +174,5 @@ class HeadsPlan(Told):
         }
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return ["dry run: nothing was measured; no weights were loaded", self.to_dict()]

@@ -142,7 +142,7 @@ def planned_runs(
     note: Note = lambda text: None,
     **unused: Any,
 ) -> PlannedRuns:
-    """The pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
+    """Return the pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
 
     ``unused`` are the options of the run that decide nothing here: device, dtype, memory.
     """
@@ -183,7 +183,7 @@ def tell_dropped(runs: PairedRuns, note: Note) -> None:
 
 
 def record_of(asked: Command, runs: PairedRuns) -> RunRecord:
-    """A run record with model and pairs filled in."""
+    """Return a run record with model and pairs filled in."""
     pairs = runs.pairs.pairs
     return RunRecord(
         command=asked.declared.name,

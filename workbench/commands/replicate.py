@@ -127,7 +127,7 @@ def _one(asked: Replicate, job: Job) -> Result:
 
 
 def with_behaviors(findings: Findings, setting: Setting) -> Findings:
-    """The findings, with what the model itself does on the pairs as the first table."""
+    """Return the findings, with what the model itself does on the pairs as the first table."""
     if not setting.behaviors:
         return findings
     rows = [
@@ -138,7 +138,7 @@ def with_behaviors(findings: Findings, setting: Setting) -> Findings:
 
 
 def plan_of(replication: Replicable, setting: Setting) -> dict[str, Any]:
-    """Everything that decides the numbers, as JSON values."""
+    """Return everything that decides the numbers, as JSON values."""
     known = identity(setting.model)
     return {
         "replication": replication.name,
@@ -171,7 +171,7 @@ def _weights_named(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def load_result(folder: Path, question: str) -> Result | None:
-    """The finished result of an equal earlier run; None if there is none yet.
+    """Return the finished result of an equal earlier run; None if there is none yet.
 
     Raises:
         RunError: if the folder holds the result of another question, or one that cannot be read or was changed.
@@ -263,6 +263,7 @@ class Plan(Told):
     folder: str
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         chosen = self.replication
         return {
             "dry_run": True,
@@ -277,6 +278,7 @@ class Plan(Told):
         }
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         shown = self.to_dict()
         return ["dry run: nothing was measured; no weights were loaded", shown.pop("options"), shown]
 

@@ -87,7 +87,7 @@ def _reference(runs: PairedRuns, study: Study, seed: int, n: int) -> PairedRuns:
 
 
 def study_plan(study: Study, runs: PairedRuns, reference: PairedRuns, seed: int) -> dict[str, Any]:
-    """Everything that decides the numbers, as JSON values."""
+    """Return everything that decides the numbers, as JSON values."""
     return {
         "study": study.name,
         "steps": [step.name for step in study.steps],
@@ -148,7 +148,7 @@ def run_study(
     progress: Progress | None = None,
     note: Note = lambda text: None,
 ) -> Reproduction:
-    """Every step in order, each kept on disk as soon as it is finished; nothing is written without a folder."""
+    """Return every step in order, each kept on disk as soon as it is finished; nothing is written without a folder."""
     published = load_published(study.published)
     missing = [p for p in study.positions if p not in runs.position_names]
     if missing:
@@ -196,7 +196,7 @@ def _one(step: Step, state: State) -> StepResult:
 
 
 def is_papers_model(study: Study, name: str, shape: GraphShape, published: Circuit) -> bool:
-    """Whether head numbers mean the same: the paper's shape, and a name that says it is that model."""
+    """Say whether head numbers mean the same: the paper's shape, and a name that says it is that model."""
     last = re.split(r"[/\\]", name.rstrip("/\\"))[-1].lower()
     return shape == published.shape and any(known in last for known in study.model_names)
 
@@ -231,6 +231,7 @@ class ReproductionCost(Told):
         return sum(n for _, _, n in self.steps)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         steps = [{"step": name, "title": title, "passes": n} for name, title, n in self.steps]
         return {
             "dry_run": True,
@@ -240,6 +241,7 @@ class ReproductionCost(Told):
         }
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         shown = self.to_dict()
         steps = shown.pop("steps")
         return [

@@ -47,9 +47,11 @@ class FoundRuns(Told):
     runs: tuple[PastRun, ...]
 
     def to_dict(self) -> list[dict[str, Any]]:
+        """Return it as JSON values."""
         return [run.row() for run in self.runs]
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return [
             {
                 **{name: row[name] for name in ("folder", "what", "model", "task")},
@@ -62,7 +64,7 @@ class FoundRuns(Told):
         ] or ["no runs here"]
 
     def notes(self) -> Iterator[str]:
-        """What is to be done with them, and where was looked."""
+        """Say what is to be done with them, and where was looked."""
         for folder in unmerged(self.runs):
             yield f"shards of {folder} are not put together yet: workbench runs merge {folder}"
         usual = " or ".join(map(str, ROOTS))
@@ -118,7 +120,7 @@ class WithConsent(Command):
     )
 
     def how(self, job: Job) -> dict[str, Any]:
-        """What this command line lets run, and who is told; what is trusted is told also when quiet."""
+        """Say what this command line lets run, and who is told; what is trusted is told also when quiet."""
         consent = Consent(metric=self.metric, trust_code=self.trust_code, tell=job.warn)
         return {"consent": consent, "progress": job.progress, "note": job.note}
 

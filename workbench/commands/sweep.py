@@ -188,7 +188,7 @@ def _cost(
 
 
 def default_folder(command: str, runs: PairedRuns, plan: Mapping[str, Any]) -> Path:
-    """``runs/<command>/<task>/<model>-<digest of the plan>`` below the current folder."""
+    """Return ``runs/<command>/<task>/<model>-<digest of the plan>`` below the current folder."""
     name = f"{slug(runs.identity.name)}-{digest_of(plan)[:8]}"
     return Path("runs") / command / slug(runs.pairs.pairs.task) / name
 

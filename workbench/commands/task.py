@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def written(pairs: Pairs, out: Path) -> Output:
-    """Pairs as a file, or as text for standard output."""
+    """Return pairs as a file, or as text for standard output."""
     path = out if out == STDOUT else Path(pairs.save(out))
     return Output(text=pairs.to_jsonl() if out == STDOUT else "", path=path, facts={"pairs": len(pairs)})
 
@@ -65,7 +65,7 @@ class ReadBy(Found):
     model: str | None = option("-m", "--model", help=MODEL, default=None, place=ABOUT)
 
     def reading(self) -> Reading | None:
-        """How the model reads text; torch is loaded after all that is named was looked for."""
+        """Say how the model reads text; torch is loaded after all that is named was looked for."""
         if self.model is None:
             return None
         whose = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
@@ -90,7 +90,7 @@ class DrawnPairs(Command):
     seed: int = seeded()
 
     def how(self) -> dict[str, Any]:
-        """How many, which ones, and how they are corrupted."""
+        """Say how many, which ones, and how they are corrupted."""
         return {"n": self.limit, "seed": self.seed, "split": self.split, "corruption": self.corruption}
 
 

@@ -27,9 +27,11 @@ class Listing(Told):
     nothing: str = "nothing"
 
     def to_dict(self) -> list[dict[str, Any]]:
+        """Return it as JSON values."""
         return [dict(row) for row in self.rows]
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return list(self.rows if self.shown is None else self.shown) or [self.nothing]
 
 
@@ -62,7 +64,9 @@ class Output(Told):
         return self.text if self.path == STDOUT else ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**self.facts, **({"text": self.text} if self.path == STDOUT else {"path": str(self.path)})}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return [self.to_dict()]

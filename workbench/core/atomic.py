@@ -118,7 +118,7 @@ def _replace(path: Path, content: bytes | str, *, named: Path) -> Path:
 
 
 def file_at(path: str | os.PathLike[str], name: str) -> Path:
-    """The file that is meant by a path to write to: a path without the ending of ``name`` is a folder for it."""
+    """Return the file that is meant by a path to write to: a path without the ending of ``name`` is a folder for it."""
     is_file = Path(path).suffix == Path(name).suffix and not os.path.isdir(path)
     return Path(path) if is_file else Path(path) / name
 

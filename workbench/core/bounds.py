@@ -22,7 +22,7 @@ _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 def kind_of(mode: int) -> str:
-    """What a file mode stands for, in words; empty for a regular file.
+    """Say what a file mode stands for, in words; empty for a regular file.
 
     Example:
         >>> kind_of(stat.S_IFIFO), kind_of(stat.S_IFREG)
@@ -32,13 +32,13 @@ def kind_of(mode: int) -> str:
 
 
 def in_words(n_bytes: int) -> str:
-    """A size to read: ``64 MB``, ``1.5 GB``, ``12 bytes``."""
+    """Return a size to read: ``64 MB``, ``1.5 GB``, ``12 bytes``."""
     unit, name = next(((unit, name) for unit, name in _UNITS if n_bytes >= unit), (1, "bytes"))
     return f"{n_bytes / unit:.1f}".removesuffix(".0") + f" {name}"
 
 
 def shown(path: str | os.PathLike[str], most: int = 200) -> str:
-    """A path for a message; the middle of a very long one is left out."""
+    """Return a path for a message; the middle of a very long one is left out."""
     text = os.fspath(path)
     return (
         text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]} ({len(text)} characters)"
@@ -46,7 +46,7 @@ def shown(path: str | os.PathLike[str], most: int = 200) -> str:
 
 
 def expanded(path: str | os.PathLike[str], *, error: type[WorkbenchError] = RunError) -> Path:
-    """The path with ``~`` and ``~user`` written out.
+    """Return the path with ``~`` and ``~user`` written out.
 
     Raises:
         WorkbenchError: of the type ``error``, if there is no such user.
@@ -59,7 +59,7 @@ def expanded(path: str | os.PathLike[str], *, error: type[WorkbenchError] = RunE
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether something is there; a name that no file can have is not there."""
+    """Say whether something is there; a name that no file can have is not there."""
     try:
         os.stat(path)
     except (OSError, ValueError):
@@ -103,7 +103,7 @@ def require_regular(
     most_bytes: int | None = None,
     error: type[WorkbenchError] = RunError,
 ) -> int:
-    """The size of a regular file, in bytes; links are followed, nothing is opened.
+    """Return the size of a regular file, in bytes; links are followed, nothing is opened.
 
     Call it before a library opens a path by itself: a pipe would make it wait for ever.
 
@@ -144,7 +144,7 @@ def open_regular(
 def read_bytes(
     path: str | os.PathLike[str], *, most_bytes: int, error: type[WorkbenchError] = RunError
 ) -> bytes:
-    """The content of a regular file of at most ``most_bytes``.
+    """Return the content of a regular file of at most ``most_bytes``.
 
     Raises:
         WorkbenchError: of the type ``error``, saying which of these it is not.

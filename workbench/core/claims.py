@@ -43,6 +43,7 @@ class JudgedClaim:
     model: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return plain(self.__dict__)
 
     @classmethod
@@ -62,17 +63,18 @@ class JudgedClaim:
 
 
 def judge(claim: str, criterion: str, holds: bool, **numbers: Any) -> JudgedClaim:
-    """A claim that was tested: ``holds`` or ``fails``."""
+    """Return a claim that was tested: ``holds`` or ``fails``."""
     return JudgedClaim(claim=claim, criterion=criterion, verdict="holds" if holds else "fails", **numbers)
 
 
 def untestable(claim: str, criterion: str, why: str, **numbers: Any) -> JudgedClaim:
-    """A claim that could not be tested, and why."""
+    """Return a claim that could not be tested, and why."""
     return JudgedClaim(claim=claim, criterion=criterion, verdict=UNTESTABLE, why=why, **numbers)
 
 
 def source_of(paper: str, where: str) -> str:
-    """The paper and a place in it; what begins as "a control of ours" or the like is not the paper's and stays alone.
+    """Return the paper and a place in it; what begins as "a control of ours" or the like is not the paper's and
+    stays alone.
 
     Example:
         >>> source_of("He et al. 2025", "section 3"), source_of("He et al. 2025", "a control of ours")
@@ -83,13 +85,13 @@ def source_of(paper: str, where: str) -> str:
 
 
 def counts(claims: Iterable[JudgedClaim]) -> dict[str, int]:
-    """How many claims hold, fail, cannot be tested."""
+    """Say how many claims hold, fail, cannot be tested."""
     found = Counter(claim.verdict for claim in claims)
     return {verdict: found.get(verdict, 0) for verdict in VERDICTS}
 
 
 def tally(claims: Iterable[JudgedClaim]) -> str:
-    """The same in words.
+    """Return the same in words.
 
     Example:
         >>> tally([judge("it copies", "score above 0.5", True, found=0.9)])
@@ -100,12 +102,12 @@ def tally(claims: Iterable[JudgedClaim]) -> str:
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with numbers that JSON can hold; what is not finite is None."""
+    """Return a row with numbers that JSON can hold; what is not finite is None."""
     return {str(key): number(value) for key, value in row.items()}
 
 
 def number(value: Any) -> Any:
-    """A number as JSON can hold it."""
+    """Return a number as JSON can hold it."""
     if isinstance(value, bool) or value is None or isinstance(value, str | int):
         return value
     if isinstance(value, Mapping):

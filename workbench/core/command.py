@@ -160,28 +160,28 @@ class Command:
         return load(self.declared.run)(self, job)
 
     def answer(self) -> Any:
-        """What can be said at once, in place of a result, without running anything; None for nothing."""
+        """Say what can be said at once, in place of a result, without running anything; None for nothing."""
 
     def said(self, result: Any, job: Job) -> Iterator[str]:
-        """What is to be known besides a result: where it was written, what comes next."""
+        """Say what is to be known besides a result: where it was written, what comes next."""
         return iter(())
 
     def exit_code(self, result: Any) -> int:
-        """How the command ends when it was carried out."""
+        """Say how the command ends when it was carried out."""
         return 0
 
     @classmethod
     def place(cls, folder: Path, *, resume: bool) -> dict[str, Path]:
-        """Where a run whose record is in a folder writes when it is continued, or when it is repeated there."""
+        """Say where a run whose record is in a folder writes when it is continued, or when it is repeated there."""
         return {"out": folder}
 
     def arguments(self) -> dict[str, Any]:
-        """The options as the record of a run has them: JSON values."""
+        """Return the options as the record of a run has them: JSON values."""
         return {f.name: _plain(getattr(self, f.name)) for f in options_of(type(self)) if text_of(f).recorded}
 
     @classmethod
     def from_record(cls, arguments: Mapping[str, Any], where: str) -> Self:
-        """The options that a record has; null is as good as absent.
+        """Return the options that a record has; null is as good as absent.
 
         Raises:
             RunError: naming the first that no version had, or that has another type.
@@ -248,17 +248,17 @@ def _plain(value: Any) -> Any:
 
 
 def options_of(cls: type[Command]) -> tuple[Field, ...]:
-    """The options of a command, in the order of its help."""
+    """Return the options of a command, in the order of its help."""
     return tuple(sorted(fields(cls), key=lambda f: text_of(f).place))
 
 
 def text_of(option: Field) -> OptionText:
-    """How an option is written."""
+    """Say how an option is written."""
     return option.metadata["text"]
 
 
 def is_required(option: Field) -> bool:
-    """Whether an option has no default."""
+    """Say whether an option has no default."""
     return option.default is MISSING and option.default_factory is MISSING
 
 
@@ -289,7 +289,7 @@ def _hints(cls: type[Command]) -> dict[str, Any]:
 
 
 def named_values(texts: Iterable[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` texts as names and values; values are read as JSON where they can be.
+    """Return ``NAME=VALUE`` texts as names and values; values are read as JSON where they can be.
 
     Raises:
         OptionError: for a text without ``=``.

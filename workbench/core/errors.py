@@ -143,7 +143,7 @@ def expect_path(path: object, *, what: str = "path") -> None:
 
 
 def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
-    """The known names that ``name`` is likely a slip of, closest first.
+    """Return the known names that ``name`` is likely a slip of, closest first.
 
     Example:
         >>> close_names("eapig", ["eap", "eap-ig", "acdc"]), close_names("cat", ["acdc"])
@@ -155,7 +155,7 @@ def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
 def unknown(
     kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
 ) -> WorkbenchError:
-    """Error for a name that is not registered, with the closest spellings; or for what is no name at all."""
+    """Return the error for a name that is not registered, with the closest spellings; or for what is no name at all."""
     names = sorted(known)
     if not isinstance(name, str):
         return error(
@@ -173,7 +173,7 @@ def unknown(
 
 
 def in_one_line(problem: BaseException, most: int = 300) -> str:
-    """What an error of a library says, in one line: its first sentence, or its kind where it says nothing.
+    """Say what an error of a library says, in one line: its first sentence, or its kind where it says nothing.
 
     Example:
         >>> in_one_line(ValueError("Class validation error:\\n    ValueError: 16 is not a multiple of 3.\\nsee ..."))

@@ -40,13 +40,13 @@ class Fault:
     level: Literal["wrong", "limit"] = "wrong"
 
     def is_here(self, installed: Mapping[str, str], system: str) -> bool:
-        """Whether these versions are installed."""
+        """Say whether these versions are installed."""
         if self.system and self.system != system:
             return False
         return all(_meets(installed.get(name), wanted) for name, wanted in self.versions.items())
 
     def describe(self, installed: Mapping[str, str]) -> str:
-        """What is installed, what it does, what to do about it, who says so."""
+        """Say what is installed, what it does, what to do about it, who says so."""
         who = " with ".join(f"{name} {installed[name]}" for name in self.versions)
         remedy = f"; {self.install}" if self.install else ""
         return f"{who}: {self.says}{remedy} ({self.source})"
@@ -97,7 +97,7 @@ FAULTS = (
 
 
 def faults_of(installed: Mapping[str, str], *, system: str | None = None) -> list[Fault]:
-    """What is known to be wrong with these versions.
+    """Say what is known to be wrong with these versions.
 
     Args:
         installed: Package -> version.
@@ -111,7 +111,7 @@ def faults_of(installed: Mapping[str, str], *, system: str | None = None) -> lis
 
 
 def untested(installed: Mapping[str, str]) -> list[str]:
-    """Packages whose version is not one that our tests ran with, and what to type."""
+    """Return packages whose version is not one that our tests ran with, and what to type."""
     try:
         wanted = [Requirement(text) for text in requires(NAME) or ()]
     except PackageNotFoundError:

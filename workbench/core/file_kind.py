@@ -129,7 +129,8 @@ class FileKind(Generic[Content]):
     def document(
         self, content: Mapping[str, Any], *, blocks: Mapping[str, FileBlock] | None = None
     ) -> dict[str, Any]:
-        """The document that is written for a content, digest included; what could not be read is never written.
+        """Return the document that is written for a content, digest included; what could not be read is never
+        written.
 
         Raises:
             WorkbenchError: if the content does not fit the model, or holds what JSON cannot.
@@ -141,7 +142,7 @@ class FileKind(Generic[Content]):
         return {"format": self.format, "version": VERSION, DIGEST: document_digest(whole), **found, **rest}
 
     def text(self, content: Mapping[str, Any], *, indent: int | None = 1) -> str:
-        """A JSON file's text."""
+        """Return a JSON file's text."""
         return dump(self.document(content), where=self.what, indent=indent)
 
     def save(
@@ -168,7 +169,7 @@ class FileKind(Generic[Content]):
         return Opened(content=content, origin=origin, payload=payload)
 
     def is_changed(self, path: str | os.PathLike[str]) -> bool:
-        """Whether a file is not as it was written, also where its content cannot be read for that very reason."""
+        """Say whether a file is not as it was written, also where its content cannot be read for that very reason."""
         try:
             document, blocks, _ = self._read(path)
             return isinstance(document, dict) and (
@@ -186,7 +187,7 @@ class FileKind(Generic[Content]):
     def check(
         self, document: object, *, where: str, blocks: Mapping[str, FileBlock] | None = None
     ) -> tuple[Content, Origin]:
-        """The content of a document, every field checked, and whether it is as it was written.
+        """Return the content of a document, every field checked, and whether it is as it was written.
 
         Args:
             blocks: The columns or tensors that lie beside the document.
@@ -205,7 +206,7 @@ class FileKind(Generic[Content]):
     def origin(
         self, document: Mapping[str, Any], *, where: str, blocks: Mapping[str, FileBlock] | None = None
     ) -> Origin:
-        """Whether a document is as it was written, whatever its content says.
+        """Say whether a document is as it was written, whatever its content says.
 
         Raises:
             WorkbenchError: if it is of another format or version, or lacks its digest.
@@ -265,12 +266,12 @@ class FileKind(Generic[Content]):
             raise self.error(origin.note, hint=self.advice(origin.where))
 
     def advice(self, where: str) -> str:
-        """What to do about a file that is not good."""
+        """Say what to do about a file that is not good."""
         said = self.again or "restore the file as it was written, or make it again"
         return said.replace("FILE", where).replace("FOLDER", str(Path(where).parent))
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of such a document, generated from the model."""
+        """Return the JSON Schema of such a document, generated from the model."""
         whole = msgspec.json.schema(self.content)
         defs = whole.get("$defs", {})
         for part in defs.values():  # examples in Python are for readers of the code

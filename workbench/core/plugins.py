@@ -57,7 +57,7 @@ class Offer:
         return f"{self.package} {self.version}".strip()
 
     def load(self) -> Any:
-        """What the target names; it is imported now.
+        """Say what the target names; it is imported now.
 
         Raises:
             PluginError: saying whose it is and why it cannot be imported.
@@ -86,7 +86,7 @@ class Named:
     sha256: str
 
     def to_dict(self) -> dict[str, str]:
-        """What a run record keeps of it."""
+        """Say what a run record keeps of it."""
         return {"plugin": self.text, "sha256": self.sha256}
 
 
@@ -96,7 +96,7 @@ _ROOTS: dict[str, str] = {}  # first words of the modules that plug-ins are made
 
 
 def load(target: str) -> Any:
-    """What ``"module:attribute"`` names, or the module where only that is named; it is imported now.
+    """Say what ``"module:attribute"`` names, or the module where only that is named; it is imported now.
 
     Example:
         >>> load("workbench.core.errors:OptionError").__name__
@@ -110,7 +110,7 @@ def load(target: str) -> Any:
 
 
 def offers(group: str) -> Mapping[str, tuple[Offer, ...]]:
-    """What installed packages add to a group, by name; a name may be given by several. Nothing is imported."""
+    """Say what installed packages add to a group, by name; a name may be given by several. Nothing is imported."""
     return _offers(group, tuple(sys.path))
 
 
@@ -211,12 +211,14 @@ def _reason(problem: BaseException) -> str:
 
 
 def named() -> tuple[Named, ...]:
-    """The plug-ins that were named in this process, in order."""
+    """Return the plug-ins that were named in this process, in order."""
     return tuple(_NAMED.values())
 
 
 def was_named(plugin: Mapping[str, str]) -> bool:
-    """Whether a plug-in of a record was named in this process too: by the same words, name of the file, or content."""
+    """Say whether a plug-in of a record was named in this process too: by the same words, name of the file, or
+    content.
+    """
     text, sha = plugin["plugin"], plugin.get("sha256", "")
     file = Path(text).name if text.endswith(".py") else ""
     return any(
@@ -226,7 +228,7 @@ def was_named(plugin: Mapping[str, str]) -> bool:
 
 
 def what_changed(recorded: Iterable[Mapping[str, str]]) -> Iterator[str]:
-    """Sentences about plug-ins of a record that are not here as they were then."""
+    """Return sentences about plug-ins of a record that are not here as they were then."""
     shas = {one.sha256 for one in named()}
     for plugin in recorded:
         name, then = plugin["plugin"], plugin.get("version", "")
@@ -238,7 +240,7 @@ def what_changed(recorded: Iterable[Mapping[str, str]]) -> Iterator[str]:
 
 
 def package_version(package: str) -> str:
-    """Version of an installed package; empty where there is none."""
+    """Return the version of an installed package; empty where there is none."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -253,13 +255,13 @@ def note_module(module: str) -> None:
 
 
 def in_use() -> list[dict[str, str]]:
-    """The plug-ins whose code ran in this process, for the record of a run."""
+    """Return the plug-ins whose code ran in this process, for the record of a run."""
     packages = [{"plugin": name, "version": version} for name, version in sorted(_LOADED.items())]
     return [*(one.to_dict() for one in named()), *packages]
 
 
 def at_fault(problem: BaseException) -> str:
-    """The plug-in in whose code an error was raised, or in what it called; empty if it was in ours."""
+    """Return the plug-in in whose code an error was raised, or in what it called; empty if it was in ours."""
     found, trace = "", problem.__traceback__
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "")
@@ -270,7 +272,7 @@ def at_fault(problem: BaseException) -> str:
 
 
 def source_of(name: str) -> Path | None:
-    """The source of a module that belongs to a plug-in in use; None for any other module."""
+    """Return the source of a module that belongs to a plug-in in use; None for any other module."""
     root = sys.modules.get(name.partition(".")[0])
     if name.partition(".")[0] not in _ROOTS or root is None:
         return None
@@ -286,7 +288,7 @@ def source_of(name: str) -> Path | None:
 
 
 def is_ours(module: str) -> bool:
-    """Whether a module is one of the workbench."""
+    """Say whether a module is one of the workbench."""
     return module.partition(".")[0] == "workbench"
 
 
@@ -300,7 +302,7 @@ def load_cards(name: str) -> None:
 
 
 def plugin_rows() -> Iterator[dict[str, str]]:
-    """One line per plug-in: where it is from, its version, what it adds. Nothing is imported."""
+    """Return one line per plug-in: where it is from, its version, what it adds. Nothing is imported."""
     adds: dict[tuple[str, str], list[str]] = {}
     for group in GROUPS:
         for given in offers(group).values():

@@ -68,7 +68,7 @@ class Registry(Generic[T]):
                 self.lazy(name, f"{where}.{file.stem}" if place.is_dir() else where)
 
     def ours(self) -> tuple[str, ...]:
-        """The names that come with the workbench."""
+        """Return the names that come with the workbench."""
         return tuple(name for name in self._known if _owner(self._homes.get(name, "")) == "workbench")
 
     def add(self, name: str, item: T, *, home: str = "") -> None:
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
         self._homes.pop(name, None)
 
     def check(self, name: str) -> str:
-        """The name itself, if it is known. Nothing is imported.
+        """Return the name itself, if it is known. Nothing is imported.
 
         Raises:
             OptionError: if it is not, with the closest spellings.
@@ -108,7 +108,7 @@ class Registry(Generic[T]):
         return name
 
     def get(self, name: str) -> T:
-        """A thing by name, imported if it has not been yet.
+        """Return a thing by name, imported if it has not been yet.
 
         Raises:
             OptionError: if there is none, with the closest spellings.
@@ -128,7 +128,7 @@ class Registry(Generic[T]):
         return found
 
     def items(self) -> Iterator[tuple[str, T]]:
-        """Every thing by name, imported. A plug-in that cannot be is told in a `PluginWarning`, and left out."""
+        """Return every thing by name, imported. A plug-in that cannot be is told in a `PluginWarning`, and left out."""
         for name in self:
             try:
                 found = self.get(name)
@@ -138,11 +138,11 @@ class Registry(Generic[T]):
                 yield name, found
 
     def offers(self) -> dict[str, tuple[Offer, ...]]:
-        """What installed plug-ins add, by name; a name that is ours stays ours."""
+        """Say what installed plug-ins add, by name; a name that is ours stays ours."""
         return {name: given for name, given in self.all_offers().items() if name not in self._known}
 
     def all_offers(self) -> Mapping[str, tuple[Offer, ...]]:
-        """The same, and the names that are taken."""
+        """Return the same, and the names that are taken."""
         return offers(self.group) if self.group else {}
 
     def _plug_in(self, name: str) -> None:

@@ -124,7 +124,7 @@ def load_record(path: str | os.PathLike[str]) -> RunRecord:
 
 
 def read_record(path: str | os.PathLike[str]) -> tuple[RunRecord, Origin]:
-    """A run record, and whether it is as it was written.
+    """Return a run record, and whether it is as it was written.
 
     Raises:
         RunError: if it is missing, cut off, or no run record of a version we know.
@@ -171,7 +171,7 @@ def recording(record: RunRecord, folder: str | os.PathLike[str]) -> Iterator[Run
 
 
 def files_of(folder: Path, outputs: Iterable[str]) -> list[str]:
-    """The files that outputs stand for: those that they name, and those in folders that they name."""
+    """Return the files that outputs stand for: those that they name, and those in folders that they name."""
     found: dict[str, None] = {}
     for name in outputs:
         place = folder / name
@@ -235,7 +235,7 @@ def _attempts_before(record: RunRecord, folder: Path) -> list[dict[str, Any]]:
 
 
 def digest_of_file(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file.
+    """Return the size in bytes and SHA-256 of a file.
 
     Raises:
         RunError: if it cannot be read, or is no regular file.

@@ -26,7 +26,7 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def canonical_json(content: Any) -> str:
-    """The one spelling of a JSON value that digests are taken of: sorted keys, no spaces, ASCII."""
+    """Return the one spelling of a JSON value that digests are taken of: sorted keys, no spaces, ASCII."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -35,12 +35,12 @@ _GIT = ("--no-optional-locks", "-c", "core.fsmonitor=false")
 
 
 def digest_of(content: Any) -> str:
-    """First 16 hex digits of the SHA-256 of canonical JSON."""
+    """Return first 16 hex digits of the SHA-256 of canonical JSON."""
     return hashlib.sha256(canonical_json(content).encode("ascii")).hexdigest()[:16]
 
 
 def measured_on(model: str, provenance: Mapping[str, Any]) -> str:
-    """A model as titles name it: with what stood on it when it was measured.
+    """Return a model as titles name it: with what stood on it when it was measured.
 
     >>> measured_on("gpt2", {"standing": ["1 hook of yours at blocks.2.attn.hook_out"]})
     'gpt2 with 1 hook of yours at blocks.2.attn.hook_out'
@@ -50,13 +50,13 @@ def measured_on(model: str, provenance: Mapping[str, Any]) -> str:
 
 
 def with_standing(provenance: Mapping[str, Any]) -> str:
-    """What stood on a model when something was measured, as the end of a title; empty where nothing did."""
+    """Say what stood on a model when something was measured, as the end of a title; empty where nothing did."""
     standing = provenance.get("standing")
     return f" with {'; '.join(map(str, standing))}" if standing else ""
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide numbers; nothing is imported for it."""
+    """Return versions of Python and of the packages that decide numbers; nothing is imported for it."""
     found = {"python": platform.python_version()}
     return found | {package: package_version(package) for package in PACKAGES}
 
@@ -70,7 +70,7 @@ def package_version(package: str) -> str:
 
 
 def code_versions() -> dict[str, str]:
-    """Versions of what computes: parts of one table must not come from two of them."""
+    """Return versions of what computes: parts of one table must not come from two of them."""
     return {
         name: versions()[name] for name in ("circuit-workbench", "torch", "transformers", "transformer-lens")
     }
@@ -161,7 +161,7 @@ class RunRecord(Shown, shown_in="workbench.engine.run_folders.show", saved_in="w
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``run.json``."""
+        """Return the content of ``run.json``."""
         return {
             "command": self.command,
             "arguments": dict(self.arguments),
@@ -186,7 +186,7 @@ class RunRecord(Shown, shown_in="workbench.engine.run_folders.show", saved_in="w
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunRecord:
-        """The record of a document that ``workbench.core.run_file`` has checked."""
+        """Return the record of a document that ``workbench.core.run_file`` has checked."""
         known = {name: value for name, value in data.items() if name != "started"}
         return cls(**known, started=float(calendar.timegm(time.strptime(data["started"], TIME))))
 

@@ -143,7 +143,9 @@ def shown_as(what: str, kind: type) -> Callable[[Face], Face]:
 
 
 def face(what: str, kind: type) -> Callable[..., Any] | None:
-    """The face of a class, or of the nearest class above it; None where there is none. Modules are imported now."""
+    """Return the face of a class, or of the nearest class above it; None where there is none. Modules are imported
+    now.
+    """
     for cls in kind.__mro__:
         load_cards(cls.__name__)
         for module in vars(cls).get("saved_in" if what == "file" else "shown_in", "").split():
@@ -155,7 +157,7 @@ def face(what: str, kind: type) -> Callable[..., Any] | None:
 
 
 def needed_face(what: str, kind: type) -> Callable[..., Any]:
-    """The face of a class.
+    """Return the face of a class.
 
     Raises:
         OptionError: if there is none, with those that there are.

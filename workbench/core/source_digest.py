@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @cache
 def source_digest(*modules: str) -> str:
-    """Digest of the sources of these modules and of all modules of the workbench and of plug-ins that they import.
+    """Return the digest of the sources of these modules and of all modules of the workbench and of plug-ins that
+    they import.
 
     What a function of ours imports when it is called (pages, pictures) does not count; of a plug-in everything does.
 
@@ -43,7 +44,8 @@ def source_digest(*modules: str) -> str:
 
 
 def sources_of_plugin(module: str, function: Callable[..., object] | str = "") -> dict[str, str]:
-    """``{"plug-in sources": digest}`` of a module that is not of the workbench, whose version says nothing of it.
+    """Return ``{"plug-in sources": digest}`` of a module that is not of the workbench, whose version says nothing
+    of it.
 
     Empty for one of ours. Where the module has no file, as in a notebook, the digest is of the function alone.
     """
@@ -55,7 +57,8 @@ def sources_of_plugin(module: str, function: Callable[..., object] | str = "") -
 
 
 def function_digest(function: Callable[..., object]) -> str:
-    """Digest of what a function of the user's computes: its source, its defaults and what it closes over.
+    """Return the digest of what a function of the user's computes: its source, its defaults and what it closes
+    over.
 
     Where there is no source (typed into a bare interpreter), its bytecode and constants stand for it. What it reads
     from its module does not count.

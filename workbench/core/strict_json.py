@@ -27,7 +27,7 @@ def read_text(
     most_bytes: int = MOST_BYTES,
     error: type[WorkbenchError] = CircuitError,
 ) -> str:
-    """The text of a file that is there, is a file, is not absurdly large and is UTF-8.
+    """Return the text of a file that is there, is a file, is not absurdly large and is UTF-8.
 
     Raises:
         WorkbenchError: of the type ``error``, saying which of these it is not.
@@ -100,7 +100,7 @@ def parse(
 
 
 def first_twice(names: Iterable[str]) -> str | None:
-    """The first name that was there before; None where all are different.
+    """Return the first name that was there before; None where all are different.
 
     Example:
         >>> first_twice(["a", "b", "a"]), first_twice("abc")
@@ -115,7 +115,7 @@ def first_twice(names: Iterable[str]) -> str | None:
 
 
 def too_deep(data: bytes, *, most: int = MOST_DEPTH) -> bool:
-    """Whether brackets outside strings nest deeper than ``most``; stops at the first such place."""
+    """Say whether brackets outside strings nest deeper than ``most``; stops at the first such place."""
     depth = 0
     for found in _TOKEN.finditer(data):
         first = data[found.start()]
@@ -128,7 +128,7 @@ def too_deep(data: bytes, *, most: int = MOST_DEPTH) -> bool:
 
 
 def dump(document: Mapping[str, Any], *, where: str, indent: int | None = None) -> str:
-    """One JSON document as ASCII text with a final newline; numpy numbers and paths become plain ones.
+    """Return one JSON document as ASCII text with a final newline; numpy numbers and paths become plain ones.
 
     Raises:
         CircuitError: if it holds NaN, infinity or a value that JSON has not, saying where.
@@ -137,7 +137,7 @@ def dump(document: Mapping[str, Any], *, where: str, indent: int | None = None) 
 
 
 def plain(value: Any, where: str) -> Any:
-    """The value with numpy scalars, arrays, tuples and paths as plain JSON values."""
+    """Return the value with numpy scalars, arrays, tuples and paths as plain JSON values."""
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
@@ -164,7 +164,7 @@ def _key(key: object, where: str) -> str:
 
 
 def check_keys(data: object, required: set[str], optional: set[str], where: str) -> dict[str, Any]:
-    """``data`` as an object that has all required keys and no unknown one.
+    """Return ``data`` as an object that has all required keys and no unknown one.
 
     Raises:
         CircuitError: naming the key and the closest known one.
@@ -185,7 +185,7 @@ def check_keys(data: object, required: set[str], optional: set[str], where: str)
 
 
 def kind(value: object) -> str:
-    """What a JSON value is, in words."""
+    """Say what a JSON value is, in words."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}

@@ -11,7 +11,7 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 
 def printable(text: str, *, keep_newlines: bool = False) -> str:
-    """The text with control, bidirectional-override, invisible and unpaired characters written as escapes.
+    """Return the text with control, bidirectional-override, invisible and unpaired characters written as escapes.
 
     A prompt cannot then move the cursor, change the title or the order of what is read. Tabs and, unless
     ``keep_newlines``, line ends are escaped too.
@@ -45,5 +45,5 @@ def _escape(character: str) -> str:
 
 
 def escape(text: object) -> str:
-    """Text for HTML, SVG and XML, as content or quoted attribute: printable, then ``& < > " '`` escaped."""
+    """Return text for HTML, SVG and XML, as content or quoted attribute: printable, then ``& < > " '`` escaped."""
     return html.escape(printable(str(text), keep_newlines=True), quote=True)

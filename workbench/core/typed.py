@@ -37,7 +37,7 @@ class Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
 
 
 def typed(value: object, model: type[Model], *, where: str, error: type[WorkbenchError]) -> Model:
-    """``value``, as JSON gave it, as an object of ``model``.
+    """Return ``value``, as JSON gave it, as an object of ``model``.
 
     Args:
         where: The file, for the message.
@@ -55,7 +55,7 @@ def typed(value: object, model: type[Model], *, where: str, error: type[Workbenc
 
 
 def as_json(content: Part) -> Any:
-    """A typed object as the JSON value that it was read from."""
+    """Return a typed object as the JSON value that it was read from."""
     return msgspec.json.decode(msgspec.json.encode(content))
 
 

@@ -28,7 +28,8 @@ def sink_scores(pattern: Float[Tensor, "*batch query key"]) -> Float[Tensor, "*b
 def find_sinks(
     pattern: Float[Tensor, "*batch query key"], *, alpha: float = ALPHA
 ) -> Bool[Tensor, "*batch key"]:
-    """Keys whose mean attention exceeds ``alpha / N``: ``alpha`` times what an even share of N tokens would be.
+    """Return keys whose mean attention exceeds ``alpha / N``: ``alpha`` times what an even share of N tokens would
+    be.
 
     The paper's rule; its released code has a fixed 0.1, which is the same at N = 50 and ``alpha`` = 5 only.
     """
@@ -66,7 +67,7 @@ def other_columns(
 
 
 def changes_of(edit: Calibration, place: Place) -> Sequence[Change]:
-    """The patterns of the heads, once their sinks are known."""
+    """Return the patterns of the heads, once their sinks are known."""
     return [
         Change(layer=layer, site="pattern", heads=heads, fn=_calibrate(edit, layer))
         for layer, heads in place.heads(edit.heads).items()

@@ -29,7 +29,7 @@ def affine_of(
     positions: Positions | None,
     when: When,
 ) -> Affine:
-    """``Affine.of``."""
+    """Return ``Affine.of``."""
     place = Place(model=model, wiring=wiring(model))
     named = tuple(f"a{layer}.h{h}" for text in heads for layer, hs in place.heads([text]).items() for h in hs)
     like = next(iter(model.parameters()))

@@ -39,7 +39,7 @@ class Contrast:
     aligned: Aligned
 
     def pair(self, site: Site, layer: int) -> tuple[Tensor, Tensor]:
-        """Both runs' tensors at a site, ``(row, pos, ...)``; patterns ``(row, head, query, key)``."""
+        """Return both runs' tensors at a site, ``(row, pos, ...)``; patterns ``(row, head, query, key)``."""
         name = hook_name(site, layer)
         if name not in self.first:
             raise ModelError(f"{site} of layer {layer} was not recorded")
@@ -50,26 +50,29 @@ class Contrast:
         return tensor[:, :, where][..., where] if site == "pattern" else tensor[:, where]
 
     def difference(self, site: Site, layer: int) -> Tensor:
-        """First minus second."""
+        """Return first minus second."""
         first, second = self.pair(site, layer)
         return first - second
 
     def ratio(self, site: Site, layer: int, *, least: float = 1e-9) -> Tensor:
-        """First over second; NaN where the second is smaller than ``least``."""
+        """Return first over second; NaN where the second is smaller than ``least``."""
         first, second = self.pair(site, layer)
         return torch.where(second.abs() >= least, first / second, torch.nan)
 
     def norm(self, site: Site, layer: int) -> Float[Tensor, "row pos"] | Float[Tensor, "row pos head"]:
-        """Length of the difference's vectors; of a pattern's rows, ``(row, head, query)``."""
+        """Return the length of the difference's vectors; of a pattern's rows, ``(row, head, query)``."""
         return self.difference(site, layer).norm(dim=-1)
 
     def relative(self, site: Site, layer: int) -> Tensor:
-        """Length of the difference over the length of the second run's vectors (VHD divides so, Li et al. 2025)."""
+        """Return the length of the difference over the length of the second run's vectors (VHD divides so, Li et
+        al. 2025).
+        """
         _, second = self.pair(site, layer)
         return self.norm(site, layer) / second.norm(dim=-1).clamp(min=1e-9)
 
     def effect(self, site: Site, layer: int, metric: Callable[[Tensor], Float[Tensor, " row"]]) -> Tensor:
-        """Gradient of the metric in the first run times the difference: what the first run owes to it, first order.
+        """Return the gradient of the metric in the first run times the difference: what the first run owes to it,
+        first order.
 
         Args:
             metric: From logits to one value per row.
@@ -83,7 +86,7 @@ class Contrast:
     def push(
         self, heads: Sequence[str], *, strength: float = 1.0, positions: Positions | None = None
     ) -> Affine:
-        """An edit that adds ``strength`` times the mean difference of the heads' outputs: a steering vector."""
+        """Return an edit that adds ``strength`` times the mean difference of the heads' outputs: a steering vector."""
         nodes = [parse_node(head) for head in heads]
         means = [self.difference("head-output", int(n.layer or 0))[:, :, n.index].mean((0, 1)) for n in nodes]
         return Affine.of(self.model, heads, b=strength * torch.stack(means), positions=positions)
@@ -131,7 +134,7 @@ def contrast(
 def gradient(
     model: TransformerBridge, ids: Tokens, name: str, metric: Callable[[Tensor], Float[Tensor, " row"]]
 ) -> Tensor:
-    """Gradient of the summed metric at one hook; parameters get none and keep their flags.
+    """Return the gradient of the summed metric at one hook; parameters get none and keep their flags.
 
     Raises:
         ModelError: if no gradient reaches the hook.

@@ -88,7 +88,7 @@ def words_of(model: TransformerBridge, *, seed: int = 0) -> Words:
 
 
 def questions(words: Words, kind: Kind, *, n: int, sizes: Sequence[int], seed: int) -> tuple[Question, ...]:
-    """``n`` questions about documents of ``sizes`` tokens, each of fillers and one key with its value.
+    """Return ``n`` questions about documents of ``sizes`` tokens, each of fillers and one key with its value.
 
     ``single``: one document tells the value of the key that is asked for. ``conflict``: two do, and say different
     things; either may count as right. ``majority``: three do, and two of them agree: that value is right.
@@ -130,7 +130,7 @@ def spans(words: Words, question: Question, order: Order) -> tuple[tuple[int, in
 
 
 def prompt(words: Words, question: Question, order: Order) -> list[int]:
-    """Tokens of the documents in this order, and the question."""
+    """Return tokens of the documents in this order, and the question."""
     return [*words.before, *(t for j in order for t in question.documents[j]), *question.ask]
 
 

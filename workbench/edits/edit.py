@@ -57,37 +57,39 @@ class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edit
 
     @classmethod
     def module(cls) -> str:
-        """The module whose source decides what it computes."""
+        """Return the module whose source decides what it computes."""
         return f"workbench.edits.{cls.home}" if cls.home else cls.__module__
 
     @classmethod
     def takes(cls, given: Mapping[str, str]) -> dict[str, Parameter]:
-        """What it is made of from words, by name; ``given`` are those that there are, for kinds that ask further."""
+        """Say what it is made of from words, by name; ``given`` are those that there are, for kinds that ask
+        further.
+        """
         return dict(signature(cls).parameters)
 
     @classmethod
     def made_of(cls, settings: Mapping[str, Any]) -> ModelEdit:
-        """One of these settings, as JSON has them."""
+        """Return one of these settings, as JSON has them."""
         return cls.from_dict(settings, {})
 
     def changes(self, place: Place) -> Sequence[Change]:
-        """The functions to install, in the order in which they apply at one site."""
+        """Return the functions to install, in the order in which they apply at one site."""
         return import_module(self.module()).changes_of(self, place)
 
     def addresses(self) -> tuple[str, ...]:
-        """The heads and layers that it names."""
+        """Return the heads and layers that it names."""
         return getattr(self, "heads", ())
 
     def describe(self) -> str:
-        """One line: what it does and where."""
+        """Return one line: what it does and where."""
         return self.kind
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold of it; tensors are in ``tensors``."""
+        """Say what JSON can hold of it; tensors are in ``tensors``."""
         raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by name."""
+        """Return its tensors by name."""
         return {}
 
     @classmethod
@@ -114,12 +116,12 @@ class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edit
 
 
 def kinds_in(edit: ModelEdit) -> set[type[ModelEdit]]:
-    """The class of an edit and of those that it is made of."""
+    """Return the class of an edit and of those that it is made of."""
     return {type(edit)}.union(*(kinds_in(part) for part in getattr(edit, "edits", ())))
 
 
 def said_of(edit: ModelEdit) -> dict[str, Any]:
-    """What a file says of an edit: kind and settings, those of a plug-in's kind by themselves."""
+    """Say what a file says of an edit: kind and settings, those of a plug-in's kind by themselves."""
     if edit.kind in EDITS.ours():
         return {"kind": edit.kind, **edit.to_dict()}
     return {"kind": PLUGIN, "name": edit.kind, "settings": edit.to_dict()}
@@ -141,7 +143,7 @@ def of_kinds(data: Mapping[str, Any], **kinds: type | tuple[type, ...]) -> None:
 
 
 def head_of(text: str) -> Node:
-    """A head, or a layer that stands for all of its heads.
+    """Return a head, or a layer that stands for all of its heads.
 
     Raises:
         OptionError: if the address is of something else.

@@ -100,7 +100,7 @@ def _written(edit: ModelEdit) -> tuple[dict[str, Any], bytes]:
 
 
 def content_digest(edit: ModelEdit) -> str:
-    """Digest of everything that makes an edit what it is, tensors included."""
+    """Return the digest of everything that makes an edit what it is, tensors included."""
     return _written(edit)[0][DIGEST][:16]
 
 
@@ -114,7 +114,7 @@ def load_edit(folder: str | os.PathLike[str]) -> ModelEdit:
 
 
 def open_edit(folder: str | os.PathLike[str]) -> tuple[ModelEdit, Origin]:
-    """The same, and whether its description is as it was written.
+    """Return the same, and whether its description is as it was written.
 
     A description that was changed is read with a `ChangedFileWarning`.
     """
@@ -122,7 +122,8 @@ def open_edit(folder: str | os.PathLike[str]) -> tuple[ModelEdit, Origin]:
 
 
 def describe_edit(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a saved edit is, read as strictly and without torch: its kind, its settings, the shapes of its tensors.
+    """Say what a saved edit is, read as strictly and without torch: its kind, its settings, the shapes of its
+    tensors.
 
     Raises:
         RunError: as ``load_edit``.
@@ -146,7 +147,7 @@ def _read(folder: str | os.PathLike[str], decode: _Decode) -> tuple[ModelEdit, O
 
 
 def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEdit:
-    """An edit from its description and tensors: every key and tensor that the kind has, and no other.
+    """Return an edit from its description and tensors: every key and tensor that the kind has, and no other.
 
     Raises:
         RunError: saying which is missing, unknown or of the wrong kind.

@@ -42,7 +42,7 @@ class Probes:
     spread: Float[Tensor, "layer head"]
 
     def ranked(self) -> tuple[str, ...]:
-        """All heads, the best probe first; equal ones in the model's order."""
+        """Return all heads, the best probe first; equal ones in the model's order."""
         order = self.accuracy.flatten().argsort(descending=True, stable=True).tolist()
         return tuple("a{}.h{}".format(*divmod(i, self.accuracy.shape[1])) for i in order)
 
@@ -121,7 +121,7 @@ def probe_heads(
 
 
 def mass_mean_shift(outputs: Outputs, right: Bool[Tensor, " statement"]) -> PerHead:
-    """Mean of the right minus mean of the wrong statements, at unit length for each head."""
+    """Return the mean of the right minus mean of the wrong statements, at unit length for each head."""
     shift = outputs[right].mean(0) - outputs[~right].mean(0)
     length = shift.norm(dim=-1, keepdim=True)
     return torch.where(length > 0, shift / length.clamp(min=1e-30), torch.zeros_like(shift))
@@ -134,7 +134,7 @@ def logistic(
     penalty: float,
     steps: int = 15,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Many logistic regressions at once by Newton's method, inputs standardised.
+    """Return many logistic regressions at once by Newton's method, inputs standardised.
 
     Returns:
         Weights (probe, d) and biases (probe) for inputs ``(x - mean) / std``; mean and std (probe, 1, d).

@@ -117,16 +117,19 @@ class Rows(ModelEdit):
             raise OptionError("weights are not negative, and not all zero")
 
     def describe(self) -> str:
+        """Return in words what it does."""
         what = self.operation + ("" if self.value is None else f" by {self.value:g}")
         keys = "all keys" if self.keys is None else f"keys {', '.join(map(str, self.keys))}"
         rows = "" if self.queries is None else f" at queries {', '.join(map(str, self.queries))}"
         return f"{what} {keys} of {', '.join(self.heads)}{rows}{', decoding' * (self.when == 'decode')}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return what ``to_dict`` wrote, read back."""
         places: dict[str, Any] = dict.fromkeys(("keys", "queries", "recipients"), (int, str))
         of_kinds(data, heads=str, value=(int, float), weights=(int, float), **places)
         for name in ("heads", *places):
@@ -189,7 +192,8 @@ class Affine(ModelEdit):
         positions: Positions | None = None,
         when: When = "all",
     ) -> Self:
-        """An edit of heads or layers of this model, from numbers or tensors that broadcast to (head, d_head).
+        """Return an edit of heads or layers of this model, from numbers or tensors that broadcast to (head,
+        d_head).
 
         Args:
             train: Which of ``a`` and ``b`` require gradients.
@@ -200,7 +204,7 @@ class Affine(ModelEdit):
         return affine_of(model, heads, a=a, b=b, train=train, positions=positions, when=when)
 
     def parameters(self) -> list[Tensor]:
-        """The tensors that require gradients."""
+        """Return the tensors that require gradients."""
         return [t for t in (self.a, self.b) if t.requires_grad]
 
     @property
@@ -209,10 +213,12 @@ class Affine(ModelEdit):
         return sum(t.numel() for t in self.parameters())
 
     def describe(self) -> str:
+        """Return in words what it does."""
         rows = "" if self.positions is None else f" at {', '.join(map(str, self.positions))}"
         return f"a * z + b of {', '.join(self.heads)}{rows}{', decoding' * (self.when == 'decode')}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         positions = None if self.positions is None else list(self.positions)
         return {"heads": list(self.heads), "positions": positions, "when": self.when}
 
@@ -221,6 +227,7 @@ class Affine(ModelEdit):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return what ``to_dict`` wrote, read back."""
         positions = None if data["positions"] is None else tuple(data["positions"])
         heads = tuple(data["heads"])
         return cls(heads=heads, positions=positions, when=data["when"], a=tensors["a"], b=tensors["b"])
@@ -262,16 +269,18 @@ class Mask(ModelEdit):
 
     @classmethod
     def made_of(cls, settings: Mapping[str, Any]) -> Mask:
-        """The mask of that name over so many tokens, on these heads."""
+        """Return the mask of that name over so many tokens, on these heads."""
         options = {name: v for name, v in settings.items() if name not in ("heads", "mask", "tokens")}
         allowed = MASKS.get(settings["mask"])(settings["tokens"], **options)
         return cls(heads=tuple(settings["heads"]), allowed=allowed)
 
     def describe(self) -> str:
+        """Return in words what it does."""
         share = int(self.allowed.sum()) / max(1, len(self.allowed) ** 2)
         return f"mask of {len(self.allowed)} tokens ({share:.0%} allowed) on {', '.join(self.heads)}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {"heads": list(self.heads)}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -279,6 +288,7 @@ class Mask(ModelEdit):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return what ``to_dict`` wrote, read back."""
         return cls(heads=tuple(data["heads"]), allowed=tensors["allowed"])
 
 
@@ -315,14 +325,17 @@ class Calibration(ModelEdit):
                 raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
 
     def describe(self) -> str:
+        """Return in words what it does."""
         what = "later sinks" if self.columns == "sinks" else "as many other columns"
         return f"{what} of {', '.join(self.heads)} scaled by {self.beta:g} (alpha {self.alpha:g})"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return what ``to_dict`` wrote, read back."""
         of_kinds(data, heads=str, alpha=(int, float), beta=(int, float), seed=int)
         if not isinstance(data.get("heads"), list):
             raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
@@ -365,12 +378,14 @@ class Pine(ModelEdit):
             )
 
     def describe(self) -> str:
+        """Return in words what it does."""
         rest = (
             "" if (self.order, self.between) == ("importance", "all") else f" ({self.order}, {self.between})"
         )
         return f"PINE over {len(self.documents)} documents{rest}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "documents": [list(span) for span in self.documents],
             "order": self.order,
@@ -380,5 +395,6 @@ class Pine(ModelEdit):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return what ``to_dict`` wrote, read back."""
         spans = tuple((int(start), int(end)) for start, end in data["documents"])
         return cls(**{**data, "documents": spans})

@@ -74,7 +74,7 @@ class Localised:
     norms: tuple[float, ...]
 
     def top(self, k: int) -> tuple[str, ...]:
-        """The first ``k`` heads."""
+        """Return the first ``k`` heads."""
         return self.heads[:k]
 
 
@@ -147,7 +147,7 @@ def train_offsets(
 
 
 def all_heads(model: TransformerBridge) -> tuple[str, ...]:
-    """Every head, layer by layer."""
+    """Return every head, layer by layer."""
     return tuple(f"a{i}.h{j}" for i in range(editable_layers(model)) for j in range(model.cfg.n_heads))
 
 
@@ -214,5 +214,5 @@ def _loss(
 
 
 def all_parameters(model: TransformerBridge) -> int:
-    """Numbers of the whole model, shared ones once."""
+    """Return numbers of the whole model, shared ones once."""
     return sum(p.numel() for p in model.parameters())

@@ -14,7 +14,7 @@ from workbench.model.outline import outline
 
 
 def edit_rows() -> list[dict[str, Any]]:
-    """One line per kind of edit: what it does, what it takes, whether words are enough to make it."""
+    """Return one line per kind of edit: what it does, what it takes, whether words are enough to make it."""
     rows = []
     for kind, made in EDITS.items():
         takes = [n if p.default is p.empty else f"[{n}]" for n, p in made.takes({}).items()]
@@ -27,7 +27,7 @@ def edit_rows() -> list[dict[str, Any]]:
 def make_edit(
     kind: str, settings: Sequence[str], *, model: str | None = None, offline: bool | None = None
 ) -> ModelEdit:
-    """An edit from ``name=value`` texts; values are JSON, or plain words; lists may be comma-separated.
+    """Return an edit from ``name=value`` texts; values are JSON, or plain words; lists may be comma-separated.
 
     Args:
         model: By name: its configuration says whether it has these heads. Without it they are checked when the edit

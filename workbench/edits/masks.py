@@ -58,14 +58,14 @@ def neighborhood(n: int, width: int) -> Allowed:
 
 
 def unlock(allowed: Allowed, queries: tuple[int, int], keys: tuple[int, int]) -> Allowed:
-    """The mask with one more rectangle: tokens of ``queries`` may look at tokens of ``keys``, ahead too."""
+    """Return the mask with one more rectangle: tokens of ``queries`` may look at tokens of ``keys``, ahead too."""
     new = allowed.clone()
     new[queries[0] : queries[1], keys[0] : keys[1]] = True
     return new
 
 
 def reach(masks: Sequence[Allowed]) -> Allowed:
-    """What each query can have received information from after these layers, the first mask first.
+    """Say what each query can have received information from after these layers, the first mask first.
 
     A token keeps what it has (the residual stream), so it always reaches itself.
     """
@@ -76,7 +76,7 @@ def reach(masks: Sequence[Allowed]) -> Allowed:
 
 
 def reached(mask: Allowed, layers: int, query: int = -1) -> list[int]:
-    """How many tokens one query reaches after 1, 2, ... layers of the same mask.
+    """Say how many tokens one query reaches after 1, 2, ... layers of the same mask.
 
     Example:
         >>> reached(window(64, 9), 3)
@@ -91,7 +91,7 @@ def _distance(n: int) -> Int[Tensor, "query key"]:
 
 
 def changes_of(edit: Mask, place: Place) -> Sequence[Change]:
-    """Patterns over the keys that the mask allows."""
+    """Return patterns over the keys that the mask allows."""
     return [
         Change(
             layer=layer,
@@ -149,5 +149,5 @@ def _opened(place: Place, layer: int, pattern: Tensor, seen: Seen, allowed: Allo
 
 
 def recompute_scores(q: Tensor, k: Tensor) -> Tensor:
-    """``q . k / sqrt(d_head)`` for every query and key."""
+    """Return ``q . k / sqrt(d_head)`` for every query and key."""
     return torch.einsum("bqhe,bkhe->bhqk", q, k) / q.shape[-1] ** 0.5

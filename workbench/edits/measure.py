@@ -122,10 +122,12 @@ class Measured(Told):
     behaviors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         told = {"behaviors": {name: dict(one) for name, one in self.behaviors.items()}}
         return {"edit": self.edit, "model": self.model, **told, "rows": [dict(row) for row in self.rows]}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return [
             *(f"{name}, without the edit: {one['sentence']}" for name, one in self.behaviors.items()),
             f"{self.edit} on {self.model}: differences are with minus without; intervals 95 % bootstrap over prompts, "

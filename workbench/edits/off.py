@@ -34,7 +34,8 @@ def turn_off(
     positions: Positions | None = None,
     reference: Prompts | None = None,
 ) -> ModelEdit:
-    """Heads that no longer choose (``uniform``) or no longer say anything of this prompt (``zero``, ``mean``).
+    """Return heads that no longer choose (``uniform``) or no longer say anything of this prompt (``zero``,
+    ``mean``).
 
     Args:
         mode: ``uniform``: they look at all visible keys alike (what setting the scores to 0 after the mask does);
@@ -61,7 +62,7 @@ def turn_off(
 
 
 def knock_out(heads: Sequence[str], query: str | int, key: str | int) -> Rows:
-    """Heads that do not look from ``query`` at ``key``; the weight goes to the other keys in proportion."""
+    """Return heads that do not look from ``query`` at ``key``; the weight goes to the other keys in proportion."""
     return Rows(heads=tuple(heads), operation="drop", queries=(query,), keys=(key,))
 
 

@@ -31,7 +31,7 @@ TIE = 1e-5
 
 
 def changes_of(edit: Pine, place: Place) -> Sequence[Change]:
-    """Every pattern of the model."""
+    """Return every pattern of the model."""
     if not place.wiring.causal:
         raise ModelError("this model is not causal: every document sees every other already")
     heads = tuple(range(place.wiring.n_heads))
@@ -101,7 +101,7 @@ class PineLayout:
         return cls(document=document, offset=offset, lengths=lengths, first=spans[0][0])
 
     def given(self) -> Int[Tensor, " document"]:
-        """Starts in the order given."""
+        """Return starts in the order given."""
         return self.first + self.lengths.cumsum(0) - self.lengths
 
     def shared(self, values: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class PineLayout:
         return self.first + before.gather(-1, place)
 
     def ahead(self, start: Int[Tensor, "row head query document"]) -> Int[Tensor, "row head query key"]:
-        """By how much each query stands after each key."""
+        """Say by how much each query stands after each key."""
         n_pos = len(self.document)
         at = torch.arange(n_pos, device=start.device)
         inside = self.document >= 0
@@ -157,7 +157,7 @@ class PineLayout:
 def importance(
     layout: PineLayout, rotary: Rotary, q: Tensor, k: Tensor
 ) -> Float[Tensor, "row head query document"]:
-    """Attention without positions over the documents, mean over each one's tokens; in float64.
+    """Return attention without positions over the documents, mean over each one's tokens; in float64.
 
     A query in a document leaves its own out, and has the sum over the document's queries.
     """
@@ -176,7 +176,9 @@ def importance(
 def placed(
     important: Float[Tensor, "*batch document"], ranks: Int[Tensor, "row document"]
 ) -> Int[Tensor, "*batch document"]:
-    """Documents from the least to the most important; those closer than ``TIE`` go by the rank of their content."""
+    """Return documents from the least to the most important; those closer than ``TIE`` go by the rank of their
+    content.
+    """
     ranks = ranks.view(len(ranks), *(1,) * (important.ndim - 2), -1).expand_as(important)
     rough = important.argsort(dim=-1, stable=True)
     ordered = important.gather(-1, rough)
@@ -189,7 +191,7 @@ def placed(
 def content_ranks(
     ids: Int[Tensor, "row pos"], documents: Sequence[tuple[int, int]]
 ) -> Int[Tensor, "row document"]:
-    """Rank of each document among the row's, by its tokens; equal documents share a rank."""
+    """Return the rank of each document among the row's, by its tokens; equal documents share a rank."""
     found = []
     for row in ids.tolist():
         texts = [tuple(row[start:end]) for start, end in documents]

@@ -68,7 +68,8 @@ class Place:
         return heads_among(addresses, self.wiring.attention_layers, self.wiring.n_heads)
 
     def rows(self, positions: Positions | None, when: When, like: Tensor) -> Bool[Tensor, "row pos"]:
-        """Which positions are meant: numbers (negative from the end) and names, from ``decode_from`` on if asked.
+        """Say which positions are meant: numbers (negative from the end) and names, from ``decode_from`` on if
+        asked.
 
         Args:
             like: A tensor whose first axis is rows and whose second is positions.

@@ -45,7 +45,7 @@ class Questions:
         return len(self.rows)
 
     def subset(self, indices: Sequence[int]) -> Questions:
-        """The questions at some indices, in that order."""
+        """Return the questions at some indices, in that order."""
         return Questions(
             rows=tuple(self.rows[i] for i in indices), answers=tuple(self.answers[i] for i in indices)
         )
@@ -63,7 +63,7 @@ class Questions:
 
 
 def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]) -> Questions:
-    """Questions from texts; an answer follows its prompt after a space, its first token counts.
+    """Return questions from texts; an answer follows its prompt after a space, its first token counts.
 
     Raises:
         TaskError: if prompt and answer grow together in this tokenizer, or a word is unknown to it or to the model.
@@ -88,12 +88,12 @@ def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]
 def batch_loss(
     model: TransformerBridge, ids: Int[Tensor, "prompt pos"], answers: Int[Tensor, " prompt"]
 ) -> Float[Tensor, " prompt"]:
-    """Cross-entropy of each answer's first token, in nats; can be differentiated."""
+    """Return the cross-entropy of each answer's first token, in nats; can be differentiated."""
     return cross_entropy(model(ids)[:, -1], answers, reduction="none")
 
 
 def losses(model: TransformerBridge, questions: Questions) -> Float[Tensor, " prompt"]:
-    """Cross-entropy of every answer, in nats, in the order of the questions."""
+    """Return the cross-entropy of every answer, in nats, in the order of the questions."""
     return _measured(model, questions)[0]
 
 
@@ -112,7 +112,7 @@ def _measured(model: TransformerBridge, questions: Questions) -> tuple[Tensor, T
 
 
 def right_answers(model: TransformerBridge, questions: Questions) -> Bool[Tensor, " prompt"]:
-    """Whether the answer is the most likely of all tokens, for every question in order."""
+    """Say whether the answer is the most likely of all tokens, for every question in order."""
     return _measured(model, questions)[1]
 
 
@@ -120,7 +120,7 @@ def right_answers(model: TransformerBridge, questions: Questions) -> Bool[Tensor
 def head_outputs(
     model: TransformerBridge, rows: Sequence[Sequence[int]]
 ) -> Float[Tensor, "prompt layer head d_head"]:
-    """Every head's output ``z`` (before ``W_O``) at the last position of every prompt.
+    """Return every head's output ``z`` (before ``W_O``) at the last position of every prompt.
 
     Raises:
         ModelError: if the model has layers without heads whose output can be edited.
@@ -146,7 +146,7 @@ def head_outputs(
 
 
 def editable_layers(model: TransformerBridge) -> int:
-    """The number of layers, all of which have heads with outputs that can be edited.
+    """Return the number of layers, all of which have heads with outputs that can be edited.
 
     Raises:
         ModelError: otherwise.

@@ -35,7 +35,7 @@ class Rotary:
     scale: float
 
     def split(self, x: Heads) -> tuple[Tensor, Tensor, Tensor]:
-        """First and second members of the pairs, and the coordinates that are not turned."""
+        """Return first and second members of the pairs, and the coordinates that are not turned."""
         n = len(self.frequencies)
         turned, rest = x[..., : 2 * n], x[..., 2 * n :]
         if self.adjacent:
@@ -45,7 +45,8 @@ class Rotary:
     def scores(
         self, q: Heads, k: Heads, ahead: Float[Tensor, "row|1 head|1 query key"]
     ) -> Float[Tensor, "row head query key"]:
-        """``q R(ahead) k``: scores before the softmax when each query stands ``ahead`` positions after each key.
+        """Return ``q R(ahead) k``: scores before the softmax when each query stands ``ahead`` positions after each
+        key.
 
         Turning both by their positions depends on the difference alone:
         ``sum_pairs (q1 k1 + q2 k2) cos(ahead f) + (q1 k2 - q2 k1) sin(ahead f)``, plus the rest's product.
@@ -68,7 +69,8 @@ class Rotary:
 
 
 def rotary_of(model: TransformerBridge, layer: int) -> Rotary:
-    """The rotary embedding of a layer, from the wrapped model's own tables; whether it is right, a run must show.
+    """Return the rotary embedding of a layer, from the wrapped model's own tables; whether it is right, a run must
+    show.
 
     Raises:
         ModelError: for models whose positions are not rotary: they are added to the embeddings once, and a key
@@ -98,6 +100,6 @@ def rotary_of(model: TransformerBridge, layer: int) -> Rotary:
 
 
 def own_positions(rotary: Rotary, q: Heads, k: Heads) -> Float[Tensor, "row head query key"]:
-    """Scores with every token where it stands, keys ahead included."""
+    """Return scores with every token where it stands, keys ahead included."""
     at = torch.arange(q.shape[1], device=q.device)
     return rotary.scores(q, k, (at[:, None] - at)[None, None])

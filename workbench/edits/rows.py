@@ -17,7 +17,7 @@ USUAL = ("proportional", "conserve")  # freed weight goes to all other keys as t
 
 
 def changes_of(edit: Rows, place: Place) -> Sequence[Change]:
-    """Rows of patterns, layer by layer."""
+    """Return rows of patterns, layer by layer."""
     return [
         Change(
             layer=layer,

@@ -38,7 +38,7 @@ def task_embedding(model: TransformerBridge, prompts: Sequence[Sequence[int]]) -
 
 
 def injection(embedding: Embedding, alpha: Mix, *, prompt_end: int = -1) -> Affine:
-    """The edit that mixes an embedding into the head outputs at the end of the prompt.
+    """Return the edit that mixes an embedding into the head outputs at the end of the prompt.
 
     Args:
         alpha: Share of the embedding, 0 to 1; may require a gradient.
@@ -154,7 +154,7 @@ def mix_loss(model: TransformerBridge, embedding: Embedding, alpha: Mix, questio
 
 
 def single_effects(model: TransformerBridge, embedding: Embedding, questions: Questions) -> Mix:
-    """How much each head's embedding alone, in full, lowers the mean answer loss, in nats; positive helps."""
+    """Say how much each head's embedding alone, in full, lowers the mean answer loss, in nats; positive helps."""
     n_layers, n_heads, _ = embedding.shape
     before = float(losses(model, questions).mean())
     found = torch.zeros(n_layers, n_heads)
@@ -167,20 +167,23 @@ def single_effects(model: TransformerBridge, embedding: Embedding, questions: Qu
 
 
 def hardest(scores: Mix, k: int) -> Mix:
-    """A mix of 1 for the ``k`` heads with the largest scores and 0 for the others; ties go to the earlier head."""
+    """Return a mix of 1 for the ``k`` heads with the largest scores and 0 for the others; ties go to the earlier
+    head.
+    """
     order = scores.flatten().argsort(descending=True, stable=True)[:k]
     return torch.zeros_like(scores).flatten().index_fill(0, order, 1.0).view_as(scores)
 
 
 def near_ends(alpha: Mix, *, within: float = 0.1) -> float:
-    """Share of alphas within a distance of 0 or of 1."""
+    """Return the share of alphas within a distance of 0 or of 1."""
     return float(((alpha <= within) | (alpha >= 1 - within)).float().mean())
 
 
 def function_vector(
     model: TransformerBridge, embedding: Embedding, heads: Sequence[tuple[int, int]]
 ) -> Float[Tensor, " d_model"]:
-    """Sum of what some heads' mean outputs write to the residual stream; to be added at the last position.
+    """Return the sum of what some heads' mean outputs write to the residual stream; to be added at the last
+    position.
 
     Source:
         Todd et al. 2024, "Function Vectors in Large Language Models", arXiv:2310.15213.
@@ -212,7 +215,7 @@ def hard_choice(
     *,
     counts: Sequence[int] = (1, 2, 4, 8, 16),
 ) -> Mix:
-    """The heads with the largest single effects, as many as do best on validation prompts."""
+    """Return the heads with the largest single effects, as many as do best on validation prompts."""
     choices = [hardest(effects, k) for k in counts if k <= effects.numel()]
     return min(choices, key=lambda alpha: mix_loss(model, embedding, alpha, validation))
 

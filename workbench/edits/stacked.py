@@ -34,9 +34,11 @@ class Stack(ModelEdit):
         return tuple(text for edit in self.edits for text in edit.addresses())
 
     def describe(self) -> str:
+        """Return in words what it does."""
         return "; then ".join(edit.describe() for edit in self.edits) or "nothing"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {"edits": [said_of(edit) for edit in self.edits]}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -44,6 +46,7 @@ class Stack(ModelEdit):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return what ``to_dict`` wrote, read back."""
         parts = []
         for i, part in enumerate(data["edits"]):
             own = {n.removeprefix(f"{i}."): t for n, t in tensors.items() if n.startswith(f"{i}.")}
@@ -52,5 +55,5 @@ class Stack(ModelEdit):
 
 
 def stack(edits: Sequence[ModelEdit]) -> Stack:
-    """Edits that hold together, in this order."""
+    """Return edits that hold together, in this order."""
     return Stack(edits=tuple(edits))

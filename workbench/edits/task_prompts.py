@@ -35,7 +35,7 @@ class Split:
 
     @classmethod
     def drawn(cls, seed: int, *, training: int = 10, validation: int = 5) -> Split:
-        """A split of the words of every kind by their place; the rest is for the test."""
+        """Return a split of the words of every kind by their place; the rest is for the test."""
         order = np.random.default_rng([seed, SIZE]).permutation(SIZE).tolist()
         cut = training + validation
         return cls(
@@ -106,19 +106,19 @@ def _bare(model: TransformerBridge, shots: Sequence[Shots]) -> Questions:
 
 
 def right_with(model: TransformerBridge, edit: Affine, questions: Questions) -> Bool[Tensor, " prompt"]:
-    """Which questions are answered rightly under an edit."""
+    """Say which questions are answered rightly under an edit."""
     with edit.on(model):
         return right_answers(model, questions)
 
 
 def scrambled(embedding: Embedding, *, seed: int) -> Float[Tensor, "layer head d_head"]:
-    """Random vectors, each as long as the head's own embedding: the size without the content."""
+    """Return random vectors, each as long as the head's own embedding: the size without the content."""
     drawn = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(seed)).to(embedding)
     return drawn / drawn.norm(dim=-1, keepdim=True) * embedding.norm(dim=-1, keepdim=True)
 
 
 def unlike(drawn: Sequence[Prompts], i: int) -> Prompts:
-    """The next task that gives words of another kind, one of as many words if there is one."""
+    """Return the next task that gives words of another kind, one of as many words if there is one."""
     turned, own = [*drawn[i + 1 :], *drawn[:i]], drawn[i].task
     other = [prompts for prompts in turned if prompts.task.gives != own.gives] or turned
     alike = [prompts for prompts in other if (prompts.task.inputs == "three") == (own.inputs == "three")]
@@ -126,7 +126,9 @@ def unlike(drawn: Sequence[Prompts], i: int) -> Prompts:
 
 
 def asked_as(model: TransformerBridge, prompts: Prompts, other: Prompts) -> Questions | None:
-    """The test questions of a task with the answers that another task would give, those that it has an answer to."""
+    """Return the test questions of a task with the answers that another task would give, those that it has an
+    answer to.
+    """
     rows, answers = [], []
     for word, row in zip(prompts.words, prompts.test.rows, strict=True):
         try:

@@ -46,7 +46,7 @@ class UnaskedPrompts:
     wrong: tuple[str, ...]
 
     def questions(self, model: TransformerBridge) -> Questions:
-        """The prompts with the right answers."""
+        """Return the prompts with the right answers."""
         return ask(model, self.prompts, self.right)
 
 
@@ -61,7 +61,7 @@ class UnaskedTask:
 
 
 def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) -> UnaskedTask:
-    """Questions about ``training`` words of every kind, ``validation`` others, and the rest.
+    """Return questions about ``training`` words of every kind, ``validation`` others, and the rest.
 
     Raises:
         OptionError: for an unknown task.

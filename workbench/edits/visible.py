@@ -13,7 +13,7 @@ from workbench.edits.place import Place
 
 
 def visible(place: Place, layer: int, n: int, device: torch.device) -> Bool[Tensor, "query key"]:
-    """The model's own mask for a prompt of ``n`` tokens without padding."""
+    """Return the model's own mask for a prompt of ``n`` tokens without padding."""
     return _mask(n, place.wiring.causal, window_of(place.model, layer), str(device))
 
 
@@ -27,7 +27,7 @@ def _mask(n: int, causal: bool, window: int | None, device: str) -> Bool[Tensor,
 
 
 def window_of(model: Any, layer: int) -> int | None:
-    """Width of the layer's sliding window as its configuration says; None for full attention."""
+    """Return the width of the layer's sliding window as its configuration says; None for full attention."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     config = getattr(config, "text_config", config)
     window = getattr(config, "sliding_window", None)

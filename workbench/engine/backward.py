@@ -58,7 +58,7 @@ class NormMap:
     def inverse_scale(
         self, x: Float[Tensor, "*any d"], y: Float[Tensor, "*any d"]
     ) -> Float[Tensor, "*any 1"]:
-        """``1 / scale`` of the call that made ``y`` of ``x``; 0 where the output does not depend on it."""
+        """Return ``1 / scale`` of the call that made ``y`` of ``x``; 0 where the output does not depend on it."""
         moved = self.gain * self.center(x)
         size = moved.pow(2).sum(-1, keepdim=True)
         return torch.where(
@@ -66,7 +66,7 @@ class NormMap:
         )
 
     def back(self, grad: Tensor, inverse: Tensor) -> Tensor:
-        """The gradient before the norm, its scale being a constant."""
+        """Return the gradient before the norm, its scale being a constant."""
         return self.center(self.gain * grad * inverse)
 
 
@@ -347,7 +347,7 @@ class _Activations:
 
 
 def slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
-    """``f'(0)`` of an activation.
+    """Return ``f'(0)`` of an activation.
 
     Raises:
         ModelError: if ``f(0)`` is not 0, where ``f(x) / x`` has no limit, or units are not independent.

@@ -42,6 +42,7 @@ class SweepCost(Told):
     resolution: Resolution
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "dry_run": True,
             "model": self.model,
@@ -58,6 +59,7 @@ class SweepCost(Told):
         }
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         shown = {**self.to_dict(), "significance": self.resolution.words}
         return ["dry run: no weights were loaded, nothing was measured", shown]
 
@@ -65,7 +67,8 @@ class SweepCost(Told):
 def sweep_gflop(
     model: Outline, first_layers: Sequence[int], lengths: Sequence[int], *, passes_each: float = 1.0
 ) -> float | None:
-    """Operations of a sweep in 10^9: four whole passes, and one from its layer on for each intervention, each prompt.
+    """Return operations of a sweep in 10^9: four whole passes, and one from its layer on for each intervention,
+    each prompt.
 
     What the engine can leave out besides (positions before the edit, most of the last layer) is not subtracted, so
     it is the most that an ablation or a patch takes.

@@ -75,7 +75,7 @@ class Differences:
         torch.sub(delta, own, out=self._buffer[first : first + len(rows)])
 
     def at_last(self) -> Differences:
-        """The same at the last token of each pair, with what has been kept so far."""
+        """Return the same at the last token of each pair, with what has been kept so far."""
         labels = None if self.labels is None else self.labels[:, -1:]
         base = None if self.base is None else self.base[:, -1:]
         found = replace(self, reference=self.reference[:, -1:], base=base, labels=labels)
@@ -89,7 +89,7 @@ class Differences:
     def change_at(
         self, targets: Sequence[int]
     ) -> tuple[np.ndarray, Float[Tensor, "copy target token d_model"]] | None:
-        """Which of these targets have ablated edges, and what changes at them."""
+        """Say which of these targets have ablated edges, and what changes at them."""
         some = self.live[:, targets].any(0)
         if not some.any():
             return None

@@ -43,7 +43,7 @@ class WorkPart:
 
 
 def batch_parts(runs: PairedRuns, name: str, shape: Callable[[Batch], tuple[int, ...]]) -> list[WorkPart]:
-    """One part for each batch of pairs.
+    """Return one part for each batch of pairs.
 
     Args:
         name: What is computed, where one method has several such lists.
@@ -75,12 +75,14 @@ class Here:
     prefix: str = ""
 
     def asked(self, question: str, store: SweepStore | None) -> Self:
-        """The same division for one computation; within another, whose store it shares, its parts have its name."""
+        """Return the same division for one computation; within another, whose store it shares, its parts have its
+        name.
+        """
         shared = store is not None and store is self.store
         return replace(self, question=question, store=store, prefix=f"{question}-" if shared else "")
 
     def finished(self, part: WorkPart, compute: Compute) -> np.ndarray:
-        """The values of a part: from the store, or computed now and kept."""
+        """Return the values of a part: from the store, or computed now and kept."""
         key = self.prefix + part.key
         values = self.store.get(key, part.shape) if self.store else None
         if values is None:
@@ -90,7 +92,7 @@ class Here:
         return values
 
     def values(self, parts: Sequence[WorkPart], compute: Compute) -> Iterator[np.ndarray]:
-        """The values of all parts, in their order."""
+        """Return the values of all parts, in their order."""
         for part in parts:
             yield self.finished(part, compute)
 
@@ -138,7 +140,8 @@ class ShardFinished(Exception):
 
 
 def share_of(parts: Sequence[WorkPart], index: int, count: int) -> list[WorkPart]:
-    """The ``index``-th (from 1) of ``count`` contiguous shares of about equal cost; every part is in exactly one.
+    """Return the ``index``-th (from 1) of ``count`` contiguous shares of about equal cost; every part is in exactly
+    one.
 
     Contiguous, because parts of one batch share its activations.
 
@@ -158,7 +161,7 @@ def share_of(parts: Sequence[WorkPart], index: int, count: int) -> list[WorkPart
 
 
 def parse_shard(text: str | None) -> Shard | None:
-    """``2/8`` as a shard; None for None.
+    """Return ``2/8`` as a shard; None for None.
 
     Raises:
         OptionError: for any other form, or a share that does not exist.

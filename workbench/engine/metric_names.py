@@ -61,7 +61,8 @@ def check_metric(name: str | None) -> None:
 
 
 def named_in_a_file(name: str) -> str:
-    """The name of a metric that a file of pairs or circuits asks for: a built-in one, or one of a plug-in in use.
+    """Return the name of a metric that a file of pairs or circuits asks for: a built-in one, or one of a plug-in in
+    use.
 
     Raises:
         OptionError: if the file names a function, which only the user may choose.
@@ -75,7 +76,8 @@ def named_in_a_file(name: str) -> str:
 
 
 def file_and_function(address: str) -> tuple[Path, str]:
-    """``file.py:function`` apart; the file is there, whether the function is in it shows when the file is run.
+    """Return ``file.py:function`` apart; the file is there, whether the function is in it shows when the file is
+    run.
 
     Raises:
         OptionError: for another form, or a file that is not there.

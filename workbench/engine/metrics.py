@@ -32,7 +32,7 @@ class Answers:
 
     @classmethod
     def of(cls, aligned: AlignedPairs, device: torch.device | str = "cpu") -> Answers:
-        """The answers of aligned pairs, on a device."""
+        """Return the answers of aligned pairs, on a device."""
         correct, correct_mask = _padded(aligned.correct, device)
         incorrect, incorrect_mask = _padded(aligned.incorrect, device)
         return cls(
@@ -47,12 +47,12 @@ class Answers:
         return Answers(**{name: getattr(self, name)[index] for name in names})
 
     def to(self, device: torch.device | str) -> Answers:
-        """The same answers on another device."""
+        """Return the same answers on another device."""
         names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
         return Answers(**{name: getattr(self, name).to(device) for name in names})
 
     def repeat(self, times: int) -> Answers:
-        """The answers ``times`` times after each other, for interventions stacked along the batch."""
+        """Return the answers ``times`` times after each other, for interventions stacked along the batch."""
         if times == 1:
             return self
         names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
@@ -120,7 +120,7 @@ class Metric:
         return self.fn(logits, answers, clean)
 
     def to_dict(self) -> dict[str, object]:
-        """What a result records about its metric."""
+        """Say what a result records about its metric."""
         names = ("name", "unit", "direction", "reads", "needs_clean", "differentiable", "describe", "source")
         return {name: getattr(self, name) for name in names}
 
@@ -177,7 +177,7 @@ def nll(
 def accuracy(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
 ) -> Float[Tensor, " pair"]:
-    """1 where the best correct answer has a higher logit than every incorrect one, else 0; ties count 0.
+    """Return 1 where the best correct answer has a higher logit than every incorrect one, else 0; ties count 0.
 
     A pair without incorrect answers is judged against the rest of the vocabulary.
     """
@@ -191,7 +191,7 @@ def accuracy(
 def rank(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
 ) -> Float[Tensor, " pair"]:
-    """How many other tokens have at least the logit of the best correct answer; 0 is the top."""
+    """Compute how many other tokens have at least the logit of the best correct answer; 0 is the top."""
     best = _best(logits, answers.correct, answers.correct_mask)
     return _where_finite(logits, (_others(logits, answers) >= best[:, None]).sum(-1).to(logits.dtype))
 
@@ -248,7 +248,7 @@ for _made in (
 
 
 def list_metrics() -> tuple[Metric, ...]:
-    """Every metric, those of plug-ins last."""
+    """Return every metric, those of plug-ins last."""
     return tuple(get_metric(name) for name, _ in METRICS.items())
 
 
@@ -280,7 +280,7 @@ def get_metric(name: str | Metric | Callable[..., Tensor]) -> Metric:
 
 
 def metric_from_file(name: str) -> Metric:
-    """A metric that a file of pairs or circuits names. No function of a file: opening data never runs code.
+    """Return a metric that a file of pairs or circuits names. No function of a file: opening data never runs code.
 
     Raises:
         OptionError: if the file names a function, which only the user may choose.

@@ -100,7 +100,7 @@ def paired_runs(
 
 
 def given_pairs(task: Task, *, n: int | None, seed: int, corruption: str | None) -> Pairs:
-    """The user's pairs, of a file or in memory; ``n`` of them are drawn by the seed and keep their order."""
+    """Return the user's pairs, of a file or in memory; ``n`` of them are drawn by the seed and keep their order."""
     if corruption is not None:
         raise OptionError("these pairs have their corrupted prompts; --corruption is for tasks by name")
     pairs = load_pairs(Path(task)) if isinstance(task, str | Path) else as_pairs(task)

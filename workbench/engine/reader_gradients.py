@@ -40,7 +40,7 @@ class ReaderGradient:
     along: Float[Tensor, "pair pos target"] | None = None
 
     def full(self) -> Float[Tensor, "pair pos target d_model"]:
-        """The gradient written out."""
+        """Return the gradient written out."""
         found = project(self.near, self.matrix)
         if self.normed is not None:
             found = found - self.along[..., None] * self.normed[:, :, None]
@@ -48,7 +48,7 @@ class ReaderGradient:
 
 
 def project(near: Tensor, matrix: Tensor | None) -> Float[Tensor, "pair pos target d_model"]:
-    """``near @ matrix.T`` for each target."""
+    """Return ``near @ matrix.T`` for each target."""
     return near if matrix is None else torch.einsum("bthe,hde->bthd", near, matrix)
 
 
@@ -67,7 +67,7 @@ def project_into(
 
 
 def reader_taps(graph: Graph, *, walked: bool = False) -> tuple[list[str], list[str]]:
-    """Hooks where the gradients of readers are taken, and hooks whose activations are needed beside them.
+    """Return hooks where the gradients of readers are taken, and hooks whose activations are needed beside them.
 
     Args:
         walked: In passes through plain blocks, where MLPs have their own copy of the stream before their norm.
@@ -98,7 +98,7 @@ class Readers:
 
     @torch.no_grad()
     def factors(self, run: Taped) -> Iterator[ReaderGradient]:
-        """The gradients of all targets of a run with ``reader_taps``, from the first layer to the logits."""
+        """Return the gradients of all targets of a run with ``reader_taps``, from the first layer to the logits."""
         shape, last = self.graph.shape, self.graph.shape.n_layers - 1
         grads, at = run.gradients(), 0
         for layer in range(shape.n_layers):
@@ -144,7 +144,8 @@ class Readers:
 def reader_gradients(
     runs: PairedRuns, batch: Batch, graph: Graph, *, alpha: float = 1.0, backward: Backward = "plain"
 ) -> Iterator[tuple[slice, Float[Tensor, "pair pos target d_model"]]]:
-    """Gradient of ``direction * metric`` at each target's own copy of the residual stream, before its norm.
+    """Return the gradient of ``direction * metric`` at each target's own copy of the residual stream, before its
+    norm.
 
     Yields:
         Columns of ``graph.targets``, and the gradients of those targets; from the first layer to the logits.

@@ -21,7 +21,8 @@ _KEPT = "_source_means"
 def reference_outputs(
     runs: PairedRuns, batch: Batch, graph: Graph, ablation: Ablation = "resample"
 ) -> Float[Tensor, "pair pos source d_model"]:
-    """What every source of a batch is replaced by when its edges are ablated, in the order of ``graph.sources``.
+    """Compute what every source of a batch is replaced by when its edges are ablated, in the order of
+    ``graph.sources``.
 
     ``resample`` is the corrupted partner's output, ``zero`` nothing at all, and the means are means of the source's
     own output over the clean prompts of *all* pairs, as ``workbench/engine/interventions/means.py`` defines them. They

@@ -31,7 +31,7 @@ _RULES = {
 
 
 def rule_of(name: str) -> Rule:
-    """A rule by name.
+    """Return a rule by name.
 
     Raises:
         OptionError: if there is none.

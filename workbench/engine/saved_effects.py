@@ -30,6 +30,7 @@ class Saved(Shown, shown_in="workbench.engine.show"):
     folder: Path
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**self.effects.to_dict(), "folder": str(self.folder)}
 
 
@@ -41,6 +42,7 @@ class SavedShard(Told):
     folder: Path
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "shard": f"{self.shard.index}/{self.shard.count}",
             "parts": len(self.shard.mine),
@@ -50,6 +52,7 @@ class SavedShard(Told):
         }
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         return [self.to_dict()]
 
 
@@ -62,7 +65,7 @@ def keep(
     resume: bool,
     note: Note = silent,
 ) -> Saved | SavedShard:
-    """The table that a plan asks for: the one in the folder, or measured now, kept with its record.
+    """Return the table that a plan asks for: the one in the folder, or measured now, kept with its record.
 
     Args:
         measure: Called with the folder, where it keeps finished parts.
@@ -109,7 +112,7 @@ def _finished(folder: Path, question: str) -> Saved | SavedShard | None:
 
 
 def finished_shard(folder: Path, question: str) -> ShardFile | None:
-    """The share that an earlier, equal run left in a folder; None when there is none.
+    """Return the share that an earlier, equal run left in a folder; None when there is none.
 
     Raises:
         RunError: if the folder holds a share of another run.
@@ -125,7 +128,7 @@ def finished_shard(folder: Path, question: str) -> ShardFile | None:
 
 
 def share_of_record(finished: ShardFinished, record: RunRecord) -> ShardFile:
-    """Which parts a share of a recorded run has computed."""
+    """Say which parts a share of a recorded run has computed."""
     shard = parse_shard(record.arguments["shard"])
     known = {"question": record.question, "parts": finished.parts, "mine": finished.mine}
     return ShardFile(index=shard.index, count=shard.count, **known)
@@ -171,7 +174,7 @@ def _save(kept: Saved | SavedShard, folder: Path) -> dict[str, str]:
 
 
 def finished_table(folder: Path, plan_digest: str) -> Effects | None:
-    """The table an earlier, equal run left in a folder; None when there is none.
+    """Return the table an earlier, equal run left in a folder; None when there is none.
 
     Raises:
         RunError: if the folder holds the table of another run, which is never overwritten.

@@ -81,11 +81,11 @@ class SweepStore:
         return self.folder / SHARDS / f"{check_key(key, self.folder)}.safetensors"
 
     def done(self) -> set[str]:
-        """Keys of the finished parts."""
+        """Return keys of the finished parts."""
         return finished_parts(self.folder)
 
     def get(self, key: str, shape: tuple[int, ...] | None) -> np.ndarray | None:
-        """The values of a finished part, or None; any shape will do where it is None.
+        """Return the values of a finished part, or None; any shape will do where it is None.
 
         Raises:
             RunError: if the file is there but damaged, or belongs to another part or run.
@@ -133,7 +133,7 @@ def _read_part(path: Path) -> tuple[np.ndarray, str | None]:
 
 
 def is_as_written(path: Path, plan: Mapping[str, Any]) -> bool:
-    """Whether a finished part is as the run of this plan wrote it, under its own name.
+    """Say whether a finished part is as the run of this plan wrote it, under its own name.
 
     Raises:
         RunError: if the file is damaged.
@@ -143,7 +143,7 @@ def is_as_written(path: Path, plan: Mapping[str, Any]) -> bool:
 
 
 def finished_parts(folder: Path) -> set[str]:
-    """Keys of the finished parts of a sweep."""
+    """Return keys of the finished parts of a sweep."""
     return {p.stem for p in (Path(folder) / SHARDS).glob("*.safetensors")}
 
 
@@ -181,7 +181,7 @@ def check_plan(folder: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """What the run in a folder measures; None if it does not say.
+    """Say what the run in a folder measures; None if it does not say.
 
     Raises:
         RunError: if it says it in a file that cannot be read, or was changed since it was written.
@@ -190,7 +190,7 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first thing in which two plans differ."""
+    """Return the first thing in which two plans differ."""
     for key in sorted(set(before) | set(now)):
         if before.get(key) != now.get(key):
             a, b = str(before.get(key)), str(now.get(key))

@@ -31,6 +31,6 @@ def tell_behavior(
 
 
 def resolution_of(tests: int, aligned: AlignedPairs) -> Resolution:
-    """What a test of so many effects can show on these pairs."""
+    """Say what a test of so many effects can show on these pairs."""
     clusters = len(set(aligned.pairs.clusters))
     return Resolution(tests=tests, clusters=clusters, grouped=clusters < len(aligned))

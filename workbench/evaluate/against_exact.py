@@ -90,7 +90,7 @@ def _exact(runs: PairedRuns, parts: Parts, progress: Callable[..., None]) -> Poi
 
 
 def estimate(runs: PairedRuns, sites: Sequence[tuple[int, str]], *, backward: Backward) -> Points:
-    """``(pair, label x site x unit)``: difference times gradient by a backward rule."""
+    """Return ``(pair, label x site x unit)``: difference times gradient by a backward rule."""
     found: list[np.ndarray] = []
     order: list[np.ndarray] = []
     hooks = [hook_name(site, layer) for layer, site in sites]
@@ -127,7 +127,8 @@ class Correlation:
 def correlations(
     exact: Points, estimates: Mapping[str, Points], *, draws: int = 1000, seed: int = 0
 ) -> tuple[dict[str, Correlation], dict[str, np.ndarray]]:
-    """Correlation of each estimate, and its value in every resample of prompts (the same resamples for all).
+    """Return the correlation of each estimate, and its value in every resample of prompts (the same resamples for
+    all).
 
     Points at which exact effect and all estimates are 0 do not count.
     """
@@ -150,7 +151,9 @@ def correlations(
 def gain(
     measured: tuple[Mapping[str, Correlation], Mapping[str, np.ndarray]], better: str, worse: str
 ) -> tuple[float, float, float, float]:
-    """Difference of two correlations, its 95 % interval and two-sided p over the same resamples of prompts."""
+    """Return the difference of two correlations, its 95 % interval and two-sided p over the same resamples of
+    prompts.
+    """
     table, draws = measured
     apart = draws[better] - draws[worse]
     difference = table[better].r - table[worse].r

@@ -71,7 +71,7 @@ def random_circuit(
 
 
 def random_like(scores: Scores, size: int, rng: np.random.Generator) -> Circuit:
-    """A random circuit of the kind that is selected from these scores."""
+    """Return a random circuit of the kind that is selected from these scores."""
     d_mlp = scores.values.shape[-1] if scores.level == "neuron" else 0
     return random_circuit(
         scores.graph, size, rng, level=scores.level, positions=scores.positions, d_mlp=d_mlp
@@ -84,7 +84,9 @@ def _neurons(graph: Graph, d_mlp: int) -> list[Node]:
 
 
 def random_path(graph: Graph, rng: np.random.Generator, *, positions: Sequence[str] = ()) -> tuple[Edge, ...]:
-    """The edges of one random path from the input to the logits, last edge first, at positions where there are."""
+    """Return the edges of one random path from the input to the logits, last edge first, at positions where there
+    are.
+    """
     places: list[str | None] = list(positions) or [None]
     last = places.index("end") if "end" in places else 0
     steps = _path(graph, _inputs(graph), len(places), last, rng)
@@ -94,7 +96,7 @@ def random_path(graph: Graph, rng: np.random.Generator, *, positions: Sequence[s
 def matched_heads(
     graph: Graph, heads: Sequence[Node], rng: np.random.Generator
 ) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """Some of these heads, and as many others of the same layers.
+    """Return some of these heads, and as many others of the same layers.
 
     Where a layer has fewer heads outside than inside, as many of those inside are drawn: both groups always have the
     same number in each layer. Both are empty where no layer has heads of both kinds.

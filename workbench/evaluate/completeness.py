@@ -70,7 +70,7 @@ class Completeness(Shown, shown_in="workbench.evaluate.show"):
         return max(self.rows, key=lambda row: abs(row.incompleteness))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One row per removal; incompleteness in the metric's unit and as a share of the gap."""
+        """Return one row per removal; incompleteness in the metric's unit and as a share of the gap."""
         return [
             {
                 "kind": row.kind,

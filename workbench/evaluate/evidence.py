@@ -56,7 +56,7 @@ class JudgePlan:
             raise OptionError("a full evaluation needs at least one random circuit and one edge")
 
     def passes(self, *, n_edges: int, n_nodes: int) -> int:
-        """About how many circuits are run on all pairs, for a dry run."""
+        """Return about how many circuits are run on all pairs, for a dry run."""
         sets = 2 * (self.random_sets * (2 if n_edges else 1) + min(n_nodes, 8))
         search = 2 * self.restarts * self.steps * min(self.candidates, n_nodes)
         edges = (min(self.edges, n_edges) + 2 * self.draws) if n_edges else 0
@@ -78,13 +78,13 @@ def numbers(values: np.ndarray) -> list[float]:
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """The values as they are saved, so that what is computed here and from a file is the same."""
+    """Return the values as they are saved, so that what is computed here and from a file is the same."""
     flat = numbers(np.asarray(values).reshape(-1))
     return np.array(flat).reshape(np.shape(values))
 
 
 def scores_evidence(subject: Subject, progress: Progress | None) -> dict[str, list[float]]:
-    """Per pair: the model, the circuit, nothing, and the model with the circuit knocked out."""
+    """Return, per pair: the model, the circuit, nothing, and the model with the circuit knocked out."""
     names = ("circuit", "nothing", "complement")
     values = subject.measure([subject.kept, subject.nothing, subject.complement], progress)
     return {"model": numbers(subject.runs.clean)} | {
@@ -93,7 +93,7 @@ def scores_evidence(subject: Subject, progress: Progress | None) -> dict[str, li
 
 
 def completeness_evidence(found: Completeness) -> list[dict[str, Any]]:
-    """The sets taken away, with the metric of circuit and model per pair."""
+    """Return the sets taken away, with the metric of circuit and model per pair."""
     return [
         {
             "kind": row.kind,
@@ -108,7 +108,7 @@ def completeness_evidence(found: Completeness) -> list[dict[str, Any]]:
 
 
 def minimality_evidence(found: Minimality) -> list[dict[str, Any]]:
-    """The nodes left out, with the metric before and after per pair."""
+    """Return the nodes left out, with the metric before and after per pair."""
     return [
         {
             "part": row.part,
@@ -122,7 +122,7 @@ def minimality_evidence(found: Minimality) -> list[dict[str, Any]]:
 
 
 def edge_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
-    """The circuit without each edge, and what random new edges change in inflated circuits.
+    """Return the circuit without each edge, and what random new edges change in inflated circuits.
 
     Source:
         Shi et al. 2024, arXiv:2410.13032: each inflated circuit is the circuit with one random path more, and one
@@ -163,7 +163,9 @@ def _inflated(subject: Subject, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def random_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
-    """Random circuits of the same size: their metric, how far they are from the model, and the model without them."""
+    """Return random circuits of the same size: their metric, how far they are from the model, and the model without
+    them.
+    """
     rng, circuit = np.random.default_rng(plan.seed), subject.circuit
     drawn = [
         random_circuit(subject.graph, circuit.size, rng, level=circuit.level, positions=subject.labels)
@@ -182,7 +184,7 @@ def random_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None
 
 
 def matched_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
-    """Heads of the circuit and as many others of the same layers, knocked out of the model: what each costs."""
+    """Return heads of the circuit and as many others of the same layers, knocked out of the model: what each costs."""
     heads = list(dict.fromkeys(parse_node(a).at(None) for a in subject.nodes if parse_node(a).kind == "head"))
     rng = np.random.default_rng(plan.seed)
     pairs = [matched_heads(subject.graph, heads, rng) for _ in range(plan.matched)]
@@ -206,7 +208,7 @@ def matched_evidence(subject: Subject, plan: JudgePlan, progress: Progress | Non
 
 
 def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) -> dict[str, Any]:
-    """The metric of the best share of edges (nodes) at the sizes of MIB, chosen as the circuit was chosen.
+    """Return the metric of the best share of edges (nodes) at the sizes of MIB, chosen as the circuit was chosen.
 
     Raises:
         OptionError: if the scores are of other parts than the circuit.
@@ -230,7 +232,7 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
 
 
 def ablation_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> Mapping[str, Any]:
-    """The circuit and nothing under every ablation, per pair."""
+    """Return the circuit and nothing under every ablation, per pair."""
     found: dict[str, Any] = {}
     for ablation in plan.ablations:
         other = (

@@ -86,6 +86,8 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+
         def number(x: float) -> float | None:
             return float(x) if np.isfinite(x) else None
 
@@ -115,7 +117,7 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
 
 
 def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:
-    """``(source, target)``, True at the circuit's edges.
+    """Return ``(source, target)``, True at the circuit's edges.
 
     Raises:
         CircuitError: if the model's graph has no such edge, so the circuit is of another architecture.
@@ -138,7 +140,7 @@ def run_circuits(
     ablation: Ablation = "resample",
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """``(circuit, pair)`` metric of each circuit on the clean prompts, everything outside ablated.
+    """Return ``(circuit, pair)`` metric of each circuit on the clean prompts, everything outside ablated.
 
     Edge level: every edge outside carries what its source writes under the ablation (resample: on the corrupted
     prompt; means: of the clean prompts of these runs). Node level: every node outside writes that.
@@ -181,7 +183,7 @@ def run_masks(
     places: Places | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """``(circuit, pair)`` metric with only the edges of each mask ``(circuit, source, target)`` left alone.
+    """Return ``(circuit, pair)`` metric with only the edges of each mask ``(circuit, source, target)`` left alone.
 
     Args:
         places: With masks ``(circuit, place, source, target)``, the classes of tokens that have masks of their own.
@@ -312,7 +314,7 @@ class Curve(Shown, shown_in="workbench.evaluate.show"):
         return point.metric, point.unit, point.ablation
 
     def band(self) -> list[tuple[float, float, float, float]]:
-        """``(share, faithfulness, low, high)`` of every point: 95 % intervals by bootstrap over pairs."""
+        """Return ``(share, faithfulness, low, high)`` of every point: 95 % intervals by bootstrap over pairs."""
         return [
             (share, point.faithfulness, point.interval.low, point.interval.high)
             for share, point in zip(self.shares, self.points, strict=True)
@@ -323,6 +325,8 @@ class Curve(Shown, shown_in="workbench.evaluate.show"):
         return {"CPR": area(self.shares, self.values), "CMD": area(self.shares, np.abs(1 - self.values))}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+
         def number(x: float) -> float | None:
             return float(x) if np.isfinite(x) else None
 

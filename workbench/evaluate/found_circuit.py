@@ -66,6 +66,7 @@ class Discovery(Shown, shown_in="workbench.evaluate.show"):
         return f"the circuit has {c.size:,} of all {of:,} {level}s of the graph ({share}){dropped}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "behavior": None if self.behavior is None else self.behavior.to_dict(SCORED),
             "behavior_found_on": None if self.found_on is None else self.found_on.to_dict(SCORED),
@@ -213,7 +214,7 @@ def _prompt(runs: PairedRuns) -> tuple[str, ...]:
 
 
 def question_of(circuit: Circuit) -> str:
-    """Digest of what decides a circuit and its judgement: equal questions have equal answers."""
+    """Return the digest of what decides a circuit and its judgement: equal questions have equal answers."""
     decided = {
         "selection": dict(circuit.selection),
         "provenance": {k: v for k, v in circuit.provenance.items() if k != "device"},
@@ -224,13 +225,13 @@ def question_of(circuit: Circuit) -> str:
 
 
 def folder_of(circuit: Circuit, root: Path) -> Path:
-    """``root/<task>/<model>/<method>-<digest>``; the digest is of the question, see ``question_of``."""
+    """Return ``root/<task>/<model>/<method>-<digest>``; the digest is of the question, see ``question_of``."""
     name = f"{slug(circuit.method)}-{question_of(circuit)[:8]}"
     return Path(root) / slug(circuit.task) / slug(circuit.model) / name
 
 
 def slug(text: str) -> str:
-    """A name that is safe as one folder on any system."""
+    """Return a name that is safe as one folder on any system."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(text).name if "/" in text or "\\" in text else text)
     return name.strip("-._")[:80] or "unnamed"
 

@@ -22,7 +22,8 @@ Points = tuple[tuple[float, float], ...]
 
 
 def auroc(values: Cases, positive: Labels) -> float:
-    """Chance that a random positive outscores a random negative, a tie counting one half; NaN without both.
+    """Return the chance that a random positive outscores a random negative, a tie counting one half; NaN without
+    both.
 
     ``(sum of the positives' ranks - P (P + 1) / 2) / (P N)``, tied values sharing their mean rank.
 
@@ -118,6 +119,8 @@ class Recovery:
         return not self.missed
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+
         def number(x: float) -> float | None:
             return float(x) if np.isfinite(x) else None
 

@@ -67,7 +67,7 @@ class Minimality(Shown, shown_in="workbench.evaluate.show"):
         return found
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One row per part and set ``K``; effects in the metric's unit and as a share of the gap."""
+        """Return one row per part and set ``K``; effects in the metric's unit and as a share of the gap."""
         return [
             {
                 "part": row.part,

@@ -28,7 +28,7 @@ Position = str | int | None
 
 
 def positions_of(circuits: Iterable[Circuit]) -> set[str | int]:
-    """Every position that an edge (or, at node and neuron level, what is kept) of these circuits has."""
+    """Return every position that an edge (or, at node and neuron level, what is kept) of these circuits has."""
     found: set[Position] = set()
     for circuit in circuits:
         found |= {edge.source.position for edge in circuit.parsed_edges}
@@ -57,7 +57,7 @@ class Places:
 
     @classmethod
     def of(cls, runs: PairedRuns, circuits: Iterable[Circuit]) -> Places:
-        """The places that these circuits name, on these runs.
+        """Return the places that these circuits name, on these runs.
 
         Raises:
             CircuitError: if the pairs have no such position.
@@ -79,11 +79,11 @@ class Places:
         return tuple((label, number) for label in self.labels for number in (None, *self.numbers))
 
     def holding(self, position: Position) -> Bool[np.ndarray, " place"]:
-        """Which places an address at this position means; all without a position."""
+        """Say which places an address at this position means; all without a position."""
         return np.array([position is None or position in place for place in self.all])
 
     def tokens(self, runs: PairedRuns, batch: Batch) -> Int[Tensor, "pair pos"]:
-        """The place of every token.
+        """Return the place of every token.
 
         Raises:
             TaskError: if a numbered position is outside the prompts.
@@ -139,7 +139,9 @@ def run_nodes(
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Float[np.ndarray, "circuit pair"]:
-    """Metric of node-level circuits on the clean prompts, every node ablated at the tokens where it is not kept."""
+    """Return the metric of node-level circuits on the clean prompts, every node ablated at the tokens where it is
+    not kept.
+    """
     value, graph = value_of(ablation), Graph(runs.wiring.node_shape())
     kept = torch.as_tensor(np.stack([kept_nodes(c, graph, places) for c in circuits]))
     means = mean_of_nodes(runs) if value.startswith("mean") else None

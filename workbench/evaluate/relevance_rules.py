@@ -30,7 +30,7 @@ def linear_epsilon(
     *,
     epsilon: float = 1e-9,
 ) -> Float[Tensor, "*any d_in"]:
-    """``R_x = x * ((r / (y + epsilon sign(y))) W^T)``: each input has what it adds to each output.
+    """Return ``R_x = x * ((r / (y + epsilon sign(y))) W^T)``: each input has what it adds to each output.
 
     The bias keeps its own part; without one the sum stays as epsilon goes to 0.
     """
@@ -46,7 +46,8 @@ def linear_z_plus(
     *,
     epsilon: float = 1e-9,
 ) -> Float[Tensor, "*any d_in"]:
-    """``R_x = x * ((r / (x W+ + epsilon)) W+^T)``, ``W+`` the positive part of ``W``; for inputs that are not negative.
+    """Return ``R_x = x * ((r / (x W+ + epsilon)) W+^T)``, ``W+`` the positive part of ``W``; for inputs that are
+    not negative.
 
     Example:
         >>> one = torch.tensor([[1.0, 3.0]])
@@ -58,7 +59,7 @@ def linear_z_plus(
 
 
 def softmax_rule(x: Float[Tensor, "*any n"], r: Float[Tensor, "*any n"]) -> Float[Tensor, "*any n"]:
-    """``R_x[i] = x_i (r_i - s_i sum_j r_j)`` with ``s = softmax(x)`` (AttnLRP).
+    """Return ``R_x[i] = x_i (r_i - s_i sum_j r_j)`` with ``s = softmax(x)`` (AttnLRP).
 
     Not conserved, and another one for scores that are all moved by a constant although the softmax is the same.
     """
@@ -73,7 +74,7 @@ def product_rule(
     *,
     epsilon: float = 1e-9,
 ) -> tuple[Float[Tensor, "*any i j"], Float[Tensor, "*any j k"]]:
-    """Relevance of both factors of ``y = a v``: half of it to each."""
+    """Return the relevance of both factors of ``y = a v``: half of it to each."""
     y = a @ v
     share = r / (2 * (y + epsilon * torch.where(y < 0, -1.0, 1.0).to(y.dtype)))
     return a * (share @ v.transpose(-1, -2)), v * (a.transpose(-1, -2) @ share)
@@ -82,7 +83,7 @@ def product_rule(
 def forward_pass(
     x: Float[Tensor, "row d"], layers: Sequence[Layer], activation: Activation = torch.relu
 ) -> list[Tensor]:
-    """The input of every layer, and the output; no activation after the last layer."""
+    """Return the input of every layer, and the output; no activation after the last layer."""
     seen = [x]
     for i, (weight, bias) in enumerate(layers):
         y = seen[-1] @ weight if bias is None else seen[-1] @ weight + bias
@@ -97,7 +98,9 @@ def network_relevance(
     activation: Activation = torch.relu,
     epsilon: float = 1e-9,
 ) -> Float[Tensor, "row d"]:
-    """Relevance of a network's input for the sum of its outputs: epsilon rule, activations passed through."""
+    """Return the relevance of a network's input for the sum of its outputs: epsilon rule, activations passed
+    through.
+    """
     seen = forward_pass(x, layers, activation)
     r = seen[-1]
     for before, (weight, bias) in zip(reversed(seen[:-1]), reversed(layers), strict=True):
@@ -129,7 +132,7 @@ def network_input_times_gradient(
 
 
 def random_network(sizes: Sequence[int], *, seed: int, biases: bool = False) -> list[Layer]:
-    """Layers with normal weights, in float64."""
+    """Return layers with normal weights, in float64."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for a, b in pairwise(sizes):

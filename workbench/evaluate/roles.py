@@ -69,6 +69,7 @@ class HeadRole:
     n: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return dict(self.__dict__)
 
 

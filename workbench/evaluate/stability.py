@@ -66,6 +66,7 @@ class Stability(Shown, shown_in="workbench.evaluate.show"):
         }
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "method": self.method,
             "parts": list(self.parts),

@@ -73,7 +73,7 @@ class Subject:
         return self.mask_of(self.circuit)
 
     def mask_of(self, circuit: Circuit) -> Mask:
-        """The mask of another circuit of the same level and positions."""
+        """Return the mask of another circuit of the same level and positions."""
         make = kept_edges if self.circuit.level == "edge" else kept_nodes
         if self.places is None:
             return make(circuit, self.graph, Places(labels=("rest",)))[0]
@@ -121,11 +121,11 @@ class Subject:
         return () if self.places is None else self.places.labels
 
     def at(self, edge: Edge) -> tuple[int | np.ndarray, ...]:
-        """The index of an edge in a mask."""
+        """Return the index of an edge in a mask."""
         return (*self._at(edge.source.position), *self.graph.index(edge))
 
     def without(self, mask: Mask, parts: Iterable[str]) -> Mask:
-        """A mask with these nodes and edges ablated."""
+        """Return a mask with these nodes and edges ablated."""
         found = mask.copy()
         for part in parts:
             if "->" in part:
@@ -138,7 +138,7 @@ class Subject:
         return found
 
     def measure(self, masks: Sequence[Mask], progress: Progress | None = None) -> np.ndarray:
-        """``(mask, pair)`` metric with everything outside each mask ablated; equal masks are run once."""
+        """Return ``(mask, pair)`` metric with everything outside each mask ablated; equal masks are run once."""
         keys = [np.packbits(mask).tobytes() for mask in masks]
         new = {key: mask for key, mask in zip(keys, masks, strict=True) if key not in self._seen}
         if new:
@@ -168,7 +168,7 @@ class Subject:
 
 
 def classes_of(circuit: Circuit, nodes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Nodes by role; heads without one by layer, and MLPs together."""
+    """Return nodes by role; heads without one by layer, and MLPs together."""
     found: dict[str, list[str]] = {}
     for address in nodes:
         data = circuit.nodes[address]

@@ -21,13 +21,14 @@ Marks = Bool[np.ndarray, "token"]
 
 
 def drops(waad: Curve) -> Curve:
-    """``|WAAD_t - WAAD_{t+1}|``; NaN at the last token."""
+    """Return ``|WAAD_t - WAAD_{t+1}|``; NaN at the last token."""
     waad = np.asarray(waad, dtype=float)
     return np.append(np.abs(np.diff(waad)), np.nan)
 
 
 def top_share(values: Curve, share: float = SHARE, *, eligible: Marks | None = None) -> Marks:
-    """The ``round(share * n)`` largest of the n eligible finite values, at least one; of equal ones the earlier.
+    """Return the ``round(share * n)`` largest of the n eligible finite values, at least one; of equal ones the
+    earlier.
 
     Raises:
         OptionError: unless ``0 < share <= 1``.
@@ -45,7 +46,7 @@ def top_share(values: Curve, share: float = SHARE, *, eligible: Marks | None = N
 
 
 def peaks(values: Curve, share: float = SHARE) -> Marks:
-    """Local maxima among the top share of values: above the token before and not below the one after.
+    """Return local maxima among the top share of values: above the token before and not below the one after.
 
     The ends of the curve have one neighbor.
     """
@@ -109,7 +110,8 @@ def roles(
 
 
 def credit(found: Roles, *, gain: float = 1.5, moved: float = 0.5) -> Curve:
-    """Weight of each token's advantage: anchors get ``gain``, a dominated one gives ``moved`` of its extra away.
+    """Return the weight of each token's advantage: anchors get ``gain``, a dominated one gives ``moved`` of its
+    extra away.
 
     ``1 + (g-1) [anchor, not dominated] + (1-a)(g-1) [dominated] + a(g-1) [introduces]``; used in training on
     non-negative advantages only, without gradient.
@@ -123,7 +125,9 @@ def credit(found: Roles, *, gain: float = 1.5, moved: float = 0.5) -> Curve:
 
 
 def followed(late: Marks, early: Marks, *, within: int = 1) -> tuple[int, int]:
-    """How many late marks have an early mark at the same token or up to ``within`` before, and how many there are."""
+    """Say how many late marks have an early mark at the same token or up to ``within`` before, and how many there
+    are.
+    """
     near = np.asarray(early, dtype=bool).copy()
     for step in range(1, within + 1):
         near[step:] |= early[:-step]
@@ -131,18 +135,18 @@ def followed(late: Marks, early: Marks, *, within: int = 1) -> tuple[int, int]:
 
 
 def share_followed(late: Sequence[Marks], early: Sequence[Marks], *, within: int = 1) -> float:
-    """The same over responses, as a share of all late marks; NaN without any."""
+    """Return the same over responses, as a share of all late marks; NaN without any."""
     counts = np.array([followed(a, b, within=within) for a, b in zip(late, early, strict=True)])
     return float(counts[:, 0].sum() / counts[:, 1].sum()) if counts[:, 1].sum() else float("nan")
 
 
 def shifted(marks: Marks, by: int) -> Marks:
-    """Marks moved along the response, around its end: spacing is kept, alignment is lost."""
+    """Return marks moved along the response, around its end: spacing is kept, alignment is lost."""
     return np.roll(marks, by)
 
 
 def shifted_among(marks: Marks, eligible: Marks, rng: np.random.Generator) -> Marks:
-    """Marks moved by a random number of eligible tokens, around the end of these; no other token is marked."""
+    """Return marks moved by a random number of eligible tokens, around the end of these; no other token is marked."""
     moved = np.zeros(len(marks), dtype=bool)
     if eligible.sum() > 1:
         moved[eligible] = shifted(np.asarray(marks)[eligible], int(rng.integers(1, eligible.sum())))
@@ -150,7 +154,7 @@ def shifted_among(marks: Marks, eligible: Marks, rng: np.random.Generator) -> Ma
 
 
 def shuffled_within(marks: Marks, groups: Int[np.ndarray, " token"], rng: np.random.Generator) -> Marks:
-    """Marks dealt anew among tokens of the same group: each group keeps its number of marks."""
+    """Return marks dealt anew among tokens of the same group: each group keeps its number of marks."""
     marks, new = np.asarray(marks), np.zeros(len(marks), dtype=bool)
     for group in np.unique(groups):
         where = np.flatnonzero(groups == group)
@@ -168,7 +172,7 @@ def chance(
     draws: int = 500,
     seed: int = 0,
 ) -> Float[np.ndarray, " draw"]:
-    """The share of late marks that follow an early one when the late marks are moved at random.
+    """Return the share of late marks that follow an early one when the late marks are moved at random.
 
     Shifted around each response by a random number of tokens; or, with ``groups``, dealt anew within each group.
     Tokens that could not be marked (not ``eligible``) are passed over: the marks move along the others alone.
@@ -186,6 +190,6 @@ def chance(
 
 
 def jaccard_of(one: Sequence[int], other: Sequence[int]) -> float:
-    """Different tokens that both texts have, over those that one of them has."""
+    """Return different tokens that both texts have, over those that one of them has."""
     a, b = set(one), set(other)
     return len(a & b) / len(a | b) if a | b else 1.0

@@ -36,7 +36,7 @@ def copied(
     sign: float = 1.0,
     top: int = TOP,
 ) -> Float[Tensor, " token"]:
-    """1 where a token is among the ``top`` largest logits of what the head would write on it alone, else 0.
+    """Return 1 where a token is among the ``top`` largest logits of what the head would write on it alone, else 0.
 
     ``unembed(sign * (read W_V + b_V) W_O)``; ``sign=-1`` gives the negative copy score.
 
@@ -101,7 +101,9 @@ def copy_scores_of(
 def random_tokens(
     model: TransformerBridge, ground: Ground, *, most: int = 64
 ) -> tuple[Float[Tensor, "token d_model"], Int[Tensor, " token"]]:
-    """Up to ``most`` tokens of the sequences' first copies and the residual stream after the first block there."""
+    """Return up to ``most`` tokens of the sequences' first copies and the residual stream after the first block
+    there.
+    """
     _require(model)
     _, ids = next(ground.batches())
     _, seen = record(model, ids, [hook_name("resid", 1)])

@@ -62,7 +62,7 @@ def decode(
     guess: Int[Tensor, "row step"] | None = None,
     cache: bool = False,
 ) -> Decoded:
-    """The most likely token, ``steps`` times.
+    """Return the most likely token, ``steps`` times.
 
     Standing edits (``workbench.edits``) hold during every step, also while the rows are read.
 
@@ -94,7 +94,7 @@ def decode(
 def forced(
     model: TransformerBridge, prompts: Int[Tensor, "row pos"], answers: Int[Tensor, "row step"]
 ) -> Decoded:
-    """The rows with which a model would read if it had written these answers, whatever it would write itself."""
+    """Return the rows with which a model would read if it had written these answers, whatever it would write itself."""
     _check(model, prompts, answers.shape[1])
     return Decoded(tokens=answers, rows=_rows(model, prompts, answers), n_prompt=prompts.shape[1])
 
@@ -108,7 +108,7 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Int[Tensor, "row step"]:
-    """Tokens drawn from the model, one after the other; ``temperature`` 0 takes the most likely one.
+    """Return tokens drawn from the model, one after the other; ``temperature`` 0 takes the most likely one.
 
     For models without standing edits: keys and values of earlier tokens are kept.
 
@@ -205,13 +205,17 @@ def _rows(model: TransformerBridge, prompts: Tensor, tokens: Tensor) -> dict[int
     return {layer: seen.of(layer)[:, :, prompts.shape[1] - 1 :].clone() for layer in layers}
 
 
-def text_of(prompts: Int[Tensor, "row pos"], decoded: Decoded) -> Int[Tensor, "row pos"]:
-    """Prompt and answer together."""
+def text_of(prompts: Int[Tensor, "row pos"], decoded: Decoded) -> Int[Tensor, "row pos_and_step"]:
+    """Put prompt and answer together.
+
+    Returns:
+        Token ids: those of the prompt, then those that were written.
+    """
     return torch.cat([prompts, decoded.tokens.to(prompts)], 1)
 
 
 def right(
     decoded: Int[Tensor, "row step"], answers: Int[Tensor, "row step"] | Sequence[Sequence[int]]
 ) -> Bool[Tensor, " row"]:
-    """Whether every token of the answer was written, in order."""
+    """Say whether every token of the answer was written, in order."""
     return (decoded == torch.as_tensor(answers, device=decoded.device)).all(1)

@@ -74,7 +74,7 @@ class Ground:
         return slice(start, start + self.period)
 
     def batches(self, batch_tokens: int = BATCH_TOKENS) -> Iterator[tuple[list[int], Int[Tensor, "row pos"]]]:
-        """Sequences of one length together: their indices and ``(row, pos)`` ids."""
+        """Return sequences of one length together: their indices and ``(row, pos)`` ids."""
         lengths = [len(s) for s in self.sequences]
         for length in sorted(set(lengths)):
             where = [i for i, n in enumerate(lengths) if n == length]
@@ -84,7 +84,7 @@ class Ground:
                 yield part, torch.stack([self.sequences[i] for i in part])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a record."""
+        """Return plain values for a record."""
         return {
             "name": self.name,
             "about": self.about,
@@ -100,7 +100,8 @@ class Ground:
 def random_ground(
     model: TransformerBridge, *, n: int = 16, length: int | None = None, seed: int = 0
 ) -> tuple[Ground, tuple[str, ...]]:
-    """``BOS r_1..r_N r_1..r_N``: N different random tokens of the model's vocabulary, twice; and what must be said.
+    """Return ``BOS r_1..r_N r_1..r_N``: N different random tokens of the model's vocabulary, twice; and what must
+    be said.
 
     All sequences differ; where the vocabulary has fewer orders than ``n`` there are fewer sequences.
 
@@ -147,7 +148,8 @@ def random_ground(
 def text_ground(
     model: TransformerBridge, corpus: Corpus = None, *, n: int = 16, length: int | None = None, seed: int = 0
 ) -> tuple[Ground | None, tuple[str, ...]]:
-    """Windows of the corpus, or of the built-in text where the tokenizer covers it; else None and the reason.
+    """Return windows of the corpus, or of the built-in text where the tokenizer covers it; else None and the
+    reason.
 
     Windows follow each other without overlap. Where there are more than ``n`` they are drawn by the seed; a text
     shorter than a window is used whole, from ``SHORTEST`` tokens on. Windows with a token that the model has no
@@ -208,7 +210,7 @@ def text_ground(
 
 
 def read_corpus(corpus: Corpus) -> tuple[str, tuple[str, ...]]:
-    """Where texts come from, in words, and the texts.
+    """Say where texts come from, in words, and the texts.
 
     Raises:
         TaskError: if a file cannot be read as UTF-8, or nothing is there.
@@ -261,7 +263,7 @@ def _embedded(model: TransformerBridge, windows: Sequence[Sequence[int]]) -> tup
 
 
 def frame_of(model: TransformerBridge) -> tuple[list[int], list[int]]:
-    """Tokens that the model's prompts begin and end with: BOS; for encoders ``[CLS]`` and ``[SEP]``.
+    """Return tokens that the model's prompts begin and end with: BOS; for encoders ``[CLS]`` and ``[SEP]``.
 
     The same as pairs are given when they are aligned.
 

@@ -21,18 +21,18 @@ from torch import Tensor
 from workbench.core.errors import OptionError, ShapeError
 from workbench.model import pattern_rows
 
-Pattern = Float[Tensor, "*batch head query key"] | Float[np.ndarray, "*batch head query key"]
+Pattern = Float[Tensor, "*head query key"] | Float[np.ndarray, "*head query key"]
 Rows = Sequence[int] | Tensor | slice | None
 """Query positions to average over; None for all."""
 
 
-def entropy(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
+def entropy(A: Pattern, rows: Rows = None) -> Float[Tensor, "*head"]:
     """Mean entropy of the rows, in nats: 0 where one key gets everything, ``ln n`` where n keys share alike."""
     weights = _pick(looked(A), rows)
     return -torch.special.xlogy(weights, weights).sum(-1).nanmean(-1)
 
 
-def mean_distance(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
+def mean_distance(A: Pattern, rows: Rows = None) -> Float[Tensor, "*head"]:
     """Mean distance looked, in tokens: ``sum_k A[q, k] |q - k|`` averaged over the rows (the paper's span ``d``).
 
     Source:
@@ -42,7 +42,7 @@ def mean_distance(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]
     return _pick(A * distances(A), rows).sum(-1).nanmean(-1)
 
 
-def waad(A: Pattern, window: int = 10) -> Float[Tensor, "*batch head query"]:
+def waad(A: Pattern, window: int = 10) -> Float[Tensor, "*head query"]:
     """Windowed average attention distance of each row, in tokens: ``sum_k A[q, k] min(|q - k|, window)``.
 
     NaN for a row that looks nowhere. Linear in what the rows look at: the value of ``looked`` patterns' mean over heads
@@ -60,9 +60,7 @@ def waad(A: Pattern, window: int = 10) -> Float[Tensor, "*batch head query"]:
     return (A * distances(A).clamp(max=window)).sum(-1)
 
 
-def fai(
-    A: Pattern, low: int = 10, high: int | None = 50, rows: Rows = None
-) -> Float[Tensor, "*batch head key"]:
+def fai(A: Pattern, low: int = 10, high: int | None = 50, rows: Rows = None) -> Float[Tensor, "*head key"]:
     """Future attention influence of each key: mean attention from the queries ``low`` to ``high`` tokens later.
 
     NaN where no such query exists (the last ``low`` keys).
@@ -87,7 +85,7 @@ def fai(
     return _mean_over_queries(A, counted)
 
 
-def received(A: Pattern, *, causal: bool = True) -> Float[Tensor, "*batch head key"]:
+def received(A: Pattern, *, causal: bool = True) -> Float[Tensor, "*head key"]:
     """Mean attention each key gets from the queries that can see it (all later ones and itself, if causal).
 
     Source:
@@ -99,8 +97,8 @@ def received(A: Pattern, *, causal: bool = True) -> Float[Tensor, "*batch head k
 
 def sinks(
     A: Pattern, alpha: float = 5.0, *, threshold: float | None = None, causal: bool = True
-) -> Bool[Tensor, "*batch head key"]:
-    """Which keys are attention sinks: what they receive is above ``alpha / T``.
+) -> Bool[Tensor, "*head key"]:
+    """Say which keys are attention sinks: what they receive is above ``alpha / T``.
 
     Args:
         threshold: A fixed threshold in place of ``alpha / T`` (the paper's code has 0.1, right at T = 50 alone).
@@ -112,7 +110,7 @@ def sinks(
     return got > (alpha / got.shape[-1] if threshold is None else threshold)
 
 
-def first_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
+def first_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*head"]:
     """Mean attention at position 0, over the queries after it unless ``rows`` says otherwise.
 
     Row 0 of a causal model has no choice.
@@ -121,12 +119,12 @@ def first_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
     return _pick(A, slice(1, None) if rows is None else rows)[..., 0].nanmean(-1)
 
 
-def sink_share(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
+def sink_share(A: Pattern, rows: Rows = None) -> Float[Tensor, "*head"]:
     """Mean share of attention that goes to no key, because a learned sink takes it; 0 where rows sum to 1."""
     return _pick(pattern_rows.sink_share(patterns(A)), rows)[..., 0].mean(-1)
 
 
-def later_sinks(A: Pattern, alpha: float = 5.0, *, causal: bool = True) -> Float[Tensor, "*batch head"]:
+def later_sinks(A: Pattern, alpha: float = 5.0, *, causal: bool = True) -> Float[Tensor, "*head"]:
     """Mean attention per query at the sinks other than position 0; 0 where there are none."""
     A = looked(A)
     found = sinks(A, alpha, causal=causal)
@@ -136,8 +134,8 @@ def later_sinks(A: Pattern, alpha: float = 5.0, *, causal: bool = True) -> Float
 
 def local_global(
     A: Pattern, share: float = 0.3, rows: Rows = None
-) -> tuple[Bool[Tensor, "*batch head"], Bool[Tensor, "*batch head"]]:
-    """Local heads (the share with the smallest mean distance) and global heads (the share with the largest).
+) -> tuple[Bool[Tensor, "*head"], Bool[Tensor, "*head"]]:
+    """Return local heads (the share with the smallest mean distance) and global heads (the share with the largest).
 
     All leading axes are pooled: give ``(layer, head, query, key)`` for groups over the whole model.
 
@@ -150,7 +148,7 @@ def local_global(
 def split_by_distance(
     distance: Float[Tensor, "*heads"], share: float = 0.3
 ) -> tuple[Bool[Tensor, "*heads"], Bool[Tensor, "*heads"]]:
-    """The ``round(share * n)`` (at least one) smallest and largest distances; NaN is in neither group.
+    """Return the ``round(share * n)`` (at least one) smallest and largest distances; NaN is in neither group.
 
     Of equal distances the earlier head goes to the local group first.
 
@@ -172,7 +170,7 @@ def split_by_distance(
 
 
 def uniform(length: int, *, causal: bool = True) -> Float[Tensor, "query key"]:
-    """The pattern of a head that looks at everything alike: the null of every read-out."""
+    """Return the pattern of a head that looks at everything alike: the null of every read-out."""
     seen = visible(length, causal=causal).double()
     return seen / seen.sum(-1, keepdim=True)
 
@@ -180,19 +178,19 @@ def uniform(length: int, *, causal: bool = True) -> Float[Tensor, "query key"]:
 def visible(
     length: int, *, causal: bool = True, device: torch.device | None = None
 ) -> Bool[Tensor, "query key"]:
-    """Which keys each query can see."""
+    """Say which keys each query can see."""
     every = torch.ones(length, length, dtype=torch.bool, device=device)
     return every.tril() if causal else every
 
 
 def distances(A: Float[Tensor, "*batch query key"]) -> Float[Tensor, "query key"]:
-    """``|q - k|`` for the last two axes, in A's dtype."""
+    """Return ``|q - k|`` for the last two axes, in A's dtype."""
     at = torch.arange(A.shape[-1], device=A.device)
     return (at[:, None] - at[None, :]).abs().to(A.dtype)
 
 
-def patterns(A: Pattern) -> Float[Tensor, "*batch head query key"]:
-    """The pattern as a tensor, square in its last two axes.
+def patterns(A: Pattern) -> Float[Tensor, "*head query key"]:
+    """Return the pattern as a tensor, square in its last two axes.
 
     Raises:
         ShapeError: if it is not square.
@@ -205,8 +203,8 @@ def patterns(A: Pattern) -> Float[Tensor, "*batch head query key"]:
     return A
 
 
-def looked(A: Pattern) -> Float[Tensor, "*batch head query key"]:
-    """Each row divided by what it sums to, in at least float32; NaN in a row that sums to 0.
+def looked(A: Pattern) -> Float[Tensor, "*head query key"]:
+    """Return each row divided by what it sums to, in at least float32; NaN in a row that sums to 0.
 
     Raises:
         ShapeError: if the pattern is not square.

@@ -47,7 +47,7 @@ def loss_metric(rows: slice | None = None) -> Metric:
 
 
 def runs_of(model: TransformerBridge, ground: Ground, *, batch_tokens: int | None = None) -> PairedRuns:
-    """A ground as runs of the sweep engine: both prompts of a pair are the sequence.
+    """Return a ground as runs of the sweep engine: both prompts of a pair are the sequence.
 
     Raises:
         ModelError: if the model predicts no next token.

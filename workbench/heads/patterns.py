@@ -51,7 +51,8 @@ def induction(
 def score(
     A: Pattern, targets: Bool[Tensor, "*#batch query key"], rows: Rows = None
 ) -> Float[Tensor, "*batch head"]:
-    """Mean over the queries that have a target of the attention at their targets; NaN where no query has one.
+    """Return the mean over the queries that have a target of the attention at their targets; NaN where no query has
+    one.
 
     Raises:
         ShapeError: if the targets are not of the pattern's size.
@@ -68,7 +69,7 @@ def score(
 
 
 def coverage(targets: Bool[Tensor, "*batch query key"]) -> Float[Tensor, "*batch"]:
-    """Share of queries that have a target: the bound of the score over all queries."""
+    """Return the share of queries that have a target: the bound of the score over all queries."""
     return targets.any(-1).float().mean(-1)
 
 
@@ -87,7 +88,7 @@ def duplicate_targets(tokens: Tokens, *, causal: bool = True) -> Bool[Tensor, "*
 
 
 def induction_targets(tokens: Tokens, *, causal: bool = True) -> Bool[Tensor, "*batch query key"]:
-    """Keys right after such a duplicate: the matrix of duplicates shifted right by one."""
+    """Return keys right after such a duplicate: the matrix of duplicates shifted right by one."""
     targets = torch.zeros_like(found := duplicate_targets(tokens, causal=causal))
     targets[..., 1:] = found[..., :-1]
     return targets

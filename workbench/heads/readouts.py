@@ -136,7 +136,7 @@ def read_outs(
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> tuple[list[Measurement], tuple[str, ...]]:
-    """Every read-out of every head on a ground, and what must be said about the patterns.
+    """Return every read-out of every head on a ground, and what must be said about the patterns.
 
     The share of a learned sink is among them where there is one.
 
@@ -184,7 +184,7 @@ def read_outs(
 
 
 def separators(model: TransformerBridge) -> tuple[int, ...]:
-    """Ids of tokens that end or part texts, in encoders."""
+    """Return ids of tokens that end or part texts, in encoders."""
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None or wiring(model).causal or not len(tokenizer):
         return ()
@@ -255,7 +255,7 @@ _REPEATED = ("duplicate-token", "induction")
 def mean_and_error(
     values: Float[np.ndarray, "row layer head"],
 ) -> tuple[Float[np.ndarray, "layer head"], Float[np.ndarray, "layer head"]]:
-    """Mean over sequences and its standard error; NaN where there are too few."""
+    """Return the mean over sequences and its standard error; NaN where there are too few."""
     shape = values.shape[1:]
     if not len(values):
         return np.full(shape, np.nan), np.full(shape, np.nan)

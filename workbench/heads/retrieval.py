@@ -91,11 +91,11 @@ class RetrievalScores:
     samples: tuple[Needle, ...] = field(default=(), repr=False)
 
     def heads(self, threshold: float = THRESHOLD) -> list[str]:
-        """Heads with at least this score, highest first; of equal scores the earlier head."""
+        """Return heads with at least this score, highest first; of equal scores the earlier head."""
         return [name for name, value in self.ranked() if value >= threshold]
 
     def ranked(self) -> list[tuple[str, float]]:
-        """All heads with their scores, highest first, NaN as 0."""
+        """Return all heads with their scores, highest first, NaN as 0."""
         flat = np.nan_to_num(self.score).ravel()
         order = np.argsort(-flat, kind="stable")
         return [(self.name(i), float(flat[i])) for i in order]
@@ -105,7 +105,7 @@ class RetrievalScores:
         return f"a{self.layers[layer]}.h{head}"
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One row per head, highest first."""
+        """Return one row per head, highest first."""
         found = []
         for name, value in self.ranked():
             at = self._at(name)
@@ -138,7 +138,7 @@ def retrieval_scores(
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> RetrievalScores:
-    """Which heads copy the needles of these samples.
+    """Say which heads copy the needles of these samples.
 
     Args:
         count: ``set`` counts every needle token once (the paper); ``steps`` adds one for each step that copied (the
@@ -206,7 +206,7 @@ def _sample(done: Decoded, row: int, needle: Needle, count: Count) -> tuple[np.n
 def copied(
     rows: Float[Tensor, "*head step key"], tokens: Sequence[int], needle: Needle
 ) -> Bool[Tensor, "*head step"]:
-    """Whether each head copies at each step: it looks most at a needle position that holds the token written.
+    """Say whether each head copies at each step: it looks most at a needle position that holds the token written.
 
     A head that looks at no key (its row sums to 0) copies nothing.
 
@@ -227,7 +227,7 @@ def copied(
 def copied_share(
     hits: Bool[Tensor, "*head step"], tokens: Sequence[int], answer: Sequence[int], *, count: Count = "set"
 ) -> Float[Tensor, "*head"]:
-    """Share of the needle that each head copied: of its different tokens, or steps over its length."""
+    """Return the share of the needle that each head copied: of its different tokens, or steps over its length."""
     if count == "steps":
         return hits.double().sum(-1) / len(answer)
     share = hits.new_zeros(hits.shape[:-1], dtype=torch.double)
@@ -238,7 +238,7 @@ def copied_share(
 
 
 def recall_of(tokens: Sequence[int], answer: Sequence[int]) -> float:
-    """Share of the different needle tokens that were written."""
+    """Return the share of the different needle tokens that were written."""
     return len(set(tokens) & set(answer)) / len(set(answer))
 
 
@@ -260,7 +260,7 @@ class Answerable(Protocol):
 def batches(
     samples: Sequence[Answerable], batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[tuple[list[int], Int[Tensor, "row pos"], Int[Tensor, "row step"]]]:
-    """Samples of one length and one needle length together: their indices, prompts and answers."""
+    """Return samples of one length and one needle length together: their indices, prompts and answers."""
     shapes = [(len(s.prompt), len(s.answer)) for s in samples]
     for shape in sorted(set(shapes)):
         where = [i for i, own in enumerate(shapes) if own == shape]

@@ -42,7 +42,7 @@ class Round:
     kept: tuple[str, ...]
 
     def rows(self, number: int) -> list[dict[str, Any]]:
-        """One row per head kept."""
+        """Return one row per head kept."""
         through = ", ".join(self.receivers) if self.slot == "logits" else self.slot
         return [
             {"round": number, "head": head, "through": through, "share of the gap": self.shares[head]}
@@ -85,7 +85,7 @@ def task_circuit(
     floor: float = 0.005,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> TaskCircuit:
-    """The heads that rounds of path patching take up.
+    """Return the heads that rounds of path patching take up.
 
     Of each round the ``share`` of all heads with the largest absolute effect is kept, if the effect is at least
     ``floor`` of the gap and three standard errors from zero. Receivers of the next round are the heads kept for the

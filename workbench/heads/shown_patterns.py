@@ -47,7 +47,7 @@ class PromptPatterns:
 
 
 def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[PromptPatterns, ...]:
-    """The patterns on these texts.
+    """Return the patterns on these texts.
 
     Raises:
         TaskError: if the model has no tokenizer, or a prompt has no tokens, more than the context, or one that the
@@ -78,7 +78,9 @@ def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[P
 
 
 def example_patterns(model: TransformerBridge, *, seed: int = 0) -> tuple[PromptPatterns, ...]:
-    """The patterns on a few random tokens, twice, and where the tokenizer covers it on a piece of the built-in text."""
+    """Return the patterns on a few random tokens, twice, and where the tokenizer covers it on a piece of the
+    built-in text.
+    """
     before, after = frame_of(model)
     context = describe(model).n_ctx
     length = max(SHORTEST, min(len(before) + len(after) + 16, context or LENGTH))

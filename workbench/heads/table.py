@@ -101,6 +101,7 @@ class Measurement:
         return f"{self.name}@text" if self.on == "text" else self.name
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         plain = ("name", "on", "evidence", "low", "high", "unit", "about", "null_about", "source", "n")
         return {
             **{name: getattr(self, name) for name in plain},
@@ -113,7 +114,7 @@ class Measurement:
 
     @classmethod
     def of(cls, content: MeasurementContent) -> Measurement:
-        """The measurement that a file holds."""
+        """Return the measurement that a file holds."""
         return cls(
             name=content.name,
             on=content.on,
@@ -185,13 +186,14 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         return key in self.keys
 
     def label(self, head: str) -> str:
-        """Kinds of head that its scores on random tokens name, at ``LABEL`` or above."""
+        """Return kinds of head that its scores on random tokens name, at ``LABEL`` or above."""
         node = names.parse_node(head)
         known = [k for k in LABELS if k in self and self[k].n >= FEWEST]
         return ", ".join(k for k in known if self[k].values[node.layer, node.index] >= LABEL)
 
     def rows(self, *, sort: str | None = None) -> list[dict[str, Any]]:
-        """One mapping per head: ``head``, ``layer``, ``index``, ``label``, and a number per column (None for none).
+        """Return one mapping per head: ``head``, ``layer``, ``index``, ``label``, and a number per column (None for
+        none).
 
         Args:
             sort: A column, largest first, heads without a value last; by default in order of layer and head.
@@ -219,12 +221,12 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         return [found[i] for i in ranked]
 
     def top(self, key: str, n: int = 5) -> list[tuple[str, float]]:
-        """The n heads with the largest values of a column."""
+        """Return the n heads with the largest values of a column."""
         rows = [row for row in self.rows(sort=key) if row[key] is not None]
         return [(row["head"], row[key]) for row in rows[:n]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The document of ``portrait.json``, with its digest; NaN is null."""
+        """Return the document of ``portrait.json``, with its digest; NaN is null."""
         return PORTRAIT.document(self._content())
 
     def _content(self) -> dict[str, Any]:
@@ -240,7 +242,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The document as text; also written to ``path``."""
+        """Return the document as text; also written to ``path``."""
         text = dump(self.to_dict(), where="the portrait", indent=1)
         if path is not None:
             write_output(Path(path), text)
@@ -263,7 +265,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         return frame.astype({c: float for c in here})
 
     def to_parquet(self, path: str | Path) -> Path:
-        """The table as Parquet; evidence, units, bounds and notes are in the file's metadata.
+        """Return the table as Parquet; evidence, units, bounds and notes are in the file's metadata.
 
         Raises:
             WorkbenchError: if pyarrow is not installed.
@@ -287,7 +289,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, where: str = "the portrait") -> Portrait:
-        """The portrait of a document.
+        """Return the portrait of a document.
 
         Raises:
             WorkbenchError: if it is none, of a version that this workbench does not read, or was changed.
@@ -366,7 +368,7 @@ def check_column(key: str) -> None:
 
 
 def shortfall(ground: Mapping[str, Any]) -> str:
-    """What is said of a ground with fewer different sequences than were asked for; empty elsewhere.
+    """Say what is said of a ground with fewer different sequences than were asked for; empty elsewhere.
 
     >>> shortfall({"name": "random", "n": 6, "distinct": 6, "asked": 16})
     'random: 6 different sequences, 16 were asked for'
@@ -378,7 +380,7 @@ def shortfall(ground: Mapping[str, Any]) -> str:
 
 
 def reasons(measurements: Sequence[Measurement]) -> dict[str, list[str]]:
-    """Why values are missing -> the columns concerned."""
+    """Say why values are missing -> the columns concerned."""
     found: dict[str, list[str]] = {}
     for m in measurements:
         for why, layers in m.missing.items():

@@ -30,7 +30,8 @@ Kind = Literal["q", "k", "v"]
 def eigen_score(
     left: Float[Tensor, "*batch n d"], right: Float[Tensor, "*batch d n"]
 ) -> Float[Tensor, "*batch"]:
-    """``sum(eigenvalues) / sum(|eigenvalues|)`` of ``left right``, between -1 and 1; 0 where all of them are 0.
+    """Return ``sum(eigenvalues) / sum(|eigenvalues|)`` of ``left right``, between -1 and 1; 0 where all of them are
+    0.
 
     The d x d matrix ``right left`` has the same eigenvalues apart from zeros. 1: the map keeps what it gets (copies,
     matches itself); -1: it reverses it.
@@ -54,7 +55,7 @@ class LayerWeights:
 
 
 def layer_weights(model: TransformerBridge, layer: int) -> LayerWeights:
-    """The matrices of a layer.
+    """Return the matrices of a layer.
 
     Raises:
         ModelError: if its q, k, v are not the stated functions of the residual stream, with the reason.
@@ -73,7 +74,7 @@ def layer_weights(model: TransformerBridge, layer: int) -> LayerWeights:
 
 
 def embedding(model: TransformerBridge, kind: Embedding = "plain") -> Float[Tensor, "d_vocab d_model"]:
-    """What stands for a token in the residual stream, in float64.
+    """Compute what stands for a token in the residual stream, in float64.
 
     ``effective`` adds what the first layer's MLP makes of the embedding by itself, for models whose first MLP encodes
     tokens anew.
@@ -99,7 +100,7 @@ def embedding(model: TransformerBridge, kind: Embedding = "plain") -> Float[Tens
 
 
 def unembedding(model: TransformerBridge) -> Float[Tensor, "d_model d_vocab"]:
-    """The unembedding with the final norm folded in, in float64.
+    """Return the unembedding with the final norm folded in, in float64.
 
     Raises:
         ModelError: if there is no language-model head, or its outputs are no tokens.
@@ -128,7 +129,7 @@ def ov_copying(
 
 
 def round_trip(model: TransformerBridge, kind: Embedding = "plain") -> Float[Tensor, "d_model d_model"]:
-    """``W_U W_E``: from the residual stream to logits and back by the embeddings of the same tokens."""
+    """Return ``W_U W_E``: from the residual stream to logits and back by the embeddings of the same tokens."""
     return unembedding(model) @ embedding(model, kind)
 
 
@@ -151,7 +152,7 @@ def qk_matching(
 
 
 def composition(earlier: LayerWeights, later: LayerWeights, kind: Kind) -> Float[Tensor, "later earlier"]:
-    """How much of what a later head reads (by q, k or v) earlier heads can write, between 0 and 1.
+    """Compute how much of what a later head reads (by q, k or v) earlier heads can write, between 0 and 1.
 
     Q: ``||W_OV^a W_QK^b|| / (||W_OV^a|| ||W_QK^b||)``; K: with ``W_QK^b`` transposed; V: ``W_OV^b`` in its place.
     Random matrices have ``1 / sqrt(d_model)``. 0 where a matrix is 0.
@@ -170,7 +171,7 @@ def composition_of(
     reads: Float[Tensor, "later d_model d"],
     beyond: Float[Tensor, "later d_model d"],
 ) -> Float[Tensor, "later earlier"]:
-    """``||V O R B^T|| / (||V O|| ||R B^T||)`` from d x d products alone."""
+    """Return ``||V O R B^T|| / (||V O|| ||R B^T||)`` from d x d products alone."""
     middle = torch.einsum("aem,bmf->baef", output, reads)
     inner, outer = value.transpose(-1, -2) @ value, beyond.transpose(-1, -2) @ beyond
     squared = torch.einsum("baef,bfg,bahg,aeh->ba", middle, outer, middle, inner)
@@ -181,7 +182,7 @@ def composition_of(
 
 
 def composition_null(d_model: int, d_head: int, n_earlier: int, *, draws: int = 8, seed: int = 0) -> float:
-    """What a random head gets: the mean over draws of the largest score among ``n_earlier`` random heads."""
+    """Compute what a random head gets: the mean over draws of the largest score among ``n_earlier`` random heads."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> Tensor:
@@ -208,7 +209,7 @@ def eigen_null(
 def norm_gain(
     norm: Callable[[Tensor], Tensor], d_model: int, *, like: Tensor
 ) -> tuple[Float[Tensor, " d_model"], bool]:
-    """The gain a norm multiplies with, and whether it centres: found by what it does to two random vectors.
+    """Return the gain a norm multiplies with, and whether it centres: found by what it does to two random vectors.
 
     Raises:
         ModelError: if it does neither as LayerNorm nor as RMSNorm.
@@ -258,7 +259,7 @@ def _require_bilinear(model: TransformerBridge) -> None:
 
 
 def why_no_position_free(model: TransformerBridge) -> str:
-    """Why q and k composition have no meaning here; empty where they do."""
+    """Say why q and k composition have no meaning here; empty where they do."""
     try:
         _require_bilinear(model)
     except ModelError as problem:

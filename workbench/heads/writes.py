@@ -26,7 +26,8 @@ def favours_next(
     written: Float[Tensor, "row query d_model"],
     columns: Float[Tensor, "row d_model token"],
 ) -> Float[Tensor, " row"]:
-    """Share of queries at which what a head writes gives the query's own token (query i: token i) the most.
+    """Return the share of queries at which what a head writes gives the query's own token (query i: token i) the
+    most.
 
     Args:
         written: What the head writes at each query that should be followed by token i of the text.
@@ -72,7 +73,7 @@ def _favours(
 def induction_copying(
     model: TransformerBridge, ground: Ground, *, batch_tokens: int = BATCH_TOKENS
 ) -> Measurement:
-    """How often each head's own output raises the right next token above all others of the text, second copy.
+    """Say how often each head's own output raises the right next token above all others of the text, second copy.
 
     By the direct path to the logits: what later parts make of it is not counted.
 

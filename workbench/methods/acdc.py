@@ -24,7 +24,7 @@ def acdc(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """What removing each edge cost when it was tested, given what was removed before; kept from ``tau`` on.
+    """Say what removing each edge cost when it was tested, given what was removed before; kept from ``tau`` on.
 
     ::
 
@@ -82,7 +82,8 @@ def acdc(
 
 
 def first_removed(taus: Sequence[float], damages: Sequence[np.ndarray]) -> np.ndarray:
-    """The smallest of rising thresholds at which each edge is removed; its damage at the largest where it never is.
+    """Return the smallest of rising thresholds at which each edge is removed; its damage at the largest where it
+    never is.
 
     That damage is at least the largest threshold, so edges that always stay come first, by what they cost.
     """

@@ -84,7 +84,9 @@ class Meter:
 
     @torch.no_grad()
     def idle_sources(self) -> np.ndarray:
-        """``(*label, source)``: True where ablation changes nothing of what a source writes, at any such token."""
+        """Return ``(*label, source)``: True where ablation changes nothing of what a source writes, at any such
+        token.
+        """
         idle = np.ones((*self.labels, len(self.graph.sources)), dtype=bool)
         for batch, reference in zip(self.runs.batches, self.references, strict=True):
             own = source_outputs(self.runs, batch, "clean", self.graph)
@@ -101,7 +103,7 @@ class Meter:
         return (_key(mask), None) in self._known
 
     def stacked(self, masks: Sequence[Mask], start: int) -> list[float]:
-        """Metrics of circuits run together, from layer ``start``; what was measured before is not run again."""
+        """Return metrics of circuits run together, from layer ``start``; what was measured before is not run again."""
         keys = [(_key(m), None) for m in masks]
         new = {k: m for k, m in zip(keys, masks, strict=True) if k not in self._known}
         if new:
@@ -110,14 +112,14 @@ class Meter:
         return [self._known[k] for k in keys]
 
     def alone(self, mask: Mask, start: int) -> float:
-        """The metric of one circuit in a pass of its own, from layer ``start``."""
+        """Return the metric of one circuit in a pass of its own, from layer ``start``."""
         key = (_key(mask), start)
         if key not in self._known:
             self._known[key] = self._run([mask], start)[0]
         return self._known[key]
 
     def room(self) -> int:
-        """Copies that fit into one pass over the largest batch."""
+        """Return copies that fit into one pass over the largest batch."""
         return min(map(self._copies, self.runs.batches))
 
     def _copies(self, batch: Batch) -> int:
@@ -214,7 +216,9 @@ class Search:
         self._idle = self.meter.idle_sources()
 
     def run(self, tau: float, *, mode: Mode, progress: Callable[[int, int, str], None]) -> np.ndarray:
-        """``(*label, source, target)`` damage of each edge when tested; below ``tau`` it was removed. NaN: no edge."""
+        """Return ``(*label, source, target)`` damage of each edge when tested; below ``tau`` it was removed. NaN:
+        no edge.
+        """
         found = np.full(self.meter.shape, np.nan)
         alive = np.zeros((*self.meter.labels, len(self.meter.graph.targets)), bool)
         state = SearchState(np.zeros(self.meter.shape, bool), alive, self.meter.clean)

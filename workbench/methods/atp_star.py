@@ -81,7 +81,7 @@ def part_scores(
     per_position: bool = False,
     progress: Callable[..., None] = lambda done, total, what="": None,
 ) -> tuple[np.ndarray, list[Tally]]:
-    """Scores of outputs, and of the queries, keys and values of heads, one array for each of ``PARTS``.
+    """Return scores of outputs, and of the queries, keys and values of heads, one array for each of ``PARTS``.
 
     Returns:
         ``(part, *shape of the level)`` mean over pairs (0 where a node has no such part), and the values per pair.

@@ -72,7 +72,7 @@ def gradient_scores(
     progress: Progress,
     unit: str | None = None,
 ) -> Scores:
-    """Scores of a recipe at a level.
+    """Return scores of a recipe at a level.
 
     Raises:
         OptionError: if the metric has no gradient, or only vanishing ones at all points.
@@ -153,7 +153,7 @@ def attribute(
 
 
 def neuron_width(runs: PairedRuns) -> int:
-    """Hidden units of each MLP.
+    """Return hidden units of each MLP.
 
     Raises:
         ModelError: if they cannot be seen.
@@ -271,7 +271,7 @@ class Tally:
         self._rounds: np.ndarray | None = None
 
     def values(self) -> Float[np.ndarray, " pair *place"]:
-        """The values of the batch that was closed last."""
+        """Return the values of the batch that was closed last."""
         if self.closed is None:
             raise ShapeError("no batch is closed")
         return self.closed
@@ -283,7 +283,7 @@ class Tally:
         return self._of_batch
 
     def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None:
-        """The position label of every token, or None when positions are summed over."""
+        """Return the position label of every token, or None when positions are summed over."""
         return self.runs.labels_of(batch) if self.n_labels else None
 
     def open(self, batch: Batch) -> None:
@@ -320,7 +320,7 @@ class Tally:
         self.closed, self._of_batch = values, None
 
     def shape_of(self, batch: Batch) -> tuple[int, ...]:
-        """Shape of the values of a batch."""
+        """Return the shape of the values of a batch."""
         return (len(batch), *self._sum.shape)
 
     def take(self, batch: Batch, values: Float[np.ndarray, " pair *place"]) -> None:
@@ -330,7 +330,7 @@ class Tally:
         self._sum += values.sum(0, dtype=np.float64)
 
     def mean(self) -> np.ndarray:
-        """Mean over pairs."""
+        """Return the mean over pairs."""
         return self._sum / self.runs.n_pairs
 
 

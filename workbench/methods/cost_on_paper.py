@@ -45,7 +45,7 @@ HARDWARE = (
 
 
 def llama(name: str, layers: int, heads: int, d_model: int, d_mlp: int, d_vocab: int = 128_256) -> Outline:
-    """A Llama 3 model from its published shape: 8 key/value heads of 128, three matrices in each MLP."""
+    """Return a Llama 3 model from its published shape: 8 key/value heads of 128, three matrices in each MLP."""
     blocks = layers * (2 * d_model * heads * 128 + 2 * d_model * 8 * 128 + 3 * d_model * d_mlp)
     return Outline(
         name=name,
@@ -84,7 +84,7 @@ def gpt2_small() -> Outline:
 
 
 def models() -> tuple[Outline, ...]:
-    """The three models of the page."""
+    """Return the three models of the page."""
     return (
         gpt2_small(),
         llama("Llama-3-8B", 32, 32, 4096, 14_336),
@@ -115,7 +115,7 @@ def _flop(model: Outline, tokens: int, layers: int | None = None) -> float:
 
 
 def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJob:
-    """Every head ablated: passes that start at its layer."""
+    """Return every head ablated: passes that start at its layer."""
     first = [layer for layer in range(model.n_layers) for _ in range(model.n_heads)]
     passes = 4 + sum((model.n_layers - layer) / model.n_layers for layer in first)
     stream = (model.n_layers + 1) * pairs * tokens * model.d_model
@@ -129,7 +129,7 @@ def head_sweep(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> P
 
 
 def eap_ig(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS, steps: int = STEPS) -> PaperJob:
-    """Passes forward and back, and one product of differences with gradients for all edges of each prompt.
+    """Return passes forward and back, and one product of differences with gradients for all edges of each prompt.
 
     Back through frozen weights is one product for each forward one (two within attention).
     """
@@ -150,7 +150,7 @@ def eap_ig(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS, steps: i
 
 
 def acdc(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJob:
-    """Every edge tested once: a pass that starts at its target's layer."""
+    """Return every edge tested once: a pass that starts at its target's layer."""
     graph = Graph(model.shape("edge"))
     method = get_method("acdc")
     cost = method.cost(method.make_options(mode="sequential"), graph, "edge")
@@ -170,7 +170,7 @@ def acdc(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJo
 
 
 def tables() -> str:
-    """The tables of the page, in Markdown."""
+    """Return the tables of the page, in Markdown."""
     lines = [
         f"{PAIRS} pairs of {TOKENS} tokens. Hours are operations over the stated rate of one device: "
         + "; ".join(f"{h.name}: {h.tflops:g} TFLOP/s x {h.share:.0%}" for h in HARDWARE)

@@ -40,7 +40,7 @@ class Lagrangian:
         return cls(options, *zeros)
 
     def target(self, step: int) -> float:
-        """The sparsity asked for at a step."""
+        """Return the sparsity asked for at a step."""
         return self.options.target * min(1.0, (step + 1) / max(1, self.options.warmup))
 
     def __call__(self, m: Float[Tensor, " restart *mask"], step: int) -> Float[Tensor, " restart"]:
@@ -49,12 +49,12 @@ class Lagrangian:
 
 
 def sparsity(m: Float[Tensor, " restart *mask"]) -> Float[Tensor, " restart"]:
-    """One minus the mean probability that a mask is open."""
+    """Return one minus the mean probability that a mask is open."""
     return 1 - hard_concrete.open_probability(m).flatten(1).mean(1)
 
 
 def threshold_for(values: np.ndarray, share: float) -> float:
-    """The threshold that prunes this share of the values, or as near as ties allow, found by bisection.
+    """Return the threshold that prunes this share of the values, or as near as ties allow, found by bisection.
 
     Example:
         >>> threshold_for(np.array([0.1, 0.9, 0.5, 0.7]), 0.5)

@@ -20,7 +20,7 @@ _SMALLEST = 1e-6  # u this far from 0 and 1: logit(u) stays within 14 and its gr
 
 
 def open_probability(m: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
-    """The probability that a mask is above 0: ``sigmoid(m - beta log(-gamma / zeta))``.
+    """Return the probability that a mask is above 0: ``sigmoid(m - beta log(-gamma / zeta))``.
 
     Example:
         >>> [round(float(open_probability(torch.tensor(m))), 4) for m in (0.0, math.log(9))]
@@ -30,23 +30,25 @@ def open_probability(m: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
 
 
 def strength(m: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
-    """The noise-free mask before it is stretched and clipped, ``sigmoid(m / beta)``: it ranks clipped masks too."""
+    """Return the noise-free mask before it is stretched and clipped, ``sigmoid(m / beta)``: it ranks clipped masks
+    too.
+    """
     return torch.sigmoid(m / BETA)
 
 
 def noise_free(m: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
-    """The median mask (u = 1/2): 0.5 at m = 0, exactly 0 and 1 beyond about -1.6 and 1.6."""
+    """Return the median mask (u = 1/2): 0.5 at m = 0, exactly 0 and 1 beyond about -1.6 and 1.6."""
     return _stretched(strength(m))
 
 
 def sample(m: Float[Tensor, "*#mask"], noise: Float[Tensor, "*mask"]) -> Float[Tensor, "*mask"]:
-    """Masks for noise uniform in [0, 1]; differentiable in ``m`` with finite gradients, 0 where clipped."""
+    """Return masks for noise uniform in [0, 1]; differentiable in ``m`` with finite gradients, 0 where clipped."""
     u = noise.clamp(_SMALLEST, 1 - _SMALLEST)
     return _stretched(torch.sigmoid((u.log() - (-u).log1p() + m) / BETA))
 
 
 def uniform(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Uniform noise from a seeded CPU generator: the same on every device."""
+    """Return uniform noise from a seeded CPU generator: the same on every device."""
     return torch.rand(*shape, generator=generator).to(like)
 
 

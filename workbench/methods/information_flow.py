@@ -23,7 +23,7 @@ from workbench.model.hooks import hook_name
 def proximity(
     terms: Float[Tensor, "*where source d_model"], total: Float[Tensor, "*where d_model"]
 ) -> Float[Tensor, "*where source"]:
-    """Share of each term in a sum: how much nearer to zero, in the 1-norm, the sum would be without it.
+    """Return the share of each term in a sum: how much nearer to zero, in the 1-norm, the sum would be without it.
 
     ``importance(j) = max(|total|_1 - |total - term_j|_1, 0)``, divided by the sum over ``j``. A term that points
     against the sum has none; where no term has any, all shares are 0.
@@ -45,7 +45,8 @@ def information_flow(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Share of what a target reads on the clean prompts that comes from each source; a forward pass, no contrast.
+    """Return the share of what a target reads on the clean prompts that comes from each source; a forward pass, no
+    contrast.
 
     For every token the sum a target reads is split into what its sources wrote (``proximity``); shares are averaged
     over tokens and pairs. Shares of one target sum to 1 (biases that belong to no source are part of the sum and get

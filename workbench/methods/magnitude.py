@@ -30,7 +30,8 @@ def magnitude(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Size of the clean minus corrupted output of a part, summed over tokens: what changes, whether or not it is used.
+    """Return the size of the clean minus corrupted output of a part, summed over tokens: what changes, whether or
+    not it is used.
 
     ``score(u) = mean over pairs of the sum over tokens of |clean[u] - corrupted[u]|``, the 2-norm over ``d_model``
     (for a neuron the size of its activation's change). Every edge out of ``u`` has the score of ``u``. Never negative,
@@ -78,6 +79,6 @@ def _sizes(runs: PairedRuns, batch: Batch, graph: Graph, level: Level) -> Float[
 def sum_by_label(
     values: Float[Tensor, "pair pos *place"], labels: Int[Tensor, "pair pos"], n_labels: int
 ) -> np.ndarray:
-    """``(label, *place)``: sums over all tokens of each label, in float64."""
+    """Return ``(label, *place)``: sums over all tokens of each label, in float64."""
     flat, values = labels.flatten().to(values.device), values.double().flatten(0, 1)
     return values.new_zeros(n_labels, *values.shape[1:]).index_add_(0, flat, values).cpu().numpy()

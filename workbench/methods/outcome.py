@@ -14,7 +14,7 @@ from workbench.methods.registry import Level
 
 
 def graph_of(runs: PairedRuns, level: Level) -> Graph:
-    """The computation graph whose edges or nodes are scored.
+    """Return the computation graph whose edges or nodes are scored.
 
     Raises:
         ModelError: if the model has no edge level.
@@ -45,7 +45,7 @@ def result(
     unit: str | None = None,
     **fields: Any,
 ) -> Scores:
-    """``Scores`` of these values, in the metric's unit unless another is named; shapes as ``Scores`` says."""
+    """Return ``Scores`` of these values, in the metric's unit unless another is named; shapes as ``Scores`` says."""
     return Scores(
         graph=graph_of(runs, level),
         values=values,

@@ -26,7 +26,7 @@ class Point:
 
 
 def quadrature(steps: int, rule: Quadrature) -> list[float]:
-    """Points on the line from 0 to 1.
+    """Return points on the line from 0 to 1.
 
     Raises:
         OptionError: for fewer than one step or an unknown rule.
@@ -40,7 +40,7 @@ def quadrature(steps: int, rule: Quadrature) -> list[float]:
 
 
 def ends(at: At) -> list[Point]:
-    """The clean run, the corrupted run, or both.
+    """Return the clean run, the corrupted run, or both.
 
     Raises:
         OptionError: for another word.

@@ -24,7 +24,7 @@ def random_scores(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Uniform random numbers in [0, 1): the floor that every method has to beat.
+    """Return uniform random numbers in [0, 1): the floor that every method has to beat.
 
     They depend on the seed and on the architecture's shape, not on weights or prompts; runs no pass.
     """
@@ -46,7 +46,7 @@ def random_scores(
 
 
 def base_shape(runs: PairedRuns, graph: Graph, level: Level) -> tuple[int, ...]:
-    """Shape of scores at a level, without positions.
+    """Return the shape of scores at a level, without positions.
 
     Raises:
         ModelError: at neuron level, when hidden units of the MLPs cannot be seen.
@@ -64,7 +64,7 @@ def base_shape(runs: PairedRuns, graph: Graph, level: Level) -> tuple[int, ...]:
 
 
 def where_defined(values: np.ndarray, graph: Graph, level: Level) -> np.ndarray:
-    """The same with NaN where no edge exists, or where a layer has no MLP."""
+    """Return the same with NaN where no edge exists, or where a layer has no MLP."""
     values = values.astype(np.float64)
     if level == "edge":
         values[..., ~graph.edge_mask] = np.nan

@@ -78,7 +78,7 @@ class Method:
     def choice(
         self, keep: str | None, signed: bool | None, greedy: bool | None, *, per_position: bool = False
     ) -> Choice:
-        """How a circuit is chosen from this method's scores: what was asked, else the method's own way.
+        """Say how a circuit is chosen from this method's scores: what was asked, else the method's own way.
 
         A number or share that was asked for is taken the method's way (signed, greedy) unless that was asked too.
         """
@@ -95,7 +95,7 @@ class Method:
         return tuple(f.name for f in fields(self.options))
 
     def make_options(self, **chosen: Any) -> Any:
-        """The method's options; unknown names are an error that lists the known ones.
+        """Return the method's options; unknown names are an error that lists the known ones.
 
         Raises:
             OptionError: if the method has no such option.
@@ -180,7 +180,7 @@ def list_methods() -> tuple[str, ...]:
 
 
 def get_method(name: str) -> Method:
-    """A method by name. Only what can be said of it is loaded, not what runs it.
+    """Return a method by name. Only what can be said of it is loaded, not what runs it.
 
     Raises:
         OptionError: if there is none, with the closest spellings.
@@ -189,7 +189,7 @@ def get_method(name: str) -> Method:
 
 
 def check_level(method: Method, level: Level | None, *, per_position: bool = False) -> Level:
-    """The level to score at; asked before any weights are read.
+    """Return the level to score at; asked before any weights are read.
 
     Raises:
         OptionError: if the method does not have it, or cannot tell positions apart.

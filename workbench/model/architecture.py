@@ -90,7 +90,7 @@ class Architecture(Shown, shown_in="workbench.model.show"):
             raise ModelError(f"{kind} does not work on this {self.family} model: {self.support[kind].why}")
 
     def to_dict(self) -> dict[str, object]:
-        """The fields as plain JSON values."""
+        """Return the fields as plain JSON values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         lists = {name: list(values[name]) for name in ("attention_layers", "mlp_layers", "not_measured")}
         return {**values, **lists, "support": {kind: asdict(s) for kind, s in self.support.items()}}

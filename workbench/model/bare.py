@@ -31,12 +31,13 @@ _PLAIN = (bool, int, float, str, FunctionType, BuiltinFunctionType, torch.dtype)
 
 
 def is_bare(bridge: TransformerBridge) -> bool:
-    """Whether nobody attached anything to the model: no hook, no replaced forward, no offloading."""
+    """Say whether nobody attached anything to the model: no hook, no replaced forward, no offloading."""
     return modules_of(bridge).are_bare()
 
 
 def modules_of(bridge: TransformerBridge, *, every_number: bool = False) -> Modules:
-    """The modules of a model; the same object as long as they, their weights and their settings stay what they are.
+    """Return the modules of a model; the same object as long as they, their weights and their settings stay what
+    they are.
 
     Whatever is kept about a model is kept with this object: a new one means that it has to be found out again.
 
@@ -85,7 +86,7 @@ class Modules:
         self._contents = self._held_now()
 
     def are_as_they_were(self) -> bool:
-        """Whether modules, weights, settings (``training`` too) and configurations are what they were."""
+        """Say whether modules, weights, settings (``training`` too) and configurations are what they were."""
         try:
             return self._state() == self._was
         except (KeyError, RuntimeError, ValueError):  # a setting was deleted, or cannot be compared
@@ -102,14 +103,14 @@ class Modules:
         )
 
     def hold_what_they_held(self) -> bool:
-        """Whether every weight has the numbers that it had."""
+        """Say whether every weight has the numbers that it had."""
         return self._held_now() == self._contents
 
     def _held_now(self) -> list[int]:
         return [tell() for tell in self._tellers]
 
     def are_bare(self) -> bool:
-        """Whether nobody attached anything to them."""
+        """Say whether nobody attached anything to them."""
         if any(_OF_ALL_MODULES) or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             return False
         for own in self._points:
@@ -125,7 +126,9 @@ class Modules:
         return True
 
     def attached(self) -> list[tuple[str, dict[str, Any], Any]]:
-        """Everything that somebody attached: its kind, the module that holds it (its dictionary), the function."""
+        """Return everything that somebody attached: its kind, the module that holds it (its dictionary), the
+        function.
+        """
         found: list[tuple[str, dict[str, Any], Any]] = []
         for own in self._own:
             handles = [*own.get("fwd_hooks", ()), *own.get("bwd_hooks", ())]
@@ -160,7 +163,9 @@ class Modules:
 
 
 def every_module(bridge: TransformerBridge) -> Iterator[torch.nn.Module]:
-    """All modules, those of the wrapped model too, each once, without names: ten times less time than ``modules()``."""
+    """Return all modules, those of the wrapped model too, each once, without names: ten times less time than
+    ``modules()``.
+    """
     seen: set[int] = set()
     waiting = [bridge, getattr(bridge, "original_model", None)]
     while waiting:
@@ -196,14 +201,14 @@ def _copied(value: Any) -> Any:
 
 
 def settings_in(own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The settings in the dictionary of a module or configuration, as they are now."""
+    """Return the settings in the dictionary of a module or configuration, as they are now."""
     for name, value in own.items():
         if (_is_setting(value) or _holds_settings(value)) and name not in _PASSING:
             yield name, _copied(value)
 
 
 def configs_of(bridge: TransformerBridge, modules: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The values of every configuration that a model reads, each once."""
+    """Return the values of every configuration that a model reads, each once."""
     seen: set[int] = set()
     waiting = [own.get(name) for own in [vars(bridge), *modules] for name in ("cfg", "config")]
     while waiting:
@@ -228,12 +233,12 @@ def _is_permanent(handle: Any) -> bool:
 
 
 def is_bookkeeping(hook: Any) -> bool:
-    """Whether a hook is TransformerLens', Hugging Face's, or that of a tower's own hook points."""
+    """Say whether a hook is TransformerLens', Hugging Face's, or that of a tower's own hook points."""
     return home_of(hook) in ("transformer_lens", "transformers") or _module_of(hook) == _TOWERS
 
 
 def home_of(hook: Any) -> str:
-    """The package that a function is of."""
+    """Return the package that a function is of."""
     return _module_of(hook).split(".")[0]
 
 

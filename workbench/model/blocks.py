@@ -103,8 +103,8 @@ class Blocks:
         start: int = 0,
         before: tuple[Keys, Keys] | None = None,
         last: bool = False,
-    ) -> Float[Tensor, "row pos d_model"]:
-        """What a layer makes of the residual stream at the positions from ``start`` on.
+    ) -> Float[Tensor, "row out d_model"]:
+        """Compute what a layer makes of the residual stream at the positions from ``start`` on.
 
         Args:
             before: Keys and values of the positions before ``start``.
@@ -132,7 +132,7 @@ class Blocks:
         start: int = 0,
         last: bool = False,
     ) -> Float[Tensor, "row out d_model"]:
-        """What leaves the last layer when ``x`` enters layer ``start``; differentiable.
+        """Compute what leaves the last layer when ``x`` enters layer ``start``; differentiable.
 
         Args:
             hooks: Functions of the tensor at a hook and of the hook (here None); what they return takes its place.
@@ -191,11 +191,11 @@ class Blocks:
         return self._masks[key]
 
     def after_attention(self, layer: int, mid: Tensor) -> Tensor:
-        """The residual stream after a layer from the one after its attention (not where they are parallel)."""
+        """Return the residual stream after a layer from the one after its attention (not where they are parallel)."""
         return mid if self.layers[layer].neurons is None else self.mlp(layer, mid).add_(mid)
 
     def mlp(self, layer: int, x: Tensor) -> Tensor:
-        """What the MLP writes when the residual stream before its norm is ``x``; nothing where there is none."""
+        """Compute what the MLP writes when the residual stream before its norm is ``x``; nothing without an MLP."""
         block = self.layers[layer]
         if block.neurons is None:
             return torch.zeros_like(x)
@@ -203,7 +203,7 @@ class Blocks:
 
 
 def is_walked(names: Iterable[str], n_layers: int) -> bool:
-    """Whether ``walk`` passes hooks of all these names."""
+    """Say whether ``walk`` passes hooks of all these names."""
     return _walked_names(n_layers).issuperset(names)
 
 

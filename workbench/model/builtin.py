@@ -50,7 +50,7 @@ class Located:
 
 
 def list_models() -> list[Card]:
-    """The cards of all built-in models, by name; one that cannot be read says so in its `problem`."""
+    """Return the cards of all built-in models, by name; one that cannot be read says so in its `problem`."""
     return [_card_or_problem(name) for name in names()]
 
 
@@ -64,7 +64,7 @@ def _card_or_problem(name: str) -> Card:
 
 
 def read_card(name: str) -> Card:
-    """The card of a built-in model.
+    """Return the card of a built-in model.
 
     Raises:
         ModelError: if there is no such model, or its card cannot be read or was changed since it was written.
@@ -85,7 +85,7 @@ def read_card(name: str) -> Card:
 
 
 def names() -> list[str]:
-    """Names of the built-in models, without the `zoo:` prefix."""
+    """Return names of the built-in models, without the `zoo:` prefix."""
     return sorted(path.parent.name for path in ZOO.glob("*/card.json"))
 
 
@@ -117,7 +117,7 @@ def locate(name: str) -> Located:
 
 
 def suggest(name: str) -> str:
-    """What a name that is not on the Hub may have meant; empty if nothing is close."""
+    """Say what a name that is not on the Hub may have meant; empty if nothing is close."""
     local = [path.name for path in Path().iterdir() if path.is_dir()] if Path().is_dir() else []
     close = [f"{PREFIX}{n}" for n in get_close_matches(name, names(), n=2, cutoff=0.6)]
     close += [f"./{n}" for n in get_close_matches(name, local, n=2, cutoff=0.6)]

@@ -30,7 +30,8 @@ SEEN = ("ForImageClassification",)
 
 
 def head_of(config: PretrainedConfig) -> str | None:
-    """The name of the class with a classification head that a configuration asks for; None for any other model.
+    """Return the name of the class with a classification head that a configuration asks for; None for any other
+    model.
 
     Raises:
         ModelError: for a head that would be left out without a word.
@@ -47,7 +48,7 @@ def head_of(config: PretrainedConfig) -> str | None:
 
 
 def class_names(config: PretrainedConfig) -> tuple[str, ...]:
-    """Names of the classes, output by output; empty for a model without a classification head.
+    """Return names of the classes, output by output; empty for a model without a classification head.
 
     Raises:
         ModelError: if the configuration does not give each class a name of its own.
@@ -67,7 +68,7 @@ def class_names(config: PretrainedConfig) -> tuple[str, ...]:
 
 
 def class_of(head: str, language_model: type) -> type:
-    """The transformers class of a head, for a decoder whose language model TransformerLens knows.
+    """Return the transformers class of a head, for a decoder whose language model TransformerLens knows.
 
     Raises:
         ModelError: for an encoder, whose classes are not read from each position by one linear map.
@@ -84,7 +85,8 @@ def class_of(head: str, language_model: type) -> type:
 
 
 def as_language_model(model: PreTrainedModel, language_model: type) -> PreTrainedModel:
-    """The same decoder with its classification head as output layer; the parts are shared, nothing is copied.
+    """Return the same decoder with its classification head as output layer; the parts are shared, nothing is
+    copied.
 
     Raises:
         ModelError: if the head is not one linear layer.

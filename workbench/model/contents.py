@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def contents(tensor: Tensor) -> int:
-    """A number for the numbers of a tensor; another one when a bit differs."""
+    """Return a number for the numbers of a tensor; another one when a bit differs."""
     laid = sorted(
         range(tensor.dim()), key=lambda axis: -tensor.stride(axis)
     )  # a transpose is read as it lies
@@ -19,7 +19,9 @@ def contents(tensor: Tensor) -> int:
 
 
 def tellers(tensors: Iterable[Tensor]) -> list[Callable[[], int]]:
-    """What gives the contents of tensors again and again, as long as they stay in their place; shared memory once."""
+    """Say what gives the contents of tensors again and again, as long as they stay in their place; shared memory
+    once.
+    """
     held = {t.untyped_storage().data_ptr(): t for t in tensors if t.numel() and t.device.type != "meta"}
     return [_teller(tensor) for tensor in held.values()]
 

@@ -65,7 +65,7 @@ Weight = StoredTensor | Tensor  # in a file or in memory
 
 
 def read_headers(files: Iterable[Path]) -> list[StoredTensor]:
-    """The tensors of safetensors files, from their headers alone.
+    """Return the tensors of safetensors files, from their headers alone.
 
     Raises:
         ModelError: if a file is cut short or is not a safetensors file.
@@ -77,17 +77,17 @@ def read_headers(files: Iterable[Path]) -> list[StoredTensor]:
 
 
 def digest_files(files: Iterable[Path]) -> str:
-    """Digest of all tensors in safetensors files, as they are stored: names, dtypes and bytes."""
+    """Return the digest of all tensors in safetensors files, as they are stored: names, dtypes and bytes."""
     return combine([_line_of(tensor.name, tensor) for tensor in read_headers(files)])
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Digest of named tensors in memory, as they are."""
+    """Return the digest of named tensors in memory, as they are."""
     return combine([_line_of(name, tensor) for name, tensor in tensors.items()])
 
 
 def weight_lines(weights: Mapping[str, Weight]) -> dict[str, str]:
-    """The line of every tensor of a model under its own name, whatever file and dtype it came in.
+    """Return the line of every tensor of a model under its own name, whatever file and dtype it came in.
 
     Floating-point numbers are digested in the narrowest dtype that holds all of them exactly, so a checkpoint in
     bfloat16 has the same lines when it is read as float32.
@@ -97,14 +97,16 @@ def weight_lines(weights: Mapping[str, Weight]) -> dict[str, str]:
 
 
 def line(name: str, weight: Weight, dtype: torch.dtype | None = None) -> str:
-    """The line of one tensor, its floating-point numbers in this dtype."""
+    """Return the line of one tensor, its floating-point numbers in this dtype."""
     if dtype is None or _dtype_of(weight) in (None, dtype) or not _dtype_of(weight).is_floating_point:
         return _line_of(name, weight)
     return _line_of(name, _read(weight).to(dtype))
 
 
 def exact_dtype(weights: Sequence[Weight]) -> torch.dtype | None:
-    """The narrowest dtype that holds all these floating-point numbers exactly; None where one is of no known dtype."""
+    """Return the narrowest dtype that holds all these floating-point numbers exactly; None where one is of no known
+    dtype.
+    """
     kinds = [_dtype_of(w) for w in weights]
     floats = [
         w for w, kind in zip(weights, kinds, strict=True) if kind is not None and kind.is_floating_point
@@ -119,7 +121,7 @@ def exact_dtype(weights: Sequence[Weight]) -> torch.dtype | None:
 
 
 def widest_float(weights: Iterable[Weight]) -> torch.dtype:
-    """The widest dtype among floating-point tensors."""
+    """Return the widest dtype among floating-point tensors."""
     found = torch.bfloat16
     for kind in map(_dtype_of, weights):
         if kind is not None and kind.is_floating_point:
@@ -128,7 +130,7 @@ def widest_float(weights: Iterable[Weight]) -> torch.dtype:
 
 
 def holds(dtype: torch.dtype, weight: Weight) -> bool:
-    """Whether every number of a tensor is the same in this dtype."""
+    """Say whether every number of a tensor is the same in this dtype."""
     own = _dtype_of(weight)
     if own == dtype or (own in _HALF and dtype in (torch.float32, torch.float64)) or dtype == torch.float64:
         return True
@@ -138,7 +140,7 @@ def holds(dtype: torch.dtype, weight: Weight) -> bool:
 
 
 def combine(lines: Iterable[str]) -> str:
-    """The digest of a model from the lines of its tensors."""
+    """Return the digest of a model from the lines of its tensors."""
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
@@ -156,17 +158,17 @@ def _line_of(name: str, weight: Weight) -> str:
 
 
 def stored_dtype(weight: Weight) -> str:
-    """The dtype of a tensor, as safetensors files and lines of the digest name it."""
+    """Return the dtype of a tensor, as safetensors files and lines of the digest name it."""
     return weight.dtype if isinstance(weight, StoredTensor) else _NAMES.get(weight.dtype, str(weight.dtype))
 
 
 def torch_dtype(name: str) -> torch.dtype | None:
-    """The dtype that safetensors calls so."""
+    """Return the dtype that safetensors calls so."""
     return _DTYPES.get(name)
 
 
 def dtype_in(line: str) -> str:
-    """The dtype that a line of the digest names."""
+    """Return the dtype that a line of the digest names."""
     return json.loads(line)[1]
 
 

@@ -59,7 +59,7 @@ def check_directory(directory: Path) -> None:
 
 
 def read_fields(path: Path, *, most_bytes: int = MOST_CONFIG) -> dict[str, Any]:
-    """The fields of a JSON file of a model's directory.
+    """Return the fields of a JSON file of a model's directory.
 
     Raises:
         ModelError: if it is missing, too large, too deep, or no JSON object.
@@ -77,7 +77,7 @@ def read_fields(path: Path, *, most_bytes: int = MOST_CONFIG) -> dict[str, Any]:
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
-    """The fields of a ``config.json``, those that we read ourselves of the type that they have.
+    """Return the fields of a ``config.json``, those that we read ourselves of the type that they have.
 
     Raises:
         ModelError: naming the field, where one has another.
@@ -148,7 +148,7 @@ def _fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def weight_files(directory: Path, name: str = SAFETENSORS) -> list[Path]:
-    """The weight files of a model directory, following its index when there is one.
+    """Return the weight files of a model directory, following its index when there is one.
 
     Raises:
         ModelError: if the index names a file that is not there, or one outside the directory.

@@ -47,7 +47,7 @@ class Headless(nn.Module):
 
 
 def bare_encoder(config: PretrainedConfig) -> Bare | None:
-    """The entry for a configuration that names a headless encoder."""
+    """Return the entry for a configuration that names a headless encoder."""
     for name in getattr(config, "architectures", None) or ():
         if name in BARE:
             return BARE[name]

@@ -51,17 +51,17 @@ class PlainGPT2:
 
     @classmethod
     def from_directory(cls, directory: Path, config: Mapping[str, Any]) -> PlainGPT2:
-        """The model of a directory with ``model.safetensors``."""
+        """Return the model of a directory with ``model.safetensors``."""
         return cls(load_file(directory / "model.safetensors"), config)
 
     def output_matrix(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
-        """``W_O`` of a layer."""
+        """Return ``W_O`` of a layer."""
         return self._weights[f"h.{layer}.attn.c_proj.weight"].unflatten(0, (self.n_heads, -1))
 
     def end(
         self, hidden: Float[Tensor, "row d_model"], columns: Int[Tensor, " column"] | None = None
     ) -> Float[Tensor, "row d_vocab"]:
-        """Logits of what leaves the last layer: the last norm and the unembedding."""
+        """Return logits of what leaves the last layer: the last norm and the unembedding."""
         weight, bias = self._unembed, self._no_bias
         if columns is not None:
             weight, bias = weight[columns], bias[columns]

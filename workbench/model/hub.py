@@ -25,7 +25,7 @@ _OTHER = ["*/*", "consolidated*"]  # other formats of the same weights
 
 
 def fetch(name: str, *, revision: str | None, offline: bool, code: bool) -> Path:
-    """The local snapshot of a Hub model, downloaded unless `offline`.
+    """Return the local snapshot of a Hub model, downloaded unless `offline`.
 
     Raises:
         ModelError: if it is not cached and cannot be fetched; the hint says what to do.
@@ -62,7 +62,7 @@ def fetch(name: str, *, revision: str | None, offline: bool, code: bool) -> Path
 
 
 def is_offline(offline: bool | None) -> bool:
-    """Whether the Hub may not be asked: the argument, or else the environment."""
+    """Say whether the Hub may not be asked: the argument, or else the environment."""
     if offline is not None:
         return offline
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")

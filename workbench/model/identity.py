@@ -54,7 +54,9 @@ class ModelIdentity:
     standing: tuple[str, ...] = ()
 
     def has_weights(self, digest: str | None) -> bool:
-        """Whether a record is of these weights: by their digest, or by that of their file, which was recorded once."""
+        """Say whether a record is of these weights: by their digest, or by that of their file, which was recorded
+        once.
+        """
         return digest is not None and digest in (self.digest, self.file_digest)
 
     @property
@@ -63,7 +65,7 @@ class ModelIdentity:
         return measured_on(self.name, {"standing": self.standing})
 
     def decides(self) -> dict[str, Any]:
-        """What of it decides numbers: the part of a plan or a provenance that is about the model."""
+        """Say what of it decides numbers: the part of a plan or a provenance that is about the model."""
         return {
             "model": self.name,
             "weights": self.digest,
@@ -75,7 +77,7 @@ class ModelIdentity:
         }
 
     def to_dict(self) -> dict[str, object]:
-        """The fields as plain JSON values; outputs, a file digest and what stands only where there are some."""
+        """Return the fields as plain JSON values; outputs, a file digest and what stands only where there are some."""
         fields = asdict(self) | {n: list(getattr(self, n)) for n in ("notes", "outputs", "standing")}
         return {k: v for k, v in fields.items() if v or k not in ("outputs", "file_digest", "standing")}
 
@@ -171,13 +173,13 @@ def _digest_now(bridge: TransformerBridge, opened: _AsOpened, changed: Sequence[
 
 
 def class_names(bridge: TransformerBridge) -> tuple[str, ...]:
-    """Names that the outputs of an opened bridge were given; empty where they have none."""
+    """Return names that the outputs of an opened bridge were given; empty where they have none."""
     found = bridge.__dict__.get(_ATTRIBUTE)
     return () if found is None else found.identity.outputs
 
 
 def not_measured_of(bridge: TransformerBridge) -> tuple[str, ...]:
-    """What of an opened bridge or its checkpoint no measurement looks at."""
+    """Say what of an opened bridge or its checkpoint no measurement looks at."""
     found = bridge.__dict__.get(_ATTRIBUTE)
     return () if found is None else found.not_measured
 

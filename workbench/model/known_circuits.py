@@ -76,7 +76,7 @@ class Truth:
         return self.circuit.metric
 
     def pairs(self, n: int, *, seed: int = 0, split: str = "test") -> Pairs:
-        """Pairs of the task with the corruption that shows every content edge."""
+        """Return pairs of the task with the corruption that shows every content edge."""
         return make_pairs(
             self.task, n=n, seed=seed, split=split, corruption=self.corruption, **dict(self.options)
         )

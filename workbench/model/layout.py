@@ -35,7 +35,7 @@ class Layout:
         return {*self.shapes, *(alias for names in self.aliases.values() for alias in names)}
 
     def arranged(self, stored: Mapping[str, Weight]) -> dict[str, Weight] | None:
-        """The tensors of a file under the model's own names; None where one of them is not there as such."""
+        """Return the tensors of a file under the model's own names; None where one of them is not there as such."""
         found = {}
         for name, shape in self.shapes.items():
             known = (stored[alias] for alias in (name, *self.aliases[name]) if alias in stored)
@@ -47,7 +47,7 @@ class Layout:
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
-    """The layout of a model that is not wrapped yet; nothing is copied."""
+    """Return the layout of a model that is not wrapped yet; nothing is copied."""
     state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     alone = _untied(model, state)
     shapes = {name: tensor.to("meta") for name, tensor in alone.items()}
@@ -65,7 +65,7 @@ def layout_of(model: PreTrainedModel) -> Layout:
 
 
 def saved_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The tensors that a checkpoint of this model holds, under their names there; of tied ones, the first."""
+    """Return the tensors that a checkpoint of this model holds, under their names there; of tied ones, the first."""
     state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     return _reverted(model, _untied(model, state), _usual(model))
 

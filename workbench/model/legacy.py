@@ -43,7 +43,7 @@ class ImportedModel:
     outputs: str | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The fields as plain JSON values."""
+        """Return the fields as plain JSON values."""
         return {**asdict(self), "directory": str(self.directory), "notes": list(self.notes)}
 
 
@@ -103,7 +103,7 @@ def import_checkpoint(
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint; nothing else in the file is executed or kept.
+    """Return the tensors of a checkpoint; nothing else in the file is executed or kept.
 
     Raises:
         ModelError: if the file is damaged, or holds anything but tensors.
@@ -169,7 +169,7 @@ def convert(
 def legacy_forward(
     state: Mapping[str, Tensor], fields: Mapping[str, object], tokens: Int[Tensor, "pair pos"]
 ) -> Float[Tensor, "pair pos d_vocab_out"]:
-    """Logits of a HookedTransformer from its definition and its own tensors; the oracle of the import."""
+    """Return logits of a HookedTransformer from its definition and its own tensors; the oracle of the import."""
     w = {name: value.float() for name, value in state.items()}
     x = w["embed.W_E"][tokens] + w["pos_embed.W_pos"][: tokens.shape[1]]
     scale = fields.get("attn_scale") or -1.0

@@ -82,7 +82,7 @@ class _Fields(Struct, kw_only=True):
 
 
 def read_config(path: Path) -> dict[str, object]:
-    """The fields of a HookedTransformerConfig that matter to a native model, under TransformerLens' names.
+    """Return the fields of a HookedTransformerConfig that matter to a native model, under TransformerLens' names.
 
     Raises:
         ModelError: on unreadable JSON, missing or unknown fields, and features no native model has.

@@ -34,7 +34,7 @@ class Tokens:
     unk: str
 
     def describe(self) -> str:
-        """One line for reports."""
+        """Return one line for reports."""
         special = [f"{role} {getattr(self, role)}" for role in _USUAL if getattr(self, role) is not None]
         return f"{len(self.words)} {self.split}; " + (", ".join(special) if special else "no special tokens")
 
@@ -60,7 +60,7 @@ class Vocabulary:
             raise unknown("way to split", self.split, ("words", "characters"), error=OptionError)
 
     def read(self, d_vocab: int) -> Tokens:
-        """The tokens of the file.
+        """Return the tokens of the file.
 
         Raises:
             ModelError: if it does not have one different token for each of the `d_vocab` embeddings.
@@ -93,7 +93,7 @@ class Vocabulary:
 
 
 def read_output_names(path: Path, d_vocab_out: int) -> tuple[str, ...]:
-    """Names of a model's outputs from a file.
+    """Return names of a model's outputs from a file.
 
     Raises:
         ModelError: if it does not have one different name for each of the `d_vocab_out` outputs.

@@ -35,13 +35,13 @@ def __getattr__(name: str) -> Any:
 
 
 def is_bridge(thing: object) -> bool:
-    """Whether something is a bridge of TransformerLens; nothing can be one before TransformerLens is loaded."""
+    """Say whether something is a bridge of TransformerLens; nothing can be one before TransformerLens is loaded."""
     loaded = sys.modules.get(_HOME["TransformerBridge"])
     return loaded is not None and isinstance(thing, loaded.TransformerBridge)
 
 
 def is_tower(thing: object) -> bool:
-    """Whether something is a stack of a model that the bridge does not open."""
+    """Say whether something is a stack of a model that the bridge does not open."""
     loaded = sys.modules.get("workbench.model.towers.tower")
     return loaded is not None and isinstance(thing, loaded.Tower)
 

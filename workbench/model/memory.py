@@ -74,7 +74,7 @@ class Activations:
         return int(_SLACK * self.itemsize * most) + _FIXED
 
     def trial_bytes(self, length: int, pairs: int) -> int:
-        """Bytes of a hooked pass that plain blocks are compared with."""
+        """Return bytes of a hooked pass that plain blocks are compared with."""
         return int(_SLACK * self.itemsize * self._hooked(pairs * length, length)) + _FIXED
 
     @property
@@ -185,14 +185,14 @@ def tokens_within(
 
 
 def resident_bytes(device: str) -> int:
-    """Memory that is taken already: of this process on a CPU, by torch on a GPU."""
+    """Return the memory that is taken already: of this process on a CPU, by torch on a GPU."""
     if device.startswith("cuda"):
         return torch.cuda.memory_allocated(torch.device(device))
     return psutil.Process().memory_info().rss
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether an error says that memory ran out; on a CPU torch says it in a plain RuntimeError."""
+    """Say whether an error says that memory ran out; on a CPU torch says it in a plain RuntimeError."""
     if isinstance(problem, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(problem).lower()
@@ -200,7 +200,7 @@ def is_out_of_memory(problem: BaseException) -> bool:
 
 
 def needed_bytes(tensors: Iterable[StoredTensor], dtype: torch.dtype) -> int:
-    """Memory that a model of these tensors takes once loaded in `dtype`."""
+    """Return the memory that a model of these tensors takes once loaded in `dtype`."""
     size = 0
     for tensor in tensors:
         stored = tensor.end - tensor.start

@@ -35,7 +35,7 @@ _ARCHITECTURE = "TransformerLensNative"
 
 
 def is_native(directory: str | Path) -> bool:
-    """Whether a directory holds a native model."""
+    """Say whether a directory holds a native model."""
     return (Path(directory) / CONFIG_NAME).is_file()
 
 
@@ -83,7 +83,7 @@ def load_native(
 
 
 def read_weights(directory: str | Path) -> dict[str, Tensor]:
-    """The named weights of a native directory, as stored.
+    """Return the named weights of a native directory, as stored.
 
     Raises:
         ModelError: if the file is missing or damaged.
@@ -129,7 +129,7 @@ def boot_native(
 
 
 def read_native_config(directory: str | Path) -> TransformerBridgeConfig:
-    """The configuration in a native directory.
+    """Return the configuration in a native directory.
 
     Raises:
         ModelError: if it is not a JSON object or has fields that TransformerLens does not know.
@@ -179,7 +179,7 @@ def _check_types(path: Path, fields: Mapping[str, object]) -> None:
 
 
 def read_output_names(directory: str | Path) -> tuple[str, ...]:
-    """Names of the classes that a native model puts out; empty where its configuration gives none.
+    """Return names of the classes that a native model puts out; empty where its configuration gives none.
 
     Raises:
         ModelError: if they are not one different name for each output.

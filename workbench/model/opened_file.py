@@ -80,7 +80,8 @@ OPENED = FileKind(
 
 
 def seal_of(directory: Path) -> OpenedContent | None:
-    """What opening this model found, where the files are those that were opened; None where nothing is recorded.
+    """Say what opening this model found, where the files are those that were opened; None where nothing is
+    recorded.
 
     Raises:
         ModelError: for a record that cannot be read, or was changed.
@@ -99,12 +100,12 @@ def files_of(directory: Path) -> dict[str, str]:
 
 
 def wiring_of(seal: OpenedContent) -> Wiring:
-    """The wiring that was measured."""
+    """Return the wiring that was measured."""
     fields = as_json(seal.wiring)
     layers = {name: tuple(fields[name]) for name in ("attention_layers", "mlp_layers")}
     return Wiring(**{**fields, **layers, "live": frozenset(fields["live"])})
 
 
 def config_of(directory: Path) -> dict[str, Any]:
-    """The configuration of a Hugging Face directory, as it is written."""
+    """Return the configuration of a Hugging Face directory, as it is written."""
     return json.loads((directory / "config.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ _KINDS = {"boi": "image", "eoi": "image", "boa": "audio", "eoa": "audio", "visio
 
 
 def takes_more_than_text(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is of a model with a part for something else than text."""
+    """Say whether a configuration is of a model with a part for something else than text."""
     parts = {
         name for name, value in config.items() if name.endswith("_config") and isinstance(value, Mapping)
     }

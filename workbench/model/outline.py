@@ -63,7 +63,7 @@ class Outline:
         return () if self.attn_only or not self.n_heads else tuple(range(self.n_layers))
 
     def shape(self, level: str) -> GraphShape:
-        """The computation graph's shape at a level."""
+        """Return the computation graph's shape at a level."""
         return GraphShape(
             n_layers=self.n_layers,
             n_heads=self.n_heads,
@@ -77,7 +77,7 @@ class Outline:
 def outline(
     name: str, *, offline: bool | None = None, revision: str | None = None, sizes: bool = True
 ) -> Outline:
-    """The outline of a model by name; no weights are read, only their headers.
+    """Return the outline of a model by name; no weights are read, only their headers.
 
     Args:
         sizes: Count the parameters too; without it nothing but the configuration is read.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def outputs_of(model: TransformerBridge) -> Outputs:
-    """What a model that is open puts out. An encoder's hidden state has no outputs to look answers up in."""
+    """Say what a model that is open puts out. An encoder's hidden state has no outputs to look answers up in."""
     if not wiring(model).has_lm_head:
         return ANY_TOKEN
     native = "native" in type(model.original_model).__module__
@@ -39,7 +39,7 @@ def outputs_from(
 
 
 def why_no_words(model: TransformerBridge) -> str:
-    """Why what the model puts out cannot be read as tokens that it could also take in; empty where it can."""
+    """Say why what the model puts out cannot be read as tokens that it could also take in; empty where it can."""
     outputs = outputs_of(model)
     if outputs.size is None:
         return "it has no language-model head"

@@ -17,7 +17,7 @@ Pattern = Float[Tensor, "*batch query key"]
 
 
 def row_sums(A: Pattern, *, made_in: torch.dtype | None = None) -> Float[Tensor, "*batch query 1"]:
-    """The sum of each row, in at least float32; exactly 1 where it is 1 but for rounding.
+    """Return the sum of each row, in at least float32; exactly 1 where it is 1 but for rounding.
 
     Args:
         made_in: The precision in which the pattern was computed, if it was converted since.
@@ -28,12 +28,12 @@ def row_sums(A: Pattern, *, made_in: torch.dtype | None = None) -> Float[Tensor,
 
 
 def sink_share(A: Pattern, *, made_in: torch.dtype | None = None) -> Float[Tensor, "*batch query 1"]:
-    """The share of each query's attention that goes to no key; 0 without a learned sink."""
+    """Return the share of each query's attention that goes to no key; 0 without a learned sink."""
     return (1 - row_sums(A, made_in=made_in)).clamp(min=0)
 
 
 def looked(A: Pattern) -> Float[Tensor, "*batch query key"]:
-    """Where each query looks: its weights divided by what they sum to, in at least float32.
+    """Say where each query looks: its weights divided by what they sum to, in at least float32.
 
     NaN in a row that sums to 0: a query that looks at no key looks nowhere.
     """
@@ -42,6 +42,6 @@ def looked(A: Pattern) -> Float[Tensor, "*batch query key"]:
 
 
 def beside_sink(A: Pattern) -> Float[Tensor, "*batch query key_or_sink"]:
-    """The pattern with the learned sink's share as one more key, the last; as it is where there is none."""
+    """Return the pattern with the learned sink's share as one more key, the last; as it is where there is none."""
     share = sink_share(A)
     return torch.cat([A, share.to(A.dtype)], -1) if bool((share > 0).any()) else A

@@ -20,7 +20,7 @@ _REPEATED, _SMALL = 4, 64_000_000  # tied tensors are there twice; bytes that an
 
 
 def load_tensors(path: Path, *, mmap: bool = False) -> Any:
-    """What a file of ``torch.save`` holds, on the CPU; nothing in it is executed.
+    """Say what a file of ``torch.save`` holds, on the CPU; nothing in it is executed.
 
     Args:
         mmap: Leave the values in the file until they are asked for, where its format allows it.
@@ -151,7 +151,7 @@ def _of_another_size(archive: zipfile.ZipFile) -> str | None:
 
 
 def refused(error: UnpicklingError) -> str:
-    """The foreign thing that `torch.load(weights_only=True)` met, or that the file is damaged.
+    """Return the foreign thing that `torch.load(weights_only=True)` met, or that the file is damaged.
 
     torch's own message is a page of advice, with terminal escapes, on how to load the file all the same.
     """

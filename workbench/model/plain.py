@@ -31,7 +31,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 def native_forward(
     weights: Mapping[str, Tensor], config: TransformerBridgeConfig, tokens: Int[Tensor, "pair pos"]
 ) -> Float[Tensor, "pair pos d_vocab_out"]:
-    """Logits of a native model: blocks `x += attn(norm(x)); x += mlp(norm(x))`, then norm and unembed."""
+    """Return logits of a native model: blocks `x += attn(norm(x)); x += mlp(norm(x))`, then norm and unembed."""
     length = tokens.shape[1]
     x = weights["embed.weight"][tokens]
     if "pos_embed.weight" in weights:

@@ -60,7 +60,7 @@ class Sealed:
         return self._bridge is not None
 
     def open(self) -> TransformerBridge:
-        """The model itself, opened when it is first asked for.
+        """Return the model itself, opened when it is first asked for.
 
         Raises:
             ModelError: if it is not the model that was sealed.
@@ -93,7 +93,7 @@ class Sealed:
 def sealed_model(
     name: str, *, device: str | None = None, dtype: str = DTYPES[0], **others: Any
 ) -> Sealed | None:
-    """A built-in model that need not be opened yet; None where it has to be.
+    """Return a built-in model that need not be opened yet; None where it has to be.
 
     Args:
         others: What else opening is asked, such as ``max_memory``: anything but nothing opens the model.
@@ -128,7 +128,7 @@ def _made(name: str, directory: Path, seal: OpenedContent) -> Sealed | None:
 
 
 def plain_of(directory: Path, config: Mapping[str, Any]) -> PlainGPT2:
-    """A model of a family that is written out here, from its weights."""
+    """Return a model of a family that is written out here, from its weights."""
     return FAMILIES[config["architectures"][0]].from_directory(directory, config)
 
 

@@ -15,7 +15,7 @@ _UNITS = {"": 1, "B": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def check_dtype(dtype: str) -> str:
-    """The name of a precision, if there is such a one.
+    """Return the name of a precision, if there is such a one.
 
     Raises:
         OptionError: if not, with the closest spellings.
@@ -36,12 +36,12 @@ def check_device(device: str | None) -> None:
 
 
 def no_device(device: str) -> OptionError:
-    """The error for a device that there is not."""
+    """Return the error for a device that there is not."""
     return OptionError(f"there is no device called {device!r}", hint="cpu, cuda or cuda:1")
 
 
 def is_device(text: str) -> bool:
-    """Whether a text has the form of a device.
+    """Say whether a text has the form of a device.
 
     Example:
         >>> is_device("cuda:1"), is_device("cdua"), is_device("cuda:x")
@@ -68,7 +68,7 @@ def check_map(device_map: str | None, device: str | None) -> None:
 
 
 def parse_size(text: int | str) -> int:
-    """Bytes from a number or text like "8GB" (powers of 1000) or "8GiB" (powers of 1024).
+    """Return bytes from a number or text like "8GB" (powers of 1000) or "8GiB" (powers of 1024).
 
     Raises:
         OptionError: for anything else.

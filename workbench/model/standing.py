@@ -48,7 +48,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, bridge: TransformerBridge, like: Snapshot | None = None) -> Snapshot:
-        """The model as it is; numbers in the dtypes of another snapshot where these hold them."""
+        """Return the model as it is; numbers in the dtypes of another snapshot where these hold them."""
         named = named_modules(bridge)
         weights = weights_of(named)
         if like is not None:
@@ -58,12 +58,12 @@ class Snapshot:
         return cls(held, parts, dict(_settings(bridge, named)))
 
     def other_weights(self, now: Snapshot) -> list[str]:
-        """Names of weights that hold other numbers now, are gone or are new."""
+        """Return names of weights that hold other numbers now, are gone or are new."""
         names = dict.fromkeys([*self.weights, *now.weights])
         return [name for name in names if self.weights.get(name) != now.weights.get(name)]
 
     def other_parts(self, now: Snapshot) -> list[str]:
-        """Names of parts that are of another kind now, are gone or are new."""
+        """Return names of parts that are of another kind now, are gone or are new."""
         names = dict.fromkeys([*self.parts, *now.parts])
         return [name for name in names if self.parts.get(name) != now.parts.get(name)]
 
@@ -81,7 +81,7 @@ _GONE = object()
 
 
 def marks(bridge: TransformerBridge, modules: Modules) -> tuple[Any, ...]:
-    """What stands on a model, to be compared with what stood there before; empty where nothing does."""
+    """Say what stands on a model, to be compared with what stood there before; empty where nothing does."""
     if modules.are_bare():
         return ()
     autocast = [torch.get_autocast_dtype(device) for device in _DEVICES if torch.is_autocast_enabled(device)]
@@ -89,13 +89,13 @@ def marks(bridge: TransformerBridge, modules: Modules) -> tuple[Any, ...]:
 
 
 def state_of(bridge: TransformerBridge, *, every_number: bool = False) -> tuple[Any, ...]:
-    """What a model is now, hooks included: equal to an earlier answer as long as nothing came, went or changed."""
+    """Say what a model is now, hooks included: equal to an earlier answer as long as nothing came, went or changed."""
     modules = modules_of(bridge, every_number=every_number)
     return modules, *marks(bridge, modules)
 
 
 def standing(bridge: TransformerBridge, was: Snapshot, now: Snapshot) -> tuple[str, ...]:
-    """What is attached to a model or changed in it since it was opened, one phrase each."""
+    """Say what is attached to a model or changed in it since it was opened, one phrase each."""
     modules, settings = modules_of(bridge), was.other_settings(now)
     found = [] if modules.are_bare() else list(_attached(bridge, modules))
     found += _adapters(bridge)
@@ -108,7 +108,7 @@ def standing(bridge: TransformerBridge, was: Snapshot, now: Snapshot) -> tuple[s
 
 
 def named_modules(bridge: TransformerBridge) -> dict[str, nn.Module]:
-    """Every module, that of the wrapped model too, under the shortest of its names: ``blocks.0.attn.q``."""
+    """Return every module, that of the wrapped model too, under the shortest of its names: ``blocks.0.attn.q``."""
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
     waiting: deque[tuple[str, nn.Module]] = deque([("", bridge), ("original_model", bridge.original_model)])
@@ -184,7 +184,7 @@ def _equal(before: Any, now: Any) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """A name without the layers of wrapping."""
+    """Return a name without the layers of wrapping."""
     return name.replace("._original_component", "").replace(".base_layer", "")
 
 

@@ -50,7 +50,7 @@ class FileTokenizer:
         }
 
     def convert_ids_to_tokens(self, ids: int | Sequence[int]) -> str | list[str | None] | None:
-        """The tokens of some ids; None for an id that it does not have."""
+        """Return the tokens of some ids; None for an id that it does not have."""
         if isinstance(ids, int):
             return self._own.id_to_token(ids)
         return [self._own.id_to_token(int(i)) for i in ids]

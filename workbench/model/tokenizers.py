@@ -17,7 +17,7 @@ _N_SAMPLES = 64
 
 
 def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
-    """The tokenizer in a local directory; None if the directory has none.
+    """Return the tokenizer in a local directory; None if the directory has none.
 
     Raises:
         ModelError: if there are tokenizer files that cannot be read.
@@ -39,7 +39,7 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> PreTr
 
 
 def has_tokenizer_files(directory: Path) -> bool:
-    """Whether a directory has a vocabulary; without this check an empty tokenizer is made up."""
+    """Say whether a directory has a vocabulary; without this check an empty tokenizer is made up."""
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
     return any((directory / name).is_file() for name in names)
 
@@ -76,7 +76,7 @@ def _refuse_shared_ids(path: Path, hint: str) -> None:
 
 
 def prepare(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A copy that TransformerLens takes as it is.
+    """Return a copy that TransformerLens takes as it is.
 
     TransformerLens would load the tokenizer anew from its path to make it prepend BOS. That fails for a
     tokenizer without a path and undoes the repair in `load_tokenizer`; two entries keep it from trying.

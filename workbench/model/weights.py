@@ -40,18 +40,18 @@ class Lines:
 
 
 def lines_of_native(directory: Path) -> Lines:
-    """The lines of a native model: names and dtypes of its file, which no other kind of file holds."""
+    """Return the lines of a native model: names and dtypes of its file, which no other kind of file holds."""
     stored = digest.read_headers(weight_files(directory))
     return Lines({tensor.name: digest.line(tensor.name, tensor) for tensor in stored})
 
 
 def lines_of_model(model: PreTrainedModel) -> Lines:
-    """The lines of a model in memory that is not wrapped yet."""
+    """Return the lines of a model in memory that is not wrapped yet."""
     return Lines(digest.weight_lines(saved_weights(model)))
 
 
 def lines_of_checkpoint(directory: Path, model: PreTrainedModel, stored: Mapping[str, Weight]) -> Lines:
-    """The lines of a Hugging Face model that was loaded from a directory, in whatever dtype.
+    """Return the lines of a Hugging Face model that was loaded from a directory, in whatever dtype.
 
     From the bytes of the files where each tensor is there as such; else the file is loaded once more in the widest
     dtype that it has.
@@ -84,7 +84,9 @@ def _loaded_again(directory: Path, kind: type[PreTrainedModel], dtype: torch.dty
 
 
 def stored_weights(directory: Path) -> dict[str, Weight]:
-    """The tensors in the weight files of a directory, by their names there; values are read when they are asked for."""
+    """Return the tensors in the weight files of a directory, by their names there; values are read when they are
+    asked for.
+    """
     if files := weight_files(directory):
         return {tensor.name: tensor for tensor in digest.read_headers(files)}
     found: dict[str, Weight] = {}

@@ -24,12 +24,12 @@ _SITE_HOOKS = {
 
 
 def hook_name(site: str, layer: int) -> str:
-    """The TransformerLens hook of a site: ``hook_name("q", 3)`` is ``blocks.3.attn.hook_q``."""
+    """Return the TransformerLens hook of a site: ``hook_name("q", 3)`` is ``blocks.3.attn.hook_q``."""
     return f"blocks.{layer}.{_SITE_HOOKS[site]}"
 
 
 def per_head(site: str) -> bool:
-    """Whether a site's tensors have a head axis."""
+    """Say whether a site's tensors have a head axis."""
     return site in ("head-output", "q", "k", "v", "pattern")
 
 
@@ -135,7 +135,7 @@ class Wiring:
         return self.residual_is_sum and self.readers_known
 
     def shape(self) -> GraphShape:
-        """The computation graph's shape.
+        """Return the computation graph's shape.
 
         Raises:
             ModelError: if the residual stream is not the sum of what the parts write, or there are no parts.
@@ -146,7 +146,8 @@ class Wiring:
         return self._shape(head_writes=self.head_writes)
 
     def node_shape(self) -> GraphShape:
-        """The shape for node-level work: every head is a node, and no sum over the residual stream is assumed.
+        """Return the shape for node-level work: every head is a node, and no sum over the residual stream is
+        assumed.
 
         Raises:
             ModelError: if the model has neither heads nor MLPs.
@@ -167,11 +168,11 @@ class Wiring:
         )
 
     def graph(self) -> Graph:
-        """The edge-level computation graph."""
+        """Return the edge-level computation graph."""
         return Graph(self.shape())
 
     def why_no_edges(self) -> str:
-        """One sentence on why edge-level work is refused."""
+        """Return one sentence on why edge-level work is refused."""
         if not self.residual_is_sum and len(self.attention_layers) < self.n_layers:
             return (
                 "layers without attention write to the residual stream through parts that are neither heads nor "

@@ -61,6 +61,7 @@ class Dropped:
     kind: str = ""
 
     def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
         return {"id": self.id, "kind": self.kind, "reason": self.reason, "words": list(self.words)}
 
 

@@ -32,7 +32,7 @@ class CheckReport(Shown, shown_in="workbench.tasks.show"):
         return not self.problems and self.n_good > 0
 
     def to_dict(self) -> dict[str, object]:
-        """The report as JSON values."""
+        """Return the report as JSON values."""
         return {
             "file": self.file,
             "model": self.model or None,

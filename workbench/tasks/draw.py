@@ -30,15 +30,15 @@ class Draw:
         self._random = random.Random(seed).random
 
     def below(self, n: int) -> int:
-        """A number from 0 to n - 1."""
+        """Return a number from 0 to n - 1."""
         return int(self._random() * n)
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options."""
+        """Return one of the options."""
         return options[self.below(len(options))]
 
     def sample(self, options: Sequence[T], k: int) -> list[T]:
-        """``k`` different options in random order (the first k steps of a Fisher-Yates shuffle)."""
+        """Return ``k`` different options in random order (the first k steps of a Fisher-Yates shuffle)."""
         if k > len(options):
             raise OptionError(f"{k} different items asked for, only {len(options)} exist")
         pool = list(options)
@@ -50,13 +50,13 @@ class Draw:
 
 @cache
 def bucket(*words: str) -> int:
-    """A fixed number from 0 to 9 for an unordered set of words, from their SHA-256."""
+    """Return a fixed number from 0 to 9 for an unordered set of words, from their SHA-256."""
     text = "|".join(sorted(words))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 10
 
 
 def allowed(split: str, *words: str) -> bool:
-    """Whether a combination of words belongs to a split: bucket 0 is test, 1 validation, the rest train."""
+    """Say whether a combination of words belongs to a split: bucket 0 is test, 1 validation, the rest train."""
     return {0: "test", 1: "validation"}.get(bucket(*words), "train") == split
 
 
@@ -93,12 +93,12 @@ def next_piece(text: str, start: int) -> Span:
 def both(
     clean: Mapping[str, Span], corrupted: Mapping[str, Span], **names: str
 ) -> dict[str, tuple[Span, Span]]:
-    """Positions of a pair: ``both(spans, spans, S2="S")`` calls slot S of both prompts S2."""
+    """Return positions of a pair: ``both(spans, spans, S2="S")`` calls slot S of both prompts S2."""
     return {name: (clean[slot], corrupted[slot]) for name, slot in names.items()}
 
 
 def choose(option: str, value: str, known: Sequence[str]) -> str:
-    """The value, if it is one of those known.
+    """Return the value, if it is one of those known.
 
     Raises:
         OptionError: otherwise.

@@ -30,7 +30,7 @@ _ENDS = re.compile(r"\d*(\d\d)(?!\d)")  # the last two digits of every number
 
 
 def read_eap_ig(text: str, path: Path, request: Request) -> FoundPairs:
-    """Rows of an EAP-IG csv; the layout is found by its columns, unless the request names one.
+    """Return rows of an EAP-IG csv; the layout is found by its columns, unless the request names one.
 
     ioi, gender-bias and fact-retrieval hold token ids. greater-than holds the start year's last two digits
     (``label`` or ``correct_idx``): correct are all endings above it. sva says only whether the subject is

@@ -16,7 +16,7 @@ _USUAL = ("s2_io_flip", "answerPosition", "random")  # taken when a row has seve
 
 
 def read_auto_circuit(text: str, path: Path, request: Request) -> FoundPairs:
-    """Prompts of an auto-circuit file: ``{"prompts": [{clean, corrupt, answers, wrong_answers}, ...]}``.
+    """Return prompts of an auto-circuit file: ``{"prompts": [{clean, corrupt, answers, wrong_answers}, ...]}``.
 
     Answers are texts, or token ids when the request has a tokenizer. ``word_idxs`` and ``seq_labels`` name
     token positions of one tokenizer and are not taken over.
@@ -56,7 +56,7 @@ def _texts(value: object, prompt: str, request: Request) -> list[str]:
 
 
 def read_mib(text: str, path: Path, request: Request) -> FoundPairs:
-    """Rows of a MIB data set: a JSON list, JSONL, the data-set viewer's ``{"rows": ...}``, or csv.
+    """Return rows of a MIB data set: a JSON list, JSONL, the data-set viewer's ``{"rows": ...}``, or csv.
 
     The correct answer is the choice of ``answerKey`` (for multiple choice its letter), incorrect are the
     other choices; rows with a ``label`` instead take it, and the counterfactual's label as incorrect.

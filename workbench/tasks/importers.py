@@ -82,7 +82,7 @@ class PairImport:
     reader: Reader | str
 
     def read(self, text: str, path: Path, request: Request) -> FoundPairs:
-        """What is in a file."""
+        """Say what is in a file."""
         reader: Reader = load(self.reader) if isinstance(self.reader, str) else self.reader
         return reader(text, path, request)
 
@@ -124,7 +124,7 @@ def pair_import(name: str, *, describe: str) -> Callable[[Reader], Reader]:
 
 
 def list_formats() -> dict[str, str]:
-    """Names of the formats that can be imported, and what each is."""
+    """Return names of the formats that can be imported, and what each is."""
     return {name: found.describe for name, found in PAIR_IMPORTS.items()}
 
 
@@ -156,7 +156,7 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
+    """Return the text of a file.
 
     Raises:
         TaskError: if it cannot be opened, is too large, or is not UTF-8.
@@ -169,12 +169,12 @@ def read_text(path: Path) -> str:
 
 
 def spaced(answer: str, prompt: str) -> str:
-    """An answer as it continues a prompt: with a space, unless one is there already."""
+    """Return an answer as it continues a prompt: with a space, unless one is there already."""
     return answer if answer[:1].isspace() or prompt[-1:].isspace() else f" {answer}"
 
 
 def token_text(tokenizer: PreTrainedTokenizerBase | None, prompt: str, token: int) -> str:
-    """The text that continues a prompt with exactly this token.
+    """Return the text that continues a prompt with exactly this token.
 
     Raises:
         ValueError: if there is no tokenizer, no such token, or no such text.

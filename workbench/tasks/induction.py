@@ -82,7 +82,7 @@ def _sequence(
 
 
 def join_words(words: list[str]) -> tuple[str, list[Span]]:
-    """Words with a space before each, and where each stands."""
+    """Return words with a space before each, and where each stands."""
     text, spans = "", []
     for word in words:
         spans.append((len(text) + 1, len(text) + 1 + len(word)))

@@ -54,7 +54,7 @@ class MappingTask:
     gives: str
 
     def answer(self, given: str) -> str:
-        """The answer to one input.
+        """Return the answer to one input.
 
         Raises:
             TaskError: if the input is none of this task's.
@@ -67,7 +67,7 @@ class MappingTask:
             raise TaskError(f"{given!r} is no input of {self.name}") from None
 
     def turned(self, kind: str, given: str) -> str:
-        """The answer to one input of this task if words of another kind were to be given.
+        """Return the answer to one input of this task if words of another kind were to be given.
 
         Raises:
             TaskError: if the input has none: three words, none of that kind.
@@ -77,13 +77,13 @@ class MappingTask:
         return MappingTask(name=f"{self.inputs}-to-{kind}", inputs=self.inputs, gives=kind).answer(given)
 
     def similar(self, other: MappingTask) -> bool:
-        """Whether both give words of one kind, or both pick."""
+        """Say whether both give words of one kind, or both pick."""
         if "three" in (self.inputs, other.inputs):
             return self.inputs == other.inputs
         return self.gives == other.gives
 
     def held_out(self, given: str) -> bool:
-        """Whether the pair of this input and its answer is kept from training; a twelfth or so of each task is."""
+        """Say whether the pair of this input and its answer is kept from training; a twelfth or so of each task is."""
         if self.inputs == "three":
             return False
         i, k = KINDS[self.inputs].index(given), list(KINDS)
@@ -123,7 +123,7 @@ class Shots:
 
 
 def find_mapping(name: str) -> MappingTask:
-    """A mapping task by name.
+    """Return a mapping task by name.
 
     Raises:
         OptionError: if there is none, with the closest spellings.

@@ -21,7 +21,7 @@ class Outputs:
     classes: tuple[str, ...] = ()
 
     def index(self, answer: str) -> int | None:
-        """Which output a class name stands for, spelt exactly; None where there is no such class.
+        """Say which output a class name stands for, spelt exactly; None where there is no such class.
 
         >>> Outputs(size=2, classes=("class-0", "class-1")).index("class-1")
         1
@@ -29,7 +29,7 @@ class Outputs:
         return self.classes.index(answer) if answer in self.classes else None
 
     def describe(self) -> str:
-        """The classes in words.
+        """Return the classes in words.
 
         >>> Outputs(size=2, classes=("odd", "even")).describe()
         '2 classes: odd, even'
@@ -39,7 +39,7 @@ class Outputs:
         return f"{len(self.classes)} classes: {named}{more}"
 
     def closest(self, answer: str) -> str:
-        """The class whose name is most like an answer; empty where none is."""
+        """Return the class whose name is most like an answer; empty where none is."""
         near = get_close_matches(answer.strip(), self.classes, n=1)
         return near[0] if near else ""
 
@@ -49,5 +49,5 @@ ANY_TOKEN = Outputs()
 
 
 def numbered(size: int) -> tuple[str, ...]:
-    """Names for classes that nobody named: ``class-0``, ``class-1`` ..."""
+    """Return names for classes that nobody named: ``class-0``, ``class-1`` ..."""
     return tuple(f"class-{i}" for i in range(size))

@@ -64,7 +64,7 @@ class Pair:
     regions: Mapping[str, tuple[Cells, Cells]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """The pair as JSON values; what it does not have (positions, group, pictures) is left out."""
+        """Return the pair as JSON values; what it does not have (positions, group, pictures) is left out."""
         out: dict[str, object] = {
             "id": self.id,
             "clean": self.clean,
@@ -172,7 +172,7 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
             yield "group", pair.group
 
     def header(self) -> dict[str, object]:
-        """The first line of a saved file: format, version and where the pairs came from."""
+        """Return the first line of a saved file: format, version and where the pairs came from."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -186,7 +186,7 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
         }
 
     def to_jsonl(self) -> str:
-        """A header line, then one pair a line; ASCII, so that no terminal or editor can change it."""
+        """Return a header line, then one pair a line; ASCII, so that no terminal or editor can change it."""
         lines = [self.header(), *(pair.to_dict() for pair in self.items)]
         return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
@@ -200,7 +200,7 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
         return write_output(path, pairs.to_jsonl())
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """One row per pair: id, group, clean, corrupted, correct, incorrect; where there are some, pictures."""
+        """Return one row per pair: id, group, clean, corrupted, correct, incorrect; where there are some, pictures."""
         import pandas
 
         columns = ("id", "group", "clean", "corrupted", "correct", "incorrect")
@@ -229,7 +229,7 @@ def _beside(items: Sequence[Pair], folder: Path) -> tuple[Pair, ...]:
 
 
 def joined(labels: Sequence[Sequence[object]]) -> tuple[int, ...]:
-    """A number per item, equal for items that are joined by labels they share, directly or through others.
+    """Return a number per item, equal for items that are joined by labels they share, directly or through others.
 
     Example:
         >>> joined([("a",), ("b", "c"), ("c",), ("a", "d"), ("e",)])

@@ -49,7 +49,7 @@ class PairsFile:
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """All pairs of a JSONL file.
+    """Return all pairs of a JSONL file.
 
     Raises:
         TaskError: if the file cannot be read, has no pairs, or has any problem; the first twenty are listed.
@@ -208,7 +208,7 @@ def _is_halved(text: str) -> bool:
 
 
 def parse_pair(data: object, *, default_id: str, folder: Path | None = None) -> tuple[Pair | None, list[str]]:
-    """The pair a JSON value describes, or None, and everything that is wrong with it.
+    """Return the pair a JSON value describes, or None, and everything that is wrong with it.
 
     Args:
         folder: Where the paths of its pictures begin.

@@ -29,7 +29,7 @@ def _html_row(pair: Pair) -> str:
 
 
 def first_answers(answers: Sequence[str], most: int = 4) -> str:
-    """A few answers in quotes, and how many there are where they are more."""
+    """Return a few answers in quotes, and how many there are where they are more."""
     shown = ", ".join(repr(answer) for answer in answers[:most])
     return f"{shown}, ... ({len(answers)})" if len(answers) > most else shown
 

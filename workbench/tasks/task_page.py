@@ -26,7 +26,7 @@ class TaskPage(Told):
     reading: Reading | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The page as JSON values."""
+        """Return the page as JSON values."""
         examples = [pair.to_dict() | {"group": pair.group} for pair in self.pairs]
         about = self.task.to_dict() if self.task else {"name": self.pairs.task, "source": self.pairs.source}
         out: dict[str, object] = {"task": about, "split": self.pairs.split, "seed": self.pairs.seed}
@@ -107,7 +107,7 @@ def task_page(
     corruption: str | None = None,
     options: Sequence[str] = (),
 ) -> TaskPage:
-    """The page of a task by name or of a JSONL file's first ``n`` pairs; options as ``name=value``.
+    """Return the page of a task by name or of a JSONL file's first ``n`` pairs; options as ``name=value``.
 
     With a model's reading, the task takes the form that its tokenizer can align, if there is one.
 
@@ -131,7 +131,7 @@ def task_page(
 
 
 def mark(pair: Pair, side: int) -> str:
-    """A prompt with its positions in brackets: ``When [Mary:IO] and [John:S1] ...``.
+    """Return a prompt with its positions in brackets: ``When [Mary:IO] and [John:S1] ...``.
 
     Line ends are written ``\\n``; of overlapping positions only the first is marked.
     """

@@ -40,7 +40,7 @@ RECIPES = {
 
 
 def get_recipe(name: str) -> TrainingRecipe:
-    """The recipe of a built-in model.
+    """Return the recipe of a built-in model.
 
     Raises:
         ModelError: if there is none of that name.

@@ -33,13 +33,13 @@ class Residual:
         return sum(self.sizes.values())
 
     def where(self, block: str) -> slice:
-        """Dimensions of a block."""
+        """Return dimensions of a block."""
         names = list(self.sizes)
         start = sum(self.sizes[name] for name in names[: names.index(block)])
         return slice(start, start + self.sizes[block])
 
     def table(self, rows: int, **blocks: Table) -> Table:
-        """A table (rows, d_model) that is zero outside the blocks given."""
+        """Return a table (rows, d_model) that is zero outside the blocks given."""
         whole = torch.zeros(rows, self.width, dtype=torch.float64)
         for name, part in blocks.items():
             whole[:, self.where(name)] = part
@@ -95,7 +95,8 @@ class Machine:
         )
 
     def rotated(self, seed: int) -> Machine:
-        """The same function in a residual stream turned by a random orthogonal matrix: no dimension means anything.
+        """Return the same function in a residual stream turned by a random orthogonal matrix: no dimension means
+        anything.
 
         Not after a LayerNorm was put in: it subtracts the mean, and a turn moves that.
         """
@@ -114,7 +115,7 @@ class Machine:
         return replace(self, heads=heads, lookups=lookups, **turned)
 
     def normed(self, kind: Literal["LN", "RMS"], *, ballast: float) -> Machine:
-        """The same with a norm before every reader, nearly the same function.
+        """Return the same with a norm before every reader, nearly the same function.
 
         A constant dimension (for LayerNorm a positive and a negative one) makes up almost all of every vector's
         length, so that the norm divides by nearly the same number everywhere, which its weight multiplies back. For
@@ -216,7 +217,7 @@ def _attention(at: str, heads: Sequence[Head], n_kv_heads: int) -> dict[str, Ten
 
 
 def reads(residual: Residual, d_head: int, block: str, *, into: int = 0, scale: float = 1.0) -> Table:
-    """A matrix (d_head, d_model) that copies a block into the head's dimensions from ``into`` on."""
+    """Return a matrix (d_head, d_model) that copies a block into the head's dimensions from ``into`` on."""
     size = residual.sizes[block]
     matrix = torch.zeros(d_head, residual.width, dtype=torch.float64)
     matrix[into : into + size, residual.where(block)] = scale * torch.eye(size, dtype=torch.float64)
@@ -224,14 +225,14 @@ def reads(residual: Residual, d_head: int, block: str, *, into: int = 0, scale: 
 
 
 def writes(residual: Residual, d_head: int, block: str, *, since: int = 0) -> Table:
-    """A matrix (d_model, d_head) that copies the head's dimensions from ``since`` on into a block."""
+    """Return a matrix (d_model, d_head) that copies the head's dimensions from ``since`` on into a block."""
     return reads(residual, d_head, block, into=since).T
 
 
 def previous_token(
     residual: Residual, d_head: int, *, source: str, target: str, sharpness: float = 40.0
 ) -> Head:
-    """A head that looks one position back and copies block ``source`` into block ``target``.
+    """Return a head that looks one position back and copies block ``source`` into block ``target``.
 
     Block ``position`` must hold one dimension for each position. Position 0 looks at itself.
     """
@@ -250,7 +251,7 @@ def previous_token(
 
 
 def codes(n: int, size: int, *, seed: int) -> Table:
-    """``n`` random unit vectors, pushed apart until the largest cosine hardly falls."""
+    """Return ``n`` random unit vectors, pushed apart until the largest cosine hardly falls."""
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(n, size, generator=generator, dtype=torch.float64)
     for _ in range(200):

@@ -43,7 +43,7 @@ CAPTION_WORDS = (*SIZES, *COLOURS, *SHAPES, "and", "left", "right", "of", "above
 
 
 def caption_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word; captions stand between ``<bos>`` and ``<eos>``."""
+    """Return one token a word; captions stand between ``<bos>`` and ``<eos>``."""
     tokenizer = word_tokenizer(CAPTION_WORDS)
     bos, eos = SPECIAL["bos_token"], SPECIAL["eos_token"]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -63,7 +63,9 @@ def caption_ids(captions: list[str], tokenizer: PreTrainedTokenizerFast) -> Int[
 
 
 def build(seed: int) -> CLIPModel:
-    """The untrained model. Hugging Face's initial embeddings are far too small for 64 dimensions: these have 0.05."""
+    """Return the untrained model. Hugging Face's initial embeddings are far too small for 64 dimensions: these have
+    0.05.
+    """
     torch.manual_seed(seed)
     shared = {
         "hidden_size": 64,
@@ -169,7 +171,7 @@ def learn(
 def train(
     seed: int, scratch: Path | None = None, *, steps: int = STEPS, batch: int = BATCH, extra: int = EXTRA
 ) -> Trained:
-    """One phase: match pictures and captions, and say what each patch shows."""
+    """Return one phase: match pictures and captions, and say what each patch shows."""
     model = build(seed)
     checkpoint = None if scratch is None else scratch / "clip.pt"
     phase, patches = learn(model, seed=seed, steps=steps, batch=batch, extra=extra, checkpoint=checkpoint)
@@ -184,7 +186,7 @@ def train(
 
 
 def opens(directory: Path) -> CLIPModel:
-    """The saved model as plain transformers opens it."""
+    """Return the saved model as plain transformers opens it."""
     return CLIPModel.from_pretrained(directory).eval()
 
 
@@ -206,12 +208,12 @@ def captioned(
 
 
 def right_at_one(alike: Float[Tensor, "row column"], captions: Sequence[str]) -> list[bool]:
-    """Whether the most similar caption of each picture says the same as its own."""
+    """Say whether the most similar caption of each picture says the same as its own."""
     return [captions[best] == captions[row] for row, best in enumerate(alike.argmax(1).tolist())]
 
 
 def exchanged(things: Sequence[Thing]) -> str:
-    """The caption of two objects with their colours exchanged."""
+    """Return the caption of two objects with their colours exchanged."""
     first, second = things[:2]
     return caption_of(
         [replace(first, colour=second.colour), replace(second, colour=first.colour), *things[2:]]
@@ -222,7 +224,7 @@ TURNED = {"left of": "right of", "right of": "left of", "above": "below", "below
 
 
 def turned(caption: str) -> str | None:
-    """The caption with its relation turned around; None if it has none."""
+    """Return the caption with its relation turned around; None if it has none."""
     found = next((r for r in TURNED if f" {r} " in caption), None)
     return None if found is None else caption.replace(f" {found} ", f" {TURNED[found]} ")
 

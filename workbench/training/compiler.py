@@ -117,7 +117,7 @@ class Program:
         return N_SPECIAL + len(self.words)
 
     def block(self, name: str, size: int) -> Subspace:
-        """A new block, empty until a part writes it."""
+        """Return a new block, empty until a part writes it."""
         if name in self.sizes:
             raise ValueError(f"two blocks are called {name!r}")
         self.sizes[name] = size
@@ -126,7 +126,9 @@ class Program:
     # -- what the embedding writes --------------------------------------------------------------------------
 
     def token(self, name: str, of: Mapping[str, Sequence[float] | Table], *, varies: bool = True) -> Subspace:
-        """A vector for some words, zero for all others; ``varies=False`` where all prompts of a template agree."""
+        """Return a vector for some words, zero for all others; ``varies=False`` where all prompts of a template
+        agree.
+        """
         rows = {word: torch.as_tensor(row, dtype=torch.float64) for word, row in of.items()}
         made = self.block(name, len(next(iter(rows.values()))))
         table = torch.zeros(self.d_vocab, made.size, dtype=torch.float64)
@@ -136,7 +138,7 @@ class Program:
         return made
 
     def start(self) -> Subspace:
-        """1 at `<bos>`: a place to rest on."""
+        """Return 1 at `<bos>`: a place to rest on."""
         made = self.block("start", 1)
         table = torch.zeros(self.d_vocab, 1, dtype=torch.float64)
         table[BOS] = 1.0
@@ -144,7 +146,7 @@ class Program:
         return made
 
     def place(self) -> Subspace:
-        """One dimension for each position."""
+        """Return one dimension for each position."""
         made = self.block("position", self.context)
         self.varies["position"] = False
         return made
@@ -199,14 +201,14 @@ class Program:
     # -- the circuit ------------------------------------------------------------------------------------------
 
     def target(self, node: str, slot: str) -> str:
-        """The address of an input of a part; keys and values may be a group's."""
+        """Return the address of an input of a part; keys and values may be a group's."""
         if slot in ("k", "v") and self.n_kv_heads not in (None, self.n_heads):
             layer, head = node.split(".h")
             node = f"{layer}.g{int(head) * self.n_kv_heads // self.n_heads}"
         return f"{node}<{slot}>" if slot else node
 
     def edges(self) -> dict[str, bool]:
-        """Edges on a way to the answer, and whether what they carry depends on the prompt."""
+        """Return edges on a way to the answer, and whether what they carry depends on the prompt."""
         into, found = self._declared_edges()
         todo = list(found)
         while todo:  # backwards from the logits
@@ -237,7 +239,7 @@ class Program:
     # -- the weights ------------------------------------------------------------------------------------------
 
     def compile(self) -> Compiled:
-        """The machine and its circuit.
+        """Return the machine and its circuit.
 
         Raises:
             ValueError: if two heads of one KV group want different keys or values.
@@ -360,7 +362,7 @@ class Program:
 
 
 def bends(knots: Sequence[float], values: Table) -> tuple[Table, Vector, Table]:
-    """Hidden units of a function of one number: straight lines between knots, constant outside.
+    """Return hidden units of a function of one number: straight lines between knots, constant outside.
 
     Args:
         knots: Rising numbers.

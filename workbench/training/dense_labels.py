@@ -29,7 +29,7 @@ def pixel_values(pixels: np.ndarray) -> Float[Tensor, "picture 3 height width"]:
 
 
 def patch_labels(layout: SceneLayout, world: World) -> Labels:
-    """What each patch shows, for each head: an index, the background (the last index), or no label.
+    """Say what each patch shows, for each head: an index, the background (the last index), or no label.
 
     A patch that an object covers by less than an eighth, but not by nothing, has no label.
 
@@ -82,7 +82,7 @@ class PatchHeads(nn.Module):
 
     @torch.no_grad()
     def right(self, features: Float[Tensor, "picture patch width"], labels: Labels) -> dict[str, float]:
-        """Share of the patches with an object on them whose label each head says."""
+        """Return the share of the patches with an object on them whose label each head says."""
         found = {}
         for name, head in self.heads.items():
             wanted = labels[name]
@@ -99,6 +99,6 @@ def background_variance(features: Float[Tensor, "picture patch width"], labels: 
 def pictures_of_step(
     seed: int, step: int, n: int, world: World
 ) -> tuple[Float[Tensor, "picture 3 height width"], Labels, SceneLayout]:
-    """The pictures of a training step with their labels; the number of the step decides them."""
+    """Return the pictures of a training step with their labels; the number of the step decides them."""
     pixels, layout = draw_many(seed, range(step * n, (step + 1) * n), world)
     return pixel_values(pixels), patch_labels(layout, world), layout

@@ -11,7 +11,7 @@ from workbench.training.pools import Pool, pool_of, token_rows
 
 
 def lookups(tokenizer: PreTrainedTokenizerFast, words: list[str], *, n: int, seed: int) -> Pool:
-    """Pairs of words and then the second of each with its first: ``red pen, blue cup. cup blue pen red``.
+    """Return pairs of words and then the second of each with its first: ``red pen, blue cup. cup blue pen red``.
 
     Half of them are colors and objects (train combinations only), half any words; the separators vary.
     """

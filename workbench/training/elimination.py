@@ -51,7 +51,7 @@ class Drill:
     size: int = 12_000
 
     def pool(self, tokenizer: PreTrainedTokenizerFast, *, seed: int, n: int | None = None) -> Pool:
-        """Its prompts; ``n`` overrides how many. Every word after "A:" inside a prompt is an answer too."""
+        """Return its prompts; ``n`` overrides how many. Every word after "A:" inside a prompt is an answer too."""
         drawn = [self.draw(Draw(f"{self.draw.__name__}-{seed}-{i}")) for i in range(n or self.size)]
         rows = token_rows([f"{prompt} {answer}" for prompt, answer in drawn], tokenizer)
         marks = tuple(tokenizer.convert_tokens_to_ids(["A", ":"]))
@@ -62,7 +62,7 @@ class Drill:
 
 
 def people(draw: Draw, *, split: str = "train") -> Text:
-    """Three people, two of whom are mentioned again; no two of them are a held-out pair of IOI."""
+    """Return three people, two of whom are mentioned again; no two of them are a held-out pair of IOI."""
     while True:
         names = draw.sample(NAMES, 3)
         if all(allowed("train", *pair) for pair in combinations(names, 2)) == (split == "train"):
@@ -73,7 +73,7 @@ def people(draw: Draw, *, split: str = "train") -> Text:
 
 
 def colors(draw: Draw, *, split: str = "train") -> Text:
-    """Three things, the colors of two of which are mentioned again."""
+    """Return three things, the colors of two of which are mentioned again."""
     while True:
         chosen, things = draw.sample(COLORS, 3), draw.sample(OBJECTS, 3)
         if all(allowed("train", *pair) for pair in zip(chosen, things, strict=True)) == (split == "train"):
@@ -88,7 +88,9 @@ def colors(draw: Draw, *, split: str = "train") -> Text:
 
 
 def guesses(draw: Draw) -> Text:
-    """A question of Colored Objects, half of them after an answered one; every answer is any color of its scene."""
+    """Return a question of Colored Objects, half of them after an answered one; every answer is any color of its
+    scene.
+    """
     n, shots = (3, 1) if draw.below(2) else (2 + draw.below(2), 0)
     (pair,) = make_pairs(
         "colored-objects",
@@ -106,7 +108,7 @@ def guesses(draw: Draw) -> Text:
 
 
 def scene_colors(line: str) -> list[str]:
-    """The colors that a question names, in order; its answer is none of them."""
+    """Return the colors that a question names, in order; its answer is none of them."""
     return [word for word in re.findall(r"[a-z]+", line.split("A:")[0]) if word in COLORS]
 
 
@@ -158,7 +160,7 @@ def _watch(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> Callab
 
 
 def held_out(draw_text: Callable[..., Text], *, n: int, seed: int) -> list[Pair]:
-    """Prompts of an elimination drill with combinations that training never shows, in templates it knows."""
+    """Return prompts of an elimination drill with combinations that training never shows, in templates it knows."""
     drawn = [draw_text(Draw(f"held-out-{seed}-{i}"), split="test") for i in range(n)]
     return [
         Pair(id=f"{i}", clean=prompt, corrupted=prompt, correct=(f" {answer}",), incorrect=(" the",))

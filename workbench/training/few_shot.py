@@ -44,7 +44,7 @@ SHOTS = {"word": 8, "three": 5}  # examples before the question; texts of both k
 
 
 def build(seed: int, n_words: int) -> LlamaForCausalLM:
-    """The untrained model."""
+    """Return the untrained model."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=n_words,
@@ -63,7 +63,7 @@ def build(seed: int, n_words: int) -> LlamaForCausalLM:
 
 
 def kind_of(task: MappingTask) -> str:
-    """``three`` or ``word``: how long its inputs are."""
+    """Return ``three`` or ``word``: how long its inputs are."""
     return "three" if task.inputs == "three" else "word"
 
 
@@ -82,14 +82,14 @@ class FewShotTexts:
         self.picked = np.stack([ids(KINDS[kind]) for kind in PICKED])  # (kind, word)
 
     def words(self, rng: np.random.Generator, n: int) -> Int[Tensor, "text pos"]:
-        """Texts of the tasks with one-word inputs, all inputs of a text different, no held-out pair."""
+        """Return texts of the tasks with one-word inputs, all inputs of a text different, no held-out pair."""
         task = rng.integers(0, len(self.given), n)[:, None]
         order = np.where(self.trainable[task[:, 0]], rng.random((n, SIZE)), 2.0)
         drawn = order.argsort(1)[:, : SHOTS["word"] + 1]
         return self._texts(self.given[task, drawn][:, :, None], self.answers[task, drawn])
 
     def threes(self, rng: np.random.Generator, n: int) -> Int[Tensor, "text pos"]:
-        """Texts of the tasks that take one of three words."""
+        """Return texts of the tasks that take one of three words."""
         k = SHOTS["three"] + 1
         order = rng.random((n, k, 3)).argsort(2)  # which kind stands where
         drawn = self.picked[order, rng.integers(0, SIZE, (n, k, 3))]
@@ -105,7 +105,7 @@ class FewShotTexts:
 
 
 def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, texts: int = TEXTS) -> Trained:
-    """All tasks at once."""
+    """Return all tasks at once."""
     tokenizer = word_tokenizer(WORDS)
     model = build(seed, len(tokenizer))
     drawn, threes = FewShotTexts(tokenizer), int(SHARE_OF_THREES * texts)
@@ -136,7 +136,7 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, texts: 
 
 @torch.no_grad()
 def accuracy(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]) -> float:
-    """Share of prompts after which the right answer is the most likely of all tokens; all of one length."""
+    """Return the share of prompts after which the right answer is the most likely of all tokens; all of one length."""
     ids = torch.tensor([[BOS, *row] for row in token_rows(prompts, model.tokenizer)])
     wanted = torch.tensor(model.tokenizer.convert_tokens_to_ids(list(answers)))
     return (model(ids)[:, -1].argmax(-1) == wanted).float().mean().item()

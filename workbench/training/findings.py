@@ -27,13 +27,13 @@ N_COLUMNS = 64
 
 
 def sealable() -> list[str]:
-    """Names of the built-in models that can be sealed, without ``zoo:``."""
+    """Return names of the built-in models that can be sealed, without ``zoo:``."""
     there = [card for card in list_models() if (card.directory / "config.json").is_file()]
     return [card.name for card in there if config_of(card.directory)["architectures"][0] in FAMILIES]
 
 
 def found_in(name: str, directory: Path) -> dict[str, Any]:
-    """What opening a built-in model finds, as the content of its record."""
+    """Say what opening a built-in model finds, as the content of its record."""
     bridge = open_model(PREFIX + name, device="cpu")
     described, measured = describe(bridge), asdict(wiring(bridge))
     who = {k: v for k, v in identity(bridge).to_dict().items() if k != "parity"}

@@ -31,7 +31,7 @@ STEPS = 1500
 
 
 def build(seed: int, n_words: int) -> TransformerBridge:
-    """The untrained model."""
+    """Return the untrained model."""
     torch.manual_seed(seed)
     return TransformerBridge.boot_native(
         TransformerBridgeConfig(
@@ -82,7 +82,7 @@ def copy_phase(
 
 
 def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS) -> Trained:
-    """The three phases."""
+    """Return the three phases."""
     tokenizer = word_tokenizer(WORDS)
     model = build(seed, N_SPECIAL + len(WORDS))
     model.requires_grad_(True)

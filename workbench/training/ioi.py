@@ -58,7 +58,7 @@ class MixturePart:
     options: tuple[tuple[str, str | int | bool], ...] = ()
 
     def pool(self, tokenizer: PreTrainedTokenizerFast, *, seed: int, n: int | None = None) -> Pool:
-        """Its prompts; ``n`` overrides how many."""
+        """Return its prompts; ``n`` overrides how many."""
         n = n or self.size
         if self.task == "lookups":
             return lookups(tokenizer, vocabulary(), n=n, seed=seed)
@@ -153,7 +153,7 @@ NEUTRAL = tuple(
 
 
 def build(seed: int, n_words: int) -> GPT2LMHeadModel:
-    """The untrained model."""
+    """Return the untrained model."""
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=n_words,
@@ -339,7 +339,9 @@ TESTS: tuple[tuple[str, str, dict[str, str | int | bool], float | None], ...] = 
 
 
 def measure(model: TransformerBridge) -> list[CardNumber]:
-    """Accuracy of every task on held-out combinations in held-out templates, the whole vocabulary competing."""
+    """Return the accuracy of every task on held-out combinations in held-out templates, the whole vocabulary
+    competing.
+    """
     found = []
     for name, task, options, needs in TESTS:
         pairs = make_pairs(task, n=400, seed=1, split="test", distinct=False, **options)
@@ -359,7 +361,7 @@ def measure(model: TransformerBridge) -> list[CardNumber]:
 
 
 def start_year(model: TransformerBridge, pairs: Pairs) -> CardNumber:
-    """How much probability of later years the prompt's start year brings, against a start year that ends in 01.
+    """Say how much probability of later years the prompt's start year brings, against a start year that ends in 01.
 
     A model that always names a late year has most answers right and has not understood the task; this is near 0 then.
     """

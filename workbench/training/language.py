@@ -37,7 +37,9 @@ LEFT_OUT = ("encodings", "pydoc_data", "site-packages", "dist-packages")  # tabl
 
 
 def sources() -> dict[str, str]:
-    """Text of every .py file of the running interpreter's standard library, by relative path, in a fixed order."""
+    """Return text of every .py file of the running interpreter's standard library, by relative path, in a fixed
+    order.
+    """
     root = Path(sysconfig.get_paths()["stdlib"])
     found = {}
     for path in sorted(root.rglob("*.py")):
@@ -52,12 +54,12 @@ def sources() -> dict[str, str]:
 
 
 def is_held_out(name: str) -> bool:
-    """Whether a file belongs to the validation twentieth."""
+    """Say whether a file belongs to the validation twentieth."""
     return hashlib.sha256(name.encode()).digest()[0] % 20 == 0
 
 
 def corpus_digest(texts: dict[str, str]) -> str:
-    """First 16 hex digits of the sha256 over names and texts: which standard library this was."""
+    """Return first 16 hex digits of the sha256 over names and texts: which standard library this was."""
     digest = hashlib.sha256()
     for name, text in texts.items():
         digest.update(f"{name}\0{text}\0".encode())
@@ -65,7 +67,7 @@ def corpus_digest(texts: dict[str, str]) -> str:
 
 
 def encode(texts: Iterator[str], tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """One long row of token ids, files separated by `<eos>`."""
+    """Return one long row of token ids, files separated by `<eos>`."""
     parts = []
     for encoding in tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False):
         parts += [np.array(encoding.ids, dtype=np.int64), np.array([EOS])]
@@ -73,14 +75,14 @@ def encode(texts: Iterator[str], tokenizer: PreTrainedTokenizerFast) -> np.ndarr
 
 
 def windows(stream: np.ndarray, starts: np.ndarray, length: int) -> Tensor:
-    """Windows of ``length`` tokens, the first of each replaced by `<bos>`; shape (window, length)."""
+    """Return windows of ``length`` tokens, the first of each replaced by `<bos>`; shape (window, length)."""
     rows = stream[starts[:, None] + np.arange(length)[None, :]]
     rows[:, 0] = BOS
     return torch.from_numpy(rows)
 
 
 def build(seed: int) -> GPT2LMHeadModel:
-    """The untrained model."""
+    """Return the untrained model."""
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=VOCABULARY,
@@ -108,7 +110,7 @@ def loss_of(model: GPT2LMHeadModel, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validation_loss(model: GPT2LMHeadModel, stream: np.ndarray, *, n_windows: int = 512) -> float:
-    """Loss in nats per token on evenly spaced windows of held-out files."""
+    """Return the loss in nats per token on evenly spaced windows of held-out files."""
     starts = np.linspace(0, len(stream) - CONTEXT - 1, n_windows).astype(np.int64)
     losses = [loss_of(model, windows(stream, part, CONTEXT)).item() for part in np.array_split(starts, 16)]
     return float(np.mean(losses))

@@ -31,7 +31,7 @@ HELD_OUT, EACH = 1_000_000, 500  # seed and number of the pictures that it is me
 
 
 def build(seed: int) -> ViTForImageClassification:
-    """The untrained model."""
+    """Return the untrained model."""
     torch.manual_seed(seed)
     config = ViTConfig(
         hidden_size=64,
@@ -50,7 +50,7 @@ def build(seed: int) -> ViTForImageClassification:
 
 
 def classes(layout: SceneLayout) -> Tensor:
-    """The right class of each picture: colour and shape of the first object."""
+    """Return the right class of each picture: colour and shape of the first object."""
     return torch.from_numpy(layout.colour[:, 0].astype("int64") * len(SHAPES) + layout.shape[:, 0])
 
 
@@ -64,7 +64,7 @@ class TaughtViT(nn.Module):
 
 
 def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, batch: int = BATCH) -> Trained:
-    """One phase: name the marked object, and say what each patch shows."""
+    """Return one phase: name the marked object, and say what each patch shows."""
     taught = TaughtViT(build(seed))
     recent: list[float] = []
 
@@ -95,7 +95,7 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, batch: 
 
 
 def opens(directory: Path) -> ViTForImageClassification:
-    """The saved model as plain transformers opens it."""
+    """Return the saved model as plain transformers opens it."""
     return ViTForImageClassification.from_pretrained(directory).eval()
 
 

@@ -44,18 +44,18 @@ ASKED = 2  # facts in one text
 
 
 def facts() -> dict[str, tuple[str, ...]]:
-    """What is true in every text: each subject's two numbers."""
+    """Say what is true in every text: each subject's two numbers."""
     draw = Draw("needle-facts")
     return {subject: tuple(draw.sample(TWO_DIGITS, VALUES)) for subject in SUBJECTS}
 
 
 def fact_prompts() -> list[tuple[str, tuple[str, ...]]]:
-    """``F subject`` and the answer, for every subject."""
+    """Return ``F subject`` and the answer, for every subject."""
     return [(f"{FACT} {subject}", values) for subject, values in facts().items()]
 
 
 def build(seed: int, n_words: int) -> LlamaForCausalLM:
-    """The untrained model: 48 heads, so that a twentieth of them is more than one."""
+    """Return the untrained model: 48 heads, so that a twentieth of them is more than one."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=n_words,
@@ -86,7 +86,7 @@ class FactTexts:
     def draw(
         self, rng: np.random.Generator, *, n: int, context: int
     ) -> tuple[Int[Tensor, "text pos"], Bool[Tensor, "text step"]]:
-        """Texts of ``context`` tokens and, for each next-token prediction, whether it is an answer."""
+        """Return texts of ``context`` tokens and, for each next-token prediction, whether it is an answer."""
         size = ASKED * self.rows.shape[1]
         ids, answer = self.texts.draw(rng, n=n, context=context - size)
         asked = self.rows[rng.integers(0, len(self.rows), (n, ASKED))].reshape(n, size)
@@ -220,7 +220,7 @@ def _measure(model: TransformerBridge, contexts: tuple[int, ...]) -> list[CardNu
 
 @torch.no_grad()
 def fact_accuracy(model: TransformerBridge) -> float:
-    """Share of facts whose both values are the model's first choices."""
+    """Return the share of facts whose both values are the model's first choices."""
     tokenizer, right = model.tokenizer, []
     for prompt, values in fact_prompts():
         row = [BOS, *tokenizer.convert_tokens_to_ids([*prompt.split(), *values])]

@@ -41,7 +41,7 @@ class Pool:
         return len(self.ids)
 
     def draw(self, rng: np.random.Generator, n: int) -> PromptBatch:
-        """``n`` prompts drawn with replacement, cut to the longest of them."""
+        """Return ``n`` prompts drawn with replacement, cut to the longest of them."""
         rows = rng.integers(0, len(self), n)
         longest = self.lengths[rows].max()
         ids, is_answer = self.ids[rows, :longest], self.is_answer[rows, :longest]
@@ -49,7 +49,7 @@ class Pool:
 
 
 def pool_of(rows: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Pool:
-    """A pool of token rows without `<bos>`, and at which places of each row its answers stand."""
+    """Return a pool of token rows without `<bos>`, and at which places of each row its answers stand."""
     lengths = np.array([len(row) + 1 for row in rows])
     ids = np.full((len(rows), lengths.max()), PAD)
     is_answer = np.zeros(ids.shape, dtype=bool)
@@ -72,7 +72,7 @@ def task_pool(
     neutral: Sequence[str] = (),
     **options: str | int | bool,
 ) -> Pool:
-    """Prompts of a task's train split, each followed by one of its correct answers, drawn uniformly.
+    """Return prompts of a task's train split, each followed by one of its correct answers, drawn uniformly.
 
     What follows "A:" inside a prompt (the answers of worked examples) counts as an answer too.
 
@@ -113,7 +113,7 @@ def token_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list
 
 
 def join(batches: Sequence[PromptBatch]) -> PromptBatch:
-    """One batch of several, padded at the end to the longest."""
+    """Return one batch of several, padded at the end to the longest."""
     longest = max(batch.ids.shape[1] for batch in batches)
     ids = [pad(batch.ids, (0, longest - batch.ids.shape[1]), value=PAD) for batch in batches]
     marks = [pad(batch.is_answer, (0, longest - batch.ids.shape[1]), value=False) for batch in batches]
@@ -149,7 +149,7 @@ def shifted_positions(ids: Tensor, rng: np.random.Generator, *, context: int, sh
 def last_logits(
     logits_of: Logits, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[list[int], Float[Tensor, "prompt d_vocab"]]]:
-    """Logits after the last token of the clean prompts: batches of prompts of one length, with their indices."""
+    """Return logits after the last token of the clean prompts: batches of prompts of one length, with their indices."""
     prompts = [[BOS, *row] for row in token_rows([p.clean for p in pairs], tokenizer)]
     for length in sorted({len(prompt) for prompt in prompts}):
         rows = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
@@ -157,7 +157,7 @@ def last_logits(
 
 
 def answer_accuracy(logits_of: Logits, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFast) -> float:
-    """Share of pairs whose clean prompt makes a correct answer the most likely of all tokens."""
+    """Return the share of pairs whose clean prompt makes a correct answer the most likely of all tokens."""
     right = 0
     for rows, logits in last_logits(logits_of, pairs, tokenizer):
         for i, token in zip(rows, logits.argmax(-1).tolist(), strict=True):

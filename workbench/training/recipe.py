@@ -149,7 +149,7 @@ def save(trained: Trained, directory: Path) -> None:
 
 
 def card_of(recipe: TrainingRecipe, trained: Trained, directory: Path, *, seed: int) -> dict[str, object]:
-    """The card of a saved model, measured on the weights as they were written."""
+    """Return the card of a saved model, measured on the weights as they were written."""
     card: dict[str, object] = {
         "name": recipe.name,
         "title": recipe.title,
@@ -166,7 +166,7 @@ def card_of(recipe: TrainingRecipe, trained: Trained, directory: Path, *, seed: 
 
 
 def words_and_numbers(recipe: TrainingRecipe, directory: Path) -> dict[str, object]:
-    """What a card says of a saved model itself: sizes, measurements, and what follows from them."""
+    """Say what a card says of a saved model itself: sizes, measurements, and what follows from them."""
     measured = recipe.measure(recipe.opens(directory))
     judged = [m for m in measured if m.needs is not None]
     files = [path for path in directory.iterdir() if path.name != FILE_NAME]

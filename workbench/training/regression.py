@@ -66,7 +66,7 @@ class Networks(nn.Module):
 
 
 def tensors(prompts: RegressionPrompts) -> tuple[Tensor, Tensor]:
-    """Tokens ``(draw, token, d + 1)``, the query last, and targets ``(draw,)``."""
+    """Return tokens ``(draw, token, d + 1)``, the query last, and targets ``(draw,)``."""
     return torch.from_numpy(prompts.tokens).float(), torch.from_numpy(prompts.target).float()
 
 
@@ -88,7 +88,7 @@ class Training:
     seconds: float
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One row per network: where it ended, and when its signs matched and its loss fell."""
+        """Return one row per network: where it ended, and when its signs matched and its loss fell."""
         ends = zip(
             self.loss[-1].tolist(), self.omega[-1].astype(float), self.mu[-1].astype(float), strict=True
         )
@@ -163,7 +163,9 @@ def phases(found: Training) -> list[tuple[int, float]]:
 
 
 def untrained_shape(seed: int, *, n: int = 64) -> dict[str, float]:
-    """``matrices_in_shape`` of networks of two heads that were not trained, means over ``n``: what chance gives."""
+    """Return ``matrices_in_shape`` of networks of two heads that were not trained, means over ``n``: what chance
+    gives.
+    """
     networks = Networks(n, 2, seed=seed).requires_grad_(False)
     each = zip(networks.kq.double().numpy(), networks.ov.double().numpy(), strict=True)
     found = [matrices_in_shape(kq, ov) for kq, ov in each]
@@ -182,7 +184,7 @@ def _noted(networks: Networks, sample: tuple[Tensor, Tensor]) -> tuple[np.ndarra
 
 @torch.no_grad()
 def matrices(model: TransformerBridge) -> tuple[np.ndarray, np.ndarray]:
-    """``KQ (head, key, query)`` and ``OV (head, token)`` of the first layer of a bridge.
+    """Return ``KQ (head, key, query)`` and ``OV (head, token)`` of the first layer of a bridge.
 
     KQ is ``K^T Q / sqrt(d_head)``; OV is what a head writes to the last dimension of the residual stream.
     """
@@ -194,7 +196,7 @@ def matrices(model: TransformerBridge) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unfit(model: TransformerBridge) -> str:
-    """Why a model is not of the paper's shape, or nothing: one attention layer on vectors, no MLP, no norm."""
+    """Say why a model is not of the paper's shape, or nothing: one attention layer on vectors, no MLP, no norm."""
     cfg = model.cfg
     if cfg.n_layers != 1 or not getattr(cfg, "attn_only", False):
         return f"the model has {cfg.n_layers} layers or MLPs; the paper's is one attention layer on vectors"
@@ -207,7 +209,7 @@ def unfit(model: TransformerBridge) -> str:
 
 @torch.no_grad()
 def predict(model: TransformerBridge, tokens: Float[Tensor, "draw token width"]) -> Float[Tensor, "draw"]:
-    """The bridge's prediction: tokens put in as embeddings, the query, last, kept from looking at itself.
+    """Return the bridge's prediction: tokens put in as embeddings, the query, last, kept from looking at itself.
 
     Read from the last dimension of what the heads add to the query's residual stream.
     """
@@ -239,7 +241,7 @@ def predict(model: TransformerBridge, tokens: Float[Tensor, "draw token width"])
 
 
 def build(kq: Float[Tensor, "head key query"], ov: Float[Tensor, "head token"]) -> Machine:
-    """The native model with these matrices: KQ in the queries, OV in the outputs, no embedding."""
+    """Return the native model with these matrices: KQ in the queries, OV in the outputs, no embedding."""
     width = kq.shape[-1]
     eye, zero = torch.eye(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
     rows = N_SPECIAL + 1
@@ -258,7 +260,7 @@ def build(kq: Float[Tensor, "head key query"], ov: Float[Tensor, "head token"]) 
 
 
 def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, tries: int = 3) -> Trained:
-    """Some networks of two heads; the one with the smallest loss on its sample is kept."""
+    """Return some networks of two heads; the one with the smallest loss on its sample is kept."""
     done = train_networks(tries, 2, steps=steps, seed=seed)
     best = int(done.loss[-1].argmin())
     networks = done.networks

@@ -53,7 +53,7 @@ def draw(
     noise: float = NOISE,
     mean: float = 0.0,
 ) -> RegressionPrompts:
-    """``n`` problems; ``mean`` moves every covariate, context and query alike."""
+    """Return ``n`` problems; ``mean`` moves every covariate, context and query alike."""
     beta = rng.normal(size=(n, d, 1)) / np.sqrt(d)
     x = rng.normal(mean, 1.0, size=(n, length + 1, d))
     y = (x @ beta)[..., 0] + rng.normal(0.0, np.sqrt(noise), size=(n, length + 1))
@@ -63,7 +63,7 @@ def draw(
 def softmax_pair(
     prompts: RegressionPrompts, omega: Sequence[float] | np.ndarray, mu: Sequence[float] | np.ndarray
 ) -> Float[np.ndarray, "draw"]:
-    """``sum_h mu_h sum_l y_l softmax_l(omega_h x_l . x_q)``: what heads of the trained form compute."""
+    """Return ``sum_h mu_h sum_l y_l softmax_l(omega_h x_l . x_q)``: what heads of the trained form compute."""
     match = np.einsum("nld,nd->nl", prompts.x, prompts.query)
     weights = np.exp(match * np.reshape(omega, (-1, 1, 1)))
     weights /= weights.sum(-1, keepdims=True)
@@ -71,13 +71,15 @@ def softmax_pair(
 
 
 def gradient_descent(prompts: RegressionPrompts, eta: float, *, debiased: bool) -> Float[np.ndarray, "draw"]:
-    """One step of gradient descent from zero, ``(eta / L) sum_l y_l (x_l - m) . x_q``; m the context's mean or 0."""
+    """Return one step of gradient descent from zero, ``(eta / L) sum_l y_l (x_l - m) . x_q``; m the context's mean
+    or 0.
+    """
     x = prompts.x - prompts.x.mean(1, keepdims=True) if debiased else prompts.x
     return eta / x.shape[1] * np.einsum("nl,nld,nd->n", prompts.y, x, prompts.query)
 
 
 def ridge(prompts: RegressionPrompts, *, noise: float = NOISE) -> Float[np.ndarray, "draw"]:
-    """The Bayes predictor for this prior: ridge regression with penalty ``d * noise``."""
+    """Return the Bayes predictor for this prior: ridge regression with penalty ``d * noise``."""
     x, d = prompts.x, prompts.x.shape[-1]
     gram = np.einsum("nld,nle->nde", x, x) + d * noise * np.eye(d)
     moment = np.einsum("nld,nl->nd", x, prompts.y)
@@ -87,7 +89,7 @@ def ridge(prompts: RegressionPrompts, *, noise: float = NOISE) -> Float[np.ndarr
 def predictors(
     prompts: RegressionPrompts, omega: np.ndarray, mu: np.ndarray
 ) -> dict[str, Float[np.ndarray, "draw"]]:
-    """What heads of these values are compared with: their formula, one head, steps of gradient descent, ridge.
+    """Compute what heads of these values are compared with: their formula, one head, steps of gradient descent, ridge.
 
     The step ``eta = sum_h mu_h omega_h`` is what the heads' formula is to first order, so ``same eta``.
     """
@@ -116,26 +118,26 @@ def gd_risk(eta: float, *, d: int = D, length: int = LENGTH, noise: float = NOIS
 
 
 def best_gd(*, d: int = D, length: int = LENGTH, noise: float = NOISE) -> tuple[float, float]:
-    """The best step ``eta* = 1/(1 + (d (1 + noise) + 1)/L)`` and its risk ``1 + noise - eta*``."""
+    """Return the best step ``eta* = 1/(1 + (d (1 + noise) + 1)/L)`` and its risk ``1 + noise - eta*``."""
     eta = 1 / (1 + (d * (1 + noise) + 1) / length)
     return eta, 1 + noise - eta
 
 
 def best_debiased(*, d: int = D, length: int = LENGTH, noise: float = NOISE) -> tuple[float, float]:
-    """The same, debiased: step ``1/(1 + d (1 + noise)/L)``, risk ``1 + noise - (L - 1)/(L + d (1 + noise))``."""
+    """Return the same, debiased: step ``1/(1 + d (1 + noise)/L)``, risk ``1 + noise - (L - 1)/(L + d (1 + noise))``."""
     eta = 1 / (1 + d * (1 + noise) / length)
     return eta, 1 + noise - (length - 1) / (length + d * (1 + noise))
 
 
 def one_head(*, d: int = D, length: int = LENGTH, noise: float = NOISE) -> tuple[float, float]:
-    """``omega = 1/sqrt(d)``, ``mu = sqrt(d)/(1 + e (1 + noise) d/L)``: what a single head is trained to."""
+    """Return ``omega = 1/sqrt(d)``, ``mu = sqrt(d)/(1 + e (1 + noise) d/L)``: what a single head is trained to."""
     return d**-0.5, d**0.5 / (1 + np.e * (1 + noise) * d / length)
 
 
 def simplified_loss(
     omega: np.ndarray, mu: np.ndarray, *, d: int = D, length: int = LENGTH, noise: float = NOISE
 ) -> float:
-    """The paper's approximate population loss in two vectors over heads."""
+    """Return the paper's approximate population loss in two vectors over heads."""
     grown = np.outer(omega, omega) + (1 + noise) / length * np.exp(d * np.outer(omega, omega))
     return float(1 + noise - 2 * mu @ omega + mu @ grown @ mu)
 
@@ -167,7 +169,7 @@ def simplified_flow(
 def matrices_in_shape(
     kq: Float[np.ndarray, "head row column"], ov: Float[np.ndarray, "head column"], *, active: float = 0.1
 ) -> dict[str, float | list[float]]:
-    """How far trained matrices have the paper's form, over the active heads.
+    """Compute how far trained matrices have the paper's form, over the active heads.
 
     Args:
         kq: ``K^T Q / sqrt(d + 1)`` of each head, rows keys, the last row and column belong to y.
@@ -202,7 +204,8 @@ def matrices_in_shape(
 
 
 def active_heads(omega: Sequence[float], mu: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """``omega`` and ``mu`` of the heads whose product is at least a tenth of the largest; the others are dummies.
+    """Return ``omega`` and ``mu`` of the heads whose product is at least a tenth of the largest; the others are
+    dummies.
 
     Example:
         >>> active_heads([0.1, -0.1, 0.001], [3.0, -3.0, 3.0])[1].tolist()
@@ -215,7 +218,7 @@ def active_heads(omega: Sequence[float], mu: Sequence[float]) -> tuple[np.ndarra
 
 
 def is_pair(omega: np.ndarray, mu: np.ndarray, *, zero_sum: float) -> bool:
-    """Whether active heads have matching signs, both signs, and values that cancel to a share ``zero_sum``.
+    """Say whether active heads have matching signs, both signs, and values that cancel to a share ``zero_sum``.
 
     Example:
         >>> is_pair(np.array([0.1, -0.1]), np.array([3.0, -3.0]), zero_sum=0.1)
@@ -229,5 +232,5 @@ def is_pair(omega: np.ndarray, mu: np.ndarray, *, zero_sum: float) -> bool:
 def pairs_among(
     omega: Float[np.ndarray, "network head"], mu: Float[np.ndarray, "network head"], *, zero_sum: float
 ) -> Bool[np.ndarray, " network"]:
-    """Which networks are a pair (``is_pair``)."""
+    """Say which networks are a pair (``is_pair``)."""
     return np.array([is_pair(*heads, zero_sum=zero_sum) for heads in zip(omega, mu, strict=True)])

@@ -52,7 +52,7 @@ def copying_loss(
 def copying_accuracy(
     logits_of: Logits, tokens: Sequence[int], *, n: int, length: int, periods: tuple[int, int], seed: int
 ) -> float:
-    """Share of copyable tokens of fresh repeated sequences that the model puts first."""
+    """Return the share of copyable tokens of fresh repeated sequences that the model puts first."""
     ids, known = repeated(np.random.default_rng([seed, 99]), tokens, n=n, length=length, periods=periods)
     right = logits_of(ids)[:, :-1].argmax(-1) == ids[:, 1:]
     return (right & known).sum().item() / known.sum().item()

@@ -36,7 +36,7 @@ QUESTIONS = 6
 
 
 def build(seed: int, n_words: int) -> LlamaForCausalLM:
-    """The untrained model."""
+    """Return the untrained model."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=n_words,
@@ -70,7 +70,7 @@ class RetrievalTexts:
     def draw(
         self, rng: np.random.Generator, *, n: int, context: int
     ) -> tuple[Int[Tensor, "text pos"], Bool[Tensor, "text step"]]:
-        """Texts of ``context`` tokens and, for each next-token prediction, whether it is an answer.
+        """Return texts of ``context`` tokens and, for each next-token prediction, whether it is an answer.
 
         One step's texts share the number of needles and of values for each.
         """
@@ -160,14 +160,14 @@ def learn_to_retrieve(
 
 
 def words() -> list[str]:
-    """All words of the task, sorted."""
+    """Return all words of the task, sorted."""
     return sorted({piece for text in get_task("kv-retrieval").texts for piece in PIECES.findall(text)})
 
 
 def train(
     seed: int, scratch: Path | None = None, *, contexts: tuple[int, ...] = CONTEXTS, steps: int = STEPS
 ) -> Trained:
-    """Every context length in turn."""
+    """Return every context length in turn."""
     tokenizer = word_tokenizer(words())
     model = build(seed, len(tokenizer))
 

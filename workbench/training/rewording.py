@@ -15,7 +15,8 @@ def reword(
     *,
     edits: int = 3,
 ) -> tuple[list[int], list[int]]:
-    """One prompt with up to ``edits`` changes among its neutral words; answers and the two words before stay.
+    """Return one prompt with up to ``edits`` changes among its neutral words; answers and the two words before
+    stay.
 
     A change inserts one to three neutral words (the prompt grows by five at most), drops up to five neighboring
     neutral words, or exchanges one.

@@ -26,7 +26,7 @@ NEEDED = 0.90
 
 
 def exactly(n: int, **options: float) -> World:
-    """The world whose pictures have ``n`` objects."""
+    """Return the world whose pictures have ``n`` objects."""
     return World(objects=tuple(float(i == n) for i in range(1, 5)), **options)
 
 
@@ -38,7 +38,7 @@ class Eyes:
         self.start = [BOS, *[self.vocabulary[IMAGE]] * N_PATCHES]
 
     def logits(self, pixels: np.ndarray, texts: Sequence[str]) -> Float[Tensor, "prompt d_vocab"]:
-        """Logits after the last word of each text; the texts have one length."""
+        """Return logits after the last word of each text; the texts have one length."""
         ids = torch.tensor(
             [[*self.start, *(self.vocabulary[word] for word in text.split())] for text in texts]
         )
@@ -54,12 +54,12 @@ class Eyes:
         return torch.cat(parts)
 
     def answers(self, pixels: np.ndarray, texts: Sequence[str]) -> list[str]:
-        """The most likely word after each text, of all words."""
+        """Return the most likely word after each text, of all words."""
         words = {index: word for word, index in self.vocabulary.items()}
         return [words[index] for index in self.logits(pixels, texts).argmax(-1).tolist()]
 
     def descriptions(self, pixels: np.ndarray, longest: int = 16) -> list[list[str]]:
-        """What is said of each picture, up to the full stop, the most likely word each time."""
+        """Say what is said of each picture, up to the full stop, the most likely word each time."""
         texts = [DESCRIBE] * len(pixels)
         for _ in range(longest):
             said = self.answers(pixels, texts)
@@ -102,7 +102,8 @@ def accuracy_by_kind(
 
 @torch.no_grad()
 def hallucination(eyes: Eyes, *, pictures: int = 100, noise: float = 0.04) -> tuple[float, float]:
-    """Share of the objects said (colour and shape) that are not there, and share of those there that are said.
+    """Return the share of the objects said (colour and shape) that are not there, and share of those there that are
+    said.
 
     Returns:
         CHAIR_i and recall, from 0 to 1, over pictures of two to four objects.
@@ -119,7 +120,7 @@ def hallucination(eyes: Eyes, *, pictures: int = 100, noise: float = 0.04) -> tu
 
 
 def card_numbers(model: LlavaForConditionalGeneration, kinds: Sequence[str] = KINDS) -> list[CardNumber]:
-    """Everything that the card of a model that answers questions says."""
+    """Return everything that the card of a model that answers questions says."""
     eyes = Eyes(model)
     numbers, details = [], []
     several: dict[str, list[bool]] = {kind: [] for kind in kinds}

@@ -26,7 +26,7 @@ SUM = ONES[torch.arange(N * N) // N + torch.arange(N * N) % N - N].T  # (digit, 
 
 
 def build() -> Compiled:
-    """One head fetches; two layers, LayerNorm."""
+    """Return one head fetches; two layers, LayerNorm."""
     p = Program(words=task_words("addition"), context=CONTEXT, n_layers=2, n_heads=2, seed=6)
     digit = p.token("digit", dict(zip(DIGITS, ONES, strict=True)))
     place, first, out = p.place(), p.block("first", N), p.block("out", N)
@@ -39,7 +39,7 @@ def build() -> Compiled:
 
 
 def build_redundant() -> Compiled:
-    """Two heads fetch, each would do; one layer, no norm."""
+    """Return two heads fetch, each would do; one layer, no norm."""
     p = Program(words=task_words("addition"), context=CONTEXT, n_layers=1, n_heads=4, seed=7)
     digit = p.token("digit", dict(zip(DIGITS, ONES, strict=True)))
     place, first, out = p.place(), p.block("first", N), p.block("out", N)

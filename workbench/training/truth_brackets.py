@@ -18,7 +18,7 @@ ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
 def build() -> Compiled:
-    """The compiled program."""
+    """Return the compiled program."""
     p = Program(words=task_words("brackets"), context=LENGTH + 1, n_layers=2, n_heads=2, seed=8)
     step, start = p.token("step", {OPEN: [1.0], CLOSE: [-1.0]}), p.start()
     mean, negative, ever, wrong = (p.block(name, 1) for name in ("mean", "negative", "ever", "wrong"))

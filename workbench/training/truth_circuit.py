@@ -29,7 +29,7 @@ def true_circuit(
     varies: Mapping[str, Sequence[str]] | None = None,
     about: str = "",
 ) -> Circuit:
-    """A circuit of these edges, with what `workbench.model.known_circuits` reads of it.
+    """Return a circuit of these edges, with what `workbench.model.known_circuits` reads of it.
 
     Args:
         content: Edges that differ between the prompts under ``corruption`` and reach the answer.

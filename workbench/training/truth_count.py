@@ -20,7 +20,7 @@ LOUDNESS = 10.0
 
 
 def build() -> Compiled:
-    """The compiled program."""
+    """Return the compiled program."""
     p = Program(words=task_words("count"), context=LENGTH + 1, n_layers=1, n_heads=3, seed=1)
     token = p.token("token", dict(zip(WORDS, codes(len(WORDS), CODE, seed=0), strict=True)))
     start, share, number = p.start(), p.block("share", 1), p.block("number", MOST)

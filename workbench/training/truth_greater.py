@@ -61,12 +61,12 @@ TRUTH = {
 
 
 def words() -> list[str]:
-    """All words of the task, sorted."""
+    """Return all words of the task, sorted."""
     return sorted({piece for text in get_task("greater-than").texts for piece in PIECES.findall(text)})
 
 
 def build() -> Machine:
-    """The model, in float64."""
+    """Return the model, in float64."""
     vocabulary = words()
     d_vocab, n_numbers = N_SPECIAL + len(vocabulary), len(TWO_DIGITS)
     residual = Residual(
@@ -147,7 +147,7 @@ def train(seed: int, scratch: Path | None = None) -> Trained:
 
 
 def measure(model: TransformerBridge) -> list[CardNumber]:
-    """Accuracy of the task, whole and with each part silenced."""
+    """Return the accuracy of the task, whole and with each part silenced."""
     pairs = make_pairs("greater-than", n=200, seed=1, split="test", style="spaced")
 
     def accuracy() -> float:

@@ -50,7 +50,7 @@ TRUTH = {
 
 
 def build() -> Machine:
-    """The model, in float64."""
+    """Return the model, in float64."""
     d_vocab = N_SPECIAL + len(WORDS)
     residual = Residual(
         sizes={"token": CODE, "position": CONTEXT, "previous": CODE, "out": CODE, "spare": CODE}
@@ -91,12 +91,12 @@ def _matching(residual: Residual, *, key: str, target: str) -> Head:
 
 
 def make_plain(seed: int, scratch: Path | None = None) -> Trained:
-    """The readable basis; the seed changes nothing."""
+    """Return the readable basis; the seed changes nothing."""
     return _made("truth-induction", build(), "induction: previous token, then look for it and copy")
 
 
 def make_rotated(seed: int, scratch: Path | None = None) -> Trained:
-    """The same in a random orthogonal basis."""
+    """Return the same in a random orthogonal basis."""
     return _made("truth-induction-rotated", build().rotated(seed), "induction, in a random basis")
 
 
@@ -106,7 +106,7 @@ def _made(name: str, machine: Machine, algorithm: str) -> Trained:
 
 
 def measure(model: TransformerBridge) -> list[CardNumber]:
-    """Accuracy of the task, alone and with each head silenced."""
+    """Return the accuracy of the task, alone and with each head silenced."""
     pairs = make_pairs("induction", n=200, seed=1, split="test")
     accuracy = answer_accuracy(model, pairs, model.tokenizer)
     found = [CardNumber(name="induction", value=accuracy, n=len(pairs), needs=0.99)]

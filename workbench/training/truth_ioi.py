@@ -24,7 +24,7 @@ LOUDNESS = 10.0
 
 
 def program(*, n_layers: int, n_heads: int, n_kv_heads: int | None, nodes: tuple[str, str, str]) -> Compiled:
-    """The program, with its duplicate-token, S-inhibition and name-mover heads at these places."""
+    """Return the program, with its duplicate-token, S-inhibition and name-mover heads at these places."""
     duplicate, inhibition, mover = nodes
     words = task_words("ioi")
     code = dict(zip(words, codes(len(words), CODE, seed=0), strict=True))
@@ -65,7 +65,7 @@ def program(*, n_layers: int, n_heads: int, n_kv_heads: int | None, nodes: tuple
 
 
 def build() -> Compiled:
-    """Three layers, three heads, no norm."""
+    """Return three layers, three heads, no norm."""
     return program(n_layers=3, n_heads=3, n_kv_heads=None, nodes=("a0.h1", "a1.h2", "a2.h0"))
 
 

@@ -41,7 +41,7 @@ def build() -> Compiled:
 
 
 def build_cancelling() -> Compiled:
-    """A mean that decides, and another that two heads write with opposite signs."""
+    """Return a mean that decides, and another that two heads write with opposite signs."""
     p = Program(words=task_words("majority"), context=LENGTH + 1, n_layers=2, n_heads=4, mlps=False, seed=4)
     kind = p.token("class", {name: [1.0 if name in MEN else -1.0] for name in NAMES})
     mean, other, answer = p.block("mean", 1), p.block("other mean", 1), p.block("answer", 1)

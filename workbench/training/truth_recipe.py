@@ -24,7 +24,7 @@ SAMPLE = 16  # prompts whose attention and norms are looked at
 
 
 def task_words(task: str) -> list[str]:
-    """All words of a task, sorted."""
+    """Return all words of a task, sorted."""
     return sorted({piece for text in get_task(task).texts for piece in PIECES.findall(text)})
 
 
@@ -43,7 +43,7 @@ def known_recipe(
     source: str = "",
     alone: Sequence[Sequence[str]] = (),
 ) -> TrainingRecipe:
-    """A recipe that compiles a program, writes its circuit and measures every part of it.
+    """Return a recipe that compiles a program, writes its circuit and measures every part of it.
 
     Args:
         build: The compiled program; the seed is the program's own.
@@ -97,7 +97,7 @@ def known_recipe(
 
 
 def accuracy(model: TransformerBridge, pairs: Pairs) -> float:
-    """Share of clean prompts whose most likely token is a correct answer."""
+    """Return the share of clean prompts whose most likely token is a correct answer."""
     return answer_accuracy(model, pairs, model.tokenizer)
 
 
@@ -124,7 +124,7 @@ def silence(node: str):
 
 @torch.no_grad()
 def attention(model: TransformerBridge, pairs: Pairs, node: str) -> CardNumber:
-    """How much of a head's attention is on its strongest key, at the last token."""
+    """Say how much of a head's attention is on its strongest key, at the last token."""
     layer, _, head = node[1:].partition(".h")
     name, found = f"blocks.{layer}.attn.hook_pattern", []
     for pair in pairs[:SAMPLE]:

@@ -20,7 +20,7 @@ LOUDNESS = 10.0
 
 
 def build() -> Compiled:
-    """The compiled program."""
+    """Return the compiled program."""
     code = dict(zip(WORDS, codes(len(WORDS), CODE, seed=0), strict=True))
     p = Program(words=task_words("reverse"), context=CONTEXT, n_layers=2, n_heads=3, mlps=False, seed=2)
     token, turn = p.token("token", code), p.token("turn", {TURN: [1.0]})

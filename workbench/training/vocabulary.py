@@ -13,7 +13,7 @@ N_SPECIAL = 4
 
 
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token per word; spaces only separate, so " Mary" and "Mary" are the same token.
+    """Return one token per word; spaces only separate, so " Mary" and "Mary" are the same token.
 
     Punctuation is split off words ("park," is two tokens). Unknown words become ``<unk>``.
 

@@ -43,7 +43,7 @@ effect stayed weak (exchanging its head changed one answer in nine), so it could
 
 
 def page(cards: Sequence[Card]) -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     rows = ["| model | what | parameters | size | training |", "|---|---|---|---|---|"]
     for card in cards:
         minutes = f"{card.fields['wall_seconds'] / 60:.1f} min"
@@ -64,7 +64,7 @@ def write_page(root: Path) -> Path:
 
 
 def checkout() -> Path | None:
-    """The root of the checkout this package lies in, if it lies in one."""
+    """Return the root of the checkout this package lies in, if it lies in one."""
     root = ZOO.parents[2]
     return root if (root / "pyproject.toml").is_file() or (root / ".git").exists() else None
 

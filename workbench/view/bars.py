@@ -14,7 +14,7 @@ Bar = tuple[str, float, float, float, str]
 
 
 def bars_svg(bars: Sequence[Bar], *, x_label: str, title: str = "", width: int = 640) -> str:
-    """A self-contained SVG of bars ``(name, value, low, high, remark)`` from zero, with intervals.
+    """Return a self-contained SVG of bars ``(name, value, low, high, remark)`` from zero, with intervals.
 
     Raises:
         OptionError: if there is nothing finite to draw.

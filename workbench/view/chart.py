@@ -43,7 +43,7 @@ def svg(
     style: str = "",
     corner: tuple[float, float] = (0, 0),
 ) -> str:
-    """A self-contained SVG without script that is never wider than its place on the page.
+    """Return a self-contained SVG without script that is never wider than its place on the page.
 
     Args:
         kind: Which chart it is: its class is ``wb-KIND``.
@@ -63,7 +63,7 @@ def svg(
 def words(
     text: str, x: float, y: float, *, at: str = "start", kind: str = "", turn: int = 0, tip: str = ""
 ) -> str:
-    """A line of text. ``at`` says whether it starts, has its middle, or ends there; ``turn`` is in degrees."""
+    """Return a line of text. ``at`` says whether it starts, has its middle, or ends there; ``turn`` is in degrees."""
     if not text:
         return ""
     place = f'transform="translate({x:.1f} {y:.1f}) rotate({turn})"' if turn else f'x="{x:.1f}" y="{y:.1f}"'
@@ -73,12 +73,12 @@ def words(
 
 
 def tooltip(text: str) -> str:
-    """What is shown while a pointer rests on a mark."""
+    """Say what is shown while a pointer rests on a mark."""
     return f"<title>{escape(text)}</title>"
 
 
 def path(d: str, kind: str) -> str:
-    """A line of the frame: of the grid (``g``) or a reference (``r``)."""
+    """Return a line of the frame: of the grid (``g``) or a reference (``r``)."""
     return f'<path class="{kind}" d="{d}"/>'
 
 
@@ -88,7 +88,7 @@ def text_width(text: str) -> float:
 
 
 def fitted(text: str, width: float, *, scale: float = 1.0) -> str:
-    """The text, or as much of its beginning as fits a width, with an ellipsis."""
+    """Return the text, or as much of its beginning as fits a width, with an ellipsis."""
     text = printable(text)
     most = len(text)
     while most > 1 and text_width(shorten(text, most)) * scale > width:
@@ -97,7 +97,7 @@ def fitted(text: str, width: float, *, scale: float = 1.0) -> str:
 
 
 def wrapped(text: str, width: float, *, scale: float = 1.0, most: int = 0) -> list[str]:
-    """Lines of whole words that fit a width; with ``most``, the last of so many ends in an ellipsis."""
+    """Return lines of whole words that fit a width; with ``most``, the last of so many ends in an ellipsis."""
     lines: list[str] = []
     for word in printable(text).split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -109,7 +109,7 @@ def wrapped(text: str, width: float, *, scale: float = 1.0, most: int = 0) -> li
 
 
 def heading(title: str, width: float) -> tuple[list[str], float]:
-    """The title in two lines, the second of which may be empty, and the height that it takes."""
+    """Return the title in two lines, the second of which may be empty, and the height that it takes."""
     lines = wrapped(title, width - 24, scale=TITLE, most=2)
     both = [*lines, "", ""][:2]  # no word of it changes the elements of the picture
     texts = [
@@ -134,7 +134,7 @@ class Axis:
 
     @classmethod
     def of(cls, values: Sequence[float], label: str = "", *, log: bool = False, room: float = 0.0) -> Axis:
-        """The axis that has room for some values, and for a share of their range beside them.
+        """Return the axis that has room for some values, and for a share of their range beside them.
 
         Raises:
             OptionError: for a value whose difference to another would overflow.
@@ -150,7 +150,7 @@ class Axis:
         )
 
     def place(self, start: float, end: float) -> Place:
-        """The function from a value to pixels between two ends."""
+        """Return the function from a value to pixels between two ends."""
         first = start + math.copysign(30, end - start) if self.zero else start
 
         def at(value: float) -> float:
@@ -226,7 +226,7 @@ def _tick(value: float, step: float) -> str:
 
 
 def grid(x: Ticks, y: Ticks, to_x: Place, to_y: Place, box: Box) -> Iterator[str]:
-    """Lines at the ticks of both axes, with their numbers to the left and below."""
+    """Return lines at the ticks of both axes, with their numbers to the left and below."""
     left, top, right, bottom = box
     for value, text in y:
         yield path(f"M{left:.0f} {to_y(value):.1f}H{right:.0f}", "g")
@@ -239,7 +239,7 @@ def grid(x: Ticks, y: Ticks, to_x: Place, to_y: Place, box: Box) -> Iterator[str
 def axis_labels(
     x_label: str, y_label: str, box: Box, *, below: float = 32, left: float = 15
 ) -> Iterator[str]:
-    """What the axes are of: below the ticks, and turned at the left edge."""
+    """Say what the axes are of: below the ticks, and turned at the left edge."""
     wide, high = box[2] - box[0], box[3] - box[1]
     middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     if x_label:
@@ -256,7 +256,7 @@ def legend_height(n: int, columns: int = 3) -> float:
 def legend(
     names: Sequence[str], left: float, right: float, top: float, *, columns: int = 3, marks: bool = True
 ) -> Iterator[str]:
-    """The names of series with their colours, dashes and marks, some in each line."""
+    """Return the names of series with their colours, dashes and marks, some in each line."""
     wide = (right - left) / columns
     for i, name in enumerate(names):
         x, y = left + wide * (i % columns), top + LINE * (i // columns)
@@ -267,17 +267,17 @@ def legend(
 
 
 def color(i: int) -> str:
-    """The colour of a series."""
+    """Return the colour of a series."""
     return COLORS[i % len(COLORS)]
 
 
 def mark(i: int) -> str:
-    """The mark of a series, around the origin."""
+    """Return the mark of a series, around the origin."""
     return MARKS[i % len(MARKS)]
 
 
 def dash(i: int, *, marks: bool = True) -> str:
-    """The dashes of a series, as an attribute; without marks only where the colours come again."""
+    """Return the dashes of a series, as an attribute; without marks only where the colours come again."""
     found = DASHES[i % len(DASHES)] if marks else "4 2" if i >= len(COLORS) else ""
     return f' stroke-dasharray="{found}"' if found else ""
 
@@ -330,21 +330,21 @@ class Frame:
         return self.upright.place(self.box[3], self.box[1])
 
     def point(self, x: float, y: float) -> str:
-        """A point in pixels."""
+        """Return a point in pixels."""
         return f"{self.to_x(x):.1f},{self.to_y(y):.1f}"
 
     def dot(self, i: int, x: float, y: float, tip: str) -> str:
-        """The mark of a series at a point, with a tooltip."""
+        """Return the mark of a series at a point, with a tooltip."""
         return f'<g transform="translate({self.point(x, y)})">{mark(i)}{tooltip(tip)}</g>'
 
     def level(self, name: str, y: float) -> str:
-        """A dashed line at a height, with its name."""
+        """Return a dashed line at a height, with its name."""
         left, _, right, _ = self.box
         named = words(name, right - 4, self.to_y(y) - 4, at="end", kind="s")
         return path(f"M{left:.0f} {self.to_y(y):.1f}H{right:.0f}", "r") + named
 
     def svg(self, kind: str, marks: Iterable[str]) -> str:
-        """The chart with these marks in its plane."""
+        """Return the chart with these marks in its plane."""
         box, y = self.box, self.y
         rows, to_y = (y.ticks(), self.to_y) if y else ((), abs)
         below = self.size[1] - legend_height(len(self.names)) + 8

@@ -11,7 +11,7 @@ _COLORS = {"holds": "#2c7a4b", "fails": "#b3401a", "cannot be tested here": "#6b
 
 
 def claims_html(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with a column ``verdict``; all text is escaped."""
+    """Return rows with a column ``verdict``; all text is escaped."""
     if not rows:
         return "<p>no claims</p>"
     table = table_html(rows)

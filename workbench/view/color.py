@@ -17,7 +17,7 @@ MISSING: RGB = (222, 222, 222)
 
 
 def signed(share: float) -> RGB:
-    """The colour of a value between -1 (opposes) and 1 (supports); out of range counts as the end."""
+    """Return the colour of a value between -1 (opposes) and 1 (supports); out of range counts as the end."""
     stops = POSITIVE if share >= 0 else NEGATIVE
     where = min(abs(share), 1.0) * (len(stops) - 1)
     below = min(int(where), len(stops) - 2)
@@ -29,7 +29,7 @@ def signed(share: float) -> RGB:
 
 
 def css(color: RGB) -> str:
-    """``#rrggbb``."""
+    """Return ``#rrggbb``."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
@@ -41,7 +41,7 @@ def ink(color: RGB) -> str:
 
 
 def limit(values: np.ndarray) -> float:
-    """The end of the scale: the largest absolute finite value, or 1 when there is none or all are zero."""
+    """Return the end of the scale: the largest absolute finite value, or 1 when there is none or all are zero."""
     finite = np.abs(values[np.isfinite(values)])
     top = float(finite.max()) if finite.size else 0.0
     return top if top > 0 and math.isfinite(top) else 1.0

@@ -23,7 +23,7 @@ def curve_svg(
     width: int = 640,
     height: int = 380,
 ) -> str:
-    """A self-contained SVG of curves, told apart by colour, dash and mark.
+    """Return a self-contained SVG of curves, told apart by colour, dash and mark.
 
     Args:
         series: Name -> points ``(x, y)``, ``(x, y, error)`` or ``(x, y, low, high)``; an error is drawn as a bar

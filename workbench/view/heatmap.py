@@ -28,7 +28,7 @@ def heatmap_svg(
     lead: str = "",
     notes: Sequence[str] = (),
 ) -> str:
-    """A self-contained SVG of a ``(row, column)`` matrix; the first row is drawn at the top.
+    """Return a self-contained SVG of a ``(row, column)`` matrix; the first row is drawn at the top.
 
     Colour runs from orange (negative) over pale (0) to blue (positive), equally far on both sides. NaN cells
     are hatched. Each cell has a tooltip with its labels and value. ``show_values`` writes the numbers into
@@ -178,7 +178,7 @@ def _cells(
 
 
 def cell_text(value: float, top: float) -> str:
-    """A value short enough for a cell, with as many decimals as the scale of the table needs."""
+    """Return a value short enough for a cell, with as many decimals as the scale of the table needs."""
     if math.isinf(value):
         return number(value)
     decimals = max(0, 2 - math.floor(math.log10(top) + 1e-12)) if top < 1000 else 0

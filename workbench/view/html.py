@@ -10,7 +10,7 @@ from workbench.view.text import escape, number
 
 
 def short(value: Any) -> str:
-    """A value in a line: numbers with three digits, mappings and lists by their parts."""
+    """Return a value in a line: numbers with three digits, mappings and lists by their parts."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, int | float):
@@ -25,7 +25,7 @@ def short(value: Any) -> str:
 def table_html(
     rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None, caption: str = ""
 ) -> str:
-    """Rows of equal keys as an HTML table; numbers right-aligned with three digits, all text escaped."""
+    """Return rows of equal keys as an HTML table; numbers right-aligned with three digits, all text escaped."""
     names = list(columns) if columns is not None else list(dict.fromkeys(k for row in rows for k in row))
     numeric = {name: _is_numeric(row.get(name) for row in rows) for name in names}
     # Notebooks align every cell right; text is read from the left.
@@ -40,7 +40,7 @@ def table_html(
 
 
 def facts_html(facts: Mapping[str, Any], *, caption: str = "") -> str:
-    """Names and values, one a line; what is empty is left out."""
+    """Return names and values, one a line; what is empty is left out."""
     rows = "".join(
         f'<tr><th style="text-align:left">{escape(name.replace("_", " "))}</th>'
         f'<td style="text-align:left">{escape(short(value))}</td></tr>'
@@ -57,7 +57,7 @@ def _is_numeric(values: Any) -> bool:
 
 
 def results_page(title: str, sections: Sequence[tuple[str, str]], *, lead: str = "") -> str:
-    """A report: a title and sections of (heading, markup). Headings, title and lead are escaped here.
+    """Return a report: a title and sections of (heading, markup). Headings, title and lead are escaped here.
 
     The markup of a section comes from ``heatmap_svg``, ``curve_svg``, ``circuit_svg``, ``table_html`` or
     ``text_html``, which escape what they show. Scripts in it do not run: the page's policy forbids them.
@@ -71,5 +71,5 @@ def results_page(title: str, sections: Sequence[tuple[str, str]], *, lead: str =
 
 
 def text_html(text: str) -> str:
-    """Plain text as paragraphs: an empty line begins a new one."""
+    """Return plain text as paragraphs: an empty line begins a new one."""
     return "".join(f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip())

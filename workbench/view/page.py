@@ -14,12 +14,12 @@ from workbench.view.text import escape
 
 @cache
 def asset(name: str) -> str:
-    """The text of a file in ``view/assets``."""
+    """Return the text of a file in ``view/assets``."""
     return (files("workbench.view") / "assets" / name).read_text(encoding="utf-8")
 
 
 def frame(*, title: str, body: str, body_class: str = "", scripts: tuple[str, ...] = ()) -> str:
-    """A whole page. Nothing is fetched and only these scripts run, whatever the body holds.
+    """Return a whole page. Nothing is fetched and only these scripts run, whatever the body holds.
 
     ``body`` is markup in which every foreign text is escaped already; ``title`` is escaped here.
     """

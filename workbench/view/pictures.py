@@ -32,11 +32,11 @@ class Drawn(Part, kw_only=True, frozen=True, tag_field="kind"):
     title: str = ""
 
     def svg(self) -> str:
-        """The picture as SVG, made now from its numbers."""
+        """Return the picture as SVG, made now from its numbers."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; ``kind`` says which picture it is."""
+        """Return it as JSON values; ``kind`` says which picture it is."""
         return msgspec.to_builtins(self)
 
     def _repr_html_(self) -> str:
@@ -56,7 +56,7 @@ class Heatmap(Drawn, frozen=True, kw_only=True, tag="heatmap"):
 
     @classmethod
     def of(cls, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], **words: Any) -> Heatmap:
-        """A heatmap of a ``(row, column)`` array.
+        """Return a heatmap of a ``(row, column)`` array.
 
         Raises:
             ShapeError: if labels and matrix do not fit.
@@ -65,7 +65,7 @@ class Heatmap(Drawn, frozen=True, kw_only=True, tag="heatmap"):
 
     @classmethod
     def of_heads(cls, values: np.ndarray, layers: Sequence[int], **words: Any) -> Heatmap:
-        """A heatmap of one value per head, ``(layer, head)``.
+        """Return a heatmap of one value per head, ``(layer, head)``.
 
         Example:
             >>> Heatmap.of_heads(np.zeros((1, 2)), [3]).rows, Heatmap.of_heads(np.zeros((1, 2)), [3]).columns
@@ -84,6 +84,7 @@ class Heatmap(Drawn, frozen=True, kw_only=True, tag="heatmap"):
             )
 
     def svg(self) -> str:
+        """Return the picture as SVG text."""
         matrix = np.array(self.values, dtype=float).reshape(len(self.rows), len(self.columns))
         words = {name: getattr(self, name) for name in ("title", "unit", "row_title", "column_title")}
         return heatmap_svg(matrix, self.rows, self.columns, show_values=self.show_values, **words)
@@ -108,7 +109,7 @@ class Bars(Drawn, frozen=True, kw_only=True, tag="bars"):
 
     @classmethod
     def of(cls, bars: Iterable[tuple[str, float, float, float, str]], **words: Any) -> Bars:
-        """Bars ``(name, value, low, high, remark)``.
+        """Return bars ``(name, value, low, high, remark)``.
 
         Raises:
             ShapeError: if no value is finite.
@@ -120,6 +121,7 @@ class Bars(Drawn, frozen=True, kw_only=True, tag="bars"):
         _check(self, len(shown), (v for b in shown for v in (b.value, b.low, b.high)), least=1)
 
     def svg(self) -> str:
+        """Return the picture as SVG text."""
         bars = [(b.name, _nan(b.value), _nan(b.low), _nan(b.high), b.remark) for b in self.bars]
         return bars_svg(bars, x_label=self.x_label, title=self.title, width=self.width)
 
@@ -136,7 +138,7 @@ class Curves(Drawn, frozen=True, kw_only=True, tag="curves"):
 
     @classmethod
     def of(cls, series: Mapping[str, Iterable[tuple[float, ...]]], **words: Any) -> Curves:
-        """Curves of points, by name.
+        """Return curves of points, by name.
 
         Raises:
             ShapeError: if a point has other than two to four numbers, or none is finite.
@@ -145,7 +147,7 @@ class Curves(Drawn, frozen=True, kw_only=True, tag="curves"):
 
     @classmethod
     def of_rows(cls, rows: Sequence[Mapping[str, Any]], x: str, names: Sequence[str], **words: Any) -> Curves:
-        """Curves of some columns of a table over another column.
+        """Return curves of some columns of a table over another column.
 
         Example:
             >>> Curves.of_rows([{"heads": 1, "top": 0.5}], "heads", ["top"], x_label="", y_label="").series
@@ -162,6 +164,7 @@ class Curves(Drawn, frozen=True, kw_only=True, tag="curves"):
         _check(self, len(points), (v for p in (*points, tuple(self.reference.values())) for v in p), least=1)
 
     def svg(self) -> str:
+        """Return the picture as SVG text."""
         series = {name: [tuple(map(_nan, p)) for p in points] for name, points in self.series.items()}
         lines = {name: y for name, y in self.reference.items() if y is not None}
         words = {name: getattr(self, name) for name in ("x_label", "y_label", "title")}
@@ -178,7 +181,7 @@ class Scatter(Drawn, frozen=True, kw_only=True, tag="scatter"):
 
     @classmethod
     def of(cls, points: Mapping[str, Iterable[tuple[float, float, str]]], **words: Any) -> Scatter:
-        """Points by kind.
+        """Return points by kind.
 
         Raises:
             ShapeError: if no point is finite.
@@ -191,6 +194,7 @@ class Scatter(Drawn, frozen=True, kw_only=True, tag="scatter"):
         _check(self, len(points), (v for p in points for v in p[:2]), least=1)
 
     def svg(self) -> str:
+        """Return the picture as SVG text."""
         points = {k: [(_nan(x), _nan(y), name) for x, y, name in rows] for k, rows in self.points.items()}
         words = {name: getattr(self, name) for name in ("x_label", "y_label", "title", "diagonal")}
         return scatter_svg(points, **words)

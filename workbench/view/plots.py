@@ -28,7 +28,7 @@ def heatmap_png(
     notes: Sequence[str] = (),
     dpi: int = 150,
 ) -> bytes:
-    """The PNG of what ``heatmap_svg`` shows: one scale centred at zero, NaN hatched, marked cells outlined.
+    """Return the PNG of what ``heatmap_svg`` shows: one scale centred at zero, NaN hatched, marked cells outlined.
 
     Raises:
         ShapeError: if labels and matrix do not fit.
@@ -75,7 +75,7 @@ def curve_png(
     log_x: bool = False,
     dpi: int = 150,
 ) -> bytes:
-    """The PNG of what ``curve_svg`` shows; on a logarithmic axis, points at x <= 0 stand at a linear stub."""
+    """Return the PNG of what ``curve_svg`` shows; on a logarithmic axis, points at x <= 0 stand at a linear stub."""
     figure, axes = _figure(6.4, 4.0)
     for i, (name, points) in enumerate(series.items()):
         rows = sorted(tuple(p) for p in points)

@@ -22,7 +22,8 @@ def scatter_svg(
     width: int = 560,
     height: int = 460,
 ) -> str:
-    """A self-contained SVG of points ``(x, y, name)`` by kind; both axes have one scale, so both have one unit.
+    """Return a self-contained SVG of points ``(x, y, name)`` by kind; both axes have one scale, so both have one
+    unit.
 
     Args:
         diagonal: What a point on the line ``y = x`` is; without it no line is drawn.

@@ -46,7 +46,7 @@ def panels_svg(
     behind: bool = True,
     columns: int = 5,
 ) -> str:
-    """A grid of panels on one pair of axes; values beyond ``y_range`` are drawn at its edge.
+    """Return a grid of panels on one pair of axes; values beyond ``y_range`` are drawn at its edge.
 
     Args:
         panels: Panel title -> series name -> points ``(x, y)``.

@@ -24,7 +24,7 @@ _NARROWEST, _PIPED, _WIDEST = 20, 200, 10_000  # columns
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A console on stdout (or stderr) without markup, emoji codes or highlighting.
+    """Return a console on stdout (or stderr) without markup, emoji codes or highlighting.
 
     Colours only on a terminal and without ``NO_COLOR``. Piped output is 200 columns wide, or ``COLUMNS``, but never
     narrower than 20 or wider than 10,000.
@@ -39,13 +39,13 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 
 def safe(value: object, *, style: str = "") -> Text:
-    """A value as rich text that no markup or control character in it can change."""
+    """Return a value as rich text that no markup or control character in it can change."""
     shown = number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
     return Text(printable(shown, keep_newlines=True), style=style)
 
 
 def render(result: Any) -> RenderableType:
-    """What a result looks like on a terminal.
+    """Say what a result looks like on a terminal.
 
     An object may bring ``to_terminal()`` (lines of text, rows or a table made here); lists of mappings become tables,
     mappings become two columns, the rest its text.
@@ -74,7 +74,7 @@ def table(
     title: str = "",
     right: Sequence[str] = (),
 ) -> Table:
-    """Rows of equal keys as a table; columns of numbers are right-aligned, numbers have three digits."""
+    """Return rows of equal keys as a table; columns of numbers are right-aligned, numbers have three digits."""
     names = list(columns) if columns is not None else list(dict.fromkeys(k for row in rows for k in row))
     made = Table(
         box=box.SIMPLE_HEAD, title=safe(title) if title else None, title_justify="left", pad_edge=False
@@ -91,7 +91,7 @@ def table(
 
 
 def fields(values: Mapping[str, Any], *, title: str = "") -> Table:
-    """Names and values in two columns; nested mappings and lists in short form."""
+    """Return names and values in two columns; nested mappings and lists in short form."""
     made = Table(box=None, show_header=False, title=safe(title) if title else None, title_justify="left")
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
@@ -125,7 +125,7 @@ def heatmap_terminal(
     unit: str = "",
     marks: np.ndarray | None = None,
 ) -> Group:
-    """A ``(row, column)`` matrix as coloured cells with their numbers: blue positive, orange negative.
+    """Return a ``(row, column)`` matrix as coloured cells with their numbers: blue positive, orange negative.
 
     Readable without colour too. Values are written in the power of ten the largest needs; NaN is a dot. ``marks`` of
     1 and 2 stand as stars behind the numbers.

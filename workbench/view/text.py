@@ -6,12 +6,12 @@ from workbench.core.text import escape, printable
 
 
 def shorten(text: str, most: int) -> str:
-    """The text, or its beginning and an ellipsis, at most ``most`` characters in all."""
+    """Return the text, or its beginning and an ellipsis, at most ``most`` characters in all."""
     return text if len(text) <= most else text[: max(most - 1, 0)] + "…"
 
 
 def number(value: float | int | None, *, digits: int = 3) -> str:
-    """A number for people: three significant digits, a true minus sign, a dash for nothing.
+    """Return a number for people: three significant digits, a true minus sign, a dash for nothing.
 
     Example:
         >>> number(-0.012345), number(1234567), number(None)

@@ -17,7 +17,7 @@ def told_card(found: Told) -> str:
 
 
 def parts_html(parts: Iterable[Any]) -> str:
-    """Texts as paragraphs, line by line; mappings as facts; lists of mappings as tables."""
+    """Return texts as paragraphs, line by line; mappings as facts; lists of mappings as tables."""
     return "".join(_part(part) for part in parts if part not in ("", None))
 
 

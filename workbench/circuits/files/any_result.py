@@ -93,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def known_formats() -> list[str]:
-    """Every format that `load` reads, those of plug-ins included."""
+    """Return every format that `load` reads, those of plug-ins included."""
     return sorted({*LOADERS, *KINDS})
 
 

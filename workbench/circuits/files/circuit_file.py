@@ -134,7 +134,7 @@ CIRCUIT = FileKind(
 
 
 def to_document(circuit: Circuit) -> dict[str, Any]:
-    """The content of a circuit file, as plain JSON values in a fixed order, with its digest."""
+    """Return the content of a circuit file, as plain JSON values in a fixed order, with its digest."""
     content: dict[str, Any] = {"shape": circuit.shape.to_dict()}
     for name in FIELDS:
         content[name] = plain(getattr(circuit, name), name)
@@ -153,7 +153,7 @@ def _graph(circuit: Circuit) -> dict[str, Any]:
 
 
 def from_document(document: object, *, where: str = "the circuit") -> Circuit:
-    """A circuit from the content of a circuit file, checked against the architecture it names.
+    """Return a circuit from the content of a circuit file, checked against the architecture it names.
 
     A circuit that was changed since it was written is read with a `ChangedFileWarning`, and says so in ``notes``.
 
@@ -167,7 +167,7 @@ def from_document(document: object, *, where: str = "the circuit") -> Circuit:
 
 
 def circuit_and_origin(document: object, *, where: str) -> tuple[Circuit, Origin]:
-    """A circuit from the content of a circuit file, and whether that is as it was written.
+    """Return a circuit from the content of a circuit file, and whether that is as it was written.
 
     Raises:
         CircuitError: as `from_document`.
@@ -302,7 +302,7 @@ def load_circuit(path: str | os.PathLike[str]) -> Circuit:
 
 
 def read_circuit(file: Path) -> tuple[Circuit, Origin]:
-    """The circuit in a file, and whether it is as it was written.
+    """Return the circuit in a file, and whether it is as it was written.
 
     Raises:
         CircuitError: saying what is wrong and where.
@@ -311,19 +311,19 @@ def read_circuit(file: Path) -> tuple[Circuit, Origin]:
 
 
 def circuit_path(path: str | os.PathLike[str], *, writing: bool = False) -> Path:
-    """The file meant by a path: itself, or ``circuit.json`` in a folder."""
+    """Return the file meant by a path: itself, or ``circuit.json`` in a folder."""
     path = Path(path)
     is_folder = os.path.isdir(path) or (writing and path.suffix != ".json")
     return path / FILE_NAME if is_folder else path
 
 
 def has_evaluation(path: str | os.PathLike[str]) -> bool:
-    """Whether an evaluation lies beside a circuit; asked before what judges it is loaded."""
+    """Say whether an evaluation lies beside a circuit; asked before what judges it is loaded."""
     file = circuit_path(path)
     return file.name == FILE_NAME and (file.parent / EVALUATION_NAME).is_file()
 
 
 def page_path(path: str | os.PathLike[str]) -> Path:
-    """Where the page of a circuit goes: beside its file; for a published circuit into the current folder."""
+    """Say where the page of a circuit goes: beside its file; for a published circuit into the current folder."""
     named = published_name(path)
     return Path(f"published-{named}.html") if named else circuit_path(path).with_suffix(".html")

@@ -33,7 +33,7 @@ class ClaimContent(Part, frozen=True):
     model: Annotated[str, Meta(description="where it was tested, if not on the model asked for")] = ""
 
     def claim_of(self) -> JudgedClaim:
-        """The claim that it describes."""
+        """Return the claim that it describes."""
         return JudgedClaim(**{name: getattr(self, name) for name in self.__struct_fields__})
 
 

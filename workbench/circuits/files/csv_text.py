@@ -13,7 +13,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; a cell or a heading that a spreadsheet would run as a formula is made text."""
+    """Return rows as CSV; a cell or a heading that a spreadsheet would run as a formula is made text."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -25,7 +25,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def inert(text: str) -> str:
-    """Text that no spreadsheet takes for a formula and no terminal for a command; a number stays one.
+    """Return text that no spreadsheet takes for a formula and no terminal for a command; a number stays one.
 
     Example:
         >>> inert("=1+1"), inert("-1.5"), inert("-1+1"), inert("name mover")

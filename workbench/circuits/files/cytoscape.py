@@ -10,7 +10,7 @@ from workbench.circuits.rows import about, edge_rows, node_rows, title
 
 
 def to_cytoscape(circuit: Circuit) -> str:
-    """The circuit as ``elements`` with data and positions (y grows downwards, layers bottom to top)."""
+    """Return the circuit as ``elements`` with data and positions (y grows downwards, layers bottom to top)."""
     places = layered(circuit)
     nodes = []
     for row in node_rows(circuit):

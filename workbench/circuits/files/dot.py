@@ -19,7 +19,7 @@ _SHAPES = {
 
 
 def to_dot(circuit: Circuit) -> str:
-    """The circuit as a ``digraph``; negative edges are dashed and orange, structural links dotted grey."""
+    """Return the circuit as a ``digraph``; negative edges are dashed and orange, structural links dotted grey."""
     lines = [
         "digraph circuit {",
         f"  graph [rankdir=BT, label={quoted(title(circuit))}, labelloc=t, fontname=Helvetica];",
@@ -48,7 +48,7 @@ def to_dot(circuit: Circuit) -> str:
 
 
 def quoted(text: str) -> str:
-    r"""A DOT string. Backslashes and quotes are escaped; line ends become ``\n``.
+    r"""Return a DOT string. Backslashes and quotes are escaped; line ends become ``\n``.
 
     Example:
         >>> quoted('say "hi"')

@@ -26,7 +26,7 @@ from workbench.core.strict_json import check_keys, kind, parse
 
 
 def to_eap_ig(circuit: Circuit, *, scores: Scores | None = None) -> str:
-    """The circuit as a graph of EAP-IG: every node and every edge, ``in_graph`` where the circuit has it.
+    """Return the circuit as a graph of EAP-IG: every node and every edge, ``in_graph`` where the circuit has it.
 
     Edges outside the circuit get the score ``scores`` has for them, or 0. In a node-level circuit all edges
     between its nodes are in the graph. ``d_model`` is taken from the provenance, or 0 (they use it only for
@@ -96,7 +96,7 @@ def _find(data: Mapping[str, Any], name: str) -> Any:
 
 
 def from_eap_ig(text: str, *, where: str = "the graph", **fields: Any) -> Circuit:
-    """A circuit from a graph of EAP-IG: the edges that are ``in_graph``.
+    """Return a circuit from a graph of EAP-IG: the edges that are ``in_graph``.
 
     The level is ``node`` when nodes have scores and no edge has one, else ``edge``. ``fields`` (task, model,
     method, ...) are put into the circuit: the file does not say them.
@@ -136,7 +136,7 @@ def from_eap_ig(text: str, *, where: str = "the graph", **fields: Any) -> Circui
 
 
 def scores_from_eap_ig(text: str, *, where: str = "the graph", **fields: Any) -> Scores:
-    """The edge scores of a graph of EAP-IG, in the graph or not.
+    """Return the edge scores of a graph of EAP-IG, in the graph or not.
 
     Raises:
         CircuitError: if the file is not such a graph, or an edge has no score.

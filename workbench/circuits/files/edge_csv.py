@@ -14,7 +14,7 @@ COLUMNS = ("source", "target", "input", "score", "unit", "source_role", "target_
 
 
 def to_csv(circuit: Circuit) -> str:
-    """One line per edge (per node in a node-level circuit: source only), structural links left out.
+    """Return one line per edge (per node in a node-level circuit: source only), structural links left out.
 
     Text that a spreadsheet would run as a formula gets an apostrophe in front.
     """

@@ -140,7 +140,7 @@ def _same(one: object, two: object) -> bool:
 
 
 def find_evaluation(path: str | os.PathLike[str], circuit: Circuit) -> Judgement | None:
-    """The evaluation beside a circuit file; None where there is none.
+    """Return the evaluation beside a circuit file; None where there is none.
 
     Raises:
         CircuitError: if it is broken, or of another circuit than the one in the file.

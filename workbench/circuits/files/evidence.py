@@ -171,7 +171,7 @@ class Evidence(Part, frozen=True):
     curve: CurveEvidence | UnsetType = UNSET
 
     def per_pair(self) -> Iterator[tuple[str, Numbers]]:
-        """Every list that has one number per pair, with its place."""
+        """Return every list that has one number per pair, with its place."""
         for name in PairScores.__struct_fields__:
             yield f"scores.{name}", getattr(self.scores, name)
         for i, row in enumerate(self.completeness or ()):

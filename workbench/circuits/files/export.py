@@ -120,7 +120,7 @@ def export(circuit: Circuit, format: str | None = None, path: str | os.PathLike[
 
 
 def find_format(format: str | None, path: str | os.PathLike[str] | None = None) -> ExportFormat:
-    """The format of that name, or of the ending of ``path``; ``.json`` alone is our own."""
+    """Return the format of that name, or of the ending of ``path``; ``.json`` alone is our own."""
     if format is not None:
         return FORMATS.get(format)
     suffix = Path(path).suffix.lower() if path is not None else ""
@@ -136,5 +136,5 @@ def find_format(format: str | None, path: str | os.PathLike[str] | None = None) 
 
 
 def to_json(circuit: Circuit) -> str:
-    """The circuit as the text of our own file."""
+    """Return the circuit as the text of our own file."""
     return dump(to_document(circuit), where="circuit", indent=1)

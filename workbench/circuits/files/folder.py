@@ -68,7 +68,7 @@ def _findings(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def find_circuits(folder: str | os.PathLike[str]) -> list[FoundCircuit]:
-    """Every ``circuit.json`` in a folder and the folders in it, by path; links to folders are not followed.
+    """Return every ``circuit.json`` in a folder and the folders in it, by path; links to folders are not followed.
 
     Raises:
         CircuitError: if there is no such folder.

@@ -15,7 +15,7 @@ _EDGE = {"input": "string", "score": "double"}
 
 
 def to_gexf(circuit: Circuit) -> str:
-    """The circuit as GEXF. ``weight`` is the absolute score, as Gephi needs; ``score`` has the sign."""
+    """Return the circuit as GEXF. ``weight`` is the absolute score, as Gephi needs; ``score`` has the sign."""
     ET.register_namespace("viz", _VIZ)
     root = ET.Element("gexf", {"xmlns": _NAMESPACE, "version": "1.2"})
     meta = ET.SubElement(root, "meta")

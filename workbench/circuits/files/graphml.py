@@ -21,7 +21,7 @@ _EDGE = {"input": "string", "score": "double"}
 
 
 def to_graphml(circuit: Circuit) -> str:
-    """The circuit as GraphML. Missing values are left out; what XML cannot hold is written as escapes."""
+    """Return the circuit as GraphML. Missing values are left out; what XML cannot hold is written as escapes."""
     root = ET.Element("graphml", xmlns=_NAMESPACE)
     for owner, keys in (("node", _NODE), ("edge", _EDGE), ("graph", dict.fromkeys(about(circuit), "string"))):
         for name, type_ in keys.items():

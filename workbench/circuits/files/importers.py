@@ -54,7 +54,7 @@ def circuit_import(
 def import_circuit(
     path: str | os.PathLike[str], format: str = "eap-ig", *, keep: str | None = None, **fields: str
 ) -> Circuit:
-    """A circuit from a file of another tool. ``keep`` chooses it from the file's scores (``Scores.keep``).
+    """Return a circuit from a file of another tool. ``keep`` chooses it from the file's scores (``Scores.keep``).
 
     ``fields`` (task, model, method, unit) are written into the circuit: such files do not say them.
 

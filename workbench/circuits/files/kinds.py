@@ -60,7 +60,7 @@ def file_kind(kind: FileKind, *, home: str) -> FileKind:
 
 
 def kind_of(format: str, *, error: type[WorkbenchError] = WorkbenchError) -> FileKind:
-    """The kind of file that has a format.
+    """Return the kind of file that has a format.
 
     Raises:
         WorkbenchError: of the type ``error``, for a format that nobody registered.
@@ -71,12 +71,12 @@ def kind_of(format: str, *, error: type[WorkbenchError] = WorkbenchError) -> Fil
 
 
 def schema_path(format: str) -> Path:
-    """Where the JSON Schema of a format is kept."""
+    """Say where the JSON Schema of a format is kept."""
     return SCHEMAS / f"{format.removeprefix('circuit-workbench/')}.schema.json"
 
 
 def schema_text(format: str) -> str:
-    """The JSON Schema of a format, as the text of its file."""
+    """Return the JSON Schema of a format, as the text of its file."""
     return json.dumps(kind_of(format).schema(), indent=1) + "\n"
 
 

@@ -35,7 +35,7 @@ def replace_part(page: Path, begin: str, end: str, text: str) -> Path:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal keys as a Markdown table, numbers with three digits."""
+    """Return rows of equal keys as a Markdown table, numbers with three digits."""
     names = list(rows[0])
     numeric = {n: all(isinstance(row[n], int | float | None) for row in rows) for n in names}
     lines = [
@@ -56,7 +56,7 @@ def _cell(value: Any) -> str:
 
 
 def words(text: str) -> str:
-    r"""Text that Markdown shows as it is: no markup, link, picture or code begins in it.
+    r"""Return text that Markdown shows as it is: no markup, link, picture or code begins in it.
 
     Example:
         >>> words("<b> [x](y) a|b")

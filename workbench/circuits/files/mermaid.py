@@ -13,7 +13,7 @@ _PLAIN = re.compile(r"[^A-Za-z0-9 .,+\-:@]")
 
 
 def to_mermaid(circuit: Circuit) -> str:
-    """The circuit as ``flowchart BT``: negative edges dotted, labels with input and score.
+    """Return the circuit as ``flowchart BT``: negative edges dotted, labels with input and score.
 
     A circuit of more than 500 edges is written whole, with a comment that says what to set.
     """
@@ -40,7 +40,7 @@ def to_mermaid(circuit: Circuit) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text inside a quoted Mermaid label: everything but plain letters as a numeric entity.
+    """Return text inside a quoted Mermaid label: everything but plain letters as a numeric entity.
 
     Example:
         >>> escaped('a "b" #c')

@@ -28,7 +28,7 @@ _TYPES = {
 
 
 def to_neuronpedia(circuit: Circuit) -> str:
-    """The circuit as a Neuronpedia graph.
+    """Return the circuit as a Neuronpedia graph.
 
     One link per pair of nodes: q, k and v edges between the same two are summed. KV groups are passed
     through to their heads. Nodes without a position stand at the last token; named positions are columns

@@ -32,7 +32,7 @@ _MOST_DEPTH = 8
 def read_table(
     path: str | os.PathLike[str], *, what: str, error: type[WorkbenchError] = RunError, hint: str = ""
 ) -> pa.Table:
-    """The whole table of a file, its page checksums verified.
+    """Return the whole table of a file, its page checksums verified.
 
     Args:
         what: What such a file is called in messages: ``a table of effects``.

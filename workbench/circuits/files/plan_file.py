@@ -38,7 +38,7 @@ def save_plan(plan: Mapping[str, Any], folder: str | os.PathLike[str]) -> Path:
 
 
 def load_plan(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The plan of the run in a folder.
+    """Return the plan of the run in a folder.
 
     Raises:
         RunError: if it is missing, cannot be read, or was changed since it was written.
@@ -49,7 +49,8 @@ def load_plan(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_plan(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], Origin]:
-    """The plan of the run in a folder, and whether it is as it was written; in version 1 the file was the plan.
+    """Return the plan of the run in a folder, and whether it is as it was written; in version 1 the file was the
+    plan.
 
     Raises:
         RunError: if it is missing or cannot be read.

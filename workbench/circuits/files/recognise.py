@@ -19,7 +19,7 @@ _MOST_HEADER = 16 << 20
 
 
 def recognise(path: Path) -> FileKind | None:
-    """The kind of file that this is; None for a file of somebody else, or one that has no format.
+    """Return the kind of file that this is; None for a file of somebody else, or one that has no format.
 
     Raises:
         WorkbenchError: if it cannot be read.
@@ -31,7 +31,7 @@ def recognise(path: Path) -> FileKind | None:
 
 
 def formats_in(path: Path) -> Iterator[str]:
-    """The formats that a file says it has, ours and those of plug-ins; none for a file that says none.
+    """Return the formats that a file says it has, ours and those of plug-ins; none for a file that says none.
 
     Raises:
         WorkbenchError: if it cannot be read.

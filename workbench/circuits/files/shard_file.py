@@ -21,7 +21,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 
 
 def check_key(key: str, where: str | os.PathLike[str]) -> str:
-    """The key of a part, which names a file: it must stay in its folder.
+    """Return the key of a part, which names a file: it must stay in its folder.
 
     Args:
         where: The file or folder that has it.
@@ -54,6 +54,7 @@ class ShardFile:
     mine: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         parts = [[key, None if shape is None else list(shape)] for key, shape in self.parts]
         return {**self.__dict__, "parts": parts, "mine": list(self.mine)}
 
@@ -98,7 +99,7 @@ SHARD_FILE = FileKind(
 
 
 def load_shard(folder: str | os.PathLike[str]) -> ShardFile:
-    """The share whose folder this is.
+    """Return the share whose folder this is.
 
     Raises:
         RunError: if it is missing, cut off, of another format or version, was changed, or contradicts itself.

@@ -13,18 +13,18 @@ PREFIX = "published:"
 
 
 def list_published() -> tuple[Published, ...]:
-    """Every published circuit, in the order of the page."""
+    """Return every published circuit, in the order of the page."""
     return RECORDS
 
 
 def published_name(path: str | os.PathLike[str]) -> str | None:
-    """``ioi`` of ``published:ioi``; None for any other path."""
+    """Return ``ioi`` of ``published:ioi``; None for any other path."""
     text = os.fspath(path)
     return text.removeprefix(PREFIX) if text.startswith(PREFIX) else None
 
 
 def find_published(name: str) -> Published:
-    """One record by name, with or without ``published:``.
+    """Return one record by name, with or without ``published:``.
 
     Raises:
         CircuitError: if there is none of this name.
@@ -37,7 +37,7 @@ def find_published(name: str) -> Published:
 
 
 def load_published(name: str) -> Circuit:
-    """The circuit of this name.
+    """Return the circuit of this name.
 
     Example:
         >>> load_published("ioi").provenance["source"]

@@ -33,6 +33,7 @@ class PublishedClass:
         return tuple(_node(text).at(self.position) for text in self.parts.split())
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "role": self.role,
             "parts": [str(node.at(None)) for node in self.nodes],
@@ -58,6 +59,7 @@ class Way:
     slot: str = ""
 
     def to_dict(self) -> dict[str, str]:
+        """Return it as JSON values."""
         return {"source": self.source, "target": self.target, "input": self.slot}
 
 
@@ -108,7 +110,7 @@ class Published:
         return sum(len(part.nodes) for part in self.parts)
 
     def row(self) -> dict[str, Any]:
-        """One line of a list: what to type, what it is, where from."""
+        """Return one line of a list: what to type, what it is, where from."""
         return {
             "circuit": f"published:{self.name}",
             "task": self.task,
@@ -120,7 +122,7 @@ class Published:
         }
 
     def circuit(self) -> Circuit:
-        """The circuit: node level, no scores, roles on the nodes, the classes and their source as provenance."""
+        """Return the circuit: node level, no scores, roles on the nodes, the classes and their source as provenance."""
         claimed = {node: part.role for part in self.parts for node in part.nodes}
         kept = {mlp(layer): KEPT_WHOLE for layer in self.kept_whole}
         roles = {str(node): role for node, role in {**kept, **claimed}.items()}
@@ -159,7 +161,7 @@ class Published:
 
 
 def claimed_nodes(circuit: Circuit) -> list[str]:
-    """Addresses of a circuit that are part of its claim: no ends, nothing kept whole."""
+    """Return addresses of a circuit that are part of its claim: no ends, nothing kept whole."""
     return [
         a
         for a, data in circuit.nodes.items()

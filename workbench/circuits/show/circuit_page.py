@@ -185,7 +185,7 @@ def report_page(
     curves: Mapping[str, str] | None = None,
     lead: str = "",
 ) -> str:
-    """A report on one circuit: its picture, then heatmaps and curves (heading -> SVG) and tables of rows."""
+    """Return a report on one circuit: its picture, then heatmaps and curves (heading -> SVG) and tables of rows."""
     sections = [("Circuit", circuit_svg(circuit, heading=False))]
     measured = measures(circuit.evaluation)
     if measured:

@@ -54,7 +54,7 @@ class Criteria:
 
     @classmethod
     def read(cls, saved: Mapping[str, Any]) -> Criteria:
-        """The criteria of a file; those that an old file says nothing of are as they were then."""
+        """Return the criteria of a file; those that an old file says nothing of are as they were then."""
         return cls(**{**({} if "rules" in saved else _FIRST), **saved})
 
     @property
@@ -94,4 +94,5 @@ class Verdict:
         return {True: "yes", False: "no", None: "open"}[self.holds]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**asdict(self), "verdict": self.words}

@@ -67,15 +67,15 @@ class Case:
         return clearly_less(here, there, self.rounding)
 
     def independent(self, pairs: np.ndarray | slice = slice(None)) -> int:
-        """How many independent pairs there are, or are among some."""
+        """Say how many independent pairs there are, or are among some."""
         return len(np.unique(self.clusters[pairs]))
 
     def enough(self, pairs: np.ndarray | slice = slice(None)) -> bool:
-        """Whether a verdict may rest on an interval of (some of) the pairs."""
+        """Say whether a verdict may rest on an interval of (some of) the pairs."""
         return self.independent(pairs) >= self.criteria.least_pairs
 
     def too_few(self, pairs: np.ndarray | slice = slice(None)) -> str:
-        """What is said where it may not; empty where it may."""
+        """Say what is said where it may not; empty where it may."""
         if self.enough(pairs):
             return ""
         n, least = self.independent(pairs), self.criteria.least_pairs
@@ -103,7 +103,7 @@ class Case:
         }
 
     def near_one(self, interval: Interval, pairs: np.ndarray | slice = slice(None)) -> bool | None:
-        """Whether a faithfulness is within the tolerance of 1; None where the pairs are too few to say so."""
+        """Say whether a faithfulness is within the tolerance of 1; None where the pairs are too few to say so."""
         low, high = 1 - self.criteria.tolerance, 1 + self.criteria.tolerance
         return within(interval, low, high) if self.enough(pairs) else None
 
@@ -128,7 +128,7 @@ class Case:
 
 
 def within(interval: Interval, low: float, high: float) -> bool | None:
-    """Whether an interval lies inside bounds (True), outside (False), or across one or is not defined (None)."""
+    """Say whether an interval lies inside bounds (True), outside (False), or across one or is not defined (None)."""
     if not np.isfinite(interval.low):
         return None
     if low <= interval.low and interval.high <= high:
@@ -218,12 +218,12 @@ def complete(case: Case, name: str, criterion: str) -> Verdict:
 
 
 def shortened(parts: Sequence[str], most: int = 4) -> str:
-    """The first few of a list of addresses."""
+    """Return the first few of a list of addresses."""
     return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
 
 
 def minimal(case: Case, name: str, criterion: str) -> Verdict:
-    """Every node has an effect that is clear of zero, all nodes tested together, and not too small."""
+    """Return every node has an effect that is clear of zero, all nodes tested together, and not too small."""
     rows, gap, c = case.evidence["minimality"], abs(case.gap), case.criteria
     changes = np.array([np.subtract(row["kept"], row["left_out"], dtype=float) for row in rows])
     shares = np.abs(changes.mean(1)) / gap if gap else np.zeros(len(rows))

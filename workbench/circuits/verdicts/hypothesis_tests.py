@@ -49,6 +49,7 @@ class TestResult(Shown, shown_in="workbench.circuits.show.notebook"):
         return self.corrected < self.alpha
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**asdict(self), "rejected": self.rejected}
 
     def __repr__(self) -> str:
@@ -57,7 +58,8 @@ class TestResult(Shown, shown_in="workbench.circuits.show.notebook"):
 
 
 def equivalence_p(wins: int, n: int, *, epsilon: float = 0.1) -> float:
-    """Probability of a share of wins as far from one half as this, if the true share is ``1/2 + epsilon``.
+    """Return the probability of a share of wins as far from one half as this, if the true share is ``1/2 +
+    epsilon``.
 
     ``p = sum over j with |j/n - 1/2| >= |wins/n - 1/2| of Binom(j; n, 1/2 + epsilon)``
 
@@ -114,7 +116,7 @@ def equivalence(
 
 
 def hsic(x: np.ndarray, y: np.ndarray) -> float:
-    """``tr(K H L H) / (n - 1)^2``, Gaussian kernels, bandwidth the median distance; 0 for a constant side."""
+    """Return ``tr(K H L H) / (n - 1)^2``, Gaussian kernels, bandwidth the median distance; 0 for a constant side."""
     k, l = _kernel(x), _kernel(y)  # noqa: E741
     return float((_centred(k) * l).sum() / (len(x) - 1) ** 2)
 
@@ -189,7 +191,7 @@ def _two(name: str, one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.nd
 def clearly_less(
     here: float | Sequence[float] | np.ndarray, there: float | Sequence[float] | np.ndarray, floor: float
 ) -> np.ndarray:
-    """Whether a mean squared difference is below another by more than rounding; equal ones are not.
+    """Say whether a mean squared difference is below another by more than rounding; equal ones are not.
 
     ``sqrt(here) + floor < sqrt(there) (1 - 1e-5)``
     """

@@ -18,12 +18,12 @@ from workbench.core.text import printable
 
 
 def circuit_digest(circuit: Circuit) -> str:
-    """Digest of what is in a circuit: the same parts on the same architecture have the same judgement."""
+    """Return the digest of what is in a circuit: the same parts on the same architecture have the same judgement."""
     return digest_of([circuit.shape.to_dict(), circuit.level, sorted(circuit)])
 
 
 def judged_today(document: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Judgement:
-    """The content of an evaluation file, with the verdicts that its evidence gives by the rules of today.
+    """Return the content of an evaluation file, with the verdicts that its evidence gives by the rules of today.
 
     What an older file answered is in ``before``, and what changed by the rules is a note.
     """
@@ -72,7 +72,7 @@ class Judgement(
         return found[name]
 
     def edges(self) -> list[dict[str, Any]]:
-        """The minimality test of every tested edge, least needed first."""
+        """Return the minimality test of every tested edge, least needed first."""
         rows = [
             {
                 "edge": t.name.removeprefix("minimality of "),
@@ -103,6 +103,7 @@ class Judgement(
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return dict(self.document)
 
     @property

@@ -54,7 +54,7 @@ def recompute_verdicts(
 
 
 def edge_tests(evaluation: Mapping[str, Any]) -> tuple[TestResult, ...]:
-    """The minimality test of every edge that was tested; none at node level."""
+    """Return the minimality test of every edge that was tested; none at node level."""
     case = Case(evaluation)
     return case.edge_tests() if "edges" in case.evidence else ()
 

@@ -44,7 +44,7 @@ def check_search(asked: Discover, job: Job) -> None:
 
 
 def opening_of(asked: Discover) -> dict[str, Any]:
-    """What opening the runs needs that a circuit is found on."""
+    """Say what opening the runs needs that a circuit is found on."""
     plain = asked.method in _PLAIN and asked.options.get("backward", "plain") == "plain"
     known = {"model": asked.model, "task": asked.task, **asked.opening()}
     return {**known, "work": "edges", "by_model": not plain}

@@ -57,13 +57,14 @@ def check_evaluation(asked: Evaluate, job: Job) -> None:
 
 
 def opening_of(case: CircuitCase, asked: Evaluate) -> dict[str, Any]:
-    """What opening the runs needs that a circuit is judged on."""
+    """Say what opening the runs needs that a circuit is judged on."""
     of_circuit = {name: getattr(case, name) for name in ("model", "task", "metric", "corruption")}
     return {**asked.opening(), **of_circuit, "work": "edges"}
 
 
 def case_of(asked: Evaluate) -> CircuitCase:
-    """The saved circuit, or the known circuit of a built-in model, with what it says of its own model and task.
+    """Return the saved circuit, or the known circuit of a built-in model, with what it says of its own model and
+    task.
 
     Raises:
         RunError: if neither the question nor the circuit names a model and a task.

@@ -93,7 +93,7 @@ def check_task(task: str, *, split: str = "test", corruption: str | None = None)
 
 
 def chosen_options(task: str, texts: Sequence[str]) -> dict[str, Option]:
-    """Options of a task from ``name=value`` texts, each in the type of its default.
+    """Return options of a task from ``name=value`` texts, each in the type of its default.
 
     Raises:
         OptionError: for an unknown option or another type; for a file of pairs, which has none.
@@ -163,7 +163,7 @@ def _check_there(node: Node, shape: Outline) -> None:
 
 
 def shape_of(model: str, *, offline: bool | None = None) -> Outline | None:
-    """Layers and heads by the configuration of a model that is on this machine; None where it does not say."""
+    """Return layers and heads by the configuration of a model that is on this machine; None where it does not say."""
     if zoo.locate(model).directory is None:
         return None
     try:

@@ -35,12 +35,12 @@ class StudySizes:
 
 
 def is_study(name: str) -> bool:
-    """Whether a name is that of a study: the paper of a published circuit."""
+    """Say whether a name is that of a study: the paper of a published circuit."""
     return name.removeprefix("published:") in STUDIES
 
 
 def study_of(asked: Replicate) -> Reproduce:
-    """A study as ``replicate`` asks for it.
+    """Return a study as ``replicate`` asks for it.
 
     Raises:
         OptionError: for a setting that studies do not have.
@@ -74,7 +74,7 @@ def check_replication(asked: Replicate, job: Job) -> None:
 
 
 def model_of(asked: Reproduce) -> str:
-    """The model that a study is re-run on.
+    """Return the model that a study is re-run on.
 
     Raises:
         UsageError: if none is named.
@@ -98,7 +98,7 @@ def check_reproduction(asked: Reproduce, job: Job) -> None:
 
 
 def rows_of_all() -> list[dict[str, Any]]:
-    """One row per paper, then one per study behind a published circuit."""
+    """Return one row per paper, then one per study behind a published circuit."""
     studies = [
         {
             "number": None,
@@ -114,7 +114,7 @@ def rows_of_all() -> list[dict[str, Any]]:
 
 
 def files_of(name: str) -> str:
-    """What a replication writes."""
+    """Say what a replication writes."""
     if is_study(name):
         return "run.json, study.json, report.html, tables, circuit.json if there is one"
     return "run.json, replication.json, report.html, tables, pictures"

@@ -100,7 +100,7 @@ class Bench(Spreadable):
     docs: Path | None = option("--docs", help=DOCS, default=None, place=JOB, recorded=False)
 
     def settings(self) -> Settings:
-        """Everything that decides the bench.
+        """Return everything that decides the bench.
 
         Raises:
             OptionError: for names that do not exist.

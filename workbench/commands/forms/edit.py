@@ -33,7 +33,7 @@ SETTINGS = (
 
 
 def saved(edit: ModelEdit, out: Path) -> dict[str, Any]:
-    """What was saved, and where."""
+    """Say what was saved, and where."""
     return {"kind": edit.kind, "edit": edit.describe(), "folder": str(save_edit(edit, out))}
 
 

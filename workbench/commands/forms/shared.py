@@ -97,7 +97,7 @@ class OnModel(Found, Placed):
     """What opens a model."""
 
     def opening(self) -> dict[str, Any]:
-        """How the model is opened."""
+        """Say how the model is opened."""
         return {f.name: getattr(self, f.name) for f in fields(OnModel)}
 
 
@@ -128,7 +128,7 @@ class OnPairs(OnModel):
     )
 
     def opening(self) -> dict[str, Any]:
-        """How the model is opened, which pairs are made for it, and how much goes through it at once."""
+        """Say how the model is opened, which pairs are made for it, and how much goes through it at once."""
         return {f.name: getattr(self, f.name) for f in fields(OnPairs)}
 
 
@@ -159,10 +159,10 @@ class Spreadable(Command):
     )
 
     def spreading(self) -> dict[str, Any]:
-        """How it is spread."""
+        """Say how it is spread."""
         return {"shard": self.shard, "ray": self.ray, "workers": self.workers}
 
     def arguments(self) -> dict[str, Any]:
-        """The options as the record of a run has them: how it is spread only where it is."""
+        """Return the options as the record of a run has them: how it is spread only where it is."""
         unsaid = [name for name, value in self.spreading().items() if value is None]
         return {name: value for name, value in super().arguments().items() if name not in unsaid}

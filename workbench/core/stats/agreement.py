@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # only annotations: it takes a tenth of the time that a saved
 
 
 def average_ranks(values: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
-    """Ranks from 1 (smallest); equal values share the mean of the ranks they take.
+    """Return ranks from 1 (smallest); equal values share the mean of the ranks they take.
 
     All are NaN where a value is: it has no place among the others.
 
@@ -44,7 +44,7 @@ def pearson(here: Float[np.ndarray, " item"], there: Float[np.ndarray, " item"])
 
 
 def spearman(here: Float[np.ndarray, " item"], there: Float[np.ndarray, " item"]) -> float:
-    """Correlation of the ranks, ties sharing theirs; NaN where one side does not vary or holds a NaN."""
+    """Return the correlation of the ranks, ties sharing theirs; NaN where one side does not vary or holds a NaN."""
     return pearson(average_ranks(here), average_ranks(there))
 
 
@@ -55,7 +55,7 @@ def jaccard(here: Collection, there: Collection) -> float:
 
 
 def mean_jaccard(sets: Sequence[Collection]) -> float:
-    """Mean over every two of the sets; NaN for fewer than two, and where two are empty."""
+    """Return the mean over every two of the sets; NaN for fewer than two, and where two are empty."""
     found = [jaccard(a, b) for a, b in combinations(sets, 2)]
     return float(np.mean(found)) if found else float("nan")
 

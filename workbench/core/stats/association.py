@@ -15,7 +15,8 @@ from workbench.core.stats.intervals import RESAMPLES, Interval, no_interval, res
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Slope of the least-squares line of ``y`` over ``x``; NaN where ``x`` does not vary or a value is not finite.
+    """Return the slope of the least-squares line of ``y`` over ``x``; NaN where ``x`` does not vary or a value is
+    not finite.
 
     Example:
         >>> slope(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0]))
@@ -31,7 +32,7 @@ def slope(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a positive item has a larger score than a negative one, ties half.
+    """Return the probability that a positive item has a larger score than a negative one, ties half.
 
     NaN without one of both, and where a score is NaN.
 
@@ -50,7 +51,7 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def adjusted_rand(here: Sequence[object], there: Sequence[object]) -> float:
-    """Agreement of two groupings of the same items: 1 for the same, 0 on average by chance.
+    """Return the agreement of two groupings of the same items: 1 for the same, 0 on average by chance.
 
     Source:
         Hubert and Arabie 1985, Journal of Classification 2.

@@ -12,7 +12,7 @@ from workbench.core.errors import OptionError
 
 
 def binomial(n: int, share: float) -> np.ndarray:
-    """``(n + 1,)`` probabilities of 0 to n successes."""
+    """Return ``(n + 1,)`` probabilities of 0 to n successes."""
     if not 0 < share < 1:
         raise OptionError(f"a probability of {share:g} leaves nothing to test", hint="between 0 and 1")
     logs = [
@@ -23,17 +23,17 @@ def binomial(n: int, share: float) -> np.ndarray:
 
 
 def at_most(count: int, n: int, share: float) -> float:
-    """Probability of ``count`` or fewer successes: small when the true share is likely below ``share``."""
+    """Return the probability of ``count`` or fewer successes: small when the true share is likely below ``share``."""
     return min(1.0, float(binomial(n, share)[: count + 1].sum()))
 
 
 def at_least(count: int, n: int, share: float) -> float:
-    """Probability of ``count`` or more successes: small when the true share is likely above ``share``."""
+    """Return the probability of ``count`` or more successes: small when the true share is likely above ``share``."""
     return min(1.0, float(binomial(n, share)[count:].sum()))
 
 
 def share_interval(count: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The exact two-sided interval of a share: what true shares would not be rejected by ``count`` of ``n``.
+    """Return the exact two-sided interval of a share: what true shares would not be rejected by ``count`` of ``n``.
 
     Source:
         Clopper and Pearson 1934, Biometrika 26.
@@ -60,7 +60,8 @@ def _root(rising: Callable[[float], float]) -> float:
 
 
 def hypergeometric_tail(shared: int, universe: int, first: int, second: int) -> float:
-    """Chance that random sets of ``first`` and ``second`` of ``universe`` items share at least ``shared``.
+    """Return the chance that random sets of ``first`` and ``second`` of ``universe`` items share at least
+    ``shared``.
 
     ``sum over k >= shared of C(first, k) C(universe - first, second - k) / C(universe, second)``, in
     logarithms, so that 32,491 edges neither overflow nor need big integers.

@@ -15,7 +15,7 @@ Clusters = Sequence[object] | np.ndarray  # a name per pair, equal for pairs tha
 
 
 def cluster_index(clusters: Clusters | None, n: int) -> np.ndarray:
-    """``(n,)`` whole numbers from 0: the cluster of every pair; without any, every pair is one.
+    """Return ``(n,)`` whole numbers from 0: the cluster of every pair; without any, every pair is one.
 
     Raises:
         ShapeError: if there is not one for each pair.
@@ -29,14 +29,14 @@ def cluster_index(clusters: Clusters | None, n: int) -> np.ndarray:
 
 
 def cluster_sums(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """``(..., cluster)`` sums of ``(..., pair)`` values."""
+    """Return ``(..., cluster)`` sums of ``(..., pair)`` values."""
     sums = np.zeros((*values.shape[:-1], int(index.max()) + 1 if len(index) else 0))
     np.add.at(np.moveaxis(sums, -1, 0), index, np.moveaxis(values, -1, 0))
     return sums
 
 
 def resampled_means(rows: np.ndarray, clusters: Clusters | None, *, draws: int, seed: int) -> np.ndarray:
-    """``(draw, row)`` means of ``(row, pair)`` values over clusters that are drawn with replacement."""
+    """Return ``(draw, row)`` means of ``(row, pair)`` values over clusters that are drawn with replacement."""
     index = cluster_index(clusters, rows.shape[1])
     size = int(index.max()) + 1
     drawn = np.random.default_rng(seed).integers(0, size, (draws, size))

@@ -85,7 +85,7 @@ def too_few_draws(n: int, clusters: Clusters = ()) -> str:
 
 
 def ratio(circuit: np.ndarray, full: np.ndarray, empty: np.ndarray) -> float:
-    """``(mean circuit - mean empty) / (mean full - mean empty)``; NaN where the gap is rounding."""
+    """Return ``(mean circuit - mean empty) / (mean full - mean empty)``; NaN where the gap is rounding."""
     return float(_ratios(np.asarray(circuit)[None], np.asarray(full)[None], np.asarray(empty)[None])[0])
 
 
@@ -106,7 +106,7 @@ def area(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> fl
 
 
 def resamples(n: int, *, draws: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """``(draw, n)`` indices of pairs, drawn with replacement."""
+    """Return ``(draw, n)`` indices of pairs, drawn with replacement."""
     return np.random.default_rng(seed).integers(0, n, (draws, n))
 
 
@@ -191,7 +191,7 @@ def mean_interval(
 
 
 def equal_interval(value: float, n: int, *, within: tuple[float, float]) -> Interval:
-    """What the mean can be when ``n`` draws all gave one value.
+    """Say what the mean can be when ``n`` draws all gave one value.
 
     A share ``q = 1 - 0.025 ** (1 / n)`` of the draws may be different and was still never seen: the upper end of the
     exact two-sided 95 % interval for 0 of ``n``, about ``3.7 / n`` (the one-sided rule of three says ``3 / n``). If all
@@ -218,6 +218,6 @@ def _interval(found: np.ndarray) -> Interval:
 
 
 def beyond_rounding(differences: np.ndarray, *scores: np.ndarray) -> np.ndarray:
-    """Differences of scores, with zero where they are float32 in another order: 1e-5 of the largest score."""
+    """Return differences of scores, with zero where they are float32 in another order: 1e-5 of the largest score."""
     largest = max((float(np.abs(values).max()) for values in scores if np.size(values)), default=0.0)
     return np.where(np.abs(differences) <= ROUNDING * largest, 0.0, differences)

@@ -65,7 +65,7 @@ def matched_heads(
 
 
 def layer_of(head: str) -> int:
-    """The layer of a head's address.
+    """Return the layer of a head's address.
 
     Example:
         >>> layer_of("a10.h3")

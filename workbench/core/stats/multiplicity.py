@@ -15,7 +15,7 @@ Chances = Sequence[float] | np.ndarray  # one p per test
 
 
 def bonferroni(ps: Chances) -> np.ndarray:
-    """Each p times the number of tests, at most 1."""
+    """Return each p times the number of tests, at most 1."""
     return np.minimum(1.0, np.asarray(ps, dtype=float) * len(ps))
 
 
@@ -48,7 +48,7 @@ def benjamini_hochberg(ps: Chances) -> np.ndarray:
 
 
 def benjamini_yekutieli(ps: Chances) -> np.ndarray:
-    """The same, valid for any dependence: times ``1 + 1/2 + ... + 1/m``.
+    """Return the same, valid for any dependence: times ``1 + 1/2 + ... + 1/m``.
 
     Source:
         Benjamini and Yekutieli 2001, Annals of Statistics 29.
@@ -57,7 +57,7 @@ def benjamini_yekutieli(ps: Chances) -> np.ndarray:
 
 
 def survivors_needed(smallest: float, tests: int, *, alpha: float = 0.05) -> int:
-    """How many tests must reach the smallest possible p together before Benjamini-Hochberg marks any of them.
+    """Say how many tests must reach the smallest possible p together before Benjamini-Hochberg marks any of them.
 
     Example:
         >>> survivors_needed(1e-4, 144), survivors_needed(2**-11, 144), survivors_needed(0.25, 144)

@@ -19,7 +19,7 @@ _TIE = 1e-12  # sums in another order
 
 
 def p_above(value: float, null: np.ndarray) -> float:
-    """Share of draws of chance that are at least as large, the value itself counted as one of them.
+    """Return the share of draws of chance that are at least as large, the value itself counted as one of them.
 
     NaN where the value or a draw is not finite: it is neither above nor below anything.
 
@@ -39,7 +39,8 @@ def sign_flip_p(
     draws: int = 5000,
     seed: int | Sequence[int] = 0,
 ) -> float:
-    """Probability of a mean at least as large if each cluster's differences could as well have the other sign.
+    """Return the probability of a mean at least as large if each cluster's differences could as well have the other
+    sign.
 
     Up to 13 clusters every choice of signs is gone through; beyond that ``draws`` of them are drawn.
 
@@ -66,7 +67,8 @@ def sign_flip_p(
 
 
 def sign_test_p(differences: np.ndarray) -> float:
-    """Probability of as many differences above zero if each that is not zero could as well be below; exact.
+    """Return the probability of as many differences above zero if each that is not zero could as well be below;
+    exact.
 
     NaN where a difference is.
 
@@ -90,7 +92,7 @@ def permutation_p(
     draws: int = 4000,
     seed: int | Sequence[int] = 0,
 ) -> float:
-    """Probability of a statistic at least as large when the labels are dealt to the items at random.
+    """Return the probability of a statistic at least as large when the labels are dealt to the items at random.
 
     Up to seven items every order of the labels is gone through; beyond that ``draws`` of them are drawn.
 
@@ -133,7 +135,8 @@ def groupings(labels: Sequence[object]) -> int:
 
 
 def within_and_between(pairs: np.ndarray, groups: Sequence[object]) -> tuple[float, float]:
-    """Mean of a measure of two items over all pairs of one group, and over all pairs of different groups.
+    """Return the mean of a measure of two items over all pairs of one group, and over all pairs of different
+    groups.
 
     Args:
         pairs: ``(item, item)``; an item with itself does not count.

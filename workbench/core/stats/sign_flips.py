@@ -66,6 +66,7 @@ class Resolution:
         return f"{least}, so {self.needed} or more of {self.tests} effects must be clear before any is marked"
 
     def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
         names = ("tests", "clusters", "grouped", "alpha", "exact", "smallest", "needed", "words")
         return {**{name: getattr(self, name) for name in names}, "draws": None if self.exact else self.draws}
 

@@ -12,7 +12,7 @@ from workbench.core.stats.intervals import Interval, no_interval, too_few_draws
 
 
 def clustered_interval(values: np.ndarray, clusters: Clusters | None = None) -> Interval:
-    """95 % interval of a mean over pairs by Student's t, of the mean's cluster-robust standard error.
+    """Return 95 % interval of a mean over pairs by Student's t, of the mean's cluster-robust standard error.
 
     ``se^2 = G / (G - 1) * sum over clusters of (sum of (x - mean))^2 / n^2``, ``G - 1`` degrees of freedom. With one
     pair in each cluster it is the usual t interval.

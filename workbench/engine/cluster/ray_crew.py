@@ -253,7 +253,7 @@ class Crew:
         self.hired, self.starting, self.idle, self.busy = [], {}, [], {}
 
     def work(self, question: str, parts: Sequence[WorkPart]) -> Iterator[tuple[WorkPart, np.ndarray]]:
-        """Every part with its values, as they are finished.
+        """Return every part with its values, as they are finished.
 
         Raises:
             WorkbenchError: what a worker refused, or if workers die again and again.

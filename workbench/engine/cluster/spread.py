@@ -43,7 +43,7 @@ class Spread:
             raise OptionError(f"{self.workers} workers cannot work", hint="--workers 2")
 
     def to_dict(self) -> dict[str, Any]:
-        """What was chosen, for the record of a run."""
+        """Say what was chosen, for the record of a run."""
         chosen = {"shard": self.shard, "ray": self.ray, "workers": self.workers}
         return {name: value for name, value in chosen.items() if value is not None}
 

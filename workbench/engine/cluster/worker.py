@@ -25,7 +25,7 @@ class Refusal:
     hint: str
 
     def error(self) -> WorkbenchError:
-        """The error as if it had been raised here."""
+        """Return the error as if it had been raised here."""
         return self.kind(self.message, hint=self.hint)
 
 
@@ -47,11 +47,11 @@ class Worker:
         self.thread: Thread | None = None
 
     def ready(self) -> bool:
-        """Whether this process is there: an answer tells that it is."""
+        """Say whether this process is there: an answer tells that it is."""
         return True
 
     def compute(self, question: str, key: str) -> np.ndarray | Refusal:
-        """The values of one part."""
+        """Return the values of one part."""
         if self.thread is None or not self.thread.is_alive():
             self.thread = Thread(target=self._run, daemon=True)
             self.thread.start()

@@ -23,7 +23,7 @@ def value_of(ablation: Replacement) -> Replacement: ...
 @overload
 def value_of(ablation: Ablation | Replacement) -> Value | Replacement: ...
 def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
-    """The value an ablation puts in place: resample is the corrupted partner's; a replacement is its own.
+    """Return the value an ablation puts in place: resample is the corrupted partner's; a replacement is its own.
 
     Raises:
         OptionError: for a word that is no ablation, or a value that no edit can put there.

@@ -27,7 +27,7 @@ New = Tensor | float | Replacement
 def hooks_for(
     runs: PairedRuns, batch: Batch, stacked: Sequence[Intervention], means: Means | None
 ) -> list[Hook]:
-    """Hooks for a forward pass whose rows are ``len(stacked)`` copies of a batch, one intervention each."""
+    """Return hooks for a forward pass whose rows are ``len(stacked)`` copies of a batch, one intervention each."""
     plain: dict[str, list[tuple[slice, Put]]] = defaultdict(list)
     patterns: dict[int, list[tuple[slice, Edit | KnockOut, Put]]] = defaultdict(list)
     for i, intervention in enumerate(stacked):
@@ -66,7 +66,7 @@ def _editor(puts: Sequence[tuple[slice, Put]]) -> Callable[..., Tensor]:
 
 
 def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | None) -> New:
-    """What is put there, shaped ``(pair, pos, ...)`` like the whole activation; 0.0 for zero ablation.
+    """Say what is put there, shaped ``(pair, pos, ...)`` like the whole activation; 0.0 for zero ablation.
 
     A ``Replacement`` stays what it is: it is made from what is there when it is put.
     """

@@ -17,7 +17,7 @@ from workbench.model.wiring import Wiring, require_heads
 
 
 def as_node(node: Node | str) -> Node:
-    """An address, parsed where it is text.
+    """Return an address, parsed where it is text.
 
     Raises:
         OptionError: for what is neither.
@@ -32,7 +32,7 @@ def as_node(node: Node | str) -> Node:
 
 
 def as_positions(positions: str | int | Sequence[str | int]) -> tuple[str | int, ...]:
-    """Positions as a tuple; a name or a number alone is one position.
+    """Return positions as a tuple; a name or a number alone is one position.
 
     Raises:
         OptionError: for what is neither a name, a number nor a list of them.
@@ -88,6 +88,7 @@ class Edit:
         return 0 if self.node == INPUT.at(self.node.position) else int(self.node.layer or 0)
 
     def to_dict(self) -> dict:
+        """Return it as JSON values."""
         value = self.value.to_dict() if isinstance(self.value, Replacement) else self.value
         return {"node": str(self.node), "value": value}
 
@@ -117,6 +118,7 @@ class KnockOut:
         return int(self.node.layer or 0)
 
     def to_dict(self) -> dict:
+        """Return it as JSON values."""
         return {"node": str(self.node), "knock-out": [self.query, self.key]}
 
 
@@ -144,6 +146,7 @@ class Intervention:
         return min(edit.layer for edit in self.edits)
 
     def to_dict(self) -> dict:
+        """Return it as JSON values."""
         return {"label": self.label, "edits": [edit.to_dict() for edit in self.edits]}
 
 

@@ -89,7 +89,7 @@ class Means:
         return self._sums[key] / self._counts[key]
 
     def of(self, kind: str, name: str, batch: Batch, dtype: torch.dtype) -> Tensor:
-        """The replacement for a batch, shaped like the activation: ``(pair, pos, ...)``.
+        """Return the replacement for a batch, shaped like the activation: ``(pair, pos, ...)``.
 
         Raises:
             TaskError: if the reference set does not define this mean.
@@ -115,7 +115,7 @@ class Means:
 
 
 def found_means(means: Means | None, value: str) -> Means:
-    """The means that an ablation by ``value`` puts there; asked for before any run."""
+    """Return the means that an ablation by ``value`` puts there; asked for before any run."""
     if means is None:
         raise ModelError(f"{value} needs means of the clean run, and none were taken")
     return means

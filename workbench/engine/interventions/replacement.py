@@ -59,6 +59,7 @@ class Scale(Replacement):
         return there * self.factor
 
     def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
         return {"scale": float(self.factor)}
 
     def __str__(self) -> str:
@@ -85,6 +86,7 @@ class Steer(Replacement):
         return there + self.by * _fitted(self.direction, there, pairs, "the direction")
 
     def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
         return {"steer": tensor_digest(self.direction), "by": float(self.by)}
 
     def __str__(self) -> str:
@@ -109,6 +111,7 @@ class Given(Replacement):
         return _fitted(self.tensor, there, pairs, "the replacement")
 
     def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
         return {"tensor": tensor_digest(self.tensor), "shape": list(self.tensor.shape)}
 
     def __str__(self) -> str:
@@ -137,6 +140,7 @@ class Computed(Replacement):
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
         return {"function": self.name, "source": function_digest(self.function)}
 
     def __str__(self) -> str:
@@ -144,7 +148,7 @@ class Computed(Replacement):
 
 
 def as_replacement(value: object) -> Replacement:
-    """A tensor, an array, a function or a ``Replacement`` as a ``Replacement``.
+    """Return a tensor, an array, a function or a ``Replacement`` as a ``Replacement``.
 
     Raises:
         OptionError: for anything else, by the name of its type.
@@ -162,7 +166,7 @@ def as_replacement(value: object) -> Replacement:
 
 
 def tensor_digest(tensor: Tensor) -> str:
-    """First 16 hex digits of the SHA-256 of a tensor's dtype, shape and values."""
+    """Return first 16 hex digits of the SHA-256 of a tensor's dtype, shape and values."""
     return digest_of([str(tensor.dtype), list(tensor.shape), tensor.detach().double().flatten().tolist()])
 
 

@@ -7,7 +7,8 @@ from workbench.core.errors import ModelError, NameFormatError
 
 
 def site_of(node: Node) -> str:
-    """The site of an address: ``a9.h9`` head-output, ``a9.h9<q>`` q, ``a9`` attn-out, ``m3.n1`` neurons, ``r5`` resid.
+    """Return the site of an address: ``a9.h9`` head-output, ``a9.h9<q>`` q, ``a9`` attn-out, ``m3.n1`` neurons,
+    ``r5`` resid.
 
     Raises:
         NameFormatError: for ``logits``, which is read and never written.

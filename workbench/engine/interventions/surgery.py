@@ -21,7 +21,7 @@ Chosen = Bool[Tensor, "*#rows #key"]  # broadcasts to the pattern
 
 
 def set_rows(pattern: Pattern, target: Float[Tensor, "*#rows #key"]) -> Pattern:
-    """Rows that are ``target``'s distribution over keys, with each row's own sum."""
+    """Return rows that are ``target``'s distribution over keys, with each row's own sum."""
     return (target * pattern.sum(-1, keepdim=True)).to(pattern.dtype)
 
 
@@ -77,7 +77,7 @@ def drop_keys(pattern: Pattern, keys: Chosen) -> Pattern:
 
 
 def add_to_scores(pattern: Pattern, addend: Float[Tensor, "*#rows #key"]) -> Pattern:
-    """The pattern after ``addend`` was added to the scores before the softmax: ``A exp(c) / sum A exp(c)``.
+    """Return the pattern after ``addend`` was added to the scores before the softmax: ``A exp(c) / sum A exp(c)``.
 
     A key without weight stays without: future keys do, and keys whose weight was too small for the dtype.
     """

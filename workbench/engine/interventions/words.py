@@ -21,7 +21,7 @@ MLPS: tuple[str, ...] = get_args(Mlps)
 
 
 def value_named(ablation: str) -> Value:
-    """The value that an ablation puts in place: resample is the corrupted partner's.
+    """Return the value that an ablation puts in place: resample is the corrupted partner's.
 
     Raises:
         WorkbenchError: for a word that is no ablation.

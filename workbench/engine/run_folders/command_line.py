@@ -12,7 +12,7 @@ from workbench.core.run_record import RunRecord
 
 
 def command_line(record: RunRecord) -> str:
-    """``workbench ablate -m zoo:ioi -t ioi --ablation mean ...``; what is absent or false needs no flag."""
+    """Return ``workbench ablate -m zoo:ioi -t ioi --ablation mean ...``; what is absent or false needs no flag."""
     named = [w for one in record.plugins if not one.get("version") for w in ("--plugin", one["plugin"])]
     words = ["workbench", *named, *record.command.split()]
     for text, value in sorted(_written(record), key=lambda found: bool(found[0].flags)):

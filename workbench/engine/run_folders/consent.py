@@ -45,7 +45,8 @@ class NamedCode:
 
 
 def named_code(arguments: Any, field: str = "arguments") -> Iterator[NamedCode]:
-    """Every argument, at any depth, that stands for code: a function of a file, a plug-in, a cluster, a trust.
+    """Return every argument, at any depth, that stands for code: a function of a file, a plug-in, a cluster, a
+    trust.
 
     Example:
         >>> [code.text for code in named_code({"metric": "gift/m.py:f", "task": "ioi", "corpus": ["a.py"]})]

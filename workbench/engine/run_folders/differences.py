@@ -62,6 +62,7 @@ class Moved:
         }
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         rows = [{"name": n, "before": _plain(a), "after": _plain(b), "difference": _plain(d)}
                 for n, a, b, d in self.largest]  # fmt: skip
         words = [{"name": n, "before": a, "after": b} for n, a, b in self.words]
@@ -94,6 +95,7 @@ class RunDifference(Told):
         return not lost and not any(p.beyond or p.only_before or p.only_after for p in self.parts)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {
             "before": str(self.before),
             "after": str(self.after),
@@ -107,6 +109,7 @@ class RunDifference(Told):
         }
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         total = sum(p.count for p in self.parts)
         shown: list[Any] = [self._verdict(total)]
         if not self.identical:
@@ -145,7 +148,7 @@ def _details(part: Moved) -> list[Any]:
 
 
 def compare_runs(before: str | Path, after: str | Path, *, tolerance: float = 0.0) -> RunDifference:
-    """Every number of two folders side by side.
+    """Return every number of two folders side by side.
 
     Args:
         tolerance: How far a number may move, as a share of the larger of the two and of 1.

@@ -33,6 +33,7 @@ class Leftover:
     bytes: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {"path": str(self.path), "kind": self.kind, "bytes": self.bytes}
 
 
@@ -45,11 +46,13 @@ class Tidied(Told):
     kept: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         total = sum(x.bytes for x in self.leftovers)
         files = [x.to_dict() for x in self.leftovers]
         return {"removed": self.removed, "bytes": total, "files": files, "kept": list(self.kept)}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         if not self.leftovers:
             return ["nothing to tidy", *self.kept]
         groups: dict[tuple[Path, str], list[Leftover]] = {}
@@ -70,7 +73,8 @@ class Tidied(Told):
 
 
 def leftovers(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Leftover]:
-    """What can go in the runs of some folders. Runs that are being written are left alone, links are not followed.
+    """Say what can go in the runs of some folders. Runs that are being written are left alone, links are not
+    followed.
 
     Raises:
         RunError: if a folder that is named is not there.

@@ -59,7 +59,7 @@ class Numbers:
 
 
 def numbers_of(folder: str | Path) -> dict[str, Numbers]:
-    """Every result in a folder, by file (and part of it): tables, scores, circuits, anything in JSON.
+    """Return every result in a folder, by file (and part of it): tables, scores, circuits, anything in JSON.
 
     Raises:
         WorkbenchError: if a file is damaged, or the folder has no results.

@@ -86,7 +86,7 @@ class PastRun(Told):
         return "start the command again, or remove the folder" if self.state == "no record" else ""
 
     def row(self) -> dict[str, Any]:
-        """One line of the list."""
+        """Return one line of the list."""
         record = self.record
         return {
             "folder": str(self.folder),
@@ -103,7 +103,7 @@ class PastRun(Told):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything recorded, the command as a line to type, and whether the files are as they were written."""
+        """Return everything recorded, the command as a line to type, and whether the files are as they were written."""
         record = None if self.record is None else self.record.to_dict()
         line = "" if self.record is None else command_line(self.record)
         return {
@@ -118,7 +118,7 @@ class PastRun(Told):
         }
 
     def files(self) -> list[dict[str, Any]]:
-        """The files that the record names: as written, changed since, or missing."""
+        """Return the files that the record names: as written, changed since, or missing."""
         known = {} if self.record is None else self.record.files
         return [
             {"file": name, "bytes": was.get("bytes"), "now": _compared(self.folder / name, was)}
@@ -126,6 +126,7 @@ class PastRun(Told):
         ]
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         shown = self.to_dict()
         record = shown["record"] or {}
         lines = [f"{self.folder} {shown['state']}"]
@@ -189,7 +190,7 @@ def _is_there(path: Path) -> bool:
 
 
 def look_at(folder: str | os.PathLike[str]) -> PastRun:
-    """What became of the run in a folder.
+    """Say what became of the run in a folder.
 
     Raises:
         RunError: if there is no such folder, or no run has been in it.
@@ -252,18 +253,18 @@ def _has_parts(folder: Path) -> bool:
 
 
 def writer_of(folder: Path) -> int | None:
-    """The process that writes to a run's folder, 0 if unknown, None if none does."""
+    """Return the process that writes to a run's folder, 0 if unknown, None if none does."""
     who = holder(folder)
     return holder(folder / SHARDS) if who is None else who
 
 
 def roots_of(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Path]:
-    """The folders that are looked through: these, or of ``runs`` and ``circuits`` those that are there."""
+    """Return the folders that are looked through: these, or of ``runs`` and ``circuits`` those that are there."""
     return [Path(r) for r in roots] if roots else [r for r in ROOTS if r.is_dir()]
 
 
 def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[PastRun]:
-    """Every run in some folders and the folders in them, by path; links are not followed.
+    """Return every run in some folders and the folders in them, by path; links are not followed.
 
     Args:
         roots: By default ``runs`` and ``circuits`` below the current folder, as far as they are there.
@@ -280,12 +281,12 @@ def find_runs(roots: Iterable[str | os.PathLike[str]] | None = None) -> list[Pas
 
 
 def is_run(folder: Path, names: Collection[str]) -> bool:
-    """Whether a folder that holds these names is that of a run; the folders in a run's own are parts of it."""
+    """Say whether a folder that holds these names is that of a run; the folders in a run's own are parts of it."""
     return folder.name not in _INSIDE and has_traces(names)
 
 
 def has_traces(names: Collection[str]) -> bool:
-    """Whether a run leaves one of these names in its folder."""
+    """Say whether a run leaves one of these names in its folder."""
     return NAME in names or any(trace in names for trace in _TRACES)
 
 
@@ -303,7 +304,7 @@ def unmerged(runs: Sequence[PastRun]) -> list[Path]:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Every regular file below a folder, hidden ones included; links are neither followed nor named."""
+    """Return every regular file below a folder, hidden ones included; links are neither followed nor named."""
     for here, names, files in os.walk(folder, followlinks=False):
         names.sort()
         for name in sorted(files):
@@ -316,7 +317,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def size(count: int) -> str:
-    """Bytes as a person reads them: ``1.2 MB`` (powers of 1000).
+    """Return bytes as a person reads them: ``1.2 MB`` (powers of 1000).
 
     Example:
         >>> size(999), size(1234567)

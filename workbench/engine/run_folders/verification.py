@@ -39,6 +39,7 @@ class CheckedFile:
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         run = None if self.run is None else str(self.run)
         return {"file": str(self.path), "run": run, "state": self.state, "reason": self.reason}
 
@@ -55,10 +56,12 @@ class Verification(Told):
         return not any(file.state in _BAD for file in self.files)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         counts = Counter(file.state for file in self.files)
         return {"passed": self.passed, "counts": dict(counts), "files": [f.to_dict() for f in self.files]}
 
     def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
         counts = Counter(file.state for file in self.files)
         told = ", ".join(f"{n} {state}" for state, n in counts.most_common())
         rows = [
@@ -122,7 +125,7 @@ def _alone(path: Path, *, named: bool = False) -> Iterator[CheckedFile]:
 
 
 def own_state(path: Path) -> tuple[State, str]:
-    """What a file's own digest says of it, and why; ``not recorded`` for a file of another kind."""
+    """Say what a file's own digest says of it, and why; ``not recorded`` for a file of another kind."""
     try:
         kind = recognise(path)
         if kind is None:

@@ -29,7 +29,7 @@ _SINKS = (
 
 
 def atlas_page(portrait: Portrait, prompts: Sequence[PromptPatterns] = ()) -> str:
-    """A self-contained page; without prompts there are no patterns in it."""
+    """Return a self-contained page; without prompts there are no patterns in it."""
     lead = "; ".join(f"{g['name']}: {g['about']}" for g in portrait.grounds)
     body = (
         f'<main class="report atlas"><header><div><h1>{escape(portrait.title)}</h1>'

@@ -26,7 +26,7 @@ def heatmaps(portrait: Portrait) -> dict[str, str]:
 
 
 def measurement_svg(m: Measurement) -> str:
-    """One measurement as a heatmap: rows are layers, columns heads."""
+    """Return one measurement as a heatmap: rows are layers, columns heads."""
     null = np.asarray(m.null)[np.isfinite(m.null)]
     chance = f"; by chance {number(float(null.mean()))}" if len(null) else ""
     return heatmap_svg(
@@ -41,7 +41,7 @@ def measurement_svg(m: Measurement) -> str:
 
 
 def shown_columns(portrait: Portrait) -> list[str]:
-    """The columns that a narrow table has, those with values, text columns where there are no others."""
+    """Return the columns that a narrow table has, those with values, text columns where there are no others."""
     found = []
     for name in SHOWN:
         keys = [k for k in (name, f"{name}@text") if k in portrait and np.isfinite(portrait[k].values).any()]
@@ -56,7 +56,7 @@ def table_rows(
     columns: Sequence[str] | None = None,
     most: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of the chosen columns, after them the kinds of head that the scores name."""
+    """Return rows of the chosen columns, after them the kinds of head that the scores name."""
     chosen = list(shown_columns(portrait) if columns is None else columns)
     if sort is not None and sort not in chosen:
         chosen.insert(0, sort)
@@ -65,7 +65,7 @@ def table_rows(
 
 
 def null_row(portrait: Portrait, columns: Sequence[str]) -> dict[str, Any]:
-    """What chance gives in these columns, as a row of the table."""
+    """Say what chance gives in these columns, as a row of the table."""
     found: dict[str, Any] = {"head": "by chance"}
     for key in columns:
         null = np.asarray(portrait[key].null)
@@ -75,7 +75,9 @@ def null_row(portrait: Portrait, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def rounded(value: float | None, m: Measurement) -> float | None:
-    """The value as a table shows it: beside numbers a thousand times its size 1e-06 is 0; files have it exactly."""
+    """Return the value as a table shows it: beside numbers a thousand times its size 1e-06 is 0; files have it
+    exactly.
+    """
     if value is None or abs(value) >= 1e-4 or limit(m.values) < 1e-3:
         return value
     return round(value, 4)
@@ -88,7 +90,7 @@ def _shown(
 
 
 def legend(portrait: Portrait, columns: Sequence[str]) -> list[str]:
-    """What "kind" and the columns of the loss say, which a reader may take for statements about a task."""
+    """Say what "kind" and the columns of the loss say, which a reader may take for statements about a task."""
     said = [f"kind names scores of at least {LABEL:g} on random tokens"]
     for m in (portrait[key] for key in columns if key.partition("@")[0] == "loss"):
         said.append(f"{m.key} is the {m.about}, in {m.unit}, on {_ON[m.on]}; above 0: the head helps there")

@@ -43,7 +43,9 @@ class AtEnds(Protocol):
 
 
 def ends_cost(options: AtEnds, graph: Graph | None, level: Level) -> Cost:
-    """One pass of each run, one more where the gradient is taken on the corrupted run, one backward for each point."""
+    """Return one pass of each run, one more where the gradient is taken on the corrupted run, one backward for each
+    point.
+    """
     points = len(ends(options.at))
     return Cost(forward=2 + (options.at != "clean"), backward=points)
 
@@ -134,7 +136,7 @@ class IntegratedActivations:
         quadrature(self.steps, self.rule), value_named(self.ablation), rule_of(self.backward)
 
     def points(self, graph: Graph, level: Level) -> list[Point]:
-        """The input, the heads of every layer, and every MLP in turn, at every step.
+        """Return the input, the heads of every layer, and every MLP in turn, at every step.
 
         Hidden units in place of the MLP's output where they are what is scored: the output is affine in them.
         """

@@ -30,7 +30,9 @@ class Exact:
 
 
 def exact_cost(options: Exact, graph: Graph, level: Level) -> Cost:
-    """One pass for each part. How many neurons there are only the weights tell: the least is said, with a warning."""
+    """Return one pass for each part. How many neurons there are only the weights tell: the least is said, with a
+    warning.
+    """
     mlps = sum(graph.shape.has_mlp(n) for n in range(graph.shape.n_layers))
     parts = {"edge": graph.n_edges, "node": len(graph.sources), "neuron": mlps}[level]
     slow = "times the hidden units of an MLP (thousands in most models): one pass for each neuron"
@@ -82,7 +84,7 @@ class ACDC:
             )
 
     def taus(self) -> list[float]:
-        """The thresholds, rising."""
+        """Return the thresholds, rising."""
         return sorted({float(tau) for tau in self.sweep}) if len(self.sweep) else [float(self.tau)]
 
 

@@ -32,7 +32,7 @@ N_ROWS = 2  # of every probe
 
 
 def tower_class(config: PretrainedConfig) -> type | None:
-    """The class of a configuration where it is opened as a tower, else None."""
+    """Return the class of a configuration where it is opened as a tower, else None."""
     for name in getattr(config, "architectures", None) or ():
         if name in READS:
             return getattr(transformers, name)

@@ -19,7 +19,7 @@ MAIN = ("text", "vision")
 
 @torch.no_grad()
 def plain_answer(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What a model of transformers answers by itself."""
+    """Compute what a model of transformers answers by itself."""
     return output_of(model(**inputs), type(model).__name__)
 
 

@@ -52,7 +52,7 @@ class TowerConfig:
     default_prepend_bos: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name."""
+        """Return the fields by name."""
         return asdict(self)
 
 
@@ -137,7 +137,7 @@ def _own(hook: str) -> bool:
 
 
 def output_of(out: Any, what: str) -> Float[Tensor, "row pos d"]:
-    """The answer in the output of a transformers model.
+    """Return the answer in the output of a transformers model.
 
     Raises:
         ModelError: if it has none.
@@ -149,7 +149,7 @@ def output_of(out: Any, what: str) -> Float[Tensor, "row pos d"]:
 
 
 def heads_of(layer: nn.Module) -> int:
-    """How many heads a layer's attention has."""
+    """Say how many heads a layer's attention has."""
     attn = part(layer, "attn")
     for holder in (attn, getattr(attn, "config", None)):
         for name in _HEADS:

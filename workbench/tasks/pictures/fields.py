@@ -32,7 +32,7 @@ class PictureFields:
         return "" if self.image is None else " and the same picture"
 
     def are_alike(self, wrong: list[str]) -> bool:
-        """Whether both pictures are one; what cannot be loaded is added to the list of what is wrong."""
+        """Say whether both pictures are one; what cannot be loaded is added to the list of what is wrong."""
         if self.image is None or self.image[0].source == self.image[1].source:
             return True
         try:
@@ -43,7 +43,7 @@ class PictureFields:
 
 
 def parse_pictures(data: Mapping[str, object], folder: Path | None, wrong: list[str]) -> PictureFields:
-    """What a JSON object says about pictures; what is wrong with it is added to a list."""
+    """Say what a JSON object says about pictures; what is wrong with it is added to a list."""
     image = _image(data["image"], folder, wrong) if "image" in data else None
     for name in ("grid", "regions"):
         if name in data and "image" not in data:

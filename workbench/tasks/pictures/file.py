@@ -21,7 +21,7 @@ _HINT = "give a path below the folder of the pairs file: pictures/a.png"
 
 
 def file_of(source: str, folder: Path | None) -> Path:
-    """The file of a picture.
+    """Return the file of a picture.
 
     Raises:
         TaskError: if the path leaves the folder, passes a link, is of another kind of file, or nothing is there.
@@ -52,7 +52,7 @@ def file_of(source: str, folder: Path | None) -> Path:
 
 
 def read_pixels(path: Path, source: str) -> np.ndarray:
-    """The array in a file, of whatever type and shape.
+    """Return the array in a file, of whatever type and shape.
 
     Raises:
         TaskError: if the file or what it unpacks to is too large, or it cannot be read.

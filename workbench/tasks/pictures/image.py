@@ -44,7 +44,7 @@ class Picture:
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> Picture:
-        """A picture from an array in memory; it is called by its digest.
+        """Return a picture from an array in memory; it is called by its digest.
 
         Raises:
             TaskError: if the array is no picture.
@@ -102,13 +102,13 @@ class Picture:
 
 
 def digest_of(pixels: np.ndarray) -> str:
-    """First 16 hex digits of the SHA-256 of an array, with its type and shape."""
+    """Return first 16 hex digits of the SHA-256 of an array, with its type and shape."""
     said = f"{pixels.dtype.name} {pixels.shape}".encode()
     return sha256(said + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
 def checked(pixels: np.ndarray, where: str) -> Pixels:
-    """The array, if it is a picture: colours, or finite numbers.
+    """Return the array, if it is a picture: colours, or finite numbers.
 
     Raises:
         TaskError: saying what was found and what is expected.

@@ -13,7 +13,7 @@ from workbench.tasks.pictures.limits import refuse_larger
 
 
 def read_png(stream: BinaryIO, source: str) -> np.ndarray:
-    """The pixels of a PNG of three colours.
+    """Return the pixels of a PNG of three colours.
 
     Raises:
         TaskError: if it unpacks to too much, or has another mode.

@@ -14,7 +14,8 @@ from workbench.tasks.pictures.image import MEMORY, Picture
 
 
 def put_beside(picture: Picture, folder: Path) -> Picture:
-    """The picture as one that is in this folder: copied there, or an array that is saved as ``pictures/DIGEST.npy``.
+    """Return the picture as one that is in this folder: copied there, or an array that is saved as
+    ``pictures/DIGEST.npy``.
 
     Raises:
         RunError: if another picture of this name is there already.

@@ -23,7 +23,7 @@ def draw(seed: int, index: int, world: World | None = None) -> Scene:
 
 
 def pixels_of(text: str) -> np.ndarray:
-    """The pixels (48, 48, 3) of what stands after ``scene:`` in the source of a picture.
+    """Return the pixels (48, 48, 3) of what stands after ``scene:`` in the source of a picture.
 
     Raises:
         TaskError: if it names no drawn scene.

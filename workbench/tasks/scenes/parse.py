@@ -15,7 +15,7 @@ _CHANGE = re.compile(r"([0-8])\.(\w+)")
 
 
 def scene_of(text: str) -> Scene:
-    """The picture that a text names.
+    """Return the picture that a text names.
 
     Raises:
         TaskError: if it is none of ours, with what was expected.

@@ -46,7 +46,7 @@ class SceneQuestion:
 
 
 def questions(things: Sequence[Thing], kind: str) -> list[SceneQuestion]:
-    """Every question of a kind that these objects answer without doubt.
+    """Return every question of a kind that these objects answer without doubt.
 
     Example:
         >>> star = Thing(0, "star", "red", "large", 4)
@@ -57,7 +57,7 @@ def questions(things: Sequence[Thing], kind: str) -> list[SceneQuestion]:
 
 
 def askable(things: Sequence[Thing], kind: str, world: World) -> list[SceneQuestion]:
-    """The questions of a kind that may be asked of a picture of a world.
+    """Return the questions of a kind that may be asked of a picture of a world.
 
     Through a window only the object it is around is surely seen whole: there questions are about its colour, its
     shape, and what is there. Nobody asks for the size of what is tiny.
@@ -167,7 +167,7 @@ _MAKERS = {
 
 
 def sentence_words() -> tuple[str, ...]:
-    """Every word and mark of questions, answers and descriptions, sorted."""
+    """Return every word and mark of questions, answers and descriptions, sorted."""
     texts = [f"what is {side} the thing ?" for side in SIDES]
     texts += [
         "what colour is the thing here ?",

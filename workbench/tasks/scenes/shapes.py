@@ -37,7 +37,7 @@ def shape_mask(shape: int, side: int) -> np.ndarray:
 
 @cache
 def templates() -> np.ndarray:
-    """Masks of everything that can stand in a cell: (kind, size, row step, column step, 16, 16), uint8.
+    """Return masks of everything that can stand in a cell: (kind, size, row step, column step, 16, 16), uint8.
 
     Kinds are the shapes, the ring and the frame. A step that a size has no room for repeats its last one.
     """
