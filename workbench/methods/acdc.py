@@ -24,7 +24,7 @@ def acdc(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Say what removing each edge cost when it was tested, given what was removed before; kept from ``tau`` on.
+    """What removing each edge cost when it was tested, given what was removed before; kept from ``tau`` on.
 
     ::
 

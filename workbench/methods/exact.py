@@ -36,7 +36,7 @@ def exact(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Return the exact drop of the metric when one edge, node or neuron alone takes its corrupted value.
+    """The exact drop of the metric when one edge, node or neuron alone takes its corrupted value.
 
     ``score = F(clean) - F(clean with only this replaced)``, a mean over pairs; per position, replaced at the tokens
     of one label only (these effects need not add up to that of all positions together).

@@ -45,8 +45,7 @@ def information_flow(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Return the share of what a target reads on the clean prompts that comes from each source; a forward pass, no
-    contrast.
+    """Share of what a target reads on the clean prompts that comes from each source; a forward pass, no contrast.
 
     For every token the sum a target reads is split into what its sources wrote (``proximity``); shares are averaged
     over tokens and pairs. Shares of one target sum to 1 (biases that belong to no source are part of the sum and get

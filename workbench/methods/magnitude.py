@@ -30,8 +30,7 @@ def magnitude(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Return the size of the clean minus corrupted output of a part, summed over tokens: what changes, whether or
-    not it is used.
+    """Size of the clean minus corrupted output of a part, summed over tokens: what changes, whether or not it is used.
 
     ``score(u) = mean over pairs of the sum over tokens of |clean[u] - corrupted[u]|``, the 2-norm over ``d_model``
     (for a neuron the size of its activation's change). Every edge out of ``u`` has the score of ``u``. Never negative,

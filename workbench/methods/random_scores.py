@@ -24,7 +24,7 @@ def random_scores(
     progress: Callable[..., None],
     per_position: bool = False,
 ) -> Scores:
-    """Return uniform random numbers in [0, 1): the floor that every method has to beat.
+    """Uniform random numbers in [0, 1): the floor that every method has to beat.
 
     They depend on the seed and on the architecture's shape, not on weights or prompts; runs no pass.
     """
