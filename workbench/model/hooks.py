@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -96,17 +97,10 @@ def resume_from(
             yield
         return
 
-    native = "native" in type(bridge.original_model).__module__  # native blocks return a tuple of one
-    wrap = native or getattr(bridge.blocks[0], "in_tuple", False)
-
-    def passthrough(*args, **kwargs):
-        hidden = args[0] if args else kwargs["hidden_states"]
-        return (hidden,) if wrap else hidden
-
     skipped = [getattr(block, "layer", block) for block in list(bridge.blocks)[:layer]]
     entry = bridge.blocks[layer].hook_in
-    for block in skipped:
-        object.__setattr__(block, "forward", passthrough)
+    for block, form in zip(skipped, _forms(bridge), strict=False):
+        object.__setattr__(block, "forward", partial(_pass_on, form))
     handle = entry.add_hook(lambda t, hook: resid, prepend=True)
     try:
         yield
@@ -125,6 +119,39 @@ def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
         extras = extras.without(PIXELS)  # what towers made of them is already in what enters
     ids = () if sight is not None and sight.token is None else (prompt.ids,)
     return bridge(*ids, **extras, **options)
+
+
+def _pass_on(form: int, *args: Tensor, **kwargs: Tensor) -> Any:
+    """What a skipped block returns: what it was given, in the form that its model unpacks."""
+    hidden = args[0] if args else kwargs["hidden_states"]
+    return (hidden, *[None] * (form - 1)) if form else hidden
+
+
+_FORMS: WeakKeyDictionary[torch.nn.Module, list[int]] = WeakKeyDictionary()
+
+
+def _forms(bridge: TransformerBridge) -> list[int]:
+    """How many things each block returns in a tuple; 0 for a tensor alone."""
+    native = "native" in type(bridge.original_model).__module__  # native blocks return a tuple of one
+    return _FORMS.get(bridge) or [int(native)] * len(bridge.blocks)
+
+
+@contextmanager
+def noting_forms(bridge: TransformerBridge) -> Iterator[None]:
+    """Inside, a pass of the model shows in which form its blocks return what leaves them."""
+    found: list[int] = []
+
+    def look(module: torch.nn.Module, args: Any, out: Any) -> None:
+        found.append(len(out) if isinstance(out, tuple) else 0)
+
+    handles = [getattr(block, "layer", block).register_forward_hook(look) for block in bridge.blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if len(found) == len(bridge.blocks):
+        _FORMS[bridge] = found
 
 
 def forward(

@@ -24,7 +24,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from workbench.core.bounds import exists
 from workbench.core.errors import ModelError, explaining
-from workbench.model import classifiers, encoders, tokenizers
+from workbench.model import classifiers, encoders, latent, tokenizers
 from workbench.model.digest import Weight
 from workbench.model.directory import read_configuration, refuse_code
 from workbench.model.pickles import check_archive, refused
@@ -175,6 +175,7 @@ def bridge_from_directory(
         )
     bridge.cfg.model_name = name
     _collect_no_attentions(bridge.original_model)
+    latent.set_axes(bridge)
     return bridge, loader.plain
 
 
@@ -193,13 +194,15 @@ def bridge_from_model(
     model.set_attn_implementation("eager")  # any other implementation silently drops the attention patterns
     architecture = _architecture(model.config, name)
     with explaining(f"TransformerLens cannot wrap {name}", error=ModelError):
-        return build_bridge_from_module(
+        bridge = build_bridge_from_module(
             model,
             architecture,
             hf_config=model.config,
             tokenizer=None if tokenizer is None else tokenizers.prepare(tokenizer),
             model_name=name,
         )
+    latent.set_axes(bridge)
+    return bridge
 
 
 def _bridge_from_classifier(

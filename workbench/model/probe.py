@@ -89,9 +89,13 @@ def _measure(bridge: TransformerBridge) -> Wiring:
             hint="decoder-only and encoder-only transformers work",
         )
     cfg, prompt = bridge.cfg, probe_prompt(bridge)
-    out, seen = record(bridge, prompt, _hooks_there(bridge))
+    with hooks.noting_forms(bridge):
+        out, seen = record(bridge, prompt, _hooks_there(bridge))
     attention, mlps = (_layers_with(site, seen, cfg.n_layers) for site in ("head-output", "mlp-out"))
     fired, d_mlp = _fired(seen, attention, mlps, cfg.n_layers)
+    heads = {seen[hook_name("head-output", n)].shape[2] for n in attention}
+    if heads - {cfg.n_heads}:  # cut otherwise: an index would be another head
+        fired.discard("head-output")
     live = _live(bridge, prompt, fired, attention, mlps)
     causal = _is_causal(bridge, prompt, out)
     errors = _identities(bridge, seen, attention, mlps, causal)
@@ -274,6 +278,7 @@ def _identities(
             TypeError,
             AttributeError,
             RuntimeError,
+            ValueError,  # heads of another size in some layers: Gemma 4
         ):  # a part is missing or has another shape: no edges here
             errors["readers"] = float("inf")
     return errors

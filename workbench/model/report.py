@@ -190,7 +190,7 @@ def _without_embedding(bridge: TransformerBridge, *, invented: bool) -> list[str
 
 
 def _resumed(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> float:
-    middle = bridge.cfg.n_layers // 2
+    middle = probe.wiring(bridge).n_layers // 2
     entry = f"blocks.{middle}.hook_in"
     _, seen = probe.record(bridge, prompt, [entry])
     with resume_from(bridge, middle, seen[entry]):

@@ -159,7 +159,6 @@ class TowerBlock(nn.Module):
 
     Attributes:
         layer: transformers' own layer.
-        in_tuple: Whether it returns its output in a tuple; seen at the first pass.
     """
 
     layer: nn.Module
@@ -175,7 +174,6 @@ class TowerBlock(nn.Module):
     def __init__(self, layer: nn.Module, n_heads: int) -> None:
         super().__init__()
         object.__setattr__(self, "layer", layer)
-        self.in_tuple = False
         self._entered: dict[str, Tensor] = {}
         self._gains: dict[str, Tensor | None] = {}
         for name in ("hook_in", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_out"):
@@ -234,7 +232,6 @@ class TowerBlock(nn.Module):
 
     def _leave(self, module: nn.Module, args: tuple, out: Any) -> Any:
         self._entered.clear()
-        self.in_tuple = isinstance(out, tuple)
         return first(out, self.hook_out)
 
 

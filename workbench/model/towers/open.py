@@ -50,6 +50,8 @@ def hang_towers(
         )
     use_hooked_attention(model)
     for tower in found.values():
+        tower.eval()
+    for tower in found.values():
         _measure_positions(tower, inputs)
         tower.tokenizer = tokenizer
     for name, tower in found.items() if len(found) > 1 else ():

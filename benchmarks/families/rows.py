@@ -1,0 +1,129 @@
+"""One row of the table: an architecture opened, each of its heads turned off, beside the plain way."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+
+from benchmarks.families.configs import ALIASES, tiny
+from benchmarks.families.naive import every_head
+from tests.families import save_tokenizer
+from tests.mini import mini_pairs
+from workbench.core.errors import WorkbenchError
+from workbench.engine.experiments import ablate
+from workbench.engine.paired_runs import PairedRuns
+from workbench.model.identity import identity
+from workbench.model.lens import is_tower
+from workbench.model.open import open_model
+
+N_PAIRS = 2
+TOLERANCE = 1.5e-5  # of the largest metric (at least 1); the engine's tests use the same
+LEAST = 1e-5  # an effect below is none: rounding of metrics around 1 stays below 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was found for one architecture.
+
+    Attributes:
+        opens: By what it is opened: ``bridge`` or ``tower``; ``no`` where it is not.
+        parity: Largest difference of its output from the plain forward.
+        heads: How many heads were turned off, one after another.
+        difference: Largest difference of a metric with a head off from plain torch's.
+        least: The smallest effect among the heads.
+        why: The reason where it is not equal.
+    """
+
+    name: str
+    opens: str = "no"
+    parity: float | None = None
+    heads: int = 0
+    difference: float | None = None
+    least: float | None = None
+    why: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """Whether turning off every head does what plain torch says, and something."""
+        return self.heads > 0 and not self.why
+
+
+def names() -> list[str]:
+    """The architectures that TransformerLens knows."""
+    return sorted(SUPPORTED_ARCHITECTURES)
+
+
+def row(name: str) -> Row:
+    """Build, open, measure and compare one architecture."""
+    if reason := _never_built(name):
+        return Row(name=name, why=reason)
+    with tempfile.TemporaryDirectory(prefix="workbench-family-") as folder:
+        try:
+            tiny(name).save_pretrained(folder)
+        except Exception as problem:  # whatever transformers raises: the row says so
+            return Row(name=name, why=f"no tiny model was made: {_short(problem)}")
+        save_tokenizer(folder)
+        try:
+            return _compared(name, Path(folder))
+        except WorkbenchError as problem:
+            return Row(name=name, why=_short(str(problem).split("\n")[0].replace(folder, "the model")))
+        except Exception as problem:  # a fault: the row says so, and the others are measured all the same
+            return Row(name=name, why=f"fault: {type(problem).__name__}: {_short(problem)}")
+
+
+def _compared(name: str, folder: Path) -> Row:
+    """The row of a model that reads words and answers at the last one."""
+    model = open_model(folder, device="cpu")
+    runs = PairedRuns(model, mini_pairs(N_PAIRS))
+    wiring, opens = runs.wiring, "tower" if is_tower(model) else "bridge"
+    known = {"name": name, "opens": opens, "parity": identity(model).parity}
+    if not wiring.attention_layers:
+        return Row(**known, why="no layer with heads that hooks show")
+    labels = [f"a{layer}.h{head}" for layer in wiring.attention_layers for head in range(wiring.n_heads)]
+    plain = getattr(transformers, ALIASES.get(name, name)).from_pretrained(
+        folder, attn_implementation="eager"
+    )
+    prompts = [{"input_ids": torch.as_tensor(ids)[None]} for ids in runs.pairs.clean]
+
+    def read(out: Any, pair: int) -> float:
+        last: Tensor = out.logits[0, -1]
+        return float(last[runs.pairs.correct[pair][0]] - last[runs.pairs.incorrect[pair][0]])
+
+    whole, rows = every_head(plain.eval(), prompts, read, wiring.n_heads)
+    if len(rows) != len(labels):
+        return Row(**known, why=f"hooks show {len(labels)} heads, plain torch finds {len(rows)}")
+    return _judged(known, ablate(runs, labels, ablation="zero").patched, whole, rows)
+
+
+def _judged(known: dict[str, Any], found: Any, whole: list[float], rows: list[list[float]]) -> Row:
+    """The row, with what is wrong with it."""
+    truth = torch.tensor(rows, dtype=torch.float64)
+    difference = (torch.as_tensor(found) - truth).abs().max().item()
+    least = (truth - torch.tensor(whole, dtype=torch.float64)).abs().amax(1).min().item()
+    why = ""
+    if not difference <= TOLERANCE * max(1.0, truth.abs().max().item()):
+        why = "the engine differs from plain torch"
+    elif not least > LEAST:
+        why = "a head has no effect at all"
+    return Row(**known, heads=len(rows), difference=difference, least=least, why=why)
+
+
+def _never_built(name: str) -> str:
+    """Why there is no model of this name offline."""
+    if name.startswith("TransformerLens"):
+        return "TransformerLens' own models, no architecture of a checkpoint (`docs/models.md`)"
+    if not hasattr(transformers, ALIASES.get(name, name)):
+        return "its code comes with its checkpoints; transformers has no class of this name"
+    return ""
+
+
+def _short(problem: object) -> str:
+    text = " ".join(str(problem).replace("|", "/").split())
+    return text if len(text) < 160 else text[:157] + "..."
