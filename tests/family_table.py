@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.families.page import MARK
 from tests.families import FAMILIES, MORE, family_dir, minilm_path
 from tests.integration.naive import HOOKS, Naive, Put, hidden, logit_difference
 from tests.mini import hidden_metric, mini_pairs
@@ -56,14 +57,20 @@ def main() -> int:
     """Write or check the page; 1 if the check fails."""
     made = page()
     if "--check" in sys.argv[1:]:
-        return 0 if PAGE.read_text(encoding="utf-8") == made else 1
-    PAGE.write_text(made, encoding="utf-8")
+        return 0 if _halves()[0] == made else 1
+    PAGE.write_text(made + "".join(f"\n{MARK}{half}" for half in _halves()[1:]), encoding="utf-8")
     return 0
+
+
+def _halves() -> list[str]:
+    """What this module writes, and what stands below it: the table of `python -m benchmarks.families`."""
+    first, *others = PAGE.read_text(encoding="utf-8").split(MARK)
+    return [f"{first.rstrip()}\n", *others]
 
 
 def read_page() -> dict[str, dict[str, str]]:
     """The table in the docs: family -> kind -> "yes", "no", or either with its remark: "yes: One per ..."."""
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    lines = _halves()[0].splitlines()
     remarks = dict(line.split(". ", 1) for line in lines if line[:1].isdigit())
     rows = [
         [cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")

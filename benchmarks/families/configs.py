@@ -45,11 +45,18 @@ SIZES: Mapping[str, Any] = {
 _LATENT = {"num_key_value_heads": 4, "head_dim": 4}
 _HYBRID = {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
 _CONVOLVED = {"layer_types": ["conv", "full_attention", "full_attention"]}
+_ZAMBA = ["mamba", "hybrid", "mamba"]
 OWN: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "YoutuForCausalLM"), _LATENT),
-    **dict.fromkeys(("Glm4MoeLiteForCausalLM", "GlmMoeDsaForCausalLM"), _LATENT),
-    **dict.fromkeys(("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM"), _HYBRID),
-    **dict.fromkeys(("Lfm2ForCausalLM", "Lfm2MoeForCausalLM"), _CONVOLVED),
+    "DeepseekV2ForCausalLM": _LATENT,
+    "DeepseekV3ForCausalLM": _LATENT,
+    "YoutuForCausalLM": _LATENT,
+    "Glm4MoeLiteForCausalLM": _LATENT,
+    "GlmMoeDsaForCausalLM": _LATENT,
+    "Qwen3NextForCausalLM": _HYBRID,
+    "Qwen3_5ForCausalLM": _HYBRID,
+    "Qwen3_5MoeForCausalLM": _HYBRID,
+    "Lfm2ForCausalLM": _CONVOLVED,
+    "Lfm2MoeForCausalLM": _CONVOLVED,
     "GPTNeoForCausalLM": {"attention_types": [[["global", "local", "global"], 1]], "window_size": 6},
     "BambaForCausalLM": {"attn_layer_indices": [1]},
     "JambaForCausalLM": {"attn_layer_period": 2, "attn_layer_offset": 1},
@@ -60,7 +67,7 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "FalconH1ForCausalLM": {"mamba_d_ssm": 32, "mamba_d_head": 8},
     "Mamba2ForCausalLM": {"num_heads": 8},
     "Zamba2ForCausalLM": {
-        **dict.fromkeys(("layers_block_type", "layer_types"), ["mamba", "hybrid", "mamba"]),
+        **{"layers_block_type": _ZAMBA, "layer_types": _ZAMBA},
         **{"hybrid_layer_ids": [1], "num_mem_blocks": 1},
     },
     "Gemma4ForCausalLM": {"global_head_dim": 8, "hidden_size_per_layer_input": 0},

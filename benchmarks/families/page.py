@@ -52,9 +52,9 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-_INTRO = """Made by `python -m benchmarks.families` ({versions}). For each name a tiny random model is made from its
-configuration class, written to disk and opened. Every head is turned off by the engine, and by torch and transformers alone:
-the head's columns of the input of its output projection are zero, one prompt and one forward pass at a time. *Difference*
-is the largest between the two metrics, *least effect* that of the head that does least. **{equal} of {n} are equal**, with
-an effect of every head.
+_INTRO = """Made by `python -m benchmarks.families` ({versions}). For each name a tiny
+random model is made from its configuration class, written to disk and opened. Every head is turned off by the engine,
+and by torch and transformers alone: the head's columns of the input of its output projection are zero, one prompt and
+one forward pass at a time. *Difference* is the largest between the two metrics, *least effect* that of the head that
+does least. **{equal} of {n} are equal**, with an effect of every head.
 """
