@@ -23,6 +23,7 @@ from workbench.engine.sweep import sweep
 from workbench.heads.decoding import decode, sample
 from workbench.heads.grounds import frame_of, random_ground, text_ground
 from workbench.heads.portrait import portrait
+from workbench.heads.responses import respond
 from workbench.model.architecture import describe
 from workbench.model.classifiers import class_names, class_of, head_of
 from workbench.model.from_files import reading_of
@@ -31,8 +32,6 @@ from workbench.model.legacy import import_checkpoint
 from workbench.model.legacy_vocabulary import Vocabulary
 from workbench.model.open import open_model
 from workbench.model.outputs import outputs_of
-from workbench.papers.options import PreplanSizes
-from workbench.papers.preplan_anchor_measures import respond
 from workbench.tasks.check import check_pairs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.task_page import task_page
@@ -183,7 +182,7 @@ def test_whatever_reads_outputs_as_tokens_is_refused(model):
         lambda: sample(model, prompts, steps=1),
         lambda: ask(model, ["t1"], ["t2"]),
         lambda: on_text(model, prompts),
-        lambda: respond(model, PreplanSizes(), n=2, seed=0),
+        lambda: respond(model, ["t1 t2"], n=2, prompt=2, length=4),
     ):
         with pytest.raises(ModelError, match="needs a model that puts out words: its outputs are 2 classes"):
             call()

@@ -157,12 +157,12 @@ def test_sign_flips_and_jaccard():
 
 
 def test_too_few_responses_leave_the_claim_about_swaps_open():
+    from workbench.heads.responses import Swap
     from workbench.papers.kit import Conditions, judge_all
     from workbench.papers.preplan_anchor import CLAIMS, of_swaps
-    from workbench.papers.preplan_anchor_measures import Swap
 
     few = [
-        Swap(response=r, token=0, kind=kind, fai=1.0, entropy=0.0, alike=0.5)
+        Swap(response=r, token=0, kind=kind, entropy=0.0, alike=0.5)
         for r in range(9)
         for kind in ("high", "low")
     ]

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from workbench.core.errors import OptionError, ShapeError
+from workbench.core.stats.permutation import p_above
 
 SHARE = 0.4
 LOOK_BACK = 3
@@ -187,6 +188,37 @@ def chance(
             moved = [shuffled_within(m, g, rng) for m, g in zip(late, groups, strict=True)]
         found[i] = share_followed(moved, early, within=within)
     return found
+
+
+def marked_minus_others(
+    values: Sequence[Curve], marks: Sequence[Marks], eligible: Sequence[Marks]
+) -> Float[np.ndarray, " response"]:
+    """Mean at marked minus mean at other eligible tokens, of each response that has both.
+
+    Example:
+        >>> marks, every = np.array([True, False, False]), np.ones(3, dtype=bool)
+        >>> marked_minus_others([np.array([5.0, 1.0, np.nan])], [marks], [every])
+        array([4.])
+    """
+    found = []
+    for value, mark, allowed in zip(values, marks, eligible, strict=True):
+        known = allowed & np.isfinite(value)
+        if (known & mark).any() and (known & ~mark).any():
+            found.append(value[known & mark].mean() - value[known & ~mark].mean())
+    return np.array(found)
+
+
+def shift_p(
+    values: Sequence[Curve], marks: Sequence[Marks], eligible: Sequence[Marks], *, draws: int, seed: int
+) -> tuple[float, float]:
+    """How likely marks shifted around each response differ as much, and the mean difference of shifted marks."""
+    value, rng = marked_minus_others(values, marks, eligible).mean(), np.random.default_rng([seed, 21])
+    null = np.empty(draws)
+    for i in range(draws):
+        moved = [shifted(m, int(rng.integers(1, len(m)))) for m in marks]
+        null[i] = marked_minus_others(values, moved, eligible).mean()
+    null = null[np.isfinite(null)]  # shifts after which no response has both kinds of tokens are left out
+    return p_above(float(value), null), float(null.mean())
 
 
 def jaccard_of(one: Sequence[int], other: Sequence[int]) -> float:

@@ -10,36 +10,6 @@ from workbench.core.errors import OptionError, check_numbers, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreplanSizes:
-    """Sizes and thresholds; the paper's where it states them.
-
-    ``grouping`` responses choose the head groups, ``responses`` others are analysed; tokens are swapped at every
-    ``stride``-th place (fewer lengths, fewer passes). ``planted`` is a check that
-    verdicts can go the other way: ``entropy`` puts the entropy of each token in place of WAAD, ``fai`` puts FAI
-    there, ``noise`` puts random numbers in place of FAI.
-    """
-
-    grouping: int = 24
-    responses: int = 70
-    prompt: int = 24
-    length: int = 127
-    temperature: float = 0.7
-    window: int = 10
-    low: int = 10
-    group: float = 0.3
-    share: float = 0.4
-    within: int = 1
-    rollout: int = 30
-    stride: int = 4
-    draws: int = 300
-    planted: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.planted not in ("none", "entropy", "fai", "noise"):
-            raise OptionError(f"planted is {self.planted!r}; one of none, entropy, fai, noise")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Relevance:
     """Sizes. ``others`` are further models and tasks, as ``model task``; ``bias_free`` a model without biases."""
 

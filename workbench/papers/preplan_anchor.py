@@ -1,305 +1,267 @@
-"""Preplan and anchor (2025): local heads look back before a chunk, global heads return to a few tokens after it."""
+"""Preplan and anchor: local heads look back before a chunk, global heads return to a few tokens after it.
+
+Local heads look farther back before a new chunk (WAAD peaks), global heads of later tokens go back to a few anchors
+(FAI peaks), and the two are coupled. Measured on responses that the model writes at temperature 0.7; head groups are
+chosen on other responses than those analysed; punctuation and white space are left out and shown beside.
+
+Controls:
+- peaks shifted around each response, among the tokens that can be peaks: spacing kept, alignment lost
+- peaks dealt anew among tokens of the same kind: punctuation, beginnings of words, half of the response
+- swaps at tokens chosen by the FAI of another place
+- --set planted=entropy, fai or noise: curves with a known answer in place of the measured ones
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import OptionError, WorkbenchError
+from workbench.core.loading import lazily
 from workbench.core.stats.agreement import jaccard, pearson
 from workbench.core.stats.intervals import CHANGE
 from workbench.core.stats.multiplicity import holm
 from workbench.core.stats.permutation import p_above, sign_flip_p
-from workbench.heads.anchors import Marks, chance, credit, peaks, roles, share_followed
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, above, fact, given_p, needs
-from workbench.papers.options import PreplanSizes
-from workbench.papers.preplan_anchor_measures import (
-    Groups,
-    Response,
-    Swap,
-    group_heads,
-    respond,
-    responses_of,
-    swaps,
-)
-from workbench.view.pictures import Curves, Heatmap, Picture
+from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
+from workbench.papers.kit.criteria import above, at_least, fact, given_p, order
+from workbench.papers.registry import add_paper
+from workbench.view.pictures import Curves, Heatmap
+
+with lazily():
+    from workbench.heads import anchors, responses
+    from workbench.training import language
 
 ALPHA, SAME_GROUPS = 0.05, 0.6  # fixed before anything was measured
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreplanSizes:
+    """Sizes and thresholds; the paper's where it states them.
+
+    ``grouping`` responses choose the head groups, ``responses`` others are analysed; tokens are swapped at every
+    ``stride``-th place (fewer lengths, fewer passes). ``planted`` is a check that
+    verdicts can go the other way: ``entropy`` puts the entropy of each token in place of WAAD, ``fai`` puts FAI
+    there, ``noise`` puts random numbers in place of FAI.
+    """
+
+    grouping: int = 24
+    responses: int = 70
+    prompt: int = 24
+    length: int = 127
+    temperature: float = 0.7
+    window: int = 10
+    low: int = 10
+    group: float = 0.3
+    share: float = 0.4
+    within: int = 1
+    rollout: int = 30
+    stride: int = 4
+    draws: int = 300
+    planted: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.planted not in ("none", "entropy", "fai", "noise"):
+            raise OptionError(f"planted is {self.planted!r}; one of none, entropy, fai, noise")
+
+
 def measure(setting: Setting) -> Conditions:
     """Curves of responses that the model writes itself; punctuation is left out, and shown beside."""
-    model, options, seed = setting.model, setting.options, setting.seed
+    model, o, seed = setting.model, setting.options, setting.seed
+    places = {"start": o.prompt, "low": o.low}
+    write = {"prompt": o.prompt, "length": o.length, "least": 4 * o.low, "temperature": o.temperature}
+    texts = language.known_texts(getattr(model, "tokenizer", None))
     try:
-        grouping = respond(model, options, n=options.grouping, seed=seed)
-        written = respond(model, options, n=options.responses, seed=seed + 1)
+        grouping = responses.respond(model, texts, n=o.grouping, seed=seed, **write)
+        written = responses.respond(model, texts, n=o.responses, seed=seed + 1, **write)
     except WorkbenchError as problem:
         return Conditions(why=problem.message)
-    groups, again = group_heads(model, grouping, options), group_heads(model, written, options)
-    found = responses_of(model, written, groups, options)
+    groups, again = (
+        responses.group_heads(model, ids, share=o.group, **places) for ids in (grouping, written)
+    )
+    found = responses.responses_of(model, written, groups, window=o.window, **places)
+    found = [_planted(response, o.planted) for response in found]
     setting.progress(1, 2, "responses")
-    swapped = swaps(model, found, options, seed=seed)
+    how = {"share": o.share, "rollout": o.rollout, "stride": o.stride, "seed": seed}
+    swapped = responses.swaps(model, found, [r.fai for r in found], **how)
     moved = [np.roll(r.fai, len(r.fai) // 3) for r in found]
-    control = swaps(model, found, options, seed=seed, values=moved)
+    control = responses.swaps(model, found, moved, **how)
     setting.progress(2, 2, "responses")
     c = Conditions(seed=seed)
-    c.numbers |= {"tokens": sum(len(r.tokens) for r in found), "responses": len(found)}
-    _of_groups(c, groups, again, options)
-    _of_chunks(c, found, options, seed)
-    _of_entropy(c, found, options, seed)
-    _of_coupling(c, found, options, seed)
+    _of_groups(c, groups, again, o)
+    _of_peaks(c, found, o)
+    of_coupling(c, found, o)
     of_swaps(c, swapped, control)
-    c.tables["Coupling by distance, with and without punctuation"] = _by_distance(found, options, seed)
-    c.tables["Tokens by role"] = _role_rows(found, options)
-    c.pictures |= _pictures(model, groups, found)
+    c.tables["Tokens by role"] = [
+        _roles("words", found, [r.wordlike for r in found], o),
+        _roles("all tokens", found, [np.ones(len(r.tokens), dtype=bool) for r in found], o),
+    ]
+    texts = [repr(model.tokenizer.decode([int(token)]))[1:-1] for token in found[0].tokens]
+    _pictures(c, found[0], texts)
     return c
 
 
-def _of_groups(c: Conditions, groups: Groups, again: Groups, options: PreplanSizes) -> None:
+def _planted(response: responses.Response, what: str) -> responses.Response:
+    """The response with a curve of a known answer in place of a measured one."""
+    if what == "none":
+        return response
+    if what == "noise":
+        rng = np.random.default_rng(response.ids.tolist())
+        noise = np.where(np.isfinite(response.fai), rng.random(len(response.fai)), np.nan)
+        return replace(response, fai=noise)
+    return replace(response, waad=getattr(response, what))
+
+
+def _of_groups(c: Conditions, groups: responses.Groups, again: responses.Groups, o: PreplanSizes) -> None:
     """Spans of both groups and how alike other responses cut them."""
-    at = np.arange(options.prompt, options.length)
-    c.numbers |= {
-        "local span": float(groups.span[groups.local].mean()),
-        "global span": float(groups.span[groups.far].mean()),
-        "uniform span": float((at / 2).mean()),  # a row over t + 1 keys looks t / 2 back on average
-        "window": options.window,
-        "heads": groups.span.numel(),
-        "same groups again": min(
-            jaccard(groups.names(getattr(groups, kind)), again.names(getattr(again, kind)))
-            for kind in ("local", "far")
-        ),
-    }
+    masks = {"local": groups.local, "global": groups.far, "receiver": groups.receiver}
+    others = {"local": again.local, "global": again.far}
+    alike = [jaccard(groups.names(masks[kind]), again.names(other)) for kind, other in others.items()]
+    c.numbers |= {f"{kind} span": float(groups.span[mask].mean()) for kind, mask in masks.items()}
+    c.numbers["uniform span"] = float((np.arange(o.prompt, o.length) / 2).mean())  # over t + 1 keys: t / 2
+    c.numbers |= {"window": o.window, "same groups again": min(alike), "heads": groups.span.numel()}
     c.tables["Head groups"] = [
-        {"group": kind, "heads": ", ".join(groups.names(mask)), "mean span": float(groups.span[mask].mean())}
-        for kind, mask in (("local", groups.local), ("global", groups.far), ("receiver", groups.receiver))
+        {"group": kind, "heads": ", ".join(groups.names(mask)), "mean span": c.numbers[f"{kind} span"]}
+        for kind, mask in masks.items()
     ]
-
-
-def difference(values: Sequence[np.ndarray], marks: Sequence[Marks], eligible: Sequence[Marks]) -> np.ndarray:
-    """Mean at marked minus mean at other eligible tokens, per response that has both."""
-    found = []
-    for value, mark, allowed in zip(values, marks, eligible, strict=True):
-        known = allowed & np.isfinite(value)
-        if (known & mark).any() and (known & ~mark).any():
-            found.append(value[known & mark].mean() - value[known & ~mark].mean())
-    return np.array(found)
-
-
-def shift_p(
-    values: Sequence[np.ndarray], marks: Sequence[Marks], eligible: Sequence[Marks], *, draws: int, seed: int
-) -> tuple[float, float]:
-    """How likely marks shifted around each response differ as much, and the mean difference of shifted marks."""
-    value, rng = difference(values, marks, eligible).mean(), np.random.default_rng([seed, 21])
-    null = np.array(
-        [
-            difference(values, [np.roll(m, int(rng.integers(1, len(m)))) for m in marks], eligible).mean()
-            for _ in range(draws)
-        ]
+    c.pictures["Span of every head"] = Heatmap.of_heads(
+        groups.span.numpy(), groups.layers, unit="tokens", title="How far each head looks back"
     )
-    null = null[np.isfinite(null)]  # shifts after which no response has both kinds of tokens are left out
-    return p_above(float(value), null), float(null.mean())
 
 
-def _of_chunks(c: Conditions, found: Sequence[Response], options: PreplanSizes, seed: int) -> None:
-    """WAAD of the row that reads the first token of a word, and of the row that writes it."""
-    curves, words, begin = [r.waad for r in found], [r.wordlike for r in found], [r.starts for r in found]
-    before = [np.append(m[1:], False) for m in begin], [np.append(w[1:], False) for w in words]
+def _of_peaks(c: Conditions, found: Sequence[responses.Response], o: PreplanSizes) -> None:
+    """WAAD at first tokens of words, of the row that reads one and of the row that writes it; entropy at WAAD peaks."""
+    words, begin = [r.wordlike for r in found], [r.starts for r in found]
+    before, then = ([np.append(m[1:], False) for m in marks] for marks in (begin, words))
+    waad, peaks = [r.waad for r in found], [anchors.peaks(r.waad, o.share) for r in found]
+    unit = "tokens: WAAD at first tokens minus inside words"
+    _compared(c, unit, {"sawtooth": (waad, begin, words), "planning": (waad, before, then)}, o.draws)
+    unit, now = "nats: entropy at WAAD peaks minus elsewhere", [r.entropy for r in found]
+    after = [r.next_entropy for r in found]
+    _compared(c, unit, {"entropy": (now, peaks, words), "next": (after, peaks, words)}, o.draws)
+
+
+def _compared(c: Conditions, unit: str, cases: Mapping[str, Any], draws: int) -> None:
+    """A curve at marked and at other tokens, for two readings of one claim (Holm)."""
     ps = {}
-    for key, (marks, eligible) in {"sawtooth": (begin, words), "planning": before}.items():
-        c.add(
-            key, difference(curves, marks, eligible), unit="tokens: WAAD at first tokens minus inside words"
+    for key, (curves, marks, eligible) in cases.items():
+        c.add(key, anchors.marked_minus_others(curves, marks, eligible), unit=unit)
+        ps[key], c.numbers[f"{key}, by chance"] = anchors.shift_p(
+            curves, marks, eligible, draws=draws, seed=c.seed
         )
-        ps[key], c.numbers[f"{key}, by chance"] = shift_p(
-            curves, marks, eligible, draws=options.draws, seed=seed
-        )
-    _corrected(c, ps)
-
-
-def _of_entropy(c: Conditions, found: Sequence[Response], options: PreplanSizes, seed: int) -> None:
-    """Entropy of the token at the peak, and of the token after it."""
-    marks, words, ps = [peaks(r.waad, options.share) for r in found], [r.wordlike for r in found], {}
-    for key, name in (("entropy", "entropy"), ("next", "next_entropy")):
-        curves = [getattr(r, name) for r in found]
-        c.add(key, difference(curves, marks, words), unit="nats: entropy at WAAD peaks minus elsewhere")
-        ps[key], _ = shift_p(curves, marks, words, draws=options.draws, seed=seed)
-        for where, side in (("at peaks", marks), ("elsewhere", [~m for m in marks])):
-            parts = [v[w & s] for v, w, s in zip(curves, words, side, strict=True)]
+        for where, side in (("at marks", marks), ("elsewhere", [~m for m in marks])):
+            parts = [v[w & s] for v, w, s in zip(curves, eligible, side, strict=True)]
             c.numbers[f"{key}, {where}"] = float(np.nanmean(np.concatenate(parts)))
-    _corrected(c, ps)
-
-
-def _corrected(c: Conditions, ps: dict[str, float]) -> None:
-    """The p values of two readings of one claim, after Holm."""
     for key, p in zip(ps, holm(list(ps.values())), strict=True):
         c.numbers[f"{key}, p"] = float(p)
 
 
-def _of_coupling(c: Conditions, found: Sequence[Response], options: PreplanSizes, seed: int) -> None:
-    """FAI peaks with receiver peaks; with and after WAAD peaks; the latter within kinds of tokens."""
-    late = [peaks(r.fai, options.share) & r.wordlike for r in found]
-    early = [peaks(r.waad, options.share) for r in found]
-    third = [peaks(r.receivers, options.share) for r in found]
-    can = [r.wordlike & np.isfinite(r.fai) for r in found]
-    c.numbers["peaks"] = int(sum(m.sum() for m in late))
+def of_coupling(c: Conditions, found: Sequence[responses.Response], o: PreplanSizes) -> None:
+    """FAI peaks with receiver peaks; with and after WAAD peaks, also within kinds of tokens; and by distance."""
+    words, every = [r.wordlike for r in found], [np.ones(len(r.tokens), dtype=bool) for r in found]
+    early, third = (
+        [anchors.peaks(getattr(r, name), o.share) for r in found] for name in ("waad", "receivers")
+    )
+
+    def coupled(allowed: Sequence[Any], other: Sequence[Any], **how: Any) -> tuple[float, np.ndarray, int]:
+        late = [anchors.peaks(r.fai, o.share) & a for r, a in zip(found, allowed, strict=True)]
+        can = [a & np.isfinite(r.fai) for r, a in zip(found, allowed, strict=True)]
+        value = anchors.share_followed(late, other, within=how["within"])
+        return (
+            value,
+            anchors.chance(late, other, eligible=can, seed=c.seed, **how),
+            sum(m.sum() for m in late),
+        )
+
     for key, other, within, groups in (
         ("receivers", third, 0, None),
-        ("coupling", early, options.within, None),
-        ("beyond", early, options.within, [kinds_of(r) for r in found]),
+        ("coupling", early, o.within, None),
+        ("beyond", early, o.within, [r.kinds for r in found]),
     ):
-        value = share_followed(late, other, within=within)
-        how = {"within": within, "groups": groups, "draws": options.draws, "seed": seed}
-        null = chance(late, other, eligible=can, **how)
-        c.numbers |= {key: value, f"{key}, p": p_above(value, null), f"{key}, by chance": float(null.mean())}
+        value, null, n = coupled(words, other, within=within, groups=groups, draws=o.draws)
+        c.tell(key, value, control=f"{null.mean():.1%} by chance", n=int(n))
+        c.numbers[f"{key}, p"] = p_above(value, null)
+    c.tables["Coupling by distance, with and without punctuation"] = rows = []
+    sides = {"words": words, "punctuation": [~w for w in words], "all tokens": every}
+    for name, within in ((name, within) for name in sides for within in range(4)):
+        value, null, n = coupled(sides[name], early, within=within, draws=100)
+        row = {"FAI peaks at": name, "WAAD peak up to tokens before": within, "share": value}
+        rows.append(row | {"by chance": null.mean(), "n": int(n)})
 
 
-def kinds_of(response: Response) -> np.ndarray:
-    """A number per token: punctuation or not, beginning of a word or not, first or second half, with an FAI or none."""
-    half = np.arange(len(response.tokens)) >= len(response.tokens) // 2
-    return response.wordlike + 2 * response.starts + 4 * half + 8 * np.isfinite(response.fai)
-
-
-def of_swaps(c: Conditions, swapped: Sequence[Swap], control: Sequence[Swap]) -> None:
+def of_swaps(c: Conditions, swapped: Sequence[responses.Swap], control: Sequence[responses.Swap]) -> None:
     """Low minus high likeness, pair by pair; the control has the FAI of another place."""
-    c.numbers["pairs"] = len(paired(swapped))
-    if len(paired(swapped)):
-        c.add("perturb", paired(swapped), within=CHANGE, unit="Jaccard: low-FAI minus high-FAI swaps")
-        c.numbers["perturb, p"] = sign_flip_p(paired(swapped), seed=[c.seed, 5])
-    c.numbers["perturb, shifted"] = float(paired(control).mean()) if len(paired(control)) else None
-    c.tables["Swapped tokens"] = rows = [
-        {
-            "FAI": kind,
-            "alike": np.mean([s.alike for s in swapped if s.kind == kind]),
-            "alike, shifted FAI": np.mean([s.alike for s in control if s.kind == kind]),
-            "entropy of the token": np.mean([s.entropy for s in swapped if s.kind == kind]),
-            "place in the response": np.mean([s.token for s in swapped if s.kind == kind]),
-            "n": sum(s.kind == kind for s in swapped),
-        }
-        for kind in ("high", "low")
-    ]
-    c.numbers["alike"] = {row["FAI"]: float(row["alike"]) for row in rows}
+    apart, shifted = responses.low_minus_high(swapped), responses.low_minus_high(control)
+    c.numbers |= {"pairs": len(apart), "perturb, shifted": float(shifted.mean()) if len(shifted) else None}
+    if len(apart):
+        c.add("perturb", apart, within=CHANGE, unit="Jaccard: low-FAI minus high-FAI swaps")
+        c.numbers["perturb, p"] = sign_flip_p(apart, seed=[c.seed, 5])
+    c.tables["Swapped tokens"] = rows = []
+    for kind in ("high", "low"):
+        own, other = ([s for s in side if s.kind == kind] for side in (swapped, control))
+        alike, moved = (float(np.mean([s.alike for s in side])) for side in (own, other))
+        entropy, place = np.mean([(s.entropy, s.token) for s in own], axis=0)
+        row = {"FAI": kind, "alike": alike, "alike, shifted FAI": moved, "entropy of the token": entropy}
+        rows.append(row | {"place in the response": place, "n": len(own)})
+        c.numbers[f"alike, {kind}"] = alike
 
 
-def paired(swapped: Sequence[Swap]) -> np.ndarray:
-    """Likeness after a low-FAI swap minus that after a high-FAI one, per response."""
-    sides: dict[int, dict[str, float]] = {}
-    for swap in swapped:
-        sides.setdefault(swap.response, {})[swap.kind] = swap.alike
-    return np.array([side["low"] - side["high"] for _, side in sorted(sides.items()) if len(side) == 2])
-
-
-def _by_distance(found: Sequence[Response], options: PreplanSizes, seed: int) -> list[dict[str, Any]]:
-    rows = []
-    early = [peaks(r.waad, options.share) for r in found]
-    for name in ("words", "punctuation", "all tokens"):
-        sides = {"words": [r.wordlike for r in found], "punctuation": [~r.wordlike for r in found]}
-        allowed = sides.get(name, [np.ones(len(r.tokens), dtype=bool) for r in found])
-        late = [peaks(r.fai, options.share) & a for r, a in zip(found, allowed, strict=True)]
-        can = [a & np.isfinite(r.fai) for r, a in zip(found, allowed, strict=True)]
-        for within in (0, 1, 2, 3):
-            null = chance(late, early, within=within, eligible=can, draws=100, seed=seed)
-            rows.append(
-                {
-                    "FAI peaks at": name,
-                    "WAAD peak up to tokens before": within,
-                    "share": share_followed(late, early, within=within),
-                    "by chance": null.mean(),
-                    "n": int(sum(m.sum() for m in late)),
-                }
-            )
-    return rows
-
-
-def _role_rows(found: Sequence[Response], options: PreplanSizes) -> list[dict[str, Any]]:
-    rows = []
-    for name, sides in (("words", [r.wordlike for r in found]), ("all tokens", [None] * len(found))):
-        own = [
-            roles(r.waad, r.fai, share=options.share, eligible=s) for r, s in zip(found, sides, strict=True)
-        ]
-        weights = np.concatenate([credit(r) for r in own])
-        rows.append(
-            {
-                "tokens": name,
-                "preplan": int(sum(r.preplan.sum() for r in own)),
-                "anchors": int(sum(r.anchor.sum() for r in own)),
-                "dominated anchors": int(sum(r.dominated.sum() for r in own)),
-                "introducers": int(sum((r.introduces > 0).sum() for r in own)),
-                "mean credit": float(weights.mean()),
-                "r of WAAD and FAI": _mean_r(found, sides),
-            }
-        )
-    return rows
-
-
-def _mean_r(found: Sequence[Response], sides: Sequence[Marks | None]) -> float:
-    values = []
-    for response, side in zip(found, sides, strict=True):
-        known = np.isfinite(response.fai) & (True if side is None else side)
-        values.append(pearson(response.waad[known], response.fai[known]))
-    return float(np.nanmean(values))
-
-
-def _pictures(model: Any, groups: Groups, found: Sequence[Response]) -> dict[str, Picture]:
-    response = found[0]
-    at = range(len(response.tokens))
-    texts = [model.tokenizer.decode([int(t)]) for t in response.tokens]
-    most = 60
-    scale = float(np.nanmax(response.fai)) or 1.0
+def _roles(
+    name: str, found: Sequence[responses.Response], sides: Sequence[Any], o: PreplanSizes
+) -> dict[str, Any]:
+    """How many tokens play which part, their mean credit, and how WAAD and FAI go together."""
+    own = [anchors.roles(r.waad, r.fai, share=o.share, eligible=s) for r, s in zip(found, sides, strict=True)]
+    known = [s & np.isfinite(r.fai) for r, s in zip(found, sides, strict=True)]
+    counts = {
+        "preplan": [r.preplan for r in own],
+        "anchors": [r.anchor for r in own],
+        "dominated anchors": [r.dominated for r in own],
+        "introducers": [r.introduces > 0 for r in own],
+    }
     return {
-        "Span of every head": Heatmap.of(
-            groups.span.numpy(),
-            [f"layer {layer}" for layer in groups.layers],
-            [f"h{h}" for h in range(groups.span.shape[1])],
-            unit="tokens",
-            title="How far each head looks back",
-        ),
-        "One response": Curves.of(
-            {
-                "WAAD": [(i, float(response.waad[i])) for i in at],
-                "FAI, largest = 10": [(i, 10 * float(response.fai[i]) / scale) for i in at],
-                "entropy": [(i, float(response.entropy[i])) for i in at],
-            },
-            x_label="token of the response",
-            y_label="tokens; nats",
-            title="WAAD, FAI and entropy of one response",
-            width=900,
-        ),
-        "Its first tokens": Heatmap.of(
-            np.stack([response.waad[:most], 10 * response.fai[:most] / scale, response.entropy[:most]]),
-            ["WAAD", "FAI", "entropy"],
-            [repr(text)[1:-1] for text in texts[:most]],
-            title="The same, token by token",
-            show_values=False,
+        "tokens": name,
+        **{part: int(sum(marks.sum() for marks in each)) for part, each in counts.items()},
+        "mean credit": float(np.concatenate([anchors.credit(r) for r in own]).mean()),
+        "r of WAAD and FAI": np.nanmean(
+            [pearson(r.waad[k], r.fai[k]) for r, k in zip(found, known, strict=True)]
         ),
     }
 
 
-# -- claims -------------------------------------------------------------------------------------------------
+def _pictures(c: Conditions, response: responses.Response, texts: Sequence[str]) -> None:
+    """The curves of one response, over its tokens and token by token."""
+    scale = 10 / (float(np.nanmax(response.fai)) or 1.0)
+    curves = {"WAAD": response.waad, "FAI, largest = 10": scale * response.fai, "entropy": response.entropy}
+    c.pictures["One response"] = Curves.of(
+        {name: list(enumerate(values.tolist())) for name, values in curves.items()},
+        x_label="token of the response",
+        y_label="tokens; nats",
+        title="WAAD, FAI and entropy of one response",
+        width=900,
+    )
+    first = np.stack([values[:60] for values in curves.values()])
+    c.pictures["Its first tokens"] = Heatmap.of(
+        first, list(curves), texts[:60], title="The same, token by token", show_values=False
+    )
 
 
 def _chunk(key: str, says: str, criterion: str, why: str, where: str) -> Claim:
     return Claim(
         says,
-        fact("longer", lambda c: c.mean(key) > 0) & given_p(f"{key}, p"),
+        fact("longer", lambda c: c.mean(key) > 0, key) & given_p(f"{key}, p"),
         criterion,
         why=why,
         where=where,
-        found=lambda c: f"{c.mean(key):+.2f} tokens, p {c.numbers[f'{key}, p']:.3g}",
-        control=lambda c: f"{c.numbers[f'{key}, by chance']:+.2f} for shifted words",
-        n=lambda c: c.n(key),
+        found=f"{{{key}:+.2f}} tokens, p {{{key}, p:.3g}}",
+        control=f"{{{key}, by chance:+.2f}} for shifted words",
     )
 
 
-def _entropy(key: str, says: str, criterion: str, why: str, where: str, paper: str | None) -> Claim:
-    def found(c: Conditions) -> str:
-        around = c.interval(key).shown("+.2f", between=", ")
-        return (
-            f"{c.numbers[f'{key}, at peaks']:.2f} nats; difference {c.mean(key):+.2f} [{around}], "
-            f"p {c.numbers[f'{key}, p']:.3g}"
-        )
-
+def _entropy(key: str, says: str, criterion: str, why: str, where: str, paper: str | None = None) -> Claim:
+    found = f"{{{key}, at marks:.2f}} nats; difference {{{key}:+.2f}} [{{low of {key}:+.2f}}, {{high of {key}:+.2f}}], "
     return Claim(
         says,
         above(key) & given_p(f"{key}, p"),
@@ -307,72 +269,39 @@ def _entropy(key: str, says: str, criterion: str, why: str, where: str, paper: s
         paper=paper,
         why=why,
         where=where,
-        found=found,
-        control=lambda c: f"{c.numbers[f'{key}, elsewhere']:.2f} elsewhere",
+        found=found + f"p {{{key}, p:.3g}}",
+        control=f"{{{key}, elsewhere:.2f}} elsewhere",
     )
 
 
-def _coupled(key: str, says: str, criterion: str, why: str, where: str, paper: str | None) -> Claim:
+def _coupled(key: str, says: str, criterion: str, why: str, where: str, paper: str | None = None) -> Claim:
+    found = f"{{{key}:.1%}}, p {{{key}, p:.3g}}"
     return Claim(
         says,
-        given_p(f"{key}, p"),
+        replace(given_p(f"{key}, p"), name=key),
         criterion,
         paper=paper,
         why=why,
         where=where,
-        found=lambda c: f"{c.numbers[key]:.1%}, p {c.numbers[f'{key}, p']:.3g}",
-        control=lambda c: f"{c.numbers[f'{key}, by chance']:.1%} by chance",
-        n=lambda c: c.numbers["peaks"],
+        found=found,
     )
 
 
-def _never(says: str, criterion: str, why: str, paper: str | None) -> Claim:
-    return Claim(
-        says,
-        fact("not measured", lambda c: False),
-        criterion,
-        paper=paper,
-        why=why,
-        where="section 5",
-        needs=[
-            needs(
-                lambda c: False,
-                "no built-in model reasons about problems that can be checked, so there is no reward to train on",
-            )
-        ],
-    )
-
-
-def _perturbed(c: Conditions) -> str:
-    around = c.interval("perturb").shown("+.3f", between=", ")
-    alike = c.numbers["alike"]
-    return (
-        f"{alike['high']:.3f} against {alike['low']:.3f}; difference {c.mean('perturb'):+.3f} "
-        f"[{around}], p {c.numbers['perturb, p']:.3g}"
-    )
-
-
+READ = "the paper does not say whether a peak is of the token read or the token written"
+NO_REWARD = "no built-in model reasons about problems that can be checked, so there is no reward to train on"
 CLAIMS = {
     "groups": Claim(
         "some heads look near, others far",
-        fact(
-            "near, far and the same again",
-            lambda c: (
-                c.numbers["local span"] < c.numbers["window"]
-                and c.numbers["global span"] > c.numbers["uniform span"]
-                and c.numbers["same groups again"] >= SAME_GROUPS
-            ),
-        ),
+        order("window", "local span")
+        & order("global span", "uniform span")
+        & at_least("same groups again", SAME_GROUPS),
         "local heads look less far than the window and global heads farther than a uniform head on average, and "
         f"other responses give the same groups (Jaccard at least {SAME_GROUPS:g})",
         why="a 30 % share can always be cut off; near, far and stable is more than that",
         where="section 2.1",
-        found=lambda c: (
-            f"local {c.numbers['local span']:.1f}, global {c.numbers['global span']:.1f} tokens; "
-            f"the same groups again: {c.numbers['same groups again']:.2f}"
-        ),
-        control=lambda c: f"uniform head {c.numbers['uniform span']:.1f}",
-        n=lambda c: c.numbers["heads"],
+        found="local {local span:.1f}, global {global span:.1f} tokens; the same groups again: {same groups again:.2f}",
+        control="uniform head {uniform span:.1f}",
+        n="{heads}",
     ),
     "sawtooth": _chunk(
         "sawtooth",
@@ -386,7 +315,7 @@ CLAIMS = {
         "planning",
         "WAAD is high in the row from which the first token of a chunk is written",
         "the same for the rows before the first tokens of words (Holm, with the claim before)",
-        "the paper does not say whether a peak is of the token read or the token written",
+        READ,
         "a second reading of ours of section 2.2",
     ),
     "entropy": _entropy(
@@ -402,9 +331,8 @@ CLAIMS = {
         "next",
         "the token written from a WAAD peak's row is hard to predict",
         "the same for the distribution after the peak (Holm, with the claim before)",
-        "the paper does not say whether a peak is of the token read or the token written",
+        READ,
         "a second reading of ours of section 2.2",
-        None,
     ),
     "receivers": _coupled(
         "receivers",
@@ -429,7 +357,6 @@ CLAIMS = {
         f"the same against peaks dealt anew among tokens of the same kind, p < {ALPHA:g}",
         "kind of token: punctuation or not, beginning of a word or not, half of the response",
         "a control of ours",
-        None,
     ),
     "perturb": Claim(
         "another token at a high-FAI place changes what follows more",
@@ -439,41 +366,36 @@ CLAIMS = {
         why="pairs in one response close to each other, words only, equally long continuations",
         where="section 2.3, 0.534 against 0.631",
         needs=[
-            needs(
-                lambda c: c.numbers["pairs"] >= 10,
-                lambda c: f"only {c.numbers['pairs']} responses have words of both kinds; 10 are needed",
-            )
+            needs(at_least("pairs", 10), "only {pairs} responses have words of both kinds; 10 are needed")
         ],
-        found=_perturbed,
-        control=lambda c: f"{c.numbers['perturb, shifted']:+.3f} with FAI shifted by a third of the response",
+        found="{alike, high:.3f} against {alike, low:.3f}; difference {perturb:+.3f} [{low of perturb:+.3f}, "
+        "{high of perturb:+.3f}], p {perturb, p:.3g}",
+        control="{perturb, shifted:+.3f} with FAI shifted by a third of the response",
     ),
-    "credit": _never(
+    "credit": untried(
         "training with credit for preplan and anchor tokens gives better reasoners",
         "accuracy on Countdown after reinforcement learning above uniform credit",
-        "as in the paper",
-        "Countdown 52.6 to 63.1, CrossThink-QA 48.0 to 50.1 (coupled credit)",
+        NO_REWARD,
+        paper="Countdown 52.6 to 63.1, CrossThink-QA 48.0 to 50.1 (coupled credit)",
+        where="section 5",
     ),
-    "coupled": _never(
+    "coupled": untried(
         "coupled credit is better than either alone",
         "accuracy on the same problems above that with credit for preplan tokens and for anchor tokens alone",
-        "coupling is what the credit adds to the two",
-        None,
+        NO_REWARD,
+        why="coupling is what the credit adds to the two",
+        where="section 5",
     ),
 }
-REPLICATION = Paper(
-    name="preplan-anchor",
-    authors="Li et al. 2025, arXiv:2510.13554",
-    about="Local heads look farther back before a new chunk (WAAD peaks), global heads of later tokens go back to a "
-    "few anchors (FAI peaks), and the two are coupled. Measured on responses that the model writes at temperature "
-    "0.7; head groups are chosen on other responses than those analysed; punctuation and white space are left out and "
-    "shown beside.",
-    options=PreplanSizes,
-    controls=(
-        "peaks shifted around each response, among the tokens that can be peaks: spacing kept, alignment lost",
-        "peaks dealt anew among tokens of the same kind: punctuation, beginnings of words, half of the response",
-        "swaps at tokens chosen by the FAI of another place",
-        "--set planted=entropy, fai or noise: curves with a known answer in place of the measured ones",
-    ),
-    measure=measure,
-    claims=CLAIMS,
+REPLICATION = add_paper(
+    Paper(
+        name="preplan-anchor",
+        title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
+        source="Li et al., October 2025",
+        model="zoo:stdlib",
+        authors="Li et al. 2025, arXiv:2510.13554",
+        options=PreplanSizes,
+        measure=measure,
+        claims=CLAIMS,
+    )
 )

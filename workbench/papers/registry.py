@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from workbench.core.registry import Registry
 from workbench.papers.kit.paper import Paper
 from workbench.papers.options import (
-    PreplanSizes,
     Relevance,
 )
 from workbench.papers.sixty import not_built, sixty
@@ -42,14 +41,6 @@ class ListedPaper:
 
 
 _WAITING = (  # until they stand lazily in their own file
-    ListedPaper(
-        name="preplan-anchor",
-        module="workbench.papers.preplan_anchor",
-        options=PreplanSizes,
-        title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
-        source="Li et al., October 2025",
-        model="zoo:stdlib",
-    ),
     ListedPaper(
         name="relevance",
         module="workbench.papers.relevance",

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from workbench.heads.text import TEXT
 from workbench.training.induction import head_scores
 from workbench.training.loop import fit
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
@@ -56,6 +57,13 @@ def sources() -> dict[str, str]:
 def is_held_out(name: str) -> bool:
     """Say whether a file belongs to the validation twentieth."""
     return hashlib.sha256(name.encode()).digest()[0] % 20 == 0
+
+
+def known_texts(tokenizer: PreTrainedTokenizerFast | None) -> list[str]:
+    """Text that a model can be expected to read: held-out files for a vocabulary as small as ours, else prose."""
+    if tokenizer is None or not 0 < len(tokenizer) <= 4096:
+        return [TEXT]
+    return [text for name, text in sorted(sources().items()) if is_held_out(name)][:40]
 
 
 def corpus_digest(texts: dict[str, str]) -> str:

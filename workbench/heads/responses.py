@@ -1,0 +1,320 @@
+"""Responses of a language model: the two curves of each, and what happens when one of its tokens is another.
+
+Local heads look near, global heads far. WAAD of the local heads says from where far is looked back; FAI of the global
+heads says which tokens later ones go back to. Source: Li et al. 2025, arXiv:2510.13554.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from workbench.core.errors import ModelError, OptionError
+from workbench.heads.anchors import Marks, jaccard_of, top_share
+from workbench.heads.decoding import sample
+from workbench.heads.indicators import fai, looked, mean_distance, split_by_distance, waad
+from workbench.heads.observe import patterns_of
+from workbench.model.architecture import describe
+from workbench.model.outputs import require_words
+from workbench.model.probe import wiring
+from workbench.model.reading import require_tokens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Groups:
+    """Local and global heads ``(layer, head)``, receiver heads among the rest, and every head's span in tokens."""
+
+    local: Bool[Tensor, "layer head"]
+    far: Bool[Tensor, "layer head"]
+    receiver: Bool[Tensor, "layer head"]
+    span: Float[Tensor, "layer head"]
+    layers: tuple[int, ...]
+
+    def names(self, mask: Bool[Tensor, "layer head"]) -> list[str]:
+        return [f"a{self.layers[i]}.h{h}" for i, h in mask.nonzero().tolist()]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Response:
+    """One response: its tokens, its curves over the response's tokens, and how sure the model was of each.
+
+    Attributes:
+        ids: Prompt and response.
+        entropy: Of the distribution that each token was drawn from, in nats.
+        next_entropy: Of the distribution after each token; NaN at the last.
+        receivers: What receiver heads of later tokens give to each token.
+        wordlike: Tokens with a letter or digit; the others are punctuation and white space.
+        starts: Tokens that begin a word or a line.
+    """
+
+    ids: Int[np.ndarray, " pos"]
+    n_prompt: int
+    waad: Float[np.ndarray, " token"]
+    fai: Float[np.ndarray, " token"]
+    receivers: Float[np.ndarray, " token"]
+    entropy: Float[np.ndarray, " token"]
+    next_entropy: Float[np.ndarray, " token"]
+    wordlike: Marks
+    starts: Marks
+
+    @property
+    def tokens(self) -> Int[np.ndarray, " token"]:
+        return self.ids[self.n_prompt :]
+
+    @property
+    def kinds(self) -> Int[np.ndarray, " token"]:
+        """A number per token: punctuation or not, begins a word or not, first or second half, with an FAI or none."""
+        half = np.arange(len(self.tokens)) >= len(self.tokens) // 2
+        return self.wordlike + 2 * self.starts + 4 * half + 8 * np.isfinite(self.fai)
+
+
+def prompts_of(
+    model: TransformerBridge, texts: Sequence[str], *, n: int, length: int, seed: int
+) -> Int[Tensor, "row pos"]:
+    """Windows of texts at random places, one text after the other.
+
+    Raises:
+        ModelError: if the model has no tokenizer, or does not know the words.
+    """
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or not len(tokenizer):
+        raise ModelError("the model has no tokenizer, so there is no text to go on from")
+    ids = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
+    stream = np.concatenate(ids)
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in stream:
+        raise ModelError("the model's tokenizer does not know the words of the text; it is no language model")
+    require_tokens(model, torch.from_numpy(stream)[:, None], "the text to go on from")
+    known = describe(model).prepend_bos and tokenizer.bos_token_id is not None
+    own = length - 1 if known else length
+    starts = np.random.default_rng([seed, length]).integers(0, len(stream) - own, n)
+    rows = stream[starts[:, None] + np.arange(own)]
+    if known:
+        rows = np.concatenate([np.full((n, 1), tokenizer.bos_token_id), rows], axis=1)
+    return torch.from_numpy(rows).to(next(iter(model.parameters())).device)
+
+
+def respond(
+    model: TransformerBridge,
+    texts: Sequence[str],
+    *,
+    n: int,
+    prompt: int,
+    length: int,
+    least: int = 1,
+    temperature: float = 0.7,
+    seed: int = 0,
+) -> Int[Tensor, "row pos"]:
+    """Prompts out of texts and what the model writes after them, ``length`` tokens in all or its whole context.
+
+    Raises:
+        OptionError: if fewer than ``least`` tokens would be written.
+    """
+    require_words(model, "a response that the model writes")
+    steps = min(length, describe(model).n_ctx or length) - prompt
+    if steps < least:
+        raise OptionError(
+            f"{max(0, steps)} response tokens after a prompt of {prompt}; at least {least} are needed"
+        )
+    prompts = prompts_of(model, texts, n=n, length=prompt, seed=seed)
+    return torch.cat([prompts, sample(model, prompts, steps=steps, temperature=temperature, seed=seed)], 1)
+
+
+@torch.no_grad()
+def group_heads(
+    model: TransformerBridge, ids: Int[Tensor, "row pos"], *, start: int, low: int = 10, share: float = 0.3
+) -> Groups:
+    """Local and global heads by span over all layers; receiver heads by kurtosis among heads that are not global.
+
+    Args:
+        start: Where the responses begin.
+        low: Tokens after a token that do not count for its FAI.
+        share: Of all heads, in each group.
+
+    Source:
+        Li et al. 2025; receiver heads: Bogdan et al. 2025, "Thought Anchors".
+    """
+    layers = wiring(model).attention_layers
+    rows = slice(start, None)
+    span, peaked = torch.zeros(len(layers), wiring(model).n_heads), []
+    for part in ids.split(16):
+        seen = patterns_of(model, part)
+        span += torch.stack([mean_distance(seen.of(n), rows).sum(0) for n in layers]).cpu() / len(ids)
+        got = torch.stack([fai(seen.of(n), low, None, rows) for n in layers], 1).cpu()
+        peaked.append(kurtosis(got[..., start:-low]))
+    local, far = split_by_distance(span, share)
+    sharp = torch.cat(peaked).nanmean(0).nan_to_num(nan=-torch.inf).masked_fill(far, -torch.inf)
+    receiver = torch.zeros_like(far)
+    receiver.view(-1)[sharp.view(-1).topk(int(far.sum())).indices] = True
+    return Groups(local=local, far=far, receiver=receiver, span=span, layers=layers)
+
+
+def kurtosis(x: Float[Tensor, "*batch token"]) -> Float[Tensor, "*batch"]:
+    """Fourth standardised moment: large where few tokens get most.
+
+    Example:
+        >>> kurtosis(torch.tensor([-1.0, 1.0, -1.0, 1.0])).item(), kurtosis(torch.tensor([0.0, 0.0, 0.0, 4.0])).item()
+        (1.0, 2.3333332538604736)
+    """
+    centred = x - x.mean(-1, keepdim=True)
+    return (centred**4).mean(-1) / (centred**2).mean(-1).clamp(min=1e-20) ** 2
+
+
+@torch.no_grad()
+def responses_of(
+    model: TransformerBridge,
+    ids: Int[Tensor, "row pos"],
+    groups: Groups,
+    *,
+    start: int,
+    low: int,
+    window: int,
+) -> list[Response]:
+    """The curves of every response; ``window`` is the farthest that counts for WAAD."""
+    found = []
+    for part in ids.split(16):
+        seen = patterns_of(model, part)
+        A = torch.stack([looked(seen.of(n)) for n in groups.layers], 1).flatten(
+            1, 2
+        )  # (row, head, query, key)
+        logs = model(part).float().log_softmax(-1)
+        surprise = -(logs.exp() * logs).sum(-1)  # (row, pos): of what comes next
+        for one, pattern, unsure in zip(part, A, surprise, strict=True):
+            curves = _curves(pattern, groups, start=start, low=low, window=window)
+            texts = [model.tokenizer.decode([token]) for token in one[start:].tolist()]
+            found.append(
+                Response(
+                    ids=one.cpu().numpy(),
+                    n_prompt=start,
+                    **curves,
+                    entropy=unsure[start - 1 : -1].cpu().numpy(),
+                    next_entropy=np.append(unsure[start:-1].cpu().numpy(), np.nan),
+                    wordlike=np.array([any(c.isalnum() for c in text) for text in texts]),
+                    starts=starts_of(texts),
+                )
+            )
+    return found
+
+
+def _curves(
+    A: Float[Tensor, "head query key"], groups: Groups, *, start: int, low: int, window: int
+) -> dict[str, np.ndarray]:
+    """WAAD, FAI and what receiver heads give, each of the mean pattern of its heads that look somewhere."""
+    local, far, receiver = (
+        A[mask.flatten().to(A.device)].nanmean(0, keepdim=True)
+        for mask in (groups.local, groups.far, groups.receiver)
+    )
+    found = {"waad": waad(local, window)}
+    found |= {
+        name: fai(one, low, None, slice(start, None)) for name, one in (("fai", far), ("receivers", receiver))
+    }
+    return {name: curve[0, start:].cpu().numpy() for name, curve in found.items()}
+
+
+def starts_of(texts: Sequence[str]) -> Marks:
+    """Tokens that begin a word: they, or the token before them, have white space or punctuation at that border."""
+    before = ["\n", *texts[:-1]]
+    return np.array(
+        [
+            bool(text) and (not text[0].isalnum() or not (last and last[-1].isalnum()))
+            for text, last in zip(texts, before, strict=True)
+        ]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swap:
+    """A token replaced, and how alike the two continuations are."""
+
+    response: int
+    token: int
+    kind: str
+    entropy: float
+    alike: float
+
+
+@torch.no_grad()
+def swaps(
+    model: TransformerBridge,
+    found: Sequence[Response],
+    curves: Sequence[np.ndarray],
+    *,
+    share: float = 0.4,
+    rollout: int = 30,
+    stride: int = 4,
+    seed: int = 0,
+) -> list[Swap]:
+    """Replace one token where a curve is high and one where it is low in each response; compare what is written then.
+
+    Both are words in one window of the response, so that as much text follows; the replacement is the model's most
+    likely other token there; both continuations are greedy and ``rollout`` tokens long.
+
+    Args:
+        curves: FAI of every response, or other curves for controls.
+        share: Of the words, that is high and that is low.
+        stride: Tokens are swapped at every so many places: fewer lengths, fewer passes.
+    """
+    chosen = [
+        (i, token, kind)
+        for i, (response, curve) in enumerate(zip(found, curves, strict=True))
+        for kind, token in _two_tokens(response, curve, share, rollout, stride, seed=seed + i)
+    ]
+    results = []
+    for length in sorted({found[i].n_prompt + token for i, token, _ in chosen}):
+        own = [c for c in chosen if found[c[0]].n_prompt + c[1] == length]
+        prefix = torch.tensor(np.stack([found[i].ids[: length + 1] for i, _, _ in own]))
+        prefix = prefix.to(next(iter(model.parameters())).device)
+        other = prefix.clone()
+        other[:, -1] = _alternative(model, prefix)
+        both = sample(model, torch.cat([prefix, other]), steps=rollout, temperature=0.0).tolist()
+        for (i, token, kind), one, another in zip(own, both, both[len(own) :], strict=False):
+            alike = jaccard_of(one, another)
+            entropy = float(found[i].entropy[token])
+            results.append(Swap(response=i, token=token, kind=kind, entropy=entropy, alike=alike))
+    return results
+
+
+def _two_tokens(
+    response: Response, curve: np.ndarray, share: float, rollout: int, stride: int, *, seed: int
+) -> list[tuple[str, int]]:
+    """One token of the top and one of the bottom share of a window from which a rollout still fits."""
+    places = np.arange(len(response.tokens))
+    eligible = (places < len(places) - rollout - 1) & ((places + response.n_prompt) % stride == 0)
+    eligible &= response.wordlike & np.isfinite(curve)
+    if eligible.sum() < 5:
+        return []
+    high, low = (np.flatnonzero(top_share(side, share, eligible=eligible)) for side in (curve, -curve))
+    # The pair that stands closest together among a few drawn: position is not what differs.
+    rng = np.random.default_rng([seed, 11])
+    pairs = [(int(rng.choice(high)), int(rng.choice(low))) for _ in range(10)]
+    a, b = min(pairs, key=lambda pair: abs(pair[0] - pair[1]))
+    return [("high", a), ("low", b)]
+
+
+def low_minus_high(swapped: Sequence[Swap]) -> Float[np.ndarray, " response"]:
+    """Likeness after the low swap minus that after the high one, of each response that has both.
+
+    Example:
+        >>> low_minus_high([Swap(response=0, token=1, kind=kind, entropy=0, alike=a) for kind, a in
+        ...                 (("high", 0.25), ("low", 0.75))])
+        array([0.5])
+    """
+    sides: dict[int, dict[str, float]] = {}
+    for swap in swapped:
+        sides.setdefault(swap.response, {})[swap.kind] = swap.alike
+    return np.array([side["low"] - side["high"] for _, side in sorted(sides.items()) if len(side) == 2])
+
+
+def _alternative(model: TransformerBridge, prefix: Int[Tensor, "row pos"]) -> Int[Tensor, " row"]:
+    """The most likely token at the last position that is not the one there."""
+    logits = model(prefix[:, :-1])[:, -1].clone()
+    logits.scatter_(1, prefix[:, -1:], -torch.inf)
+    return logits.argmax(-1)
