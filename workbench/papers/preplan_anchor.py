@@ -25,6 +25,7 @@ from workbench.core.stats.agreement import jaccard, pearson
 from workbench.core.stats.intervals import CHANGE
 from workbench.core.stats.multiplicity import holm
 from workbench.core.stats.permutation import p_above, sign_flip_p
+from workbench.heads import anchors
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, fact, given_p, order
@@ -32,7 +33,7 @@ from workbench.papers.registry import add_paper
 from workbench.view.pictures import Curves, Heatmap
 
 with lazily():
-    from workbench.heads import anchors, responses
+    from workbench.heads import responses
     from workbench.training import language
 
 ALPHA, SAME_GROUPS = 0.05, 0.6  # fixed before anything was measured
