@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -25,6 +26,7 @@ class Batch:
     Attributes:
         index: Which pairs of the whole set they are.
         prompts: The clean and the corrupted prompts.
+        sets: Named sets of positions of each pair, where it has a picture: ``image``, ``object`` ...
     """
 
     index: np.ndarray
@@ -33,6 +35,7 @@ class Batch:
     answer_pos: Int[Tensor, " pair"]
     positions: tuple[dict[str, int], ...]
     groups: tuple[str, ...]
+    sets: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
     _repeated: dict[int, Answers] = field(init=False, default_factory=dict, repr=False)
 
@@ -76,6 +79,24 @@ class Batch:
         """The clean or the corrupted prompts, with their pictures."""
         return self.prompts[0 if run == "clean" else 1]
 
+    def places(self, position: str | int) -> tuple[Int[Tensor, " place"], Int[Tensor, " place"]]:
+        """Rows and tokens of a position: one for each pair, or as many as a set of positions has.
+
+        Raises:
+            TaskError: if a pair has no such position.
+        """
+        if not any(position in named for named in self.sets):
+            return torch.arange(len(self), device=self.clean.device), self.at(position)
+        if missing := [
+            int(i) for i, named in zip(self.index, self.sets, strict=True) if position not in named
+        ]:
+            raise TaskError(f"pair {missing[0]} has no region called {position!r}; other pairs have one")
+        found = [(row, token) for row, named in enumerate(self.sets) for token in named[str(position)]]
+        rows, tokens = (
+            torch.tensor(found, dtype=torch.long, device=self.clean.device).reshape(-1, 2).unbind(1)
+        )
+        return rows, tokens
+
     def at(self, position: str | int) -> Int[Tensor, " pair"]:
         """Token index of a named or numbered position, one per pair.
 
@@ -95,6 +116,6 @@ class Batch:
         if missing:
             raise TaskError(
                 f"pair {missing[0]} has no position called {position!r}",
-                hint=f"positions of this task: {', '.join(self.positions[0])}",
+                hint=f"positions of this task: {', '.join([*self.positions[0], *(self.sets or [()])[0]])}",
             )
         return torch.tensor([named[position] for named in self.positions], device=self.clean.device)

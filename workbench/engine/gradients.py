@@ -77,7 +77,7 @@ def tape_floats(runs: PairedRuns, length: int) -> int:
 
 def part(batch: Batch, where: slice) -> Batch:
     """Some pairs of a batch, nothing recorded yet."""
-    names = ("index", "answers", "answer_pos", "positions", "groups")
+    names = ("index", "answers", "answer_pos", "positions", "sets", "groups")
     chosen = {name: getattr(batch, name)[where] for name in names}
     return replace(batch, **chosen, prompts=(batch.prompts[0][where], batch.prompts[1][where]), cache={})
 

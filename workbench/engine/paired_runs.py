@@ -104,6 +104,11 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         return self.pairs.position_names
 
     @property
+    def set_names(self) -> tuple[str, ...]:
+        """Named sets of positions that every pair has: those of its picture."""
+        return self.pairs.set_names
+
+    @property
     def position_labels(self) -> tuple[str, ...]:
         """A label for every token: the named positions that all pairs have, then ``rest`` for all others."""
         return (*self.position_names, REST)
@@ -159,6 +164,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             answers=self._answers[torch.as_tensor(index, device=self.device)],
             answer_pos=torch.tensor([p["end"] for p in positions], device=self.device),
             positions=positions,
+            sets=tuple(self.pairs.sets[i] for i in index) if self.pairs.sets else (),
             groups=tuple(self.pairs.pairs[int(i)].group for i in index),
         )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,14 @@ CHUNK_TOKENS = 2048  # matrix products are at their best and what lies between t
 _ADDS = ("head-output", "attn-out", "mlp-out")
 
 
-def is_local(intervention: Intervention) -> bool:
-    """Whether all edits are of what one layer writes, or of what enters it, at one position or at all."""
+def is_local(intervention: Intervention, sets: Collection[str] = ()) -> bool:
+    """Whether all edits are of what one layer writes, or of what enters it, at one position (no set) or at all."""
     edits = intervention.edits
     if not all(isinstance(e, Edit) and e.node.slot is None and e.node.kind != "neuron" for e in edits):
         return False
     if not all(isinstance(e.value, str) for e in edits):  # made from what is there, which only hooks see
+        return False
+    if any(e.node.position in sets for e in edits):
         return False
     sites = [site_of(e.node) for e in edits]
     same = len({(e.layer, e.node.position) for e in edits}) == 1
@@ -47,7 +49,7 @@ def is_local(intervention: Intervention) -> bool:
     return sites == ["resid"] or set(sites) <= {"attn-out", "mlp-out"} or set(sites) == {"head-output"}
 
 
-def together(interventions: Sequence[Intervention]) -> list[int]:
+def together(interventions: Sequence[Intervention], sets: Collection[str] = ()) -> list[int]:
     """An order in which local interventions come first, then others that plain blocks make, and those at one position
     follow each other.
     """
@@ -56,7 +58,7 @@ def together(interventions: Sequence[Intervention]) -> list[int]:
         edit = interventions[i].edits[0]
         position = edit.node.position if isinstance(edit, Edit) else None
         place = f"{position:06d}" if isinstance(position, int) else f"{position}"
-        return not is_local(interventions[i]), not is_walked(interventions[i]), place
+        return not is_local(interventions[i], sets), not is_walked(interventions[i]), place
 
     return sorted(range(len(interventions)), key=key)
 

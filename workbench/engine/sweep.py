@@ -196,7 +196,7 @@ def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) ->
         wanted |= {p for p in named if p is not None}
     for batch in runs.batches:
         for position in sorted(wanted, key=str):
-            batch.at(position)
+            batch.places(position)
 
 
 def _run(
@@ -255,7 +255,7 @@ def _means(
     chosen = reference or Reference(runs=runs)
     if chosen.runs is runs and chosen.run == base and len(runs.batches) == 1:
         # one pass for the means and for the sweep itself
-        whole = any(map(is_local, interventions)) and not isinstance(
+        whole = any(is_local(i, runs.set_names) for i in interventions) and not isinstance(
             plainly(runs, runs.batches[0], base), str
         )
         _record(runs, runs.batches[0], interventions, base, whole=whole)
@@ -273,9 +273,10 @@ def _part(
     means: Means | None,
 ) -> np.ndarray:
     """``(intervention, pair)`` metric values of interventions that all start at ``layer``."""
-    order = together(interventions)
+    order = together(interventions, runs.set_names)
     interventions = [interventions[i] for i in order]
-    local, walked = sum(map(is_local, interventions)), sum(map(is_walked, interventions))
+    local = sum(is_local(i, runs.set_names) for i in interventions)
+    walked = sum(map(is_walked, interventions))
     blocks = plainly(runs, batch, base) if local else ""
     _record(runs, batch, interventions, base, whole=not isinstance(blocks, str))
     resid = runs.resid(batch, base, layer)

@@ -64,6 +64,7 @@ def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
         answers=batch.answers[at],
         answer_pos=batch.answer_pos[at],
         positions=tuple(batch.positions[i] for i in rows),
+        sets=tuple(batch.sets[i] for i in rows) if batch.sets else (),
         groups=tuple(batch.groups[i] for i in rows),
         cache={key: tensor[at] for key, tensor in batch.cache.items()},
     )

@@ -30,7 +30,7 @@ def reading_of(
         True
     """
     # transformers and TransformerLens: a sweep of a built-in model needs neither
-    from workbench.model.limits import limits_of
+    from workbench.model.limits import limits_of, picture_limits
     from workbench.model.tokenizers import load_tokenizer
 
     directory = zoo.locate(name).directory
@@ -39,6 +39,9 @@ def reading_of(
             name, revision=revision, offline=hub.is_offline(offline), code=trust_remote_code
         )
     tokenizer = load_tokenizer(directory, trust_remote_code=trust_remote_code)
+    if tokenizer is None and (seeing := picture_limits(directory, trust_remote_code=trust_remote_code)):
+        sight, outputs = seeing
+        return Reading(name=name, tokenizer=None, prepend_bos=False, n_ctx=None, outputs=outputs, sight=sight)
     if tokenizer is None:
         raise ModelError(
             f"{name} has no tokenizer; pairs of text need one", hint="put a tokenizer.json beside it"

@@ -56,3 +56,15 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
         config=fields,
         sight=sight,
     )
+
+
+def picture_limits(directory: Path, *, trust_remote_code: bool = False) -> tuple[Sight, Outputs] | None:
+    """How a model that reads pictures alone takes them, and its classes; None for any other model."""
+    if is_native(directory):
+        return None
+    config = read_config(directory, trust_remote_code=trust_remote_code)
+    sight = sight_from(config, directory)
+    if sight is None or sight.token is not None:
+        return None
+    names = class_names(config)
+    return sight, Outputs(size=len(names) or None, classes=names)

@@ -19,6 +19,7 @@ from workbench.core.errors import ModelError
 from workbench.model import hooks, pixels
 from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
+from workbench.model.identity import class_names
 from workbench.model.lens import check_opened
 from workbench.model.prompt import Prompt
 from workbench.model.sight import sight_of
@@ -116,7 +117,7 @@ def _measure(bridge: TransformerBridge) -> Wiring:
         mlp_layers=mlps,
         parallel=bool(attention and mlps) and not between,
         causal=causal,
-        has_lm_head=out.shape[-1] != cfg.d_model or hasattr(bridge, "unembed"),
+        has_lm_head=out.shape[-1] != cfg.d_model or hasattr(bridge, "unembed") or bool(class_names(bridge)),
         live=live,
         pattern_by_recompute="pattern" not in live and full and exact["pattern"] and all_heads,
         head_writes=exact["heads"],

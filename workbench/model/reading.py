@@ -32,8 +32,10 @@ def reading_of_model(model: TransformerBridge | Sealed) -> Reading:
     """
     if isinstance(model, Sealed):
         return model.reading
-    tokenizer = getattr(model, "tokenizer", None)
-    if tokenizer is None or not len(tokenizer):
+    tokenizer, sight = getattr(model, "tokenizer", None), sight_of(model)
+    if sight is not None and sight.token is None:
+        tokenizer = None
+    elif tokenizer is None or not len(tokenizer):
         raise TaskError(
             "the model has no tokenizer, so text cannot become tokens",
             hint="put tokenizer.json next to the weights, or pass tokenizer= to open_model",
@@ -48,7 +50,7 @@ def reading_of_model(model: TransformerBridge | Sealed) -> Reading:
         d_vocab=described.d_vocab,
         other_inputs=other_inputs_of(model),
         outputs=outputs_of(model),
-        sight=sight_of(model),
+        sight=sight,
     )
 
 

@@ -146,15 +146,22 @@ def _idefics3(config: Any, scaling: Scaling | None) -> Sight:
 
 def _vit(config: Any, scaling: Scaling | None) -> Sight:
     size, grid = _patches(config)
-    before = 2 if config.model_type == "deit" else 1  # DeiT also has a token that a teacher spoke to
+    before = _BEFORE[config.model_type] + getattr(config, "num_register_tokens", 0)
     return Sight(size=size, grid=grid, n_tokens=grid[0] * grid[1] + before, first=before, scaling=scaling)
 
+
+_BEFORE = {
+    **dict.fromkeys(("vit", "vit_msn", "beit", "clip_vision_model"), 1),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit"), 1),
+    "deit": 2,  # also a token that a teacher spoke to
+    **dict.fromkeys(("siglip_vision_model", "ijepa"), 0),
+}
+"""Positions of towers before their patches, registers not counted."""
 
 FAMILIES: dict[str, Callable[[Any, Scaling | None], Sight]] = {
     "llava": _llava,
     "gemma3": _gemma3,
     "idefics3": _idefics3,
-    "vit": _vit,
-    "deit": _vit,
+    **dict.fromkeys(_BEFORE, _vit),
 }
 """``model_type`` of a configuration -> how such models take pictures in."""

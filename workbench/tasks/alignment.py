@@ -14,6 +14,7 @@ from workbench.core.errors import TaskError
 from workbench.core.show import Shown
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
+from workbench.tasks.picture_ids import PictureAligner
 from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.token_ids import Aligner, Drop
 
@@ -78,6 +79,8 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         positions: Name -> token index (BOS counted), valid in both prompts; always has ``end``, the last
             token of the text.
         dropped: What was left out.
+        sets: Name -> token indices, for pairs with a picture: ``image``, ``background``, ``class`` and the regions of
+            the pair. Where a region is elsewhere in the other picture, it is at both places. Empty without pictures.
     """
 
     pairs: Pairs
@@ -88,6 +91,7 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
     positions: tuple[dict[str, int], ...]
     dropped: tuple[Dropped, ...]
     prepend_bos: bool
+    sets: tuple[Mapping[str, tuple[int, ...]], ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -99,15 +103,21 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         shared = set.intersection(*(set(row) for row in rows)) if rows else set()
         return tuple(sorted(shared, key=lambda name: (sum(row[name] for row in rows), name)))
 
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """Sets of positions that every pair names."""
+        shared = set.intersection(*(set(row) for row in self.sets)) if self.sets else set()
+        return tuple(name for name in (self.sets[0] if self.sets else ()) if name in shared)
+
     def __getitem__(self, index: slice) -> AlignedPairs:
         if not isinstance(index, slice):
             raise TypeError("take aligned pairs by slice; single pairs are in .pairs")
-        names = ("pairs", "clean", "corrupted", "correct", "incorrect", "positions")
+        names = ("pairs", "clean", "corrupted", "correct", "incorrect", "positions", "sets")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
     def subset(self, indices: Sequence[int]) -> AlignedPairs:
         """These pairs in this order; one may come twice."""
-        names = ("clean", "corrupted", "correct", "incorrect", "positions")
+        names = ("clean", "corrupted", "correct", "incorrect", "positions", *(["sets"] if self.sets else []))
         chosen: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in indices) for name in names}
         return replace(self, pairs=replace(self.pairs, items=tuple(self.pairs[i] for i in indices)), **chosen)
 
@@ -124,7 +134,7 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
 
 def align(
     pairs: Pairs,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     *,
     prepend_bos: bool,
     n_ctx: int | None = None,
@@ -149,6 +159,7 @@ def align(
         n_ctx: Most tokens a prompt may have, BOS counted.
         special_tokens: Let the tokenizer add its own special tokens (encoders: ``[CLS] ... [SEP]``).
         d_vocab: Rows of the model's embedding; None if any token id will do.
+        tokenizer: None for a model that reads pictures alone.
         sight: How the model takes pictures; None where it takes none. One image token in a text becomes as many as the
             picture takes.
         other_inputs: Token ids that stand for something else than text, and for what: pairs with one are dropped.
@@ -163,15 +174,21 @@ def align(
             "a BOS token is to be prepended, but this tokenizer has none",
             hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False",
         )
-    work = Aligner(
-        tokenizer=tokenizer,
-        prepend_bos=prepend_bos,
-        n_ctx=n_ctx,
-        special_tokens=special_tokens,
-        d_vocab=d_vocab,
-        other_inputs=other_inputs,
-        outputs=outputs,
-        sight=sight,
+    if tokenizer is None and sight is None:
+        raise TaskError("there is no tokenizer, and the model takes no pictures", hint="give a tokenizer")
+    work = (
+        PictureAligner(sight=sight, outputs=outputs)
+        if tokenizer is None and sight is not None
+        else Aligner(
+            tokenizer=tokenizer,
+            prepend_bos=prepend_bos,
+            n_ctx=n_ctx,
+            special_tokens=special_tokens,
+            d_vocab=d_vocab,
+            other_inputs=other_inputs,
+            outputs=outputs,
+            sight=sight,
+        )
     )
     work.read_ahead(pairs)
     rows, dropped = [], []
@@ -180,7 +197,9 @@ def align(
             rows.append((pair, *work.align(pair)))
         except Drop as drop:
             dropped.append(Dropped(id=pair.id, reason=drop.reason, words=tuple(drop.words), kind=drop.kind))
-    kept, clean, corrupted, correct, incorrect, positions = zip(*rows, strict=True) if rows else ((),) * 6
+    kept, clean, corrupted, correct, incorrect, positions, sets = (
+        zip(*rows, strict=True) if rows else ((),) * 7
+    )
     found = AlignedPairs(
         pairs=replace(pairs, items=tuple(kept)),
         clean=tuple(clean),
@@ -190,6 +209,7 @@ def align(
         positions=tuple(positions),
         dropped=tuple(dropped),
         prepend_bos=prepend_bos,
+        sets=tuple(sets) if any(sets) else (),
     )
     if len(found) < minimum:
         raise too_few(found, minimum, hint=_hint(found))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def fit_pairs(
     name: str,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     *,
     prepend_bos: bool,
     n_ctx: int | None = None,

@@ -20,6 +20,7 @@ class Reading:
     """How a model reads text and what it answers with.
 
     Attributes:
+        tokenizer: None where it reads pictures alone.
         prepend_bos: Whether BOS comes first.
         n_ctx: The most tokens it takes; None where nothing says so.
         special_tokens: Whether its tokenizer puts marks around a text (encoders: ``[CLS] ... [SEP]``).
@@ -30,7 +31,7 @@ class Reading:
     """
 
     name: str
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
     prepend_bos: bool
     n_ctx: int | None
     special_tokens: bool = False

@@ -119,8 +119,15 @@ class Aligner:
 
     def align(
         self, pair: Pair
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], tuple[int, ...], dict[str, int]]:
-        """Token ids of both prompts, correct and incorrect answers, and positions.
+    ) -> tuple[
+        np.ndarray,
+        np.ndarray,
+        tuple[int, ...],
+        tuple[int, ...],
+        dict[str, int],
+        Mapping[str, tuple[int, ...]],
+    ]:
+        """Token ids of both prompts, correct and incorrect answers, positions, and sets of positions.
 
         Raises:
             Drop: if the pair does not align.
@@ -160,7 +167,8 @@ class Aligner:
                     "same-answer", f"correct {other!r} and incorrect {answer!r} are the same token", [answer]
                 )
         indices = {name: index + shift for name, index in positions.items()}
-        return np.array(clean_ids), np.array(corrupted_ids), correct, incorrect, indices
+        sets = self._sets(pair, clean_ids, corrupted_ids)
+        return np.array(clean_ids), np.array(corrupted_ids), correct, incorrect, indices, sets
 
     def _with_bos(self, ids: list[int]) -> tuple[list[int], int]:
         bos = self.tokenizer.bos_token_id
@@ -204,6 +212,20 @@ class Aligner:
             raise Drop("picture", reason, [name])
         return tokens.spread(tokens.ids.index(self.sight.token), n)
 
+    def _sets(self, pair: Pair, clean: list[int], corrupted: list[int]) -> Mapping[str, tuple[int, ...]]:
+        """The sets of positions that the picture has in the prompt."""
+        if pair.image is None or self.sight is None or self.sight.token is None:
+            return {}
+        starts = [ids.index(self.sight.token) for ids in (clean, corrupted)]
+        if starts[0] != starts[1]:
+            raise Drop(
+                "position",
+                f"the picture is at token {starts[0]} of the clean and {starts[1]} of the corrupted prompt",
+            )
+        if why := self.sight.why_no_grid(pair.grid):
+            raise Drop("picture", why)
+        return self.sight.sets(pair.regions, starts[0])
+
     def _check_differ(self, pair: Pair) -> None:
         if pair.image and pair.clean == pair.corrupted and pair.image[0].digest == pair.image[1].digest:
             raise Drop("picture", "clean and corrupted are the same text and the same picture")
@@ -218,7 +240,7 @@ class Aligner:
 
     def _answers(self, pair: Pair, prompt: _Tokens, answers: Sequence[str]) -> tuple[int, ...]:
         if self.outputs.classes:
-            return tuple(self._class(answer) for answer in answers)
+            return tuple(class_of(self.outputs, answer) for answer in answers)
         last_word = re.findall(r"\S*\s*$", pair.clean)[0]  # an answer can merge with no more than this
         missing = [answer for answer in answers if (last_word, answer) not in self.answers]
         if missing:
@@ -253,22 +275,26 @@ class Aligner:
             return Drop("output", reason, [answer.strip() or answer])
         return tokens[0]
 
-    def _class(self, answer: str) -> int:
-        index = self.outputs.index(answer)
-        if index is None:
-            near = self.outputs.closest(answer)
-            meant = f"; did you mean {near!r}?" if near else ""
-            raise Drop(
-                "output", f"answer {answer!r} is none of the {self.outputs.describe()}{meant}", [answer]
-            )
-        return index
-
 
 def unseen(other_inputs: Mapping[int, str], sight: Sight | None, shown: bool) -> Mapping[int, str]:
     """The tokens that stand for something which a prompt does not have: all, or all but that of its picture."""
     if not shown or sight is None:
         return other_inputs
     return {token: kind for token, kind in other_inputs.items() if token != sight.token}
+
+
+def class_of(outputs: Outputs, answer: str) -> int:
+    """Which output a class name stands for.
+
+    Raises:
+        Drop: if there is no such class, with the closest one.
+    """
+    index = outputs.index(answer)
+    if index is None:
+        near = outputs.closest(answer)
+        meant = f"; did you mean {near!r}?" if near else ""
+        raise Drop("output", f"answer {answer!r} is none of the {outputs.describe()}{meant}", [answer])
+    return index
 
 
 def beyond_embedding(

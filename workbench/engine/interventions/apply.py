@@ -84,12 +84,11 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
 
 def _put(node: Node, batch: Batch, value: New) -> Put:
     """Write the value at one head or all, at one position or all."""
-    where = None if node.position is None else batch.at(node.position)
-    pair = torch.arange(len(batch), device=batch.clean.device)
+    pair, where = (None, None) if node.position is None else batch.places(node.position)
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]  # a view: writing to it writes to the clone
-        index = (slice(None), slice(None)) if where is None else (pair, where)
+        index = (slice(None), slice(None)) if pair is None else (pair, where)
         index = index if node.index is None else (*index, node.index)
         part[index] = _new(value, part, index, batch)
 
@@ -99,46 +98,48 @@ def _put(node: Node, batch: Batch, value: New) -> Put:
 def _new(value: New, part: Tensor, index: tuple, batch: Batch) -> Tensor | float:
     """What goes to ``part[index]``."""
     if isinstance(value, Replacement):
-        return value.of(part[index], batch.index)
+        rows = index[0].cpu().numpy() if isinstance(index[0], Tensor) else slice(None)
+        return value.of(part[index], batch.index[rows])
     return value if isinstance(value, float) else value[index]
 
 
 def _put_pattern(node: Node, batch: Batch, value: New) -> Put:
     """Write a pattern ``(pair, head, query, key)``, all query rows or one."""
-    where = None if node.position is None else batch.at(node.position)
-    pair = torch.arange(len(batch), device=batch.clean.device)
+    pair, where = (None, None) if node.position is None else batch.places(node.position)
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]
         heads = range(part.shape[1]) if node.index is None else (node.index,)
         for h in heads:
-            index = (slice(None), h) if where is None else (pair, h, where)
+            index = (slice(None), h) if pair is None else (pair, h, where)
             part[index] = _new(value, part, index, batch)
 
     return put
 
 
 def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
-    """Take one key from one query row and give its weight to the others in proportion, a learned sink among them.
+    """Take keys from query rows and give their weight to the others in proportion, a learned sink among them.
 
     Raises:
         TaskError: if the model is causal and a key comes after its query: nothing would change.
     """
-    query, key = batch.at(edit.query), batch.at(edit.key)
-    if causal and bool((key > query).any()):
+    (pair, query), (key_pair, key) = batch.places(edit.query), batch.places(edit.key)
+    hidden = torch.zeros(batch.clean.shape, dtype=torch.bool, device=batch.clean.device)
+    hidden[key_pair, key] = True
+    first = hidden.int().argmax(-1)  # of each pair
+    if causal and bool((first[pair] > query).any()):
         raise TaskError(
             f"{edit.node}: key {edit.key} comes after query {edit.query}, which cannot see it in this model",
             hint=f"a query looks back: from {edit.key} to {edit.query}",
         )
-    pair = torch.arange(len(batch), device=batch.clean.device)
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]
         heads = range(part.shape[1]) if edit.node.index is None else (edit.node.index,)
         for h in heads:
-            row = part[pair, h, query].clone()  # (pair, key)
+            row = part[pair, h, query].clone()  # (place, key)
             sink = sink_share(row).to(row.dtype)
-            row[pair, key] = 0
+            row[hidden[pair]] = 0
             # The sum of the others, not 1 - A[query, key]: that has no digits left where the key takes nearly all.
             rest = row.sum(-1, keepdim=True) + sink
             part[pair, h, query] = torch.where(rest > 0, row / rest, row)

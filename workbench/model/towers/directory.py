@@ -92,6 +92,7 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight
         outputs=classifiers.class_names(model.config),
     )
     for one in tower.towers.values():
+        one.eval()
         give_sight(cast("TransformerBridge", one), sight)
         record(
             cast("TransformerBridge", one),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,32 @@ class Sight:
         factor, mean, std = self.scaling.factor, np.float32(self.scaling.mean), np.float32(self.scaling.std)
         scaled = (pixels.astype(np.float32) * np.float32(factor) - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+    def why_no_grid(self, grid: tuple[int, int] | None) -> str:
+        """Why regions on a grid are not sets of this model's patches; empty where they are, or there are none."""
+        if grid is None or grid == self.grid:
+            return ""
+        found, expected = (" x ".join(map(str, size)) for size in (grid, self.grid))
+        return f"regions are on a grid of {found} patches; the model's is {expected}"
+
+    def sets(
+        self, regions: Mapping[str, tuple[Sequence[int], Sequence[int]]], start: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Named sets of positions: ``image``, the regions, ``background`` where there are some, ``class`` where it is.
+
+        Args:
+            start: The first position that the picture takes.
+        """
+        patches = [start + place for place in self.patches()]
+        found = {"image": tuple(patches)}
+        for name, (clean, corrupted) in regions.items():
+            found[name] = tuple(patches[cell] for cell in sorted({*clean, *corrupted}))
+        covered = {place for name in regions for place in found[name]}
+        if regions:
+            found["background"] = tuple(place for place in patches if place not in covered)
+        if self.first:
+            found["class"] = tuple(range(start, start + self.first))
+        return found
 
     def patches(self) -> range:
         """The positions of patches among those that a picture takes."""
