@@ -324,7 +324,7 @@ def test_a_missing_bos_token_is_said_before_anything_else():
         align(make_pairs("ioi", n=1), tokenizer, prepend_bos=True)
 
 
-@pytest.mark.parametrize("name", [task.name for task in list_tasks()])
+@pytest.mark.parametrize("name", [task.name for task in list_tasks() if not task.pictures])
 def test_every_task_aligns_with_the_word_level_vocabulary(words, name):
     found = fit_pairs(name, words, prepend_bos=True, n_ctx=64, n=60)
     assert len(found) == 60 and found.dropped == ()

@@ -64,7 +64,7 @@ def test_pairs_behave_like_a_sequence():
     assert pairs[-1] == pairs.items[4]
 
 
-@pytest.mark.parametrize("name", [task.name for task in list_tasks()])
+@pytest.mark.parametrize("name", [task.name for task in list_tasks() if not task.pictures])
 def test_saving_and_loading_gives_the_same_pairs(tmp_path, name):
     pairs = make_pairs(name, n=8, seed=3)
     path = pairs.save(tmp_path / "p.jsonl")

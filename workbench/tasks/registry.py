@@ -31,6 +31,7 @@ class Task:
         alternatives: Options whose best value depends on the tokenizer, with the values to try in order
             (see `workbench.tasks.fit`).
         generate: ``(draw, *, split, corruption, **options) -> Pair``.
+        pictures: Whether its pairs carry pictures; their words are no part of the `vocabulary`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Task:
     texts: tuple[str, ...]
     generate: Generator
     alternatives: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
+    pictures: bool = False
 
     @property
     def options(self) -> dict[str, Option]:
@@ -65,7 +67,8 @@ class Task:
 TASKS: Registry[Task] = Registry(
     "task", group="workbench.tasks", holds=lambda made: isinstance(made, Task), error=TaskError
 )
-TASKS.read("workbench.tasks", r'^@task\(\s*"([\w-]+)"')
+for _room in ("workbench.tasks", "workbench.tasks.scenes"):
+    TASKS.read(_room, r'^@task\(\s*"([\w-]+)"')
 
 
 def task(
@@ -78,6 +81,7 @@ def task(
     describe: str,
     texts: Iterable[str],
     alternatives: Mapping[str, tuple[Option, ...]] | None = None,
+    pictures: bool = False,
 ) -> Callable[[Generator], Generator]:
     """Register a generator under a name; it may stand in any module."""
 
@@ -92,6 +96,7 @@ def task(
             texts=tuple(texts),
             generate=generate,
             alternatives=dict(alternatives or {}),
+            pictures=pictures,
         )
         TASKS.add(name, made, home=generate.__module__)
         return generate
@@ -159,21 +164,22 @@ def make_pairs(
     found = get_task(name)
     corruption = _checked(found, n, seed, split, corruption, options)
     items: list[Pair] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     draws, since_new = 0, 0
     while len(items) < n:
         pair = found.generate(
             Draw(f"{name}|{split}|{seed}|{draws}"), split=split, corruption=corruption, **options
         )
         draws, since_new = draws + 1, since_new + 1
-        if distinct and pair.clean in seen:
+        prompt = (pair.clean, pair.image[0].source if pair.image else "")
+        if distinct and prompt in seen:
             if since_new > 2000:
                 exist = f"task {name!r} has only about {len(seen)} distinct prompts in split {split}"
                 raise TaskError(
                     f"{exist}; {n} asked for", hint=f"ask for n={len(seen)} or less, or pass distinct=False"
                 )
             continue
-        seen.add(pair.clean)
+        seen.add(prompt)
         items.append(replace(pair, id=f"{name}-{len(items):04d}"))
         since_new = 0
     return Pairs(
@@ -252,7 +258,7 @@ def _defaults(found: Task) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word and punctuation mark that any task of the workbench can write, sorted.
+    """Every word and punctuation mark that any task of the workbench about text alone can write, sorted.
 
     Pieces are what a word-level tokenizer with the pattern ``\\w+|[^\\w\\s]+`` sees.
     """
@@ -260,6 +266,7 @@ def vocabulary() -> list[str]:
         {
             piece
             for found in map(get_task, TASKS.ours())
+            if not found.pictures
             for text in found.texts
             for piece in PIECES.findall(text)
         }

@@ -245,7 +245,11 @@ def measure(model: CLIPModel) -> list[CardNumber]:
         pixels, captions, _ = captioned(HELD_OUT + n, 0, 256, world)
         right = right_at_one(similarities(model, pixels, captions), captions)
         found.append(_share(f"picture to text @ 1 of 256, all of {NUMBERS[n]} objects", right))
-    return [*found, _share("colours of two objects not exchanged", _binding(model)), *_relations(model)]
+    return [
+        *found,
+        _share("colours of two objects not exchanged", _binding(model), needs=0.8),
+        *_relations(model),
+    ]
 
 
 def _binding(model: CLIPModel) -> list[bool]:
@@ -261,7 +265,7 @@ def _relations(model: CLIPModel) -> list[CardNumber]:
     pixels, captions, _ = captioned(HELD_OUT + 6, 0, 1024, World(objects=(0, 1)))
     keep = [i for i, caption in enumerate(captions) if turned(caption)]
     right = _prefers(model, pixels[keep], [captions[i] for i in keep], [turned(captions[i]) for i in keep])
-    return [_share("relation of two neighbours not turned around", right)]
+    return [_share("relation of two neighbours not turned around", right, needs=0.8)]
 
 
 def _prefers(model: CLIPModel, pixels: np.ndarray, own: list[str], other: list[str]) -> list[bool]:
@@ -288,6 +292,7 @@ RECIPE = TrainingRecipe(
     },
     limits=(
         "words other than those of captions: it answers no questions",
+        "left and right, above and below: relations stay at chance, as in CLIPs of full size",
         "its picture tower is planted in part: a dense loss taught patches to say colour, shape and size",
     ),
 )

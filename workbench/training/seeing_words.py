@@ -23,7 +23,7 @@ from workbench.training.vocabulary import PAD, word_tokenizer
 
 IMAGE = "<image>"
 PICTURE = 1 + N_PATCHES  # <bos> and the patches
-PACKED = (*["colour"] * 2, "shape", *["count"] * 3, *["place"] * 2, *["exist"] * 3, "size", *["relation"] * 2)
+PACKED = (*["colour"] * 2, "shape", *["count"] * 4, *["place"] * 2, *["exist"] * 3, "size", *["relation"] * 2)
 """Kinds of the questions to one picture."""
 DESCRIPTION = 16  # tokens of four objects
 ZERO = 0.5  # chance that *how many* of a colour that is nowhere may be chosen

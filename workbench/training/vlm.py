@@ -32,7 +32,9 @@ from workbench.training.vocabulary import BOS, EOS, PAD
 WIDTH, LAYERS, HEADS, MLP = 64, 4, 4, 160
 OBJECTS = (0.06, 1, 1, 1)
 WORLD = World(objects=OBJECTS)
-STEPS, BATCH = 2400, 16
+ALIKE_WORLD = World(objects=OBJECTS, alike=0.4)
+"""Every other batch: several objects of one colour, without which counting two and three is hardly ever trained."""
+STEPS, BATCH = 5000, 16
 DESCRIBED = 4  # every how many steps the pictures are also described
 LONGEST = 128
 
@@ -85,6 +87,13 @@ def build(seed: int) -> LlavaForConditionalGeneration:
     return model
 
 
+def world_of_step(step: int) -> World:
+    """Usual pictures, those with several of one colour, and now and then zoomed or tiny ones."""
+    if step % 8 == 7:
+        return ZOOMED[step // 8 % len(ZOOMED)]
+    return ALIKE_WORLD if step % 2 else WORLD
+
+
 class PackedReader(torch.nn.Module):
     """The language model behind a tower that stays as it is; only its own parameters are trained."""
 
@@ -134,12 +143,12 @@ def learn_to_answer(
     recent: list[Tensor] = []
 
     def loss_of_step(step: int) -> Tensor:
-        world = ZOOMED[step // 8 % len(ZOOMED)] if step % 8 == 7 else WORLD
+        world = world_of_step(step)
         pixels, layout = draw_many(seed + 1, range(step * batch, (step + 1) * batch), world)
         rng = np.random.default_rng([seed, step])
         packed = packer.pack(layout, world, rng, describe=step % DESCRIBED == 0)
         answers, said = asked(pixel_values(pixels), packed)
-        if world is WORLD:
+        if world is WORLD:  # pictures such as it is measured on
             recent.append((answers.argmax(-1) == packed.answers).float().mean(0))
         loss = cross_entropy(answers.flatten(0, 1), packed.answers.flatten())
         if said is None:

@@ -17,7 +17,7 @@ def draw(seed: int, index: int, world: World | None = None) -> Scene:
 
     Example:
         >>> draw(7, 12).asked.phrase
-        'small yellow star'
+        'large yellow square'
     """
     return Scene(seed, index, world or World())
 

@@ -71,6 +71,8 @@ class SceneLayout:
         down, right: Steps from the corner of the cell (picture, 9).
         bright: Factor of each slot's brightness (picture, 9).
         ring: Whether a ring stands in a slot from ``n`` on (picture, 9).
+        mark: The slot with the frame, or with the window around it (picture,).
+        arrow: Four times the cell of a white arrow, plus where it points; -1 for none (picture,).
         rest: Numbers for the ground and the window (picture, 8).
     """
 
@@ -83,6 +85,8 @@ class SceneLayout:
     right: np.ndarray
     bright: np.ndarray
     ring: np.ndarray
+    mark: np.ndarray
+    arrow: np.ndarray
     rest: np.ndarray
 
     def __len__(self) -> int:
@@ -132,5 +136,7 @@ def lay_out(numbers: np.ndarray, world: World) -> SceneLayout:
         right=(right * room).astype(np.int8),
         bright=(0.92 + 0.16 * bright).astype(np.float32),
         ring=free & (ring < world.rings),
+        mark=np.zeros_like(n),
+        arrow=np.full_like(n, -1),
         rest=numbers[:, -LEFT_OVER:].astype(np.float32),
     )

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.tasks.scenes.layout import NUMBERS_DRAWN, SceneLayout, World, generator, lay_out
-from workbench.tasks.scenes.shapes import FRAME, RING, templates
+from workbench.tasks.scenes.shapes import FRAME, RING, arrow_masks, templates
 from workbench.tasks.scenes.words import CELL, GRID, N_CELLS, PALETTE, PATCH, SIDE
 
 N_NOISE = SIDE * SIDE * 3
+ARROW = N_CELLS + 1
 _GREYS = np.array([0.82, 0.22], dtype=np.float32)
 
 
@@ -67,11 +68,11 @@ def paint(layout: SceneLayout, noise: np.ndarray, world: World) -> np.ndarray:
     cells[picture, cell] = np.where(
         masks[..., None], inks[picture, slot][:, None, None], cells[picture, cell]
     )
+    _put_arrows(cells, layout, np.float32(1.0))
     if world.marked:
         frame = templates()[FRAME, 0, 0, 0].astype(bool)
-        cells[np.arange(len(layout)), layout.cell[:, 0]] = np.where(
-            frame[..., None], np.float32(1.0), cells[np.arange(len(layout)), layout.cell[:, 0]]
-        )
+        marked = np.arange(len(layout)), marked_cell(layout)
+        cells[marked] = np.where(frame[..., None], np.float32(1.0), cells[marked])
     whole = whole_picture(cells)
     if world.zoom:
         whole = through_window(whole, layout)
@@ -87,7 +88,7 @@ def whole_picture(cells: np.ndarray) -> np.ndarray:
 
 
 def owner_map(layout: SceneLayout, world: World) -> np.ndarray:
-    """Which slot every pixel belongs to (picture, 48, 48): 0 to 8, 9 for a ring, -1 for the ground."""
+    """Which slot every pixel belongs to (picture, 48, 48): 0 to 8, 9 for a ring, 10 for an arrow, -1 for the ground."""
     cells = np.full((len(layout), N_CELLS, CELL, CELL), -1, dtype=np.int8)
     there = (np.arange(N_CELLS)[None] < layout.n[:, None]) | layout.ring
     picture, slot = there.nonzero()
@@ -97,6 +98,7 @@ def owner_map(layout: SceneLayout, world: World) -> np.ndarray:
     masks = templates()[(kind, *where)].astype(bool)
     owner = np.where(ring, N_CELLS, slot).astype(np.int8)
     cells[picture, layout.cell[picture, slot]] = np.where(masks, owner[:, None, None], np.int8(-1))
+    _put_arrows(cells, layout, np.int8(ARROW))
     whole = whole_picture(cells)
     return through_window(whole, layout) if world.zoom else whole
 
@@ -116,9 +118,21 @@ def through_window(whole: np.ndarray, layout: SceneLayout) -> np.ndarray:
     return whole[picture, (top[:, None] + steps)[:, :, None], (left[:, None] + steps)[:, None, :]]
 
 
+def _put_arrows(cells: np.ndarray, layout: SceneLayout, value: np.generic) -> None:
+    """Write a value where arrows are; cells are (picture, 9, 16, 16, ...)."""
+    for picture in np.flatnonzero(layout.arrow >= 0):
+        cell, direction = divmod(int(layout.arrow[picture]), 4)
+        cells[picture, cell][arrow_masks()[direction]] = value
+
+
+def marked_cell(layout: SceneLayout) -> np.ndarray:
+    """The cell of the object that is marked (picture,)."""
+    return layout.cell[np.arange(len(layout)), layout.mark]
+
+
 def window(layout: SceneLayout) -> tuple[np.ndarray, np.ndarray]:
     """Top and left pixel of the window of 24 x 24 that holds the first object's cell."""
-    row, column = np.divmod(layout.cell[:, 0].astype(int), GRID)
+    row, column = np.divmod(marked_cell(layout).astype(int), GRID)
     slack = SIDE // 2 - CELL
 
     def edge(cell: np.ndarray, number: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ PIXELS = (8, 12, 6)
 """Sides in pixels: small, large, and the tiny size that only some pictures have."""
 
 RING, FRAME = len(SHAPES), len(SHAPES) + 1
+DIRECTIONS = ("right", "up", "left", "down")
 INSIDE = CELL - 2  # a cell's border stays free, for the frame of a marked object
 ROOM = INSIDE - min(PIXELS) + 1  # steps that the smallest shape can move along one side
 
@@ -52,3 +53,14 @@ def templates() -> np.ndarray:
     table[FRAME, ..., [0, -1], :] = 1
     table[FRAME, ..., :, [0, -1]] = 1
     return table
+
+
+@cache
+def arrow_masks() -> np.ndarray:
+    """Arrows in a cell, one for each of `DIRECTIONS`: (direction, 16, 16), booleans."""
+    across = (np.arange(12) + 0.5) / 6 - 1
+    y, x = np.meshgrid(across, across, indexing="ij")
+    arrow = ((abs(y) <= 0.2) & (x <= 0.1)) | ((x >= 0.0) & (abs(y) <= 0.9 * (1 - x)))
+    cell = np.zeros((CELL, CELL), dtype=bool)
+    cell[2:14, 2:14] = arrow
+    return np.stack([np.rot90(cell, turns) for turns in range(len(DIRECTIONS))])

@@ -11,11 +11,20 @@ from jaxtyping import Bool, Float32, UInt8
 
 from workbench.core.errors import OptionError, unknown
 from workbench.tasks.scenes.layout import SceneLayout, World
-from workbench.tasks.scenes.paint import coverage, lay_out_many, noise_of, owner_map, paint
-from workbench.tasks.scenes.words import COLOURS, N_CELLS, PLACES, SEEN, SHAPES, SIDE, SIZES
+from workbench.tasks.scenes.paint import ARROW, coverage, lay_out_many, noise_of, owner_map, paint
+from workbench.tasks.scenes.shapes import DIRECTIONS
+from workbench.tasks.scenes.words import COLOURS, N_CELLS, PATCH, PLACES, SEEN, SHAPES, SIDE, SIZES
 
 USUAL = World()
-FIELDS = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "cell": PLACES}
+ARROWS = tuple(f"{place}-{direction}" for place in PLACES for direction in DIRECTIONS)
+FIELDS = {
+    "shape": SHAPES,
+    "colour": COLOURS,
+    "size": SIZES,
+    "cell": PLACES,
+    "marked": ("no", "yes"),
+    "arrow": ARROWS,
+}
 """What of an object can be changed, and its words."""
 
 
@@ -62,7 +71,7 @@ class Scene:
         >>> from workbench.tasks.scenes import draw
         >>> scene = draw(7, 12)
         >>> scene.pixels.shape, scene.description
-        ((48, 48, 3), 'small purple triangle , small yellow star .')
+        ((48, 48, 3), 'large yellow square .')
     """
 
     seed: int
@@ -85,8 +94,8 @@ class Scene:
 
     @property
     def asked(self) -> Thing:
-        """The object that was drawn first: the marked one, the one that a window is around."""
-        return next(thing for thing in self.things if thing.slot == 0)
+        """The object with the frame, the one that a window is around; the first one unless that was changed."""
+        return next(thing for thing in self.things if thing.slot == self.layout.mark[0])
 
     @cached_property
     def pixels(self) -> UInt8[np.ndarray, "48 48 3"]:
@@ -95,7 +104,7 @@ class Scene:
 
     @cached_property
     def owner(self) -> np.ndarray:
-        """Which slot every pixel belongs to (48, 48): 9 for a ring, -1 for the ground."""
+        """Which slot every pixel belongs to (48, 48): 9 for a ring, 10 for an arrow, -1 for the ground."""
         return owner_map(self.layout, self.world)[0]
 
     @property
@@ -119,8 +128,18 @@ class Scene:
         return coverage(self.owner[None])[0]
 
     def patches(self, slot: int) -> tuple[int, ...]:
-        """The patches that show an object: it covers at least an eighth of them."""
-        return tuple(np.flatnonzero(self.coverage[:, slot] >= SEEN).tolist())
+        """The patches that show an object: it covers at least an eighth of them; 9 are the rings, 10 is an arrow."""
+        share = (self.owner == slot).reshape(SIDE // PATCH, PATCH, SIDE // PATCH, PATCH).mean(axis=(1, 3))
+        return tuple(np.flatnonzero(share.flatten() >= SEEN).tolist())
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The patches that objects or rings touch without any of them covering an eighth."""
+        drawn = (
+            (self.owner >= 0).reshape(SIDE // PATCH, PATCH, SIDE // PATCH, PATCH).any(axis=(1, 3)).flatten()
+        )
+        seen = {patch for slot in range(ARROW + 1) for patch in self.patches(slot)}
+        return tuple(patch for patch in np.flatnonzero(drawn).tolist() if patch not in seen)
 
     @property
     def description(self) -> str:
@@ -160,6 +179,10 @@ class Scene:
             raise OptionError(f"there is no object {slot}; the picture has {len(self.things)}")
         new = tuple(SceneChange(slot, field, value) for field, value in values.items())
         return replace(self, changes=(*self.changes, *new))
+
+    def through_window(self) -> Scene:
+        """The part around the asked object as the whole picture, every pixel of it twice as large; the noise stays."""
+        return replace(self, world=replace(self.world, zoom=True))
 
     def blank(self) -> Scene:
         """The same ground and noise with nothing on it."""
@@ -215,6 +238,10 @@ def _changed(layout: SceneLayout, change: SceneChange) -> SceneLayout:
     if change.slot < 0:
         return replace(layout, n=np.zeros_like(layout.n), ring=np.zeros_like(layout.ring))
     value = FIELDS[change.field].index(change.value)
+    if change.field == "arrow":
+        return replace(layout, arrow=np.full_like(layout.arrow, value))
+    if change.field == "marked":
+        return replace(layout, mark=np.full_like(layout.mark, change.slot)) if value else layout
     if change.field != "cell":
         return layout.with_value(change.field, change.slot, value)
     [other] = np.flatnonzero(layout.cell[0] == value)  # whatever stood there changes place with it
