@@ -18,17 +18,16 @@ os.environ["COLUMNS"] = "200"  # what piped output is wide without it; test work
 from functools import cache
 
 import pytest
-from jaxtyping import config, install_import_hook
+from jaxtyping import config
 
-# Modules whose shapes are checked at every call of a test, and the fixture ``unchecked`` where wrong ones are given.
-SHAPES_CHECKED = (
-    "workbench.engine.interventions.surgery",
-    "workbench.engine.metrics",
-    "workbench.methods.hard_concrete",
-)
-install_import_hook(SHAPES_CHECKED, "beartype.beartype")
+from tests.shapes import install
 
-from tests.mini import mini_pairs  # noqa: E402  the hook comes before what it checks
+# Shapes are checked at every call of a test; the fixture ``unchecked`` is for tests that give wrong ones.
+SHAPES_CHECKED = ("workbench",)
+NOT_CHECKED: dict[str, str] = {}  # module -> why not
+install(SHAPES_CHECKED, tuple(NOT_CHECKED))
+
+from tests.mini import mini_pairs  # noqa: E402  the check comes before what is checked
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def test_a_function_vector_is_what_the_heads_write(lonely, carried):
     assert torch.allclose(vector, carried[layer, head] @ output_matrix(lonely, layer)[head], atol=1e-5)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_mix_of_other_heads_is_refused(carried):
     with pytest.raises(ShapeError, match=r"expected \(layer, head\) \(2, 4\)"):
         soft_injection.injection(carried, torch.zeros(3, 4))
@@ -327,6 +328,7 @@ def test_the_intervention_adds_strength_sigma_theta_at_the_last_position(plain, 
     assert added.abs().max() < 1e-6
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_statements_of_one_kind_are_refused(gaussians):
     outputs, right, held_out = gaussians
     with pytest.raises(OptionError, match="must both"):

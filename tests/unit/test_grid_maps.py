@@ -103,6 +103,7 @@ def test_a_head_on_its_own_patch_has_all_its_mass_at_distance_zero():
     assert found.mass.tolist() == [1, 0, 0, 0] and mean_hop(found) == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_head_on_the_right_neighbour_is_one_hop_away_and_diamonds_are_no_squares():
     pattern = np.zeros((6, 6))
     for patch in (0, 1, 3, 4):

@@ -96,6 +96,7 @@ def test_auprc_is_the_sum_over_thresholds(cases):
     assert auprc(values, positive) == pytest.approx(total)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_labels_and_scores_must_be_of_one_length():
     with pytest.raises(ShapeError, match="one of each per case"):
         auroc(np.zeros(3), np.zeros(2, dtype=bool))

@@ -257,6 +257,7 @@ def test_batches_are_rows_on_their_own():
         assert torch.allclose(together[row], patterns.induction(A[row], tokens[row]))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_shapes_and_options_are_explained():
     with pytest.raises(ShapeError, match="equal last two"):
         indicators.entropy(torch.ones(2, 3))

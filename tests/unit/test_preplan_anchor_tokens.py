@@ -80,6 +80,7 @@ WAAD = np.array([9.0, 10.0, 2.0, 1.0, 1.0, 1.0, 9.0, 8.0])
 FAI = np.array([0.0, 0.1, 0.0, 0.9, 0.0, 0.0, 0.8, np.nan])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_dominated_anchor_is_introduced_by_the_drop_before_it():
     found = roles(WAAD, FAI, share=2 / 7)
     assert np.flatnonzero(found.anchor).tolist() == [3, 6]

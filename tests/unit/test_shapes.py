@@ -1,11 +1,17 @@
-"""Shapes in annotations are checked while tests run: ``SHAPES_CHECKED`` in ``tests/conftest.py`` names the modules."""
+"""Shapes in annotations are checked while tests run, in every room (``tests/shapes.py``)."""
 
 from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from tests.conftest import NOT_CHECKED
+from tests.shapes import CACHE, marked
 from workbench.engine.interventions.surgery import drop_keys
 
 PATTERN = torch.full((2, 3, 3), 1 / 3)
@@ -24,3 +30,33 @@ def test_a_shape_that_the_annotation_does_not_allow_is_refused():
 def test_without_the_check_torch_itself_refuses_it():
     with pytest.raises(RuntimeError):
         drop_keys(PATTERN, torch.tensor([True, False, False, False]))
+
+
+SOURCE = '''"""Says what it is."""
+from __future__ import annotations
+@first
+def outer(x: int) -> int:
+    def inner(y: int) -> int: ...
+@last
+class Found: ...
+'''
+
+
+def test_functions_and_classes_are_marked_and_functions_inside_functions_are_not():
+    tree = marked(SOURCE)
+    outer, found = tree.body[-2:]
+    assert [ast.unparse(d) for d in outer.decorator_list] == ["first", "_shapes_are_checked"]
+    assert [ast.unparse(d) for d in found.decorator_list] == ["_shapes_are_checked", "last"]
+    assert outer.body[0].decorator_list == []
+    assert ast.unparse(tree.body[2]) == "from tests.shapes import checked as _shapes_are_checked"
+
+
+def test_what_is_compiled_for_the_check_is_cached_under_a_name_of_its_own():
+    module = sys.modules["workbench.engine.interventions.surgery"]
+    assert type(module.__spec__.loader).__module__ == "tests.shapes"
+    assert CACHE != ".pyc" and Path(module.__spec__.cached).suffix == ".pyc"
+
+
+def test_every_exception_has_a_module_and_a_reason():
+    for module, why in NOT_CHECKED.items():
+        assert module.startswith("workbench.") and len(why.split()) > 3

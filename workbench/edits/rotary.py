@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from workbench.core.errors import ModelError
@@ -43,7 +43,7 @@ class Rotary:
         return turned[..., :n], turned[..., n:], rest
 
     def scores(
-        self, q: Heads, k: Heads, ahead: Float[Tensor, "row|1 head|1 query key"]
+        self, q: Heads, k: Heads, ahead: Num[Tensor, "#row #head query key"]
     ) -> Float[Tensor, "row head query key"]:
         """Return ``q R(ahead) k``: scores before the softmax when each query stands ``ahead`` positions after each
         key.

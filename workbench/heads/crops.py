@@ -22,7 +22,7 @@ class Window(NamedTuple):
 
 def window_sums(
     map_: Float[np.ndarray, "row column"], size: tuple[int, int]
-) -> Float[np.ndarray, "row column"]:
+) -> Float[np.ndarray, "place_row place_column"]:
     """The sum of a map inside a window of a size, for every place that the window can have.
 
     Example:

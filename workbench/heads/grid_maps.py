@@ -25,9 +25,9 @@ class ClassShares(NamedTuple):
         from_patches: Of a patch's row, mean over patches.
     """
 
-    to_itself: Float[np.ndarray, "*batch"]
-    to_patches: Float[np.ndarray, "*batch"]
-    from_patches: Float[np.ndarray, "*batch"]
+    to_itself: Float[np.ndarray, "*batch"] | float
+    to_patches: Float[np.ndarray, "*batch"] | float
+    from_patches: Float[np.ndarray, "*batch"] | float
 
 
 def over_grid(weights: Float[np.ndarray, "*batch pos"], grid: Size, *, first: int = 1) -> np.ndarray:
@@ -95,7 +95,7 @@ def shares(maps: Float[np.ndarray, "*batch row column"]) -> Float[np.ndarray, "*
     return np.divide(maps, total, out=np.full_like(maps, np.nan), where=total > 0)
 
 
-def map_entropy(maps: Float[np.ndarray, "*batch row column"]) -> Float[np.ndarray, "*batch"]:
+def map_entropy(maps: Float[np.ndarray, "*batch row column"]) -> Float[np.ndarray, "*batch"] | float:
     """Entropy of where a map lies, in nats: 0 on one patch, ``ln n`` even over n patches; the map is made to sum to 1.
 
     Source:

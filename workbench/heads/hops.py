@@ -79,7 +79,7 @@ def hop_profile(
     return HopProfile(strength=strength, mass=mass.mean(-1))
 
 
-def mean_hop(profile: HopProfile) -> Float[np.ndarray, "*batch"]:
+def mean_hop(profile: HopProfile) -> Float[np.ndarray, "*batch"] | float:
     """Mean distance of what a patch looks at among patches, in hops: 0 for a head that looks at its own patch.
 
     NaN where patches get nothing.

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 from workbench.core.errors import ShapeError
 from workbench.heads.grid_maps import shares
 
-Maps = Float[np.ndarray, "*batch row column"]
+Maps = Float[np.ndarray, "*#batch row column"]
 Mask = Bool[np.ndarray, "*#batch row column"]
+PerMap = Float[np.ndarray, "*#batch"] | float  # of a single map, a number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,12 +32,12 @@ class Localisation:
         other_pointing: The same for another object, mean over the others.
     """
 
-    mass: Float[np.ndarray, "*batch"]
-    other_mass: Float[np.ndarray, "*batch"]
-    lift: Float[np.ndarray, "*batch"]
-    other_lift: Float[np.ndarray, "*batch"]
-    pointing: Float[np.ndarray, "*batch"]
-    other_pointing: Float[np.ndarray, "*batch"]
+    mass: PerMap
+    other_mass: PerMap
+    lift: PerMap
+    other_lift: PerMap
+    pointing: PerMap
+    other_pointing: PerMap
 
 
 def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row column"]) -> Localisation:
@@ -79,7 +80,7 @@ def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row co
     )
 
 
-def mass_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
+def mass_inside(maps: Maps, mask: Mask) -> PerMap:
     """Share of each map inside a mask, 0 to 1; the map is made to sum to 1, NaN where it is empty.
 
     Example:
@@ -89,7 +90,7 @@ def mass_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
     return (shares(maps) * np.asarray(mask)).sum((-2, -1))
 
 
-def lift_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
+def lift_inside(maps: Maps, mask: Mask) -> PerMap:
     """Mean weight of a patch inside a mask, in units of an even map: 1 where the mask gets no more than its size.
 
     0 for a mask without patches; NaN where the map is empty.
@@ -99,7 +100,7 @@ def lift_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
     return mass_inside(maps, mask) * n / np.maximum(inside, 1)
 
 
-def points_inside(maps: Maps, mask: Mask) -> Float[np.ndarray, "*batch"]:
+def points_inside(maps: Maps, mask: Mask) -> PerMap:
     """Whether the largest value of each map is inside a mask: 1 or 0; of several largest ones the share that is.
 
     An even map thus points inside as often as a random patch does.

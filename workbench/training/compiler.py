@@ -125,7 +125,9 @@ class Program:
 
     # -- what the embedding writes --------------------------------------------------------------------------
 
-    def token(self, name: str, of: Mapping[str, Sequence[float] | Table], *, varies: bool = True) -> Subspace:
+    def token(
+        self, name: str, of: Mapping[str, Sequence[float] | Vector], *, varies: bool = True
+    ) -> Subspace:
         """Return a vector for some words, zero for all others; ``varies=False`` where all prompts of a template
         agree.
         """
@@ -191,7 +193,7 @@ class Program:
         blocks = tuple(("", block) for block in reads)
         self.parts.append(_Part(node=f"m{layer}", reads=blocks, into=into, role=role))
 
-    def answer(self, block: Subspace, of: Mapping[str, Sequence[float] | Table]) -> None:
+    def answer(self, block: Subspace, of: Mapping[str, Sequence[float] | Vector]) -> None:
         """The logit of a word: its row times the block."""
         table = torch.zeros(self.d_vocab, block.size, dtype=torch.float64)
         for word, row in of.items():

@@ -110,7 +110,9 @@ class Scene:
     @property
     def masks(self) -> Bool[np.ndarray, "thing 48 48"]:
         """The pixels of every object, in reading order; no pixel belongs to two."""
-        return np.array([self.owner == thing.slot for thing in self.things]).reshape(-1, SIDE, SIDE)
+        return np.array([self.owner == thing.slot for thing in self.things], dtype=bool).reshape(
+            -1, SIDE, SIDE
+        )
 
     @property
     def rings(self) -> Bool[np.ndarray, "48 48"]:
