@@ -44,6 +44,14 @@ class Agreement:
     exact: Mapping[str, Points]
     estimates: Mapping[str, Mapping[str, Points]]
 
+    def points(self, kind: str, name: str) -> list[tuple[float, float, str]]:
+        """Exact effect, its estimate and the prompt, where either is not 0."""
+        exact, estimates = self.exact[kind], self.estimates[kind][name]
+        return [
+            (float(exact[i, j]), float(estimates[i, j]), f"prompt {i}")
+            for i, j in np.argwhere((exact != 0) | (estimates != 0)).tolist()
+        ]
+
 
 def agreement(
     runs: PairedRuns,
@@ -150,21 +158,22 @@ def correlations(
 
 def gain(
     measured: tuple[Mapping[str, Correlation], Mapping[str, np.ndarray]], better: str, worse: str
-) -> tuple[float, float, float, float]:
-    """Return the difference of two correlations, its 95 % interval and two-sided p over the same resamples of
-    prompts.
+) -> dict[str, float]:
+    """Return the difference of two correlations over the same resamples of prompts.
+
+    Returns:
+        ``more`` (above 0 where ``better`` is), ``low`` and ``high`` of its 95 % interval, and its two-sided ``p``.
+        All but ``more`` are NaN for one prompt, which does not show how others differ.
     """
     table, draws = measured
+    found = {"more": table[better].r - table[worse].r, "low": np.nan, "high": np.nan, "p": np.nan}
+    if not np.isfinite([table[better].low, table[worse].low]).all():
+        return found
     apart = draws[better] - draws[worse]
-    difference = table[better].r - table[worse].r
-    if not np.isfinite(
-        [table[better].low, table[worse].low]
-    ).all():  # one prompt does not show how others differ
-        return difference, np.nan, np.nan, np.nan
     low, high = np.nanpercentile(apart, [2.5, 97.5])
     tail = min(np.mean(apart <= 0), np.mean(apart >= 0))
     p = min(1.0, 2 * max(tail, 1 / (len(apart) + 1)))
-    return difference, float(low), float(high), float(p)
+    return found | {"low": float(low), "high": float(high), "p": float(p)}
 
 
 def _sums(x: Points, y: Points, counts: np.ndarray) -> Float[np.ndarray, "moment pair"]:

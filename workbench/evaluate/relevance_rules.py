@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import median
 
 import torch
 from jaxtyping import Float
@@ -140,3 +141,37 @@ def random_network(sizes: Sequence[int], *, seed: int, biases: bool = False) -> 
         bias = torch.randn(b, generator=generator, dtype=torch.float64) if biases else None
         made.append((weight, bias))
     return made
+
+
+def identities(n: int) -> dict[str, float]:
+    """How far two identities of the epsilon rule are from holding, the worst of ``n`` random networks.
+
+    Relevance sums to the output without biases, and it is input times a gradient with activation slope ``f(z) / z``.
+    Beside each, the median where it must not hold: with biases, and with the derivative of the activation.
+    """
+    gelu, found = torch.nn.functional.gelu, []
+    for seed in range(n):
+        x = torch.randn(4, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        net, biased = (random_network((6, 10, 10, 3), seed=seed, biases=kind) for kind in (False, True))
+        lost, kept = (
+            _off(network_relevance(x, one, epsilon=1e-12).sum(1), forward_pass(x, one)[-1].sum(1))
+            for one in (net, biased)
+        )
+        relevance = network_relevance(x, net, activation=gelu, epsilon=1e-12)
+        modified, plain = (
+            _off(network_input_times_gradient(x, net, activation=gelu, secant=secant), relevance)
+            for secant in (True, False)
+        )
+        found.append((lost, kept, modified, plain))
+    columns = [[float(row[i]) for row in found] for i in range(4)]
+    return {
+        "lost without biases": max(columns[0]),
+        "lost with biases": median(columns[1]),
+        "modified gradient": max(columns[2]),
+        "plain gradient": median(columns[3]),
+    }
+
+
+def _off(here: Tensor, there: Tensor) -> float:
+    """Largest difference over the root mean square of the second."""
+    return float((here - there).abs().max() / there.pow(2).mean().sqrt())

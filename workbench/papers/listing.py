@@ -8,7 +8,8 @@ from typing import Any
 
 from workbench.circuits.files.markdown import table
 from workbench.core.atomic import write_atomic
-from workbench.papers.registry import PAPERS, ListedPaper
+from workbench.papers.kit.paper import Paper
+from workbench.papers.registry import PAPERS
 from workbench.papers.sixty import sixty
 
 PAGE = """# Sixty papers
@@ -41,7 +42,7 @@ def paper_rows() -> list[dict[str, Any]]:
     ]
 
 
-def _built(papers: Mapping[str, ListedPaper], name: str) -> dict[str, Any]:
+def _built(papers: Mapping[str, Paper], name: str) -> dict[str, Any]:
     if name not in papers:
         return {}
     paper = papers[name]

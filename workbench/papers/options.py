@@ -1,29 +1,12 @@
-"""What each replication can be asked: its sizes and thresholds, with their defaults. No torch here."""
+"""What a replication is asked in ``name=value`` texts, in the types of its options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from workbench.core.errors import OptionError, check_numbers, unknown
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relevance:
-    """Sizes. ``others`` are further models and tasks, as ``model task``; ``bias_free`` a model without biases."""
-
-    task: str = "ioi"
-    n_pairs: int = 32
-    others: tuple[str, ...] = (
-        "zoo:ioi sva",
-        "zoo:induction induction",
-        "zoo:kv kv-retrieval",
-        "zoo:stdlib docstring",
-    )
-    n_pairs_others: int = 12
-    bias_free: str = "zoo:kv kv-retrieval"
-    networks: int = 20
 
 
 def options_from(texts: Iterable[str], kind: type, name: str) -> Any:

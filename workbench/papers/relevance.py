@@ -1,34 +1,41 @@
 """Relevance propagation and relevance patching: is relevance conserved, does it estimate patching well?
 
-Achtibat et al. 2024 (AttnLRP), Rezaei Jafari et al. 2025 (RelP), and Li et al. 2017 (salient relevance), as far as it
-can be asked of text.
+LRP hands a network's output back to what made it, so that nothing is lost; AttnLRP (Achtibat et al. 2024) does so
+through attention. RelP (Rezaei Jafari et al. 2025) uses the same coefficients in place of gradients to estimate
+activation patching. Here: the relevance that arrives at every layer against the output, and estimates of the effect of
+every part at every position against exact patching, beside plain gradients (AtP). Salient relevance (Li et al. 2017) is
+tried on maps of tokens.
+
+Controls:
+- networks with biases; the plain gradient: where conservation must not hold
+- plain gradients on the same prompts and parts, compared in the same resamples
+- estimates exchanged between the points of a prompt
+- a planted region under noise, where smoothing must help
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from workbench.core.errors import WorkbenchError
+from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
-from workbench.engine.of_task import paired_runs
-from workbench.engine.paired_runs import PairedRuns
-from workbench.evaluate.against_exact import Agreement, agreement, correlations, error_share, gain, shuffled
-from workbench.evaluate.conservation import conservation
-from workbench.evaluate.relevance_rules import (
-    forward_pass,
-    network_input_times_gradient,
-    network_relevance,
-    random_network,
-)
-from workbench.evaluate.salient import occlusion, planted_region, salient_relevance, token_relevance
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Criterion, Outcome, Paper, above, fact, needs
-from workbench.papers.options import Relevance
+from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
+from workbench.papers.kit.criteria import above, at_least, at_most, fact, given_p
+from workbench.papers.registry import add_paper
 from workbench.view.pictures import Bars, Heatmap, Scatter
+
+with lazily():
+    from workbench.engine import of_task
+    from workbench.evaluate import against_exact, conservation, relevance_rules, salient
+
+if TYPE_CHECKING:
+    from workbench.engine.paired_runs import PairedRuns
 
 BACKWARD = {"gradient": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP": "cp-lrp"}
 MLPS, STREAM, HEADS, OUTPUTS = "MLP outputs", "residual stream", "heads", "attention outputs"
@@ -46,244 +53,210 @@ POOR = 0.5  # r below which an estimate is of little use
 ALPHA = 0.05
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelevanceSizes:
+    """Sizes. ``others`` are further models and tasks, as ``model task``; ``bias_free`` a model without biases."""
+
+    task: str = "ioi"
+    n_pairs: int = 32
+    others: tuple[str, ...] = (
+        "zoo:ioi sva",
+        "zoo:induction induction",
+        "zoo:kv kv-retrieval",
+        "zoo:stdlib docstring",
+    )
+    n_pairs_others: int = 12
+    bias_free: str = "zoo:kv kv-retrieval"
+    networks: int = 20
+
+
 def measure(setting: Setting) -> Conditions:
     """Relevance at every layer, estimates beside exact patching here and on other models, maps of tokens."""
-    options: Relevance = setting.options
-    c = Conditions(seed=setting.seed)
-    runs = setting.begin(paired_runs(setting.model, options.task, n=options.n_pairs, seed=setting.seed))
+    o, c = setting.options, Conditions(seed=setting.seed)
+    runs = _runs(setting, f"{setting.name} {o.task}", o.n_pairs)
+    _of_networks(c, o.networks)
     _agreement(setting, c, runs)
     _others(setting, c)
-    c.numbers["networks"] = networks(options.networks)
     _conserved(setting, c, runs)
     _smoothing(c, runs)
     return c
 
 
+def _runs(setting: Setting, text: str, n: int) -> PairedRuns:
+    """Clean and corrupted runs of a ``model task``."""
+    model, _, task = text.partition(" ")
+    bridge = setting.model if model == setting.name else setting.open(model)
+    return setting.begin(of_task.paired_runs(bridge, task, n=n, seed=setting.seed))
+
+
+def _of_networks(c: Conditions, n: int) -> None:
+    """Identities on random networks, each beside where it must not hold."""
+    found = relevance_rules.identities(n)
+    for name, control in (
+        ("lost without biases", "lost with biases"),
+        ("modified gradient", "plain gradient"),
+    ):
+        c.tell(name, found[name], control=f"{{{control}}}", n=n)
+        c.numbers[control] = found[control]
+    c.numbers["networks"] = n
+
+
 def _agreement(setting: Setting, c: Conditions, runs: PairedRuns) -> None:
     """Every estimate of every kind of part beside exact patching, and what one gains over another."""
-    found = agreement(runs, progress=setting.progress)
-    measured = {
-        kind: correlations(found.exact[kind], found.estimates[kind], seed=setting.seed)
-        for kind in found.exact
-    }
-    c.numbers["agreement"] = {
-        kind: {name: asdict(one) for name, one in pair[0].items()} for kind, pair in measured.items()
-    }
+    found = against_exact.agreement(runs, progress=setting.progress)
+    measured = {kind: _correlations(found, kind, setting.seed) for kind in found.exact}
+    c.numbers["agreement"] = {kind: _as_rows(pair) for kind, pair in measured.items()}
     c.numbers["gain"] = {
-        f"{kind}: {better}": gain(measured[kind], better, worse)
+        f"{kind}: {better}": against_exact.gain(measured[kind], better, worse)
         for kind, better, worse in COMPARED
         if kind in measured
     }
     c.numbers["error"] = {
-        kind: {name: error_share(found.exact[kind].ravel(), one.ravel()) for name, one in row.items()}
+        kind: {
+            name: against_exact.error_share(found.exact[kind].ravel(), one.ravel())
+            for name, one in row.items()
+        }
         for kind, row in found.estimates.items()
     }
     if MLPS in measured:
-        c.numbers["shuffled"] = shuffled(found.exact[MLPS], found.estimates[MLPS]["RelP"], seed=setting.seed)
-    c.tables[f"correlation with exact patching, {setting.options.task}, n={runs.n_pairs} prompts"] = [
+        relp = found.estimates[MLPS]["RelP"]
+        c.numbers["shuffled"] = against_exact.shuffled(found.exact[MLPS], relp, seed=setting.seed)
+    rows = [
         {"parts": kind, "estimate": name, **one, "error": c.numbers["error"][kind][name]}
         for kind, row in c.numbers["agreement"].items()
         for name, one in row.items()
     ]
-    c.pictures |= _pictures(c, found)
-
-
-def _pictures(c: Conditions, found: Agreement) -> dict[str, Any]:
+    c.tables[f"correlation with exact patching, {setting.options.task}, n={runs.n_pairs} prompts"] = rows
+    bars = [(f"{row['parts']}, {row['estimate']}", row["r"], row["low"], row["high"], "") for row in rows]
+    c.pictures["Correlation with exact patching"] = Bars.of(
+        bars, x_label="Pearson's r, 95 % interval over prompts"
+    )
     kind = MLPS if MLPS in found.exact else HEADS
-    points = {
-        name: [
-            (float(x), float(y), f"prompt {i}")
-            for i, (xs, ys) in enumerate(zip(found.exact[kind], found.estimates[kind][name], strict=True))
-            for x, y in zip(xs, ys, strict=True)
-            if x or y
-        ]
-        for name in ("AtP", "RelP")
-    }
-    bars = [
-        (f"{kind}, {name}", one["r"], one["low"], one["high"], "")
-        for kind, row in c.numbers["agreement"].items()
-        for name, one in row.items()
-    ]
-    return {
-        f"Estimated and exact effects: {kind}": Scatter.of(
-            points, x_label="exact effect, logits", y_label="estimate, logits", diagonal="exact"
-        ),
-        "Correlation with exact patching": Bars.of(bars, x_label="Pearson's r, 95 % interval over prompts"),
-    }
+    c.pictures[f"Estimated and exact effects: {kind}"] = Scatter.of(
+        {name: found.points(kind, name) for name in ("AtP", "RelP")},
+        x_label="exact effect, logits",
+        y_label="estimate, logits",
+        diagonal="exact",
+    )
+
+
+def _correlations(found: against_exact.Agreement, kind: str, seed: int) -> Any:
+    return against_exact.correlations(found.exact[kind], found.estimates[kind], seed=seed)
+
+
+def _as_rows(pair: Any) -> dict[str, dict[str, Any]]:
+    return {name: asdict(one) for name, one in pair[0].items()}
 
 
 def _others(setting: Setting, c: Conditions) -> None:
     """Correlations on other models and tasks; what could not be measured, with the reason."""
-    options: Relevance = setting.options
-    rows = [_row(f"{setting.name} {options.task}", kind, c.numbers["agreement"]) for kind in (MLPS, STREAM)]
-    for text in options.others:
-        model, _, task = text.partition(" ")
+    o: RelevanceSizes = setting.options
+    found: dict[str, Any] = {f"{setting.name} {o.task}": c.numbers["agreement"]}
+    for text in o.others:
         try:
-            bridge = setting.model if model == setting.name else setting.open(model)
-            runs = setting.begin(paired_runs(bridge, task, n=options.n_pairs_others, seed=setting.seed))
-            found = agreement(runs, kinds=(MLPS, STREAM), progress=setting.progress)
+            runs = _runs(setting, text, o.n_pairs_others)
+            seen = against_exact.agreement(runs, kinds=(MLPS, STREAM), progress=setting.progress)
+            found[text] = {kind: _as_rows(_correlations(seen, kind, setting.seed)) for kind in seen.exact}
         except WorkbenchError as problem:
-            why = problem.message.split("\n")[0]
-            setting.note(f"{text}: {why}")
-            rows.append({"model and task": text, "parts": f"not measured: {why}"})
-            continue
-        table = {
-            kind: {
-                name: asdict(one)
-                for name, one in correlations(exact, found.estimates[kind], seed=setting.seed)[0].items()
-            }
-            for kind, exact in found.exact.items()
-        }
-        rows += [_row(text, kind, table) for kind in (MLPS, STREAM)]
-    c.tables["the same on other models and tasks (MLP outputs and residual stream)"] = [
-        row for row in rows if row
+            found[text] = problem.message.split("\n")[0]
+            setting.note(f"{text}: {found[text]}")
+    lacking = [
+        {"model and task": text, "parts": f"not measured: {why}"}
+        for text, why in found.items()
+        if isinstance(why, str)
     ]
-    cells = [row for row in rows if "RelP" in row]
-    c.numbers["cases"], c.numbers["wins"] = len(cells), sum(row["RelP"] > row["AtP"] for row in cells)
-
-
-def _row(text: str, kind: str, table: dict[str, dict]) -> dict[str, Any]:
-    if kind not in table:
-        return {}
-    return {"model and task": text, "parts": kind} | {name: one["r"] for name, one in table[kind].items()}
-
-
-def networks(n: int) -> dict[str, float]:
-    """Largest differences over random networks: what is lost of the output, and between the two forms of the rule."""
-    gelu, lost, biased, secant, plain = torch.nn.functional.gelu, [], [], [], []
-    for seed in range(n):
-        x = torch.randn(4, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        for biases, into in ((False, lost), (True, biased)):
-            net = random_network((6, 10, 10, 3), seed=seed, biases=biases)
-            out = forward_pass(x, net)[-1].sum(1)
-            into.append(_off(network_relevance(x, net, epsilon=1e-12).sum(1), out))
-        net = random_network((6, 10, 10, 3), seed=seed)
-        relevance = network_relevance(x, net, activation=gelu, epsilon=1e-12)
-        secant.append(_off(network_input_times_gradient(x, net, activation=gelu), relevance))
-        plain.append(_off(network_input_times_gradient(x, net, activation=gelu, secant=False), relevance))
-    return {
-        "lost without biases": max(lost),
-        "lost with biases": float(np.median(biased)),
-        "modified gradient": max(secant),
-        "plain gradient": float(np.median(plain)),
-        "n": n,
-    }
-
-
-def _off(here: torch.Tensor, there: torch.Tensor) -> float:
-    """Largest difference over the root mean square of the second."""
-    return float((here - there).abs().max() / there.pow(2).mean().sqrt())
+    rows = [
+        {"model and task": text, "parts": kind} | {name: one["r"] for name, one in table[kind].items()}
+        for text, table in found.items()
+        for kind in (MLPS, STREAM)
+        if kind in table and not isinstance(table, str)
+    ]
+    c.tables["the same on other models and tasks (MLP outputs and residual stream)"] = [*rows, *lacking]
+    c.numbers["cases"], c.numbers["wins"] = len(rows), sum(row["RelP"] > row["AtP"] for row in rows)
 
 
 def _conserved(setting: Setting, c: Conditions, runs: PairedRuns) -> None:
     """How far the relevance at each layer is from the metric, by rule, on this model and on one without biases."""
-    options: Relevance = setting.options
-    model, _, task = options.bias_free.partition(" ")
-    bridge = setting.model if model == setting.name else setting.open(model)
-    free = setting.begin(paired_runs(bridge, task, n=options.n_pairs_others, seed=setting.seed))
-    c.numbers |= {"bias-free": options.bias_free, "bias-free prompts": free.n_pairs, "worst": {}}
-    caption = "relevance entering each layer: distance from the metric, as a share of it"
-    c.tables[caption] = rows = []
-    for name, where in ((f"{setting.name} {options.task}", runs), (options.bias_free, free)):
-        off = {rule: conservation(where, backward=how).deviation for rule, how in BACKWARD.items()}
-        for rule, far in off.items():
-            rows.append(
-                {"model and task": name, "rule": rule} | {f"layer {i}": float(x) for i, x in enumerate(far)}
-            )
-            if where is free:
-                c.numbers["worst"][rule] = float(far.max())
-        layers = [f"layer {i}" for i in range(len(off["gradient"]))]
+    o: RelevanceSizes = setting.options
+    free, rows = _runs(setting, o.bias_free, o.n_pairs_others), []
+    for name, where in ((f"{setting.name} {o.task}", runs), (o.bias_free, free)):
+        off = {
+            rule: conservation.conservation(where, backward=how).deviation for rule, how in BACKWARD.items()
+        }
+        layers = [f"layer {i}" for i in range(where.wiring.n_layers)]
+        rows += [
+            {"model and task": name, "rule": rule, **dict(zip(layers, far.tolist(), strict=True))}
+            for rule, far in off.items()
+        ]
         c.pictures[f"Relevance that is lost or made up, {name}"] = Heatmap.of(
             np.array(list(off.values())), list(off), layers, unit="share of the metric"
         )
+    c.tables["relevance entering each layer: distance from the metric, as a share of it"] = rows
+    c.numbers |= {"bias-free": o.bias_free, "worst": {rule: float(far.max()) for rule, far in off.items()}}
+    c.numbers["bias-free prompts"] = free.n_pairs
 
 
 def _smoothing(c: Conditions, runs: PairedRuns) -> None:
     """Rank correlation with exact replacement of every token, of the raw map and after both steps."""
-    exact, unit = occlusion(runs), "rank correlation of a map of tokens with exact replacement"
+    exact, unit = salient.occlusion(runs), "rank correlation of a map of tokens with exact replacement"
+    steps = {"raw": np.abs, "salient": salient.salient_relevance}
     for rule, backward in BACKWARD.items():
-        maps = token_relevance(runs, backward=backward)
-        for name, step in (("raw", np.abs), ("salient", salient_relevance)):
+        maps = salient.token_relevance(runs, backward=backward)
+        for name, step in steps.items():
             found = [spearman(step(m), np.abs(e)) for m, e in zip(maps, exact, strict=True) if e.any()]
             # a map that is the same everywhere has no correlation
             c.add(f"{rule}, {name}", np.array(found), within=(-1.0, 1.0), unit=unit, undefined=True)
-    lines = [planted_region(seed=c.seed * 1000 + i) for i in range(100)]
-    for name, step in (("raw", np.abs), ("salient", salient_relevance)):
-        found = [spearman(step(noisy), truth) for truth, noisy in lines]
-        c.numbers[f"planted, {name}"] = float(np.mean(found))
+    lines = [salient.planted_region(seed=c.seed * 1000 + i) for i in range(100)]
+    for name, step in steps.items():
+        c.numbers[f"planted, {name}"] = float(
+            np.mean([spearman(step(noisy), truth) for truth, noisy in lines])
+        )
 
 
-# -- claims -------------------------------------------------------------------------------------------------
-
-
-def _r(c: Conditions, kind: str, name: str) -> dict[str, float]:
-    return c.numbers["agreement"][kind][name]
-
-
-def _network(says: str, criterion: Any, own: str, control: str, why: str, where: str) -> Claim:
-    return Claim(
-        says,
-        fact(
-            "an identity here, and not there",
-            lambda c: c.numbers["networks"][own] <= ROUNDING < c.numbers["networks"][control],
-        ),
-        criterion,
-        why=why,
-        where=where,
-        found=lambda c: c.numbers["networks"][own],
-        control=lambda c: c.numbers["networks"][control],
-        n=lambda c: c.numbers["networks"]["n"],
-    )
+def _r(kind: str, name: str, what: str = "r") -> str:
+    return f"agreement[{kind}][{name}][{what}]"
 
 
 def _kept(says: str, criterion: str, rule: str, control: str, most: float, why: str, where: str) -> Claim:
     return Claim(
         says,
-        fact("close to the metric at every layer", lambda c: c.numbers["worst"][rule] <= most),
-        lambda c: f"{criterion}, on {c.numbers['bias-free']}",
+        at_most(f"worst[{rule}]", most),
+        f"{criterion}, on {{bias-free}}",
         why=why,
         where=where,
-        found=lambda c: c.numbers["worst"][rule],
-        control=lambda c: c.numbers["worst"][control],
-        n=lambda c: c.numbers["bias-free prompts"],
+        control=f"{{worst[{control}]}}",
+        n="{bias-free prompts}",
     )
 
 
 def _better(kind: str, better: str, worse: str, paper: str, where: str) -> Claim:
-    key = f"{kind}: {better}"
-
-    def test(c: Conditions) -> Outcome:
-        _, low, _, p = c.numbers["gain"][key]
-        lacks = "" if np.isfinite(low) else "the interval of the difference is not defined here"
-        return Outcome(holds=low > 0, p=p, lacks=lacks)
-
-    def found(c: Conditions) -> str:
-        more, low, high, _ = c.numbers["gain"][key]
-        return f"{_r(c, kind, better)['r']:.3f}; {more:+.3f} [{low:+.3f}, {high:+.3f}]"
-
+    gain = f"gain[{kind}: {better}]"
     return Claim(
         f"{better} agrees with exact patching better than {worse}: {kind}",
-        Criterion(f"r of {better} above that of {worse}", test),
+        at_least(f"{gain}[low]", 0) & given_p(f"{gain}[p]"),
         f"interval of the difference of Pearson's r above 0, and p < {ALPHA} after Holm's correction for three tests",
         paper=paper,
         why="the same prompts are drawn for both, so that what they have in common falls out",
         where=where,
-        needs=[needs(lambda c: key in c.numbers["gain"], f"the model has no {kind}")],
+        needs=[needs(lambda c: f"{kind}: {better}" in c.numbers["gain"], f"the model has no {kind}")],
         family="better",
-        found=found,
-        control=lambda c: _r(c, kind, worse)["r"],
-        n=lambda c: _r(c, kind, better)["n"],
+        found=f"{{{_r(kind, better)}:.3f}}; {{{gain}[more]:+.3f}} [{{{gain}[low]:+.3f}}, {{{gain}[high]:+.3f}}]",
+        control=f"{{{_r(kind, worse)}}}",
+        n=f"{{{_r(kind, better, 'n')}}}",
     )
 
 
+def _network(says: str, criterion: str, own: str, control: str, why: str, where: str) -> Claim:
+    by = fact("an identity here, and not there", lambda c: c.mean(own) <= ROUNDING < c.mean(control), own)
+    return Claim(says, by, criterion, why=why, where=where)
+
+
 HAS_MLPS = needs(lambda c: MLPS in c.numbers["agreement"], f"the model has no {MLPS}")
+OfMlps = partial(Claim, where=RELP, needs=[HAS_MLPS], n=f"{{{_r(MLPS, 'RelP', 'n')}}}")
 CLAIMS = {
     "identity": _network(
         "relevance of a ReLU network without biases sums to its output",
-        lambda c: (
-            f"largest difference of {c.numbers['networks']['n']} random networks at most {ROUNDING:g} of the output, "
-            "at epsilon 1e-12"
-        ),
+        f"largest difference of {{networks}} random networks at most {ROUNDING:g} of the output, at epsilon 1e-12",
         "lost without biases",
         "lost with biases",
         "an identity of the epsilon rule: only rounding may remain; with biases (control) more is lost",
@@ -326,76 +299,56 @@ CLAIMS = {
         "recommended for models like GPT-2",
         f"{ATTNLRP}: the authors' code, not a claim of the paper",
     ),
-    "close": Claim(
+    "close": OfMlps(
         "for MLP outputs RelP agrees closely with patching",
-        fact(
-            "close, and above chance",
-            lambda c: (
-                _r(c, MLPS, "RelP")["low"] >= CLOSE
-                and _r(c, MLPS, "RelP")["r"] - c.numbers["shuffled"] >= CLOSE
-            ),
-        ),
+        at_least(_r(MLPS, "RelP", "low"), CLOSE)
+        & fact("above chance", lambda c: c.mean(_r(MLPS, "RelP")) - c.mean("shuffled") >= CLOSE),
         f"lower end of the interval of r at least {CLOSE}, and at least {CLOSE} above shuffled estimates",
         paper=0.956,
         why="the paper's numbers are 0.956 to 0.992; the control exchanges estimates between points of a prompt",
-        where=RELP,
-        needs=[HAS_MLPS],
-        found=lambda c: _r(c, MLPS, "RelP")["r"],
-        control=lambda c: c.numbers["shuffled"],
-        n=lambda c: _r(c, MLPS, "RelP")["n"],
+        found=f"{{{_r(MLPS, 'RelP')}}}",
+        control="{shuffled}",
     ),
-    "poor": Claim(
+    "poor": OfMlps(
         "for MLP outputs plain gradients are of little use",
-        fact("little shared", lambda c: _r(c, MLPS, "AtP")["high"] <= POOR),
+        at_most(_r(MLPS, "AtP", "high"), POOR),
         f"upper end of the interval of r at most {POOR}",
         paper=0.006,
         why=f"the paper's numbers are 0.195 and less; below {POOR} at most a quarter of the variance is shared",
-        where=RELP,
-        needs=[HAS_MLPS],
-        found=lambda c: _r(c, MLPS, "AtP")["r"],
-        control=lambda c: _r(c, MLPS, "RelP")["r"],
-        n=lambda c: _r(c, MLPS, "AtP")["n"],
+        found=f"{{{_r(MLPS, 'AtP')}}}",
+        control=f"{{{_r(MLPS, 'RelP')}}}",
     ),
-    "size": Claim(
+    "size": OfMlps(
         "RelP also gets the size of the effects right, better than gradients do",
-        fact(
-            "half the error",
-            lambda c: c.numbers["error"][MLPS]["RelP"] <= c.numbers["error"][MLPS]["AtP"] / 2,
-        ),
+        fact("half the error", lambda c: c.mean(f"error[{MLPS}][RelP]") <= c.mean(f"error[{MLPS}][AtP]") / 2),
         "its root mean squared error is at most half of theirs",
         why="correlation does not see a wrong scale; an estimate in the metric's unit should have the size too",
         where="an extension of ours",
-        needs=[HAS_MLPS],
-        found=lambda c: f"error {c.numbers['error'][MLPS]['RelP']:.2f} of the effects' size",
-        control=lambda c: f"gradients {c.numbers['error'][MLPS]['AtP']:.2f}",
-        n=lambda c: _r(c, MLPS, "RelP")["n"],
+        found=f"error {{error[{MLPS}][RelP]:.2f}} of the effects' size",
+        control=f"gradients {{error[{MLPS}][AtP]:.2f}}",
     ),
     "attention": Claim(
         "for attention outputs plain gradients are as good as RelP",
-        fact(
-            "both close, and no gain",
-            lambda c: (
-                min(_r(c, OUTPUTS, "AtP")["r"], _r(c, OUTPUTS, "RelP")["r"]) >= CLOSE
-                and c.numbers["gain"][f"{OUTPUTS}: RelP"][1] <= 0
-            ),
-        ),
+        at_least(_r(OUTPUTS, "AtP"), CLOSE)
+        & at_least(_r(OUTPUTS, "RelP"), CLOSE)
+        & at_most(f"gain[{OUTPUTS}: RelP][low]", 0),
         f"both r at least {CLOSE}, and the interval of RelP minus AtP reaches 0 or below",
         paper="AtP 0.979, RelP 0.962 (GPT-2 small)",
         why="the paper has no gain there; clearly above 0 would be one",
         where=RELP,
-        found=lambda c: f"AtP {_r(c, OUTPUTS, 'AtP')['r']:.3f}, RelP {_r(c, OUTPUTS, 'RelP')['r']:.3f}",
-        n=lambda c: _r(c, OUTPUTS, "AtP")["n"],
+        found=f"AtP {{{_r(OUTPUTS, 'AtP')}:.3f}}, RelP {{{_r(OUTPUTS, 'RelP')}:.3f}}",
+        n=f"{{{_r(OUTPUTS, 'AtP', 'n')}}}",
     ),
     "everywhere": Claim(
         "RelP is above gradients on most models and tasks (MLP outputs, residual stream)",
-        fact("most cases", lambda c: c.numbers["cases"] and c.numbers["wins"] >= 0.75 * c.numbers["cases"]),
+        fact("most cases", lambda c: c.mean("cases") and c.mean("wins") >= 0.75 * c.mean("cases")),
         "in at least three quarters of the cases",
         paper="in GPT-2 small, medium and large",
         why="cases share models, so no test is made of it; three quarters is clearly more than chance",
         where=RELP,
-        found=lambda c: f"{c.numbers['wins']} of {c.numbers['cases']}",
+        found="{wins} of {cases}",
         control="half of the cases by chance",
-        n=lambda c: c.numbers["cases"],
+        n="{cases}",
     ),
     "salient": Claim(
         "salient relevance shows what matters better than the raw relevance map (on tokens)",
@@ -404,33 +357,25 @@ CLAIMS = {
         why="the paper judges by eye that regions come out; exact replacement is the truth here. The control has a "
         "region that matters as a whole, where it must help",
         where=SALIENT,
-        found=lambda c: f"{c.mean('CP-LRP, salient'):.2f}, raw {c.mean('CP-LRP, raw'):.2f}",
-        control=lambda c: (
-            f"planted region under noise: {c.numbers['planted, salient']:.2f}, raw {c.numbers['planted, raw']:.2f}"
-        ),
+        found="{CP-LRP, salient:.2f}, raw {CP-LRP, raw:.2f}",
+        control="planted region under noise: {planted, salient:.2f}, raw {planted, raw:.2f}",
     ),
-    "image": Claim(
+    "image": untried(
         "salient relevance shows the regions of an image that a network attends to",
-        fact("not measured", lambda c: False),
         "the same measurement on pixels",
+        "the models here read text; there are no images",
+        why="",
         where=SALIENT,
-        needs=[needs(lambda c: False, "the models here read text; there are no images")],
     ),
 }
-REPLICATION = Paper(
-    name="relevance",
-    authors="",
-    about="LRP hands a network's output back to what made it, so that nothing is lost; AttnLRP does so through "
-    "attention. RelP uses the same coefficients in place of gradients to estimate activation patching. Here: the "
-    "relevance that arrives at every layer against the output, and estimates of the effect of every part at every "
-    "position against exact patching, beside plain gradients (AtP). Salient relevance is tried on maps of tokens.",
-    options=Relevance,
-    controls=(
-        "networks with biases; the plain gradient: where conservation must not hold",
-        "plain gradients on the same prompts and parts, compared in the same resamples",
-        "estimates exchanged between the points of a prompt",
-        "a planted region under noise, where smoothing must help",
-    ),
-    measure=measure,
-    claims=CLAIMS,
+REPLICATION = add_paper(
+    Paper(
+        name="relevance",
+        title="Relevance propagation and relevance patching",
+        source="Achtibat et al. 2024, arXiv:2402.05602; Rezaei Jafari et al. 2025, arXiv:2508.21258; Li et al. 2017",
+        model="zoo:ioi",
+        options=RelevanceSizes,
+        measure=measure,
+        claims=CLAIMS,
+    )
 )

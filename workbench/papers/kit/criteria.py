@@ -339,7 +339,7 @@ def _least(labels: np.ndarray, draws: int) -> float:
 
 def given_p(name: str) -> Criterion:
     """A p value that was computed while measuring is below ``ALPHA``."""
-    return Criterion(f"{name} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.numbers[name]))
+    return Criterion(f"{name} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.number(name)))
 
 
 def fact(
