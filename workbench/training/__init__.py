@@ -36,6 +36,7 @@ RECIPES = {
     "truth-redundant": "truth_addition:REDUNDANT",
     "truth-reverse": "truth_reverse:RECIPE",
     "vlm": "vlm:RECIPE",
+    "vlm-mutual": "vlm_mutual:RECIPE",
 }
 
 

@@ -17,7 +17,7 @@ from workbench.tasks.scenes.truth import Thing, things_of
 from workbench.tasks.scenes.words import N_PATCHES, NUMBERS
 from workbench.training.dense_labels import pixel_values
 from workbench.training.recipe import CardNumber
-from workbench.training.seeing_words import IMAGE, pick, scene_tokenizer
+from workbench.training.seeing_words import IMAGE, pick, scene_tokenizer, unlocked_mask
 from workbench.training.vocabulary import BOS
 
 HELD_OUT, EACH = 1_000_000, 150
@@ -31,10 +31,14 @@ def exactly(n: int, **options: float) -> World:
 
 
 class Eyes:
-    """A model and its words: answers of many prompts, one question each."""
+    """A model and its words: answers of many prompts, one question each.
 
-    def __init__(self, model: LlavaForConditionalGeneration) -> None:
-        self.model, self.vocabulary = model, scene_tokenizer().get_vocab()
+    Args:
+        unlocked: Let patches see the question (`unlocked_mask`).
+    """
+
+    def __init__(self, model: LlavaForConditionalGeneration, *, unlocked: bool = False) -> None:
+        self.model, self.vocabulary, self.unlocked = model, scene_tokenizer().get_vocab(), unlocked
         self.start = [BOS, *[self.vocabulary[IMAGE]] * N_PATCHES]
 
     def logits(self, pixels: np.ndarray, texts: Sequence[str]) -> Float[Tensor, "prompt d_vocab"]:
@@ -47,8 +51,9 @@ class Eyes:
     def _last(
         self, ids: Int[Tensor, "prompt pos"], pixels: Float[Tensor, "prompt 3 height width"]
     ) -> Float[Tensor, "prompt d_vocab"]:
+        mask = {"attention_mask": unlocked_mask(ids.shape[1])} if self.unlocked else {}
         parts = [
-            self.model(input_ids=i, pixel_values=p, logits_to_keep=1, use_cache=False).logits[:, -1]
+            self.model(input_ids=i, pixel_values=p, logits_to_keep=1, use_cache=False, **mask).logits[:, -1]
             for i, p in zip(ids.split(AT_ONCE), pixels.split(AT_ONCE), strict=True)
         ]
         return torch.cat(parts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AddedToken, PreTrainedTokenizerFast
 
@@ -110,3 +110,19 @@ def block_mask(lengths: Sequence[int]) -> tuple[Bool[Tensor, "1 1 query key"], I
     places = torch.cat([torch.arange(PICTURE), *(PICTURE + torch.arange(n) for n in lengths)])
     causal = torch.ones(len(block), len(block), dtype=torch.bool).tril()
     return (own & causal)[None, None], places[None]
+
+
+def unlocked_mask(length: int) -> Float[Tensor, "1 1 query key"]:
+    """The mask of a causal model whose patches also see the question, to be added to attention scores.
+
+    Patches see only the question's own words behind them, never an answer or a description that follows.
+
+    Args:
+        length: Tokens of the prompt: ``<bos>``, patches, question, and what follows.
+
+    Returns:
+        0 where a query sees a key, the least float32 elsewhere; ``length * (length + 1) / 2 + 36 * 7`` zeros.
+    """
+    sees = torch.ones(length, length, dtype=torch.bool).tril()
+    sees[1:PICTURE, PICTURE : PICTURE + LENGTH] = True
+    return torch.zeros(1, 1, length, length).masked_fill(~sees, torch.finfo(torch.float32).min)

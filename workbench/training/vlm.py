@@ -105,13 +105,17 @@ class PackedReader(torch.nn.Module):
             model.model.multi_modal_projector,
         ]  # a list: no parameters of ours
 
+    @torch.no_grad()
+    def see(self, pixels: Float[Tensor, "picture 3 height width"]) -> Float[Tensor, "picture patch width"]:
+        """Projected patches as the language model gets them."""
+        tower, projector = self._seen
+        return projector(tower(pixels).last_hidden_state[:, 1:])
+
     def forward(
         self, pixels: Float[Tensor, "picture 3 height width"], packed: Packed
     ) -> tuple[Float[Tensor, "picture question d_vocab"], Float[Tensor, "picture token d_vocab"] | None]:
         """Logits of the answers, and of the words of the description if there is one."""
-        tower, projector = self._seen
-        with torch.no_grad():
-            patches = projector(tower(pixels).last_hidden_state[:, 1:])
+        patches = self.see(pixels)
         embed = self.words.embed_tokens
         start = embed(torch.full((len(pixels), 1), BOS))
         lengths = [LENGTH] * packed.answers.shape[1]
