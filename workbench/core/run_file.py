@@ -52,7 +52,7 @@ class PluginPart(Part, frozen=True):
 
 
 class RunContent(Part, frozen=True):
-    """What was asked, with what, what came out, how it ended."""
+    """A command and its options, the model and prompts it used, the files it wrote, and how it ended."""
 
     command: Annotated[str, Meta(min_length=1, max_length=200, description="as typed after `workbench`")]
     arguments: Annotated[dict[str, Any], Meta(description="every option of the command, given or default")]

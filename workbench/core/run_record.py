@@ -1,4 +1,4 @@
-"""What was asked, with what, and what came out: written next to every result."""
+"""The record of a run: question, model, prompts, versions, files that came out. It lies beside every result."""
 
 from __future__ import annotations
 

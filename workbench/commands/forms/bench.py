@@ -56,12 +56,12 @@ class Bench(Spreadable):
     )
     quick: bool = option(
         "--quick",
-        help="Two tasks, few pairs, one seed: about two minutes.",
+        help="Measure two tasks with few pairs and one seed. It takes about two minutes.",
         default=False,
         recorded=False,
     )
     seeds: int | None = option(
-        "--seeds", help="Draws of pairs, and seeds of methods. [3]", default=None, least=1
+        "--seeds", help="Draws of pairs, each with a seed of its own. [3]", default=None, least=1
     )
     pairs: int | None = option(
         "-n",
@@ -73,7 +73,7 @@ class Bench(Spreadable):
     )
     noise: float | None = option(
         "--noise",
-        help="Most noise in the weights of known circuits, so that no edge does exactly nothing. [0.01]",
+        help="Largest noise added to the weights of known circuits; with it no edge does exactly nothing. [0.01]",
         default=None,
         least=0,
     )

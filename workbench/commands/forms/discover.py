@@ -60,12 +60,12 @@ class Discover(OnPairs, Spreadable):
     per_position: bool = option("--per-position", help="Score every named position by itself.", default=False)
     signed: bool | None = option(
         "--signed/--absolute",
-        help="Rank by what helps, or by size. Default: as the method does.",
+        help="Rank parts by how much they help, or by size whatever the sign. Default: as the method does.",
         default=None,
     )
     greedy: bool | None = option(
         "--greedy/--best",
-        help="Grow from the logits, always connected, or take the best wherever they are.",
+        help="Grow a connected circuit from the logits, or take the best parts wherever they are.",
         default=None,
     )
     options: Mapping[str, Any] = option(
@@ -75,10 +75,14 @@ class Discover(OnPairs, Spreadable):
     )
     split: str = split_named("train")
     test_split: str = option(
-        "--test-split", help="Pairs the circuit is judged on.", default="test", place=PAIRS
+        "--test-split", help="Split whose pairs the circuit is judged on.", default="test", place=PAIRS
     )
     random_draws: int = option(
-        "--random", help="Random circuits of each size.", default=5, least=0, place=PAIRS
+        "--random",
+        help="How many random circuits of each size stand beside it.",
+        default=5,
+        least=0,
+        place=PAIRS,
     )
 
     @classmethod
@@ -110,7 +114,7 @@ class Discover(OnPairs, Spreadable):
 )
 @dataclass(frozen=True, kw_only=True)
 class Demo(OnModel):
-    """The main job, start to end: ablate all heads on IOI, discover a circuit, judge it, save and show it.
+    """Do the main job from start to end: ablate all heads on IOI, discover a circuit, judge it, save it, show it.
 
     Example: workbench demo
     """

@@ -128,9 +128,11 @@ class MeasureEdit(OnModel):
     model: str = model_named()
     task: str = task_named()
     beside: tuple[str, ...] = option(
-        "--beside", help="An unrelated task: what else changes; may be repeated.", default=()
+        "--beside", help="An unrelated task, to see what else the edit changes; may be repeated.", default=()
     )
-    text: Path | None = option("--text", help="A text file: next-token accuracy and loss.", default=None)
+    text: Path | None = option(
+        "--text", help="A text file on which accuracy and loss of the next token are measured.", default=None
+    )
     window: int = option("--window", help="Tokens of each window of the text.", default=64, least=4)
     limit: int | None = limited()
     split: str = split_named()

@@ -42,19 +42,24 @@ class Evaluate(OnPairs):
     )
     full: bool = option(
         "--full",
-        help="Everything: complete, minimal, tests, robust, stable; writes evaluation.json and a page.",
+        help="Ask every question: complete, minimal, robust, stable and more. Writes evaluation.json and a page.",
         default=False,
     )
     ablation: Ablation = option("--ablation", help=ABLATION, default="resample")
     random_draws: int | None = option(
         "--random",
-        help="Random circuits of each size. Default: 20; with --full 100.",
+        help="How many random circuits of each size stand beside it. Default: 20; with --full 100.",
         default=None,
         least=0,
     )
-    edges: int = option("--edges", help="With --full: most edges tested one by one.", default=100, least=1)
+    edges: int = option(
+        "--edges", help="With --full: how many edges are tested one by one at most.", default=100, least=1
+    )
     bootstraps: int = option(
-        "--bootstraps", help="With --full: circuits found on resampled pairs.", default=100, least=2
+        "--bootstraps",
+        help="With --full: how many circuits are found again on resampled pairs.",
+        default=100,
+        least=2,
     )
     refits: int = option(
         "--refits",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @dataclass(frozen=True, kw_only=True)
 class Heads(OnModel):
-    """Portray every head: where it looks, what its weights do, what the loss costs without it; one page of all.
+    """Portray every head: where it looks, what its weights do, how the loss rises without it. Writes one page of all.
 
     The columns "kind" and "loss" are about random tokens and text, not about a task.
 
@@ -36,9 +36,7 @@ class Heads(OnModel):
     prompt: tuple[str, ...] = option(
         "--prompt", help="A text whose patterns the page shows; may be repeated.", default=()
     )
-    sort: str | None = option(
-        "--sort", help="Column that the table goes by, such as induction.", default=None
-    )
+    sort: str | None = option("--sort", help="Column to sort the table by, such as induction.", default=None)
     limit: int = option(
         "--sequences", help="Sequences of each kind.", default=16, least=2, before=("-n", "--limit")
     )

@@ -110,7 +110,7 @@ class Reproduce(OnModel):
     seed: int = seeded()
     n_reference: int = option(
         "--reference-pairs",
-        help="Prompts that means are taken over, these included.",
+        help="How many prompts means are taken over; those that are measured are among them.",
         default=256,
         least=1,
         place=PAIRS,

@@ -11,6 +11,6 @@ _SHOWN = ("command", "status", "error", "hint", "model", "pairs", "started", "se
 
 @card(RunRecord)
 def record_card(record: RunRecord) -> str:
-    """What was asked, with what, how it ended, what is where."""
+    """Show a record: the command, the model and prompts, how it ended, where the files are."""
     known = record.to_dict()
     return facts_html({name: known[name] for name in _SHOWN})
