@@ -36,7 +36,6 @@ BADLY = 0.5  # accuracy before, above which there is little to repair
 ITI_GAIN = 0.1  # a third of the paper's gain of inference-time intervention
 COMPARABLE = 0.05  # accuracy that LoFiT may lack to low-rank fine-tuning
 FEWER = 20.0  # times fewer trained numbers, the lower end of the paper's range
-OVER = "interval above zero (places of words resampled)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,15 +209,10 @@ WHICH = (
     "about how well it works; heads that both choices have are left out of the other; the same training for all"
 )
 Which = partial(Claim, why=WHICH, needs=[WORKS], family="which heads")
-BY_SIGNS = (
-    "accuracy above theirs with {heads} head(s) each, p below 0.05 (sign flips over places of words, Holm over both); "
-    f"cannot be tested unless the task's own heads do better than none, {OVER}"
-)
 CLAIMS = {
     "iti": Claim(
         "shifting the heads that tell right from wrong makes more answers right (inference-time intervention)",
         at_least("ITI", ITI_GAIN, over="nothing") & above("ITI", "nothing"),
-        f"accuracy at least {ITI_GAIN} above the model as it is, {OVER}",
         paper="0.325 to 0.651",
         why="a third of the paper's gain; heads and strength are chosen on other words",
         where="inference-time intervention (Li et al. 2023, abstract: Alpaca on TruthfulQA)",
@@ -226,27 +220,22 @@ CLAIMS = {
     "against": Claim(
         "trained offsets are better than inference-time intervention",
         above("LoFiT", "ITI"),
-        f"accuracy above it with {{heads}} heads, {OVER}",
         why="the same training and validation words for both, paired over test prompts of these tasks",
         where="inference-time intervention as baseline",
     ),
     "random": Which(
         "the heads chosen are better than random heads of the same layers",
         flips("LoFiT", "random heads"),
-        BY_SIGNS,
         where="a control of ours",
     ),
     "other": Which(
         "heads chosen for another task, and not for this one, do worse than the task's own",
         flips("LoFiT", "another task's heads"),
-        BY_SIGNS,
         where="abstract",
     ),
     "low rank": Claim(
         "as good as low-rank fine-tuning with 20 to 200 times fewer trained numbers",
         no_worse("LoFiT", "low rank", within=COMPARABLE) & at_least("times fewer", FEWER),
-        f"at most {COMPARABLE} accuracy below it (upper end of the interval, places of words resampled), "
-        f"at least {FEWER:g} times fewer numbers",
         paper="20 to 200 times",
         why="{by LoFiT} against {by low rank:,} numbers ({times fewer:.0f} times; the whole model has "
         "{whole model:,}); both keep the best on validation words",
@@ -255,8 +244,6 @@ CLAIMS = {
     "own": Claim(
         "different tasks choose different heads",
         groups_differ("shared heads", "tasks of choices"),
-        "the first {heads} heads of two tasks share less than those of two seeds of one task (mean overlap), "
-        "p below 0.05 when it is permuted which task each choice was made for",
         why="overlap between seeds is the most that overlap between tasks could be; if tasks did not matter, all "
         "choices would be draws of one kind",
         where="abstract: the choice is task-specific",

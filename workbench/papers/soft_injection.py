@@ -39,7 +39,6 @@ LEARNS = 0.5  # few-shot accuracy below which the model does not do the tasks at
 BIMODAL = 0.8  # the lower end of the paper's range
 KEPT, LOST = 0.1, 0.1  # accuracy lost to a similar task's mix at most; more to a dissimilar one's at least
 ALIKE = 0.3  # rank correlation
-OVER = "interval above zero (tasks and words resampled)"
 CLEAN, MISLED = "clean examples", "misleading examples"
 BETTER = f"{MISLED}, better of hard heads and function vector"
 
@@ -200,7 +199,6 @@ def _beats_examples(kind: str, name: str, says: str, paper: str) -> Claim:
     return Claim(
         says,
         at_least(own, MORE, over=few) & above(own, few),
-        f"accuracy at least {MORE} above that after examples, {OVER}",
         paper=paper,
         why="the same test questions, with and without examples; half of the smallest gain in the paper",
         where="57 tasks, 12 models, 10 examples",
@@ -221,8 +219,6 @@ CLAIMS = {
         at_least(f"{CLEAN}, soft", GAIN, over=f"{CLEAN}, no examples")
         & at_least(f"{CLEAN}, soft", GAIN, over=f"{CLEAN}, random vectors")
         & above(f"{CLEAN}, soft", f"{CLEAN}, random vectors"),
-        f"accuracy at least {GAIN} above no examples, and at least {GAIN} above random vectors with a mix learned for "
-        f"them, for the latter {OVER}",
         why="random vectors of the same lengths with their own learned mix show what tuning alone would give; the "
         "embedding adds only what is left above that, so the same gain is asked over both",
         where="the method",
@@ -239,15 +235,12 @@ CLAIMS = {
     "others": Claim(
         "a soft mix is better than a hard choice of heads and than a function vector (misleading examples)",
         above(f"{MISLED}, soft", BETTER),
-        f"accuracy above the better of the two, {OVER}",
         why="both have their number of heads and layer chosen on validation prompts; the better is: {better}",
         where="baselines",
     ),
     "content": Claim(
         "what is injected says which task is done: another task's embedding brings that task's answers",
         at_least(f"{CLEAN}, other task's answer", 0.3) & at_most(f"{CLEAN}, other task", 0.2),
-        "under the learned mix, another task's embedding leaves at most 0.2 of the own answers right and gives at "
-        "least 0.3 of the other task's",
         why="a wrong target is the control that tells content from disturbance; own answers are the control here",
         where="a control of ours",
         control=f"{{{CLEAN}, other task}}",
@@ -256,7 +249,6 @@ CLAIMS = {
     "bimodal": Claim(
         "most shares end near 0 or 1",
         at_least("near ends", BIMODAL),
-        f"on average at least {BIMODAL:.0%} of the heads within 0.1 of 0 or 1 after the last step",
         paper="0.8 to 0.9",
         why="the lower end of the paper's range, whose code keeps the last mix; the control is the mix learned for "
         "random vectors: a share as high there means the optimiser, not the task, drives shares apart",
@@ -268,8 +260,6 @@ CLAIMS = {
         groups_differ("accuracy lost", "groups", larger=True)
         & at_most("lost to similar", KEPT)
         & at_least("lost more", LOST),
-        f"another task's mix costs at most {KEPT} accuracy between similar tasks, and at least {LOST} more between "
-        "dissimilar ones, p below 0.05 when it is permuted which tasks are similar",
         why="the cost for dissimilar tasks against that for similar ones; each task keeps its own embedding; tasks are "
         "permuted, not pairs, since all pairs of a task share it",
         where="transfer of head positions",
@@ -280,8 +270,6 @@ CLAIMS = {
     "relevance": Claim(
         "the learned shares say which heads matter",
         at_least("effects and alpha", ALIKE) & above("effects and alpha"),
-        f"mean rank correlation of alpha with the effect of a head's embedding alone at least {ALIKE}, interval above "
-        "zero (tasks resampled)",
         why="alpha is read as a map of relevance; the effect is measured on training prompts; the control is the mix "
         "learned for random vectors",
         where="an extension of ours: a use of alpha, not a number of the paper",

@@ -74,7 +74,8 @@ class Claim:
 
     def words_of(self, c: Conditions) -> str:
         """The sentence of the criterion."""
-        return str(_told(self.criterion, c)) or self.by.words
+        corrected = f", corrected for all claims about {self.family} (Holm)" if self.family else ""
+        return str(_told(self.criterion, c)) or self.by.words + corrected
 
     def found_of(self, c: Conditions) -> Any:
         if self.found != MEANS:

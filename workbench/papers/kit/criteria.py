@@ -75,8 +75,10 @@ class Criterion:
         return Criterion(f"{self.words}, and {other.words}", both, self.name, self.over or other.over)
 
 
-def _said(name: str, over: str | None) -> str:
-    return name if over is None else f"{name} minus {over}"
+def _said(name: str, over: str | None = None) -> str:
+    """A condition or number in words; ``shared heads[Jaccard]`` is the Jaccard of shared heads."""
+    words = " of ".join(reversed(name.removesuffix("]").replace("][", "[").split("[")))
+    return words if over is None else f"{words} minus {over}"
 
 
 def _seen(
@@ -153,7 +155,7 @@ def at_most(name: str, most: float, *, over: str | None = None) -> Criterion:
 
 def order(*names: str) -> Criterion:
     """Means fall from each condition (or number) to the next."""
-    words = " above ".join(names)
+    words = " above ".join(map(_said, names))
 
     def test(c: Conditions) -> Outcome:
         return _seen(
@@ -339,7 +341,7 @@ def _least(labels: np.ndarray, draws: int) -> float:
 
 def given_p(name: str) -> Criterion:
     """A p value that was computed while measuring is below ``ALPHA``."""
-    return Criterion(f"{name} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.number(name)))
+    return Criterion(f"{_said(name)} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.number(name)))
 
 
 def fact(
