@@ -27,7 +27,6 @@ from workbench.edits.rows import Rows
 from workbench.edits.sinks import (
     Quiz,
     improving,
-    matched_sets,
     solo,
 )
 from workbench.engine.run_folders.command_line import command_line
@@ -81,19 +80,6 @@ def test_rows_of_a_comparison():
     row = compare("here", {"loss": np.array([1.0, 2.0, 3.0])}, {"loss": np.array([1.0, 1.0, 2.0])})[0]
     assert row["difference"] == pytest.approx(-2 / 3) and row["changed"] == 2 and row["n"] == 3
     assert row["low"] <= row["difference"] <= row["high"] and row["unit"] == "nats"
-
-
-def test_matched_sets(bridge_of):
-    changes = {"a0.h0": np.array([1.0] * 8 + [0.0]), "a0.h1": np.array([1.0, -1.0] * 4), "a1.h0": np.zeros(9)}
-    assert improving(changes) == ("a0.h0",)
-    sets = matched_sets(bridge_of("llama"), ("a1.h0", "a1.h2", "a2.h3"), draws=50, seed=0)
-    assert {s[:2] for s in sets} == {("a1.h1", "a1.h3")} and {s[2] for s in sets} == {
-        "a2.h0",
-        "a2.h1",
-        "a2.h2",
-    }
-    with pytest.raises(OptionError, match="no head"):
-        matched_sets(bridge_of("llama"), (), draws=3, seed=0)
 
 
 def test_heads_are_chosen_by_what_their_calibration_does():

@@ -199,15 +199,6 @@ def test_tasks_ask_for_words_that_were_not_trained_on():
         make_task("animal", 0)
 
 
-def test_random_heads_match_the_layers():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        drawn = lofit.random_heads(("a0.h1", "a2.h0", "a2.h3"), 4, rng)
-        assert sorted(head[:2] for head in drawn) == ["a0", "a2", "a2"]
-        assert not {"a0.h1", "a2.h0", "a2.h3"} & set(drawn) and len(set(drawn)) == 3
-    assert set(lofit.random_heads(("a0.h0", "a0.h1", "a0.h2"), 4, rng)) <= {f"a0.h{i}" for i in range(4)}
-
-
 @pytest.mark.slow
 def test_a_small_run_of_lofit(icl):
     found = findings(

@@ -148,32 +148,3 @@ def solo(
 def improving(changes: dict[str, np.ndarray]) -> tuple[str, ...]:
     """Heads whose calibration raises mean accuracy: the paper's rule of selection."""
     return tuple(head for head, change in changes.items() if change.mean() > 0)
-
-
-def matched_sets(
-    model: TransformerBridge, chosen: Sequence[str], *, draws: int, seed: int
-) -> tuple[tuple[str, ...], ...]:
-    """Sets of as many heads in the same layers, none of them chosen where a layer has enough others.
-
-    Raises:
-        OptionError: if no head was chosen, or no other set exists.
-    """
-    rng, n_heads = np.random.default_rng(seed), wiring(model).n_heads
-    layers = sorted({parse_node(head).depth for head in chosen})
-    if not chosen:
-        raise OptionError("no head is chosen, so none can be matched")
-    sets: set[tuple[str, ...]] = set()
-    for _ in range(50 * draws):
-        picked: list[str] = []
-        for layer in layers:
-            own = {parse_node(h).index for h in chosen if parse_node(h).layer == layer}
-            others = [h for h in range(n_heads) if h not in own]
-            pool = others if len(others) >= len(own) else range(n_heads)
-            picked += [f"a{layer}.h{h}" for h in sorted(rng.permutation(pool)[: len(own)])]
-        if tuple(picked) != tuple(chosen):
-            sets.add(tuple(picked))
-        if len(sets) == draws:
-            break
-    if not sets:
-        raise OptionError("every head of these layers is chosen, so there is nothing to compare with")
-    return tuple(sorted(sets))

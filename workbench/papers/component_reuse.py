@@ -22,7 +22,6 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
-from workbench.core.stats.matched import matched_heads
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, at_most, below, fact, given_p, order, permuted
@@ -227,11 +226,7 @@ def _forced(
         watch = later if name == EDITED else ()
         found[name] = scenes.answers(asked, scenes.forced(some, columns), watch=watch)
     every = {f"a{parse_node(h).layer}.h{i}" for h in heads for i in range(asked.wiring.n_heads)}
-    try:
-        sets = matched_heads(heads, every, draws=o.draws, seed=setting.seed)
-    except WorkbenchError as problem:
-        setting.note(problem.message)
-        sets = []
+    sets = c.matched(heads, every, draws=o.draws, seed=setting.seed)
     drawn = [scenes.answers(asked, scenes.forced(some, wrong)) for some in sets]
     for what, unit in (("among", "right among the scene's colors"), ("top", "right of all words")):
         for name, one in found.items():
@@ -413,7 +408,7 @@ CLAIMS = {
         paper="0.499 ± 0.010 against 0.937",
         why="as many heads in the same layers: any head that reads a color may say something of it",
         where="section 5",
-        needs=[REPAIR, needs(at_least("n draws", 1), "too few other heads in the edited layers")],
+        needs=[REPAIR, needs(at_least("n draws", 1), "{no random heads}")],
         found="mean gain {mean random gain:+.2f}, largest {largest random gain:+.2f}",
         control="the repair {gain:+.2f}",
         n="{n draws}",

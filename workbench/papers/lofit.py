@@ -137,14 +137,15 @@ def _of_task(
     c["nothing"] = None
     *found, c["ITI"] = iti.best_shift(model, unasked.probes_of(model, task), task.validation.questions(model))
     c.numbers["ITI"] = found
-    rng = np.random.default_rng([seed, *task.name.encode()])
+    every = lofit.all_heads(model)
     for n in o.heads:
         own, more = chosen.top(n), "" if n == o.heads[-1] else f", {n} head(s)"
         c[f"LoFiT{more}"] = offsets(heads=own, seed=seed)
         c[f"another task's heads{more}"] = offsets(heads=others(other, own), seed=seed)
-        several = 1 if more else o.random
-        drawn = [random_heads(own, model.cfg.n_heads, rng) for _ in range(several)]
-        c.draws[f"random heads{more}"] = [offsets(heads=h, seed=seed + i) for i, h in enumerate(drawn)]
+        random = c.matched(own, every, draws=1 if more else o.random, seed=[seed, *task.name.encode()])
+        c.draws[f"random heads{more}"] = [
+            offsets(heads=heads, seed=seed + i) for i, heads in enumerate(random)
+        ]
     c["low rank"] = train(low_rank.train_low_rank, rank=o.rank, seed=seed)
     return c
 
@@ -170,17 +171,6 @@ def others(other: lofit.Localised, own: Sequence[str]) -> tuple[str, ...]:
     return tuple(head for head in other.heads if head not in own)[: len(own)]
 
 
-def random_heads(heads: Sequence[str], n_heads: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """Random other heads, as many in each layer as there are among ``heads``; the same where no other is left."""
-    found = []
-    for layer in sorted({head.split(".")[0] for head in heads}):
-        own = [head for head in heads if head.split(".")[0] == layer]
-        rest = [head for head in (f"{layer}.h{i}" for i in range(n_heads)) if head not in own]
-        drawn = [str(head) for head in rng.permutation(rest)[: len(own)]]
-        found += drawn + own[: len(own) - len(drawn)]
-    return tuple(found)
-
-
 def _unknown(setting: Setting) -> Rows:
     """Can offsets teach a rule on words, rather than choose among those that are there?"""
     task, model = unasked.make_task(setting.options.unknown, setting.seed), setting.model
@@ -204,6 +194,7 @@ WORKS = needs(
     "offsets of {heads} head(s) change too little: {LoFiT minus nothing:+.3f} accuracy over no change",
     *("found", "n"),
 )
+DRAWN = needs(lambda c: "random heads" in c, "some layer has too few other heads to draw from")
 WHICH = (
     "where offsets change nothing no choice of heads can matter, so it is judged with as many heads as the claims "
     "about how well it works; heads that both choices have are left out of the other; the same training for all"
@@ -227,6 +218,7 @@ CLAIMS = {
         "the heads chosen are better than random heads of the same layers",
         flips("LoFiT", "random heads"),
         where="a control of ours",
+        needs=[DRAWN, WORKS],
     ),
     "other": Which(
         "heads chosen for another task, and not for this one, do worse than the task's own",

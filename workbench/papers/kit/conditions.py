@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +15,7 @@ from workbench.core.errors import OptionError, RunError, ShapeError, unknown
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.dependent_pairs import cluster_index
 from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
+from workbench.core.stats.matched import matched_heads
 from workbench.view.pictures import Bars, Heatmap, Picture
 
 if TYPE_CHECKING:
@@ -245,6 +246,19 @@ class Conditions:
                 bars.append((name, self.mean(name), low, high, f"n = {len(self[name])}"))
             made[f"Every condition: {unit}"] = Bars.of(bars, x_label=unit, width=720)
         return made
+
+    def matched(
+        self, heads: Sequence[str], allowed: Collection[str], *, draws: int, seed: int | Sequence[int]
+    ) -> list[tuple[str, ...]]:
+        """Draw the control of every choice of heads: random others, as many in each layer; none where there are none.
+
+        The one rule of all papers; why there are none is among the numbers, as ``no random heads``.
+        """
+        try:
+            return matched_heads(heads, allowed, draws=draws, seed=seed)
+        except OptionError as problem:
+            self.numbers["no random heads"] = problem.message
+            return []
 
     def draw_heads(self, caption: str, values: Mapping[str, float] | np.ndarray, *, unit: str) -> None:
         """Keep a picture of one value per head, layers from the top: by address, or ``(layer, head)``."""

@@ -78,7 +78,8 @@ class Criterion:
 def _said(name: str, over: str | None = None) -> str:
     """A condition or number in words; ``shared heads[Jaccard]`` is the Jaccard of shared heads."""
     words = " of ".join(reversed(name.removesuffix("]").replace("][", "[").split("[")))
-    return words if over is None else f"{words} minus {over}"
+    one = f'"{words}"' if "," in words else words  # where the name ends
+    return one if over is None else f"{one} minus {_said(over)}"
 
 
 def _seen(
@@ -131,13 +132,13 @@ def interval_excludes(name: str, over: str | None = None, *, value: float = 0.0)
 
 def no_worse(name: str, over: str, *, within: float) -> Criterion:
     """A condition lacks at most ``within`` to another, the interval of the difference included."""
-    words = f"{name} at most {within:g} below {over}, interval included"
+    words = f"{_said(name)} at most {within:g} below {_said(over)}, interval included"
     return _of_interval(words, lambda low, high: low >= -within, name, over)
 
 
 def equal(name: str, over: str, *, within: float) -> Criterion:
     """Two conditions differ by at most ``within`` either way, interval included."""
-    words = f"{name} within {within:g} of {over}, interval included"
+    words = f"{_said(name)} within {within:g} of {_said(over)}, interval included"
     return _of_interval(words, lambda low, high: max(abs(low), abs(high)) <= within, name, over)
 
 
@@ -269,7 +270,7 @@ def beats_draws(name: str, draws: str, *, over: str | None = None, lower: bool =
         p = p_above(sign * (c.mean(name) - base), null)
         return _by_chance(p, 1 / (1 + len(null)), f"{len(null)} draws")
 
-    return Criterion(f"{name} {words} {draws}, p below {ALPHA:g} over draws", test, name, draws)
+    return Criterion(f"{_said(name)} {words} {_said(draws)}, p below {ALPHA:g} over draws", test, name, draws)
 
 
 def flips(name: str, over: str | None = None) -> Criterion:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from workbench.circuits.addresses import INPUT, LOGITS, Node, mlp, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import compare
 from workbench.circuits.published.kinds import KEPT_WHOLE, claimed_nodes
 from workbench.circuits.rows import class_rows_shown
 from workbench.core.claims import Rows
+from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
+from workbench.core.stats.matched import matched_heads
 from workbench.papers.kit import Claim, Conditions, at_most, fact, judge_all, needs
 from workbench.papers.studies.kinds import State, StepResult
 
@@ -78,7 +78,7 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
         name=name,
         title=title,
         tables={
-            f"faithfulness; random: mean of {DRAWS} circuits of as many heads at the same positions": faithful,
+            f"faithfulness; random: {DRAWS} circuits of other heads, as many at the same layers and positions": faithful,
             "completeness: a class K taken from the circuit C and from the model M alike": complete,
             "minimality: a part taken away when the rest of its class is gone": minimal,
         },
@@ -145,7 +145,7 @@ def _faithful(state: State, parts: Sequence[str], keeper: kept_parts.Keeper) -> 
                 "F(model)": full,
                 "F(circuit)": float(values[0]),
                 "F(no heads)": float(values[1]),
-                "F(random)": float(values[2:].mean()),
+                "F(random)": float(values[2:].mean()) if drawn else None,
                 "F(circuit) / F(model)": float(values[0]) / full,
                 "parts": len(parts),
             }
@@ -154,17 +154,17 @@ def _faithful(state: State, parts: Sequence[str], keeper: kept_parts.Keeper) -> 
 
 
 def _random(state: State, parts: Sequence[str]) -> list[list[str]]:
-    """As many heads of the same layers at the same positions, drawn at random."""
-    rng, wiring = np.random.default_rng(state.seed), state.runs.wiring
-    drawn = []
-    for _ in range(DRAWS):
-        chosen: dict[str, None] = {}
-        for part in parts:
-            node = parse_node(part)
-            free = [h for h in range(wiring.n_heads) if f"a{node.layer}.h{h}@{node.position}" not in chosen]
-            chosen[f"a{node.layer}.h{int(rng.choice(free))}@{node.position}"] = None
-        drawn.append(list(chosen))
-    return drawn
+    """As many other heads of the same layers at the same positions; none where a layer has too few others."""
+    places: dict[str | None, list[str]] = {}
+    for node in map(parse_node, parts):
+        places.setdefault(node.position, []).append(str(node.at(None)))
+    how = {"draws": DRAWS, "seed": state.seed}
+    try:
+        drawn = {place: matched_heads(heads, state.heads, **how) for place, heads in places.items()}
+    except OptionError:
+        return []
+    n = max(map(len, drawn.values()))
+    return [[f"{h}@{place}" for place, sets in drawn.items() for h in sets[i % len(sets)]] for i in range(n)]
 
 
 def _complete(
