@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.core.errors import OptionError
+from workbench.core.errors import OptionError, RunError
 from workbench.core.plugins import is_ours
+from workbench.papers import default_runs
 from workbench.papers.listing import paper_rows, papers_page
 from workbench.papers.registry import find_paper, list_replications
 
@@ -35,3 +36,20 @@ def test_a_paper_that_is_not_built_says_so_and_a_misspelt_one_gets_a_suggestion(
         find_paper("lofti")
     with pytest.raises(OptionError, match="did you mean visual-sinks"):
         find_paper("visual-sink")
+
+
+def test_what_is_listed_was_measured_and_says_on_which_commit():
+    for name, row in default_runs.measured().items():
+        paper = find_paper(name)
+        assert row["model"] == paper.model and row["seed"] == 0 and row["minutes"] > 0
+        assert (
+            sum(row["verdicts"].values()) == len(paper.claims)
+            and len(row["commit"]) == 12
+            and not row["dirty"]
+        )
+
+
+def test_a_folder_without_results_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(RunError, match="no results of papers"):
+        default_runs.keep_measured(tmp_path, ["pine"], file=tmp_path / "runs.json")
+    assert not (tmp_path / "runs.json").exists()

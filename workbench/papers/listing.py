@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.circuits.files.markdown import table
 from workbench.core.atomic import write_atomic
+from workbench.papers.default_runs import keep_measured, measured, verdict_words
 from workbench.papers.kit.paper import Paper
 from workbench.papers.registry import PAPERS
 from workbench.papers.sixty import sixty
@@ -31,6 +32,8 @@ def paper_rows() -> list[dict[str, Any]]:
             "paper": paper["title"],
             "source": str(paper["year"]),
             "default model": None,
+            "minutes": None,
+            "verdicts": None,
             "built": False,
         }
         | _built(built, paper["name"])
@@ -38,7 +41,9 @@ def paper_rows() -> list[dict[str, Any]]:
     ]
     numbered = {row["name"] for row in rows}
     return rows + [
-        {"number": None, "name": name, **_built(built, name)} for name in built if name not in numbered
+        {"number": None, "name": name, "minutes": None, "verdicts": None, **_built(built, name)}
+        for name in built
+        if name not in numbered
     ]
 
 
@@ -46,7 +51,11 @@ def _built(papers: Mapping[str, Paper], name: str) -> dict[str, Any]:
     if name not in papers:
         return {}
     paper = papers[name]
-    return {"paper": paper.title, "source": paper.source, "default model": paper.model, "built": True}
+    told = {"paper": paper.title, "source": paper.source, "default model": paper.model, "built": True}
+    known = measured().get(name)
+    if known:
+        told |= {"minutes": known["minutes"], "verdicts": verdict_words(known["verdicts"])}
+    return told
 
 
 def papers_page() -> str:
@@ -58,14 +67,38 @@ def papers_page() -> str:
             "paper": row["paper"],
             "source": row["source"],
             "default model": row["default model"] if row["built"] else "not built yet",
+            "minutes": "" if row["minutes"] is None else f"{row['minutes']:g}",
+            "verdicts": row["verdicts"] or "",
         }
         for row in paper_rows()
         if row["number"] is not None
     ]
     built = sum(row["built"] for row in paper_rows() if row["number"] is not None)
-    return f"{PAGE}{built} of {len(rows)} are built.\n\n{table(rows)}\n"
+    return f"{PAGE}{built} of {len(rows)} are built.{_when()}\n\n{table(rows)}\n"
+
+
+def _when() -> str:
+    """When and on which commit minutes and verdicts were measured."""
+    runs = measured()
+    commits: dict[tuple[str, str], list[str]] = {}
+    for name, row in runs.items():
+        commits.setdefault((row["date"], row["commit"] or "unknown"), []).append(name)
+    said = "; ".join(
+        f"{', '.join(names)} on {date}, commit {commit}" for (date, commit), names in sorted(commits.items())
+    )
+    where = "`workbench replicate list --results FOLDER` took them from what `workbench replicate all -o FOLDER` left"
+    return (
+        f"Minutes and verdicts are those of the default run on the default model ({said}); {where}."
+        if said
+        else ""
+    )
 
 
 def write_page(path: Path) -> None:
     """Write the page of documentation, whole or not at all."""
     write_atomic(path, papers_page())
+
+
+def keep_results(folder: Path) -> list[str]:
+    """Take minutes and verdicts of our papers from a folder of results."""
+    return keep_measured(folder, PAPERS.ours())

@@ -16,6 +16,7 @@ def options_from(texts: Iterable[str], kind: type, name: str) -> Any:
         OptionError: for an unknown name, or a value of another type.
 
     Example:
+        >>> from dataclasses import dataclass
         >>> @dataclass(frozen=True)
         ... class Sizes:
         ...     pairs: int = 24

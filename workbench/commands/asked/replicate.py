@@ -58,6 +58,10 @@ def check_replication(asked: Replicate, job: Job) -> None:
         UsageError: for options that do not go together.
     """
     name = asked.replication
+    if asked.results is not None:
+        raise UsageError(
+            "--results: only list takes results", hint="workbench replicate list --results FOLDER"
+        )
     if asked.docs is not None and name != "all":
         raise UsageError(
             "--docs: only list and all write a page of documentation", hint="workbench replicate all"
@@ -106,6 +110,8 @@ def rows_of_all() -> list[dict[str, Any]]:
             "paper": f"the study behind {row['published circuit']}, in {row['steps']} steps",
             "source": row["source"],
             "default model": None,
+            "minutes": None,
+            "verdicts": None,
             "built": True,
         }
         for row in study_rows()

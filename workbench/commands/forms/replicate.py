@@ -64,9 +64,19 @@ class Replicate(OnModel):
         recorded=False,
     )
 
+    results: Path | None = option(
+        "--results",
+        help="With list: a folder of replicate all; minutes and verdicts of the list are taken from it and kept.",
+        default=None,
+        place=JOB,
+        recorded=False,
+    )
+
     def answer(self) -> Any:
         if self.replication != "list":
             return None
+        if self.results is not None:
+            load("workbench.papers.listing:keep_results")(self.results)
         if self.docs is not None:
             load("workbench.papers.listing:write_page")(self.docs)
         return load("workbench.commands.asked.replicate:rows_of_all")()

@@ -78,7 +78,7 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
         name=name,
         title=title,
         tables={
-            f"faithfulness; random: {DRAWS} circuits of other heads, as many at the same layers and positions": faithful,
+            f"faithfulness; random: {DRAWS} circuits of other heads of the same layers and positions": faithful,
             "completeness: a class K taken from the circuit C and from the model M alike": complete,
             "minimality: a part taken away when the rest of its class is gone": minimal,
         },

@@ -1,0 +1,68 @@
+"""What the default runs of our papers came to: verdicts, minutes, commit and date, in ``default_runs.json``.
+
+The file is written by ``workbench replicate list --results FOLDER`` from what ``workbench replicate all -o FOLDER``
+left there, and never by hand. Reading it loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from workbench.core.atomic import write_atomic
+from workbench.core.errors import RunError
+from workbench.core.run_file import load_record
+from workbench.core.strict_json import dump
+from workbench.papers.file import REPLICATION, RESULT
+
+DATA = Path(__file__).with_name("default_runs.json")
+SAID = {"holds": "hold", "fails": "fail", "cannot be tested here": "not testable here"}
+
+
+@cache
+def measured() -> Mapping[str, dict[str, Any]]:
+    """By name, the row of every paper that was measured."""
+    return json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+
+
+def verdict_words(verdicts: Mapping[str, int]) -> str:
+    """How many claims hold, fail, cannot be tested.
+
+    Example:
+        >>> verdict_words({"holds": 6, "fails": 0, "cannot be tested here": 1})
+        '6 hold, 1 not testable here'
+    """
+    return ", ".join(f"{n} {SAID.get(verdict, verdict)}" for verdict, n in verdicts.items() if n)
+
+
+def keep_measured(folder: Path, names: Iterable[str], *, file: Path = DATA) -> list[str]:
+    """Take minutes and verdicts of these papers from the results in a folder, where it has them.
+
+    Returns:
+        The papers that it has.
+
+    Raises:
+        RunError: if it has none, or one of them was changed or cannot be read.
+    """
+    rows = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    found = [name for name in names if (folder / name / RESULT).is_file()]
+    if not found:
+        raise RunError(f"{folder} has no results of papers", hint=f"workbench replicate all -o {folder}")
+    for name in found:
+        content, record = REPLICATION.load(folder / name / RESULT).content, load_record(folder / name)
+        rows[name] = {
+            "model": content.model,
+            "seed": content.plan.seed,
+            "verdicts": dict(content.verdicts),
+            "minutes": round(content.seconds / 60, 1),
+            "commit": str(record.git.get("commit", ""))[:12],
+            "dirty": bool(record.git.get("dirty", False)),
+            "date": time.strftime("%Y-%m-%d", time.gmtime(record.started)),
+        }
+    write_atomic(file, dump(dict(sorted(rows.items())), where=file.name, indent=1))
+    measured.cache_clear()
+    return found
