@@ -18,7 +18,7 @@ from tests.families import N_CTX, VOCABULARY
 
 SIZES: Mapping[str, Any] = {
     "vocab_size": len(VOCABULARY),
-    **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
+    **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "decoder_start_token_id": 2},
     **{"hidden_size": 32, "n_embd": 32, "d_model": 32, "word_embed_proj_dim": 32, "lru_width": 32},
     **{"intermediate_size": 48, "ffn_dim": 48, "moe_intermediate_size": 24},
     "shared_expert_intermediate_size": 24,

@@ -6,7 +6,7 @@ seen in a pass: the last linear layer that runs inside an attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,17 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 
 @torch.no_grad()
-def output_projections(model: nn.Module, run: Callable[[], Any], inside: str = "") -> list[nn.Module]:
-    """The output projection of every attention that runs, in the order in which they run.
-
-    Args:
-        inside: Only attentions whose name has this in it.
-    """
+def output_projections(model: nn.Module, run: Callable[[], Any]) -> dict[str, nn.Module]:
+    """The output projection of every attention that runs, by the attention's name, in the order in which they run."""
     last: dict[str, nn.Module] = {}
     handles = []
     for name, module in _attentions(model):
-        if inside not in name:
-            continue
         for part in module.modules():
             if isinstance(part, nn.Linear | Conv1D):
 
@@ -40,7 +34,7 @@ def output_projections(model: nn.Module, run: Callable[[], Any], inside: str = "
     finally:
         for handle in handles:
             handle.remove()
-    return list(last.values())
+    return last
 
 
 def _attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -76,20 +70,24 @@ def without_head(projection: nn.Module, head: int, n_heads: int) -> Iterator[Non
 @torch.no_grad()
 def every_head(
     model: nn.Module,
-    prompts: Sequence[dict[str, Tensor]],
+    prompts: Sequence[Mapping[str, Tensor]],
     read: Callable[[Any, int], float],
     n_heads: int,
-    inside: str = "",
+    *,
+    among: Callable[[str], bool] = lambda name: True,
 ) -> tuple[list[float], list[list[float]]]:
     """The metric of each prompt, and of each prompt with each head off.
+
+    Args:
+        among: Which attentions, by their names in the model.
 
     Returns:
         One value per prompt; one row per head, layer by layer, of one value per prompt.
     """
     whole = [read(model(**prompt), i) for i, prompt in enumerate(prompts)]
     rows = []
-    for projection in output_projections(model, lambda: model(**prompts[0]), inside):
-        for head in range(n_heads):
+    for name, projection in output_projections(model, lambda: model(**prompts[0])).items():
+        for head in range(n_heads) if among(name) else ():
             with without_head(projection, head, n_heads):
                 rows.append([read(model(**prompt), i) for i, prompt in enumerate(prompts)])
     return whole, rows

@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor
 from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
-from benchmarks.families.configs import ALIASES, tiny
+from benchmarks.families.configs import ALIASES, SIZES, tiny
 from benchmarks.families.naive import every_head
 from tests.families import save_tokenizer
 from tests.mini import mini_pairs
@@ -79,40 +79,85 @@ def row(name: str) -> Row:
 
 
 def _compared(name: str, folder: Path) -> Row:
-    """The row of a model that reads words and answers at the last one."""
+    """The row of an opened model: every head of each of its stacks."""
     model = open_model(folder, device="cpu")
-    runs = PairedRuns(model, mini_pairs(N_PAIRS))
-    wiring, opens = runs.wiring, "tower" if is_tower(model) else "bridge"
-    known = {"name": name, "opens": opens, "parity": identity(model).parity}
-    if not wiring.attention_layers:
-        return Row(**known, why="no layer with heads that hooks show")
-    labels = [f"a{layer}.h{head}" for layer in wiring.attention_layers for head in range(wiring.n_heads)]
     plain = getattr(transformers, ALIASES.get(name, name)).from_pretrained(
         folder, attn_implementation="eager"
     )
-    prompts = [{"input_ids": torch.as_tensor(ids)[None]} for ids in runs.pairs.clean]
+    several = getattr(model, "towers", {})
+    stacks = several if len(several) > 1 else {"": model}
+    found = [_of_stack(name, stack, plain.eval()) for name, stack in stacks.items()]
+    known = {
+        "name": name,
+        "opens": "tower" if is_tower(model) else "bridge",
+        "parity": identity(model).parity,
+    }
+    if why := next((heads.why for heads in found if heads.why), ""):
+        return Row(**known, why=why)
+    return Row(
+        **known,
+        heads=sum(heads.n for heads in found),
+        difference=max(heads.difference for heads in found),
+        least=min(heads.least for heads in found),
+    )
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """What turning off the heads of one stack did, and what is wrong with it."""
+
+    n: int = 0
+    difference: float = 0.0
+    least: float = 0.0
+    why: str = ""
+
+
+def _of_stack(stack: str, model: Any, plain: Any) -> _Heads:
+    """The heads of one stack of a model that reads words, off by the engine and by plain torch."""
+    runs = PairedRuns(model, mini_pairs(N_PAIRS))
+    wiring, pairs = runs.wiring, runs.pairs
+    if not wiring.attention_layers:
+        return _Heads(why="no layer with heads that hooks show")
+    labels = [f"a{layer}.h{head}" for layer in wiring.attention_layers for head in range(wiring.n_heads)]
+    prompts = [_prompt(torch.as_tensor(ids)[None], plain) for ids in pairs.clean]
 
     def read(out: Any, pair: int) -> float:
         last: Tensor = out.logits[0, -1]
-        return float(last[runs.pairs.correct[pair][0]] - last[runs.pairs.incorrect[pair][0]])
+        return float(last[pairs.correct[pair][0]] - last[pairs.incorrect[pair][0]])
 
-    whole, rows = every_head(plain.eval(), prompts, read, wiring.n_heads)
+    whole, rows = every_head(
+        plain, prompts, read, wiring.n_heads, among=lambda name: stack in ("", _stack_of(name))
+    )
     if len(rows) != len(labels):
-        return Row(**known, why=f"hooks show {len(labels)} heads, plain torch finds {len(rows)}")
-    return _judged(known, ablate(runs, labels, ablation="zero").patched, whole, rows)
+        return _Heads(why=f"hooks show {len(labels)} heads, plain torch finds {len(rows)}")
+    return _judged(ablate(runs, labels, ablation="zero").patched, whole, rows)
 
 
-def _judged(known: dict[str, Any], found: Any, whole: list[float], rows: list[list[float]]) -> Row:
-    """The row, with what is wrong with it."""
+def _prompt(ids: Tensor, plain: Any) -> dict[str, Tensor]:
+    """What transformers' model is called with; an encoder-decoder answers behind its first token."""
+    if not plain.config.is_encoder_decoder:
+        return {"input_ids": ids}
+    return {"input_ids": ids, "decoder_input_ids": torch.full((1, 1), SIZES["decoder_start_token_id"])}
+
+
+def _stack_of(name: str) -> str:
+    """Which stack of an encoder-decoder an attention is of, by its name; empty for a model with one stack."""
+    if "encoder_attn" in name or "EncDecAttention" in name:
+        return "cross"
+    return next((stack for stack in ("encoder", "decoder") if f"{stack}." in name), "")
+
+
+def _judged(found: Any, whole: list[float], rows: list[list[float]]) -> _Heads:
+    """The numbers, and what is wrong with them."""
     truth = torch.tensor(rows, dtype=torch.float64)
     difference = (torch.as_tensor(found) - truth).abs().max().item()
     least = (truth - torch.tensor(whole, dtype=torch.float64)).abs().amax(1).min().item()
     why = ""
     if not difference <= TOLERANCE * max(1.0, truth.abs().max().item()):
-        why = "the engine differs from plain torch"
+        why = f"the engine differs from plain torch by {difference:.1g}"
     elif not least > LEAST:
         why = "a head has no effect at all"
-    return Row(**known, heads=len(rows), difference=difference, least=least, why=why)
+    return _Heads(len(rows), difference, least, why)
 
 
 def _never_built(name: str) -> str:

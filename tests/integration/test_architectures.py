@@ -16,6 +16,9 @@ FEW = (
     "DeepseekV3ForCausalLM",  # its heads were once cut at the wrong axes
     "BambaForCausalLM",  # its layers return more than the stream
     "MambaForCausalLM",  # no heads
+    "T5ForConditionalGeneration",  # three stacks of heads: the encoder's, the decoder's, and those between
+    "BartForConditionalGeneration",
+    "BertForMaskedLM",
 )
 
 

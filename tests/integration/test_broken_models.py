@@ -152,10 +152,22 @@ def test_architecture_transformer_lens_does_not_have(tmp_path):
         open_model(tmp_path, device="cpu")
 
 
-def test_encoder_decoder_is_refused(tmp_path):
-    size = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_heads": 4, "vocab_size": 160}
-    config = transformers.T5Config(**size, decoder_start_token_id=0)
-    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+def test_encoder_decoder_with_attention_of_its_own_is_refused(tmp_path):
+    size = {
+        "d_model": 32,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "vocab_size": 160,
+        "attention_window": 4,
+    }
+    layers = {
+        f"{part}_{what}": n
+        for part in ("encoder", "decoder")
+        for what, n in (("layers", 1), ("attention_heads", 4))
+    }
+    transformers.LEDForConditionalGeneration(transformers.LEDConfig(**size, **layers)).save_pretrained(
+        tmp_path
+    )
     save_tokenizer(tmp_path)
     with pytest.raises(ModelError, match="is an encoder-decoder model"):
         open_model(tmp_path, device="cpu")

@@ -9,6 +9,9 @@ import torch
 import transformers
 
 import workbench as wb
+from benchmarks.families.configs import tiny
+from tests.families import save_tokenizer
+from tests.mini import mini_pairs
 from tests.towers import CLASSES, TOWERS, build_tower, tower_dir
 from workbench.core.errors import ModelError
 from workbench.model.hooks import resume_from
@@ -173,3 +176,43 @@ def test_hooks_of_both_stacks_of_clip_have_the_stacks_name_before_them():
     assert cache["text.blocks.1.attn.hook_pattern"].shape == (2, 4, 9, 9)
     assert cache["blocks.2.attn.hook_pattern"].shape == (2, 4, 10, 10)  # a class token and nine patches
     assert model.hook_dict["text.blocks.0.hook_in"] is model.towers["text"].hook_dict["blocks.0.hook_in"]
+
+
+@pytest.mark.parametrize("kind", ["T5", "Bart"])
+def test_heads_between_encoder_and_decoder_are_patched_as_in_plain_torch(kind, tmp_path):
+    """Patching from the corrupted run: the head's columns of what the projection reads there, put in here."""
+    plain = tiny(f"{kind}ForConditionalGeneration")
+    plain.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    model = wb.open_model(tmp_path, device="cpu").towers["cross"]
+    runs = wb.paired_runs(model, mini_pairs(2))
+    table = wb.patch(runs, site="head-output", mode="noising")
+    projections = [
+        m for n, m in plain.named_modules() if n.endswith(("EncDecAttention.o", "encoder_attn.out_proj"))
+    ]
+    begin = torch.tensor([[2]])  # padding, with which these begin
+
+    def logits(ids):
+        return plain(input_ids=torch.as_tensor(ids)[None], decoder_input_ids=begin).logits[0, -1]
+
+    found = dict(zip(table.labels, table.patched, strict=True))
+    with torch.no_grad():
+        for i, (clean, corrupted) in enumerate(zip(runs.pairs.clean, runs.pairs.corrupted, strict=True)):
+            for layer, projection in enumerate(projections):
+                seen = []
+                handle = projection.register_forward_pre_hook(lambda m, args, seen=seen: seen.append(args[0]))
+                logits(corrupted)
+                handle.remove()
+                for head in range(4):
+
+                    def put(module, args, own=seen[0], at=slice(8 * head, 8 * head + 8)):
+                        x = args[0].clone()
+                        x[..., at] = own[..., at]
+                        return (x,)
+
+                    handle = projection.register_forward_pre_hook(put)
+                    out = logits(clean)
+                    handle.remove()
+                    expected = out[runs.pairs.correct[i][0]] - out[runs.pairs.incorrect[i][0]]
+                    assert found[f"a{layer}.h{head}"][i] == pytest.approx(float(expected), abs=1e-5)
+                    assert abs(float(expected) - runs.clean[i]) > 1e-4

@@ -92,14 +92,17 @@ def resume_from(
     TransformerLens 4.3 gives the same numbers but runs the skipped blocks all the same, and is silently
     wrong on Bloom and state-space models.
     """
-    if layer == 0:
-        with bridge.hooks(fwd_hooks=[("blocks.0.hook_in", lambda t, hook: resid)]):
+    forms = _forms(bridge)
+    if (
+        layer == 0 or max(forms) > 1
+    ):  # a layer that also hands on something else is run: the next one may need it
+        with bridge.hooks(fwd_hooks=[(hook_name("resid", layer), lambda t, hook: resid)]):
             yield
         return
 
     skipped = [getattr(block, "layer", block) for block in list(bridge.blocks)[:layer]]
     entry = bridge.blocks[layer].hook_in
-    for block, form in zip(skipped, _forms(bridge), strict=False):
+    for block, form in zip(skipped, forms, strict=False):
         object.__setattr__(block, "forward", partial(_pass_on, form))
     handle = entry.add_hook(lambda t, hook: resid, prepend=True)
     try:
@@ -124,7 +127,7 @@ def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
 def _pass_on(form: int, *args: Tensor, **kwargs: Tensor) -> Any:
     """What a skipped block returns: what it was given, in the form that its model unpacks."""
     hidden = args[0] if args else kwargs["hidden_states"]
-    return (hidden, *[None] * (form - 1)) if form else hidden
+    return (hidden,) if form else hidden
 
 
 _FORMS: WeakKeyDictionary[torch.nn.Module, list[int]] = WeakKeyDictionary()

@@ -48,6 +48,7 @@ def hooked_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
+    position_bias: Float[Tensor, "..."] | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "row pos head d_head"], Float[Tensor, "row head pos key"]]:
     """Attend as transformers' eager attention does, to the bit, with a hook point at each step.
@@ -61,6 +62,7 @@ def hooked_attention(
     key, value = (t if groups == 1 else t.repeat_interleave(groups, dim=1) for t in (key, value))
     scores = torch.matmul(query, key.transpose(2, 3)) * (scaling or query.shape[-1] ** -0.5)
     scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
+    scores = scores if position_bias is None else scores + position_bias
     if attention_mask is not None:
         scores = scores + attention_mask[..., : key.shape[-2]]
     wide = torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype

@@ -17,6 +17,7 @@ from workbench.model.towers.attention import POINTS
 from workbench.model.towers.parts import linear, part
 
 _VECTORS = {"attn": "lambda_1", "mlp": "lambda_2"}
+_SCALES = {"attn": "after_attn", "mlp": "after_mlp"}
 
 
 class TowerAttention(nn.Module):
@@ -134,15 +135,20 @@ class TowerAttention(nn.Module):
 
 
 class TowerMlp(nn.Module):
-    """Hook points of one MLP: what it reads after its norm (``hook_in``), and its hidden units (``out.hook_in``)."""
+    """Hook points of one MLP: what it reads after its norm (``hook_in``), and its hidden units (``out.hook_in``).
+
+    Args:
+        module: The MLP, or the layer that has its two projections without a module around them.
+        into: Where it begins: the MLP itself, or its first projection.
+    """
 
     original_component: nn.Module
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, into: nn.Module) -> None:
         super().__init__()
         object.__setattr__(self, "original_component", module)
         self.hook_in, self.out = HookPoint(), nn.Module()
-        module.register_forward_pre_hook(self._enter, with_kwargs=True)
+        into.register_forward_pre_hook(self._enter, with_kwargs=True)
         if (last := part(module, "out")) is not None:
             self.out.hook_in = self._at_hidden = HookPoint()
             last.register_forward_pre_hook(self._hidden)
@@ -156,6 +162,10 @@ class TowerMlp(nn.Module):
 
 class TowerBlock(nn.Module):
     """Hook points of one layer: what enters, what attention and MLP add, what leaves.
+
+    Args:
+        attention: Which attention of the layer it shows: its own (``attn``), or the one to an encoder (``cross``),
+            beside which there is no MLP.
 
     Attributes:
         layer: transformers' own layer.
@@ -171,24 +181,33 @@ class TowerBlock(nn.Module):
     ln1: nn.Module | None
     ln2: nn.Module | None
 
-    def __init__(self, layer: nn.Module, n_heads: int) -> None:
+    def __init__(self, layer: nn.Module, n_heads: int, attention: str = "attn") -> None:
         super().__init__()
         object.__setattr__(self, "layer", layer)
         self._entered: dict[str, Tensor] = {}
         self._gains: dict[str, Tensor | None] = {}
         for name in ("hook_in", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_out"):
             setattr(self, name, HookPoint())
-        for name in ("ln1", "ln2"):
-            setattr(self, name, part(layer, name))
+        self.ln1 = part(layer, "ln1") if attention == "attn" else None
+        self.ln2 = part(layer, "ln2") if attention == "attn" else None
         layer.register_forward_pre_hook(self._enter, with_kwargs=True)
         layer.register_forward_hook(self._leave)
-        attn, gain = self._hang(layer, "attn", self._attended)
-        mlp, _ = self._hang(layer, "mlp", self._wrote)
+        attn, gain = self._hang(layer, attention, self._attended)
         self.attn = TowerAttention(attn or layer, n_heads, gain)
-        self.mlp = None if mlp is None else TowerMlp(mlp)
+        self.mlp = self._mlp(layer) if attention == "attn" else None
         if self.ln2 is not None:
             self.hook_mlp_in = HookPoint()
             self.ln2.register_forward_pre_hook(self._own_copy)
+
+    def _mlp(self, layer: nn.Module) -> TowerMlp | None:
+        """The MLP; of a layer that has its two projections and no module around them, these."""
+        into, out = part(layer, "into"), part(layer, "out")
+        if part(layer, "mlp") is None and into is not None and out is not None:
+            self._gains["mlp"] = None
+            out.register_forward_hook(self._wrote)
+            return TowerMlp(layer, into)
+        mlp, _ = self._hang(layer, "mlp", self._wrote)
+        return None if mlp is None else TowerMlp(mlp, mlp)
 
     def _hang(
         self, layer: nn.Module, name: str, after: Callable[..., Any]
@@ -198,10 +217,9 @@ class TowerBlock(nn.Module):
         Returns:
             The part, and what scales it.
         """
-        module, scale = part(layer, name), part(layer, f"after_{name}")
-        self._gains[name] = getattr(
-            layer, _VECTORS[name], None
-        )  # a vector, not a module: the layer applies it
+        module, scale = part(layer, name), part(layer, _SCALES[name]) if name in _SCALES else None
+        vector = _VECTORS.get(name, "")  # a weight that the layer applies itself
+        self._gains[name] = getattr(layer, vector, None)
         if module is None:
             return None, None
         (module if scale is None else scale).register_forward_hook(after)
@@ -216,8 +234,8 @@ class TowerBlock(nn.Module):
         return first(out, self._added_by_attention)
 
     def _added_by_attention(self, out: Tensor) -> Tensor:
-        out = added(self.hook_attn_out, out, self._gains["attn"])
-        resid, gain = self._entered["resid"], self._gains["attn"]
+        resid, gain = self._entered["resid"], self._gains.get("attn")
+        out = added(self.hook_attn_out, out, gain)
         if is_idle(self.hook_resid_mid):
             return out
         mid = resid + (out if gain is None else out * gain)

@@ -20,10 +20,21 @@ _VISION = (
 )
 _WORDS = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
 _BOTH = ("CLIPModel", "SiglipModel")
+_TRANSLATES = (
+    *(
+        "T5ForConditionalGeneration",
+        "MT5ForConditionalGeneration",
+        "SwitchTransformersForConditionalGeneration",
+    ),
+    *("BartForConditionalGeneration", "MBartForConditionalGeneration", "BlenderbotForConditionalGeneration"),
+    *("PegasusForConditionalGeneration", "M2M100ForConditionalGeneration", "MarianMTModel"),
+)
+ALIASES: Mapping[str, str] = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
+"""Names in older files."""
 
 READS: Mapping[str, tuple[str, ...]] = (
     dict.fromkeys(_VISION, ("pixel_values",))
-    | dict.fromkeys(_WORDS, ("input_ids",))
+    | dict.fromkeys((*_WORDS, *_TRANSLATES), ("input_ids",))
     | dict.fromkeys(_BOTH, ("input_ids", "pixel_values"))
 )
 """What each class is called with."""
@@ -34,7 +45,7 @@ N_ROWS = 2  # of every probe
 def tower_class(config: PretrainedConfig) -> type | None:
     """Return the class of a configuration where it is opened as a tower, else None."""
     for name in getattr(config, "architectures", None) or ():
-        if name in READS:
+        if (name := ALIASES.get(name, name)) in READS:
             return getattr(transformers, name)
     return None
 
@@ -67,11 +78,13 @@ def picture_size(vision: Any) -> tuple[int, int]:
 def _ids(config: PretrainedConfig) -> Tensor:
     """Words, and the end of text at the end: CLIP reads its answer there."""
     text = getattr(config, "text_config", config)
-    length = min(9, text.max_position_embeddings)
+    length = min(9, getattr(text, "max_position_embeddings", 9))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, text.vocab_size, (N_ROWS, length), generator=generator)
-    end = getattr(text, "eos_token_id", None)
+    end, pad = getattr(text, "eos_token_id", None), getattr(text, "pad_token_id", None)
+    for token in (end, pad):  # both mean something to some models
+        if isinstance(token, int) and 0 <= token < text.vocab_size:
+            ids[ids == token] = next(i for i in range(text.vocab_size) if i not in (end, pad))
     if isinstance(end, int) and 0 <= end < text.vocab_size:
-        ids[ids == end] = (end + 1) % text.vocab_size
         ids[:, -1] = end
     return ids

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import ModelError
-from workbench.model.towers.parts import stacks
-from workbench.model.towers.tower import Tower, output_of, use_hooked_attention
+from workbench.model.towers.parts import part, stacks
+from workbench.model.towers.tower import Tower, answer, use_hooked_attention
 
 _PICTURES = ("vision", "visual", "image", "vit", "dino", "beit")
-MAIN = ("text", "vision")
+MAIN = ("vision", "encoder", "text")
 
 
 @torch.no_grad()
 def plain_answer(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
     """Compute what a model of transformers answers by itself."""
-    return output_of(model(**inputs), type(model).__name__)
+    return answer(model, inputs)
 
 
 def hang_towers(
@@ -32,25 +32,23 @@ def hang_towers(
         inputs: What it is called with, once, to see how many positions each stack has.
 
     Returns:
-        The stack that a plain address means: the only one, or of several the one for pictures. ``towers`` has all.
+        The stack that a plain address means: the only one, of several the one for pictures or the encoder. ``towers``
+        has all.
 
     Raises:
         ModelError: if no layer with attention is found in it.
     """
     reads, found = tuple(inputs), {}
-    for place, layers in stacks(model):
-        name = "vision" if _sees(place, reads) else "text"
+    for name, layers, attention in _named_stacks(model, reads):
         if name in found:
             raise ModelError(f"a {type(model).__name__} has two stacks for {name}; one is expected")
-        found[name] = Tower(model, layers, name=name, reads=reads)
+        found[name] = Tower(model, layers, name=name, reads=reads, attention=attention)
     if not found:
         raise ModelError(
             f"no stack of layers with attention is found in a {type(model).__name__}",
             hint="docs/families.md lists the architectures that open",
         )
     use_hooked_attention(model)
-    for tower in found.values():
-        tower.eval()
     for tower in found.values():
         _measure_positions(tower, inputs)
         tower.tokenizer = tokenizer
@@ -59,7 +57,20 @@ def hang_towers(
         for point in tower.blocks.modules():
             if isinstance(point, HookPoint):
                 point.name = f"{name}.{point.name}"  # one name each: caches go by it
-    return found.get("vision") or found["text"]
+    for tower in found.values():
+        tower.eval()
+    return next(found[name] for name in MAIN if name in found)
+
+
+def _named_stacks(model: PreTrainedModel, reads: tuple[str, ...]) -> Iterator[tuple[str, nn.ModuleList, str]]:
+    """Name, layers, and which of their attentions, of each stack; a decoder has two: its own, and to the encoder."""
+    for place, layers in stacks(model):
+        if not getattr(model.config, "is_encoder_decoder", False):
+            yield "vision" if _sees(place, reads) else "text", layers, "attn"
+            continue
+        yield "decoder" if "decoder" in place else "encoder", layers, "attn"
+        if part(layers[0], "cross") is not None:
+            yield "cross", layers, "cross"
 
 
 def _sees(place: str, reads: tuple[str, ...]) -> bool:
@@ -76,7 +87,7 @@ def _measure_positions(tower: Tower, inputs: Mapping[str, Tensor]) -> None:
         out = tower(**inputs)
     config = tower.original_model.config
     text = getattr(config, "text_config", config)
-    is_text = tower.name == "text"
-    tower.cfg.n_ctx = text.max_position_embeddings if is_text else seen[0].shape[1]
+    longest = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    tower.cfg.n_ctx = seen[0].shape[1] if tower.name == "vision" else longest or 512
     tower.cfg.d_vocab = text.vocab_size if "input_ids" in tower.reads else tower.cfg.n_ctx
     tower.cfg.d_vocab_out = out.shape[-1]

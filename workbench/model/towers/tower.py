@@ -27,7 +27,7 @@ _ALIASES = {
     "mlp.hook_post": "mlp.out.hook_in",
 }
 _OUTPUTS = ("logits", "image_embeds", "text_embeds", "last_hidden_state")
-_HEADS = ("num_attention_heads", "num_heads", "encoder_attention_heads")
+_HEADS = ("num_attention_heads", "num_heads", "n_heads", "encoder_attention_heads")
 
 
 @dataclass
@@ -70,12 +70,18 @@ class Tower(HookedRootModule):
     tokenizer: PreTrainedTokenizerBase | None
 
     def __init__(
-        self, model: PreTrainedModel, layers: nn.ModuleList, *, name: str, reads: Sequence[str]
+        self,
+        model: PreTrainedModel,
+        layers: nn.ModuleList,
+        *,
+        name: str,
+        reads: Sequence[str],
+        attention: str = "attn",
     ) -> None:
         super().__init__()
         self.name, self.tokenizer, self.reads = name, None, tuple(reads)
         self.original_model = model
-        made = [TowerBlock(layer, heads_of(layer)) for layer in layers]
+        made = [TowerBlock(layer, heads_of(layer, attention), attention) for layer in layers]
         self.blocks, self.cfg = nn.ModuleList(made), _config(model, made[0], len(made))
         self.towers: dict[str, Tower] = {name: self}
         self.setup()
@@ -125,11 +131,29 @@ class Tower(HookedRootModule):
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
                 hint="model(ids, pixel_values=pixels): one row of pixels for each row of ids",
             )
-        return output_of(self.original_model(**inputs), type(self.original_model).__name__)
+        return answer(self.original_model, inputs)
 
     def __repr__(self) -> str:
         size = f"{self.cfg.n_layers} layers x {self.cfg.n_heads} heads"
         return f"Tower({self.name} of {type(self.original_model).__name__}: {size})"
+
+
+def answer(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Float[Tensor, "row pos d"]:
+    """Run a model of transformers; of an encoder-decoder, ask for the word that its decoder begins with."""
+    if not getattr(model.config, "is_encoder_decoder", False):
+        return output_of(model(**inputs), type(model).__name__)
+    begin = torch.full_like(inputs["input_ids"][:, :1], _first_token(model))
+    return output_of(model(**inputs, decoder_input_ids=begin, use_cache=False), type(model).__name__)
+
+
+def _first_token(model: PreTrainedModel) -> int:
+    """The token before the first word of an answer."""
+    said = (model.config, getattr(model, "generation_config", None))
+    found = [getattr(where, "decoder_start_token_id", None) for where in said]
+    found += [
+        getattr(model.config, f"{name}_token_id", None) for name in ("pad", "bos")
+    ]  # T5 begins with padding
+    return next(token for token in found if token is not None)
 
 
 def _own(hook: str) -> bool:
@@ -148,9 +172,9 @@ def output_of(out: Any, what: str) -> Float[Tensor, "row pos d"]:
     return found[:, None] if found.dim() == 2 else found
 
 
-def heads_of(layer: nn.Module) -> int:
+def heads_of(layer: nn.Module, attention: str = "attn") -> int:
     """Say how many heads a layer's attention has."""
-    attn = part(layer, "attn")
+    attn = part(layer, attention)
     for holder in (attn, getattr(attn, "config", None)):
         for name in _HEADS:
             if isinstance(found := getattr(holder, name, None), int):
