@@ -173,11 +173,9 @@ def test_encoder_decoder_with_attention_of_its_own_is_refused(tmp_path):
         open_model(tmp_path, device="cpu")
 
 
-def test_model_of_images_is_refused(tmp_path):
+def test_model_of_sounds_is_refused(tmp_path):
     size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
-    transformers.ViTModel(transformers.ViTConfig(**size, image_size=16, patch_size=8)).save_pretrained(
-        tmp_path
-    )
+    transformers.ASTModel(transformers.ASTConfig(**size, max_length=32)).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="takes no token ids"):
         open_model(tmp_path, device="cpu")
 
