@@ -31,7 +31,7 @@ def set_axes(bridge: TransformerBridge) -> None:
     """Give the hooks of latent attention the axes that all others have; other models stay as they are."""
     for block in getattr(bridge, "blocks", ()):
         attn = dict(block.named_children()).get("attn")
-        if not hasattr(attn, "hook_kv_latent"):
+        if attn is None or not hasattr(attn, "hook_kv_latent"):
             continue
         for slot in "qkv":
             point = getattr(attn, f"hook_{slot}")
