@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import DryRun, Json, Quiet, Resume, Spreading
+from cli.options import HOW, Json, Quiet, Spreading
 from cli.printing import emit, note, progress, show, use_quiet, warn
 from workbench.core.command import (
     COMMANDS,
@@ -111,10 +111,9 @@ def _job_parameters(form: type[Command]) -> Iterator[inspect.Parameter]:
     if "out" in offers:
         told = typer.Option("-o", "--out", help=f"Where to write. {form.declared.out}")
         yield _parameter("out", Annotated[Path | None, told], None)
-    if "dry_run" in offers:
-        yield _parameter("dry_run", DryRun, False)
-    if "resume" in offers:
-        yield _parameter("resume", Resume, False)
+    for name in HOW:
+        if name in offers:
+            yield _parameter(name, HOW[name], False)
 
 
 def _parameters_of(form: type[Command], option: Field) -> Iterator[inspect.Parameter]:

@@ -72,7 +72,8 @@ class Group(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command of a line; a misspelt word is compared with all names."""
-        self.commands = dict.fromkeys(self.list_commands(ctx))
+        names: dict[str, Any] = dict.fromkeys(self.list_commands(ctx))
+        self.commands = names
         return super().resolve_command(ctx, args)
 
 

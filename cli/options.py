@@ -16,6 +16,11 @@ DryRun = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")]
 
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Write over what another question left in the same folder.")
+]
+HOW = {"dry_run": DryRun, "resume": Resume, "replace": Replace}  # what a command may offer besides --out
+
 
 class Spreading(TyperCommand):
     """A command with ``--ray [ADDRESS]``: without an address it stands for a cluster on this machine."""

@@ -23,7 +23,7 @@ REGISTRIES = {
 
 def use_plugins(texts: list[str] | None) -> list[str]:
     """Run the plug-ins of the environment, then those named here."""
-    from workbench.core.plugins import use_plugin, use_plugins_of_environment
+    from workbench.core.named_plugins import use_plugin, use_plugins_of_environment
 
     use_plugins_of_environment()
     for text in texts or ():

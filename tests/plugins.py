@@ -14,6 +14,7 @@ from pathlib import Path
 from workbench.commands.doctor import REGISTRIES
 from workbench.core import plugins as core
 from workbench.core import show, source_digest
+from workbench.core.named_plugins import VARIABLE
 
 FOLDER = Path(__file__).parent / "plugin"
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -60,9 +61,10 @@ def used(monkeypatch, *places: Path) -> Iterator[None]:
     """As in a process of its own: packages in these folders are installed, no plug-in was named before."""
     faces = dict(show._FACES)
     with monkeypatch.context() as patch:
-        for name in ("_NAMED", "_LOADED", "_ROOTS"):
+        for name in ("_NAMED", "_LOADED", "_ROOTS", "_MODULES"):
             patch.setattr(core, name, type(getattr(core, name))())
-        patch.setenv(core.VARIABLE, "")
+        patch.setattr(sys, "path", list(sys.path))
+        patch.setenv(VARIABLE, "")
         for place in places:
             patch.syspath_prepend(str(place))
         _forget()

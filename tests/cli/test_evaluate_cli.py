@@ -45,6 +45,23 @@ def test_everything_is_written_beside_the_circuit_and_summaries_show_it(run, tmp
     ).read_bytes() == before  # the same question, the same bytes
 
 
+@pytest.mark.parametrize("full", [(), ("--full", *LITTLE[:-3])])
+def test_another_evaluation_is_not_replaced_silently(full, run, tmp_path):
+    """The same question is measured again; another one is refused before it is measured, unless it may replace."""
+    line = ("evaluate", "zoo:truth-ioi", "-o", "there", *full, "-q")
+    little = ("-n", 4, "--random", 2)
+    file = tmp_path / "there" / ("evaluation.json" if full else "faithfulness.json")
+    assert run(*line, *little)[0] == 0
+    before = file.read_bytes()
+    assert run(*line, *little)[0] == 0 and file.read_bytes() == before
+    code, out, err = run(*line, "-n", 5, "--random", 2)
+    assert code == 1 and "is of another evaluation: other limit" in err and "--replace" in err and not out
+    assert file.read_bytes() == before
+    assert run(*line, "-n", 5, "--random", 2, "--replace")[0] == 0 and file.read_bytes() != before
+    (file.parent / ("evaluation" if full else "faithfulness") / "run.json").unlink()
+    assert "of an evaluation without a record" in run(*line, "-n", 5, "--random", 2)[2]
+
+
 def test_a_dry_run_counts_and_writes_nothing(run, tmp_path):
     code, out, err = run("evaluate", "zoo:truth-greater", "--full", "--out", "there", "--dry-run", "--json")
     assert code == 0, err

@@ -309,3 +309,31 @@ def test_an_error_in_a_plug_in_is_not_called_ours(mine, run, capsys):
     with pytest.raises(ZeroDivisionError) as ours:
         1 / 0  # noqa: B018
     assert core.at_fault(ours.value) == ""
+
+
+def test_a_file_beside_a_named_one_may_be_imported_and_is_part_of_the_question(mine, run, monkeypatch):
+    file, helper = mine / "method.py", mine / "halfway.py"
+    own = file.read_text()
+    file.write_text(own.replace("at: float = 0.5", "at: float = HALF").replace('"""EAP', '"""EAP', 1))
+    file.write_text(
+        file.read_text().replace("from dataclasses", "from halfway import HALF\nfrom dataclasses", 1)
+    )
+    shas = []
+    for half, folder in (("0.5", "found"), ("0.25", "other"), ("0.5", "same")):
+        helper.write_text(f"HALF = {half}\n")
+        with plugins.used(monkeypatch):
+            sys.modules.pop("halfway", None)
+            code, _, err = run(*SEARCH, "--plugin", "method.py", "-o", folder)
+            assert code == 0, err
+        shas.append(json.loads(Path(f"{folder}/run.json").read_text())["plugins"][0]["sha256"])
+    assert shas[0] == shas[2] != shas[1] and shas[0] != plugins.sha256(file)
+    questions = [
+        json.loads(Path(f"{f}/run.json").read_text())["question"] for f in ("found", "other", "same")
+    ]
+    assert questions[0] == questions[2] != questions[1]
+    helper.write_text("HALF = 0.5  # the same number, written otherwise\n")
+    with plugins.used(monkeypatch):
+        sys.modules.pop("halfway", None)
+        code, _, err = run("runs", "rerun", "found", "-o", "again", "--plugin", "method.py")
+        assert code == 0 and "the plug-in method.py has changed since" in err
+    sys.modules.pop("halfway", None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,8 @@ from tests import plugins
 from tests.circuits import SMALL
 from tests.circuits import circuit as small_circuit
 from workbench.circuits.files.importers import import_circuit
-from workbench.core.errors import OptionError, PluginError, PluginWarning, TaskError
-from workbench.core.plugins import use_plugin
+from workbench.core.errors import OptionError, PluginError, PluginWarning, RunError, TaskError
+from workbench.core.named_plugins import use_plugin
 from workbench.core.source_digest import source_digest
 from workbench.methods.registry import METHODS, Cost, get_method, method
 from workbench.papers.registry import PAPERS
@@ -270,7 +272,7 @@ def test_a_changed_method_of_a_notebook_is_another_question(monkeypatch):
 
 
 def test_a_worker_elsewhere_uses_the_plug_ins_of_the_process_that_asks(tmp_path, monkeypatch):
-    from workbench.core.plugins import VARIABLE
+    from workbench.core.named_plugins import VARIABLE
     from workbench.engine.cluster.ray_crew import _PASSED_ON
     from workbench.engine.cluster.worker import Worker
 
@@ -283,3 +285,38 @@ def test_a_worker_elsewhere_uses_the_plug_ins_of_the_process_that_asks(tmp_path,
         monkeypatch.setenv(VARIABLE, told)
         assert VARIABLE in _PASSED_ON and Worker(lambda serving: None, str(tmp_path)).ready()
         assert get_task("pronoun").positions == ("name",)
+
+
+def test_a_plug_in_that_was_imported_is_in_the_record_too(tmp_path, monkeypatch):
+    """Nobody named it: it is recorded as the module that a person may name, or as what was typed."""
+    from workbench.core.run_record import RunRecord
+    from workbench.engine.run_folders.command_line import command_line
+    from workbench.engine.run_folders.consent import Consent
+
+    (tmp_path / "lab_extras.py").write_text(plugins.files_of_page()["lab_extras/task.py"])
+    with plugins.used(monkeypatch, tmp_path):
+        assert RunRecord(command="ablate", arguments={}).plugins == []
+        importlib.import_module("lab_extras")
+        record = RunRecord(command="ablate", arguments={"model": "zoo:ioi", "task": "pronoun"})
+        digest = plugins.sha256(tmp_path / "lab_extras.py")
+        assert record.plugins == [{"plugin": "lab_extras", "sha256": digest}]
+        assert "--plugin lab_extras ablate" in command_line(record)
+        Consent().check({}, record.plugins)  # it is here already
+    with plugins.used(monkeypatch, tmp_path), pytest.raises(RunError, match="used the plug-in lab_extras"):
+        Consent().check({}, record.plugins)
+    with plugins.used(monkeypatch):
+        monkeypatch.setitem(
+            sys.modules, "__main__", ModuleType("__main__")
+        )  # as in a notebook: without a file
+        task("typed", source="", corruptions=("a",), positions=(), describe="", texts=("a",))(typed_here())
+        typed = RunRecord(command="ablate", arguments={})
+        assert typed.plugins == [{"plugin": "__main__"}] and "--plugin" not in command_line(typed)
+    with plugins.used(monkeypatch), pytest.raises(RunError, match="typed into a notebook or a shell"):
+        Consent().check({}, typed.plugins)
+
+
+def typed_here():
+    """A function as a notebook has it: of ``__main__``, which has no file there."""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec("def typed(draw, *, split, corruption):\n    return None\n", space)
+    return space["typed"]

@@ -131,7 +131,7 @@ def test_a_command_of_ones_own_is_one_class():
     try:
         asked = COMMANDS.get("double").from_record({"number": 3, "times": 2, "file": "a/b"}, "the record")
         assert asked.run(Job()) == 12 and asked.file == Path("a/b")
-        record = RunRecord(command="double", arguments=asked.arguments())
+        record = RunRecord(command="double", arguments=asked.arguments(), plugins=[])
         assert command_line(record) == "workbench double 3 --times 2 --file a/b"
         with pytest.raises(RunError, match="number is text; a whole number is expected"):
             Double.from_record({"number": "3"}, "the record")

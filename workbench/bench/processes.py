@@ -16,7 +16,7 @@ from workbench.bench.cases import Subject, label_of
 from workbench.bench.settings import Settings, parse_task
 from workbench.bench.survey import Cell, Survey
 from workbench.core.job import Note
-from workbench.core.plugins import use_plugins_of_environment
+from workbench.core.named_plugins import use_plugins_of_environment
 from workbench.core.progress import Progress
 from workbench.model.known_circuits import Truth, load_truth
 

@@ -13,7 +13,7 @@ from workbench.core.command import COMMANDS, Command, command
 from workbench.core.errors import WorkbenchError
 from workbench.core.faults import faults_of, untested
 from workbench.core.job import Job
-from workbench.core.plugins import offers, plugin_rows
+from workbench.core.offers import offers, plugin_rows
 from workbench.core.registry import Registry
 from workbench.core.run_record import package_version, versions
 from workbench.core.show import Told

@@ -11,21 +11,24 @@ import numpy as np
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.faithfulness import JUDGED, Evaluation
-from workbench.circuits.files.circuit_file import circuit_path
+from workbench.circuits.files.circuit_file import EVALUATION_NAME, circuit_path
 from workbench.circuits.files.evaluation_file import save_evaluation
 from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
 from workbench.circuits.files.scores_file import FILE_NAME as SCORES_NAME
 from workbench.circuits.files.scores_file import load_scores
 from workbench.circuits.scores import Scores
 from workbench.circuits.verdicts.criteria import Criteria
-from workbench.circuits.verdicts.judgement import Judgement
+from workbench.circuits.verdicts.judgement import Judgement, circuit_digest
 from workbench.circuits.verdicts.statistics import ROUNDING, ratio
 from workbench.commands.asked.evaluate import CircuitCase, case_of, opening_of
 from workbench.commands.forms.evaluate import Evaluate
 from workbench.commands.inputs import open_runs, planned_runs, record_of
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.job import Job, Note
 from workbench.core.progress import Progress
+from workbench.core.run_file import load_record
+from workbench.core.run_record import NAME as RUN
+from workbench.core.run_record import RunRecord, digest_of
 from workbench.core.show import Told
 from workbench.engine.metrics import Metric, metric_from_file
 from workbench.engine.of_task import paired_runs
@@ -69,23 +72,58 @@ def _open(case: CircuitCase, asked: Evaluate, note: Note) -> tuple[PairedRuns, l
     return runs, changed
 
 
+_DECIDES = (
+    "full",
+    "ablation",
+    "random_draws",
+    "edges",
+    "bootstraps",
+    "refits",
+)  # beside circuit, model and pairs
+
+
 def _recorded(
+    case: CircuitCase,
     asked: Evaluate,
     runs: PairedRuns,
-    folder: Path,
+    file: Path,
     measure: Callable[[], T],
     save: Callable[[T], Mapping[str, str]],
     job: Job,
 ) -> T:
     """Measure with a record in a folder of its own; the circuit's record is that of the search."""
     record = record_of(asked, runs)
+    decided = {name: getattr(asked, name) for name in _DECIDES}
+    record.question = digest_of([circuit_digest(case.circuit), runs.provenance(), decided])
+
+    def begin(place: Path) -> None:
+        if job.replace:
+            (place / RUN).unlink(missing_ok=True)
+        elif file.exists():
+            _refuse_another(file, place / RUN, record)
 
     def compute(place: Path) -> T:
         record.behaviors = tell_behavior(runs, job.note, what=JUDGED)
         return measure()
 
-    place = Path(folder) / ("evaluation" if asked.full else "faithfulness")
-    return job.keep(place, record, compute, lambda found, place: save(found))
+    place = file.parent / ("evaluation" if asked.full else "faithfulness")
+    return job.keep(place, record, compute, lambda found, place: save(found), begin=begin)
+
+
+def _refuse_another(file: Path, record: Path, now: RunRecord) -> None:
+    """Do nothing if the file is of this very evaluation.
+
+    Raises:
+        RunError: if it is of another one, or nobody can say of which.
+    """
+    said = "an evaluation without a record"
+    if record.exists():
+        before = load_record(record)
+        if before.question == now.question:
+            return
+        names = [n for n, value in now.arguments.items() if before.arguments.get(n) != value]
+        said = f"another evaluation{': other ' if names else ''}{', '.join(names)}"
+    raise RunError(f"{file} is of {said}", hint="choose another --out, or --replace to write over it")
 
 
 def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement | JudgingCost:
@@ -103,11 +141,13 @@ def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement | Judging
         tell_behavior(runs, job.note, what=JUDGED)
         return measure()
 
+    file = Path(out) / FILE_NAME
+
     def save(found: Evaluation) -> dict[str, str]:
-        FAITHFULNESS.save(found.values, Path(out) / FILE_NAME)
+        FAITHFULNESS.save(found.values, file)
         return {"faithfulness": f"../{FILE_NAME}"}
 
-    return _recorded(asked, runs, out, measure, save, job)
+    return _recorded(case, asked, runs, file, measure, save, job)
 
 
 def _evaluated(
@@ -243,7 +283,7 @@ def _judge(asked: Evaluate, job: Job) -> SavedJudgement | JudgingCost:
         files.update(save_evaluation(found, folder))
         return {name: f"../{Path(file).name}" for name, file in files.items()}
 
-    judgement = _recorded(asked, runs, folder, measure, save, job)
+    judgement = _recorded(case, asked, runs, folder / EVALUATION_NAME, measure, save, job)
     return SavedJudgement(judgement=judgement, files=files)
 
 

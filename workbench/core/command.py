@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Where an option stands in the help: what it is about, what is the command's own, which pairs, where to, and so on.
 ABOUT, OWN, PAIRS, JOB, SPREAD, SIZE, OPENING = range(7)
 # What a record may not say: where is written and who is told is decided at the command line.
-_HOW = ("out", "root", "resume", "dry_run", "serving", "progress", "note", "docs")
+_HOW = ("out", "root", "resume", "replace", "dry_run", "serving", "progress", "note", "docs")
 _WORDS = {
     str: "text",
     Path: "text",
@@ -95,8 +95,8 @@ class Declared:
         name: As typed after ``workbench``.
         run: ``module:function`` that does it: called with the options and a ``Job``.
         check: ``module:function`` that looks for everything that is named, without torch: called with the options.
-        offers: Which of ``out``, ``dry_run`` and ``resume`` can be asked for. A command that keeps nothing has no
-            ``out`` here; where one writes a file, the path is an option of its own.
+        offers: Which of ``out``, ``dry_run``, ``resume`` and ``replace`` can be asked for. A command that keeps
+            nothing has no ``out`` here; where one writes a file, the path is an option of its own.
         out: What the help says of ``--out`` after its claim.
         out_default: Where is written when nothing is said.
         resumes: Whether finished parts are kept, so that a killed run goes on.

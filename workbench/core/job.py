@@ -31,6 +31,7 @@ class Job:
         out: The folder of the run; a folder of its own when None.
         root: Where folders of their own are made; the place that is usual for the command when None.
         resume: Go on with what an earlier start of the very same run left in the folder.
+        replace: Write over the answer to another question.
         dry_run: Say what would be done.
         serving: In a worker: what it answers.
         note: Is told what is good to know, and nothing when quiet.
@@ -41,6 +42,7 @@ class Job:
     out: Path | None = None
     root: Path | None = None
     resume: bool = False
+    replace: bool = False
     dry_run: bool = False
     serving: Any = None
     progress: Progress | None = None

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from workbench.core.errors import OptionError, PluginError, PluginWarning, WorkbenchError, unknown
-from workbench.core.plugins import Offer, load, note_module, offers
+from workbench.core.offers import Offer, load, offers
+from workbench.core.plugins import note_module
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]

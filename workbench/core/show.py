@@ -14,7 +14,8 @@ from typing import Any, ClassVar, TypeVar
 
 from workbench.core.atomic import write_output
 from workbench.core.errors import OptionError, WorkbenchError
-from workbench.core.plugins import is_ours, load_cards
+from workbench.core.offers import load_cards
+from workbench.core.plugins import is_ours
 from workbench.core.registry import Registry
 
 Face = TypeVar("Face", bound=Callable[..., Any])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -39,7 +38,11 @@ def source_digest(*modules: str) -> str:
             continue
         text = file.read_bytes()
         found[name] = hashlib.sha256(text).hexdigest()
-        todo += _imports(name, file, ast.parse(text))
+        package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+        ours = name.startswith(
+            "workbench."
+        )  # ... of which only what stands at the top counts, without conditions
+        todo += plugins.names_imported(text, package, anywhere=not ours)
     return digest_of(found)
 
 
@@ -105,17 +108,3 @@ def _file_of(name: str) -> Path | None:
         return where / "__init__.py"
     file = where.with_suffix(".py")
     return file if file.is_file() else None
-
-
-def _imports(name: str, file: Path, tree: ast.Module) -> Iterator[str]:
-    """Names that a module imports at its top, lazily too, those for type checkers left out; anywhere in a plug-in."""
-    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
-    lazy = [inner for node in tree.body if isinstance(node, ast.With) for inner in node.body]
-    for node in [*tree.body, *lazy] if name.startswith("workbench.") else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)

@@ -3,11 +3,12 @@
 An ``Intervention`` (``workbench.engine.interventions``) is a row of a table: what one prompt's activations become in
 one run. An edit is a standing change to how the model computes, whatever it is run on.
 
-No torch here, nor in ``kinds`` and ``files``: a saved edit is shown without it.
+No torch here, nor in ``kinds`` and ``file``: a saved edit is shown without it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -34,7 +35,7 @@ EDITS: Registry[type[ModelEdit]] = Registry("kind of edit", group="workbench.edi
 EDITS.read("workbench.edits", r'^    kind: ClassVar\[str\] = "([\w-]+)"')
 
 
-class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edits.file"):
+class ModelEdit(Shown, ABC, shown_in="workbench.edits.show", saved_in="workbench.edits.file"):
     """Base of all edits: frozen dataclasses that say what changes; ``with edit.on(model):`` makes it so.
 
     A class with a ``kind`` is found by it, in whatever module it stands.
@@ -84,18 +85,18 @@ class ModelEdit(Shown, shown_in="workbench.edits.show", saved_in="workbench.edit
         """Return one line: what it does and where."""
         return self.kind
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Say what JSON can hold of it; tensors are in ``tensors``."""
-        raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
         """Return its tensors by name."""
         return {}
 
     @classmethod
+    @abstractmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Read what ``to_dict`` and ``tensors`` gave."""
-        raise NotImplementedError
 
     @contextmanager
     def on(

@@ -6,6 +6,7 @@ No file of ours holds markup. A result keeps these descriptions, and `workbench/
 from __future__ import annotations
 
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -26,14 +27,18 @@ Wide = Annotated[int, msgspec.Meta(ge=200, le=2000)]
 P = TypeVar("P", bound="Drawn")
 
 
-class Drawn(Part, kw_only=True, frozen=True, tag_field="kind"):
+class _Abstract(type(Part), ABCMeta):
+    """A part of a file that only its subclasses can be."""
+
+
+class Drawn(Part, metaclass=_Abstract, kw_only=True, frozen=True, tag_field="kind"):
     """What all pictures have: a title and a way to be drawn."""
 
     title: str = ""
 
+    @abstractmethod
     def svg(self) -> str:
         """Return the picture as SVG, made now from its numbers."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values; ``kind`` says which picture it is."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "evaluate",
     run="workbench.commands.evaluate:evaluate",
     check="workbench.commands.asked.evaluate:check_evaluation",
-    offers=("out", "dry_run"),
+    offers=("out", "dry_run", "replace"),
     out="A folder for faithfulness.json, or with --full for evaluation.json. Default: printed only; with --full "
     "beside the circuit.",
     retired=("work",),

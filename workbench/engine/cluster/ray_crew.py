@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.errors import OptionError, RunError
-from workbench.core.plugins import VARIABLE as PLUGINS
+from workbench.core.named_plugins import VARIABLE as PLUGINS
 from workbench.engine.cluster.worker import Refusal, Worker
 from workbench.engine.distribute import Compute, Here, WorkPart
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.errors import RunError, WorkbenchError
-from workbench.core.plugins import use_plugins_of_environment
+from workbench.core.named_plugins import use_plugins_of_environment
 from workbench.engine.distribute import Served, Serving
 
 

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.core.command import COMMANDS, OptionText, options_of, text_of
+from workbench.core.plugins import TYPED
 from workbench.core.run_record import RunRecord
 
 
 def command_line(record: RunRecord) -> str:
     """Return ``workbench ablate -m zoo:ioi -t ioi --ablation mean ...``; what is absent or false needs no flag."""
-    named = [w for one in record.plugins if not one.get("version") for w in ("--plugin", one["plugin"])]
-    words = ["workbench", *named, *record.command.split()]
+    named = [one["plugin"] for one in record.plugins if not one.get("version") and one["plugin"] != TYPED]
+    plugins = [word for name in named for word in ("--plugin", name)]
+    words = ["workbench", *plugins, *record.command.split()]
     for text, value in sorted(_written(record), key=lambda found: bool(found[0].flags)):
         words += _words(text, value)
     return shlex.join(words)

@@ -9,7 +9,8 @@ from typing import Any
 
 from workbench.core.bounds import expanded
 from workbench.core.errors import OptionError, RunError
-from workbench.core.plugins import package_version, use_plugin, was_named
+from workbench.core.named_plugins import use_plugin
+from workbench.core.plugins import TYPED, package_version, was_named
 from workbench.core.run_file import digest_of_file
 
 _FUNCTION = re.compile(r"\S+\.pyw?:\w+", re.IGNORECASE)
@@ -114,6 +115,11 @@ class Consent:
                     f"the run used the plug-in {name}, which is not installed", hint=f"pip install {name}"
                 )
         elif not was_named(plugin):
+            if name == TYPED:
+                raise RunError(
+                    "the run used code that was typed into a notebook or a shell",
+                    hint="write it into a file, name that with --plugin FILE.py, and start a new run",
+                )
             if not self.trust_code:
                 raise RunError(
                     f"the run used the plug-in {name}; code that a file names does not run by itself",
