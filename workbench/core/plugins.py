@@ -163,7 +163,11 @@ def source_of(name: str) -> Path | None:
 
 
 def beside(folder: Path, name: str, *, inside: int = 0) -> Path | None:
-    """Return the file of a module in a folder; ``inside`` leaves out the first words of its name. None where there is none."""
+    """Return the file of a module in a folder, None where there is none.
+
+    Args:
+        inside: How many words of its name the folder stands for.
+    """
     where = folder.joinpath(*name.split(".")[inside:])
     return next((f for f in (where.with_suffix(".py"), where / "__init__.py") if f.is_file()), None)
 
