@@ -59,11 +59,10 @@ def pretend(place: Path, name: str, version: str, **groups: dict[str, str]) -> P
 @contextmanager
 def used(monkeypatch, *places: Path) -> Iterator[None]:
     """As in a process of its own: packages in these folders are installed, no plug-in was named before."""
-    faces = dict(show._FACES)
+    faces, path = dict(show._FACES), list(sys.path)
     with monkeypatch.context() as patch:
         for name in ("_NAMED", "_LOADED", "_ROOTS", "_MODULES"):
             patch.setattr(core, name, type(getattr(core, name))())
-        patch.setattr(sys, "path", list(sys.path))
         patch.setenv(VARIABLE, "")
         for place in places:
             patch.syspath_prepend(str(place))
@@ -73,6 +72,7 @@ def used(monkeypatch, *places: Path) -> Iterator[None]:
         finally:
             _forget()
             show._FACES.update(faces)
+            sys.path[:] = path  # a file that was named may import what is beside it
 
 
 def _forget() -> None:
