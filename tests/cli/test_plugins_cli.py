@@ -279,21 +279,21 @@ def test_doctor_lists_plug_ins_and_what_is_wrong_with_them(lab, run, tmp_path, m
     gone = plugins.pretend(
         tmp_path / "gone", "broken-lab", "2.1", methods={"mine": "no_such_module_anywhere"}
     )
-    monkeypatch.syspath_prepend(str(gone))
-    code, out, _ = run("doctor", "--json")
-    told = json.loads(out)
-    assert code == 3 and told["plug-ins"]["lab-extras"].startswith("0.3: methods: eap-between")
-    (problem,) = [text for text in told["problems"] if "broken-lab" in text]
-    assert "broken-lab 2.1" in problem and "No module named 'no_such_module_anywhere'" in problem
-    code, out, err = run("methods", "--json")
-    assert code == 0 and "warning: methods: mine of the plug-in broken-lab 2.1" in err
-    assert {"eap", "eap-between"} <= {row["method"] for row in json.loads(out)}
+    with plugins.used(monkeypatch, lab, gone):
+        code, out, _ = run("doctor", "--json")
+        told = json.loads(out)
+        assert code == 3 and told["plug-ins"]["lab-extras"].startswith("0.3: methods: eap-between")
+        (problem,) = [text for text in told["problems"] if "broken-lab" in text]
+        assert "broken-lab 2.1" in problem and "No module named 'no_such_module_anywhere'" in problem
+        code, out, err = run("methods", "--json")
+        assert code == 0 and "warning: methods: mine of the plug-in broken-lab 2.1" in err
+        assert {"eap", "eap-between"} <= {row["method"] for row in json.loads(out)}
 
 
 def test_a_package_that_is_gone_is_told_by_name(lab, run, monkeypatch):
     assert run(*SEARCH, "-o", "found")[0] == 0
-    with forget(monkeypatch):
-        monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(lab)])
+    with forget(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [p for p in sys.path if p != str(lab)])
         code, _, err = run("runs", "rerun", "found", "-o", "again")
         assert code == 1 and "the run used the plug-in lab-extras, which is not installed" in err
 
