@@ -10,10 +10,10 @@ from workbench.circuits.files.export import FORMATS
 from workbench.circuits.files.importers import CIRCUIT_IMPORTS
 from workbench.circuits.files.kinds import KINDS
 from workbench.core.command import COMMANDS, Command, command
+from workbench.core.entry_points import offers, plugin_rows
 from workbench.core.errors import WorkbenchError
 from workbench.core.faults import faults_of, untested
 from workbench.core.job import Job
-from workbench.core.offers import offers, plugin_rows
 from workbench.core.registry import Registry
 from workbench.core.run_record import package_version, versions
 from workbench.core.show import Told

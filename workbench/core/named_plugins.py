@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from workbench.core.bounds import exists, expanded, read_bytes
+from workbench.core.entry_points import load
 from workbench.core.errors import PluginError
-from workbench.core.offers import load
 from workbench.core.plugins import Named, explained, named_at, note_named, sha256_of
 
 VARIABLE = "WORKBENCH_PLUGINS"

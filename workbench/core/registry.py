@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from workbench.core.entry_points import Offer, load, offers
 from workbench.core.errors import OptionError, PluginError, PluginWarning, WorkbenchError, unknown
-from workbench.core.offers import Offer, load, offers
 from workbench.core.plugins import note_module
 
 T = TypeVar("T")

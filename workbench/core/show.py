@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from workbench.core.atomic import write_output
+from workbench.core.entry_points import load_cards
 from workbench.core.errors import OptionError, WorkbenchError
-from workbench.core.offers import load_cards
 from workbench.core.plugins import is_ours
 from workbench.core.registry import Registry
 
