@@ -19,10 +19,29 @@ from workbench.papers.in_context_regression import CLAIMS, REPLICATION, Regressi
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, judge_all
 from workbench.papers.registry import PAPERS
-from workbench.training.regression import Networks, build, matrices, predict, tensors, train_networks, unfit
-from workbench.training.regression_theory import draw, matrices_in_shape, softmax_pair
+from workbench.training.regression import (
+    Networks,
+    build,
+    matrices,
+    predict,
+    tensors,
+    train_networks,
+    train_with_seeds,
+    unfit,
+    untrained_shape,
+)
+from workbench.training.regression_theory import (
+    best_debiased,
+    best_gd,
+    best_step_risk,
+    draw,
+    matrices_in_shape,
+    pairs_among,
+    predictors,
+    softmax_pair,
+)
 
-TINY = ("draws=400", "networks=2", "steps=60", "lengths=10,40")
+TINY = ("draws=400", "networks=2", "seeds=1", "steps=60", "lengths=10,40")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +92,47 @@ def test_training_goes_on_the_same_way_for_a_seed_and_learns():
     assert (one.loss == two.loss).all() and (one.loss[-1] < 0.9 * one.loss[0]).all()
 
 
+def test_networks_of_several_seeds_are_each_as_if_trained_by_themselves():
+    both = train_with_seeds(2, 1, seeds=(5, 6), steps=100)
+    alone = [train_networks(2, 1, seed=seed, steps=100) for seed in (5, 6)]
+    tokens, _ = tensors(draw(np.random.default_rng(0), 10))
+    apart = torch.cat([part.networks(tokens) for part in alone])
+    assert torch.allclose(both.networks(tokens), apart, atol=1e-6)
+    assert (both.loss == np.concatenate([part.loss for part in alone], axis=1)).all()
+    assert len(both.to_rows()) == 4 and both.to_rows()[3]["loss"] == alone[1].loss[-1, 1]
+
+
+def test_formulas_stand_beside_the_model_under_their_names():
+    prompts = draw(np.random.default_rng(1), 50, length=9)
+    found = predictors(prompts, np.array([0.1, -0.1]), np.array([3.0, -3.0]))
+    centred = prompts.x - prompts.x.mean(1, keepdims=True)
+    by_hand = [
+        0.6 / 9 * sum(y * x @ q for y, x in zip(ys, xs, strict=True))
+        for ys, xs, q in zip(prompts.y, centred, prompts.query, strict=True)
+    ]  # eta = 0.1 * 3 + 0.1 * 3
+    assert found["debiased step, same eta"] == pytest.approx(np.array(by_hand))
+    weights = np.exp(prompts.x[0] @ prompts.query[0] * 0.1), np.exp(-0.1 * (prompts.x[0] @ prompts.query[0]))
+    pair = 3 * sum(sign * (w / w.sum()) @ prompts.y[0] for sign, w in zip((1, -1), weights, strict=True))
+    assert found["its formula"][0] == pytest.approx(pair)
+
+
+def test_the_best_step_is_found_on_one_half_and_judged_on_the_other():
+    prompts = draw(np.random.default_rng(2), 20_000)
+    assert best_step_risk(prompts, debiased=False) == pytest.approx(best_gd()[1], rel=0.03)
+    assert best_step_risk(prompts, debiased=True) == pytest.approx(best_debiased()[1], rel=0.03)
+
+
+def test_networks_that_were_not_trained_have_no_form():
+    chance = untrained_shape(0)
+    assert chance["off_diagonal"] > 0.8 and chance["leakage"] > 0.8 and 0.3 < chance["sign_agreement"] < 0.7
+
+
+def test_pairs_are_found_among_networks():
+    omega = np.array([[0.1, -0.1], [0.1, 0.1], [0.1, -0.1]])
+    mu = np.array([[3.0, -3.0], [3.0, 3.0], [3.0, -1.0]])
+    assert pairs_among(omega, mu, zero_sum=0.1).tolist() == [True, False, False]
+
+
 MATRICES = ("diagonal", "last", "signs", "homogeneous", "zero", "gamma")
 
 
@@ -100,7 +160,7 @@ def test_verdicts_of_the_matrices_go_both_ways():
 
 
 def test_a_network_that_was_not_trained_fails_where_a_trained_one_holds(zoo):
-    options = RegressionSizes(draws=400, networks=2, steps=0, lengths=(10, 40))
+    options = RegressionSizes(draws=400, networks=2, seeds=1, steps=0, lengths=(10, 40))
     networks = Networks(1, 2, seed=0).requires_grad_(False)
     untrained = bridge_of(networks.kq[0], networks.ov[0])
     fresh = REPLICATION.run(Setting(model=untrained, name="untrained", options=options))
@@ -150,7 +210,7 @@ def _refuse(setting):
 
 class _Quick(RegressionSizes):
     def __init__(self):
-        super().__init__(draws=200, networks=1, steps=50, lengths=(40,))
+        super().__init__(draws=200, networks=1, seeds=1, steps=50, lengths=(40,))
 
 
 def test_misspelt_options_are_named():

@@ -45,10 +45,11 @@ FROM_PLAIN, FROM_DEBIASED = "model from plain step, same eta", "model from debia
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionSizes:
-    """``draws`` problems for every risk; ``networks`` trained anew for ``steps`` steps, per number of heads."""
+    """``draws`` problems for every risk; ``networks`` trained anew for ``steps``, per number of heads and seed."""
 
     draws: int = 8_000
     networks: int = 4
+    seeds: int = 2
     steps: int = 2_000
     lengths: tuple[int, ...] = (10, 20, 40, 100)
 
@@ -65,8 +66,9 @@ def measure(setting: Setting) -> Conditions:
     of_matrices(c, shape, networks.untrained_shape(seed))
     heads = theory.active_heads(shape["omega"], shape["mu"])
     _of_function(c, setting, heads)
-    how = {"steps": options.steps, "seed": seed, "progress": setting.progress}
-    trained = {n: networks.train_networks(options.networks, n, **how) for n in (1, 2, 4)}
+    seeds = range(seed, seed + options.seeds)
+    how = {"steps": options.steps, "seeds": seeds, "progress": setting.progress}
+    trained = {n: networks.train_with_seeds(options.networks, n, **how) for n in (1, 2, 4)}
     _of_training(c, trained)
     c.tables["Mean squared error by number of examples"] = c.numbers["risks"]
     c.tables["Covariates with a mean of 1: where debiasing pays (not in the paper)"] = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,26 @@ def train_networks(
         mu=mu,
         seconds=time.time() - begun,
     )
+
+
+def train_with_seeds(n: int, heads: int, *, seeds: Sequence[int], **how: Any) -> Training:
+    """``train_networks`` for each seed, as one training of all these networks.
+
+    Networks of one seed see the same problems; those of another seed start elsewhere and see others.
+
+    Returns:
+        The networks in the order of the seeds; ``seconds`` is the sum.
+    """
+    parts = [train_networks(n, heads, seed=seed, **how) for seed in seeds]
+    networks = Networks(n * len(parts), heads)
+    for name, whole in networks.named_parameters():
+        whole.data = torch.cat([getattr(part.networks, name) for part in parts])
+    course = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=1)
+        for name in ("loss", "omega", "mu")
+    }
+    seconds = sum(part.seconds for part in parts)
+    return Training(networks=networks.requires_grad_(False), steps=parts[0].steps, seconds=seconds, **course)
 
 
 def phases(found: Training) -> list[tuple[int, float]]:
