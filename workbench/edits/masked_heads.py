@@ -35,7 +35,9 @@ def keep_freed() -> None:
     """Have glibc's malloc keep freed blocks of up to 32 MB for the next operation; elsewhere nothing happens.
 
     It keeps what is no larger than the largest block that was freed so far, 32 MB at most (mallopt(3), the dynamic
-    threshold), and twice as much in all; so one block is taken and freed. 92 s in the system became 4 s.
+    threshold), and twice as much in all; so one block is taken and freed. The whole of retrieval-heads: with passes of
+    4,096 tokens 23.0 million page faults and 42 s in the system, with 512 12.3 million and 23 s, with this too 1.7
+    million and 3 s; 1.05 GB at most each time.
     """
     torch.empty((32 << 20) - 8192, dtype=torch.uint8)
 
