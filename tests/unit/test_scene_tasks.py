@@ -15,6 +15,7 @@ from workbench.tasks.scenes import scene_of
 from workbench.tasks.scenes.arrows import arrows
 from workbench.tasks.scenes.questions import ANSWERS, KINDS, LENGTH, askable
 from workbench.tasks.scenes.sequences import ACTIONS, clip, panorama, reference
+from workbench.tasks.scenes.words import COLOURS, SHAPES
 
 TASKS = [task.name for task in list_tasks() if task.pictures]
 ASKING = {
@@ -224,3 +225,12 @@ def test_pairs_of_scenes_are_saved_by_their_sources(tmp_path):
 def test_options_that_cannot_work_say_so(name, options, said):
     with pytest.raises(OptionError, match=said):
         make_pairs(name, n=2, **options)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_positions_are_those_that_the_task_names_and_stand_on_their_words(name):
+    for pair in make_pairs(name, n=10, seed=6):
+        assert set(pair.positions) <= set(get_task(name).positions)
+        for place, (span, other) in pair.positions.items():
+            words = {"colour": COLOURS, "shape": SHAPES}[place]
+            assert pair.clean[slice(*span)] in words and pair.corrupted[slice(*other)] in words

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from workbench.training.vocabulary import BOS, EOS, PAD, SPECIAL, word_tokenizer
 WORLD = World(objects=(0.1, 1, 1, 1))
 CROWDED = World(objects=(1,) * 9)
 STEPS, BATCH, EXTRA = 900, 128, 32
+WIDTH = 64
 LONGEST = 20  # four objects, three words between them, a relation's second word, <bos> and <eos>
 HELD_OUT, SETS, MEASURED = 1_000_000, 4, World(objects=(0, 1, 1, 1))
 HEADS = ("colour", "shape", "size")
@@ -53,7 +55,7 @@ def caption_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def caption_ids(captions: list[str], tokenizer: PreTrainedTokenizerFast) -> Int[Tensor, "caption token"]:
-    """Token ids, padded at the end."""
+    """Return token ids, padded at the end."""
     vocabulary = tokenizer.get_vocab()
     ids = np.full((len(captions), LONGEST), PAD)
     for row, caption in enumerate(captions):
@@ -67,8 +69,8 @@ def build(seed: int) -> CLIPModel:
     0.05.
     """
     torch.manual_seed(seed)
-    shared = {
-        "hidden_size": 64,
+    shared: dict[str, Any] = {
+        "hidden_size": WIDTH,
         "intermediate_size": 192,
         "num_attention_heads": 4,
         "projection_dim": 64,
@@ -102,12 +104,12 @@ class TaughtCLIP(nn.Module):
     def __init__(self, model: CLIPModel) -> None:
         super().__init__()
         self.model = model
-        self.heads = PatchHeads(model.config.vision_config.hidden_size, HEADS)
+        self.heads = PatchHeads(WIDTH, HEADS)
 
     def forward(
         self, pixels: Float[Tensor, "picture 3 height width"], ids: Int[Tensor, "caption token"]
     ) -> tuple[Float[Tensor, "caption caption"], Float[Tensor, "picture patch width"]]:
-        """Similarities of the first pictures with all captions, scaled, and the features of all patches."""
+        """Return similarities of the first pictures with all captions, scaled, and the features of all patches."""
         seen = self.model.vision_model(pixels)
         pictures = normalize(self.model.visual_projection(seen.pooler_output[: len(ids)]), dim=-1)
         read = self.model.text_model(ids).pooler_output
@@ -193,7 +195,7 @@ def opens(directory: Path) -> CLIPModel:
 def similarities(
     model: CLIPModel, pixels: np.ndarray, captions: Sequence[str]
 ) -> Float[Tensor, "picture caption"]:
-    """Cosine similarities, from -1 to 1, by plain transformers."""
+    """Return cosine similarities, from -1 to 1, by plain transformers."""
     out = model(input_ids=caption_ids(list(captions), caption_tokenizer()), pixel_values=pixel_values(pixels))
     return out.image_embeds @ out.text_embeds.T
 
@@ -201,7 +203,7 @@ def similarities(
 def captioned(
     seed: int, start: int, count: int, world: World
 ) -> tuple[np.ndarray, list[str], list[list[Thing]]]:
-    """Pictures with captions, and their objects in the order of drawing."""
+    """Return pictures with captions, and their objects in the order of drawing."""
     pixels, layout = draw_many(seed, range(start, start + count), world)
     things = [sorted(things_of(layout, i), key=lambda thing: thing.slot) for i in range(count)]
     return pixels, [caption_of(each) for each in things], things
@@ -231,7 +233,7 @@ def turned(caption: str) -> str | None:
 
 @torch.no_grad()
 def measure(model: CLIPModel) -> list[CardNumber]:
-    """Retrieval among 256, by number of objects; binding and relations by captions with one thing wrong."""
+    """Return retrieval among 256, by number of objects; binding and relations by captions with one thing wrong."""
     found, whole, backwards = [], [], []
     for turn in range(SETS):
         pixels, captions, _ = captioned(HELD_OUT, 256 * turn, 256, MEASURED)
@@ -263,8 +265,9 @@ def _binding(model: CLIPModel) -> list[bool]:
 def _relations(model: CLIPModel) -> list[CardNumber]:
     """Pictures of two neighbours: the caption against the one with the relation turned around."""
     pixels, captions, _ = captioned(HELD_OUT + 6, 0, 1024, World(objects=(0, 1)))
-    keep = [i for i, caption in enumerate(captions) if turned(caption)]
-    right = _prefers(model, pixels[keep], [captions[i] for i in keep], [turned(captions[i]) for i in keep])
+    other = {i: wrong for i, caption in enumerate(captions) if (wrong := turned(caption)) is not None}
+    keep = list(other)
+    right = _prefers(model, pixels[keep], [captions[i] for i in keep], list(other.values()))
     return [_share("relation of two neighbours not turned around", right, needs=0.8)]
 
 

@@ -24,7 +24,7 @@ Labels = Mapping[str, Int[Tensor, "picture patch"]]
 
 
 def pixel_values(pixels: np.ndarray) -> Float[Tensor, "picture 3 height width"]:
-    """Pixels (picture, height, width, 3) as the towers read them: from -1 to 1, channels first."""
+    """Return pixels (picture, height, width, 3) as the towers read them: from -1 to 1, channels first."""
     return torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32)) / 127.5 - 1.0
 
 
@@ -72,7 +72,7 @@ class PatchHeads(nn.Module):
         self.background = background
 
     def loss(self, features: Float[Tensor, "picture patch width"], labels: Labels) -> Float[Tensor, ""]:
-        """Mean cross-entropy of the heads, in nats; the background weighs less than an object."""
+        """Return the mean cross-entropy of the heads, in nats; the background weighs less than an object."""
         losses = []
         for name, head in self.heads.items():
             weight = torch.ones(CLASSES[name] + 1)
@@ -92,7 +92,7 @@ class PatchHeads(nn.Module):
 
 
 def background_variance(features: Float[Tensor, "picture patch width"], labels: Labels) -> Float[Tensor, ""]:
-    """Variance of the features of background patches, mean over the features; 0 when all are the same."""
+    """Return the variance of the features of background patches, mean over the features; 0 when all are the same."""
     return features[labels["colour"] == CLASSES["colour"]].var(dim=0).mean()
 
 

@@ -101,7 +101,7 @@ def opens(directory: Path) -> ViTForImageClassification:
 
 @torch.no_grad()
 def measure(model: ViTForImageClassification) -> list[CardNumber]:
-    """Accuracy on pictures never seen, by number of objects, and which half of the name is right."""
+    """Return accuracy on pictures never seen, by number of objects, and which half of the name is right."""
     found, every = [], []
     for n in range(1, 5):
         world = replace(WORLD, objects=tuple(float(i == n) for i in range(1, 5)))

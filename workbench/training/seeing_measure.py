@@ -25,9 +25,9 @@ AT_ONCE = 64
 NEEDED = 0.90
 
 
-def exactly(n: int, **options: float) -> World:
+def exactly(n: int, *, noise: float = 0.04) -> World:
     """Return the world whose pictures have ``n`` objects."""
-    return World(objects=tuple(float(i == n) for i in range(1, 5)), **options)
+    return World(objects=tuple(float(i == n) for i in range(1, 5)), noise=noise)
 
 
 class Eyes:
@@ -73,11 +73,13 @@ class Eyes:
 
 
 def asked_of(
-    n: int, kind: str, count: int, **options: float
+    n: int, kind: str, count: int, *, noise: float = 0.04
 ) -> tuple[np.ndarray, list[SceneQuestion], list[tuple[Thing, ...]]]:
-    """Pictures of ``n`` objects never trained on, with one question of a kind to each; possible answers alike often."""
-    world, rng = exactly(n, **options), np.random.default_rng([n, KINDS.index(kind)])
-    pixels, found, there = [], [], []
+    """Return pictures of ``n`` objects never trained on, with one question of a kind to each."""
+    world, rng = exactly(n, noise=noise), np.random.default_rng([n, KINDS.index(kind)])
+    pixels: list[np.ndarray] = []
+    found: list[SceneQuestion] = []
+    there: list[tuple[Thing, ...]] = []
     start = 1_000_000 * KINDS.index(kind)
     while len(found) < count:
         drawn, layout = draw_many(HELD_OUT + n, range(start, start + 64), world)
@@ -93,14 +95,14 @@ def asked_of(
 
 @torch.no_grad()
 def accuracy_by_kind(
-    eyes: Eyes, kinds: Sequence[str], *, each: int = EACH, **options: float
+    eyes: Eyes, kinds: Sequence[str], *, each: int = EACH, noise: float = 0.04
 ) -> Iterator[tuple[str, int, list[SceneQuestion], list[bool]]]:
-    """Kind, number of objects, the questions, and which were answered rightly."""
+    """List kind, number of objects, the questions, and which were answered rightly."""
     for kind in kinds:
         for n in range(1, 5):
             if kind == "relation" and n == 1:
                 continue
-            pixels, found, _ = asked_of(n, kind, each, **options)
+            pixels, found, _ = asked_of(n, kind, each, noise=noise)
             said = eyes.answers(pixels, [question.text for question in found])
             yield kind, n, found, [a == q.answer for a, q in zip(said, found, strict=True)]
 
@@ -124,9 +126,11 @@ def hallucination(eyes: Eyes, *, pictures: int = 100, noise: float = 0.04) -> tu
     return invented / max(1, named), found / there
 
 
-def card_numbers(model: LlavaForConditionalGeneration, kinds: Sequence[str] = KINDS) -> list[CardNumber]:
-    """Return everything that the card of a model that answers questions says."""
-    eyes = Eyes(model)
+def card_numbers(
+    model: LlavaForConditionalGeneration, kinds: Sequence[str] = KINDS, *, unlocked: bool = False
+) -> list[CardNumber]:
+    """List everything that the card of a model that answers questions says."""
+    eyes = Eyes(model, unlocked=unlocked)
     numbers, details = [], []
     several: dict[str, list[bool]] = {kind: [] for kind in kinds}
     counts: dict[str, list[bool]] = {}

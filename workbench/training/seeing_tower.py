@@ -27,12 +27,12 @@ ALIKE = 0.3  # rms of the projected patches once training is over: that of the w
 
 
 def world_of_step(step: int) -> World:
-    """Crowded pictures, and now and then zoomed or tiny ones."""
+    """Return crowded pictures, and now and then zoomed or tiny ones."""
     return ZOOMED[step // 8 % len(ZOOMED)] if step % 8 == 7 else CROWDED
 
 
 def normalised(features: Float[Tensor, "picture patch width"]) -> Float[Tensor, "picture patch width"]:
-    """Features with a root mean square of 1, as the norm before the first layer makes them."""
+    """Return features with a root mean square of 1, as the norm before the first layer makes them."""
     return features / features.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt()
 
 
@@ -42,12 +42,12 @@ class SeeingTower(nn.Module):
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
         self.tower, self.projector = model.model.vision_tower, model.model.multi_modal_projector
-        self.heads = PatchHeads(model.config.text_config.hidden_size)
+        self.heads = PatchHeads(model.lm_head.in_features)
 
     def forward(
         self, pixels: Float[Tensor, "picture 3 height width"]
     ) -> Float[Tensor, "picture patch width"]:
-        """Projected patches as the language model gets them."""
+        """Return projected patches as the language model gets them."""
         return self.projector(self.tower(pixels).last_hidden_state[:, 1:])
 
 

@@ -30,14 +30,14 @@ ZERO = 0.5  # chance that *how many* of a colour that is nowhere may be chosen
 
 
 def scene_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, and ``<image>``, which stands for a patch."""
+    """Return a tokenizer of one token a word, and ``<image>``, which stands for a patch."""
     tokenizer = word_tokenizer(sentence_words())
     tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
     return tokenizer
 
 
 def pick(found: Sequence[SceneQuestion], rng: np.random.Generator) -> SceneQuestion:
-    """One question, every answer that is possible equally often (*zero* half as often)."""
+    """Return one question, every answer that is possible equally often (*zero* half as often)."""
     answers = sorted({question.answer for question in found})
     if len(answers) > 1 and "zero" in answers and rng.random() < ZERO:
         answers.remove("zero")
@@ -49,7 +49,7 @@ def pick(found: Sequence[SceneQuestion], rng: np.random.Generator) -> SceneQuest
 def packed_questions(
     things: Sequence[Thing], world: World, kinds: Sequence[str], rng: np.random.Generator
 ) -> list[SceneQuestion]:
-    """One question for each kind; where a picture has none of a kind, one of *exist* instead."""
+    """Return one question for each kind; where a picture has none of a kind, one of *exist* instead."""
     possible = {kind: askable(things, kind, world) for kind in {*kinds, "exist"}}
     return [pick(possible[kind] or possible["exist"], rng) for kind in kinds]
 
@@ -72,11 +72,11 @@ class Packer:
         self.vocabulary, self.kinds = tokenizer.get_vocab(), tuple(kinds)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of words separated by spaces."""
+        """Return token ids of words separated by spaces."""
         return [self.vocabulary[word] for word in text.split()]
 
     def pack(self, layout: SceneLayout, world: World, rng: np.random.Generator, *, describe: bool) -> Packed:
-        """Questions and, if asked, a description of every picture."""
+        """Return questions and, if asked, a description of every picture."""
         rows, answers, described = [], [], []
         for picture in range(len(layout)):
             things = things_of(layout, picture)
@@ -100,7 +100,7 @@ class Packer:
 
 
 def block_mask(lengths: Sequence[int]) -> tuple[Bool[Tensor, "1 1 query key"], Int[Tensor, "1 pos"]]:
-    """Who sees whom where blocks of these lengths stand behind a picture, and the position of every token.
+    """Say who sees whom where blocks of these lengths stand behind a picture, and the position of every token.
 
     Returns:
         True where a query sees a key; positions.
@@ -113,7 +113,7 @@ def block_mask(lengths: Sequence[int]) -> tuple[Bool[Tensor, "1 1 query key"], I
 
 
 def unlocked_mask(length: int) -> Float[Tensor, "1 1 query key"]:
-    """The mask of a causal model whose patches also see the question, to be added to attention scores.
+    """Return the mask of a causal model whose patches also see the question, to be added to attention scores.
 
     Patches see only the question's own words behind them, never an answer or a description that follows.
 

@@ -40,7 +40,7 @@ LONGEST = 128
 
 
 def build(seed: int) -> LlavaForConditionalGeneration:
-    """The untrained model."""
+    """Return the untrained model."""
     torch.manual_seed(seed)
     words = scene_tokenizer()
     vision = CLIPVisionConfig(
@@ -70,14 +70,11 @@ def build(seed: int) -> LlavaForConditionalGeneration:
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=words.convert_tokens_to_ids(IMAGE),
+        image_token_index=words.get_vocab()[IMAGE],
         image_seq_length=N_PATCHES,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=False,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-        pad_token_id=PAD,
     )
     model = LlavaForConditionalGeneration(config)
     with torch.no_grad():
@@ -88,7 +85,7 @@ def build(seed: int) -> LlavaForConditionalGeneration:
 
 
 def world_of_step(step: int) -> World:
-    """Usual pictures, those with several of one colour, and now and then zoomed or tiny ones."""
+    """Return usual pictures, those with several of one colour, and now and then zoomed or tiny ones."""
     if step % 8 == 7:
         return ZOOMED[step // 8 % len(ZOOMED)]
     return ALIKE_WORLD if step % 2 else WORLD
@@ -107,14 +104,14 @@ class PackedReader(torch.nn.Module):
 
     @torch.no_grad()
     def see(self, pixels: Float[Tensor, "picture 3 height width"]) -> Float[Tensor, "picture patch width"]:
-        """Projected patches as the language model gets them."""
+        """Return projected patches as the language model gets them."""
         tower, projector = self._seen
         return projector(tower(pixels).last_hidden_state[:, 1:])
 
     def forward(
         self, pixels: Float[Tensor, "picture 3 height width"], packed: Packed
     ) -> tuple[Float[Tensor, "picture question d_vocab"], Float[Tensor, "picture token d_vocab"] | None]:
-        """Logits of the answers, and of the words of the description if there is one."""
+        """Return logits of the answers, and of the words of the description if there is one."""
         patches = self.see(pixels)
         embed = self.words.embed_tokens
         start = embed(torch.full((len(pixels), 1), BOS))
@@ -155,7 +152,7 @@ def learn_to_answer(
         if world is WORLD:  # pictures such as it is measured on
             recent.append((answers.argmax(-1) == packed.answers).float().mean(0))
         loss = cross_entropy(answers.flatten(0, 1), packed.answers.flatten())
-        if said is None:
+        if said is None or packed.described is None:
             return loss
         return loss + cross_entropy(said.flatten(0, 1), packed.described.flatten(), ignore_index=PAD)
 
@@ -183,7 +180,7 @@ def train(
     steps: int = STEPS,
     batch: int = BATCH,
 ) -> Trained:
-    """The tower, then the language model behind it."""
+    """Train the tower, then the language model behind it."""
     model = build(seed)
 
     def saved(name: str) -> Path | None:
@@ -203,7 +200,7 @@ def train(
 
 
 def opens(directory: Path) -> LlavaForConditionalGeneration:
-    """The saved model as plain transformers opens it."""
+    """Return the saved model as plain transformers opens it."""
     return LlavaForConditionalGeneration.from_pretrained(directory).eval()
 
 

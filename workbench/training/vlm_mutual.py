@@ -46,7 +46,7 @@ class UnlockedReader(PackedReader):
     def answer(
         self, patches: Float[Tensor, "row patch width"], words: Int[Tensor, "row word"], since: int
     ) -> Float[Tensor, "row token d_vocab"]:
-        """Logits from the word ``since`` of the prompt on, one question a row."""
+        """Return logits from the word ``since`` of the prompt on, one question a row."""
         embed = self.words.embed_tokens
         start = embed(torch.full((len(words), 1), BOS))
         hidden = self.words(
@@ -109,7 +109,7 @@ def train(
     steps: int = STEPS,
     batch: int = BATCH,
 ) -> Trained:
-    """The tower of `vlm`, then the language model with the other mask."""
+    """Train the tower of `vlm`, then the language model with the other mask."""
     model = build(seed)
     model.config.image_sees_question = True
 
@@ -132,7 +132,7 @@ def train(
 
 
 def measure(model: LlavaForConditionalGeneration) -> list[CardNumber]:
-    """The numbers of `vlm` under the model's own mask, and two kinds under the usual one."""
+    """List the numbers of `vlm` under the model's own mask, and two kinds under the usual one."""
     locked: dict[str, list[bool]] = {}
     for kind, n, _, right in accuracy_by_kind(Eyes(model), ("colour", "place")):
         locked.setdefault(kind, []).extend(right if n > 1 else [])

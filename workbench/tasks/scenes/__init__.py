@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def draw(seed: int, index: int, world: World | None = None) -> Scene:
-    """Draw the picture of this number of a world.
+    """Return the picture of this number of a world.
 
     Example:
         >>> draw(7, 12).asked.phrase

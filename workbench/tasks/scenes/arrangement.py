@@ -28,19 +28,22 @@ _SOURCE = "drawn scenes; after CLEVR, Johnson et al. 2017, arXiv:1612.06890"
     "scene-count",
     source=_SOURCE,
     corruptions=("picture", "changed", "recoloured", "question", "blank"),
-    positions=(),
+    positions=("colour",),
     describe="Count all objects, or those of one colour.",
     texts=sentence_words(),
     pictures=True,
 )
 def scene_count(draw: Draw, *, split: str, corruption: str, about: str = "colour", noise: int = 4) -> Pair:
-    """One pair with a number as the answer, all equally often: zero to four of a colour, or one to four of all.
+    """Draw one pair with a number as the answer, all equally often: zero to four of a colour, or one to four of all.
 
     Objects take the first one's colour more often than elsewhere, so that there is something to count.
 
     Args:
         about: ``colour``, ``all`` or ``mixed``.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(alike=0.4, noise=hundredths("noise", noise))
     of = ALL if (what := kind_of(draw, about, ("colour", "all"))) == "all" else "are here ?"
@@ -59,11 +62,14 @@ def scene_count(draw: Draw, *, split: str, corruption: str, about: str = "colour
     pictures=True,
 )
 def scene_place(draw: Draw, *, split: str, corruption: str, objects: int = 0, noise: int = 4) -> Pair:
-    """One pair with a place as the answer, all nine equally often.
+    """Draw one pair with a place as the answer, all nine equally often.
 
     Args:
         objects: How many, 1 to 4; 0 for two to four.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(objects=counts(objects, least=1 if objects else 2), noise=hundredths("noise", noise))
     return question_pair(
@@ -81,11 +87,14 @@ def scene_place(draw: Draw, *, split: str, corruption: str, objects: int = 0, no
     pictures=True,
 )
 def scene_relation(draw: Draw, *, split: str, corruption: str, objects: int = 0, noise: int = 4) -> Pair:
-    """One pair with a shape as the answer, all five equally often.
+    """Draw one pair with a shape as the answer, all five equally often.
 
     Args:
         objects: How many, 2 to 4; 0 for all of these.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(objects=counts(objects, least=2), noise=hundredths("noise", noise))
     group = f"relation-{objects or 'all'}"
@@ -102,12 +111,15 @@ def scene_relation(draw: Draw, *, split: str, corruption: str, objects: int = 0,
     pictures=True,
 )
 def scene_binding(draw: Draw, *, split: str, corruption: str, noise: int = 4) -> Pair:
-    """One pair: two objects of one shape and two colours; the corrupted picture has the colours exchanged.
+    """Draw one pair: two objects of one shape and two colours; the corrupted picture has the colours exchanged.
 
     Everything that is in one picture is in the other; only which colour is where differs.
 
     Args:
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(objects=(0, 1, 1), noise=hundredths("noise", noise))
     for _ in range(TRIES):

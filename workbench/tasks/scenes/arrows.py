@@ -28,12 +28,15 @@ _STEPS = {"right": (0, 1), "up": (-1, 0), "left": (0, -1), "down": (1, 0)}
     pictures=True,
 )
 def scene_pointed(draw: Draw, *, split: str, corruption: str, noise: int = 4) -> Pair:
-    """One pair: an arrow in a free cell, and the nearest object that it points at, all shapes equally often.
+    """Draw one pair: an arrow in a free cell, and the nearest object that it points at, all shapes equally often.
 
     ``turned`` turns the arrow to an object of another shape. No built-in model was taught these words.
 
     Args:
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(objects=(0, 1, 1, 1), rings=0.0, noise=hundredths("noise", noise))
     shape = draw.pick(SHAPES)
@@ -71,7 +74,7 @@ def scene_pointed(draw: Draw, *, split: str, corruption: str, noise: int = 4) ->
 
 
 def arrows(things: Sequence[Thing]) -> list[tuple[int, str, Thing]]:
-    """Every free cell and direction with the nearest object there."""
+    """List every free cell and direction with the nearest object there."""
     at = {divmod(thing.cell, 3): thing for thing in things}
     found = []
     for cell in range(9):

@@ -15,7 +15,7 @@ from workbench.tasks.scenes.questions import KINDS, sentence_words
     "scene-changed",
     source="drawn scenes; counterfactual pairs that differ in the pixels of one object",
     corruptions=("changed",),
-    positions=(),
+    positions=("colour", "shape"),
     describe="Answer a question of any kind; the partner differs in one attribute of one object.",
     texts=sentence_words(),
     pictures=True,
@@ -23,12 +23,15 @@ from workbench.tasks.scenes.questions import KINDS, sentence_words
 def scene_changed(
     draw: Draw, *, split: str, corruption: str, about: str = "mixed", objects: int = 0, noise: int = 4
 ) -> Pair:
-    """One pair of the same words; all pixels but those of one object are equal, so it always aligns.
+    """Draw one pair of the same words; all pixels but those of one object are equal, so it always aligns.
 
     Args:
         about: A kind of question, or ``mixed``.
         objects: How many, 1 to 4; 0 for two to four.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(
         objects=counts(objects, least=1 if objects else 2), alike=0.4, noise=hundredths("noise", noise)

@@ -23,13 +23,16 @@ from workbench.tasks.scenes.questions import sentence_words
 def scene_exist(
     draw: Draw, *, split: str, corruption: str, prior: int = 0, objects: int = 0, noise: int = 4
 ) -> Pair:
-    """One pair with the answer yes or no, both equally often.
+    """Draw one pair with the answer yes or no, both equally often.
 
     Args:
         prior: Chance that a star is made yellow and a cross purple, in hundredths: 90 plants a prior that a model
             trained on such pictures learns; at 50 it was too weak to see.
         objects: How many, 1 to 4; 0 for two to four.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(
         objects=counts(objects, least=1 if objects else 2),

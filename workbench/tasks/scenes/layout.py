@@ -93,18 +93,18 @@ class SceneLayout:
         return len(self.n)
 
     def rows(self, chosen: Sequence[int] | slice) -> SceneLayout:
-        """The pictures chosen."""
+        """Return the pictures chosen."""
         return SceneLayout(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
     def with_value(self, name: str, slot: int, value: int) -> SceneLayout:
-        """The same pictures with one slot's value changed."""
+        """Return the same pictures with one slot's value changed."""
         changed = getattr(self, name).copy()
         changed[:, slot] = value
         return replace(self, **{name: changed})
 
 
 def generator(seed: int, index: int) -> np.random.Generator:
-    """The random numbers of one picture; they depend on nothing else."""
+    """Return the random numbers of one picture; they depend on nothing else."""
     return np.random.Generator(np.random.SFC64([seed, index]))
 
 

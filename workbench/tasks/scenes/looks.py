@@ -27,12 +27,15 @@ KINDS = ("colour", "shape", "size")
 def scene_attributes(
     draw: Draw, *, split: str, corruption: str, about: str = "colour", objects: int = 0, noise: int = 4
 ) -> Pair:
-    """One pair: a picture of two to four objects and a question whose answer is one word.
+    """Draw one pair: a picture of two to four objects and a question whose answer is one word.
 
     Args:
         about: ``colour``, ``shape``, ``size`` or ``mixed``.
         objects: How many, 1 to 4; 0 for two to four.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     kind = kind_of(draw, about, KINDS)
     world = World(objects=counts(objects, least=1 if objects else 2), noise=hundredths("noise", noise))
@@ -53,12 +56,15 @@ def scene_attributes(
 def scene_small(
     draw: Draw, *, split: str, corruption: str, about: str = "shape", zoom: bool = False, noise: int = 4
 ) -> Pair:
-    """One pair about a tiny object; with ``zoom`` the window around it is the picture, twice as large.
+    """Draw one pair about a tiny object; with ``zoom`` the window around it is the picture, twice as large.
 
     Args:
         about: ``colour``, ``shape`` or ``mixed``.
         zoom: Show the window.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     kind = kind_of(draw, about, KINDS[:2])
     world = World(objects=(0, 1, 1, 1), tiny=True, zoom=zoom, noise=hundredths("noise", noise))
@@ -88,7 +94,7 @@ def scene_clutter(
     hue: int = 0,
     noise: int = 4,
 ) -> Pair:
-    """One pair as in ``scene-attributes``, in a picture that is harder to read.
+    """Draw one pair as in ``scene-attributes``, in a picture that is harder to read.
 
     Args:
         about: ``colour``, ``shape``, ``size`` or ``mixed``.
@@ -96,6 +102,9 @@ def scene_clutter(
         texture: Height of the waves on the ground, in hundredths.
         hue: Degrees by which all colours are turned.
         noise: Pixel noise, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     kind = kind_of(draw, about, KINDS)
     world = World(objects=(0, 1, 1, 1), hue=float(hue), noise=hundredths("noise", noise))

@@ -24,7 +24,7 @@ from workbench.tasks.scenes.words import COLOURS, SHAPES
 def scene_marked(
     draw: Draw, *, split: str, corruption: str, objects: int = 0, noise: int = 4, rings: int = 15
 ) -> Pair:
-    """One pair of pictures without words; the answer is a class such as ``red star``, all thirty equally often.
+    """Draw one pair of pictures without words; the answer is a class such as ``red star``, all thirty equally often.
 
     ``frame`` puts the frame around another object of the same picture, ``moved`` moves the framed object, which
     changes no answer (the incorrect one is then another object's, or any other class).
@@ -33,6 +33,9 @@ def scene_marked(
         objects: How many, 1 to 4; 0 for two to four.
         noise: Pixel noise, in hundredths.
         rings: Chance of a grey ring in a free cell, in hundredths.
+
+    Returns:
+        The pair, without an id.
     """
     if corruption == "frame" and objects == 1:
         raise OptionError("corruption 'frame' needs another object", hint="objects=2")
@@ -64,12 +67,12 @@ def scene_marked(
 
 
 def class_of(thing: Thing) -> str:
-    """The class of an object."""
+    """Return the class of an object."""
     return f"{thing.colour} {thing.shape}"
 
 
 def counts(objects: int, *, least: int = 1) -> tuple[float, ...]:
-    """Chances of one to four objects: exactly as many as asked for, or all from ``least`` on for 0.
+    """Return the chances of one to four objects: exactly as many as asked for, or all from ``least`` on for 0.
 
     Raises:
         OptionError: for a number that is not there.

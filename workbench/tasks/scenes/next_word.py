@@ -31,12 +31,15 @@ from workbench.tasks.scenes.truth import Scene
     pictures=True,
 )
 def scene_describe(draw: Draw, *, split: str, corruption: str, noise: int = 8) -> Pair:
-    """One pair: a description up to some word of the object that comes next, size, colour or shape.
+    """Draw one pair: a description up to some word of the object that comes next, size, colour or shape.
 
     ``changed`` changes just that word's attribute of that object.
 
     Args:
         noise: Pixel noise, in hundredths. It decides how much a model invents: at 4 next to nothing, at 12 much.
+
+    Returns:
+        The pair, without an id.
     """
     world = World(objects=(0, 1, 1, 1), noise=hundredths("noise", noise))
     scene = scene_in(draw, split, world)

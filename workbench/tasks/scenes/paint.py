@@ -32,12 +32,12 @@ def draw_many(seed: int, indices: Sequence[int], world: World) -> tuple[np.ndarr
 
 
 def lay_out_many(seed: int, indices: Sequence[int], world: World) -> SceneLayout:
-    """What stands where in the pictures of these numbers, without drawing them."""
+    """Return what stands where in the pictures of these numbers, without drawing them."""
     return lay_out(np.stack([generator(seed, int(i)).random(NUMBERS_DRAWN) for i in indices]), world)
 
 
 def noise_of(seed: int, indices: Sequence[int]) -> np.ndarray:
-    """The noise of the pictures of these numbers (picture, 48 * 48 * 3), standard normal."""
+    """Return the noise of the pictures of these numbers (picture, 48 * 48 * 3), standard normal."""
     noise = np.empty((len(indices), N_NOISE), dtype=np.float32)
     for row, index in enumerate(indices):
         random = generator(seed, int(index))
@@ -81,14 +81,14 @@ def paint(layout: SceneLayout, noise: np.ndarray, world: World) -> np.ndarray:
 
 
 def whole_picture(cells: np.ndarray) -> np.ndarray:
-    """Cells (picture, 9, 16, 16, ...) put together to pictures (picture, 48, 48, ...)."""
+    """Return cells (picture, 9, 16, 16, ...) put together to pictures (picture, 48, 48, ...)."""
     rest = cells.shape[4:]
     grid = cells.reshape(len(cells), GRID, GRID, CELL, CELL, *rest)
     return np.ascontiguousarray(grid.swapaxes(2, 3)).reshape(len(cells), SIDE, SIDE, *rest)
 
 
 def owner_map(layout: SceneLayout, world: World) -> np.ndarray:
-    """Which slot every pixel belongs to (picture, 48, 48): 0 to 8, 9 for a ring, 10 for an arrow, -1 for the ground."""
+    """Say which slot every pixel belongs to (picture, 48, 48): 9 is a ring, 10 an arrow, -1 the ground."""
     cells = np.full((len(layout), N_CELLS, CELL, CELL), -1, dtype=np.int8)
     there = (np.arange(N_CELLS)[None] < layout.n[:, None]) | layout.ring
     picture, slot = there.nonzero()
@@ -104,14 +104,14 @@ def owner_map(layout: SceneLayout, world: World) -> np.ndarray:
 
 
 def coverage(owner: np.ndarray) -> np.ndarray:
-    """Share of every patch that every slot covers: (picture, 36, 9), rows of patches from the top."""
+    """Return the share of every patch that every slot covers: (picture, 36, 9), rows of patches from the top."""
     side = SIDE // PATCH
     patches = owner.reshape(-1, side, PATCH, side, PATCH).swapaxes(2, 3).reshape(len(owner), side * side, -1)
     return np.stack([(patches == slot).mean(-1, dtype=np.float32) for slot in range(N_CELLS)], axis=-1)
 
 
 def through_window(whole: np.ndarray, layout: SceneLayout) -> np.ndarray:
-    """The window around the first object, every pixel of it twice as large."""
+    """Return the window around the first object, every pixel of it twice as large."""
     picture = np.arange(len(whole))[:, None, None]
     top, left = window(layout)
     steps = np.arange(SIDE) // 2
@@ -126,12 +126,12 @@ def _put_arrows(cells: np.ndarray, layout: SceneLayout, value: np.generic) -> No
 
 
 def marked_cell(layout: SceneLayout) -> np.ndarray:
-    """The cell of the object that is marked (picture,)."""
+    """Return the cell of the object that is marked (picture,)."""
     return layout.cell[np.arange(len(layout)), layout.mark]
 
 
 def window(layout: SceneLayout) -> tuple[np.ndarray, np.ndarray]:
-    """Top and left pixel of the window of 24 x 24 that holds the first object's cell."""
+    """Return the top and left pixel of the window of 24 x 24 that holds the first object's cell."""
     row, column = np.divmod(marked_cell(layout).astype(int), GRID)
     slack = SIDE // 2 - CELL
 
@@ -166,7 +166,7 @@ def _inks(layout: SceneLayout, world: World) -> np.ndarray:
 
 
 def hue_turn(degrees: float) -> np.ndarray:
-    """The rotation (3, 3) of colours about the grey axis."""
+    """Return the rotation (3, 3) of colours about the grey axis."""
     angle, third = np.deg2rad(degrees), 1 / 3
     cos, sin = np.cos(angle), np.sin(angle) / np.sqrt(3)
     same, on, back = cos + (1 - cos) * third, (1 - cos) * third - sin, (1 - cos) * third + sin

@@ -37,12 +37,12 @@ Asked = tuple[Scene, SceneQuestion]
 
 
 def scene_in(draw: Draw, split: str, world: World) -> Scene:
-    """A picture of a split."""
+    """Return a picture of a split."""
     return Scene(SEEDS[split], draw.below(10**9), world)
 
 
 def find(draw: Draw, split: str, kind: str, world: World, answer: str, of: str = "") -> Asked:
-    """A picture and a question of a kind with that answer, and with these words in it.
+    """Return a picture and a question of a kind with that answer, and with these words in it.
 
     Raises:
         OptionError: if pictures of this world hardly ever have it.
@@ -56,13 +56,13 @@ def find(draw: Draw, split: str, kind: str, world: World, answer: str, of: str =
 
 
 def possible_answers(kind: str, world: World) -> tuple[str, ...]:
-    """The answers that pictures of a world can have."""
+    """List the answers that pictures of a world can have."""
     most = len(world.objects)
     return ANSWERS[kind][: most + 1] if kind == "count" else ANSWERS[kind]
 
 
 def corrupted(draw: Draw, split: str, corruption: str, asked: Asked) -> Asked:
-    """The partner in which the answer is another.
+    """Return the partner in which the answer is another.
 
     Raises:
         OptionError: if there is none; `has_partners` says so before.
@@ -84,7 +84,7 @@ def corrupted(draw: Draw, split: str, corruption: str, asked: Asked) -> Asked:
 
 
 def has_partners(asked: Asked, corruptions: Sequence[str]) -> bool:
-    """Whether a picture and its question have a partner of each of these corruptions, as far as it can be seen."""
+    """Say whether a picture and its question have a partner of each of these corruptions, as far as it can be seen."""
     changed = [corruption for corruption in corruptions if corruption in _FIELDS]
     if "question" in corruptions and not _other_questions(asked):
         return False
@@ -109,7 +109,7 @@ def _partners(asked: Asked, corruption: str) -> list[tuple[int, str, str, SceneQ
 def changes(
     things: Sequence[Thing], fields: Sequence[str]
 ) -> Iterator[tuple[int, str, str, tuple[Thing, ...]]]:
-    """Every change of one value of one object: slot, field, new value, and the objects after it."""
+    """List every change of one value of one object: slot, field, new value, and the objects after it."""
     taken = {thing.place for thing in things}
     for thing in things:
         for field in fields:
@@ -123,14 +123,14 @@ def changes(
 
 
 def with_value(thing: Thing, field: str, value: str) -> Thing:
-    """The object with another word for one of its fields."""
+    """Return the object with another word for one of its fields."""
     if field == "cell":
         return replace(thing, cell=PLACES.index(value))
     return Thing(**{**vars(thing), field: value})
 
 
 def same_question(scene: Scene, question: SceneQuestion) -> SceneQuestion | None:
-    """The question of the same words about another picture, if it may be asked of it."""
+    """Return the question of the same words about another picture, if it may be asked of it."""
     return _answered(scene.things, question, scene.world)
 
 
@@ -149,7 +149,7 @@ def question_pair(
     of: str = "",
     corruptions: Sequence[str] = CORRUPTIONS,
 ) -> Pair:
-    """A pair about one question; pictures without a partner of every corruption of its kind are passed over.
+    """Return a pair about one question; pictures without a partner of every corruption of its kind are passed over.
 
     The clean picture therefore does not depend on the corruption.
 
@@ -176,7 +176,7 @@ def question_pair(
 
 
 def make_pair(draw: Draw, clean: Asked, other: Asked, *, group: str, blank: bool = False) -> Pair:
-    """The pair of two pictures with their questions; in front of a blank picture the incorrect answer is any other."""
+    """Return the pair of two pictures with their questions; for a blank one the incorrect answer is any other."""
     question, wrong = clean[1], other[1].answer
     if blank:
         wrong = draw.pick([a for a in ANSWERS[question.kind] if a != question.answer])
@@ -197,7 +197,7 @@ def make_pair(draw: Draw, clean: Asked, other: Asked, *, group: str, blank: bool
 
 
 def picture_of(scene: Scene) -> Picture:
-    """The picture of a drawn scene."""
+    """Return the picture of a drawn scene."""
     return Picture(f"scene:{scene.text}")
 
 
@@ -232,7 +232,7 @@ def _said(question: SceneQuestion) -> tuple[str, dict[str, Span]]:
 
 
 def kind_of(draw: Draw, wanted: str, known: Sequence[str]) -> str:
-    """The kind that is asked for; ``mixed`` draws one.
+    """Return the kind that is asked for; ``mixed`` draws one.
 
     Raises:
         OptionError: if it is neither.
@@ -245,7 +245,7 @@ def kind_of(draw: Draw, wanted: str, known: Sequence[str]) -> str:
 
 
 def hundredths(name: str, value: int, most: int = 100) -> float:
-    """An option in hundredths as a number.
+    """Return an option in hundredths as a number.
 
     Raises:
         OptionError: if it is out of range.

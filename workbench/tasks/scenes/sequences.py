@@ -31,7 +31,7 @@ class SceneReference:
 
 
 def reference(seed: int, index: int, split: str = "test") -> SceneReference:
-    """A reference of which its scene holds exactly one: shape, colour and size are the same.
+    """Return a reference of which its scene holds exactly one: shape, colour and size are the same.
 
     Example:
         >>> found = reference(0, 0)
@@ -64,7 +64,7 @@ class SceneClip:
 
 
 def clip(seed: int, index: int, split: str = "test") -> SceneClip:
-    """Three pictures in which one object does one thing; all actions come equally often, the noise is the same.
+    """Return three pictures in which one object does one thing; all actions come equally often, the noise is the same.
 
     A move takes one cell a picture, the other actions happen in one of the two steps.
 
@@ -124,7 +124,7 @@ class Panorama:
     rows: tuple[int, ...]
 
     def view(self, heading: int) -> PanoramaView:
-        """What is seen in a direction: the heading in the middle column, its neighbours beside it."""
+        """Return what is seen in a direction: the heading in the middle column, its neighbours beside it."""
         columns = [(own - heading + 1) % HEADINGS for own in self.headings]
         shown = [slot for slot, column in enumerate(columns) if column < GRID]
         order = shown + [slot for slot in range(N_CELLS) if slot not in shown]
@@ -145,7 +145,7 @@ class Panorama:
 
 
 def panorama(seed: int, index: int, objects: int = 6) -> Panorama:
-    """Objects on different places of three rows and twelve headings, each seen in three views that follow each other.
+    """Return objects on different places of three rows and twelve headings, each seen in three views.
 
     Example:
         >>> around = panorama(0, 0)

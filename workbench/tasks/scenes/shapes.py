@@ -18,7 +18,7 @@ ROOM = INSIDE - min(PIXELS) + 1  # steps that the smallest shape can move along 
 
 
 def shape_mask(shape: int, side: int) -> np.ndarray:
-    """Draw one shape as a square of booleans, ``side`` pixels wide.
+    """Return one shape as a square of booleans, ``side`` pixels wide.
 
     Args:
         shape: Index into `SHAPES`, or `RING`.
@@ -57,7 +57,7 @@ def templates() -> np.ndarray:
 
 @cache
 def arrow_masks() -> np.ndarray:
-    """Arrows in a cell, one for each of `DIRECTIONS`: (direction, 16, 16), booleans."""
+    """Return arrows in a cell, one for each of `DIRECTIONS`: (direction, 16, 16), booleans."""
     across = (np.arange(12) + 0.5) / 6 - 1
     y, x = np.meshgrid(across, across, indexing="ij")
     arrow = ((abs(y) <= 0.2) & (x <= 0.1)) | ((x >= 0.0) & (abs(y) <= 0.9 * (1 - x)))

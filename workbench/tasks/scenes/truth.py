@@ -130,7 +130,7 @@ class Scene:
         return coverage(self.owner[None])[0]
 
     def patches(self, slot: int) -> tuple[int, ...]:
-        """The patches that show an object: it covers at least an eighth of them; 9 are the rings, 10 is an arrow."""
+        """List the patches of which an object covers at least an eighth; 9 are the rings, 10 is an arrow."""
         share = (self.owner == slot).reshape(SIDE // PATCH, PATCH, SIDE // PATCH, PATCH).mean(axis=(1, 3))
         return tuple(np.flatnonzero(share.flatten() >= SEEN).tolist())
 
@@ -164,7 +164,7 @@ class Scene:
         return f"{self.seed}/{self.index}" + (f"?{'&'.join(said)}" if said else "")
 
     def changed(self, slot: int, **values: str) -> Scene:
-        """The same picture, noise included, with an object of another shape, colour, size or cell.
+        """Return the same picture, noise included, with an object of another shape, colour, size or cell.
 
         Raises:
             OptionError: if there is no such object, field or word, or the cell is taken.
@@ -183,11 +183,11 @@ class Scene:
         return replace(self, changes=(*self.changes, *new))
 
     def through_window(self) -> Scene:
-        """The part around the asked object as the whole picture, every pixel of it twice as large; the noise stays."""
+        """Return the part around the asked object as the whole picture, twice as large; the noise stays."""
         return replace(self, world=replace(self.world, zoom=True))
 
     def blank(self) -> Scene:
-        """The same ground and noise with nothing on it."""
+        """Return the same ground and noise with nothing on it."""
         return replace(self, changes=(*self.changes, SceneChange(-1, "blank", "1")))
 
     def __repr__(self) -> str:
@@ -195,7 +195,7 @@ class Scene:
 
 
 def things_of(layout: SceneLayout, picture: int) -> tuple[Thing, ...]:
-    """The objects of one picture of many, in reading order."""
+    """List the objects of one picture of many, in reading order."""
     made = [
         Thing(
             slot,
@@ -210,7 +210,7 @@ def things_of(layout: SceneLayout, picture: int) -> tuple[Thing, ...]:
 
 
 def caption_of(things: list[Thing]) -> str:
-    """Objects joined by *and*, the first two by a relation if they are next to each other."""
+    """Return the objects joined by *and*, the first two by a relation if they are next to each other."""
     words = ["and"] * (len(things) - 1)
     if len(things) > 1 and (relation := relation_of(things[0], things[1])):
         words[0] = relation
@@ -221,7 +221,7 @@ def caption_of(things: list[Thing]) -> str:
 
 
 def relation_of(one: Thing, other: Thing) -> str:
-    """How one object stands to a neighbour; empty if they do not share a side of their cells."""
+    """Say how one object stands to a neighbour; empty if they do not share a side of their cells."""
     down = other.cell // 3 - one.cell // 3
     right = other.cell % 3 - one.cell % 3
     names = {(0, 1): "left of", (0, -1): "right of", (1, 0): "above", (-1, 0): "below"}
@@ -229,7 +229,7 @@ def relation_of(one: Thing, other: Thing) -> str:
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The smallest box around a mask: top, left, bottom, right; zeros for an empty mask."""
+    """Return the smallest box around a mask: top, left, bottom, right; zeros for an empty mask."""
     if not mask.any():
         return (0, 0, 0, 0)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -258,7 +258,7 @@ def _said(value: object) -> str:
 
 
 def scenes(seed: int, world: World, start: int = 0) -> Iterator[Scene]:
-    """Pictures of a world without end."""
+    """Return pictures of a world without end."""
     while True:
         yield Scene(seed, start, world)
         start += 1
