@@ -108,7 +108,7 @@ class TaughtCLIP(nn.Module):
 
     def forward(
         self, pixels: Float[Tensor, "picture 3 height width"], ids: Int[Tensor, "caption token"]
-    ) -> tuple[Float[Tensor, "caption caption"], Float[Tensor, "picture patch width"]]:
+    ) -> tuple[Float[Tensor, "caption caption"], Float[Tensor, "picture patch d_model"]]:
         """Return similarities of the first pictures with all captions, scaled, and the features of all patches."""
         seen = self.model.vision_model(pixels)
         pictures = normalize(self.model.visual_projection(seen.pooler_output[: len(ids)]), dim=-1)

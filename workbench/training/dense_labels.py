@@ -71,7 +71,7 @@ class PatchHeads(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, CLASSES[name] + 1) for name in names})
         self.background = background
 
-    def loss(self, features: Float[Tensor, "picture patch width"], labels: Labels) -> Float[Tensor, ""]:
+    def loss(self, features: Float[Tensor, "picture patch d_model"], labels: Labels) -> Float[Tensor, ""]:
         """Return the mean cross-entropy of the heads, in nats; the background weighs less than an object."""
         losses = []
         for name, head in self.heads.items():
@@ -81,7 +81,7 @@ class PatchHeads(nn.Module):
         return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def right(self, features: Float[Tensor, "picture patch width"], labels: Labels) -> dict[str, float]:
+    def right(self, features: Float[Tensor, "picture patch d_model"], labels: Labels) -> dict[str, float]:
         """Return the share of the patches with an object on them whose label each head says."""
         found = {}
         for name, head in self.heads.items():
@@ -91,7 +91,9 @@ class PatchHeads(nn.Module):
         return found
 
 
-def background_variance(features: Float[Tensor, "picture patch width"], labels: Labels) -> Float[Tensor, ""]:
+def background_variance(
+    features: Float[Tensor, "picture patch d_model"], labels: Labels
+) -> Float[Tensor, ""]:
     """Return the variance of the features of background patches, mean over the features; 0 when all are the same."""
     return features[labels["colour"] == CLASSES["colour"]].var(dim=0).mean()
 

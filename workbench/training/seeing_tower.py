@@ -31,7 +31,7 @@ def world_of_step(step: int) -> World:
     return ZOOMED[step // 8 % len(ZOOMED)] if step % 8 == 7 else CROWDED
 
 
-def normalised(features: Float[Tensor, "picture patch width"]) -> Float[Tensor, "picture patch width"]:
+def normalised(features: Float[Tensor, "picture patch d_model"]) -> Float[Tensor, "picture patch d_model"]:
     """Return features with a root mean square of 1, as the norm before the first layer makes them."""
     return features / features.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt()
 
@@ -46,7 +46,7 @@ class SeeingTower(nn.Module):
 
     def forward(
         self, pixels: Float[Tensor, "picture 3 height width"]
-    ) -> Float[Tensor, "picture patch width"]:
+    ) -> Float[Tensor, "picture patch d_model"]:
         """Return projected patches as the language model gets them."""
         return self.projector(self.tower(pixels).last_hidden_state[:, 1:])
 

@@ -103,7 +103,7 @@ class PackedReader(torch.nn.Module):
         ]  # a list: no parameters of ours
 
     @torch.no_grad()
-    def see(self, pixels: Float[Tensor, "picture 3 height width"]) -> Float[Tensor, "picture patch width"]:
+    def see(self, pixels: Float[Tensor, "picture 3 height width"]) -> Float[Tensor, "picture patch d_model"]:
         """Return projected patches as the language model gets them."""
         tower, projector = self._seen
         return projector(tower(pixels).last_hidden_state[:, 1:])

@@ -44,7 +44,7 @@ class UnlockedReader(PackedReader):
     """The language model behind a tower that stays as it is; patches see the question."""
 
     def answer(
-        self, patches: Float[Tensor, "row patch width"], words: Int[Tensor, "row word"], since: int
+        self, patches: Float[Tensor, "row patch d_model"], words: Int[Tensor, "row word"], since: int
     ) -> Float[Tensor, "row token d_vocab"]:
         """Return logits from the word ``since`` of the prompt on, one question a row."""
         embed = self.words.embed_tokens
