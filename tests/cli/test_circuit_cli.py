@@ -156,3 +156,13 @@ def test_show_answers_within_a_second_of_processor_time(saved):
         )
         times.append(float(done.stderr.split()[-1]))
     assert min(times) < 1.0
+
+
+def test_any_result_is_shown_by_its_file(saved):
+    def show(*words):
+        return RUN.invoke(app, ["show", *map(str, words)])
+
+    assert "a1.h1->logits" in show(saved / "circuit.json").stdout
+    told = json.loads(show(saved / "circuit.json", "--json").stdout)
+    assert told == json.loads((saved / "circuit.json").read_text())
+    assert "is a folder" in str(show(saved).exception)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from transformer_lens import TransformerBridgeConfig
 
+import workbench as wb
+from workbench.commands.do import do
 from workbench.commands.replicate import replicate_all, replicate_job
 from workbench.core.claims import UNTESTABLE
 from workbench.core.errors import OptionError, RunError
@@ -200,6 +202,11 @@ def test_all_goes_on_after_one_that_cannot_run(tmp_path, monkeypatch):
     page = replicate_all(("refuses", "in-context-regression"), out=tmp_path, device="cpu")
     assert page.failed == {"refuses": "this model has no heads"} and len(page.results) == 1
     assert "this model has no heads" in (tmp_path / "all.html").read_text()
+    read = wb.load(tmp_path / "all.json")
+    assert read.rows() == page.rows() and read.failed == page.failed and read.lead == page.lead
+    assert [one.folder for one in read.results] == [one.folder for one in page.results]
+    shown = do("show", file=tmp_path / "all.json")
+    assert shown.to_dict() == read.to_dict() and shown.found.rows() == page.rows()
 
 
 def _refuse(setting):

@@ -247,7 +247,7 @@ def _all(asked: Replicate, job: Job, names: Sequence[str]) -> Results:
     root = job.out or ROOT
     page = Results(results=results, failed=failed, folder=root)
     write_atomic(root / "all.html", page.page())
-    write_atomic(root / "all.json", dump(page.to_dict(), where="all.json", indent=1))
+    page.save(root)
     if asked.docs is not None:
         replace_part(asked.docs, BEGIN, END, page.markdown())
     return page

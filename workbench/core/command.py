@@ -346,6 +346,7 @@ _FORMS = {
     "circuit import": "circuit:ImportCircuit",
     "circuit validate": "circuit:ValidateCircuits",
     "circuit view": "circuit:ViewCircuit",
+    "show": "show:ShowResult",
     "runs list": "runs:ListRuns",
     "runs show": "runs:ShowRun",
     "runs resume": "runs:ResumeRun",

@@ -22,6 +22,7 @@ from workbench.papers.kinds import Findings, Replicable
 from workbench.papers.registry import find_paper
 from workbench.view.text import number, printable
 
+ALL = "all.json"  # what ``replicate all`` writes
 MARKUP = (
     "version 1 kept pictures as markup: {n} are not shown, because no markup is read from a file. Claims, tables and "
     "numbers are those of the file. For the pictures measure again: workbench replicate {name} -m {model} --out NEW"
@@ -149,7 +150,7 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Results(Shown, shown_in="workbench.papers.show"):
+class Results(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers.result"):
     """Several replications on one page.
 
     Attributes:
@@ -216,6 +217,27 @@ def load_replication(path: str | os.PathLike[str]) -> Result:
     file = Path(path) / RESULT if os.path.isdir(path) else Path(path)
     opened = REPLICATION.load(file)
     return Result.of_file(opened.content, opened.origin, file.parent)
+
+
+@saves(Results)
+def save_replications(found: Results, path: str | os.PathLike[str]) -> Path:
+    """Write several replications, whole or not at all; a path without ``.json`` is a folder: its ``all.json``."""
+    return write_atomic(file_at(path, ALL), dump(found.to_dict(), where=ALL, indent=1))
+
+
+def load_replications(path: str | os.PathLike[str]) -> Results:
+    """Read what ``replicate all`` wrote, or the one in a folder; each replication is read as strictly as its own file.
+
+    Returns:
+        The replications, each with the folder that it was written to.
+
+    Raises:
+        RunError: if it is missing, cut off, of another format, or was changed.
+    """
+    file = Path(path) / ALL if os.path.isdir(path) else Path(path)
+    content = REPLICATIONS.load(file).content
+    results = [Result.from_dict(one, Path(str(one.get("folder", "")))) for one in content.results]
+    return Results(results=results, failed=dict(content.failed), folder=Path(content.folder))
 
 
 def _shown(value: Any) -> str:

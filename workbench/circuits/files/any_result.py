@@ -23,6 +23,7 @@ _OURS = {
     "pairs": "tasks.pairs_file:read_pairs",
     "portrait": "heads.table:load_portrait",
     "replication": "papers.result:load_replication",
+    "replications": "papers.result:load_replications",
     "reproduction": "papers.studies.result:load_study",
     "run": "core.run_file:load_record",
     "scores": "circuits.files.scores_file:load_scores",
