@@ -69,6 +69,14 @@ def runs_of():
     return make
 
 
+@pytest.fixture(autouse=True)
+def nobody_elses_code(monkeypatch):
+    """What other tests of the process have registered is no plug-in of this one, in no record."""
+    from workbench.core import plugins
+
+    monkeypatch.setattr(plugins, "_MODULES", {})
+
+
 @pytest.fixture(scope="session")
 def lab_site(tmp_path_factory):
     """The folder in which the little package that adds one of each thing is installed."""

@@ -47,19 +47,39 @@ class Described:
 
 def functions() -> Iterator[Described]:
     """Every public function and method of the rooms that returns something; properties are nouns and left out."""
-    for path in sorted([*(ROOT / "workbench").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]):
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in _files()}
+    nodes = [node for tree in trees.values() for node in tree.body]
+    classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
+    for path, tree in trees.items():
         parts = path.relative_to(ROOT).parts
         room = parts[1] if parts[0] == "workbench" and len(parts) > 2 else parts[0]
-        for name, node in _public(ast.parse(path.read_text(encoding="utf-8")).body):
+        for name, node in _public(tree.body, classes):
             yield Described(room, f"{'.'.join(parts)}: {name}", ast.get_docstring(node) or "")
 
 
-def _public(body: list[ast.stmt], within: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+def _files() -> list[Path]:
+    return sorted([*(ROOT / "workbench").rglob("*.py"), *(ROOT / "cli").rglob("*.py")])
+
+
+def _public(
+    body: list[ast.stmt], classes: Mapping[str, ast.ClassDef], within: ast.ClassDef | None = None
+) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Public functions; a method without a docstring has that of the method that it replaces, and is left out."""
     for node in body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield from _public(node.body, f"{node.name}.")
+            yield from _public(node.body, classes, node)
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _returns(node):
-            yield within + node.name, node
+            if within is None:
+                yield node.name, node
+            elif ast.get_docstring(node) or not _is_told(within, node.name, classes):
+                yield f"{within.name}.{node.name}", node
+
+
+def _is_told(within: ast.ClassDef, method: str, classes: Mapping[str, ast.ClassDef]) -> bool:
+    """Whether a class above has a docstring for a method; a class name exists once."""
+    above = [classes[base.id] for base in within.bases if isinstance(base, ast.Name) and base.id in classes]
+    own = [n for cls in above for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == method]
+    return any(ast.get_docstring(n) for n in own) or any(_is_told(cls, method, classes) for cls in above)
 
 
 def _returns(node: ast.FunctionDef) -> bool:
