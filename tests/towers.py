@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.families import _root, _roughen
+from tests.families import VOCABULARY, _root, _roughen, save_tokenizer
 
 CLASSES = ("cat", "dog", "fish", "horse", "bird")
 _SIZE = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "initializer_range": 0.15}
@@ -31,6 +31,74 @@ BUILDERS: Mapping[str, Callable[[Any], Any]] = {
     "beit": lambda t: t.BeitForImageClassification(t.BeitConfig(**_PICTURE, **_NAMED)),
 }
 TOWERS: tuple[str, ...] = tuple(BUILDERS)
+
+IMAGE = VOCABULARY.index("w119")  # the word that stands for a picture
+_SEES = {**_PICTURE, "num_hidden_layers": 2, "image_size": 16}
+_SAYS = {
+    **_SIZE,
+    "num_hidden_layers": 2,
+    "vocab_size": len(VOCABULARY),
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+_SAYS |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+
+
+def _paligemma(t: Any) -> Any:
+    sees = t.SiglipVisionConfig(**_SEES, vision_use_head=False)
+    config = t.PaliGemmaConfig(
+        vision_config=sees,
+        text_config=t.GemmaConfig(**_SAYS),
+        image_token_index=IMAGE,
+        projection_dim=32,
+        hidden_size=32,
+    )
+    return t.PaliGemmaForConditionalGeneration(config)
+
+
+def _internvl(t: Any) -> Any:
+    sees = t.InternVLVisionConfig(**{**_SEES, "image_size": [16, 16], "patch_size": [4, 4]})
+    says = t.Qwen2Config(**_SAYS)
+    config = t.InternVLConfig(vision_config=sees, text_config=says, image_token_id=IMAGE, image_seq_length=4)
+    return t.InternVLForConditionalGeneration(config)
+
+
+def _smolvlm(t: Any) -> Any:
+    sees, says = t.SmolVLMVisionConfig(**_SEES), t.LlamaConfig(**_SAYS)
+    config = t.SmolVLMConfig(vision_config=sees, text_config=says, image_token_id=IMAGE, scale_factor=2)
+    return t.SmolVLMForConditionalGeneration(config)
+
+
+SPEAKING: Mapping[str, Callable[[Any], Any]] = {
+    "paligemma": _paligemma,
+    "internvl": _internvl,
+    "smolvlm": _smolvlm,
+}
+"""Language models that see, and that the bridge refuses."""
+
+
+@cache
+def speaking_dir(name: str) -> Path:
+    """Directory of a tiny one with the tests' tokenizer; what it sees matters to what it says."""
+    import torch
+    import transformers
+
+    directory = _root() / f"speaking-{name}"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SPEAKING[name](transformers).eval()
+        _roughen(model)
+        with torch.no_grad():
+            seen = [
+                p
+                for n, p in model.named_parameters()
+                if "language" not in n and "text_model" not in n and p.ndim > 1
+            ]
+            for parameter in seen:
+                parameter.normal_(0, 0.2)
+    model.save_pretrained(directory)
+    save_tokenizer(directory)
+    return directory
 
 
 def build_tower(name: str, seed: int = 0) -> Any:

@@ -16,7 +16,7 @@ from tests.towers import CLASSES, TOWERS, build_tower, tower_dir
 from workbench.core.errors import ModelError
 from workbench.model.hooks import resume_from
 from workbench.model.identity import identity
-from workbench.model.towers.classes import probe_inputs
+from workbench.model.towers.classes import READS, probe_inputs
 from workbench.model.towers.open import plain_answer
 from workbench.model.towers.parts import part, stacks
 
@@ -30,7 +30,7 @@ def opened(request):
     plain.eval().requires_grad_(
         False
     )  # torch's own attention, in SigLIP's pooling, has another way with gradients
-    return model, probe_inputs(plain.config, model.reads), plain
+    return model, probe_inputs(plain.config, READS[kind.__name__]), plain
 
 
 def layers_of(tower, plain):
@@ -172,7 +172,7 @@ def test_a_model_in_memory_is_opened_in_place():
 @torch.no_grad()
 def test_hooks_of_both_stacks_of_clip_have_the_stacks_name_before_them():
     model = wb.open_model(tower_dir("clip"), device="cpu")
-    cache = model.run_with_cache(**probe_inputs(model.original_model.config, model.reads))[1]
+    cache = model.run_with_cache(**probe_inputs(model.original_model.config, READS["CLIPModel"]))[1]
     assert cache["text.blocks.1.attn.hook_pattern"].shape == (2, 4, 9, 9)
     assert cache["blocks.2.attn.hook_pattern"].shape == (2, 4, 10, 10)  # a class token and nine patches
     assert model.hook_dict["text.blocks.0.hook_in"] is model.towers["text"].hook_dict["blocks.0.hook_in"]
@@ -216,3 +216,17 @@ def test_heads_between_encoder_and_decoder_are_patched_as_in_plain_torch(kind, t
                     expected = out[runs.pairs.correct[i][0]] - out[runs.pairs.incorrect[i][0]]
                     assert found[f"a{layer}.h{head}"][i] == pytest.approx(float(expected), abs=1e-5)
                     assert abs(float(expected) - runs.clean[i]) > 1e-4
+
+
+@torch.no_grad()
+def test_each_part_of_clip_runs_by_itself_and_both_together_say_how_alike_they_are():
+    model = wb.open_model(tower_dir("clip"), device="cpu")
+    plain = transformers.CLIPModel.from_pretrained(tower_dir("clip"), attn_implementation="eager").eval()
+    inputs = probe_inputs(plain.config, READS["CLIPModel"])
+    seen = model(pixel_values=inputs["pixel_values"])[:, 0]
+    said = model.towers["text"](inputs["input_ids"])[:, 0]
+    both = plain(**inputs)
+    assert torch.allclose(seen / seen.norm(dim=-1, keepdim=True), both.image_embeds, atol=1e-6)
+    assert torch.allclose(said / said.norm(dim=-1, keepdim=True), both.text_embeds, atol=1e-6)
+    alike = (both.image_embeds * both.text_embeds).sum(-1) * plain.logit_scale.exp()
+    assert torch.allclose(model(**inputs)[:, 0, 0], alike, atol=1e-5)

@@ -118,7 +118,8 @@ def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
     """The model on a prompt, whatever it returns; one without words takes its extras alone."""
     sight = sight_of(bridge)
     extras = prompt.extras
-    if sight is not None and prompt.entered and sight.token is not None:
+    beyond = not getattr(bridge, "keeps_pixels", False)  # what enters is behind the tower
+    if sight is not None and prompt.entered and sight.token is not None and beyond:
         extras = extras.without(PIXELS)  # what towers made of them is already in what enters
     ids = () if sight is not None and sight.token is None else (prompt.ids,)
     return bridge(*ids, **extras, **options)

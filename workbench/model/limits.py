@@ -12,6 +12,7 @@ from workbench.model.huggingface import adapter_config, read_config
 from workbench.model.native import is_native, read_native_config, read_output_names
 from workbench.model.outputs import outputs_from
 from workbench.model.sight import sight_from
+from workbench.model.towers.classes import tower_class, words_of
 from workbench.tasks.outputs import Outputs
 from workbench.tasks.pictures.sight import Sight
 
@@ -45,7 +46,8 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
         cfg, names = read_native_config(directory), read_output_names(directory)
     else:
         config = read_config(directory, trust_remote_code=trust_remote_code)
-        cfg, names, fields = adapter_config(config, directory), class_names(config), config.to_dict()
+        cfg = words_of(config) if tower_class(config) else adapter_config(config, directory)
+        names, fields = class_names(config), config.to_dict()
         sight = sight_from(config, directory)
     return Limits(
         prepend_bos=bool(getattr(cfg, "default_prepend_bos", True)),

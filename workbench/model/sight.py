@@ -158,10 +158,44 @@ _BEFORE = {
 }
 """Positions of towers before their patches, registers not counted."""
 
+
+def _of_words(config: Any, scaling: Scaling | None) -> Sight:
+    """CLIP's and SigLIP's part for pictures, which runs by itself."""
+    return _vit(config.vision_config, scaling)
+
+
+def _paligemma(config: Any, scaling: Scaling | None) -> Sight:
+    size, grid = _patches(config.vision_config)
+    n, token = grid[0] * grid[1], config.image_token_id
+    return Sight(size=size, grid=grid, n_tokens=n, token=token, scaling=scaling)
+
+
+def _internvl(config: Any, scaling: Scaling | None) -> Sight:
+    size, grid = _patches(config.vision_config)
+    rows, columns = (int(n * config.downsample_ratio) for n in grid)
+    token = config.image_token_id
+    return Sight(size=size, grid=(rows, columns), n_tokens=rows * columns, token=token, scaling=scaling)
+
+
+def _blip2(config: Any, scaling: Scaling | None) -> Sight:
+    n, token = (
+        config.num_query_tokens,
+        config.image_token_id,
+    )  # questions to the picture, which have no place in it
+    size = _side(config.vision_config, "image_size")
+    return Sight(size=size, grid=(1, n), n_tokens=n, token=token, scaling=scaling)
+
+
 FAMILIES: dict[str, Callable[[Any, Scaling | None], Sight]] = {
     "llava": _llava,
     "gemma3": _gemma3,
     "idefics3": _idefics3,
+    "smolvlm": _idefics3,
+    "paligemma": _paligemma,
+    "internvl": _internvl,
+    "blip-2": _blip2,
+    "clip": _of_words,
+    "siglip": _of_words,
     **dict.fromkeys(_BEFORE, _vit),
 }
 """``model_type`` of a configuration -> how such models take pictures in."""

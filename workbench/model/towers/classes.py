@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,6 +21,11 @@ _VISION = (
 )
 _WORDS = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
 _BOTH = ("CLIPModel", "SiglipModel")
+SPEAKS = (
+    *("PaliGemmaForConditionalGeneration", "InternVLForConditionalGeneration"),
+    *("SmolVLMForConditionalGeneration", "Blip2ForConditionalGeneration"),
+)
+"""Language models that see, which the bridge does not open."""
 _TRANSLATES = (
     *(
         "T5ForConditionalGeneration",
@@ -34,10 +40,10 @@ ALIASES: Mapping[str, str] = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 
 READS: Mapping[str, tuple[str, ...]] = (
     dict.fromkeys(_VISION, ("pixel_values",))
-    | dict.fromkeys((*_WORDS, *_TRANSLATES), ("input_ids",))
+    | dict.fromkeys((*_WORDS, *_TRANSLATES, *SPEAKS), ("input_ids",))
     | dict.fromkeys(_BOTH, ("input_ids", "pixel_values"))
 )
-"""What each class is called with."""
+"""What each class cannot be called without; each stack of the last ones also runs by itself."""
 
 N_ROWS = 2  # of every probe
 
@@ -48,6 +54,19 @@ def tower_class(config: PretrainedConfig) -> type | None:
         if (name := ALIASES.get(name, name)) in READS:
             return getattr(transformers, name)
     return None
+
+
+def words_of(config: PretrainedConfig) -> SimpleNamespace:
+    """What a tower's configuration says of its words, under the names of a bridge's configuration."""
+    text, kind = getattr(config, "text_config", config), tower_class(config)
+    size = getattr(text, "vocab_size", 0)
+    return SimpleNamespace(
+        default_prepend_bos=kind is not None and kind.__name__ in SPEAKS,
+        n_ctx=getattr(text, "max_position_embeddings", None),
+        attention_dir="causal" if kind is not None and kind.__name__ in SPEAKS else "bidirectional",
+        d_vocab=size,
+        d_vocab_out=size,
+    )
 
 
 def probe_inputs(config: PretrainedConfig, reads: tuple[str, ...]) -> dict[str, Tensor]:

@@ -17,9 +17,10 @@ from workbench.model.huggingface import load_checked
 from workbench.model.identity import PROCESSING, ModelIdentity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.other_inputs import other_inputs
+from workbench.model.pixels import with_noise
 from workbench.model.sight import give_sight, sight_from
 from workbench.model.sizes import refuse_larger
-from workbench.model.towers.classes import READS, probe_inputs
+from workbench.model.towers.classes import READS, SPEAKS, probe_inputs
 from workbench.model.towers.open import hang_towers, plain_answer
 from workbench.model.towers.tower import Tower
 from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model
@@ -71,10 +72,10 @@ def towers_from_model(model: PreTrainedModel, source: Source) -> Tower:
 def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight | None) -> Tower:
     """Hang the towers, compare with the plain forward, and record who this is."""
     model.requires_grad_(False)
-    fields, inputs = model.config.to_dict(), _probe(model)
+    fields, inputs = model.config.to_dict(), _probe(model, sight)
     expected = plain_answer(model, inputs)
     tower = hang_towers(model, inputs, tokenizer=source.tokenizer)
-    found = (tower(**inputs).double() - expected.double()).abs().max().item()
+    found = (plain_answer(model, inputs).double() - expected.double()).abs().max().item()
     parity.require_parity(found, expected, name=source.name, tolerance=source.tolerance)
     show_in_notebooks()
     said = ModelIdentity(
@@ -93,7 +94,8 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight
     )
     for one in tower.towers.values():
         one.eval()
-        give_sight(cast("TransformerBridge", one), sight)
+        reads_words_alone = one.name == "text" and type(model).__name__ not in SPEAKS
+        give_sight(cast("TransformerBridge", one), None if reads_words_alone else sight)
         record(
             cast("TransformerBridge", one),
             said,
@@ -103,7 +105,11 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight
     return tower
 
 
-def _probe(model: PreTrainedModel) -> dict[str, Tensor]:
-    first = next(model.parameters())
-    made = probe_inputs(model.config, READS[type(model).__name__])
+def _probe(model: PreTrainedModel, sight: Sight | None) -> dict[str, Tensor]:
+    """What every stack of a model is run on: noise, and words around it where it reads both in one row."""
+    first, kind = next(model.parameters()), type(model).__name__
+    made = probe_inputs(model.config, READS[kind])
+    if kind in SPEAKS and sight is not None:
+        prompt = with_noise(sight, made["input_ids"], dtype=first.dtype)
+        made = {"input_ids": prompt.ids, **prompt.extras}
     return {n: t.to(first.device, first.dtype if t.is_floating_point() else t.dtype) for n, t in made.items()}

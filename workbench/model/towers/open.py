@@ -10,6 +10,7 @@ from transformer_lens.hook_points import HookPoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import ModelError
+from workbench.model.towers.classes import READS, SPEAKS
 from workbench.model.towers.parts import part, stacks
 from workbench.model.towers.tower import Tower, answer, use_hooked_attention
 
@@ -32,17 +33,18 @@ def hang_towers(
         inputs: What it is called with, once, to see how many positions each stack has.
 
     Returns:
-        The stack that a plain address means: the only one, of several the one for pictures or the encoder. ``towers``
+        The stack that a plain address means: the language model, the encoder, or the only one for pictures. ``towers``
         has all.
 
     Raises:
         ModelError: if no layer with attention is found in it.
     """
-    reads, found = tuple(inputs), {}
+    speaks, reads, found = type(model).__name__ in SPEAKS, READS[type(model).__name__], {}
     for name, layers, attention in _named_stacks(model, reads):
         if name in found:
             raise ModelError(f"a {type(model).__name__} has two stacks for {name}; one is expected")
-        found[name] = Tower(model, layers, name=name, reads=reads, attention=attention)
+        own = reads if len(reads) == 1 else (_ALONE[name],)
+        found[name] = Tower(model, layers, name=name, reads=own, attention=attention)
     if not found:
         raise ModelError(
             f"no stack of layers with attention is found in a {type(model).__name__}",
@@ -52,6 +54,7 @@ def hang_towers(
     for tower in found.values():
         _measure_positions(tower, inputs)
         tower.tokenizer = tokenizer
+        tower.cfg.default_prepend_bos = speaks and getattr(tokenizer, "bos_token_id", None) is not None
     for name, tower in found.items() if len(found) > 1 else ():
         tower.beside(found)
         for point in tower.blocks.modules():
@@ -59,12 +62,17 @@ def hang_towers(
                 point.name = f"{name}.{point.name}"  # one name each: caches go by it
     for tower in found.values():
         tower.eval()
-    return next(found[name] for name in MAIN if name in found)
+    return found["text"] if speaks else next(found[name] for name in MAIN if name in found)
+
+
+_ALONE = {"vision": "pixel_values", "text": "input_ids"}
 
 
 def _named_stacks(model: PreTrainedModel, reads: tuple[str, ...]) -> Iterator[tuple[str, nn.ModuleList, str]]:
     """Name, layers, and which of their attentions, of each stack; a decoder has two: its own, and to the encoder."""
     for place, layers in stacks(model):
+        if "qformer" in place:
+            continue  # between a tower and a language model; its attention has no hook points
         if not getattr(model.config, "is_encoder_decoder", False):
             yield "vision" if _sees(place, reads) else "text", layers, "attn"
             continue
@@ -76,18 +84,22 @@ def _named_stacks(model: PreTrainedModel, reads: tuple[str, ...]) -> Iterator[tu
 def _sees(place: str, reads: tuple[str, ...]) -> bool:
     if "input_ids" not in reads:
         return True
-    return "pixel_values" in reads and any(word in place for word in _PICTURES)
+    return any(word in place for word in _PICTURES)
 
 
 @torch.no_grad()
 def _measure_positions(tower: Tower, inputs: Mapping[str, Tensor]) -> None:
     """How many positions a stack has, and what its ids are: words, or the numbers of positions in a picture."""
     seen: list[Tensor] = []
+    kind = type(tower.original_model).__name__
     with tower.hooks(fwd_hooks=[("blocks.0.hook_in", lambda tensor, hook: seen.append(tensor))]):
-        out = tower(**inputs)
+        out = tower(
+            **{name: value for name, value in inputs.items() if name in tower.reads or len(READS[kind]) == 1}
+        )
     config = tower.original_model.config
     text = getattr(config, "text_config", config)
     longest = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
-    tower.cfg.n_ctx = seen[0].shape[1] if tower.name == "vision" else longest or 512
-    tower.cfg.d_vocab = text.vocab_size if "input_ids" in tower.reads else tower.cfg.n_ctx
+    words = "input_ids" in tower.reads
+    tower.cfg.n_ctx = (longest or 512) if words else seen[0].shape[1]
+    tower.cfg.d_vocab = text.vocab_size if words else tower.cfg.n_ctx
     tower.cfg.d_vocab_out = out.shape[-1]

@@ -6,6 +6,7 @@ and is equal to its eager forward to the bit.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -63,7 +64,9 @@ class Tower(HookedRootModule):
         original_model: transformers' own model.
         blocks: Hook points of this stack's layers: ``blocks.0.hook_in``, ``blocks.0.attn.hook_pattern`` ...
         towers: Every stack of the model by name, ``vision`` and ``text``; hooks of the others are ``text.blocks...``.
-        reads: What the model is called with: ``input_ids``, ``pixel_values``.
+        reads: What it cannot be called without: ``input_ids``, ``pixel_values``.
+        keeps_pixels: A pass that begins in one of its layers still needs the picture.
+        takes_words: Whether the model has an argument for token ids.
     """
 
     original_model: PreTrainedModel
@@ -80,6 +83,8 @@ class Tower(HookedRootModule):
     ) -> None:
         super().__init__()
         self.name, self.tokenizer, self.reads = name, None, tuple(reads)
+        self.keeps_pixels = name == "vision"  # its layers run on them, wherever a pass begins
+        self.takes_words = "input_ids" in inspect.signature(model.forward).parameters
         self.original_model = model
         made = [TowerBlock(layer, heads_of(layer, attention), attention) for layer in layers]
         self.blocks, self.cfg = nn.ModuleList(made), _config(model, made[0], len(made))
@@ -123,11 +128,11 @@ class Tower(HookedRootModule):
         Returns:
             Logits, class scores as those of one position, an embedding, or the last hidden state.
         """
-        if "input_ids" in self.reads and ids is not None:
+        if self.takes_words and ids is not None:
             inputs = {"input_ids": ids, **inputs}
         if missing := [name for name in self.reads if name not in inputs]:
             raise ModelError(
-                f"a {type(self.original_model).__name__} reads {' and '.join(self.reads)}; "
+                f"the {self.name} part of a {type(self.original_model).__name__} reads {' and '.join(self.reads)}; "
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
                 hint="model(ids, pixel_values=pixels): one row of pixels for each row of ids",
             )
@@ -139,11 +144,26 @@ class Tower(HookedRootModule):
 
 
 def answer(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Float[Tensor, "row pos d"]:
-    """Run a model of transformers; of an encoder-decoder, ask for the word that its decoder begins with."""
-    if not getattr(model.config, "is_encoder_decoder", False):
-        return output_of(model(**inputs), type(model).__name__)
-    begin = torch.full_like(inputs["input_ids"][:, :1], _first_token(model))
-    return output_of(model(**inputs, decoder_input_ids=begin, use_cache=False), type(model).__name__)
+    """Run a model of transformers on what is given.
+
+    Returns:
+        Logits; of an encoder-decoder those of the word that its decoder begins with; class scores as of one position;
+        of pictures beside texts how alike each pair is; of either alone its embedding; else the last hidden state.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        begin = torch.full_like(inputs["input_ids"][:, :1], _first_token(model))
+        return output_of(model(**inputs, decoder_input_ids=begin, use_cache=False), type(model).__name__)
+    if (
+        (alone := _FEATURES.get(next(iter(inputs))))
+        and len(inputs) == 1
+        and hasattr(model, "get_text_features")
+    ):
+        found = getattr(model, alone)(**inputs)
+        return (found if isinstance(found, Tensor) else found.pooler_output)[:, None]
+    return output_of(model(**inputs), type(model).__name__)
+
+
+_FEATURES = {"pixel_values": "get_image_features", "input_ids": "get_text_features"}
 
 
 def _first_token(model: PreTrainedModel) -> int:
@@ -166,6 +186,8 @@ def output_of(out: Any, what: str) -> Float[Tensor, "row pos d"]:
     Raises:
         ModelError: if it has none.
     """
+    if out.get("logits_per_image") is not None:
+        return out["logits_per_image"].diagonal()[:, None, None]
     found = next((out[name] for name in _OUTPUTS if out.get(name) is not None), None)
     if found is None:
         raise ModelError(f"a {what} answers with {', '.join(out)}; one of {', '.join(_OUTPUTS)} is expected")
