@@ -46,7 +46,8 @@ class LofitSizes:
         tasks: Of ``workbench/edits/unasked.py``; heads chosen for the next one are a control.
         unknown: A rule that the model was never taught, or nothing.
         heads: Numbers of heads; claims are judged at the last, the others are shown beside it (the paper: 3 % of all).
-        random: Random choices of heads for each task at the last number; one at the others.
+        seeds: Of choosing heads and of training, in every arm; a condition is their mean.
+        random: Random choices of heads for each task and seed at the last number; one at the others.
         steps, batch, lr: Of learning offsets.
         scale_steps, scale_lr, penalty: Of learning scales (step 1).
     """
@@ -54,7 +55,8 @@ class LofitSizes:
     tasks: tuple[str, ...] = ("animals", "cities", "mixed")
     unknown: str = "next-animal"
     heads: tuple[int, ...] = (1, 4)
-    random: int = 4
+    seeds: int = 2
+    random: int = 2
     steps: int = 50
     batch: int = 16
     lr: float = 0.05
@@ -66,6 +68,8 @@ class LofitSizes:
     def __post_init__(self) -> None:
         if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
             raise OptionError("at least two tasks, one head and one random choice of heads are needed")
+        if not 1 <= self.seeds <= len(SEEDS):
+            raise OptionError(f"seeds is {self.seeds}; heads are chosen with 1 to {len(SEEDS)}")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -79,8 +83,8 @@ def measure(setting: Setting) -> Conditions:
     parts = {}
     for i, name in enumerate(tasks):
         setting.progress(i, len(tasks), f"offsets for {name}")
-        other = chosen[o.tasks[(i + 1) % len(tasks)]][0]
-        parts[name] = _of_task(setting, tasks[name], chosen[name][0], other)
+        other = chosen[o.tasks[(i + 1) % len(tasks)]]
+        parts[name] = _of_task(setting, tasks[name], chosen[name][: o.seeds], other)
     c, last = Conditions.joined(parts), o.heads[-1]
     c.seed = setting.seed
     c.numbers["ITI heads, strength"] = {task: part.numbers["ITI"] for task, part in parts.items()}
@@ -126,7 +130,10 @@ def _trained(setting: Setting, task: unasked.UnaskedTask, by: Any, **how: Any) -
 
 
 def _of_task(
-    setting: Setting, task: unasked.UnaskedTask, chosen: lofit.Localised, other: lofit.Localised
+    setting: Setting,
+    task: unasked.UnaskedTask,
+    chosen: Sequence[lofit.Localised],
+    other: Sequence[lofit.Localised],
 ) -> Conditions:
     """Every condition of one task: at the last number of heads by its name, at the others with the number."""
     model, o, seed = setting.model, setting.options, setting.seed
@@ -137,16 +144,19 @@ def _of_task(
     c["nothing"] = None
     *found, c["ITI"] = iti.best_shift(model, unasked.probes_of(model, task), task.validation.questions(model))
     c.numbers["ITI"] = found
-    every = lofit.all_heads(model)
     for n in o.heads:
-        own, more = chosen.top(n), "" if n == o.heads[-1] else f", {n} head(s)"
-        c[f"LoFiT{more}"] = offsets(heads=own, seed=seed)
-        c[f"another task's heads{more}"] = offsets(heads=others(other, own), seed=seed)
-        random = c.matched(own, every, draws=1 if more else o.random, seed=[seed, *task.name.encode()])
-        c.draws[f"random heads{more}"] = [
-            offsets(heads=heads, seed=seed + i) for i, heads in enumerate(random)
+        own, more = [one.top(n) for one in chosen], "" if n == o.heads[-1] else f", {n} head(s)"
+        several = {"draws": 1 if more else o.random, "allowed": lofit.all_heads(model)}
+        c.draws[f"LoFiT{more}"] = [offsets(heads=heads, seed=seed + i) for i, heads in enumerate(own)]
+        c.draws[f"another task's heads{more}"] = [
+            offsets(heads=others(other[i], heads), seed=seed + i) for i, heads in enumerate(own)
         ]
-    c["low rank"] = train(low_rank.train_low_rank, rank=o.rank, seed=seed)
+        c.draws[f"random heads{more}"] = [
+            offsets(heads=drawn, seed=seed + i)
+            for i, heads in enumerate(own)
+            for drawn in c.matched(heads, seed=[seed, i, *task.name.encode()], **several)
+        ]
+    c.draws["low rank"] = [train(low_rank.train_low_rank, rank=o.rank, seed=seed + i) for i in range(o.seeds)]
     return c
 
 

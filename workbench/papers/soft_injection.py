@@ -52,7 +52,7 @@ class SoftInjectionSizes:
             three pairs can be paired in 15 ways only, too few for a p below 0.05.
         prompts, shots: Of which an embedding is the mean, and examples in each.
         misleading: Probability that an example is of another task, in the second setting.
-        steps, batch: Of learning a mix (the paper: 400 of 1).
+        steps, batch, seeds: Of learning a mix (the paper: 400 of 1); a condition is the mean over the seeds.
         test: Prompts for each task; there are eleven words for them, so more would ask some of them twice.
     """
 
@@ -65,6 +65,7 @@ class SoftInjectionSizes:
     misleading: float = 0.5
     steps: int = 40
     batch: int = 8
+    seeds: int = 2
     test: int = 11
 
     def __post_init__(self) -> None:
@@ -109,18 +110,20 @@ def _ask_task(setting: Setting, c: Conditions, kind: str, drawn: Sequence[task_p
     step = soft_injection.SoftMix(steps=o.steps, batch=o.batch, every=max(1, o.steps // 4))
     inject, right = soft_injection.injection, task_prompts.right_with
 
-    def learned(embedding) -> soft_injection.Mixed:
-        return soft_injection.learn_mix(model, embedding, options=step, seed=seed, **words)
+    def learned(embedding) -> list[soft_injection.Mixed]:
+        seeds = [seed + 1000 * k for k in range(o.seeds)]
+        return [soft_injection.learn_mix(model, embedding, options=step, seed=one, **words) for one in seeds]
 
     c.score = lambda m: questions.right_answers(m, prompts.test).numpy()
-    mix = learned(t)
-    alpha, one = mix.alpha, soft_injection.task_embedding(model, prompts.single)
+    mixes, one = learned(t), soft_injection.task_embedding(model, prompts.single)
+    alpha = mixes[0].alpha
     few = prompts.training.subset(range(min(16, len(prompts.training))))
     effects = soft_injection.single_effects(model, t, few)
     c[f"{kind}, no examples"] = None
     c[f"{kind}, examples"] = questions.right_answers(model, prompts.shown).numpy()
-    c[f"{kind}, soft"] = inject(t, alpha)
-    c[f"{kind}, one prompt"] = inject(one, learned(one).alpha if kind == MISLED else alpha)
+    c.draws[f"{kind}, soft"] = [inject(t, mix.alpha) for mix in mixes]
+    own = learned(one) if kind == MISLED else mixes
+    c.draws[f"{kind}, one prompt"] = [inject(one, mix.alpha) for mix in own]
     c[f"{kind}, open heads only"] = inject(t, (alpha > 0.5).to(t))
     c[f"{kind}, hard heads"] = inject(t, soft_injection.hard_choice(model, t, effects, prompts.validation))
     with soft_injection.best_vector_added(model, t, effects, prompts.validation):
@@ -129,17 +132,19 @@ def _ask_task(setting: Setting, c: Conditions, kind: str, drawn: Sequence[task_p
         return alpha
     other, noise = task_prompts.unlike(drawn, i), task_prompts.scrambled(t, seed=seed)
     random = learned(noise)
-    c[f"{kind}, random vectors"] = inject(noise, random.alpha)
+    c.draws[f"{kind}, random vectors"] = [inject(noise, mix.alpha) for mix in random]
     c[f"{kind}, same mix, random vectors"] = inject(noise, alpha)
     c[f"{kind}, unrelated examples"] = questions.right_answers(model, other.shown).numpy()
     c[f"{kind}, unrelated examples, injected"] = right(model, inject(t, alpha), other.shown).numpy()
     c[f"{kind}, other task"] = inject(other.embedding, alpha)
     if wanted := task_prompts.asked_as(model, prompts, other):
         c[f"{kind}, other task's answer"] = right(model, inject(other.embedding, alpha), wanted).numpy()
-    c.numbers |= {"near ends": soft_injection.near_ends(mix.last)}
-    c.numbers["near ends, kept mix"] = soft_injection.near_ends(alpha)
-    c.numbers["near ends, random vectors"] = soft_injection.near_ends(random.last)
-    grids = {"alpha": alpha, "alpha, random vectors": random.alpha, "effects": effects}
+    lasts = {"near ends": mixes, "near ends, random vectors": random}
+    c.numbers |= {
+        name: np.mean([soft_injection.near_ends(m.last) for m in made]) for name, made in lasts.items()
+    }
+    c.numbers["near ends, kept mix"] = np.mean([soft_injection.near_ends(mix.alpha) for mix in mixes])
+    grids = {"alpha": alpha, "alpha, random vectors": random[0].alpha, "effects": effects}
     c.numbers |= {name: grid.cpu().numpy().tolist() for name, grid in grids.items()}
     return alpha
 
