@@ -11,7 +11,7 @@ from benchmarks.acdc_speed import plain_loop
 from benchmarks.bench import Row, Settings
 from benchmarks.floor import attribution as floor
 from benchmarks.models import SHAPES, Shape, gpt2
-from benchmarks.timing import in_turns
+from benchmarks.timing import in_turns, spread_of
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
 from workbench.methods.points import quadrature
@@ -85,7 +85,7 @@ def eap(settings: Settings) -> Iterator[Row]:
                 finally:
                     shape.runs.model.requires_grad_(False)
 
-            seconds |= in_turns({"theirs": do}, 1)
+            seconds |= in_turns({"theirs": do}, settings.rounds)
             share = len(pairs) / len(shape.runs.pairs)
             theirs = float(np.median(seconds["theirs"])) / share
             own = score(shape.runs.subset(list(pairs)), "eap", at="corrupted").values
@@ -114,7 +114,7 @@ def _row(settings, shape, job, name, seconds, adds, notes, baseline, theirs) -> 
         floor=float(np.median(seconds["floor"])),
         counted=settings.counted(adds),
         asked="<= 1.5 x floor",
-        notes=notes,
+        notes=f"{notes}; {spread_of(seconds)}",
         command=REPRODUCE.format(name),
         seconds=seconds,
     )

@@ -39,6 +39,21 @@ def in_turns(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     return found
 
 
+def spread_of(seconds: Mapping[str, list[float]]) -> str:
+    """Say how far the rounds of each piece of work lie apart.
+
+    Returns:
+        Number of rounds, then the least and the largest seconds of each.
+
+    Example:
+        >>> spread_of({"ours": [2.0, 1.5, 1.75], "floor": [1.0, 1.25, 1.125]})
+        '3 rounds: ours 1.5 to 2 s, floor 1 to 1.25 s'
+    """
+    rounds = max(map(len, seconds.values()), default=0)
+    told = (f"{name} {min(own):.3g} to {max(own):.3g} s" for name, own in seconds.items() if own)
+    return f"{rounds} {'round' if rounds == 1 else 'rounds'}: {', '.join(told)}"
+
+
 def product_rate(rounds: int = 5) -> float:
     """Multiply-adds per second of float32 matrix products of 2,048 rows with a 768 x 3,072 matrix."""
     import torch
