@@ -62,7 +62,7 @@ class Group(TyperGroup):
         """List what can be listed; a plug-in that cannot be imported is told, and hides nothing."""
         from workbench.core.errors import PluginError, PluginWarning
 
-        made = {}
+        made: dict[str, Any] = {}
         for word in self.list_commands(ctx):
             try:
                 made[word] = self.get_command(ctx, word)

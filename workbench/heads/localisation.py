@@ -67,7 +67,7 @@ def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row co
         )
     many = np.asarray(maps)[..., None, :, :]
 
-    def mean(values: np.ndarray) -> np.ndarray:
+    def mean(values: np.ndarray | float) -> np.ndarray:
         return np.where(there, values, 0.0).sum(-1) / there.sum(-1)
 
     return Localisation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -30,13 +31,13 @@ def fetch(name: str, *, revision: str | None, offline: bool, code: bool) -> Path
     Raises:
         ModelError: if it is not cached and cannot be fetched; the hint says what to do.
     """
-    options = {"revision": revision, "local_files_only": offline, "ignore_patterns": _OTHER}
+    options: dict[str, Any] = {"revision": revision, "local_files_only": offline, "ignore_patterns": _OTHER}
     try:
         wanted = [*_TEXT, "*.safetensors", *(["*.py"] if code else [])]
-        directory = Path(snapshot_download(name, allow_patterns=wanted, **options))
+        directory = Path(str(snapshot_download(name, allow_patterns=wanted, **options)))
         if not any(directory.glob("*.safetensors")):
             # Old repositories have only pytorch_model.bin; transformers reads it with weights_only=True.
-            directory = Path(snapshot_download(name, allow_patterns=[*wanted, "*.bin"], **options))
+            directory = Path(str(snapshot_download(name, allow_patterns=[*wanted, "*.bin"], **options)))
     except GatedRepoError as error:
         raise ModelError(
             f"{name} is gated: its owner wants you to accept a licence first",

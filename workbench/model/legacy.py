@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -122,7 +123,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def convert(
-    state: Mapping[str, Tensor], fields: Mapping[str, object], *, where: str = "the checkpoint"
+    state: Mapping[str, Tensor], fields: Mapping[str, Any], *, where: str = "the checkpoint"
 ) -> dict[str, Tensor]:
     """Rename and flatten the per-head tensors of a HookedTransformer to a native bridge's.
 
@@ -167,7 +168,7 @@ def convert(
 
 @torch.no_grad()
 def legacy_forward(
-    state: Mapping[str, Tensor], fields: Mapping[str, object], tokens: Int[Tensor, "pair pos"]
+    state: Mapping[str, Tensor], fields: Mapping[str, Any], tokens: Int[Tensor, "pair pos"]
 ) -> Float[Tensor, "pair pos d_vocab_out"]:
     """Return logits of a HookedTransformer from its definition and its own tensors; the oracle of the import."""
     w = {name: value.float() for name, value in state.items()}
@@ -199,7 +200,7 @@ def legacy_forward(
     return _cap(x @ w["unembed.W_U"] + w["unembed.b_U"], fields.get("output_logits_soft_cap"))
 
 
-def _verify(directory: Path, state: Mapping[str, Tensor], fields: Mapping[str, object]) -> tuple[float, str]:
+def _verify(directory: Path, state: Mapping[str, Tensor], fields: Mapping[str, Any]) -> tuple[float, str]:
     bridge = open_model(directory, device="cpu")
     tokens = parity.probe_tokens(fields["d_vocab"], fields["n_ctx"])
     expected = legacy_forward(state, fields, tokens)
@@ -208,7 +209,7 @@ def _verify(directory: Path, state: Mapping[str, Tensor], fields: Mapping[str, o
     return difference, identity(bridge).digest
 
 
-def _outputs(fields: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+def _outputs(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     """What the model puts out in words, where that is classes."""
     size = fields["d_vocab_out"]
     if not names and size == fields["d_vocab"]:
@@ -234,7 +235,7 @@ def _rename(name: str, value: Tensor) -> tuple[str, Tensor]:
     return slot, value.T.contiguous() if kind == "W" else value
 
 
-def _norm(w: Mapping[str, Tensor], prefix: str, fields: Mapping[str, object], x: Tensor) -> Tensor:
+def _norm(w: Mapping[str, Tensor], prefix: str, fields: Mapping[str, Any], x: Tensor) -> Tensor:
     kind = fields["normalization_type"]
     if kind is None:
         return x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -81,7 +81,7 @@ class _Fields(Struct, kw_only=True):
     output_logits_soft_cap: float | None = None
 
 
-def read_config(path: Path) -> dict[str, object]:
+def read_config(path: Path) -> dict[str, Any]:
     """Return the fields of a HookedTransformerConfig that matter to a native model, under TransformerLens' names.
 
     Raises:
@@ -137,7 +137,7 @@ def read_config(path: Path) -> dict[str, object]:
     return {**fields, "notes": notes}
 
 
-def legacy_shapes(fields: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+def legacy_shapes(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor a HookedTransformer of this configuration has."""
     d, h, dh, m = (fields[name] for name in ("d_model", "n_heads", "d_head", "d_mlp"))
     norm = {"LN": {"w": (d,), "b": (d,)}, "RMS": {"w": (d,)}}.get(fields["normalization_type"], {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class ModelPage(Told):
     def to_terminal(self) -> list[object]:
         """The page as blocks for the terminal."""
         who, what = self.identity.to_dict(), self.architecture.to_dict()
-        support = what.pop("support")
+        support: Any = what.pop("support")
         rows = [
             {"intervention": kind, "works": "yes" if found["works"] else "no", "remark": found["why"]}
             for kind, found in support.items()
@@ -99,7 +99,8 @@ class ModelCheck(Told):
 
 def show_model(name: str, **options: object) -> ModelPage:
     """Open a model and describe it; `options` are those of `open_model`."""
-    bridge = open_model(name, **options)
+    asked: dict[str, Any] = options
+    bridge = open_model(name, **asked)
     card = zoo.read_card(name).fields if name.startswith(zoo.PREFIX) else None
     return ModelPage(identity=identity(bridge), architecture=describe(bridge), card=card)
 
@@ -110,7 +111,8 @@ def check_model(name: str, **options: object) -> ModelCheck:
     Raises:
         ModelError: if it cannot be opened at all.
     """
-    return check_bridge(open_model(name, **{**options, "parity_tolerance": math.inf}))
+    asked: dict[str, Any] = {**options, "parity_tolerance": math.inf}
+    return check_bridge(open_model(name, **asked))
 
 
 def check_bridge(bridge: TransformerBridge) -> ModelCheck:

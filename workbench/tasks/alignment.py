@@ -169,17 +169,14 @@ def align(
     Raises:
         TaskError: if fewer are left, naming the words at fault; if a BOS token is wanted and there is none.
     """
-    if prepend_bos and tokenizer.bos_token_id is None:
+    if prepend_bos and tokenizer is not None and tokenizer.bos_token_id is None:
         raise TaskError(
             "a BOS token is to be prepended, but this tokenizer has none",
             hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False",
         )
-    if tokenizer is None and sight is None:
-        raise TaskError("there is no tokenizer, and the model takes no pictures", hint="give a tokenizer")
-    work = (
-        PictureAligner(sight=sight, outputs=outputs)
-        if tokenizer is None and sight is not None
-        else Aligner(
+    work: Aligner | PictureAligner
+    if tokenizer is not None:
+        work = Aligner(
             tokenizer=tokenizer,
             prepend_bos=prepend_bos,
             n_ctx=n_ctx,
@@ -189,7 +186,10 @@ def align(
             outputs=outputs,
             sight=sight,
         )
-    )
+    elif sight is not None:
+        work = PictureAligner(sight=sight, outputs=outputs)
+    else:
+        raise TaskError("there is no tokenizer, and the model takes no pictures", hint="give a tokenizer")
     work.read_ahead(pairs)
     rows, dropped = [], []
     for pair in pairs:

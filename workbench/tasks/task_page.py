@@ -56,7 +56,9 @@ class TaskPage(Told):
 
 
 def _tokens(aligned: AlignedPairs, reading: Reading, index: int) -> dict[str, Any]:
-    name = reading.tokenizer.convert_ids_to_tokens
+    def name(ids: list[int]) -> list[str]:
+        return _names(reading, ids)
+
     return {
         "id": aligned.pairs[index].id,
         "clean": name(aligned.clean[index].tolist()),
@@ -70,7 +72,14 @@ def _tokens(aligned: AlignedPairs, reading: Reading, index: int) -> dict[str, An
 def _answers(reading: Reading, ids: Sequence[int]) -> list[str]:
     """Names of answers: tokens, or classes where the model puts out classes."""
     classes = reading.outputs.classes
-    return [classes[i] for i in ids] if classes else list(reading.tokenizer.convert_ids_to_tokens(list(ids)))
+    return [classes[i] for i in ids] if classes else _names(reading, ids)
+
+
+def _names(reading: Reading, ids: Sequence[int]) -> list[str]:
+    """Tokens as the tokenizer writes them; numbers of positions where a model reads no text."""
+    if reading.tokenizer is None:
+        return list(map(str, ids))
+    return list(reading.tokenizer.convert_ids_to_tokens(list(ids)))
 
 
 def _aligned_parts(aligned: AlignedPairs, reading: Reading) -> list[object]:

@@ -155,11 +155,11 @@ class Aligner:
         positions["end"] = max(index for index, special in enumerate(clean.special) if not special)
         if shift != other_shift:
             raise Drop("length", "only one of the two prompts starts with the BOS token")
-        text = self.prompts[pair.clean]
-        correct = self._answers(pair, text, pair.correct)
+        prompt = self.prompts[pair.clean]
+        correct = self._answers(pair, prompt, pair.correct)
         if not correct:
             raise Drop("answer", "there is no correct answer")
-        incorrect = self._answers(pair, text, pair.incorrect)
+        incorrect = self._answers(pair, prompt, pair.incorrect)
         for answer, token in zip(pair.incorrect, incorrect, strict=True):
             if token in correct:
                 other = pair.correct[correct.index(token)]

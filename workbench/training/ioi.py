@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,11 @@ class MixturePart:
             return lookups(tokenizer, vocabulary(), n=n, seed=seed)
         if self.task == "argument-lists":
             return argument_lists(tokenizer, n=n, seed=seed)
-        options = {"corruption": self.corruption, "corrupted": self.corrupted, **dict(self.options)}
+        options: dict[str, Any] = {
+            "corruption": self.corruption,
+            "corrupted": self.corrupted,
+            **dict(self.options),
+        }
         if self.reworded:
             options |= {"reworded": self.reworded, "neutral": NEUTRAL}
         return task_pool(self.task, tokenizer, n=n, seed=seed, **options)

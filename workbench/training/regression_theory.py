@@ -154,15 +154,15 @@ def simplified_flow(
     noise: float = NOISE,
 ) -> Float[np.ndarray, "time two head"]:
     """Gradient descent on the simplified loss from a start; ``(omega, mu)`` every so many steps."""
-    omega, mu = np.array(omega, dtype=float), np.array(mu, dtype=float)
+    o, m = np.array(omega, dtype=float), np.array(mu, dtype=float)
     path = []
     for step in range(steps + 1):
         if step % every == 0:
-            path.append((omega.copy(), mu.copy()))
-        spread = (1 + noise) / length * np.exp(d * np.outer(omega, omega))
-        by_mu = -2 * omega + 2 * (np.outer(omega, omega) + spread) @ mu
-        by_omega = -2 * mu + 2 * (mu @ omega) * mu + 2 * d * mu * (spread @ (omega * mu))
-        omega, mu = omega - rate * by_omega, mu - rate * by_mu
+            path.append((o.copy(), m.copy()))
+        spread = (1 + noise) / length * np.exp(d * np.outer(o, o))
+        by_m = -2 * o + 2 * (np.outer(o, o) + spread) @ m
+        by_o = -2 * m + 2 * (m @ o) * m + 2 * d * m * (spread @ (o * m))
+        o, m = o - rate * by_o, m - rate * by_m
     return np.array(path)
 
 
@@ -203,7 +203,9 @@ def matrices_in_shape(
     }
 
 
-def active_heads(omega: Sequence[float], mu: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def active_heads(
+    omega: Sequence[float] | np.ndarray, mu: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return ``omega`` and ``mu`` of the heads whose product is at least a tenth of the largest; the others are
     dummies.
 
@@ -211,10 +213,10 @@ def active_heads(omega: Sequence[float], mu: Sequence[float]) -> tuple[np.ndarra
         >>> active_heads([0.1, -0.1, 0.001], [3.0, -3.0, 3.0])[1].tolist()
         [3.0, -3.0]
     """
-    omega, mu = np.asarray(omega), np.asarray(mu)
-    strength = np.abs(omega * mu)
+    o, m = np.asarray(omega), np.asarray(mu)
+    strength = np.abs(o * m)
     on = strength >= 0.1 * strength.max()
-    return omega[on], mu[on]
+    return o[on], m[on]
 
 
 def is_pair(omega: np.ndarray, mu: np.ndarray, *, zero_sum: float) -> bool:

@@ -17,7 +17,12 @@ Logits = Callable[[Tensor], Tensor]
 
 
 def repeated(
-    rng: np.random.Generator, tokens: Sequence[int], *, n: int, length: int, periods: tuple[int, int]
+    rng: np.random.Generator,
+    tokens: Sequence[int] | np.ndarray,
+    *,
+    n: int,
+    length: int,
+    periods: tuple[int, int],
 ) -> tuple[Int[Tensor, "sequence pos"], Bool[Tensor, "sequence step"]]:
     """`<bos>` and then random tokens repeated with a period drawn for each sequence.
 
@@ -50,7 +55,13 @@ def copying_loss(
 
 @torch.no_grad()
 def copying_accuracy(
-    logits_of: Logits, tokens: Sequence[int], *, n: int, length: int, periods: tuple[int, int], seed: int
+    logits_of: Logits,
+    tokens: Sequence[int] | np.ndarray,
+    *,
+    n: int,
+    length: int,
+    periods: tuple[int, int],
+    seed: int,
 ) -> float:
     """Return the share of copyable tokens of fresh repeated sequences that the model puts first."""
     ids, known = repeated(np.random.default_rng([seed, 99]), tokens, n=n, length=length, periods=periods)

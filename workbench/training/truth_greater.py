@@ -10,6 +10,7 @@ compute something and write it where nothing reads.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -30,7 +31,7 @@ CODE = 28
 SHARPNESS = 40.0  # score of a matching code, and again of being a number
 LOUDNESS = 15.0  # logit of every right ending; wrong ones have 0
 
-TRUTH = {
+TRUTH: dict[str, Any] = {
     "task": "greater-than",
     "options": {"style": "spaced"},
     "content": (

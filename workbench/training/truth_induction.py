@@ -9,6 +9,7 @@ head) but write into a block that nothing reads.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -27,7 +28,7 @@ CODE = D_HEAD - 1  # one dimension of the induction head is its resting place
 SHARPNESS = 80.0  # attention score of a match; resting scores 0.8 of it, the closest other word below 0.6
 LOUDNESS = 30.0  # logit of the copied word
 
-TRUTH = {
+TRUTH: dict[str, Any] = {
     "task": "induction",
     "content": (
         "input->a0.h1<v>",

@@ -151,4 +151,5 @@ def within_and_between(pairs: np.ndarray, groups: Sequence[object]) -> tuple[flo
     pairs, own = np.asarray(pairs, dtype=float), np.asarray(list(groups))
     alike, self = own[:, None] == own[None], np.eye(len(own), dtype=bool)
     within, between = pairs[alike & ~self], pairs[~alike]
-    return tuple(float(found.mean()) if len(found) else float("nan") for found in (within, between))
+    within_mean, between_mean = (float(x.mean()) if len(x) else float("nan") for x in (within, between))
+    return within_mean, between_mean

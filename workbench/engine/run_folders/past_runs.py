@@ -221,7 +221,7 @@ def _recorded(folder: Path, *, again: bool = True) -> PastRun:
             error=origin.note,
             hint=RUN_FILE.advice(origin.where),
         )
-    common = {"folder": folder, "record": record, "error": record.error, "hint": record.hint}
+    common: dict[str, Any] = {"folder": folder, "record": record, "error": record.error, "hint": record.hint}
     if record.status == "done":
         try:
             whole = all(_is_there(folder / name) for name in record.outputs.values()) and _has_parts(folder)

@@ -66,7 +66,8 @@ class Sight:
         if pixels.dtype != np.uint8:
             return pixels
         assert self.scaling is not None
-        factor, mean, std = self.scaling.factor, np.float32(self.scaling.mean), np.float32(self.scaling.std)
+        factor = self.scaling.factor
+        mean, std = (np.array(of, dtype=np.float32) for of in (self.scaling.mean, self.scaling.std))
         scaled = (pixels.astype(np.float32) * np.float32(factor) - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
