@@ -58,7 +58,7 @@ def mask(
     when: When = "decode",
     reference: Sequence[Needle] = (),
 ) -> ModelEdit:
-    """Heads that no longer choose where to look.
+    """Return heads that no longer choose where to look.
 
     Args:
         mode: ``uniform`` looks at everything alike (the paper's code sets the logits to 0), ``zero`` puts out
@@ -102,7 +102,7 @@ def answers(
     *,
     batch_tokens: int = PASS_TOKENS,
 ) -> list[list[int]]:
-    """What the model writes after each prompt, as many tokens as the answer has, with an edit or without."""
+    """Say what the model writes after each prompt, as many tokens as the answer has, with an edit or without."""
     found: list[list[int]] = [[] for _ in samples]
     device = next(iter(model.parameters())).device
     for index, prompts, expected in batches(samples, batch_tokens):
@@ -118,7 +118,7 @@ def answers(
 def recalls(
     model: TransformerBridge, samples: Sequence[Needle | Asked], edit: ModelEdit | None = None
 ) -> Float[np.ndarray, " sample"]:
-    """Share of each answer's different tokens that the model writes."""
+    """Return the share of each answer's different tokens that the model writes."""
     written = answers(model, samples, edit)
     return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
 
@@ -133,14 +133,14 @@ class Masking:
     reference: Sequence[Needle] = ()
 
     def answers(self, heads: Sequence[str], samples: Sequence[Needle | Asked]) -> list[list[int]]:
-        """What is written with these heads masked; without heads, by the model as it is."""
+        """Say what is written with these heads masked; without heads, by the model as it is."""
         if not heads:
             return answers(self.model, samples)
         edit = mask(self.model, heads, mode=self.mode, when=self.when, reference=self.reference)
         return answers(self.model, samples, edit)
 
     def recall(self, heads: Sequence[str], samples: Sequence[Needle | Asked]) -> Float[np.ndarray, " sample"]:
-        """Share of each answer's different tokens that is written with these heads masked."""
+        """Return the share of each answer's different tokens that is written with these heads masked."""
         written = self.answers(heads, samples)
         return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
 

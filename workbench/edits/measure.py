@@ -140,7 +140,7 @@ class Measured(Told):
 def compare(
     where: str, without: Outcomes, with_edit: Outcomes, *, units: Mapping[str, str] = UNITS, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Rows of means without and with, the mean paired difference, and its 95 % interval over prompts."""
+    """Return rows of means without and with, the mean paired difference, and its 95 % interval over prompts."""
     rows = []
     for name, before in without.items():
         change = with_edit[name] - before
@@ -170,7 +170,7 @@ def measure_edit(
     seed: int = 0,
     progress: Silent = lambda done, total, what: None,
 ) -> Measured:
-    """The effect on a task, on unrelated tasks beside it (collateral damage), and on text.
+    """Return the effect on a task, on unrelated tasks beside it (collateral damage), and on text.
 
     Raises:
         OptionError: if the runs beside are of another model.
@@ -196,7 +196,7 @@ def measure_edit(
 def windows_of(
     model: TransformerBridge, text: str, *, length: int, most: int = 64
 ) -> Int[Tensor, "window pos"]:
-    """Windows of ``length`` tokens of a text, BOS first where the model has one.
+    """Return windows of ``length`` tokens of a text, BOS first where the model has one.
 
     Raises:
         OptionError: if the text is shorter than one window.

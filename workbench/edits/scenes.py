@@ -28,17 +28,17 @@ Columns = tuple[str, ...]
 
 
 def wrong_colors(n: int) -> Columns:
-    """Names of the positions of the wrong colors in a scene of ``n`` objects."""
+    """Return names of the positions of the wrong colors in a scene of ``n`` objects."""
     return tuple(f"wrong color {i}" for i in range(1, n))
 
 
 def wrong_objects(n: int) -> Columns:
-    """Names of the positions of the objects that are not asked about."""
+    """Return names of the positions of the objects that are not asked about."""
     return tuple(f"wrong object {i}" for i in range(1, n))
 
 
 def scene_runs(runs: PairedRuns) -> PairedRuns:
-    """The same Colored Objects pairs, with every color and object of the last scene named.
+    """Return the same Colored Objects pairs, with every color and object of the last scene named.
 
     All other colors of the scene become incorrect answers, so that ``correct above every incorrect`` is the choice
     among the scene's colors.

@@ -47,7 +47,7 @@ class Quiz:
         return self.model, self.windows
 
     def accuracy(self, edit: ModelEdit | None = None) -> np.ndarray:
-        """One value per prompt or window."""
+        """Return one value per prompt or window."""
         if self.runs is not None:
             return on_task(self.runs, edit, metric=False)["accuracy"]
         model, windows = self._text
@@ -63,13 +63,15 @@ class Quiz:
 
 
 def heads_of(model: TransformerBridge) -> tuple[str, ...]:
-    """Every head."""
+    """Return every head."""
     wired = wiring(model)
     return tuple(f"a{layer}.h{h}" for layer in wired.attention_layers for h in range(wired.n_heads))
 
 
 def sink_shares(quiz: Quiz, *, alpha: float) -> tuple[dict[str, float], float]:
-    """Per head, the share of prompts with a sink beyond the first token; and the same if attention were even."""
+    """Return, per head, the share of prompts with a sink beyond the first token; and the same if attention were
+    even.
+    """
     wired = wiring(quiz.bridge)
     counts, even, total = np.zeros((wired.n_layers, wired.n_heads)), 0.0, 0
     for ids in quiz.ids():
@@ -87,7 +89,7 @@ def sink_shares(quiz: Quiz, *, alpha: float) -> tuple[dict[str, float], float]:
 
 
 def attention_moved(quiz: Quiz, edit: Calibration) -> float:
-    """Share of a row's attention that the edit moves: mean over its heads, prompts and queries.
+    """Return the share of a row's attention that the edit moves: mean over its heads, prompts and queries.
 
     Computed on the patterns of the model without the edit; columns that are drawn are drawn once more.
     """
@@ -114,7 +116,7 @@ def attention_moved(quiz: Quiz, edit: Calibration) -> float:
 def windows_of(
     model: TransformerBridge, files: Sequence[str], *, n: int, size: int, rng: np.random.Generator
 ) -> torch.Tensor:
-    """``n`` windows of ``size`` tokens (one the beginning), spread over the files that are long enough.
+    """Return ``n`` windows of ``size`` tokens (one the beginning), spread over the files that are long enough.
 
     Raises:
         OptionError: if there are fewer than two.
@@ -146,5 +148,5 @@ def solo(
 
 
 def improving(changes: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """Heads whose calibration raises mean accuracy: the paper's rule of selection."""
+    """Return heads whose calibration raises mean accuracy: the paper's rule of selection."""
     return tuple(head for head, change in changes.items() if change.mean() > 0)

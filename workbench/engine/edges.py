@@ -46,7 +46,8 @@ def written(
     *,
     heads: Int[Tensor, " head"] | None = None,
 ) -> Tensor:
-    """What a layer's heads (from ``hook_z``), its post-normed attention or its MLP write: ``(row, pos, source, D)``.
+    """Say what a layer's heads (from ``hook_z``), its post-normed attention or its MLP write: ``(row, pos, source,
+    D)``.
 
     Args:
         heads: Only these heads, all by default.
@@ -62,7 +63,7 @@ def written(
 def source_outputs(
     runs: PairedRuns, batch: Batch, run: RunName, graph: Graph, *, before: int | None = None
 ) -> Outputs:
-    """What every source writes in one run, in the order of ``graph.sources``; only those ``before`` a layer."""
+    """Say what every source writes in one run, in the order of ``graph.sources``; only those ``before`` a layer."""
     writers = [w for w in writer_hooks(graph) if before is None or w[0] < before]
     names = [hook_name("resid", 0), *(hook_name(site, layer) for layer, site in writers)]
     found = runs.activations(batch, run, names)
@@ -252,7 +253,7 @@ def edited_output(
     start: int = 0,
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Tensor:
-    """What the metric reads with these edges ablated, ``(copy * pair, ...)``; arguments as in ``ablate_edges``."""
+    """Say what the metric reads with these edges ablated, ``(copy * pair, ...)``; arguments as in ``ablate_edges``."""
     return _edited(runs.output, runs, batch, graph, ablated, base, reference, start, labels)
 
 
@@ -291,7 +292,7 @@ def ablate_edges(
     start: int = 0,
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Float[Tensor, "copy pair"]:
-    """The metric with these edges ablated, one row per copy: by default replaced by the other run's values.
+    """Return the metric with these edges ablated, one row per copy: by default replaced by the other run's values.
 
     Args:
         ablated: Masks over the whole graph, one per copy, stacked in one forward pass: True or the fraction
@@ -308,7 +309,9 @@ def ablate_edges(
 
 
 def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int = 0) -> int:
-    """How many masks to stack: differences of the sources from ``start`` on, and the readers' copies, take memory."""
+    """Say how many masks to stack: differences of the sources from ``start`` on, and the readers' copies, take
+    memory.
+    """
     tokens = len(batch) * batch.n_tokens
     late = sum(node.layer is None or node.layer >= start for node in graph.sources)
     floats = tokens * (late + 3 * max(1, graph.shape.n_heads)) * runs.wiring.d_model

@@ -56,7 +56,7 @@ class _Gate(torch.autograd.Function):
 
 
 def pieces(runs: PairedRuns, batch: Batch) -> list[Batch]:
-    """A batch in equal parts whose forward passes can be kept for a backward pass: one pair at least.
+    """Return a batch in equal parts whose forward passes can be kept for a backward pass: one pair at least.
 
     Smaller parts take less memory and, as activations then stay in the cache, no more time.
     """
@@ -69,14 +69,14 @@ def pieces(runs: PairedRuns, batch: Batch) -> list[Batch]:
 
 
 def tape_floats(runs: PairedRuns, length: int) -> int:
-    """Numbers that a forward pass keeps for its backward pass at one token; counted on GPT-2, with a reserve."""
+    """Return numbers that a forward pass keeps for its backward pass at one token; counted on GPT-2, with a reserve."""
     wiring = runs.wiring
     hidden = wiring.d_mlp or 4 * wiring.d_model
     return wiring.n_layers * (18 * wiring.d_model + 6 * hidden + 3 * wiring.n_heads * length)
 
 
 def part(batch: Batch, where: slice) -> Batch:
-    """Some pairs of a batch, nothing recorded yet."""
+    """Return some pairs of a batch, nothing recorded yet."""
     names = ("index", "answers", "answer_pos", "positions", "sets", "groups")
     chosen = {name: getattr(batch, name)[where] for name in names}
     return replace(batch, **chosen, prompts=(batch.prompts[0][where], batch.prompts[1][where]), cache={})
@@ -114,7 +114,9 @@ class Taped:
     _n_tokens: int
 
     def gradients(self, *, again: bool = False) -> dict[str, Tensor]:
-        """Gradient of ``direction * metric`` at every tap; ``again`` keeps the graph for another backward pass."""
+        """Return the gradient of ``direction * metric`` at every tap; ``again`` keeps the graph for another
+        backward pass.
+        """
         self._found.clear()
         torch.autograd.grad(self._total, self._leaves, retain_graph=again, allow_unused=True)
         # a hook that the metric does not depend on gets no gradient
@@ -136,7 +138,7 @@ def taped_run(
     gates: bool = False,
     at_last: bool = False,
 ) -> Taped:
-    """The clean run, or one that starts or goes on elsewhere, with taps at these hooks.
+    """Return the clean run, or one that starts or goes on elsewhere, with taps at these hooks.
 
     Args:
         start: What enters the first layer, the clean run's own by default.
@@ -216,7 +218,9 @@ def _gates(runs: PairedRuns, shut: set[int]) -> list[Hook]:
 
 
 def start_of(runs: PairedRuns, batch: Batch, alpha: float) -> Resid | None:
-    """The model's input at ``alpha`` on the line from corrupted (0) to clean (1); None for the clean run's own."""
+    """Return the model's input at ``alpha`` on the line from corrupted (0) to clean (1); None for the clean run's
+    own.
+    """
     if alpha == 1:
         return None
     name = hook_name("resid", 0)
@@ -227,7 +231,8 @@ def start_of(runs: PairedRuns, batch: Batch, alpha: float) -> Resid | None:
 def writer_gradients(
     runs: PairedRuns, batch: Batch, sites: list[Site], *, alpha: float = 1.0, backward: Backward = "plain"
 ) -> dict[Site, Tensor]:
-    """Gradient of ``direction * metric`` at what is written at these (layer, site), in the site's own shape.
+    """Return the gradient of ``direction * metric`` at what is written at these (layer, site), in the site's own
+    shape.
 
     ``(0, "resid")`` is the model's input. ``alpha`` says where between corrupted (0) and clean (1) input.
     """

@@ -28,7 +28,7 @@ NodeMasks = Bool[Tensor, "copy *label source"] | Float[Tensor, "copy *label sour
 def node_references(
     runs: PairedRuns, batch: Batch, value: Value = "corrupted", means: Means | None = None
 ) -> dict[str, Tensor]:
-    """What every head and MLP is replaced by, by hook, in the shape of the activation: ``(pair, pos, ...)``.
+    """Say what every head and MLP is replaced by, by hook, in the shape of the activation: ``(pair, pos, ...)``.
 
     Args:
         means: For the mean ablations: ``mean_of_nodes``.
@@ -44,7 +44,7 @@ def node_references(
 
 
 def mean_of_nodes(runs: PairedRuns) -> Means:
-    """Means of what every head and MLP writes on the clean prompts."""
+    """Return means of what every head and MLP writes on the clean prompts."""
     graph = Graph(runs.wiring.node_shape())
     with torch.no_grad():
         return Means.over(runs, "clean", [hook_name(site, layer) for layer, site in writer_hooks(graph)])
@@ -56,7 +56,9 @@ def node_hooks(
     reference: Mapping[str, Tensor],
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> list[Hook]:
-    """Hooks of a forward pass over stacked copies of a batch, each with its own ablated nodes; see ``ablate_nodes``."""
+    """Return hooks of a forward pass over stacked copies of a batch, each with its own ablated nodes; see
+    ``ablate_nodes``.
+    """
     graph = Graph(runs.wiring.node_shape())
     expected = 2 if labels is None else 3
     if ablated.dim() != expected or ablated.shape[-1] != len(graph.sources):
@@ -102,7 +104,7 @@ def nodes_output(
     reference: Mapping[str, Tensor] | None = None,
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Tensor:
-    """What the metric reads with these nodes ablated, ``(copy * pair, ...)``; arguments as in ``ablate_nodes``."""
+    """Say what the metric reads with these nodes ablated, ``(copy * pair, ...)``; arguments as in ``ablate_nodes``."""
     return _replaced(runs.output, runs, batch, ablated, reference, labels)
 
 
@@ -130,7 +132,7 @@ def ablate_nodes(
     reference: Mapping[str, Tensor] | None = None,
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Float[Tensor, "copy pair"]:
-    """The metric of the clean run with these nodes ablated, one row per copy.
+    """Return the metric of the clean run with these nodes ablated, one row per copy.
 
     Args:
         ablated: ``(copy, source)`` over the sources of the node-level graph: True where a node is replaced, or the

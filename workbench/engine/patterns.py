@@ -55,7 +55,7 @@ class Patterns:
 
 @torch.no_grad()
 def corrupted_patterns(runs: PairedRuns, batch: Batch) -> dict[int, Patterns]:
-    """Patterns of every attention layer under corrupted queries and keys.
+    """Return patterns of every attention layer under corrupted queries and keys.
 
     Five forward passes, and one for each key that has to be replaced alone.
 
@@ -168,7 +168,7 @@ def _odds(
 
 
 def query_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head query"]:
-    """Estimated drop when one query alone takes its corrupted value, linear after the softmax only.
+    """Return estimated drop when one query alone takes its corrupted value, linear after the softmax only.
 
     ``sum over keys of (A - A with the corrupted query) * dF/dA``
     """
@@ -176,7 +176,7 @@ def query_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head query"
 
 
 def key_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head key"]:
-    """Estimated drop when one key alone takes its corrupted value, linear after the softmax only.
+    """Return estimated drop when one key alone takes its corrupted value, linear after the softmax only.
 
     For every query one column of the scores changes and its row is normalised again:
     ``sum over queries and keys j of (A[q, j] - A'[q, j]) * dF/dA[q, j]``. Sums without column k are taken from both
@@ -204,7 +204,7 @@ def _without_each(x: Pattern) -> Pattern:
 
 
 def linear_query_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head query"]:
-    """The same as ``query_effect``, linear through the softmax too: plain attribution patching of queries."""
+    """Return the same as ``query_effect``, linear through the softmax too: plain attribution patching of queries."""
     change = _log_ratio(
         at.clean, at.queries
     )  # scores up to one number per row, which the softmax does not see
@@ -213,7 +213,7 @@ def linear_query_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head
 
 
 def linear_key_effect(at: Patterns, grad: Pattern) -> Float[Tensor, "pair head key"]:
-    """The same as ``key_effect``, linear through the softmax too: plain attribution patching of keys."""
+    """Return the same as ``key_effect``, linear through the softmax too: plain attribution patching of keys."""
     change = _log_ratio(at.clean, at.key_odds)
     centred = grad - (at.clean * grad).sum(-1, keepdim=True)
     return (at.clean * change * centred).sum(-2)
@@ -235,7 +235,7 @@ def pattern_gradient(
 def value_effect(
     runs: PairedRuns, batch: Batch, layer: int, at: Patterns, grad_z: Float[Tensor, "pair pos head d_head"]
 ) -> Float[Tensor, "pair head key"]:
-    """Estimated drop when one value alone takes its corrupted value; values enter linearly."""
+    """Return estimated drop when one value alone takes its corrupted value; values enter linearly."""
     change = _values(runs, batch, "clean", layer) - _values(runs, batch, "corrupted", layer)
     return torch.einsum("bhqk,bqhe,bkhe->bhk", at.clean, grad_z.double(), change)
 

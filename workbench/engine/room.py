@@ -23,7 +23,7 @@ FEWEST_TOKENS = 2048  # and matrix products are at their best
 
 
 def activations(runs: PairedRuns, work: Work, *, plain: bool = False) -> Activations:
-    """What passes over these runs keep: exact effects of nodes, gradients at edges, or those and ablated edges.
+    """Say what passes over these runs keep: exact effects of nodes, gradients at edges, or those and ablated edges.
 
     Args:
         plain: No pass goes through the hooked model.
@@ -56,7 +56,7 @@ def activations(runs: PairedRuns, work: Work, *, plain: bool = False) -> Activat
 
 
 def keep_within(runs: PairedRuns, max_memory: int | str, *, work: Work, by_model: bool = True) -> int:
-    """The ``batch_tokens`` with which this work stays within a budget for the whole process.
+    """Return the ``batch_tokens`` with which this work stays within a budget for the whole process.
 
     Args:
         by_model: Some passes may go through the hooked model whatever its blocks are: backward rules, edits of
@@ -77,7 +77,7 @@ def keep_within(runs: PairedRuns, max_memory: int | str, *, work: Work, by_model
 
 
 def is_plain(runs: PairedRuns, room: float) -> bool:
-    """Whether plain blocks are this model at all lengths of its prompts; tried on as many prompts as fit."""
+    """Say whether plain blocks are this model at all lengths of its prompts; tried on as many prompts as fit."""
     if runs.metric.reads == "all":
         return False
     kept, by_length = activations(runs, "nodes"), defaultdict(list)
@@ -92,7 +92,7 @@ def is_plain(runs: PairedRuns, room: float) -> bool:
 
 
 def cached_tokens(runs: PairedRuns) -> int:
-    """Tokens of a pass that a processor's cache holds; elsewhere as many as a pass may have."""
+    """Return tokens of a pass that a processor's cache holds; elsewhere as many as a pass may have."""
     if runs.device.type != "cpu":
         return runs.batch_tokens
     hidden = runs.wiring.d_mlp or 4 * runs.wiring.d_model

@@ -25,7 +25,7 @@ Masks = Bool[Tensor, "copy place unit"]
 
 
 def neurons_of(circuit: Circuit) -> list[Node]:
-    """The hidden units a circuit keeps."""
+    """Return the hidden units a circuit keeps."""
     nodes = [parse_node(address) for address in circuit.nodes]
     return [node for node in nodes if node.kind == "neuron"]
 
@@ -57,7 +57,7 @@ def run_neurons(
     *,
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "circuit pair"]:
-    """Metric of neuron-level circuits on the clean prompts; the whole circuit is the clean run.
+    """Return the metric of neuron-level circuits on the clean prompts; the whole circuit is the clean run.
 
     Raises:
         ModelError: if the hidden units of this model's MLPs cannot be edited (mixtures of experts).

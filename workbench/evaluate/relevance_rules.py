@@ -144,7 +144,7 @@ def random_network(sizes: Sequence[int], *, seed: int, biases: bool = False) -> 
 
 
 def identities(n: int) -> dict[str, float]:
-    """How far two identities of the epsilon rule are from holding, the worst of ``n`` random networks.
+    """Say how far two identities of the epsilon rule are from holding, the worst of ``n`` random networks.
 
     Relevance sums to the output without biases, and it is input times a gradient with activation slope ``f(z) / z``.
     Beside each, the median where it must not hold: with biases, and with the derivative of the activation.

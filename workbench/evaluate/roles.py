@@ -86,7 +86,7 @@ class HeadRoles(tuple[HeadRole, ...], Shown, shown_in="workbench.evaluate.show")
 
 
 def rules_for(runs: PairedRuns) -> tuple[RoleRule, ...]:
-    """The rules whose positions the pairs have; for other tasks, one rule per pair of named positions."""
+    """Return the rules whose positions the pairs have; for other tasks, one rule per pair of named positions."""
     ordered = runs.position_names
     known = tuple(r for r in IOI_RULES if {r.query, r.key} <= set(ordered))
     if known:
@@ -99,8 +99,8 @@ def rules_for(runs: PairedRuns) -> tuple[RoleRule, ...]:
 
 
 def mean_attention(runs: PairedRuns, pairs_of_positions: Sequence[tuple[str, str]]) -> np.ndarray:
-    """``(rule, layer, head)`` mean share of what a head looks at, on the clean prompts, from the first position at the
-    second; a query that looks at no key looks at none of them.
+    """Return ``(rule, layer, head)`` mean share of what a head looks at, on the clean prompts, from the first
+    position at the second; a query that looks at no key looks at none of them.
     """
     wiring = runs.wiring
     total = np.zeros((len(pairs_of_positions), wiring.n_layers, wiring.n_heads))
@@ -140,7 +140,7 @@ def steering_heads(
 
 
 def direct_effects(runs: PairedRuns) -> Effects:
-    """Each head's effect on the metric by the direct path to the logits: all else frozen (path patching)."""
+    """Return each head's effect on the metric by the direct path to the logits: all else frozen (path patching)."""
     heads = [names.head(n, h) for n in runs.wiring.attention_layers for h in range(runs.wiring.n_heads)]
     return path_patches(runs, heads, [names.LOGITS], mlps="frozen")
 

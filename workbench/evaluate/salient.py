@@ -21,7 +21,7 @@ from workbench.engine.rules import Backward
 def saliency(
     values: Float[np.ndarray, " pos"], *, scales: Sequence[int] = (1, 2), k: int = 4, weight: float = 3.0
 ) -> Float[np.ndarray, " pos"]:
-    """How much each place stands out of the places most like it, 0 to 1.
+    """Say how much each place stands out of the places most like it, 0 to 1.
 
     ``S_i = 1 - exp(-mean over the k most similar j of d(i, j))`` with ``d = |p_i - p_j| / (1 + weight |i - j| / n)``,
     ``p`` the mean absolute value of a window scaled to a largest of 1; the mean over window sizes. So what differs
@@ -63,12 +63,14 @@ def near_foci(salient: Float[np.ndarray, " pos"], *, threshold: float = 0.8) -> 
 
 
 def salient_relevance(values: Float[np.ndarray, " pos"], *, k: int = 4) -> Float[np.ndarray, " pos"]:
-    """Both steps together."""
+    """Return both steps together."""
     return near_foci(saliency(values, k=min(k, len(values) - 1)))
 
 
 def token_relevance(runs: PairedRuns, *, backward: Backward) -> list[np.ndarray]:
-    """For each pair, relevance of every token: gradient times difference of its input from the mean prompt's."""
+    """Return, for each pair, relevance of every token: gradient times difference of its input from the mean
+    prompt's.
+    """
     found: list[np.ndarray] = [np.zeros(0)] * runs.n_pairs
     for batch in runs.batches:
         run = taped_run(runs, batch, ["blocks.0.hook_in"], backward=backward)
@@ -83,7 +85,9 @@ def token_relevance(runs: PairedRuns, *, backward: Backward) -> list[np.ndarray]
 
 @torch.no_grad()
 def occlusion(runs: PairedRuns) -> list[np.ndarray]:
-    """For each pair, the exact drop of the metric when a token's input becomes the mean over prompts of its length."""
+    """Return, for each pair, the exact drop of the metric when a token's input becomes the mean over prompts of its
+    length.
+    """
     found: list[np.ndarray] = [np.zeros(0)] * runs.n_pairs
     for batch in runs.batches:
         entry = runs.resid(batch, "clean", 0)
@@ -103,7 +107,7 @@ def occlusion(runs: PairedRuns) -> list[np.ndarray]:
 def planted_region(
     n: int = 40, width: int = 8, noise: float = 0.5, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A line with one region that matters, and the same with noise at every place: ``(truth, noisy)``."""
+    """Return a line with one region that matters, and the same with noise at every place: ``(truth, noisy)``."""
     rng = np.random.default_rng(seed)
     truth = np.zeros(n)
     start = int(rng.integers(0, n - width))

@@ -16,7 +16,7 @@ from workbench.heads.retrieval import RetrievalScores
 
 
 def rest(scores: RetrievalScores, top: Sequence[str]) -> list[str]:
-    """Heads to draw random sets from: all but ``top`` and as many again from the head of the ranking.
+    """Return heads to draw random sets from: all but ``top`` and as many again from the head of the ranking.
 
     The paper masks up to 50 heads and draws from those after the first 100. In a layer with too few of these, all but
     ``top`` are drawn from.
@@ -75,7 +75,7 @@ def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple
 
 
 def model_row(name: str, scores: RetrievalScores | str) -> dict[str, Any]:
-    """What is told of one model in a table of several, or why there is nothing to tell."""
+    """Say what is told of one model in a table of several, or why there is nothing to tell."""
     if isinstance(scores, str):
         return {"model": name, "note": scores}
     return {
@@ -89,7 +89,7 @@ def model_row(name: str, scores: RetrievalScores | str) -> dict[str, Any]:
 
 
 def share_interval(scores: RetrievalScores, threshold: float, *, seed: int) -> tuple[float, float]:
-    """95 % interval, over resamples of the prompts, of the share of heads that reach the threshold."""
+    """Return 95 % interval, over resamples of the prompts, of the share of heads that reach the threshold."""
     kept = scores.per_sample[scores.counted]
     if len(kept) < 2:
         return float("nan"), float("nan")

@@ -211,7 +211,7 @@ def marked_minus_others(
 def shift_p(
     values: Sequence[Curve], marks: Sequence[Marks], eligible: Sequence[Marks], *, draws: int, seed: int
 ) -> tuple[float, float]:
-    """How likely marks shifted around each response differ as much, and the mean difference of shifted marks."""
+    """Say how likely marks shifted around each response differ as much, and the mean difference of shifted marks."""
     value, rng = marked_minus_others(values, marks, eligible).mean(), np.random.default_rng([seed, 21])
     null = np.empty(draws)
     for i in range(draws):

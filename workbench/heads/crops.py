@@ -23,7 +23,7 @@ class Window(NamedTuple):
 def window_sums(
     map_: Float[np.ndarray, "row column"], size: tuple[int, int]
 ) -> Float[np.ndarray, "place_row place_column"]:
-    """The sum of a map inside a window of a size, for every place that the window can have.
+    """Return the sum of a map inside a window of a size, for every place that the window can have.
 
     Example:
         >>> window_sums(np.array([[1.0, 2.0], [3.0, 4.0]]), (1, 2)).tolist()
@@ -89,7 +89,7 @@ def crop_around(
 
 
 def enlarged(pixels: np.ndarray, window: Window, grid: tuple[int, ...]) -> np.ndarray:
-    """The window of a picture as large as the picture, each pixel repeated.
+    """Return the window of a picture as large as the picture, each pixel repeated.
 
     Raises:
         ShapeError: if the grid does not divide the picture, or the window does not fit it a whole number of times.

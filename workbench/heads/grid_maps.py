@@ -61,7 +61,9 @@ def over_grid(weights: Float[np.ndarray, "*batch pos"], grid: Size, *, first: in
 def between_patches(
     pattern: Float[np.ndarray, "*batch query key"], *, first: int = 1
 ) -> Float[np.ndarray, "*batch patch patch"]:
-    """The part of a pattern in which patches look at patches; rows sum to what they do not give to the first tokens."""
+    """Return the part of a pattern in which patches look at patches; rows sum to what they do not give to the first
+    tokens.
+    """
     return np.asarray(pattern)[..., first:, first:]
 
 

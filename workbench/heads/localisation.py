@@ -81,7 +81,7 @@ def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row co
 
 
 def mass_inside(maps: Maps, mask: Mask) -> PerMap:
-    """Share of each map inside a mask, 0 to 1; the map is made to sum to 1, NaN where it is empty.
+    """Return the share of each map inside a mask, 0 to 1; the map is made to sum to 1, NaN where it is empty.
 
     Example:
         >>> float(mass_inside(np.array([[0.3, 0.1], [0.1, 0.1]]), np.array([[True, False], [False, False]])).round(9))
@@ -101,7 +101,8 @@ def lift_inside(maps: Maps, mask: Mask) -> PerMap:
 
 
 def points_inside(maps: Maps, mask: Mask) -> PerMap:
-    """Whether the largest value of each map is inside a mask: 1 or 0; of several largest ones the share that is.
+    """Say whether the largest value of each map is inside a mask: 1 or 0; of several largest ones the share that
+    is.
 
     An even map thus points inside as often as a random patch does.
 

@@ -80,7 +80,7 @@ class Response:
 def prompts_of(
     model: TransformerBridge, texts: Sequence[str], *, n: int, length: int, seed: int
 ) -> Int[Tensor, "row pos"]:
-    """Windows of texts at random places, one text after the other.
+    """Return windows of texts at random places, one text after the other.
 
     Raises:
         ModelError: if the model has no tokenizer, or does not know the words.
@@ -113,7 +113,8 @@ def respond(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> Int[Tensor, "row pos"]:
-    """Prompts out of texts and what the model writes after them, ``length`` tokens in all or its whole context.
+    """Return prompts out of texts and what the model writes after them, ``length`` tokens in all or its whole
+    context.
 
     Raises:
         OptionError: if fewer than ``least`` tokens would be written.
@@ -132,7 +133,8 @@ def respond(
 def group_heads(
     model: TransformerBridge, ids: Int[Tensor, "row pos"], *, start: int, low: int = 10, share: float = 0.3
 ) -> Groups:
-    """Local and global heads by span over all layers; receiver heads by kurtosis among heads that are not global.
+    """Return local and global heads by span over all layers; receiver heads by kurtosis among heads that are not
+    global.
 
     Args:
         start: Where the responses begin.
@@ -178,7 +180,7 @@ def responses_of(
     low: int,
     window: int,
 ) -> list[Response]:
-    """The curves of every response; ``window`` is the farthest that counts for WAAD."""
+    """Return the curves of every response; ``window`` is the farthest that counts for WAAD."""
     found = []
     for part in ids.split(16):
         seen = patterns_of(model, part)
@@ -220,7 +222,9 @@ def _curves(
 
 
 def starts_of(texts: Sequence[str]) -> Marks:
-    """Tokens that begin a word: they, or the token before them, have white space or punctuation at that border."""
+    """Return tokens that begin a word: they, or the token before them, have white space or punctuation at that
+    border.
+    """
     before = ["\n", *texts[:-1]]
     return np.array(
         [

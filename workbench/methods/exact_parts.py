@@ -32,7 +32,7 @@ Parts = dict[tuple[int, str], list[ExactPart]]  # (layer, site) -> what is repla
 
 
 def node_parts(graph: Graph) -> Parts:
-    """Every source of a node-level graph; effects in ``(source,)``."""
+    """Return every source of a node-level graph; effects in ``(source,)``."""
     found: Parts = {}
     for i, node in enumerate(graph.sources):
         found.setdefault((node.layer or 0, site_of(node)), []).append(ExactPart(unit=node.index, place=(i,)))
@@ -40,7 +40,7 @@ def node_parts(graph: Graph) -> Parts:
 
 
 def neuron_parts(runs: PairedRuns, graph: Graph) -> Parts:
-    """Every hidden unit of every MLP; effects in ``(layer, d_mlp)``."""
+    """Return every hidden unit of every MLP; effects in ``(layer, d_mlp)``."""
     layers = [n for n in range(graph.shape.n_layers) if graph.shape.has_mlp(n)]
     return {
         (n, "neurons"): [ExactPart(unit=i, place=(n, i)) for i in range(runs.wiring.d_mlp)] for n in layers
@@ -56,7 +56,7 @@ def part_drops(
     per_position: bool,
     progress: Callable[..., None],
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """``(pair, *label, *shape)`` drops of the metric for one batch after the other."""
+    """Return ``(pair, *label, *shape)`` drops of the metric for one batch after the other."""
     means = _means(runs, parts, ablation)
     labels = list(range(len(runs.position_labels))) if per_position else [None]
     sites = list(parts)

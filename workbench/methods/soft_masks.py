@@ -35,7 +35,7 @@ class Learned:
     fit: np.ndarray
 
     def curve(self, points: int = 5) -> list[float]:
-        """The fit's mean over restarts in ``points`` equal stretches of the training, for the record."""
+        """Return the fit's mean over restarts in ``points`` equal stretches of the training, for the record."""
         return [float(part.mean()) for part in np.array_split(self.fit, points) if len(part)]
 
 
@@ -55,7 +55,7 @@ def check_loss(runs: PairedRuns, loss: Loss, method: str) -> None:
 
 
 def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
-    """Some pairs of a batch, with what is known of their activations."""
+    """Return some pairs of a batch, with what is known of their activations."""
     at = torch.as_tensor(rows, device=batch.clean.device)
     return replace(
         batch,
@@ -71,14 +71,14 @@ def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
 
 
 def draw(runs: PairedRuns, size: int, rng: np.random.Generator) -> Batch:
-    """``size`` random pairs of one token length (fewer where there are fewer), every pair equally likely."""
+    """Return ``size`` random pairs of one token length (fewer where there are fewer), every pair equally likely."""
     lengths = np.array([len(batch) for batch in runs.batches])
     batch = runs.batches[int(rng.choice(len(lengths), p=lengths / lengths.sum()))]
     return rows_of(batch, np.sort(rng.permutation(len(batch))[:size]))
 
 
 def misfit(runs: PairedRuns, batch: Batch, output: Tensor, loss: Loss) -> Float[Tensor, " row"]:
-    """What a circuit's output lacks: KL from the model at the answer position in nats, or minus the metric."""
+    """Say what a circuit's output lacks: KL from the model at the answer position in nats, or minus the metric."""
     if loss == "metric":
         return -runs.metric.direction * runs.measure(batch, output)
     times = len(output) // len(batch)

@@ -45,7 +45,7 @@ never_install()
 
 
 def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig:
-    """The configuration of a local model directory.
+    """Return the configuration of a local model directory.
 
     Raises:
         ModelError: if it is missing, unreadable, or asks to run code that came with the model.
@@ -136,7 +136,7 @@ def bridge_from_directory(
     device_map: str | None = None,
     probe: Callable[[nn.Module], Tensor | None],
 ) -> tuple[TransformerBridge, Tensor | None]:
-    """A bridge around the weights in a directory, and the plain model's answer to `probe` before wrapping.
+    """Return a bridge around the weights in a directory, and the plain model's answer to `probe` before wrapping.
 
     Args:
         stored: The tensors of the weight files.
@@ -233,7 +233,7 @@ def adapter_config(config: PretrainedConfig, where: object) -> TransformerBridge
 
 
 def unused_positions(config: PretrainedConfig) -> int:
-    """Rows of the position table that no token uses: RoBERTa counts from the padding id on."""
+    """Return rows of the position table that no token uses: RoBERTa counts from the padding id on."""
     return (config.pad_token_id or 0) + 1 if config.model_type == "roberta" else 0
 
 

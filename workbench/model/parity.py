@@ -47,7 +47,7 @@ def probe_tokens(d_vocab: int, n_ctx: int, *, avoid: frozenset[int] = frozenset(
 def plain_output(
     model: nn.Module, prompt: Prompt | Int[Tensor, "pair pos"]
 ) -> Float[Tensor, "pair pos d_vocab"]:
-    """Logits of a Hugging Face model that is not wrapped; the last hidden state of one without a head.
+    """Return logits of a Hugging Face model that is not wrapped; the last hidden state of one without a head.
 
     A model that gives one answer for a whole prompt is asked for that of every beginning of it.
     """
@@ -70,7 +70,7 @@ def plain_output(
 
 
 def takes_no_words(model: nn.Module) -> bool:
-    """Whether a Hugging Face model is given pixels alone."""
+    """Say whether a Hugging Face model is given pixels alone."""
     return getattr(model, "main_input_name", "input_ids") == "pixel_values" and not hasattr(model, "lm_head")
 
 

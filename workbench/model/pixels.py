@@ -33,7 +33,9 @@ def with_pictures(
 
 
 def with_noise(sight: Sight, words: Int[Tensor, "row pos"], *, dtype: torch.dtype, seed: int = 0) -> Prompt:
-    """Words around a picture of noise, the same on every machine; a model that reads no words gets the noise alone."""
+    """Return words around a picture of noise, the same on every machine; a model that reads no words gets the noise
+    alone.
+    """
     rows, generator = len(words), torch.Generator().manual_seed(seed)
     noise = torch.randn(rows, 3, *sight.size, generator=generator)
     if sight.token is None:
@@ -46,7 +48,7 @@ def with_noise(sight: Sight, words: Int[Tensor, "row pos"], *, dtype: torch.dtyp
 
 
 def probe(bridge: TransformerBridge, words: Int[Tensor, "row pos"]) -> Prompt:
-    """These words, with a picture of noise where the model takes pictures."""
+    """Return these words, with a picture of noise where the model takes pictures."""
     sight = sight_of(bridge)
     return (
         Prompt(words)

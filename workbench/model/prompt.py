@@ -44,11 +44,11 @@ class Extras(Mapping[str, Tensor]):
         )
 
     def without(self, names: frozenset[str]) -> Extras:
-        """All but these."""
+        """Return all but these."""
         return Extras({name: make for name, make in self._makers.items() if name not in names}, self._rows)
 
     def to(self, device: torch.device | str) -> Extras:
-        """The same on another device."""
+        """Return the same on another device."""
         moved = {name: lambda rows, make=make: make(rows).to(device) for name, make in self._makers.items()}
         return Extras(moved, self._rows)
 
@@ -88,7 +88,7 @@ class Prompt:
 
     @classmethod
     def of(cls, given: Prompt | Int[Tensor, "row pos"]) -> Prompt:
-        """A prompt, or bare token ids as one."""
+        """Return a prompt, or bare token ids as one."""
         return given if isinstance(given, Prompt) else cls(given)
 
     @property
@@ -133,12 +133,12 @@ class Prompt:
         return Prompt(self.ids.repeat(times, 1), extras, self.entered, (origin, own.repeat(times)))
 
     def split(self, size: int) -> Iterator[Prompt]:
-        """The same in chunks of so many rows."""
+        """Return the same in chunks of so many rows."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
     def to(self, device: torch.device | str) -> Prompt:
-        """The same on another device."""
+        """Return the same on another device."""
         return Prompt(self.ids.to(device), self.extras.to(device) if self.extras else NOTHING, self.entered)
 
     @cached_property

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def reading_of_model(model: TransformerBridge | Sealed) -> Reading:
-    """The reading of a model that is open, or sealed.
+    """Return the reading of a model that is open, or sealed.
 
     Raises:
         TaskError: if it has no tokenizer.

@@ -47,7 +47,7 @@ _FOUND: WeakKeyDictionary[TransformerBridge, _Found] = WeakKeyDictionary()
 def blocks_of(
     bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row pos"], *, every: bool = False
 ) -> Blocks | str:
-    """The plain blocks that are this model on prompts of this length, or why the model itself must run.
+    """Return the plain blocks that are this model on prompts of this length, or why the model itself must run.
 
     Args:
         every: Compare on every one of these prompts, not on the first of each length.

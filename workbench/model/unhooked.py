@@ -35,7 +35,7 @@ _ACTIVATIONS = {
 
 
 def plain_blocks(bridge: TransformerBridge, wiring: Wiring) -> Blocks | str:
-    """The blocks of a model as functions, or the reason why there are none."""
+    """Return the blocks of a model as functions, or the reason why there are none."""
     if not (wiring.causal and wiring.edge_level and wiring.head_writes and wiring.has_lm_head):
         return "not a causal stack of blocks that add to the residual stream"
     if limits := limits_of(bridge):
@@ -71,7 +71,7 @@ def plain_blocks(bridge: TransformerBridge, wiring: Wiring) -> Blocks | str:
 
 
 def limits_of(bridge: TransformerBridge) -> str:
-    """The first setting that clips or caps values inside the model; empty where there is none."""
+    """Return the first setting that clips or caps values inside the model; empty where there is none."""
     config = getattr(getattr(bridge, "original_model", None), "config", None)
     known = config.to_dict() if hasattr(config, "to_dict") else vars(config) if config is not None else {}
     return _limit_in(known) or _limit_in(vars(bridge.cfg))
@@ -131,7 +131,7 @@ def _in_place(act: Function) -> Function:
 
 
 def in_one_pass(name: str) -> Function:
-    """An activation by the name of its class, in its argument's place where no gradient needs that."""
+    """Return an activation by the name of its class, in its argument's place where no gradient needs that."""
     fused, inside = _ACTIVATIONS[name]
     return lambda x: fused(x) if x.requires_grad else inside(x)
 
@@ -148,7 +148,7 @@ def _embed(bridge: TransformerBridge) -> Function | None:
 def entering(
     bridge: TransformerBridge, blocks: Blocks, prompt: Prompt | Int[Tensor, "row pos"]
 ) -> Float[Tensor, "row pos d_model"]:
-    """What enters the first layer; where ``blocks`` do not say it, by the model itself without its layers."""
+    """Say what enters the first layer; where ``blocks`` do not say it, by the model itself without its layers."""
     prompt = Prompt.of(prompt)
     if blocks.embed is not None and not prompt.extras:
         return blocks.embed(prompt.ids)
@@ -213,7 +213,8 @@ def read_out(
     ids: Int[Tensor, " row"],
     columns: Int[Tensor, " column"] | None = None,
 ) -> Float[Tensor, "row d_vocab"]:
-    """Logits of what leaves the last block at one position, by the model's own last norm, unembedding and scales.
+    """Return logits of what leaves the last block at one position, by the model's own last norm, unembedding and
+    scales.
 
     Args:
         ids: Any tokens; the model asks for some.

@@ -28,7 +28,7 @@ _MOST = 3  # names that are listed
 
 
 def unread_parts(bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row pos"]) -> tuple[str, ...]:
-    """The parts whose parameters do not reach the output on these prompts, each with its size, in words.
+    """Return the parts whose parameters do not reach the output on these prompts, each with its size, in words.
 
     Layers that are measured are left out: an expert that no token chose is part of one.
     """
@@ -43,7 +43,8 @@ def unread_parts(bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row po
 
 
 def not_measured(parts: Sequence[str], tensors: Iterable[str], *, text_alone: bool) -> tuple[str, ...]:
-    """What is to be said of an opened model: its parts that no text passes through, tensors that it did not load.
+    """Say what is to be said of an opened model: its parts that no text passes through, tensors that it did not
+    load.
 
     Args:
         text_alone: The model takes more than text; it is given text alone.

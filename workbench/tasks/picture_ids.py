@@ -33,7 +33,7 @@ class PictureAligner:
         dict[str, int],
         Mapping[str, tuple[int, ...]],
     ]:
-        """Ids of both prompts, correct and incorrect classes, positions, and sets of positions.
+        """Return ids of both prompts, correct and incorrect classes, positions, and sets of positions.
 
         Raises:
             Drop: if the model cannot take the pictures, or has no such class.

@@ -52,7 +52,7 @@ class Task:
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     def to_dict(self) -> dict[str, object]:
-        """What `workbench task list --json` prints."""
+        """Say what `workbench task list --json` prints."""
         return {
             "name": self.name,
             "describe": self.describe,
@@ -119,7 +119,7 @@ def list_tasks() -> tuple[Task, ...]:
 
 
 def get_task(name: str) -> Task:
-    """The task of this name.
+    """Return the task of this name.
 
     Raises:
         TaskError: if there is none, with the closest spellings.
@@ -221,7 +221,7 @@ def _check_option(found: Task, name: str) -> None:
 
 
 def check_corruption(found: Task, corruption: str | None) -> str:
-    """How the corrupted prompts of a task are made: as asked, by default the task's first way.
+    """Say how the corrupted prompts of a task are made: as asked, by default the task's first way.
 
     Raises:
         OptionError: for a corruption that the task does not have.
@@ -233,7 +233,7 @@ def check_corruption(found: Task, corruption: str | None) -> str:
 
 
 def parse_options(found: Task, texts: Iterable[str]) -> dict[str, Option]:
-    """Options of a task from ``name=value`` texts, each in the type of its default.
+    """Return options of a task from ``name=value`` texts, each in the type of its default.
 
     Raises:
         OptionError: if a text has no ``=``, there is no such option, or a value is not of its type.
@@ -258,7 +258,7 @@ def _defaults(found: Task) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word and punctuation mark that any task of the workbench about text alone can write, sorted.
+    """Return every word and punctuation mark that any task of the workbench about text alone can write, sorted.
 
     Pieces are what a word-level tokenizer with the pattern ``\\w+|[^\\w\\s]+`` sees.
     """
@@ -274,7 +274,7 @@ def vocabulary() -> list[str]:
 
 
 def blank(template: str) -> str:
-    """A template with its slots replaced by spaces, for `Task.texts`."""
+    """Return a template with its slots replaced by spaces, for `Task.texts`."""
     from string import Formatter
 
     return " ".join(literal for literal, *_ in Formatter().parse(template))

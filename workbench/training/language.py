@@ -60,7 +60,9 @@ def is_held_out(name: str) -> bool:
 
 
 def known_texts(tokenizer: PreTrainedTokenizerFast | None) -> list[str]:
-    """Text that a model can be expected to read: held-out files for a vocabulary as small as ours, else prose."""
+    """Return text that a model can be expected to read: held-out files for a vocabulary as small as ours, else
+    prose.
+    """
     if tokenizer is None or not 0 < len(tokenizer) <= 4096:
         return [TEXT]
     return [text for name, text in sorted(sources().items()) if is_held_out(name)][:40]

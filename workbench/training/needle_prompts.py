@@ -21,7 +21,7 @@ TASK = "kv-retrieval"
 
 
 def knows_task(model: TransformerBridge) -> bool:
-    """Whether every word of the key-value task is one token of the model's tokenizer."""
+    """Say whether every word of the key-value task is one token of the model's tokenizer."""
     return _knows(model, get_task(TASK).texts)
 
 
@@ -34,12 +34,12 @@ def _knows(model: TransformerBridge, words: Sequence[str]) -> bool:
 
 
 def number_words(model: TransformerBridge) -> frozenset[int]:
-    """Ids of the numbers that are the task's values; none where the model does not know the task."""
+    """Return ids of the numbers that are the task's values; none where the model does not know the task."""
     return frozenset(model.tokenizer.convert_tokens_to_ids(list(TWO_DIGITS)) if knows_task(model) else ())
 
 
 def longest(model: TransformerBridge, values: int) -> int:
-    """Words of the longest prompt that leaves room for BOS and the answer."""
+    """Return words of the longest prompt that leaves room for BOS and the answer."""
     context = describe(model).n_ctx or 512
     return context - values - 1
 
@@ -55,7 +55,7 @@ def needles(
     split: str = "test",
     seed: int = 0,
 ) -> tuple[Needle, ...]:
-    """``n`` prompts of ``context`` words (tokens of random text where the model does not know the task).
+    """Return ``n`` prompts of ``context`` words (tokens of random text where the model does not know the task).
 
     Args:
         depth: Where the needle stands, 0 to 100; -1 anywhere. Random text is anywhere.
@@ -82,7 +82,8 @@ def _needle(model: TransformerBridge, pair: Pair, values: int, context: int, dep
 
 
 def fact_questions(model: TransformerBridge, samples: Sequence[Needle], *, n: int) -> tuple[Asked, ...]:
-    """The texts of samples with a fact asked for at the end in place of the needle; nothing in them tells it.
+    """Return the texts of samples with a fact asked for at the end in place of the needle; nothing in them tells
+    it.
 
     Every fact is asked in turn, each time after another text: with the texts used up they start again one further.
 

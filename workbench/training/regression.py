@@ -150,7 +150,7 @@ def train_networks(
 
 
 def train_with_seeds(n: int, heads: int, *, seeds: Sequence[int], **how: Any) -> Training:
-    """``train_networks`` for each seed, as one training of all these networks.
+    """Return ``train_networks`` for each seed, as one training of all these networks.
 
     Networks of one seed see the same problems; those of another seed start elsewhere and see others.
 

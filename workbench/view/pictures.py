@@ -27,7 +27,7 @@ Wide = Annotated[int, msgspec.Meta(ge=200, le=2000)]
 P = TypeVar("P", bound="Drawn")
 
 
-class _Abstract(type(Part), ABCMeta):
+class _Abstract(msgspec.StructMeta, ABCMeta):
     """A part of a file that only its subclasses can be."""
 
 

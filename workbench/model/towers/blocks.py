@@ -254,7 +254,7 @@ class TowerBlock(nn.Module):
 
 
 def changed(args: tuple, kwargs: Mapping[str, Any], point: HookPoint) -> tuple[tuple, dict[str, Any]]:
-    """The arguments of a layer with a hook point at the hidden state."""
+    """Return the arguments of a layer with a hook point at the hidden state."""
     if args:
         return (point(args[0]), *args[1:]), dict(kwargs)
     name = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
@@ -262,12 +262,12 @@ def changed(args: tuple, kwargs: Mapping[str, Any], point: HookPoint) -> tuple[t
 
 
 def first(out: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The output of a layer with its first tensor changed."""
+    """Return the output of a layer with its first tensor changed."""
     return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
 
 
 def added(point: HookPoint, out: Tensor, gain: Tensor | None) -> Tensor:
-    """A hook point at what is added to the stream: an output times a gain that the layer applies itself.
+    """Return a hook point at what is added to the stream: an output times a gain that the layer applies itself.
 
     Nothing is rounded where no hook changes anything: the change alone is carried back.
     """
@@ -280,5 +280,5 @@ def added(point: HookPoint, out: Tensor, gain: Tensor | None) -> Tensor:
 
 
 def is_idle(point: HookPoint) -> bool:
-    """Whether nobody listens at a hook point."""
+    """Say whether nobody listens at a hook point."""
     return not (point._forward_hooks or point._backward_hooks)

@@ -36,7 +36,7 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def part(module: nn.Module, name: str) -> nn.Module | None:
-    """A part of a layer by our word for it, or None where it has none.
+    """Return a part of a layer by our word for it, or None where it has none.
 
     Example:
         >>> layer = nn.ModuleDict({"norm1": nn.Identity()})
@@ -57,7 +57,7 @@ def _at(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def linear(module: nn.Module, name: str) -> nn.Linear:
-    """A projection of an attention or an MLP.
+    """Return a projection of an attention or an MLP.
 
     Raises:
         AttributeError: where it has none of its own: one matrix makes queries, keys and values together.
@@ -69,7 +69,7 @@ def linear(module: nn.Module, name: str) -> nn.Linear:
 
 
 def stacks(model: nn.Module) -> Iterator[tuple[str, nn.ModuleList]]:
-    """Every stack of layers with attention in a model, with its name there."""
+    """Return every stack of layers with attention in a model, with its name there."""
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) and part(module[0], "attn") is not None:
             yield name, module
