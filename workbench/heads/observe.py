@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -47,6 +48,16 @@ class Seen:
             why = self.refused.get(layer, "it has no attention")
             raise ModelError(f"layer {layer} shows no attention pattern: {why}")
         return self.patterns[layer]
+
+    def by_head(self) -> dict[str, Float[np.ndarray, "row query key"]]:
+        """Give every head's pattern by its address, layer by layer, in float64.
+
+        Raises:
+            ModelError: if a layer with attention has none, with the reason.
+        """
+        layers = sorted({*self.patterns, *self.refused})
+        found = {layer: self.of(layer).double().cpu().numpy() for layer in layers}
+        return {f"a{layer}.h{head}": A[:, head] for layer, A in found.items() for head in range(A.shape[1])}
 
 
 @torch.no_grad()

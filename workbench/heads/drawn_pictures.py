@@ -1,0 +1,132 @@
+"""Drawn pictures as prompts of a model that sees, with the truth about them on the model's own grid of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from workbench.core.errors import ModelError, TaskError
+from workbench.heads.grid_maps import Size
+from workbench.model.identity import identity
+from workbench.model.pixels import with_pictures
+from workbench.model.prompt import Prompt
+from workbench.model.sight import sight_of
+from workbench.tasks.pictures.image import Picture
+from workbench.tasks.pictures.sight import Sight
+from workbench.tasks.scenes.layout import SceneLayout, World
+from workbench.tasks.scenes.paint import draw_many, owner_map
+from workbench.tasks.scenes.words import COLOURS, N_CELLS, SHAPES
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DrawnPictures:
+    """Pictures of one world with their truth.
+
+    Attributes:
+        pixels: ``(picture, height, width, 3)``, uint8.
+        layout: What stands where.
+        prompt: One row per picture, as the model reads it.
+        sight: How the model takes a picture in.
+    """
+
+    pixels: np.ndarray
+    layout: SceneLayout
+    world: World
+    prompt: Prompt
+    sight: Sight
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: slice) -> DrawnPictures:
+        """Some of the pictures."""
+        layout = self.layout.rows(rows)
+        return replace(self, pixels=self.pixels[rows], layout=layout, prompt=self.prompt[rows])
+
+    @property
+    def grid(self) -> Size:
+        """Rows and columns of the model's patches."""
+        return self.sight.grid
+
+    @cached_property
+    def objects(self) -> Bool[np.ndarray, "picture thing row column"]:
+        """The patches on which each object has a pixel; the first object is the one that is asked about, or marked."""
+        owner = owner_map(self.layout, self.world)
+        rows, columns = self.grid
+        blocks = owner.reshape(len(owner), rows, owner.shape[1] // rows, columns, owner.shape[2] // columns)
+        return np.stack([(blocks == slot).any((2, 4)) for slot in range(N_CELLS)], axis=1)
+
+    @property
+    def own(self) -> Bool[np.ndarray, "picture row column"]:
+        """The patches of the object that is asked about."""
+        return self.objects[:, 0]
+
+    @property
+    def others(self) -> Bool[np.ndarray, "picture thing row column"]:
+        """The patches of every other object; an object that a picture does not have is on none."""
+        return self.objects[:, 1:]
+
+    def names(self) -> list[str]:
+        """Colour and shape of the object that is asked about, one name per picture."""
+        pairs = zip(self.layout.colour[:, 0].tolist(), self.layout.shape[:, 0].tolist(), strict=True)
+        return [f"{COLOURS[colour]} {SHAPES[shape]}" for colour, shape in pairs]
+
+
+def draw_pictures(
+    model: TransformerBridge, world: World, *, n: int, seed: int, start: int = 0
+) -> DrawnPictures:
+    """Draw pictures for a model.
+
+    Args:
+        n: How many; their numbers begin at ``start``.
+
+    Raises:
+        ModelError: if the model sees no pictures, reads words beside them, or pictures of another size.
+    """
+    sight = sight_of(model)
+    if sight is None:
+        raise ModelError("the model reads no pictures", hint="-m zoo:marked, which does")
+    if sight.token is not None:
+        raise ModelError(
+            "the model reads words beside its picture; a tower alone is expected", hint="-m zoo:marked"
+        )
+    pixels, layout = draw_many(seed, range(start, start + n), world)
+    pictures = [Picture.of(each) for each in pixels]
+    if why := sight.why_not(pictures[0]):
+        raise ModelError(why)
+    return DrawnPictures(
+        pixels=pixels, layout=layout, world=world, prompt=prompt_of(model, sight, pictures), sight=sight
+    )
+
+
+def prompt_of(model: TransformerBridge, sight: Sight, pictures: Sequence[Picture]) -> Prompt:
+    """Pictures as the prompt of a tower alone: positions are numbered, the class token first."""
+    first = next(iter(model.parameters()))
+    ids = torch.arange(sight.n_tokens, device=first.device).expand(len(pictures), -1)
+    return with_pictures(sight, ids, pictures, dtype=first.dtype)
+
+
+def classes_of(model: TransformerBridge, names: Sequence[str]) -> Int[np.ndarray, " picture"]:
+    """The model's class for each name.
+
+    Raises:
+        TaskError: for a name that is no class of the model, or a model whose classes have no names.
+    """
+    known = identity(model).outputs
+    if not known:
+        raise TaskError(
+            "the outputs of the model have no names", hint="a classifier with id2label, such as zoo:marked"
+        )
+    missing = sorted({name for name in names if name not in known})
+    if missing:
+        raise TaskError(f"{missing[0]!r} is no class of the model; it has {', '.join(known[:5])} ...")
+    return np.array([known.index(name) for name in names])

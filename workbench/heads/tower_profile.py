@@ -1,0 +1,67 @@
+"""What every head of a tower does on drawn pictures: how far patches look, and on which object the class token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.heads.grid_maps import ClassShares, between_patches, class_shares, over_grid
+from workbench.heads.hops import HopProfile, hop_profile, mean_hop
+from workbench.heads.localisation import Localisation, locate
+
+if TYPE_CHECKING:
+    from workbench.heads.drawn_pictures import DrawnPictures
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadOnPictures:
+    """One head, one value (or profile) per picture.
+
+    Attributes:
+        rings: Strength and mass of attention between patches by distance.
+        distance: Mean distance that patches look, in hops.
+        shares: What the class token gives and gets; None in a tower without one.
+        located: Where the class token looks, on the object that is asked about and on the others; None without one.
+    """
+
+    rings: HopProfile
+    distance: Float[np.ndarray, " picture"]
+    shares: ClassShares | None
+    located: Localisation | None
+
+    def row(self) -> dict[str, float]:
+        """Means over the pictures, as a row of a table."""
+        found = {"mean distance, hops": float(np.nanmean(self.distance))}
+        if self.shares is not None and self.located is not None:
+            found["class token to itself"] = float(self.shares.to_itself.mean())
+            found["lift on the asked object"] = float(np.nanmean(self.located.lift))
+            found["lift on the other objects"] = float(np.nanmean(self.located.other_lift))
+        return found
+
+
+def tower_profile(
+    patterns: Mapping[str, Float[np.ndarray, "picture query key"]], shown: DrawnPictures
+) -> dict[str, HeadOnPictures]:
+    """Measure every head on these pictures.
+
+    Args:
+        patterns: The pattern of each head on them, by address (``Seen.by_head``).
+
+    Raises:
+        ShapeError: if a picture has no other object to compare with.
+    """
+    first, grid, found = shown.sight.first, shown.grid, {}
+    for head, A in patterns.items():
+        rings = hop_profile(between_patches(A, first=first), grid)
+        rows = over_grid(A[:, 0], grid, first=first) if first else None
+        found[head] = HeadOnPictures(
+            rings=rings,
+            distance=mean_hop(rings),
+            shares=class_shares(A, first=first) if first else None,
+            located=None if rows is None else locate(rows, shown.own, shown.others),
+        )
+    return found
