@@ -97,6 +97,8 @@ _HOME = {
     "portrait": "heads.portrait",
     "Portrait": "heads.table",
     "load_portrait": "heads.table",
+    "look_at": "heads.looks",
+    "Look": "heads.looks",
     "patterns_of": "heads.observe",
     "discover": "evaluate.found_circuit",
     # known circuits and the bench of methods

@@ -29,23 +29,17 @@ from workbench.core.stats.agreement import spearman
 from workbench.core.stats.association import adjusted_rand, slope
 from workbench.core.stats.intervals import CHANGE, SHARE
 from workbench.core.stats.matched import layer_of, matched_heads
+from workbench.heads import grid_maps, pattern_space, tower_profile
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, groups_agree, interval_excludes, permuted
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
-from workbench.view.pictures import Curves
+from workbench.view.pictures import Curves, HeadMaps
 
 with lazily():
     from workbench.edits import off
-    from workbench.heads import (
-        drawn_pictures,
-        grid_maps,
-        observe,
-        pattern_space,
-        prune_metrics,
-        tower_profile,
-    )
+    from workbench.heads import drawn_pictures, observe, prune_metrics
 
 # Criteria, fixed before anything was measured.
 QUARTER, MOST, FOUND_AGAIN, RIGHT = 0.25, 0.5, 0.9, 0.5
@@ -55,6 +49,7 @@ METRICS = {
     "divergence": "Jensen-Shannon divergence, nats",
     "representation": "1 - cosine of the class token",
 }
+EXEMPLARS = 5  # of each family that are drawn
 Losses = dict[str, np.ndarray]
 FIRST_SEED = 31_000_000  # pictures of this paper: no other seed of pictures is near
 TOP, RANDOM, LOST = "a head of the top quarter", "a random head of the same layers", "probability lost"
@@ -148,6 +143,7 @@ def measure(setting: Setting) -> Conditions:
     }
     space = pattern_space.pattern_space(np.concatenate(list(few.values())), families=o.families, seed=c.seed)
     loss = dict(zip(heads, c.numbers["losses"]["divergence"], strict=True))
+    _pictures(c, shown[o.choosing :], few, seen, space)
     c.tables["Families of the model's own patterns"] = pattern_space.family_rows(few, loss, space)
     return c
 
@@ -185,6 +181,32 @@ def _far(c: Conditions, profile: Mapping[str, tower_profile.HeadOnPictures]) -> 
     }
     caption = "Attention of a patch to one patch so many hops away, mean of a layer"
     c.pictures[caption] = Curves.of(rings, x_label="hops", y_label="attention to one patch", title=caption)
+
+
+def _pictures(
+    c: Conditions,
+    shown: drawn_pictures.DrawnPictures,
+    few: Mapping[str, np.ndarray],
+    seen: Mapping[str, np.ndarray],
+    space: pattern_space.PatternSpace,
+) -> None:
+    """Where class tokens look on the first picture, and exemplars of every family with what is lost without them."""
+    heads, n = list(seen), len(next(iter(few.values())))
+    caption = "Where the class token of every head looks"
+    rows = [grid_maps.over_grid(seen[head][0, 0], shown.grid, first=shown.sight.first) for head in heads]
+    c.pictures[caption] = HeadMaps.of_heads(
+        dict(zip(heads, rows, strict=True)), pixels=shown.pixels[0], title=caption
+    )
+    exemplars = [family[:EXEMPLARS] for family in space.exemplars if len(family) >= EXEMPLARS]
+    patterns, loss = np.concatenate(list(few.values())), c.numbers["losses"]["divergence"]
+    caption = "Exemplars of every family: head, and what is lost without it"
+    c.pictures[caption] = HeadMaps.of(
+        np.array([[pattern_space.resized(patterns[k], 18) for k in family] for family in exemplars]),
+        [f"family {i}" for i in range(len(exemplars))],
+        [str(i + 1) for i in range(EXEMPLARS)],
+        under=[[f"{heads[k // n]} {loss[k // n]:.3f}" for k in family] for family in exemplars],
+        title=caption,
+    )
 
 
 def _families(c: Conditions, setting: Setting, grid: tuple[int, int]) -> None:

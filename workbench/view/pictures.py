@@ -5,6 +5,7 @@ No file of ours holds markup. A result keeps these descriptions, and `workbench/
 
 from __future__ import annotations
 
+import base64
 import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from workbench.core.typed import Part
 from workbench.view.bars import bars_svg
 from workbench.view.chart import LARGEST
 from workbench.view.curve import curve_svg
+from workbench.view.head_maps import head_maps_svg
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.scatter import scatter_svg
 
@@ -205,7 +207,103 @@ class Scatter(Drawn, frozen=True, kw_only=True, tag="scatter"):
         return scatter_svg(points, **words)
 
 
-Picture = Heatmap | Bars | Curves | Scatter
+class HeadMaps(Drawn, frozen=True, kw_only=True, tag="head-maps"):
+    """Maps of heads, over a picture or alone: one small picture per row and column.
+
+    Attributes:
+        maps: Row, column, then rows and columns of patches.
+        pixels: The picture under them: its bytes, three per pixel, as base64; empty where there is none.
+        size: Height and width of the picture in pixels.
+        outlines: Top, left, bottom and right of rectangles of patches.
+        under: What stands under each map.
+    """
+
+    maps: tuple[tuple[tuple[tuple[Number, ...], ...], ...], ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    unit: str = ""
+    lead: str = ""
+    pixels: str = ""
+    size: tuple[int, int] = (0, 0)
+    outlines: tuple[tuple[int, int, int, int], ...] = ()
+    under: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        maps: np.ndarray,
+        rows: Sequence[str],
+        columns: Sequence[str],
+        *,
+        pixels: np.ndarray | None = None,
+        **words: Any,
+    ) -> HeadMaps:
+        """Maps ``(row, column, patch row, patch column)``, over pixels ``(height, width, 3)`` if there are some.
+
+        Raises:
+            ShapeError: if labels, maps and pixels do not fit.
+        """
+        under = {}
+        if pixels is not None:
+            under = {"pixels": base64.b64encode(pixels.tobytes()).decode("ascii"), "size": pixels.shape[:2]}
+        return _made(
+            cls, maps=[[_rows(m) for m in row] for row in maps], rows=rows, columns=columns, **under, **words
+        )
+
+    @classmethod
+    def of_heads(cls, maps: Mapping[str, np.ndarray], **words: Any) -> HeadMaps:
+        """One map per head by address, layers from the top.
+
+        Raises:
+            ShapeError: if a layer lacks a head that another has.
+        """
+        layers = list(dict.fromkeys(head.partition(".")[0] for head in maps))
+        heads = list(dict.fromkeys(head.partition(".")[2] for head in maps))
+        if len(layers) * len(heads) != len(maps):
+            raise ShapeError(f"{len(maps)} heads do not fill {len(layers)} layers of {len(heads)}")
+        grid = np.array([[maps[f"{layer}.{head}"] for head in heads] for layer in layers])
+        return cls.of(grid, layers, heads, **words)
+
+    def __post_init__(self) -> None:
+        sizes = {(len(m), len(line)) for row in self.maps for m in row for line in m}
+        if (
+            len(sizes) != 1
+            or len(self.maps) != len(self.rows)
+            or {*map(len, self.maps)} != {len(self.columns)}
+        ):
+            raise ValueError(
+                f"{len(self.rows)} rows and {len(self.columns)} columns of maps of one size are expected; there are "
+                f"{len(self.maps)} rows, and maps of {sorted(sizes)[:3]}"
+            )
+        if self.under and [len(row) for row in self.under] != [len(self.columns)] * len(self.rows):
+            raise ValueError("there is not one text under each map")
+        [(height, width)] = sizes
+        values = [v for row in self.maps for m in row for line in m for v in line]
+        _check(self, len(self.rows) * len(self.columns) * height * width, values)
+        self._colours()
+
+    def _colours(self) -> np.ndarray | None:
+        if not self.pixels:
+            return None
+        try:
+            flat = np.frombuffer(base64.b64decode(self.pixels, validate=True), dtype=np.uint8)
+        except ValueError as problem:
+            raise ValueError(f"the pixels are no base64: {problem}") from None
+        if min(self.size) < 1 or len(flat) != self.size[0] * self.size[1] * 3:
+            raise ValueError(
+                f"{len(flat)} bytes are not the pixels of a picture of {self.size[0]} x {self.size[1]}"
+            )
+        return flat.reshape(*self.size, 3)
+
+    def svg(self) -> str:
+        """Draw the maps."""
+        words = {name: getattr(self, name) for name in ("title", "unit", "lead", "outlines", "under")}
+        return head_maps_svg(
+            np.array(self.maps, float), self.rows, self.columns, pixels=self._colours(), **words
+        )
+
+
+Picture = Heatmap | Bars | Curves | Scatter | HeadMaps
 
 
 def _made(kind: type[P], **parts: Any) -> P:

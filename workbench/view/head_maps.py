@@ -1,0 +1,153 @@
+"""Maps of heads over a picture: one small picture per head, layers down, heads across.
+
+Over a picture a patch is the darker the less attention it gets; what is looked at keeps its colours. Without a picture
+a map is drawn in the blues of positive numbers. Every map has its own scale, whose end stands under it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from workbench.core.errors import ShapeError
+from workbench.view.chart import TITLE, heading, svg, text_width, tooltip, words, wrapped
+from workbench.view.color import css, signed
+from workbench.view.raster import image
+from workbench.view.text import number, printable, shorten
+
+Outline = tuple[int, int, int, int]
+"""Top, left, bottom and right of a rectangle of patches, half open."""
+DARKEST = 0.75  # of a patch that gets nothing
+MOST_RECTS = 6000  # patches with a tooltip of their own; beyond it a map is one image
+_GAP, _UNDER = 10, 18
+_STYLE = (
+    ".wb-head-maps rect{shape-rendering:crispEdges}.wb-head-maps .o{fill:none;stroke:#fff;stroke-width:2}"
+    ".wb-head-maps .d{stroke:#111}"
+)
+
+
+def head_maps_svg(
+    maps: np.ndarray,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    *,
+    title: str = "",
+    unit: str = "",
+    pixels: np.ndarray | None = None,
+    outlines: Sequence[Outline] = (),
+    under: Sequence[Sequence[str]] = (),
+    lead: str = "",
+    side: float = 96.0,
+) -> str:
+    """A self-contained SVG of ``(row, column, patch row, patch column)`` maps, the first row at the top.
+
+    Args:
+        unit: Of the maps, for tooltips.
+        pixels: The picture under the maps, uint8 ``(height, width, 3)``.
+        outlines: Rectangles of patches; the first has a whole line, others a broken one.
+        under: What stands under each map; by default the end of its scale.
+        lead: A sentence above the maps.
+
+    Raises:
+        ShapeError: if labels and maps do not fit.
+    """
+    maps = np.asarray(maps, dtype=float)
+    rows, columns = [_label(x) for x in row_labels], [_label(x) for x in column_labels]
+    if maps.ndim != 4 or maps.shape[:2] != (len(rows), len(columns)):
+        raise ShapeError(
+            f"the maps have shape {maps.shape}; there are {len(rows)} row and {len(columns)} column labels"
+        )
+    left = 22 + max((text_width(x) for x in rows), default=0)
+    wide = max(left + (side + _GAP) * len(columns) + 4, min(40 + text_width(printable(title)) * TITLE, 640))
+    lines = wrapped(lead, wide - 20, scale=0.94)
+    head = (heading(title, wide)[1] - 4 if title else 12) + 16 * len(lines)
+    above = head + 24
+    high = above + (side * maps.shape[2] / maps.shape[3] + _GAP + _UNDER) * len(rows)
+    tall = side * maps.shape[2] / maps.shape[3]
+    parts = [
+        *heading(title, wide)[0],
+        *(words(t, 10, head - 16 * (len(lines) - 1 - i)) for i, t in enumerate(lines)),
+    ]
+    name = ""
+    if pixels is not None:
+        name = f"wb-under-{zlib.crc32(pixels.tobytes() + title.encode('utf-8', 'surrogatepass')):08x}"
+        parts.append(f"<defs>{image(pixels, 0, 0, side, tall, name=name)}</defs>")
+    parts += [
+        words(x, left + (side + _GAP) * j + side / 2, above - 5, at="middle") for j, x in enumerate(columns)
+    ]
+    for i, row in enumerate(rows):
+        y = above + (tall + _GAP + _UNDER) * i
+        parts.append(words(row, left - 8, y + tall / 2 + 4, at="end"))
+        for j, column in enumerate(columns):
+            x, map_ = left + (side + _GAP) * j, maps[i, j]
+            said = under[i][j] if under else f"0 to {number(_top(map_))}"
+            parts.append(f'<g transform="translate({x:.1f} {y:.1f})">')
+            parts += _map(map_, (side, tall), f"{row} {column}", unit, name, whole=maps.size > MOST_RECTS)
+            parts += [_outline(box, map_.shape, (side, tall), i > 0) for i, box in enumerate(outlines)]
+            parts.append(f"{words(said, side / 2, tall + 13, at='middle', kind='s')}</g>")
+    return svg("head-maps", parts, size=(wide, high), title=title, about=_describe(maps, unit), style=_STYLE)
+
+
+def _map(
+    map_: np.ndarray, size: tuple[float, float], head: str, unit: str, under: str, *, whole: bool
+) -> Iterator[str]:
+    """One map: the picture, and over it a shade for each patch; one image where there are too many."""
+    shares = np.nan_to_num(map_ / _top(map_)).clip(-1, 1)
+    if under:
+        yield f'<use href="#{under}"/>'
+    if whole:
+        tip = tooltip(f"{head}: up to {number(_top(map_))} {unit}".rstrip())
+        yield f"<g>{image(_shades(shares, bool(under)), 0, 0, *size)}{tip}</g>"
+        return
+    wide, tall = size[0] / map_.shape[1], size[1] / map_.shape[0]
+    for (row, column), value in np.ndenumerate(map_):
+        share = shares[row, column]
+        fill = (
+            f'fill="#000" fill-opacity="{DARKEST * (1 - max(share, 0)):.2f}"'
+            if under
+            else f'fill="{css(signed(share))}"'
+        )
+        tip = tooltip(f"{head}, row {row + 1}, column {column + 1}: {number(float(value))} {unit}".rstrip())
+        place = f'x="{wide * column:.2f}" y="{tall * row:.2f}" width="{wide:.2f}" height="{tall:.2f}"'
+        yield f"<rect {place} {fill}>{tip}</rect>"
+
+
+def _shades(shares: np.ndarray, over: bool) -> np.ndarray:
+    """A map as pixels: black of some opacity over a picture, blues without one."""
+    if over:
+        shades = np.zeros((*shares.shape, 4), dtype=np.uint8)
+        shades[..., 3] = np.round(255 * DARKEST * (1 - shares.clip(0, 1)))
+        return shades
+    flat = [signed(share) for share in shares.ravel()]
+    return np.array(flat, dtype=np.uint8).reshape(*shares.shape, 3)
+
+
+def _outline(box: Outline, grid: tuple[int, ...], size: tuple[float, float], broken: bool) -> str:
+    """A rectangle of patches: a white line on a dark one, seen on every picture."""
+    wide, tall = size[0] / grid[1], size[1] / grid[0]
+    top, left, bottom, right = box
+    place = (
+        f'x="{wide * left:.1f}" y="{tall * top:.1f}" width="{wide * (right - left):.1f}" '
+        f'height="{tall * (bottom - top):.1f}"'
+    )
+    dashes = ' stroke-dasharray="4 3"' if broken else ""
+    return f'<rect class="o d" style="stroke-width:4" {place}/><rect class="o" {place}{dashes}/>'
+
+
+def _top(map_: np.ndarray) -> float:
+    """The end of a map's scale: its largest value, or 1 where none is above zero."""
+    finite = map_[np.isfinite(map_)]
+    top = float(finite.max()) if finite.size else 0.0
+    return top if top > 0 else 1.0
+
+
+def _label(text: object) -> str:
+    return shorten(printable(str(text)), 24)
+
+
+def _describe(maps: np.ndarray, unit: str) -> str:
+    return (
+        f"{maps.shape[0]} x {maps.shape[1]} maps of {maps.shape[2]} x {maps.shape[3]} patches {unit}".strip()
+    )
