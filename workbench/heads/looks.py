@@ -32,7 +32,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Look(Shown, shown_in="workbench.heads.show.looks"):
+class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
     """What one picture shows of every head.
 
     Attributes:
@@ -67,11 +67,11 @@ class Look(Shown, shown_in="workbench.heads.show.looks"):
 
     def __repr__(self) -> str:
         said = f", said {self.said[0][0]}" if self.said else ""
-        return f"Look({self.model} at {self.image.source}: {len(self.patterns)} heads{said})"
+        return f"PictureLook({self.model} at {self.image.source}: {len(self.patterns)} heads{said})"
 
 
 @torch.no_grad()
-def look_at(model: TransformerBridge, picture: Picture | Scene) -> Look:
+def look_at(model: TransformerBridge, picture: Picture | Scene) -> PictureLook:
     """Show a tower one picture, and keep what every head looks at.
 
     Args:
@@ -84,7 +84,7 @@ def look_at(model: TransformerBridge, picture: Picture | Scene) -> Look:
         >>> import workbench as wb
         >>> look = wb.look_at(wb.open_model("zoo:marked"), wb.Picture("scene:7/12?marked=1"))
         >>> look, look.map_of("a1.h0").shape
-        (Look(zoo:marked at scene:7/12?marked=1: 12 heads, said yellow star), (6, 6))
+        (PictureLook(zoo:marked at scene:7/12?marked=1: 12 heads, said yellow star), (6, 6))
     """
     if isinstance(picture, Scene):
         picture = Picture(f"{SCENE}:{picture.text}")
@@ -96,7 +96,7 @@ def look_at(model: TransformerBridge, picture: Picture | Scene) -> Look:
     prompt = prompt_of(model, sight, [picture])
     seen, out = patterns_of(model, prompt).by_head(), forward(model, prompt, last_only=False)
     known = identity(model)
-    return Look(
+    return PictureLook(
         model=known.name,
         image=picture,
         grid=sight.grid,

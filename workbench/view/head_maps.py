@@ -103,7 +103,7 @@ def _map(
         return
     wide, tall = size[0] / map_.shape[1], size[1] / map_.shape[0]
     for (row, column), value in np.ndenumerate(map_):
-        share = shares[row, column]
+        share = float(shares[row, column])
         fill = (
             f'fill="#000" fill-opacity="{DARKEST * (1 - max(share, 0)):.2f}"'
             if under
@@ -120,7 +120,7 @@ def _shades(shares: np.ndarray, over: bool) -> np.ndarray:
         shades = np.zeros((*shares.shape, 4), dtype=np.uint8)
         shades[..., 3] = np.round(255 * DARKEST * (1 - shares.clip(0, 1)))
         return shades
-    flat = [signed(share) for share in shares.ravel()]
+    flat = [signed(share) for share in shares.ravel().tolist()]
     return np.array(flat, dtype=np.uint8).reshape(*shares.shape, 3)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.show import card, page, picture, terminal
-from workbench.heads.looks import Look
+from workbench.heads.looks import PictureLook
 from workbench.view.head_maps import head_maps_svg
 from workbench.view.html import results_page, table_html
 from workbench.view.text import number
@@ -18,8 +18,8 @@ LEAD = (
 )
 
 
-@picture(Look)
-def look_svg(look: Look, *, query: int = 0) -> str:
+@picture(PictureLook)
+def look_svg(look: PictureLook, *, query: int = 0) -> str:
     """The maps of all heads over the picture, layers down, heads across."""
     layers, heads = _sides(look)
     maps = np.full((len(layers), len(heads), *look.grid), np.nan)
@@ -42,20 +42,20 @@ def look_svg(look: Look, *, query: int = 0) -> str:
     )
 
 
-def _sides(look: Look) -> tuple[list[str], list[str]]:
+def _sides(look: PictureLook) -> tuple[list[str], list[str]]:
     """Layers and heads, as addresses have them."""
     parts = [head.split(".") for head in look.patterns]
     heads = sorted({head for _, head in parts}, key=lambda head: int(head[1:]))
     return list(dict.fromkeys(layer for layer, _ in parts)), heads
 
 
-def _colours(look: Look) -> np.ndarray | None:
+def _colours(look: PictureLook) -> np.ndarray | None:
     """The picture as colours; numbers as a model reads them are no colours."""
     pixels = look.image.pixels
     return pixels if pixels.dtype == np.uint8 else None
 
 
-def _rows(look: Look) -> list[dict[str, Any]]:
+def _rows(look: PictureLook) -> list[dict[str, Any]]:
     """For each head how much of its class token's attention lies on each object; what was said."""
     rows = []
     for head in look.patterns:
@@ -68,22 +68,22 @@ def _rows(look: Look) -> list[dict[str, Any]]:
     return rows
 
 
-@terminal(Look)
-def look_terminal(look: Look) -> list[Any]:
+@terminal(PictureLook)
+def look_terminal(look: PictureLook) -> list[Any]:
     """What was said, and where the class token of every head looks."""
     said = {name: number(p) for name, p in look.said}
     return [repr(look), *([said] if said else []), "attention of the class token", _rows(look)]
 
 
-@card(Look)
-def look_card(look: Look) -> str:
+@card(PictureLook)
+def look_card(look: PictureLook) -> str:
     """The maps over the picture, and what was said."""
     said = table_html([{"said": name, "probability": p} for name, p in look.said]) if look.said else ""
     return f'<div style="overflow-x:auto">{look_svg(look)}</div>{said}'
 
 
-@page(Look)
-def look_page(look: Look) -> str:
+@page(PictureLook)
+def look_page(look: PictureLook) -> str:
     """The maps over the picture, where each head looks in numbers, and what was said."""
     sections = [("Where every head looks", look_svg(look)), ("In numbers", table_html(_rows(look)))]
     if look.said:
