@@ -98,7 +98,7 @@ _HOME = {
     "Portrait": "heads.table",
     "load_portrait": "heads.table",
     "look_at": "heads.looks",
-    "PictureLook": "heads.looks",
+    "PictureLook": "heads.picture_look",
     "patterns_of": "heads.observe",
     "discover": "evaluate.found_circuit",
     # known circuits and the bench of methods

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from jaxtyping import Float
 
-from workbench.core.errors import ModelError, OptionError, unknown
-from workbench.core.show import Shown
+from workbench.core.errors import ModelError
 from workbench.heads.drawn_pictures import prompt_of
-from workbench.heads.grid_maps import Size, over_grid
+from workbench.heads.grid_maps import Size
 from workbench.heads.observe import patterns_of
+from workbench.heads.picture_look import Box, PictureLook
 from workbench.model.hooks import forward
 from workbench.model.identity import identity
 from workbench.model.sight import sight_of
@@ -27,47 +23,6 @@ if TYPE_CHECKING:
 
 SCENE = "scene"
 MOST_SAID = 3
-Box = tuple[int, int, int, int]
-"""Top, left, bottom and right in patches, half open."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
-    """What one picture shows of every head.
-
-    Attributes:
-        patterns: Head -> its pattern, ``(query, key)``; positions are the class token, then patches row by row.
-        said: The most probable classes with their probabilities; empty for a model that names none.
-        objects: What a drawn picture shows, each with the patches around it; the one that is asked about is first.
-    """
-
-    model: str
-    image: Picture
-    grid: Size
-    first: int
-    patterns: Mapping[str, Float[np.ndarray, "query key"]]
-    said: tuple[tuple[str, float], ...] = ()
-    objects: tuple[tuple[str, Box], ...] = ()
-
-    def map_of(self, head: str, query: int = 0) -> Float[np.ndarray, "row column"]:
-        """How much a position looks at each patch; position 0 is the class token.
-
-        Returns:
-            Shares of attention from 0 to 1, rows of patches from the top.
-
-        Raises:
-            OptionError: for a head or a position that there is not.
-        """
-        if head not in self.patterns:
-            raise unknown("head", head, self.patterns, error=OptionError)
-        A = self.patterns[head]
-        if not 0 <= query < len(A):
-            raise OptionError(f"position {query} is outside the picture's {len(A)} positions")
-        return over_grid(A[query], self.grid, first=self.first)
-
-    def __repr__(self) -> str:
-        said = f", said {self.said[0][0]}" if self.said else ""
-        return f"PictureLook({self.model} at {self.image.source}: {len(self.patterns)} heads{said})"
 
 
 @torch.no_grad()

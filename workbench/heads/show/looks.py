@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.show import card, page, picture, terminal
-from workbench.heads.looks import PictureLook
+from workbench.heads.picture_look import PictureLook
 from workbench.view.head_maps import head_maps_svg
 from workbench.view.html import results_page, table_html
 from workbench.view.text import number
