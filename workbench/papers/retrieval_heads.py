@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import OptionError, WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.matched import layer_of, matched_heads
 from workbench.core.stats.multiplicity import holm
@@ -96,7 +96,7 @@ def measure(setting: Setting) -> Conditions:
     _of_models(setting, c, scores)
     short, other = [s for s in tests if s.context <= 128], matched(scores, top, draws=1, seed=seed)[0]
     c.tables['What "masked" means'] = masking.every_way(short, {"top heads": top, "matched heads": other})
-    _by_number(c, masking, scores, o.threshold, short)
+    _by_number(c, masking, scores, short)
     _pictures(setting, c, scores, masking, {"nothing": (), "top heads": top, "matched heads": other})
     return c
 
@@ -229,22 +229,23 @@ def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores) 
         c.numbers[role] = f"{name}: {r}" if isinstance(r, str) else r
 
 
-def _by_number(c: Conditions, masking: Any, scores: Any, threshold: float, samples: Sequence[Any]) -> None:
-    """Recall by how many heads are masked, from the top of the ranking and at random among the rest."""
+def _by_number(c: Conditions, masking: Any, scores: Any, samples: Sequence[Any]) -> None:
+    """Recall by how many heads are masked, from the top of the ranking, beside matched heads while layers have some."""
     ranked, rows = [h for h, _ in scores.ranked()], []
-    others = [h for h in ranked if h not in scores.heads(threshold)]
-    rng = np.random.default_rng([c.seed, 7])
-    for k in (n for n in (1, 2, 3, 5, 8, 12, 16) if n <= len(others)):
-        sets = [tuple(str(h) for h in rng.choice(others, k, replace=False)) for _ in range(5)]
+    for k in (n for n in (1, 2, 3, 5, 8, 12, 16) if n <= len(ranked)):
+        row: dict[str, Any] = {"heads": k, "top": float(masking.recall(ranked[:k], samples).mean())}
+        try:
+            sets = matched(scores, ranked[:k], draws=5, seed=c.seed)
+        except OptionError as problem:
+            rows.append({**row, "note": problem.message})
+            break
         random = [float(masking.recall(heads, samples).mean()) for heads in sets]
-        top = float(masking.recall(ranked[:k], samples).mean())
-        rows.append({"heads": k, "top": top, "random": np.mean(random), "lowest": min(random)})
+        rows.append({**row, "matched": np.mean(random), "lowest": min(random), "sets": len(sets)})
     c.tables["How many heads are masked"] = rows
-    if rows:
-        words = {"x_label": "heads masked", "y_label": "recall", "title": "Texts of up to 128 words"}
-        c.pictures["Recall by number of heads masked"] = Curves.of_rows(
-            rows, "heads", ["top", "random"], **words
-        )
+    whole, words = [row for row in rows if "matched" in row], {"x_label": "heads masked", "y_label": "recall"}
+    if whole:
+        curves = Curves.of_rows(whole, "heads", ["top", "matched"], title="Texts of up to 128 words", **words)
+        c.pictures["Recall by number of heads masked"] = curves
 
 
 def _pictures(
