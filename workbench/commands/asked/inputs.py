@@ -133,7 +133,10 @@ def check_positions(task: str, positions: Iterable[str]) -> None:
     """
     if is_file(task):
         return
-    known = (*get_task(task).positions, "end", "each")
+    found = get_task(task)
+    if found.pictures:  # the regions of its pictures are known when they are drawn
+        return
+    known = (*found.positions, "end", "each")
     for position in positions:
         if not position.isdecimal() and position not in known:
             raise OptionError(
