@@ -12,6 +12,8 @@
 ``a9.g1<k>``              the key input of one KV group (grouped-query attention)
 ``a9.h9@S2``, ``m3@14``   one named or numbered position
 ``a5.h5->a9.h9<q>``       an edge
+``vision:a2.h1``          a part of another stack of the model, here its tower for pictures
+``projector``             what a tower's projector writes: the picture's rows of the language model's input
 ========================  =====================================================
 """
 
@@ -24,20 +26,28 @@ from typing import Literal
 
 from workbench.core.errors import NameFormatError
 
-Kind = Literal["input", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
+Kind = Literal["input", "projector", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
 _LETTER = {"head": "a", "group": "a", "attn": "a", "mlp": "m", "neuron": "m", "resid": "r"}
 _UNIT = {"head": "h", "group": "g", "neuron": "n"}
-_WHOLE: dict[str, Kind] = {"i": "input", "l": "logits", "a": "attn", "m": "mlp", "r": "resid"}
+_WHOLE: dict[str, Kind] = {
+    "i": "input",
+    "l": "logits",
+    "p": "projector",
+    "a": "attn",
+    "m": "mlp",
+    "r": "resid",
+}
 _PART: dict[str, Kind] = {"h": "head", "g": "group", "n": "neuron"}
 REST = "rest"  # the position label of all tokens that no named position holds
 SLOTS = ("q", "k", "v", "pattern")
 _NUMBER = r"(?:0|[1-9][0-9]{0,5})"  # no leading zeros: one part has one address
 _NODE = re.compile(
-    rf"(?P<part>input|logits|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hgn])(?P<index>{_NUMBER}))?)"
+    r"(?:(?P<tower>[a-z][a-z0-9_-]{0,40}):)?"
+    rf"(?P<part>input|logits|projector|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hgn])(?P<index>{_NUMBER}))?)"
     r"(?:<(?P<slot>[a-z]+)>)?(?:@(?P<position>[^\s<>@]{1,200}))?"
 )
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-_HINT = "addresses look like input, a9.h9, a9.h9<q>, a9.g1<k>, m3, m3.n17, r5, logits, a9.h9@S2"
+_HINT = "addresses look like input, a9.h9, a9.h9<q>, a9.g1<k>, m3, m3.n17, r5, logits, a9.h9@S2, vision:a2.h1"
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,11 @@ class Node:
     index: int | None = None
     slot: str | None = None
     position: str | int | None = None
+    tower: str | None = None
 
     def __str__(self) -> str:
         text = self.kind if self.layer is None else f"{_LETTER[self.kind]}{self.layer}"
+        text = text if self.tower is None else f"{self.tower}:{text}"
         if self.index is not None:
             text += f".{_UNIT[self.kind]}{self.index}"
         if self.slot:
@@ -70,7 +82,7 @@ class Node:
 
     def with_slot(self, slot: str | None) -> Node:
         """Return one input of the same part: ``a9.h9@S2`` -> ``a9.h9<q>@S2``."""
-        return self if slot == self.slot else Node(self.kind, self.layer, self.index, slot, self.position)
+        return self if slot == self.slot else replace(self, slot=slot)
 
     @property
     def depth(self) -> int:
@@ -111,11 +123,14 @@ class Edge:
 
 
 @lru_cache(maxsize=1 << 16)
-def parse_node(text: str) -> Node:
+def parse_node(text: str, *, towers: bool = False) -> Node:
     """Read an address of a node or of a head's input.
 
+    Args:
+        towers: Parts of other stacks and projectors too; who does not say so works on one stack of layers.
+
     Raises:
-        NameFormatError: if it does not follow the grammar.
+        NameFormatError: if it does not follow the grammar, or is of another stack where one alone is meant.
 
     Example:
         >>> parse_node("a9.h8<q>@S2")
@@ -136,7 +151,14 @@ def parse_node(text: str) -> Node:
         raise NameFormatError(
             f"{text!r}: no input <{slot}> there", hint="heads have <q>, <k>, <v>, <pattern>"
         )
-    return Node(kind, layer, index, slot, _position(text, match["position"]))
+    if not towers and (match["tower"] or kind == "projector"):
+        raise NameFormatError(
+            f"{text!r} is a part of a tower; here parts of the model's own stack are meant",
+            hint="ablation, patching and knock-outs take parts of towers: workbench ablate --node vision:a2.h1",
+        )
+    if match["tower"] and layer is None:
+        raise NameFormatError(f"{text!r}: {part} belongs to no stack by itself", hint=_HINT)
+    return Node(kind, layer, index, slot, _position(text, match["position"]), match["tower"])
 
 
 def _position(text: str, position: str | None) -> str | int | None:

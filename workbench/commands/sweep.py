@@ -110,7 +110,7 @@ def _interventions(
     """Plan or run a sweep over the interventions that ``build`` makes for a model."""
     if job.dry_run:
         planned = planned_runs(note=job.note, **asked.opening())
-        first = [i.first_layer for i in build(planned, _positions(planned, asked))]
+        first = [0 if i.tower else i.first_layer for i in build(planned, _positions(planned, asked))]
         return _cost(asked, job, planned, first)
     runs = open_runs(note=job.note, by_model=_looks_at_patterns(asked), **asked.opening())
     interventions = build(runs, _positions(runs, asked))

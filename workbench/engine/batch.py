@@ -27,6 +27,7 @@ class Batch:
         index: Which pairs of the whole set they are.
         prompts: The clean and the corrupted prompts.
         sets: Named sets of positions of each pair, where it has a picture: ``image``, ``object`` ...
+        tower_start: The first patch among a tower's own positions; None where its patches are not the image tokens.
     """
 
     index: np.ndarray
@@ -36,6 +37,7 @@ class Batch:
     positions: tuple[dict[str, int], ...]
     groups: tuple[str, ...]
     sets: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    tower_start: int | None = None
     cache: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
     _repeated: dict[int, Answers] = field(init=False, default_factory=dict, repr=False)
 
@@ -79,12 +81,16 @@ class Batch:
         """The clean or the corrupted prompts, with their pictures."""
         return self.prompts[0 if run == "clean" else 1]
 
-    def places(self, position: str | int) -> tuple[Int[Tensor, " place"], Int[Tensor, " place"]]:
-        """Rows and tokens of a position: one for each pair, or as many as a set of positions has.
+    def places(
+        self, position: str | int, tower: str | None = None
+    ) -> tuple[Int[Tensor, " place"], Int[Tensor, " place"]]:
+        """Rows and tokens of a position: one for each pair, or as many as a set of positions has; also in a tower.
 
         Raises:
             TaskError: if a pair has no such position.
         """
+        if tower is not None:
+            return self._tower_places(position, tower)
         if not any(position in named for named in self.sets):
             return torch.arange(len(self), device=self.clean.device), self.at(position)
         if missing := [
@@ -96,6 +102,23 @@ class Batch:
             torch.tensor(found, dtype=torch.long, device=self.clean.device).reshape(-1, 2).unbind(1)
         )
         return rows, tokens
+
+    def _tower_places(self, position: str | int, tower: str) -> tuple[Tensor, Tensor]:
+        """Rows and positions of a tower, where a set is at other places than among the words."""
+        if self.tower_start is None or isinstance(position, int):
+            raise TaskError(
+                f"{tower}: position {position!r} is not known in this tower",
+                hint="regions of a picture are, where its patches are the language model's image tokens",
+            )
+        if position == "class" and self.tower_start:
+            rows = torch.arange(len(self), device=self.clean.device)
+            return rows, torch.zeros_like(rows)
+        rows, tokens = self.places(position)
+        starts = torch.tensor([named["image"][0] for named in self.sets], device=tokens.device)
+        found = tokens - starts[rows]
+        if bool((found < 0).any()) or bool((found >= len(self.sets[0]["image"])).any()):
+            raise TaskError(f"{tower}: {position!r} is no region of a picture")
+        return rows, found + self.tower_start
 
     def at(self, position: str | int) -> Int[Tensor, " pair"]:
         """Token index of a named or numbered position, one per pair.

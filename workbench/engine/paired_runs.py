@@ -158,6 +158,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
 
     def _batch(self, index: np.ndarray) -> Batch:
         positions = tuple(dict(self.pairs.positions[i]) for i in index)
+        sight = None if self.sealed else sight_of(self.model)
         return Batch(
             index=index,
             prompts=(self.prompt_of("clean", index), self.prompt_of("corrupted", index)),
@@ -165,6 +166,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             answer_pos=torch.tensor([p["end"] for p in positions], device=self.device),
             positions=positions,
             sets=tuple(self.pairs.sets[i] for i in index) if self.pairs.sets else (),
+            tower_start=None if sight is None else sight.tower_first,
             groups=tuple(self.pairs.pairs[int(i)].group for i in index),
         )
 
@@ -211,10 +213,13 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         self.halved[len(batch) * batch.n_tokens] = left
         return left
 
-    def resid(self, batch: Batch, run: RunName, layer: int) -> Float[Tensor, "pair pos d_model"]:
+    def resid(
+        self, batch: Batch, run: RunName, layer: int, *, tower: str | None = None
+    ) -> Float[Tensor, "pair pos d_model"]:
         """The residual stream entering a layer; all layers are recorded in one pass."""
-        names = [hook_name("resid", n) for n in range(self.wiring.n_layers)]
-        return self.activations(batch, run, names)[hook_name("resid", layer)]
+        wiring = self.wiring.of(tower)
+        names = [hook_name("resid", n, wiring.prefix) for n in range(wiring.n_layers)]
+        return self.activations(batch, run, names)[names[layer]]
 
     def forget(self) -> None:
         """Forget everything that was measured; the pairs and their batches stay."""

@@ -28,6 +28,7 @@ from workbench.model.identity import ModelIdentity, identity
 from workbench.model.probe import record, wiring
 from workbench.model.prompt import Prompt
 from workbench.model.sealed import Sealed
+from workbench.model.stacks import stack_of
 from workbench.model.standing import state_of
 from workbench.model.trial import blocks_of
 from workbench.model.unhooked import entering, read_out
@@ -205,30 +206,38 @@ class Passes:
         at_last: bool = False,
         by_model: bool = False,
         rightly: list[Tensor] | None = None,
+        tower: str | None = None,
     ) -> Float[Tensor, " row"]:
         """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are.
 
         Args:
             rightly: Takes which rows are answered rightly, 1 or 0, where the model has answers.
+            tower: The stack in which ``start`` is a layer; None is the model's own.
         """
         prompt = Prompt.of(prompt)
         blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
-            output = self._hooked(batch, prompt, fwd_hooks, start, resid)
+            output = self._hooked(batch, prompt, fwd_hooks, start, resid, tower)
             self._answered(batch, output, rightly)
             return self.measure(batch, output)
         hidden = self._walked(batch, blocks, prompt, fwd_hooks, start, resid, at_last)
         return self.value_of(batch, blocks, hidden, prompt.last, rightly)
 
     def _hooked(
-        self, batch: Batch, prompt: Prompt, fwd_hooks: Sequence[Hook], start: int, resid: Tensor | None
+        self,
+        batch: Batch,
+        prompt: Prompt,
+        fwd_hooks: Sequence[Hook],
+        start: int,
+        resid: Tensor | None,
+        tower: str | None = None,
     ) -> Tensor:
         """A pass of the model itself."""
         if resid is None and prompt.extras and all(name.startswith("blocks.") for name, _ in fwd_hooks):
             resid = self.entered(prompt)
-        if resid is not None:
+        if resid is not None and tower is None:
             prompt = replace(prompt, entered=True)
-        begin = nullcontext() if resid is None else resume_from(self.model, start, resid)
+        begin = nullcontext() if resid is None else resume_from(stack_of(self.model, tower), start, resid)
         with begin, self.model.hooks(fwd_hooks=list(fwd_hooks)):
             return self._read(batch, hooks.forward(self.model, prompt, last_only=self.last_only(batch)))
 

@@ -40,7 +40,7 @@ def is_local(intervention: Intervention, sets: Collection[str] = ()) -> bool:
         return False
     if not all(isinstance(e.value, str) for e in edits):  # made from what is there, which only hooks see
         return False
-    if any(e.node.position in sets for e in edits):
+    if any(e.node.position in sets or e.node.kind == "projector" or e.node.tower for e in edits):
         return False
     sites = [site_of(e.node) for e in edits]
     same = len({(e.layer, e.node.position) for e in edits}) == 1
@@ -65,13 +65,19 @@ def together(interventions: Sequence[Intervention], sets: Collection[str] = ()) 
 
 def is_walked(intervention: Intervention) -> bool:
     """Whether plain blocks can make all edits, in whichever layers: all but those of attention patterns."""
-    return all(isinstance(e, Edit) and e.node.slot != "pattern" for e in intervention.edits)
+    return all(
+        isinstance(e, Edit) and e.node.slot != "pattern" and e.node.tower is None for e in intervention.edits
+    )
+
+
+def _why_not_walked(intervention: Intervention) -> str:
+    return "edits in a tower" if intervention.tower else "edits of attention patterns"
 
 
 def how(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName = "clean") -> dict[str, Any]:
     """How many rows of a table plain blocks computed and how many the hooked model, and why; for the record."""
     walked, plain = sum(map(is_walked, interventions)), 0
-    reasons = set() if walked == len(interventions) else {"edits of attention patterns"}
+    reasons = {_why_not_walked(i) for i in interventions if not is_walked(i)}
     for batch in runs.batches if walked else ():
         found = plainly(runs, batch, base) if runs.last_only(batch) else runs.blocks(batch)
         if isinstance(found, str):

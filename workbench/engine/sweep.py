@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -190,13 +190,14 @@ def describe_plan(
 
 def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) -> None:
     """Every position that is edited exists in every pair; asked before anything is written."""
-    wanted: set[str | int] = set()
+    wanted: set[tuple[str | int, str | None]] = set()
     for edit in (e for i in interventions for e in i.edits):
         named = (edit.query, edit.key) if isinstance(edit, KnockOut) else (edit.node.position,)
-        wanted |= {p for p in named if p is not None}
+        named = ("image",) if edit.node.kind == "projector" else named
+        wanted |= {(p, edit.node.tower) for p in named if p is not None}
     for batch in runs.batches:
-        for position in sorted(wanted, key=str):
-            batch.places(position)
+        for position, tower in sorted(wanted, key=str):
+            batch.places(position, tower)
 
 
 def _run(
@@ -208,31 +209,33 @@ def _run(
     progress: Progress,
 ) -> np.ndarray:
     """``(row, pair)`` metric values. One part is all interventions of one first layer on one batch."""
-    by_layer: dict[int, list[int]] = {}
+    by_layer: dict[tuple[str, int], list[int]] = {}
     for row, intervention in enumerate(interventions):
-        by_layer.setdefault(intervention.first_layer, []).append(row)
+        by_layer.setdefault((intervention.tower or "", intervention.first_layer), []).append(row)
     patched = np.full((len(interventions), runs.n_pairs), np.nan)
-    layer_of: dict[str, int] = {}
+    layer_of: dict[str, tuple[str, int]] = {}
     parts = []
     for b, batch in enumerate(runs.batches):
-        for layer in sorted(by_layer):
+        for where in sorted(by_layer):
+            tower, layer = where
+            left = runs.wiring.n_layers - layer
+            if tower:  # and the whole language model behind it
+                left = runs.wiring.of(tower).n_layers - layer + runs.wiring.n_layers
             part = WorkPart(
-                key=f"b{b:05d}-l{layer:03d}",
-                shape=(len(by_layer[layer]), len(batch)),
+                key=f"b{b:05d}-{tower and tower + '-'}l{layer:03d}",
+                shape=(len(by_layer[where]), len(batch)),
                 batch=b,
-                cost=float(
-                    len(by_layer[layer]) * len(batch) * batch.n_tokens * (runs.wiring.n_layers - layer)
-                ),
-                what=f"layer {layer}, {len(batch)} pairs of {batch.n_tokens} tokens",
+                cost=float(len(by_layer[where]) * len(batch) * batch.n_tokens * left),
+                what=f"{tower and tower + ' '}layer {layer}, {len(batch)} pairs of {batch.n_tokens} tokens",
             )
-            layer_of[part.key] = layer
+            layer_of[part.key] = where
             parts.append(part)
     means = cache(lambda: _means(runs, interventions, reference, base))
 
     def compute(part: WorkPart) -> np.ndarray:
-        batch, layer = runs.batches[part.batch], layer_of[part.key]
+        batch, where = runs.batches[part.batch], layer_of[part.key]
         runs.release_others(batch)
-        return _part(runs, batch, layer, [interventions[r] for r in by_layer[layer]], base, means())
+        return _part(runs, batch, where, [interventions[r] for r in by_layer[where]], base, means())
 
     for done, (part, values) in enumerate(zip(parts, division.values(parts, compute), strict=True)):
         patched[np.ix_(by_layer[layer_of[part.key]], runs.batches[part.batch].index)] = values
@@ -259,7 +262,7 @@ def _means(
             plainly(runs, runs.batches[0], base), str
         )
         _record(runs, runs.batches[0], interventions, base, whole=whole)
-    names = {hook_name(site_of(e.node), e.layer) for e in edits}
+    names = {runs.wiring.hook_of(e.node, site_of(e.node)) for e in edits}
     return Means.over(chosen.runs, chosen.run, names, {e.value for e in edits})
 
 
@@ -267,19 +270,20 @@ def _means(
 def _part(
     runs: PairedRuns,
     batch: Batch,
-    layer: int,
+    where: tuple[str, int],
     interventions: Sequence[Intervention],
     base: RunName,
     means: Means | None,
 ) -> np.ndarray:
-    """``(intervention, pair)`` metric values of interventions that all start at ``layer``."""
+    """``(intervention, pair)`` metric values of interventions that all start at one layer of one stack."""
+    tower, layer = where
     order = together(interventions, runs.set_names)
     interventions = [interventions[i] for i in order]
     local = sum(is_local(i, runs.set_names) for i in interventions)
     walked = sum(map(is_walked, interventions))
     blocks = plainly(runs, batch, base) if local else ""
     _record(runs, batch, interventions, base, whole=not isinstance(blocks, str))
-    resid = runs.resid(batch, base, layer)
+    resid = runs.resid(batch, base, layer, tower=tower or None)
     size = runs.copies(batch)
     ends = local, walked  # they come in this order
     found: list[np.ndarray] = []
@@ -293,7 +297,7 @@ def _part(
             if plain:
                 values = restarted(runs, batch, blocks, chunk, base, means).double().cpu().numpy()
             else:
-                values = _stacked(runs, batch, layer, chunk, base, resid, means)
+                values = _stacked(runs, batch, where, chunk, base, resid, means)
             found.append(values)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
@@ -326,8 +330,12 @@ def _record(
     layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}
     for edit in edits:
         if isinstance(edit.value, str) and edit.value in wanted:
-            wanted[edit.value] |= {hook_name(site_of(edit.node), n) for n in _layers_of(runs, edit)}
+            nodes = (replace(edit.node, layer=n) for n in _layers_of(runs, edit))
+            wanted[edit.value] |= {runs.wiring.hook_of(node, site_of(edit.node)) for node in nodes}
     wanted[base] |= {hook_name("resid", n) for n in layers}
+    for tower in {i.tower for i in interventions} - {None}:
+        found = runs.wiring.of(tower)
+        wanted[base] |= {hook_name("resid", n, found.prefix) for n in range(found.n_layers)}
     if whole:
         wanted[base] |= set(kept_names(runs))
     for run, names in wanted.items():
@@ -337,15 +345,18 @@ def _record(
 
 def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
     """Layers that have an edit's site; of the large ones (patterns, neurons) its own layer alone is kept."""
-    every = {"head-output": runs.wiring.attention_layers, "attn-out": runs.wiring.attention_layers}
-    every |= {"mlp-out": runs.wiring.mlp_layers, "resid": range(runs.wiring.n_layers)}
+    wiring = runs.wiring.of(edit.node.tower)
+    every = {"head-output": wiring.attention_layers, "attn-out": wiring.attention_layers}
+    every |= {"mlp-out": wiring.mlp_layers, "resid": range(wiring.n_layers)}
     return every.get(site_of(edit.node), [edit.layer])
 
 
-def _stacked(runs, batch, layer, chunk, base, resid, means) -> np.ndarray:
+def _stacked(runs, batch, where, chunk, base, resid, means) -> np.ndarray:
     """The metric of a chunk: one pass with hooks from ``layer``."""
     times = len(chunk)
     prompt = batch.prompt(base).repeat(times)
     fwd = hooks_for(runs, batch, chunk, means)
-    values = runs.values(batch, prompt, fwd, start=layer, resid=resid.repeat(times, 1, 1))
+    tower, layer = where
+    resid = resid.repeat(times, 1, 1)
+    values = runs.values(batch, prompt, fwd, start=layer, resid=resid, tower=tower or None)
     return values.reshape(times, len(batch)).double().cpu().numpy()

@@ -25,6 +25,8 @@ from workbench.model.wiring import SITES, Wiring, hook_name, per_head
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from workbench.model.stacks import Stack
+
 __all__ = [
     "SITES",
     "TOLERANCE",
@@ -84,9 +86,9 @@ def pattern_is_live(block: torch.nn.Module) -> bool:
 
 @contextmanager
 def resume_from(
-    bridge: TransformerBridge, layer: int, resid: Float[Tensor, "row pos d_model"]
+    bridge: TransformerBridge | Stack, layer: int, resid: Float[Tensor, "row pos d_model"]
 ) -> Iterator[None]:
-    """Inside, a call on the bridge skips the blocks before ``layer`` and feeds ``resid`` to it.
+    """Inside, a call on the bridge skips the blocks before ``layer`` and feeds ``resid`` to it; also of a tower.
 
     Pass the original tokens to the call: masks and positions come from them. ``start_at_layer`` of
     TransformerLens 4.3 gives the same numbers but runs the skipped blocks all the same, and is silently
@@ -100,7 +102,7 @@ def resume_from(
             yield
         return
 
-    skipped = [getattr(block, "layer", block) for block in list(bridge.blocks)[:layer]]
+    skipped = [_inner(bridge, block) for block in list(bridge.blocks)[:layer]]
     entry = bridge.blocks[layer].hook_in
     for block, form in zip(skipped, forms, strict=False):
         object.__setattr__(block, "forward", partial(_pass_on, form))
@@ -125,6 +127,11 @@ def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
     return bridge(*ids, **extras, **options)
 
 
+def _inner(bridge: TransformerBridge | Stack, block: torch.nn.Module) -> torch.nn.Module:
+    """The layer whose forward is a block's: of a tower transformers' own, which transformers listens to."""
+    return block.original_component if getattr(bridge, "sees", False) else getattr(block, "layer", block)
+
+
 def _pass_on(form: int, *args: Tensor, **kwargs: Tensor) -> Any:
     """What a skipped block returns: what it was given, in the form that its model unpacks."""
     hidden = args[0] if args else kwargs["hidden_states"]
@@ -134,23 +141,23 @@ def _pass_on(form: int, *args: Tensor, **kwargs: Tensor) -> Any:
 _FORMS: WeakKeyDictionary[torch.nn.Module, list[int]] = WeakKeyDictionary()
 
 
-def _forms(bridge: TransformerBridge) -> list[int]:
+def _forms(bridge: TransformerBridge | Stack) -> list[int]:
     """How many things each block returns in a tuple; 0 for a tensor alone."""
     native = "native" in type(bridge.original_model).__module__  # native blocks return a tuple of one
-    return _FORMS.get(bridge) or [int(native)] * len(bridge.blocks)
+    return getattr(bridge, "forms", None) or _FORMS.get(bridge) or [int(native)] * len(bridge.blocks)
 
 
 @contextmanager
-def noting_forms(bridge: TransformerBridge) -> Iterator[None]:
+def noting_forms(bridge: TransformerBridge | Stack) -> Iterator[list[int]]:
     """Inside, a pass of the model shows in which form its blocks return what leaves them."""
     found: list[int] = []
 
     def look(module: torch.nn.Module, args: Any, out: Any) -> None:
         found.append(len(out) if isinstance(out, tuple) else 0)
 
-    handles = [getattr(block, "layer", block).register_forward_hook(look) for block in bridge.blocks]
+    handles = [_inner(bridge, block).register_forward_hook(look) for block in bridge.blocks]
     try:
-        yield
+        yield found
     finally:
         for handle in handles:
             handle.remove()

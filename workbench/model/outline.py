@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from workbench.circuits.graph import GraphShape
 from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
 from workbench.model.directory import read_configuration
+from workbench.model.wiring import no_tower
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
 _LAYER_WRITES = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3", "granite", "granitemoe")
@@ -39,6 +40,19 @@ class Outline:
     n_block_parameters: int | None = None
     d_head: int | None = None
     d_vocab: int | None = None
+    towers: Mapping[str, Outline] = field(default_factory=dict)
+
+    def of(self, tower: str | None) -> Outline:
+        """The outline of a tower; None is the model's own stack.
+
+        Raises:
+            ModelError: if it has no such tower.
+        """
+        if tower is None:
+            return self
+        if tower not in self.towers:
+            raise no_tower(tower, self.towers)
+        return self.towers[tower]
 
     def flop(self, tokens: int, layers: int | None = None) -> float | None:
         """Floating-point operations of the matrix products of one prompt through the last ``layers`` layers.
@@ -113,7 +127,32 @@ def outline(
         n_block_parameters=_parameters(directory, blocks=True) if sizes else None,
         d_head=next((config[k] for k in ("head_dim", "d_head") if isinstance(config.get(k), int)), None),
         d_vocab=next((config[k] for k in ("vocab_size", "d_vocab") if isinstance(config.get(k), int)), None),
+        towers=_towers(name, config),
     )
+
+
+def _towers(name: str, config: Mapping[str, Any]) -> dict[str, Outline]:
+    """The tower for pictures behind a language model, where its configuration states layers and heads."""
+    vision = config.get("vision_config")
+    if not isinstance(vision, Mapping) or "text_config" not in config:
+        return {}
+    sizes = [vision.get(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size")]
+    if not all(isinstance(size, int) for size in sizes):
+        return {}
+    layers, heads, width = (int(size) for size in sizes if isinstance(size, int))
+    return {
+        "vision": Outline(
+            name=f"{name}, vision",
+            n_layers=layers,
+            n_heads=heads,
+            n_kv_heads=heads,
+            d_model=width,
+            n_parameters=None,
+            attn_only=False,
+            parallel=False,
+            head_writes=True,
+        )
+    }
 
 
 def _first(config: Mapping[str, Any], file: Path, *keys: str) -> int:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,6 +24,7 @@ from workbench.model.identity import class_names
 from workbench.model.lens import check_opened
 from workbench.model.prompt import Prompt
 from workbench.model.sight import sight_of
+from workbench.model.stacks import give_forms, n_read, towers_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -44,8 +46,30 @@ def wiring(bridge: TransformerBridge) -> Wiring:
     known = _WIRINGS.get(bridge)
     if known is None or known[0] is not modules:
         with modules.without_hooks():
-            known = _WIRINGS[bridge] = modules, _measure(bridge)
+            known = _WIRINGS[bridge] = modules, replace(_measure(bridge), towers=_towers(bridge))
     return known[1]
+
+
+def _towers(bridge: TransformerBridge) -> dict[str, Wiring]:
+    """The wiring of every further stack, as far as its layers reach the output."""
+    found = {}
+    for name, stack in towers_of(bridge).items():
+        view = cast("TransformerBridge", stack)
+        prompt = probe_prompt(bridge)
+        with hooks.noting_forms(view) as forms:
+            hooks.forward(bridge, prompt, last_only=True)
+        give_forms(bridge, forms)
+        stack.cfg.n_layers = n_read(stack, lambda layer: _reaches(view, prompt, "head-output", layer))  # noqa: B023
+        if stack.cfg.n_layers and _heads_of(view, prompt) == stack.cfg.n_heads:
+            found[name] = replace(_measure(view), prefix=stack.prefix)
+    return found
+
+
+def _heads_of(stack: TransformerBridge, prompt: Prompt) -> int | None:
+    """How many heads the hooks of a stack show."""
+    name = hook_name("head-output", 0)
+    z = record(stack, prompt, [name])[1].get(name)
+    return z.shape[2] if z is not None and z.dim() == 4 else None
 
 
 def probe_tokens(bridge: TransformerBridge, n: int = N_PROBE) -> Int[Tensor, "row pos"]:
@@ -222,9 +246,8 @@ def _is_causal(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> bool:
     if prompt.shape[1] < 2:
         raise ModelError("the model's context holds 1 token: no token can look at another")
     sight = sight_of(bridge)
-    if out.shape[1] < 2 or (
-        sight is not None and sight.token is None
-    ):  # one answer, or a picture all at once
+    at_once = getattr(bridge, "sees", False) or (sight is not None and sight.token is None)
+    if out.shape[1] < 2 or at_once:  # one answer, or a picture as a whole
         return False
     other = prompt.ids.clone()
     other[:, -1] = (other[:, -1] + 1) % bridge.cfg.d_vocab

@@ -127,7 +127,10 @@ def _llava(config: Any, scaling: Scaling | None) -> Sight:
     if before < 0:
         grid, before = (1, n), 0
     token = config.image_token_id
-    return Sight(size=size, grid=grid, n_tokens=n, first=before, token=token, scaling=scaling)
+    at = {"size": size, "grid": grid, "n_tokens": n, "first": before, "token": token}
+    return Sight(
+        **at, scaling=scaling, tower_first=int(has_class) if n - before == whole - has_class else None
+    )
 
 
 def _gemma3(config: Any, scaling: Scaling | None) -> Sight:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from workbench.circuits.addresses import Node
 from workbench.circuits.graph import Graph, GraphShape
 from workbench.core.errors import ModelError
 
@@ -23,9 +25,9 @@ _SITE_HOOKS = {
 }
 
 
-def hook_name(site: str, layer: int) -> str:
+def hook_name(site: str, layer: int, prefix: str = "blocks") -> str:
     """Return the TransformerLens hook of a site: ``hook_name("q", 3)`` is ``blocks.3.attn.hook_q``."""
-    return f"blocks.{layer}.{_SITE_HOOKS[site]}"
+    return f"{prefix}.{layer}.{_SITE_HOOKS[site]}"
 
 
 def per_head(site: str) -> bool:
@@ -42,6 +44,17 @@ def writer_hooks(graph: Graph) -> list[tuple[int, str]]:
         if shape.has_mlp(layer):
             found.append((layer, "mlp-out"))
     return found
+
+
+def no_tower(tower: str, towers: Iterable[str]) -> ModelError:
+    """The error for a stack of layers that a model does not have."""
+    known = ", ".join(f"{name}:" for name in towers)
+    hint = (
+        f"stacks of this model besides its own: {known}"
+        if known
+        else "it has one stack: a2.h1, without a name"
+    )
+    return ModelError(f"the model has no stack called {tower!r}", hint=hint)
 
 
 class Layered(Protocol):
@@ -109,6 +122,8 @@ class Wiring:
         residual_is_sum: Each block adds exactly its attention and MLP outputs to the residual stream.
         readers_known: ``q``, ``k``, ``v`` and the MLP input are the stated functions of the residual stream.
         errors: Largest error of each identity, in activation units.
+        prefix: What the hooks of its layers begin with.
+        towers: The same of every further stack of layers, by its name.
     """
 
     n_layers: int
@@ -128,6 +143,24 @@ class Wiring:
     residual_is_sum: bool
     readers_known: bool
     errors: dict[str, float]
+    prefix: str = "blocks"
+    towers: Mapping[str, Wiring] = field(default_factory=dict)
+
+    def of(self, tower: str | None) -> Wiring:
+        """The wiring of a tower; None is the model's own stack.
+
+        Raises:
+            ModelError: if it has no such tower.
+        """
+        if tower is None:
+            return self
+        if tower not in self.towers:
+            raise no_tower(tower, self.towers)
+        return self.towers[tower]
+
+    def hook_of(self, node: Node, site: str) -> str:
+        """The hook of a site of an address."""
+        return hook_name(site, node.layer or 0, self.of(node.tower).prefix)
 
     @property
     def edge_level(self) -> bool:

@@ -36,6 +36,9 @@ def found_in(name: str, directory: Path) -> dict[str, Any]:
     """Say what opening a built-in model finds, as the content of its record."""
     bridge = open_model(PREFIX + name, device="cpu")
     described, measured = describe(bridge), asdict(wiring(bridge))
+    measured = {
+        name: value for name, value in measured.items() if name not in ("prefix", "towers")
+    }  # one stack
     who = {k: v for k, v in identity(bridge).to_dict().items() if k != "parity"}
     ids = probe_tokens(described.d_vocab, described.n_ctx)
     columns = list(range(0, described.d_vocab, max(1, described.d_vocab // N_COLUMNS)))

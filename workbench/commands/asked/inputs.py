@@ -152,11 +152,11 @@ def check_addresses(addresses: Sequence[str], model: str, *, offline: bool | Non
         NameFormatError: for what is no address.
         ModelError: for a layer or head that the model does not have.
     """
-    nodes = [parse_node(address) for address in addresses]
+    nodes = [parse_node(address, towers=True) for address in addresses]
     if not nodes or (shape := shape_of(model, offline=offline)) is None:
         return
     for node in nodes:
-        _check_there(node, shape)
+        _check_there(node, shape.of(node.tower))
 
 
 def _check_there(node: Node, shape: Outline) -> None:

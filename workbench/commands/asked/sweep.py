@@ -32,7 +32,7 @@ def check_sweep(asked: Sweep, job: Job) -> None:
         ("mode", "mode", MODES),
         ("treatment of MLPs", "mlps", MLPS),
     ):
-        if name in said and said[name] not in known:
+        if name in said and (name != "parts" or ":" not in said[name]) and said[name] not in known:
             raise unknown(kind, said[name], known, error=OptionError)
     if "ablation" in said:
         value_named(said["ablation"])

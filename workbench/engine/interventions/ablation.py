@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import overload
 
 from workbench.circuits import addresses as names
@@ -57,6 +58,10 @@ def parts_of(wiring: Wiring | Outline, parts: Parts | Sequence[str | Node]) -> l
     if not isinstance(parts, str):
         found = f"parts is of type {type(parts).__name__}"
         raise OptionError(found, hint=f'give {", ".join(PARTS)}, or addresses: ["a1.h0", "m2"]')
+    tower, colon, kind = parts.partition(":")
+    if colon:
+        found = parts_of(wiring.of(tower), kind)
+        return [tuple(replace(node, tower=tower) for node in group) for group in found]
     if parts not in PARTS:
         raise unknown("parts", parts, PARTS)
     if parts == "layers":

@@ -29,25 +29,28 @@ def hooks_for(
 ) -> list[Hook]:
     """Return hooks for a forward pass whose rows are ``len(stacked)`` copies of a batch, one intervention each."""
     plain: dict[str, list[tuple[slice, Put]]] = defaultdict(list)
-    patterns: dict[int, list[tuple[slice, Edit | KnockOut, Put]]] = defaultdict(list)
+    patterns: dict[tuple[str | None, int], list[tuple[slice, Edit | KnockOut, Put]]] = defaultdict(list)
     for i, intervention in enumerate(stacked):
         rows = slice(i * len(batch), (i + 1) * len(batch))
         for edit in intervention.edits:
             if isinstance(edit, KnockOut):
-                patterns[edit.layer].append((rows, edit, _knock_out(edit, batch, runs.wiring.causal)))
+                causal = runs.wiring.of(edit.node.tower).causal
+                patterns[edit.node.tower, edit.layer].append((rows, edit, _knock_out(edit, batch, causal)))
             elif edit.node.slot == "pattern":
                 value = value_of_edit(runs, batch, edit, means)
-                patterns[edit.layer].append((rows, edit, _put_pattern(edit.node, batch, value)))
+                put = _put_pattern(edit.node, batch, value)
+                patterns[edit.node.tower, edit.layer].append((rows, edit, put))
             else:
-                name = hook_name(site_of(edit.node), edit.layer)
+                name = runs.wiring.hook_of(edit.node, site_of(edit.node))
                 plain[name].append((rows, _put(edit.node, batch, value_of_edit(runs, batch, edit, means))))
     found: list[Hook] = []
-    for layer, puts in patterns.items():
-        if "pattern" in runs.wiring.live:
-            plain[hook_name("pattern", layer)] += [(rows, put) for rows, _, put in puts]
+    for (tower, layer), puts in patterns.items():
+        wiring = runs.wiring.of(tower)
+        if "pattern" in wiring.live:
+            plain[hook_name("pattern", layer, wiring.prefix)] += [(rows, put) for rows, _, put in puts]
         else:
-            _confirm_pattern(runs, batch, layer)
-            found += _pattern_through_output(runs.wiring, layer, puts)
+            _confirm_pattern(runs, batch, wiring, layer)
+            found += _pattern_through_output(wiring, layer, puts)
     # On one hook point hooks run in this order: q, k, v are edited before a pattern is recomputed from them,
     # and an edit of the head output itself wins over one that a pattern edit writes there.
     early = tuple(f"hook_{slot}" for slot in "qkv")
@@ -72,7 +75,7 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
     """
     if isinstance(edit.value, Replacement):
         return edit.value
-    name = hook_name(site_of(edit.node), edit.layer)
+    name = runs.wiring.hook_of(edit.node, site_of(edit.node))
     if edit.value == "zero":
         return 0.0
     if edit.value in ("clean", "corrupted"):
@@ -84,7 +87,8 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
 
 def _put(node: Node, batch: Batch, value: New) -> Put:
     """Write the value at one head or all, at one position or all."""
-    pair, where = (None, None) if node.position is None else batch.places(node.position)
+    position = "image" if node.kind == "projector" and node.position is None else node.position
+    pair, where = (None, None) if position is None else batch.places(position, node.tower)
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]  # a view: writing to it writes to the clone
@@ -105,7 +109,7 @@ def _new(value: New, part: Tensor, index: tuple, batch: Batch) -> Tensor | float
 
 def _put_pattern(node: Node, batch: Batch, value: New) -> Put:
     """Write a pattern ``(pair, head, query, key)``, all query rows or one."""
-    pair, where = (None, None) if node.position is None else batch.places(node.position)
+    pair, where = (None, None) if node.position is None else batch.places(node.position, node.tower)
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]
@@ -123,10 +127,10 @@ def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
     Raises:
         TaskError: if the model is causal and a key comes after its query: nothing would change.
     """
-    (pair, query), (key_pair, key) = batch.places(edit.query), batch.places(edit.key)
-    hidden = torch.zeros(batch.clean.shape, dtype=torch.bool, device=batch.clean.device)
-    hidden[key_pair, key] = True
-    first = hidden.int().argmax(-1)  # of each pair
+    (pair, query), (key_pair, key) = (batch.places(p, edit.node.tower) for p in (edit.query, edit.key))
+    first = key.new_zeros(len(batch)).scatter_reduce_(
+        0, key_pair, key, "amin", include_self=False
+    )  # of each pair
     if causal and bool((first[pair] > query).any()):
         raise TaskError(
             f"{edit.node}: key {edit.key} comes after query {edit.query}, which cannot see it in this model",
@@ -138,6 +142,8 @@ def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
         heads = range(part.shape[1]) if edit.node.index is None else (edit.node.index,)
         for h in heads:
             row = part[pair, h, query].clone()  # (place, key)
+            hidden = torch.zeros(len(batch), row.shape[-1], dtype=torch.bool, device=row.device)
+            hidden[key_pair, key] = True
             sink = sink_share(row).to(row.dtype)
             row[hidden[pair]] = 0
             # The sum of the others, not 1 - A[query, key]: that has no digits left where the key takes nearly all.
@@ -147,26 +153,27 @@ def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
     return put
 
 
-def _confirm_pattern(runs: PairedRuns, batch: Batch, layer: int) -> None:
+def _confirm_pattern(runs: PairedRuns, batch: Batch, wiring: Wiring, layer: int) -> None:
     """Compare the recomputed with the model's own pattern on these prompts, once per batch and layer.
 
     Raises:
         ModelError: if they differ, as they do beyond a sliding window that the short probe did not see.
     """
-    if ("confirmed", f"pattern {layer}") in batch.cache:
+    known = "confirmed", f"pattern {wiring.prefix} {layer}"
+    if known in batch.cache:
         return
-    names = {slot: hook_name(slot, layer) for slot in ("q", "k", "pattern")}
+    names = {slot: hook_name(slot, layer, wiring.prefix) for slot in ("q", "k", "pattern")}
     seen = runs.activations(batch, "clean", list(names.values()))
     own, made = (
         seen[names["pattern"]],
-        recompute_pattern(seen[names["q"]], seen[names["k"]], runs.wiring.causal),
+        recompute_pattern(seen[names["q"]], seen[names["k"]], wiring.causal),
     )
     error = float((made - own).abs().max())
     if error > 1e-3:  # float32 rounding is below 1e-6 here
         raise ModelError(
             f"layer {layer}: the attention pattern cannot be recomputed here (off by {error:.2g})"
         )
-    batch.cache["confirmed", f"pattern {layer}"] = own
+    batch.cache[known] = own
 
 
 def _pattern_through_output(
@@ -191,4 +198,5 @@ def _pattern_through_output(
             z[rows, :, heads] = new[rows, :, heads]
         return z
 
-    return [*((hook_name(s, layer), keep(s)) for s in "qkv"), (hook_name("head-output", layer), write)]
+    names = {site: hook_name(site, layer, wiring.prefix) for site in ("q", "k", "v", "head-output")}
+    return [*((names[s], keep(s)) for s in "qkv"), (names["head-output"], write)]

@@ -16,14 +16,17 @@ from workbench.engine.interventions.words import VALUES, Value
 from workbench.model.wiring import Wiring, require_heads
 
 
-def as_node(node: Node | str) -> Node:
+def as_node(node: Node | str, *, towers: bool = True) -> Node:
     """Return an address, parsed where it is text.
+
+    Args:
+        towers: Parts of towers too.
 
     Raises:
         OptionError: for what is neither.
     """
     if isinstance(node, str):
-        return parse_node(node)
+        return parse_node(node, towers=towers)
     if not isinstance(node, Node):
         raise OptionError(
             f"a node is of type {type(node).__name__}", hint='give an address: "a1.h3", "m2", "r0"'
@@ -141,9 +144,14 @@ class Intervention:
             raise OptionError(f"intervention {self.label!r} edits nothing")
 
     @property
+    def tower(self) -> str | None:
+        """The tower in which it begins; None where it edits no tower."""
+        return next((edit.node.tower for edit in self.edits if edit.node.tower is not None), None)
+
+    @property
     def first_layer(self) -> int:
-        """Layers before it are as they were in the base run."""
-        return min(edit.layer for edit in self.edits)
+        """Layers before it are as they were in the base run; of a tower, where it edits one."""
+        return min(edit.layer for edit in self.edits if edit.node.tower == self.tower)
 
     def to_dict(self) -> dict:
         """Return it as JSON values."""
@@ -157,6 +165,7 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
         ModelError: with the reason in one sentence.
     """
     node, site = edit.node, "pattern" if isinstance(edit, KnockOut) else site_of(edit.node)
+    wiring = wiring.of(node.tower)
     if isinstance(edit, KnockOut) and node.kind not in ("head", "attn"):
         raise ModelError(
             f"{node} attends to nothing", hint="heads and attention layers can be knocked out: a9.h9, a9"

@@ -33,6 +33,7 @@ class Means:
     kinds: frozenset[str] = ALL
     _sums: dict = field(default_factory=dict)
     _counts: dict = field(default_factory=dict)
+    _lengths: dict = field(default_factory=dict)
 
     @classmethod
     def over(
@@ -53,7 +54,8 @@ class Means:
             self._put(("length", name, batch.n_tokens), tensor.sum(0, dtype=torch.float64), len(batch))
             return
         if "mean" in self.kinds:
-            self._put(("all", name), tensor.sum((0, 1), dtype=torch.float64), len(batch) * batch.n_tokens)
+            self._put(("all", name), tensor.sum((0, 1), dtype=torch.float64), len(tensor) * tensor.shape[1])
+            self._lengths[name, batch.n_tokens] = tensor.shape[1]  # a tower has positions of its own
         if "mean-per-position" in self.kinds:
             self._put(("length", name, batch.n_tokens), tensor.sum(0, dtype=torch.float64), len(batch))
         if "mean-per-template" in self.kinds:
@@ -103,7 +105,8 @@ class Means:
             return mean.expand(len(batch), *mean.shape)
         if kind == "mean":
             mean = self._mean(("all", name)).to(dtype)
-            return mean.expand(len(batch), batch.n_tokens, *mean.shape)
+            length = self._lengths.get((name, batch.n_tokens), batch.n_tokens)
+            return mean.expand(len(batch), length, *mean.shape)
         if kind == "mean-per-template":
             keys = [("template", name, batch.n_tokens, template) for template in batch.groups]
             return torch.stack([self._mean(key) for key in keys]).to(dtype)

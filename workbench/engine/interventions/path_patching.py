@@ -78,7 +78,7 @@ def path_patches(
     groups = [_group(s) for s in senders]
     if len(set(groups)) != len(groups):
         raise OptionError("one sender is named twice; results would be mixed up")
-    targets, positions = [as_node(r) for r in receivers], as_positions(positions)
+    targets, positions = [as_node(r, towers=False) for r in receivers], as_positions(positions)
     if not groups or not targets:
         raise OptionError("path patching needs at least one sender and one receiver")
     _check(runs.wiring, groups, targets)
@@ -180,7 +180,7 @@ def _all_batches(
 def _group(sender: Node | str | Sequence[Node | str]) -> tuple[Node, ...]:
     if isinstance(sender, Node | str):
         sender = (sender,)
-    return tuple(as_node(n) for n in sender)
+    return tuple(as_node(n, towers=False) for n in sender)
 
 
 def _check(wiring: Wiring, groups: Sequence[tuple[Node, ...]], receivers: Sequence[Node]) -> None:

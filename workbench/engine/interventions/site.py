@@ -16,7 +16,7 @@ def site_of(node: Node) -> str:
     if node.slot is not None:
         return node.slot
     sites = {"head": "head-output", "attn": "attn-out", "mlp": "mlp-out", "neuron": "neurons"}
-    sites |= {"resid": "resid", "input": "resid"}
+    sites |= {"resid": "resid", "input": "resid", "projector": "resid"}
     if node.kind not in sites:
         raise NameFormatError(
             f"{node} cannot be edited", hint="edit what is written: input, a9.h9, a9, m3, r5"

@@ -32,6 +32,7 @@ class Sight:
         token: Id of the token that stands for such a position among words; None where the model reads no words.
         scaling: How colours become numbers; None where nobody says so, and only numbers are taken.
         marks: The model is also told which tokens are a picture's (``token_type_ids``).
+        tower_first: The first patch among the tower's own positions, where these are the image tokens; else None.
         nested: Pixels have an axis for several pictures of one prompt; here there is one.
     """
 
@@ -43,6 +44,7 @@ class Sight:
     scaling: Scaling | None = None
     marks: bool = False
     nested: bool = False
+    tower_first: int | None = None
 
     def why_not(self, picture: Picture) -> str:
         """Why the model cannot take a picture, with what was found and what is expected; empty where it can.
