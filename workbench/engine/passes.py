@@ -25,10 +25,10 @@ from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks, Hook, is_walked
 from workbench.model.hooks import Wiring, hook_name, resume_from
 from workbench.model.identity import ModelIdentity, identity
+from workbench.model.inner_towers import stack_of
 from workbench.model.probe import record, wiring
 from workbench.model.prompt import Prompt
 from workbench.model.sealed import Sealed
-from workbench.model.stacks import stack_of
 from workbench.model.standing import state_of
 from workbench.model.trial import blocks_of
 from workbench.model.unhooked import entering, read_out

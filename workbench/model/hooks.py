@@ -25,7 +25,7 @@ from workbench.model.wiring import SITES, Wiring, hook_name, per_head
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from workbench.model.stacks import Stack
+    from workbench.model.inner_towers import TowerStack
 
 __all__ = [
     "SITES",
@@ -86,7 +86,7 @@ def pattern_is_live(block: torch.nn.Module) -> bool:
 
 @contextmanager
 def resume_from(
-    bridge: TransformerBridge | Stack, layer: int, resid: Float[Tensor, "row pos d_model"]
+    bridge: TransformerBridge | TowerStack, layer: int, resid: Float[Tensor, "row pos d_model"]
 ) -> Iterator[None]:
     """Inside, a call on the bridge skips the blocks before ``layer`` and feeds ``resid`` to it; also of a tower.
 
@@ -127,7 +127,7 @@ def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
     return bridge(*ids, **extras, **options)
 
 
-def _inner(bridge: TransformerBridge | Stack, block: torch.nn.Module) -> torch.nn.Module:
+def _inner(bridge: TransformerBridge | TowerStack, block: torch.nn.Module) -> torch.nn.Module:
     """The layer whose forward is a block's: of a tower transformers' own, which transformers listens to."""
     return block.original_component if getattr(bridge, "sees", False) else getattr(block, "layer", block)
 
@@ -141,14 +141,14 @@ def _pass_on(form: int, *args: Tensor, **kwargs: Tensor) -> Any:
 _FORMS: WeakKeyDictionary[torch.nn.Module, list[int]] = WeakKeyDictionary()
 
 
-def _forms(bridge: TransformerBridge | Stack) -> list[int]:
+def _forms(bridge: TransformerBridge | TowerStack) -> list[int]:
     """How many things each block returns in a tuple; 0 for a tensor alone."""
     native = "native" in type(bridge.original_model).__module__  # native blocks return a tuple of one
     return getattr(bridge, "forms", None) or _FORMS.get(bridge) or [int(native)] * len(bridge.blocks)
 
 
 @contextmanager
-def noting_forms(bridge: TransformerBridge | Stack) -> Iterator[list[int]]:
+def noting_forms(bridge: TransformerBridge | TowerStack) -> Iterator[list[int]]:
     """Inside, a pass of the model shows in which form its blocks return what leaves them."""
     found: list[int] = []
 

@@ -21,10 +21,10 @@ from workbench.model import hooks, pixels
 from workbench.model.bare import Modules, modules_of
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
 from workbench.model.identity import class_names
+from workbench.model.inner_towers import give_forms, n_read, towers_of
 from workbench.model.lens import check_opened
 from workbench.model.prompt import Prompt
 from workbench.model.sight import sight_of
-from workbench.model.stacks import give_forms, n_read, towers_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

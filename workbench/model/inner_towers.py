@@ -20,7 +20,7 @@ _PLACE = "vision_encoder.encoder_layers"
 _FORMS = "_workbench_tower_forms"
 
 
-class Stack:
+class TowerStack:
     """A stack of a model's layers under the names that a model's own have; calling it runs the whole model.
 
     Attributes:
@@ -68,17 +68,17 @@ class Stack:
         return self.bridge.hooks(fwd_hooks=[(self.name_of(name), hook) for name, hook in fwd_hooks])
 
 
-def towers_of(bridge: TransformerBridge) -> dict[str, Stack]:
+def towers_of(bridge: TransformerBridge) -> dict[str, TowerStack]:
     """The towers of a model that reads words and pictures, by name; empty where nothing is known of any."""
     sight, encoder = sight_of(bridge), getattr(bridge, "vision_encoder", None)
     layers = getattr(encoder, "encoder_layers", None)
     shape = getattr(getattr(bridge.original_model, "config", None), "vision_config", None)
     if sight is None or sight.token is None or layers is None or not hasattr(shape, "num_attention_heads"):
         return {}
-    return {VISION: Stack(bridge, _PLACE, list(layers), shape)}
+    return {VISION: TowerStack(bridge, _PLACE, list(layers), shape)}
 
 
-def stack_of(bridge: TransformerBridge, tower: str | None) -> TransformerBridge | Stack:
+def stack_of(bridge: TransformerBridge, tower: str | None) -> TransformerBridge | TowerStack:
     """The model itself, or one of its towers."""
     return bridge if tower is None else towers_of(bridge)[tower]
 
@@ -89,6 +89,6 @@ def give_forms(bridge: TransformerBridge, forms: Sequence[int]) -> None:
 
 
 @torch.no_grad()
-def n_read(stack: Stack, reaches: Callable[[int], bool]) -> int:
+def n_read(stack: TowerStack, reaches: Callable[[int], bool]) -> int:
     """How many layers from the first on reach the output; LLaVA may read its tower before the last one."""
     return next((layer + 1 for layer in reversed(range(stack.cfg.n_layers)) if reaches(layer)), 0)
