@@ -16,12 +16,14 @@ from workbench.circuits.layout import layered
 from workbench.circuits.show.circuit_page import circuit_card, circuit_page, report_page
 from workbench.circuits.show.circuit_svg import circuit_svg
 from workbench.core.errors import OptionError, ShapeError
+from workbench.edits.edit import ModelEdit
 from workbench.view.bars import bars_svg
 from workbench.view.color import NEGATIVE, POSITIVE, ZERO, ink, limit, signed
 from workbench.view.curve import curve_svg
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import results_page, short, table_html, text_html
 from workbench.view.page import embedded_json
+from workbench.view.pictures import Drawn
 from workbench.view.terminal import console, heatmap_terminal, render
 from workbench.view.text import escape, number, printable, shorten
 
@@ -304,3 +306,10 @@ def test_names_of_bars_are_whole_and_have_room():
     text = bars_svg([(name, -0.5, -0.6, -0.4, "")], x_label="nats")
     (label,) = [t for t in ET.fromstring(text).iter(f"{SVG}text") if t.text == name]
     assert float(label.get("x")) > 6 * len(name)  # it ends there, and begins inside the picture
+
+
+def test_a_picture_that_cannot_be_drawn_and_an_edit_that_cannot_be_saved_are_not_made():
+    with pytest.raises(TypeError, match="abstract"):
+        Drawn(title="nothing to draw")
+    with pytest.raises(TypeError, match="abstract"):
+        type("Vague", (ModelEdit,), {})()
