@@ -226,6 +226,8 @@ RECIPE = TrainingRecipe(
         "similarity of patches and words take zoo:clip",
         "patches of the background are kept alike by training: no sinks are to be expected there",
         "one question a prompt: conversations were never trained",
+        "counting three or more of one colour, which the accuracy of all counts hides: see its own number",
+        "whole descriptions: it invents next to nothing but says an object twice and leaves another out",
         "no prior is planted: stars are as often red as yellow",
         "right and wrong can be compared only where it errs: in pictures with noise (0.12) or in counts",
     ),
