@@ -76,8 +76,12 @@ def paint(layout: SceneLayout, noise: np.ndarray, world: World) -> np.ndarray:
     whole = whole_picture(cells)
     if world.zoom:
         whole = through_window(whole, layout)
-    whole = whole + world.noise * noise.reshape(whole.shape)
-    return (whole.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    painted = noise.reshape(whole.shape) * np.float32(world.noise)
+    painted += whole
+    np.clip(painted, 0, 1, out=painted)
+    painted *= 255
+    painted += 0.5
+    return painted.astype(np.uint8)
 
 
 def whole_picture(cells: np.ndarray) -> np.ndarray:
