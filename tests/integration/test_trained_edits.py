@@ -175,6 +175,12 @@ def test_effects_of_single_heads_point_at_the_carrier(lonely, carried):
     assert hard.sum() == 1 and hard[CARRIER] == 1
 
 
+def test_a_hard_choice_opens_the_carrier_first(lonely, carried):
+    effects = soft_injection.single_effects(lonely, carried, QUESTIONS)
+    chosen = soft_injection.hard_choice(lonely, carried, effects, QUESTIONS, counts=(1, 2))
+    assert chosen[CARRIER] == 1 and soft_injection.hardest(effects, 1)[CARRIER] == 1
+
+
 def test_a_function_vector_is_what_the_heads_write(lonely, carried):
     layer, head = CARRIER
     vector = soft_injection.function_vector(lonely, carried, [CARRIER, (0, 1)])
