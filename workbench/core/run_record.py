@@ -78,7 +78,7 @@ def code_versions() -> dict[str, str]:
 
 def git_state(folder: Path | None = None) -> dict[str, Any]:
     """Commit and dirty flag of the checkout that the code runs from; empty outside a checkout."""
-    folder = folder or Path(__file__).resolve().parent.parent
+    folder = folder or Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return {}
 

@@ -61,6 +61,7 @@ def keep_measured(folder: Path, names: Iterable[str], *, file: Path = DATA) -> l
             "minutes": round(content.seconds / 60, 1),
             "commit": str(record.git.get("commit", ""))[:12],
             "dirty": bool(record.git.get("dirty", False)),
+            "sources": content.plan.code["sources"],
             "date": time.strftime("%Y-%m-%d", time.gmtime(record.started)),
         }
     write_atomic(file, dump(dict(sorted(rows.items())), where=file.name, indent=1))

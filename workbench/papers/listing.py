@@ -79,19 +79,18 @@ def papers_page() -> str:
 
 def _when() -> str:
     """When and on which commit minutes and verdicts were measured."""
-    runs = measured()
-    commits: dict[tuple[str, str], list[str]] = {}
-    for name, row in runs.items():
-        commits.setdefault((row["date"], row["commit"] or "unknown"), []).append(name)
-    said = "; ".join(
-        f"{', '.join(names)} on {date}, commit {commit}" for (date, commit), names in sorted(commits.items())
+    dates: dict[str, list[str]] = {}
+    for name, row in measured().items():
+        dates.setdefault(f"{row['date']}{', commit ' + row['commit'] if row['commit'] else ''}", []).append(
+            name
+        )
+    said = "; ".join(f"{', '.join(names)} on {when}" for when, names in sorted(dates.items()))
+    where = (
+        "`workbench replicate list --results FOLDER` took them from what `workbench replicate all -o FOLDER` left; "
+        "`workbench/papers/default_runs.json` has the digest of the sources of each"
     )
-    where = "`workbench replicate list --results FOLDER` took them from what `workbench replicate all -o FOLDER` left"
-    return (
-        f"Minutes and verdicts are those of the default run on the default model ({said}); {where}."
-        if said
-        else ""
-    )
+    first = " Minutes and verdicts are those of the default run on the default model"
+    return f"{first} ({said}); {where}." if said else ""
 
 
 def write_page(path: Path) -> None:
