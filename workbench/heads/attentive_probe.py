@@ -34,7 +34,7 @@ class MeanProbe(nn.Module):
         self.classify = nn.Linear(width, classes)
 
     def forward(self, features: Features) -> Float[Tensor, "item answer"]:
-        """Scores of the classes."""
+        """Return scores of the classes."""
         return self.classify(features.mean(1))
 
 
@@ -59,11 +59,11 @@ class EfficientProbe(nn.Module):
         self.classify = nn.Linear(width, classes)
 
     def maps(self, features: Features) -> Float[Tensor, "item query pos"]:
-        """Where every query looks; each map sums to 1."""
+        """Say where every query looks; each map sums to 1."""
         return (self.queries @ features.transpose(1, 2) / features.shape[-1] ** 0.5).softmax(-1)
 
     def forward(self, features: Features) -> Float[Tensor, "item answer"]:
-        """Scores of the classes."""
+        """Return scores of the classes."""
         groups = self.values(features).unflatten(-1, (len(self.queries), -1))  # (item, pos, query, channel)
         read = torch.einsum("iqp,ipqc->iqc", self.maps(features), groups)
         return self.classify(read.flatten(1))
@@ -83,12 +83,12 @@ class AttentionPooling(nn.Module):
         self.classify = nn.Linear(width, classes)
 
     def maps(self, features: Features) -> Float[Tensor, "item query pos"]:
-        """Where every head looks; each map sums to 1."""
+        """Say where every head looks; each map sums to 1."""
         keys = self.keys(features).unflatten(-1, self.query.shape)
         return (torch.einsum("qc,ipqc->iqp", self.query, keys) / self.query.shape[-1] ** 0.5).softmax(-1)
 
     def forward(self, features: Features) -> Float[Tensor, "item answer"]:
-        """Scores of the classes."""
+        """Return scores of the classes."""
         groups = self.values(features).unflatten(-1, self.query.shape)
         return self.classify(torch.einsum("iqp,ipqc->iqc", self.maps(features), groups).flatten(1))
 
@@ -152,7 +152,7 @@ def fit_probe(
 
 
 def parameters_of(probe: nn.Module) -> int:
-    """How many numbers of a probe are learned."""
+    """Say how many numbers of a probe are learned."""
     return sum(p.numel() for p in probe.parameters())
 
 
@@ -165,7 +165,7 @@ def classes_tensor(classes: Int[np.ndarray, " item"], like: Tensor) -> Int[Tenso
 def patch_features(
     model: TransformerBridge, shown: DrawnPictures, layer: int, *, rows: int = 128
 ) -> Float[Tensor, "picture patch d_model"]:
-    """What the patches of each picture hold after a layer; the class token is left out."""
+    """Say what the patches of each picture hold after a layer; the class token is left out."""
     name, found = f"blocks.{layer}.hook_out", []
     for part in shown.prompt.split(rows):
         found.append(record(model, part, [name])[1][name][:, shown.sight.first :])

@@ -116,7 +116,7 @@ def prompt_of(model: TransformerBridge, sight: Sight, pictures: Sequence[Picture
 
 
 def classes_of(model: TransformerBridge, names: Sequence[str]) -> Int[np.ndarray, " picture"]:
-    """The model's class for each name.
+    """Return the model's class for each name.
 
     Raises:
         TaskError: for a name that is no class of the model, or a model whose classes have no names.

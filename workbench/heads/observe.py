@@ -39,7 +39,7 @@ class Seen:
     outputs: Mapping[int, Float[Tensor, "row query head d_head"]]
 
     def of(self, layer: int) -> Float[Tensor, "row head query key"]:
-        """The pattern of a layer.
+        """Return the pattern of a layer.
 
         Raises:
             ModelError: if the layer has none, with the reason.

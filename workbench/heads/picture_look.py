@@ -36,7 +36,7 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
     objects: tuple[tuple[str, Box], ...] = ()
 
     def map_of(self, head: str, query: int = 0) -> Float[np.ndarray, "row column"]:
-        """How much a position looks at each patch; position 0 is the class token.
+        """Say how much a position looks at each patch; position 0 is the class token.
 
         Returns:
             Shares of attention from 0 to 1, rows of patches from the top.

@@ -47,7 +47,7 @@ class PruneMetrics(NamedTuple):
 
 @torch.no_grad()
 def predictions(model: TransformerBridge, prompt: Prompt, *, rows: int = 128) -> Predictions:
-    """What the model says of each row.
+    """Say what the model says of each row.
 
     Args:
         rows: At most so many in one pass.
@@ -127,13 +127,13 @@ def _cosine(here: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def every_head(model: TransformerBridge) -> list[str]:
-    """The addresses of all heads, layer by layer."""
+    """Return the addresses of all heads, layer by layer."""
     wired = wiring(model)
     return [f"a{layer}.h{head}" for layer in wired.attention_layers for head in range(wired.n_heads)]
 
 
 def others_of_layer(head: str, heads: Sequence[str]) -> list[str]:
-    """All other heads of a head's layer: pruned together they leave it alone there.
+    """Return all other heads of a head's layer: pruned together they leave it alone there.
 
     Example:
         >>> others_of_layer("a0.h1", ["a0.h0", "a0.h1", "a0.h2", "a1.h0"])

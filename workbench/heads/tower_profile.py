@@ -34,7 +34,7 @@ class HeadOnPictures:
     located: Localisation | None
 
     def row(self) -> dict[str, float]:
-        """Means over the pictures, as a row of a table."""
+        """Return means over the pictures, as a row of a table."""
         found = {"mean distance, hops": float(np.nanmean(self.distance))}
         if self.shares is not None and self.located is not None:
             found["class token to itself"] = float(self.shares.to_itself.mean())

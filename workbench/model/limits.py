@@ -31,7 +31,7 @@ class Limits:
 
 
 def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
-    """What the model in a directory takes and puts out; no weights are read.
+    """Say what the model in a directory takes and puts out; no weights are read.
 
     BOS comes first unless the architecture was trained without (Pythia, Qwen); a native model's configuration says
     it itself.
@@ -61,7 +61,7 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
 
 
 def picture_limits(directory: Path, *, trust_remote_code: bool = False) -> tuple[Sight, Outputs] | None:
-    """How a model that reads pictures alone takes them, and its classes; None for any other model."""
+    """Say how a model that reads pictures alone takes them, and its classes; None for any other model."""
     if is_native(directory):
         return None
     config = read_config(directory, trust_remote_code=trust_remote_code)
