@@ -16,6 +16,7 @@ from torch import nn
 
 from tests.families import N_CTX, VOCABULARY
 
+IMAGE = "w119"  # the word that stands for a picture
 SIZES: Mapping[str, Any] = {
     "vocab_size": len(VOCABULARY),
     **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "decoder_start_token_id": 2},
@@ -36,7 +37,8 @@ SIZES: Mapping[str, Any] = {
     **{"mamba_d_state": 8, "state_size": 8, "mamba_expand": 2, "time_step_rank": 4},
     **{"n_groups": 1, "mamba_n_groups": 1, "chunk_size": 8, "mamba_chunk_size": 8},
     **{"linear_num_key_heads": 2, "linear_num_value_heads": 4},
-    **{"image_size": 12, "patch_size": 4, "num_channels": 3, "projection_dim": 16},
+    **{"image_size": 16, "patch_size": 4, "num_channels": 3, "projection_dim": 32, "mm_tokens_per_image": 4},
+    **dict.fromkeys(("image_token_id", "image_token_index"), VOCABULARY.index(IMAGE)),
     **{"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4},
     **{"encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "d_ff": 48, "d_kv": 8, "num_decoder_layers": 2},
     **{"linear_key_head_dim": 8, "linear_value_head_dim": 8},
@@ -45,6 +47,7 @@ SIZES: Mapping[str, Any] = {
 _LATENT = {"num_key_value_heads": 4, "head_dim": 4}
 _HYBRID = {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
 _CONVOLVED = {"layer_types": ["conv", "full_attention", "full_attention"]}
+_PER_LAYER = {"global_head_dim": 8, "hidden_size_per_layer_input": 0}
 _ZAMBA = ["mamba", "hybrid", "mamba"]
 OWN: Mapping[str, Mapping[str, Any]] = {
     "DeepseekV2ForCausalLM": _LATENT,
@@ -57,6 +60,13 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "Qwen3_5MoeForCausalLM": _HYBRID,
     "Lfm2ForCausalLM": _CONVOLVED,
     "Lfm2MoeForCausalLM": _CONVOLVED,
+    "Qwen3_5TextConfig": _HYBRID,
+    "Qwen3_5MoeTextConfig": _HYBRID,
+    "Gemma4TextConfig": _PER_LAYER,
+    "Gemma4ForCausalLM": _PER_LAYER,
+    "Qwen2_5_VLTextConfig": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    },
     "GPTNeoForCausalLM": {"attention_types": [[["global", "local", "global"], 1]], "window_size": 6},
     "BambaForCausalLM": {"attn_layer_indices": [1]},
     "JambaForCausalLM": {"attn_layer_period": 2, "attn_layer_offset": 1},
@@ -70,7 +80,6 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         **{"layers_block_type": _ZAMBA, "layer_types": _ZAMBA},
         **{"hybrid_layer_ids": [1], "num_mem_blocks": 1},
     },
-    "Gemma4ForCausalLM": {"global_head_dim": 8, "hidden_size_per_layer_input": 0},
 }
 
 ALIASES: Mapping[str, str] = {
@@ -88,7 +97,7 @@ LARGEST = 5_000_000  # numbers: a model that is larger was not made small
 
 
 def tiny(name: str, seed: int = 0) -> nn.Module:
-    """The model in eval mode; gains and biases have the spread that trained ones have.
+    """The model in eval mode; gains and biases have the spread that trained ones have, and nothing is zero.
 
     Raises:
         ValueError: if the sizes did not make it small.
@@ -106,6 +115,8 @@ def tiny(name: str, seed: int = 0) -> nn.Module:
             for parameter in model.parameters():
                 if parameter.ndim == 1:
                     parameter.add_(0.2 * torch.randn_like(parameter))
+                elif not parameter.any():  # a projection that begins at zero would hide all behind it
+                    parameter.normal_(0, 0.2)
     model.config.architectures = [name]
     return model
 
@@ -117,7 +128,9 @@ def tiny_config(config_class: type, name: str) -> Any:
     if parts:
         default = config_class()
         made = {
-            part: tiny_config(type(getattr(default, part)), "") for part in parts if getattr(default, part)
+            part: tiny_config(kind := type(getattr(default, part)), kind.__name__)
+            for part in parts
+            if getattr(default, part)
         }
         own = {**made, **own}
     return config_class(**{**_known_sizes(config_class), **own})

@@ -12,16 +12,20 @@ import transformers
 from torch import Tensor
 from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
-from benchmarks.families.configs import ALIASES, SIZES, tiny
+from benchmarks.families.configs import ALIASES, tiny
 from benchmarks.families.naive import every_head
+from benchmarks.families.prompts import pairs_for, plain_prompts
 from tests.families import save_tokenizer
-from tests.mini import mini_pairs
+from tests.mini import hidden_metric
 from workbench.core.errors import WorkbenchError
 from workbench.engine.experiments import ablate
 from workbench.engine.paired_runs import PairedRuns
 from workbench.model.identity import identity
 from workbench.model.lens import is_tower
 from workbench.model.open import open_model
+from workbench.model.other_inputs import takes_more_than_text
+from workbench.model.probe import wiring
+from workbench.model.sight import sight_of
 
 N_PAIRS = 2
 TOLERANCE = 1.5e-5  # of the largest metric (at least 1); the engine's tests use the same
@@ -89,7 +93,7 @@ def _compared(name: str, folder: Path) -> Row:
     found = [_of_stack(name, stack, plain.eval()) for name, stack in stacks.items()]
     known = {
         "name": name,
-        "opens": "tower" if is_tower(model) else "bridge",
+        "opens": ("tower" if is_tower(model) else "bridge") + (", text alone" if _is_deaf(model) else ""),
         "parity": identity(model).parity,
     }
     if why := next((heads.why for heads in found if heads.why), ""):
@@ -100,6 +104,12 @@ def _compared(name: str, folder: Path) -> Row:
         difference=max(heads.difference for heads in found),
         least=min(heads.least for heads in found),
     )
+
+
+def _is_deaf(model: Any) -> bool:
+    """Whether it takes more than text, and is opened for text alone."""
+    config = model.original_model.config.to_dict()
+    return sight_of(model) is None and takes_more_than_text(config)
 
 
 @dataclass(frozen=True)
@@ -113,35 +123,42 @@ class _Heads:
 
 
 def _of_stack(stack: str, model: Any, plain: Any) -> _Heads:
-    """The heads of one stack of a model that reads words, off by the engine and by plain torch."""
-    runs = PairedRuns(model, mini_pairs(N_PAIRS))
-    wiring, pairs = runs.wiring, runs.pairs
-    if not wiring.attention_layers:
+    """The heads of one stack, off by the engine and by plain torch."""
+    answers = wiring(model).has_lm_head
+    runs = PairedRuns(model, pairs_for(model, N_PAIRS), metric=None if answers else hidden_metric())
+    found, pairs = runs.wiring, runs.pairs
+    if not found.attention_layers:
         return _Heads(why="no layer with heads that hooks show")
-    labels = [f"a{layer}.h{head}" for layer in wiring.attention_layers for head in range(wiring.n_heads)]
-    prompts = [_prompt(torch.as_tensor(ids)[None], plain) for ids in pairs.clean]
+    labels = [f"a{layer}.h{head}" for layer in found.attention_layers for head in range(found.n_heads)]
 
     def read(out: Any, pair: int) -> float:
-        last: Tensor = out.logits[0, -1]
+        if not answers:
+            hidden = out.last_hidden_state[0]
+            return float(hidden.mean(0) @ torch.linspace(-1, 1, hidden.shape[-1]).sin())
+        last: Tensor = out.logits[0] if out.logits.dim() == 2 else out.logits[0, -1]
         return float(last[pairs.correct[pair][0]] - last[pairs.incorrect[pair][0]])
 
+    prompts = plain_prompts(model, plain, pairs)
     whole, rows = every_head(
-        plain, prompts, read, wiring.n_heads, among=lambda name: stack in ("", _stack_of(name))
+        plain,
+        prompts,
+        read,
+        found.n_heads,
+        among=lambda name: stack == _stack_of(name) or (not stack and not _is_seeing(name, model)),
     )
     if len(rows) != len(labels):
         return _Heads(why=f"hooks show {len(labels)} heads, plain torch finds {len(rows)}")
     return _judged(ablate(runs, labels, ablation="zero").patched, whole, rows)
 
 
-def _prompt(ids: Tensor, plain: Any) -> dict[str, Tensor]:
-    """What transformers' model is called with; an encoder-decoder answers behind its first token."""
-    if not plain.config.is_encoder_decoder:
-        return {"input_ids": ids}
-    return {"input_ids": ids, "decoder_input_ids": torch.full((1, 1), SIZES["decoder_start_token_id"])}
+def _is_seeing(name: str, model: Any) -> bool:
+    """Whether an attention is of the tower of a model that also reads words; heads of the language model are meant."""
+    sight = sight_of(model)
+    return sight is not None and sight.token is not None and "vision" in name
 
 
 def _stack_of(name: str) -> str:
-    """Which stack of an encoder-decoder an attention is of, by its name; empty for a model with one stack."""
+    """Which stack an attention is of, by its name."""
     if "encoder_attn" in name or "EncDecAttention" in name:
         return "cross"
     return next((stack for stack in ("encoder", "decoder") if f"{stack}." in name), "")

@@ -20,7 +20,7 @@ from workbench.model.other_inputs import other_inputs
 from workbench.model.pixels import with_noise
 from workbench.model.sight import give_sight, sight_from
 from workbench.model.sizes import refuse_larger
-from workbench.model.towers.classes import READS, SPEAKS, probe_inputs
+from workbench.model.towers.classes import READS, SPEAKS, WORDS_ALONE, probe_inputs
 from workbench.model.towers.open import hang_towers, plain_answer
 from workbench.model.towers.tower import Tower
 from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model
@@ -78,6 +78,8 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight
     found = (plain_answer(model, inputs).double() - expected.double()).abs().max().item()
     parity.require_parity(found, expected, name=source.name, tolerance=source.tolerance)
     show_in_notebooks()
+    why = WORDS_ALONE.get(type(model).__name__)
+    notes = () if why is None else (f"text part only: {why}",)
     said = ModelIdentity(
         name=source.name,
         kind=source.kind,
@@ -90,6 +92,7 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight
         processing=PROCESSING,
         parity=found,
         tokenizer=None if source.tokenizer is None else type(source.tokenizer).__name__,
+        notes=notes,
         outputs=classifiers.class_names(model.config),
     )
     for one in tower.towers.values():
@@ -101,6 +104,7 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight
             said,
             weights.by_name,
             other_inputs=other_inputs(fields, source.tokenizer),
+            not_measured=notes,
         )
     return tower
 

@@ -10,7 +10,7 @@ from transformer_lens.hook_points import HookPoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import ModelError
-from workbench.model.towers.classes import READS, SPEAKS
+from workbench.model.towers.classes import READS, SPEAKS, WORDS_ALONE
 from workbench.model.towers.parts import part, stacks
 from workbench.model.towers.tower import Tower, answer, use_hooked_attention
 
@@ -39,7 +39,7 @@ def hang_towers(
     Raises:
         ModelError: if no layer with attention is found in it.
     """
-    speaks, reads, found = type(model).__name__ in SPEAKS, READS[type(model).__name__], {}
+    speaks, reads, found = type(model).__name__ in (*SPEAKS, *WORDS_ALONE), READS[type(model).__name__], {}
     for name, layers, attention in _named_stacks(model, reads):
         if name in found:
             raise ModelError(f"a {type(model).__name__} has two stacks for {name}; one is expected")
@@ -71,8 +71,8 @@ _ALONE = {"vision": "pixel_values", "text": "input_ids"}
 def _named_stacks(model: PreTrainedModel, reads: tuple[str, ...]) -> Iterator[tuple[str, nn.ModuleList, str]]:
     """Name, layers, and which of their attentions, of each stack; a decoder has two: its own, and to the encoder."""
     for place, layers in stacks(model):
-        if "qformer" in place:
-            continue  # between a tower and a language model; its attention has no hook points
+        if "qformer" in place or (type(model).__name__ in WORDS_ALONE and _sees(place, reads)):
+            continue  # no hook points there: a Q-former, a tower that packs all pictures into one row
         if not getattr(model.config, "is_encoder_decoder", False):
             yield "vision" if _sees(place, reads) else "text", layers, "attn"
             continue
