@@ -71,6 +71,15 @@ def test_every_head_of_both_stacks_off(opened, stack):
     assert (abs(found.patched - found.base).max(1) > 1e-4).all()
 
 
+def test_a_part_of_the_tower_has_an_address_of_its_own(opened):
+    model, _, pairs = opened
+    heads = [f"a{n}.h{h}" for n in range(2) for h in range(4)]
+    found = wb.ablate(wb.paired_runs(model, pairs), [f"vision:{head}" for head in heads])
+    expected = wb.ablate(wb.paired_runs(model.towers["vision"], pairs), heads)
+    assert found.patched == pytest.approx(expected.patched, abs=2e-5)
+    assert (abs(found.patched - found.base).max(1) > 1e-6).all()
+
+
 def test_all_edges_kept_is_the_clean_run_and_none_the_corrupted_run(opened):
     model, _, pairs = opened
     runs = wb.paired_runs(model, pairs)

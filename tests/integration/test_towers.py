@@ -184,9 +184,14 @@ def test_heads_between_encoder_and_decoder_are_patched_as_in_plain_torch(kind, t
     plain = tiny(f"{kind}ForConditionalGeneration")
     plain.save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
-    model = wb.open_model(tmp_path, device="cpu").towers["cross"]
+    opened = wb.open_model(tmp_path, device="cpu")
+    model = opened.towers["cross"]
     runs = wb.paired_runs(model, mini_pairs(2))
     table = wb.patch(runs, site="head-output", mode="noising")
+    from_outside = wb.ablate(
+        wb.paired_runs(opened, mini_pairs(2)), [f"cross:{head}" for head in table.labels]
+    )
+    assert from_outside.patched == pytest.approx(table.patched, abs=1e-5)
     projections = [
         m for n, m in plain.named_modules() if n.endswith(("EncDecAttention.o", "encoder_attn.out_proj"))
     ]

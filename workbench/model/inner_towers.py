@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from workbench.model.lens import is_tower
 from workbench.model.sight import give_sight, sight_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,20 @@ class TowerStack:
 
 
 def towers_of(bridge: TransformerBridge) -> dict[str, TowerStack]:
-    """The towers of a model that reads words and pictures, by name; empty where nothing is known of any."""
+    """The towers of a model that reads words and pictures, by name; empty where nothing is known of any.
+
+    Also the decoder of an encoder-decoder, and the heads between.
+    """
+    if is_tower(bridge):
+        return {
+            name: TowerStack(
+                bridge,
+                f"{name}.blocks",
+                list(one.blocks),
+                SimpleNamespace(num_attention_heads=one.cfg.n_heads, hidden_size=one.cfg.d_model),
+            )
+            for name, one in getattr(bridge, "inner", {}).items()
+        }
     sight, encoder = sight_of(bridge), getattr(bridge, "vision_encoder", None)
     layers = getattr(encoder, "encoder_layers", None)
     shape = getattr(getattr(bridge.original_model, "config", None), "vision_config", None)

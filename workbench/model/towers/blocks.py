@@ -184,6 +184,7 @@ class TowerBlock(nn.Module):
     def __init__(self, layer: nn.Module, n_heads: int, attention: str = "attn") -> None:
         super().__init__()
         object.__setattr__(self, "layer", layer)
+        object.__setattr__(self, "original_component", layer)
         self._entered: dict[str, Tensor] = {}
         self._gains: dict[str, Tensor | None] = {}
         for name in ("hook_in", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_out"):

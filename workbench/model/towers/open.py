@@ -62,7 +62,10 @@ def hang_towers(
                 point.name = f"{name}.{point.name}"  # one name each: caches go by it
     for tower in found.values():
         tower.eval()
-    return found["text"] if speaks else next(found[name] for name in MAIN if name in found)
+    main = found["text"] if speaks else next(found[name] for name in MAIN if name in found)
+    if len(reads) == 1:  # one call runs them all
+        main.inner = {name: tower for name, tower in found.items() if tower is not main}
+    return main
 
 
 _ALONE = {"vision": "pixel_values", "text": "input_ids"}

@@ -65,6 +65,7 @@ class Tower(HookedRootModule):
         blocks: Hook points of this stack's layers: ``blocks.0.hook_in``, ``blocks.0.attn.hook_pattern`` ...
         towers: Every stack of the model by name, ``vision`` and ``text``; hooks of the others are ``text.blocks...``.
         reads: What it cannot be called without: ``input_ids``, ``pixel_values``.
+        inner: The other stacks, where a run of this one runs them too: ``vision:a0.h1`` is a head of one.
         keeps_pixels: A pass that begins in one of its layers still needs the picture.
         takes_words: Whether the model has an argument for token ids.
     """
@@ -89,6 +90,7 @@ class Tower(HookedRootModule):
         made = [TowerBlock(layer, heads_of(layer, attention), attention) for layer in layers]
         self.blocks, self.cfg = nn.ModuleList(made), _config(model, made[0], len(made))
         self.towers: dict[str, Tower] = {name: self}
+        self.inner: dict[str, Tower] = {}
         self.setup()
 
     def setup(self) -> None:
