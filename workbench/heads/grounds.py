@@ -20,6 +20,7 @@ from workbench.core.run_record import digest_of
 from workbench.core.strict_json import read_text
 from workbench.heads.text import TEXT
 from workbench.model.architecture import describe
+from workbench.model.identity import other_inputs_of
 from workbench.tasks.token_ids import beyond_embedding
 
 if TYPE_CHECKING:
@@ -296,7 +297,8 @@ def _marks(model: TransformerBridge) -> tuple[list[int], list[int]]:
 
 
 def vocabulary(model: TransformerBridge) -> list[int]:
-    """Token ids that stand for text: those the tokenizer has, without special ones; all ids without a tokenizer.
+    """Token ids that stand for text: those the tokenizer has, without special ones and those that stand for
+    pictures; all ids without a tokenizer.
 
     Raises:
         TaskError: if the model has no embedding for any of them.
@@ -304,7 +306,7 @@ def vocabulary(model: TransformerBridge) -> list[int]:
     tokenizer, size = getattr(model, "tokenizer", None), int(model.cfg.d_vocab)
     if tokenizer is None or not len(tokenizer):
         return list(range(size))
-    special = set(tokenizer.all_special_ids)
+    special = {*tokenizer.all_special_ids, *other_inputs_of(model)}
     words = [i for i in sorted(set(tokenizer.get_vocab().values())) if i < size and i not in special]
     if not words:
         raise TaskError(f"none of the tokenizer's words is among the {size} tokens that the model reads")

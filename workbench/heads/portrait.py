@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import ModelError, WorkbenchError
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions
 from workbench.heads.copy_scores import copy_measurements
@@ -23,6 +23,7 @@ from workbench.heads.writes import induction_copying
 from workbench.model.architecture import describe
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
+from workbench.model.sight import sight_of
 from workbench.model.wiring import require_heads
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def portrait(
     """
     wires = wiring(model)
     require_heads(wires)
+    if (sight := sight_of(model)) is not None and sight.token is None:
+        raise ModelError(
+            "the model reads pictures alone; portraits are measured on tokens",
+            hint="what its heads do for a task: workbench ablate -m MODEL -t scene-marked",
+        )
     tell = progress or silent
     with _undisturbed(model):
         random, notes = random_ground(model, n=n, length=length, seed=seed)

@@ -1,0 +1,69 @@
+"""Jobs over pictures: shards, a table that goes on where it was killed, and memory that pictures do not fill."""
+
+from __future__ import annotations
+
+import pytest
+
+import workbench as wb
+from tests.seeing import picture_pairs, seeing_dir
+from tests.towers import tower_dir
+from workbench.commands.do import do
+from workbench.commands.merge import merge
+from workbench.core.errors import ModelError
+from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.sweep import sweep
+from workbench.heads.portrait import portrait
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return picture_pairs(tmp_path_factory.mktemp("jobs"), 5)
+
+
+@pytest.mark.parametrize("parts", ["heads", "vision:heads"])
+def test_shards_over_pictures_are_the_table_of_one_process(parts, file, tmp_path):
+    opening = {"model": str(seeing_dir("llava")), "task": str(file), "parts": parts, "batch_tokens": 100}
+    do("ablate", **opening, out=tmp_path / "one")
+    for n in (1, 2):
+        do("ablate", **opening, out=tmp_path / "parts", shard=f"{n}/2")
+    merge([tmp_path / "parts"])
+    one, whole = ((tmp_path / name / "effects.parquet").read_bytes() for name in ("one", "parts"))
+    assert one == whole
+
+
+def test_a_killed_sweep_of_a_tower_goes_on_with_the_same_bits(file, tmp_path):
+    model = wb.open_model(seeing_dir("llava"), device="cpu")
+    runs = wb.paired_runs(model, wb.load_pairs(file), batch_tokens=100)
+    assert len(runs.batches) > 1
+    rows = ablations(parts_of(runs.wiring, "vision:heads"))
+    whole = sweep(runs, rows, kind="tower")
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, total, what):
+        if done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        sweep(runs, rows, kind="tower", folder=tmp_path / "run", progress=kill)
+    told = []
+    again = sweep(
+        runs, rows, kind="tower", folder=tmp_path / "run", resume=True, progress=lambda *now: told.append(now)
+    )
+    assert (again.patched == whole.patched).all() and told
+
+
+def test_batches_hold_no_pixels(file):
+    """Pixels are made when a pass reads them: a thousand pictures are a thousand names until then."""
+    runs = wb.paired_runs(wb.open_model(seeing_dir("llava"), device="cpu"), wb.load_pairs(file))
+    extras = runs.batches[0].prompt("clean").repeat(1000).extras
+    first, second = extras["pixel_values"], extras["pixel_values"]
+    assert len(first) == 1000 * len(runs.batches[0]) and first is not second
+
+
+def test_portraits_of_words_leave_pictures_out(file):
+    found = portrait(wb.open_model(seeing_dir("llava"), device="cpu"), n=2, length=20, loss=False)
+    assert found.n_layers == 2
+    with pytest.raises(ModelError, match="reads pictures alone; portraits are measured on tokens"):
+        portrait(wb.open_model(tower_dir("vit"), device="cpu"))
