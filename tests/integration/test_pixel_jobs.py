@@ -10,9 +10,11 @@ from tests.towers import tower_dir
 from workbench.commands.do import do
 from workbench.commands.merge import merge
 from workbench.core.errors import ModelError
+from workbench.engine.cost import tower_gflop
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.sweep import sweep
 from workbench.heads.portrait import portrait
+from workbench.model.outline import Outline
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +69,27 @@ def test_portraits_of_words_leave_pictures_out(file):
     assert found.n_layers == 2
     with pytest.raises(ModelError, match="reads pictures alone; portraits are measured on tokens"):
         portrait(wb.open_model(tower_dir("vit"), device="cpu"))
+
+
+def test_a_plan_counts_what_the_tower_computes():
+    shape = {
+        "n_heads": 1,
+        "n_kv_heads": 1,
+        "d_model": 4,
+        "attn_only": False,
+        "parallel": False,
+        "head_writes": True,
+    }
+    tower = Outline(
+        name="t", n_layers=2, n_parameters=100, n_block_parameters=100, n_positions=5, n_pixels=48, **shape
+    )
+    layer = 2 * 5 * 50 + 4 * 5**2 * 4  # weights at five positions, scores and values of attention
+    assert tower_gflop(tower, []) == pytest.approx(2 * 2 * layer / 1e9)  # both runs
+    assert tower_gflop(tower, [0, 1]) == pytest.approx((4 + 2 + 1) * layer / 1e9)
+
+
+def test_a_dry_run_counts_pictures_and_towers(file):
+    asked = {"model": str(seeing_dir("llava")), "task": str(file), "dry_run": True}
+    words, tower = (do("ablate", **asked, parts=parts) for parts in ("heads", "vision:heads"))
+    assert words.pictures == tower.pictures == 5 and words.to_dict()["pictures"] == 5
+    assert tower.gflop > words.gflop > 0 and words.peak_activation_mb > 0

@@ -110,8 +110,9 @@ def _interventions(
     """Plan or run a sweep over the interventions that ``build`` makes for a model."""
     if job.dry_run:
         planned = planned_runs(note=job.note, **asked.opening())
-        first = [0 if i.tower else i.first_layer for i in build(planned, _positions(planned, asked))]
-        return _cost(asked, job, planned, first)
+        made = build(planned, _positions(planned, asked))
+        first = [0 if i.tower else i.first_layer for i in made]
+        return _cost(asked, job, planned, first, in_tower=[i.first_layer for i in made if i.tower])
     runs = open_runs(note=job.note, by_model=_looks_at_patterns(asked), **asked.opening())
     interventions = build(runs, _positions(runs, asked))
     how: dict[str, Any] = {"kind": kind, "mode": mode, "reference": _reference(asked, runs, job)}
@@ -173,7 +174,13 @@ def _spread(
 
 
 def _cost(
-    asked: Sweep, job: Job, planned: PlannedRuns, first: Sequence[int], *, passes_each: float = 1.0
+    asked: Sweep,
+    job: Job,
+    planned: PlannedRuns,
+    first: Sequence[int],
+    *,
+    passes_each: float = 1.0,
+    in_tower: Sequence[int] = (),
 ) -> SweepCost:
     named = f"{slug(planned.pairs.pairs.task)}/{slug(planned.wiring.name)}-DIGEST"
     return sweep_cost(
@@ -183,6 +190,8 @@ def _cost(
         batch_tokens=planned.batch_tokens,
         folder=str(job.out or f"runs/{asked.declared.name}/{named}"),
         passes_each=passes_each,
+        pictures=sum(pair.image is not None for pair in planned.pairs.pairs),
+        in_tower=in_tower,
         resolution=resolution_of(len(first), planned.pairs),
     )
 

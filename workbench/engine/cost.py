@@ -26,6 +26,7 @@ class SweepCost(Told):
         gflop: Floating-point operations of matrix products, in 10^9; None when the weights are not known.
         peak_activation_mb: Largest stacked batch of activations in float32, in MB (10^6 bytes).
         seconds: At the given rate; None without the weights.
+        pictures: Prompts with a picture, each of which a tower sees in either run; it is part of all numbers here.
         resolution: What a test of these effects on these pairs can show at all.
     """
 
@@ -40,6 +41,7 @@ class SweepCost(Told):
     gflops: float
     files: tuple[str, ...]
     resolution: Resolution
+    pictures: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -49,6 +51,7 @@ class SweepCost(Told):
             "interventions": self.rows,
             "pairs": self.pairs,
             "tokens": self.tokens,
+            **({"pictures": self.pictures} if self.pictures else {}),
             "prompt_passes": round(self.prompt_passes, 1),
             "gflop": None if self.gflop is None else round(self.gflop, 3),
             "seconds": None if self.seconds is None else round(self.seconds, 1),
@@ -83,6 +86,18 @@ def sweep_gflop(
     return whole / 1e9
 
 
+def tower_gflop(tower: Outline, in_tower: Sequence[int]) -> float:
+    """Return what a tower adds for each picture, in 10^9 operations: both runs, and passes that begin in it."""
+    positions = tower.n_positions or 0
+    starts = sum(tower.flop(positions, tower.n_layers - layer) or 0.0 for layer in in_tower)
+    return (2 * (tower.flop(positions) or 0.0) + starts) / 1e9
+
+
+def numbers_seen(tower: Outline) -> float:
+    """Return the numbers that one picture takes in a pass: its pixels, and what lives in the tower at once."""
+    return tower.n_pixels + (tower.n_positions or 0) * tower.d_model * _LIVE_WIDTHS
+
+
 def sweep_cost(
     model: Outline,
     first_layers: Sequence[int],
@@ -93,22 +108,31 @@ def sweep_cost(
     resolution: Resolution,
     passes_each: float = 1.0,
     gflops: float = 20.0,
+    pictures: int = 0,
+    in_tower: Sequence[int] = (),
 ) -> SweepCost:
     """Cost of interventions that start at these layers, on prompts of these lengths.
 
     Args:
         passes_each: Forward passes per intervention (path patching takes two).
+        pictures: Prompts that have one.
+        in_tower: First layers of the interventions that begin in a tower; the language model follows as a whole.
         gflops: Rate assumed for the estimate of time, in 10^9 operations a second: one CPU core in float32.
     """
     passes = passes_each * sum((model.n_layers - layer) / model.n_layers for layer in first_layers) + _BASE
     tokens = int(sum(lengths))
     flop = sweep_gflop(model, first_layers, lengths, passes_each=passes_each)
+    tower = model.towers.get("vision")
+    if flop is not None and tower is not None and pictures:
+        flop += pictures * tower_gflop(tower, in_tower)
     widest = 0
     for length, count in Counter(lengths).items():
         pairs = max(1, min(count, batch_tokens // (4 * length)))
         widest = max(
             widest, min(len(first_layers), max(1, batch_tokens // (pairs * length))) * pairs * length
         )
+    copies = widest / max(lengths, default=1) if in_tower else min(len(lengths), batch_tokens // 4)
+    seen = 0.0 if tower is None or not pictures else copies * numbers_seen(tower)
     return SweepCost(
         model=model.name,
         rows=len(first_layers),
@@ -116,7 +140,8 @@ def sweep_cost(
         tokens=tokens,
         prompt_passes=passes * len(lengths),
         gflop=flop,
-        peak_activation_mb=widest * model.d_model * _LIVE_WIDTHS * 4 / 1e6,
+        peak_activation_mb=max(widest * model.d_model * _LIVE_WIDTHS, seen) * 4 / 1e6,
+        pictures=pictures,
         seconds=None if flop is None else flop / gflops,
         gflops=gflops,
         resolution=resolution,

@@ -41,6 +41,8 @@ class Outline:
     d_head: int | None = None
     d_vocab: int | None = None
     towers: Mapping[str, Outline] = field(default_factory=dict)
+    n_positions: int | None = None
+    n_pixels: int = 0
 
     def of(self, tower: str | None) -> Outline:
         """The outline of a tower; None is the model's own stack.
@@ -114,6 +116,7 @@ def outline(
         heads = _first(config, file, "num_attention_heads", "n_head", "n_heads")
     kind = str(config.get("model_type", "native"))
     parallel = bool(config.get("use_parallel_residual", kind in _PARALLEL) or config.get("parallel_attn_mlp"))
+    towers = _towers(name, config, directory if sizes else None)
     return Outline(
         name=name,
         n_layers=_first(config, file, "num_hidden_layers", "n_layer", "n_layers"),
@@ -124,15 +127,21 @@ def outline(
         attn_only=bool(config.get("attn_only")),
         parallel=parallel,
         head_writes=kind not in _LAYER_WRITES,
-        n_block_parameters=_parameters(directory, blocks=True) if sizes else None,
+        n_block_parameters=_parameters(directory, blocks=True, tower=False if towers else None)
+        if sizes
+        else None,
         d_head=next((config[k] for k in ("head_dim", "d_head") if isinstance(config.get(k), int)), None),
         d_vocab=next((config[k] for k in ("vocab_size", "d_vocab") if isinstance(config.get(k), int)), None),
-        towers=_towers(name, config),
+        towers=towers,
     )
 
 
-def _towers(name: str, config: Mapping[str, Any]) -> dict[str, Outline]:
-    """The tower for pictures behind a language model, where its configuration states layers and heads."""
+def _towers(name: str, config: Mapping[str, Any], directory: Path | None) -> dict[str, Outline]:
+    """The tower for pictures behind a language model, where its configuration states layers and heads.
+
+    Args:
+        directory: Where its parameters are counted; None leaves them out.
+    """
     vision = config.get("vision_config")
     if not isinstance(vision, Mapping) or "text_config" not in config:
         return {}
@@ -140,6 +149,9 @@ def _towers(name: str, config: Mapping[str, Any]) -> dict[str, Outline]:
     if not all(isinstance(size, int) for size in sizes):
         return {}
     layers, heads, width = (int(size) for size in sizes if isinstance(size, int))
+    side, patch = vision.get("image_size"), vision.get("patch_size")
+    known = isinstance(side, int) and isinstance(patch, int)
+    count = None if directory is None else _parameters(directory, blocks=True, tower=True)
     return {
         "vision": Outline(
             name=f"{name}, vision",
@@ -147,7 +159,10 @@ def _towers(name: str, config: Mapping[str, Any]) -> dict[str, Outline]:
             n_heads=heads,
             n_kv_heads=heads,
             d_model=width,
-            n_parameters=None,
+            n_parameters=count,
+            n_block_parameters=count,
+            n_positions=(side // patch) ** 2 + 1 if known else None,
+            n_pixels=3 * side**2 if known else 0,
             attn_only=False,
             parallel=False,
             head_writes=True,
@@ -164,11 +179,12 @@ def _first(config: Mapping[str, Any], file: Path, *keys: str) -> int:
     )
 
 
-def _parameters(directory: Path, *, blocks: bool = False) -> int | None:
+def _parameters(directory: Path, *, blocks: bool = False, tower: bool | None = None) -> int | None:
     """Numbers stored in the weight files, from their headers; None when there are none in safetensors.
 
     Args:
         blocks: Only those of matrices in numbered layers.
+        tower: Only those of a tower for pictures, or only the others; None counts both.
     """
     from workbench.model.digest import read_headers
 
@@ -178,4 +194,4 @@ def _parameters(directory: Path, *, blocks: bool = False) -> int | None:
     found = [
         t for t in read_headers(files) if not blocks or (len(t.shape) > 1 and re.search(r"\.\d+\.", t.name))
     ]
-    return sum(math.prod(t.shape) for t in found)
+    return sum(math.prod(t.shape) for t in found if tower is None or ("vision" in t.name) == tower)
