@@ -11,13 +11,13 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from workbench.tasks.scenes.layout import World
-from workbench.tasks.scenes.paint import draw_many
+from workbench.tasks.scenes.paint import coverage, draw_many, owner_map
 from workbench.tasks.scenes.questions import DESCRIBE, KINDS, SceneQuestion, askable
 from workbench.tasks.scenes.truth import Thing, things_of
-from workbench.tasks.scenes.words import N_PATCHES, NUMBERS
+from workbench.tasks.scenes.words import N_PATCHES, NUMBERS, SEEN
 from workbench.training.dense_labels import pixel_values
 from workbench.training.recipe import CardNumber
-from workbench.training.seeing_words import IMAGE, pick, scene_tokenizer, unlocked_mask
+from workbench.training.seeing_words import IMAGE, PICTURE, pick, scene_tokenizer, unlocked_mask
 from workbench.training.vocabulary import BOS
 
 HELD_OUT, EACH = 1_000_000, 150
@@ -57,6 +57,26 @@ class Eyes:
             for i, p in zip(ids.split(AT_ONCE), pixels.split(AT_ONCE), strict=True)
         ]
         return torch.cat(parts)
+
+    def patterns(self, pixels: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """Return attention from the words of each text to the patches: (prompt, layer, head, word, patch)."""
+        ids = torch.tensor(
+            [[*self.start, *(self.vocabulary[word] for word in text.split())] for text in texts]
+        )
+        mask = {"attention_mask": unlocked_mask(ids.shape[1])} if self.unlocked else {}
+        before = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")  # the others do not give their patterns away
+        try:
+            out = self.model(
+                input_ids=ids,
+                pixel_values=pixel_values(pixels),
+                output_attentions=True,
+                use_cache=False,
+                **mask,
+            )
+        finally:
+            self.model.set_attn_implementation(before)
+        return torch.stack(out.attentions, dim=1)[:, :, :, PICTURE:, 1:PICTURE].numpy()
 
     def answers(self, pixels: np.ndarray, texts: Sequence[str]) -> list[str]:
         """Return the most likely word after each text, of all words."""
@@ -126,6 +146,37 @@ def hallucination(eyes: Eyes, *, pictures: int = 100, noise: float = 0.04) -> tu
     return invented / max(1, named), found / there
 
 
+@torch.no_grad()
+def attention_on_objects(eyes: Eyes, kind: str, *, pictures: int = 200) -> tuple[float, float, int]:
+    """Return how much of its weight the head that finds the asked object best has on it, and on the other objects.
+
+    Head and word of the question are chosen on the first half of the pictures, by the difference, and measured on the
+    second: the control is the other objects, for the background is no rival.
+
+    Returns:
+        Weight on the asked object and on the others, each from 0 to 1 (the rest is on words and background), and the
+        number of pictures of the second half.
+    """
+    world, rng = exactly(3), np.random.default_rng(KINDS.index(kind))
+    pixels, layout = draw_many(HELD_OUT + 20, range(pictures), world)
+    seen = coverage(owner_map(layout, world)) >= SEEN  # (picture, patch, slot)
+    asked: dict[int, SceneQuestion] = {}
+    for i in range(pictures):
+        possible = [q for q in askable(things_of(layout, i), kind, world) if q.asked]
+        if possible:
+            asked[i] = pick(possible, rng)
+    rows = list(asked)
+    own = np.array([seen[i][:, list(asked[i].asked)].any(1) for i in rows])
+    others = seen[rows].any(2) & ~own
+    patterns = eyes.patterns(pixels[rows], [question.text for question in asked.values()])
+    on_own, on_others = (
+        np.einsum("plhqk,pk->plhq", patterns, mask).reshape(len(rows), -1) for mask in (own, others)
+    )
+    half = len(rows) // 2
+    best = (on_own - on_others)[:half].mean(0).argmax()
+    return float(on_own[half:, best].mean()), float(on_others[half:, best].mean()), len(rows) - half
+
+
 def card_numbers(
     model: LlavaForConditionalGeneration, kinds: Sequence[str] = KINDS, *, unlocked: bool = False
 ) -> list[CardNumber]:
@@ -157,6 +208,15 @@ def card_numbers(
             CardNumber(name=f"described objects that are not there, noise {noise}", value=chair, n=n)
         )
         numbers.append(CardNumber(name=f"objects that are described, noise {noise}", value=recall, n=n))
+    for kind in (k for k in ("colour", "shape", "place", "exist") if k in kinds):
+        own, others, n = attention_on_objects(eyes, kind)
+        whose = f"of the head that finds it best, {kind}"
+        numbers.append(
+            CardNumber(name=f"weight on the asked object {whose}", value=own, n=n, unit="attention")
+        )
+        numbers.append(
+            CardNumber(name=f"weight on other objects {whose}", value=others, n=n, unit="attention")
+        )
     noisy = [x for k in ("colour", "shape", "place", "exist") if k in kinds for x in _noisy(eyes, k)]
     return [*numbers, *noisy]
 
