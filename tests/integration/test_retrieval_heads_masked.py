@@ -6,11 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from workbench.edits.masked_heads import mask, recalls
+from workbench.edits.masked_heads import Masking, mask, mean_output, recalls
 from workbench.heads.alike import rest
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
@@ -51,6 +53,51 @@ def test_the_previous_token_head_works_while_the_prompt_is_read(hand_built, samp
     assert recalls(hand_built, samples, mask(hand_built, head, when="decode")).tolist() == [1.0] * 6
     assert recalls(hand_built, samples, mask(hand_built, head, when="all")).max() <= 1 / 3
     assert recalls(hand_built, samples).tolist() == [1.0] * 6  # and the model is as it was
+
+
+def test_every_way_of_masking_has_its_known_recall(hand_built, samples):
+    sets = {"none": [], "twin": ["a1.h1"], "previous": ["a0.h1"], "induction": ["a1.h0"]}
+    rows = Masking(model=hand_built, reference=samples).every_way(samples, sets)
+    ways = [(mode, when) for mode in ("uniform", "zero", "mean") for when in ("decode", "all")]
+    assert sorted((row["mode"], row["when"]) for row in rows) == sorted(ways)
+    for row in rows:
+        assert row["recall, none"] == row["recall, twin"] == 1.0
+        assert row["recall, induction"] <= 1 / 3
+        assert (row["recall, previous"] == 1.0) is (row["when"] == "decode")  # it works on the prompt
+
+
+def test_a_grid_has_the_recall_in_percent_of_each_depth_and_context(hand_built, samples):
+    """A needle that is asked for is recalled whole; one that is said to stand elsewhere not at all."""
+
+    def elsewhere(needle):
+        start = 1 if needle.start > 18 else 30
+        return replace(needle, start=start, end=start + 3)
+
+    short = random_needles(hand_built, n=1, length=24, size=3, seed=7)
+    cells = {
+        (36, 0): [samples[0], elsewhere(samples[1])],
+        (36, 100): samples[2:5],
+        (24, 100): [elsewhere(short[0])] if short[0].start > 18 else [replace(short[0], start=20, end=23)],
+        (24, 50): short,
+    }
+    found, depths, contexts = Masking(model=hand_built).grid(["a1.h1"], cells)
+    assert (depths, contexts) == ([0, 50, 100], [24, 36])
+    expected = [[np.nan, 50], [100, np.nan], [0, 100]]
+    np.testing.assert_array_equal(found, expected)
+    masked, _, _ = Masking(model=hand_built).grid(["a1.h0"], cells)
+    assert masked[1, 0] <= 100 / 3 and masked[2, 1] <= 100 / 3
+
+
+def test_the_mean_output_is_that_of_prompts_of_two_lengths_one_by_one(hand_built, samples):
+    short = random_needles(hand_built, n=2, length=24, size=3, seed=7)
+    prompts, name = (*samples[:3], *short), "blocks.1.attn.hook_z"
+    seen = []
+    for needle in prompts:
+        keep = [(name, lambda z, hook: seen.append(z[0, -1, 1].clone()))]
+        with torch.no_grad(), hand_built.hooks(fwd_hooks=keep):
+            hand_built(torch.tensor([needle.prompt]))
+    found = mean_output(hand_built, ["a1.h1"], prompts)
+    assert torch.allclose(found[0], torch.stack(seen).mean(0), atol=1e-5)
 
 
 def test_random_sets_leave_out_twice_as_many_top_heads(hand_built, samples):

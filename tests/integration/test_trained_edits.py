@@ -187,6 +187,32 @@ def test_a_function_vector_is_what_the_heads_write(lonely, carried):
     assert torch.allclose(vector, carried[layer, head] @ output_matrix(lonely, layer)[head], atol=1e-5)
 
 
+def test_a_function_vector_enters_where_validation_prompts_do_best(plain, carried):
+    """Answers are what a plain loop writes with the vector at one layer: that layer is chosen, whichever it is."""
+    effects = torch.zeros(2, 4)
+    effects[CARRIER], effects[0, 3], effects[0, 1] = 3.0, 2.0, 1.0
+    vector = sum(carried[at] @ output_matrix(plain, at[0])[at[1]] for at in (CARRIER, (0, 3))).detach()
+
+    def written(layer: int) -> torch.Tensor:
+        def add(x, hook):
+            x = x.clone()
+            x[:, -1] += vector
+            return x
+
+        with torch.no_grad(), plain.hooks(fwd_hooks=[(hook_name("resid", layer), add)]):
+            return plain(torch.tensor(ROWS))
+
+    by_hand = [written(layer) for layer in (0, 1)]
+    for layer in (0, 1):
+        # the token that this layer makes likely and the other does not
+        wanted = (by_hand[layer] - by_hand[1 - layer])[:, -1].argmax(-1).tolist()
+        asked = Questions(rows=ROWS, answers=tuple(wanted))
+        with torch.no_grad(), soft_injection.best_vector_added(plain, carried, effects, asked, heads=2):
+            found = plain(torch.tensor(ROWS))
+        assert torch.allclose(found, by_hand[layer], atol=1e-4)
+        assert not torch.allclose(found, by_hand[1 - layer], atol=1e-2)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_a_mix_of_other_heads_is_refused(carried):
     with pytest.raises(ShapeError, match=r"expected \(layer, head\) \(2, 4\)"):
@@ -341,3 +367,33 @@ def test_statements_of_one_kind_are_refused(gaussians):
         iti.probe_heads(outputs, torch.ones_like(right), held_out=held_out)
     with pytest.raises(ShapeError):
         iti.probe_heads(outputs[:-1], right, held_out=held_out)
+
+
+def test_the_best_shift_is_the_pair_with_the_least_loss_of_a_plain_loop(lonely, carried):
+    """The carrier's probe is best; its direction makes token 7 likely, up to a strength that validation asks for."""
+    layer, head = CARRIER
+    unit = carried[CARRIER] / carried[CARRIER].norm()
+    accuracy, direction = torch.full((2, 4), 0.5), torch.zeros(2, 4, 8)
+    accuracy[CARRIER], direction[CARRIER] = 0.9, unit
+    probes = iti.Probes(accuracy=accuracy, direction=direction, spread=torch.full((2, 4), 2.0))
+    strengths, name = (1.0, 5.0, 20.0, 80.0), hook_name("head-output", layer)
+    # half of the questions want what the direction writes, half what the model says by itself
+    own = lonely(torch.tensor(ROWS))[:, -1].argmax(-1).tolist()
+    mixed = Questions(rows=ROWS, answers=tuple(7 if i % 2 else own[i] for i in range(N)))
+
+    def lost(strength: float) -> float:
+        def add(z, hook):
+            z = z.clone()
+            z[:, -1, head] += strength * 2.0 * unit
+            return z
+
+        with torch.no_grad(), lonely.hooks(fwd_hooks=[(name, add)]):
+            logits = lonely(torch.tensor(ROWS))[:, -1].log_softmax(-1)
+        return -logits[torch.arange(N), list(mixed.answers)].mean().item()
+
+    by_hand = {strength: lost(strength) for strength in strengths}
+    best = min(by_hand, key=by_hand.__getitem__)
+    assert best not in (strengths[0], strengths[-1])  # neither end: a choice that can be wrong both ways
+    count, strength, edit = iti.best_shift(lonely, probes, mixed, counts=(1, 2), strengths=strengths)
+    assert (count, strength) == (1, best)  # a second head adds nothing here, and of equals the first is kept
+    assert edit.heads == ("a1.h2",) and torch.allclose(edit.b, best * 2.0 * unit[None])

@@ -17,6 +17,7 @@ from workbench.heads.anchors import (
     peaks,
     roles,
     share_followed,
+    shift_p,
     shifted_among,
     shuffled_within,
     top_share,
@@ -172,3 +173,25 @@ def test_too_few_responses_leave_the_claim_about_swaps_open():
     (claim,) = judge_all({"perturb": CLAIMS["perturb"]}, c)
     assert claim.verdict == "cannot be tested here"
     assert claim.why == "only 9 responses have words of both kinds; 10 are needed"
+
+
+def test_shifted_marks_by_hand():
+    every, one = [np.ones(4, dtype=bool)], [np.array([True, False, False, False])]
+    # 10 at the mark: 10 - 0; wherever else it stands: 0 - 10 / 3
+    p, null = shift_p([np.array([10.0, 0, 0, 0])], one, every, draws=99, seed=0)
+    assert p == pytest.approx(1 / 100) and null == pytest.approx(-10 / 3)
+    assert shift_p([np.ones(4)], one, every, draws=99, seed=0) == (1.0, 0.0)  # a tie is no evidence
+    assert shift_p([np.array([0, 5.0, 5, 5])], one, every, draws=99, seed=0)[0] == 1.0  # less at the mark
+
+
+def test_one_of_three_shifts_of_alternating_marks_is_as_large():
+    marks, every = [np.array([True, False, True, False])], [np.ones(4, dtype=bool)]
+    p, null = shift_p([np.array([1.0, 0, 1, 0])], marks, every, draws=3000, seed=0)  # by 1, 2, 3: -1, 1, -1
+    assert p == pytest.approx(1 / 3, abs=0.035)  # four standard errors of a third in 3,000 draws
+    assert null == pytest.approx(-1 / 3, abs=0.07)
+
+
+def test_a_shift_that_leaves_no_mark_among_eligible_tokens_is_left_out():
+    marks, eligible = [np.array([True, False, False])], [np.array([True, True, False])]
+    p, null = shift_p([np.array([5.0, 1, 100])], marks, eligible, draws=99, seed=0)
+    assert null == pytest.approx(-4.0) and 1 / 100 < p < 1 / 20  # about half of 99 draws are left: 1 / 50

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError, ShapeError
-from workbench.heads.alike import correlation
+from workbench.heads.alike import correlation, model_row
 from workbench.heads.retrieval import Needle, RetrievalScores, copied, copied_share, recall_of
 
 # Tokens 10..17 at positions 0..7; the needle is 13 14 15 at positions 3 to 5.
@@ -108,3 +108,24 @@ def test_scores_that_do_not_vary_are_correlated_with_nothing():
     here, there = scores(np.random.default_rng(0).random((3, 4))), scores(np.zeros((3, 4)))
     assert correlation(here, here, seed=0, draws=20)["r"] == pytest.approx(1.0)
     assert "the same score" in correlation(here, there, seed=0, draws=20)  # r was NaN, p 1 / 21
+
+
+def test_a_row_of_a_model_is_its_scores_counted_by_hand():
+    score = np.array([[0.05, 0.3], [0.1, np.nan]])  # 0.1 reaches the threshold, 0.05 does not
+    tables = dict.fromkeys(("score", "frequency", "mass"), score)
+    scores = RetrievalScores(
+        **tables,
+        per_sample=np.zeros((4, 2, 2)),
+        recall=np.ones(4),
+        counted=np.array([True, True, True, False]),
+        layers=(0, 3),  # layers 1 and 2 have no attention
+    )
+    assert model_row("one", scores) == {
+        "model": "one",
+        "answers": 0.75,
+        "heads": 4,
+        "at the threshold": 2,
+        "which": "a0.h1, a3.h0",
+        "highest": 0.3,
+    }
+    assert model_row("other", "no needle fits") == {"model": "other", "note": "no needle fits"}

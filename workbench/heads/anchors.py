@@ -216,7 +216,8 @@ def shift_p(
     null = np.empty(draws)
     for i in range(draws):
         moved = [shifted(m, int(rng.integers(1, len(m)))) for m in marks]
-        null[i] = marked_minus_others(values, moved, eligible).mean()
+        apart = marked_minus_others(values, moved, eligible)
+        null[i] = apart.mean() if len(apart) else np.nan
     null = null[np.isfinite(null)]  # shifts after which no response has both kinds of tokens are left out
     return p_above(float(value), null), float(null.mean())
 

@@ -39,8 +39,11 @@ def verdict_words(verdicts: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {SAID.get(verdict, verdict)}" for verdict, n in verdicts.items() if n)
 
 
-def keep_measured(folder: Path, names: Iterable[str], *, file: Path = DATA) -> list[str]:
+def keep_measured(folder: Path, names: Iterable[str], *, file: Path | None = None) -> list[str]:
     """Take minutes and verdicts of these papers from the results in a folder, where it has them.
+
+    Args:
+        file: Where they are kept beside those of other papers; that of the package unless another is named.
 
     Returns:
         The papers that it has.
@@ -48,6 +51,7 @@ def keep_measured(folder: Path, names: Iterable[str], *, file: Path = DATA) -> l
     Raises:
         RunError: if it has none, or one of them was changed or cannot be read.
     """
+    file = file or DATA
     rows = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
     found = [name for name in names if (folder / name / RESULT).is_file()]
     if not found:
