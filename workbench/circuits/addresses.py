@@ -134,7 +134,7 @@ def parse_node(text: str, *, towers: bool = False) -> Node:
 
     Example:
         >>> parse_node("a9.h8<q>@S2")
-        Node(kind='head', layer=9, index=8, slot='q', position='S2')
+        Node(kind='head', layer=9, index=8, slot='q', position='S2', tower=None)
     """
     match = _NODE.fullmatch(text)
     if match is None:

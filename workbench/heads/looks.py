@@ -39,7 +39,7 @@ def look_at(model: TransformerBridge, picture: Picture | Scene) -> PictureLook:
         >>> import workbench as wb
         >>> look = wb.look_at(wb.open_model("zoo:marked"), wb.Picture("scene:7/12?marked=1"))
         >>> look, look.map_of("a1.h0").shape
-        (PictureLook(zoo:marked at scene:7/12?marked=1: 12 heads, said yellow star), (6, 6))
+        (PictureLook(zoo:marked at scene:7/12?marked=1: 12 heads, said yellow square), (6, 6))
     """
     if isinstance(picture, Scene):
         picture = Picture(f"{SCENE}:{picture.text}")
