@@ -89,8 +89,8 @@ def sweep_gflop(
 def tower_gflop(tower: Outline, in_tower: Sequence[int]) -> float:
     """Return what a tower adds for each picture, in 10^9 operations: both runs, and passes that begin in it."""
     positions = tower.n_positions or 0
-    starts = sum(tower.flop(positions, tower.n_layers - layer) or 0.0 for layer in in_tower)
-    return (2 * (tower.flop(positions) or 0.0) + starts) / 1e9
+    passes = [*[tower.n_layers] * 2, *(tower.n_layers - layer for layer in in_tower)]
+    return sum((tower.flop(positions, layers) or 0.0 for layers in passes), 0.0) / 1e9
 
 
 def numbers_seen(tower: Outline) -> float:

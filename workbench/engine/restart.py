@@ -36,15 +36,15 @@ _ADDS = ("head-output", "attn-out", "mlp-out")
 def is_local(intervention: Intervention, sets: Collection[str] = ()) -> bool:
     """Whether all edits are of what one layer writes, or of what enters it, at one position (no set) or at all."""
     edits = intervention.edits
-    if not all(isinstance(e, Edit) and e.node.slot is None and e.node.kind != "neuron" for e in edits):
+    if not all(isinstance(e, Edit) and e.part.slot is None and e.part.kind != "neuron" for e in edits):
         return False
     if not all(isinstance(e.value, str) for e in edits):  # made from what is there, which only hooks see
         return False
-    if any(e.node.position in sets or e.node.kind == "projector" or e.node.tower for e in edits):
+    if any(e.part.position in sets or e.part.kind == "projector" or e.part.tower for e in edits):
         return False
-    sites = [site_of(e.node) for e in edits]
-    same = len({(e.layer, e.node.position) for e in edits}) == 1
-    if len({e.node for e in edits}) < len(edits) or not same:
+    sites = [site_of(e.part) for e in edits]
+    same = len({(e.layer, e.part.position) for e in edits}) == 1
+    if len({e.part for e in edits}) < len(edits) or not same:
         return False
     return sites == ["resid"] or set(sites) <= {"attn-out", "mlp-out"} or set(sites) == {"head-output"}
 
@@ -56,7 +56,7 @@ def together(interventions: Sequence[Intervention], sets: Collection[str] = ()) 
 
     def key(i: int) -> tuple[bool, bool, str]:
         edit = interventions[i].edits[0]
-        position = edit.node.position if isinstance(edit, Edit) else None
+        position = edit.part.position if isinstance(edit, Edit) else None
         place = f"{position:06d}" if isinstance(position, int) else f"{position}"
         return not is_local(interventions[i], sets), not is_walked(interventions[i]), place
 
@@ -66,7 +66,7 @@ def together(interventions: Sequence[Intervention], sets: Collection[str] = ()) 
 def is_walked(intervention: Intervention) -> bool:
     """Whether plain blocks can make all edits, in whichever layers: all but those of attention patterns."""
     return all(
-        isinstance(e, Edit) and e.node.slot != "pattern" and e.node.tower is None for e in intervention.edits
+        isinstance(e, Edit) and e.part.slot != "pattern" and e.part.tower is None for e in intervention.edits
     )
 
 
@@ -193,7 +193,7 @@ class Restart:
         groups: dict[tuple[int, bool, bool], list[np.ndarray]] = defaultdict(list)
         everywhere = np.zeros(len(self.batch), dtype=int)
         for i, intervention in enumerate(interventions):
-            node = intervention.edits[0].node
+            node = intervention.edits[0].part
             single, adds = node.position is not None, site_of(node) in _ADDS
             starts = self.batch.at(node.position).cpu().numpy() if single else everywhere
             for start in np.unique(starts).tolist() if single else [0]:
@@ -253,7 +253,7 @@ class Restart:
         heads: slice | int = slice(None),
     ) -> Tensor | float:
         """What an edit puts there, for these rows, positions and heads."""
-        key = edit.value, site_of(edit.node)
+        key = edit.value, site_of(edit.part)
         if key not in self.values:
             self.values[key] = value_of_edit(self.runs, self.batch, edit, means)
         value = self.values[key]
@@ -290,7 +290,7 @@ class Restart:
         given: list[tuple[slice, Tensor | float]] = []  # what MLPs write
         for i, own in self.each(rows):
             for edit in interventions[i].edits:
-                if site_of(edit.node) == "mlp-out":
+                if site_of(edit.part) == "mlp-out":
                     given.append((own, self.value(edit, rows, own, span, means, slice(None))))
                 else:
                     self._edit_attention(mid, edit, rows, own, span, means)
@@ -308,11 +308,11 @@ class Restart:
         self, mid: Tensor, edit: Edit, rows: StartedRows, own: slice, span: slice, means: Means | None
     ) -> None:
         """Change what attention has added to the stream of an intervention's own rows, in place."""
-        if site_of(edit.node) == "attn-out":
+        if site_of(edit.part) == "attn-out":
             value = self.value(edit, rows, own, span, means, slice(None))
             mid[own] = self._of(rows, own, self.resid[self.layer][:, span]) + value
             return
-        heads = slice(None) if edit.node.index is None else edit.node.index
+        heads = slice(None) if edit.part.index is None else edit.part.index
         value = self.value(edit, rows, own, span, means, heads)
         change = value - self._of(rows, own, self.z[:, span, heads])
         mid[own].add_(change @ self.runs.output_matrix(self.layer)[heads])

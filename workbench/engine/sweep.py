@@ -192,9 +192,9 @@ def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) ->
     """Every position that is edited exists in every pair; asked before anything is written."""
     wanted: set[tuple[str | int, str | None]] = set()
     for edit in (e for i in interventions for e in i.edits):
-        named = (edit.query, edit.key) if isinstance(edit, KnockOut) else (edit.node.position,)
-        named = ("image",) if edit.node.kind == "projector" else named
-        wanted |= {(p, edit.node.tower) for p in named if p is not None}
+        named = (edit.query, edit.key) if isinstance(edit, KnockOut) else (edit.part.position,)
+        named = ("image",) if edit.part.kind == "projector" else named
+        wanted |= {(p, edit.part.tower) for p in named if p is not None}
     for batch in runs.batches:
         for position, tower in sorted(wanted, key=str):
             batch.places(position, tower)
@@ -262,7 +262,7 @@ def _means(
             plainly(runs, runs.batches[0], base), str
         )
         _record(runs, runs.batches[0], interventions, base, whole=whole)
-    names = {runs.wiring.hook_of(e.node, site_of(e.node)) for e in edits}
+    names = {runs.wiring.hook_of(e.part, site_of(e.part)) for e in edits}
     return Means.over(chosen.runs, chosen.run, names, {e.value for e in edits})
 
 
@@ -330,8 +330,8 @@ def _record(
     layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}
     for edit in edits:
         if isinstance(edit.value, str) and edit.value in wanted:
-            nodes = (replace(edit.node, layer=n) for n in _layers_of(runs, edit))
-            wanted[edit.value] |= {runs.wiring.hook_of(node, site_of(edit.node)) for node in nodes}
+            nodes = (replace(edit.part, layer=n) for n in _layers_of(runs, edit))
+            wanted[edit.value] |= {runs.wiring.hook_of(node, site_of(edit.part)) for node in nodes}
     wanted[base] |= {hook_name("resid", n) for n in layers}
     for tower in {i.tower for i in interventions} - {None}:
         found = runs.wiring.of(tower)
@@ -345,10 +345,10 @@ def _record(
 
 def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
     """Layers that have an edit's site; of the large ones (patterns, neurons) its own layer alone is kept."""
-    wiring = runs.wiring.of(edit.node.tower)
+    wiring = runs.wiring.of(edit.part.tower)
     every = {"head-output": wiring.attention_layers, "attn-out": wiring.attention_layers}
     every |= {"mlp-out": wiring.mlp_layers, "resid": range(wiring.n_layers)}
-    return every.get(site_of(edit.node), [edit.layer])
+    return every.get(site_of(edit.part), [edit.layer])
 
 
 def _stacked(runs, batch, where, chunk, base, resid, means) -> np.ndarray:

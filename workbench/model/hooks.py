@@ -129,7 +129,10 @@ def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
 
 def _inner(bridge: TransformerBridge | TowerStack, block: torch.nn.Module) -> torch.nn.Module:
     """The layer whose forward is a block's: of a tower transformers' own, which transformers listens to."""
-    return block.original_component if getattr(bridge, "sees", False) else getattr(block, "layer", block)
+    found: torch.nn.Module = getattr(
+        block, "original_component" if getattr(bridge, "sees", False) else "layer", block
+    )
+    return found
 
 
 def _pass_on(form: int, *args: Tensor, **kwargs: Tensor) -> Any:
@@ -138,7 +141,7 @@ def _pass_on(form: int, *args: Tensor, **kwargs: Tensor) -> Any:
     return (hidden,) if form else hidden
 
 
-_FORMS: WeakKeyDictionary[torch.nn.Module, list[int]] = WeakKeyDictionary()
+_FORMS: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()
 
 
 def _forms(bridge: TransformerBridge | TowerStack) -> list[int]:

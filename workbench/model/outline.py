@@ -150,7 +150,6 @@ def _towers(name: str, config: Mapping[str, Any], directory: Path | None) -> dic
         return {}
     layers, heads, width = (int(size) for size in sizes if isinstance(size, int))
     side, patch = vision.get("image_size"), vision.get("patch_size")
-    known = isinstance(side, int) and isinstance(patch, int)
     count = None if directory is None else _parameters(directory, blocks=True, tower=True)
     return {
         "vision": Outline(
@@ -161,8 +160,10 @@ def _towers(name: str, config: Mapping[str, Any], directory: Path | None) -> dic
             d_model=width,
             n_parameters=count,
             n_block_parameters=count,
-            n_positions=(side // patch) ** 2 + 1 if known else None,
-            n_pixels=3 * side**2 if known else 0,
+            n_positions=(side // patch) ** 2 + 1
+            if isinstance(side, int) and isinstance(patch, int)
+            else None,
+            n_pixels=3 * side**2 if isinstance(side, int) else 0,
             attn_only=False,
             parallel=False,
             head_writes=True,

@@ -60,7 +60,7 @@ def probe(bridge: TransformerBridge, words: Int[Tensor, "row pos"]) -> Prompt:
 def _extras(sight: Sight, ids: Tensor, pixels) -> Extras:
     makers = {"pixel_values": pixels}
     if sight.marks:
-        makers["token_type_ids"] = lambda rows: (ids[rows.to(ids.device)] == sight.token).long()
+        makers["token_type_ids"] = lambda rows: ids[rows.to(ids.device)].eq(sight.token or 0).long()
     return Extras(makers, torch.arange(len(ids)))
 
 

@@ -252,7 +252,7 @@ def _is_causal(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> bool:
     other = prompt.ids.clone()
     other[:, -1] = (other[:, -1] + 1) % bridge.cfg.d_vocab
     if sight is not None:  # no further picture is meant
-        other[:, -1] = torch.where(other[:, -1] == sight.token, other[:, 0], other[:, -1])
+        other[:, -1] = torch.where(other[:, -1].eq(sight.token or 0), other[:, 0], other[:, -1])
     with torch.no_grad():
         changed = hooks.forward(bridge, Prompt(other, prompt.extras), last_only=False)
     return bool((changed - out)[:, :-1].abs().max() <= TOLERANCE.get(out.dtype, 2e-4))

@@ -35,7 +35,11 @@ class Extras(Mapping[str, Tensor]):
         if len(set(n_rows.values())) > 1:
             raise ValueError(f"extras are of different numbers of rows: {n_rows}")
         rows = torch.arange(next(iter(n_rows.values()), 0))
-        return cls({name: lambda rows, t=t: t[rows.to(t.device)] for name, t in tensors.items()}, rows)
+
+        def maker(tensor: Tensor) -> Make:
+            return lambda at: tensor[at.to(tensor.device)]
+
+        return cls({name: maker(tensor) for name, tensor in tensors.items()}, rows)
 
     def at(self, rows: Tensor | slice) -> Extras:
         """Those of some rows, in this order."""

@@ -74,8 +74,7 @@ def sight_from(config: Any, directory: Path | None = None) -> Sight | None:
 
 def _scaling(directory: Path | None) -> Scaling | None:
     """From the file that Hugging Face's image processors keep."""
-    for name in _PROCESSORS if directory is not None else ():
-        path = directory / name
+    for path in [directory / name for name in _PROCESSORS] if directory is not None else []:
         if path.is_file():
             fields = read_configuration(path)
             return scaling_in(fields.get("image_processor", fields), str(path))
@@ -92,17 +91,18 @@ def scaling_in(fields: Mapping[str, Any], where: str) -> Scaling | None:
         return None
     normalized = fields.get("do_normalize", "image_mean" in fields)
     factor = fields.get("rescale_factor", 1 / 255) if fields.get("do_rescale", True) else 1.0
-    mean, std = (
-        fields.get(f"image_{name}") if normalized else [d] * 3 for name, d in (("mean", 0.0), ("std", 1.0))
-    )
-    for name, values in (("image_mean", mean), ("image_std", std)):
-        if (
-            not isinstance(values, list)
-            or len(values) != 3
-            or not all(isinstance(v, int | float) for v in values)
-        ):
-            raise ModelError(f"{where}: {name} is {values!r:.60}; three numbers are expected")
-    return Scaling(factor=float(factor), mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+    if not normalized:
+        return Scaling(factor=float(factor))
+    mean, std = (_three(fields.get(name), name, where) for name in ("image_mean", "image_std"))
+    return Scaling(factor=float(factor), mean=mean, std=std)
+
+
+def _three(values: object, name: str, where: str) -> tuple[float, float, float]:
+    """Three numbers, one for each colour."""
+    if isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values):
+        red, green, blue = map(float, values)
+        return red, green, blue
+    raise ModelError(f"{where}: {name} is {values!r:.60}; three numbers are expected")
 
 
 def _side(config: Any, name: str) -> tuple[int, int]:

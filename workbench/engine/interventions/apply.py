@@ -34,15 +34,15 @@ def hooks_for(
         rows = slice(i * len(batch), (i + 1) * len(batch))
         for edit in intervention.edits:
             if isinstance(edit, KnockOut):
-                causal = runs.wiring.of(edit.node.tower).causal
-                patterns[edit.node.tower, edit.layer].append((rows, edit, _knock_out(edit, batch, causal)))
-            elif edit.node.slot == "pattern":
+                causal = runs.wiring.of(edit.part.tower).causal
+                patterns[edit.part.tower, edit.layer].append((rows, edit, _knock_out(edit, batch, causal)))
+            elif edit.part.slot == "pattern":
                 value = value_of_edit(runs, batch, edit, means)
-                put = _put_pattern(edit.node, batch, value)
-                patterns[edit.node.tower, edit.layer].append((rows, edit, put))
+                put = _put_pattern(edit.part, batch, value)
+                patterns[edit.part.tower, edit.layer].append((rows, edit, put))
             else:
-                name = runs.wiring.hook_of(edit.node, site_of(edit.node))
-                plain[name].append((rows, _put(edit.node, batch, value_of_edit(runs, batch, edit, means))))
+                name = runs.wiring.hook_of(edit.part, site_of(edit.part))
+                plain[name].append((rows, _put(edit.part, batch, value_of_edit(runs, batch, edit, means))))
     found: list[Hook] = []
     for (tower, layer), puts in patterns.items():
         wiring = runs.wiring.of(tower)
@@ -75,13 +75,13 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
     """
     if isinstance(edit.value, Replacement):
         return edit.value
-    name = runs.wiring.hook_of(edit.node, site_of(edit.node))
+    name = runs.wiring.hook_of(edit.part, site_of(edit.part))
     if edit.value == "zero":
         return 0.0
     if edit.value in ("clean", "corrupted"):
         return runs.activations(batch, edit.value, [name])[name]
     if means is None:
-        raise ModelError(f"{edit.node}: {edit.value} needs a reference set")
+        raise ModelError(f"{edit.part}: {edit.value} needs a reference set")
     return means.of(edit.value, name, batch, runs.dtype)
 
 
@@ -127,19 +127,19 @@ def _knock_out(edit: KnockOut, batch: Batch, causal: bool) -> Put:
     Raises:
         TaskError: if the model is causal and a key comes after its query: nothing would change.
     """
-    (pair, query), (key_pair, key) = (batch.places(p, edit.node.tower) for p in (edit.query, edit.key))
+    (pair, query), (key_pair, key) = (batch.places(p, edit.part.tower) for p in (edit.query, edit.key))
     first = key.new_zeros(len(batch)).scatter_reduce_(
         0, key_pair, key, "amin", include_self=False
     )  # of each pair
     if causal and bool((first[pair] > query).any()):
         raise TaskError(
-            f"{edit.node}: key {edit.key} comes after query {edit.query}, which cannot see it in this model",
+            f"{edit.part}: key {edit.key} comes after query {edit.query}, which cannot see it in this model",
             hint=f"a query looks back: from {edit.key} to {edit.query}",
         )
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]
-        heads = range(part.shape[1]) if edit.node.index is None else (edit.node.index,)
+        heads = range(part.shape[1]) if edit.part.index is None else (edit.part.index,)
         for h in heads:
             row = part[pair, h, query].clone()  # (place, key)
             hidden = torch.zeros(len(batch), row.shape[-1], dtype=torch.bool, device=row.device)
@@ -194,7 +194,7 @@ def _pattern_through_output(
             put(pattern, rows)
         z, new = z.clone(), torch.einsum("bhqk,bkhe->bqhe", pattern, seen["v"])
         for rows, edit, _ in puts:
-            heads = slice(None) if edit.node.index is None else edit.node.index
+            heads = slice(None) if edit.part.index is None else edit.part.index
             z[rows, :, heads] = new[rows, :, heads]
         return z
 

@@ -87,8 +87,14 @@ class Edit:
         return isinstance(self.value, str) and self.value.startswith("mean")
 
     @property
+    def part(self) -> Node:
+        """The address, parsed."""
+        assert isinstance(self.node, Node)
+        return self.node
+
+    @property
     def layer(self) -> int:
-        return 0 if self.node == INPUT.at(self.node.position) else int(self.node.layer or 0)
+        return 0 if self.part == INPUT.at(self.part.position) else int(self.part.layer or 0)
 
     def to_dict(self) -> dict:
         """Return it as JSON values."""
@@ -117,8 +123,14 @@ class KnockOut:
         object.__setattr__(self, "node", as_node(self.node))
 
     @property
+    def part(self) -> Node:
+        """The address, parsed."""
+        assert isinstance(self.node, Node)
+        return self.node
+
+    @property
     def layer(self) -> int:
-        return int(self.node.layer or 0)
+        return int(self.part.layer or 0)
 
     def to_dict(self) -> dict:
         """Return it as JSON values."""
@@ -146,12 +158,12 @@ class Intervention:
     @property
     def tower(self) -> str | None:
         """The tower in which it begins; None where it edits no tower."""
-        return next((edit.node.tower for edit in self.edits if edit.node.tower is not None), None)
+        return next((edit.part.tower for edit in self.edits if edit.part.tower is not None), None)
 
     @property
     def first_layer(self) -> int:
         """Layers before it are as they were in the base run; of a tower, where it edits one."""
-        return min(edit.layer for edit in self.edits if edit.node.tower == self.tower)
+        return min(edit.layer for edit in self.edits if edit.part.tower == self.tower)
 
     def to_dict(self) -> dict:
         """Return it as JSON values."""
@@ -164,7 +176,7 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
     Raises:
         ModelError: with the reason in one sentence.
     """
-    node, site = edit.node, "pattern" if isinstance(edit, KnockOut) else site_of(edit.node)
+    node, site = edit.part, "pattern" if isinstance(edit, KnockOut) else site_of(edit.part)
     wiring = wiring.of(node.tower)
     if isinstance(edit, KnockOut) and node.kind not in ("head", "attn"):
         raise ModelError(
