@@ -193,7 +193,7 @@ def chance(
 def marked_minus_others(
     values: Sequence[Curve], marks: Sequence[Marks], eligible: Sequence[Marks]
 ) -> Float[np.ndarray, " response"]:
-    """Mean at marked minus mean at other eligible tokens, of each response that has both.
+    """Return the mean at marked minus mean at other eligible tokens, of each response that has both.
 
     Example:
         >>> marks, every = np.array([True, False, False]), np.ones(3, dtype=bool)

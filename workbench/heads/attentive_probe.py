@@ -107,7 +107,7 @@ class ProbeTraining:
 
 
 def standardised(features: Features, like: Float[Tensor, "other pos d"]) -> Features:
-    """Features with the mean and spread that others have turned to 0 and 1, channel by channel.
+    """Return features with the mean and spread that others have turned to 0 and 1, channel by channel.
 
     Positions with large norms would otherwise decide where queries look.
     """
@@ -157,7 +157,7 @@ def parameters_of(probe: nn.Module) -> int:
 
 
 def classes_tensor(classes: Int[np.ndarray, " item"], like: Tensor) -> Int[Tensor, " item"]:
-    """Classes as a tensor beside features."""
+    """Return classes as a tensor beside features."""
     return torch.as_tensor(classes, device=like.device)
 
 

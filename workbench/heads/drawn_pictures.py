@@ -76,7 +76,7 @@ class DrawnPictures:
         return self.objects[:, 1:]
 
     def names(self) -> list[str]:
-        """Colour and shape of the object that is asked about, one name per picture."""
+        """Return colour and shape of the object that is asked about, one name per picture."""
         pairs = zip(self.layout.colour[:, 0].tolist(), self.layout.shape[:, 0].tolist(), strict=True)
         return [f"{COLOURS[colour]} {SHAPES[shape]}" for colour, shape in pairs]
 
@@ -109,7 +109,7 @@ def draw_pictures(
 
 
 def prompt_of(model: TransformerBridge, sight: Sight, pictures: Sequence[Picture]) -> Prompt:
-    """Pictures as the prompt of a tower alone: positions are numbered, the class token first."""
+    """Return the pictures as the prompt of a tower alone: positions are numbered, the class token first."""
     first = next(iter(model.parameters()))
     ids = torch.arange(sight.n_tokens, device=first.device).expand(len(pictures), -1)
     return with_pictures(sight, ids, pictures, dtype=first.dtype)

@@ -297,7 +297,7 @@ def _marks(model: TransformerBridge) -> tuple[list[int], list[int]]:
 
 
 def vocabulary(model: TransformerBridge) -> list[int]:
-    """Token ids that stand for text: those the tokenizer has, without special ones and those that stand for
+    """Return token ids that stand for text: those the tokenizer has, without special ones and those that stand for
     pictures; all ids without a tokenizer.
 
     Raises:

@@ -43,7 +43,7 @@ def mean_distance(A: Pattern, rows: Rows = None) -> Float[Tensor, "*head"]:
 
 
 def waad(A: Pattern, window: int = 10) -> Float[Tensor, "*head query"]:
-    """Windowed average attention distance of each row, in tokens: ``sum_k A[q, k] min(|q - k|, window)``.
+    """Return the windowed average attention distance of each row, in tokens: ``sum_k A[q, k] min(|q - k|, window)``.
 
     NaN for a row that looks nowhere. Linear in what the rows look at: the value of ``looked`` patterns' mean over heads
     is the mean of the heads' values.
@@ -111,7 +111,7 @@ def sinks(
 
 
 def first_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*head"]:
-    """Mean attention at position 0, over the queries after it unless ``rows`` says otherwise.
+    """Return the mean attention at position 0, over the queries after it unless ``rows`` says otherwise.
 
     Row 0 of a causal model has no choice.
     """
@@ -125,7 +125,7 @@ def sink_share(A: Pattern, rows: Rows = None) -> Float[Tensor, "*head"]:
 
 
 def later_sinks(A: Pattern, alpha: float = 5.0, *, causal: bool = True) -> Float[Tensor, "*head"]:
-    """Mean attention per query at the sinks other than position 0; 0 where there are none."""
+    """Return the mean attention per query at the sinks other than position 0; 0 where there are none."""
     A = looked(A)
     found = sinks(A, alpha, causal=causal)
     found[..., 0] = False

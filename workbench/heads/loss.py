@@ -32,7 +32,7 @@ LOGIT_FLOATS = 5 * 10**7  # 0.2 GB of logits at a time
 
 
 def loss_metric(rows: slice | None = None) -> Metric:
-    """Mean next-token loss in nats; ``rows`` are the queries whose next token counts.
+    """Return the mean next-token loss in nats; ``rows`` are the queries whose next token counts.
 
     The tokens of a sequence are its ``correct`` answers, one column per position.
     """

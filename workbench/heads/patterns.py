@@ -20,7 +20,7 @@ Tokens = Int[Tensor, "*batch pos"] | Int[np.ndarray, "*batch pos"]
 
 
 def previous_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"]:
-    """Mean attention from a query at the token before it: 1 for a previous-token head."""
+    """Return the mean attention from a query at the token before it: 1 for a previous-token head."""
     A = looked(A)
     return score(A, previous_targets(A.shape[-1], device=A.device), rows)
 
@@ -28,7 +28,7 @@ def previous_token(A: Pattern, rows: Rows = None) -> Float[Tensor, "*batch head"
 def duplicate_token(
     A: Pattern, tokens: Tokens, rows: Rows = None, *, causal: bool = True
 ) -> Float[Tensor, "*batch head"]:
-    """Mean attention from a query at earlier occurrences of the same token (in encoders, at any other).
+    """Return the mean attention from a query at earlier occurrences of the same token (in encoders, at any other).
 
     Over the queries that have such a key; NaN where the text repeats nothing.
     """
@@ -38,7 +38,7 @@ def duplicate_token(
 def induction(
     A: Pattern, tokens: Tokens, rows: Rows = None, *, causal: bool = True
 ) -> Float[Tensor, "*batch head"]:
-    """Mean attention from a query at what followed earlier occurrences of the same token.
+    """Return the mean attention from a query at what followed earlier occurrences of the same token.
 
     Over the queries that have such a key; NaN where the text repeats nothing.
 
@@ -74,12 +74,12 @@ def coverage(targets: Bool[Tensor, "*batch query key"]) -> Float[Tensor, "*batch
 
 
 def previous_targets(length: int, *, device: torch.device | None = None) -> Bool[Tensor, "query key"]:
-    """Key q - 1 for query q; nothing for query 0."""
+    """Return key q - 1 for query q; nothing for query 0."""
     return torch.ones(length - 1, dtype=torch.bool, device=device).diag(-1)
 
 
 def duplicate_targets(tokens: Tokens, *, causal: bool = True) -> Bool[Tensor, "*batch query key"]:
-    """Earlier keys with the query's token; in encoders every other key with it."""
+    """Return earlier keys with the query's token; in encoders every other key with it."""
     tokens = torch.as_tensor(tokens)
     same = tokens[..., :, None] == tokens[..., None, :]
     return (

@@ -160,7 +160,7 @@ def group_heads(
 
 
 def kurtosis(x: Float[Tensor, "*batch token"]) -> Float[Tensor, "*batch"]:
-    """Fourth standardised moment: large where few tokens get most.
+    """Return the fourth standardised moment: large where few tokens get most.
 
     Example:
         >>> kurtosis(torch.tensor([-1.0, 1.0, -1.0, 1.0])).item(), kurtosis(torch.tensor([0.0, 0.0, 0.0, 4.0])).item()
@@ -304,7 +304,7 @@ def _two_tokens(
 
 
 def low_minus_high(swapped: Sequence[Swap]) -> Float[np.ndarray, " response"]:
-    """Likeness after the low swap minus that after the high one, of each response that has both.
+    """Return the likeness after the low swap minus that after the high one, of each response that has both.
 
     Example:
         >>> low_minus_high([Swap(response=0, token=1, kind=kind, entropy=0, alike=a) for kind, a in

@@ -37,7 +37,7 @@ class HeadOnPictures:
         """Return means over the pictures, as a row of a table."""
         found = {"mean distance, hops": float(np.nanmean(self.distance))}
         if self.shares is not None and self.located is not None:
-            found["class token to itself"] = float(self.shares.to_itself.mean())
+            found["class token to itself"] = float(np.mean(self.shares.to_itself))
             found["lift on the asked object"] = float(np.nanmean(self.located.lift))
             found["lift on the other objects"] = float(np.nanmean(self.located.other_lift))
         return found
@@ -60,7 +60,7 @@ def tower_profile(
         rows = over_grid(A[:, 0], grid, first=first) if first else None
         found[head] = HeadOnPictures(
             rings=rings,
-            distance=mean_hop(rings),
+            distance=np.asarray(mean_hop(rings)),
             shares=class_shares(A, first=first) if first else None,
             located=None if rows is None else locate(rows, shown.own, shown.others),
         )

@@ -136,7 +136,7 @@ def round_trip(model: TransformerBridge, kind: Embedding = "plain") -> Float[Ten
 def qk_matching(
     model: TransformerBridge, layer: int, *, gram: Float[Tensor, "d_model d_model"]
 ) -> Float[Tensor, " head"]:
-    """Eigenvalue score of ``W_E W_Q W_K^T W_E^T``: near 1 a head looks at the token that its query is.
+    """Return the eigenvalue score of ``W_E W_Q W_K^T W_E^T``: near 1 a head looks at the token that its query is.
 
     Under rotary positions this is of a query and key at one and the same position.
 
@@ -197,7 +197,7 @@ def composition_null(d_model: int, d_head: int, n_earlier: int, *, draws: int = 
 def eigen_null(
     between: Float[Tensor, "d_model d_model"], d_head: int, *, draws: int = 32, seed: int = 0
 ) -> tuple[float, float]:
-    """Mean and standard deviation of the eigenvalue score of random matrices of a head's shape."""
+    """Return the mean and standard deviation of the eigenvalue score of random matrices of a head's shape."""
     generator = torch.Generator().manual_seed(seed)
     shape = (draws, len(between), d_head)
     right = torch.randn(shape, generator=generator, dtype=torch.double).to(between)

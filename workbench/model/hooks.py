@@ -49,12 +49,12 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 0.15, tor
 
 
 def component(module: torch.nn.Module, name: str) -> torch.nn.Module | None:
-    """A part of a bridge block, or None when this architecture has none."""
+    """Return a part of a bridge block, or None when this architecture has none."""
     return getattr(module, name, None) if name in dict(module.named_children()) else None
 
 
 def norm_before(bridge: TransformerBridge, layer: int, part: str) -> Callable[[Tensor], Tensor]:
-    """The norm that attention (``"ln1"``) or the MLP (``"ln2"``) applies to what it reads, hooks not fired."""
+    """Return the norm that attention (``"ln1"``) or the MLP (``"ln2"``) applies to what it reads, hooks not fired."""
     norm = component(bridge.blocks[layer], part)
     if norm is None and part == "ln2":
         norm = component(bridge.blocks[layer], "ln1")  # one norm for both: Falcon, Phi, Cohere, GPT-J
@@ -75,7 +75,7 @@ def output_matrix(bridge: TransformerBridge, layer: int) -> Float[Tensor, "head 
 
 
 def pattern_is_live(block: torch.nn.Module) -> bool:
-    """Whether edits of ``attn.hook_pattern`` reach the output (TransformerLens recomputes attention itself)."""
+    """Say whether edits of ``attn.hook_pattern`` reach the output (TransformerLens recomputes attention itself)."""
     attn = block.attn
     return bool(
         getattr(attn, "pattern_is_live", False)
@@ -117,7 +117,7 @@ def resume_from(
 
 
 def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:
-    """The model on a prompt, whatever it returns; one without words takes its extras alone."""
+    """Run the model on a prompt and return whatever it returns; one without words takes its extras alone."""
     sight = sight_of(bridge)
     extras = prompt.extras
     beyond = not getattr(bridge, "keeps_pixels", False)  # what enters is behind the tower
@@ -171,7 +171,7 @@ def noting_forms(bridge: TransformerBridge | TowerStack) -> Iterator[list[int]]:
 def forward(
     bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row pos"], *, last_only: bool
 ) -> Float[Tensor, "row out d_vocab"]:
-    """The model's output; only the last position's where asked and where the model can.
+    """Return the model's output; only the last position's where asked and where the model can.
 
     A model that answers once for a whole prompt (a classifier of pictures) has one position.
 

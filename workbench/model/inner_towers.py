@@ -65,12 +65,12 @@ class TowerStack:
         return {f"blocks.{name.removeprefix(there)}": at for name, at in found if name.startswith(there)}
 
     def hooks(self, fwd_hooks: Sequence[tuple[str, Callable[..., Any]]]) -> AbstractContextManager[Any]:
-        """As TransformerLens does, by these names."""
+        """Do as TransformerLens does, by these names."""
         return self.bridge.hooks(fwd_hooks=[(self.name_of(name), hook) for name, hook in fwd_hooks])
 
 
 def towers_of(bridge: TransformerBridge) -> dict[str, TowerStack]:
-    """The towers of a model that reads words and pictures, by name; empty where nothing is known of any.
+    """Return the towers of a model that reads words and pictures, by name; empty where nothing is known of any.
 
     Also the decoder of an encoder-decoder, and the heads between.
     """
@@ -93,7 +93,7 @@ def towers_of(bridge: TransformerBridge) -> dict[str, TowerStack]:
 
 
 def stack_of(bridge: TransformerBridge, tower: str | None) -> TransformerBridge | TowerStack:
-    """The model itself, or one of its towers."""
+    """Return the model itself, or one of its towers."""
     return bridge if tower is None else towers_of(bridge)[tower]
 
 
@@ -104,5 +104,5 @@ def give_forms(bridge: TransformerBridge, forms: Sequence[int]) -> None:
 
 @torch.no_grad()
 def n_read(stack: TowerStack, reaches: Callable[[int], bool]) -> int:
-    """How many layers from the first on reach the output; LLaVA may read its tower before the last one."""
+    """Return how many layers from the first on reach the output; LLaVA may read its tower before the last one."""
     return next((layer + 1 for layer in reversed(range(stack.cfg.n_layers)) if reaches(layer)), 0)

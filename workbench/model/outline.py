@@ -45,7 +45,7 @@ class Outline:
     n_pixels: int = 0
 
     def of(self, tower: str | None) -> Outline:
-        """The outline of a tower; None is the model's own stack.
+        """Return the outline of a tower; None is the model's own stack.
 
         Raises:
             ModelError: if it has no such tower.

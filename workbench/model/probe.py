@@ -93,7 +93,7 @@ def record(
     *,
     last_only: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The output and the tensors at these hooks; a hook that does not fire is missing from the result."""
+    """Return the output and the tensors at these hooks; a hook that does not fire is missing from the result."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str):

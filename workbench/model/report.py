@@ -32,7 +32,7 @@ class ModelPage(Told):
     card: Mapping[str, object] | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The page as plain JSON values."""
+        """Return the page as plain JSON values."""
         card = None if self.card is None else dict(self.card)
         return {
             "identity": self.identity.to_dict(),
@@ -41,7 +41,7 @@ class ModelPage(Told):
         }
 
     def to_terminal(self) -> list[object]:
-        """The page as blocks for the terminal."""
+        """Return the page as blocks for the terminal."""
         who, what = self.identity.to_dict(), self.architecture.to_dict()
         support: Any = what.pop("support")
         rows = [
@@ -86,12 +86,12 @@ class ModelCheck(Told):
         return all(check.passes for check in self.checks)
 
     def to_dict(self) -> dict[str, object]:
-        """The checks as plain JSON values; a found value that is not finite is null."""
+        """Return the checks as plain JSON values; a found value that is not finite is null."""
         checks = [_row(check) for check in self.checks]
         return {"model": self.model, "passes": self.passes, "notes": list(self.notes), "checks": checks}
 
     def to_terminal(self) -> list[object]:
-        """The checks as a table for the terminal."""
+        """Return the checks as a table for the terminal."""
         rows = [{**_row(check), "passes": "yes" if check.passes else "NO"} for check in self.checks]
         said = [f"note: {note}" for note in self.notes]
         return [f"{self.model}: {'passes' if self.passes else 'DOES NOT PASS'}", *said, rows]
@@ -116,7 +116,7 @@ def check_model(name: str, **options: object) -> ModelCheck:
 
 
 def check_bridge(bridge: TransformerBridge) -> ModelCheck:
-    """The checks of a model that `open_model` opened."""
+    """Return the checks of a model that `open_model` opened."""
     known = identity(bridge)
     return ModelCheck(model=known.name, checks=tuple(_checks(bridge, known.name)), notes=known.notes)
 

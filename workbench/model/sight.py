@@ -22,7 +22,7 @@ _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def sight_of(bridge: TransformerBridge) -> Sight | None:
-    """How an opened model takes pictures in; None where it takes none, or in a way that is not known here."""
+    """Return how an opened model takes pictures in; None where it takes none, or in a way that is not known here."""
     return bridge.__dict__.get(_ATTRIBUTE)
 
 
@@ -63,7 +63,7 @@ def require_pixels(bridge: TransformerBridge, prompt: Prompt) -> None:
 
 
 def sight_from(config: Any, directory: Path | None = None) -> Sight | None:
-    """How a model of this configuration takes pictures in; None where it takes none that are known here.
+    """Return how a model of this configuration takes pictures in; None where it takes none that are known here.
 
     Args:
         directory: Where the model is; what stands there says how colours become numbers.

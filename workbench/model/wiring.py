@@ -47,7 +47,7 @@ def writer_hooks(graph: Graph) -> list[tuple[int, str]]:
 
 
 def no_tower(tower: str, towers: Iterable[str]) -> ModelError:
-    """The error for a stack of layers that a model does not have."""
+    """Return the error for a stack of layers that a model does not have."""
     known = ", ".join(f"{name}:" for name in towers)
     hint = (
         f"stacks of this model besides its own: {known}"
@@ -147,7 +147,7 @@ class Wiring:
     towers: Mapping[str, Wiring] = field(default_factory=dict)
 
     def of(self, tower: str | None) -> Wiring:
-        """The wiring of a tower; None is the model's own stack.
+        """Return the wiring of a tower; None is the model's own stack.
 
         Raises:
             ModelError: if it has no such tower.
@@ -159,7 +159,7 @@ class Wiring:
         return self.towers[tower]
 
     def hook_of(self, node: Node, site: str) -> str:
-        """The hook of a site of an address."""
+        """Return the hook of a site of an address."""
         return hook_name(site, node.layer or 0, self.of(node.tower).prefix)
 
     @property

@@ -83,7 +83,7 @@ def path(d: str, kind: str) -> str:
 
 
 def text_width(text: str) -> float:
-    """Rough width in pixels at 11 px; wide scripts count double."""
+    """Return a rough width in pixels at 11 px; wide scripts count double."""
     return sum(12.0 if ord(c) > 0x2E80 else 6.4 for c in text)
 
 
@@ -162,7 +162,7 @@ class Axis:
         return at
 
     def ticks(self, most: int = 6) -> Ticks:
-        """Round numbers on the axis with what they are called."""
+        """Return round numbers on the axis with what they are called."""
         if not self.log:
             return round_ticks(self.low, self.high, most)
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
@@ -175,7 +175,7 @@ class Axis:
         return [(0.0, "0"), *found] if self.zero else found
 
     def ticks_along(self, length: float) -> Ticks:
-        """As many ticks as stand beside each other in so many pixels, and no fewer than two."""
+        """Return as many ticks as stand beside each other in so many pixels, and no fewer than two."""
         tried = [self.ticks(most) for most in (9 if self.log else 6, 5, 4, 3)]
         several = [found for found in (*tried, tried[2][::2]) if len(found) > 1]
         beside = (found for found in several if sum(text_width(text) + 10 for _, text in found) <= length)
@@ -183,7 +183,7 @@ class Axis:
 
 
 def axis_range(values: Iterable[float]) -> tuple[float, float]:
-    """Least and largest of the finite values, apart even where all are equal.
+    """Return the least and largest of the finite values, apart even where all are equal.
 
     Raises:
         OptionError: for a value whose difference to another would overflow.
@@ -200,7 +200,7 @@ def axis_range(values: Iterable[float]) -> tuple[float, float]:
 
 
 def round_ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
-    """Round numbers between low and high, 1, 2 or 5 times a power of ten apart.
+    """Return round numbers between low and high, 1, 2 or 5 times a power of ten apart.
 
     Example:
         >>> [text for _, text in round_ticks(-1, 1, 4)], [text for _, text in round_ticks(0, 3e-9, 3)]
@@ -249,7 +249,7 @@ def axis_labels(
 
 
 def legend_height(n: int, columns: int = 3) -> float:
-    """Pixels that the names of so many series take."""
+    """Return the pixels that the names of so many series take."""
     return LINE * math.ceil(n / columns)
 
 

@@ -34,7 +34,7 @@ def css(color: RGB) -> str:
 
 
 def ink(color: RGB) -> str:
-    """Black or white, whichever reads better on this colour (relative luminance of WCAG 2)."""
+    """Return black or white, whichever reads better on this colour (relative luminance of WCAG 2)."""
     linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#ffffff" if luminance < 0.179 else "#000000"  # both have a contrast of 4.58 there

@@ -41,7 +41,7 @@ def head_maps_svg(
     lead: str = "",
     side: float = 96.0,
 ) -> str:
-    """A self-contained SVG of ``(row, column, patch row, patch column)`` maps, the first row at the top.
+    """Return a self-contained SVG of ``(row, column, patch row, patch column)`` maps, the first row at the top.
 
     Args:
         unit: Of the maps, for tooltips.

@@ -252,7 +252,7 @@ class HeadMaps(Drawn, frozen=True, kw_only=True, tag="head-maps"):
 
     @classmethod
     def of_heads(cls, maps: Mapping[str, np.ndarray], **words: Any) -> HeadMaps:
-        """One map per head by address, layers from the top.
+        """Return one map per head by address, layers from the top.
 
         Raises:
             ShapeError: if a layer lacks a head that another has.

@@ -40,7 +40,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def image(pixels: np.ndarray, x: float, y: float, width: float, height: float, *, name: str = "") -> str:
-    """An SVG image of pixels, each a sharp square."""
+    """Return an SVG image of pixels, each a sharp square."""
     known = f' id="{name}"' if name else ""
     data = base64.b64encode(png(pixels)).decode("ascii")
     return (

@@ -12,7 +12,7 @@ from workbench.view.text import escape
 
 @card(Told)
 def told_card(found: Told) -> str:
-    """The parts that a terminal shows, one under the other."""
+    """Return the parts that a terminal shows, one under the other."""
     return parts_html(found.to_terminal())
 
 

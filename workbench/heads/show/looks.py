@@ -20,7 +20,7 @@ LEAD = (
 
 @picture(PictureLook)
 def look_svg(look: PictureLook, *, query: int = 0) -> str:
-    """The maps of all heads over the picture, layers down, heads across."""
+    """Return the maps of all heads over the picture, layers down, heads across."""
     layers, heads = _sides(look)
     maps = np.full((len(layers), len(heads), *look.grid), np.nan)
     for i, layer in enumerate(layers):
@@ -70,21 +70,21 @@ def _rows(look: PictureLook) -> list[dict[str, Any]]:
 
 @terminal(PictureLook)
 def look_terminal(look: PictureLook) -> list[Any]:
-    """What was said, and where the class token of every head looks."""
+    """Return what was said, and where the class token of every head looks."""
     said = {name: number(p) for name, p in look.said}
     return [repr(look), *([said] if said else []), "attention of the class token", _rows(look)]
 
 
 @card(PictureLook)
 def look_card(look: PictureLook) -> str:
-    """The maps over the picture, and what was said."""
+    """Return the maps over the picture, and what was said."""
     said = table_html([{"said": name, "probability": p} for name, p in look.said]) if look.said else ""
     return f'<div style="overflow-x:auto">{look_svg(look)}</div>{said}'
 
 
 @page(PictureLook)
 def look_page(look: PictureLook) -> str:
-    """The maps over the picture, where each head looks in numbers, and what was said."""
+    """Return the maps over the picture, where each head looks in numbers, and what was said."""
     sections = [("Where every head looks", look_svg(look)), ("In numbers", table_html(_rows(look)))]
     if look.said:
         sections.append(("What was said", table_html([{"class": n, "probability": p} for n, p in look.said])))

@@ -99,7 +99,7 @@ def legend(portrait: Portrait, columns: Sequence[str]) -> list[str]:
 
 @terminal(Portrait)
 def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 40) -> list[Any]:
-    """What was looked at, the table with the null values under it, and what must be said."""
+    """Return what was looked at, the table with the null values under it, and what must be said."""
     rows = table_rows(portrait, sort=sort, most=most)
     columns = [k for k in rows[0] if k not in ("head", "kind")] if rows else []
     left = len(portrait.heads) - len(rows)
@@ -121,7 +121,7 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
 
 @card(Portrait)
 def portrait_card(portrait: Portrait) -> str:
-    """A static card: what was looked at, four heatmaps, the table."""
+    """Return a static card: what was looked at, four heatmaps, the table."""
     columns = shown_columns(portrait)
     rows = table_rows(portrait, columns=columns, most=MOST_ROWS)
     left = len(portrait.heads) - len(rows)

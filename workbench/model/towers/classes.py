@@ -65,7 +65,7 @@ def tower_class(config: PretrainedConfig) -> type | None:
 
 
 def words_of(config: PretrainedConfig) -> SimpleNamespace:
-    """What a tower's configuration says of its words, under the names of a bridge's configuration."""
+    """Return what a tower's configuration says of its words, under the names of a bridge's configuration."""
     text, kind = getattr(config, "text_config", config), tower_class(config)
     size = getattr(text, "vocab_size", 0)
     return SimpleNamespace(

@@ -51,7 +51,7 @@ def towers_from_directory(
     dtype: torch.dtype,
     stored: Mapping[str, Weight],
 ) -> Tower:
-    """The towers of a model in a directory; every tensor is there, and its answer is the plain forward's.
+    """Return the towers of a model in a directory; every tensor is there, and its answer is the plain forward's.
 
     Raises:
         ModelError: as ``open_model``.
@@ -63,7 +63,7 @@ def towers_from_directory(
 
 
 def towers_from_model(model: PreTrainedModel, source: Source) -> Tower:
-    """The towers of a model in memory, in place."""
+    """Return the towers of a model in memory, in place."""
     model.set_attn_implementation("eager")
     return _opened(model, source, lines_of_model(model), sight_from(model.config))
 

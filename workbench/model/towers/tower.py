@@ -116,7 +116,7 @@ class Tower(HookedRootModule):
                 self.hook_dict |= {f"{name}.{hook}": p for hook, p in tower.hook_dict.items() if _own(hook)}
 
     def run_with_cache(self, *args: Any, **kwargs: Any) -> Any:
-        """As TransformerLens does; the hooks of this stack have no name of a stack before them."""
+        """Do as TransformerLens does; the hooks of this stack have no name of a stack before them."""
         out, cache = super().run_with_cache(*args, **kwargs)
         return out, {name.removeprefix(f"{self.name}."): tensor for name, tensor in cache.items()}
 

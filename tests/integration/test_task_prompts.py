@@ -1,0 +1,54 @@
+"""Which other task a task is compared with, and what it would answer; by hand from the words of the tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from workbench.edits.questions import Questions
+from workbench.edits.task_prompts import Prompts, asked_as, unlike
+from workbench.model.open import open_model
+from workbench.tasks.mappings import find_mapping
+
+
+def prompts(task: str, words: tuple[str, ...] = ("Athens",)) -> Prompts:
+    """Prompts of a task about these words; row ``i`` is the token ``i``."""
+    asked = Questions(rows=tuple((i,) for i in range(len(words))), answers=(0,) * len(words))
+    return Prompts(
+        task=find_mapping(task),
+        training=asked,
+        validation=asked,
+        test=asked,
+        shown=asked,
+        words=words,
+        embedding=torch.zeros(1, 1, 1),
+        single=asked.rows[:1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("tasks", "i", "expected"),
+    [
+        (("city-to-food", "animal-to-food", "food-to-city"), 0, "food-to-city"),  # the next gives food too
+        (("city-to-food", "food-to-city", "animal-to-food"), 1, "animal-to-food"),
+        (("city-to-food", "food-to-city", "animal-to-food"), 2, "food-to-city"),  # around the end
+        (("pick-letter", "city-to-food", "pick-number"), 0, "pick-number"),  # three words as well
+        (("pick-letter", "city-to-food", "animal-to-city"), 0, "city-to-food"),  # none has three
+        (("city-to-food", "pick-letter", "city-to-person"), 0, "city-to-person"),
+        (("city-to-food", "animal-to-food"), 0, "animal-to-food"),  # there is no other kind
+    ],
+)
+def test_the_next_task_that_gives_words_of_another_kind(tasks, i, expected):
+    assert unlike([prompts(task) for task in tasks], i).task.name == expected
+
+
+def test_questions_get_the_answers_of_the_other_task_and_those_without_one_are_left_out():
+    model = open_model("zoo:icl", device="cpu")
+    known = model.tokenizer.convert_tokens_to_ids
+    # Athens and Cairo are the first and third city; apple and cake the first and third food
+    found = asked_as(model, prompts("city-to-letter", ("Athens", "Cairo")), prompts("animal-to-food"))
+    assert found == Questions(rows=((0,), (1,)), answers=(known("apple"), known("cake")))
+    picked = prompts("pick-letter", ("c 7 dog", "7 c apple", "dog 7 c"))
+    as_animal = asked_as(model, picked, prompts("pick-animal"))
+    assert as_animal == Questions(rows=((0,), (2,)), answers=(known("dog"),) * 2)  # no animal in the second
+    assert asked_as(model, picked, prompts("animal-to-city")) is None
