@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from workbench.model.classifiers import class_names
 from workbench.model.huggingface import adapter_config, read_config
@@ -46,7 +46,7 @@ def limits_of(directory: Path, *, trust_remote_code: bool = False) -> Limits:
         cfg, names = read_native_config(directory), read_output_names(directory)
     else:
         config = read_config(directory, trust_remote_code=trust_remote_code)
-        cfg = words_of(config) if tower_class(config) else adapter_config(config, directory)
+        cfg = cast(Any, words_of(config) if tower_class(config) else adapter_config(config, directory))
         names, fields = class_names(config), config.to_dict()
         sight = sight_from(config, directory)
     return Limits(
