@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -65,6 +65,6 @@ def correlation_attention(
         made = correlated(held["x"].repeat_interleave(groups, dim=2)).to(pattern.dtype)
         return made.roll(shift, dims=0) if shift else made
 
-    hooks = [hook for x, pattern in names for hook in ((x, keep), (pattern, replace))]
+    hooks: list[Any] = [hook for x, pattern in names for hook in ((x, keep), (pattern, replace))]
     with model.hooks(fwd_hooks=hooks):
         yield

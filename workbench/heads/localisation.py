@@ -32,12 +32,12 @@ class Localisation:
         other_pointing: The same for another object, mean over the others.
     """
 
-    mass: PerMap
-    other_mass: PerMap
-    lift: PerMap
-    other_lift: PerMap
-    pointing: PerMap
-    other_pointing: PerMap
+    mass: np.ndarray
+    other_mass: np.ndarray
+    lift: np.ndarray
+    other_lift: np.ndarray
+    pointing: np.ndarray
+    other_pointing: np.ndarray
 
 
 def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row column"]) -> Localisation:
@@ -68,14 +68,14 @@ def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row co
     many = np.asarray(maps)[..., None, :, :]
 
     def mean(values: np.ndarray | float) -> np.ndarray:
-        return np.where(there, values, 0.0).sum(-1) / there.sum(-1)
+        return np.asarray(np.where(there, values, 0.0).sum(-1) / there.sum(-1))
 
     return Localisation(
-        mass=mass_inside(maps, own),
+        mass=np.asarray(mass_inside(maps, own)),
         other_mass=mean(mass_inside(many, others)),
-        lift=lift_inside(maps, own),
+        lift=np.asarray(lift_inside(maps, own)),
         other_lift=mean(lift_inside(many, others)),
-        pointing=points_inside(maps, own),
+        pointing=np.asarray(points_inside(maps, own)),
         other_pointing=mean(points_inside(many, others)),
     )
 

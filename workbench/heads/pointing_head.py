@@ -69,8 +69,8 @@ def clicks(
     at = torch.stack([best // columns, best % columns], dim=-1) + 0.5
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     outside = (maps * ~inside).sum((-2, -1))
-    found = (hits, (at - middle).norm(dim=-1), outside)
-    return tuple(each.double().cpu().numpy() for each in found)
+    hit, apart, out = (each.double().cpu().numpy() for each in (hits, (at - middle).norm(dim=-1), outside))
+    return hit, apart, out
 
 
 def boxes_of(shown: DrawnPictures, *, like: Tensor) -> Float[Tensor, "item 4"]:

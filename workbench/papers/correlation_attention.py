@@ -71,7 +71,7 @@ def measure(setting: Setting) -> Conditions:
     c = Conditions(within=SHARE, seed=setting.seed)
     own = _objects(setting.model, layout, world)
     first, kept = slice(0, o.choosing), slice(o.choosing, n)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, variant in enumerate((None, *VARIANTS)):
         setting.progress(i, 1 + len(VARIANTS), "variants")
         maps = _maps(setting.model, pixels[first], _named(layout, 0, o.choosing), variant)
@@ -79,7 +79,11 @@ def measure(setting: Setting) -> Conditions:
         rows.append(
             {"correlated": variant[0] if variant else "nothing", "last layers": variant[1] if variant else 0}
             | {"mass": float(found.mass.mean()), "mass on another": float(found.other_mass.mean())}
-            | {"told from others": float(_told(maps, own[first, 0], own[first, 1:].any(1)).mean())}
+            | {
+                "told from others": float(
+                    _told(maps, own[first, 0], np.asarray(own[first, 1:].any(1))).mean()
+                )
+            }
         )
     c.tables["Variants, on the pictures for choosing (99: all layers)"] = rows
     best = VARIANTS[int(np.argmax([row["mass"] for row in rows[1:]]))]
@@ -95,7 +99,7 @@ def measure(setting: Setting) -> Conditions:
             within=SHARE,
             unit="share of the map on another object",
         )
-        told = _told(maps, own[kept, 0], own[kept, 1:].any(1))
+        told = _told(maps, own[kept, 0], np.asarray(own[kept, 1:].any(1)))
         c.add(f"told, {name}", told, within=SHARE, unit="AUROC of patches, named object against the others")
     c.numbers["similarity of the ground"] = float(shown[AS_IS][~own[kept].any(1)].mean())
     c.numbers["similarity of the object"] = float(shown[AS_IS][own[kept, 0]].mean())
@@ -167,7 +171,7 @@ def _odd(c: Conditions, setting: Setting, best: tuple[str, int]) -> None:
     pixels, own = paint(layout, noise_of(seed, range(o.odd)), world), _objects(setting.model, layout, world)
     for name, variant, shift in ((AS_IS, None, 0), (LIKE, best, 0), (OTHERS_PATTERNS, best, 1)):
         maps = _maps(setting.model, pixels, _named(layout, 0, o.odd, slot=1), variant, shift=shift)
-        found = _told(-maps, own[:, 0], own[:, 1:].any(1))
+        found = _told(-maps, own[:, 0], np.asarray(own[:, 1:].any(1)))
         c.add(f"odd, {name}", found, within=SHARE, unit="AUROC of patches, odd object against the others")
 
 

@@ -108,7 +108,7 @@ class _Asked:
         )
         patches = image_text.patch_vectors(model, pixels)[self.picture]
         self.alone = span_representation.alone_vectors(model, pixels[self.picture], masks)
-        self.context = span_representation.in_context_vectors(patches, blocks.any((2, 4)))
+        self.context = span_representation.in_context_vectors(patches, np.asarray(blocks.any((2, 4))))
         self.middles = np.array([np.argwhere(mask).mean(0) for mask in masks]) / (
             masks.shape[1] / 3
         )  # in cells
@@ -157,9 +157,12 @@ def _places(setting: Setting) -> _Asked:
         value = getattr(layout, name).copy()
         value[:, 1] = value[:, 0]
         layout = replace(layout, **{name: value})
-    for name, words in (("shape", SHAPES), ("colour", COLOURS)):  # the third is of another shape and colour
+    for name, n_words in (
+        ("shape", len(SHAPES)),
+        ("colour", len(COLOURS)),
+    ):  # the third is of another shape and colour
         value = getattr(layout, name).copy()
-        value[:, 2] = np.where(value[:, 2] == value[:, 0], (value[:, 2] + 1) % len(words), value[:, 2])
+        value[:, 2] = np.where(value[:, 2] == value[:, 0], (value[:, 2] + 1) % n_words, value[:, 2])
         layout = replace(layout, **{name: value})
     things = [sorted(things_of(layout, i), key=lambda t: t.slot) for i in range(len(layout))]
     words = [_word(*own) for own in things]

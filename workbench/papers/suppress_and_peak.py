@@ -107,7 +107,7 @@ class _Task:
     """Pictures of one noise with the boxes of their targets."""
 
     def __init__(self, setting: Setting, noise: float) -> None:
-        self.o, self.kept = setting.options, {}
+        self.o: PointingSizes = setting.options
         world = World(marked=True, objects=(0, 1, 1, 1), noise=noise)
         n, seed = self.o.training + self.o.pictures, FIRST_SEED + setting.seed
         self.shown = drawn_pictures.draw_pictures(setting.model, world, n=n, seed=seed)
