@@ -203,7 +203,7 @@ def shuffled(exact: Points, values: Points, *, seed: int = 0, draws: int = 20) -
     return float(np.mean(found))
 
 
-def error_share(exact: Sequence[float], estimate: Sequence[float]) -> float:
+def error_share(exact: Sequence[float] | np.ndarray, estimate: Sequence[float] | np.ndarray) -> float:
     """Root mean squared error of an estimate over the root mean square of the exact effects; 0 is perfect, 1 is as good
     as the estimate 0.
 

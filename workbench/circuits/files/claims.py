@@ -37,7 +37,7 @@ class ClaimContent(Part, frozen=True):
         return JudgedClaim(**{name: getattr(self, name) for name in self.__struct_fields__})
 
 
-def check_counts(claims: Sequence[ClaimContent], verdicts: Mapping[str, int]) -> None:
+def check_counts(claims: Sequence[ClaimContent], verdicts: Mapping[Verdict, int]) -> None:
     """Do nothing if the verdicts are counted rightly.
 
     Raises:

@@ -87,7 +87,7 @@ def sign_test_p(differences: np.ndarray) -> float:
 
 def permutation_p(
     statistic: Callable[[np.ndarray], float],
-    labels: Sequence[object],
+    labels: Sequence[object] | np.ndarray,
     *,
     draws: int = 4000,
     seed: int | Sequence[int] = 0,
@@ -134,7 +134,7 @@ def groupings(labels: Sequence[object]) -> int:
     return factorial(len(labels)) // alike
 
 
-def within_and_between(pairs: np.ndarray, groups: Sequence[object]) -> tuple[float, float]:
+def within_and_between(pairs: np.ndarray, groups: Sequence[object] | np.ndarray) -> tuple[float, float]:
     """Return the mean of a measure of two items over all pairs of one group, and over all pairs of different
     groups.
 
