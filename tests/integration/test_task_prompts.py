@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench.edits.questions import Questions
-from workbench.edits.task_prompts import Prompts, asked_as, unlike
+from workbench.edits.task_prompts import Prompts, asked_as, scrambled, unlike
 from workbench.model.open import open_model
 from workbench.tasks.mappings import find_mapping
 
@@ -52,3 +52,13 @@ def test_questions_get_the_answers_of_the_other_task_and_those_without_one_are_l
     as_animal = asked_as(model, picked, prompts("pick-animal"))
     assert as_animal == Questions(rows=((0,), (2,)), answers=(known("dog"),) * 2)  # no animal in the second
     assert asked_as(model, picked, prompts("animal-to-city")) is None
+
+
+def test_scrambled_vectors_are_as_long_as_the_embedding_and_point_elsewhere():
+    own = torch.zeros(2, 2, 64)
+    own[0, 0, :2], own[0, 1, 5], own[1, 1, 7] = torch.tensor([3.0, 4.0]), 2.0, 1.0  # lengths 5, 2, 0, 1
+    found = scrambled(own, seed=3)
+    assert torch.allclose(found.norm(dim=-1), torch.tensor([[5.0, 2.0], [0.0, 1.0]]), atol=1e-5)
+    along = (found * own).sum(-1).abs() / own.norm(dim=-1).square().clamp(min=1)
+    assert along.max() < 0.5  # a cosine of two unrelated vectors in 64 dimensions: 0.125 on average
+    assert torch.equal(found, scrambled(own, seed=3)) and not torch.equal(found, scrambled(own, seed=4))
