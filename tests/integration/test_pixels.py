@@ -253,6 +253,29 @@ def test_one_image_token_and_all_of_them_are_the_same_prompt(model, tmp_path):
     assert (one.pairs.clean[0] == IMAGE).sum() == 4
 
 
+def test_image_tokens_with_words_between_are_refused(model, tmp_path):
+    words = "w10 w119 w119 w12 w119 w119 w31"
+    with pytest.raises(TaskError, match=r"has 2 \+ 2 tokens 'w119' with others between; one run of 4 is exp"):
+        wb.paired_runs(model, changed(tmp_path, clean=words, corrupted=words, positions={}))
+
+
+@pytest.mark.parametrize("name", ["image", "background"])
+def test_a_word_with_the_name_of_a_set_is_refused(model, tmp_path, name):
+    named = {"positions": {name: [[9, 12], [9, 12]]}, "grid": [2, 2], "regions": {"object": [[0], [1]]}}
+    with pytest.raises(TaskError, match=f"'{name}' is a position and a set of the picture's patches"):
+        wb.paired_runs(model, changed(tmp_path, **named))
+
+
+def test_no_patch_is_in_two_sets(model, tmp_path):
+    regions = {"others": [[1, 2], [0, 2]], "object": [[0], [1]], "answer": [[1], [1]]}
+    runs = wb.paired_runs(model, changed(tmp_path, grid=[2, 2], regions=regions))
+    start = runs.pairs.clean[0].tolist().index(IMAGE)
+    sets = {name: [place - start for place in where] for name, where in runs.pairs.sets[0].items()}
+    assert sets == {"image": [0, 1, 2, 3], "object": [0, 1], "others": [2], "background": [3]}
+    with pytest.raises(TaskError, match="pair 0 has no position called 'answer'"):
+        wb.ablate(runs, ["m0@answer"])
+
+
 def test_an_image_token_without_a_picture_is_refused(model):
     pair = wb.Pair(
         id="a", clean="w10 w119 w31", corrupted="w10 w119 w32", correct=(" Mary",), incorrect=(" John",)

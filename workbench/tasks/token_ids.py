@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -168,6 +169,8 @@ class Aligner:
                 )
         indices = {name: index + shift for name, index in positions.items()}
         sets = self._sets(pair, clean_ids, corrupted_ids)
+        if twice := [name for name in indices if name in sets]:
+            raise Drop("position", f"{twice[0]!r} is a position and a set of the picture's patches", twice)
         return np.array(clean_ids), np.array(corrupted_ids), correct, incorrect, indices, sets
 
     def _with_bos(self, ids: list[int]) -> tuple[list[int], int]:
@@ -202,9 +205,13 @@ class Aligner:
         if why := self.sight.why_not(picture):
             raise Drop("picture", f"the {side} prompt: {why}")
         n, found = self.sight.n_tokens, tokens.ids.count(self.sight.token)
-        if found == n:
-            return tokens
         name = self.tokenizer.convert_ids_to_tokens([self.sight.token])[0]
+        if found == n:
+            if (runs := _runs(tokens.ids, self.sight.token)) != [n]:
+                reason = f"the {side} prompt has {' + '.join(map(str, runs))} tokens {name!r} with others between; "
+                reason += f"one run of {n} is expected"
+                raise Drop("picture", reason, [name])
+            return tokens
         if found != 1:
             reason = (
                 f"the {side} prompt has {found} tokens {name!r}; {n} are expected, or 1 that stands for all"
@@ -274,6 +281,11 @@ class Aligner:
             reason = f"answer {answer!r} (id {tokens[0]}) is beyond the model's {self.outputs.size} outputs"
             return Drop("output", reason, [answer.strip() or answer])
         return tokens[0]
+
+
+def _runs(ids: Sequence[int], token: int) -> list[int]:
+    """How long each unbroken run of a token is."""
+    return [len(list(run)) for own, run in groupby(ids, key=lambda one: one == token) if own]
 
 
 def unseen(other_inputs: Mapping[int, str], sight: Sight | None, shown: bool) -> Mapping[int, str]:

@@ -10,6 +10,9 @@ from jaxtyping import Float32
 
 from workbench.tasks.pictures.image import Picture
 
+FIRST = ("object", "answer", "others", "rings")
+"""Regions that take a patch before all others, in this order; digests of pairs know no order of names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
@@ -85,16 +88,22 @@ class Sight:
     ) -> dict[str, tuple[int, ...]]:
         """Named sets of positions: ``image``, the regions, ``background`` where there are some, ``class`` where it is.
 
+        A region is what it covers in either picture. A patch belongs to the first region that covers it in either
+        (``FIRST``, then by name), so that none is in two of them; a region that is left with none is not there.
+
         Args:
             start: The first position that the picture takes.
         """
         patches = [start + place for place in self.patches()]
-        found = {"image": tuple(patches)}
-        for name, (clean, corrupted) in regions.items():
-            found[name] = tuple(patches[cell] for cell in sorted({*clean, *corrupted}))
-        covered = {place for name in regions for place in found[name]}
+        found, left = {"image": tuple(patches)}, set(range(len(patches)))
+        for name in (*(name for name in FIRST if name in regions), *sorted(set(regions) - set(FIRST))):
+            clean, corrupted = regions[name]
+            own = left & {*clean, *corrupted}
+            left -= own
+            found[name] = tuple(patches[cell] for cell in sorted(own))
         if regions:
-            found["background"] = tuple(place for place in patches if place not in covered)
+            found["background"] = tuple(patches[cell] for cell in sorted(left))
+        found = {name: places for name, places in found.items() if places}
         if self.first:
             found["class"] = tuple(range(start, start + self.first))
         return found
