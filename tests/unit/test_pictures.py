@@ -6,6 +6,8 @@ import json
 import os
 import struct
 import zlib
+from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from workbench.core.errors import RunError, TaskError
 from workbench.tasks.in_memory import as_pairs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.pairs_file import load_pairs
+from workbench.tasks.pictures import image
 from workbench.tasks.pictures.image import Picture
 
 
@@ -200,3 +203,63 @@ def test_a_grid_without_a_picture_is_refused(tmp_path):
     path.write_text(json.dumps({"clean": "a", "corrupted": "b", "correct": ["c"], "grid": [2, 2]}))
     with pytest.raises(TaskError, match="grid is given without image"):
         load_pairs(path)
+
+
+def test_a_picture_stays_in_its_folder_when_the_program_goes_to_another(tmp_path, monkeypatch):
+    for name, seed in (("one", 0), ("two", 10)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", colours(seed))
+        np.save(tmp_path / name / "b.npy", colours(seed + 1))
+        saved(tmp_path / name, "a.npy", "b.npy")
+    monkeypatch.chdir(tmp_path / "one")
+    first = load_pairs("pairs.jsonl")[0].image[0]
+    monkeypatch.chdir(tmp_path / "two")
+    second = load_pairs("pairs.jsonl")[0].image[0]
+    assert np.array_equal(second.pixels, colours(10)) and np.array_equal(first.pixels, colours(0))
+
+
+@pytest.mark.parametrize("settled", [image._SETTLED, -(10**18)], ids=["just written", "settled"])
+def test_a_file_that_was_written_over_is_read_again(folder, monkeypatch, settled):
+    monkeypatch.setattr(image, "_SETTLED", settled)
+    before = load_pairs(saved(folder))
+    assert np.array_equal(before[0].image[0].pixels, colours(0)) and before.digest
+    np.save(folder / "a.npy", colours(7))  # as long as before
+    if settled < 0:
+        os.utime(folder / "a.npy", (1e9, 1e9))
+    after = load_pairs(saved(folder))
+    assert np.array_equal(after[0].image[0].pixels, colours(7)) and after.digest != before.digest
+    with pytest.raises(TaskError, match=r"'a\.npy' in .* has changed since its pair was read"):
+        before[0].image[0].pixels  # noqa: B018
+    with pytest.raises(TaskError, match="has changed since its pair was read"):
+        before.save(folder / "elsewhere" / "pairs.jsonl")
+    with pytest.raises(TaskError, match="has changed since its pair was read"):
+        before.save(folder / "again.jsonl")
+
+
+def test_a_picture_is_its_pixels_and_not_its_name(tmp_path):
+    for name, array in (("one/a.npy", colours(0)), ("two/a.npy", colours(1)), ("two/same.npy", colours(0))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / name, array)
+    one, two, same = (
+        Picture("a.npy", tmp_path / "one"),
+        Picture("a.npy", tmp_path / "two"),
+        Picture("same.npy", tmp_path / "two"),
+    )
+    assert one == same == Picture.of(colours(0)) and one != two and len({one, two, same}) == 2
+    assert Picture("scene:1/2") == Picture("scene:1/2") != Picture("scene:1/3")
+    pair = Pair(id="a", clean="", corrupted="", correct=("red",), image=(one, two))
+    assert as_pairs([pair])[0].image == (one, two)  # two files of one name are two pictures
+    with pytest.raises(TaskError, match="the same text and the same picture"):
+        as_pairs([replace(pair, image=(one, same))])
+    others = [replace(pair, id=id, image=image) for id, image in (("b", (two, one)), ("c", (same, two)))]
+    assert as_pairs([pair, *others]).clusters == (0, 1, 0)
+
+
+def test_pairs_of_one_digest_may_have_pictures_of_any_names(folder):
+    before = load_pairs(saved(folder)).digest
+    np.save(folder / "copy.npy", colours(0))
+    assert load_pairs(saved(folder, "copy.npy")).digest == before
+    assert load_pairs(saved(folder, "c.png", "a.npy")).digest != before
+    text = Pair(id="a", clean="1 2 1", corrupted="1 3 1", correct=(" 2",))
+    plain = '[{"clean":"1 2 1","correct":[" 2"],"corrupted":"1 3 1","id":"a","incorrect":[]}]'
+    assert as_pairs([text]).digest == sha256(plain.encode()).hexdigest()[:16]

@@ -91,10 +91,11 @@ class Pair:
 
     @property
     def content(self) -> dict[str, object]:
-        """The pair as JSON values, with digests of its pixels: what its numbers depend on."""
+        """The pair as JSON values, with digests of its pixels in place of their names: what its numbers depend on."""
+        said = self.to_dict()
         if self.image is None:
-            return self.to_dict()
-        return self.to_dict() | {"pixels": [picture.digest for picture in self.image]}
+            return said
+        return said | {"image": [picture.digest for picture in self.image]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,7 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
         """What joins a pair to others."""
         yield "id", pair.id
         if self.seed is None:
-            yield "clean", pair.clean, pair.image and pair.image[0].source
+            yield "clean", pair.clean, pair.image and pair.image[0].digest
         if by_group and pair.group:
             yield "group", pair.group
 

@@ -164,14 +164,14 @@ def make_pairs(
     found = get_task(name)
     corruption = _checked(found, n, seed, split, corruption, options)
     items: list[Pair] = []
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[object, ...]] = set()
     draws, since_new = 0, 0
     while len(items) < n:
         pair = found.generate(
             Draw(f"{name}|{split}|{seed}|{draws}"), split=split, corruption=corruption, **options
         )
         draws, since_new = draws + 1, since_new + 1
-        prompt = (pair.clean, pair.image[0].source if pair.image else "")
+        prompt = (pair.clean, *((pair.image[0].source, pair.image[0].folder) if pair.image else ()))
         if distinct and prompt in seen:
             if since_new > 2000:
                 exist = f"task {name!r} has only about {len(seen)} distinct prompts in split {split}"

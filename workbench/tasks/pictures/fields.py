@@ -33,10 +33,10 @@ class PictureFields:
 
     def are_alike(self, wrong: list[str]) -> bool:
         """Say whether both pictures are one; what cannot be loaded is added to the list of what is wrong."""
-        if self.image is None or self.image[0].source == self.image[1].source:
+        if self.image is None:
             return True
         try:
-            return self.image[0].digest == self.image[1].digest
+            return self.image[0] == self.image[1]
         except TaskError as problem:
             wrong.append(problem.message)
             return False

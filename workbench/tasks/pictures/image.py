@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -22,13 +24,15 @@ MEMORY = "memory"
 _KIND = re.compile(r"([a-z][a-z-]*):(.+)", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of a prompt.
+    """A picture of a prompt. Pictures are equal where their pixels are, whatever their files are called.
+
+    A file is read again when it is needed again; one that has changed since it was first read is refused.
 
     Args:
         source: A kind and a name, ``scene:7/12``, or the path of a ``.npy``, ``.npz`` or ``.png`` file in ``folder``.
-        folder: The folder of the pairs file, which the path may not leave.
+        folder: The folder of the pairs file, which the path may not leave; made absolute.
 
     Example:
         >>> import workbench as wb
@@ -39,8 +43,24 @@ class Picture:
     """
 
     source: str
-    folder: Path | None = field(default=None, compare=False, repr=False)
-    _held: np.ndarray | None = field(default=None, compare=False, repr=False)
+    folder: Path | None = field(default=None, repr=False)
+    _held: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder).resolve())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Picture):
+            return NotImplemented
+        return self is other or self._is_drawn_as(other) or self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def _is_drawn_as(self, other: Picture) -> bool:
+        """Whether both are one drawing by name, which need not be drawn to know."""
+        return bool(self.kind) and self.kind != MEMORY and self.source == other.source
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> Picture:
@@ -64,9 +84,20 @@ class Picture:
         """The pixels: uint8 ``(height, width, 3)``, or float32 ``(3, height, width)`` as the model reads them.
 
         Raises:
-            TaskError: if the picture is missing, leaves its folder, is too large or is no picture.
+            TaskError: if the picture is missing, leaves its folder, is too large, is no picture, or is another one
+                than at first.
         """
-        return self._held if self._held is not None else _load(self.source, self.folder)
+        if self._held is not None:
+            return self._held
+        pixels, digest = _read(self.source, self.folder)
+        first = self.__dict__.setdefault("digest", digest)
+        if digest != first:
+            raise TaskError(
+                f"picture {self.source!r:.200} in {self.folder} has changed since its pair was read: its digest was "
+                f"{first} and is {digest}",
+                hint="load the pairs again, and keep files as they are while they are measured",
+            )
+        return pixels
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,7 +113,7 @@ class Picture:
     @cached_property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the pixels, their type and their shape."""
-        return digest_of(self.pixels)
+        return digest_of(self._held) if self._held is not None else _read(self.source, self.folder)[1]
 
     def require(self) -> None:
         """Do nothing if the source names a picture that can be there; nothing is drawn or loaded.
@@ -134,8 +165,24 @@ def _product(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "one number"
 
 
+Seal = tuple[int, ...]
+"""What a file is now: another file, or another content, has another one."""
+_SETTLED = 2_000_000_000
+"""Nanoseconds after which a change of a file shows in its times on every file system (two seconds on FAT)."""
+
+
+def _read(source: str, folder: Path | None) -> tuple[Pixels, str]:
+    """Pixels and their digest, from the pictures at hand where the file is still what it was."""
+    if _KIND.fullmatch(source):
+        return _load(source, None, ())
+    found = os.stat(file_of(source, folder))
+    seal = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    is_settled = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED
+    return (_load if is_settled else _load.__wrapped__)(source, folder, seal)
+
+
 @lru_cache(maxsize=256)  # pictures of the batch at hand; the others are loaded or drawn again
-def _load(source: str, folder: Path | None) -> Pixels:
+def _load(source: str, folder: Path | None, seal: Seal) -> tuple[Pixels, str]:
     kind = _KIND.fullmatch(source)
     if kind is None:
         pixels = read_pixels(file_of(source, folder), source)
@@ -145,4 +192,4 @@ def _load(source: str, folder: Path | None) -> Pixels:
         pixels = SOURCES.get(kind[1])(kind[2])
     pixels = checked(pixels, f"picture {source}")
     pixels.setflags(write=False)
-    return pixels
+    return pixels, digest_of(pixels)

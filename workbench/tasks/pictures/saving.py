@@ -19,22 +19,29 @@ def put_beside(picture: Picture, folder: Path) -> Picture:
 
     Raises:
         RunError: if another picture of this name is there already.
+        TaskError: if its file has changed since it was first read.
     """
     if picture.kind and picture.kind != MEMORY:
         return picture  # drawn anew wherever it is asked for
     if picture.kind == MEMORY:
         return _saved(picture, Picture(f"pictures/{picture.digest}.npy", folder))
-    if picture.folder is not None and picture.folder.resolve() == folder.resolve():
-        return picture
     own = Picture(picture.source, folder)
+    picture.pixels  # noqa: B018  what is refused here would be saved under the digest of other pixels
+    if picture.folder == own.folder:
+        return picture
     name = picture.source.partition("#")[0]
     if (folder / name).exists():
-        if own.digest != picture.digest:
-            raise RunError(
-                f"{folder / name} is another picture than the one to be saved", hint="choose another folder"
-            )
-        return own
+        return _same(own, picture)
     _write(folder / name, file_of(picture.source, picture.folder).read_bytes())
+    return _same(own, picture)
+
+
+def _same(own: Picture, picture: Picture) -> Picture:
+    """The picture of this folder, if it is the one to be saved."""
+    if own != picture:
+        assert own.folder is not None
+        where = own.folder / own.source
+        raise RunError(f"{where} is another picture than the one to be saved", hint="choose another folder")
     return own
 
 
@@ -46,7 +53,7 @@ def _saved(picture: Picture, own: Picture) -> Picture:
         packed = BytesIO()
         np.save(packed, picture.pixels)
         _write(path, packed.getvalue())
-    return own
+    return _same(own, picture)
 
 
 def _write(path: Path, data: bytes) -> None:
