@@ -11,6 +11,7 @@ from workbench.core.file_kind import FileKind
 from workbench.core.typed import Count, Part, Sha256
 from workbench.edits.edit import PLUGIN, When
 from workbench.edits.kinds import Between, Columns, Keep, Operation, Order
+from workbench.edits.reinforce import Choose
 from workbench.engine.interventions.freed import Mass, Share
 
 Heads = Annotated[list[str], Meta(description="a5.h3, or a5 for a layer")]
@@ -66,6 +67,15 @@ class PineContent(Part, tag_field="kind", tag="pine", frozen=True):
     seed: int
 
 
+class ReinforceContent(Part, tag_field="kind", tag="reinforce", frozen=True):
+    """Heads made louder prompt by prompt; the tensor ``without`` has their outputs without the picture."""
+
+    layers: list[Count]
+    alpha: int | float
+    choose: Choose
+    seed: int
+
+
 class StackContent(Part, tag_field="kind", tag="stack", frozen=True):
     """Several edits at once; the tensors of the third begin with ``2.``."""
 
@@ -85,6 +95,7 @@ Kept = (
     | MaskContent
     | CalibrationContent
     | PineContent
+    | ReinforceContent
     | StackContent
     | PluginContent
 )

@@ -1,0 +1,227 @@
+"""Questions about drawn pictures as prompts of a model that reads both, with the truth on the model's own patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from workbench.core.errors import ModelError, OptionError
+from workbench.heads.grid_maps import Size
+from workbench.model.hooks import forward
+from workbench.model.pixels import with_pictures
+from workbench.model.prompt import Prompt
+from workbench.model.sight import sight_of
+from workbench.tasks.pictures.image import Picture
+from workbench.tasks.pictures.sight import Sight
+from workbench.tasks.scenes.layout import World
+from workbench.tasks.scenes.questions import SceneQuestion, askable
+from workbench.tasks.scenes.truth import Scene
+from workbench.tasks.scenes.words import N_CELLS
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Wanted = Callable[[SceneQuestion, Scene], bool]
+TRIES = 100  # pictures per question that is wanted
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AskedPictures:
+    """Questions, each about its own drawn picture.
+
+    Attributes:
+        prompt: One row per question, as the model reads it: the picture, then the words.
+        right: Token of the right answer.
+        sight: How the model takes a picture in.
+    """
+
+    scenes: tuple[Scene, ...]
+    questions: tuple[SceneQuestion, ...]
+    prompt: Prompt
+    right: Int[np.ndarray, " question"]
+    sight: Sight
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, rows: slice) -> AskedPictures:
+        """Some of the questions."""
+        return replace(
+            self,
+            scenes=self.scenes[rows],
+            questions=self.questions[rows],
+            prompt=self.prompt[rows],
+            right=self.right[rows],
+        )
+
+    @property
+    def grid(self) -> Size:
+        """Rows and columns of the model's patches."""
+        return self.sight.grid
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """The positions of the picture's patches: the same in every prompt."""
+        return picture_positions(self.prompt, self.sight)
+
+    @property
+    def there(self) -> Bool[np.ndarray, " question"]:
+        """Whether the object that is asked about is in the picture."""
+        return np.array([bool(question.asked) for question in self.questions])
+
+    @cached_property
+    def objects(self) -> Bool[np.ndarray, "question slot row column"]:
+        """The patches on which each object has a pixel, by its number in the order of drawing."""
+        owner = np.stack([scene.owner for scene in self.scenes])
+        rows, columns = self.grid
+        blocks = owner.reshape(len(owner), rows, owner.shape[1] // rows, columns, owner.shape[2] // columns)
+        return np.stack([(blocks == slot).any((2, 4)) for slot in range(N_CELLS)], axis=1)
+
+    @property
+    def own(self) -> Bool[np.ndarray, "question row column"]:
+        """The patches of the object that is asked about.
+
+        Raises:
+            OptionError: if a question is about no object, or about several.
+        """
+        return self.objects[np.arange(len(self)), self._asked()]
+
+    @property
+    def others(self) -> Bool[np.ndarray, "question slot row column"]:
+        """The patches of every other object; an object that a picture does not have is on none."""
+        others = self.objects.copy()
+        others[np.arange(len(self)), self._asked()] = False
+        return others
+
+    def _asked(self) -> np.ndarray:
+        if any(len(question.asked) != 1 for question in self.questions):
+            raise OptionError(
+                "a question is not about one object", hint="questions about colour or shape are"
+            )
+        return np.array([question.asked[0] for question in self.questions])
+
+    def showing(self, model: TransformerBridge, pixels: Sequence[np.ndarray]) -> Prompt:
+        """The same words about other pictures, one for each."""
+        return with_pictures(
+            self.sight, self.prompt.ids, [Picture.of(each) for each in pixels], dtype=_first(model).dtype
+        )
+
+    def asking(self, model: TransformerBridge, text: str) -> Prompt:
+        """The same pictures with other words behind them."""
+        return prompt_of(model, self.sight, [text] * len(self), [scene.pixels for scene in self.scenes])
+
+
+def ask_pictures(
+    model: TransformerBridge,
+    world: World,
+    *,
+    kinds: Sequence[str],
+    n: int,
+    seed: int,
+    wanted: Sequence[Wanted] = (),
+) -> AskedPictures:
+    """Draw pictures and ask one question about each; kinds take turns, and so do the wishes.
+
+    Args:
+        kinds: Of questions, such as ``exist`` or ``colour``.
+        wanted: What may be asked, by turns: of question ``i`` the wish ``i``; nothing asks anything.
+
+    Raises:
+        ModelError: for a model that does not read a picture and words.
+        OptionError: if such questions can hardly be asked of pictures of this world.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.tasks.scenes import World
+        >>> asked = ask_pictures(wb.open_model("zoo:vlm"), World(), kinds=["colour"], n=2, seed=7)
+        >>> len(asked), asked.prompt.shape[1], asked.questions[0].text
+        (2, 44, 'what colour is the square here ?')
+    """
+    sight = sight_of(model)
+    if sight is None or sight.token is None:
+        raise ModelError("a model that reads a picture and words is expected", hint="-m zoo:vlm")
+    scenes: list[Scene] = []
+    questions: list[SceneQuestion] = []
+    for index in range(TRIES * n):
+        i = len(scenes)
+        if i == n:
+            break
+        scene = Scene(seed, index, world)
+        wish = wanted[i % len(wanted)] if wanted else None
+        kind = kinds[(i // max(1, len(wanted))) % len(kinds)]
+        able = [q for q in askable(scene.things, kind, world) if wish is None or wish(q, scene)]
+        if able:
+            scenes.append(scene)
+            questions.append(able[int(np.random.default_rng([seed, index]).integers(len(able)))])
+    if len(scenes) < n:
+        raise OptionError(f"{len(scenes)} of {n} questions could be asked of {TRIES * n} pictures of {world}")
+    texts = [question.text for question in questions]
+    return AskedPictures(
+        scenes=tuple(scenes),
+        questions=tuple(questions),
+        prompt=prompt_of(model, sight, texts, [scene.pixels for scene in scenes]),
+        right=np.array([token_of(model, question.answer) for question in questions]),
+        sight=sight,
+    )
+
+
+def prompt_of(
+    model: TransformerBridge, sight: Sight, texts: Sequence[str], pixels: Sequence[np.ndarray]
+) -> Prompt:
+    """Pictures, each with its words behind it and the beginning of a text before it.
+
+    Raises:
+        ModelError: for words of different numbers of tokens, or pictures of another size than the model's.
+    """
+    words = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    if len({len(ids) for ids in words}) > 1:
+        raise ModelError("questions have different numbers of tokens, and nothing is padded")
+    pictures = [Picture.of(each) for each in pixels]
+    if why := sight.why_not(pictures[0]):
+        raise ModelError(why)
+    start = [] if model.tokenizer.bos_token_id is None else [model.tokenizer.bos_token_id]
+    rows = [[*start, *[sight.token] * sight.n_tokens, *ids] for ids in words]
+    first = _first(model)
+    return with_pictures(sight, torch.tensor(rows, device=first.device), pictures, dtype=first.dtype)
+
+
+def token_of(model: TransformerBridge, word: str) -> int:
+    """The one token of an answer.
+
+    Raises:
+        ModelError: if it is not one token.
+    """
+    ids = model.tokenizer(word, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1 or ids[0] == model.tokenizer.unk_token_id:
+        raise ModelError(f"{word!r} is not one token of the model", hint="-m zoo:vlm")
+    return int(ids[0])
+
+
+def picture_positions(prompt: Prompt, sight: Sight) -> tuple[int, ...]:
+    """The positions of the patches of the picture in every prompt.
+
+    Raises:
+        ModelError: if prompts differ in them.
+    """
+    here = prompt.ids == sight.token
+    if bool((here != here[:1]).any()):
+        raise ModelError("the picture stands at other positions in some prompts")
+    places = here[0].nonzero().flatten().tolist()
+    return tuple(places[i] for i in sight.patches())
+
+
+@torch.no_grad()
+def said(model: TransformerBridge, prompt: Prompt, *, rows: int = 128) -> Int[np.ndarray, " question"]:
+    """The token that the model finds most likely after each prompt, of all that it has."""
+    parts = [forward(model, part, last_only=True)[:, -1].argmax(-1) for part in prompt.split(rows)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def _first(model: TransformerBridge) -> torch.Tensor:
+    return next(iter(model.parameters()))

@@ -1,0 +1,183 @@
+"""By how much every head's output changes when a picture, or any part of a prompt, is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workbench.core.errors import ModelError, OptionError
+from workbench.heads.asked_pictures import picture_positions
+from workbench.model.hooks import hook_name
+from workbench.model.probe import record, wiring
+from workbench.model.prompt import Prompt
+from workbench.model.sight import sight_of
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+How = Literal["remove", "mask"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Divergence:
+    """What heads put out at the last position, with a part of the prompt and without it.
+
+    Attributes:
+        layers: The layers with attention.
+        size: Norm of the difference of the two outputs, in units of z, 0 where the part is not felt.
+        without: The outputs without the part.
+    """
+
+    layers: tuple[int, ...]
+    size: Float[Tensor, "row layer head"]
+    without: Float[Tensor, "row layer head d_head"]
+
+    @property
+    def heads(self) -> list[str]:
+        """Addresses, layer by layer."""
+        return [f"a{layer}.h{head}" for layer in self.layers for head in range(self.size.shape[2])]
+
+    @property
+    def by_head(self) -> Float[np.ndarray, "row head"]:
+        """The sizes, in the order of ``heads``."""
+        return self.size.flatten(1).double().cpu().numpy()
+
+    def total(self, top: int) -> Float[np.ndarray, " row"]:
+        """The sum over layers of the largest ``top`` sizes of each layer, in units of z.
+
+        Raises:
+            OptionError: if a layer has not so many heads.
+        """
+        if not 1 <= top <= self.size.shape[2]:
+            raise OptionError(f"top is {top}; a layer has {self.size.shape[2]} heads")
+        return self.size.topk(top, dim=-1).values.sum((1, 2)).double().cpu().numpy()
+
+
+@torch.no_grad()
+def divergence(
+    model: TransformerBridge,
+    prompt: Prompt,
+    *,
+    without: Sequence[int] | None = None,
+    how: How = "remove",
+    rows: int = 128,
+) -> Divergence:
+    """Compare every head's output at the last position with what it is without a part of the prompt.
+
+    Args:
+        without: Positions of the part; the picture by default.
+        how: ``remove`` takes the tokens out, so that later ones move up, as the paper does; ``mask`` leaves them where
+            they are, and no token outside the part looks at it.
+        rows: At most so many prompts in one pass.
+
+    Returns:
+        Sizes of at least 0. With ``mask``, of a head that nothing of the part reaches exactly 0.
+
+    Raises:
+        OptionError: for another way, or a part that is not in the prompt or holds its last token.
+
+    Source:
+        He et al. 2025, Cracking the Code of Hallucination in LVLMs with Vision-aware Head Divergence.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.tasks.scenes import World
+        >>> from workbench.heads.asked_pictures import ask_pictures
+        >>> model = wb.open_model("zoo:vlm")
+        >>> asked = ask_pictures(model, World(), kinds=["exist"], n=3, seed=7)
+        >>> found = divergence(model, asked.prompt)
+        >>> found.size.shape, bool((found.size[:, 1:] > 0).all())
+        (torch.Size([3, 4, 4]), True)
+    """
+    if how not in get_args(How):
+        raise OptionError(f"how is {how!r}; one of {', '.join(get_args(How))}")
+    part = _part(model, prompt, without)
+    layers = wiring(model).attention_layers
+    seen, gone = [], []
+    for some in prompt.split(rows):
+        seen.append(_last_outputs(model, some, layers))
+        gone.append(_outputs_without(model, some, layers, part, how))
+    there, away = torch.cat(seen), torch.cat(gone)
+    return Divergence(layers=layers, size=(there - away).norm(dim=-1), without=away)
+
+
+def reinforced_heads(
+    size: Float[Tensor, "row head"], response: Float[Tensor, "row head"]
+) -> Bool[Tensor, "row head"]:
+    """Choose the heads of one layer that are made louder: those whose divergence is above the layer's median.
+
+    Before, a divergence counts as 0 where both it and the response without the picture are more than a standard
+    deviation above the layer's mean: it comes from a strong response to words.
+
+    Args:
+        response: Squared norm of the output without the picture.
+
+    Example:
+        >>> reinforced_heads(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.ones(1, 4)).tolist()
+        [[False, False, True, True]]
+    """
+    filtered = torch.where(_stands_out(size) & _stands_out(response), torch.zeros_like(size), size)
+    return filtered > filtered.quantile(0.5, dim=-1, keepdim=True)
+
+
+def _stands_out(values: Tensor) -> Tensor:
+    return values > values.mean(-1, keepdim=True) + values.std(-1, correction=0, keepdim=True)
+
+
+def _part(model: TransformerBridge, prompt: Prompt, without: Sequence[int] | None) -> list[int]:
+    sight = sight_of(model)
+    if without is None:
+        if sight is None or sight.token is None:
+            raise OptionError("the model has no picture among its words", hint="without=range(1, 5)")
+        return list(picture_positions(prompt, sight))
+    part, last = sorted(set(without)), prompt.shape[1] - 1
+    if not part or part[0] < 0 or part[-1] >= last:
+        raise OptionError(
+            f"positions {list(without)} are not a part of {last + 1} positions that leaves the last one"
+        )
+    return part
+
+
+def _outputs_without(
+    model: TransformerBridge, prompt: Prompt, layers: Sequence[int], part: Sequence[int], how: How
+) -> Float[Tensor, "row layer head d_head"]:
+    n = prompt.shape[1]
+    inside = torch.zeros(n, dtype=torch.bool)
+    inside[list(part)] = True
+    if how == "mask":
+        allowed = torch.ones(n, n, dtype=torch.bool)
+        allowed[~inside] = ~inside
+        if wiring(model).causal:
+            allowed = allowed.tril()
+        with model.hooks(fwd_hooks=_hidden(model, layers, allowed)):
+            return _last_outputs(model, prompt, layers)
+    kept = prompt.ids[:, (~inside).to(prompt.device)]
+    sight = sight_of(model)
+    bare = sight is None or not bool((kept == sight.token).any())
+    return _last_outputs(model, Prompt(kept) if bare else Prompt(kept, prompt.extras), layers)
+
+
+def _hidden(
+    model: TransformerBridge, layers: Sequence[int], allowed: Bool[Tensor, "query key"]
+) -> list[tuple[str, Callable[..., Tensor]]]:
+    """Hide keys before the softmax, so that a head which gives them nothing stays as it is to the last bit."""
+    names = [f"blocks.{layer}.attn.hook_attn_scores" for layer in layers]
+    if missing := [name for name in names if name not in model.hook_dict]:
+        raise ModelError(f"{missing[0]} is not there: keys cannot be hidden", hint='how="remove"')
+
+    def hide(scores: Tensor, hook) -> Tensor:
+        return scores.masked_fill(~allowed.to(scores.device), torch.finfo(scores.dtype).min)
+
+    return [(name, hide) for name in names]
+
+
+def _last_outputs(model: TransformerBridge, prompt: Prompt, layers: Sequence[int]) -> Tensor:
+    names = [hook_name("head-output", layer) for layer in layers]
+    _, seen = record(model, prompt, names, last_only=True)
+    return torch.stack([seen[name][:, -1] for name in names], dim=1)
