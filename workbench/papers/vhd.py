@@ -7,7 +7,7 @@ chosen for every prompt. Here the model is asked whether a coloured shape is in 
 exactly: a *yes* about something that is not there is a hallucination. What is not there shares its colour or its shape
 with something that is.
 
-Pixel noise is 0.12. In clean pictures the model never says yes to what is not there; the noise of the model's card at
+Pixel noise is 0.12. In clean pictures the model hardly ever says yes to what is not there; the noise of the model's card at
 which descriptions hallucinate is taken, and no other was chosen by what came out. The table of noises has others. Heads
 are chosen on other pictures than those reported. All four layers are used, where the paper leaves out most of its 32.
 How many heads the total counts is not said in the paper; it is two of a layer here.
@@ -22,8 +22,10 @@ Controls:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,8 +46,12 @@ with lazily():
     from workbench.heads import asked_pictures
     from workbench.heads.divergence import divergence
 
+if TYPE_CHECKING:
+    from workbench.edits.edit import ModelEdit
+
 # Criteria, fixed before anything was measured.
 TENTH, WITHIN, ENOUGH, RIGHT = 0.1, 0.02, 20, 0.6
+ROWS = 200  # questions of one pass
 FIRST_SEED = 10_000_000  # pictures of this paper: no other seed of pictures is near
 TOP, EVEN, RANDOM_HEADS = "share of the top tenth of heads", "uniform share", "share of random heads"
 TOTAL, TRUE = "T-VHD of answers yes", "the object is there"
@@ -98,14 +104,12 @@ def measure(setting: Setting) -> Conditions:
     there = asked.there
     c = Conditions(unit="share of questions answered yes", within=SHARE, seed=setting.seed)
 
-    def says_yes(edit_of: Callable | None = None) -> np.ndarray:
+    def says_yes(edit_of: Callable[[slice], ModelEdit] | None = None) -> np.ndarray:
         parts = []
-        for prompt in asked.prompt.split(200):
-            if edit_of is None:
-                parts.append(asked_pictures.said(model, prompt, rows=200))
-                continue
-            with edit_of(prompt).on(model):
-                parts.append(asked_pictures.said(model, prompt, rows=200))
+        for start in range(0, len(asked), ROWS):
+            rows = slice(start, start + ROWS)
+            with nullcontext() if edit_of is None else edit_of(rows).on(model):
+                parts.append(asked_pictures.said(model, asked.prompt[rows], rows=ROWS))
         return (np.concatenate(parts) == yes).astype(float)
 
     before = divergence(model, chosen_on.prompt, how=o.how)
@@ -127,15 +131,15 @@ def measure(setting: Setting) -> Conditions:
     setting.progress(1, 3, "heads made louder")
 
     def louder(alpha: float, choose: str = "divergent", draw: int = 0) -> np.ndarray:
-        options = {"how": o.how, "alpha": alpha, "choose": choose, "seed": setting.seed * 997 + draw}
-        return says_yes(lambda prompt: Reinforce.of(model, prompt, **options))
+        options = {"alpha": alpha, "choose": choose, "seed": setting.seed * 997 + draw}
+        return says_yes(lambda rows: Reinforce(layers=found.layers, without=found.without[rows], **options))
 
     reinforced = louder(o.alpha)
     drawn = [louder(o.alpha, "random", i) for i in range(o.draws)]
     half = len(ranked) // len(before.layers) // 2
     fixed = [h for n in before.layers for h in [r for r in ranked if layer_of(r) == n][:half]]
     options = {"a": o.alpha, "b": 0.0, "train": (), "positions": (-1,), "when": "all"}
-    same = says_yes(lambda prompt: affine_of(model, fixed, **options))
+    same = says_yes(lambda rows: affine_of(model, fixed, **options))
     c[AS_IS], c[LOUDER], c[FIXED] = plain[~there], reinforced[~there], same[~there]
     c[KEPT], c[KEPT_LOUDER] = plain[there], reinforced[there]
     c.draws[RANDOM], c.draws[KEPT_RANDOM] = [d[~there] for d in drawn], [d[there] for d in drawn]
