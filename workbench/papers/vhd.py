@@ -7,10 +7,10 @@ chosen for every prompt. Here the model is asked whether a coloured shape is in 
 exactly: a *yes* about something that is not there is a hallucination. What is not there shares its colour or its shape
 with something that is.
 
-Pixel noise is 0.12. In clean pictures the model hardly ever says yes to what is not there; the noise of the model's card at
-which descriptions hallucinate is taken, and no other was chosen by what came out. The table of noises has others. Heads
-are chosen on other pictures than those reported. All four layers are used, where the paper leaves out most of its 32.
-How many heads the total counts is not said in the paper; it is two of a layer here.
+Pixel noise is 0.12. In clean pictures the model hardly ever says yes to what is not there; the noise of the model's
+card at which descriptions hallucinate is taken, and no other was chosen by what came out. The table of noises has
+others. Heads are chosen on other pictures than those reported. All four layers are used, where the paper
+leaves out half of its 32. How many heads the total counts is not said in the paper; it is two of a layer here.
 
 Controls:
 - what every head would have if all changed alike, and random heads of the same layers
