@@ -34,6 +34,7 @@ from workbench.core.loading import lazily
 from workbench.core.stats.association import auroc
 from workbench.core.stats.intervals import SHARE
 from workbench.core.stats.matched import layer_of, matched_heads
+from workbench.edits.reinforce import Reinforce
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, no_worse, permuted, tells
@@ -42,7 +43,6 @@ from workbench.tasks.scenes.layout import World
 
 with lazily():
     from workbench.edits.affine import affine_of
-    from workbench.edits.reinforce import Reinforce
     from workbench.heads import asked_pictures
     from workbench.heads.divergence import divergence
 
