@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -15,6 +16,7 @@ from workbench.circuits.addresses import Node, parse_node
 from workbench.core.errors import ModelError, NameFormatError, TaskError
 from workbench.engine.interventions.intervention import Edit, Intervention
 from workbench.engine.interventions.path_patching import path_patches
+from workbench.model.identity import identity
 
 TOLERANCE = 2e-5
 N_HEADS, WIDTH = 4, 8
@@ -222,3 +224,52 @@ def test_a_tower_that_is_not_there_is_refused(runs, runs_of):
         wb.ablate(runs_of("llama"), ["vision:a0.h0"])
     with pytest.raises(NameFormatError, match="is a part of a tower"):
         path_patches(runs, ["vision:a0.h0"], ["logits"])
+
+
+def test_a_projector_is_of_pictures_alone(name, runs):
+    inside = int(runs.pairs.sets[0]["image"][0])
+    assert wb.ablate(runs, [f"projector@{inside}"], ablation="zero").labels == (f"projector@{inside}",)
+    for position in ("end", "V", 0):
+        with pytest.raises(TaskError, match=f"projector@{position}: .* the positions of the picture"):
+            wb.ablate(runs, [f"projector@{position}"], ablation="zero")
+
+
+def test_a_model_that_reads_one_thing_has_no_projector(runs_of):
+    with pytest.raises(ModelError, match="projector: the model has no projector: it reads words alone"):
+        wb.ablate(runs_of("llama"), ["projector"], ablation="zero")
+    runs = wb.paired_runs(wb.open_model("zoo:marked"), "scene-marked", n=2)
+    with pytest.raises(ModelError, match="projector: the model has no projector: it reads pictures alone"):
+        wb.ablate(runs, ["projector"], ablation="zero")
+
+
+@pytest.mark.parametrize("address", ["vision:a0.h0", "projector"])
+def test_a_pair_without_a_picture_is_said_to_lack_it(runs, address):
+    pair = wb.Pair(id="a", clean="w10 w12", corrupted="w10 w13", correct=(" Mary",), incorrect=(" John",))
+    words = wb.paired_runs(runs.model, wb.Pairs(items=(pair,), task="t"))
+    with pytest.raises(TaskError, match=f"{address}: pair 0 has no picture"):
+        wb.ablate(words, [address])
+
+
+@pytest.mark.parametrize("ablation", ["mean", "mean-per-position", "mean-per-template", "resample", "zero"])
+def test_every_ablation_of_a_part_of_a_tower(name, runs, ablation):
+    sets = [] if name == "gemma3" else ["vision:a1.h1@image"]  # its projector pools patches
+    found = wb.ablate(runs, ["vision:a0.h0", "vision:m1", *sets], ablation=ablation)
+    assert np.isfinite(found.patched).all() and abs(found.patched - found.base).max() > 1e-6
+
+
+def test_a_tower_has_no_mean_per_name(runs):
+    with pytest.raises(ModelError, match=r"vision:a0\.h0: mean-per-name goes by named tokens"):
+        wb.ablate(runs, ["vision:a0.h0"], ablation="mean-per-name")
+
+
+def test_rows_of_a_tower_say_where_they_are(runs):
+    found = wb.ablate(runs, ["vision:a0.h1", "vision:a1.h0", "a0.h1"], ablation="zero")
+    table = found.to_dataframe()
+    assert table["layer"].tolist() == [0, 1, 0] and table["head"].tolist() == [1, 0, 1]
+    assert table["tower"].tolist()[:2] == ["vision", "vision"]
+    assert found.grid()[1] == ["0", "vision:0", "vision:1"]
+
+
+def test_what_a_probe_has_seen_of_a_tower_is_no_change_of_the_model(runs):
+    wb.ablate(runs, ["vision:a0.h0"])
+    assert identity(runs.model).standing == () and "with" not in identity(runs.model).title

@@ -150,10 +150,11 @@ class Effects(
 
         rows, tested = [], self.significance
         for i, label in enumerate(self.labels):
-            layer, index, position = _place(label)
+            tower, layer, index, position = _place(label)
             rows.append(
                 {
                     "label": label,
+                    **({} if tower is None else {"tower": tower}),
                     "layer": layer,
                     "head": index,
                     "position": position,
@@ -197,8 +198,10 @@ class Effects(
         Layers are rows. Columns are positions where only they differ, else heads; where both do, every head of every
         layer has a row.
         """
-        parts = [_place(label) for label in self.labels]
-        layers = [str(n) for n in sorted({layer for layer, _, _ in parts if layer is not None})]
+        placed = [_place(label) for label in self.labels]
+        known = sorted({(tower or "", layer) for tower, layer, _, _ in placed if layer is not None})
+        layers = [_row_name(tower, layer) for tower, layer in known]
+        parts = [(_row_name(tower, layer), head, at) for tower, layer, head, at in placed]
         heads = [str(h) for h in sorted({head for _, head, _ in parts if head is not None})]
         positions = list(dict.fromkeys(str(at) for _, _, at in parts if at is not None))
         if heads and len(positions) > 1:
@@ -281,10 +284,15 @@ class Effects(
         return printable(f"<Effects {self.title}: {len(self)} rows>")
 
 
-def _place(label: str) -> tuple[int | None, int | None, str | int | None]:
-    """Layer, head and position of a row's label; all None when it is no single address."""
+def _row_name(tower: str | None, layer: int | None) -> str:
+    """A layer as a row of the grid; of a tower with its name."""
+    return f"{tower}:{layer}" if tower else str(layer)
+
+
+def _place(label: str) -> tuple[str | None, int | None, int | None, str | int | None]:
+    """Tower, layer, head and position of a row's label; all None when it is no single address."""
     try:
-        node = parse_node(label)
+        node = parse_node(label, towers=True)
     except NameFormatError:
-        return None, None, None
-    return (0 if node.kind == "input" else node.layer), node.index, node.position
+        return None, None, None, None
+    return node.tower, (0 if node.kind == "input" else node.layer), node.index, node.position

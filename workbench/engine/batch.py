@@ -12,11 +12,20 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.circuits.addresses import Node
 from workbench.core.errors import TaskError
 from workbench.engine.metrics import Answers
 from workbench.model.prompt import Prompt
 
 RunName = Literal["clean", "corrupted"]
+
+
+def no_picture(node: Node, pair: int) -> TaskError:
+    """The error for a part that reads pictures, where a pair has none."""
+    return TaskError(
+        f"{node}: pair {pair} has no picture, so nothing passes there",
+        hint="give the pair its image, or name a part of the language model: a1.h2",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +111,28 @@ class Batch:
             torch.tensor(found, dtype=torch.long, device=self.clean.device).reshape(-1, 2).unbind(1)
         )
         return rows, tokens
+
+    def places_of(self, node: Node) -> tuple[Int[Tensor, " place"], Int[Tensor, " place"]] | None:
+        """Rows and tokens that an address means; None for all. The projector writes those of the picture alone.
+
+        Raises:
+            TaskError: if a pair has no such position, or no picture.
+        """
+        if node.kind != "projector":
+            return None if node.position is None else self.places(node.position, node.tower)
+        if not self.sets:
+            raise no_picture(node, int(self.index[0]))
+        rows, tokens = image = self.places("image")
+        if node.position is None:
+            return image
+        asked = self.places(node.position)
+        known = set(zip(rows.tolist(), tokens.tolist(), strict=True))
+        if not known.issuperset(zip(asked[0].tolist(), asked[1].tolist(), strict=True)):
+            raise TaskError(
+                f"{node}: the projector writes the positions of the picture, and {node.position!r} is none of them",
+                hint=f"what enters there: input@{node.position}; of the picture: {', '.join(self.sets[0])}",
+            )
+        return asked
 
     def _tower_places(self, position: str | int, tower: str) -> tuple[Tensor, Tensor]:
         """Rows and positions of a tower, where a set is at other places than among the words."""

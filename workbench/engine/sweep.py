@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.circuits.addresses import Node
 from workbench.circuits.effects import Effects
 from workbench.core.errors import ModelError, OptionError, RunError, expect
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
+from workbench.engine.batch import no_picture
 from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut, check
@@ -41,7 +43,9 @@ from workbench.engine.restart import (
 )
 from workbench.engine.store import SweepStore
 from workbench.model.hooks import hook_name
+from workbench.model.inner_towers import VISION
 from workbench.model.memory import is_out_of_memory
+from workbench.model.sight import PIXELS, sight_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,14 +194,37 @@ def describe_plan(
 
 def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) -> None:
     """Every position that is edited exists in every pair; asked before anything is written."""
-    wanted: set[tuple[str | int, str | None]] = set()
-    for edit in (e for i in interventions for e in i.edits):
-        named = (edit.query, edit.key) if isinstance(edit, KnockOut) else (edit.part.position,)
-        named = ("image",) if edit.part.kind == "projector" else named
-        wanted |= {(p, edit.part.tower) for p in named if p is not None}
+    edits = dict.fromkeys(e for i in interventions for e in i.edits if isinstance(e, KnockOut))
+    nodes = dict.fromkeys(e.part for i in interventions for e in i.edits if not isinstance(e, KnockOut))
+    seen = dict.fromkeys([*nodes, *(edit.part for edit in edits)])
+    for node in seen:
+        _check_reads_pictures(runs, node)
+    wanted = {(at, e.part.tower) for e in edits for at in (e.query, e.key)}
     for batch in runs.batches:
+        for node in nodes:
+            batch.places_of(node)
         for position, tower in sorted(wanted, key=str):
             batch.places(position, tower)
+
+
+def _check_reads_pictures(runs: PairedRuns, node: Node) -> None:
+    """What reads pictures is there, and every pair has one.
+
+    Raises:
+        ModelError: for the projector of a model that has none.
+        TaskError: if a pair has no picture.
+    """
+    if node.kind != "projector" and node.tower != VISION:
+        return
+    sight = None if runs.sealed else sight_of(runs.model)
+    if node.kind == "projector" and (sight is None or sight.token is None):
+        what = "words alone" if sight is None else "pictures alone, by its own layers"
+        raise ModelError(
+            f"{node}: the model has no projector: it reads {what}", hint="what enters its layers: input"
+        )
+    for batch in runs.batches if sight is not None else ():
+        if not PIXELS & set(batch.prompts[0].extras):
+            raise no_picture(node, int(batch.index[0]))
 
 
 def _run(

@@ -180,7 +180,10 @@ def every_module(bridge: TransformerBridge) -> Iterator[torch.nn.Module]:
 _MODULES: WeakKeyDictionary[TransformerBridge, Modules] = WeakKeyDictionary()
 
 
-_PASSING = ("context_level",)  # of TransformerLens: how many blocks of hooks are open
+_PASSING = (
+    "context_level",
+    "_workbench_tower_forms",
+)  # open blocks of hooks; what a probe has seen of a tower
 
 
 def _is_setting(value: Any) -> bool:

@@ -87,8 +87,7 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
 
 def _put(node: Node, batch: Batch, value: New) -> Put:
     """Write the value at one head or all, at one position or all."""
-    position = "image" if node.kind == "projector" and node.position is None else node.position
-    pair, where = (None, None) if position is None else batch.places(position, node.tower)
+    pair, where = batch.places_of(node) or (None, None)
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]  # a view: writing to it writes to the clone
@@ -109,7 +108,7 @@ def _new(value: New, part: Tensor, index: tuple, batch: Batch) -> Tensor | float
 
 def _put_pattern(node: Node, batch: Batch, value: New) -> Put:
     """Write a pattern ``(pair, head, query, key)``, all query rows or one."""
-    pair, where = (None, None) if node.position is None else batch.places(node.position, node.tower)
+    pair, where = batch.places_of(node) or (None, None)
 
     def put(tensor: Tensor, rows: slice) -> None:
         part = tensor[rows]

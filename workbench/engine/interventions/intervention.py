@@ -178,6 +178,11 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
     """
     node, site = edit.part, "pattern" if isinstance(edit, KnockOut) else site_of(edit.part)
     wiring = wiring.of(node.tower)
+    if node.tower is not None and isinstance(edit, Edit) and edit.value == "mean-per-name":
+        raise ModelError(
+            f"{node}: mean-per-name goes by named tokens, and positions of a tower are patches, which have no names",
+            hint="--ablation mean-per-position, or mean",
+        )
     if isinstance(edit, KnockOut) and node.kind not in ("head", "attn"):
         raise ModelError(
             f"{node} attends to nothing", hint="heads and attention layers can be knocked out: a9.h9, a9"
