@@ -182,3 +182,15 @@ def test_import_turns_ids_into_text_with_the_models_tokenizer(run, tmp_path, mod
     assert result.exit_code == 0, result.exception
     assert load_pairs(tmp_path / "out.jsonl")[0].correct == (" Mary",)
     assert "did you mean" in str(run("import", "eapig", "ioi.csv", "-o", "out.jsonl").exception)
+
+
+def test_pictures_are_named_where_there_are_some(run, tmp_path):
+    (pair,) = make_pairs("scene-marked", n=1)
+    shown = run("show", "scene-marked", "-n", "1").stdout
+    assert pair.image[0].source in shown and pair.image[1].source in shown
+    cells = " ".join(map(str, pair.regions["object"][0]))
+    assert "region object" in shown and cells in shown
+    assert "\n clean  " not in shown  # there are no words to show
+    listed = {task["name"]: task["regions"] for task in json.loads(run("list", "--json").stdout)}
+    assert listed["scene-marked"] == ["object", "answer", "others", "rings", "edges"] and listed["ioi"] == []
+    assert "regions" in run("list").stdout

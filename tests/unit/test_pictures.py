@@ -19,6 +19,7 @@ from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.pictures import image
 from workbench.tasks.pictures.image import Picture
+from workbench.tasks.pictures.sight import Scaling, Sight
 
 
 def colours(seed: int, size: int = 8) -> np.ndarray:
@@ -86,16 +87,28 @@ def test_another_picture_of_the_same_name_is_not_written_over(folder, tmp_path):
         pairs.save(tmp_path / "there" / "copy.jsonl")
 
 
-def bomb(path, side: int) -> None:
-    """A PNG that says it has side x side pixels; its data is a few bytes."""
+def packed_png(height: int, width: int, data: bytes, *, bits: int = 8) -> bytes:
+    """A PNG of three colours by hand; whether there is as much data as it says is up to the caller."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
-    )
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def png(pixels: np.ndarray, *, bits: int) -> bytes:
+    return packed_png(*pixels.shape[:2], b"".join(b"\0" + row.tobytes() for row in pixels), bits=bits)
+
+
+def bomb(path, side: int) -> None:
+    """A PNG that says it has side x side pixels; its data is a few bytes."""
+    path.write_bytes(packed_png(side, side, b"\0" * 99))
+
+
+def test_a_png_by_hand_is_read_and_a_name_may_hold_a_hash(folder):
+    (folder / "part#1.png").write_bytes(png(colours(5), bits=8))
+    assert np.array_equal(Picture("part#1.png", folder).pixels, colours(5))
 
 
 def test_what_unpacks_to_too_much_is_not_unpacked(folder):
@@ -147,6 +160,11 @@ def test_an_array_that_is_no_picture_is_refused(folder, array, says):
         ("two.npz", "names no single array; the file holds left, right"),
         ("two.npz#middle", "names no single array"),
         ("grey.png", "a PNG of mode L; RGB is expected"),
+        ("deep.png", "a PNG of 16 bits and colour type 2; RGB is expected"),
+        ("clear.png", "a PNG with a transparent colour (tRNS); RGB is expected"),
+        ("film.png", "a PNG of 2 frames; RGB is expected"),
+        ("c.png#part", "there is no such file; # names an array of an .npz"),
+        ("a.npy#x", "there is no such file; # names an array of an .npz"),
         ("torn.png", "cannot be read"),
         ("text.npy", "cannot be read"),
         ("objects.npy", "cannot be read"),
@@ -160,6 +178,10 @@ def test_a_source_that_is_no_picture_is_refused(folder, tmp_path_factory, source
     os.symlink(elsewhere, folder / "inside")
     Image.fromarray(colours(0)[:, :, 0]).save(folder / "grey.png")
     (folder / "torn.png").write_bytes((folder / "c.png").read_bytes()[:90])
+    (folder / "deep.png").write_bytes(png(colours(0).astype(">u2") * 257 - 1, bits=16))
+    Image.fromarray(colours(3)).save(folder / "clear.png", transparency=tuple(map(int, colours(3)[0, 0])))
+    more = [Image.fromarray(colours(4))]
+    Image.fromarray(colours(3)).save(folder / "film.png", save_all=True, append_images=more)
     (folder / "text.npy").write_text("not an array")
     np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(TaskError) as problem:
@@ -188,6 +210,14 @@ def test_a_source_that_is_no_picture_is_refused(folder, tmp_path_factory, source
                 "positions": {"S2": [[0, 1], [0, 1]]},
             },
             "'S2' is a position and a region",
+        ),
+        (
+            {"clean": "a b", "corrupted": "a c", "positions": {"image": [[0, 1], [0, 1]]}},
+            "'image' is a position and a set of the picture's patches",
+        ),
+        (
+            {"clean": "a b", "corrupted": "a c", "positions": {"background": [[0, 1], [0, 1]]}},
+            "'background' is a position and a set of the picture's patches",
         ),
     ],
 )
@@ -263,3 +293,40 @@ def test_pairs_of_one_digest_may_have_pictures_of_any_names(folder):
     text = Pair(id="a", clean="1 2 1", corrupted="1 3 1", correct=(" 2",))
     plain = '[{"clean":"1 2 1","correct":[" 2"],"corrupted":"1 3 1","id":"a","incorrect":[]}]'
     assert as_pairs([text]).digest == sha256(plain.encode()).hexdigest()[:16]
+
+
+def test_words_without_a_picture_may_be_called_like_a_set():
+    row = {"clean": "a b", "corrupted": "a c", "correct": ["d"], "positions": {"class": [[0, 1], [0, 1]]}}
+    assert as_pairs([row])[0].positions == {"class": ((0, 1), (0, 1))}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "most", "is_read"),
+    [
+        (Scaling(mean=(0.5,) * 3, std=(0.25,) * 3), 255, False),
+        (Scaling(mean=(0.5,) * 3, std=(0.25,) * 3), -255, False),
+        (Scaling(mean=(0.5,) * 3, std=(0.25,) * 3), 9.5, True),
+        (None, 255, False),
+        (Scaling(factor=1.0), 255, True),
+        (Scaling(factor=1.0), 1000, False),
+    ],
+)
+def test_numbers_that_are_colours_are_not_read_as_numbers(scaling, most, is_read):
+    sight = Sight(size=(8, 8), grid=(2, 2), n_tokens=4, scaling=scaling)
+    pixels = np.zeros((3, 8, 8), dtype="float32")
+    pixels[0, 0, 0] = most
+    why = sight.why_not(Picture.of(pixels))
+    assert (why == "") == is_read
+    assert is_read or f"{most}; the model reads about" in why or f"from {most} to 0; the model" in why
+
+
+def test_the_card_of_pairs_says_where_pictures_are_from():
+    pair = Pair(
+        id="a",
+        clean="one",
+        corrupted="",
+        correct=("red",),
+        image=(Picture("scene:1/2"), Picture("scene:1/3")),
+    )
+    card = Pairs(items=(pair,), task="t")._repr_html_()
+    assert "one [scene:1/2]<" in card and ">[scene:1/3]<" in card

@@ -234,3 +234,10 @@ def test_positions_are_those_that_the_task_names_and_stand_on_their_words(name):
         for place, (span, other) in pair.positions.items():
             words = {"colour": COLOURS, "shape": SHAPES}[place]
             assert pair.clean[slice(*span)] in words and pair.corrupted[slice(*other)] in words
+
+
+def test_tasks_say_which_sets_of_patches_their_pairs_have():
+    drawn = [task for task in list_tasks() if task.pictures]
+    assert len(drawn) == 12
+    for task in drawn:
+        assert tuple(make_pairs(task.name, n=1)[0].regions) == task.regions

@@ -54,7 +54,7 @@ class ListTasks(Command):
 
     def run(self, job: Job) -> Listing:
         tasks = [task.to_dict() for task in list_tasks()]
-        columns = ("name", "describe", "metric", "corruptions", "positions")
+        columns = ("name", "describe", "metric", "corruptions", "positions", "regions")
         return Listing(rows=tasks, shown=[{key: task[key] for key in columns} for task in tasks])
 
 

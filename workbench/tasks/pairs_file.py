@@ -235,6 +235,7 @@ def parse_pair(data: object, *, default_id: str, folder: Path | None = None) -> 
         {} if wrong else _positions(data.get("positions", {}), texts["clean"], texts["corrupted"], wrong)
     )
     wrong += [f"{name!r} is a position and a region" for name in positions if name in seen.regions]
+    wrong += [f"{name!r} is a position and a set of the picture's patches" for name in seen.taken(positions)]
     if wrong:
         return None, wrong
     return Pair(

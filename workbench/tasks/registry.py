@@ -26,6 +26,7 @@ class Task:
         metric: Name of its usual metric.
         corruptions: How the corrupted prompt can differ; the first is the default.
         positions: Named positions of its pairs, besides ``end``.
+        regions: Named sets of patches of its pictures, besides ``image`` and ``background``; some may be empty.
         describe: One sentence.
         texts: Everything it can write: word lists and templates with the slots blank.
         alternatives: Options whose best value depends on the tokenizer, with the values to try in order
@@ -44,6 +45,7 @@ class Task:
     generate: Generator
     alternatives: Mapping[str, tuple[Option, ...]] = field(default_factory=dict)
     pictures: bool = False
+    regions: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Option]:
@@ -60,6 +62,7 @@ class Task:
             "metric": self.metric,
             "corruptions": list(self.corruptions),
             "positions": [*self.positions, "end"],
+            "regions": list(self.regions),
             "options": self.options,
         }
 
@@ -82,6 +85,7 @@ def task(
     texts: Iterable[str],
     alternatives: Mapping[str, tuple[Option, ...]] | None = None,
     pictures: bool = False,
+    regions: tuple[str, ...] = (),
 ) -> Callable[[Generator], Generator]:
     """Register a generator under a name; it may stand in any module."""
 
@@ -97,6 +101,7 @@ def task(
             generate=generate,
             alternatives=dict(alternatives or {}),
             pictures=pictures,
+            regions=regions,
         )
         TASKS.add(name, made, home=generate.__module__)
         return generate

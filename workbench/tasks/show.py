@@ -23,9 +23,16 @@ def pairs_card(pairs: Pairs) -> str:
 
 
 def _html_row(pair: Pair) -> str:
-    cells = (pair.id, pair.clean, pair.corrupted, first_answers(pair.correct), first_answers(pair.incorrect))
+    texts = [said(pair, side) for side in (0, 1)]
+    cells = (pair.id, *texts, first_answers(pair.correct), first_answers(pair.incorrect))
     style = "text-align:left;white-space:pre-wrap"
     return "<tr>" + "".join(f'<td style="{style}">{escape(cell)}</td>' for cell in cells) + "</tr>"
+
+
+def said(pair: Pair, side: int) -> str:
+    """Return a prompt, then where its picture is from if it has one."""
+    text = (pair.clean, pair.corrupted)[side]
+    return text if pair.image is None else f"{text} [{pair.image[side].source}]".strip()
 
 
 def first_answers(answers: Sequence[str], most: int = 4) -> str:

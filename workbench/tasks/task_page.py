@@ -47,12 +47,24 @@ class TaskPage(Told):
         about |= {"corruption": self.pairs.corruption, "split": self.pairs.split}
         parts: list[object] = [about]
         for pair in self.pairs:
-            rows = {"clean": mark(pair, 0), "corrupted": mark(pair, 1)}
+            rows = {side: said for i, side in enumerate(("clean", "corrupted")) if (said := mark(pair, i))}
+            rows |= _pictures(pair)
             rows |= {"correct": _listed(pair.correct), "incorrect": _listed(pair.incorrect)}
             parts += ["", {"pair": f"{pair.id}  {pair.group}"} | rows]
         if self.aligned is not None and self.reading is not None:
             parts += _aligned_parts(self.aligned, self.reading)
         return parts
+
+
+def _pictures(pair: Pair) -> dict[str, str]:
+    """Where the pictures of a pair are from, and its regions: patches of the clean / of the corrupted picture."""
+    if pair.image is None:
+        return {}
+    rows = {f"{s} picture": p.source for s, p in zip(("clean", "corrupted"), pair.image, strict=True)}
+    for name, sides in pair.regions.items():
+        cells = [" ".join(map(str, side)) or "none" for side in sides]
+        rows[f"region {name}"] = cells[0] if cells[0] == cells[1] else " / ".join(cells)
+    return rows
 
 
 def _tokens(aligned: AlignedPairs, reading: Reading, index: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,10 @@ class PictureFields:
     def alike(self) -> str:
         """What follows "the same text"."""
         return "" if self.image is None else " and the same picture"
+
+    def taken(self, names: Iterable[str]) -> list[str]:
+        """Which of these names always are sets of patches, where there is a picture."""
+        return [] if self.image is None else [name for name in names if name in RESERVED]
 
     def are_alike(self, wrong: list[str]) -> bool:
         """Say whether both pictures are one; what cannot be loaded is added to the list of what is wrong."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -17,7 +18,19 @@ from workbench.core.registry import Registry
 from workbench.tasks.pictures.limits import MOST_BYTES, refuse_larger
 
 Reader = Callable[[BinaryIO, str], np.ndarray]
+_ARRAY = re.compile(r"(.*\.npz)#(.*)", re.DOTALL | re.IGNORECASE)
 _HINT = "give a path below the folder of the pairs file: pictures/a.png"
+
+
+def split(source: str) -> tuple[str, str]:
+    """Return the path of a picture's file, and the name of the array where it is in an ``.npz``.
+
+    Example:
+        >>> split("two.npz#left"), split("a#1.png")
+        (('two.npz', 'left'), ('a#1.png', ''))
+    """
+    found = _ARRAY.fullmatch(source)
+    return (found[1], found[2]) if found else (source, "")
 
 
 def file_of(source: str, folder: Path | None) -> Path:
@@ -26,7 +39,12 @@ def file_of(source: str, folder: Path | None) -> Path:
     Raises:
         TaskError: if the path leaves the folder, passes a link, is of another kind of file, or nothing is there.
     """
-    name = PurePosixPath(source.partition("#")[0])
+    name = PurePosixPath(split(source)[0])
+    before = name.name.partition("#")[0]
+    if name.suffix.lower() not in READERS and PurePosixPath(before).suffix.lower() in READERS:
+        raise TaskError(
+            f"picture {source!r:.200}: there is no such file; # names an array of an .npz", hint=before
+        )
     if name.suffix.lower() not in READERS:
         kinds = ", ".join(READERS)
         raise TaskError(
@@ -86,7 +104,7 @@ def _npy(stream: BinaryIO, source: str) -> np.ndarray:
 
 
 def _npz(stream: BinaryIO, source: str) -> np.ndarray:
-    wanted = source.partition("#")[2]
+    wanted = split(source)[1]
     with zipfile.ZipFile(stream) as packed:
         names = [name.removesuffix(".npy") for name in packed.namelist()]
         if wanted not in names and (wanted or len(names) != 1):

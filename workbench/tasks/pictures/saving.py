@@ -9,7 +9,7 @@ import numpy as np
 
 from workbench.core.atomic import write_output
 from workbench.core.errors import RunError
-from workbench.tasks.pictures.file import file_of
+from workbench.tasks.pictures.file import file_of, split
 from workbench.tasks.pictures.image import MEMORY, Picture
 
 
@@ -29,7 +29,7 @@ def put_beside(picture: Picture, folder: Path) -> Picture:
     picture.pixels  # noqa: B018  what is refused here would be saved under the digest of other pixels
     if picture.folder == own.folder:
         return picture
-    name = picture.source.partition("#")[0]
+    name = split(picture.source)[0]
     if (folder / name).exists():
         return _same(own, picture)
     _write(folder / name, file_of(picture.source, picture.folder).read_bytes())

@@ -10,6 +10,8 @@ from jaxtyping import Float32
 
 from workbench.tasks.pictures.image import Picture
 
+FARTHEST = 10.0
+"""Numbers farther from zero are no scaled picture; a model whose own colours go farther reads three times as far."""
 FIRST = ("object", "answer", "others", "rings")
 """Regions that take a patch before all others, in this order; digests of pairs know no order of names."""
 
@@ -21,6 +23,12 @@ class Scaling:
     factor: float = 1 / 255
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def largest(self) -> float:
+        """The largest number, up or down, that a colour becomes."""
+        ends = [(c * self.factor - m) / s for c in (0, 255) for m, s in zip(self.mean, self.std, strict=True)]
+        return max(map(abs, ends))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,18 @@ class Sight:
                 f"picture {picture.source} holds colours, and nothing beside the model says how they become numbers: "
                 "put preprocessor_config.json with image_mean and image_std there, or give float32 3 x height x width"
             )
-        return ""
+        return "" if picture.pixels.dtype == np.uint8 else self._why_no_numbers(picture)
+
+    def _why_no_numbers(self, picture: Picture) -> str:
+        """Why numbers can be none that the model reads: 0 to 255 where about -1 to 1 is expected."""
+        usual = 1.0 if self.scaling is None else self.scaling.largest
+        least, most = float(picture.pixels.min()), float(picture.pixels.max())
+        if max(-least, most) <= max(FARTHEST, 3 * usual):
+            return ""
+        return (
+            f"picture {picture.source} holds numbers from {least:.4g} to {most:.4g}; the model reads about "
+            f"{-usual:.2g} to {usual:.2g}: colours from 0 to 255 are given as uint8 height x width x 3"
+        )
 
     def numbers(self, picture: Picture) -> Float32[np.ndarray, "3 height width"]:
         """The picture as the model reads it."""

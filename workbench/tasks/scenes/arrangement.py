@@ -10,6 +10,7 @@ from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.marked import counts
 from workbench.tasks.scenes.partners import (
     ALL,
+    REGIONS,
     TRIES,
     hundredths,
     kind_of,
@@ -32,6 +33,7 @@ _SOURCE = "drawn scenes; after CLEVR, Johnson et al. 2017, arXiv:1612.06890"
     describe="Count all objects, or those of one colour.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_count(draw: Draw, *, split: str, corruption: str, about: str = "colour", noise: int = 4) -> Pair:
     """Draw one pair with a number as the answer, all equally often: zero to four of a colour, or one to four of all.
@@ -60,6 +62,7 @@ def scene_count(draw: Draw, *, split: str, corruption: str, about: str = "colour
     describe="Say in which of nine places a coloured shape is.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_place(draw: Draw, *, split: str, corruption: str, objects: int = 0, noise: int = 4) -> Pair:
     """Draw one pair with a place as the answer, all nine equally often.
@@ -85,6 +88,7 @@ def scene_place(draw: Draw, *, split: str, corruption: str, objects: int = 0, no
     describe="Say the shape of the nearest object left of, right of, above or below another.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_relation(draw: Draw, *, split: str, corruption: str, objects: int = 0, noise: int = 4) -> Pair:
     """Draw one pair with a shape as the answer, all five equally often.
@@ -109,6 +113,7 @@ def scene_relation(draw: Draw, *, split: str, corruption: str, objects: int = 0,
     describe="Say where a coloured shape is while another object of that shape has another colour.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_binding(draw: Draw, *, split: str, corruption: str, noise: int = 4) -> Pair:
     """Draw one pair: two objects of one shape and two colours; the corrupted picture has the colours exchanged.

@@ -10,7 +10,16 @@ from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import task
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.paint import ARROW
-from workbench.tasks.scenes.partners import GRID, IMAGE, TRIES, hundredths, picture_of, regions_of, scene_in
+from workbench.tasks.scenes.partners import (
+    GRID,
+    IMAGE,
+    REGIONS,
+    TRIES,
+    hundredths,
+    picture_of,
+    regions_of,
+    scene_in,
+)
 from workbench.tasks.scenes.truth import Scene, Thing
 from workbench.tasks.scenes.words import PLACES, SHAPES
 
@@ -26,6 +35,7 @@ _STEPS = {"right": (0, 1), "up": (-1, 0), "left": (0, -1), "down": (1, 0)}
     describe="Say the shape that an arrow points at.",
     texts=(TEXT, *SHAPES),
     pictures=True,
+    regions=(*REGIONS, "arrow"),
 )
 def scene_pointed(draw: Draw, *, split: str, corruption: str, noise: int = 4) -> Pair:
     """Draw one pair: an arrow in a free cell, and the nearest object that it points at, all shapes equally often.

@@ -7,7 +7,7 @@ from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import task
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.marked import counts
-from workbench.tasks.scenes.partners import hundredths, kind_of, question_pair
+from workbench.tasks.scenes.partners import REGIONS, hundredths, kind_of, question_pair
 from workbench.tasks.scenes.questions import KINDS, sentence_words
 
 
@@ -19,6 +19,7 @@ from workbench.tasks.scenes.questions import KINDS, sentence_words
     describe="Answer a question of any kind; the partner differs in one attribute of one object.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_changed(
     draw: Draw, *, split: str, corruption: str, about: str = "mixed", objects: int = 0, noise: int = 4

@@ -7,7 +7,7 @@ from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import task
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.marked import counts
-from workbench.tasks.scenes.partners import hundredths, question_pair
+from workbench.tasks.scenes.partners import REGIONS, hundredths, question_pair
 from workbench.tasks.scenes.questions import sentence_words
 
 
@@ -19,6 +19,7 @@ from workbench.tasks.scenes.questions import sentence_words
     describe="Say whether a coloured shape is there; where it is not, the colour or the shape is.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_exist(
     draw: Draw, *, split: str, corruption: str, prior: int = 0, objects: int = 0, noise: int = 4

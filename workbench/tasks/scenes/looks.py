@@ -9,7 +9,7 @@ from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import task
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.marked import counts
-from workbench.tasks.scenes.partners import hundredths, kind_of, question_pair
+from workbench.tasks.scenes.partners import REGIONS, hundredths, kind_of, question_pair
 from workbench.tasks.scenes.questions import sentence_words
 
 KINDS = ("colour", "shape", "size")
@@ -23,6 +23,7 @@ KINDS = ("colour", "shape", "size")
     describe="Say colour, shape or size of the object that the question names.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_attributes(
     draw: Draw, *, split: str, corruption: str, about: str = "colour", objects: int = 0, noise: int = 4
@@ -52,6 +53,7 @@ def scene_attributes(
     describe="Say colour or shape of an object of six pixels, or of the part around it as the whole picture.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_small(
     draw: Draw, *, split: str, corruption: str, about: str = "shape", zoom: bool = False, noise: int = 4
@@ -82,6 +84,7 @@ def scene_small(
     describe="The same questions in pictures with more rings, stronger waves, turned colours or noise.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_clutter(
     draw: Draw,

@@ -7,7 +7,16 @@ from workbench.tasks.draw import Draw
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import task
 from workbench.tasks.scenes.layout import World
-from workbench.tasks.scenes.partners import GRID, TRIES, changes, hundredths, picture_of, regions_of, scene_in
+from workbench.tasks.scenes.partners import (
+    GRID,
+    REGIONS,
+    TRIES,
+    changes,
+    hundredths,
+    picture_of,
+    regions_of,
+    scene_in,
+)
 from workbench.tasks.scenes.truth import Scene, Thing
 from workbench.tasks.scenes.words import COLOURS, SHAPES
 
@@ -20,6 +29,7 @@ from workbench.tasks.scenes.words import COLOURS, SHAPES
     describe="Name colour and shape of the object in the white frame.",
     texts=(*COLOURS, *SHAPES),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_marked(
     draw: Draw, *, split: str, corruption: str, objects: int = 0, noise: int = 4, rings: int = 15

@@ -10,6 +10,7 @@ from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.partners import (
     GRID,
     IMAGE,
+    REGIONS,
     TRIES,
     changes,
     hundredths,
@@ -29,6 +30,7 @@ from workbench.tasks.scenes.truth import Scene
     describe="Say the next word of a description of all objects in reading order.",
     texts=sentence_words(),
     pictures=True,
+    regions=REGIONS,
 )
 def scene_describe(draw: Draw, *, split: str, corruption: str, noise: int = 8) -> Pair:
     """Draw one pair: a description up to some word of the object that comes next, size, colour or shape.

@@ -201,6 +201,10 @@ def picture_of(scene: Scene) -> Picture:
     return Picture(f"scene:{scene.text}")
 
 
+REGIONS = ("object", "answer", "others", "rings", "edges")
+"""Named sets of patches that every pair of drawn pictures has."""
+
+
 def regions_of(scene: Scene, asked: Sequence[int], answered_by: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Named sets of patches, none in two of them; what is left is the background.
 
