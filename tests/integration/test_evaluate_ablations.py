@@ -121,7 +121,7 @@ def test_nodes_under_an_ablation_equal_one_pass_at_a_time(ablation, runs_of):
     assert run_circuits(runs, [circuit], ablation=ablation)[0] == pytest.approx(truth, abs=TOLERANCE)
 
 
-def test_an_unknown_ablation_is_explained(runs_of):
+def test_an_unknown_ablation_is_explained(runs_of, unchecked):
     runs = runs_of("gpt2")
     circuit = score(runs, "eap").top(5)
     with pytest.raises(WorkbenchError, match="no ablation called 'means'"):

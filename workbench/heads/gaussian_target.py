@@ -13,7 +13,7 @@ SPREAD = 0.25  # of the box's side: the Gaussian's standard deviation
 
 
 def outside_mass(maps: Maps, inside: Bool[Tensor, "item row column"]) -> Float[Tensor, " item"]:
-    """Share of each map outside its target, 0 to 1; maps sum to 1.
+    """Return the share of each map outside its target, 0 to 1; maps sum to 1.
 
     Example:
         >>> float(outside_mass(torch.tensor([[[0.25, 0.75]]]), torch.tensor([[[True, False]]])))
@@ -47,7 +47,7 @@ def gaussian_targets(
 
 
 def gaussian_localisation(maps: Maps, targets: Float[Tensor, "item row column"]) -> Float[Tensor, " item"]:
-    """Divergence of each map from its target, in nats: KL(target, map), 0 only for the target itself.
+    """Return the divergence of each map from its target, in nats: KL(target, map), 0 only for the target itself.
 
     Source:
         V2P, 2025 (center peaking); the abstract alone was read.
@@ -62,7 +62,7 @@ def box_labels(inside: Bool[Tensor, "item row column"]) -> Float[Tensor, "item r
 
 
 def middle_of(maps: Maps) -> Float[Tensor, "item 2"]:
-    """Where each map points on average: row and column, in patches from the top left corner."""
+    """Return where each map points on average: row and column, in patches from the top left corner."""
     rows, columns = (torch.arange(n, dtype=maps.dtype, device=maps.device) + 0.5 for n in maps.shape[1:])
     total = maps.sum((-2, -1))
     return torch.stack([(maps.sum(2) @ rows) / total, (maps.sum(1) @ columns) / total], dim=-1)

@@ -32,7 +32,7 @@ def require_clip(model: Any) -> Any:
 
 
 def grid_of(model: Any) -> Size:
-    """Rows and columns of the patches of a CLIP."""
+    """Return rows and columns of the patches of a CLIP."""
     config = require_clip(model).config.vision_config
     side = config.image_size // config.patch_size
     return side, side
@@ -79,7 +79,7 @@ def patch_vectors(
 def similarity_maps(
     patches: Float[Tensor, "picture patch d"], phrases: Float[Tensor, "picture d"], grid: Size
 ) -> Float[np.ndarray, "picture row column"]:
-    """Cosine similarity of every patch with the phrase of its picture, from -1 to 1."""
+    """Return the cosine similarity of every patch with the phrase of its picture, from -1 to 1."""
     alike = torch.einsum("ipd,id->ip", patches, phrases).double().cpu().numpy()
     return alike.reshape(len(alike), *grid)
 
@@ -87,7 +87,7 @@ def similarity_maps(
 def softened(
     maps: Float[np.ndarray, "picture row column"], scale: float
 ) -> Float[np.ndarray, "picture row column"]:
-    """Similarities as shares: softmax over the patches of a picture.
+    """Return similarities as shares: softmax over the patches of a picture.
 
     Args:
         scale: What similarities are multiplied with first, such as the model's own temperature.

@@ -74,7 +74,7 @@ def clicks(
 
 
 def boxes_of(shown: DrawnPictures, *, like: Tensor) -> Float[Tensor, "item 4"]:
-    """Top, left, bottom and right of the asked object of each picture, in patches; fractions are kept."""
+    """Return top, left, bottom and right of the asked object of each picture, in patches; fractions are kept."""
     owner = owner_map(shown.layout, shown.world)
     sides = np.array([owner.shape[1] / shown.grid[0], owner.shape[2] / shown.grid[1]] * 2)
     boxes = np.array([box_of(one == 0) for one in owner]) / sides
@@ -82,5 +82,5 @@ def boxes_of(shown: DrawnPictures, *, like: Tensor) -> Float[Tensor, "item 4"]:
 
 
 def inside_of(shown: DrawnPictures, *, like: Tensor) -> Bool[Tensor, "item row column"]:
-    """The patches of the asked object of each picture."""
+    """Return the patches of the asked object of each picture."""
     return torch.as_tensor(shown.own, device=like.device)
