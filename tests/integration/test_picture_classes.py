@@ -215,10 +215,15 @@ def test_pairs_that_the_model_cannot_take_are_refused(model, tmp_path, changed, 
         wb.paired_runs(model, pairs[:1])
 
 
-def test_a_region_that_some_pairs_lack_is_refused_where_it_is_asked_for(model, tmp_path):
-    runs = wb.paired_runs(model, wb.load_pairs(saved(tmp_path, regions={})))
-    assert runs.set_names == ("image", "class")
-    with pytest.raises(TaskError, match="pair 0 has no region called 'object'"):
+@pytest.mark.parametrize(
+    ("regions", "left"), [({}, ("image", "class")), ({"object": [[], []]}, ("image", "background", "class"))]
+)
+def test_a_region_that_some_pairs_lack_is_refused_where_it_is_asked_for(model, tmp_path, regions, left):
+    runs = wb.paired_runs(model, wb.load_pairs(saved(tmp_path, regions=regions)))
+    assert runs.set_names == left
+    with pytest.raises(
+        TaskError, match="(?s)pair 0 has no region called 'object'.*patches: " + ", ".join(left)
+    ):
         wb.ablate(runs, ["a0.h0"], positions=["object"])
     with pytest.raises(TaskError, match="no position called 'objcet'"):
         wb.ablate(runs, ["a0.h0"], positions=["objcet"])

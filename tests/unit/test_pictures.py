@@ -201,6 +201,7 @@ def test_a_source_that_is_no_picture_is_refused(folder, tmp_path_factory, source
         ({"grid": [2, 2], "regions": {"object": [[0], [4]]}}, "from 0 to 3 (a grid of 2 x 2)"),
         ({"grid": [2, 2], "regions": {"object": [[0, 0], [1]]}}, "each once"),
         ({"grid": [2, 2], "regions": {"background": [[0], [1]]}}, "a region cannot be called 'background'"),
+        ({"grid": [2, 2], "regions": {"rest": [[0], [1]]}}, "a region cannot be called 'rest'"),
         (
             {
                 "grid": [2, 2],
@@ -330,3 +331,25 @@ def test_the_card_of_pairs_says_where_pictures_are_from():
     )
     card = Pairs(items=(pair,), task="t")._repr_html_()
     assert "one [scene:1/2]<" in card and ">[scene:1/3]<" in card
+
+
+def test_what_the_refusal_of_a_png_says_to_type_makes_it_readable(tmp_path):
+    path = tmp_path / "clear.png"
+    Image.fromarray(colours(3)).save(path, transparency=tuple(map(int, colours(3)[0, 0])))
+    with pytest.raises(TaskError) as problem:
+        Picture("clear.png", tmp_path).pixels  # noqa: B018
+    typed = problem.value.hint.partition(", or save")[0]
+    eval(typed, {"Image": Image, "np": np, "path": path})
+    assert np.array_equal(Picture("clear.png", tmp_path).pixels, colours(3))
+
+
+def test_two_pictures_of_one_name_are_saved_by_digest(tmp_path):
+    for name, seed in (("one", 0), ("two", 1)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", colours(seed))
+    both = Picture("a.npy", tmp_path / "one"), Picture("a.npy", tmp_path / "two")
+    pairs = as_pairs([Pair(id="a", clean="", corrupted="", correct=("red",), image=both)])
+    with pytest.raises(RunError, match="another picture than the one to be saved"):
+        pairs.save(tmp_path / "three" / "pairs.jsonl")
+    held = replace(pairs[0], image=tuple(Picture.of(each.pixels) for each in both))
+    assert load_pairs(as_pairs([held]).save(tmp_path / "four" / "pairs.jsonl")).digest == pairs.digest

@@ -105,7 +105,11 @@ class Batch:
         if missing := [
             int(i) for i, named in zip(self.index, self.sets, strict=True) if position not in named
         ]:
-            raise TaskError(f"pair {missing[0]} has no region called {position!r}; other pairs have one")
+            own = self.sets[self.index.tolist().index(missing[0])]
+            raise TaskError(
+                f"pair {missing[0]} has no region called {position!r}; other pairs have one",
+                hint=f"its sets of patches: {', '.join(own)}; leave such pairs out, or take one of these",
+            )
         found = [(row, token) for row, named in enumerate(self.sets) for token in named[str(position)]]
         rows, tokens = (
             torch.tensor(found, dtype=torch.long, device=self.clean.device).reshape(-1, 2).unbind(1)

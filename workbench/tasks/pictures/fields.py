@@ -97,8 +97,11 @@ def _regions(value: object, grid: tuple[int, int] | None, wrong: list[str]) -> d
         return {}
     found = {}
     for name, sides in value.items():
-        if name in RESERVED or name == "end" or not _NAME.fullmatch(name):
-            wrong.append(f"a region cannot be called {name!r}: {', '.join(RESERVED)} and end always exist")
+        if name in (*RESERVED, "end", "rest") or not _NAME.fullmatch(name):
+            wrong.append(
+                f"a region cannot be called {name!r}: {', '.join(RESERVED)}, end and rest always exist, and a name has "
+                "no spaces, @, < or >, and is no number"
+            )
         elif not (
             isinstance(sides, list | tuple) and len(sides) == 2 and all(_are_cells(s, grid) for s in sides)
         ):

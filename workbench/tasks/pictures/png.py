@@ -29,7 +29,7 @@ def read_png(stream: BinaryIO, source: str) -> np.ndarray:
         if picture_is:
             raise TaskError(
                 f"picture {source!r:.200} is a PNG {picture_is}; RGB is expected (8 bits, no transparency)",
-                hint='Image.open(path).convert("RGB").save(path), or .npy for other numbers',
+                hint='Image.fromarray(np.asarray(Image.open(path).convert("RGB"))).save(path), or save numbers as .npy',
             )
         return np.asarray(picture).copy()
 

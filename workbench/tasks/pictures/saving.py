@@ -41,7 +41,10 @@ def _same(own: Picture, picture: Picture) -> Picture:
     if own != picture:
         assert own.folder is not None
         where = own.folder / own.source
-        raise RunError(f"{where} is another picture than the one to be saved", hint="choose another folder")
+        raise RunError(
+            f"{where} is another picture than the one to be saved",
+            hint="choose another folder; where two pictures have one name, wb.Picture.of(picture.pixels) for each",
+        )
     return own
 
 
