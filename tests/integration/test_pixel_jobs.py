@@ -9,11 +9,14 @@ from tests.seeing import picture_pairs, seeing_dir
 from tests.towers import tower_dir
 from workbench.commands.do import do
 from workbench.commands.merge import merge
-from workbench.core.errors import ModelError
+from workbench.core.errors import ModelError, OptionError
 from workbench.engine.cost import tower_gflop
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.sweep import sweep
+from workbench.heads.drawn_pictures import draw_pictures
+from workbench.heads.picture_portrait import SCENES
 from workbench.heads.portrait import portrait
+from workbench.heads.table import load_portrait
 from workbench.model.outline import Outline
 
 
@@ -67,8 +70,26 @@ def test_batches_hold_no_pixels(file):
 def test_portraits_of_words_leave_pictures_out(file):
     found = portrait(wb.open_model(seeing_dir("llava"), device="cpu"), n=2, length=20, loss=False)
     assert found.n_layers == 2
-    with pytest.raises(ModelError, match="reads pictures alone; portraits are measured on tokens"):
+    assert "the language model is measured on words alone, without pictures" in found.notes
+    with pytest.raises(ModelError, match="the model reads 12 x 12, and nothing is resized"):
         portrait(wb.open_model(tower_dir("vit"), device="cpu"))
+
+
+def test_portraits_of_towers_are_of_drawn_pictures(tmp_path):
+    model = wb.open_model("zoo:marked")
+    found = portrait(model, n=3, seed=5)
+    shown = draw_pictures(model, SCENES, n=3, seed=5)
+    pattern = wb.patterns_of(model, shown.prompt).patterns[1].double().numpy()
+    assert found["class-to-itself"].values[1, 2] == pytest.approx(pattern[:, 2, 0, 0].mean())
+    assert found["class-from-patches"].values[1, 2] == pytest.approx(pattern[:, 2, 1:, 0].mean())
+    to_patches = pattern[:, 2, 0, 1:].reshape(3, 6, 6)
+    own = (to_patches * shown.own).sum((1, 2)) / to_patches.sum((1, 2))
+    assert found["object-mass"].values[1, 2] == pytest.approx(own.mean())
+    assert found["neighbor-strength"].null[0, 0] == pytest.approx(1 / 37)  # 36 patches and the class token
+    found.to_json(tmp_path / "portrait.json")
+    assert load_portrait(tmp_path / "portrait.json").rows() == found.rows()
+    with pytest.raises(OptionError, match="reads pictures alone and is given texts"):
+        portrait(model, "a text")
 
 
 def test_a_plan_counts_what_the_tower_computes():

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.commands.forms.heads import Heads
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import read_bytes
-from workbench.core.errors import RunError
+from workbench.core.errors import OptionError, RunError
 from workbench.core.job import Job
 from workbench.core.run_file import load_record
 from workbench.core.run_record import RunRecord, code_versions, digest_of
@@ -26,6 +26,7 @@ from workbench.heads.table import Portrait, load_portrait
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
 from workbench.model.outline import Outline, outline
+from workbench.model.sight import reads_pictures_alone
 
 ROOT = Path("runs") / "heads"
 RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
@@ -74,7 +75,15 @@ def heads(asked: Heads, job: Job) -> HeadsRun | HeadsPlan:
 
     def compute(folder: Path) -> Portrait:
         own = asked.prompt
-        looked.extend(prompt_patterns(opened, own) if own else example_patterns(opened, seed=asked.seed))
+        if own and reads_pictures_alone(opened):
+            raise OptionError(
+                "--prompt gives words, and the model reads pictures alone",
+                hint="leave it out: its heads are looked at on drawn pictures",
+            )
+        if own:
+            looked.extend(prompt_patterns(opened, own))
+        elif not reads_pictures_alone(opened):
+            looked.extend(example_patterns(opened, seed=asked.seed))
         how: dict[str, Any] = {
             "n": asked.limit,
             "length": asked.length,

@@ -26,7 +26,7 @@ class Column(Part, frozen=True):
     """What a number per head means."""
 
     name: str
-    on: Literal["random", "text", "weights"]
+    on: Literal["random", "text", "weights", "pictures"]
     evidence: Annotated[Literal["read-out", "weight", "causal"], Meta(description="kinds are never added up")]
     low: Annotated[float | None, Meta(description="the least it can be; null without a bound")]
     high: float | None

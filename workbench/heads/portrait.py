@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from workbench.core.errors import ModelError, WorkbenchError
+from workbench.core.errors import OptionError, WorkbenchError
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions
 from workbench.heads.copy_scores import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
+from workbench.heads.picture_portrait import picture_measurements
 from workbench.heads.readouts import read_outs
 from workbench.heads.retrieval import Writing, random_needles, retrieval_scores
 from workbench.heads.table import Measurement, Portrait, reasons, shortfall
@@ -69,12 +70,9 @@ def portrait(
     """
     wires = wiring(model)
     require_heads(wires)
-    if (sight := sight_of(model)) is not None and sight.token is None:
-        raise ModelError(
-            "the model reads pictures alone; portraits are measured on tokens",
-            hint="what its heads do for a task: workbench ablate -m MODEL -t scene-marked",
-        )
-    tell = progress or silent
+    tell, sight = progress or silent, sight_of(model)
+    if sight is not None and sight.token is None:
+        return _of_a_tower(model, corpus, n=n, length=length, seed=seed, progress=tell)
     with _undisturbed(model):
         random, notes = random_ground(model, n=n, length=length, seed=seed)
         text, more = text_ground(model, corpus, n=n, length=length, seed=seed)
@@ -92,7 +90,8 @@ def portrait(
             found.append(loss_change(model, ground, progress=tell))
     grounds = (random, *([text] if text else []))
     few = [sentence for g in grounds if (sentence := shortfall(g.to_dict()))]
-    told = dict.fromkeys((*few, *notes, *more))  # once each, in order
+    alone = () if sight is None else ("the language model is measured on words alone, without pictures",)
+    told = dict.fromkeys((*few, *alone, *notes, *more))  # once each, in order
     missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
     return Portrait(
         model=identity(model).name,
@@ -102,6 +101,40 @@ def portrait(
         measurements=tuple(found),
         grounds=tuple(g.to_dict() for g in grounds),
         notes=(*told, *missing),
+        provenance=_provenance(model, n=n, length=length, seed=seed),
+    )
+
+
+def _of_a_tower(
+    model: TransformerBridge, corpus: Corpus, *, n: int, length: int | None, seed: int, progress: Progress
+) -> Portrait:
+    """The portrait of a model that reads pictures alone.
+
+    Raises:
+        OptionError: if it is given texts, or a length.
+    """
+    if corpus is not None or length is not None:
+        given = "texts" if corpus is not None else f"a length of {length} tokens"
+        raise OptionError(
+            f"the model reads pictures alone and is given {given}; its heads are looked at on drawn pictures",
+            hint="leave out --corpus, --prompt and --length",
+        )
+    progress(0, 1, "drawn pictures")
+    wires = wiring(model)
+    with _undisturbed(model):
+        found, ground = picture_measurements(model, n=n, seed=seed)
+    missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
+    return Portrait(
+        model=identity(model).name,
+        n_layers=wires.n_layers,
+        n_heads=wires.n_heads,
+        attention_layers=wires.attention_layers,
+        measurements=tuple(found),
+        grounds=(ground,),
+        notes=(
+            "the model reads pictures alone; its heads are looked at on drawn pictures, and no loss is measured",
+            *missing,
+        ),
         provenance=_provenance(model, n=n, length=length, seed=seed),
     )
 

@@ -41,6 +41,8 @@ COLUMNS = (
     *("sink-share", "first-token", "later-sinks", "separator", "entropy", "distance", "waad", "locality"),
     *("ov-copying", "ov-copying-effective", "copy-score", "negative-copy-score", "qk-matching"),
     *("qk-matching-effective", "q-composition", "k-composition", "v-composition", "loss"),
+    *("neighbor-strength", "hop-distance", "class-to-itself", "class-from-patches"),
+    *("object-mass", "other-object-mass"),
 )
 # What a terminal has room for, in this order; all measurements are in the JSON, the Parquet file and the page.
 SHOWN = (
@@ -55,6 +57,8 @@ SHOWN = (
         "separator",
     ),
     *("entropy", "distance", "ov-copying", "copy-score", "qk-matching", "loss"),
+    *("neighbor-strength", "hop-distance", "class-to-itself", "class-from-patches"),
+    *("object-mass", "other-object-mass"),
 )
 
 
@@ -65,7 +69,7 @@ class Measurement:
     Attributes:
         name: ``induction``; the key of a column is ``induction`` on random tokens or weights, ``induction@text``
             on a text.
-        on: ``random``, ``text`` or ``weights``.
+        on: ``random``, ``text``, ``weights`` or ``pictures``.
         values: ``(layer, head)``; NaN where there is none, with the reason in ``missing``.
         stderr: Standard error over sequences, where there are several.
         null: What a uniform head (read-outs), a random one (weights) or one that writes nothing (causal) gets.
@@ -75,7 +79,7 @@ class Measurement:
     """
 
     name: str
-    on: Literal["random", "text", "weights"]
+    on: Literal["random", "text", "weights", "pictures"]
     evidence: Evidence
     values: np.ndarray
     stderr: np.ndarray | None = None

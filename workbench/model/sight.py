@@ -26,6 +26,12 @@ def sight_of(bridge: TransformerBridge) -> Sight | None:
     return bridge.__dict__.get(_ATTRIBUTE)
 
 
+def reads_pictures_alone(bridge: TransformerBridge) -> bool:
+    """Whether an opened model takes pictures and no words beside them."""
+    sight = sight_of(bridge)
+    return sight is not None and sight.token is None
+
+
 def give_sight(bridge: TransformerBridge, sight: Sight | None) -> None:
     """Keep with a model how it takes pictures in."""
     object.__setattr__(

@@ -16,7 +16,7 @@ from workbench.view.text import escape, number
 
 CARD = ("induction", "previous-token", "first-token", "loss")  # heatmaps of a notebook card
 MOST_ROWS = 64
-_ON = {"random": "repeated random tokens", "text": "text"}
+_ON = {"random": "repeated random tokens", "text": "text", "pictures": "drawn pictures"}
 
 
 @shown_as("heatmaps", Portrait)
