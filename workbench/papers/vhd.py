@@ -42,9 +42,8 @@ from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 
 with lazily():
-    from workbench.edits.affine import affine_of
-    from workbench.heads import asked_pictures
-    from workbench.heads.divergence import divergence
+    from workbench.edits import affine
+    from workbench.heads import asked_pictures, divergence
 
 if TYPE_CHECKING:
     from workbench.edits.edit import ModelEdit
@@ -112,8 +111,8 @@ def measure(setting: Setting) -> Conditions:
                 parts.append(asked_pictures.said(model, asked.prompt[rows], rows=ROWS))
         return (np.concatenate(parts) == yes).astype(float)
 
-    before = divergence(model, chosen_on.prompt, how=o.how)
-    found = divergence(model, asked.prompt, how=o.how)
+    before = divergence.divergence(model, chosen_on.prompt, how=o.how)
+    found = divergence.divergence(model, asked.prompt, how=o.how)
     mean = dict(zip(before.heads, before.by_head.mean(0), strict=True))
     ranked = sorted(mean, key=lambda head: -mean[head])
     _shares(c, ranked[: ceil(TENTH * len(ranked))], found, setting)
@@ -139,7 +138,7 @@ def measure(setting: Setting) -> Conditions:
     half = len(ranked) // len(before.layers) // 2
     fixed = [h for n in before.layers for h in [r for r in ranked if layer_of(r) == n][:half]]
     options = {"a": o.alpha, "b": 0.0, "train": (), "positions": (-1,), "when": "all"}
-    same = says_yes(lambda rows: affine_of(model, fixed, **options))
+    same = says_yes(lambda rows: affine.affine_of(model, fixed, **options))
     c[AS_IS], c[LOUDER], c[FIXED] = plain[~there], reinforced[~there], same[~there]
     c[KEPT], c[KEPT_LOUDER] = plain[there], reinforced[there]
     c.draws[RANDOM], c.draws[KEPT_RANDOM] = [d[~there] for d in drawn], [d[there] for d in drawn]
@@ -197,7 +196,7 @@ def _of_noise(setting: Setting, noise: float, yes: int, seed: int) -> dict[str, 
     o: VhdSizes = setting.options
     asked = _asked(setting, seed, o.choosing, noise)
     says = asked_pictures.said(setting.model, asked.prompt) == yes
-    total = divergence(setting.model, asked.prompt, how=o.how).total(o.top)
+    total = divergence.divergence(setting.model, asked.prompt, how=o.how).total(o.top)
     row = {"noise": noise, "yes though absent": says[~asked.there].mean()}
     told = auroc(total[says], asked.there[says])
     return row | {"yes where present": says[asked.there].mean(), "AUROC of T-VHD": told}
