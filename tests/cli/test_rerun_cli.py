@@ -29,7 +29,7 @@ SMALL = {
 
 
 def test_every_command_is_here_but_the_one_that_takes_a_minute():
-    assert {*SMALL, "replicate"} == {*COMMANDS}
+    assert {*SMALL, "replicate"} == {name for name, form in COMMANDS.items() if form.declared.keeps}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -95,7 +95,7 @@ class Contrast:
 def contrast(
     model: TransformerBridge,
     first: Tokens,
-    second: Tokens,
+    second: Int[Tensor, "row second_pos"],
     *,
     sites: Sequence[Site] = ("head-output",),
     layers: Sequence[int] | None = None,

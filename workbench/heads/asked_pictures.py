@@ -209,7 +209,7 @@ def picture_positions(prompt: Prompt, sight: Sight) -> tuple[int, ...]:
     Raises:
         ModelError: if prompts differ in them.
     """
-    here = prompt.ids == sight.token
+    here = torch.eq(prompt.ids, -1 if sight.token is None else sight.token)
     if bool((here != here[:1]).any()):
         raise ModelError("the picture stands at other positions in some prompts")
     places = here[0].nonzero().flatten().tolist()

@@ -159,7 +159,7 @@ def _outputs_without(
             return _last_outputs(model, prompt, layers)
     kept = prompt.ids[:, (~inside).to(prompt.device)]
     sight = sight_of(model)
-    bare = sight is None or not bool((kept == sight.token).any())
+    bare = sight is None or not bool(torch.eq(kept, -1 if sight.token is None else sight.token).any())
     return _last_outputs(model, Prompt(kept) if bare else Prompt(kept, prompt.extras), layers)
 
 

@@ -24,8 +24,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -82,11 +83,13 @@ class VhdSizes:
     alphas: tuple[float, ...] = (1.25, 1.5, 3.0)
     top: int = 2
     draws: int = 20
-    how: str = "remove"
+    how: Literal["remove", "mask"] = "remove"
 
     def __post_init__(self) -> None:
         if min(self.choosing, self.questions) < 4:
             raise OptionError("four questions are the least that has an interval for each answer")
+        if self.how not in ("remove", "mask"):
+            raise OptionError(f"how is {self.how!r}; remove or mask is expected", hint="--set how=remove")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -129,16 +132,20 @@ def measure(setting: Setting) -> Conditions:
     c.numbers["AUROC"] = auroc(c[TOTAL], c[TRUE] > 0.5)
     setting.progress(1, 3, "heads made louder")
 
-    def louder(alpha: float, choose: str = "divergent", draw: int = 0) -> np.ndarray:
-        options = {"alpha": alpha, "choose": choose, "seed": setting.seed * 997 + draw}
-        return says_yes(lambda rows: Reinforce(layers=found.layers, without=found.without[rows], **options))
+    def louder(
+        alpha: float, choose: Literal["divergent", "random"] = "divergent", draw: int = 0
+    ) -> np.ndarray:
+        make = partial(
+            Reinforce, layers=found.layers, alpha=alpha, choose=choose, seed=setting.seed * 997 + draw
+        )
+        return says_yes(lambda rows: make(without=found.without[rows]))
 
     reinforced = louder(o.alpha)
     drawn = [louder(o.alpha, "random", i) for i in range(o.draws)]
     half = len(ranked) // len(before.layers) // 2
     fixed = [h for n in before.layers for h in [r for r in ranked if layer_of(r) == n][:half]]
-    options = {"a": o.alpha, "b": 0.0, "train": (), "positions": (-1,), "when": "all"}
-    same = says_yes(lambda rows: affine.affine_of(model, fixed, **options))
+    always = affine.affine_of(model, fixed, a=o.alpha, b=0.0, train=(), positions=(-1,), when="all")
+    same = says_yes(lambda rows: always)
     c[AS_IS], c[LOUDER], c[FIXED] = plain[~there], reinforced[~there], same[~there]
     c[KEPT], c[KEPT_LOUDER] = plain[there], reinforced[there]
     c.draws[RANDOM], c.draws[KEPT_RANDOM] = [d[~there] for d in drawn], [d[there] for d in drawn]
@@ -232,7 +239,7 @@ CLAIMS = {
         & permuted(
             "AUROC of T-VHD for answers yes that are right",
             lambda labels, c: auroc(c[TOTAL], np.asarray(labels) > 0.5),
-            lambda c: c[TRUE],
+            lambda c: c[TRUE].tolist(),
         ),
         "among answers yes, AUROC of T-VHD for the right ones above 0.5, interval included, and p below 0.05 with "
         "shuffled labels",
