@@ -1,10 +1,8 @@
 """The table of a bench, by hand from a small document; the documentation is made from it."""
 
 import pytest
-import typer.main
 
-from cli.app import app
-from cli.forms import read
+from cli.forms import command_of, read
 from tests.benches import made, truth_cell
 from workbench.bench.markdown import BEGIN, END, markdown, write_docs
 from workbench.bench.settings import Settings, parse_task, parse_variant, settings_of
@@ -131,9 +129,7 @@ def test_commas_defaults_and_none():
         "-n",
         "8",
     ]
-    words = (
-        typer.main.get_command(app).commands["bench"].commands["discovery"].make_context("discovery", typed)
-    )
+    words = command_of("bench discovery").make_context("discovery", typed)
     asked = read(Bench, words.params).settings()
     assert (asked.methods, asked.truths, asked.tasks) == (("eap", "exact"), (), ("zoo:ioi/ioi",))
     assert (asked.levels, asked.n_truth, asked.n_task) == (("edge",), 8, 8)
