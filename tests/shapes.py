@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import CodeType, ModuleType
-from typing import Any, get_args
+from types import CodeType, ModuleType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from jaxtyping import AbstractArray, jaxtyped
 
@@ -51,8 +51,19 @@ def _beartyped(function: Callable[..., Any]) -> Callable[..., Any]:
     from beartype import BeartypeConf, beartype
 
     hints = function.__annotations__
-    function.__annotations__ = {name: Any if _unreadable(hint) else hint for name, hint in hints.items()}
+    free = {name: _unreadable(hint) or _many(hint) for name, hint in hints.items()}
+    function.__annotations__ = {name: Any if free[name] else hint for name, hint in hints.items()}
     return beartype(conf=BeartypeConf(is_pep484_tower=True))(function)
+
+
+def _many(hint: object) -> bool:
+    """Whether a hint is of any number of tensors: each has sizes of its own, and beartype looks at one of them."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_many(part) for part in parts)
+    if not isinstance(origin, type) or not issubclass(origin, Iterable) or not _names_shape(hint):
+        return False
+    return origin is not tuple or Ellipsis in parts
 
 
 def _unreadable(hint: object) -> bool:

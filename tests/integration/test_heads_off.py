@@ -58,7 +58,7 @@ def test_knock_out_is_a_score_of_minus_infinity(bridge_of):
         assert torch.allclose(run(model), wanted, atol=1e-5)
 
 
-def test_mean_without_reference_and_unknown_modes_are_refused(bridge_of):
+def test_mean_without_reference_and_unknown_modes_are_refused(bridge_of, unchecked):
     model = bridge_of("gpt2")
     with pytest.raises(OptionError, match="mean of what"):
         turn_off(model, ["a1.h2"], mode="mean")

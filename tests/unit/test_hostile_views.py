@@ -17,8 +17,8 @@ import pytest
 
 from tests.benches import made as bench
 from tests.circuits import HOSTILE, circuit, scores, small
-from tests.unit.test_pictures import result as replication
 from tests.unit.test_view import shown
+from tests.unit.test_view_pictures import result as replication
 from workbench.bench.page import bench_page
 from workbench.circuits.compare import compare
 from workbench.circuits.effects import Effects

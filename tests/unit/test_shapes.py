@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import Int, TypeCheckError
+from torch import Tensor
 
 from tests.conftest import NOT_CHECKED
-from tests.shapes import CACHE, marked
+from tests.shapes import CACHE, checked, marked
 from workbench.engine.interventions.surgery import drop_keys
 
 PATTERN = torch.full((2, 3, 3), 1 / 3)
@@ -30,6 +32,20 @@ def test_a_shape_that_the_annotation_does_not_allow_is_refused():
 def test_without_the_check_torch_itself_refuses_it():
     with pytest.raises(RuntimeError):
         drop_keys(PATTERN, torch.tensor([True, False, False, False]))
+
+
+def several(tensors: Sequence[Int[Tensor, "row pos"]], one: Int[Tensor, "row pos"]) -> int:
+    return len(tensors) + len(one)
+
+
+def test_tensors_of_a_list_have_sizes_of_their_own():
+    check = checked(several)
+    tensors = [torch.zeros(n, n + 1, dtype=torch.int64) for n in range(5)]
+    assert {check(tensors, tensors[2]) for _ in range(20)} == {
+        7
+    }  # beartype would look at one of them by chance
+    with pytest.raises(TypeCheckError, match="one"):
+        check(tensors, torch.zeros(3))
 
 
 SOURCE = '''"""Says what it is."""

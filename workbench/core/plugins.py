@@ -192,14 +192,16 @@ def names_imported(source: bytes, package: Iterable[str] = (), *, anywhere: bool
 
     Args:
         package: The words of the package that relative imports start from.
-        anywhere: Inside functions and conditions too.
+        anywhere: Inside functions and conditions too. Otherwise what stands at the top, and there in a ``with`` block:
+            what is imported lazily counts.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return
     words = list(package)
-    for node in ast.walk(tree) if anywhere else tree.body:
+    lazy = [inner for node in tree.body if isinstance(node, ast.With) for inner in node.body]
+    for node in ast.walk(tree) if anywhere else [*tree.body, *lazy]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

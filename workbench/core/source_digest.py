@@ -41,7 +41,7 @@ def source_digest(*modules: str) -> str:
         package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
         ours = name.startswith(
             "workbench."
-        )  # ... of which only what stands at the top counts, without conditions
+        )  # ... of which only what stands at the top counts, lazily or not, without conditions
         todo += plugins.names_imported(text, package, anywhere=not ours)
     return digest_of(found)
 
