@@ -16,6 +16,8 @@ from workbench.engine.sweep import sweep
 from workbench.heads.drawn_pictures import draw_pictures
 from workbench.heads.picture_portrait import SCENES
 from workbench.heads.portrait import portrait
+from workbench.heads.show.atlas import atlas_page
+from workbench.heads.show.portrait import terminal_parts
 from workbench.heads.table import load_portrait
 from workbench.model.outline import Outline
 
@@ -86,6 +88,10 @@ def test_portraits_of_towers_are_of_drawn_pictures(tmp_path):
     own = (to_patches * shown.own).sum((1, 2)) / to_patches.sum((1, 2))
     assert found["object-mass"].values[1, 2] == pytest.approx(own.mean())
     assert found["neighbor-strength"].null[0, 0] == pytest.approx(1 / 37)  # 36 patches and the class token
+    words = "\n".join(part for part in terminal_parts(found) if isinstance(part, str))
+    assert "random tokens" not in words + found._repr_html_() + atlas_page(
+        found
+    )  # nothing was measured on them
     found.to_json(tmp_path / "portrait.json")
     assert load_portrait(tmp_path / "portrait.json").rows() == found.rows()
     with pytest.raises(OptionError, match="reads pictures alone and is given texts"):

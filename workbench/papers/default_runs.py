@@ -62,7 +62,7 @@ def keep_measured(folder: Path, names: Iterable[str], *, file: Path | None = Non
             "model": content.model,
             "seed": content.plan.seed,
             "verdicts": dict(content.verdicts),
-            "minutes": round(content.seconds / 60, 1),
+            "minutes": float(f"{content.seconds / 60:.2g}"),
             "commit": str(record.git.get("commit", ""))[:12],
             "dirty": bool(record.git.get("dirty", False)),
             "sources": content.plan.code["sources"],

@@ -94,11 +94,13 @@ def _table(portrait: Portrait) -> str:
     )
     rows = "".join(_row(row, shown) for row in portrait.rows())
     chance = "".join(f'<td class="num">{number(rounded(_null(m), m))}</td>' for m in shown)
+    said = legend(portrait, portrait.keys)
+    said = f" {escape(said[0].upper() + said[1:])}." if said else ""
     return (
         "<section><h2>Table</h2>"
         '<p class="soft">Press a column to sort by it, a head to see its pattern. Read-outs, weights and causal '
-        "effects are different kinds of evidence and are never added up. Whatever the task: "
-        f"{escape('; '.join(legend(portrait, portrait.keys)))}.</p>"
+        "effects are different kinds of evidence and are never added up."
+        f"{said}</p>"
         '<div class="wide"><table id="heads"><thead><tr>'
         '<th aria-sort="none"><button type="button">head</button></th>'
         f"{head}<th>kind</th></tr></thead><tbody>{rows}</tbody>"

@@ -89,12 +89,13 @@ def _shown(
     return [{k: rounded(v, portrait[k]) if k in columns else v for k, v in row.items()} for row in rows]
 
 
-def legend(portrait: Portrait, columns: Sequence[str]) -> list[str]:
-    """Say what "kind" and the columns of the loss say, which a reader may take for statements about a task."""
-    said = [f"kind names scores of at least {LABEL:g} on random tokens"]
+def legend(portrait: Portrait, columns: Sequence[str]) -> str:
+    """Say in a line what "kind" and columns of the loss mean: a reader may take them for statements about a task."""
+    on_tokens = any(ground["name"] == "random" for ground in portrait.grounds)
+    said = [f"kind names scores of at least {LABEL:g} on random tokens"] if on_tokens else []
     for m in (portrait[key] for key in columns if key.partition("@")[0] == "loss"):
         said.append(f"{m.key} is the {m.about}, in {m.unit}, on {_ON[m.on]}; above 0: the head helps there")
-    return said
+    return "whatever the task: " + "; ".join(said) if said else ""
 
 
 @terminal(Portrait)
@@ -112,7 +113,8 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
     if left > 0:
         parts.append(f"and {left} more heads")
     parts += [f"{kind}: {', '.join(keys)}" for kind, keys in evidence.items()]
-    parts.append("whatever the task: " + "; ".join(legend(portrait, columns)))
+    if said := legend(portrait, columns):
+        parts.append(said)
     measured = [m.key for m in portrait.measurements if np.isfinite(m.values).any()]
     if elsewhere := [key for key in measured if key not in columns]:
         parts.append(f"only on the page, in --json and in Parquet: {', '.join(elsewhere)}")
@@ -139,5 +141,6 @@ def portrait_card(portrait: Portrait) -> str:
     said = f"<details><summary>{len(said_of)} notes</summary><ul>{notes}</ul></details>" if notes else ""
     shown = _shown(portrait, [*rows, null_row(portrait, columns)], columns)
     table = table_html(shown, caption=caption)
-    about += f"<p>Whatever the task: {escape('; '.join(legend(portrait, columns)))}.</p>"
+    if words := legend(portrait, columns):
+        about += f"<p>{escape(words[0].upper() + words[1:])}.</p>"
     return f'{about}<div style="overflow-x:auto">{"".join(pictures)}{table}</div>{said}'
