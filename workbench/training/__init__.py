@@ -36,7 +36,10 @@ RECIPES = {
     "truth-redundant": "truth_addition:REDUNDANT",
     "truth-reverse": "truth_reverse:RECIPE",
     "vlm": "vlm:RECIPE",
+    "vlm-causal": "vlm_mutual:CAUSAL",
+    "vlm-causal-other": "vlm_mutual:CAUSAL_OTHER",
     "vlm-mutual": "vlm_mutual:RECIPE",
+    "vlm-mutual-other": "vlm_mutual:OTHER",
 }
 
 

@@ -7,7 +7,7 @@ behind the picture, so that every block is computed as if it stood there alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -63,6 +63,20 @@ class Packed:
     answer_at: Int[Tensor, " question"]  # positions in the whole row
     described: Int[Tensor, "picture token"] | None = None
     described_from: int = 0  # position in the whole row that says the first word
+
+    def few(self, n: int, rng: np.random.Generator) -> Packed:
+        """Keep ``n`` questions of each picture, other ones of each."""
+        pictures, questions = self.answers.shape
+        chosen = torch.from_numpy(rng.random((pictures, questions)).argsort(1)[:, :n].copy())
+        rows, ends = torch.arange(pictures)[:, None], self.answer_at[:n]
+        asked = self.ids[:, : questions * LENGTH].view(pictures, questions, LENGTH)[rows, chosen]
+        return replace(
+            self,
+            ids=torch.cat([asked.flatten(1), self.ids[:, questions * LENGTH :]], dim=1),
+            answers=self.answers[rows, chosen],
+            answer_at=ends,
+            described_from=int(ends[-1]) + LENGTH,
+        )
 
 
 class Packer:

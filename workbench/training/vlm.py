@@ -26,7 +26,15 @@ from workbench.training.schedule import mixed_optimisers
 from workbench.training.seeing_measure import card_numbers
 from workbench.training.seeing_tower import ALIKE, ZOOMED, learn_to_see
 from workbench.training.seeing_tower import STEPS as TOWER_STEPS
-from workbench.training.seeing_words import DESCRIPTION, IMAGE, Packed, Packer, block_mask, scene_tokenizer
+from workbench.training.seeing_words import (
+    DESCRIPTION,
+    IMAGE,
+    PACKED,
+    Packed,
+    Packer,
+    block_mask,
+    scene_tokenizer,
+)
 from workbench.training.vocabulary import BOS, EOS, PAD
 
 WIDTH, LAYERS, HEADS, MLP = 64, 4, 4, 160
@@ -102,6 +110,10 @@ class PackedReader(torch.nn.Module):
             model.model.multi_modal_projector,
         ]  # a list: no parameters of ours
 
+    @staticmethod
+    def mark(config: LlavaConfig) -> None:
+        """Say in a configuration what is not usual about who sees whom: here nothing."""
+
     @torch.no_grad()
     def see(self, pixels: Float[Tensor, "picture 3 height width"]) -> Float[Tensor, "picture patch d_model"]:
         """Return projected patches as the language model gets them."""
@@ -135,12 +147,14 @@ def learn_to_answer(
     model: LlavaForConditionalGeneration,
     *,
     seed: int,
+    reader: type[PackedReader] = PackedReader,
+    questions: int = len(PACKED),
     steps: int = STEPS,
     batch: int = BATCH,
     checkpoint: Path | None = None,
 ) -> Fit:
-    """Train the language model on packed questions; the tower stays as it is."""
-    asked, packer = PackedReader(model), Packer(scene_tokenizer())
+    """Train the language model on so many questions a picture; the tower stays as it is."""
+    asked, packer = reader(model), Packer(scene_tokenizer())
     recent: list[Tensor] = []
 
     def loss_of_step(step: int) -> Tensor:
@@ -148,6 +162,8 @@ def learn_to_answer(
         pixels, layout = draw_many(seed + 1, range(step * batch, (step + 1) * batch), world)
         rng = np.random.default_rng([seed, step])
         packed = packer.pack(layout, world, rng, describe=step % DESCRIBED == 0)
+        if questions < len(PACKED):
+            packed = packed.few(questions, rng)
         answers, said = asked(pixel_values(pixels), packed)
         if world is WORLD:  # pictures such as it is measured on
             recent.append((answers.argmax(-1) == packed.answers).float().mean(0))
@@ -157,8 +173,12 @@ def learn_to_answer(
         return loss + cross_entropy(said.flatten(0, 1), packed.described.flatten(), ignore_index=PAD)
 
     def watch(step: int) -> str:
-        right = torch.stack(recent[-80:]).mean(0).tolist()
-        return ", ".join(f"{kind} {value:.3f}" for kind, value in zip(packer.kinds, right, strict=True))
+        right = torch.stack(recent[-80:]).mean(0)
+        if questions < len(PACKED):  # other kinds of each picture
+            return f"all kinds {right.mean():.3f}"
+        return ", ".join(
+            f"{kind} {value:.3f}" for kind, value in zip(packer.kinds, right.tolist(), strict=True)
+        )
 
     return fit(
         asked,
@@ -176,19 +196,37 @@ def train(
     seed: int,
     scratch: Path | None = None,
     *,
+    name: str = "vlm",
+    reader: type[PackedReader] = PackedReader,
+    questions: int = len(PACKED),
     tower_steps: int = TOWER_STEPS,
     steps: int = STEPS,
     batch: int = BATCH,
 ) -> Trained:
-    """Train the tower, then the language model behind it."""
-    model = build(seed)
+    """Train the tower, then the language model behind it.
 
-    def saved(name: str) -> Path | None:
-        return None if scratch is None else scratch / f"vlm-{name}.pt"
+    Args:
+        name: Of the checkpoint of the language model; that of the tower is shared by all of one seed.
+        reader: Who sees whom.
+        questions: To a picture.
+    """
+    model = build(seed)
+    reader.mark(model.config)
+
+    def saved(what: str) -> Path | None:
+        return None if scratch is None else scratch / f"{what}.pt"
 
     phases = {
-        "tower": learn_to_see(model, seed=seed, steps=tower_steps, checkpoint=saved("tower")),
-        "words": learn_to_answer(model, seed=seed, steps=steps, batch=batch, checkpoint=saved("words")),
+        "tower": learn_to_see(model, seed=seed, steps=tower_steps, checkpoint=saved(f"vlm-tower-{seed}")),
+        "words": learn_to_answer(
+            model,
+            seed=seed,
+            reader=reader,
+            questions=questions,
+            steps=steps,
+            batch=batch,
+            checkpoint=saved(f"{name}-words-{seed}"),
+        ),
     }
     return Trained(
         model=model,
