@@ -96,8 +96,7 @@ def studied(chosen_in: float, judged_in: float) -> tuple[Conditions, dict[str, s
         Quiz(name="walks", model=planted(harm), windows=texts(seed))
         for seed, harm in enumerate((chosen_in, judged_in))
     )
-    options = study.CalibrationSizes(draws=20)
-    found = study.calibrated(selection, evaluation, options, seed=0, advance=lambda what: None)
+    found = study.calibrated(selection, evaluation, draws=20, seed=0)
     found.numbers |= {"why no text": "no text here", "language model": "none"}
     claims = study.REPLICATION.judge(found)
     return found, dict(zip(study.CLAIMS, (claim.verdict for claim in claims), strict=True))

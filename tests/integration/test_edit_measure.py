@@ -88,7 +88,7 @@ def test_heads_are_chosen_by_what_their_calibration_does():
     from workbench.model.open import open_model
 
     runs = paired_runs(open_model("zoo:ioi"), "docstring", n=60, split="test")
-    quiz, how = Quiz(name="docstring", runs=runs), {"alpha": 5.0, "advance": lambda what: None}
+    quiz, how = Quiz(name="docstring", runs=runs), {"alpha": 5.0}
     changes = solo(quiz, ("a1.h1", "a2.h2"), beta=0.4, **how)
     assert changes["a2.h2"].mean() < -0.1 < changes["a1.h1"].mean()
     assert "a2.h2" not in improving(changes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -69,13 +69,15 @@ def other_columns(
 def changes_of(edit: Calibration, place: Place) -> Sequence[Change]:
     """Return the patterns of the heads, once their sinks are known."""
     return [
-        Change(layer=layer, site="pattern", heads=heads, fn=_calibrate(edit, layer))
+        Change(layer=layer, site="pattern", heads=heads, fn=calibrating(edit, layer))
         for layer, heads in place.heads(edit.heads).items()
     ]
 
 
-def _calibrate(edit: Calibration, layer: int):
-    def calibrated(pattern: Tensor, seen: Seen) -> Tensor:
+def calibrating(edit: Calibration, layer: int) -> Callable[[Tensor, Seen | None], Tensor]:
+    """Return what the edit makes of the patterns of its heads in one layer."""
+
+    def calibrated(pattern: Tensor, seen: Seen | None = None) -> Tensor:
         sinks = find_sinks(pattern.detach(), alpha=edit.alpha)
         columns = later_sinks(sinks, keep=edit.keep)
         if edit.columns == "others":

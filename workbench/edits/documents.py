@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,14 +78,7 @@ def words_of(model: TransformerBridge, *, seed: int = 0) -> Words:
         third = len(drawn) // 3
         keys, values, fillers = drawn[:third], drawn[third : 2 * third], drawn[2 * third :]
         query, known = (), False
-    return Words(
-        keys=keys,
-        values=values,
-        fillers=fillers,
-        before=before,
-        query=query,
-        known=known,
-    )
+    return Words(keys=keys, values=values, fillers=fillers, before=before, query=query, known=known)
 
 
 def questions(words: Words, kind: Kind, *, n: int, sizes: Sequence[int], seed: int) -> tuple[Question, ...]:
@@ -167,10 +161,9 @@ class DocumentAnswers:
         """Per question: share of orders in which it is answered right."""
         return self.right.mean(1)
 
-    @property
-    def always(self) -> np.ndarray:
-        """Per question: 1 if it is answered right in every order."""
-        return self.right.all(1).astype(float)
+    def moved_from(self, plain: DocumentAnswers) -> np.ndarray:
+        """Per question: how far the difference is from that in other answers, mean over orders, in nats."""
+        return np.abs(self.difference - plain.difference).mean(1)
 
 
 @torch.no_grad()
@@ -178,12 +171,15 @@ def in_every_order(
     model: TransformerBridge,
     words: Words,
     asked: Sequence[Question],
-    options: dict[str, Any] | None,
+    options: Mapping[str, Any] | None,
+    *,
+    seed: int = 0,
 ) -> DocumentAnswers:
     """Ask every question with its documents in every order, with PINE (or a control of it) or the model as it is.
 
     Args:
         options: Of ``Pine``; None for the model as it is.
+        seed: Of an order that is random.
     """
     orders = list(permutations(range(len(asked[0].documents))))
     jobs = [(i, o) for i in range(len(asked)) for o in range(len(orders))]
@@ -194,18 +190,15 @@ def in_every_order(
         part = jobs[start : start + size]
         rows = [prompt(words, asked[i], orders[o]) for i, o in part]
         ids = torch.tensor(rows, device=next(iter(model.parameters())).device)
-        edit = (
-            None
-            if options is None
-            else Pine(documents=spans(words, asked[part[0][0]], orders[part[0][1]]), **options)
-        )
+        at = spans(words, asked[part[0][0]], orders[part[0][1]])
+        edit = None if options is None else Pine(documents=at, seed=seed, **options)
         found |= dict(zip(part, _log_probs(model, ids, edit), strict=True))
     table = torch.stack([torch.stack([found[i, o] for o in range(len(orders))]) for i in range(len(asked))])
     return _answers(table, asked, orders)
 
 
 def unequal_spread(
-    model: TransformerBridge, words: Words, size: int, options: dict[str, Any] | None, *, seed: int
+    model: TransformerBridge, words: Words, size: int, options: Mapping[str, Any] | None, *, seed: int
 ) -> float:
     """Largest difference between orders of three documents of other lengths, in nats."""
     sizes = tuple(size - 2 + 2 * i for i in range(3))
@@ -215,9 +208,7 @@ def unequal_spread(
 
 def _log_probs(model: TransformerBridge, ids: torch.Tensor, edit: ModelEdit | None) -> torch.Tensor:
     require_tokens(model, ids)
-    if edit is None:
-        return model(ids)[:, -1].float().log_softmax(-1).cpu()
-    with edit.on(model):
+    with nullcontext() if edit is None else edit.on(model):
         return model(ids)[:, -1].float().log_softmax(-1).cpu()
 
 

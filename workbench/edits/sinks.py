@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,10 @@ import torch
 
 from workbench.circuits.addresses import parse_node
 from workbench.core.errors import OptionError
-from workbench.edits.act import Calibration, calibrate, find_sinks, later_sinks, other_columns
+from workbench.core.progress import Progress, silent
+from workbench.core.stats.multiplicity import holm
+from workbench.core.stats.permutation import sign_test_p
+from workbench.edits.act import Calibration, calibrating, find_sinks
 from workbench.edits.edit import ModelEdit
 from workbench.edits.measure import on_task, on_text
 from workbench.engine.paired_runs import PairedRuns
@@ -22,8 +25,6 @@ from workbench.model.reading import require_tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-Advance = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +73,19 @@ def sink_shares(quiz: Quiz, *, alpha: float) -> tuple[dict[str, float], float]:
     """Return, per head, the share of prompts with a sink beyond the first token; and the same if attention were
     even.
     """
-    wired = wiring(quiz.bridge)
-    counts, even, total = np.zeros((wired.n_layers, wired.n_heads)), 0.0, 0
+    layers, even, total = wiring(quiz.bridge).attention_layers, 0.0, 0
+    counts: dict[int, torch.Tensor] = {}
     for ids in quiz.ids():
-        n = ids.shape[1]
-        flat = torch.ones(n, n).tril()
+        flat = torch.ones(ids.shape[1], ids.shape[1]).tril()
         even += len(ids) * float(find_sinks(flat / flat.sum(-1, keepdim=True), alpha=alpha)[1:].any())
         for part in ids.split(32):
-            names = [hook_name("pattern", layer) for layer in wired.attention_layers]
-            for layer, name in zip(wired.attention_layers, names, strict=True):
-                pattern = record(quiz.bridge, part, [name])[1][name]
-                counts[layer] += find_sinks(pattern, alpha=alpha)[..., 1:].any(-1).sum(0).cpu().numpy()
+            for layer in layers:
+                name = hook_name("pattern", layer)
+                sinks = find_sinks(record(quiz.bridge, part, [name])[1][name], alpha=alpha)
+                counts[layer] = counts.get(layer, 0) + sinks[..., 1:].any(-1).sum(0)
         total += len(ids)
-    shares = {h: counts[parse_node(h).layer, parse_node(h).index] / total for h in heads_of(quiz.bridge)}
-    return {head: float(share) for head, share in shares.items()}, even / total
+    shares = {f"a{layer}.h{h}": int(n) / total for layer in layers for h, n in enumerate(counts[layer])}
+    return shares, even / total
 
 
 def attention_moved(quiz: Quiz, edit: Calibration) -> float:
@@ -93,22 +93,13 @@ def attention_moved(quiz: Quiz, edit: Calibration) -> float:
 
     Computed on the patterns of the model without the edit; columns that are drawn are drawn once more.
     """
-    by_layer: dict[int, list[int]] = {}
-    for head in edit.heads:
-        layer, index = parse_node(head).place
-        by_layer.setdefault(layer, []).append(index)
-    total, rows = 0.0, 0
+    total, rows, places = 0.0, 0, [parse_node(head).place for head in edit.heads]
     for ids in quiz.ids():
         for part in ids.split(32):
-            for layer, heads in by_layer.items():
-                name = hook_name("pattern", layer)
+            for layer in dict(places):
+                name, heads = hook_name("pattern", layer), [index for at, index in places if at == layer]
                 pattern = record(quiz.bridge, part, [name])[1][name][:, heads]
-                sinks = find_sinks(pattern, alpha=edit.alpha)
-                columns = later_sinks(sinks, keep=edit.keep)
-                if edit.columns == "others":
-                    columns = other_columns(sinks, columns, seed=edit.seed * 1009 + layer)
-                after = calibrate(pattern, columns, beta=edit.beta)
-                total += float((after - pattern).abs().sum()) / 2
+                total += float((calibrating(edit, layer)(pattern, None) - pattern).abs().sum()) / 2
                 rows += pattern[..., 0].numel()
     return total / rows
 
@@ -137,16 +128,30 @@ def windows_of(
 
 
 def solo(
-    quiz: Quiz, heads: Sequence[str], *, alpha: float, beta: float, advance: Advance
+    quiz: Quiz, heads: Sequence[str], *, progress: Progress = silent, **how: float
 ) -> dict[str, np.ndarray]:
-    """Change of accuracy when one head alone is calibrated, one value per prompt."""
+    """Change of accuracy when one head alone is calibrated, one value per prompt.
+
+    Args:
+        how: ``alpha`` and ``beta`` of `Calibration`.
+    """
     plain, found = quiz.accuracy(), {}
-    for head in heads:
-        found[head] = quiz.accuracy(Calibration(heads=(head,), alpha=alpha, beta=beta)) - plain
-        advance(f"{quiz.name}: {head}")
+    for i, head in enumerate(heads):
+        progress(i, len(heads), f"{quiz.name}: {head}")
+        found[head] = quiz.accuracy(Calibration(heads=(head,), **how)) - plain
     return found
 
 
 def improving(changes: dict[str, np.ndarray]) -> tuple[str, ...]:
     """Return heads whose calibration raises mean accuracy: the paper's rule of selection."""
     return tuple(head for head, change in changes.items() if change.mean() > 0)
+
+
+def p_of_each(changes: dict[str, np.ndarray], *, falls: bool = False) -> dict[str, float]:
+    """Test for each head whether calibrating it raises accuracy, or lowers it (``falls``).
+
+    Returns:
+        p of a sign test over prompts, Holm over all heads.
+    """
+    ps = holm([sign_test_p(-change if falls else change) for change in changes.values()])
+    return dict(zip(changes, map(float, ps), strict=True))

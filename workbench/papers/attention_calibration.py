@@ -7,7 +7,6 @@ that the model does imperfectly and judged on others, beside random heads, other
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,8 @@ import numpy as np
 
 from workbench.core.errors import OptionError, WorkbenchError
 from workbench.core.loading import lazily
-from workbench.core.stats.multiplicity import holm
-from workbench.core.stats.permutation import sign_test_p
-from workbench.edits.kinds import ALPHA, BETA, Calibration
+from workbench.core.progress import Progress, silent
+from workbench.edits.kinds import ALPHA, Calibration
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, beats_draws, fact, no_worse
@@ -42,25 +40,15 @@ ALPHA_3, ALPHA_7 = "chosen heads, alpha 3", "chosen heads, alpha 7"
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSizes:
-    """Sizes and thresholds.
+    """Where heads are chosen and judged (``task``), unrelated tasks (``beside``), and how many prompts there are.
 
-    Attributes:
-        task, templates: Where heads are chosen and accuracy is measured; templates as the task has them.
-        beside: Unrelated tasks.
-        selection, evaluation: Prompts on which heads are chosen, and on which they are judged.
-        alpha, beta: A sink has more than ``alpha / N`` of the attention; ``beta`` of it is left.
-        draws: Random sets of heads.
-        language: The model of the claim about text.
-        windows: Windows of text, half of them to choose heads.
+    ``language`` is the model of the claim about text; half of its ``windows`` are to choose heads.
     """
 
     task: str = "docstring"
-    templates: str = "held-out"
     beside: tuple[str, ...] = ("ioi", "greater-than", "colored-objects", "induction")
     selection: int = 200
     evaluation: int = 300
-    alpha: float = ALPHA
-    beta: float = BETA
     draws: int = 20
     language: str = "zoo:stdlib"
     windows: int = 96
@@ -72,122 +60,91 @@ class CalibrationSizes:
 
 
 def measure(setting: Setting) -> Conditions:
-    """Choose heads on some prompts, calibrate them on others; controls; another model."""
-    o: CalibrationSizes = setting.options
-    extra = {"templates": o.templates} if o.templates and o.task == "docstring" else {}
+    """Choose heads on some prompts, calibrate them on others; unrelated tasks; another model."""
+    o = setting.options
 
-    def asked(task: str, **how: Any) -> sinks.Quiz:
+    def quiz(task: str, **how: Any) -> sinks.Quiz:
         """Selection and evaluation prompts are of other combinations of answers, in the same templates."""
+        how |= {"templates": "held-out"} if task == "docstring" else {}
         runs = setting.begin(of_task.paired_runs(setting.model, task, seed=setting.seed, **how))
         return sinks.Quiz(name=f"{task}, {how.get('split', 'test')}", runs=runs)
 
-    selection = asked(o.task, n=o.selection, split="validation", **extra)
-    evaluation = asked(o.task, n=o.evaluation, split="test", **extra)
-    advance = _counter(setting, 3 * len(sinks.heads_of(setting.model)) + o.draws)
-    c = calibrated(selection, evaluation, o, seed=setting.seed, advance=advance)
-    for task in o.beside if c.numbers["chosen"] else ():
+    parts = quiz(o.task, n=o.selection, split="validation"), quiz(o.task, n=o.evaluation)
+    c = calibrated(*parts, draws=o.draws, seed=setting.seed, progress=setting.progress)
+    chosen = Calibration(heads=tuple(c.numbers["chosen"])) if c.numbers["chosen"] else None
+    for task in o.beside if chosen else ():
         try:
-            quiz = asked(task, n=min(200, o.evaluation))
+            asked = quiz(task, n=min(200, o.evaluation))
         except WorkbenchError as problem:
             setting.note(f"{task} is left out: {problem.message}")
             continue
-        c[f"{task}, {PLAIN}"] = quiz.accuracy()
-        c[f"{task}, {CHOSEN}"] = quiz.accuracy(_edit(o, c.numbers["chosen"]))
-    beside = [name.removesuffix(f", {CHOSEN}") for name in c.values if name.endswith(f", {CHOSEN}")]
+        c[f"{task}, {PLAIN}"], c[f"{task}, {CHOSEN}"] = asked.accuracy(), asked.accuracy(chosen)
+    beside = [task for task in o.beside if f"{task}, {PLAIN}" in c]
     if beside:
         worst = min(beside, key=lambda task: c.interval(f"{task}, {CHOSEN}", f"{task}, {PLAIN}").low)
         c.numbers["most harmed"] = worst
         for name in (PLAIN, CHOSEN):
             c[f"most harmed task, {name}"] = c[f"{worst}, {name}"]
-    _text(setting, c, advance)
+    _text(setting, c)
     return c
-
-
-def _counter(setting: Setting, total: int) -> Callable[[str], None]:
-    done = iter(range(1, 10**9))
-    return lambda what: setting.progress(min(next(done), total), total, what)
-
-
-def _edit(o: CalibrationSizes, heads, **other: Any) -> Calibration:
-    return Calibration(**{"heads": tuple(heads), "alpha": o.alpha, "beta": o.beta, **other})
 
 
 def calibrated(
-    selection: sinks.Quiz,
-    evaluation: sinks.Quiz,
-    o: CalibrationSizes,
-    *,
-    seed: int,
-    advance: Callable[[str], None],
+    selection: sinks.Quiz, evaluation: sinks.Quiz, *, draws: int, seed: int, progress: Progress = silent
 ) -> Conditions:
     """Accuracy on the evaluation prompts with the heads calibrated that help on the selection prompts, and controls."""
-    heads, how = sinks.heads_of(selection.bridge), {"alpha": o.alpha, "beta": o.beta}
-    chosen = sinks.improving(sinks.solo(selection, heads, advance=advance, **how))
-    fresh = sinks.solo(evaluation, heads, advance=advance, **how)
+    heads, ask = sinks.heads_of(selection.bridge), evaluation.accuracy
+    chosen = sinks.improving(sinks.solo(selection, heads, progress=progress))
     c = Conditions(model=evaluation.bridge, unit="accuracy")
-    ask, edit = evaluation.accuracy, partial(_edit, o)
-    c[PLAIN], c[ALL] = ask(), ask(edit(heads))
-    moved = {CHOSEN: "", COLUMNS: ""}
+    c[PLAIN], c[ALL] = ask(), ask(Calibration(heads=heads))
+    c.numbers |= {"chosen": list(chosen), "n chosen": len(chosen), "attention moved": {}}
     if chosen:
-        for name, made in {CHOSEN: edit(chosen), COLUMNS: edit(chosen, columns="others", seed=seed)}.items():
-            c[name] = ask(made)
-            share = sinks.attention_moved(evaluation, made)
-            c.tables.setdefault("Share of the attention that calibration moves", []).append(
-                {"condition": name, "attention moved": share}
-            )
-            moved[name] = f", {share:.1%} of the attention moved"
-        for name, alpha in ((ALPHA_3, 3.0), (ALPHA_7, 7.0)):
-            c[name] = ask(edit(chosen, alpha=alpha))
-        c.draws[RANDOM] = [ask(edit(drawn)) for drawn in c.matched(chosen, heads, draws=o.draws, seed=seed)]
-        if c.draws[RANDOM]:
-            c.numbers |= {"sets": len(c.draws[RANDOM]), "p of chosen heads": BEATS(c).p}
-    c.numbers |= {"chosen": list(chosen), "n chosen": len(chosen), "moved": moved}
-    _each_head(c, evaluation, fresh, o)
+        some = partial(Calibration, heads=chosen)
+        for name, edit in ((CHOSEN, some()), (COLUMNS, some(columns="others", seed=seed))):
+            c[name] = ask(edit)
+            c.numbers["attention moved"][name] = sinks.attention_moved(evaluation, edit)
+        c[ALPHA_3], c[ALPHA_7] = ask(some(alpha=3.0)), ask(some(alpha=7.0))
+        random = c.matched(chosen, heads, draws=draws, seed=seed)
+        c.draws[RANDOM] = [ask(Calibration(heads=drawn)) for drawn in random]
+        if random:
+            c.numbers |= {"sets": len(random), "p of chosen heads": BEATS(c).p}
+    _each_head(c, evaluation, sinks.solo(evaluation, heads, progress=progress))
     return c
 
 
-def _each_head(
-    c: Conditions, evaluation: sinks.Quiz, fresh: dict[str, np.ndarray], o: CalibrationSizes
-) -> None:
+def _each_head(c: Conditions, evaluation: sinks.Quiz, fresh: dict[str, np.ndarray]) -> None:
     """Which heads have later sinks, and what calibrating each alone does on fresh prompts: who harms, who helps."""
-    shares, even = sinks.sink_shares(evaluation, alpha=o.alpha)
-    common = sum(share > COMMON for share in shares.values())
-    c.numbers |= {
-        "common": common,
-        "share of heads": common / len(shares),
-        "n heads": len(shares),
-        "even": even,
-    }
+    shares, even = sinks.sink_shares(evaluation, alpha=ALPHA)
+    c.tell(
+        "share of heads", np.mean([share > COMMON for share in shares.values()]), control=even, n=c.n(PLAIN)
+    )
     alone = {head: float(change.mean()) for head, change in fresh.items()}
-    for name, sign, heads in (("harming", 1.0, c.numbers["chosen"]), ("helping", -1.0, fresh)):
-        ps = dict(zip(fresh, holm([sign_test_p(sign * change) for change in fresh.values()]), strict=True))
+    for name, heads in (("harming", c.numbers["chosen"]), ("helping", fresh)):
+        ps = sinks.p_of_each(fresh, falls=name == "helping")
         found = [head for head in heads if ps[head] < LEVEL]
-        c.numbers |= {f"n {name}": len(found), f"p, {name}": {head: float(p) for head, p in ps.items()}}
+        c.numbers |= {f"n {name}": len(found), f"p, {name}": ps}
         c.numbers[name] = ", ".join(f"{head} {alone[head]:+.3f}" for head in found) or "none"
     c.draw_heads("Share of prompts with a sink beyond the first token", shares, unit="share")
     c.draw_heads("Change of accuracy when one head's later sinks are calibrated", alone, unit="accuracy")
 
 
-def _text(setting: Setting, c: Conditions, advance: Callable[[str], None]) -> None:
+def _text(setting: Setting, c: Conditions) -> None:
     """Heads chosen on half of the held-out files of the language model's corpus, judged on the other half."""
-    o: CalibrationSizes = setting.options
-    c.numbers["language model"] = o.language
+    c.numbers["language model"] = setting.options.language
     try:
-        model = setting.open(o.language)
-        quizzes = [
-            sinks.Quiz(name="text", model=model, windows=w) for w in held_out_windows(model, o, setting.seed)
-        ]
+        model = setting.open(setting.options.language)
+        parts = held_out_windows(model, setting.options, setting.seed)
     except WorkbenchError as problem:
         c.numbers["why no text"] = problem.message
         return
+    choosing, judging = (sinks.Quiz(name="text", model=model, windows=part) for part in parts)
     heads = sinks.heads_of(model)
-    chosen = sinks.improving(sinks.solo(quizzes[0], heads, advance=advance, alpha=o.alpha, beta=o.beta))
-    c.numbers["chosen on text"] = list(chosen)
-    c.numbers["why no text"] = "no head's calibration helps on the selection text"
+    chosen = sinks.improving(sinks.solo(choosing, heads, progress=setting.progress))
+    c.numbers |= {"chosen on text": list(chosen), "why no text": "no head's calibration helps on that text"}
+    for name, some in ((CHOSEN, chosen), (ALL, heads)) if chosen else ():
+        c[f"text, {name}"] = judging.accuracy(Calibration(heads=some))
     if chosen:
-        for name, some in ((CHOSEN, chosen), (ALL, heads)):
-            c[f"text, {name}"] = quizzes[1].accuracy(_edit(o, some))
-        c[f"text, {PLAIN}"] = quizzes[1].accuracy()
+        c[f"text, {PLAIN}"] = judging.accuracy()
 
 
 def held_out_windows(
@@ -202,6 +159,7 @@ def held_out_windows(
 
 BEATS = beats_draws(CHOSEN, RANDOM, over=PLAIN)
 GAIN = f"{{shown of {CHOSEN} minus {PLAIN}:+.3f}}"
+MOVED = ", {{attention moved[{}]:.1%}} of the attention moved"
 ANY = needs(lambda c: c.numbers["chosen"], "no head's calibration helps on the selection prompts")
 CAN_MOVE = needs(
     lambda c: ROOM[0] <= c.mean(PLAIN) <= ROOM[1],
@@ -216,8 +174,8 @@ def _exceeds(says: str, name: str, why: str, where: str) -> Claim:
         above(CHOSEN, PLAIN) & above(CHOSEN, name),
         why=why,
         where=where,
-        found=f"{{shown of {CHOSEN} minus {name}:+.3f}}; gain of the heads {GAIN}{{moved[{CHOSEN}]}}",
-        control=f"{{shown of {name} minus {PLAIN}:+.3f}}" + (f"{{moved[{name}]}}" if name == COLUMNS else ""),
+        found=f"{{shown of {CHOSEN} minus {name}:+.3f}}; gain of the heads {GAIN}" + MOVED.format(CHOSEN),
+        control=f"{{shown of {name} minus {PLAIN}:+.3f}}" + (MOVED.format(name) if name == COLUMNS else ""),
     )
 
 
@@ -227,12 +185,10 @@ CLAIMS = {
         fact(
             f"more than {COMMON:.0%} of all heads have one in more than {COMMON:.0%} of the prompts",
             lambda c: c.numbers["share of heads"] > COMMON,
+            name="share of heads",
         ),
         why="the paper finds them throughout the middle layers; even attention has none by this threshold",
         where="abstract",
-        found="{common} of {n heads} heads",
-        control="even attention: {even:.0%}",
-        n=f"{{n of {PLAIN}}}",
     ),
     "harm": Claim(
         "some sinks harm",

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
@@ -66,35 +64,28 @@ class PineSizes:
 
 
 def measure(setting: Setting) -> Conditions:
-    """Ask questions about documents in every order, with PINE and with one part of it at a time.
-
-    Raises:
-        ModelError: for models whose positions are not rotary, with the reason.
-    """
-    o: PineSizes = setting.options
-    first = probe.wiring(setting.model).attention_layers[0]
-    rotary.rotary_of(setting.model, first)  # refused before anything is measured
-    words, c = documents.words_of(setting.model, seed=setting.seed), Conditions()
+    """Ask questions about documents in every order, with PINE and with one part of it at a time."""
+    o, model, seed, c = setting.options, setting.model, setting.seed, Conditions()
+    rotary.rotary_of(model, probe.wiring(model).attention_layers[0])  # refused before anything is measured
+    words = documents.words_of(model, seed=seed)
     kinds = {"conflict": o.conflicts, "majority": o.majorities, "single": o.singles}
     for i, (kind, n) in enumerate(kinds.items()):
-        asked = documents.questions(words, kind, n=n, sizes=(o.size,) * o.documents, seed=setting.seed)
-        plain = documents.in_every_order(setting.model, words, asked, None)
-        for j, (name, chosen) in enumerate(CONDITIONS.items()):
+        asked = documents.questions(words, kind, n=n, sizes=(o.size,) * o.documents, seed=seed)
+        answers: dict[str, documents.DocumentAnswers] = {}
+        for j, (name, how) in enumerate(CONDITIONS.items()):
             setting.progress(i * len(CONDITIONS) + j, len(kinds) * len(CONDITIONS), f"{kind}: {name}")
-            how = {**chosen, "seed": setting.seed} if chosen and name == RANDOM else chosen
-            found = plain if how is None else documents.in_every_order(setting.model, words, asked, how)
+            answers[name] = found = documents.in_every_order(model, words, asked, how, seed=seed)
             for what, (within, unit) in MEASURES.items():
                 c.add(f"{kind} {what}, {name}", getattr(found, what), within=within, unit=f"{kind}: {unit}")
-            far = np.abs(found.difference - plain.difference).mean(1)
-            c.add(f"{kind} moved, {name}", far, unit=f"{kind}: moved from the model as it is, nats")
-    c.numbers["known words"] = words.known
+            moved = f"{kind}: moved from the model as it is, nats"
+            c.add(f"{kind} moved, {name}", found.moved_from(answers[PLAIN]), unit=moved)
     most = {name: float(c[f"conflict spread, {name}"].max()) for name in CONDITIONS}
-    c.numbers |= {f"orders, {name}": spread for name, spread in most.items()}
+    c.numbers = {"known words": words.known, **{f"orders, {name}": spread for name, spread in most.items()}}
     c.numbers["orders, without a part"] = min(most[GIVEN], most[CAUSAL], most[RANDOM])
     for name in (PINE, PLAIN):
-        spread = documents.unequal_spread(setting.model, words, o.size, CONDITIONS[name], seed=setting.seed)
-        c.numbers[f"unequal, {name}"] = spread
-    c.numbers["one document"], c.numbers["two documents"] = pine.moved_alone(setting.model)
+        how = CONDITIONS[name]
+        c.numbers[f"unequal, {name}"] = documents.unequal_spread(model, words, o.size, how, seed=seed)
+    c.numbers["one document"], c.numbers["two documents"] = pine.moved_alone(model)
     return c
 
 
