@@ -26,14 +26,14 @@ def scored(seed: int) -> Scores:
     )
 
 
-@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("select", ["top", "greedy"])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_least_number_is_the_first_that_connects(seed, greedy):
+def test_the_least_number_is_the_first_that_connects(seed, select):
     scores = scored(seed)
-    keep = scores.greedy if greedy else scores.top
+    keep = scores.greedy if select == "greedy" else scores.top
     first = next(n for n in range(scores.n_candidates + 1) if keep(n).size)
-    assert first > 1 and least_connected(scores, greedy=greedy) == first
-    assert least_connected(scores, greedy=greedy, above=first - 1) == first
+    assert first > 1 and least_connected(scores, select=select) == first
+    assert least_connected(scores, select=select, above=first - 1) == first
 
 
 @pytest.mark.parametrize("by", ["absolute", "signed"])

@@ -179,8 +179,8 @@ def task_measures(
     """
     first = timed(runs.found_on, variant, level, seed=seeds[0])
     scores, method = first.scores, get_method(variant.method)
-    greedy = method.selection == "greedy" and level == "edge"
-    curves = faithfulness_curves(scores, runs.judged, greedy=greedy)
+    select = "greedy" if method.selection == "greedy" and level == "edge" else "top"
+    curves = faithfulness_curves(scores, runs.judged, select=select)
     own = {point["share"]: point["faithfulness"] for point in curves[ranking_of(method)]}
     measured = {
         **about(scores, variant),
@@ -191,17 +191,17 @@ def task_measures(
         "curves": curves,
         "agreement": None if exact is None else agreement(scores, exact),
         "own": _own_faithfulness(scores, runs.judged),
-        "stability": _stability(runs, variant, level, scores, seeds, repeat_passes, greedy),
+        "stability": _stability(runs, variant, level, scores, seeds, repeat_passes, select),
     }
     return measured, scores
 
 
 def faithfulness_curves(
-    scores: Scores, judged: PairedRuns, *, greedy: bool = False, shares: Sequence[float] = GRID
+    scores: Scores, judged: PairedRuns, *, select: str = "top", shares: Sequence[float] = GRID
 ) -> dict[str, list[dict[str, Any]]]:
     """Faithfulness at every share, by size (``absolute``) and by ``signed`` score; equal circuits run once."""
     wanted = {
-        (by, share): scores.greedy(scores.count(share), by=by) if greedy else scores.fraction(share, by=by)
+        (by, share): scores.choose(scores.count(share), by=by, select=select)
         for by in ("absolute", "signed")
         for share in shares
     }
@@ -257,11 +257,11 @@ def _own_faithfulness(scores: Scores, judged: PairedRuns) -> dict[str, Any] | No
     return {"size": circuit.size, "faithfulness": number(faithfulness(circuit, judged).faithfulness)}
 
 
-def chosen(scores: Scores, *, by: Ranking, greedy: bool) -> set[str]:
+def chosen(scores: Scores, *, by: Ranking, select: str = "top") -> set[str]:
     """Return addresses of the best share of edges (nodes), before anything unconnected is pruned."""
     n = scores.count(STABLE_SHARE)
-    if greedy:
-        return set(scores.greedy(n, by=by).edges)
+    if select != "top":
+        return set(scores.choose(n, by=by, select=select).edges)
     return {scores.address(index) for index in scores.ranked(by)[:n]}
 
 
@@ -272,7 +272,7 @@ def _stability(
     scores: Scores,
     seeds: Sequence[int],
     repeat_passes: int,
-    greedy: bool,
+    select: str,
 ) -> dict[str, Any]:
     """Mean pairwise Jaccard of what is chosen: over draws of pairs, halves of one draw, and the method's seeds."""
     by = ranking_of(get_method(variant.method))
@@ -283,7 +283,7 @@ def _stability(
         return {**said, "left_out": f"{n} of {scores.n_candidates} nodes are too few to compare"}
 
     def pick(found: Scores) -> set[str]:
-        return chosen(found, by=by, greedy=greedy)
+        return chosen(found, by=by, select=select)
 
     def again(data: PairedRuns, seed: int = seeds[0]) -> set[str]:
         return pick(timed(data, variant, level, seed=seed).scores)

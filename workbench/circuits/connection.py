@@ -10,7 +10,7 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Ranking, Scores
 
 
-def least_connected(scores: Scores, *, by: Ranking = "absolute", greedy: bool = False, above: int = 0) -> int:
+def least_connected(scores: Scores, *, by: Ranking = "absolute", select: str = "top", above: int = 0) -> int:
     """Return the smallest number of best edges among which a path leads from input to logits.
 
     Args:
@@ -18,7 +18,7 @@ def least_connected(scores: Scores, *, by: Ranking = "absolute", greedy: bool = 
     """
 
     def connects(n: int) -> bool:
-        return (scores.greedy(n, by=by) if greedy else scores.top(n, by=by)).size > 0
+        return (scores.choose(n, by=by, select=select)).size > 0
 
     low, high = above, max(1, 2 * above)
     while high < scores.n_candidates and not connects(high):  # more edges never disconnect
@@ -31,7 +31,7 @@ def least_connected(scores: Scores, *, by: Ranking = "absolute", greedy: bool = 
 
 
 def connection_advice(
-    scores: Scores, circuit: Circuit, *, by: Ranking = "absolute", greedy: bool = False
+    scores: Scores, circuit: Circuit, *, by: Ranking = "absolute", select: str = "top"
 ) -> str:
     """Say what to say of an edge-level circuit of no edges: what was chosen, and what would connect; empty for
     others.
@@ -39,10 +39,10 @@ def connection_advice(
     if circuit.size or scores.level != "edge":
         return ""
     chosen, of = int(circuit.selection.get("nominal", 0)), scores.n_candidates
-    n = least_connected(scores, by=by, greedy=greedy, above=min(chosen, of - 1))
-    way = " --greedy" if greedy else ""
+    n = least_connected(scores, by=by, select=select, above=min(chosen, of - 1))
+    way = {"top": "", "greedy": " --greedy"}.get(select, f" --select {select}")
     asked = [f"--keep {percent(n, of)}{way} (the best {n:,})"]
-    if not greedy:
+    if select == "top":
         asked.append(f"--keep '>={threshold(scores, n, by)}'")
     return (
         f"the circuit has no edges: among the {chosen:,} of {of:,} edges that were chosen no path leads from input to "

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import decimal
-import heapq
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from workbench.circuits.addresses import INPUT, LOGITS, Edge, Node, neuron
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
+from workbench.circuits.selection.rules import Index, Level, Ranking, asked
 from workbench.core.errors import OptionError, ShapeError, expect
 from workbench.core.run_record import with_standing
 from workbench.core.show import Shown
@@ -24,14 +24,8 @@ from workbench.core.text import printable
 _FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 _KEEP = re.compile(rf">=\s*(?P<tau>{_FLOAT})|(?P<percent>{_FLOAT})\s*%|(?P<n>[0-9]{{1,12}})|(?P<own>own)")
 
-Ranking = Literal["absolute", "signed"]
-Level = Literal["edge", "node", "neuron"]
-Index = tuple[
-    int, ...
-]  # (position,) when there are positions, then (source, target), (source,) or (layer, unit)
 
-
-def check_rule(rule: str, *, greedy: bool = False, level: Level = "edge") -> None:
+def check_rule(rule: str, *, select: str = "top", level: Level = "edge", positions: bool = False) -> None:
     """Whether ``Scores.keep`` will understand a rule; asked before hours of scoring.
 
     Raises:
@@ -40,8 +34,9 @@ def check_rule(rule: str, *, greedy: bool = False, level: Level = "edge") -> Non
     match = _match(rule)
     if match["percent"] and float(match["percent"]) > 100:
         raise OptionError(f"cannot keep {rule} of the {level}s", hint="between 0% and 100%")
-    if greedy and (match["tau"] or match["own"] or level != "edge"):
-        raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
+    if select != "top" and (match["tau"] or match["own"]):
+        raise OptionError(f"{select} selection needs a number or a share of edges", hint="--keep 5%")
+    asked(select).check(level, positions)
 
 
 def as_rule(amount: str | int | float) -> str:
@@ -186,12 +181,23 @@ class Scores(
     def top(self, n: int, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
         """Return the circuit of the ``n`` best edges (nodes, neurons), without what is not connected to both ends."""
         expect(n, (int, np.integer), what="top: n", hint='top(200), fraction(0.05) or keep("5%")')
+        return self.choose(n, by=by, prune=prune)
+
+    def choose(self, n: int, *, by: Ranking = "absolute", select: str = "top", prune: bool = True) -> Circuit:
+        """Return the circuit of ``n`` parts that a rule chooses: ``top``, ``greedy``, ``pnr:0.7`` or ``ilp``.
+
+        Raises:
+            OptionError: for an unknown rule, one that follows edges where the scores are of something else, or more
+                parts than there are.
+        """
+        rule = asked(select)
         if not 0 <= n <= self.n_candidates:
             raise OptionError(
                 f"cannot keep {n} of {self.n_candidates} {self.level}s",
                 hint=f"choose between 0 and {self.n_candidates}, or a percentage such as 5%",
             )
-        return self._circuit(self.ranked(by)[:n], f"top {n} by {by} score", nominal=n, prune=prune)
+        kept = rule(self, n, by)
+        return self._circuit(kept, f"{rule} {n} by {by} score", nominal=len(kept), prune=prune)
 
     def fraction(self, share: float, *, by: Ranking = "absolute", prune: bool = True) -> Circuit:
         """Return the best ``share`` (0 to 1) of all edges: ``int(share * n)`` of them (methods as in MIB)."""
@@ -216,7 +222,13 @@ class Scores(
         return self._circuit(kept, f"{by} score >= {float(tau)!r}", nominal=len(kept), prune=prune)
 
     def keep(
-        self, rule: str | int | float, *, by: Ranking = "absolute", greedy: bool = False, prune: bool = True
+        self,
+        rule: str | int | float,
+        *,
+        by: Ranking = "absolute",
+        greedy: bool = False,
+        select: str = "top",
+        prune: bool = True,
     ) -> Circuit:
         """Return the circuit a rule chooses: ``200`` (top-n), ``5%`` or 0.05 (of all), ``>=0.01`` (threshold),
         ``own``.
@@ -225,11 +237,13 @@ class Scores(
         is by signed score.
 
         Args:
-            greedy: Grow the number or share from the logits instead of taking the best wherever they are.
+            greedy: Grow the number or share from the logits: ``select="greedy"``.
+            select: How the number or share is chosen: ``top``, ``greedy``, ``pnr:0.7`` or ``ilp``.
 
         Raises:
-            OptionError: if the rule is none of these, or greedy growth is asked for with a threshold.
+            OptionError: if the rule is none of these, or another selection than ``top`` is asked for with a threshold.
         """
+        select = "greedy" if greedy else select
         match = _match(as_rule(rule))
         if match["own"]:
             if not self.own_rule:
@@ -240,58 +254,18 @@ class Scores(
                 selection={**chosen.selection, "rule": "own", "threshold": self.own_rule}
             )
         if match["tau"]:
-            if greedy:
-                raise OptionError("greedy growth needs a number or a share of edges", hint="--keep 5%")
+            if select != "top":
+                raise OptionError(f"{select} selection needs a number or a share of edges", hint="--keep 5%")
             return self.threshold(float(match["tau"]), by=by, prune=prune)
         n = self.count(float(match["percent"]) / 100) if match["percent"] else int(match["n"])
-        return self.greedy(n, by=by) if greedy else self.top(n, by=by, prune=prune)
+        return self.choose(n, by=by, select=select, prune=prune)
 
     def greedy(self, n: int, *, by: Ranking = "absolute") -> Circuit:
         """Grow from ``logits``: again and again the best edge whose reader is already in the circuit.
 
         Always connected to the logits; edges whose writers have no path from the input are pruned.
         """
-        if self.level != "edge" or self.positions:
-            raise OptionError(
-                f"greedy selection follows edges; these are {self.level} scores"
-                + (" per position" if self.positions else ""),
-                hint="use top or threshold",
-            )
-        if not 0 <= n <= self.n_candidates:
-            raise OptionError(f"cannot keep {n} of {self.n_candidates} edges")
-        return self._circuit(self._grow(n, by), f"greedy {n} by {by} score", nominal=n, prune=True)
-
-    def _grow(self, n: int, by: Ranking) -> list[Index]:
-        """Indices of the ``n`` edges greedy growth takes, in the order it takes them."""
-        rank = np.full(self.values.shape, np.inf)
-        for place, index in enumerate(self.ranked(by)):
-            rank[index] = place
-        readers, reads = self._readers(), self.graph.n_visible
-        opened: set[int] = set()
-        queue: list[tuple[float, int, int]] = []
-        newly = [self.graph.target_index[LOGITS]]
-        kept: list[Index] = []
-        while len(kept) < n:
-            for j in newly:
-                opened.add(j)
-                queue += [(rank[i, j], i, j) for i in range(reads[j])]
-            if newly:
-                heapq.heapify(queue)
-            if not queue:
-                break
-            _, i, j = heapq.heappop(queue)
-            kept.append((i, j))
-            newly = [t for t in readers[self.graph.sources[i]] if t not in opened]
-        return kept
-
-    def _readers(self) -> dict[Node, list[int]]:
-        """Source -> the targets whose reading can flow into it: a head's q and its KV group's k and v, ..."""
-        found: dict[Node, list[int]] = {source: [] for source in self.graph.sources}
-        for j, target in enumerate(self.graph.targets):
-            for node in self.graph.fed_by(target.writer):
-                if node in found:
-                    found[node].append(j)
-        return found
+        return self.choose(n, by=by, select="greedy")
 
     def _circuit(self, kept: list[Index], rule: str, *, nominal: int, prune: bool) -> Circuit:
         selection = {

@@ -152,6 +152,7 @@ def _search(
         per_position=asked.per_position,
         by=None if asked.signed is None else "signed" if asked.signed else "absolute",
         greedy=asked.greedy,
+        select=asked.select,
         test_runs=judged,
         random_draws=asked.random_draws,
         seed=asked.seed,
@@ -249,9 +250,9 @@ def _judging(circuit: Circuit) -> dict[str, Any]:
 def _choices(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """How circuits are scored, selected and judged, by the arguments of a search."""
     method, per_position = get_method(arguments["method"]), bool(arguments.get("per_position"))
-    keep, signed, greedy = (arguments.get(name) for name in ("keep", "signed", "greedy"))
+    asked = [arguments.get(name) for name in ("keep", "signed", "greedy", "select")]
     return {
-        **asdict(method.choice(keep, signed, greedy, per_position=per_position)),
+        **asdict(method.choice(*asked, per_position=per_position)),
         "per_position": per_position,
         "options": asdict(method.make_options(**arguments.get("options", {}))),
         "test_split": arguments.get("test_split"),

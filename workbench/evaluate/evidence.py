@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.scores import Scores
+from workbench.circuits.selection.rules import said
 from workbench.core.errors import OptionError
 from workbench.engine.interventions.words import Ablation
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
@@ -218,13 +219,15 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
     rule = str(subject.circuit.selection.get("rule", ""))
     by: Literal["absolute", "signed"]
     by = "signed" if "signed" in rule or rule == OWN else "absolute"  # a method's own decision is by sign
-    greedy = rule.startswith("greedy")
+    words = said(rule)
+    select = "top" if words is None else words[0]
     counts = [scores.count(share) for share in MIB_SHARES]
-    chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
+    chosen = [scores.choose(n, by=by, select=select) for n in counts]
     values = run_circuits(subject.runs, chosen, ablation=subject.ablation, progress=progress)
     return {
         "ranking": by,
-        "greedy": greedy,
+        "greedy": select == "greedy",
+        "select": select,
         "shares": list(MIB_SHARES),
         "sizes": [c.size for c in chosen],
         "metric": [numbers(v) for v in values],

@@ -383,6 +383,7 @@ def faithfulness_curve(
     shares: Sequence[float] = SHARES,
     by: Ranking = "absolute",
     greedy: bool = False,
+    select: str = "top",
     ablation: Ablation = "resample",
     random_draws: int = 5,
     seed: int = 0,
@@ -402,8 +403,9 @@ def faithfulness_curve(
         >>> round(float(curve.values[-1]), 3)
         1.0
     """
+    select = "greedy" if greedy else select
     counts = [scores.count(share) for share in shares]
-    chosen = [scores.greedy(n, by=by) if greedy else scores.top(n, by=by) for n in counts]
+    chosen = [scores.choose(n, by=by, select=select) for n in counts]
     rng = np.random.default_rng(seed)
     drawn = [random_like(scores, c.size, rng) for c in chosen for _ in range(random_draws)]
     everything = [*chosen, _empty_like(chosen[0], runs), *drawn]

@@ -98,6 +98,7 @@ def discover(
     per_position: bool = False,
     by: Ranking | None = None,
     greedy: bool | None = None,
+    select: str | None = None,
     test_runs: PairedRuns | None = None,
     shares: tuple[float, ...] = SHARES,
     random_draws: int = 5,
@@ -114,7 +115,8 @@ def discover(
         amount: How much to keep: 200 or ``"200"`` edges, ``0.05`` or ``"5%"`` of all, ``">=0.01"`` or ``"own"``. By
             default what the method itself decides (ACDC, edge pruning ...), else 5 %.
         per_position: Score and keep edges (nodes, neurons) at single positions.
-        by, greedy: How the best are chosen; by default as the method's paper does.
+        by, greedy, select: How the best are chosen; by default as the method's paper does. ``select`` names a rule:
+            ``top``, ``greedy``, ``pnr:0.7`` or ``ilp``.
         test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
             which flatters the circuit.
         roles: Also measure what role each head plays, where the task names positions.
@@ -138,18 +140,19 @@ def discover(
         None if amount is None else as_rule(amount),
         None if by is None else by == "signed",
         greedy,
+        select,
         per_position=per_position,
     )
     scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
     runs.division = Here()  # workers know the scores' question; judging asks others, and of few passes
-    circuit = scores.keep(chosen.keep, by=chosen.by, greedy=chosen.greedy)
+    circuit = scores.keep(chosen.keep, by=chosen.by, select=chosen.select)
     kept = faithfulness(circuit, judged, progress=progress)
     curve = faithfulness_curve(
         scores,
         judged,
         shares=shares,
         by=chosen.by,
-        greedy=chosen.greedy,
+        select=chosen.select,
         random_draws=random_draws,
         seed=seed,
         progress=progress,
@@ -164,7 +167,7 @@ def discover(
     known = {r.head: r.role for r in found}
     names = {a: known[part] for a in circuit.nodes if (part := str(parse_node(a).writer)) in known}
     behavior, found_on = judged.behavior, None if judged is runs else runs.behavior
-    advice = connection_advice(scores, circuit, by=chosen.by, greedy=chosen.greedy)
+    advice = connection_advice(scores, circuit, by=chosen.by, select=chosen.select)
     evaluation = {
         "behavior": behavior.to_dict(SCORED),
         **({} if found_on is None else {"behavior_found_on": found_on.to_dict(SCORED)}),

@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Scores
+from workbench.circuits.selection.rules import said
 from workbench.circuits.verdicts.statistics import resamples
 from workbench.core.errors import OptionError
 from workbench.core.progress import Progress
@@ -23,7 +24,6 @@ from workbench.methods.by_name import score
 from workbench.methods.registry import get_method
 
 OWN = "own"  # the rule of a circuit whose method made the decision
-_TOP = re.compile(r"(?P<how>top|greedy) (?P<n>\d+) by (?P<by>absolute|signed) score")
 _LEAST = re.compile(r"(?P<by>absolute|signed) score >= (?P<tau>\S+)")
 
 
@@ -190,11 +190,9 @@ def _rule(circuit: Circuit) -> Callable[[Scores], Circuit]:
     prune = bool(circuit.selection.get("pruned", True))
     if _decides(circuit):
         return lambda scores: scores.keep(OWN, prune=prune)
-    if found := _TOP.fullmatch(rule):
-        n, by = int(found["n"]), _order(found["by"])
-        if found["how"] == "greedy":
-            return lambda scores: scores.greedy(n, by=by)
-        return lambda scores: scores.top(n, by=by, prune=prune)
+    if words := said(rule):
+        how, n, by = words
+        return lambda scores: scores.choose(n, by=by, select=how, prune=prune or how == "greedy")
     if found := _LEAST.fullmatch(rule):
         tau, by = float(found["tau"]), _order(found["by"])
         return lambda scores: scores.threshold(tau, by=by, prune=prune)

@@ -32,11 +32,11 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """How a circuit is chosen from scores: how much, by which order, grown from the logits or not."""
+    """How a circuit is chosen from scores: how much, by which order, by which rule of selection."""
 
     keep: str
     by: Literal["absolute", "signed"]
-    greedy: bool
+    select: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,13 @@ class Method:
         return self.run.partition(":")[0] if isinstance(self.run, str) else self.run.__module__
 
     def choice(
-        self, keep: str | None, signed: bool | None, greedy: bool | None, *, per_position: bool = False
+        self,
+        keep: str | None,
+        signed: bool | None,
+        greedy: bool | None,
+        select: str | None = None,
+        *,
+        per_position: bool = False,
     ) -> Choice:
         """Say how a circuit is chosen from this method's scores: what was asked, else the method's own way.
 
@@ -85,10 +91,11 @@ class Method:
         if keep is None:
             keep = "own" if self.selection == "own" else "5%"
         grows = keep != "own" and not keep.lstrip().startswith(">") and not per_position
+        grown = (self.selection == "greedy" and grows) if greedy is None else greedy
         return Choice(
             keep=keep,
             by="signed" if (self.signed if signed is None else signed) else "absolute",
-            greedy=(self.selection == "greedy" and grows) if greedy is None else greedy,
+            select=select or ("greedy" if grown else "top"),
         )
 
     def option_names(self) -> tuple[str, ...]:

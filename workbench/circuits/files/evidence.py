@@ -151,6 +151,7 @@ class CurveEvidence(Part, frozen=True):
     shares: Numbers
     sizes: list[Count]
     metric: list[Numbers]
+    select: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.shares) == len(self.sizes) == len(self.metric):

@@ -27,10 +27,14 @@ def check_search(asked: Discover, job: Job) -> None:
     method = get_method(asked.method)
     method.make_options(**asked.options)
     level = check_level(method, asked.level, per_position=asked.per_position)
-    chosen = method.choice(asked.keep, asked.signed, asked.greedy, per_position=asked.per_position)
-    check_rule(chosen.keep, greedy=chosen.greedy, level=level)
-    if chosen.greedy and asked.per_position:
-        raise OptionError("greedy growth is for edges that stand for all positions", hint="drop --greedy")
+    chosen = method.choice(
+        asked.keep, asked.signed, asked.greedy, asked.select, per_position=asked.per_position
+    )
+    if asked.select and asked.greedy is not None:
+        raise OptionError(
+            "--select and --greedy or --best say two rules of selection", hint="give one of them"
+        )
+    check_rule(chosen.keep, select=chosen.select, level=level, positions=asked.per_position)
     Spread(**asked.spreading())
     if (asked.shard or asked.ray) and not method.in_parts:
         able = ", ".join(name for name, other in METHODS.items() if other.in_parts)

@@ -68,6 +68,12 @@ class Discover(OnPairs, Spreadable):
         help="Grow a connected circuit from the logits, or take the best parts wherever they are.",
         default=None,
     )
+    select: str | None = option(
+        "--select",
+        help="How --keep chooses: top, greedy, pnr:0.7 (a share by sign, the rest by size) or ilp (the best connected "
+        "circuit of that size). Default: as the method does.",
+        default=None,
+    )
     options: Mapping[str, Any] = option(
         "--option",
         help="An option of the method, such as steps=10; may be repeated.",
