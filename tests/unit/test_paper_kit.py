@@ -20,6 +20,8 @@ from workbench.papers.kit import (
     at_most,
     beats_draws,
     below,
+    between,
+    beyond,
     correlates,
     equal,
     fact,
@@ -28,6 +30,8 @@ from workbench.papers.kit import (
     groups_agree,
     interval_excludes,
     judge_all,
+    less,
+    more,
     needs,
     no_worse,
     order,
@@ -68,6 +72,11 @@ C = measured(plain=0.25, edited=0.75, random=0.5, nearly=0.725)
         (equal("nearly", "edited", within=0.01), False, "nearly within 0.01 of edited, interval included"),
         (at_least("edited", 0.3, over="random"), False, "edited minus random at least 0.3"),
         (at_most("plain", 0.3), True, "plain at most 0.3"),
+        (at_most("plain", "edited", times=1 / 3), True, "plain at most a third of edited"),
+        (at_least("random", "edited", times=0.7), False, "random at least 70% of edited"),
+        (less("plain", 0.25), False, "plain less than 0.25"),
+        (more("edited", "random"), True, "edited more than random"),
+        (between("plain", 0.25, 0.5), True, "plain between 0.25 and 0.5"),
         (order("edited", "random", "plain"), True, "edited above random above plain"),
         (share_above("edited", 0.5, least=0.8), False, "at least 80% of edited above 0.5"),
         (fact("it is so", lambda c: c.n("plain") == 40), True, "it is so"),
@@ -130,6 +139,35 @@ def test_criteria_about_values_of_the_same_items(criterion, holds, words):
     c["noisy"], c["noise"] = c["up"] + 5 * rng.normal(size=40), rng.normal(size=40)
     c["late"], c["down"] = c["up"] >= 20, -c["up"]
     assert criterion(c).holds is holds and criterion.words == words
+
+
+def test_a_claim_tells_what_its_criterion_looked_at_and_how_far_it_reaches():
+    c = measured(plain=0.25, edited=0.75)
+    c.tell("overlap", 0.5, control="none by chance", n=9, around=(0.3, 0.7), p=0.02)
+    c.numbers["models"] = 5
+    claims = {
+        "gain": Claim("it helps", above("edited", "plain")),
+        "told": Claim("they share", above("overlap") & beyond("overlap", "other heads"), models="{models}"),
+        "other": Claim("so elsewhere", at_least("plain", 0.1), model="zoo:kv"),
+        "never": untried("it reasons", "accuracy", "nothing here reasons"),
+    }
+    gain, told, other, never = judge_all(claims, c)
+    low, high, _ = c.interval("edited", "plain")
+    assert (gain.found, gain.control, gain.difference, gain.low, gain.high) == (0.75, 0.25, 0.5, low, high)
+    assert gain.decided == "holds on this model" and gain.here.startswith("0.75, difference +0.5 [")
+    assert told.here == "0.5 [0.3, 0.7], p 0.02" and told.decided == "holds on 5 models" and told.n == 9
+    assert told.criterion.endswith("overlap above that of other heads, p below 0.05")
+    assert other.decided == "holds on zoo:kv" and never.decided == CANNOT
+    assert gain.row(data=True)["here"] == 0.75 and gain.row(data=True)["scope"] == "on this model"
+
+
+def test_what_was_not_measured_is_why_a_claim_about_it_cannot_be_tested():
+    c = measured(plain=0.25)
+    c.lack("facts", "the model answers none")
+    found = judge_all(
+        {"x": Claim("facts stay", at_least("plain", 0.1) & no_worse("facts", "plain", within=0.1))}, c
+    )
+    assert (found[0].verdict, found[0].why) == (CANNOT, "the model answers none")
 
 
 def test_groupings_agree_or_do_not():

@@ -95,7 +95,8 @@ def test_numbers_of_version_1_are_the_numbers_that_are_read():
         return json.loads(FILES[name].read_text())
 
     was, result = old("replication"), kind("replication").load(FILES["replication"]).content
-    for part in ("claims", "tables", "numbers", "verdicts", "plan"):
+    assert [claim.claim_of().to_dict() for claim in result.claims] == was["claims"]
+    for part in ("tables", "numbers", "verdicts", "plan"):
         assert as_json(result)[part] == was[part]
     assert result.pictures == {} and result.pictures_not_read == 1
     bench = load_bench(FILES["bench-discovery"])

@@ -28,6 +28,10 @@ class JudgedClaim:
         reason: Why this criterion and no other.
         source: Where the paper says it.
         model: The model it was tested on, where that is not the one that was asked for.
+        difference: Of what was found from its control, where the interval is of that.
+        low, high: Ends of the 95 % interval that the criterion looked at.
+        p: The p value that the criterion looked at, corrected where several were.
+        scope: How far the verdict reaches: "on this model", where there was one checkpoint, or "on 5 models".
     """
 
     claim: str
@@ -41,10 +45,47 @@ class JudgedClaim:
     reason: str = ""
     source: str = ""
     model: str = ""
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    scope: str = ""
+
+    @property
+    def here(self) -> float | str | None:
+        """What was found, for people: a number with the interval and the p that decided; else why nothing was.
+
+        Example:
+            >>> judge("it copies", "above 0.5", True, found=0.9, low=0.8, high=0.95, p=0.001).here
+            '0.9 [0.8, 0.95], p 0.001'
+        """
+        about = [] if self.difference is None else [f"difference {self.difference:+.3g}"]
+        if self.low is not None and self.high is not None:
+            about[-1:] = [" ".join((*about, f"[{self.low:.3g}, {self.high:.3g}]"))]
+        about += [] if self.p is None else [f"p {self.p:.3g}"]
+        if isinstance(self.found, str) or not about:
+            return self.found if self.found is not None else self.why or None
+        start = "" if self.found is None else f"{self.found:.4g}"
+        return start + (" " if about[0].startswith("[") else ", ") * bool(start) + ", ".join(about)
+
+    @property
+    def decided(self) -> str:
+        """The verdict and how far it reaches: "holds on this model"."""
+        return f"{self.verdict} {self.scope}".rstrip()
+
+    def row(self, *, data: bool = False) -> dict[str, Any]:
+        """One row of a table: for people, or as data with every number in a column of its own."""
+        found = self.found if self.found is not None else self.why or None
+        row = {"claim": self.claim, "paper": self.paper, "here": found if data else self.here}
+        row |= {"control": self.control, "n": self.n, "verdict": self.verdict if data else self.decided}
+        return row | (
+            {k: getattr(self, k) for k in ("difference", "low", "high", "p", "scope")} if data else {}
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return plain(self.__dict__)
+        """Return it as JSON values; difference, interval, p and scope only where there are any."""
+        some = ("difference", "low", "high", "p", "scope")
+        return {k: v for k, v in plain(self.__dict__).items() if k not in some or v not in (None, "")}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JudgedClaim:

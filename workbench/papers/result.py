@@ -64,21 +64,14 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
         claims = self.findings.claims
         return f"{self.name} on {self.model}: of {len(claims)} claims {tally(claims)} ({self.seconds:.0f} s)"
 
-    def claim_rows(self) -> list[dict[str, Any]]:
+    def claim_rows(self, *, data: bool = False) -> list[dict[str, Any]]:
         """One row per claim: what people read first; with the model where not all are about the one asked for."""
         several = any(claim.model for claim in self.findings.claims)
-        return [
-            {
-                "claim": claim.claim,
-                **({"model": claim.model or self.model} if several else {}),
-                "paper": claim.paper,
-                "here": claim.found if claim.found is not None else claim.why or None,
-                "control": claim.control,
-                "n": claim.n,
-                "verdict": claim.verdict,
-            }
-            for claim in self.findings.claims
-        ]
+        rows = []
+        for claim in self.findings.claims:
+            model = {"model": claim.model or self.model} if several else {}
+            rows.append({"claim": claim.claim, **model} | claim.row(data=data))
+        return rows
 
     def criteria_rows(self) -> list[dict[str, Any]]:
         """One row per claim: how it was decided and why so."""
@@ -140,7 +133,7 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
 
     def tables(self) -> dict[str, str]:
         """File name -> CSV of the claims and of every table."""
-        found = {"claims.csv": csv_text(self.claim_rows())}
+        found = {"claims.csv": csv_text(self.claim_rows(data=True))}
         for i, rows in enumerate(self.findings.tables.values(), start=1):
             found[f"table-{i:02d}.csv"] = csv_text([plain(row) for row in rows])
         return found

@@ -31,6 +31,13 @@ class ClaimContent(Part, frozen=True):
     reason: Annotated[str, Meta(description="why this criterion and no other")] = ""
     source: str = ""
     model: Annotated[str, Meta(description="where it was tested, if not on the model asked for")] = ""
+    difference: Annotated[
+        float | None, Meta(description="found minus control, where the interval is of that")
+    ] = None
+    low: Annotated[float | None, Meta(description="end of the 95 % interval that decided")] = None
+    high: Annotated[float | None, Meta(description="end of the 95 % interval that decided")] = None
+    p: Annotated[float | None, Meta(description="the p that decided, corrected where several did")] = None
+    scope: Annotated[str, Meta(description="how far the verdict reaches: on this model, on 5 models")] = ""
 
     def claim_of(self) -> JudgedClaim:
         """Return the claim that it describes."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from workbench.core.claims import JudgedClaim, judge, source_of, untestable
 from workbench.core.stats.multiplicity import holm
-from workbench.papers.kit.conditions import Conditions
+from workbench.papers.kit.conditions import Beside, Conditions
 from workbench.papers.kit.criteria import ALPHA, Criterion, Outcome, fact
 
 Told = str | float | None | Callable[[Conditions], Any]
@@ -57,6 +57,8 @@ class Claim:
         found, control, n, model: What is told, where it is not the means and the number of items of the criterion's
             conditions, or what was told with its number: a value, nothing, a text with the ``{names}`` of what was
             measured (``Conditions.say``), or a function of it. So are paper, why, criterion, the reason of a need.
+        models: How many independent models (checkpoints, seeds of training) it was judged on. One: the verdict is
+            of this model. None: it is of no model.
     """
 
     says: str
@@ -71,6 +73,7 @@ class Claim:
     control: Told = MEANS
     n: Told = MEANS
     model: Told = ""
+    models: Told = 1
 
     def words_of(self, c: Conditions) -> str:
         """The sentence of the criterion."""
@@ -85,13 +88,22 @@ class Claim:
     def control_of(self, c: Conditions) -> Any:
         if self.control != MEANS:
             return _told(self.control, c)
-        return c.mean(self.by.over) if self.by.over else _told(c.beside.get(self.by.name, (None, None))[0], c)
+        beside = c.beside.get(self.by.name, Beside()).control
+        return _told(beside, c) if beside is not None else c.mean(self.by.over) if self.by.over else None
 
     def n_of(self, c: Conditions) -> int | None:
-        if self.n == MEANS and self.by.name in c:
-            return c.n(self.by.name)
-        found = c.beside.get(self.by.name, (None, None))[1] if self.n == MEANS else _told(self.n, c)
-        return None if found is None else int(found)
+        if self.n != MEANS:
+            found = _told(self.n, c)
+            return None if found is None else int(found)
+        first = next((name for name in (self.by.name, *self.by.reads) if name in c), None)
+        return c.beside.get(self.by.name, Beside()).n if first is None else c.n(first)
+
+    def scope_of(self, c: Conditions) -> str:
+        """How far a verdict reaches."""
+        n, other = _told(self.models, c), _told(self.model, c)
+        if n == 1:
+            return f"on {other}" if other else "on this model"
+        return f"on {int(n)} models" if n else ""
 
 
 def _told(value: Told, c: Conditions) -> Any:
@@ -125,7 +137,7 @@ def judge_all(
     Args:
         common: What every claim needs, before its own needs.
     """
-    lacking = {name: _lacking((*common, *claim.needs), c) for name, claim in claims.items()}
+    lacking = {name: _lacking(claim, common, c) for name, claim in claims.items()}
     outcomes = {name: claims[name].by(c) for name, need in lacking.items() if need is None}
     lacking |= {name: _undecided(claims[name], outcome, c) for name, outcome in outcomes.items()}
     outcomes = {name: outcome for name, outcome in outcomes.items() if lacking[name] is None}
@@ -133,25 +145,30 @@ def judge_all(
     for family in {claims[name].family for name in ps} - {""}:
         own = [name for name in ps if claims[name].family == family]
         ps |= dict(zip(own, map(float, holm([ps[name] for name in own])), strict=True))
-    found = []
-    for name, claim in claims.items():
-        need = lacking[name]
-        if need is None:
-            holds = outcomes[name].holds and ps.get(name, 0.0) < ALPHA
-            found.append(_judged(claim, c, authors, holds=holds))
-        else:
-            found.append(_open(claim, c, authors, need))
-    return tuple(found)
+    return tuple(
+        _judged(claim, c, authors, replace(outcomes[name], p=ps.get(name)))
+        if (need := lacking[name]) is None
+        else _open(claim, c, authors, need)
+        for name, claim in claims.items()
+    )
 
 
-def _judged(claim: Claim, c: Conditions, authors: str, *, holds: bool) -> JudgedClaim:
-    told = {what: getattr(claim, f"{what}_of")(c) for what in ("found", "control", "n")}
+def _judged(claim: Claim, c: Conditions, authors: str, outcome: Outcome) -> JudgedClaim:
+    """A claim with the numbers that decided it; those that the criterion computed are told where it has no others."""
+    told = {what: getattr(claim, f"{what}_of")(c) for what in ("found", "control", "n", "scope")}
+    if told["found"] is None and claim.found == MEANS:
+        told["found"] = outcome.found
+    around = outcome.interval
+    ends = {} if around is None or around.reason else {"low": float(around.low), "high": float(around.high)}
     fixed = {
         "paper": _told(claim.paper, c),
         "reason": _told(claim.why, c),
         "source": source_of(authors, claim.where),
+        "model": _told(claim.model, c),
     }
-    return judge(claim.says, claim.words_of(c), holds, **told, **fixed, model=_told(claim.model, c))
+    holds = outcome.holds and (0.0 if outcome.p is None else outcome.p) < ALPHA
+    decided = {"p": outcome.p, "difference": outcome.difference, **ends}
+    return judge(claim.says, claim.words_of(c), holds, **told, **fixed, **decided)
 
 
 def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
@@ -180,8 +197,10 @@ def _undecided(claim: Claim, outcome: Outcome, c: Conditions) -> Need | None:
     return Need(met=lambda c: False, why=lambda c: why, keeps=keeps)
 
 
-def _lacking(asked: Sequence[Need], c: Conditions) -> Need | None:
-    """The first need that is not met."""
+def _lacking(claim: Claim, common: Sequence[Need], c: Conditions) -> Need | None:
+    """The first need that is not met; that its criterion reads what was not measured is one."""
     if c.why:
         return Need(met=lambda c: False, why=lambda c: c.why)
-    return next((need for need in asked if not need.met(c)), None)
+    unmet = next((need for need in (*common, *claim.needs) if not need.met(c)), None)
+    gone = next((c.lacking[name] for name in claim.by.reads if name in c.lacking), "")
+    return Need(met=lambda c: False, why=lambda c: gone) if unmet is None and gone else unmet

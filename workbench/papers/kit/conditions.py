@@ -38,6 +38,15 @@ class Measure(NamedTuple):
     rows: Sequence[object] = ()
 
 
+class Beside(NamedTuple):
+    """What was told with a number: its control, how many items it is over, its interval, its p."""
+
+    control: Any = None
+    n: int | None = None
+    interval: Interval | None = None
+    p: float | None = None
+
+
 @dataclass(kw_only=True, eq=False)
 class Conditions:
     """Name -> one value per item, with everything that a claim about them needs.
@@ -53,7 +62,8 @@ class Conditions:
         numbers: Further measured numbers (or words), for claims and for the file.
         tables, pictures: Beside those that conditions give by themselves.
         why: The reason why none of the claims can be tested here; then nothing else needs to be set.
-        beside: By the name of a number that was told, its control and how many items it is over.
+        beside: By the name of a number that was told, what was told with it.
+        lacking: By the name of what was not measured, the reason. No claim about it can be tested.
 
     Example:
         >>> c = Conditions()
@@ -74,7 +84,8 @@ class Conditions:
     why: str = ""
     values: dict[str, np.ndarray] = field(default_factory=dict)
     measures: dict[str, Measure] = field(default_factory=dict)
-    beside: dict[str, tuple[Any, int | None]] = field(default_factory=dict)
+    beside: dict[str, Beside] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.draws = Draws(self)
@@ -104,16 +115,52 @@ class Conditions:
         self.values[name] = _finite(name, self._asked(value), undefined=undefined)
         self.measures[name] = Measure(unit or self.unit, within, clusters)
 
-    def tell(self, name: str, value: Any, *, control: Any = None, n: int | None = None) -> None:
-        """Set a measured number with its control and how many items it is over; a claim about it tells all three.
+    def tell(
+        self,
+        name: str,
+        value: Any = None,
+        *,
+        control: Any = None,
+        n: int | None = None,
+        around: tuple[float, float] | None = None,
+        p: float | None = None,
+    ) -> None:
+        """Set a measured number with what else a claim about it tells; of a condition, only what else.
+
+        Args:
+            control: That of its control, or a word.
+            n: How many items it is over.
+            around: Ends of its 95 % interval.
+            p: That of a test against chance.
 
         Example:
             >>> c = Conditions()
-            >>> c.tell("share of heads", 0.25, control=0.5, n=4)
-            >>> c.mean("share of heads"), c.beside["share of heads"]
-            (0.25, (0.5, 4))
+            >>> c.tell("share of heads", 0.25, control=0.5, n=4, around=(0.1, 0.4))
+            >>> c.mean("share of heads"), c.interval("share of heads").high, c.beside["share of heads"].control
+            (0.25, 0.4, 0.5)
         """
-        self.numbers[name], self.beside[name] = value, (control, n)
+        if name not in self.values:
+            self.numbers[name] = value
+        interval = None if around is None else Interval(*around, float("nan"))
+        self.beside[name] = Beside(control, n, interval, p)
+
+    def lack(self, name: str, why: str) -> None:
+        """Say why a condition or number was not measured; a claim whose criterion reads it gives this reason.
+
+        Example:
+            >>> c = Conditions()
+            >>> c.lack("facts", "the model answers none")
+            >>> c.lacking
+            {'facts': 'the model answers none'}
+        """
+        self.lacking[name] = why
+
+    def p_of(self, name: str) -> float:
+        """The p that was told with a number or a condition."""
+        found = self.beside.get(name, Beside()).p
+        if found is None:
+            raise RunError(f"no p was told of {name!r}", hint=f"Conditions.tell({name!r}, p=...)")
+        return found
 
     def _asked(self, value: np.ndarray | ModelEdit | None) -> np.ndarray:
         if value is not None and not hasattr(value, "on"):
@@ -199,7 +246,10 @@ class Conditions:
         return self.n(one) if what == "n" else getattr(self.interval(one, over), what)
 
     def interval(self, name: str, over: str | None = None) -> Interval:
-        """95 % interval of the same mean: over items, over clusters, or over tasks and items."""
+        """95 % interval of the same mean: over items, over clusters, or over tasks and items; else what was told."""
+        told = None if over is not None or name in self.values else self.beside.get(name, Beside()).interval
+        if told is not None:
+            return told
         values, kind = self.of(name, over), self.measures[name]
         within = kind.within if over is None else CHANGE if kind.within == SHARE else None
         if kind.rows:
@@ -219,7 +269,9 @@ class Conditions:
         return kind.rows if len(kind.rows) else kind.clusters
 
     def n(self, name: str) -> int:
-        """How many independent items stand behind a condition: its clusters where it has some."""
+        """How many independent items stand behind a condition: its clusters where it has some; else what was told."""
+        if name not in self.values and (told := self.beside.get(name, Beside()).n) is not None:
+            return told
         return len(set(self.measures[name].clusters)) or len(self[name])
 
     def shown(self, name: str, over: str | None = None, *, form: str = ".3f", unit: str = "") -> str:

@@ -7,7 +7,7 @@ value where it is a test of chance; ``Claim`` compares that with ``ALPHA``, afte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -38,11 +38,16 @@ class Outcome:
         holds: Whether it is met.
         p: For a test of chance the p value that is still to be judged.
         lacks: Why neither can be said: a number that is not there, or too few draws for any p below ``ALPHA``.
+        interval, difference: What it looked at; the difference where the interval is of one.
+        found: What it computed itself, such as a correlation.
     """
 
     holds: bool
     p: float | None = None
     lacks: str = ""
+    interval: Interval | None = None
+    difference: float | None = None
+    found: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,18 @@ class Criterion:
         words: The rule as a sentence.
         test: The rule as a function of what was measured.
         name, over: The conditions whose means are reported as found and as control.
+        reads: All that has to be measured. Where one is lacking (``Conditions.lack``), its reason is that of the claim.
     """
 
     words: str
     test: Callable[[Conditions], Outcome] = field(repr=False)
     name: str = ""
     over: str | None = None
+    reads: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.reads:
+            object.__setattr__(self, "reads", tuple(name for name in (self.name, self.over) if name))
 
     def __call__(self, c: Conditions) -> Outcome:
         return self.test(c)
@@ -69,10 +80,17 @@ class Criterion:
         def both(c: Conditions) -> Outcome:
             one, two = self(c), other(c)
             ps = [p for p in (one.p, two.p) if p is not None]
-            p = float(np.max(ps)) if ps else None  # NaN if one of them is
-            return Outcome(holds=one.holds and two.holds, p=p, lacks=one.lacks or two.lacks)
+            return Outcome(
+                holds=one.holds and two.holds,
+                p=float(np.max(ps)) if ps else None,  # NaN if one of them is
+                lacks=one.lacks or two.lacks,
+                interval=one.interval or two.interval,
+                difference=one.difference if one.interval else two.difference,
+                found=two.found if one.found is None else one.found,
+            )
 
-        return Criterion(f"{self.words}, and {other.words}", both, self.name, self.over or other.over)
+        name, over, reads = self.name or other.name, self.over or other.over, (*self.reads, *other.reads)
+        return Criterion(f"{self.words}, and {other.words}", both, name, over, reads)
 
 
 def _said(name: str, over: str | None = None) -> str:
@@ -96,7 +114,8 @@ def _of_interval(words: str, holds: Callable[[float, float], Any], name: str, ov
 
     def test(c: Conditions) -> Outcome:
         found = c.interval(name, over)
-        return _seen(what, found[:2], holds, why=found.reason)
+        seen = _seen(what, found[:2], holds, why=found.reason)
+        return replace(seen, interval=found, difference=None if over is None else c.mean(name, over))
 
     return Criterion(words, test, name, over)
 
@@ -104,6 +123,22 @@ def _of_interval(words: str, holds: Callable[[float, float], Any], name: str, ov
 def _of_mean(words: str, holds: Callable[[float], Any], name: str, over: str | None) -> Criterion:
     what = f"the mean of {_said(name, over)}"
     return Criterion(words, lambda c: _seen(what, [c.mean(name, over)], holds), name, over)
+
+
+def _compared(name: str, than: float | str, times: float, words: str, holds: Callable[..., Any]) -> Criterion:
+    """A rule about a mean beside a number, or beside so many times another mean, which is the control."""
+    if not isinstance(than, str):
+        return _of_mean(f"{_said(name)} {words} {than:g}", lambda mean: holds(mean, than), name, None)
+    share = "" if times == 1 else f"{_SHARES.get(times, f'{100 * times:.4g}% of')} "
+    what = f"the mean of {_said(name)} or of {_said(than)}"
+
+    def test(c: Conditions) -> Outcome:
+        return _seen(what, [c.mean(name), c.mean(than)], lambda mean, other: holds(mean, times * other))
+
+    return Criterion(f"{_said(name)} {words} {share}{_said(than)}", test, name, than)
+
+
+_SHARES = {1 / 2: "half of", 1 / 3: "a third of", 1 / 4: "a quarter of", 3 / 4: "three quarters of"}
 
 
 def _by_chance(p: float, least: float, what: str, *, holds: bool = True) -> Outcome:
@@ -142,16 +177,40 @@ def equal(name: str, over: str, *, within: float) -> Criterion:
     return _of_interval(words, lambda low, high: max(abs(low), abs(high)) <= within, name, over)
 
 
-def at_least(name: str, least: float, *, over: str | None = None) -> Criterion:
-    """A mean (a measured number, a difference of two means) is at least so large."""
-    words = f"{_said(name, over)} at least {least:g}"
-    return _of_mean(words, lambda mean: mean >= least, name, over)
+def at_least(name: str, least: float | str, *, over: str | None = None, times: float = 1.0) -> Criterion:
+    """A mean (a measured number, a difference of two means) is at least so large, or so many times another mean.
+
+    Example:
+        >>> at_least("cases won", "cases", times=3 / 4).words
+        'cases won at least three quarters of cases'
+    """
+    if over is None:
+        return _compared(name, least, times, "at least", lambda mean, limit: mean >= limit)
+    return _of_mean(f"{_said(name, over)} at least {least:g}", lambda mean: mean >= least, name, over)
 
 
-def at_most(name: str, most: float, *, over: str | None = None) -> Criterion:
-    """A mean (a measured number, a difference of two means) is at most so large."""
-    words = f"{_said(name, over)} at most {most:g}"
-    return _of_mean(words, lambda mean: mean <= most, name, over)
+def at_most(name: str, most: float | str, *, over: str | None = None, times: float = 1.0) -> Criterion:
+    """A mean (a measured number, a difference of two means) is at most so large, or so many times another mean."""
+    if over is None:
+        return _compared(name, most, times, "at most", lambda mean, limit: mean <= limit)
+    return _of_mean(f"{_said(name, over)} at most {most:g}", lambda mean: mean <= most, name, over)
+
+
+def less(name: str, than: float | str, *, times: float = 1.0) -> Criterion:
+    """A mean is less than a number, or than so many times another mean."""
+    return _compared(name, than, times, "less than", lambda mean, limit: mean < limit)
+
+
+def more(name: str, than: float | str, *, times: float = 1.0) -> Criterion:
+    """A mean is more than a number, or than so many times another mean."""
+    return _compared(name, than, times, "more than", lambda mean, limit: mean > limit)
+
+
+def between(name: str, low: float, high: float) -> Criterion:
+    """A mean lies between two numbers, both included."""
+    return _of_mean(
+        f"{_said(name)} between {low:g} and {high:g}", lambda mean: low <= mean <= high, name, None
+    )
 
 
 def order(*names: str) -> Criterion:
@@ -163,7 +222,7 @@ def order(*names: str) -> Criterion:
             "one of the means", [*map(c.mean, names)], lambda *means: all(a > b for a, b in pairwise(means))
         )
 
-    return Criterion(words, test, *names[:2])
+    return Criterion(words, test, *names[:2], reads=names)
 
 
 def share_above(name: str, threshold: float, *, least: float) -> Criterion:
@@ -181,47 +240,53 @@ def share_above(name: str, threshold: float, *, least: float) -> Criterion:
 def correlates(name: str, other: str, *, least: float = 0.0) -> Criterion:
     """Two values of the same items have a rank correlation of at least so much, its interval above zero."""
     what = f"rank correlation of {name} and {other}"
-
-    def test(c: Conditions) -> Outcome:
-        r, low, _ = spearman(c[name], c[other]), *_paired(spearman, c, name, c[name], c[other])
-        return _seen(f"the interval of the {what}", [r, low], lambda r, low: r >= least and low > 0)
-
-    return Criterion(f"{what} at least {least:g}, interval above 0", test)
+    words = f"{what} at least {least:g}, interval above 0"
+    return _of_pairs(words, what, spearman, name, other, lambda r, low, high: r >= least and low > 0)
 
 
 def slopes(name: str, along: str, *, falls: bool = False) -> Criterion:
     """A value grows (or falls) with another one of the same items: the interval of the slope is on that side of 0."""
-
-    def test(c: Conditions) -> Outcome:
-        ends = _paired(slope, c, name, c[along], c[name])
-        what = f"the interval of the slope of {name} along {along}"
-        return _seen(what, ends, lambda low, high: high < 0 if falls else low > 0)
-
     words = f"{name} {'falls' if falls else 'grows'} with {along}, interval of the slope included"
-    return Criterion(words, test)
+    what = f"slope of {name} along {along}"
+
+    def steepness(y: np.ndarray, x: np.ndarray) -> float:
+        return slope(x, y)
+
+    return _of_pairs(words, what, steepness, name, along, lambda _, low, high: high < 0 if falls else low > 0)
 
 
 def tells(name: str, truth: str, *, above: float = 0.5) -> Criterion:
     """A value tells the items for which ``truth`` is 1 from those for which it is 0 (area under the ROC curve)."""
+    what = f"AUROC of {name} for {truth}"
+    words = f"{what} above {above:g}, interval included"
+
+    def area(x: np.ndarray, y: np.ndarray) -> float:
+        return auroc(x, y > 0.5)
+
+    return _of_pairs(words, what, area, name, truth, lambda _, low, high: low > above)
+
+
+def _of_pairs(
+    words: str,
+    what: str,
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    name: str,
+    other: str,
+    holds: Callable[[float, float, float], Any],
+) -> Criterion:
+    """A rule about a statistic of two values per item; items of one cluster are drawn together."""
 
     def test(c: Conditions) -> Outcome:
-        if not np.isfinite(c[truth]).all():
-            return Outcome(holds=False, lacks=f"{truth} is not defined for every item")
-        ends = _paired(auroc, c, name, c[name], c[truth] > 0.5)
-        return _seen(f"the AUROC of {name} for {truth}", ends, lambda low, high: low > above)
+        if not np.isfinite([*c[name], *c[other]]).all():
+            return Outcome(
+                holds=False, lacks=f"the {what} is not defined here: not every item has both values"
+            )
+        around = paired_interval(statistic, c[name], c[other], clusters=c.clusters_of(name), seed=c.seed)
+        found = statistic(c[name], c[other])
+        seen = _seen(f"the interval of the {what}", [found, *around[:2]], holds)
+        return replace(seen, interval=around, found=found)
 
-    return Criterion(f"AUROC of {name} for {truth} above {above:g}, interval included", test)
-
-
-def _paired(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    c: Conditions,
-    name: str,
-    x: np.ndarray,
-    y: np.ndarray,
-) -> Sequence[float]:
-    """The ends of the interval of a statistic of two values per item; items of one cluster are drawn together."""
-    return paired_interval(statistic, x, y, clusters=c.clusters_of(name), seed=c.seed)[:2]
+    return Criterion(words, test, reads=(name, other))
 
 
 def sign_changes(name: str, over: str) -> Criterion:
@@ -343,6 +408,17 @@ def _least(labels: np.ndarray, draws: int) -> float:
 def given_p(name: str) -> Criterion:
     """A p value that was computed while measuring is below ``ALPHA``."""
     return Criterion(f"{_said(name)} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.number(name)))
+
+
+def beyond(name: str, chance: str) -> Criterion:
+    """A number that was told with its p is larger than by chance.
+
+    Args:
+        name: Of what was told (``Conditions.tell``), or of a condition whose p was.
+        chance: What chance is here, in words: "shifted peaks".
+    """
+    words = f"{_said(name)} above that of {chance}, p below {ALPHA:g}"
+    return Criterion(words, lambda c: Outcome(holds=True, p=c.p_of(name)), name)
 
 
 def fact(

@@ -65,19 +65,18 @@ class Reproduction(
             f"{self.n_reference}: of {len(self.claims)} claims {tally(self.claims)}"
         )
 
-    def claim_rows(self) -> list[dict[str, Any]]:
+    def claim_rows(self, *, data: bool = False) -> list[dict[str, Any]]:
         """One row per claim, with the step that tested it."""
+        rows = [
+            (step.name, claim.row(data=data), claim.criterion) for step in self.steps for claim in step.claims
+        ]
         return [
             {
-                "step": step.name,
-                "claim": claim.claim,
-                "paper": claim.paper,
-                "here": claim.found if claim.found is not None else claim.why or None,
-                "verdict": claim.verdict,
-                "criterion": claim.criterion,
+                "step": name,
+                **{k: v for k, v in row.items() if k not in ("control", "n")},
+                "criterion": criterion,
             }
-            for step in self.steps
-            for claim in step.claims
+            for name, row, criterion in rows
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,7 +98,7 @@ class Reproduction(
 
     def tables(self) -> dict[str, str]:
         """File name -> CSV of every table, and of the claims."""
-        found = {"claims.csv": csv_text(self.claim_rows())}
+        found = {"claims.csv": csv_text(self.claim_rows(data=True))}
         for i, step in enumerate(self.steps, start=1):
             for k, rows in enumerate(step.tables.values()):
                 if rows:
