@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.core.errors import ModelError, OptionError
+from workbench.core.errors import ModelError, OptionError, TaskError
 from workbench.tasks.scenes import World, draw
 
 
@@ -54,7 +54,7 @@ def test_every_face_shows_it(look):
 
 def test_what_cannot_be_looked_at_is_refused(look, bridge_of):
     found, scene = look
-    with pytest.raises(ModelError, match="reads pictures alone"):
+    with pytest.raises(ModelError, match="a model that reads pictures"):
         wb.look_at(bridge_of("gpt2"), scene)
     with pytest.raises(ModelError, match="nothing is resized"):
         wb.look_at(wb.open_model("zoo:marked", device="cpu"), wb.Picture.of(np.zeros((8, 8, 3), np.uint8)))
@@ -62,3 +62,70 @@ def test_what_cannot_be_looked_at_is_refused(look, bridge_of):
         found.map_of("a1.h22")
     with pytest.raises(OptionError, match="37 positions"):
         found.map_of("a1.h2", 37)
+    with pytest.raises(OptionError, match="reads pictures alone and is asked"):
+        wb.look_at(wb.open_model("zoo:marked", device="cpu"), scene, "what is it ?")
+
+
+QUESTION = "where is the green star here ?"
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return wb.look_at(wb.open_model("zoo:vlm", device="cpu"), draw(7, 4), QUESTION)
+
+
+@torch.no_grad()
+def test_words_look_at_patches_and_at_words(asked):
+    model = wb.open_model("zoo:vlm", device="cpu")
+    words = model.tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
+    ids = torch.tensor(
+        [[model.tokenizer.bos_token_id, *[model.original_model.config.image_token_id] * 36, *words]]
+    )
+    _, cache = model.run_with_cache(ids, pixel_values=_pixels(draw(7, 4).pixels))
+    pattern = cache["blocks.1.attn.hook_pattern"][0, 2]
+    assert list(asked.words.values()) == ["<bos>", *QUESTION.split()] and list(asked.words) == [
+        0,
+        *range(37, 44),
+    ]
+    star = asked.position_of("star")
+    assert star == 41 and asked.query == 43
+    assert np.allclose(asked.map_of("a1.h2", star), pattern[star, 1:37].reshape(6, 6), atol=1e-5)
+    assert np.allclose(list(asked.words_of("a1.h2").values()), pattern[43, [0, *range(37, 44)]], atol=1e-5)
+    tower = wb.look_at(model, draw(7, 4), tower="vision")
+    z = cache["vision_encoder.encoder_layers.2.attn.hook_pattern"][0, 3]
+    assert np.allclose(tower.map_of("vision:a2.h3", 8), z[8, 1:].reshape(6, 6), atol=1e-5)
+    assert tower.said == () and list(tower.words.values()) == ["class token"]
+
+
+def _pixels(pixels):
+    """The picture as the model's own configuration scales it: colours from -1 to 1."""
+    return torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+
+
+def test_the_object_that_is_asked_about_is_known(asked):
+    phrases = [phrase for phrase, _ in asked.objects]
+    assert phrases[asked.asked] == "large green star" and asked.said[0][0] == "north"
+    model = wb.open_model("zoo:vlm", device="cpu")
+    several = wb.look_at(model, draw(7, 4), "how many green things are here ?")
+    assert several.asked is None  # three of them: none is the one
+
+
+def test_a_word_holds_the_maps_of_all_heads(asked):
+    card = asked._repr_html_()
+    assert (
+        card.count('tabindex="0"') == 8 and card.count('class="m"') == 7
+    )  # the maps of "?" are shown at first
+    assert "a1 h2 from ?, row 1, column 1" in card and "<script" not in card
+    assert "green" in asked.page() and asked.to_terminal()[-1][0]["which"] == "star"
+
+
+def test_a_question_is_needed_where_words_are_read(asked):
+    model = wb.open_model("zoo:vlm", device="cpu")
+    with pytest.raises(OptionError, match="no question was given"):
+        wb.look_at(model, draw(7, 4))
+    with pytest.raises(TaskError, match="does not know a word"):
+        wb.look_at(model, draw(7, 4), "where is Heidelberg ?")
+    with pytest.raises(ModelError, match="no stack called 'text'"):
+        wb.look_at(model, draw(7, 4), QUESTION, tower="text")
+    with pytest.raises(OptionError, match="did you mean star"):
+        asked.position_of("start")

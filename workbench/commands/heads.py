@@ -17,11 +17,13 @@ from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.evaluate.found_circuit import slug
+from workbench.heads.example_looks import example_looks
 from workbench.heads.grounds import MOST_CORPUS
+from workbench.heads.picture_look import PictureLook
 from workbench.heads.portrait import portrait
 from workbench.heads.show.atlas import atlas_page
 from workbench.heads.show.portrait import terminal_parts
-from workbench.heads.shown_patterns import example_patterns, prompt_patterns
+from workbench.heads.shown_patterns import PromptPatterns, example_patterns, prompt_patterns
 from workbench.heads.table import Portrait, load_portrait
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
@@ -71,7 +73,8 @@ def heads(asked: Heads, job: Job) -> HeadsRun | HeadsPlan:
     record = RunRecord(
         command="heads", arguments=asked.arguments(), model=who.to_dict(), pairs={}, question=question
     )
-    looked: list[Any] = []
+    looked: list[PromptPatterns] = []
+    looks: list[PictureLook] = []
 
     def compute(folder: Path) -> Portrait:
         own = asked.prompt
@@ -92,13 +95,17 @@ def heads(asked: Heads, job: Job) -> HeadsRun | HeadsPlan:
         }
         found = portrait(opened, list(asked.corpus) or None, **how, progress=job.progress)
         record.pairs = {**record.pairs, "grounds": [dict(ground) for ground in found.grounds]}
-        return replace(found, notes=(*found.notes, *(p.note for p in looked if p.note)))
+        seen, unseen = example_looks(opened, seed=asked.seed)
+        looks.extend(seen)
+        return replace(
+            found, notes=(*found.notes, *(p.note for p in looked if p.note), *filter(None, [unseen]))
+        )
 
     found = job.keep(
         folder,
         record,
         compute,
-        lambda made, to: _save(made, looked, to),
+        lambda made, to: _save(made, looked, looks, to),
         finished=lambda at: _finished(at, question),
     )
     sort = asked.sort
@@ -117,7 +124,9 @@ def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
         "seed": asked.seed,
         "code": {
             **code_versions(),
-            "sources": source_digest("workbench.heads.portrait", "workbench.heads.shown_patterns"),
+            "sources": source_digest(
+                "workbench.heads.portrait", "workbench.heads.shown_patterns", "workbench.heads.example_looks"
+            ),
         },
     }  # fmt: skip
 
@@ -146,10 +155,12 @@ def _finished(folder: Path, question: str) -> Portrait | None:
     return load_portrait(folder / RESULT) if record.status == "done" else None
 
 
-def _save(found: Portrait, looked: Sequence[Any], folder: Path) -> dict[str, str]:
+def _save(
+    found: Portrait, looked: Sequence[PromptPatterns], looks: Sequence[PictureLook], folder: Path
+) -> dict[str, str]:
     """Table, page and last the document, each whole or not at all; returns what is where."""
     found.to_parquet(folder / TABLE)
-    write_atomic(folder / PAGE, atlas_page(found, looked))
+    write_atomic(folder / PAGE, atlas_page(found, looked, looks))
     found.to_json(folder / RESULT)
     return {"portrait": RESULT, "table": TABLE, "page": PAGE}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.circuits import addresses
 from workbench.core.errors import ModelError, expect
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.probe import recompute_pattern, record, wiring
 from workbench.model.prompt import Prompt
 from workbench.model.reading import require_tokens
-from workbench.model.wiring import require_heads
+from workbench.model.wiring import Wiring, require_heads
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -31,12 +32,14 @@ class Seen:
             queries and keys and checked: pattern times values is what the heads put out.
         refused: Layer -> why it has no pattern here.
         outputs: Head outputs ``z`` of the layers, ``(row, query, head, d_head)``, where they were asked for.
+        tower: The stack that the layers are of; None is the model's own.
     """
 
     patterns: Mapping[int, Float[Tensor, "row head query key"]]
     recomputed: tuple[int, ...]
     refused: Mapping[int, str]
     outputs: Mapping[int, Float[Tensor, "row query head d_head"]]
+    tower: str | None = None
 
     def of(self, layer: int) -> Float[Tensor, "row head query key"]:
         """Return the pattern of a layer.
@@ -50,21 +53,33 @@ class Seen:
         return self.patterns[layer]
 
     def by_head(self) -> dict[str, Float[np.ndarray, "row query key"]]:
-        """Give every head's pattern by its address, layer by layer, in float64.
+        """Give every head's pattern by its address (``a0.h1``, ``vision:a0.h1``), layer by layer, in float64.
 
         Raises:
             ModelError: if a layer with attention has none, with the reason.
         """
         layers = sorted({*self.patterns, *self.refused})
         found = {layer: self.of(layer).double().cpu().numpy() for layer in layers}
-        return {f"a{layer}.h{head}": A[:, head] for layer, A in found.items() for head in range(A.shape[1])}
+        return {
+            str(replace(addresses.head(layer, head), tower=self.tower)): A[:, head]
+            for layer, A in found.items()
+            for head in range(A.shape[1])
+        }
 
 
 @torch.no_grad()
 def patterns_of(
-    model: TransformerBridge, ids: Prompt | Int[Tensor, "row pos"], *, outputs: bool = False
+    model: TransformerBridge,
+    ids: Prompt | Int[Tensor, "row pos"],
+    *,
+    outputs: bool = False,
+    tower: str | None = None,
 ) -> Seen:
     """Read the attention patterns of every layer on these tokens; nothing is padded.
+
+    Args:
+        outputs: Also keep what the heads put out.
+        tower: Another stack of the model, such as ``vision``, whose positions are the picture's own.
 
     Returns:
         Per layer ``(row, head, query, key)``: shares from 0 to 1 that sum to 1 over keys; layers without a pattern,
@@ -72,7 +87,7 @@ def patterns_of(
 
     Raises:
         OptionError: if the ids are no tensor.
-        ModelError: if the model has no attention heads.
+        ModelError: if the model has no attention heads, or no such tower.
         TaskError: for a token id that the model has no embedding for, or a prompt beyond its context.
 
     Example:
@@ -82,43 +97,45 @@ def patterns_of(
         4
     """
     expect(ids, (Tensor, Prompt), what="patterns_of: ids", hint="model.to_tokens(text) makes them of a text")
-    found = wiring(model)
+    found = wiring(model).of(tower)
     require_heads(found)
     require_tokens(model, ids)
-    names = [hook_name("pattern", n) for n in found.attention_layers]
-    if outputs:
-        names += [hook_name("head-output", n) for n in found.attention_layers]
+    sites = ("pattern", "head-output") if outputs else ("pattern",)
+    names = [hook_name(site, n, found.prefix) for site in sites for n in found.attention_layers]
     _, seen = record(model, ids, names)
-    shown = {n: seen.get(hook_name("pattern", n)) for n in found.attention_layers}
+    shown = {n: seen.get(hook_name("pattern", n, found.prefix)) for n in found.attention_layers}
     patterns = {n: A for n, A in shown.items() if A is not None and A.ndim == 4}
     silent = [n for n in found.attention_layers if n not in patterns]
-    made, refused = _recomputed(model, ids, silent, causal=found.causal) if silent else ({}, {})
-    heads = {n: seen.get(hook_name("head-output", n)) for n in found.attention_layers} if outputs else {}
+    made, refused = _recomputed(model, ids, silent, found) if silent else ({}, {})
+    heads = {n: seen.get(hook_name("head-output", n, found.prefix)) for n in found.attention_layers}
     return Seen(
         patterns={n: A for n, A in sorted({**patterns, **made}.items())},
         recomputed=tuple(sorted(made)),
         refused=refused,
         outputs={n: z for n, z in heads.items() if z is not None},
+        tower=tower,
     )
 
 
 def _recomputed(
-    model: TransformerBridge, ids: Prompt | Tensor, layers: list[int], *, causal: bool
+    model: TransformerBridge, ids: Prompt | Tensor, layers: list[int], wires: Wiring
 ) -> tuple[dict[int, Tensor], dict[int, str]]:
     """Patterns of fused layers from q and k, kept only where they explain the heads' outputs."""
     sites = ("q", "k", "v", "head-output")
-    _, seen = record(model, ids, [hook_name(s, n) for n in layers for s in sites])
+    _, seen = record(model, ids, [hook_name(s, n, wires.prefix) for n in layers for s in sites])
     made, refused = {}, {}
     for layer in layers:
         parts = [
-            part for s in sites if (part := seen.get(hook_name(s, layer))) is not None and part.ndim == 4
+            part
+            for s in sites
+            if (part := seen.get(hook_name(s, layer, wires.prefix))) is not None and part.ndim == 4
         ]
         if len(parts) < len(sites):
             refused[layer] = "its attention is fused, and queries, keys and values cannot be seen"
             continue
         q, k, v, z = parts
         k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], dim=2) for x in (k, v))  # KV groups
-        pattern = recompute_pattern(q, k, causal)
+        pattern = recompute_pattern(q, k, wires.causal)
         error = float((torch.einsum("bhqk,bkhe->bqhe", pattern, v) - z).abs().max() / (1 + z.abs().max()))
         if error <= TOLERANCE.get(z.dtype, 2e-4):
             made[layer] = pattern

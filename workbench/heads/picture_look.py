@@ -1,9 +1,9 @@
-"""What one picture shows of every head of a tower, as data. No torch here."""
+"""What one picture shows of every head of a tower, or of a language model that is asked about it. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -22,9 +22,14 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
     """What one picture shows of every head.
 
     Attributes:
-        patterns: Head -> its pattern, ``(query, key)``; positions are the class token, then patches row by row.
-        said: The most probable classes with their probabilities; empty for a model that names none.
-        objects: What a drawn picture shows, each with the patches around it; the one that is asked about is first.
+        patterns: Head -> its pattern, ``(query, key)``, over all positions that the model has for the prompt.
+        first: The position of the first patch; the others follow it row by row.
+        words: Position -> its text, of every position that is no patch; a tower's class token is one.
+        query: The position whose attention is shown at first: the class token, or the last word.
+        question: What was asked; empty for a tower.
+        said: The most probable classes or words with their probabilities; empty for a model that names none.
+        objects: What a drawn picture shows, each with the patches around it.
+        asked: Which of them the question is about, or the frame is around; None where that is not known.
     """
 
     model: str
@@ -32,11 +37,23 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
     grid: Size
     first: int
     patterns: Mapping[str, Float[np.ndarray, "query key"]]
+    words: Mapping[int, str] = field(default_factory=dict)
+    query: int = 0
+    question: str = ""
     said: tuple[tuple[str, float], ...] = ()
     objects: tuple[tuple[str, Box], ...] = ()
+    asked: int | None = None
 
-    def map_of(self, head: str, query: int = 0) -> Float[np.ndarray, "row column"]:
-        """Say how much a position looks at each patch; position 0 is the class token.
+    @property
+    def size(self) -> int:
+        """How many positions there are."""
+        return len(next(iter(self.patterns.values())))
+
+    def map_of(self, head: str, query: int | None = None) -> Float[np.ndarray, "row column"]:
+        """Say how much a position looks at each patch.
+
+        Args:
+            query: The position that looks; by default the class token, or the last word.
 
         Returns:
             Shares of attention from 0 to 1, rows of patches from the top.
@@ -44,13 +61,51 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
         Raises:
             OptionError: for a head or a position that there is not.
         """
+        last = self.first + self.grid[0] * self.grid[1]
+        return over_grid(self._row(head, query)[:last], self.grid, first=self.first)
+
+    def words_of(self, head: str, query: int | None = None) -> dict[int, float]:
+        """Say how much a position looks at each position that is no patch.
+
+        Returns:
+            Position -> share of attention from 0 to 1.
+
+        Raises:
+            OptionError: for a head or a position that there is not.
+        """
+        row = self._row(head, query)
+        return {at: float(row[at]) for at in self.words}
+
+    def position_of(self, word: str) -> int:
+        """Find the position of a word of the question.
+
+        Raises:
+            OptionError: if it is not there, or is there twice.
+        """
+        found = [at for at, text in self.words.items() if text.strip() == word.strip()]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise unknown("word", word, [text.strip() for text in self.words.values()], error=OptionError)
+        raise OptionError(f"{word!r} stands at {len(found)} positions: {', '.join(map(str, found))}")
+
+    def name_of(self, position: int) -> str:
+        """Name a position: the word that stands there, or the row and column of the patch."""
+        if position in self.words:
+            return self.words[position].strip() or f"position {position}"
+        row, column = divmod(position - self.first, self.grid[1])
+        return f"row {row + 1}, column {column + 1}"
+
+    def _row(self, head: str, query: int | None) -> Float[np.ndarray, " key"]:
         if head not in self.patterns:
             raise unknown("head", head, self.patterns, error=OptionError)
         A = self.patterns[head]
+        query = self.query if query is None else query
         if not 0 <= query < len(A):
-            raise OptionError(f"position {query} is outside the picture's {len(A)} positions")
-        return over_grid(A[query], self.grid, first=self.first)
+            raise OptionError(f"position {query} is outside the prompt's {len(A)} positions")
+        return A[query]
 
     def __repr__(self) -> str:
-        said = f", said {self.said[0][0]}" if self.said else ""
-        return f"PictureLook({self.model} at {self.image.source}: {len(self.patterns)} heads{said})"
+        asked = f" ({self.question!r})" if self.question else ""
+        said = f", said {self.said[0][0].strip()}" if self.said else ""
+        return f"PictureLook({self.model} at {self.image.source}{asked}: {len(self.patterns)} heads{said})"

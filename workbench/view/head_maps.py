@@ -37,6 +37,7 @@ def head_maps_svg(
     unit: str = "",
     pixels: np.ndarray | None = None,
     outlines: Sequence[Outline] = (),
+    solid: bool = True,
     under: Sequence[Sequence[str]] = (),
     lead: str = "",
     side: float = 96.0,
@@ -46,7 +47,8 @@ def head_maps_svg(
     Args:
         unit: Of the maps, for tooltips.
         pixels: The picture under the maps, uint8 ``(height, width, 3)``.
-        outlines: Rectangles of patches; the first has a whole line, others a broken one.
+        outlines: Rectangles of patches, with a broken line.
+        solid: The first of them has a whole line.
         under: What stands under each map; by default the end of its scale.
         lead: A sentence above the maps.
 
@@ -82,10 +84,13 @@ def head_maps_svg(
         parts.append(words(row, left - 8, y + tall / 2 + 4, at="end"))
         for j, column in enumerate(columns):
             x, map_ = left + (side + _GAP) * j, maps[i, j]
-            said = under[i][j] if under else f"0 to {number(_top(map_))}"
+            said = under[i][j] if under else f"0 to {number(scale_end(map_))}"
             parts.append(f'<g transform="translate({x:.1f} {y:.1f})">')
             parts += _map(map_, (side, tall), f"{row} {column}", unit, name, whole=maps.size > MOST_RECTS)
-            parts += [_outline(box, map_.shape, (side, tall), i > 0) for i, box in enumerate(outlines)]
+            parts += [
+                outline(box, map_.shape, (side, tall), broken=i > 0 or not solid)
+                for i, box in enumerate(outlines)
+            ]
             parts.append(f"{words(said, side / 2, tall + 13, at='middle', kind='s')}</g>")
     return svg("head-maps", parts, size=(wide, high), title=title, about=_describe(maps, unit), style=_STYLE)
 
@@ -94,13 +99,22 @@ def _map(
     map_: np.ndarray, size: tuple[float, float], head: str, unit: str, under: str, *, whole: bool
 ) -> Iterator[str]:
     """One map: the picture, and over it a shade for each patch; one image where there are too many."""
-    shares = np.nan_to_num(map_ / _top(map_)).clip(-1, 1)
+    if not whole:
+        yield from shaded_patches(map_, size, head, unit, under)
+        return
     if under:
         yield f'<use href="#{under}"/>'
-    if whole:
-        tip = tooltip(f"{head}: up to {number(_top(map_))} {unit}".rstrip())
-        yield f"<g>{image(_shades(shares, bool(under)), 0, 0, *size)}{tip}</g>"
-        return
+    tip = tooltip(f"{head}: up to {number(scale_end(map_))} {unit}".rstrip())
+    yield f"<g>{image(shade_pixels(map_, over=bool(under)), 0, 0, *size)}{tip}</g>"
+
+
+def shaded_patches(
+    map_: np.ndarray, size: tuple[float, float], head: str, unit: str, under: str, *, least: float = 0.0
+) -> Iterator[str]:
+    """Return the picture and over it a shade for each patch, each with a text that says its number."""
+    shares = _shares(map_, least)
+    if under:
+        yield f'<use href="#{under}"/>'
     wide, tall = size[0] / map_.shape[1], size[1] / map_.shape[0]
     for (row, column), value in np.ndenumerate(map_):
         share = float(shares[row, column])
@@ -114,8 +128,9 @@ def _map(
         yield f"<rect {place} {fill}>{tip}</rect>"
 
 
-def _shades(shares: np.ndarray, over: bool) -> np.ndarray:
-    """A map as pixels: black of some opacity over a picture, blues without one."""
+def shade_pixels(map_: np.ndarray, *, over: bool, least: float = 0.0) -> np.ndarray:
+    """Return a map as pixels: black of some opacity over a picture, blues without one."""
+    shares = _shares(map_, least)
     if over:
         shades = np.zeros((*shares.shape, 4), dtype=np.uint8)
         shades[..., 3] = np.round(255 * DARKEST * (1 - shares.clip(0, 1)))
@@ -124,8 +139,13 @@ def _shades(shares: np.ndarray, over: bool) -> np.ndarray:
     return np.array(flat, dtype=np.uint8).reshape(*shares.shape, 3)
 
 
-def _outline(box: Outline, grid: tuple[int, ...], size: tuple[float, float], broken: bool) -> str:
-    """A rectangle of patches: a white line on a dark one, seen on every picture."""
+def _shares(map_: np.ndarray, least: float) -> np.ndarray:
+    """A map in units of the end of its scale."""
+    return np.nan_to_num(map_ / scale_end(map_, least=least)).clip(-1, 1)
+
+
+def outline(box: Outline, grid: tuple[int, ...], size: tuple[float, float], *, broken: bool) -> str:
+    """Return a rectangle of patches: a white line on a dark one, seen on every picture."""
     wide, tall = size[0] / grid[1], size[1] / grid[0]
     top, left, bottom, right = box
     place = (
@@ -136,10 +156,10 @@ def _outline(box: Outline, grid: tuple[int, ...], size: tuple[float, float], bro
     return f'<rect class="o d" style="stroke-width:4" {place}/><rect class="o" {place}{dashes}/>'
 
 
-def _top(map_: np.ndarray) -> float:
-    """The end of a map's scale: its largest value, or 1 where none is above zero."""
+def scale_end(map_: np.ndarray, *, least: float = 0.0) -> float:
+    """Return the end of a map's scale: its largest value, but not below ``least``; 1 where none is above zero."""
     finite = map_[np.isfinite(map_)]
-    top = float(finite.max()) if finite.size else 0.0
+    top = max(float(finite.max()) if finite.size else 0.0, least)
     return top if top > 0 else 1.0
 
 

@@ -1,6 +1,6 @@
 """The atlas: one page of all heads of a model. Patterns with tokens on hover, a sortable table, heatmaps, definitions.
 
-No network and no script but the three that the page's policy names by hash; every text of a prompt, token or model
+No network and no script but those that the page's policy names by hash; every text of a prompt, token or model
 name is escaped or set as text, never as markup.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.heads.show.looks import looks_section
 from workbench.heads.show.portrait import heatmaps, legend, rounded
 from workbench.heads.table import EVIDENCE
 from workbench.view.html import short, table_html
@@ -19,6 +20,7 @@ from workbench.view.page import asset, embedded_json, frame
 from workbench.view.text import escape, number, printable
 
 if TYPE_CHECKING:
+    from workbench.heads.picture_look import PictureLook
     from workbench.heads.shown_patterns import PromptPatterns
     from workbench.heads.table import Measurement, Portrait
 
@@ -28,17 +30,20 @@ _SINKS = (
 )
 
 
-def atlas_page(portrait: Portrait, prompts: Sequence[PromptPatterns] = ()) -> str:
-    """Return a self-contained page; without prompts there are no patterns in it."""
+def atlas_page(
+    portrait: Portrait, prompts: Sequence[PromptPatterns] = (), looks: Sequence[PictureLook] = ()
+) -> str:
+    """Return a self-contained page; without prompts there are no patterns in it, without looks no pictures."""
     lead = "; ".join(f"{g['name']}: {g['about']}" for g in portrait.grounds)
     body = (
         f'<main class="report atlas"><header><div><h1>{escape(portrait.title)}</h1>'
         f'<p class="soft">{escape(lead)}</p></div>'
         '<button type="button" id="theme">Dark</button></header>'
-        f"{_patterns(prompts)}{_table(portrait)}{_pictures(portrait)}{_definitions(portrait)}{_notes(portrait)}</main>"
+        f"{looks_section(looks) if looks else ''}{_patterns(prompts)}{_table(portrait)}{_pictures(portrait)}"
+        f"{_definitions(portrait)}{_notes(portrait)}</main>"
         f'<script type="application/json" id="data">{embedded_json(_data(prompts))}</script>'
     )
-    scripts = (asset("theme.js"), asset("atlas.js"))
+    scripts = (asset("theme.js"), asset("atlas.js"), *([asset("looks.js")] if looks else []))
     return frame(title=printable(portrait.title), body=body, body_class="atlas", scripts=scripts)
 
 
