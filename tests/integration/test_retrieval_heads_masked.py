@@ -136,7 +136,7 @@ def test_memory_claims_follow_the_numbers(left, n, verdict):
 
 def test_what_is_missing_is_said():
     c = table(0.1, 0.9, draws=5)  # five sets cannot give p < 0.05
-    c.numbers["why no facts"] = "no facts"
+    c.lack(KNOWN, "no facts")
     assert verdicts(c, "memory", "causal") == {"cannot be tested here"}
 
 

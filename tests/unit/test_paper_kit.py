@@ -161,6 +161,18 @@ def test_a_claim_tells_what_its_criterion_looked_at_and_how_far_it_reaches():
     assert gain.row(data=True)["here"] == 0.75 and gain.row(data=True)["scope"] == "on this model"
 
 
+def test_two_numbers_are_compared_by_the_interval_of_their_difference():
+    c = Conditions()
+    for name, value in (("RelP", 0.9), ("AtP", 0.4)):
+        c.tell(name, value, n=7, around=(value - 0.1, value + 0.1))
+    c.tell("RelP minus AtP", 0.5, around=(0.2, 0.8), p=0.01)
+    by = above("RelP", "AtP") & beyond("RelP minus AtP")
+    (found,) = judge_all({"x": Claim("better", by)}, c)
+    assert (found.found, found.control, found.difference, found.low, found.p) == (0.9, 0.4, 0.5, 0.2, 0.01)
+    assert found.criterion == "RelP minus AtP above 0, interval included, and p of RelP minus AtP below 0.05"
+    assert [row["number"] for row in c.told()] == ["RelP", "AtP", "RelP minus AtP"] and c.told()[0]["n"] == 7
+
+
 def test_what_was_not_measured_is_why_a_claim_about_it_cannot_be_tested():
     c = measured(plain=0.25)
     c.lack("facts", "the model answers none")

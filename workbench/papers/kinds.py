@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from workbench.core.claims import JudgedClaim, Rows, plain
 from workbench.core.errors import RunError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.engine.paired_runs import PairedRuns
 
 Note = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,12 @@ class Setting:
         told = tell_behavior(runs, self.note, what="the numbers here")
         self.behaviors.update({f"{model}, {name}, {runs.n_pairs} pairs": one for name, one in told.items()})
         return runs
+
+    def each(self, items: Sequence[T], what: str) -> Iterator[T]:
+        """The items one by one, telling how many are done."""
+        for i, item in enumerate(items, start=1):
+            yield item
+            self.progress(i, len(items), what)
 
     def open(self, name: str) -> TransformerBridge:
         """Another model, for claims about several: on the same device, in the same dtype."""

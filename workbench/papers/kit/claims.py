@@ -158,7 +158,8 @@ def _judged(claim: Claim, c: Conditions, authors: str, outcome: Outcome) -> Judg
     told = {what: getattr(claim, f"{what}_of")(c) for what in ("found", "control", "n", "scope")}
     if told["found"] is None and claim.found == MEANS:
         told["found"] = outcome.found
-    around = outcome.interval
+    beside = c.beside.get(claim.by.name, Beside())
+    around = outcome.interval or beside.interval
     ends = {} if around is None or around.reason else {"low": float(around.low), "high": float(around.high)}
     fixed = {
         "paper": _told(claim.paper, c),
@@ -167,7 +168,7 @@ def _judged(claim: Claim, c: Conditions, authors: str, outcome: Outcome) -> Judg
         "model": _told(claim.model, c),
     }
     holds = outcome.holds and (0.0 if outcome.p is None else outcome.p) < ALPHA
-    decided = {"p": outcome.p, "difference": outcome.difference, **ends}
+    decided = {"p": beside.p if outcome.p is None else outcome.p, "difference": outcome.difference, **ends}
     return judge(claim.says, claim.words_of(c), holds, **told, **fixed, **decided)
 
 

@@ -133,6 +133,8 @@ class Conditions:
             around: Ends of its 95 % interval.
             p: That of a test against chance.
 
+        What is told of ``one minus other`` is the interval of the difference of two numbers.
+
         Example:
             >>> c = Conditions()
             >>> c.tell("share of heads", 0.25, control=0.5, n=4, around=(0.1, 0.4))
@@ -199,8 +201,8 @@ class Conditions:
 
     def mean(self, name: str, over: str | None = None) -> float:
         """Mean over all items, or the mean difference of two conditions; of a number, the number."""
-        if over is None and name not in self.values and _keys(name)[0] in self.numbers:
-            return float(self.number(name))
+        if name not in self.values and _keys(name)[0] in self.numbers:
+            return float(self.number(name)) - (0.0 if over is None else self.mean(over))
         return float(self.of(name, over).mean())
 
     def number(self, name: str) -> Any:
@@ -247,8 +249,8 @@ class Conditions:
 
     def interval(self, name: str, over: str | None = None) -> Interval:
         """95 % interval of the same mean: over items, over clusters, or over tasks and items; else what was told."""
-        told = None if over is not None or name in self.values else self.beside.get(name, Beside()).interval
-        if told is not None:
+        told = self.beside.get(name if over is None else f"{name} minus {over}", Beside()).interval
+        if told is not None and name not in self.values:
             return told
         values, kind = self.of(name, over), self.measures[name]
         within = kind.within if over is None else CHANGE if kind.within == SHARE else None
@@ -287,6 +289,22 @@ class Conditions:
             row = {"condition": name, "unit": kind.unit, "mean": self.mean(name), "low": low, "high": high}
             rows.append({**row, "n": len(self[name])})
         return rows
+
+    def told(self) -> Rows:
+        """One row per number that was told with its interval, p, control or n."""
+        return [
+            {
+                "number": name,
+                "value": self.numbers[name],
+                "low": None if one.interval is None else one.interval.low,
+                "high": None if one.interval is None else one.interval.high,
+                "p": one.p,
+                "control": one.control,
+                "n": one.n,
+            }
+            for name, one in self.beside.items()
+            if name in self.numbers
+        ]
 
     def bars(self) -> dict[str, Picture]:
         """The conditions as bars with intervals, one picture per unit."""

@@ -410,15 +410,15 @@ def given_p(name: str) -> Criterion:
     return Criterion(f"{_said(name)} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.number(name)))
 
 
-def beyond(name: str, chance: str) -> Criterion:
+def beyond(name: str, chance: str = "") -> Criterion:
     """A number that was told with its p is larger than by chance.
 
     Args:
         name: Of what was told (``Conditions.tell``), or of a condition whose p was.
         chance: What chance is here, in words: "shifted peaks".
     """
-    words = f"{_said(name)} above that of {chance}, p below {ALPHA:g}"
-    return Criterion(words, lambda c: Outcome(holds=True, p=c.p_of(name)), name)
+    words = f"{_said(name)} above that of {chance}, p" if chance else f"p of {_said(name)}"
+    return Criterion(f"{words} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.p_of(name)), name)
 
 
 def fact(

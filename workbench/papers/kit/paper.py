@@ -75,9 +75,10 @@ class Paper:
         """Measure, and judge every claim."""
         c = self.measure(setting)
         means = {name: c.mean(name) for name in c.values}
+        given = {"Conditions": c.table() if c.values else [], "Numbers": c.told()}
         return Findings(
             claims=self.judge(c),
-            tables={**({"Conditions": c.table()} if c.values else {}), **c.tables},
+            tables={**{name: rows for name, rows in given.items() if rows}, **c.tables},
             pictures={**c.bars(), **c.pictures},
             numbers={**({"means": means} if means else {}), **c.numbers},
         )
