@@ -60,7 +60,7 @@ def _carry_out(form: type[Command], given: dict[str, Any]) -> None:
     if result is None:
         asked.check(job)
         with loading():
-            asked.prepare()  # torch: after all that is named was looked for
+            asked.prepare(job)  # torch: after all that is named was looked for
         with progress(form.declared.name) as advance:
             result = asked.run(replace(job, progress=advance))
     emit(result, as_json=as_json)

@@ -84,7 +84,7 @@ _HOME = {
     "minimality": "evaluate.minimality",
     "stability": "evaluate.stability",
     "judge": "evaluate.trial",
-    "JudgePlan": "evaluate.evidence",
+    "JudgePlan": "evaluate.judge_plan",
     "Criteria": "circuits.verdicts.criteria",
     "recompute_verdicts": "circuits.verdicts.table",
     "equivalence": "circuits.verdicts.statistics",

@@ -1,11 +1,13 @@
-"""What needs no model is answered before torch is loaded: static tables, help, and every name that is misspelt."""
+"""What needs no model is answered before torch is loaded: tables, help, plans, and every name that is misspelt."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 # What is typed, the exit code, and what is said on stdout or stderr.
 TABLES = [
     ("--help", 0, "Open a transformer"),
@@ -21,6 +23,17 @@ TABLES = [
     ("bench discovery --help", 0, "--methods"),
 ]
 ON = "-m zoo:ioi -t ioi"
+PLANS = [
+    (f"ablate {ON} --dry-run", 0, "prompt_passes"),
+    (f"ablate {ON} --ablation mean --position S2 --together --dry-run --json", 0, '"interventions": 1,'),
+    (f"patch {ON} --site resid --position each --dry-run --json", 0, '"interventions": 20,'),
+    (f"path-patch {ON} --receiver logits --dry-run --json", 0, '"interventions": 16,'),
+    (f"knock-out {ON} --query end --key S1 --dry-run --json", 0, '"interventions": 16,'),
+    (f"discover {ON} --dry-run --json", 0, '"candidates": 479,'),
+    (f"discover {ON} --method acdc --dry-run", 0, "acdc"),
+    (f"evaluate {ROOT}/circuits/published/ioi {ON} --dry-run", 0, "independent_pairs"),
+    ("heads -m zoo:ioi --dry-run", 0, "passes_ablating"),
+]
 MISTAKES = [
     ("ablate -m zoo:ioy -t ioi", 1, "did you mean zoo:ioi"),
     ("ablate -m ./nowhere -t ioi", 1, "there is no directory ./nowhere"),
@@ -114,9 +127,9 @@ ABLATE = "ablate -m zoo:ioi -t ioi -n 8 -q -o table"
 
 
 def test_nothing_is_loaded_before_it_is_needed(tmp_path):
-    """Tables and mistakes need no torch, a small sweep of a built-in model nothing heavier."""
+    """Tables, plans and mistakes need no torch, a small sweep of a built-in model nothing heavier."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, json.dumps(TABLES + MISTAKES), ABLATE],
+        [sys.executable, "-c", CODE, json.dumps(TABLES + PLANS + MISTAKES), ABLATE],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ import transformers
 from tests.families import _IDS, _LLAMA, _roughen, save_tokenizer
 from tests.integration.test_import_legacy import checkpoint
 from workbench.commands.do import do
-from workbench.commands.inputs import planned_runs
+from workbench.commands.plans.inputs import planned_runs
 from workbench.core.errors import ModelError, TaskError, WorkbenchError
 from workbench.edits.measure import on_text
 from workbench.edits.questions import ask

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 
 from workbench.commands.inputs import open_runs
+from workbench.commands.plans.inputs import planned_runs
 from workbench.core.typed import as_json
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
 from workbench.engine.of_task import paired_runs
 from workbench.engine.sweep import sweep
 from workbench.model.builtin import ZOO
+from workbench.model.from_files import reading_of
 from workbench.model.open import open_model
-from workbench.model.opened_file import NAME, seal_of
+from workbench.model.opened_file import NAME, seal_of, sealed_reading
 from workbench.model.sealed import sealed_model
 from workbench.training.findings import found_in, sealable
 
@@ -47,6 +50,17 @@ def test_what_is_recorded_is_what_opening_finds(name):
     logits = np.array(recorded["probe"]["logits"])
     # 1e-5 of the largest: other versions of torch add in another order
     assert np.abs(np.array(found["probe"]["logits"]) - logits).max() <= 1e-5 * np.abs(logits).max()
+
+
+def test_a_plan_has_the_pairs_that_are_run(both):
+    sealed, _ = both
+    planned = planned_runs(model=sealed.identity.name, task=sealed.pairs.pairs.task, limit=12)
+    for run in ("clean", "corrupted"):
+        planned_ids, ids = getattr(planned.pairs, run), getattr(sealed.pairs, run)
+        assert [list(row) for row in planned_ids] == [list(row) for row in ids]
+    assert planned.pairs.pairs.digest == sealed.pairs.pairs.digest
+    own = reading_of(sealed.identity.name)
+    assert sealed_reading(sealed.identity.name) == replace(own, tokenizer=ANY)
 
 
 def test_pairs_and_runs_are_the_same(both):

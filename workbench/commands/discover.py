@@ -12,12 +12,11 @@ from typing import Any
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.effects import Effects
 from workbench.circuits.files import load_circuit
-from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.commands.asked.discover import opening_of
 from workbench.commands.do import serve
 from workbench.commands.forms.discover import Demo, Discover
-from workbench.commands.inputs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.commands.inputs import open_runs, record_of, tell_dropped
 from workbench.core.errors import RunError
 from workbench.core.job import Job, Note
 from workbench.core.lock import NAME as LOCK
@@ -26,8 +25,8 @@ from workbench.core.progress import Progress
 from workbench.core.run_file import load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
-from workbench.core.show import Told
 from workbench.core.source_digest import source_digest, sources_of_plugin
+from workbench.core.text import folder_name
 from workbench.engine.cluster.spread import Spread
 from workbench.engine.distribute import ShardFinished
 from workbench.engine.interventions.ablation import ablations, parts_of
@@ -44,7 +43,6 @@ from workbench.evaluate.found_circuit import (
     discover,
     folder_of,
     save_discovery,
-    slug,
     write_discovery,
 )
 from workbench.methods.by_name import score
@@ -72,14 +70,12 @@ class SavedDiscovery:
         return self.discovery.to_terminal()
 
 
-def discovery(asked: Discover, job: Job) -> SavedDiscovery | SavedShard | DiscoveryCost:
+def discovery(asked: Discover, job: Job) -> SavedDiscovery | SavedShard:
     """Find a circuit on one split, judge it on another, save everything.
 
     Finished parts of the scores are kept until the circuit is saved: a killed discovery goes on with ``resume``.
     """
     note, opening = job.note, opening_of(asked)
-    if job.dry_run:
-        return discovery_cost(planned_runs(note=note, **opening), asked)
     runs = open_runs(note=note, **opening)
     if asked.max_memory is not None:  # what the budget came to decides the parts, here and in every worker
         asked = replace(asked, batch_tokens=runs.batch_tokens, max_memory=None)
@@ -137,8 +133,8 @@ def _scores(runs: PairedRuns, asked: Discover) -> Scores:
 
 def _unfinished(runs: PairedRuns, asked: Discover, plan: Mapping[str, Any], root: Path) -> Path:
     """Where a search is kept until its circuit is known, beside where that will be."""
-    name = f"{slug(asked.method)}{UNFINISHED}{digest_of(plan)[:8]}"
-    return Path(root) / slug(runs.pairs.pairs.task) / slug(runs.identity.name) / name
+    name = f"{folder_name(asked.method)}{UNFINISHED}{digest_of(plan)[:8]}"
+    return Path(root) / folder_name(runs.pairs.pairs.task) / folder_name(runs.identity.name) / name
 
 
 def _search(
@@ -285,50 +281,6 @@ def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
     )
     tell_dropped(judged, note)
     return judged
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiscoveryCost(Told):
-    """Passes a method would take, before anything is run."""
-
-    method: str
-    level: str
-    candidates: int | None  # not known for neurons, whose number only the weights tell
-    forward: int
-    backward: int
-    pairs: int
-    tokens: int
-    note: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {"dry_run": True, **self.__dict__}
-
-    def to_terminal(self) -> list[Any]:
-        """Return lines, rows and tables for a terminal."""
-        return [
-            "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
-            "for the scores; judging the circuit and opening the model come on top",
-            dict(self.__dict__),
-        ]
-
-
-def discovery_cost(planned: PlannedRuns, asked: Discover) -> DiscoveryCost:
-    """Return passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
-    found = get_method(asked.method)
-    level = check_level(found, asked.level)
-    graph = Graph(planned.wiring.shape("edge" if level == "edge" else "node"))
-    cost = found.cost(found.make_options(**asked.options), graph, level)
-    return DiscoveryCost(
-        method=asked.method,
-        level=level,
-        candidates={"edge": graph.n_edges, "node": len(graph.sources) - 1}.get(level),
-        forward=cost.forward,
-        backward=cost.backward,
-        pairs=len(planned.pairs),
-        tokens=sum(len(ids) for ids in planned.pairs.clean),
-        note=cost.note,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,7 @@ def plugin_problems() -> list[str]:
 
 def _models() -> tuple[dict[str, str], list[str]]:
     """What the built-in models hold, and which cannot be read."""
-    from workbench.model.digest import read_headers
+    from workbench.model.headers import read_headers
 
     problems: list[str] = []
     models = {}

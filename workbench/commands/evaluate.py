@@ -17,48 +17,35 @@ from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
 from workbench.circuits.files.scores_file import FILE_NAME as SCORES_NAME
 from workbench.circuits.files.scores_file import load_scores
 from workbench.circuits.scores import Scores
-from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.judgement import Judgement, circuit_digest
 from workbench.circuits.verdicts.statistics import ROUNDING, ratio
 from workbench.commands.asked.evaluate import CircuitCase, case_of, opening_of
 from workbench.commands.forms.evaluate import Evaluate
-from workbench.commands.inputs import open_runs, planned_runs, record_of
+from workbench.commands.inputs import open_runs, record_of
+from workbench.commands.plans.evaluate import folder_of, plan_of
 from workbench.core.errors import RunError, WorkbenchError
 from workbench.core.job import Job, Note
 from workbench.core.progress import Progress
 from workbench.core.run_file import load_record
 from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, digest_of
-from workbench.core.show import Told
 from workbench.engine.metrics import Metric, metric_from_file
 from workbench.engine.of_task import paired_runs
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.told import tell_behavior
 from workbench.evaluate.baselines import random_circuit
-from workbench.evaluate.evidence import JudgePlan
 from workbench.evaluate.faithfulness import (
     Faithfulness,
     faithfulness,
     run_circuits,
 )
+from workbench.evaluate.judge_plan import require_pairs
 from workbench.evaluate.positions import positions_of
-from workbench.evaluate.trial import check_pairs, judge
+from workbench.evaluate.trial import judge
 from workbench.model.builtin import PREFIX
 from workbench.tasks.reading import is_file
 
 T = TypeVar("T")
-
-
-def plan_of(asked: Evaluate) -> JudgePlan:
-    """Say how much a whole evaluation measures."""
-    draws = 100 if asked.random_draws is None else asked.random_draws
-    return JudgePlan(
-        draws=draws,
-        seed=asked.seed,
-        edges=asked.edges,
-        bootstraps=asked.bootstraps,
-        refits=asked.refits,
-    )
 
 
 def _open(case: CircuitCase, asked: Evaluate, note: Note) -> tuple[PairedRuns, list[str]]:
@@ -126,9 +113,9 @@ def _refuse_another(file: Path, record: Path, now: RunRecord) -> None:
     raise RunError(f"{file} is of {said}", hint="choose another --out, or --replace to write over it")
 
 
-def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement | JudgingCost:
+def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement:
     """Run a saved circuit on a model and task, by default its own: its faithfulness, or with ``full`` everything."""
-    if asked.full or job.dry_run:
+    if asked.full:
         return _judge(asked, job)
     case = case_of(asked)
     runs, changed = _open(case, asked, job.note)
@@ -225,42 +212,15 @@ class SavedJudgement:
         return self.judgement.to_terminal()
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgingCost(Told):
-    """What a whole evaluation would run, before anything is run."""
-
-    circuits: int
-    pairs: int
-    tokens: int
-    files: tuple[str, ...]
-    independent_pairs: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {"dry_run": True, **self.__dict__, "files": list(self.files)}
-
-    def to_terminal(self) -> list[Any]:
-        """Return lines, rows and tables for a terminal."""
-        text = (
-            "dry run: nothing was measured; no weights were loaded; each circuit is one forward pass per pair"
-        )
-        least = Criteria().least_pairs
-        if self.independent_pairs < least:
-            text += f"; with fewer than {least} independent pairs verdicts that rest on an interval stay open"
-        return [text, dict(self.__dict__)]
-
-
-def _judge(asked: Evaluate, job: Job) -> SavedJudgement | JudgingCost:
+def _judge(asked: Evaluate, job: Job) -> SavedJudgement:
     """Measure everything, decide, and write ``evaluation.json`` and ``evaluation.html`` beside the circuit.
 
     Raises:
         OptionError: for a single pair.
     """
-    check_pairs(2 if asked.limit is None else asked.limit)
+    require_pairs(2 if asked.limit is None else asked.limit)
     plan, case, note = plan_of(asked), case_of(asked), job.note
-    folder = Path(job.out) if job.out is not None else circuit_path(asked.circuit).parent
-    if job.dry_run:
-        return _cost(case, asked, plan, folder)
+    folder = folder_of(asked, job)
     runs, _ = _open(case, asked, note)
     found_on, found_note = _found_on(case, runs)
     if found_note:
@@ -333,15 +293,3 @@ def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, s
 def _with_metric(runs: PairedRuns, metric: Metric) -> PairedRuns:
     """The same pairs on the same model with another metric."""
     return PairedRuns(runs.model, runs.pairs, metric=metric, batch_tokens=runs.batch_tokens)
-
-
-def _cost(case: CircuitCase, asked: Evaluate, plan: JudgePlan, folder: Path) -> JudgingCost:
-    planned = planned_runs(**opening_of(case, asked))
-    nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
-    return JudgingCost(
-        circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes),
-        pairs=len(planned.pairs),
-        tokens=sum(len(ids) for ids in planned.pairs.clean),
-        files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
-        independent_pairs=len(set(planned.pairs.pairs.clusters)),
-    )

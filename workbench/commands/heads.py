@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.commands.forms.heads import Heads
+from workbench.commands.plans.heads import PAGE, RESULT, ROOT, TABLE
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import read_bytes
 from workbench.core.errors import OptionError, RunError
 from workbench.core.job import Job
 from workbench.core.run_file import load_record
 from workbench.core.run_record import RunRecord, code_versions, digest_of
-from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
-from workbench.evaluate.found_circuit import slug
+from workbench.core.text import folder_name
 from workbench.heads.example_looks import example_looks
 from workbench.heads.grounds import MOST_CORPUS
 from workbench.heads.picture_look import PictureLook
@@ -27,11 +27,7 @@ from workbench.heads.shown_patterns import PromptPatterns, example_patterns, pro
 from workbench.heads.table import Portrait, load_portrait
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
-from workbench.model.outline import Outline, outline
 from workbench.model.sight import reads_pictures_alone
-
-ROOT = Path("runs") / "heads"
-RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +51,7 @@ class HeadsRun:
         return self.portrait._repr_html_()
 
 
-def heads(asked: Heads, job: Job) -> HeadsRun | HeadsPlan:
+def heads(asked: Heads, job: Job) -> HeadsRun:
     """Portray the heads of a model and save ``portrait.json``, ``heads.parquet``, ``atlas.html``, ``run.json``.
 
     An equal run that is finished is shown, not repeated.
@@ -64,12 +60,10 @@ def heads(asked: Heads, job: Job) -> HeadsRun | HeadsPlan:
         OptionError: for an unknown column or a length that cannot work.
         RunError: if the folder holds something else, or another process is writing there.
     """
-    if job.dry_run:
-        return _planned(asked, job)
     opened = open_model(asked.model, **asked.opening())
     who = identity(opened)
     question = digest_of(_plan(asked, who))
-    folder = job.out or ROOT / f"{slug(asked.model)}-{question[:8]}"
+    folder = job.out or ROOT / f"{folder_name(asked.model)}-{question[:8]}"
     record = RunRecord(
         command="heads", arguments=asked.arguments(), model=who.to_dict(), pairs={}, question=question
     )
@@ -131,16 +125,6 @@ def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _planned(asked: Heads, job: Job) -> HeadsPlan:
-    return HeadsPlan(
-        outline=outline(asked.model, offline=asked.offline or None, revision=asked.revision),
-        n=asked.limit,
-        loss=not asked.no_loss,
-        corpus=[str(f) for f in asked.corpus],
-        folder=str(job.out or ROOT),
-    )
-
-
 def _finished(folder: Path, question: str) -> Portrait | None:
     """The portrait of an equal finished run.
 
@@ -163,36 +147,3 @@ def _save(
     write_atomic(folder / PAGE, atlas_page(found, looked, looks))
     found.to_json(folder / RESULT)
     return {"portrait": RESULT, "table": TABLE, "page": PAGE}
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadsPlan(Told):
-    """What a portrait would do."""
-
-    outline: Outline
-    n: int
-    loss: bool
-    corpus: list[str]
-    folder: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        shape = asdict(self.outline)
-        heads = self.outline.n_layers * self.outline.n_heads
-        return {
-            "dry_run": True,
-            "model": shape["name"],
-            "heads": heads,
-            "sequences": self.n,
-            "on": ["random tokens", *(self.corpus or ["the built-in text, where the tokenizer covers it"])],
-            "passes_looking": f"{self.n} sequences of each kind, once",
-            "passes_ablating": f"{heads * self.n} sequences of each kind, from the head's layer on"
-            if self.loss
-            else 0,
-            "files": [RESULT, TABLE, PAGE, "run.json"],
-            "folder": self.folder,
-        }
-
-    def to_terminal(self) -> list[Any]:
-        """Return lines, rows and tables for a terminal."""
-        return ["dry run: nothing was measured; no weights were loaded", self.to_dict()]

@@ -1,9 +1,8 @@
-"""Opening what a job needs: a model with pairs of a task, or for a plan the pairs alone; and the record of it."""
+"""Opening what a job needs: a model with pairs of a task; and the record of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands.asked.inputs import check_opening, chosen_options
@@ -11,15 +10,10 @@ from workbench.core.command import Command
 from workbench.core.loading import loading
 from workbench.core.run_record import RunRecord
 from workbench.engine.metrics import Metric, get_metric
-from workbench.engine.of_task import N_PAIRS, given_pairs, paired_runs
+from workbench.engine.of_task import paired_runs
 from workbench.engine.paired_runs import BATCH_TOKENS, PairedRuns
 from workbench.engine.room import Work, keep_within
-from workbench.model.from_files import reading_of
-from workbench.model.outline import Outline, outline
 from workbench.model.sealed import sealed_model
-from workbench.tasks.alignment import AlignedPairs
-from workbench.tasks.fit import fit_pairs
-from workbench.tasks.reading import align_for, is_file
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -114,61 +108,6 @@ def _opened(model: str, **how: Any) -> TransformerBridge:
         from workbench.model.open import open_model  # TransformerLens: only for a model that has to be opened
 
     return open_model(model, **how)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedRuns:
-    """What a dry run knows: the model's outline and the aligned pairs, no weights."""
-
-    wiring: Outline
-    pairs: AlignedPairs
-    batch_tokens: int
-
-
-def planned_runs(
-    *,
-    model: str,
-    task: str,
-    metric: str | None = None,
-    limit: int | None = None,
-    split: str = "test",
-    corruption: str | None = None,
-    seed: int = 0,
-    task_options: Sequence[str] = (),
-    batch_tokens: int = BATCH_TOKENS,
-    revision: str | None = None,
-    offline: bool | None = None,
-    trust_remote_code: bool = False,
-    note: Note = lambda text: None,
-    **unused: Any,
-) -> PlannedRuns:
-    """Return the pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
-
-    ``unused`` are the options of the run that decide nothing here: device, dtype, memory.
-    """
-    check_opening(model=model, task=task, metric=metric, split=split, corruption=corruption, **unused)
-    if isinstance(metric, str):
-        get_metric(metric)
-    whose: dict[str, Any] = {"revision": revision, "offline": offline or None}
-    reading = reading_of(model, **whose, trust_remote_code=trust_remote_code)
-    if is_file(task):
-        own = given_pairs(task, n=limit, seed=seed, corruption=corruption)
-        pairs = align_for(own, reading)
-    else:
-        chosen: dict[str, Any] = chosen_options(task, task_options)
-        pairs = fit_pairs(
-            task,
-            reading.tokenizer,
-            n=limit or N_PAIRS,
-            seed=seed,
-            split=split,
-            corruption=corruption,
-            **reading.options,
-            **chosen,
-        )
-    if pairs.dropped:
-        note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
-    return PlannedRuns(wiring=outline(model, **whose), pairs=pairs, batch_tokens=batch_tokens)
 
 
 def tell_dropped(runs: PairedRuns, note: Note) -> None:

@@ -27,7 +27,7 @@ from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
-from workbench.evaluate.found_circuit import slug
+from workbench.core.text import folder_name
 from workbench.model.builtin import list_models
 from workbench.model.identity import identity
 from workbench.model.native import WEIGHTS_NAME
@@ -122,7 +122,7 @@ def _one(asked: Replicate, job: Job) -> Result:
         seconds = time.monotonic() - started
         return Result.of(chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder)
 
-    folder = job.out or ROOT / name / f"{slug(model)}-{question[:8]}"
+    folder = job.out or ROOT / name / f"{folder_name(model)}-{question[:8]}"
     return job.keep(folder, record, compute, _save, finished=lambda at: load_result(at, question))
 
 

@@ -16,7 +16,8 @@ from workbench.circuits.graph import GraphShape
 from workbench.circuits.published import load_published
 from workbench.commands.asked.replicate import model_of
 from workbench.commands.forms.replicate import Reproduce
-from workbench.commands.inputs import open_runs, planned_runs, record_of
+from workbench.commands.inputs import open_runs, record_of
+from workbench.commands.plans.inputs import planned_runs
 from workbench.core.claims import untestable
 from workbench.core.errors import RunError, TaskError
 from workbench.core.job import Job, Note
@@ -24,10 +25,10 @@ from workbench.core.run_record import code_versions, digest_of
 from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import dump
+from workbench.core.text import folder_name
 from workbench.engine.of_task import paired_runs
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.told import tell_behavior
-from workbench.evaluate.found_circuit import slug
 from workbench.papers.studies.file import PLAN, PLAN_NAME, STEP, STEPS, STUDY_NAME
 from workbench.papers.studies.kinds import Progress, State, Step, StepResult, Study
 from workbench.papers.studies.registry import find_study
@@ -62,7 +63,7 @@ def reproduce(asked: Reproduce, job: Job) -> Reproduction | ReproductionCost:
         how: dict[str, Any] = {"folder": folder, "done": done, "progress": job.progress, "note": note}
         return run_study(chosen, runs, reference, seed=asked.seed, **how)
 
-    folder = job.out or ROOT / chosen.name / f"{slug(model_of(asked))}-{digest_of(plan)[:8]}"
+    folder = job.out or ROOT / chosen.name / f"{folder_name(model_of(asked))}-{digest_of(plan)[:8]}"
     return job.keep(
         folder,
         record,
@@ -266,5 +267,5 @@ def _cost(study: Study, planned: Any, out: Path | None) -> ReproductionCost:
         tokens=sum(len(ids) for ids in planned.pairs.clean),
         heads=heads,
         steps=tuple(steps),
-        folder=str(out or f"runs/reproduce/{study.name}/{slug(wiring.name)}-DIGEST"),
+        folder=str(out or f"runs/reproduce/{study.name}/{folder_name(wiring.name)}-DIGEST"),
     )

@@ -1,79 +1,55 @@
-"""The sweeps: open, plan, run or resume, save with provenance."""
+"""The sweeps: open, run or resume, save with provenance. What a dry run says: ``workbench/commands/plans/sweep.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from workbench.circuits.addresses import Node
 from workbench.circuits.effects import Effects
 from workbench.commands.do import serve
 from workbench.commands.forms.sweep import Ablate, KnockOutHeads, Patch, PathPatch, Sweep
-from workbench.commands.inputs import PlannedRuns, open_runs, planned_runs, record_of, tell_dropped
+from workbench.commands.inputs import open_runs, record_of, tell_dropped
+from workbench.commands.plans.sweep import ablated, heads_of, knocked_out, patched, positions_of
 from workbench.core.job import Job, Note
 from workbench.core.run_record import digest_of
+from workbench.core.text import folder_name
 from workbench.engine.cluster.spread import Spread
-from workbench.engine.cost import SweepCost, sweep_cost
-from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.intervention import Intervention
-from workbench.engine.interventions.patching import knock_outs, patches, site_nodes
 from workbench.engine.interventions.path_patching import path_patches, path_plan
 from workbench.engine.interventions.words import Mode
 from workbench.engine.of_task import paired_runs
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.saved_effects import Saved, SavedShard, keep
 from workbench.engine.sweep import Reference, describe_plan, sweep
-from workbench.engine.told import resolution_of, tell_behavior
-from workbench.evaluate.found_circuit import slug
+from workbench.engine.told import tell_behavior
 
-Result = Saved | SavedShard | SweepCost
+Asked = TypeVar("Asked", bound=Sweep)
 
 
-def ablate(asked: Ablate, job: Job) -> Result:
+def ablate(asked: Ablate, job: Job) -> Saved | SavedShard:
     """Ablate parts of a model one by one (or together) and save the table."""
-
-    def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
-        named: list[tuple[str | Node, ...]] = [(n,) for n in asked.node]
-        groups = named or [*parts_of(runs.wiring, asked.parts)]
-        groups = [tuple(n for g in groups for n in g)] if asked.together else groups
-        return ablations(groups, asked.ablation, positions=positions)
-
-    return _interventions(asked, job, build, kind=f"{asked.ablation} ablation")
+    return _interventions(asked, job, ablated, kind=f"{asked.ablation} ablation")
 
 
-def patch(asked: Patch, job: Job) -> Result:
+def patch(asked: Patch, job: Job) -> Saved | SavedShard:
     """Patch every address of a site (or the named ones), at all positions together or each by itself."""
-
-    def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
-        nodes = list(asked.node) or site_nodes(runs.wiring, asked.site)
-        return patches(nodes, mode=asked.mode, positions=positions)
-
-    return _interventions(asked, job, build, kind=f"patching {asked.site}", mode=asked.mode)
+    return _interventions(asked, job, patched, kind=f"patching {asked.site}", mode=asked.mode)
 
 
-def knock_out(asked: KnockOutHeads, job: Job) -> Result:
+def knock_out(asked: KnockOutHeads, job: Job) -> Saved | SavedShard:
     """Forbid heads to look from one position at another, one by one or all together."""
-
-    def build(runs: PairedRuns | PlannedRuns, positions: Sequence[str | int]) -> list[Intervention]:
-        heads = asked.node or _heads(runs)
-        return knock_outs(heads, _position(asked.query), _position(asked.key), together=asked.together)
-
-    return _interventions(asked, job, build, kind=f"knock-out of {asked.query} looking at {asked.key}")
+    return _interventions(asked, job, knocked_out, kind=f"knock-out of {asked.query} looking at {asked.key}")
 
 
-def path_patch(asked: PathPatch, job: Job) -> Result:
+def path_patch(asked: PathPatch, job: Job) -> Saved | SavedShard:
     """Path patching from senders (all heads by default) to the receivers, and save the table."""
-    if job.dry_run:
-        planned = planned_runs(note=job.note, **asked.opening())
-        count = 1 if asked.together else len(asked.sender or _heads(planned))
-        return _cost(asked, job, planned, [0] * count, passes_each=2)
     runs = open_runs(note=job.note, **asked.opening())
-    given = list(asked.sender or _heads(runs))
+    given = list(asked.sender or heads_of(runs))
     groups: list[Any] = [given] if asked.together else given
-    how: dict[str, Any] = {"mode": asked.mode, "mlps": asked.mlps, "positions": _positions(runs, asked)}
+    how: dict[str, Any] = {"mode": asked.mode, "mlps": asked.mlps, "positions": positions_of(runs, asked)}
     plan = path_plan(runs, groups, list(asked.receiver), **how)
 
     def measure(folder: Path | None) -> Effects:
@@ -83,38 +59,17 @@ def path_patch(asked: PathPatch, job: Job) -> Result:
     return _spread(asked, job, measure, runs, plan, tests=len(groups))
 
 
-def _heads(runs: PairedRuns | PlannedRuns) -> list[str]:
-    return [str(n) for group in parts_of(runs.wiring, "heads") for n in group]
-
-
-def _position(text: str) -> str | int:
-    return int(text) if text.isdecimal() else text
-
-
-def _positions(runs: PairedRuns | PlannedRuns, asked: Sweep) -> tuple[str | int, ...]:
-    """Names and numbers as typed; ``each`` stands for every name that all pairs have."""
-    chosen = getattr(asked, "positions", ())
-    if list(chosen) == ["each"]:
-        return runs.pairs.position_names
-    return tuple(_position(p) for p in chosen)
-
-
 def _interventions(
-    asked: Ablate | Patch | KnockOutHeads,
+    asked: Asked,
     job: Job,
-    build: Callable[[Any, Sequence[str | int]], list[Intervention]],
+    build: Callable[[Asked, PairedRuns], list[Intervention]],
     *,
     kind: str,
     mode: Mode = "noising",
-) -> Result:
-    """Plan or run a sweep over the interventions that ``build`` makes for a model."""
-    if job.dry_run:
-        planned = planned_runs(note=job.note, **asked.opening())
-        made = build(planned, _positions(planned, asked))
-        first = [0 if i.tower else i.first_layer for i in made]
-        return _cost(asked, job, planned, first, in_tower=[i.first_layer for i in made if i.tower])
+) -> Saved | SavedShard:
+    """Run a sweep over the interventions that ``build`` makes for a model."""
     runs = open_runs(note=job.note, by_model=_looks_at_patterns(asked), **asked.opening())
-    interventions = build(runs, _positions(runs, asked))
+    interventions = build(asked, runs)
     how: dict[str, Any] = {"kind": kind, "mode": mode, "reference": _reference(asked, runs, job)}
     plan = describe_plan(runs, interventions, **how)
 
@@ -149,7 +104,7 @@ def _spread(
     plan: Mapping[str, Any],
     *,
     tests: int,
-) -> Result:
+) -> Saved | SavedShard:
     """Measure here, a share of it here, or by workers; a worker itself only answers and keeps nothing."""
     if asked.max_memory is not None:  # what the budget came to decides the parts, here and elsewhere
         asked = replace(asked, batch_tokens=runs.batch_tokens, max_memory=None)
@@ -173,33 +128,10 @@ def _spread(
     return kept
 
 
-def _cost(
-    asked: Sweep,
-    job: Job,
-    planned: PlannedRuns,
-    first: Sequence[int],
-    *,
-    passes_each: float = 1.0,
-    in_tower: Sequence[int] = (),
-) -> SweepCost:
-    named = f"{slug(planned.pairs.pairs.task)}/{slug(planned.wiring.name)}-DIGEST"
-    return sweep_cost(
-        planned.wiring,
-        first,
-        [len(ids) for ids in planned.pairs.clean],
-        batch_tokens=planned.batch_tokens,
-        folder=str(job.out or f"runs/{asked.declared.name}/{named}"),
-        passes_each=passes_each,
-        pictures=sum(pair.image is not None for pair in planned.pairs.pairs),
-        in_tower=in_tower,
-        resolution=resolution_of(len(first), planned.pairs),
-    )
-
-
 def default_folder(command: str, runs: PairedRuns, plan: Mapping[str, Any]) -> Path:
     """Return ``runs/<command>/<task>/<model>-<digest of the plan>`` below the current folder."""
-    name = f"{slug(runs.identity.name)}-{digest_of(plan)[:8]}"
-    return Path("runs") / command / slug(runs.pairs.pairs.task) / name
+    name = f"{folder_name(runs.identity.name)}-{digest_of(plan)[:8]}"
+    return Path("runs") / command / folder_name(runs.pairs.pairs.task) / name
 
 
 def tell_halved(runs: PairedRuns, note: Note) -> None:

@@ -94,6 +94,8 @@ class Declared:
     Attributes:
         name: As typed after ``workbench``.
         run: ``module:function`` that does it: called with the options and a ``Job``.
+        plan: ``module:function`` that says what a dry run would do, without torch where the model is a built-in one;
+            without it ``run`` says so.
         check: ``module:function`` that looks for everything that is named, without torch: called with the options.
         offers: Which of ``out``, ``dry_run``, ``resume`` and ``replace`` can be asked for. A command that keeps
             nothing has no ``out`` here; where one writes a file, the path is an option of its own.
@@ -106,6 +108,7 @@ class Declared:
 
     name: str
     run: str = ""
+    plan: str = ""
     check: str = ""
     offers: tuple[str, ...] = ("out",)
     out: str = "Default: a folder of its own."
@@ -113,6 +116,10 @@ class Declared:
     resumes: bool = False
     retired: tuple[str, ...] = ()
     hidden: bool = False
+
+    def carried_out(self, job: Job) -> str:
+        """Say which ``module:function`` carries it out."""
+        return self.plan if job.dry_run and self.plan else self.run
 
     @property
     def keeps(self) -> bool:
@@ -150,14 +157,14 @@ class Command:
         if self.declared.check:
             load(self.declared.check)(self, job)
 
-    def prepare(self) -> None:
-        """Import what runs it, which takes seconds."""
-        if self.declared.run:
-            load(self.declared.run)
+    def prepare(self, job: Job) -> None:
+        """Import what carries it out, which takes seconds."""
+        if where := self.declared.carried_out(job):
+            load(where)
 
     def run(self, job: Job) -> Any:
-        """Do it, and return the result."""
-        return load(self.declared.run)(self, job)
+        """Do it, or in a dry run say what would be done, and return the result."""
+        return load(self.declared.carried_out(job))(self, job)
 
     def answer(self) -> Any:
         """Say what can be said at once, in place of a result, without running anything; None for nothing."""

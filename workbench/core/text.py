@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from pathlib import Path
 
 _TAGS = re.compile("[\U000e0000-\U000e007f]")
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -47,3 +48,14 @@ def _escape(character: str) -> str:
 def escape(text: object) -> str:
     """Return text for HTML, SVG and XML, as content or quoted attribute: printable, then ``& < > " '`` escaped."""
     return html.escape(printable(str(text), keep_newlines=True), quote=True)
+
+
+def folder_name(text: str) -> str:
+    """Return a name that is safe as one folder on any system.
+
+    Example:
+        >>> folder_name("zoo:ioi"), folder_name("models/my model")
+        ('zoo-ioi', 'my-model')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(text).name if "/" in text or "\\" in text else text)
+    return name.strip("-._")[:80] or "unnamed"

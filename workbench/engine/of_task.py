@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -19,16 +17,14 @@ from workbench.model.lens import check_opened, is_bridge
 from workbench.model.reading import reading_of_model
 from workbench.model.sealed import Sealed
 from workbench.tasks.alignment import AlignedPairs
-from workbench.tasks.fit import fit_pairs
-from workbench.tasks.in_memory import as_pairs
+from workbench.tasks.fit import N_PAIRS, fit_pairs
+from workbench.tasks.in_memory import given_pairs
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.reading import is_file
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-N_PAIRS = 64
 Task = str | Path | Pairs | AlignedPairs | Sequence[Pair | Mapping[str, object] | Sequence[str]]
 """A task's name, a ``.jsonl`` file, or pairs in memory: ``Pairs``, or a list of dicts, ``Pair`` or four texts."""
 
@@ -97,17 +93,6 @@ def paired_runs(
         **options,
     )
     return PairedRuns(model, aligned, **how)
-
-
-def given_pairs(task: Task, *, n: int | None, seed: int, corruption: str | None) -> Pairs:
-    """Return the user's pairs, of a file or in memory; ``n`` of them are drawn by the seed and keep their order."""
-    if corruption is not None:
-        raise OptionError("these pairs have their corrupted prompts; --corruption is for tasks by name")
-    pairs = load_pairs(Path(task)) if isinstance(task, str | Path) else as_pairs(task)
-    if n is None or n >= len(pairs):
-        return pairs
-    chosen = sorted(random.Random(seed).sample(range(len(pairs)), n))
-    return replace(pairs, items=tuple(pairs[i] for i in chosen))
 
 
 @overload

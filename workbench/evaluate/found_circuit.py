@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from workbench.core.progress import Progress
 from workbench.core.run_file import recording
 from workbench.core.run_record import RunRecord, digest_of
 from workbench.core.show import Shown
+from workbench.core.text import folder_name
 from workbench.engine.distribute import Here
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
@@ -229,14 +229,8 @@ def question_of(circuit: Circuit) -> str:
 
 def folder_of(circuit: Circuit, root: Path) -> Path:
     """Return ``root/<task>/<model>/<method>-<digest>``; the digest is of the question, see ``question_of``."""
-    name = f"{slug(circuit.method)}-{question_of(circuit)[:8]}"
-    return Path(root) / slug(circuit.task) / slug(circuit.model) / name
-
-
-def slug(text: str) -> str:
-    """Return a name that is safe as one folder on any system."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(text).name if "/" in text or "\\" in text else text)
-    return name.strip("-._")[:80] or "unnamed"
+    name = f"{folder_name(circuit.method)}-{question_of(circuit)[:8]}"
+    return Path(root) / folder_name(circuit.task) / folder_name(circuit.model) / name
 
 
 def save_discovery(

@@ -14,13 +14,12 @@ from workbench.circuits.scores import Scores
 from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.judgement import Judgement, circuit_digest
 from workbench.circuits.verdicts.table import recompute_verdicts
-from workbench.core.errors import OptionError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.evidence import (
-    JudgePlan,
     ablation_evidence,
     completeness_evidence,
     curve_evidence,
@@ -31,6 +30,7 @@ from workbench.evaluate.evidence import (
     scores_evidence,
 )
 from workbench.evaluate.faithfulness import Progress
+from workbench.evaluate.judge_plan import JudgePlan, require_pairs
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
@@ -77,7 +77,7 @@ def judge(
         ['faithful']
     """
     plan, criteria = plan or JudgePlan(), criteria or Criteria()
-    check_pairs(runs.n_pairs)
+    require_pairs(runs.n_pairs)
     subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
     evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
     missing: dict[str, str] = {}
@@ -106,16 +106,6 @@ def judge(
     }
     verdicts = recompute_verdicts(content)
     return Judgement(document=EVALUATION.document({**content, "verdicts": [v.to_dict() for v in verdicts]}))
-
-
-def check_pairs(n: int) -> None:
-    """Whether so many pairs can be judged; asked before anything is measured.
-
-    Raises:
-        OptionError: if not.
-    """
-    if n < 2:
-        raise OptionError(f"{n} pair cannot be judged; a full evaluation needs 2 or more", hint="--limit 100")
 
 
 def _parts(

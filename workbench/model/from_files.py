@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
-from workbench.model import hub
 from workbench.model.other_inputs import other_inputs
 from workbench.tasks.reading import Reading
 
@@ -35,6 +34,8 @@ def reading_of(
 
     directory = zoo.locate(name).directory
     if directory is None:
+        from workbench.model import hub  # a third of a second
+
         directory = hub.fetch(
             name, revision=revision, offline=hub.is_offline(offline), code=trust_remote_code
         )

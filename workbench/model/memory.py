@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from workbench.core.errors import ModelError
-from workbench.model.digest import StoredTensor
+from workbench.model.headers import StoredTensor
 from workbench.model.settings import parse_size
 
 _FACTOR = (

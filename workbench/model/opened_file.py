@@ -16,7 +16,11 @@ from workbench.core.bounds import read_bytes
 from workbench.core.errors import ModelError
 from workbench.core.file_kind import FileKind
 from workbench.core.typed import Count, Part, Sha256, as_json
+from workbench.model import builtin as zoo
+from workbench.model.tokenizer_file import FileTokenizer
 from workbench.model.wiring import Wiring
+from workbench.tasks.outputs import Outputs
+from workbench.tasks.reading import Reading
 
 NAME = "opened.json"
 FILES = (
@@ -104,6 +108,30 @@ def wiring_of(seal: OpenedContent) -> Wiring:
     fields = as_json(seal.wiring)
     layers = {name: tuple(fields[name]) for name in ("attention_layers", "mlp_layers")}
     return Wiring(**{**fields, **layers, "live": frozenset(fields["live"])})
+
+
+def sealed_reading(name: str) -> Reading | None:
+    """Say how a built-in model reads text, by the record of its opening; None where nothing is recorded.
+
+    Example:
+        >>> sealed_reading("zoo:ioi").prepend_bos
+        True
+    """
+    directory = zoo.locate(name).directory
+    seal = None if directory is None or not name.startswith(zoo.PREFIX) else seal_of(directory)
+    return None if seal is None else reading_by(seal, name, directory)
+
+
+def reading_by(seal: OpenedContent, name: str, directory: Path) -> Reading:
+    """Return how a model reads text, by the record of its opening."""
+    return Reading(
+        name=name,
+        tokenizer=FileTokenizer(directory),
+        prepend_bos=seal.prepend_bos,
+        n_ctx=seal.n_ctx,
+        d_vocab=seal.d_vocab,
+        outputs=Outputs(size=seal.n_outputs),
+    )
 
 
 def config_of(directory: Path) -> dict[str, Any]:

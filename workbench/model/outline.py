@@ -13,6 +13,7 @@ from workbench.circuits.graph import GraphShape
 from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
 from workbench.model.directory import read_configuration
+from workbench.model.headers import read_headers
 from workbench.model.wiring import no_tower
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
@@ -101,10 +102,10 @@ def outline(
     Raises:
         ModelError: if the model cannot be found, or its configuration does not state layers and heads.
     """
-    from workbench.model import hub
-
     directory = zoo.locate(name).directory
     if directory is None:
+        from workbench.model import hub  # a third of a second
+
         directory = hub.fetch(name, revision=revision, offline=hub.is_offline(offline), code=False)
     file = next((directory / f for f in ("tl_native.json", "config.json") if (directory / f).is_file()), None)
     if file is None:
@@ -187,8 +188,6 @@ def _parameters(directory: Path, *, blocks: bool = False, tower: bool | None = N
         blocks: Only those of matrices in numbered layers.
         tower: Only those of a tower for pictures, or only the others; None counts both.
     """
-    from workbench.model.digest import read_headers
-
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         return None

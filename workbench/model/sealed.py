@@ -21,11 +21,9 @@ from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
 from workbench.model.gpt2 import PlainGPT2
 from workbench.model.identity import ModelIdentity, identity
-from workbench.model.opened_file import OpenedContent, config_of, seal_of, wiring_of
+from workbench.model.opened_file import OpenedContent, config_of, reading_by, seal_of, wiring_of
 from workbench.model.settings import DTYPES
-from workbench.model.tokenizer_file import FileTokenizer
 from workbench.model.wiring import Wiring
-from workbench.tasks.outputs import Outputs
 from workbench.tasks.reading import Reading
 
 if TYPE_CHECKING:
@@ -116,14 +114,7 @@ def _made(name: str, directory: Path, seal: OpenedContent) -> Sealed | None:
     parity = _parity(plain, seal)
     if not parity <= TOLERANCE * max(1.0, *(abs(x) for row in seal.probe.logits for x in row)):
         return None
-    reading = Reading(
-        name=name,
-        tokenizer=FileTokenizer(directory),
-        prepend_bos=seal.prepend_bos,
-        n_ctx=seal.n_ctx,
-        d_vocab=seal.d_vocab,
-        outputs=Outputs(size=seal.n_outputs),
-    )
+    reading = reading_by(seal, name, directory)
     return Sealed(seal=seal, reading=reading, plain=plain, parity=parity)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from workbench.core.errors import TaskError
+from workbench.core.errors import OptionError, TaskError
 from workbench.tasks.pairs import Pair, Pairs
-from workbench.tasks.pairs_file import Problem, parse_pair, refuse
+from workbench.tasks.pairs_file import Problem, load_pairs, parse_pair, refuse
 
 _FORMS = (
     'dicts {"clean": ..., "corrupted": ..., "correct": ..., "incorrect": ...}, or four texts in that order'
@@ -79,3 +81,24 @@ def _listed(answers: object) -> object:
     if isinstance(answers, str):
         return [answers]
     return list(answers) if isinstance(answers, tuple) else answers
+
+
+def given_pairs(
+    task: str | Path | Pairs | Sequence[Pair | Mapping[str, object] | Sequence[str]],
+    *,
+    n: int | None,
+    seed: int,
+    corruption: str | None,
+) -> Pairs:
+    """Return the user's pairs, of a file or in memory; ``n`` of them are drawn by the seed and keep their order.
+
+    Raises:
+        OptionError: if a corruption is asked for; given pairs already have theirs.
+    """
+    if corruption is not None:
+        raise OptionError("these pairs have their corrupted prompts; --corruption is for tasks by name")
+    pairs = load_pairs(Path(task)) if isinstance(task, str | Path) else as_pairs(task)
+    if n is None or n >= len(pairs):
+        return pairs
+    chosen = sorted(random.Random(seed).sample(range(len(pairs)), n))
+    return replace(pairs, items=tuple(pairs[i] for i in chosen))

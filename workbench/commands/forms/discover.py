@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @command(
     "discover",
     run="workbench.commands.discover:discovery",
+    plan="workbench.commands.plans.discover:discovery",
     check="workbench.commands.asked.discover:check_search",
     offers=("out", "dry_run", "resume"),
     resumes=True,

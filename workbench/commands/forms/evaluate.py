@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @command(
     "evaluate",
     run="workbench.commands.evaluate:evaluate",
+    plan="workbench.commands.plans.evaluate:evaluate",
     check="workbench.commands.asked.evaluate:check_evaluation",
     offers=("out", "dry_run", "replace"),
     out="A folder for faithfulness.json, or with --full for evaluation.json. Default: printed only; with --full "

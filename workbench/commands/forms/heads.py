@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @command(
     "heads",
     run="workbench.commands.heads:heads",
+    plan="workbench.commands.plans.heads:heads",
     check="workbench.commands.asked.heads:check_heads",
     offers=("out", "dry_run"),
 )

@@ -65,7 +65,14 @@ class AtPositions(Sweep):
     )
 
 
-@command("ablate", run="workbench.commands.sweep:ablate", check=_CHECK, offers=_OFFERS, resumes=True)
+@command(
+    "ablate",
+    run="workbench.commands.sweep:ablate",
+    plan="workbench.commands.plans.sweep:ablate",
+    check=_CHECK,
+    offers=_OFFERS,
+    resumes=True,
+)
 @dataclass(frozen=True, kw_only=True)
 class Ablate(AtPositions):
     """Ablate heads, MLPs or layers one by one and measure what the metric loses.
@@ -82,7 +89,14 @@ class Ablate(AtPositions):
     )
 
 
-@command("patch", run="workbench.commands.sweep:patch", check=_CHECK, offers=_OFFERS, resumes=True)
+@command(
+    "patch",
+    run="workbench.commands.sweep:patch",
+    plan="workbench.commands.plans.sweep:patch",
+    check=_CHECK,
+    offers=_OFFERS,
+    resumes=True,
+)
 @dataclass(frozen=True, kw_only=True)
 class Patch(AtPositions):
     """Patch activations of one run into the other, site by site.
@@ -97,7 +111,14 @@ class Patch(AtPositions):
     mode: Mode = option("--mode", help=_MODE, default="denoising")
 
 
-@command("path-patch", run="workbench.commands.sweep:path_patch", check=_CHECK, offers=_OFFERS, resumes=True)
+@command(
+    "path-patch",
+    run="workbench.commands.sweep:path_patch",
+    plan="workbench.commands.plans.sweep:path_patch",
+    check=_CHECK,
+    offers=_OFFERS,
+    resumes=True,
+)
 @dataclass(frozen=True, kw_only=True)
 class PathPatch(AtPositions):
     """Patch the paths from senders to receivers; other heads are held fixed, MLPs recomputed or frozen.
@@ -121,6 +142,7 @@ class PathPatch(AtPositions):
 @command(
     "knock-out",
     run="workbench.commands.sweep:knock_out",
+    plan="workbench.commands.plans.sweep:knock_out",
     check=_CHECK,
     offers=_OFFERS,
     resumes=True,

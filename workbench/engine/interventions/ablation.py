@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Node
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions
-from workbench.engine.interventions.replacement import Replacement, as_replacement
 from workbench.engine.interventions.words import PARTS, Ablation, Parts, Value, value_named
-from workbench.model.hooks import Wiring
 from workbench.model.outline import Outline
-from workbench.model.wiring import require_heads, require_mlps, require_parts
+from workbench.model.wiring import Wiring, require_heads, require_mlps, require_parts
+
+if TYPE_CHECKING:
+    from workbench.engine.interventions.replacement import Replacement
 
 
 @overload
@@ -29,9 +30,11 @@ def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
     Raises:
         OptionError: for a word that is no ablation, or a value that no edit can put there.
     """
-    if not isinstance(ablation, str):
-        return as_replacement(ablation)
-    return value_named(ablation)
+    if isinstance(ablation, str):
+        return value_named(ablation)
+    from workbench.engine.interventions.replacement import as_replacement  # torch: words need none
+
+    return as_replacement(ablation)
 
 
 def parts_of(wiring: Wiring | Outline, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:

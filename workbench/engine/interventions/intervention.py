@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from torch import Tensor
 
 from workbench.circuits.addresses import INPUT, Node, parse_node
 from workbench.core.errors import ModelError, OptionError, unknown
-from workbench.engine.interventions.replacement import Replacement, as_replacement
 from workbench.engine.interventions.site import check_index, check_layer, site_of
 from workbench.engine.interventions.words import VALUES, Value
 from workbench.model.wiring import Wiring, require_heads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workbench.engine.interventions.replacement import Replacement
 
 
 def as_node(node: Node | str, *, towers: bool = True) -> Node:
@@ -76,10 +80,13 @@ class Edit:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "node", as_node(self.node))
-        if not isinstance(self.value, str):
-            object.__setattr__(self, "value", as_replacement(self.value))
-        elif self.value not in VALUES:
-            raise unknown("value", self.value, VALUES, error=OptionError)
+        if isinstance(self.value, str):
+            if self.value not in VALUES:
+                raise unknown("value", self.value, VALUES, error=OptionError)
+            return
+        from workbench.engine.interventions.replacement import as_replacement  # torch: words need none
+
+        object.__setattr__(self, "value", as_replacement(self.value))
 
     @property
     def is_mean(self) -> bool:
@@ -93,12 +100,18 @@ class Edit:
         return self.node
 
     @property
+    def replacement(self) -> Replacement:
+        """The value where it is no word."""
+        assert not isinstance(self.value, str)
+        return cast("Replacement", self.value)
+
+    @property
     def layer(self) -> int:
         return 0 if self.part == INPUT.at(self.part.position) else int(self.part.layer or 0)
 
     def to_dict(self) -> dict:
         """Return it as JSON values."""
-        value = self.value.to_dict() if isinstance(self.value, Replacement) else self.value
+        value = self.value if isinstance(self.value, str) else self.replacement.to_dict()
         return {"node": str(self.node), "value": value}
 
 

@@ -9,9 +9,8 @@ from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Node
 from workbench.core.errors import unknown
 from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut, as_node, as_positions
-from workbench.model.hooks import SITES, Wiring
 from workbench.model.outline import Outline
-from workbench.model.wiring import require_heads, require_mlps
+from workbench.model.wiring import SITES, Wiring, require_heads, require_mlps
 
 
 def site_nodes(wiring: Wiring | Outline, site: str) -> list[Node]:

@@ -1,0 +1,59 @@
+"""What a search for a circuit would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.circuits.graph import Graph
+from workbench.commands.asked.discover import opening_of
+from workbench.commands.forms.discover import Discover
+from workbench.commands.plans.inputs import planned_runs
+from workbench.core.job import Job
+from workbench.core.show import Told
+from workbench.methods.registry import check_level, get_method
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoveryCost(Told):
+    """Passes a method would take, before anything is run."""
+
+    method: str
+    level: str
+    candidates: int | None  # not known for neurons, whose number only the weights tell
+    forward: int
+    backward: int
+    pairs: int
+    tokens: int
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"dry_run": True, **self.__dict__}
+
+    def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
+        return [
+            "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
+            "for the scores; judging the circuit and opening the model come on top",
+            dict(self.__dict__),
+        ]
+
+
+def discovery(asked: Discover, job: Job) -> DiscoveryCost:
+    """Return passes per pair of a method on this model, from the registry's cost model; no weights are loaded."""
+    planned = planned_runs(note=job.note, **opening_of(asked))
+    found = get_method(asked.method)
+    level = check_level(found, asked.level)
+    graph = Graph(planned.wiring.shape("edge" if level == "edge" else "node"))
+    cost = found.cost(found.make_options(**asked.options), graph, level)
+    return DiscoveryCost(
+        method=asked.method,
+        level=level,
+        candidates={"edge": graph.n_edges, "node": len(graph.sources) - 1}.get(level),
+        forward=cost.forward,
+        backward=cost.backward,
+        pairs=len(planned.pairs),
+        tokens=sum(len(ids) for ids in planned.pairs.clean),
+        note=cost.note,
+    )

@@ -1,0 +1,77 @@
+"""What a whole evaluation measures, and what that would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.circuits.files.circuit_file import circuit_path
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.commands.asked.evaluate import case_of, opening_of
+from workbench.commands.forms.evaluate import Evaluate
+from workbench.commands.plans.inputs import planned_runs
+from workbench.core.job import Job
+from workbench.core.show import Told
+from workbench.evaluate.judge_plan import JudgePlan, require_pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingCost(Told):
+    """What a whole evaluation would run, before anything is run."""
+
+    circuits: int
+    pairs: int
+    tokens: int
+    files: tuple[str, ...]
+    independent_pairs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"dry_run": True, **self.__dict__, "files": list(self.files)}
+
+    def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
+        text = (
+            "dry run: nothing was measured; no weights were loaded; each circuit is one forward pass per pair"
+        )
+        least = Criteria().least_pairs
+        if self.independent_pairs < least:
+            text += f"; with fewer than {least} independent pairs verdicts that rest on an interval stay open"
+        return [text, dict(self.__dict__)]
+
+
+def evaluate(asked: Evaluate, job: Job) -> JudgingCost:
+    """Say what a whole evaluation would run.
+
+    Raises:
+        OptionError: for a single pair.
+    """
+    require_pairs(2 if asked.limit is None else asked.limit)
+    plan, case, folder = plan_of(asked), case_of(asked), folder_of(asked, job)
+    planned = planned_runs(**opening_of(case, asked))
+    nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
+    return JudgingCost(
+        circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes),
+        pairs=len(planned.pairs),
+        tokens=sum(len(ids) for ids in planned.pairs.clean),
+        files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
+        independent_pairs=len(set(planned.pairs.pairs.clusters)),
+    )
+
+
+def plan_of(asked: Evaluate) -> JudgePlan:
+    """Say how much a whole evaluation measures."""
+    draws = 100 if asked.random_draws is None else asked.random_draws
+    return JudgePlan(
+        draws=draws,
+        seed=asked.seed,
+        edges=asked.edges,
+        bootstraps=asked.bootstraps,
+        refits=asked.refits,
+    )
+
+
+def folder_of(asked: Evaluate, job: Job) -> Path:
+    """Say where a whole evaluation is written: beside the circuit by default."""
+    return Path(job.out) if job.out is not None else circuit_path(asked.circuit).parent

@@ -1,0 +1,59 @@
+"""What a portrait of all heads would take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.commands.forms.heads import Heads
+from workbench.core.job import Job
+from workbench.core.show import Told
+from workbench.model.outline import Outline, outline
+
+ROOT = Path("runs") / "heads"
+RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
+
+
+def heads(asked: Heads, job: Job) -> HeadsPlan:
+    """Say what a portrait of these heads would do."""
+    return HeadsPlan(
+        outline=outline(asked.model, offline=asked.offline or None, revision=asked.revision),
+        n=asked.limit,
+        loss=not asked.no_loss,
+        corpus=[str(f) for f in asked.corpus],
+        folder=str(job.out or ROOT),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsPlan(Told):
+    """What a portrait would do."""
+
+    outline: Outline
+    n: int
+    loss: bool
+    corpus: list[str]
+    folder: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        shape = asdict(self.outline)
+        heads = self.outline.n_layers * self.outline.n_heads
+        return {
+            "dry_run": True,
+            "model": shape["name"],
+            "heads": heads,
+            "sequences": self.n,
+            "on": ["random tokens", *(self.corpus or ["the built-in text, where the tokenizer covers it"])],
+            "passes_looking": f"{self.n} sequences of each kind, once",
+            "passes_ablating": f"{heads * self.n} sequences of each kind, from the head's layer on"
+            if self.loss
+            else 0,
+            "files": [RESULT, TABLE, PAGE, "run.json"],
+            "folder": self.folder,
+        }
+
+    def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
+        return ["dry run: nothing was measured; no weights were loaded", self.to_dict()]

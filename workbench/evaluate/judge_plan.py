@@ -1,0 +1,70 @@
+"""How much a full evaluation measures. No torch: a dry run asks it too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.core.errors import OptionError
+from workbench.engine.interventions.words import Ablation
+
+ABLATIONS: tuple[Ablation, ...] = ("resample", "mean", "mean-per-position", "mean-per-template", "zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgePlan:
+    """How much to measure; the draws that are random all use the seed.
+
+    Attributes:
+        draws: Random circuits, and inflated circuits for the minimality of edges.
+        edges: Most edges whose minimality is tested; more are sampled.
+        matched: Draws of matched heads.
+        random_sets, restarts, steps, candidates: Of completeness.
+        bootstraps, refits: Of stability, by averaging scores again and by running the method again.
+
+    Example:
+        >>> import workbench as wb
+        >>> wb.JudgePlan(draws=10).draws
+        10
+    """
+
+    draws: int = 100
+    edges: int = 100
+    matched: int = 20
+    random_sets: int = 10
+    restarts: int = 3
+    steps: int = 4
+    candidates: int = 5
+    bootstraps: int = 100
+    refits: int = 10
+    ablations: tuple[Ablation, ...] = ABLATIONS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.edges < 1:
+            raise OptionError("a full evaluation needs at least one random circuit and one edge")
+
+    def passes(self, *, n_edges: int, n_nodes: int) -> int:
+        """Return about how many circuits are run on all pairs, for a dry run."""
+        sets = 2 * (self.random_sets * (2 if n_edges else 1) + min(n_nodes, 8))
+        search = 2 * self.restarts * self.steps * min(self.candidates, n_nodes)
+        edges = (min(self.edges, n_edges) + 2 * self.draws) if n_edges else 0
+        return (
+            3
+            + sets
+            + search
+            + 4 * n_nodes
+            + edges
+            + 2 * self.draws
+            + 2 * self.matched
+            + 2 * len(self.ablations)
+        )
+
+
+def require_pairs(n: int) -> None:
+    """Do nothing if so many pairs can be judged; asked before anything is measured.
+
+    Raises:
+        OptionError: if not.
+    """
+    if n < 2:
+        raise OptionError(f"{n} pair cannot be judged; a full evaluation needs 2 or more", hint="--limit 100")
