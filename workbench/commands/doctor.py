@@ -22,6 +22,7 @@ from workbench.edits.kinds import MASKS
 from workbench.engine.metric_names import METRICS
 from workbench.methods.registry import METHODS
 from workbench.model.builtin import list_models, locate
+from workbench.model.headers import read_headers
 from workbench.papers.registry import PAPERS
 from workbench.papers.studies.registry import STUDIES
 from workbench.tasks.importers import PAIR_IMPORTS
@@ -145,8 +146,6 @@ def plugin_problems() -> list[str]:
 
 def _models() -> tuple[dict[str, str], list[str]]:
     """What the built-in models hold, and which cannot be read."""
-    from workbench.model.headers import read_headers
-
     problems: list[str] = []
     models = {}
     for card in list_models():
