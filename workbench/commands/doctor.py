@@ -22,7 +22,7 @@ from workbench.edits.kinds import MASKS
 from workbench.engine.metric_names import METRICS
 from workbench.methods.registry import METHODS
 from workbench.model.builtin import list_models, locate
-from workbench.model.headers import read_headers
+from workbench.model.stored_tensors import read_headers
 from workbench.papers.registry import PAPERS
 from workbench.papers.studies.registry import STUDIES
 from workbench.tasks.importers import PAIR_IMPORTS

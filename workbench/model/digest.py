@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.model.headers import StoredTensor, read_headers
+from workbench.model.stored_tensors import StoredTensor, read_headers
 
 _DTYPES = {
     "F64": torch.float64,

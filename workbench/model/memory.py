@@ -11,8 +11,8 @@ import psutil
 import torch
 
 from workbench.core.errors import ModelError
-from workbench.model.headers import StoredTensor
 from workbench.model.settings import parse_size
+from workbench.model.stored_tensors import StoredTensor
 
 _FACTOR = (
     1.15  # 1.05 x the weights stay resident after booting a GPT-2-small-sized model; the rest is activations

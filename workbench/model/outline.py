@@ -13,7 +13,7 @@ from workbench.circuits.graph import GraphShape
 from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
 from workbench.model.directory import read_configuration
-from workbench.model.headers import read_headers
+from workbench.model.stored_tensors import read_headers
 from workbench.model.wiring import no_tower
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.

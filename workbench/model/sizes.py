@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workbench.core.errors import ModelError, explaining
 from workbench.model.digest import Weight
 from workbench.model.directory import PICKLED, refuse_counts, weight_files
-from workbench.model.headers import read_headers
+from workbench.model.stored_tensors import read_headers
 
 _SLACK = 10_000_000  # numbers of masks and other tables that no file holds
 _TWICE = 2  # tied embeddings lie in the file once
