@@ -267,7 +267,7 @@ def test_another_tasks_heads_are_none_of_the_own():
     from workbench.edits.lofit import Localised
 
     other = Localised(heads=tuple(f"a0.h{i}" for i in range(4)), norms=(4.0, 3.0, 2.0, 1.0))
-    assert lofit.others(other, ("a0.h0", "a0.h2")) == ("a0.h1", "a0.h3")
+    assert other.unlike(("a0.h0", "a0.h2")) == ("a0.h1", "a0.h3")
 
 
 def test_a_model_that_is_right_already_leaves_nothing_to_repair():

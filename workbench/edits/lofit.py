@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -77,6 +78,10 @@ class Localised:
         """Return the first ``k`` heads."""
         return self.heads[:k]
 
+    def unlike(self, heads: Sequence[str]) -> tuple[str, ...]:
+        """Return as many of the first heads, none of these: what two choices share cannot tell them apart."""
+        return tuple(head for head in self.heads if head not in heads)[: len(heads)]
+
 
 def localise(
     model: TransformerBridge,
@@ -101,10 +106,8 @@ def localise(
     def edit(scale: Tensor) -> Affine:
         return Affine(heads=heads, a=one + scale, b=zero)
 
-    scale = train_edit(
-        model, training, value=start, edit=edit, options=options, objective=objective, seed=seed
-    )
-    norms = scale.norm(dim=1)
+    train = partial(train_edit, model, training, options=options, objective=objective, seed=seed)
+    norms = train(value=start, edit=edit).norm(dim=1)
     order = norms.argsort(descending=True, stable=True).tolist()
     return Localised(heads=tuple(heads[i] for i in order), norms=tuple(float(norms[i]) for i in order))
 
@@ -133,17 +136,8 @@ def train_offsets(
     def edit(offset: Tensor) -> Affine:
         return Affine(heads=tuple(heads), a=one, b=offset)
 
-    found = train_edit(
-        model,
-        training,
-        value=start,
-        edit=edit,
-        options=options,
-        validation=validation,
-        objective=objective,
-        seed=seed,
-    )
-    return edit(found)
+    train = partial(train_edit, model, training, options=options, objective=objective, seed=seed)
+    return edit(train(value=start, edit=edit, validation=validation))
 
 
 def all_heads(model: TransformerBridge) -> tuple[str, ...]:
@@ -208,9 +202,6 @@ def _loss(
             else:
                 total = total + objective(logits, [index[i] for i in rows]) * (len(rows) / len(index))
     return total
-
-
-# -- parameters ---------------------------------------------------------------------------------------------
 
 
 def all_parameters(model: TransformerBridge) -> int:

@@ -15,7 +15,7 @@ import torch
 
 from workbench.core.errors import OptionError, unknown
 from workbench.edits.iti import Probes, probe_heads
-from workbench.edits.questions import Questions, ask, head_outputs
+from workbench.edits.questions import Questions, ask, head_outputs, right_answers
 from workbench.tasks.mappings import ARROW, KINDS, SIZE
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class UnaskedPrompts:
     def questions(self, model: TransformerBridge) -> Questions:
         """Return the prompts with the right answers."""
         return ask(model, self.prompts, self.right)
+
+    def answered(self, model: TransformerBridge) -> np.ndarray:
+        """Say which prompts the model answers rightly: 1 or 0 for each."""
+        return right_answers(model, self.questions(model)).double().numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

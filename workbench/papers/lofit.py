@@ -28,9 +28,10 @@ from workbench.papers.kit.criteria import above, at_least, at_most, flips, group
 from workbench.papers.registry import add_paper
 
 with lazily():
-    from workbench.edits import iti, lofit, low_rank, questions, unasked
+    from workbench.edits import iti, lofit, low_rank, unasked
 
 SEEDS = (0, 1, 2)  # of choosing heads: the nine runs of three tasks can be grouped in 280 ways
+RATE, SCALE_RATE, BATCH, RANK = 0.05, 0.01, 16, 1  # for a model of this size
 # Criteria, fixed before anything was measured.
 BADLY = 0.5  # accuracy before, above which there is little to repair
 ITI_GAIN = 0.1  # a third of the paper's gain of inference-time intervention
@@ -40,16 +41,13 @@ FEWER = 20.0  # times fewer trained numbers, the lower end of the paper's range
 
 @dataclass(frozen=True, kw_only=True)
 class LofitSizes:
-    """Sizes.
+    """Tasks of ``workbench/edits/unasked.py``, a rule that the model was never taught, and how much is trained.
 
     Attributes:
-        tasks: Of ``workbench/edits/unasked.py``; heads chosen for the next one are a control.
-        unknown: A rule that the model was never taught, or nothing.
         heads: Numbers of heads; claims are judged at the last, the others are shown beside it (the paper: 3 % of all).
         seeds: Of choosing heads and of training, in every arm; a condition is their mean.
         random: Random choices of heads for each task and seed at the last number; one at the others.
-        steps, batch, lr: Of learning offsets.
-        scale_steps, scale_lr, penalty: Of learning scales (step 1).
+        scale_steps, penalty: Of learning scales; what is trained after that takes ``steps``.
     """
 
     tasks: tuple[str, ...] = ("animals", "cities", "mixed")
@@ -58,12 +56,8 @@ class LofitSizes:
     seeds: int = 2
     random: int = 2
     steps: int = 50
-    batch: int = 16
-    lr: float = 0.05
     scale_steps: int = 60
-    scale_lr: float = 0.01
     penalty: float = 0.005
-    rank: int = 1
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
@@ -74,125 +68,100 @@ class LofitSizes:
 
 def measure(setting: Setting) -> Conditions:
     """Every condition of every task, one after the other; claims are about all tasks together."""
-    o: LofitSizes = setting.options
-    tasks = {name: unasked.make_task(name, setting.seed) for name in o.tasks}
-    chosen: dict[str, list[lofit.Localised]] = {}
-    for i, (name, task) in enumerate(tasks.items()):
-        setting.progress(i, len(tasks), f"heads for {name}")
-        chosen[name] = [_localised(setting, task, seed) for seed in SEEDS]
-    parts = {}
-    for i, name in enumerate(tasks):
-        setting.progress(i, len(tasks), f"offsets for {name}")
-        other = chosen[o.tasks[(i + 1) % len(tasks)]]
-        parts[name] = _of_task(setting, tasks[name], chosen[name][: o.seeds], other)
-    c, last = Conditions.joined(parts), o.heads[-1]
-    c.seed = setting.seed
-    c.numbers["ITI heads, strength"] = {task: part.numbers["ITI"] for task, part in parts.items()}
-    c.numbers |= {"heads": last, "whole model": lofit.all_parameters(setting.model)}
-    c.numbers |= {
-        "by LoFiT": last * setting.model.cfg.d_head,
-        "by low rank": low_rank.count(setting.model, rank=o.rank),
+    o, model, last = setting.options, setting.model, setting.options.heads[-1]
+    tasks = [unasked.make_task(name, setting.seed) for name in o.tasks]
+    chosen = [[_localised(setting, task, seed) for seed in SEEDS] for task in tasks]
+    others = [*chosen[1:], chosen[0]]
+    parts = {
+        task.name: _of_task(setting, task, *runs) for task, *runs in zip(tasks, chosen, others, strict=True)
     }
-    compare_choices(c, {name: [run.top(last) for run in runs] for name, runs in chosen.items()})
-    c.tables["Heads chosen"] = _chosen_rows(chosen, last)
+    c = Conditions.joined(parts)
+    c.seed, c.numbers["ITI heads, strength"] = (
+        setting.seed,
+        {name: p.numbers["ITI"] for name, p in parts.items()},
+    )
+    c.numbers |= {"heads": last, "whole model": lofit.all_parameters(model)}
+    c.numbers |= {"by LoFiT": last * model.cfg.d_head, "by low rank": low_rank.count(model, rank=RANK)}
+    compare_choices(
+        c, {name: [run.top(last) for run in runs] for name, runs in zip(parts, chosen, strict=True)}
+    )
     if o.unknown:
         c.tables["A rule that the model was never taught"] = _unknown(setting)
-    for name, (first, *_) in chosen.items():
-        norms = dict(zip(first.heads, first.norms, strict=True))
-        c.draw_heads(f"Norm of the learned scales, {name}", norms, unit="norm of a")
     return c
 
 
 def compare_choices(c: Conditions, choices: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """How much any two choices of heads share, and how many times fewer numbers offsets are."""
     runs = [heads for own in choices.values() for heads in own]
-    c.numbers["choices"] = {name: [list(heads) for heads in own] for name, own in choices.items()}
-    c.numbers["tasks of choices"] = [i for i, own in enumerate(choices.values()) for _ in own]
-    c.numbers["shared heads"] = [[jaccard(here, there) for there in runs] for here in runs]
-    overlap = within_and_between(np.array(c.numbers["shared heads"]), c.numbers["tasks of choices"])
-    c.numbers |= {"shared within": overlap[0], "shared between": overlap[1], "n choices": len(runs)}
+    tasks = [i for i, own in enumerate(choices.values()) for _ in own]
+    shared = [[jaccard(here, there) for there in runs] for here in runs]
+    within, between = within_and_between(np.array(shared), tasks)
+    c.numbers |= {"shared heads": shared, "tasks of choices": tasks}
+    c.numbers |= {"shared within": within, "shared between": between, "n choices": len(runs)}
     c.numbers["times fewer"] = c.numbers["by low rank"] / c.numbers["by LoFiT"]
+    c.tables["Heads chosen, and how many of them for the next task too"] = [
+        {"task": name, "seed": seed, "heads": ", ".join(heads), "shared": len({*heads} & {*other})}
+        for (name, own), others in zip(
+            choices.items(), [*choices.values()][1:] + [*choices.values()][:1], strict=True
+        )
+        for seed, (heads, other) in enumerate(zip(own, others, strict=True))
+    ]
 
 
 def _localised(setting: Setting, task: unasked.UnaskedTask, seed: int) -> lofit.Localised:
-    o: LofitSizes = setting.options
-    step = lofit.LofitStep(steps=o.scale_steps, lr=o.scale_lr, batch=o.batch, penalty=o.penalty)
-    training = task.training.questions(setting.model)
+    o, training = setting.options, task.training.questions(setting.model)
+    step = lofit.LofitStep(steps=o.scale_steps, lr=SCALE_RATE, batch=BATCH, penalty=o.penalty)
     return lofit.localise(setting.model, training, options=step, seed=1000 * setting.seed + seed)
 
 
 def _trained(setting: Setting, task: unasked.UnaskedTask, by: Any, **how: Any) -> Any:
     """Offsets, or a low-rank change, trained on the training words and kept at their best on the validation words."""
-    o, model = setting.options, setting.model
-    step = lofit.LofitStep(steps=o.steps, lr=o.lr, batch=o.batch, every=max(1, o.steps // 4))
+    steps, model = setting.options.steps, setting.model
+    step = lofit.LofitStep(steps=steps, lr=RATE, batch=BATCH, every=max(1, steps // 4))
     words = {"training": task.training.questions(model), "validation": task.validation.questions(model)}
     return by(model, **words, options=step, **how)
 
 
-def _of_task(
-    setting: Setting,
-    task: unasked.UnaskedTask,
-    chosen: Sequence[lofit.Localised],
-    other: Sequence[lofit.Localised],
-) -> Conditions:
+Runs = Sequence["lofit.Localised"]
+
+
+def _of_task(setting: Setting, task: unasked.UnaskedTask, chosen: Runs, others: Runs) -> Conditions:
     """Every condition of one task: at the last number of heads by its name, at the others with the number."""
     model, o, seed = setting.model, setting.options, setting.seed
-    test, train = task.test.questions(model), partial(_trained, setting, task)
-    offsets = partial(train, lofit.train_offsets)
-    c = Conditions(model=model, clusters=task.test.places)
-    c.score = lambda m: questions.right_answers(m, test).numpy()
+    setting.progress(o.tasks.index(task.name), len(o.tasks), f"offsets for {task.name}")
+    train, seeds = partial(_trained, setting, task), range(seed, seed + o.seeds)
+    c = Conditions(model=model, clusters=task.test.places, score=task.test.answered)
     c["nothing"] = None
-    *found, c["ITI"] = iti.best_shift(model, unasked.probes_of(model, task), task.validation.questions(model))
-    c.numbers["ITI"] = found
+    *c.numbers["ITI"], c["ITI"] = iti.best_shift(
+        model, unasked.probes_of(model, task), task.validation.questions(model)
+    )
     for n in o.heads:
-        own, more = [one.top(n) for one in chosen], "" if n == o.heads[-1] else f", {n} head(s)"
-        several = {"draws": 1 if more else o.random, "allowed": lofit.all_heads(model)}
-        c.draws[f"LoFiT{more}"] = [offsets(heads=heads, seed=seed + i) for i, heads in enumerate(own)]
-        c.draws[f"another task's heads{more}"] = [
-            offsets(heads=others(other[i], heads), seed=seed + i) for i, heads in enumerate(own)
-        ]
-        c.draws[f"random heads{more}"] = [
-            offsets(heads=drawn, seed=seed + i)
-            for i, heads in enumerate(own)
-            for drawn in c.matched(heads, seed=[seed, i, *task.name.encode()], **several)
-        ]
-    c.draws["low rank"] = [train(low_rank.train_low_rank, rank=o.rank, seed=seed + i) for i in range(o.seeds)]
-    return c
-
-
-def _chosen_rows(chosen: Mapping[str, Sequence[lofit.Localised]], k: int) -> Rows:
-    """The first heads of every task, those of another seed, and how many of them the next task's choice has too."""
-    following = [*chosen.values()][1:] + [*chosen.values()][:1]
-    return [
-        {
-            "task": name,
-            "largest scales": ", ".join(
-                f"{h} {x:.2f}" for h, x in zip(one.heads[:6], one.norms, strict=False)
-            ),
-            "again, another seed": ", ".join(again.heads[:6]),
-            f"of the first {k}, also the next task's": len({*one.top(k)} & {*other[0].top(k)}),
+        own, more = [run.top(n) for run in chosen[: o.seeds]], "" if n == o.heads[-1] else f", {n} head(s)"
+        drawn = partial(c.matched, allowed=lofit.all_heads(model), draws=1 if more else o.random)
+        arms = {
+            "LoFiT": [[heads] for heads in own],
+            "another task's heads": [[run.unlike(heads)] for run, heads in zip(others, own, strict=False)],
+            "random heads": [
+                drawn(heads, seed=[seed, i, *task.name.encode()]) for i, heads in enumerate(own)
+            ],
         }
-        for (name, (one, again, *_)), other in zip(chosen.items(), following, strict=True)
-    ]
-
-
-def others(other: lofit.Localised, own: Sequence[str]) -> tuple[str, ...]:
-    """As many of another task's first heads, none of the own: what both have cannot tell them apart."""
-    return tuple(head for head in other.heads if head not in own)[: len(own)]
+        for name, sets in arms.items():
+            each = [(at, heads) for at, some in zip(seeds, sets, strict=True) for heads in some]
+            offsets = [train(lofit.train_offsets, heads=heads, seed=at) for at, heads in each]
+            c.draws[f"{name}{more}"] = offsets
+    c.draws["low rank"] = [train(low_rank.train_low_rank, rank=RANK, seed=at) for at in seeds]
+    return c
 
 
 def _unknown(setting: Setting) -> Rows:
     """Can offsets teach a rule on words, rather than choose among those that are there?"""
-    task, model = unasked.make_task(setting.options.unknown, setting.seed), setting.model
+    task, rows = unasked.make_task(setting.options.unknown, setting.seed), []
     heads = _localised(setting, task, 0).top(setting.options.heads[-1])
     edit = _trained(setting, task, lofit.train_offsets, heads=heads, seed=setting.seed)
-    rows = []
     for words, part in (("trained words", task.training), ("other words", task.test)):
-        c = Conditions(
-            model=model, score=lambda m, p=part: questions.right_answers(m, p.questions(m)).numpy()
-        )
+        c = Conditions(model=setting.model, score=part.answered)
         c["before"], c["LoFiT"] = None, edit
-        rows.append({"words": words, **{name: c.mean(name) for name in c.values}, "n": c.n("before")})
+        rows.append({"words": words, "before": c.mean("before"), "LoFiT": c.mean("LoFiT"), "n": c.n("LoFiT")})
     return rows
 
 
