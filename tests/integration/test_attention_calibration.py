@@ -97,7 +97,9 @@ def studied(chosen_in: float, judged_in: float) -> tuple[Conditions, dict[str, s
         for seed, harm in enumerate((chosen_in, judged_in))
     )
     found = study.calibrated(selection, evaluation, draws=20, seed=0)
-    found.numbers |= {"why no text": "no text here", "language model": "none"}
+    found.numbers["language model"] = "none"
+    for name in ("text", study.WORST):
+        found.lack(f"{name}, {study.CHOSEN}", "one task alone here")
     claims = study.REPLICATION.judge(found)
     return found, dict(zip(study.CLAIMS, (claim.verdict for claim in claims), strict=True))
 

@@ -1,11 +1,16 @@
 """LoFiT: a few heads get a trained offset, and the model does unasked what it can do when shown examples.
 
 A scale is learned for every dimension of every head, with an L1 penalty; the heads with the largest get a learned
-offset at all positions, nothing else is trained. Beside it: heads that tell right from wrong shifted along the
-difference of means (inference-time intervention, Li et al. 2023), random heads of the same layers, another task's heads
-that are not among the own, and low-rank changes of queries and values. What is trained, what is chosen and what is
-reported each has words of its own. Prompts about one place share their answer, so intervals and tests are over the
-places of the test words; they are of these tasks, not over tasks.
+offset at all positions, nothing else is trained. What is trained, what is chosen and what is reported each has words
+of its own. Prompts about one place share their answer, so intervals and tests are over the places of the test words;
+they are of these tasks, not over tasks.
+
+Controls:
+- random heads of the same layers
+- heads chosen for another task and not for this one
+- heads that tell right from wrong, shifted along the difference of means (inference-time intervention)
+- low-rank changes of queries and values
+- a rule that the model was never taught
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,12 +28,25 @@ from workbench.core.loading import lazily
 from workbench.core.stats.agreement import jaccard
 from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs
-from workbench.papers.kit.criteria import above, at_least, at_most, flips, groups_differ, no_worse
+from workbench.papers.kit import (
+    Claim,
+    Conditions,
+    Paper,
+    above,
+    at_least,
+    at_most,
+    flips,
+    groups_differ,
+    needs,
+    no_worse,
+)
 from workbench.papers.registry import add_paper
 
 with lazily():
     from workbench.edits import iti, lofit, low_rank, unasked
+
+if TYPE_CHECKING:
+    Runs = Sequence[lofit.Localised]
 
 SEEDS = (0, 1, 2)  # of choosing heads: the nine runs of three tasks can be grouped in 280 ways
 RATE, SCALE_RATE, BATCH, RANK = 0.05, 0.01, 16, 1  # for a model of this size
@@ -122,9 +140,6 @@ def _trained(setting: Setting, task: unasked.UnaskedTask, by: Any, **how: Any) -
     return by(model, **words, options=step, **how)
 
 
-Runs = Sequence["lofit.Localised"]
-
-
 def _of_task(setting: Setting, task: unasked.UnaskedTask, chosen: Runs, others: Runs) -> Conditions:
     """Every condition of one task: at the last number of heads by its name, at the others with the number."""
     model, o, seed = setting.model, setting.options, setting.seed
@@ -174,11 +189,12 @@ WORKS = needs(
     *("found", "n"),
 )
 DRAWN = needs(lambda c: "random heads" in c, "some layer has too few other heads to draw from")
-WHICH = (
-    "where offsets change nothing no choice of heads can matter, so it is judged with as many heads as the claims "
-    "about how well it works; heads that both choices have are left out of the other; the same training for all"
+Which = partial(
+    Claim,
+    why="where offsets change nothing no choice of heads can matter; heads that both choices have are left out of the "
+    "other; the same training for all",
+    family="which heads",
 )
-Which = partial(Claim, why=WHICH, needs=[WORKS], family="which heads")
 CLAIMS = {
     "iti": Claim(
         "shifting the heads that tell right from wrong makes more answers right (inference-time intervention)",
@@ -203,6 +219,7 @@ CLAIMS = {
         "heads chosen for another task, and not for this one, do worse than the task's own",
         flips("LoFiT", "another task's heads"),
         where="abstract",
+        needs=[WORKS],
     ),
     "low rank": Claim(
         "as good as low-rank fine-tuning with 20 to 200 times fewer trained numbers",
@@ -215,12 +232,9 @@ CLAIMS = {
     "own": Claim(
         "different tasks choose different heads",
         groups_differ("shared heads", "tasks of choices"),
-        why="overlap between seeds is the most that overlap between tasks could be; if tasks did not matter, all "
-        "choices would be draws of one kind",
+        why="overlap between seeds is the most that overlap between tasks could be",
         where="abstract: the choice is task-specific",
-        found="{shared between}",
-        control="{shared within}",
-        n="{n choices}",
+        **{"found": "{shared between}", "control": "{shared within}", "n": "{n choices}"},
     ),
 }
 REPLICATION = add_paper(
@@ -231,13 +245,6 @@ REPLICATION = add_paper(
         authors="Yin et al. 2024",
         model="zoo:icl",
         options=LofitSizes,
-        controls=(
-            "random heads of the same layers",
-            "heads chosen for another task and not for this one",
-            "inference-time intervention",
-            "low-rank fine-tuning",
-            "a rule that the model was never taught",
-        ),
         measure=measure,
         needs=[REPAIRS],
         claims=CLAIMS,

@@ -16,8 +16,18 @@ from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs
-from workbench.papers.kit.criteria import Criterion, above, at_least, below, fact, no_worse
+from workbench.papers.kit import (
+    Claim,
+    Conditions,
+    Criterion,
+    Paper,
+    above,
+    at_least,
+    below,
+    less,
+    needs,
+    no_worse,
+)
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -35,6 +45,12 @@ CONDITIONS: dict[str, dict[str, Any] | None] = {
     "most important farthest": {"order": "reversed"},
 }
 PLAIN, PINE, GIVEN, RANDOM, CAUSAL, REVERSED = CONDITIONS
+WITHOUT = {  # largest difference of a log-probability, or of a logit, with PINE: the same where it is not at work
+    "nats between orders": "nats between orders without one of its parts",
+    "nats between orders of unequal documents": "nats between these orders as it is",
+    "change by PINE of one document": "change by PINE of the same tokens as two documents",
+}
+ORDERS, UNEQUAL, ONE = WITHOUT
 MEASURES = {  # of the answers to each question, over all orders of its documents: range, unit
     "changes": (SHARE, "share of questions whose answer depends on the order, 0 is best"),
     "accuracy": (SHARE, "share of answers that are right, over all orders"),
@@ -79,40 +95,32 @@ def measure(setting: Setting) -> Conditions:
                 c.add(f"{kind} {what}, {name}", getattr(found, what), within=within, unit=f"{kind}: {unit}")
             moved = f"{kind}: moved from the model as it is, nats"
             c.add(f"{kind} moved, {name}", found.moved_from(answers[PLAIN]), unit=moved)
+    c.numbers["known words"] = words.known
     most = {name: float(c[f"conflict spread, {name}"].max()) for name in CONDITIONS}
-    c.numbers = {"known words": words.known, **{f"orders, {name}": spread for name, spread in most.items()}}
-    c.numbers["orders, without a part"] = min(most[GIVEN], most[CAUSAL], most[RANDOM])
-    for name in (PINE, PLAIN):
-        how = CONDITIONS[name]
-        c.numbers[f"unequal, {name}"] = documents.unequal_spread(model, words, o.size, how, seed=seed)
-    c.numbers["one document"], c.numbers["two documents"] = pine.moved_alone(model)
+    lengths = partial(documents.unequal_spread, model, words, o.size, seed=seed)
+    for name, found, other, n in (
+        (ORDERS, most[PINE], min(most[GIVEN], most[CAUSAL], most[RANDOM]), o.conflicts),
+        (UNEQUAL, lengths(CONDITIONS[PINE]), lengths(CONDITIONS[PLAIN]), 3),
+        (ONE, *pine.moved_alone(model), None),
+    ):
+        c.tell(name, found, control=other, n=n)
+        c.numbers[WITHOUT[name]] = other
     return c
 
 
-def _leaning(name: str) -> str:
-    """The lean of the model as it is and of PINE, where nothing knows the order, and how far each condition moves."""
-    return (
-        f"as it is {{conflict lean, {PLAIN}:+.3f}}, PINE {{conflict lean, {PINE}:+.3f}}; "
-        f"moves {{conflict moved, {name}:.2f}} nats, PINE {{conflict moved, {PINE}:.2f}} nats"
-    )
-
-
-def _equal(words: str, small: str, large: str) -> Criterion:
-    """No difference with PINE, and a hundred times as much without: what is equal by an idle edit does not count."""
-    return fact(words, lambda c: c.mean(small) < EQUAL and c.mean(large) >= APART * c.mean(small), small)
-
-
-GAINS = "; ".join(
-    f"{name} {{majority accuracy, {name} minus majority accuracy, {PLAIN}:+.3f}}, {{majority moved, {name}:.2f}} nats"
-    for name in (GIVEN, RANDOM, CAUSAL, REVERSED)
-)
 ABLE = needs(
     at_least(f"single accuracy, {PLAIN}", ANSWERED),
     f"the model finds a value in one of the documents in {{single accuracy, {PLAIN}:.0%}} of the prompts; half is "
     "asked for",
 )
 Asked = partial(Claim, needs=[ABLE])
-NO_LOG = f"no log-probability differs by {EQUAL:g} or more between two orders, and"
+
+
+def _equal(name: str) -> Criterion:
+    """Nothing differs with PINE, and without it something does: what an idle edit leaves equal does not count."""
+    return less(name, EQUAL) & at_least(WITHOUT[name], name, times=APART)
+
+
 CLAIMS = {
     "bias": Asked(
         "the order of documents decides what a model answers",
@@ -120,62 +128,40 @@ CLAIMS = {
         why="documents that say different things about one key leave the choice to the model, and 10 % is well above "
         "what prompts without contradiction show",
         where="abstract",
-        found=f"{{shown of conflict changes, {PLAIN}}} of questions",
-        control=f"{{shown of single changes, {PLAIN}}} of questions",
+        control=f"{{single changes, {PLAIN}}}",
     ),
     "mask": Asked(
         "the causal mask favors distant content",
         below(f"conflict lean, {CAUSAL}"),
-        why="what is left of the bias when only the mask knows the order is the mask's",
+        why="what is left of the bias when only the mask knows the order is the mask's; the control is the whole bias",
         where="abstract",
-        found=f"{{shown of conflict lean, {CAUSAL}}} nats",
-        control=_leaning(CAUSAL),
+        control=f"{{conflict lean, {PLAIN}}}",
     ),
     "rotary": Asked(
         "rotary positions favor nearby content",
         above(f"conflict lean, {GIVEN}"),
-        why="what is left of the bias when only positions know the order is theirs",
+        why="what is left of the bias when only positions know the order is theirs; the control is the whole bias",
         where="abstract",
-        found=f"{{shown of conflict lean, {GIVEN}}} nats",
-        control=_leaning(GIVEN),
+        control=f"{{conflict lean, {PLAIN}}}",
     ),
     "invariant": Claim(
         "with PINE the output is the same for every order",
-        _equal(
-            f"{NO_LOG} without either part some differ at least {APART:g} times as much as with PINE",
-            f"orders, {PINE}",
-            "orders, without a part",
-        ),
+        _equal(ORDERS),
         paper="the same",
         why="float32 runs on permuted prompts differ by 1e-5 to 1e-4 here; a wrong order of positions by whole nats",
         where="the method",
-        control="at least {orders, without a part:.3g} nats without a part; "
-        f"the model as it is {{orders, {PLAIN}:.3g}} nats",
-        n=f"{{n of conflict changes, {PLAIN}}}",
     ),
     "unequal": Claim(
         "also for documents of different lengths",
-        _equal(
-            f"{NO_LOG} in the model as it is some differ at least {APART:g} times as much, on the same documents",
-            f"unequal, {PINE}",
-            f"unequal, {PLAIN}",
-        ),
+        _equal(UNEQUAL),
         why="the importance of a document is a mean over its tokens, so that its length does not matter",
         where="the method; the test is an extension of ours",
-        control=f"the model as it is, on the same documents, {{unequal, {PLAIN}:.3g}} nats",
-        n=3,
     ),
     "one": Claim(
         "with one document PINE is the model itself",
-        _equal(
-            f"no logit differs by {EQUAL:g} or more, and with the same tokens as two documents some differ at least "
-            f"{APART:g} times as much",
-            "one document",
-            "two documents",
-        ),
+        _equal(ONE),
         why="nothing is left to be put in order; two documents are, so the edit is at work",
         where="a check of ours: it follows from the definition",
-        control="the same tokens as two documents {two documents:.3g} nats",
     ),
     "accuracy": Asked(
         "what is judged becomes more accurate",
@@ -183,24 +169,18 @@ CLAIMS = {
         paper="8 to 10 points (RewardBench reasoning)",
         why="the right answer is defined by content alone, so a bias can only harm",
         where="abstract",
-        found=f"{{shown of majority accuracy, {PINE} minus majority accuracy, {PLAIN}}} of questions",
-        control=f"as it is {{majority accuracy, {PLAIN}:.3f}}; PINE moves {{majority moved, {PINE}:.2f}} nats; {GAINS}",
     ),
     "design": Asked(
         "it matters that the important is near",
         above(f"majority accuracy, {PINE}", f"majority accuracy, {REVERSED}"),
         why="the reversed order is as invariant, so invariance alone cannot make the difference",
         where="the method; the comparison is a control of ours",
-        found=f"{{shown of majority accuracy, {PINE} minus majority accuracy, {REVERSED}}} of questions",
-        control=f"PINE moves {{majority moved, {PINE}:.2f}} nats, {REVERSED} {{majority moved, {REVERSED}:.2f}} nats",
     ),
     "kept": Asked(
         "what was answered before is still answered",
         no_worse(f"single accuracy, {PINE}", f"single accuracy, {PLAIN}", within=KEPT),
         why="the unrelated task: there is no bias to take away, so any change is damage",
         where="a control of ours",
-        found=f"{{shown of single accuracy, {PINE} minus single accuracy, {PLAIN}}} of questions",
-        control=None,
     ),
 }
 REPLICATION = add_paper(

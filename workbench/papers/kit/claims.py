@@ -175,7 +175,7 @@ def _judged(claim: Claim, c: Conditions, authors: str, outcome: Outcome) -> Judg
 def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
     """A claim that cannot be tested: only what does not have to be measured is told, and what the need keeps."""
     told = {what: getattr(claim, f"{what}_of")(c) for what in need.keeps}
-    reason = claim.why if isinstance(claim.why, str) else ""
+    reason = claim.why if isinstance(claim.why, str) and "{" not in claim.why else ""
     paper = None if c.why and callable(claim.paper) else _told(claim.paper, c)
     fixed = {"paper": paper, "reason": reason, "source": source_of(authors, claim.where)}
     why = str(_told(need.why, c))

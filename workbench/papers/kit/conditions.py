@@ -426,3 +426,7 @@ class Draws(dict[str, list[np.ndarray]]):
         super().__setitem__(name, found)
         if found:
             self._conditions[name] = np.mean(found, axis=0)
+        else:
+            self._conditions.lack(
+                name, self._conditions.numbers.get("no random heads", f"nothing was drawn for {name}")
+            )

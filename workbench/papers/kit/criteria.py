@@ -129,7 +129,8 @@ def _compared(name: str, than: float | str, times: float, words: str, holds: Cal
     """A rule about a mean beside a number, or beside so many times another mean, which is the control."""
     if not isinstance(than, str):
         return _of_mean(f"{_said(name)} {words} {than:g}", lambda mean: holds(mean, than), name, None)
-    share = "" if times == 1 else f"{_SHARES.get(times, f'{100 * times:.4g}% of')} "
+    many = f"{times:g} times" if times > 1 else f"{100 * times:.4g}% of"
+    share = "" if times == 1 else f"{_SHARES.get(times, many)} "
     what = f"the mean of {_said(name)} or of {_said(than)}"
 
     def test(c: Conditions) -> Outcome:
