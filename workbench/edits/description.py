@@ -11,6 +11,7 @@ from workbench.core.file_kind import FileKind
 from workbench.core.typed import Count, Part, Sha256
 from workbench.edits.edit import PLUGIN, When
 from workbench.edits.kinds import Between, Columns, Keep, Operation, Order
+from workbench.edits.redistribute import ChooseHeads
 from workbench.edits.reinforce import Choose
 from workbench.engine.interventions.freed import Mass, Share
 
@@ -76,6 +77,28 @@ class ReinforceContent(Part, tag_field="kind", tag="reinforce", frozen=True):
     seed: int
 
 
+class RedistributeContent(Part, tag_field="kind", tag="redistribute", frozen=True):
+    """Sinks whose weight goes to the picture."""
+
+    layers: list[Count]
+    image: Annotated[list[Count], Meta(description="positions of the patches")]
+    dimensions: Annotated[list[Count], Meta(description="of massive activations")]
+    tau: int | float
+    keep: int | float
+    min_nonsink_ratio: int | float
+    min_visual_mass: int | float
+    choose: ChooseHeads
+    seed: int
+
+
+class EmphasiseContent(Part, tag_field="kind", tag="emphasise", frozen=True):
+    """Scores that are raised, of the keys that the tensors ``local`` and ``summary`` name."""
+
+    layers: list[Count]
+    alpha: int | float
+    beta: int | float
+
+
 class StackContent(Part, tag_field="kind", tag="stack", frozen=True):
     """Several edits at once; the tensors of the third begin with ``2.``."""
 
@@ -96,6 +119,8 @@ Kept = (
     | CalibrationContent
     | PineContent
     | ReinforceContent
+    | RedistributeContent
+    | EmphasiseContent
     | StackContent
     | PluginContent
 )

@@ -33,7 +33,8 @@ class Change:
         heads: Heads whose part of the result is used; the others stay as they were.
         fn: From the tensor, and what was seen before it in this run, to the changed tensor.
         alone: ``fn`` takes and gives the part of its heads alone: nothing of the others' size is computed.
-        reads: What ``fn`` must see: ``q``, ``k``, ``v`` of the same layer, ``ids`` of the prompt.
+        reads: What ``fn`` must see: ``q``, ``k``, ``v``, ``scores`` of the same layer, ``resid`` that enters it,
+            ``ids`` of the prompt.
         leaks: Rows of the pattern may sum to something else than before.
         forward: The change may let queries look ahead: the causal check is off.
     """

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError, ShapeError
 from workbench.heads.asked_pictures import picture_positions
+from workbench.heads.span_attention import span_attention
 from workbench.model.hooks import forward, hook_name
-from workbench.model.probe import record, wiring
+from workbench.model.probe import wiring
 from workbench.model.prompt import Extras, Prompt
 from workbench.model.sight import sight_of
 from workbench.tasks.pictures.sight import Sight
@@ -127,12 +128,8 @@ def _answer(model: TransformerBridge, prompt: Prompt) -> Tensor:
 
 
 def _mean_attention(model: TransformerBridge, prompt: Prompt, rows: int) -> np.ndarray:
-    sight, names = _sight(model), [hook_name("pattern", layer) for layer in wiring(model).attention_layers]
-    found = []
-    for part in prompt.split(rows):
-        _, seen = record(model, part, names, last_only=True)
-        found.append(_patches(torch.stack([seen[name][:, :, -1].mean(1) for name in names], 1), part, sight))
-    return np.concatenate(found)
+    given = span_attention(model, prompt, rows=rows).mean(2)
+    return given.reshape(*given.shape[:2], *_sight(model).grid)
 
 
 def _patches(weights: Float[Tensor, "row layer key"], prompt: Prompt, sight: Sight) -> np.ndarray:

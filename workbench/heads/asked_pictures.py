@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 Wanted = Callable[[SceneQuestion, Scene], bool]
+Under = Callable[[slice], AbstractContextManager]
+"""What a pass over these rows of the prompts is in, such as an edit for them."""
 TRIES = 100  # pictures per question that is wanted
 
 
@@ -217,9 +220,20 @@ def picture_positions(prompt: Prompt, sight: Sight) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def said(model: TransformerBridge, prompt: Prompt, *, rows: int = 128) -> Int[np.ndarray, " question"]:
-    """The token that the model finds most likely after each prompt, of all that it has."""
-    parts = [forward(model, part, last_only=True)[:, -1].argmax(-1) for part in prompt.split(rows)]
+def said(
+    model: TransformerBridge, prompt: Prompt, *, rows: int = 128, under: Under | None = None
+) -> Int[np.ndarray, " question"]:
+    """The token that the model finds most likely after each prompt, of all that it has.
+
+    Args:
+        rows: Prompts of one pass.
+        under: What a pass is in: an edit for these rows of the prompts.
+    """
+    parts = []
+    for start in range(0, len(prompt), rows):
+        at = slice(start, start + rows)
+        with nullcontext() if under is None else under(at):
+            parts.append(forward(model, prompt[at], last_only=True)[:, -1].argmax(-1))
     return torch.cat(parts).cpu().numpy()
 
 

@@ -1,4 +1,7 @@
-"""Cutting the part of a picture out that a map points at, and enlarging it. Nothing is interpolated."""
+"""Cutting the part of a picture out that a map points at, and enlarging it; or covering all but a part.
+
+Nothing is interpolated.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from workbench.core.errors import OptionError, ShapeError
 
@@ -105,3 +108,25 @@ def enlarged(pixels: np.ndarray, window: Window, grid: tuple[int, ...]) -> np.nd
     top, left = window.row * down, window.column * right
     part = pixels[top : top + window.rows * down, left : left + window.columns * right]
     return part.repeat(grid[0] // window.rows, axis=0).repeat(grid[1] // window.columns, axis=1)
+
+
+def covered(pixels: np.ndarray, region: Bool[np.ndarray, "row column"]) -> np.ndarray:
+    """Return a picture of which a region alone is left; the rest has the median colour of the whole picture.
+
+    Args:
+        pixels: ``(height, width, channel)``.
+        region: Which patches stay.
+
+    Raises:
+        ShapeError: if the region's grid does not divide the picture.
+
+    Example:
+        >>> seen = covered(np.arange(4, dtype=np.uint8).reshape(2, 2, 1), np.array([[True, False], [False, False]]))
+        >>> seen[..., 0].tolist()
+        [[0, 1], [1, 1]]
+    """
+    (height, width), (rows, columns) = pixels.shape[:2], region.shape
+    if height % rows or width % columns:
+        raise ShapeError(f"{rows} x {columns} patches do not divide a picture of {height} x {width} pixels")
+    stays = region.repeat(height // rows, axis=0).repeat(width // columns, axis=1)
+    return np.where(stays[..., None], pixels, np.median(pixels, axis=(0, 1)).astype(pixels.dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.core.errors import ModelError, OptionError
+from workbench.core.errors import OptionError
 from workbench.heads.asked_pictures import picture_positions
+from workbench.heads.hidden_keys import hidden_keys
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 from workbench.model.prompt import Prompt
@@ -155,26 +156,12 @@ def _outputs_without(
         allowed[~inside] = ~inside
         if wiring(model).causal:
             allowed = allowed.tril()
-        with model.hooks(fwd_hooks=_hidden(model, layers, allowed)):
+        with hidden_keys(model, ~allowed, layers=layers):
             return _last_outputs(model, prompt, layers)
     kept = prompt.ids[:, (~inside).to(prompt.device)]
     sight = sight_of(model)
     bare = sight is None or not bool(torch.eq(kept, -1 if sight.token is None else sight.token).any())
     return _last_outputs(model, Prompt(kept) if bare else Prompt(kept, prompt.extras), layers)
-
-
-def _hidden(
-    model: TransformerBridge, layers: Sequence[int], allowed: Bool[Tensor, "query key"]
-) -> list[tuple[str, Callable[..., Tensor]]]:
-    """Hide keys before the softmax, so that a head which gives them nothing stays as it is to the last bit."""
-    names = [f"blocks.{layer}.attn.hook_attn_scores" for layer in layers]
-    if missing := [name for name in names if name not in model.hook_dict]:
-        raise ModelError(f"{missing[0]} is not there: keys cannot be hidden", hint='how="remove"')
-
-    def hide(scores: Tensor, hook) -> Tensor:
-        return scores.masked_fill(~allowed.to(scores.device), torch.finfo(scores.dtype).min)
-
-    return [(name, hide) for name in names]
 
 
 def _last_outputs(model: TransformerBridge, prompt: Prompt, layers: Sequence[int]) -> Tensor:

@@ -21,6 +21,7 @@ _SITE_HOOKS = {
     "k": "attn.hook_k",
     "v": "attn.hook_v",
     "pattern": "attn.hook_pattern",
+    "scores": "attn.hook_attn_scores",
     "neurons": "mlp.out.hook_in",
 }
 

@@ -22,7 +22,6 @@ Controls:
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -107,12 +106,8 @@ def measure(setting: Setting) -> Conditions:
     c = Conditions(unit="share of questions answered yes", within=SHARE, seed=setting.seed)
 
     def says_yes(edit_of: Callable[[slice], ModelEdit] | None = None) -> np.ndarray:
-        parts = []
-        for start in range(0, len(asked), ROWS):
-            rows = slice(start, start + ROWS)
-            with nullcontext() if edit_of is None else edit_of(rows).on(model):
-                parts.append(asked_pictures.said(model, asked.prompt[rows], rows=ROWS))
-        return (np.concatenate(parts) == yes).astype(float)
+        under = None if edit_of is None else lambda rows: edit_of(rows).on(model)
+        return (asked_pictures.said(model, asked.prompt, rows=ROWS, under=under) == yes).astype(float)
 
     before = divergence.divergence(model, chosen_on.prompt, how=o.how)
     found = divergence.divergence(model, asked.prompt, how=o.how)

@@ -61,7 +61,7 @@ def scale_keys(
     total = theirs.sum(-1, keepdim=True)
     held = torch.where(keys, pattern, nothing).sum(-1, keepdim=True)
     freed = ((1 - factor) * held).clamp(min=-total)  # negative: taken, at most what is there
-    taken = total > 0
+    taken = total > torch.finfo(pattern.dtype).tiny  # 1 / total is finite
     ratio = torch.where(taken, freed / torch.where(taken, total, 1), nothing)
     grown = torch.where(held > 0, (held - freed) / torch.where(held > 0, held, 1), nothing)
     new = torch.where(keys, pattern * (grown if factor > 1 else factor), pattern + theirs * ratio)

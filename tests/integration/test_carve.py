@@ -1,0 +1,90 @@
+"""Entropy of attention, maps divided by maps, regions of them, and the study at a small size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.core.errors import OptionError, ShapeError
+from workbench.heads.asked_pictures import ask_pictures
+from workbench.heads.contrastive_map import contrast_region, contrastive_map
+from workbench.heads.crops import covered
+from workbench.heads.span_attention import attention_entropy, span_attention
+from workbench.tasks.scenes.layout import World
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return wb.open_model("zoo:vlm", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def asked(vlm):
+    return ask_pictures(vlm, World(objects=(0, 1, 1)), kinds=["colour", "shape"], n=4, seed=7)
+
+
+def test_a_signal_times_noise_divided_by_noise_is_the_signal(unchecked):
+    rng = np.random.default_rng(0)
+    signal, noise = rng.random((5, 3, 4)), rng.random((5, 3, 4)) + 0.1
+    weights = signal * noise / (signal * noise).sum((1, 2), keepdims=True)
+    found = contrastive_map(weights, noise, floor=0)
+    ratio = found / signal
+    assert np.allclose(ratio, ratio[:, :1, :1])
+    floor = np.median(noise[0])
+    assert np.allclose(contrastive_map(weights, noise)[0], weights[0] / (noise[0] + floor))
+    with pytest.raises(ShapeError, match="divided"):
+        contrastive_map(weights, noise[:2])
+    with pytest.raises(OptionError, match="0 somewhere"):
+        contrastive_map(weights, np.zeros_like(noise))
+    with pytest.raises(OptionError, match="floor is -1"):
+        contrastive_map(weights, noise, floor=-1.0)
+
+
+def test_the_region_is_the_connected_parts_with_the_largest_sums():
+    map_ = np.zeros((4, 4))
+    map_[0, 0], map_[0, 1], map_[1, 1], map_[3, 3], map_[3, 0] = 2.0, 2.0, 2.0, 5.0, 4.0
+    one = contrast_region(map_, keep=5 / 16, components=1)
+    assert np.argwhere(one).tolist() == [[0, 0], [0, 1], [1, 1]]  # 6 in all; corners alone touch no side
+    assert contrast_region(map_, keep=5 / 16, components=2).sum() == 4
+    assert contrast_region(map_, keep=0.01, components=3).sum() == 1  # at least one place
+    assert contrast_region(map_, keep=1.0, components=1).all()
+    with pytest.raises(OptionError, match="keep is 0"):
+        contrast_region(map_, keep=0.0, components=1)
+
+
+def test_all_but_the_region_has_one_colour():
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    region = np.zeros((6, 6), dtype=bool)
+    region[2, 3] = True
+    seen = covered(pixels, region)
+    assert (seen[16:24, 24:32] == pixels[16:24, 24:32]).all()
+    rest = np.delete(seen.reshape(6, 8, 6, 8, 3).swapaxes(1, 2).reshape(36, -1, 3), 15, axis=0)
+    assert (rest == np.median(pixels, axis=(0, 1)).astype(np.uint8)).all()
+    with pytest.raises(ShapeError, match="do not divide"):
+        covered(pixels, np.ones((5, 5), dtype=bool))
+
+
+def test_entropy_of_even_weights_is_ln_n_and_of_one_key_0(vlm, asked):
+    def planted(pattern, hook):
+        pattern = pattern.clone()
+        pattern[:, 0, -1] = 1 / 44
+        pattern[:, 1, -1] = 0
+        pattern[:, 1, -1, [5, 43]] = 0.5  # one patch, and itself
+        return pattern
+
+    with vlm.hooks(fwd_hooks=[("blocks.2.attn.hook_pattern", planted)]):
+        found = attention_entropy(vlm, asked.prompt)
+        given = span_attention(vlm, asked.prompt)
+    assert found.shape == (4, 4, 4)
+    assert np.allclose(found[:, 2, 0], np.log(36)) and np.allclose(found[:, 2, 1], 0)
+    assert np.allclose(given[:, 2, 0].sum(-1), 36 / 44) and np.allclose(given[:, 2, 1].sum(-1), 0.5)
+    words = attention_entropy(vlm, asked.prompt, range(37, 44))
+    there = span_attention(vlm, asked.prompt, range(37, 44)).sum(-1) > 0
+    assert (np.isnan(words) == ~there).all() and there.any()  # nothing is neither even nor uneven
+    assert (words[there] <= np.log(7) + 1e-9).all() and (words[there] >= 0).all()
+    with pytest.raises(OptionError, match="not a part"):
+        attention_entropy(vlm, asked.prompt, [44])
+    mean = span_attention(vlm, asked.prompt, queries=(-1, -2))
+    own = wb.patterns_of(vlm, asked.prompt).of(3)[:, :, -2:, 1:37].mean(2).numpy()
+    assert np.allclose(mean[:, 3], own, atol=1e-5)

@@ -1,0 +1,123 @@
+"""Massive activations and attention moved from sinks to the picture: known answers, and the study at a small size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import workbench as wb
+from workbench.core.errors import OptionError
+from workbench.edits.redistribute import Redistribute
+from workbench.edits.sink_rows import redistribute
+from workbench.heads.asked_pictures import ask_pictures
+from workbench.heads.visual_sinks import massiveness, sink_dimensions, sink_tokens, usual_tau
+from workbench.model.hooks import forward
+from workbench.tasks.scenes.layout import World
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return wb.open_model("zoo:vlm", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def asked(vlm):
+    return ask_pictures(vlm, World(objects=(0, 1, 1)), kinds=["colour", "shape"], n=5, seed=7)
+
+
+def test_a_planted_coordinate_has_its_share_of_the_norm_and_no_threshold_beyond_it_is_taken():
+    x = torch.ones(3, 64)
+    x[1, 5] = -8.0
+    assert massiveness(x, [5, 9]).tolist() == pytest.approx([1.0, 8 / ((64 + 63) / 64) ** 0.5, 1.0], rel=1e-4)
+    assert sink_tokens(x, [5, 9]).tolist() == [False, True, False] and usual_tau(64) == 2.5
+    assert not sink_tokens(x, [9]).any()
+    with pytest.raises(OptionError, match=r"the largest possible is 8"):
+        sink_tokens(x, [5], tau=20.0)
+    with pytest.raises(OptionError, match="not among 64"):
+        massiveness(x, [64])
+
+
+def test_dimensions_of_the_first_token_are_found_where_they_are_planted(vlm, asked):
+    def plant(resid, hook):
+        resid = resid.clone()
+        resid[:, 0, [11, 40]] = torch.tensor([3000.0, -6000.0])
+        return resid
+
+    with vlm.hooks(fwd_hooks=[("blocks.1.hook_in", plant)]):
+        assert sink_dimensions(vlm, asked.prompt, layers=[1]) == (40, 11)
+    with pytest.raises(OptionError, match="64 dimensions"):
+        sink_dimensions(vlm, asked.prompt, n=65, layers=[1])
+
+
+def test_weight_of_a_sink_goes_to_the_other_patches_in_proportion():
+    row = torch.tensor([[[[0.5, 0.2, 0.2, 0.1]]]])
+    image = torch.tensor([[True, True, True, False]])
+    sinks = torch.tensor([[True, False, False, False]])
+    moved = redistribute(row, image, sinks, keep=0.4)
+    assert moved.flatten().tolist() == pytest.approx([0.2, 0.35, 0.35, 0.1])
+    text_too = torch.tensor([[True, False, False, True]])  # .3 and .06 go to two patches alike
+    both = redistribute(row, image, text_too, keep=0.4)
+    assert both.flatten().tolist() == pytest.approx([0.2, 0.38, 0.38, 0.04])
+    assert torch.equal(redistribute(row, image, sinks, keep=1.0), row)
+
+
+@pytest.mark.parametrize("choose", ["image-centric", "all"])
+def test_the_edit_is_a_loop_over_rows(vlm, asked, choose, tmp_path):
+    image, dimensions = asked.image, sink_dimensions(vlm, asked.prompt, layers=[1, 2, 3])
+    edit = Redistribute(
+        layers=(1, 2),
+        image=image,
+        dimensions=dimensions,
+        tau=1.2,
+        min_nonsink_ratio=0.3,
+        min_visual_mass=0.02,
+        choose=choose,
+    )
+    held, changed = {}, []
+
+    def naive(pattern, hook):
+        new = pattern.clone()
+        layer = int(hook.name.split(".")[1])
+        x = held[layer]
+        phi = x[..., list(dimensions)].abs().amax(-1) / x.square().mean(-1).sqrt()
+        for row, head, query in ((r, h, q) for r in range(5) for h in range(4) for q in range(37, 44)):
+            A = pattern[row, head, query]
+            sinks = [k for k in range(44) if phi[row, k] >= 1.2]
+            rest = [k for k in image if k not in sinks]
+            seen = A[list(image)].sum()
+            if A[rest].sum() <= torch.finfo(A.dtype).tiny:
+                continue  # nobody could take it
+            if choose == "all" or (seen >= 0.02 and A[rest].sum() >= 0.3 * seen):
+                freed = 0.6 * A[sinks].sum()
+                new[row, head, query, sinks] = 0.4 * A[sinks]
+                new[row, head, query, rest] = A[rest] + freed * A[rest] / A[rest].sum()
+                changed.append(float(freed))
+        return new
+
+    def keep(resid, hook):
+        held[int(hook.name.split(".")[1])] = resid
+
+    hooks = [(f"blocks.{n}.hook_in", keep) for n in (1, 2)]
+    hooks += [(f"blocks.{n}.attn.hook_pattern", naive) for n in (1, 2)]
+    with torch.no_grad():
+        with vlm.hooks(fwd_hooks=hooks):
+            wanted = forward(vlm, asked.prompt, last_only=True)
+        with edit.on(vlm):
+            found = forward(vlm, asked.prompt, last_only=True)
+        plain = forward(vlm, asked.prompt, last_only=True)
+    assert max(changed) > 0.05
+    assert torch.allclose(found, wanted, atol=2e-4) and not torch.allclose(found, plain, atol=2e-3)
+    wb.edits.save_edit(edit, tmp_path / "moved")
+    assert wb.edits.load_edit(tmp_path / "moved") == edit
+
+
+def test_an_edit_that_cannot_be_is_refused(vlm, asked):
+    given = {"layers": (1,), "image": asked.image, "dimensions": (3,), "tau": 2.5}
+    for wrong, says in (({"keep": 1.5}, "keep"), ({"choose": "some"}, "choose"), ({"layers": ()}, "layers")):
+        with pytest.raises(OptionError, match=says):
+            Redistribute(**{**given, **wrong})
+    with (
+        Redistribute(**{**given, "image": (80,)}).on(vlm),
+        pytest.raises(OptionError, match="of 44 positions"),
+    ):
+        forward(vlm, asked.prompt, last_only=True)

@@ -1,0 +1,92 @@
+"""Visual attention redistribution (Kang et al. 2025): weight of sinks goes to the picture, in heads that look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workbench.core.errors import OptionError
+from workbench.edits.place import Change, Place, Seen
+from workbench.edits.redistribute import Redistribute
+from workbench.engine.interventions.surgery import scale_keys
+from workbench.heads.visual_sinks import sink_tokens
+
+Pattern = Float[Tensor, "row head query key"]
+Keys = Bool[Tensor, "row key"]
+
+
+def image_centric(
+    pattern: Pattern, image: Keys, sinks: Keys, *, min_nonsink_ratio: float, min_visual_mass: float
+) -> Bool[Tensor, "row head query"]:
+    """Say which heads look at the picture, row by row of their patterns, and not at its sinks alone.
+
+    Example:
+        >>> row, image = torch.tensor([[[[0.5, 0.2, 0.2, 0.1]]]]), torch.tensor([[True, True, True, False]])
+        >>> sinks = torch.tensor([[True, False, False, False]])
+        >>> image_centric(row, image, sinks, min_nonsink_ratio=0.4, min_visual_mass=0.2).item()
+        True
+        >>> image_centric(row, image, sinks, min_nonsink_ratio=0.5, min_visual_mass=0.2).item()
+        False
+    """
+    seen = torch.where(image[:, None, None], pattern, 0).sum(-1)
+    rest = torch.where((image & ~sinks)[:, None, None], pattern, 0).sum(-1)
+    return (seen >= min_visual_mass) & (rest >= min_nonsink_ratio * seen)
+
+
+def redistribute(pattern: Pattern, image: Keys, sinks: Keys, *, keep: float) -> Pattern:
+    """Scale the weight of sinks, and give what that frees to the patches that are none, in proportion to theirs.
+
+    Returns:
+        Rows of the same sums; a row without weight on such patches is as it was.
+
+    Example:
+        >>> row, image = torch.tensor([[[[0.5, 0.2, 0.2, 0.1]]]]), torch.tensor([[True, True, True, False]])
+        >>> sinks = torch.tensor([[True, False, False, False]])
+        >>> [round(w, 3) for w in redistribute(row, image, sinks, keep=0.4).flatten().tolist()]
+        [0.2, 0.35, 0.35, 0.1]
+    """
+    return scale_keys(pattern, sinks[:, None, None], keep, recipients=(image & ~sinks)[:, None, None])
+
+
+def changes_of(edit: Redistribute, place: Place) -> Sequence[Change]:
+    """Patterns of the layers, once it is known which tokens are sinks there."""
+    return [
+        Change(layer=layer, site="pattern", heads=heads, fn=_moved(edit, layer), reads=("resid",))
+        for layer, heads in place.heads(edit.addresses()).items()
+    ]
+
+
+def _moved(edit: Redistribute, layer: int):
+    def moved(pattern: Tensor, seen: Seen) -> Tensor:
+        n = pattern.shape[-1]
+        if max(edit.image) >= n or min(edit.image) < 0:
+            raise OptionError(f"the picture is at {min(edit.image)} to {max(edit.image)} of {n} positions")
+        image = torch.zeros(len(pattern), n, dtype=torch.bool, device=pattern.device)
+        image[:, list(edit.image)] = True
+        sinks = sink_tokens(seen["resid"], edit.dimensions, tau=edit.tau)
+        chosen = image_centric(
+            pattern,
+            image,
+            sinks,
+            min_nonsink_ratio=edit.min_nonsink_ratio,
+            min_visual_mass=edit.min_visual_mass,
+        )
+        behind = torch.arange(n, device=pattern.device) > max(edit.image)
+        rows = _heads(edit, layer, chosen) & behind
+        return torch.where(rows[..., None], redistribute(pattern, image, sinks, keep=edit.keep), pattern)
+
+    return moved
+
+
+def _heads(edit: Redistribute, layer: int, chosen: Tensor) -> Tensor:
+    """The heads of every row: those that are chosen, all, or as many drawn ones."""
+    if edit.choose == "all":
+        return torch.ones_like(chosen)
+    if edit.choose == "image-centric":
+        return chosen
+    generator = torch.Generator().manual_seed(edit.seed * 1009 + layer)
+    rank = torch.rand(chosen.shape, generator=generator).argsort(1).argsort(1).to(chosen.device)
+    return rank < chosen.sum(1, keepdim=True)

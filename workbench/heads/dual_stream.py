@@ -1,0 +1,86 @@
+"""Which patches matter for detail and which for the whole, by where a tower's class token looks in two layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workbench.core.errors import OptionError, ShapeError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DualStream:
+    """Patches of each picture, in two kinds that share none.
+
+    Attributes:
+        local: What the class token looks at in the first layer (and, where asked, what patches look at there).
+        summary: What stands out in the layer before the last.
+    """
+
+    local: Bool[Tensor, "picture patch"]
+    summary: Bool[Tensor, "picture patch"]
+
+    def drawn(self, seed: int) -> DualStream:
+        """Draw as many random patches of each kind for every picture: the control."""
+        rank = (
+            torch.rand(self.local.shape, generator=torch.Generator().manual_seed(seed))
+            .argsort(-1)
+            .argsort(-1)
+        )
+        first = self.local.sum(-1, keepdim=True)
+        both = first + self.summary.sum(-1, keepdim=True)
+        return DualStream(local=rank < first, summary=(rank >= first) & (rank < both))
+
+
+def dual_stream(
+    patterns: Float[Tensor, "picture layer head query key"], *, local: float = 0.25, spatial: float = 0.0
+) -> DualStream:
+    """Choose patches by the attention of the class token in the first layer and in the layer before the last.
+
+    Local patches are the top share by the first layer's class token, heads added up, and where asked a further share
+    by what patches get from patches there. Summary patches are those whose attention from the class token exceeds
+    ``Q3 + 1.5 (Q3 - Q1)`` of the picture's patches. A patch that is both is a summary patch.
+
+    The authors' code adds up over keys what a patch gives, which is nearly the same for every patch. What it *gets* is
+    taken here.
+
+    Args:
+        patterns: Of a tower whose position 0 is a class token.
+        local, spatial: Shares of all patches.
+
+    Returns:
+        Truth values for every patch, row by row.
+
+    Raises:
+        ShapeError: if there are fewer than two layers, or no patch behind the class token.
+        OptionError: for a share that is not from 0 to 1.
+
+    Source:
+        Arif et al. 2025, Fixing Imbalanced Attention.
+
+    Example:
+        >>> first = torch.tensor([0.0, 0.4, 0.3, 0.2, 0.1]).expand(1, 1, 1, 5, 5)
+        >>> later = torch.tensor([0.0, 0.1, 0.1, 0.1, 0.7]).expand(1, 1, 1, 5, 5)
+        >>> found = dual_stream(torch.cat([first, later, first], 1), local=0.5)
+        >>> found.local.int().tolist(), found.summary.int().tolist()
+        ([[1, 1, 0, 0]], [[0, 0, 0, 1]])
+    """
+    if patterns.shape[1] < 2 or patterns.shape[-1] < 2:
+        raise ShapeError(f"patterns are {tuple(patterns.shape)}; two layers and a class token are expected")
+    if not (0 <= local <= 1 and 0 <= spatial <= 1):
+        raise OptionError(f"local is {local}, spatial {spatial}; shares from 0 to 1 are expected")
+    first, late = (patterns[:, layer].sum(1) for layer in (0, -2))
+    own, given = first[:, 0, 1:], first[:, 1:, 1:].sum(1)
+    stands_out = late[:, 0, 1:]
+    low, high = stands_out.quantile(torch.tensor([0.25, 0.75]).to(stands_out), dim=-1, keepdim=True)
+    summary = stands_out > high + 1.5 * (high - low)
+    chosen = _top(own, local) | _top(given, spatial)
+    return DualStream(local=chosen & ~summary, summary=summary)
+
+
+def _top(values: Float[Tensor, "picture patch"], share: float) -> Bool[Tensor, "picture patch"]:
+    rank = values.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+    return rank < round(share * values.shape[-1])

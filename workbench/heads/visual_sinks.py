@@ -1,0 +1,118 @@
+"""Tokens that draw attention by a massive activation: which dimensions show it, and which tokens have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workbench.core.errors import OptionError
+from workbench.model.hooks import hook_name
+from workbench.model.probe import record
+from workbench.model.prompt import Prompt
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+TAU, WIDTH = 20.0, 4096
+"""The paper's threshold, and the width of the model it is for."""
+
+
+def usual_tau(d_model: int) -> float:
+    """Scale the paper's threshold to a width: the same share of ``sqrt(d_model)``, which no activation can exceed.
+
+    Example:
+        >>> usual_tau(4096), usual_tau(64)
+        (20.0, 2.5)
+    """
+    return TAU * (d_model / WIDTH) ** 0.5
+
+
+def massiveness(resid: Float[Tensor, "*batch d_model"], dimensions: Sequence[int]) -> Float[Tensor, "*batch"]:
+    """Divide the largest of some coordinates by the root mean square of all, sign left out (the paper's phi).
+
+    Returns:
+        From 0 to ``sqrt(d_model)``, which a vector with one coordinate alone has.
+
+    Raises:
+        OptionError: if there is no such coordinate.
+
+    Source:
+        Kang et al. 2025, See What You Are Told.
+
+    Example:
+        >>> x = torch.ones(64)
+        >>> x[5] = 8.0
+        >>> round(float(massiveness(x, [5])), 3)  # 8 / sqrt((64 + 63) / 64)
+        5.679
+    """
+    width = resid.shape[-1]
+    if not len(dimensions) or min(dimensions) < 0 or max(dimensions) >= width:
+        raise OptionError(f"dimensions {list(dimensions)} are not among {width}", hint="dimensions=[3]")
+    size = (resid.float().square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    return (resid.float()[..., list(dimensions)].abs() / size).amax(-1)
+
+
+def sink_tokens(
+    resid: Float[Tensor, "*batch d_model"], dimensions: Sequence[int], *, tau: float | None = None
+) -> Bool[Tensor, "*batch"]:
+    """Say which tokens have a massive activation in one of the dimensions.
+
+    Args:
+        resid: The residual stream that enters a layer.
+        tau: From where on; by default ``usual_tau`` of the width.
+
+    Raises:
+        OptionError: for a threshold that nothing can reach at this width.
+    """
+    width = resid.shape[-1]
+    tau = usual_tau(width) if tau is None else tau
+    if not 0 < tau < width**0.5:
+        raise OptionError(
+            f"tau is {tau:g}; at width {width} the largest possible is {width**0.5:.3g}",
+            hint=f"tau={usual_tau(width):.3g} is the paper's threshold at this width",
+        )
+    return massiveness(resid, dimensions) >= tau
+
+
+def sink_dimensions(
+    model: TransformerBridge, prompt: Prompt, *, n: int = 2, layers: Sequence[int]
+) -> tuple[int, ...]:
+    """Find the dimensions in which the first token's activation is largest, as it enters some layers.
+
+    They belong to one model: no other model has the same.
+
+    Returns:
+        ``n`` dimensions, the largest first.
+
+    Raises:
+        OptionError: if ``n`` is not from 1 to the width.
+
+    Source:
+        Kang et al. 2025, See What You Are Told.
+    """
+    first = entering(model, prompt, layers)[:, :, 0].float()
+    width = first.shape[-1]
+    if not 1 <= n <= width:
+        raise OptionError(f"n is {n}; the residual stream has {width} dimensions", hint="n=2")
+    sizes = first.abs() / (first.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    return tuple(sizes.mean((0, 1)).topk(n).indices.tolist())
+
+
+@torch.no_grad()
+def entering(
+    model: TransformerBridge, prompt: Prompt, layers: Sequence[int], *, rows: int = 128
+) -> Float[Tensor, "row layer pos d_model"]:
+    """Record the residual stream that enters some layers.
+
+    Returns:
+        One vector per prompt, layer (as they are named) and position, in units of the residual stream.
+    """
+    names, found = [hook_name("resid", layer) for layer in layers], []
+    for part in prompt.split(rows):
+        _, seen = record(model, part, names, last_only=True)
+        found.append(torch.stack([seen[name] for name in names], 1))
+    return torch.cat(found)
