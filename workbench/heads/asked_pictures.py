@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from workbench.core.errors import ModelError, OptionError
 from workbench.heads.grid_maps import Size
@@ -63,6 +63,16 @@ class AskedPictures:
             right=self.right[rows],
         )
 
+    def at(self, rows: Int[np.ndarray, " question"]) -> AskedPictures:
+        """Some of the questions, by number."""
+        return replace(
+            self,
+            scenes=tuple(self.scenes[i] for i in rows),
+            questions=tuple(self.questions[i] for i in rows),
+            prompt=self.prompt[torch.as_tensor(rows)],
+            right=self.right[rows],
+        )
+
     @property
     def grid(self) -> Size:
         """Rows and columns of the model's patches."""
@@ -72,6 +82,12 @@ class AskedPictures:
     def image(self) -> tuple[int, ...]:
         """The positions of the picture's patches: the same in every prompt."""
         return picture_positions(self.prompt, self.sight)
+
+    def keys(self, patches: Bool[np.ndarray, "question patch"]) -> Bool[torch.Tensor, "question pos"]:
+        """Patches of every picture as positions of its prompt."""
+        found = torch.zeros(tuple(self.prompt.shape), dtype=torch.bool)
+        found[:, list(self.image)] = torch.from_numpy(np.asarray(patches))
+        return found.to(self.prompt.device)
 
     @property
     def there(self) -> Bool[np.ndarray, " question"]:
@@ -235,6 +251,24 @@ def said(
         with nullcontext() if under is None else under(at):
             parts.append(forward(model, prompt[at], last_only=True)[:, -1].argmax(-1))
     return torch.cat(parts).cpu().numpy()
+
+
+def answered(
+    model: TransformerBridge,
+    asked: AskedPictures,
+    prompt: Prompt | None = None,
+    *,
+    rows: int = 128,
+    under: Under | None = None,
+) -> Float[np.ndarray, " question"]:
+    """1 for every question that is answered rightly, 0 for every other one.
+
+    Args:
+        prompt: The same words about other pictures; by default the questions' own.
+        rows, under: As ``said`` has them.
+    """
+    found = said(model, asked.prompt if prompt is None else prompt, rows=rows, under=under)
+    return (found == asked.right).astype(float)
 
 
 def _first(model: TransformerBridge) -> torch.Tensor:
