@@ -212,7 +212,7 @@ def _shown(model, asked: asked_pictures.AskedPictures, regions: np.ndarray) -> n
 def _ranks(name: str, along: str):
     """The two rank together, and more than with levels dealt at random."""
     return correlates(name, along) & permuted(
-        f"rank correlation of {name} and {along}",
+        f"rank correlation of {name} with {along}",
         lambda levels, c: spearman(c[name], np.asarray(levels, dtype=float)),
         lambda c: c[along].tolist(),
         draws=1000,
@@ -249,7 +249,7 @@ CLAIMS = {
         "wrong answers come with more spread attention than right ones",
         tells(ENTROPY, WRONG)
         & permuted(
-            "AUROC of entropy for wrong answers above 0.5",
+            "AUROC of entropy for wrong answers, less 0.5,",
             lambda labels, c: auroc(c[ENTROPY], np.asarray(labels) > 0.5) - 0.5,
             lambda c: c[WRONG].tolist(),
             draws=1000,
