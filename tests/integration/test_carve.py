@@ -11,6 +11,9 @@ from workbench.heads.asked_pictures import ask_pictures
 from workbench.heads.contrastive_map import contrast_region, contrastive_map
 from workbench.heads.crops import covered
 from workbench.heads.span_attention import attention_entropy, span_attention
+from workbench.papers import carve
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import Conditions
 from workbench.tasks.scenes.layout import World
 
 
@@ -88,3 +91,24 @@ def test_entropy_of_even_weights_is_ln_n_and_of_one_key_0(vlm, asked):
     mean = span_attention(vlm, asked.prompt, queries=(-1, -2))
     own = wb.patterns_of(vlm, asked.prompt).of(3)[:, :, -2:, 1:37].mean(2).numpy()
     assert np.allclose(mean[:, 3], own, atol=1e-5)
+
+
+def test_the_study_runs_and_its_claims_are_judged(vlm):
+    sizes = carve.CarveSizes(pictures=4, choosing=6, questions=12, draws=1)
+    found = carve.REPLICATION.run(Setting(model=vlm, name="zoo:vlm", options=sizes, seed=5))
+    verdicts = dict(zip(carve.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
+    assert verdicts["benchmarks"] == "cannot be tested here" and verdicts["depth"] in ("holds", "fails")
+    assert len(found.tables["Entropy by number of objects"]) == 4
+
+
+def test_claims_go_both_ways():
+    """Entropy, planted: it grows with objects and is larger for wrong answers, or is the same."""
+    rng, noise = np.random.default_rng(0), np.random.default_rng(1).normal(size=80)
+    for more, holds in ((2.0, True), (0.0, False)):
+        c = Conditions(seed=0)
+        c.add(carve.OBJECTS, np.repeat([1.0, 2, 3, 4], 20))
+        c.add(carve.BY_OBJECTS, more * c[carve.OBJECTS] + noise)
+        c.add(carve.WRONG, rng.permutation(np.repeat([0.0, 1], 40)))
+        c.add(carve.ENTROPY, more * c[carve.WRONG] + noise)
+        ranks, tells = (carve.CLAIMS[name].by(c) for name in ("objects", "tells"))
+        assert (ranks.holds and ranks.p < 0.05) is holds and (tells.holds and tells.p < 0.05) is holds

@@ -15,6 +15,9 @@ from workbench.heads.dual_stream import dual_stream
 from workbench.heads.told_scenes import descriptions, hallucination
 from workbench.heads.tower_patterns import tower_patterns
 from workbench.model.hooks import forward
+from workbench.papers import imbalanced_attention
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import Conditions
 from workbench.tasks.scenes import draw
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.questions import DESCRIBE
@@ -132,3 +135,29 @@ def test_hallucination_is_counted_by_hand_and_clean_pictures_are_described_well(
     told = hallucination(said, asked.scenes)
     assert told.recall.mean() > 0.6 and told.invented.mean() < 0.2
     assert np.allclose(told.invented * told.named, np.round(told.invented * told.named))
+
+
+def test_the_study_runs_and_its_claims_are_judged(vlm):
+    sizes = imbalanced_attention.ImbalancedSizes(pictures=4, questions=6, draws=1, alphas=(1.0,), tower="own")
+    setting = Setting(model=vlm, name="zoo:vlm", options=sizes, seed=5)
+    found = imbalanced_attention.REPLICATION.run(setting)
+    claims = zip(imbalanced_attention.CLAIMS, found.claims, strict=True)
+    verdicts = {name: claim.verdict for name, claim in claims}
+    assert verdicts["coco"] == "cannot be tested here" and verdicts["falls"] in ("holds", "fails")
+    [table] = [rows for name, rows in found.tables.items() if "raised" in name]
+    assert [row["alpha"] for row in table] == [0.0, 0.7, 1.0]
+
+
+def test_claims_go_both_ways():
+    """Attention to the picture, planted: it falls with depth or does not; descriptions invent less or as much."""
+    rng = np.random.default_rng(0)
+    for less, holds in ((0.3, True), (0.0, False)):
+        c, question = Conditions(seed=0), np.repeat(np.arange(20), 4)
+        c.add(imbalanced_attention.DEPTH, np.tile(np.arange(4.0), 20), clusters=question)
+        c.add(
+            imbalanced_attention.GIVEN, rng.random(80) - less * np.tile(np.arange(4.0), 20), clusters=question
+        )
+        c[imbalanced_attention.INVENTED] = before = rng.random(40)
+        c[imbalanced_attention.INVENTED_EDIT] = before - less + 0.1 * rng.normal(size=40)
+        assert imbalanced_attention.CLAIMS["falls"].by(c).holds is holds
+        assert imbalanced_attention.CLAIMS["lowers"].by(c).holds is holds

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
 import workbench as wb
-from workbench.core.errors import OptionError
+from workbench.core.errors import ModelError, OptionError
 from workbench.edits.redistribute import Redistribute
 from workbench.edits.sink_rows import redistribute
 from workbench.heads.asked_pictures import ask_pictures
 from workbench.heads.visual_sinks import massiveness, sink_dimensions, sink_tokens, usual_tau
 from workbench.model.hooks import forward
+from workbench.papers import visual_sinks
+from workbench.papers.kinds import Setting
 from workbench.tasks.scenes.layout import World
 
 
@@ -121,3 +125,57 @@ def test_an_edit_that_cannot_be_is_refused(vlm, asked):
         pytest.raises(OptionError, match="of 44 positions"),
     ):
         forward(vlm, asked.prompt, last_only=True)
+
+
+@contextmanager
+def planted(model, *, massive: bool = True, on_object: bool = False):
+    """Words give the patch with the least (or most) to say much attention; it has a massive activation, or has none."""
+    held = {}
+
+    def activation(resid, hook):
+        size = resid[:, 1:37].norm(dim=-1)
+        held["patch"] = 1 + (size.argmax(1) if on_object else size.argmin(1))
+        if not massive:
+            return resid
+        resid, rows = resid.clone(), torch.arange(len(resid))
+        for at in (torch.zeros_like(held["patch"]), held["patch"]):  # the first token has it too
+            resid[rows, at, 28] = 6 * resid[rows, at].square().mean(-1).sqrt()
+        return resid
+
+    def attention(scores, hook):
+        scores, rows = scores.clone(), torch.arange(len(scores))
+        column = scores[rows, :, :, held["patch"]]
+        seen = column > -1e30
+        seen[:, :, :37] = False
+        top = scores.amax(-1) + 1
+        scores[rows, :, :, held["patch"]] = torch.where(seen, top, column)
+        return scores
+
+    hooks = [("blocks.1.hook_in", activation)]
+    hooks += [(f"blocks.{n}.attn.hook_attn_scores", attention) for n in (1, 2, 3)]
+    with model.hooks(fwd_hooks=hooks):
+        yield
+
+
+def test_claims_go_both_ways_where_sinks_are_planted_in_the_model(vlm):
+    sizes = visual_sinks.VisualSinksSizes(choosing=8, questions=32, draws=2)
+    setting = Setting(model=vlm, name="zoo:vlm", options=sizes, seed=5)
+
+    def judged(**how):
+        with planted(vlm, **how):
+            found = visual_sinks.REPLICATION.run(setting).claims
+        return {name: one.verdict for name, one in zip(visual_sinks.CLAIMS, found, strict=True)}
+
+    there = judged()
+    assert [there[name] for name in ("exist", "massive", "background")] == ["holds"] * 3
+    assert judged(on_object=True)["background"] == "fails"
+    gone = judged(massive=False)
+    assert gone["exist"] == gone["massive"] == "fails"
+    assert gone["background"] == gone["harmless"] == there["benchmarks"] == "cannot be tested here"
+
+
+def test_a_model_of_words_is_refused_with_what_to_type(bridge_of):
+    with pytest.raises(ModelError, match="zoo:vlm"):
+        visual_sinks.REPLICATION.run(
+            Setting(model=bridge_of("gpt2"), name="tiny", options=visual_sinks.VisualSinksSizes())
+        )
