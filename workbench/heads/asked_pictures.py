@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -88,6 +88,11 @@ class AskedPictures:
         found = torch.zeros(tuple(self.prompt.shape), dtype=torch.bool)
         found[:, list(self.image)] = torch.from_numpy(np.asarray(patches))
         return found.to(self.prompt.device)
+
+    @property
+    def question(self) -> tuple[int, ...]:
+        """The positions of the words behind the picture but the last one, at which the answer is said."""
+        return tuple(range(max(self.image) + 1, self.prompt.shape[1] - 1))
 
     @property
     def there(self) -> Bool[np.ndarray, " question"]:
@@ -190,6 +195,15 @@ def ask_pictures(
     )
 
 
+def ask_existence(model: TransformerBridge, world: World, *, n: int, seed: int) -> AskedPictures:
+    """Ask whether a coloured shape is there, by turns about one that is and one that is not.
+
+    What is not there shares its colour or its shape with something that is; a *yes* about it is a hallucination.
+    """
+    wishes = [lambda q, scene: q.answer == "yes", lambda q, scene: q.answer == "no"]
+    return ask_pictures(model, world, kinds=["exist"], n=n, seed=seed, wanted=wishes)
+
+
 def prompt_of(
     model: TransformerBridge, sight: Sight, texts: Sequence[str], pixels: Sequence[np.ndarray]
 ) -> Prompt:
@@ -269,6 +283,27 @@ def answered(
     """
     found = said(model, asked.prompt if prompt is None else prompt, rows=rows, under=under)
     return (found == asked.right).astype(float)
+
+
+class RightAndLoss(NamedTuple):
+    """How questions were answered, one value for each.
+
+    Attributes:
+        right: 1 where the most likely token is the right one, else 0.
+        loss: Of the right answer, in nats; at least 0.
+    """
+
+    right: Float[np.ndarray, " question"]
+    loss: Float[np.ndarray, " question"]
+
+
+@torch.no_grad()
+def right_and_loss(model: TransformerBridge, asked: AskedPictures, *, rows: int = 128) -> RightAndLoss:
+    """Say which questions are answered rightly, and how unlikely the right answer is."""
+    parts = [forward(model, part, last_only=True)[:, -1].log_softmax(-1) for part in asked.prompt.split(rows)]
+    logs = torch.cat(parts).double().cpu().numpy()
+    right = (logs.argmax(1) == asked.right).astype(float)
+    return RightAndLoss(right, -logs[np.arange(len(asked)), asked.right])
 
 
 def _first(model: TransformerBridge) -> torch.Tensor:

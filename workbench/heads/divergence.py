@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.core.errors import OptionError
 from workbench.heads.asked_pictures import picture_positions
-from workbench.heads.hidden_keys import hidden_keys
+from workbench.heads.hidden_keys import checked_span, hidden_span
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 from workbench.model.prompt import Prompt
@@ -133,31 +133,22 @@ def _stands_out(values: Tensor) -> Tensor:
 
 def _part(model: TransformerBridge, prompt: Prompt, without: Sequence[int] | None) -> list[int]:
     sight = sight_of(model)
-    if without is None:
-        if sight is None or sight.token is None:
-            raise OptionError("the model has no picture among its words", hint="without=range(1, 5)")
-        return list(picture_positions(prompt, sight))
-    part, last = sorted(set(without)), prompt.shape[1] - 1
-    if not part or part[0] < 0 or part[-1] >= last:
-        raise OptionError(
-            f"positions {list(without)} are not a part of {last + 1} positions that leaves the last one"
-        )
-    return part
+    if without is not None:
+        return checked_span(without, prompt.shape[1])
+    if sight is None or sight.token is None:
+        raise OptionError("the model has no picture among its words", hint="without=range(1, 5)")
+    return list(picture_positions(prompt, sight))
 
 
 def _outputs_without(
     model: TransformerBridge, prompt: Prompt, layers: Sequence[int], part: Sequence[int], how: How
 ) -> Float[Tensor, "row layer head d_head"]:
     n = prompt.shape[1]
+    if how == "mask":
+        with hidden_span(model, part, n, layers=layers):
+            return _last_outputs(model, prompt, layers)
     inside = torch.zeros(n, dtype=torch.bool)
     inside[list(part)] = True
-    if how == "mask":
-        allowed = torch.ones(n, n, dtype=torch.bool)
-        allowed[~inside] = ~inside
-        if wiring(model).causal:
-            allowed = allowed.tril()
-        with hidden_keys(model, ~allowed, layers=layers):
-            return _last_outputs(model, prompt, layers)
     kept = prompt.ids[:, (~inside).to(prompt.device)]
     sight = sight_of(model)
     bare = sight is None or not bool(torch.eq(kept, -1 if sight.token is None else sight.token).any())

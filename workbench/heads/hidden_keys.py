@@ -1,16 +1,17 @@
-"""Positions that nobody looks at for a while, prompt by prompt."""
+"""Positions that nobody looks at for a while, prompt by prompt; and parts of a prompt that are as good as gone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.core.errors import ModelError
+from workbench.core.errors import ModelError, OptionError
+from workbench.model.hooks import hook_name
 from workbench.model.probe import wiring
 
 if TYPE_CHECKING:
@@ -45,4 +46,51 @@ def hidden_keys(
         return scores.masked_fill(away.to(scores.device), torch.finfo(scores.dtype).min)
 
     with model.hooks(fwd_hooks=[(name, hide) for name in names]):
+        yield
+
+
+def checked_span(span: Collection[int], n: int) -> list[int]:
+    """Return the positions of a part of a prompt in order.
+
+    Raises:
+        OptionError: if it is not a part of ``n`` positions that leaves the last one.
+    """
+    part = sorted(set(span))
+    if not part or part[0] < 0 or part[-1] >= n - 1:
+        raise OptionError(f"positions {list(span)} are not a part of {n} positions that leaves the last one")
+    return part
+
+
+@contextmanager
+def hidden_span(
+    model: TransformerBridge, span: Collection[int], n: int, *, layers: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Inside, no token outside a span looks at it, in prompts of ``n`` tokens; the rest stays where it is."""
+    inside = torch.zeros(n, dtype=torch.bool)
+    inside[checked_span(span, n)] = True
+    allowed = torch.ones(n, n, dtype=torch.bool)
+    allowed[~inside] = ~inside
+    if wiring(model).causal:
+        allowed = allowed.tril()
+    with hidden_keys(model, ~allowed, layers=layers):
+        yield
+
+
+@contextmanager
+def replaced_span(
+    model: TransformerBridge, span: Collection[int], stands_there: Float[Tensor, "pos d_model"]
+) -> Iterator[None]:
+    """Inside, the tokens of a span enter the first layer as something else.
+
+    Args:
+        stands_there: For every position of the prompt; those of the span are taken.
+    """
+    places = checked_span(span, len(stands_there))
+
+    def replaced(x: Tensor, hook) -> Tensor:
+        x = x.clone()
+        x[:, places] = stands_there[places].to(x)
+        return x
+
+    with model.hooks(fwd_hooks=[(hook_name("resid", 0), replaced)]):
         yield

@@ -169,9 +169,8 @@ def measure(setting: Setting) -> Conditions:
 
 def _asked(setting: Setting, seed: int, n: int, noise: float) -> asked_pictures.AskedPictures:
     """Questions about what is there and what is not, by turns."""
-    wishes = [lambda q, scene: q.answer == "yes", lambda q, scene: q.answer == "no"]
     world = World(objects=(0, 1, 1, 1), noise=noise)
-    return asked_pictures.ask_pictures(setting.model, world, kinds=["exist"], n=n, seed=seed, wanted=wishes)
+    return asked_pictures.ask_existence(setting.model, world, n=n, seed=seed)
 
 
 def _shares(c: Conditions, chosen: list[str], found, setting: Setting) -> None:
