@@ -117,6 +117,26 @@ def points_inside(maps: Maps, mask: Mask) -> PerMap:
     return np.where(np.isnan(maps).any((-2, -1)), np.nan, found)
 
 
+def best_iou(maps: Maps, mask: Mask) -> PerMap:
+    """Return the intersection over union of a mask and the patches above a threshold, at the threshold that suits best.
+
+    Returns:
+        0 to 1 for every map; 1 where all patches of the mask are above all others.
+
+    Example:
+        >>> own = np.array([[True, True], [False, False]])
+        >>> float(best_iou(np.array([[0.4, 0.3], [0.2, 0.1]]), own))
+        1.0
+        >>> round(float(best_iou(np.array([[0.4, 0.1], [0.3, 0.2]]), own)), 3)  # the first alone, or all four
+        0.5
+    """
+    maps, mask = np.broadcast_arrays(np.asarray(maps, dtype=float), np.asarray(mask, dtype=bool))
+    flat, own = maps.reshape(*maps.shape[:-2], -1), mask.reshape(*mask.shape[:-2], -1)
+    above = flat[..., None, :] >= flat[..., :, None]  # (*batch, threshold, patch)
+    both, either = (above & own[..., None, :]).sum(-1), (above | own[..., None, :]).sum(-1)
+    return (both / np.maximum(either, 1)).max(-1)
+
+
 def _planted() -> tuple[np.ndarray, np.ndarray]:
     """One object top left, another top right, of a grid of two by two; for the example."""
     corners = np.zeros((2, 2, 2), dtype=bool)
