@@ -64,6 +64,26 @@ def unlock(allowed: Allowed, queries: tuple[int, int], keys: tuple[int, int]) ->
     return new
 
 
+def unlock_at_random(allowed: Allowed, entries: int, *, seed: int) -> Allowed:
+    """Return the mask with so many more entries, drawn among those that it closes: what `unlock` is compared with.
+
+    Raises:
+        OptionError: if it does not close so many.
+
+    Example:
+        >>> more = unlock_at_random(causal(4), 2, seed=0)
+        >>> int(more.sum()) - int(causal(4).sum()), bool((more | ~causal(4)).all())
+        (2, True)
+    """
+    closed = (~allowed).flatten().nonzero().flatten()
+    if not 0 <= entries <= len(closed):
+        raise OptionError(f"{entries} entries are to be opened; the mask closes {len(closed)}")
+    drawn = torch.randperm(len(closed), generator=torch.Generator().manual_seed(seed))[:entries]
+    new = allowed.flatten().clone()
+    new[closed[drawn]] = True
+    return new.view_as(allowed)
+
+
 def reach(masks: Sequence[Allowed]) -> Allowed:
     """Say what each query can have received information from after these layers, the first mask first.
 
