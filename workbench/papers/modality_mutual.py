@@ -34,10 +34,9 @@ from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.questions import KINDS
 
 with lazily():
-    from workbench import training
     from workbench.edits import leaks, masks
     from workbench.heads import asked_pictures
-    from workbench.training import recipe
+    from workbench.training import recipe, vlm_mutual
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 # Criteria, fixed before anything was measured.
 LEARNED, RIGHT, ROOM = 0.5, 0.9, 0.98
 FIRST_SEED = 24_000_000  # pictures of this paper: no other seed of pictures is near
-TWINS = ("vlm-causal", "vlm-mutual"), ("vlm-causal-other", "vlm-mutual-other")
 OWN_SEEDS = 10  # of twins trained anew
 BLIND, SEES = "patches are blind to the question", "patches see the question"
 OWN, IMPOSED, RANDOM = "loss, usual mask", "loss, patches see the question", "loss, as many entries at random"
@@ -128,17 +126,16 @@ def _under(
 def _twins(setting: Setting) -> Iterator[tuple[TransformerBridge, TransformerBridge]]:
     """Pairs of models: trained with the usual mask, and trained to see."""
     o: MutualSizes = setting.options
-    for names in TWINS:
+    for twins in vlm_mutual.PAIRS:
         if not o.retrain:
-            yield setting.open(f"zoo:{names[0]}"), setting.open(f"zoo:{names[1]}")
+            yield setting.open(f"zoo:{twins[0].name}"), setting.open(f"zoo:{twins[1].name}")
             continue
         with TemporaryDirectory() as folder:  # twins find the tower of their pair there
-            for name in names:
-                found = training.get_recipe(name)
+            for twin in twins:
                 sizes = {"steps": o.steps, "tower_steps": o.tower_steps}
-                made = found.train(OWN_SEEDS + found.seed, Path(folder), **sizes)
-                recipe.save(made, Path(folder) / name)
-            yield setting.open(f"{folder}/{names[0]}"), setting.open(f"{folder}/{names[1]}")
+                made = twin.train(OWN_SEEDS + twin.seed, Path(folder), **sizes)
+                recipe.save(made, Path(folder) / twin.name)
+            yield setting.open(f"{folder}/{twins[0].name}"), setting.open(f"{folder}/{twins[1].name}")
 
 
 def _ask(

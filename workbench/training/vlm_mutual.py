@@ -112,3 +112,5 @@ CAUSAL = twin(
 )
 OTHER = twin("vlm-mutual-other", unlocked=True, seed=1, title="zoo:vlm-mutual with another seed")
 CAUSAL_OTHER = twin("vlm-causal-other", unlocked=False, seed=1, title="zoo:vlm-causal with another seed")
+PAIRS = (CAUSAL, RECIPE), (CAUSAL_OTHER, OTHER)
+"""Twins: blind to the question, and seeing it."""
