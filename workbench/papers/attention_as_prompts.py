@@ -90,7 +90,7 @@ def measure(setting: Setting) -> Conditions:
     model, seed = setting.model, FIRST_SEED + 1000 * setting.seed
     world, c = World(objects=(0, 1, 1, 1), noise=o.noise), Conditions(unit="share of maps", seed=setting.seed)
     asked = asked_pictures.ask_pictures(model, world, kinds=["colour", "shape"], n=o.questions, seed=seed)
-    c.numbers["right"] = float(asked_pictures.answered(model, asked).right.mean())
+    c.numbers["right"] = float(asked_pictures.answered(model, asked).mean())
     rolled = {name: _rolled(model, asked.prompt, way) for name, way in WAYS.items()}
     maps = {name: _maps(asked, rows) for name, rows in rolled.items()}
     c.add(QUARTER, np.full(o.questions, _quarter(rolled[FLOW])), within=SHARE, unit="share of weight")

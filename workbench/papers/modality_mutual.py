@@ -95,7 +95,7 @@ def measure(setting: Setting) -> Conditions:
         setting.progress(pair, 3, f"twins, pair {pair}")
         _ask(c, pair, twins, asked)
     setting.progress(2, 3, "the mask imposed")
-    plain, seen = asked_pictures.answered(model, asked), _under(_open(model, asked), model, asked)
+    plain, seen = asked_pictures.right_and_loss(model, asked), _under(_open(model, asked), model, asked)
     c.numbers["right"], c[OWN], c[IMPOSED] = float(plain.right.mean()), plain.loss, seen.loss
     usual, opened = masks.causal(asked.prompt.shape[1]), len(asked.image) * (len(asked.question) + 1)
     drawn = [masks.unlock_at_random(usual, opened, seed=seed + i) for i in range(o.draws)]
@@ -118,9 +118,9 @@ def _open(model: TransformerBridge, asked: asked_pictures.AskedPictures) -> Mask
 
 def _under(
     edit: Mask, model: TransformerBridge, asked: asked_pictures.AskedPictures
-) -> asked_pictures.Answered:
+) -> asked_pictures.RightAndLoss:
     with edit.on(model):
-        return asked_pictures.answered(model, asked)
+        return asked_pictures.right_and_loss(model, asked)
 
 
 def _twins(setting: Setting) -> Iterator[tuple[TransformerBridge, TransformerBridge]]:
@@ -146,7 +146,7 @@ def _ask(
 ) -> None:
     """Ask both twins; what was found of earlier pairs is averaged with it."""
     blind, sees = twins
-    own, other = asked_pictures.answered(blind, asked), _under(_open(sees, asked), sees, asked)
+    own, other = asked_pictures.right_and_loss(blind, asked), _under(_open(sees, asked), sees, asked)
     for name, found in ((BLIND, own), (SEES, other)):
         for kind in ("", *KINDS):
             rows = np.array([kind in ("", q.kind) for q in asked.questions])
@@ -154,7 +154,7 @@ def _ask(
             mean = now if pair == 0 else (c[what] * pair + now) / (pair + 1)
             for told, value in ((what, mean), (f"{what}, pair {pair}", now)):
                 c.add(told, value, within=SHARE, unit="share of right answers")
-    taken = asked_pictures.answered(sees, asked).loss
+    taken = asked_pictures.right_and_loss(sees, asked).loss
     for name, loss in ((TRAINED, other.loss), (TAKEN, taken)):
         c[name] = loss if pair == 0 else (c[name] * pair + loss) / (pair + 1)
 
