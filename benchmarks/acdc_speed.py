@@ -20,6 +20,7 @@ import torch
 import workbench as wb
 from workbench.engine.edges import EdgeEditor, source_outputs
 from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.sides import sides_of
 
 
 def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:
@@ -31,7 +32,7 @@ def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:
         mask = torch.as_tensor(removed)[None]
         total = 0.0
         for batch, reference in zip(runs.batches, references, strict=True):
-            hooks = EdgeEditor(runs.model, runs.wiring, graph, mask, reference).hooks()
+            hooks = EdgeEditor(sides_of(runs, graph)[0], mask, reference).hooks()
             with torch.no_grad():
                 values = runs.values(batch, batch.clean, hooks, by_model=True)
             total += float(values.double().sum())

@@ -13,6 +13,7 @@
 ``a9.h9@S2``, ``m3@14``   one named or numbered position
 ``a5.h5->a9.h9<q>``       an edge
 ``vision:a2.h1``          a part of another stack of the model, here its tower for pictures
+``vision:embed``          what enters the first layer of that tower: its patches, and their places
 ``projector``             what a tower's projector writes: the picture's rows of the language model's input
 ========================  =====================================================
 """
@@ -31,6 +32,7 @@ _LETTER = {"head": "a", "group": "a", "attn": "a", "mlp": "m", "neuron": "m", "r
 _UNIT = {"head": "h", "group": "g", "neuron": "n"}
 _WHOLE: dict[str, Kind] = {
     "i": "input",
+    "e": "input",
     "l": "logits",
     "p": "projector",
     "a": "attn",
@@ -41,9 +43,10 @@ _PART: dict[str, Kind] = {"h": "head", "g": "group", "n": "neuron"}
 REST = "rest"  # the position label of all tokens that no named position holds
 SLOTS = ("q", "k", "v", "pattern")
 _NUMBER = r"(?:0|[1-9][0-9]{0,5})"  # no leading zeros: one part has one address
+MOST_LAYERS = 10**6  # more than a number of an address can say
 _NODE = re.compile(
     r"(?:(?P<tower>[a-z][a-z0-9_-]{0,40}):)?"
-    rf"(?P<part>input|logits|projector|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hgn])(?P<index>{_NUMBER}))?)"
+    rf"(?P<part>input|embed|logits|projector|[amr](?P<layer>{_NUMBER})(?:\.(?P<unit>[hgn])(?P<index>{_NUMBER}))?)"
     r"(?:<(?P<slot>[a-z]+)>)?(?:@(?P<position>[^\s<>@]{1,200}))?"
 )
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -62,7 +65,8 @@ class Node:
     tower: str | None = None
 
     def __str__(self) -> str:
-        text = self.kind if self.layer is None else f"{_LETTER[self.kind]}{self.layer}"
+        whole = "embed" if self.kind == "input" and self.tower is not None else self.kind
+        text = whole if self.layer is None else f"{_LETTER[self.kind]}{self.layer}"
         text = text if self.tower is None else f"{self.tower}:{text}"
         if self.index is not None:
             text += f".{_UNIT[self.kind]}{self.index}"
@@ -156,8 +160,9 @@ def parse_node(text: str, *, towers: bool = False) -> Node:
             f"{text!r} is a part of a tower; here parts of the model's own stack are meant",
             hint="ablation, patching and knock-outs take parts of towers: workbench ablate --node vision:a2.h1",
         )
-    if match["tower"] and layer is None:
-        raise NameFormatError(f"{text!r}: {part} belongs to no stack by itself", hint=_HINT)
+    if layer is None and bool(match["tower"]) != (part == "embed"):
+        why = "belongs to no stack by itself" if match["tower"] else "is of a tower: vision:embed"
+        raise NameFormatError(f"{text!r}: {part} {why}", hint=_HINT)
     return Node(kind, layer, index, slot, _position(text, match["position"]), match["tower"])
 
 
@@ -173,8 +178,8 @@ def _kind(part: str, unit: str | None) -> Kind:
     return _WHOLE[part[0]] if unit is None or part[0] == "r" else _PART[unit]
 
 
-def parse_edge(text: str) -> Edge:
-    """Read ``source->target``.
+def parse_edge(text: str, *, towers: bool = False) -> Edge:
+    """Read ``source->target``; with ``towers`` also between parts of other stacks.
 
     Example:
         >>> str(parse_edge("a5.h5->a9.h9<q>").target)
@@ -185,7 +190,7 @@ def parse_edge(text: str) -> Edge:
         raise NameFormatError(
             f"{text!r} is not an edge", hint="edges look like a5.h5->a9.h9<q> or m3->logits"
         )
-    return Edge(parse_node(source.strip()), parse_node(target.strip()))
+    return Edge(parse_node(source.strip(), towers=towers), parse_node(target.strip(), towers=towers))
 
 
 def head(layer: int, index: int, slot: str | None = None) -> Node:
@@ -218,7 +223,9 @@ def resid(layer: int) -> Node:
     return Node("resid", layer)
 
 
-INPUT, LOGITS = Node("input"), Node("logits")
+VISION = "vision"  # the name of the tower that sees
+INPUT, LOGITS, PROJECTOR = Node("input"), Node("logits"), Node("projector")
+VISION_INPUT = Node("input", tower=VISION)
 
 
 def layer_of(node: Node) -> int:
@@ -233,9 +240,16 @@ def layer_of(node: Node) -> int:
 
 
 def depth(node: Node, n_layers: int) -> float:
-    """Say where a node stands from input (-1) to logits (``n_layers``); the MLP half a step above its heads."""
+    """Say where a node stands from input (-1) to logits (``n_layers``); the MLP half a step above its heads.
+
+    Towers stand below: whatever they write comes before ``input``, and ``projector`` right behind it.
+    """
+    if node.tower is not None:
+        return depth(replace(node, tower=None), n_layers) - MOST_LAYERS
     if node.kind == "input":
         return -1.0
+    if node.kind == "projector":
+        return -0.5
     if node.kind == "logits":
         return float(n_layers)
     return (

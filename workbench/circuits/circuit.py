@@ -195,7 +195,7 @@ class Circuit(
         )
 
     def prune(self) -> Circuit:
-        """Drop, again and again, every node without a way in from ``input`` or out to ``logits``.
+        """Drop, again and again, every node without a way in from ``input`` (or a tower's) or out to ``logits``.
 
         ``input`` and ``logits`` themselves go too when no edge is left at them.
         """
@@ -220,7 +220,8 @@ class Circuit(
         """Nodes on some path from input to logits through these edges, and the edges among them."""
         ends = {e: (str(e.source), str(e.target.host)) for e in edges}
         ways = [*ends.values(), *self.links, *_crossings(self.graph, edges)]
-        alive = _reached(ways, "input") & _reached([(t, s) for s, t in ways], "logits")
+        fed = set[str]().union(*(_reached(ways, str(root)) for root in self.graph.roots))
+        alive = fed & _reached([(t, s) for s, t in ways], "logits")
         kept = {e: s for e, s in edges.items() if alive.issuperset(ends[e])}
         touched = {end for e in kept for end in ends[e]}
         return touched.union(*(link for link in self.links if alive.issuperset(link))), kept
@@ -328,7 +329,7 @@ def check_node(graph: Graph, node: Node) -> None:
             f"this architecture has no node {node.at(None)}",
             hint=f"it has layers 0 to {graph.shape.n_layers - 1}, heads 0 to {graph.shape.n_heads - 1}",
         )
-    if node.position is not None and parse_node(str(node)) != node:
+    if node.position is not None and parse_node(str(node), towers=True) != node:
         raise CircuitError(f"position {node.position!r} of {node.at(None)} cannot be written as an address")
 
 
@@ -363,7 +364,9 @@ def attributes(node: Node, score: float | None, role: str = "") -> dict[str, Any
 def in_order(graph: Graph, table: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Return nodes in residual order."""
     n_layers = graph.shape.n_layers
-    return {a: table[a] for a in sorted(table, key=lambda a: names.order(parse_node(a), n_layers))}
+    return {
+        a: table[a] for a in sorted(table, key=lambda a: names.order(parse_node(a, towers=True), n_layers))
+    }
 
 
 def edges_in_order(graph: Graph, edges: Mapping[Edge, float]) -> dict[Edge, float]:

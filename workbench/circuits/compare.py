@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench.circuits.addresses import parse_node
+from workbench.circuits.addresses import LOGITS, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare_classes import ClassRow, WayRow, class_rows, kept_whole, way_rows
 from workbench.core.errors import CircuitError
@@ -208,7 +208,7 @@ def _placeless(circuit: Circuit) -> Circuit:
         return circuit
     table: dict[str, Mapping[str, Any]] = {}
     for address, data in circuit.all_nodes.items():
-        table.setdefault(str(parse_node(address).at(None)), {**data, "position": None})
+        table.setdefault(str(parse_node(address, towers=True).at(None)), {**data, "position": None})
     return replace(circuit, all_nodes=table)
 
 
@@ -320,13 +320,16 @@ def _places(here: Circuit, there: Circuit) -> set[str]:
 
 def _kept(circuit: Circuit, positions: bool = False) -> dict[str, set[str]]:
     """Nodes, heads and edges of the circuit, positions left out unless asked for."""
-    nodes = {a if positions else a.split("@", 1)[0] for a in circuit.nodes} - {"input", "logits"}
+    nodes = {a if positions else a.split("@", 1)[0] for a in circuit.nodes} - {
+        str(LOGITS),
+        *map(str, circuit.graph.roots),
+    }
     edges = {f"{e.source.at(None)}->{e.target.at(None)}" for e in circuit.parsed_edges}
     return {"nodes": nodes, "heads": _heads(nodes), "edges": edges}
 
 
 def _heads(addresses: Iterable[str]) -> set[str]:
-    return {a for a in addresses if parse_node(a).kind == "head"}
+    return {a for a in addresses if parse_node(a, towers=True).kind == "head"}
 
 
 def _name(circuit: Circuit) -> str:
@@ -335,4 +338,6 @@ def _name(circuit: Circuit) -> str:
 
 def _shape(circuit: Circuit) -> str:
     shape = circuit.shape
-    return f"{shape.n_layers} layers of {shape.n_heads} heads ({shape.n_kv_heads} key/value heads)"
+    own = f"{shape.n_layers} layers of {shape.n_heads} heads ({shape.n_kv_heads} key/value heads)"
+    behind = "" if shape.tower is None else f" behind a tower of {shape.tower.n_layers} layers"
+    return f"{own}{behind}"

@@ -81,7 +81,7 @@ def roles_of(circuit: Circuit) -> dict[str, tuple[str, ...]]:
     for address in claimed_nodes(circuit):
         role = circuit.nodes[address]["role"]
         if role:
-            found.setdefault(role, {})[str(parse_node(address).at(None))] = None
+            found.setdefault(role, {})[str(parse_node(address, towers=True).at(None))] = None
     return {role: tuple(parts) for role, parts in found.items()}
 
 
@@ -106,11 +106,11 @@ def _class_row(
     if here.shape != there.shape:
         return row
     own, rest = (mine, there) if mine else (other, here)
-    kinds = {parse_node(a).kind for a in own}
+    kinds = {parse_node(a, towers=True).kind for a in own}
     universe = {str(n) for n in here.graph.known if n.kind in kinds} - kept_whole(here, there)
     if not set(own) <= universe:  # the other's source kept these whole, which says nothing about them
         return row
-    whole = {str(parse_node(a).at(None)) for a in rest.nodes} & universe
+    whole = {str(parse_node(a, towers=True).at(None)) for a in rest.nodes} & universe
     found = len(whole.intersection(own))
     return replace(
         row,
@@ -122,7 +122,7 @@ def _class_row(
 
 
 def _depth(parts: Iterable[str], circuit: Circuit) -> float | None:
-    layers = [parse_node(a).layer or 0 for a in parts]
+    layers = [parse_node(a, towers=True).layer or 0 for a in parts]
     return sum(layers) / len(layers) / max(circuit.shape.n_layers - 1, 1) if layers else None
 
 

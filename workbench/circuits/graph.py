@@ -7,7 +7,7 @@ Sources write to the residual stream, targets read from it. In residual order ev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,9 @@ from workbench.core.errors import CircuitError, unknown
 CONVENTION = (
     "position-free; sources input, heads, MLPs; targets q, k, v per head (k, v per KV group), MLP, logits"
 )
+TOWER_CONVENTION = (
+    "a tower's parts write for each other and projector; projector and input write for the others"
+)
 
 MOST_WRITERS = 200_000  # far above any model (Llama 3.1 405B has 16,254); a file cannot ask for more memory
 
@@ -29,7 +32,8 @@ class GraphShape:
     """What the graph needs to know of an architecture.
 
     ``head_writes`` is False in post-norm models (Gemma 2, OLMo 2): a norm follows the sum of the heads, so
-    the whole attention layer is the writer, while each head still reads by itself.
+    the whole attention layer is the writer, while each head still reads by itself. ``tower`` is the shape of the stack
+    that sees, where edges cross from it to the language model.
 
     Example:
         >>> import workbench as wb
@@ -44,6 +48,7 @@ class GraphShape:
     head_writes: bool = True
     attention_layers: tuple[int, ...] | None = None
     mlp_layers: tuple[int, ...] | None = None
+    tower: GraphShape | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "n_heads", "n_kv_heads"):
@@ -61,6 +66,10 @@ class GraphShape:
             )
         for name in ("attention_layers", "mlp_layers"):
             _check_layers(name, getattr(self, name), self.n_layers)
+        if self.tower is not None and (
+            not isinstance(self.tower, GraphShape) or self.tower.tower is not None
+        ):
+            raise CircuitError("shape: tower is not the shape of one stack of layers")
 
     def has_attention(self, layer: int) -> bool:
         return self.n_heads > 0 and (self.attention_layers is None or layer in self.attention_layers)
@@ -69,8 +78,10 @@ class GraphShape:
         return self.mlp_layers is None or layer in self.mlp_layers
 
     def to_dict(self) -> dict:
-        """Return it as JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Return it as JSON values; a tower is named only where there is one."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tower"}
+        found = {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
+        return found if self.tower is None else {**found, "tower": self.tower.to_dict()}
 
     @classmethod
     def from_dict(cls, data: dict) -> GraphShape:
@@ -80,11 +91,13 @@ class GraphShape:
             CircuitError: if a key is missing or unknown, or a value cannot be.
         """
         known = {f.name for f in fields(cls)}
-        wrong, missing = sorted(set(data) - known), sorted(known - set(data))
+        wrong, missing = sorted(set(data) - known), sorted(known - {"tower"} - set(data))
         if wrong or missing:
             what = f"has an unknown key {wrong[0]!r}" if wrong else f"lacks {missing[0]!r}"
             raise CircuitError(f"shape: it {what}", hint=f"keys: {', '.join(sorted(known))}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        if isinstance(values.get("tower"), dict):
+            values["tower"] = cls.from_dict(values["tower"])
         return cls(**values)
 
 
@@ -106,37 +119,64 @@ def _check_layers(name: str, value: object, n_layers: int) -> None:
 class Graph:
     """Sources, targets and the edges between them, as index tables.
 
+    Where the shape has a tower, its sources and targets come first, then ``projector``, which reads the tower, then those
+    of the language model, where ``projector`` writes beside ``input``.
+
+    Attributes:
+        entering: What the first layer is given.
+        end: What reads after the last layer.
+        stack: The name before the addresses of a tower's parts; None is the model's own stack.
+
     Example:
         >>> Graph(GraphShape(n_layers=12, n_heads=12, n_kv_heads=12)).n_edges
         32491
     """
 
     shape: GraphShape
+    entering: tuple[Node, ...] = (names.INPUT,)
+    end: Node = names.LOGITS
+    stack: str | None = None
+
+    @cached_property
+    def parts(self) -> tuple[Graph, ...]:
+        """The graphs of single stacks that it is made of, in order: itself, or a tower and the language model."""
+        if self.shape.tower is None:
+            return (self,)
+        tower = Graph(self.shape.tower, (names.VISION_INPUT,), names.PROJECTOR, names.VISION)
+        return tower, Graph(replace(self.shape, tower=None), (names.INPUT, names.PROJECTOR))
 
     @cached_property
     def sources(self) -> tuple[Node, ...]:
         """Every part that writes, in residual order."""
-        found = [names.INPUT]
+        if self.shape.tower is not None:
+            return tuple(node for part in self.parts for node in part.sources)
+        found = list(self.entering)
         for layer in range(self.shape.n_layers):
             found += self._writers(layer)
-            found += [names.mlp(layer)] if self.shape.has_mlp(layer) else []
+            found += [self._own(names.mlp(layer))] if self.shape.has_mlp(layer) else []
         return tuple(found)
 
     @cached_property
     def targets(self) -> tuple[Node, ...]:
         """Every input that reads: per layer q of each head, k and v of each KV group, MLP; last logits."""
+        if self.shape.tower is not None:
+            return tuple(node for part in self.parts for node in part.targets)
         found: list[Node] = []
         for layer in range(self.shape.n_layers):
             found += self.attention_targets(layer)
-            found += [names.mlp(layer)] if self.shape.has_mlp(layer) else []
-        return (*found, names.LOGITS)
+            found += [self._own(names.mlp(layer))] if self.shape.has_mlp(layer) else []
+        return (*found, self.end)
+
+    def _own(self, node: Node) -> Node:
+        """A part of this stack by its address in the model."""
+        return node if self.stack is None else replace(node, tower=self.stack)
 
     def _writers(self, layer: int) -> list[Node]:
         if not self.shape.has_attention(layer):
             return []
         if not self.shape.head_writes:
-            return [names.attn(layer)]
-        return [names.head(layer, h) for h in range(self.shape.n_heads)]
+            return [self._own(names.attn(layer))]
+        return [self._own(names.head(layer, h)) for h in range(self.shape.n_heads)]
 
     def attention_targets(self, layer: int) -> list[Node]:
         """Return the q, k and v inputs of one layer, in the order of ``targets``."""
@@ -145,7 +185,33 @@ class Graph:
         shape = self.shape
         make = names.head if shape.n_kv_heads == shape.n_heads else names.group
         queries = [names.head(layer, h, "q") for h in range(shape.n_heads)]
-        return queries + [make(layer, g, slot) for slot in "kv" for g in range(shape.n_kv_heads)]
+        every = queries + [make(layer, g, slot) for slot in "kv" for g in range(shape.n_kv_heads)]
+        return [self._own(node) for node in every]
+
+    @property
+    def n_steps(self) -> int:
+        """How many layers a pass has, those of a tower before the others; a pass may start at any of them."""
+        return sum(part.shape.n_layers for part in self.parts)
+
+    @cached_property
+    def steps(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """The layer that a pass starts at and the targets there, for each layer and each end, in order."""
+        found: list[tuple[int, tuple[int, ...]]] = []
+        first, column = 0, 0
+        for part in self.parts:
+            n = part.shape.n_layers
+            for layer in range(n):
+                here = [column + j for j, t in enumerate(part.targets) if t.layer == layer]
+                found.append((first + layer, tuple(here)))
+            column += len(part.targets)
+            found.append((first + n - 1, (column - 1,)))
+            first += n
+        return tuple(found)
+
+    @cached_property
+    def start_of(self) -> tuple[int, ...]:
+        """``(target,)``: the first layer that an edge into a target can change, counted as ``steps`` does."""
+        return tuple(start for start, columns in self.steps for _ in columns)
 
     @cached_property
     def source_index(self) -> dict[Node, int]:
@@ -157,8 +223,12 @@ class Graph:
 
     @cached_property
     def n_visible(self) -> np.ndarray:
-        """``(target,)``: how many of the first sources each target reads."""
-        counts, written = [], 1
+        """``(target,)``: the end of the run of sources that each target reads; see ``first_visible``."""
+        if self.shape.tower is not None:
+            return np.concatenate(
+                [at + part.n_visible for at, part in zip(self._first, self.parts, strict=True)]
+            )
+        counts, written = [], len(self.entering)
         for layer in range(self.shape.n_layers):
             heads = len(self._writers(layer))
             counts += [written] * len(self.attention_targets(layer))
@@ -168,18 +238,35 @@ class Graph:
         return np.array([*counts, written], dtype=np.int64)
 
     @cached_property
+    def _first(self) -> list[int]:
+        """The first source of each part."""
+        return [sum(len(part.sources) for part in self.parts[:n]) for n in range(len(self.parts))]
+
+    @cached_property
+    def first_visible(self) -> np.ndarray:
+        """``(target,)``: the first source that each target reads; 0 but for a language model behind a tower."""
+        counts = [len(part.targets) for part in self.parts]
+        return np.repeat(np.array(self._first, dtype=np.int64), counts)
+
+    @cached_property
     def _reads(self) -> list[int]:
         """``n_visible`` as plain numbers, which single look-ups read ten times faster."""
         return self.n_visible.tolist()
 
     @cached_property
+    def _starts(self) -> list[int]:
+        """``first_visible`` as plain numbers."""
+        return self.first_visible.tolist()
+
+    @cached_property
     def edge_mask(self) -> np.ndarray:
         """``(source, target)``, True where the edge exists."""
-        return np.arange(len(self.sources))[:, None] < self.n_visible[None, :]
+        at = np.arange(len(self.sources))[:, None]
+        return (self.first_visible[None, :] <= at) & (at < self.n_visible[None, :])
 
     @property
     def n_edges(self) -> int:
-        return int(self.n_visible.sum())
+        return int((self.n_visible - self.first_visible).sum())
 
     def edges(self) -> Iterator[Edge]:
         """Return all edges, by source and then target."""
@@ -197,6 +284,11 @@ class Graph:
             raise unknown("source", str(edge.source), map(str, self.sources), error=CircuitError)
         if j is None:
             raise unknown("target", str(edge.target), map(str, self.targets), error=CircuitError)
+        if i < self._starts[j]:
+            raise CircuitError(
+                f"{edge.target} cannot read {edge.source}, which is in a tower; what it writes passes the projector",
+                hint=f"{edge.source}->projector, and projector->{edge.target}",
+            )
         if i >= self._reads[j]:
             parallel = "in parallel blocks an MLP does not read the heads of its own layer"
             raise CircuitError(
@@ -208,6 +300,8 @@ class Graph:
     @cached_property
     def links(self) -> tuple[tuple[Node, Node], ...]:
         """Structural links that are not edges: KV group -> its heads, head -> its post-normed layer."""
+        if self.shape.tower is not None:
+            return tuple(link for part in self.parts for link in part.links)
         shape, found = self.shape, []
         for layer in range(shape.n_layers):
             if not shape.has_attention(layer):
@@ -218,7 +312,7 @@ class Graph:
                     found.append((Node("group", layer, g), names.head(layer, h)))
                 if not shape.head_writes:
                     found.append((names.head(layer, h), names.attn(layer)))
-        return tuple(found)
+        return tuple((self._own(before), self._own(after)) for before, after in found)
 
     def fed_by(self, node: Node) -> tuple[Node, ...]:
         """Return the node and what structural links lead to from it: a KV group's heads, a head's post-normed layer."""
@@ -227,6 +321,11 @@ class Graph:
             front = [after for before, after in self.links if before in front and after not in found]
             found |= dict.fromkeys(front)
         return tuple(found)
+
+    @property
+    def roots(self) -> tuple[Node, ...]:
+        """What no part of the model wrote: ``input``, and with a tower the patches too."""
+        return tuple(node for node in self.sources if node.kind == "input")
 
     def nodes(self) -> tuple[Node, ...]:
         """Return every part that writes or reads, in residual order; a node-level circuit keeps some of them."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeRow:
-    """One node; ``layer`` is -1 for the input and the number of layers for the logits."""
+    """One node; ``layer`` is -1 for the input and what a projector writes, the number of layers for the logits."""
 
     id: str
     kind: str
@@ -40,7 +40,7 @@ class EdgeRow:
 
 def node_rows(circuit: Circuit) -> list[NodeRow]:
     """Return every node in residual order, helpers of KV groups included; roles made printable."""
-    ends = {"input": -1, "logits": circuit.shape.n_layers}
+    ends = {"input": -1, "projector": -1, "logits": circuit.shape.n_layers}
     return [
         NodeRow(
             address,

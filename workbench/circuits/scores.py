@@ -303,7 +303,7 @@ class Scores(
         whole = self.values.sum(0) if self.positions else self.values
         node = whole if self.level == "node" else np.nansum(np.where(self.graph.edge_mask, whole, 0), 1)
         for i, source in enumerate(self.graph.sources):
-            if source.kind == "head":
+            if source.kind == "head" and source.tower is None:
                 out[source.layer, source.index] = node[i]
         return out
 

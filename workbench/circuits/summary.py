@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.circuits.addresses import VISION
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import OptionError
 from workbench.core.run_record import measured_on
@@ -55,7 +56,7 @@ class Summary(Shown, shown_in="workbench.circuits.show.terminal workbench.circui
     node_share: float
     n_positive: int
     n_negative: int
-    per_layer: tuple[Mapping[str, int], ...]
+    per_layer: tuple[Mapping[str, int | str], ...]
     roles: Mapping[str, tuple[str, ...]]
     nodes: tuple[tuple[str, float], ...]
     node_score: str
@@ -141,16 +142,24 @@ def _plain_nodes(circuit: Circuit) -> int:
     return len({address.split("@", 1)[0] for address in circuit.nodes} & known)
 
 
-def _per_layer(circuit: Circuit) -> Iterator[dict[str, int]]:
+def _per_layer(circuit: Circuit) -> Iterator[dict[str, int | str]]:
     """Heads, MLPs and incoming edges of every layer, layers without anything included."""
-    heads, mlps, edges = Counter[int | None](), Counter[int | None](), Counter[int | None]()
-    for data in circuit.nodes.values():
-        heads[data["layer"]] += data["kind"] == "head"
-        mlps[data["layer"]] += data["kind"] == "mlp"
+    heads, mlps, edges = (Counter[int | str | None]() for _ in range(3))
+    for address, data in circuit.nodes.items():
+        place = _place(address, data["layer"])
+        heads[place] += data["kind"] == "head"
+        mlps[place] += data["kind"] == "mlp"
     for edge in circuit.parsed_edges:
-        edges[edge.target.layer] += 1
-    for layer in range(circuit.shape.n_layers):
+        edges[_place(str(edge.target), edge.target.layer)] += 1
+    tower = circuit.shape.tower
+    rows: list[int | str] = [] if tower is None else [f"{VISION} {n}" for n in range(tower.n_layers)]
+    for layer in [*rows, *range(circuit.shape.n_layers)]:
         yield {"layer": layer, "heads": heads[layer], "mlps": mlps[layer], "edges_in": edges[layer]}
+
+
+def _place(address: str, layer: int | None) -> int | str | None:
+    """The layer that a part is in; of a tower with its name."""
+    return f"{VISION} {layer}" if layer is not None and address.startswith(f"{VISION}:") else layer
 
 
 def _node_strengths(circuit: Circuit) -> tuple[dict[str, float], str]:
@@ -178,7 +187,8 @@ def strongest_paths(circuit: Circuit, *, most: int = 10) -> list[PathFound]:
     """
     following = _following(circuit)
     best = _best_to_logits(circuit, following)
-    starts = [a for a in circuit.all_nodes if a == "input" or a.startswith("input@")]
+    roots = [str(root) for root in circuit.graph.roots]
+    starts = [a for a in circuit.all_nodes if a.split("@", 1)[0] in roots]
     start: tuple[str, ...] = ()
     queue = [(-best[a], 0, start, a, float("inf"), 1) for a in starts if best.get(a, 0.0) > 0]
     heapq.heapify(queue)

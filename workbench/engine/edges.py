@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.circuits.addresses import Node
@@ -29,6 +29,7 @@ from workbench.circuits.graph import Graph
 from workbench.core.errors import ShapeError
 from workbench.engine.differences import Differences, Masks, Outputs
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
+from workbench.engine.sides import Side, entering_parts, pictures_in, sides_of
 from workbench.model.blocks import Hook
 from workbench.model.hooks import Wiring, hook_name, norm_before, output_matrix, projection
 from workbench.model.wiring import writer_hooks
@@ -36,9 +37,14 @@ from workbench.model.wiring import writer_hooks
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from workbench.model.inner_towers import TowerStack
+
+StackOutputs = Outputs | tuple[Outputs, ...]
+"""What the sources of a graph write; of a graph of several stacks one tensor for each."""
+
 
 def written(
-    bridge: TransformerBridge,
+    bridge: TransformerBridge | TowerStack,
     wiring: Wiring,
     layer: int,
     part: str,
@@ -62,15 +68,50 @@ def written(
 
 def source_outputs(
     runs: PairedRuns, batch: Batch, run: RunName, graph: Graph, *, before: int | None = None
+) -> StackOutputs:
+    """Say what every source writes in one run, in the order of ``graph.sources``; only those ``before`` a layer.
+
+    Of a graph of several stacks: of each stack by itself, since their positions and widths differ.
+    """
+    sides = sides_of(runs, graph)
+    if len(sides) == 1:
+        return outputs_of_side(runs, batch, run, sides[0], before=before)
+    return tuple(outputs_of_side(runs, batch, run, side, before=before) for side in sides)
+
+
+def outputs_of_side(
+    runs: PairedRuns, batch: Batch, run: RunName, side: Side, *, before: int | None = None
 ) -> Outputs:
-    """Say what every source writes in one run, in the order of ``graph.sources``; only those ``before`` a layer."""
-    writers = [w for w in writer_hooks(graph) if before is None or w[0] < before]
+    """Say what every source of one stack writes in one run; ``before`` is a layer of that stack."""
+    writers = [w for w in writer_hooks(side.graph) if before is None or w[0] < before]
     names = [hook_name("resid", 0), *(hook_name(site, layer) for layer, site in writers)]
-    found = runs.activations(batch, run, names)
-    parts = [found[names[0]][:, :, None]]
+    found = runs.activations(batch, run, [side.hook(name) for name in names])
+    parts = [entering_parts(side, found[side.hook(names[0])], _pictures(runs, batch, run, side))]
     for layer, site in writers:
-        parts.append(written(runs.model, runs.wiring, layer, site, found[hook_name(site, layer)]))
+        parts.append(written(side.model, side.wiring, layer, site, found[side.hook(hook_name(site, layer))]))
     return torch.cat(parts, dim=2)
+
+
+def _pictures(runs: PairedRuns, batch: Batch, run: RunName, side: Side) -> Tensor | None:
+    """Where the picture's rows are, where they have a source of their own."""
+    return pictures_in(runs.model, batch.prompt(run)) if len(side.graph.entering) > 1 else None
+
+
+@torch.no_grad()
+def changing(
+    runs: PairedRuns, batch: Batch, graph: Graph, reference: StackOutputs, *, per_position: bool = False
+) -> Bool[np.ndarray, "label source"]:
+    """Say where a source's ablation changes anything at all, at any token or at those of each label."""
+    own = source_outputs(runs, batch, "clean", graph)
+    if isinstance(own, tuple):
+        moved = [(a != b).any(-1).flatten(0, 1).any(0) for a, b in zip(own, reference, strict=True)]
+        return torch.cat(moved)[None].cpu().numpy()
+    changed = (own != reference).any(-1)  # (pair, pos, source)
+    if not per_position:
+        return changed.flatten(0, 1).any(0)[None].cpu().numpy()
+    where = runs.labels_of(batch)
+    found = [changed[where == label].any(0) for label in range(len(runs.position_labels))]
+    return torch.stack(found).cpu().numpy()
 
 
 @dataclass(
@@ -85,18 +126,19 @@ class EdgeEditor:
         reference: What each source is replaced by, ``(pair, pos, source, d_model)``.
         start: First layer that is run; the sources before it have the base run's outputs ``base``.
         labels: Which mask each token has, an index into the label axis.
+        pictures: Where the picture's rows are in one copy, where a projector is a source.
     """
 
-    bridge: TransformerBridge
-    wiring: Wiring
-    graph: Graph
+    side: Side
     ablated: Masks
     reference: Outputs
     base: Float[Tensor, "pair pos early d_model"] | None = None
     start: int = 0
     labels: Int[Tensor, "pair pos"] | None = None
+    pictures: Bool[Tensor, "pair pos"] | None = None
 
     def __post_init__(self) -> None:
+        self.bridge, self.wiring, self.graph = self.side.model, self.side.wiring, self.side.graph
         expected = (3, "without") if self.labels is None else (4, "with")
         if self.ablated.dim() != expected[0]:
             raise ShapeError(
@@ -124,7 +166,10 @@ class EdgeEditor:
         return self._end
 
     def hooks(self) -> list[Hook]:
-        """Forward hooks, from the first layer that is run to the logits."""
+        """Forward hooks, from the first layer that is run to the logits, by the model's own names."""
+        return [(self.side.hook(name), hook) for name, hook in self._hooks()]
+
+    def _hooks(self) -> list[Hook]:
         found, shape = [], self.graph.shape
         last = shape.n_layers - 1
         for layer in range(self.start, shape.n_layers):
@@ -149,8 +194,12 @@ class EdgeEditor:
     def _enter(self, layer: int):
         def keep(tensor: Tensor, hook) -> None:
             self._resid = tensor
-            if layer == 0 and 0 in self._all.used and self._all.n_early == 0:
-                self._all.store(np.array([0]), self._copies(tensor[:, :, None]))
+            used = self._all.used
+            rows = used[used < len(self.graph.entering)]
+            if layer == 0 and len(rows) and self._all.n_early == 0:
+                where = None if self.pictures is None else self.pictures.repeat(len(self.ablated), 1)
+                parts = entering_parts(self.side, tensor, where)
+                self._all.store(rows, self._copies(parts[:, :, torch.as_tensor(rows, device=tensor.device)]))
 
         return keep
 
@@ -223,8 +272,14 @@ class EdgeEditor:
         return edit
 
     def _read_logits(self, tensor: Tensor, hook) -> Tensor | None:
-        found = self._at(tensor).change_at([len(self.graph.targets) - 1])
-        return None if found is None else tensor + found[1][:, 0].reshape(tensor.shape)
+        target = [len(self.graph.targets) - 1]
+        if self.side.hand_over is None:
+            found = self._at(tensor).change_at(target)
+            return None if found is None else tensor + found[1][:, 0].reshape(tensor.shape)
+        found = self._all.change_at(target)
+        if found is None:
+            return None
+        return tensor + found[1][:, 0].reshape(self._resid.shape)[:, self.side.hand_over.first :]
 
 
 def _plus(fresh: Tensor, other: Tensor) -> Tensor:
@@ -236,12 +291,6 @@ def _layer_of(source: Node) -> int:
     return -1 if source.layer is None else source.layer
 
 
-def _input(runs: PairedRuns, batch: Batch, run: RunName) -> Float[Tensor, "pair pos d_model"]:
-    """What enters the first layer, without keeping what enters the others."""
-    name = hook_name("resid", 0)
-    return runs.activations(batch, run, [name])[name]
-
-
 def edited_output(
     runs: PairedRuns,
     batch: Batch,
@@ -249,7 +298,7 @@ def edited_output(
     ablated: Masks,
     *,
     base: RunName = "clean",
-    reference: Outputs | None = None,
+    reference: StackOutputs | None = None,
     start: int = 0,
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Tensor:
@@ -264,21 +313,55 @@ def _edited(
     graph: Graph,
     ablated: Masks,
     base: RunName,
-    reference: Outputs | None,
+    reference: StackOutputs | None,
     start: int,
     labels: Int[Tensor, "pair pos"] | None,
 ) -> Tensor:
     """What ``runs.output`` or ``runs.values`` says of a pass with these edges ablated."""
-    with torch.no_grad():
-        if reference is None:
+    sides = sides_of(runs, graph)
+    if reference is None:
+        with torch.no_grad():
             reference = source_outputs(runs, batch, "corrupted" if base == "clean" else "clean", graph)
-        own = source_outputs(runs, batch, base, graph, before=start) if start else None
+    references = reference if isinstance(reference, tuple) else (reference,)
+    # what is before the first layer that is run is not run, and no edge into it is ablated
+    at = max(n for n, side in enumerate(sides) if start >= side.first)
     copies = len(ablated)
     with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
-        editor = EdgeEditor(runs.model, runs.wiring, graph, ablated, reference, own, start, labels)
-        resid = runs.resid(batch, base, start) if start else _input(runs, batch, base)
-        resid, prompt = resid.repeat(copies, 1, 1), batch.prompt(base).repeat(copies)
-        return read(batch, prompt, editor.hooks(), start=start, resid=resid, at_last=True)
+        hooks: list[Hook] = []
+        for n, side in enumerate(sides[at:], at):
+            first = start - side.first if n == at else 0
+            masks = ablated[..., side.rows, side.columns]
+            hooks += _editor(runs, batch, side, masks, references[n], base, first, labels).hooks()
+        side, first = sides[at], start - sides[at].first
+        resid = _entering(runs, batch, base, side, first).repeat(copies, 1, 1)
+        prompt, begin = batch.prompt(base).repeat(copies), {"start": first, "resid": resid}
+        return read(batch, prompt, hooks, **begin, at_last=True, tower=side.tower)
+
+
+def _editor(
+    runs: PairedRuns,
+    batch: Batch,
+    side: Side,
+    masks: Masks,
+    reference: Outputs,
+    base: RunName,
+    start: int,
+    labels: Int[Tensor, "pair pos"] | None,
+) -> EdgeEditor:
+    """The hooks of one stack, from one of its layers on."""
+    with torch.no_grad():
+        own = outputs_of_side(runs, batch, base, side, before=start) if start else None
+    return EdgeEditor(side, masks, reference, own, start, labels, _pictures(runs, batch, base, side))
+
+
+def _entering(
+    runs: PairedRuns, batch: Batch, run: RunName, side: Side, layer: int
+) -> Float[Tensor, "pair pos d_model"]:
+    """What enters a layer; of the first one without keeping what enters the others."""
+    if layer:
+        return runs.resid(batch, run, layer, tower=side.tower)
+    name = side.hook(hook_name("resid", 0))
+    return runs.activations(batch, run, [name])[name]
 
 
 def ablate_edges(
@@ -288,7 +371,7 @@ def ablate_edges(
     ablated: Masks,
     *,
     base: RunName = "clean",
-    reference: Outputs | None = None,
+    reference: StackOutputs | None = None,
     start: int = 0,
     labels: Int[Tensor, "pair pos"] | None = None,
 ) -> Float[Tensor, "copy pair"]:
@@ -312,11 +395,21 @@ def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int 
     """Say how many masks to stack: differences of the sources from ``start`` on, and the readers' copies, take
     memory.
     """
-    tokens = len(batch) * batch.n_tokens
-    late = sum(node.layer is None or node.layer >= start for node in graph.sources)
-    floats = tokens * (late + 3 * max(1, graph.shape.n_heads)) * runs.wiring.d_model
+    tokens, floats, longest = len(batch) * batch.n_tokens, 0, len(batch) * batch.n_tokens
+    for side in sides_of(runs, graph):
+        if side.first + side.graph.shape.n_layers <= start:
+            continue
+        own = tokens if side.tower is None else len(batch) * n_positions(runs, batch, side)
+        late = sum(node.layer is None or side.first + node.layer >= start for node in side.graph.sources)
+        floats += own * (late + 3 * max(1, side.graph.shape.n_heads)) * side.wiring.d_model
+        longest = max(longest, own)
     most = int(1.5e8 // max(1, floats))  # 1.5e8 floats: 0.6 GB in float32
-    return max(1, min(runs.batch_tokens // tokens, most))
+    return max(1, min(runs.batch_tokens // longest, most))
+
+
+def n_positions(runs: PairedRuns, batch: Batch, side: Side) -> int:
+    """Say how many positions a stack has on these prompts."""
+    return _entering(runs, batch, "clean", side, 0).shape[1]
 
 
 __all__ = ["EdgeEditor", "ablate_edges", "copies_that_fit", "edited_output", "source_outputs"]

@@ -47,6 +47,7 @@ def paired_runs(
     corruption: str | None = None,
     metric: str | Metric | MetricFunction | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    with_tower: bool = False,
     **options: Any,
 ) -> PairedRuns:
     """Make runs of a task on a model, in the form its tokenizer can align.
@@ -57,6 +58,7 @@ def paired_runs(
         n: Number of pairs; by default 64 of a named task, and all of a file or a list.
         metric: A name, ``file.py:function``, a ``Metric``, or a function of logits and answers that returns one
             value per pair.
+        with_tower: Edges and circuits are of the tower that sees and the language model together.
 
     Returns:
         Runs of aligned pairs, with the metric of both; nothing has been run yet.
@@ -73,7 +75,7 @@ def paired_runs(
     """
     if not isinstance(model, Sealed):
         check_opened(model)
-    how = {"metric": metric, "batch_tokens": batch_tokens}
+    how = {"metric": metric, "batch_tokens": batch_tokens, "with_tower": with_tower}
     if isinstance(task, AlignedPairs):
         return PairedRuns(model, task, **how)
     if not isinstance(task, str | Path) or is_file(str(task)):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.circuits.addresses import REST
 from workbench.circuits.behavior import Behavior
-from workbench.circuits.graph import CONVENTION
+from workbench.circuits.graph import CONVENTION, TOWER_CONVENTION
 from workbench.core.errors import ModelError, OptionError, check_numbers
 from workbench.core.run_record import digest_of
 from workbench.core.show import Shown
@@ -51,10 +51,12 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         pairs: Pairs as strings (aligned here with the model's tokenizer) or already aligned.
         metric: Name, ``file.py:function``, ``Metric`` or a function; by default the task's own.
         batch_tokens: Most tokens in one forward pass, interventions stacked along the batch included.
+        with_tower: Edges cross from the tower that sees to the language model: its parts are ``vision:a0.h1``, and
+            ``projector`` is a part of its own beside ``input``.
 
     Raises:
         TaskError: if too few pairs align with the tokenizer.
-        ModelError: if the metric needs logits that the model does not have.
+        ModelError: if the metric needs logits that the model does not have, or edges cannot cross from a tower.
 
     Example:
         >>> import workbench as wb
@@ -70,6 +72,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         *,
         metric: str | Metric | MetricFunction | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        with_tower: bool = False,
     ) -> None:
         check_numbers({"batch_tokens": batch_tokens})
         if batch_tokens < 1:
@@ -85,9 +88,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             require_ids(model, pairs)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
         chosen = metric_from_file(self.pairs.pairs.metric) if metric is None else metric
-        super().__init__(
-            model, model.wiring if isinstance(model, Sealed) else wiring(model), get_metric(chosen)
-        )
+        found = model.wiring if isinstance(model, Sealed) else wiring(model)
+        super().__init__(model, found.joined() if with_tower else found, get_metric(chosen))
         if self.metric.reads == "answer" and not self.wiring.has_lm_head:
             raise ModelError(
                 f"metric {self.metric.name} reads next-token logits; this model has no language-model head",
@@ -125,7 +127,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     def subset(self, indices: Sequence[int]) -> PairedRuns:
         """Runs of some of the pairs, in this order; a pair may come twice, as in a bootstrap."""
         chosen = self.pairs.subset([int(i) for i in indices])
-        return PairedRuns(self._of, chosen, metric=self.metric, batch_tokens=self.batch_tokens)
+        how = {"batch_tokens": self.batch_tokens, "with_tower": self.wiring.with_tower}
+        return PairedRuns(self._of, chosen, metric=self.metric, **how)
 
     @cached_property
     def tokens_digest(self) -> str:
@@ -153,8 +156,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     @property
     def _floats_per_token(self) -> int:
         """Numbers that the outputs of all sources take at one token, the largest thing edge-level work keeps."""
-        wiring = self.wiring
-        return (1 + wiring.n_layers * (wiring.n_heads + 1)) * wiring.d_model
+        stacks = (self.wiring, self.wiring.tower) if self.wiring.with_tower else (self.wiring,)
+        return sum((1 + s.n_layers * (s.n_heads + 1)) * s.d_model for s in stacks)
 
     def _batch(self, index: np.ndarray) -> Batch:
         positions = tuple(dict(self.pairs.positions[i]) for i in index)
@@ -322,6 +325,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             "metric": self.metric.name,
             "metric_source": self.metric.source,
             "convention": CONVENTION,
+            **({"tower": TOWER_CONVENTION} if self.wiring.with_tower else {}),
         }
 
     def __repr__(self) -> str:

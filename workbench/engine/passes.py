@@ -116,7 +116,8 @@ class Passes:
         """
         state = self._asked("state", lambda: self._state_now(every_number=every_number))
         if state != self._state:
-            self.wiring = wiring(self.model)
+            found = wiring(self.model)
+            self.wiring = found.joined() if self.wiring.with_tower else found
             self.forget()
             self._state = state
 
@@ -180,6 +181,7 @@ class Passes:
         start: int = 0,
         resid: Float[Tensor, "row pos d_model"] | None = None,
         at_last: bool = False,
+        tower: str | None = None,
     ) -> Tensor:
         """What the metric reads of a pass over ``len(prompt) / len(batch)`` stacked copies of a batch.
 
@@ -188,10 +190,11 @@ class Passes:
             start, resid: The first layer that is run, and what enters it.
             at_last: Hooks can do with the last position alone in the last layer (but for k and v), where it is all that
                 is read.
+            tower: The stack in which ``start`` is a layer; None is the model's own.
         """
         prompt, blocks = Prompt.of(prompt), self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
-            return self._hooked(batch, prompt, fwd_hooks, start, resid)
+            return self._hooked(batch, prompt, fwd_hooks, start, resid, tower)
         hidden = self._walked(batch, blocks, prompt, fwd_hooks, start, resid, at_last)
         return self._read_out(blocks, hidden, prompt.last)
 

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.circuits.graph import Graph
-from workbench.engine.edges import source_outputs, written
+from workbench.core.errors import OptionError
+from workbench.engine.edges import StackOutputs, source_outputs, written
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.words import Ablation
@@ -20,7 +21,7 @@ _KEPT = "_source_means"
 
 def reference_outputs(
     runs: PairedRuns, batch: Batch, graph: Graph, ablation: Ablation = "resample"
-) -> Float[Tensor, "pair pos source d_model"]:
+) -> StackOutputs:
     """Compute what every source of a batch is replaced by when its edges are ablated, in the order of
     ``graph.sources``.
 
@@ -37,7 +38,12 @@ def reference_outputs(
         return source_outputs(runs, batch, "corrupted", graph)
     if value == "zero":
         own = source_outputs(runs, batch, "clean", graph)
-        return torch.zeros_like(own)
+        return tuple(map(torch.zeros_like, own)) if isinstance(own, tuple) else torch.zeros_like(own)
+    if len(graph.parts) > 1:
+        raise OptionError(
+            f"{ablation} ablation of edges that cross from a tower is not defined here: its positions are of another kind",
+            hint="--ablation resample or zero, or leave out --with-tower",
+        )
     return _mean_outputs(runs, batch, graph, value)
 
 

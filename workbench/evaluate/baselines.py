@@ -103,9 +103,10 @@ def matched_heads(
     """
     own: list[Node] = []
     other: list[Node] = []
-    for layer in sorted({head.depth for head in heads}):
-        inside = [head for head in heads if head.layer == layer]
-        outside = [s for s in graph.sources if s.kind == "head" and s.layer == layer and s not in inside]
+    for tower, layer in sorted({(head.tower or "", head.depth) for head in heads}):
+        inside = [head for head in heads if (head.tower or "", head.layer) == (tower, layer)]
+        there = [s for s in graph.sources if s.kind == "head" and (s.tower or "", s.layer) == (tower, layer)]
+        outside = [s for s in there if s not in inside]
         n = min(len(inside), len(outside))
         own += [inside[i] for i in np.sort(rng.permutation(len(inside))[:n])]
         other += [outside[i] for i in np.sort(rng.permutation(len(outside))[:n])]
@@ -128,9 +129,9 @@ def _path(
     """One random walk from the logits at position ``last`` back to the input: (position, source, target)."""
     target, path, place = len(graph.targets) - 1, [], last
     while True:
-        source = int(rng.integers(graph.n_visible[target]))
+        source = int(rng.integers(graph.first_visible[target], graph.n_visible[target]))
         path.append((place, source, target))
-        if source == 0:
+        if graph.sources[source].kind == "input":
             return path
         choices = feeds[graph.sources[source]]
         target = choices[int(rng.integers(len(choices)))]

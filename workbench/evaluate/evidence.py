@@ -133,7 +133,11 @@ def random_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None
 
 def matched_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> dict[str, Any]:
     """Return heads of the circuit and as many others of the same layers, knocked out of the model: what each costs."""
-    heads = list(dict.fromkeys(parse_node(a).at(None) for a in subject.nodes if parse_node(a).kind == "head"))
+    heads = list(
+        dict.fromkeys(
+            node.at(None) for a in subject.nodes if (node := parse_node(a, towers=True)).kind == "head"
+        )
+    )
     rng = np.random.default_rng(plan.seed)
     pairs = [matched_heads(subject.graph, heads, rng) for _ in range(plan.matched)]
     pairs = [(own, other) for own, other in pairs if own]

@@ -124,7 +124,7 @@ def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:
     """
     mask = np.zeros(graph.edge_mask.shape, dtype=bool)
     for address in circuit.edges:
-        edge = parse_edge(address)
+        edge = parse_edge(address, towers=True)
         if edge.source.position is not None or edge.target.position is not None:
             raise CircuitError(
                 f"{address}: one mask for all positions cannot hold it", hint="run_circuits keeps positions"

@@ -165,7 +165,9 @@ def discover(
     )
     found = head_roles(judged) if wanted else HeadRoles()
     known = {r.head: r.role for r in found}
-    names = {a: known[part] for a in circuit.nodes if (part := str(parse_node(a).writer)) in known}
+    names = {
+        a: known[part] for a in circuit.nodes if (part := str(parse_node(a, towers=True).writer)) in known
+    }
     behavior, found_on = judged.behavior, None if judged is runs else runs.behavior
     advice = connection_advice(scores, circuit, by=chosen.by, select=chosen.select)
     evaluation = {

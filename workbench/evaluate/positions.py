@@ -39,7 +39,7 @@ def positions_of(circuits: Iterable[Circuit]) -> set[str | int]:
 
 
 def _writers(circuit: Circuit) -> list[Node]:
-    nodes = [parse_node(address) for address in circuit.nodes]
+    nodes = [parse_node(address, towers=True) for address in circuit.nodes]
     return [node for node in nodes if node.kind not in ("input", "logits")]
 
 

@@ -154,7 +154,7 @@ def discovery_table(found: Discovery) -> list[Any]:
         }
         for p in found.curve.to_dict()["points"]
     ]
-    inside = {str(parse_node(address).writer) for address in found.circuit.nodes}
+    inside = {str(parse_node(address, towers=True).writer) for address in found.circuit.nodes}
     roles = [
         {
             "head": r.head,

@@ -103,7 +103,7 @@ class Subject:
     @cached_property
     def nodes(self) -> tuple[str, ...]:
         """Nodes of the circuit that write and can be taken away, in residual order."""
-        known = {parse_node(a): a for a in self.circuit.nodes}
+        known = {parse_node(a, towers=True): a for a in self.circuit.nodes}
         return tuple(
             a
             for node, a in known.items()
@@ -129,9 +129,9 @@ class Subject:
         found = mask.copy()
         for part in parts:
             if "->" in part:
-                found[self.at(parse_edge(part))] = False
+                found[self.at(parse_edge(part, towers=True))] = False
             else:
-                node = parse_node(part)
+                node = parse_node(part, towers=True)
                 at: tuple[int | np.ndarray, ...]
                 at = (*self._at(node.position), self.graph.source_index[node.at(None)])
                 found[at] = False

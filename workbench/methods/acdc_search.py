@@ -38,7 +38,7 @@ import torch
 
 from workbench.circuits.graph import Graph
 from workbench.engine.distribute import WorkPart
-from workbench.engine.edges import ablate_edges, copies_that_fit, source_outputs
+from workbench.engine.edges import ablate_edges, changing, copies_that_fit
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reference import reference_outputs
@@ -89,14 +89,8 @@ class Meter:
         """
         idle = np.ones((*self.labels, len(self.graph.sources)), dtype=bool)
         for batch, reference in zip(self.runs.batches, self.references, strict=True):
-            own = source_outputs(self.runs, batch, "clean", self.graph)
-            same = (own == reference).all(-1)  # (pair, pos, source)
-            if not self.per_position:
-                idle &= same.flatten(0, 1).all(0).cpu().numpy()
-                continue
-            where = self.runs.labels_of(batch)
-            for label in range(len(idle)):
-                idle[label] &= same[where == label].all(0).cpu().numpy()
+            moved = changing(self.runs, batch, self.graph, reference, per_position=self.per_position)
+            idle &= ~(moved if self.per_position else moved[0])
         return idle
 
     def knows(self, mask: Mask) -> bool:
@@ -240,9 +234,7 @@ class Search:
 
     def _start(self, at: int) -> int:
         """The first layer that the edge at this place of the order can change."""
-        last = self.meter.graph.shape.n_layers - 1
-        layer = self.meter.graph.targets[self._order[at][-1]].layer
-        return last if layer is None else layer
+        return self.meter.graph.start_of[self._order[at][-1]]
 
     def _enter(self, state: SearchState, at: int) -> bool:
         """Whether the next edge needs a test; marks its target alive where it reaches the logits."""
@@ -363,4 +355,4 @@ class Search:
 
 def _sources_of(graph: Graph, target: int) -> range:
     """Sources a target reads, later ones first."""
-    return range(int(graph.n_visible[target]) - 1, -1, -1)
+    return range(int(graph.n_visible[target]) - 1, int(graph.first_visible[target]) - 1, -1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.engine.distribute import WorkPart
-from workbench.engine.edges import Outputs, ablate_edges, copies_that_fit, source_outputs
+from workbench.engine.edges import StackOutputs, ablate_edges, changing, copies_that_fit
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
@@ -96,8 +96,9 @@ def _edges(
     runs: PairedRuns, graph: Graph, ablation: Ablation, per_position: bool, progress: Callable[..., None]
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """``(pair, *label, source, target)`` drops of one batch after the other."""
-    layers, n_labels = range(graph.shape.n_layers + 1), len(runs.position_labels) if per_position else 1
-    known: dict[int, tuple[Outputs, np.ndarray]] = {}  # of the batch at hand
+    steps, n_labels = graph.steps, len(runs.position_labels) if per_position else 1
+    layers = range(len(steps))
+    known: dict[int, tuple[StackOutputs, np.ndarray]] = {}  # of the batch at hand
 
     def compute(part: WorkPart) -> np.ndarray:
         batch, layer = runs.batches[part.batch], int(part.key[-3:])
@@ -105,18 +106,18 @@ def _edges(
             known.clear()
             runs.release_others(batch)
             reference = reference_outputs(runs, batch, graph, ablation)
-            known[part.batch] = reference, _differs(runs, batch, graph, reference, per_position)
+            known[part.batch] = reference, changing(runs, batch, graph, reference, per_position=per_position)
         reference, differs = known[part.batch]
         found = np.zeros((len(batch), len(differs), *graph.edge_mask.shape))
-        _edges_into(runs, batch, graph, layer, reference, differs, per_position, found)
-        return found[..., _into(graph, layer)]
+        _edges_into(runs, batch, graph, steps[layer], reference, differs, per_position, found)
+        return found[..., list(steps[layer][1])]
 
     parts = [
         WorkPart(
             key=f"edges-b{b:05d}-l{layer:03d}",
-            shape=(len(batch), n_labels, len(graph.sources), len(_into(graph, layer))),
+            shape=(len(batch), n_labels, len(graph.sources), len(steps[layer][1])),
             batch=b,
-            cost=float(len(batch) * batch.n_tokens * len(_into(graph, layer)) * (layer + 1)),
+            cost=float(len(batch) * batch.n_tokens * len(steps[layer][1]) * (layer + 1)),
             what=f"edges into layer {layer}",
         )
         for b, batch in enumerate(runs.batches)
@@ -127,29 +128,10 @@ def _edges(
         found = np.zeros((len(batch), n_labels, *graph.edge_mask.shape))
         for layer in layers:
             part, into = next(values)
-            found[..., _into(graph, layer)] = into
+            found[..., list(steps[layer][1])] = into
             progress(b * len(layers) + layer + 1, len(parts), part.what)
         runs.release(batch)
         yield batch, found if per_position else found[:, 0]
-
-
-def _into(graph: Graph, layer: int) -> list[int]:
-    """Targets in a layer; the logits are the layer after the last."""
-    last = graph.shape.n_layers
-    return [j for j, t in enumerate(graph.targets) if (last if t.layer is None else t.layer) == layer]
-
-
-@torch.no_grad()
-def _differs(
-    runs: PairedRuns, batch: Batch, graph: Graph, reference: Outputs, per_position: bool
-) -> Bool[np.ndarray, "label source"]:
-    """Where a source's ablation changes anything at all; elsewhere the effect is 0 and no pass is needed."""
-    changed = (source_outputs(runs, batch, "clean", graph) != reference).any(-1)  # (pair, pos, source)
-    if not per_position:
-        return changed.flatten(0, 1).any(0)[None].cpu().numpy()
-    where = runs.labels_of(batch)
-    found = [changed[where == label].any(0) for label in range(len(runs.position_labels))]
-    return torch.stack(found).cpu().numpy()
 
 
 @torch.no_grad()
@@ -157,18 +139,17 @@ def _edges_into(
     runs: PairedRuns,
     batch: Batch,
     graph: Graph,
-    layer: int,
-    reference: Outputs,
+    step: tuple[int, tuple[int, ...]],
+    reference: StackOutputs,
     differs: np.ndarray,
     per_position: bool,
     found: Float[np.ndarray, "pair label source target"],
 ) -> None:
-    """Write down the drops of the edges into one layer (the logits are the layer after the last)."""
-    last = graph.shape.n_layers
-    into = _into(graph, layer)
-    edges = [(n, i, j) for n, i in np.argwhere(differs).tolist() for j in into if i < graph.n_visible[j]]
+    """Write down the drops of the edges into the targets of one step."""
+    start, into = step
+    exists = graph.edge_mask
+    edges = [(n, i, j) for n, i in np.argwhere(differs).tolist() for j in into if exists[i, j]]
     clean = runs.measure(batch, runs.clean_output(batch))
-    start = min(layer, last - 1)
     size = copies_that_fit(runs, batch, graph, start=start)
     labels = runs.labels_of(batch) if per_position else None
     for k in range(0, len(edges), size):

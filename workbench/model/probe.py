@@ -6,7 +6,7 @@ It is measured with the user's own hooks lifted, and again when weights, parts o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, cast
@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.circuits.addresses import VISION
 from workbench.core.errors import ModelError
 from workbench.model import hooks, pixels
 from workbench.model.bare import Modules, modules_of
+from workbench.model.hand_over import hand_over
 from workbench.model.hooks import SITES, TOLERANCE, Wiring, hook_name
 from workbench.model.identity import class_names
 from workbench.model.inner_towers import give_forms, n_read, towers_of
@@ -61,7 +63,8 @@ def _towers(bridge: TransformerBridge) -> dict[str, Wiring]:
         give_forms(bridge, forms)
         stack.cfg.n_layers = n_read(stack, lambda layer: _reaches(view, prompt, "head-output", layer))  # noqa: B023
         if stack.cfg.n_layers and _heads_of(view, prompt) == stack.cfg.n_heads:
-            found[name] = replace(_measure(view), prefix=stack.prefix)
+            place = hand_over(stack, prompt) if name == VISION else ""
+            found[name] = replace(_measure(view), prefix=stack.prefix, hand_over=place)
     return found
 
 
@@ -123,10 +126,10 @@ def _measure(bridge: TransformerBridge) -> Wiring:
         fired.discard("head-output")
     live = _live(bridge, prompt, fired, attention, mlps)
     causal = _is_causal(bridge, prompt, out)
-    errors = _identities(bridge, seen, attention, mlps, causal)
+    parallel = bool(attention and mlps) and _beside(bridge, seen, set(attention) & set(mlps))
+    errors = _identities(bridge, seen, attention, mlps, causal, parallel)
     exact = {name: error <= TOLERANCE.get(out.dtype, 2e-4) for name, error in errors.items()}
     n_kv = seen[hook_name("k", attention[0])].shape[2] if attention and "k" in fired else cfg.n_heads
-    between = any(f"blocks.{n}.hook_resid_mid" in seen for n in range(cfg.n_layers))
     # In half precision a wrong formula cannot be told from rounding: GPT-J's is off by 0.003 only.
     full = out.dtype in (torch.float32, torch.float64)
     all_heads = {"q", "k", "v", "head-output"} <= live and n_kv == cfg.n_heads
@@ -139,7 +142,7 @@ def _measure(bridge: TransformerBridge) -> Wiring:
         d_mlp=d_mlp,
         attention_layers=attention,
         mlp_layers=mlps,
-        parallel=bool(attention and mlps) and not between,
+        parallel=parallel,
         causal=causal,
         has_lm_head=out.shape[-1] != cfg.d_model or hasattr(bridge, "unembed") or bool(class_names(bridge)),
         live=live,
@@ -259,12 +262,35 @@ def _is_causal(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> bool:
 
 
 @torch.no_grad()
+def _beside(bridge: TransformerBridge, seen: Mapping[str, Tensor], layers: Iterable[int]) -> bool:
+    """Whether MLPs stand beside attention and read what it reads. The layers of a bridge's tower have no hook between
+    the two either way, so where none fired what enters an MLP is compared with both readings.
+    """
+    for layer in sorted(layers):
+        if f"blocks.{layer}.hook_resid_mid" in seen:
+            return False
+        before, wrote = (seen.get(hook_name(site, layer)) for site in ("resid", "attn-out"))
+        into = seen.get(f"blocks.{layer}.mlp.hook_in")
+        if before is None or wrote is None or into is None:
+            continue
+        norm = hooks.norm_before(bridge, layer, "ln2")
+        try:
+            behind, beside = ((norm(read) - into).abs().max() for read in (before + wrote, before))
+        except RuntimeError:  # of another shape
+            continue
+        if bool(behind < beside) and bool(behind <= TOLERANCE.get(into.dtype, 2e-4)):
+            return False
+    return True
+
+
+@torch.no_grad()
 def _identities(
     bridge: TransformerBridge,
     seen: dict[str, Tensor],
     attention: tuple[int, ...],
     mlps: tuple[int, ...],
     causal: bool,
+    parallel: bool,
 ) -> dict[str, float]:
     """Largest error of each identity the edge level rests on, over all layers; infinite where it cannot be tried."""
     errors = {"residual": 0.0, "heads": 0.0, "readers": 0.0, "pattern": 0.0}
@@ -295,7 +321,6 @@ def _identities(
                         "pattern", recompute_pattern(at["q"], at["k"], causal) - at["pattern"], at["pattern"]
                     )
             if layer in mlps:
-                parallel = f"blocks.{layer}.hook_resid_mid" not in seen
                 read = at["resid"] + (0 if parallel or layer not in attention else at["attn-out"])
                 worst("readers", hooks.norm_before(bridge, layer, "ln2")(read) - mlp_in, mlp_in)
         except (

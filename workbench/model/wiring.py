@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from workbench.circuits.addresses import Node
+from workbench.circuits.addresses import VISION, Node
 from workbench.circuits.graph import Graph, GraphShape
 from workbench.core.errors import ModelError
 
@@ -110,6 +110,19 @@ def require_parts(model: Layered) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HandOver:
+    """The one place through which a tower reaches the language model.
+
+    Attributes:
+        hook: Where its reading can be edited: what leaves the last layer that is read, or what enters the projector.
+        first: The first of the tower's positions that are there; those before it are not read.
+    """
+
+    hook: str
+    first: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wiring:
     """What a probe forward found out about one model.
 
@@ -125,6 +138,8 @@ class Wiring:
         errors: Largest error of each identity, in activation units.
         prefix: What the hooks of its layers begin with.
         towers: The same of every further stack of layers, by its name.
+        hand_over: Of a tower: where the language model reads it, or in one sentence why that is no single place.
+        with_tower: Edges cross from the tower that sees to the language model: one graph of both.
     """
 
     n_layers: int
@@ -146,6 +161,8 @@ class Wiring:
     errors: dict[str, float]
     prefix: str = "blocks"
     towers: Mapping[str, Wiring] = field(default_factory=dict)
+    hand_over: HandOver | str = ""
+    with_tower: bool = False
 
     def of(self, tower: str | None) -> Wiring:
         """Return the wiring of a tower; None is the model's own stack.
@@ -177,7 +194,35 @@ class Wiring:
         require_parts(self)
         if not self.edge_level:
             raise ModelError(f"no edges here: {self.why_no_edges()}", hint="node level works: --level node")
-        return self._shape(head_writes=self.head_writes)
+        own = self._shape(head_writes=self.head_writes)
+        return replace(own, tower=self.tower.shape()) if self.with_tower else own
+
+    @property
+    def tower(self) -> Wiring:
+        """The tower that sees, where edges can cross from it to the language model.
+
+        Raises:
+            ModelError: saying why they cannot.
+        """
+        hint = "leave out --with-tower: edges of the language model, to which the picture is part of input"
+        if VISION not in self.towers:
+            raise ModelError("the model has no tower for pictures whose layers are seen", hint=hint)
+        tower = self.towers[VISION]
+        if not tower.edge_level:
+            raise ModelError(f"no edges in its tower: {tower.why_no_edges()}", hint=hint)
+        if isinstance(tower.hand_over, str):
+            raise ModelError(f"no edges from its tower to the language model: {tower.hand_over}", hint=hint)
+        return tower
+
+    def joined(self) -> Wiring:
+        """Return the same with edges that cross from the tower to the language model.
+
+        Raises:
+            ModelError: if there is no such tower, or no single place at which it is read.
+        """
+        found = replace(self, with_tower=True)
+        found.shape()
+        return found
 
     def node_shape(self) -> GraphShape:
         """Return the shape for node-level work: every head is a node, and no sum over the residual stream is

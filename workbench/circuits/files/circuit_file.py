@@ -50,13 +50,16 @@ class Shape(Part, frozen=True):
     head_writes: Annotated[bool, Meta(description="false where a norm follows the sum of the heads")]
     attention_layers: list[Count] | None
     mlp_layers: list[Count] | None
+    tower: Annotated[
+        Shape | UnsetType, Meta(description="the stack that sees, where edges cross from it to this one")
+    ] = UNSET
 
 
 class CircuitNode(Part, frozen=True):
     """A node; layer, head and position say again what its address says."""
 
     id: Annotated[str, Meta(description="its address, for example a9.h9")]
-    kind: Literal["input", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
+    kind: Literal["input", "projector", "head", "group", "attn", "mlp", "neuron", "resid", "logits"]
     layer: Count | None
     head: Annotated[Count | None, Meta(description="index of the head, KV group or hidden unit")]
     position: str | Count | None
@@ -215,12 +218,14 @@ def _network(
     if level != "edge" and (edges or links):
         raise CircuitError(f"a {level}-level circuit has no edges; this one has some")
     n_layers = graph.shape.n_layers
-    order = sorted(links, key=lambda link: [names.order(parse_node(end), n_layers) for end in link])
+    order = sorted(
+        links, key=lambda link: [names.order(parse_node(end, towers=True), n_layers) for end in link]
+    )
     return table, edges, tuple(order)
 
 
 def _read_node(graph: Graph, row: CircuitNode, where: str) -> tuple[Node, dict[str, Any]]:
-    node = parse_node(row.id)
+    node = parse_node(row.id, towers=True)
     if node.slot:
         raise CircuitError(f"{where}: {node} is an input of a node, not a node")
     check_node(graph, node)
@@ -236,7 +241,7 @@ def _read_edge(
     graph: Graph, table: dict[str, Any], row: CircuitEdge, known: set[tuple[Node, Node]], where: str
 ) -> tuple[Edge, float | None]:
     """An edge and its score, or a link and None."""
-    source, host = parse_node(row.source), parse_node(row.target)
+    source, host = (parse_node(end, towers=True) for end in (row.source, row.target))
     for end in (source, host):
         if str(end) not in table:
             raise CircuitError(f"{where}: there is no node {end}")

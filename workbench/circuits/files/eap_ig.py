@@ -62,6 +62,8 @@ def _full_graph(circuit: Circuit) -> Graph:
     """Their graph: every layer has attention and an MLP, every head its own q, k and v."""
     shape = circuit.shape
     hint = "export graphml or cytoscape instead"
+    if shape.tower is not None:
+        raise CircuitError("EAP-IG's graph has one stack of layers; this circuit also has a tower", hint=hint)
     if shape.n_kv_heads != shape.n_heads:
         raise CircuitError(
             f"EAP-IG's graph has a key and a value input per head; here {shape.n_heads} heads share "

@@ -15,6 +15,7 @@ from collections import defaultdict
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.rows import NodeRow, about, edge_rows, node_rows, prompt_text, title
 from workbench.circuits.summary import summarise
+from workbench.core.errors import CircuitError
 from workbench.view.text import number, printable
 
 _SCANS = {"gpt2": "gpt2-small"}  # their name of a model that has another on the Hub
@@ -37,6 +38,11 @@ def to_neuronpedia(circuit: Circuit) -> str:
     columns = _columns(circuit)
     rows = [row for row in node_rows(circuit) if row.kind != "group"]
     ids = {row.id: _node_id(circuit, row, columns) for row in rows}
+    if circuit.shape.tower is not None:
+        raise CircuitError(
+            "its graphs have one stack of layers; this circuit also has a tower",
+            hint="export graphml or cytoscape instead",
+        )
     influence = _influence(circuit)
     nodes = [_node(circuit, row, ids[row.id], columns, influence.get(row.id, 0.0)) for row in rows]
     weights = _weights(circuit, set(ids))

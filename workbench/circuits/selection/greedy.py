@@ -18,7 +18,7 @@ def grow(scores: Ranked, n: int, by: Ranking, share: float | None) -> list[Index
     for place, index in enumerate(scores.ranked(by)):
         rank[index] = place
     graph = scores.graph
-    readers, reads = readers_of(graph), graph.n_visible
+    readers, starts, reads = readers_of(graph), graph.first_visible, graph.n_visible
     opened: set[int] = set()
     queue: list[tuple[float, int, int]] = []
     newly = [graph.target_index[LOGITS]]
@@ -26,7 +26,7 @@ def grow(scores: Ranked, n: int, by: Ranking, share: float | None) -> list[Index
     while len(kept) < n:
         for j in newly:
             opened.add(j)
-            queue += [(rank[i, j], i, j) for i in range(reads[j])]
+            queue += [(rank[i, j], i, j) for i in range(starts[j], reads[j])]
         if newly:
             heapq.heapify(queue)
         if not queue:

@@ -41,7 +41,9 @@ def best_connected(scores: Ranked, n: int, by: Ranking, share: float | None) -> 
     gain = np.abs(value) if by == "absolute" else value
     rows, n_nodes = constraints(scores.graph, where)
     always = np.zeros(len(where) + n_nodes)
-    always[[len(where), -1]] = 1  # the input and the logits
+    always[-1] = 1  # the logits
+    if len(scores.graph.roots) == 1:  # behind a tower either the words or the patches do
+        always[len(where)] = 1
     size = np.concatenate([np.ones(len(where)), np.zeros(n_nodes)])
     found = milp(
         np.concatenate([-gain, np.zeros(n_nodes)]),

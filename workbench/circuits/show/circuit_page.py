@@ -17,6 +17,7 @@ from workbench.view.text import escape, printable
 MOST_PAGE_EDGES = 5000
 _KINDS = {
     "input": "input",
+    "projector": "projector",
     "head": "attention head",
     "mlp": "MLP",
     "group": "key/value group",
@@ -52,7 +53,7 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
     scored = [row for row in rows if row.score is not None]
     edge_rank = {row.id: i for i, row in enumerate(sorted(scored, key=lambda row: -abs(row.score or 0.0)))}
     nodes = node_rows(circuit)
-    choosable = [row for row in nodes if row.kind not in ("input", "logits", "group")]
+    choosable = [row for row in nodes if row.kind not in ("input", "projector", "logits", "group")]
     node_rank = {r.id: i for i, r in enumerate(sorted(choosable, key=lambda r: -abs(r.score or 0.0)))}
     return {
         "level": circuit.level,
@@ -65,7 +66,7 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
             {
                 "id": row.id,
                 "kind": row.kind,
-                "layer": None if row.kind in ("input", "logits") else row.layer,
+                "layer": None if row.kind in ("input", "projector", "logits") else row.layer,
                 "head": row.head,
                 "position": row.position,
                 "score": row.score,

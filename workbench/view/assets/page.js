@@ -25,7 +25,7 @@
 
   // Pruning, by the rule of Circuit.top: the n edges of largest |score|, then only what lies on a path from
   // input to logits. `rank` comes from the library, so ties fall the same way.
-  const isInput = (id) => id === "input" || id.startsWith("input@");
+  const isInput = (id) => id === "input" || id.startsWith("input@") || id.endsWith(":embed");
   const isLogits = (id) => id === "logits" || id.startsWith("logits@");
   const ends = new Set(data.edges.flatMap((edge) => [edge.source, edge.target]));
   const helpers = data.nodes.filter((node) => !ends.has(node.id)).map((node) => node.id);
