@@ -119,8 +119,8 @@ def _check_layers(name: str, value: object, n_layers: int) -> None:
 class Graph:
     """Sources, targets and the edges between them, as index tables.
 
-    Where the shape has a tower, its sources and targets come first, then ``projector``, which reads the tower, then those
-    of the language model, where ``projector`` writes beside ``input``.
+    Where the shape has a tower, its sources and targets come first, then ``projector``, which reads the tower, then
+    those of the language model, where ``projector`` writes beside ``input``.
 
     Attributes:
         entering: What the first layer is given.

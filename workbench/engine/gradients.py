@@ -83,7 +83,7 @@ def part(batch: Batch, where: slice) -> Batch:
 
 
 @contextmanager
-def _frozen(model: torch.nn.Module) -> Iterator[None]:
+def frozen(model: torch.nn.Module) -> Iterator[None]:
     """No parameter collects a gradient inside; the caller's flags come back, also after an error."""
     own = (p for module in every_module(model) for p in vars(module)["_parameters"].values())
     wanted = [p for p in own if p is not None and p.requires_grad]
@@ -160,7 +160,7 @@ def taped_run(
         )
     if runs.metric.needs_clean:
         runs.clean_output(batch)
-    tape = _Tape(start)
+    tape = Tape(start)
     own = {name: value.detach().requires_grad_(True) for name, value in (replaced or {}).items()}
     put: list[Hook] = [(name, lambda t, hook, value=value: value) for name, value in own.items()]
     shut: set[int] = set()
@@ -169,7 +169,7 @@ def taped_run(
         hooks += [(name, partial(tape.look, name)) for name in keep if name not in taps]
         hooks += [(name, partial(tape.tap, name)) for name in taps]
         hooks += [*rules.after, *(_gates(runs, shut) if gates else [])]
-        with torch.enable_grad(), _frozen(runs.model):
+        with torch.enable_grad(), frozen(runs.model):
             value = runs.values(
                 batch, batch.prompt("clean"), hooks, at_last=at_last, by_model=backward != "plain"
             )
@@ -178,7 +178,7 @@ def taped_run(
     return Taped(tape.seen, shut, total, starts, tuple(taps), tape.found, batch.n_tokens)
 
 
-class _Tape:
+class Tape:
     """What hooks of a differentiable run keep: what enters, activations that were seen, gradients that come back."""
 
     def __init__(self, start: Resid | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from jaxtyping import Float
@@ -15,10 +16,23 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.engine.backward import NormMap, measure_norm
-from workbench.engine.gradients import Resid, Taped, start_of, taped_run
+from workbench.engine.gradients import Resid, start_of, taped_run
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.rules import Backward, rule_of
 from workbench.model.hooks import hook_name, norm_before, projection
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.model.inner_towers import TowerStack
+
+
+class Differentiated(Protocol):
+    """A run whose activations were seen and whose gradients can be asked for."""
+
+    @property
+    def seen(self) -> dict[str, Tensor]: ...
+    def gradients(self) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,10 +108,15 @@ class Readers:
     runs: PairedRuns
     graph: Graph
     backward: Backward = "plain"
+    stack: TransformerBridge | TowerStack | None = None  # whose layers; by default the model's own
     _norms: dict[tuple[int, str], _Norm] = field(default_factory=dict)
 
+    @property
+    def _layers(self) -> TransformerBridge | TowerStack:
+        return self.runs.model if self.stack is None else self.stack
+
     @torch.no_grad()
-    def factors(self, run: Taped) -> Iterator[ReaderGradient]:
+    def factors(self, run: Differentiated) -> Iterator[ReaderGradient]:
         """Return the gradients of all targets of a run with ``reader_taps``, from the first layer to the logits."""
         shape, last = self.graph.shape, self.graph.shape.n_layers - 1
         grads, at = run.gradients(), 0
@@ -118,7 +137,7 @@ class Readers:
         logits = wide(grads.pop(f"blocks.{last}.hook_out"))
         yield ReaderGradient(columns=slice(at, at + 1), near=logits[:, :, None])
 
-    def _of_mlp(self, layer: int, x: Resid, run: Taped, grads: dict[str, Tensor]) -> Resid:
+    def _of_mlp(self, layer: int, x: Resid, run: Differentiated, grads: dict[str, Tensor]) -> Resid:
         """The gradient at the stream that an MLP reads."""
         if _own_copy(layer) in grads:
             return wide(grads.pop(_own_copy(layer)))
@@ -129,15 +148,15 @@ class Readers:
 
     def _through(self, layer: int, part: str, x: Resid) -> _Through:
         if (layer, part) not in self._norms:
-            self._norms[layer, part] = _Norm.measured(norm_before(self.runs.model, layer, part), x)
+            self._norms[layer, part] = _Norm.measured(norm_before(self._layers, layer, part), x)
         return _Through(self._norms[layer, part], x, rule_of(self.backward).linear)
 
     def _folded(self, layer: int, slot: str) -> _Folded:
         norm = self._norms[layer, "ln1"]
         if slot not in norm.folded:
-            attn = self.runs.model.blocks[layer].attn
+            attn = self._layers.blocks[layer].attn
             bias = getattr(attn, f"b_{slot.upper()}", None)
-            norm.folded[slot] = _Folded.of(norm, wide(projection(self.runs.model, layer, slot)), bias)
+            norm.folded[slot] = _Folded.of(norm, wide(projection(self._layers, layer, slot)), bias)
         return norm.folded[slot]
 
 

@@ -41,7 +41,7 @@ def reference_outputs(
         return tuple(map(torch.zeros_like, own)) if isinstance(own, tuple) else torch.zeros_like(own)
     if len(graph.parts) > 1:
         raise OptionError(
-            f"{ablation} ablation of edges that cross from a tower is not defined here: its positions are of another kind",
+            f"{ablation} ablation is not defined for edges that cross from a tower: its positions are of another kind",
             hint="--ablation resample or zero, or leave out --with-tower",
         )
     return _mean_outputs(runs, batch, graph, value)

@@ -25,10 +25,11 @@ from workbench.engine.patterns import (
     query_effect,
     value_effect,
 )
-from workbench.methods.attribution import Tally, neuron_width
+from workbench.methods.attribution import neuron_width
 from workbench.methods.options.gradients import AtPStar, atp_star_cost, backward_rounds
 from workbench.methods.outcome import graph_of, refuse_flat, result
 from workbench.methods.registry import Level
+from workbench.methods.tally import Tally
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import Site, writer_hooks
 

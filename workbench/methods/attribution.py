@@ -7,35 +7,33 @@ A method is a choice of the points at which the gradient is taken, of the backwa
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.core.errors import ModelError, ShapeError
+from workbench.core.errors import ModelError
 from workbench.core.progress import Progress
 from workbench.engine.distribute import WorkPart, batch_parts
-from workbench.engine.edges import written
 from workbench.engine.gradients import Taped, pieces, start_of, taped_run
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means, found_means
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
-from workbench.engine.reader_gradients import ReaderGradient, Readers, project_into, reader_taps, wide
+from workbench.engine.reader_gradients import Differentiated, wide
 from workbench.engine.rules import Backward, rule_of
+from workbench.methods.crossing_edges import CrossingEdges, check_crossing
+from workbench.methods.edge_work import EdgeWork
 from workbench.methods.outcome import graph_of, refuse_flat, result
 from workbench.methods.points import Point
 from workbench.methods.registry import Level
+from workbench.methods.tally import Tally, Work, accumulate
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import Site, writer_hooks
-
-_MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +114,13 @@ def attribute(
     if level == "neuron":
         exists = np.zeros(shape, dtype=bool)
         exists[list(runs.wiring.mlp_layers)] = True
+    crosses = len(graph.parts) > 1
+    if crosses:
+        check_crossing(recipe.backward, points, per_position=per_position)
     tally = Tally(runs, shape, exists=exists, per_position=per_position, absolute=recipe.absolute)
-    works: dict[str, type[_Edges | _Nodes]] = {"edge": _Edges, "node": _Nodes, "neuron": _Neurons}
+    works: dict[str, type[EdgeWork | _Nodes]] = {"edge": EdgeWork, "node": _Nodes, "neuron": _Neurons}
     work = works[level]
-    sites = work.sites(runs, graph)
+    sites = [] if crosses else work.sites(runs, graph)
     means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})
     total = len(runs.batches) * len(points)
     # edges of the last layer act at the last position; differences of one run do for them, given once
@@ -139,10 +140,16 @@ def attribute(
         runs.release(batch)
         return tally.values()
 
+    def crossed(batch: Batch, done: int) -> np.ndarray:
+        CrossingEdges(runs, batch, graph, tally).scored(points, recipe.ablation)
+        progress(done + len(points) - 1, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
+        runs.release(batch)
+        return tally.values()
+
     def compute(part: WorkPart) -> np.ndarray:
         found, done = [], part.batch * len(points) + 1
         for piece in pieces(runs, runs.batches[part.batch]):
-            found.append(piece_of(piece, done))
+            found.append((crossed if crosses else piece_of)(piece, done))
         return np.concatenate(found)
 
     parts = batch_parts(runs, "gradients", tally.shape_of)
@@ -216,7 +223,7 @@ def _run(
     runs: PairedRuns,
     batch: Batch,
     point: Point,
-    work: _Work,
+    work: Work,
     recipe: Recipe,
     means: Means | None,
     *,
@@ -248,123 +255,7 @@ def _run(
     return taped_run(runs, batch, taps, keep=keep, replaced={name: between}, backward=recipe.backward)
 
 
-class Tally:
-    """Scores per pair, summed over positions or over those of each label, and their mean."""
-
-    def __init__(
-        self,
-        runs: PairedRuns,
-        shape: tuple[int, ...],
-        *,
-        exists: np.ndarray | None,
-        per_position: bool,
-        absolute: bool,
-    ) -> None:
-        self.runs, self.exists, self.absolute = runs, exists, absolute
-        self.n_labels = len(runs.position_labels) if per_position else 0
-        full = (self.n_labels, *shape) if per_position else shape
-        small = runs.n_pairs * int(np.prod(full)) <= _MOST_KEPT
-        self.per_pair = np.zeros((runs.n_pairs, *full), dtype=np.float32) if small else None
-        self._sum = np.zeros(full)
-        self.closed: np.ndarray | None = None
-        self._of_batch: np.ndarray | None = None
-        self._rounds: np.ndarray | None = None
-
-    def values(self) -> Float[np.ndarray, " pair *place"]:
-        """Return the values of the batch that was closed last."""
-        if self.closed is None:
-            raise ShapeError("no batch is closed")
-        return self.closed
-
-    @property
-    def _open(self) -> np.ndarray:
-        if self._of_batch is None:
-            raise ShapeError("no batch is open")
-        return self._of_batch
-
-    def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None:
-        """Return the position label of every token, or None when positions are summed over."""
-        return self.runs.labels_of(batch) if self.n_labels else None
-
-    def open(self, batch: Batch) -> None:
-        """Begin a batch."""
-        self._of_batch = np.zeros((len(batch), *self._sum.shape), dtype=np.float32)
-
-    def add(self, found: Float[Tensor, "pair pos *place"], where: tuple, labels: Tensor | None) -> None:
-        """Add products at these places of the open batch."""
-        if labels is None:
-            values = found.sum(1)
-            self._open[(slice(None), *where)] += values.float().cpu().numpy()
-            return
-        pairs = len(found)
-        index = labels + self.n_labels * torch.arange(pairs, device=labels.device)[:, None]
-        values = found.new_zeros(pairs * self.n_labels, *found.shape[2:])
-        values.index_add_(0, index.flatten(), found.flatten(0, 1))
-        values = values.unflatten(0, (pairs, self.n_labels))
-        self._open[(slice(None), slice(None), *where)] += values.float().cpu().numpy()
-
-    def end_round(self, weight: float = 1.0) -> None:
-        """Of several rounds over an open batch whose sizes are added: this one is complete."""
-        done = weight * np.abs(self._open)
-        self._rounds = done if self._rounds is None else self._rounds + done
-        self._open[:] = 0
-
-    def close(self, batch: Batch) -> None:
-        """End a batch: its values per pair are in ``closed``, to be taken in here or by another process."""
-        values = self._open if self._rounds is None else self._rounds
-        self._rounds = None
-        if self.absolute:
-            values = np.abs(values)
-        if self.exists is not None:
-            values[..., ~self.exists] = np.nan
-        self.closed, self._of_batch = values, None
-
-    def shape_of(self, batch: Batch) -> tuple[int, ...]:
-        """Return the shape of the values of a batch."""
-        return (len(batch), *self._sum.shape)
-
-    def take(self, batch: Batch, values: Float[np.ndarray, " pair *place"]) -> None:
-        """Count the pairs of a batch."""
-        if self.per_pair is not None:
-            self.per_pair[batch.index] = values
-        self._sum += values.sum(0, dtype=np.float64)
-
-    def mean(self) -> np.ndarray:
-        """Return the mean over pairs."""
-        return self._sum / self.runs.n_pairs
-
-
-class _Work(ABC):
-    """One batch at one level: taps for the runs, and what is done with their gradients."""
-
-    def __init__(self, runs: PairedRuns, batch: Batch, graph: Graph, tally: Tally) -> None:
-        self.runs, self.batch, self.graph, self.tally = runs, batch, graph, tally
-        self.labels = tally.labels(batch)
-        tally.open(batch)
-
-    @staticmethod
-    @abstractmethod
-    def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
-        """Where differences are taken."""
-
-    @abstractmethod
-    def taps(self, *, walked: bool) -> tuple[list[str], list[str]]:
-        """Hooks whose gradients are wanted, and hooks that are only kept."""
-
-    @abstractmethod
-    def start(self, differences: dict[Site, Tensor]) -> None:
-        """Begin with the differences of the batch."""
-
-    @abstractmethod
-    def add(self, run: Taped, weight: float, backward: Backward) -> None:
-        """Add the gradients of one run."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Multiply, and add to the tally."""
-
-
-class _Nodes(_Work):
+class _Nodes(Work):
     """Every node at its output: heads before their output matrix, which is linear."""
 
     @staticmethod
@@ -377,9 +268,9 @@ class _Nodes(_Work):
     def start(self, differences: dict[Site, Tensor]) -> None:
         self.differences, self.gradients = differences, dict[str, Tensor]()
 
-    def add(self, run: Taped, weight: float, backward: Backward) -> None:
+    def add(self, run: Differentiated, weight: float, backward: Backward) -> None:
         for name, grad in run.gradients().items():
-            _accumulate(self.gradients, name, grad, weight)
+            accumulate(self.gradients, name, grad, weight)
 
     def finish(self) -> None:
         at = 0
@@ -403,100 +294,3 @@ class _Neurons(_Nodes):
             product = difference.double() * self.gradients[hook_name(site, layer)].double()
             self.tally.add(product, (layer,), self.labels)
         self.tally.close(self.batch)
-
-
-def _accumulate(sums: dict, key, value: Tensor, weight: float) -> None:
-    value = wide(value)
-    if key not in sums:
-        sums[key] = value if weight == 1 else value * weight
-    else:
-        sums[key].add_(value, alpha=weight)
-
-
-class _Edges(_Work):
-    """Every edge: what sources write times the gradient at each target's own copy of the stream.
-
-    Gradients are summed over points where they are small, at q, k and v; one product with the differences of all
-    sources follows for each layer. The term of the norm, different at every point, is a product of two thin factors.
-    """
-
-    @staticmethod
-    def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
-        return [(0, "resid"), *writer_hooks(graph)]
-
-    def taps(self, *, walked: bool) -> tuple[list[str], list[str]]:
-        return reader_taps(self.graph, walked=walked)
-
-    @torch.no_grad()
-    def start(self, differences: dict[Site, Tensor]) -> None:
-        first = next(iter(differences.values()))
-        self.delta = first.new_empty(*first.shape[:2], len(self.graph.sources), first.shape[-1])
-        at = 0
-        for (layer, site), difference in differences.items():
-            matrix_part = "mlp-out" if site == "resid" else site  # both are written as they are
-            found = written(self.runs.model, self.runs.wiring, layer, matrix_part, difference)
-            self.delta[:, -found.shape[1] :, at : at + found.shape[2]] = found
-            # of the last layer at the last position alone: read by nothing at the others
-            self.delta[:, : -found.shape[1], at : at + found.shape[2]] = 0
-            at += found.shape[2]
-        self.readers: Readers | None = None
-        self.sums: dict[tuple[int, int], Tensor] = {}
-        self.matrices: dict[tuple[int, int], Tensor | None] = {}
-
-    @torch.no_grad()
-    def add(self, run: Taped, weight: float, backward: Backward) -> None:
-        thin: list[ReaderGradient] = []
-        self.readers = self.readers or Readers(self.runs, self.graph, backward)
-        for found in self.readers.factors(run):
-            key = (found.columns.start, found.columns.stop)
-            _accumulate(self.sums, key, found.near, weight)
-            self.matrices[key] = found.matrix
-            thin += [found] if found.normed is not None else []
-        self._take_away(thin, weight)
-
-    def _take_away(self, thin: list[ReaderGradient], weight: float) -> None:
-        """Subtract ``(difference . normed) * along`` for every norm that has this term."""
-        norms: list[Tensor] = []
-        for found in thin:
-            if found.normed is not None and not any(found.normed is n for n in norms):
-                norms.append(found.normed)
-        if not norms:
-            return
-        onto = torch.stack(norms, dim=-1).flatten(0, 1)  # (pair * pos, d_model, norm)
-        shadow = torch.bmm(self.delta.flatten(0, 1), onto).unflatten(0, self.delta.shape[:2])
-        for found in thin:
-            if found.along is None:
-                continue
-            norm = next(i for i, n in enumerate(norms) if n is found.normed)
-            seen = self._seen(found.columns)
-            product = shadow[:, :, :seen, norm, None] * (-weight * found.along)[:, :, None]
-            self.tally.add(product, (slice(seen), found.columns), self.labels)
-
-    def _seen(self, columns: slice) -> int:
-        return int(self.graph.n_visible[columns.start])
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        groups: list[list[tuple[int, int]]] = [[]]
-        enough = len(self.graph.targets) // self.graph.shape.n_layers
-        for key in self.sums:
-            if groups[-1] and groups[-1][-1][1] - groups[-1][0][0] >= enough:
-                groups.append([])
-            groups[-1].append(key)
-        widest = max(group[-1][1] - group[0][0] for group in groups)
-        # one buffer for all: fresh memory of this size costs as much time as the projections themselves
-        self.gradient = self.delta.new_empty(self.delta.shape[:2].numel(), widest, self.delta.shape[-1])
-        for group in groups:
-            self._contract(group)
-        self.tally.close(self.batch)
-
-    def _contract(self, keys: list[tuple[int, int]]) -> None:
-        """One product for neighbouring targets, about a layer's; what is no edge among them is masked afterwards."""
-        columns = slice(keys[0][0], keys[-1][1])
-        seen = int(self.graph.n_visible[columns].max())
-        gradient = self.gradient[:, : columns.stop - columns.start]  # (pair * pos, target, d_model)
-        for key in keys:
-            first = key[0] - columns.start
-            project_into(gradient[:, first : first + key[1] - key[0]], self.sums.pop(key), self.matrices[key])
-        product = torch.bmm(self.delta[:, :, :seen].flatten(0, 1), gradient.transpose(1, 2))
-        self.tally.add(product.unflatten(0, self.delta.shape[:2]), (slice(seen), columns), self.labels)

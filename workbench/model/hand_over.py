@@ -40,7 +40,7 @@ def hand_over(stack: TowerStack, prompt: Prompt) -> HandOver | str:
     if entry not in seen or end not in seen:
         return "what enters the language model is not seen"
     close = TOLERANCE.get(out.dtype, 2e-4)
-    shaken, arrived = _run(stack, prompt, [(first, None)], [entry])
+    _, arrived = _run(stack, prompt, [(first, None)], [entry])
     moved = (arrived[entry] - seen[entry]).abs().amax(-1) > close
     if bool((moved & (prompt.ids != sight.token)).any()):
         return "it writes to other rows of the language model's input than those of the picture"
