@@ -19,12 +19,12 @@ _VISION = {**_SIZE, "image_size": SIDE, "patch_size": 8}
 _TEXT = {**_SIZE, "vocab_size": len(VOCABULARY), "num_key_value_heads": 4, "initializer_range": 0.15}
 
 
-def _llava(t: Any, vision: Any) -> Any:
+def _llava(t: Any, vision: Any, layer: int | list[int] = -1) -> Any:
     config = t.LlavaConfig(
         vision_config=vision,
         text_config=t.LlamaConfig(**_TEXT),
         image_token_index=IMAGE,
-        vision_feature_layer=-1,
+        vision_feature_layer=layer,
         vision_feature_select_strategy="default" if vision.model_type.startswith("clip") else "full",
     )
     return t.LlavaForConditionalGeneration(config)
@@ -38,10 +38,28 @@ def _gemma3(t: Any) -> Any:
     return t.Gemma3ForConditionalGeneration(config)
 
 
+def _idefics3(t: Any) -> Any:
+    config = t.Idefics3Config(
+        vision_config=_VISION,
+        text_config={**_TEXT, "model_type": "llama"},
+        image_token_id=IMAGE,
+        scale_factor=2,
+    )
+    return t.Idefics3ForConditionalGeneration(config)
+
+
+def _before(t: Any, layer: int | list[int]) -> Any:
+    """One that does not read the last layer of its tower, or reads several."""
+    return _llava(t, t.CLIPVisionConfig(**{**_VISION, "num_hidden_layers": 3}), layer)
+
+
 BUILDERS: Mapping[str, Callable[[Any], Any]] = {
     "llava": lambda t: _llava(t, t.CLIPVisionConfig(**_VISION)),
     "llava-siglip": lambda t: _llava(t, t.SiglipVisionConfig(**_VISION)),
+    "llava-before": lambda t: _before(t, -2),
+    "llava-several": lambda t: _before(t, [-1, -2]),
     "gemma3": _gemma3,
+    "idefics3": _idefics3,
 }
 
 

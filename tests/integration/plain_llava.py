@@ -7,6 +7,7 @@ residual stream, so single edges can be edited and differentiated.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import torch
 import transformers
@@ -20,11 +21,11 @@ Pattern = Callable[[int, Tensor], Tensor]
 
 
 class PlainLlava:
-    """A tiny LLaVA in plain torch."""
+    """A tiny LLaVA in plain torch, or another one in a folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         kind = transformers.LlavaForConditionalGeneration
-        self.model = kind.from_pretrained(seeing_dir("llava"), attn_implementation="eager").eval()
+        self.model = kind.from_pretrained(folder or seeing_dir("llava"), attn_implementation="eager").eval()
         self.model.requires_grad_(False)
         text = self.model.model.language_model
         self.layers, self.rotary, self.norm = text.layers, text.rotary_emb, text.norm
@@ -45,7 +46,7 @@ class PlainLlava:
 
     def run(
         self,
-        rows: Tensor,
+        rows: Tensor | Mapping[str, Tensor],
         *,
         ablated: Collection[tuple[str, str]] = (),
         instead: Mapping[str, Tensor] | None = None,
@@ -56,6 +57,7 @@ class PlainLlava:
         """Logits at the end, and what every source wrote.
 
         Args:
+            rows: What enters, or what each source before the first layer writes.
             ablated: Edges along which ``instead[source]`` is read.
             put: What a source writes in place of its own.
             pattern: Edit of each layer's patterns, ``(head, query, key)``.
@@ -72,7 +74,9 @@ class PlainLlava:
                 x = copies[target] = x + torch.zeros_like(x).requires_grad_(True)
             return x
 
-        write("input", rows)
+        for name, value in ({"input": rows} if isinstance(rows, Tensor) else rows).items():
+            write(name, value)
+        rows = sum(wrote.values())
         cos, sin = (t[0] for t in self.rotary(rows[None], torch.arange(len(rows))[None]))
         for n, layer in enumerate(self.layers):
             heads = {}

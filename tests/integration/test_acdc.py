@@ -45,8 +45,10 @@ def plain_acdc(graph, metric, tau: float) -> tuple[dict[tuple[str, str], float],
     damage: dict[tuple[str, str], float] = {}
     current = metric(removed)
     writers = [str(s) for s in graph.sources]
-    for target, n in reversed(list(zip(map(str, graph.targets), graph.n_visible, strict=True))):
-        for source in reversed(writers[:n]):
+    for j, target in reversed(list(enumerate(map(str, graph.targets)))):
+        for source in reversed(
+            [w for w, exists in zip(writers, graph.edge_mask[:, j], strict=True) if exists]
+        ):
             new = metric(removed | {(source, target)})
             damage[source, target] = current - new
             if current - new < tau:

@@ -111,7 +111,9 @@ def _plan(runs: PairedRuns, asked: Discover) -> dict[str, Any]:
         "version": 1,
         "method": asked.method,
         "options": asdict(method.make_options(**asked.options)),
-        "level": check_level(method, asked.level, per_position=asked.per_position),
+        "level": check_level(
+            method, asked.level, per_position=asked.per_position, with_tower=asked.with_tower
+        ),
         "per_position": asked.per_position,
         "batch_tokens": runs.batch_tokens,
         "code": {**code_versions(), "sources": source_digest(*_modules(method))},
@@ -250,6 +252,7 @@ def _choices(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **asdict(method.choice(*asked, per_position=per_position)),
         "per_position": per_position,
+        "with_tower": bool(arguments.get("with_tower")),
         "options": asdict(method.make_options(**arguments.get("options", {}))),
         "test_split": arguments.get("test_split"),
     }
@@ -277,6 +280,7 @@ def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
         corruption=asked.corruption,
         metric=runs.metric,
         batch_tokens=runs.batch_tokens,
+        with_tower=asked.with_tower,
         **runs.pairs.pairs.options,
     )
     tell_dropped(judged, note)

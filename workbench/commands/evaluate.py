@@ -282,6 +282,7 @@ def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, s
             corruption=known.get("corruption") or None,
             metric=metric,
             batch_tokens=runs.batch_tokens,
+            with_tower=runs.wiring.with_tower,
             **(case.options or {}),
         )
     except WorkbenchError as problem:
@@ -292,4 +293,5 @@ def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, s
 
 def _with_metric(runs: PairedRuns, metric: Metric) -> PairedRuns:
     """The same pairs on the same model with another metric."""
-    return PairedRuns(runs.model, runs.pairs, metric=metric, batch_tokens=runs.batch_tokens)
+    how = {"batch_tokens": runs.batch_tokens, "with_tower": runs.wiring.with_tower}
+    return PairedRuns(runs.model, runs.pairs, metric=metric, **how)

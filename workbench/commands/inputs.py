@@ -42,6 +42,7 @@ def open_runs(
     max_memory: int | str | None = None,
     work: Work = "nodes",
     by_model: bool = True,
+    with_tower: bool = False,
     note: Note = lambda text: None,
 ) -> PairedRuns:
     """Open a model and make a task's pairs for it, saying what was dropped.
@@ -52,6 +53,7 @@ def open_runs(
         max_memory: Most memory of the whole process, "4GB" or bytes: passes are made as small as it needs.
         work: What the runs are for, which decides how much a pass keeps.
         by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
+        with_tower: Edges cross from the tower that sees to the language model.
 
     Raises:
         WorkbenchError: for a misspelt task or metric before any weights are loaded.
@@ -94,6 +96,7 @@ def open_runs(
         corruption=corruption,
         metric=metric,
         batch_tokens=batch_tokens,
+        with_tower=with_tower,
         **{**(options or {}), **chosen_options(task, task_options)},
     )
     tell_dropped(runs, note)

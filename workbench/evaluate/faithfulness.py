@@ -170,9 +170,25 @@ def _run_circuits(
         return run_nodes(runs, circuits, places, ablation, progress=progress)
     if levels == {"node"}:
         return _run_nodes(runs, circuits, ablation, progress)
+    check_towers(runs, circuits)
     graph = runs.wiring.graph()
     kept = [kept_mask(c, graph) if places is None else kept_edges(c, graph, places) for c in circuits]
     return run_masks(runs, np.stack(kept), ablation, places=places, progress=progress)
+
+
+def check_towers(runs: PairedRuns, circuits: Sequence[Circuit]) -> None:
+    """Do nothing if runs tell apart what these edge-level circuits do: a tower's parts, or the picture as input.
+
+    Raises:
+        CircuitError: if only one of the two has a tower.
+    """
+    for circuit in circuits:
+        if (circuit.shape.tower is not None) != runs.wiring.with_tower:
+            has, lack = ("has", "lack") if circuit.shape.tower is not None else ("lacks", "have")
+            raise CircuitError(
+                f"the circuit {has} edges of a tower, which these runs {lack}",
+                hint=f"wb.paired_runs(model, task, with_tower={circuit.shape.tower is not None})",
+            )
 
 
 def run_masks(

@@ -48,7 +48,7 @@ def score(
         ('edge', 479)
     """
     found = get_method(name)
-    level = check_level(found, level, per_position=per_position)
+    level = check_level(found, level, per_position=per_position, with_tower=runs.wiring.with_tower)
     chosen = found.make_options(**options)
     runs.settle(every_number=True)
     require_parts(runs.wiring)

@@ -51,6 +51,7 @@ class Method:
             logits, or as the method itself decides.
         in_parts: Whether its scores are sums over parts that are known beforehand: these can be computed anywhere.
         signed: Whether only positive scores are a reason to keep; else the size of a score is.
+        with_tower: Whether it scores edges that cross from a tower to the language model.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Method:
     selection: Selection = "top"
     signed: bool = False
     in_parts: bool = False
+    with_tower: bool = False
 
     @property
     def function(self) -> Callable[..., Scores]:
@@ -140,6 +142,7 @@ def declare(
     selection: Selection = "top",
     signed: bool = False,
     in_parts: bool = False,
+    with_tower: bool = False,
 ) -> None:
     """Register a method with all that can be said of it before it is run; ``run`` may name it, ``module:function``."""
     made = Method(
@@ -154,6 +157,7 @@ def declare(
         selection=selection,
         signed=signed,
         in_parts=in_parts,
+        with_tower=with_tower,
     )
     METHODS.add(name, made, home=made.module)
 
@@ -195,11 +199,13 @@ def get_method(name: str) -> Method:
     return METHODS.get(name)
 
 
-def check_level(method: Method, level: Level | None, *, per_position: bool = False) -> Level:
+def check_level(
+    method: Method, level: Level | None, *, per_position: bool = False, with_tower: bool = False
+) -> Level:
     """Return the level to score at; asked before any weights are read.
 
     Raises:
-        OptionError: if the method does not have it, or cannot tell positions apart.
+        OptionError: if the method does not have it, cannot tell positions apart, or works on one stack of layers.
     """
     if level is not None and level not in method.levels:
         able = [name for name, other in METHODS.items() if level in other.levels]
@@ -212,4 +218,25 @@ def check_level(method: Method, level: Level | None, *, per_position: bool = Fal
         raise OptionError(
             f"method {method.name} cannot score single positions", hint=f"methods that do: {', '.join(able)}"
         )
+    if with_tower:
+        _check_with_tower(method, level or method.levels[0], per_position=per_position)
     return level or method.levels[0]
+
+
+def _check_with_tower(method: Method, level: Level, *, per_position: bool) -> None:
+    if level != "edge":
+        raise OptionError(
+            f"{level}s of a tower are not scored beside those of the language model; edges are",
+            hint="its heads one by one: workbench ablate --parts vision:heads",
+        )
+    if not method.with_tower:
+        able = [name for name, other in METHODS.items() if other.with_tower]
+        raise OptionError(
+            f"method {method.name} scores edges of one stack of layers, not those that cross from a tower",
+            hint=f"methods that do: {', '.join(able)}",
+        )
+    if per_position:
+        raise OptionError(
+            "named positions are those of the words; a tower's positions are others",
+            hint="leave out --per-position, or --with-tower",
+        )

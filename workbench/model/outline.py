@@ -44,6 +44,7 @@ class Outline:
     towers: Mapping[str, Outline] = field(default_factory=dict)
     n_positions: int | None = None
     n_pixels: int = 0
+    n_read: int | None = None  # layers of a tower that are read, where its configuration says so
 
     def of(self, tower: str | None) -> Outline:
         """Return the outline of a tower; None is the model's own stack.
@@ -79,10 +80,12 @@ class Outline:
     def mlp_layers(self) -> tuple[int, ...]:
         return () if self.attn_only or not self.n_heads else tuple(range(self.n_layers))
 
-    def shape(self, level: str) -> GraphShape:
-        """Return the computation graph's shape at a level."""
+    def shape(self, level: str, *, with_tower: bool = False) -> GraphShape:
+        """Return the computation graph's shape at a level; where it is asked, with the tower that sees."""
+        tower = self.towers["vision"].shape(level) if with_tower else None
         return GraphShape(
-            n_layers=self.n_layers,
+            tower=tower,
+            n_layers=self.n_layers if self.n_read is None else self.n_read,
             n_heads=self.n_heads,
             n_kv_heads=self.n_kv_heads,
             parallel=self.parallel,
@@ -165,11 +168,19 @@ def _towers(name: str, config: Mapping[str, Any], directory: Path | None) -> dic
             if isinstance(side, int) and isinstance(patch, int)
             else None,
             n_pixels=3 * side**2 if isinstance(side, int) else 0,
+            n_read=_n_read(config.get("vision_feature_layer"), layers),
             attn_only=False,
             parallel=False,
             head_writes=True,
         )
     }
+
+
+def _n_read(layer: object, n_layers: int) -> int | None:
+    """How many layers of a tower are read, by the configuration of LLaVA: -1 is the last, -2 the one before."""
+    if not isinstance(layer, int) or isinstance(layer, bool) or not -n_layers <= layer <= n_layers:
+        return None
+    return layer if layer > 0 else n_layers + 1 + layer
 
 
 def _first(config: Mapping[str, Any], file: Path, *keys: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.scores import check_rule
-from workbench.commands.asked.inputs import check_opening
+from workbench.commands.asked.inputs import check_opening, check_tower
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.cluster.spread import Spread
 from workbench.methods.registry import METHODS, check_level, get_method
@@ -26,7 +26,7 @@ def check_search(asked: Discover, job: Job) -> None:
     """
     method = get_method(asked.method)
     method.make_options(**asked.options)
-    level = check_level(method, asked.level, per_position=asked.per_position)
+    level = check_level(method, asked.level, per_position=asked.per_position, with_tower=asked.with_tower)
     chosen = method.choice(
         asked.keep, asked.signed, asked.greedy, asked.select, per_position=asked.per_position
     )
@@ -45,10 +45,13 @@ def check_search(asked: Discover, job: Job) -> None:
     if asked.test_split not in SPLITS:
         raise unknown("split", asked.test_split, SPLITS, error=OptionError)
     check_opening(**opening_of(asked))
+    if asked.with_tower:
+        check_tower(asked.model, offline=asked.offline)
 
 
 def opening_of(asked: Discover) -> dict[str, Any]:
     """Say what opening the runs needs that a circuit is found on."""
     plain = asked.method in _PLAIN and asked.options.get("backward", "plain") == "plain"
     known = {"model": asked.model, "task": asked.task, **asked.opening()}
-    return {**known, "work": "edges", "by_model": not plain}
+    crosses = {"with_tower": True} if asked.with_tower else {}
+    return {**known, "work": "edges", "by_model": not plain or asked.with_tower, **crosses}

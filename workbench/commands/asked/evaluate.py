@@ -59,7 +59,8 @@ def check_evaluation(asked: Evaluate, job: Job) -> None:
 def opening_of(case: CircuitCase, asked: Evaluate) -> dict[str, Any]:
     """Say what opening the runs needs that a circuit is judged on."""
     of_circuit = {name: getattr(case, name) for name in ("model", "task", "metric", "corruption")}
-    return {**asked.opening(), **of_circuit, "work": "edges"}
+    crosses = {} if case.circuit.shape.tower is None else {"with_tower": True}
+    return {**asked.opening(), **of_circuit, "work": "edges", **crosses}
 
 
 def case_of(asked: Evaluate) -> CircuitCase:

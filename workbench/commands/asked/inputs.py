@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.circuits.addresses import Node, parse_node
+from workbench.circuits.addresses import VISION, Node, parse_node
 from workbench.core.bounds import exists, expanded
 from workbench.core.errors import ModelError, OptionError, TaskError, check_numbers, unknown
 from workbench.engine.interventions.site import check_index, check_layer
@@ -157,6 +157,20 @@ def check_addresses(addresses: Sequence[str], model: str, *, offline: bool | Non
         return
     for node in nodes:
         _check_there(node, shape.of(node.tower))
+
+
+def check_tower(model: str, *, offline: bool | None = None) -> None:
+    """Do nothing if a model has a tower for pictures, as far as its configuration says.
+
+    Raises:
+        ModelError: if it has none.
+    """
+    shape = shape_of(model, offline=offline)
+    if shape is not None and VISION not in shape.towers:
+        raise ModelError(
+            f"{model} has no tower for pictures beside a language model",
+            hint="leave out --with-tower; built-in models that have one: zoo:vlm, zoo:vlm-mutual",
+        )
 
 
 def _check_there(node: Node, shape: Outline) -> None:

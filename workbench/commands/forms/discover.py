@@ -59,6 +59,11 @@ class Discover(OnPairs, Spreadable):
         "--level", help="edge, node or neuron. Default: the method's first.", default=None
     )
     per_position: bool = option("--per-position", help="Score every named position by itself.", default=False)
+    with_tower: bool = option(
+        "--with-tower",
+        help="Edges of the tower that sees too, and through the projector into the language model.",
+        default=False,
+    )
     signed: bool | None = option(
         "--signed/--absolute",
         help="Rank parts by how much they help, or by size whatever the sign. Default: as the method does.",

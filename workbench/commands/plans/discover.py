@@ -11,7 +11,7 @@ from workbench.commands.forms.discover import Discover
 from workbench.commands.plans.inputs import planned_runs
 from workbench.core.job import Job
 from workbench.core.show import Told
-from workbench.methods.registry import check_level, get_method
+from workbench.methods.registry import Cost, check_level, get_method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +26,22 @@ class DiscoveryCost(Told):
     pairs: int
     tokens: int
     note: str = ""
+    in_tower: int = 0  # of the forward passes, those that run the tower too
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"dry_run": True, **self.__dict__}
+        return {"dry_run": True, **self._said}
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "in_tower" or value}
 
     def to_terminal(self) -> list[Any]:
         """Return lines, rows and tables for a terminal."""
         return [
             "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
             "for the scores; judging the circuit and opening the model come on top",
-            dict(self.__dict__),
+            self._said,
         ]
 
 
@@ -45,7 +50,8 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
     planned = planned_runs(note=job.note, **opening_of(asked))
     found = get_method(asked.method)
     level = check_level(found, asked.level)
-    graph = Graph(planned.wiring.shape("edge" if level == "edge" else "node"))
+    shape = planned.wiring.shape("edge" if level == "edge" else "node", with_tower=asked.with_tower)
+    graph = Graph(shape)
     cost = found.cost(found.make_options(**asked.options), graph, level)
     return DiscoveryCost(
         method=asked.method,
@@ -56,4 +62,14 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
         pairs=len(planned.pairs),
         tokens=sum(len(ids) for ids in planned.pairs.clean),
         note=cost.note,
+        in_tower=in_tower(cost, graph) if asked.with_tower else 0,
     )
+
+
+def in_tower(cost: Cost, graph: Graph) -> int:
+    """Return how many forward passes run the tower too.
+
+    Both runs do, and the passes of edges that end in it or in the projector; all where edges are not tested singly.
+    """
+    ends = graph.parts[0].n_edges + 2
+    return min(cost.forward, ends) if cost.forward >= graph.n_edges else cost.forward

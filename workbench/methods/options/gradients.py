@@ -76,6 +76,7 @@ declare(
     cost=ends_cost,
     per_position=True,
     in_parts=True,
+    with_tower=True,
     run="workbench.methods.eap:eap",
 )
 
@@ -112,6 +113,7 @@ declare(
     cost=integrated_cost,
     per_position=True,
     in_parts=True,
+    with_tower=True,
     run="workbench.methods.eap_ig:eap_ig",
 )
 
@@ -188,6 +190,7 @@ declare(
     cost=lambda options, graph, level: BOTH_ENDS,
     per_position=True,
     in_parts=True,
+    with_tower=True,
     run="workbench.methods.clean_corrupted:clean_corrupted",
 )
 

@@ -135,5 +135,6 @@ declare(
     per_position=True,
     selection="own",
     signed=True,
+    with_tower=True,
     run="workbench.methods.edge_pruning:edge_pruning",
 )

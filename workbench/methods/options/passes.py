@@ -49,6 +49,7 @@ declare(
     cost=exact_cost,
     per_position=True,
     in_parts=True,
+    with_tower=True,
     run="workbench.methods.exact:exact",
 )
 
@@ -107,6 +108,7 @@ declare(
     per_position=True,
     selection="own",
     signed=True,
+    with_tower=True,
     run="workbench.methods.acdc:acdc",
 )
 
@@ -213,5 +215,6 @@ declare(
     options=Random,
     cost=lambda options, graph, level: Cost(forward=0),
     per_position=True,
+    with_tower=True,
     run="workbench.methods.random_scores:random_scores",
 )
