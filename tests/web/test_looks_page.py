@@ -43,12 +43,13 @@ def shares(browser) -> list[str]:  # noqa: F811
 
 def darkness(browser, patch: int) -> int:  # noqa: F811
     """The red of the middle of a patch of the large picture: 200 where it is looked at most."""
-    at = f"[{108 + 216 * (patch % 2)}, {108 + 216 * (patch // 2)}]"
     code = (
-        f"(() => {{const c = document.getElementById('look-picture'), [x, y] = {at};"
-        "return c.getContext('2d').getImageData(x, y, 1, 1).data[0];})()"
+        "((x, y) => {const copy = document.createElement('canvas'); copy.width = copy.height = 1;"
+        "const context = copy.getContext('2d', {willReadFrequently: true});"
+        "context.drawImage(document.getElementById('look-picture'), x, y, 1, 1, 0, 0, 1, 1);"
+        "return context.getImageData(0, 0, 1, 1).data[0];})(arguments[0], arguments[1])"
     )
-    return js(browser, code)
+    return js(browser, code, 108 + 216 * (patch % 2), 108 + 216 * (patch // 2))
 
 
 def move(browser, kind: str, patch: int) -> None:  # noqa: F811

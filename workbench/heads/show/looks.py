@@ -23,6 +23,7 @@ HOW = (
     "Point at a word, or click a patch, to see where the head looks from there. The small pictures are all heads: "
     "rows are layers. What is looked at keeps its colours; the brightest patch has the number under the picture."
 )
+STEPS = 65535  # of a share in a page: sums over many patches stay right to three digits
 
 
 @picture(PictureLook)
@@ -169,10 +170,10 @@ def _option(look: PictureLook) -> str:
 
 
 def _data(look: PictureLook) -> dict[str, Any]:
-    """What ``looks.js`` draws: attention times 255 as base64, layer by layer, head, query, key; the picture as PNG."""
+    """What ``looks.js`` draws: attention in 65,535ths as base64, layer by layer, head, query, key; the picture as PNG."""
     layers, heads = _sides(look)
     rows = [[look.patterns[f"{layer}.{head}"] for head in heads] for layer in layers]
-    weights = np.round(np.clip(np.array(rows), 0, 1) * 255).astype(np.uint8)
+    weights = np.round(np.clip(np.array(rows), 0, 1) * STEPS).astype("<u2")
     pixels, (outlines, told) = _colours(look), _outlines(look)
     return {
         "layers": layers,

@@ -10,14 +10,14 @@
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const DARKEST = 0.75;
   for (const look of looks) {
-    look.bytes = bytes(look.weights);
+    look.shares = new Uint16Array(bytes(look.weights).buffer);
     look.named = new Map(look.words);
   }
   // `pinned` looks until another position is clicked; `pointed` is where the pointer rests; `patch` what is read out.
   const state = { look: 0, layer: 0, head: 0, pinned: 0, pointed: null, patch: null };
   const now = () => looks[state.look];
   const query = () => (state.pointed === null ? state.pinned : state.pointed);
-  const at = (l, h, q, k) => now().bytes[((l * now().heads.length + h) * now().size + q) * now().size + k] / 255;
+  const at = (l, h, q, k) => now().shares[((l * now().heads.length + h) * now().size + q) * now().size + k] / 65535;
   const name = (l, h) => `${now().layers[l]}.${now().heads[h]}`;
   const place = (i) => `row ${Math.floor(i / now().grid[1]) + 1}, column ${(i % now().grid[1]) + 1}`;
   const called = (q) => {
