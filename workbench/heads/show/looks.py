@@ -170,7 +170,7 @@ def _option(look: PictureLook) -> str:
 
 
 def _data(look: PictureLook) -> dict[str, Any]:
-    """What ``looks.js`` draws: attention in 65,535ths as base64, layer by layer, head, query, key; the picture as PNG."""
+    """What ``looks.js`` draws: attention in 65,535ths as base64 (layer, head, query, key), a PNG."""
     layers, heads = _sides(look)
     rows = [[look.patterns[f"{layer}.{head}"] for head in heads] for layer in layers]
     weights = np.round(np.clip(np.array(rows), 0, 1) * STEPS).astype("<u2")
