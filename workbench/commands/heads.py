@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.commands.forms.heads import Heads
 from workbench.commands.plans.heads import PAGE, RESULT, ROOT, TABLE
 from workbench.core.atomic import write_atomic
 from workbench.core.bounds import read_bytes
-from workbench.core.errors import OptionError, RunError
+from workbench.core.errors import ModelError, OptionError, RunError
 from workbench.core.job import Job
 from workbench.core.run_file import load_record
 from workbench.core.run_record import RunRecord, code_versions, digest_of
@@ -27,28 +27,38 @@ from workbench.heads.shown_patterns import PromptPatterns, example_patterns, pro
 from workbench.heads.table import Portrait, load_portrait
 from workbench.model.identity import ModelIdentity, identity
 from workbench.model.open import open_model
-from workbench.model.sight import reads_pictures_alone
+from workbench.model.probe import wiring
+from workbench.model.sight import reads_pictures_alone, sight_of
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+OF_TOWER = "portrait of "
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsRun:
-    """A portrait and where it was written; shows itself sorted as it was asked for."""
+    """A portrait, those of the model's towers, and where they were written; sorted as it was asked for."""
 
     portrait: Portrait
     folder: Path
     sort: str | None = None
+    towers: tuple[Portrait, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         rows = self.portrait.rows(sort=self.sort)
-        return {**self.portrait.to_dict(), "order": [row["head"] for row in rows], "folder": str(self.folder)}
+        towers = {"towers": [tower.to_dict() for tower in self.towers]} if self.towers else {}
+        order = [row["head"] for row in rows]
+        return {**self.portrait.to_dict(), **towers, "order": order, "folder": str(self.folder)}
 
     def to_terminal(self) -> list[Any]:
         """Return lines, rows and tables for a terminal."""
-        return terminal_parts(self.portrait, sort=self.sort)
+        more = [[tower.title, *terminal_parts(tower)] for tower in self.towers]
+        return [*terminal_parts(self.portrait, sort=self.sort), *(part for parts in more for part in parts)]
 
     def _repr_html_(self) -> str | None:
-        return self.portrait._repr_html_()
+        return "".join(one._repr_html_() or "" for one in (self.portrait, *self.towers))
 
 
 def heads(asked: Heads, job: Job) -> HeadsRun:
@@ -70,7 +80,7 @@ def heads(asked: Heads, job: Job) -> HeadsRun:
     looked: list[PromptPatterns] = []
     looks: list[PictureLook] = []
 
-    def compute(folder: Path) -> Portrait:
+    def compute(folder: Path) -> list[Portrait]:
         own = asked.prompt
         if own and reads_pictures_alone(opened):
             raise OptionError(
@@ -91,11 +101,10 @@ def heads(asked: Heads, job: Job) -> HeadsRun:
         record.pairs = {**record.pairs, "grounds": [dict(ground) for ground in found.grounds]}
         seen, unseen = example_looks(opened, seed=asked.seed)
         looks.extend(seen)
-        return replace(
-            found, notes=(*found.notes, *(p.note for p in looked if p.note), *filter(None, [unseen]))
-        )
+        notes = (*found.notes, *(p.note for p in looked if p.note), *filter(None, [unseen]))
+        return [replace(found, notes=notes), *_of_towers(opened, asked, job)]
 
-    found = job.keep(
+    found, *towers = job.keep(
         folder,
         record,
         compute,
@@ -106,7 +115,20 @@ def heads(asked: Heads, job: Job) -> HeadsRun:
     if sort is not None and sort not in found:
         job.note(f"{sort} was not measured here; the table is in order of the heads")
         sort = None
-    return HeadsRun(portrait=found, folder=folder, sort=sort)
+    return HeadsRun(portrait=found, folder=folder, sort=sort, towers=tuple(towers))
+
+
+def _of_towers(model: TransformerBridge, asked: Heads, job: Job) -> list[Portrait]:
+    """Portraits of the towers that read the picture behind a language model; none where it is not of a drawn size."""
+    sight, found = sight_of(model), []
+    if sight is None or sight.token is None:
+        return []
+    for tower in wiring(model).towers:
+        try:
+            found.append(portrait(model, n=asked.limit, seed=asked.seed, tower=tower, progress=job.progress))
+        except ModelError as problem:
+            job.note(f"the {tower} tower is not portrayed: {problem.message}")
+    return found
 
 
 def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
@@ -125,8 +147,8 @@ def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finished(folder: Path, question: str) -> Portrait | None:
-    """The portrait of an equal finished run.
+def _finished(folder: Path, question: str) -> list[Portrait] | None:
+    """The portraits of an equal finished run, the model's own first.
 
     Raises:
         RunError: if the folder holds the answer to another question.
@@ -136,14 +158,21 @@ def _finished(folder: Path, question: str) -> Portrait | None:
     record = load_record(folder)
     if record.question != question:
         raise RunError(f"{folder} holds another run: {record.command}", hint="choose another --out")
-    return load_portrait(folder / RESULT) if record.status == "done" else None
+    if record.status != "done":
+        return None
+    towers = [name for key, name in record.outputs.items() if key.startswith(OF_TOWER)]
+    return [load_portrait(folder / name) for name in (RESULT, *towers)]
 
 
 def _save(
-    found: Portrait, looked: Sequence[PromptPatterns], looks: Sequence[PictureLook], folder: Path
+    found: Sequence[Portrait], looked: Sequence[PromptPatterns], looks: Sequence[PictureLook], folder: Path
 ) -> dict[str, str]:
     """Table, page and last the document, each whole or not at all; returns what is where."""
-    found.to_parquet(folder / TABLE)
-    write_atomic(folder / PAGE, atlas_page(found, looked, looks))
-    found.to_json(folder / RESULT)
-    return {"portrait": RESULT, "table": TABLE, "page": PAGE}
+    own, *towers = found
+    own.to_parquet(folder / TABLE)
+    write_atomic(folder / PAGE, atlas_page(own, looked, looks, towers))
+    names = {f"{OF_TOWER}{tower.tower}": f"portrait-{tower.tower}.json" for tower in towers}
+    for tower, name in zip(towers, names.values(), strict=True):
+        tower.to_json(folder / name)
+    own.to_json(folder / RESULT)
+    return {"portrait": RESULT, "table": TABLE, "page": PAGE, **names}

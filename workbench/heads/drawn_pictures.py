@@ -82,12 +82,13 @@ class DrawnPictures:
 
 
 def draw_pictures(
-    model: TransformerBridge, world: World, *, n: int, seed: int, start: int = 0
+    model: TransformerBridge, world: World, *, n: int, seed: int, start: int = 0, tower: str | None = None
 ) -> DrawnPictures:
-    """Draw pictures for a model.
+    """Draw pictures for a model that reads them alone, or for the tower of one that also reads words.
 
     Args:
         n: How many; their numbers begin at ``start``.
+        tower: The tower whose positions are meant; then there are no words but what stands for the picture.
 
     Raises:
         ModelError: if the model sees no pictures, reads words beside them, or pictures of another size.
@@ -95,7 +96,7 @@ def draw_pictures(
     sight = sight_of(model)
     if sight is None:
         raise ModelError("the model reads no pictures", hint="-m zoo:marked, which does")
-    if sight.token is not None:
+    if sight.token is not None and tower is None:
         raise ModelError(
             "the model reads words beside its picture; a tower alone is expected", hint="-m zoo:marked"
         )
@@ -103,15 +104,34 @@ def draw_pictures(
     pictures = [Picture.of(each) for each in pixels]
     if why := sight.why_not(pictures[0]):
         raise ModelError(why)
-    return DrawnPictures(
-        pixels=pixels, layout=layout, world=world, prompt=prompt_of(model, sight, pictures), sight=sight
-    )
+    prompt = prompt_of(model, sight, pictures)
+    if sight.token is not None:
+        sight = _of_tower(sight)
+    return DrawnPictures(pixels=pixels, layout=layout, world=world, prompt=prompt, sight=sight)
+
+
+def _of_tower(sight: Sight) -> Sight:
+    """How the tower behind a language model takes pictures in: positions are its own.
+
+    Raises:
+        ModelError: if it is not known which of them are patches.
+    """
+    if sight.tower_first is None:
+        raise ModelError("which positions of the tower are patches is not known for this model")
+    first = sight.tower_first
+    return replace(sight, first=first, n_tokens=first + sight.grid[0] * sight.grid[1], token=None)
 
 
 def prompt_of(model: TransformerBridge, sight: Sight, pictures: Sequence[Picture]) -> Prompt:
-    """Return the pictures as the prompt of a tower alone: positions are numbered, the class token first."""
+    """Return the pictures as the prompt of a tower alone: positions are numbered, the class token first.
+
+    A model that also reads words gets what stands for the picture, and no words.
+    """
     first = next(iter(model.parameters()))
-    ids = torch.arange(sight.n_tokens, device=first.device).expand(len(pictures), -1)
+    ids = torch.arange(sight.n_tokens, device=first.device)
+    if sight.token is not None:
+        ids = torch.full_like(ids, sight.token)
+    ids = ids.expand(len(pictures), -1)
     return with_pictures(sight, ids, pictures, dtype=first.dtype)
 
 

@@ -70,15 +70,18 @@ class Looked(Part, frozen=True):
     grounds: list[GroundContent]
     notes: list[str]
     provenance: dict[str, Any]
+    tower: Annotated[str, Meta(description="the stack of the heads; absent: the model's own")] | UnsetType = (
+        UNSET
+    )
 
 
-class TableContent(Looked, frozen=True):
+class TableContent(Looked, frozen=True, kw_only=True):
     """What the columns of the table are; the numbers stand in them."""
 
     measurements: list[Column]
 
 
-class PortraitContent(Looked, frozen=True):
+class PortraitContent(Looked, frozen=True, kw_only=True):
     """What every head of a model does whatever the task."""
 
     measurements: list[MeasurementContent]

@@ -16,6 +16,7 @@ from workbench.heads.copy_scores import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
 from workbench.heads.picture_portrait import picture_measurements
+from workbench.heads.question_profile import question_measurements
 from workbench.heads.readouts import read_outs
 from workbench.heads.retrieval import Writing, random_needles, retrieval_scores
 from workbench.heads.table import Measurement, Portrait, reasons, shortfall
@@ -41,25 +42,28 @@ def portrait(
     length: int | None = None,
     seed: int = 0,
     loss: bool = True,
+    tower: str | None = None,
     progress: Progress | None = None,
 ) -> Portrait:
     """Measure what every head does whatever the task: where it looks, what its weights do, what its loss costs.
 
     On repeated random tokens of the model's vocabulary, and on the corpus: text files (``Path``), texts (``str``), or
-    by default the built-in text, where the tokenizer covers it; the notes say where it does not.
+    by default the built-in text, where the tokenizer covers it; the notes say where it does not. A tower is looked at
+    on drawn pictures, and a model that reads words beside a picture is also asked about some.
 
     Args:
         n: Sequences of each kind.
         length: Tokens per sequence; by default 101, or the context if that is shorter.
         seed: Of the random tokens, windows and random weights.
         loss: Also ablate every head by its mean: one pass per head and batch, the only part that takes long.
+        tower: The stack whose heads are portrayed, such as ``vision``; by default the model's own.
         progress: Called with steps done, steps in all and what is being done.
 
     Returns:
         ``(layer, head)`` values per measurement, each with unit, bounds, null value and kind of evidence.
 
     Raises:
-        ModelError: if the model has no attention heads, or shows no patterns.
+        ModelError: if the model has no attention heads, shows no patterns, or has no such tower.
         OptionError: for a length or number that cannot work.
         TaskError: if a corpus is given that cannot be read.
 
@@ -71,8 +75,10 @@ def portrait(
     wires = wiring(model)
     require_heads(wires)
     tell, sight = progress or silent, sight_of(model)
-    if sight is not None and sight.token is None:
-        return _of_a_tower(model, corpus, n=n, length=length, seed=seed, progress=tell)
+    if tower is not None:
+        require_heads(wires.of(tower))
+    if tower is not None or (sight is not None and sight.token is None):
+        return _of_a_tower(model, corpus, n=n, length=length, seed=seed, tower=tower, progress=tell)
     with _undisturbed(model):
         random, notes = random_ground(model, n=n, length=length, seed=seed)
         text, more = text_ground(model, corpus, n=n, length=length, seed=seed)
@@ -88,9 +94,10 @@ def portrait(
         found += copy_measurements(model, random)
         for ground in (random, *([text] if text else [])) if loss else ():
             found.append(loss_change(model, ground, progress=tell))
-    grounds = (random, *([text] if text else []))
-    few = [sentence for g in grounds if (sentence := shortfall(g.to_dict()))]
-    alone = () if sight is None else ("the language model is measured on words alone, without pictures",)
+        (questions, about), alone = _asked(model, n=n, seed=seed, progress=tell)
+        found += questions
+    grounds = (*(ground.to_dict() for ground in (random, *([text] if text else []))), *about)
+    few = [sentence for g in grounds if (sentence := shortfall(g))]
     told = dict.fromkeys((*few, *alone, *notes, *more))  # once each, in order
     missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
     return Portrait(
@@ -99,16 +106,40 @@ def portrait(
         n_heads=wires.n_heads,
         attention_layers=wires.attention_layers,
         measurements=tuple(found),
-        grounds=tuple(g.to_dict() for g in grounds),
+        grounds=grounds,
         notes=(*told, *missing),
         provenance=_provenance(model, n=n, length=length, seed=seed),
     )
 
 
+def _asked(
+    model: TransformerBridge, *, n: int, seed: int, progress: Progress
+) -> tuple[tuple[list[Measurement], list[dict[str, Any]]], tuple[str, ...]]:
+    """What heads look at when the model is asked about pictures, on what, and what is to be said of it."""
+    sight = sight_of(model)
+    if sight is None or sight.token is None:
+        return ([], []), ()
+    progress(0, 1, "questions about drawn pictures")
+    try:
+        found, ground = question_measurements(model, n=n, seed=seed)
+    except WorkbenchError as problem:
+        why = f"no questions about drawn pictures are asked: {problem.message}"
+        return ([], []), ("the language model is measured on words alone, without pictures", why)
+    said = "what has no kind of question in its name is measured on words alone, without pictures"
+    return (found, [ground]), (said,)
+
+
 def _of_a_tower(
-    model: TransformerBridge, corpus: Corpus, *, n: int, length: int | None, seed: int, progress: Progress
+    model: TransformerBridge,
+    corpus: Corpus,
+    *,
+    n: int,
+    length: int | None,
+    seed: int,
+    tower: str | None,
+    progress: Progress,
 ) -> Portrait:
-    """The portrait of a model that reads pictures alone.
+    """The portrait of a model that reads pictures alone, or of the tower of one that also reads words.
 
     Raises:
         OptionError: if it is given texts, or a length.
@@ -120,9 +151,10 @@ def _of_a_tower(
             hint="leave out --corpus, --prompt and --length",
         )
     progress(0, 1, "drawn pictures")
-    wires = wiring(model)
+    wires = wiring(model).of(tower)
     with _undisturbed(model):
-        found, ground = picture_measurements(model, n=n, seed=seed)
+        found, ground = picture_measurements(model, n=n, seed=seed, tower=tower)
+    reads = "the model reads pictures alone; its heads" if tower is None else "heads of the tower"
     missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
     return Portrait(
         model=identity(model).name,
@@ -132,9 +164,10 @@ def _of_a_tower(
         measurements=tuple(found),
         grounds=(ground,),
         notes=(
-            "the model reads pictures alone; its heads are looked at on drawn pictures, and no loss is measured",
+            f"{reads} are looked at on drawn pictures, and no loss is measured",
             *missing,
         ),
+        tower=tower,
         provenance=_provenance(model, n=n, length=length, seed=seed),
     )
 

@@ -9,12 +9,13 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from workbench.circuits import addresses as names
 from workbench.core.atomic import file_at, write_output
@@ -41,8 +42,14 @@ COLUMNS = (
     *("sink-share", "first-token", "later-sinks", "separator", "entropy", "distance", "waad", "locality"),
     *("ov-copying", "ov-copying-effective", "copy-score", "negative-copy-score", "qk-matching"),
     *("qk-matching-effective", "q-composition", "k-composition", "v-composition", "loss"),
-    *("neighbor-strength", "hop-distance", "class-to-itself", "class-from-patches"),
+    *("neighbor-strength", "hop-distance", "ring-0", "ring-1", "ring-2", "ring-far"),
+    *("within-object", "to-other-object", "class-to-itself", "class-from-patches"),
     *("object-mass", "other-object-mass"),
+    *(
+        f"{name}-{kind}"
+        for kind in ("colour", "shape", "size", "place", "exist", "count")
+        for name in ("image", "asked", "others", "word-asked", "word-others")
+    ),
 )
 # What a terminal has room for, in this order; all measurements are in the JSON, the Parquet file and the page.
 SHOWN = (
@@ -57,8 +64,8 @@ SHOWN = (
         "separator",
     ),
     *("entropy", "distance", "ov-copying", "copy-score", "qk-matching", "loss"),
-    *("neighbor-strength", "hop-distance", "class-to-itself", "class-from-patches"),
-    *("object-mass", "other-object-mass"),
+    *("ring-0", "ring-1", "ring-2", "ring-far", "hop-distance", "within-object", "to-other-object"),
+    *("class-to-itself", "class-from-patches", "object-mass", "other-object-mass"),
 )
 
 
@@ -146,6 +153,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         grounds: What the heads were looked at on.
         notes: What could not be measured or was done differently, in words.
         provenance: What decides the numbers: model, weights, precision, seed, sources.
+        tower: The stack of the model that the heads are of; None is its own.
         file_notes: What is to be said of the file that it was read from; not written to files.
 
     Example:
@@ -162,12 +170,14 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
     grounds: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
+    tower: str | None = None
     file_notes: tuple[str, ...] = ()
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Addresses, layer by layer; layers without attention have none."""
-        return tuple(str(names.head(n, h)) for n in self.attention_layers for h in range(self.n_heads))
+        places = ((n, h) for n in self.attention_layers for h in range(self.n_heads))
+        return tuple(str(replace(names.head(n, h), tower=self.tower)) for n, h in places)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -178,7 +188,8 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
     def title(self) -> str:
         """``Heads of zoo:ioi``, and what must be said of the sequences they were looked at on."""
         few = [sentence for g in self.grounds if (sentence := shortfall(g))]
-        return f"Heads of {self.measured_on}" + (f" ({'; '.join(few)})" if few else "")
+        whose = f"the {self.tower} tower of {self.measured_on}" if self.tower else self.measured_on
+        return f"Heads of {whose}" + (f" ({'; '.join(few)})" if few else "")
 
     def __getitem__(self, key: str) -> Measurement:
         for measurement in self.measurements:
@@ -191,7 +202,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
 
     def label(self, head: str) -> str:
         """Return kinds of head that its scores on random tokens name, at ``LABEL`` or above."""
-        node = names.parse_node(head)
+        node = names.parse_node(head, towers=True)
         known = [k for k in LABELS if k in self and self[k].n >= FEWEST]
         return ", ".join(k for k in known if self[k].values[node.layer, node.index] >= LABEL)
 
@@ -207,7 +218,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
         """
         found = []
         for head in self.heads:
-            node = names.parse_node(head)
+            node = names.parse_node(head, towers=True)
             at = node.place
             row: dict[str, Any] = {
                 "head": head, "layer": node.layer, "index": node.index, "label": self.label(head)
@@ -243,6 +254,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
             "measurements": [m.to_dict() for m in self.measurements],
+            **({"tower": self.tower} if self.tower else {}),
         }
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -313,6 +325,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
             grounds=tuple(msgspec.to_builtins(content.grounds)),
             notes=tuple(content.notes),
             provenance=content.provenance,
+            tower=None if content.tower is UNSET else content.tower,
             file_notes=origin.notes,
         )
 

@@ -26,12 +26,14 @@ class HeadOnPictures:
         distance: Mean distance that patches look, in hops.
         shares: What the class token gives and gets; None in a tower without one.
         located: Where the class token looks, on the object that is asked about and on the others; None without one.
+        within: The same for the patches of that object: mean of what they give to their own object, and to others.
     """
 
     rings: HopProfile
     distance: Float[np.ndarray, " picture"]
     shares: ClassShares | None
     located: Localisation | None
+    within: Localisation
 
     def row(self) -> dict[str, float]:
         """Return means over the pictures, as a row of a table."""
@@ -41,6 +43,17 @@ class HeadOnPictures:
             found["lift on the asked object"] = float(np.nanmean(self.located.lift))
             found["lift on the other objects"] = float(np.nanmean(self.located.other_lift))
         return found
+
+
+def _from_object(
+    A: Float[np.ndarray, "picture query key"], shown: DrawnPictures
+) -> Float[np.ndarray, "picture row column"]:
+    """What the patches of the asked object give to every patch, mean over them."""
+    own = shown.own.reshape(len(A), -1).astype(float)
+    rows = np.einsum("nq,nqk->nk", own, between_patches(A, first=shown.sight.first)) / own.sum(
+        1, keepdims=True
+    )
+    return rows.reshape(len(A), *shown.grid)
 
 
 def tower_profile(
@@ -63,5 +76,6 @@ def tower_profile(
             distance=np.asarray(mean_hop(rings)),
             shares=class_shares(A, first=first) if first else None,
             located=None if rows is None else locate(rows, shown.own, shown.others),
+            within=locate(_from_object(A, shown), shown.own, shown.others),
         )
     return found

@@ -55,4 +55,5 @@ class Heads(OnModel):
     def said(self, result: Any, job: Job) -> Iterator[str]:
         if not job.dry_run:
             yield from (f"note: {said}" for said in result.portrait.notes)
-            yield f"wrote {result.folder}: portrait.json, heads.parquet, atlas.html, run.json"
+            towers = "".join(f"portrait-{tower.tower}.json, " for tower in result.towers)
+            yield f"wrote {result.folder}: portrait.json, {towers}heads.parquet, atlas.html, run.json"

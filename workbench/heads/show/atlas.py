@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.heads.show.looks import looks_section
-from workbench.heads.show.portrait import heatmaps, legend, rounded
+from workbench.heads.show.portrait import by_question, heatmaps, legend, rounded
 from workbench.heads.table import EVIDENCE
 from workbench.view.html import short, table_html
 from workbench.view.page import asset, embedded_json, frame
@@ -31,16 +31,25 @@ _SINKS = (
 
 
 def atlas_page(
-    portrait: Portrait, prompts: Sequence[PromptPatterns] = (), looks: Sequence[PictureLook] = ()
+    portrait: Portrait,
+    prompts: Sequence[PromptPatterns] = (),
+    looks: Sequence[PictureLook] = (),
+    towers: Sequence[Portrait] = (),
 ) -> str:
-    """Return a self-contained page; without prompts there are no patterns in it, without looks no pictures."""
+    """Return a self-contained page.
+
+    Args:
+        prompts: Whose patterns it shows.
+        looks: Pictures to show under the attention.
+        towers: Portraits of the model's towers, each a part of the page.
+    """
     lead = "; ".join(f"{g['name']}: {g['about']}" for g in portrait.grounds)
     body = (
         f'<main class="report atlas"><header><div><h1>{escape(portrait.title)}</h1>'
         f'<p class="soft">{escape(lead)}</p></div>'
         '<button type="button" id="theme">Dark</button></header>'
         f"{looks_section(looks) if looks else ''}{_patterns(prompts)}{_table(portrait)}{_pictures(portrait)}"
-        f"{_definitions(portrait)}{_notes(portrait)}</main>"
+        f"{''.join(map(_of_tower, towers))}{_definitions([portrait, *towers])}{_notes([portrait, *towers])}</main>"
         f'<script type="application/json" id="data">{embedded_json(_data(prompts))}</script>'
     )
     scripts = (asset("theme.js"), asset("atlas.js"), *([asset("looks.js")] if looks else []))
@@ -89,7 +98,36 @@ def _patterns(prompts: Sequence[PromptPatterns]) -> str:
     )
 
 
+def _of_tower(portrait: Portrait) -> str:
+    """Table and heatmaps of a tower."""
+    about = "; ".join(f"{g['name']}: {g['about']}" for g in portrait.grounds)
+    return (
+        f'<section><h2>{escape(portrait.title)}</h2><p class="soft">{escape(about)}</p>'
+        f"{_rows_html(portrait)}</section>{_pictures(portrait)}"
+    )
+
+
 def _table(portrait: Portrait) -> str:
+    """What the table is, and the table."""
+    said = legend(portrait, portrait.keys)
+    said = f" {escape(said[0].upper() + said[1:])}." if said else ""
+    return (
+        "<section><h2>Table</h2>"
+        '<p class="soft">Press a column to sort by it, a head to see its pattern. Read-outs, weights and causal '
+        "effects are different kinds of evidence and are never added up."
+        f"{said}</p>{_rows_html(portrait)}{_asked(portrait)}</section>"
+    )
+
+
+def _asked(portrait: Portrait) -> str:
+    """Where heads look by kind of question."""
+    tables = ((escape(heading), table_html(rows)) for heading, rows in by_question(portrait))
+    return "".join(
+        f'<p class="soft">{heading}</p><div class="wide">{table}</div>' for heading, table in tables
+    )
+
+
+def _rows_html(portrait: Portrait) -> str:
     """All columns, sortable; the null value of each is in its last row."""
     shown = [m for m in portrait.measurements if np.isfinite(m.values).any()]
     head = "".join(
@@ -99,17 +137,12 @@ def _table(portrait: Portrait) -> str:
     )
     rows = "".join(_row(row, shown) for row in portrait.rows())
     chance = "".join(f'<td class="num">{number(rounded(_null(m), m))}</td>' for m in shown)
-    said = legend(portrait, portrait.keys)
-    said = f" {escape(said[0].upper() + said[1:])}." if said else ""
+    name = f"heads-{portrait.tower}" if portrait.tower else "heads"
     return (
-        "<section><h2>Table</h2>"
-        '<p class="soft">Press a column to sort by it, a head to see its pattern. Read-outs, weights and causal '
-        "effects are different kinds of evidence and are never added up."
-        f"{said}</p>"
-        '<div class="wide"><table id="heads"><thead><tr>'
+        f'<div class="wide"><table id="{escape(name)}" class="heads"><thead><tr>'
         '<th aria-sort="none"><button type="button">head</button></th>'
         f"{head}<th>kind</th></tr></thead><tbody>{rows}</tbody>"
-        f"<tfoot><tr><th>by chance</th>{chance}<td></td></tr></tfoot></table></div></section>"
+        f"<tfoot><tr><th>by chance</th>{chance}<td></td></tr></tfoot></table></div>"
     )
 
 
@@ -161,7 +194,8 @@ def _kinds() -> Mapping[str, str]:
     return EVIDENCE
 
 
-def _definitions(portrait: Portrait) -> str:
+def _definitions(portraits: Sequence[Portrait]) -> str:
+    known = {m.key: m for portrait in portraits for m in portrait.measurements}
     rows = [
         {
             "column": m.key,
@@ -175,17 +209,17 @@ def _definitions(portrait: Portrait) -> str:
             "n": m.n,
             "source": m.source,
         }
-        for m in portrait.measurements
+        for m in known.values()
     ]
-    facts = table_html([{"what": k, "value": short(v)} for k, v in portrait.provenance.items()])
+    facts = table_html([{"what": k, "value": short(v)} for k, v in portraits[0].provenance.items()])
     return (
         f'<section><h2>What the columns mean</h2><div class="wide">{table_html(rows)}</div></section>'
         f"<section><h2>How it was measured</h2>{facts}</section>"
     )
 
 
-def _notes(portrait: Portrait) -> str:
-    said = (*portrait.notes, *portrait.file_notes)
+def _notes(portraits: Sequence[Portrait]) -> str:
+    said = [note for portrait in portraits for note in (*portrait.notes, *portrait.file_notes)]
     if not said:
         return ""
     items = "".join(f"<li>{escape(note)}</li>" for note in said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from workbench.view.text import escape, number
 CARD = ("induction", "previous-token", "first-token", "loss")  # heatmaps of a notebook card
 MOST_ROWS = 64
 _ON = {"random": "repeated random tokens", "text": "text", "pictures": "drawn pictures"}
+ON_PICTURES = ("ring-1", "within-object", "object-mass", "asked-place", "word-asked-shape")
 
 
 @shown_as("heatmaps", Portrait)
@@ -74,6 +75,32 @@ def null_row(portrait: Portrait, columns: Sequence[str]) -> dict[str, Any]:
     return {**found, "kind": ""}
 
 
+def by_question(portrait: Portrait) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Say where heads look when a picture is asked about: a table for the last word, one for the word that names it.
+
+    Returns:
+        A heading and rows: a column for each kind of question, ``0.95 / 0.01`` where the object that is asked about
+        gets 0.95 and another object 0.01; empty where nothing was asked.
+    """
+    kinds = [key.removeprefix("asked-") for key in portrait.keys if key.startswith("asked-")]
+    if not kinds:
+        return []
+    told = "share of attention at the object that is asked about / at another object, by kind of question"
+    found = []
+    for prefix, where in (("", "the last word"), ("word-", "the word that names the object")):
+        rows = [
+            {"head": row["head"], **{k: _both(row, prefix, k) for k in kinds}}
+            for row in (*portrait.rows(), {**null_row(portrait, portrait.keys)})
+        ]
+        found.append((f"{where}: {told}", rows))
+    return found
+
+
+def _both(row: Mapping[str, Any], prefix: str, kind: str) -> str:
+    own, others = (row[f"{prefix}{name}-{kind}"] for name in ("asked", "others"))
+    return f"{own:.2f} / {others:.2f}"
+
+
 def rounded(value: float | None, m: Measurement) -> float | None:
     """Return the value as a table shows it: beside numbers a thousand times its size 1e-06 is 0; files have it
     exactly.
@@ -115,7 +142,11 @@ def terminal_parts(portrait: Portrait, *, sort: str | None = None, most: int = 4
     parts += [f"{kind}: {', '.join(keys)}" for kind, keys in evidence.items()]
     if said := legend(portrait, columns):
         parts.append(said)
-    measured = [m.key for m in portrait.measurements if np.isfinite(m.values).any()]
+    asked = by_question(portrait)
+    parts += [part for table in asked for part in table]
+    own = [m.key for m in portrait.measurements if np.isfinite(m.values).any()]
+    in_tables = ("asked-", "others-", "word-")
+    measured = [key for key in own if not (asked and key.startswith(in_tables))]
     if elsewhere := [key for key in measured if key not in columns]:
         parts.append(f"only on the page, in --json and in Parquet: {', '.join(elsewhere)}")
     return [*parts, *(f"note: {note}" for note in (*portrait.notes, *portrait.file_notes))]
@@ -132,7 +163,7 @@ def portrait_card(portrait: Portrait) -> str:
     )
     pictures = [
         measurement_svg(portrait[k])
-        for k in (*CARD, "loss@text")
+        for k in (*CARD, "loss@text", *ON_PICTURES)
         if k in portrait and np.isfinite(portrait[k].values).any()
     ]
     about = "".join(f"<p>{escape(g['name'])}: {escape(g['about'])}</p>" for g in portrait.grounds)
@@ -143,4 +174,5 @@ def portrait_card(portrait: Portrait) -> str:
     table = table_html(shown, caption=caption)
     if words := legend(portrait, columns):
         about += f"<p>{escape(words[0].upper() + words[1:])}.</p>"
+    table += "".join(table_html(rows, caption=heading) for heading, rows in by_question(portrait))
     return f'{about}<div style="overflow-x:auto">{"".join(pictures)}{table}</div>{said}'

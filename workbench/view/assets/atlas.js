@@ -6,18 +6,21 @@
     if (i === 0) return Number(row.dataset.layer) * 1e6 + Number(row.dataset.head);
     return cell.dataset.value === undefined ? NaN : Number(cell.dataset.value);
   };
-  for (const th of document.querySelectorAll("#heads thead th[aria-sort]")) {
-    th.querySelector("button").addEventListener("click", () => {
-      const i = th.cellIndex;
-      const first = i === 0 ? "ascending" : "descending";
-      const way = th.getAttribute("aria-sort") === first ? (i === 0 ? "descending" : "ascending") : first;
-      for (const other of document.querySelectorAll("#heads thead th[aria-sort]")) other.setAttribute("aria-sort", "none");
-      th.setAttribute("aria-sort", way);
-      const sign = way === "ascending" ? 1 : -1;
-      const rows = [...body.rows].map((row) => [value(row, i), row]);
-      rows.sort(([a], [b]) => (isNaN(a) ? (isNaN(b) ? 0 : 1) : isNaN(b) ? -1 : sign * (a - b)));
-      body.append(...rows.map(([, row]) => row));
-    });
+  for (const table of document.querySelectorAll("table.heads")) {
+    const columns = table.querySelectorAll("thead th[aria-sort]"), body = table.tBodies[0];
+    for (const th of columns) {
+      th.querySelector("button").addEventListener("click", () => {
+        const i = th.cellIndex;
+        const first = i === 0 ? "ascending" : "descending";
+        const way = th.getAttribute("aria-sort") === first ? (i === 0 ? "descending" : "ascending") : first;
+        for (const other of columns) other.setAttribute("aria-sort", "none");
+        th.setAttribute("aria-sort", way);
+        const sign = way === "ascending" ? 1 : -1;
+        const rows = [...body.rows].map((row) => [value(row, i), row]);
+        rows.sort(([a], [b]) => (isNaN(a) ? (isNaN(b) ? 0 : 1) : isNaN(b) ? -1 : sign * (a - b)));
+        body.append(...rows.map(([, row]) => row));
+      });
+    }
   }
 
   const data = JSON.parse(document.getElementById("data").textContent);
