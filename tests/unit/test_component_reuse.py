@@ -20,6 +20,7 @@ def test_overlap_of_the_paper_is_25_of_32():
     both = [f"a1.h{i}" for i in range(25)]
     found = overlap([*both, "w", "x", "y", "z"], [*both, "u", "v", "t"], 384)
     assert found.jaccard == 25 / 32 and (len(found.only_here), len(found.only_there)) == (4, 3)
+    assert found.of == 32 and found.row()["shared"] == 25 and found.row()["Jaccard"] == found.jaccard
     shared = 29 * 28 / 384
     assert found.chance == pytest.approx(shared / (29 + 28 - shared)) and found.p < 1e-20
     assert overlap(["a"], ["b"], 2).p == 1.0

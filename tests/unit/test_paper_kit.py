@@ -156,7 +156,7 @@ def test_a_claim_tells_what_its_criterion_looked_at_and_how_far_it_reaches():
     assert (gain.found, gain.control, gain.difference, gain.low, gain.high) == (0.75, 0.25, 0.5, low, high)
     assert gain.decided == "holds on this model" and gain.here.startswith("0.75, difference +0.5 [")
     assert told.here == "0.5 [0.3, 0.7], p 0.02" and told.decided == "holds on 5 models" and told.n == 9
-    assert told.criterion.endswith("overlap above that of other heads, p below 0.05")
+    assert told.criterion == "overlap above 0, interval included, and above that of other heads, p below 0.05"
     assert other.decided == "holds on zoo:kv" and never.decided == CANNOT
     assert gain.row(data=True)["here"] == 0.75 and gain.row(data=True)["scope"] == "on this model"
 
@@ -169,7 +169,7 @@ def test_two_numbers_are_compared_by_the_interval_of_their_difference():
     by = above("RelP", "AtP") & beyond("RelP minus AtP")
     (found,) = judge_all({"x": Claim("better", by)}, c)
     assert (found.found, found.control, found.difference, found.low, found.p) == (0.9, 0.4, 0.5, 0.2, 0.01)
-    assert found.criterion == "RelP minus AtP above 0, interval included, and p of RelP minus AtP below 0.05"
+    assert found.criterion == "RelP minus AtP above 0, interval included, and beyond chance, p below 0.05"
     assert [row["number"] for row in c.told()] == ["RelP", "AtP", "RelP minus AtP"] and c.told()[0]["n"] == 7
 
 

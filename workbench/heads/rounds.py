@@ -183,6 +183,21 @@ class HeadOverlap:
     chance: float
     p: float
 
+    @property
+    def of(self) -> int:
+        """How many heads are in either."""
+        return len(self.shared) + len(self.only_here) + len(self.only_there)
+
+    def row(self) -> dict[str, Any]:
+        """Say it as one row of a table."""
+        numbers = {
+            "shared": len(self.shared),
+            "of": self.of,
+            "Jaccard": self.jaccard,
+            "by chance": self.chance,
+        }
+        return {**numbers, "p": self.p, "heads": ", ".join(self.shared) or "none"}
+
 
 def overlap(here: Collection[str], there: Collection[str], universe: int) -> HeadOverlap:
     """Shared over all heads of either circuit, what random sets of these sizes share, and how often they reach it.

@@ -98,16 +98,16 @@ def _of_agreement(c: Conditions, found: against_exact.Agreement) -> None:
     for kind, (better, worse) in COMPARED.items():
         if kind not in found.exact:
             for name in against_exact.RULES:
-                c.lack(f"{name} on {kind}", f"the model has no {kind}")
+                c.lack(_r(name, kind), f"the model has no {kind}")
             continue
         exact, estimates = found.exact[kind], found.estimates[kind]
         measured = against_exact.correlations(exact, estimates, seed=c.seed)
         for name, one in measured[0].items():
-            c.tell(f"{name} on {kind}", one.r, n=one.n, around=(one.low, one.high))
+            c.tell(_r(name, kind), one.r, n=one.n, around=(one.low, one.high))
             error = against_exact.error_share(exact.ravel(), estimates[name].ravel())
             c.tell(f"error of {name} on {kind}", error, n=one.n)
         gain = against_exact.gain(measured, better, worse)
-        both = f"{better} on {kind} minus {worse} on {kind}"
+        both = f"{_r(better, kind)} minus {_r(worse, kind)}"
         c.tell(both, gain["more"], around=(gain["low"], gain["high"]), p=gain["p"])
     kind = MLPS if MLPS in found.exact else HEADS
     c.numbers["shuffled estimates"] = against_exact.shuffled(
@@ -158,7 +158,7 @@ def _of_layers(setting: Setting, c: Conditions, runs: PairedRuns) -> None:
         grid = np.array(list(off.values()))
         c.pictures[f"{caption}, {name}"] = Heatmap.of(grid, list(off), layers, unit="share of the metric")
     for rule, far in off.items():
-        c.tell(f"lost by {rule}", float(far.max()), n=free.n_pairs)
+        c.tell(f"relevance lost by {rule}", float(far.max()), n=free.n_pairs)
 
 
 def _of_tokens(c: Conditions, runs: PairedRuns) -> None:
@@ -177,9 +177,13 @@ def _of_tokens(c: Conditions, runs: PairedRuns) -> None:
         c.numbers[f"planted, {name}"] = float(np.mean(alike))
 
 
+def _r(name: str, kind: str) -> str:
+    return f"r of {name} on {kind}"
+
+
 def _better(kind: str, paper: str, where: str) -> Claim:
     better, worse = COMPARED[kind]
-    one, other = f"{better} on {kind}", f"{worse} on {kind}"
+    one, other = _r(better, kind), _r(worse, kind)
     return Claim(
         f"{better} agrees with exact patching better than {worse}: {kind}",
         above(one, other) & beyond(f"{one} minus {other}"),
@@ -190,10 +194,11 @@ def _better(kind: str, paper: str, where: str) -> Claim:
     )
 
 
-PLAIN, PATCHED = f"AtP on {MLPS}", f"RelP on {MLPS}"
+PLAIN, PATCHED = _r("AtP", MLPS), _r("RelP", MLPS)
+PLAIN_OUT, PATCHED_OUT = _r("AtP", OUTPUTS), _r("RelP", OUTPUTS)
 NO_GAIN = fact(
     f"the interval of RelP minus AtP on {OUTPUTS} reaches 0 or below",
-    lambda c: c.interval(f"RelP on {OUTPUTS}", f"AtP on {OUTPUTS}").low <= 0,
+    lambda c: c.interval(PATCHED_OUT, PLAIN_OUT).low <= 0,
 )
 CLAIMS = {
     "identity": Claim(
@@ -212,17 +217,17 @@ CLAIMS = {
     ),
     "constant": Claim(
         "with a constant pattern (CP-LRP) every layer of a transformer without biases has the whole output",
-        at_most("lost by CP-LRP", ROUNDING),
+        at_most("relevance lost by CP-LRP", ROUNDING),
         why="an identity where norms are a constant scale, activations a slope, products halved and nothing"
         " is added; the control is the plain gradient. A share of the metric, at the worst layer",
-        where=ATTNLRP, control="{lost by gradient}", model="{bias-free}",
+        where=ATTNLRP, control="{relevance lost by gradient}", model="{bias-free}",
     ),
     "softmax": Claim(
         "relevance is conserved by AttnLRP's rule for the softmax too (not claimed: its bias takes a part)",
-        at_most("lost by AttnLRP", 0.05),
+        at_most("relevance lost by AttnLRP", 0.05),
         why="the rule of the softmax is not conserved in general and depends on the scores' offset; 5 % "
         "leaves room for what it loses in one layer. The control holds the pattern constant",
-        where="a control of ours", control="{lost by CP-LRP}", model="{bias-free}",
+        where="a control of ours", control="{relevance lost by CP-LRP}", model="{bias-free}",
     ),
     "MLPs": _better(MLPS, "AtP 0.195, RelP 0.992 (GPT-2 small); 0.006, 0.956 (large)", RELP),
     "stream": _better(STREAM, "AtP 0.753, RelP 0.968 (GPT-2 small)", RELP),
@@ -242,16 +247,16 @@ CLAIMS = {
     ),
     "size": Claim(
         "RelP also gets the size of the effects right, better than gradients do",
-        at_most(f"error of {PATCHED}", f"error of {PLAIN}", times=1 / 2),
+        at_most(f"error of RelP on {MLPS}", f"error of AtP on {MLPS}", times=1 / 2),
         why="correlation does not see a wrong scale; an estimate in the metric's unit should have the size too",
         where="an extension of ours",
     ),
     "attention": Claim(
         "for attention outputs plain gradients are as good as RelP",
-        at_least(f"AtP on {OUTPUTS}", CLOSE) & at_least(f"RelP on {OUTPUTS}", CLOSE) & NO_GAIN,
+        at_least(PLAIN_OUT, CLOSE) & at_least(PATCHED_OUT, CLOSE) & NO_GAIN,
         paper="AtP 0.979, RelP 0.962 (GPT-2 small)",
         why="the paper has no gain there; clearly above 0 would be one", where=RELP,
-        control=f"{{RelP on {OUTPUTS}}}",
+        control=f"{{{PATCHED_OUT}}}",
     ),
     "everywhere": Claim(
         "RelP is above gradients on most models and tasks (MLP outputs, residual stream)",

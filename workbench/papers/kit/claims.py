@@ -159,7 +159,9 @@ def _judged(claim: Claim, c: Conditions, authors: str, outcome: Outcome) -> Judg
     if told["found"] is None and claim.found == MEANS:
         told["found"] = outcome.found
     beside = c.beside.get(claim.by.name, Beside())
-    around = outcome.interval or beside.interval
+    around = (
+        outcome.interval or beside.interval or (c.interval(claim.by.name) if claim.by.name in c else None)
+    )
     ends = {} if around is None or around.reason else {"low": float(around.low), "high": float(around.high)}
     fixed = {
         "paper": _told(claim.paper, c),

@@ -133,7 +133,7 @@ class Conditions:
             around: Ends of its 95 % interval.
             p: That of a test against chance.
 
-        What is told of ``one minus other`` is the interval of the difference of two numbers.
+        What is told of ``one minus other`` is of the difference of two numbers; so is a condition of this name.
 
         Example:
             >>> c = Conditions()
@@ -201,9 +201,13 @@ class Conditions:
 
     def mean(self, name: str, over: str | None = None) -> float:
         """Mean over all items, or the mean difference of two conditions; of a number, the number."""
-        if name not in self.values and _keys(name)[0] in self.numbers:
-            return float(self.number(name)) - (0.0 if over is None else self.mean(over))
-        return float(self.of(name, over).mean())
+        if name in self.values:
+            return float(self.of(name, over).mean())
+        if over is not None:
+            both = f"{name} minus {over}"
+            known = both in self.values or both in self.numbers
+            return self.mean(both) if known else self.mean(name) - self.mean(over)
+        return float(self.number(name)) if _keys(name)[0] in self.numbers else float(self[name].mean())
 
     def number(self, name: str) -> Any:
         """Find a measured number (or word) by name; ``gain[heads]`` is in ``numbers["gain"]``."""
@@ -249,9 +253,12 @@ class Conditions:
 
     def interval(self, name: str, over: str | None = None) -> Interval:
         """95 % interval of the same mean: over items, over clusters, or over tasks and items; else what was told."""
-        told = self.beside.get(name if over is None else f"{name} minus {over}", Beside()).interval
-        if told is not None and name not in self.values:
-            return told
+        if name not in self.values:
+            own = name if over is None else f"{name} minus {over}"
+            if own in self.values:
+                return self.interval(own)
+            if (told := self.beside.get(own, Beside()).interval) is not None:
+                return told
         values, kind = self.of(name, over), self.measures[name]
         within = kind.within if over is None else CHANGE if kind.within == SHARE else None
         if kind.rows:

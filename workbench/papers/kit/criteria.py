@@ -90,7 +90,14 @@ class Criterion:
             )
 
         name, over, reads = self.name or other.name, self.over or other.over, (*self.reads, *other.reads)
-        return Criterion(f"{self.words}, and {other.words}", both, name, over, reads)
+        subject = (
+            _said(self.name, self.over)
+            if self.words.startswith(_said(self.name, self.over))
+            else _said(self.name)
+        )
+        rest = other.words.removeprefix(f"{subject} ") if subject else other.words  # said once
+        rest = other.words if rest.startswith("minus ") else rest
+        return Criterion(f"{self.words}, and {rest}", both, name, over, reads)
 
 
 def _said(name: str, over: str | None = None) -> str:
@@ -368,7 +375,9 @@ def permuted(
         own = np.asarray(labels(c))
         p = permutation_p(lambda given: statistic(given, c), own, draws=draws, seed=c.seed)
         least = _least(own, draws)
-        return _by_chance(p, least, f"{len(own)} labels in other orders", holds=statistic(own, c) > 0)
+        found = float(statistic(own, c))
+        outcome = _by_chance(p, least, f"{len(own)} labels in other orders", holds=found > 0)
+        return replace(outcome, found=found)
 
     return Criterion(f"{words} above 0, p below {ALPHA:g} when labels are permuted", test)
 
@@ -418,8 +427,8 @@ def beyond(name: str, chance: str = "") -> Criterion:
         name: Of what was told (``Conditions.tell``), or of a condition whose p was.
         chance: What chance is here, in words: "shifted peaks".
     """
-    words = f"{_said(name)} above that of {chance}, p" if chance else f"p of {_said(name)}"
-    return Criterion(f"{words} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.p_of(name)), name)
+    words = f"{_said(name)} {f'above that of {chance}' if chance else 'beyond chance'}, p below {ALPHA:g}"
+    return Criterion(words, lambda c: Outcome(holds=True, p=c.p_of(name)), name)
 
 
 def fact(
