@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.families import family_dir
 from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
 from workbench.core.errors import ModelError
-from workbench.engine.backward import backward_rule, measure_norm, slope_at_zero
+from workbench.engine import rules
+from workbench.engine.backward import Tempered, backward_rule, measure_norm, slope_at_zero
 from workbench.engine.gradients import taped_run, writer_gradients
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
@@ -18,7 +20,7 @@ from workbench.model.hooks import hook_name
 # gpt2: LayerNorm, GELU; llama: RMSNorm, gated SiLU; gemma2: 1 + w, norms behind; gpt-neox: parallel; qwen3: norms of
 # q and k; phi3: gate and up in one matrix; opt: ReLU in the block itself; bert: norms after the sum
 FAMILIES = ("gpt2", "llama", "gemma2", "gpt-neox", "qwen3", "phi3", "olmo2", "opt", "native-ln", "bert")
-RULES = ("relp", "attnlrp", "cp-lrp")
+RULES = ("relp", "attnlrp", "cp-lrp", "gim")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -205,3 +207,85 @@ def test_coefficients_equal_those_of_a_linear_model_with_the_same_slopes(runs_of
     assert grads[pre].numpy() == pytest.approx((grads[post] * slope).numpy(), abs=1e-6)
     plain = writer_gradients(runs, batch, [(2, "neurons")])[2, "neurons"]
     assert plain.numpy() == pytest.approx(taped_run(runs, batch, [post]).gradients()[post].numpy(), abs=1e-7)
+
+
+def test_a_softmax_of_temperature_2_by_hand():
+    """Scores (2 ln 3, 0): the pattern is (.9, .1); the true derivative .09, that of temperature 2 (.75 * .25) .1875."""
+    scores = torch.tensor([2 * np.log(3), 0.0], dtype=torch.float64, requires_grad=True)
+    for temperature, slope in ((1.0, 0.09), (2.0, 0.1875)):
+        weights = Tempered.apply(scores.softmax(-1), temperature)
+        (grad,) = torch.autograd.grad(weights[0], scores)
+        assert grad.tolist() == pytest.approx([slope, -slope])
+
+
+class _TemperedSoftmax(torch.autograd.Function):
+    """GIM's softmax as it is written down: its derivative is that of ``softmax(S / 2)`` without the factor 1/2."""
+
+    @staticmethod
+    def forward(ctx, scores):
+        ctx.save_for_backward((scores / 2).softmax(-1))
+        return scores.softmax(-1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (s,) = ctx.saved_tensors
+        return s * (grad - (grad * s).sum(-1, keepdim=True))
+
+
+def _share(x, part):
+    """Its value, and a part of its gradient."""
+    return part * x + (1 - part) * x.detach()
+
+
+def _gim_llama(monkeypatch):
+    """Llama of transformers, its modules rewritten with the rules of GIM."""
+    from transformers.models.llama import modeling_llama as llama
+
+    def norm(self, x):
+        scale = (x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+        return self.weight * x * scale.detach()
+
+    def mlp(self, x):
+        gate, up = torch.nn.functional.silu(self.gate_proj(x)), self.up_proj(x)
+        return self.down_proj(_share(gate, 0.5) * _share(up, 0.5))
+
+    def attend(module, query, key, value, attention_mask, scaling, **_):
+        key, value = (llama.repeat_kv(t, module.num_key_value_groups) for t in (key, value))
+        scores = _share(query, 0.25) @ _share(key, 0.25).transpose(2, 3) * scaling
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        pattern = _TemperedSoftmax.apply(scores.masked_fill(~seen, -1e9))
+        return (pattern @ _share(value, 0.5)).transpose(1, 2).contiguous(), pattern
+
+    monkeypatch.setattr(llama.LlamaRMSNorm, "forward", norm)
+    monkeypatch.setattr(llama.LlamaMLP, "forward", mlp)
+    monkeypatch.setattr(llama, "eager_attention_forward", attend)
+
+
+def test_gim_is_what_it_is_in_plain_transformers(monkeypatch, runs_of):
+    """Gradients of the logit difference at every MLP's output and at the embeddings, without TransformerLens."""
+    from transformers import AutoModelForCausalLM
+
+    runs = runs_of("llama", pairs=mini_pairs(2))
+    batch, layers = runs.batches[0], range(runs.wiring.n_layers)
+    names = [hook_name("resid", 0), *(hook_name("mlp-out", n) for n in layers)]
+    ours = taped_run(runs, batch, names, backward="gim").gradients()
+    plain = taped_run(runs, batch, names).gradients()
+    _gim_llama(monkeypatch)
+    model = AutoModelForCausalLM.from_pretrained(family_dir("llama"), attn_implementation="eager")
+    seen = {}
+    parts = [model.model.embed_tokens, *(layer.mlp for layer in model.model.layers)]
+    for name, part in zip(names, parts, strict=True):
+        part.register_forward_hook(lambda m, a, y, name=name: seen.setdefault(name, y))
+    logits = model(batch.clean).logits[torch.arange(len(batch)), batch.answer_pos]
+    difference = (logits.gather(1, batch.answers.correct) - logits.gather(1, batch.answers.incorrect)).sum()
+    for name, grad in zip(names, torch.autograd.grad(difference, [seen[n] for n in names]), strict=True):
+        assert ours[name].numpy() == pytest.approx(grad.numpy(), abs=2e-6), name
+    assert max(float((ours[n] - plain[n]).abs().max()) for n in names) > 1e-2
+
+
+def test_gim_without_its_changes_is_eap(monkeypatch, runs_of):
+    monkeypatch.setitem(rules._RULES, "gim", rules.Rule(linear=False, secant=False, qkv=(1, 1, 1)))
+    runs = runs_of("gpt2", pairs=mini_pairs(2))
+    assert np.nan_to_num(score(runs, "gim").values) == pytest.approx(
+        np.nan_to_num(score(runs, "eap").values), abs=1e-6
+    )

@@ -8,7 +8,9 @@ for the input at hand. The forward pass is computed by the model itself and does
 - activations: ``f(x) = (f(x) / x) x``, with the limit ``f'(0)`` at 0;
 - gated products: half of the gradient to each factor;
 - attention: the gradients at q, k and v are multiplied by constants (AttnLRP: 1/4, 1/4, 1/2; CP-LRP: 0, 0, 1,
-  which is a pattern held constant).
+  which is a pattern held constant);
+- GIM keeps the derivative of activations and takes that of a softmax of temperature 2, where weights that
+  saturate still have one.
 
 Norms (but torch's own layer norm) and activations are taken as black boxes and measured, so that one implementation
 serves every family; what cannot be measured is refused.
@@ -154,6 +156,30 @@ class _Scaled(torch.autograd.Function):
         return grad * ctx.factor, None
 
 
+class Tempered(torch.autograd.Function):
+    """A pattern, whose gradient becomes, once it has gone through the softmax, that of one of another temperature.
+
+    ``dS = s (dA - <dA, s>)`` with ``s = softmax(S / T)``, the pattern to the power of ``1 / T``, normalised. The
+    softmax that follows on the way back makes ``A (g - <g, A>)`` of a gradient ``g``: ``g = dS / A`` becomes ``dS``.
+    """
+
+    @staticmethod
+    def forward(ctx, pattern: Tensor, temperature: float) -> Tensor:
+        ctx.temperature = temperature
+        ctx.save_for_backward(pattern)
+        return pattern.view_as(pattern)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (pattern,) = ctx.saved_tensors
+        own, grad = pattern.double(), grad.double()
+        soft = own.pow(1 / ctx.temperature)
+        soft = soft / soft.sum(-1, keepdim=True)
+        at_scores = soft * (grad - (grad * soft).sum(-1, keepdim=True))
+        found = torch.where(own > 0, at_scores / own.clamp_min(torch.finfo(own.dtype).tiny), 0)
+        return found.to(pattern.dtype), None
+
+
 @dataclass(eq=False)
 class Rules:
     """One rule at work on a model: hooks to install before and after those that read gradients.
@@ -182,13 +208,17 @@ def backward_rule(bridge: TransformerBridge, wiring: Wiring, name: str) -> Itera
         yield rules
         return
     _check_architecture(wiring, name)
+    patterns = _Watched("attention pattern", name)
+    if rule.temperature != 1:
+        for n in wiring.attention_layers:
+            rules.before += _temper(n, rule.temperature, patterns)
     with ExitStack() as stack:
         norms = _Watched("norm", name)
         for where, norm in _norms(bridge):
             for part in _computing(norm):
                 linear = norms.wrap(where, _linear_forward(where, norm, getattr(norm, part)))
                 stack.enter_context(_replaced(norm, part, linear))
-        acts = _Activations()
+        acts = _Activations(secant=rule.secant)
         for layer in wiring.mlp_layers:
             found = list(_activations(bridge.blocks[layer]))
             if not found:
@@ -200,6 +230,7 @@ def backward_rule(bridge: TransformerBridge, wiring: Wiring, name: str) -> Itera
             rules.before.append((hook_name("neurons", layer), acts.halve(bridge, layer)))
         yield rules
         norms.check()
+        patterns.check()
 
 
 def _check_architecture(wiring: Wiring, name: str) -> None:
@@ -212,6 +243,24 @@ def _check_architecture(wiring: Wiring, name: str) -> None:
         raise ModelError(
             f"backward rule {name} covers attention and MLPs; this model has layers of another kind"
         )
+
+
+def _temper(layer: int, temperature: float, patterns: _Watched) -> list[Hook]:
+    """Hooks that give a layer's softmax another derivative, and see that the gradient goes through it."""
+    where, asked = hook_name("pattern", layer), [False]
+
+    def query(tensor: Tensor, hook: object) -> None:
+        asked[0] = tensor.requires_grad
+
+    def pattern(tensor: Tensor, hook: object) -> Tensor:
+        if asked[0] and not tensor.requires_grad:
+            raise ModelError(
+                f"backward rule {patterns.rule}: no gradient goes through {where}, the softmax is computed elsewhere",
+                hint="--method eap-ig takes the plain gradient",
+            )
+        return Tempered.apply(tensor, temperature)
+
+    return [(hook_name("q", layer), query), (where, patterns.wrap(where, pattern))]
 
 
 def _scale(factor: float):
@@ -308,14 +357,18 @@ def _activations(block: nn.Module) -> Iterator[tuple[nn.Module, str, Callable]]:
 
 @dataclass(eq=False)
 class _Activations:
-    """Activations with secant gradients; the last output tells whether a product follows."""
+    """Activations, with secant gradients or their own; the last output tells whether a product follows."""
 
+    secant: bool
     last: Tensor | None = None
 
     def wrap(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         at_zero: list[float] = []
 
         def call(x: Tensor, *args, **kwargs) -> Tensor:
+            if not self.secant:
+                self.last = function(x, *args, **kwargs)
+                return self.last
             if not at_zero:
                 at_zero.append(slope_at_zero(function, x))
             with torch.no_grad():

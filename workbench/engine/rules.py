@@ -10,23 +10,33 @@ from typing import Literal, get_args
 
 from workbench.core.errors import OptionError, unknown
 
-Backward = Literal["plain", "relp", "attnlrp", "cp-lrp"]
+Backward = Literal["plain", "relp", "attnlrp", "cp-lrp", "gim"]
 BACKWARD: tuple[str, ...] = get_args(Backward)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What is done on the way back. ``qkv`` multiplies the gradients at queries, keys and values."""
+    """What is done on the way back.
+
+    Attributes:
+        linear: Whether the scale of a norm is a constant, and each factor of a gated product gets half.
+        secant: Whether an activation has the slope ``f(x) / x`` in place of its derivative.
+        qkv: What multiplies the gradients at queries, keys and values.
+        temperature: Of the softmax whose derivative is taken at the scores; 1 is the model's own.
+    """
 
     linear: bool
+    secant: bool
     qkv: tuple[float, float, float]
+    temperature: float = 1.0
 
 
 _RULES = {
-    "plain": Rule(linear=False, qkv=(1.0, 1.0, 1.0)),
-    "relp": Rule(linear=True, qkv=(1.0, 1.0, 1.0)),
-    "attnlrp": Rule(linear=True, qkv=(0.25, 0.25, 0.5)),
-    "cp-lrp": Rule(linear=True, qkv=(0.0, 0.0, 1.0)),
+    "plain": Rule(linear=False, secant=False, qkv=(1.0, 1.0, 1.0)),
+    "relp": Rule(linear=True, secant=True, qkv=(1.0, 1.0, 1.0)),
+    "attnlrp": Rule(linear=True, secant=True, qkv=(0.25, 0.25, 0.5)),
+    "cp-lrp": Rule(linear=True, secant=True, qkv=(0.0, 0.0, 1.0)),
+    "gim": Rule(linear=True, secant=False, qkv=(0.25, 0.25, 0.5), temperature=2.0),
 }
 
 
