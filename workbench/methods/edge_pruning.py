@@ -15,10 +15,12 @@ from workbench.circuits.scores import Scores
 from workbench.engine.edges import edited_output, source_outputs
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.methods import hard_concrete
+from workbench.methods.by_name import score
 from workbench.methods.options.masks import EdgePruning
 from workbench.methods.outcome import result
 from workbench.methods.registry import Level
 from workbench.methods.soft_masks import Learned, check_loss, learn
+from workbench.methods.warm_start import warm_start
 from workbench.model.hooks import hook_name
 
 
@@ -85,7 +87,7 @@ def _learn(
 ) -> Learned:
     """Mask parameters ``(restart, label, edge)``."""
     exists = torch.as_tensor(graph.edge_mask, device=runs.device)
-    start = torch.full((options.restarts, labels, graph.n_edges), options.initial, device=runs.device)
+    start = _start(runs, graph, options, labels)
     lagrangian = Lagrangian.starting(options, start)
 
     def output(batch: Batch, masks: Tensor) -> Tensor:
@@ -115,6 +117,21 @@ def _learn(
         ascent=options.multiplier_lr,
         progress=progress,
     )
+
+
+def _start(
+    runs: PairedRuns, graph: Graph, options: EdgePruning, labels: int
+) -> Float[Tensor, "restart label edge"]:
+    """Where the masks start: all alike, or where the scores of another method say."""
+    start = torch.full((options.restarts, labels, graph.n_edges), options.initial, device=runs.device)
+    if not options.start:
+        return start
+    values = score(runs, options.start, level="edge", per_position=labels > 1).values
+    sizes = np.abs(values[..., graph.edge_mask]).reshape(labels, -1)
+    readers = np.array([-1 if node.layer is None else node.layer for node in graph.targets])
+    layer = readers[np.argwhere(graph.edge_mask)[:, 1]]
+    warm = [torch.as_tensor(warm_start(row, layer), dtype=start.dtype) for row in sizes]
+    return torch.stack(warm).to(start.device).expand_as(start).clone()
 
 
 def edge_pruning(

@@ -9,8 +9,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from workbench.circuits.graph import Graph
 from workbench.core.errors import OptionError
-from workbench.methods.registry import Cost, declare
+from workbench.methods.registry import Cost, Level, check_level, declare, get_method
 
 Loss = Literal["kl", "metric"]
 LOSSES: tuple[Loss, ...] = ("kl", "metric")
@@ -98,6 +99,7 @@ class EdgePruning:
         batch: Pairs in a minibatch.
         draws: Samples of the masks for each minibatch; more make the gradient less noisy.
         restarts: Trainings with seeds ``seed``, ``seed + 1``, ...; masks are averaged.
+        start: A method whose scores say where the masks start, in place of ``initial``; none when empty.
     """
 
     target: float = 0.9
@@ -111,8 +113,11 @@ class EdgePruning:
     draws: int = 4
     seed: int = 0
     restarts: int = 1
+    start: str = ""
 
     def __post_init__(self) -> None:
+        if self.start:
+            check_level(get_method(self.start), "edge")
         check_options(
             self,
             positive=("target", "steps", "lr", "multiplier_lr", "batch", "draws", "restarts"),
@@ -125,13 +130,20 @@ class EdgePruning:
             )
 
 
+def pruning_cost(options: EdgePruning, graph: Graph, level: Level) -> Cost:
+    """Return a forward and a backward pass a step, and what the scores cost from which the masks start."""
+    made = get_method(options.start) if options.start else None
+    first = Cost(forward=0) if made is None else made.cost(made.make_options(), graph, "edge")
+    return Cost(forward=2 + options.steps + first.forward, backward=options.steps + first.backward)
+
+
 declare(
     "edge-pruning",
     claim="Learn a mask for every edge: keep its content or take the corrupted one, at the sparsity asked for.",
     levels=("edge",),
     source="Bhaskar et al. 2024, arXiv:2406.16778",
     options=EdgePruning,
-    cost=lambda options, graph, level: Cost(forward=2 + options.steps, backward=options.steps),
+    cost=pruning_cost,
     per_position=True,
     selection="own",
     signed=True,

@@ -1,0 +1,76 @@
+"""Bootstrap averaging: the mean of a method's scores over draws of pairs, without what changes its sign."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError
+from workbench.engine.paired_runs import PairedRuns
+from workbench.methods.by_name import score
+from workbench.methods.options.combinations import Bootstrap
+from workbench.methods.registry import Level
+
+
+def resampled(
+    per_pair: Float[np.ndarray, " pair *place"], draws: int, seed: int
+) -> Float[np.ndarray, " draw *place"]:
+    """Return the mean over each draw of as many pairs as there are, with replacement."""
+    n = len(per_pair)
+    chosen = np.random.default_rng(seed).integers(n, size=(draws, n))
+    times = np.stack([np.bincount(rows, minlength=n) for rows in chosen])
+    return (times @ per_pair.reshape(n, -1).astype(np.float64) / n).reshape(draws, *per_pair.shape[1:])
+
+
+def agreed(means: Float[np.ndarray, " draw *place"], options: Bootstrap) -> Bool[np.ndarray, " *place"]:
+    """Say where the interval of the draws lies on one side of 0."""
+    spread = means.std(0, ddof=1)
+    if options.spread == "se":
+        spread = spread / np.sqrt(len(means))
+    return np.abs(means.mean(0)) > options.z * spread
+
+
+def bootstrap(
+    runs: PairedRuns,
+    options: Bootstrap,
+    *,
+    level: Level,
+    progress: Callable[..., None],
+    per_position: bool = False,
+) -> Scores:
+    """Another method's scores averaged over draws of pairs; 0 where the draws do not agree on the sign.
+
+    A score stands where ``mean +- z spread`` over the draws lies on one side of 0. The method itself runs once: the
+    mean over a draw is that of the scores of its pairs.
+
+    Raises:
+        OptionError: for a method whose scores are no means over pairs, or too many to be kept.
+
+    Source:
+        arXiv:2510.25786.
+    """
+    found = score(runs, options.of, level=level, per_position=per_position, progress=progress)
+    if found.per_pair is None or runs.n_pairs < 2:
+        raise OptionError(
+            f"the scores of {options.of} are not kept for each of {runs.n_pairs} pairs, so pairs cannot be drawn again",
+            hint="bootstrap works with eap, eap-ig, gim, relp ... on two pairs or more; or take fewer: -n 200",
+        )
+    means = resampled(found.per_pair, options.draws, options.seed)
+    kept = agreed(means, options)
+    values = np.where(found.exists, np.where(kept, means.mean(0), 0.0), np.nan)
+    return replace(
+        found,
+        values=values,
+        per_pair=None,
+        method="bootstrap",
+        source="arXiv:2510.25786",
+        options={
+            **asdict(options),
+            "options of it": dict(found.options),
+            "agreed": int(kept[found.candidates].sum()),
+        },
+    )
