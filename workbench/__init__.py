@@ -45,6 +45,7 @@ _HOME = {
     "list_tasks": "tasks.registry",
     "check_pairs": "tasks.check",
     "reading_of": "model.from_files",
+    "captioned": "model.captions",
     # models
     "open_model": "model.open",
     "describe": "model.architecture",

@@ -23,9 +23,9 @@ class PlainTower:
         answer: What is read of the model's output, for the one picture of a pass.
     """
 
-    def __init__(self, model: nn.Module, answer: Callable[[Any], Tensor], n_heads: int) -> None:
+    def __init__(self, model: Callable[..., Any], answer: Callable[[Any], Tensor], n_heads: int) -> None:
         self.model, self.answer, self.n_heads = model, answer, n_heads
-        self.layers = list(next(iter(stacks(model)))[1])
+        self.layers = list(next(iter(stacks(model)))[1]) if isinstance(model, nn.Module) else []
         self.now: dict[str, Tensor] = {}
 
     def run(

@@ -37,7 +37,7 @@ def scenes_of(pair):
 
 
 def test_every_task_of_pictures_is_known():
-    assert len(TASKS) == 12
+    assert len(TASKS) == 14
     assert not {"centre", "triangle", "<image>"} & set(
         vocabulary()
     )  # words of the models that read text alone
@@ -78,9 +78,7 @@ def test_splits_and_seeds_share_no_picture(name):
 def test_a_pair_differs_in_picture_or_in_words(name, corruption):
     for pair in make_pairs(name, n=6, seed=1, corruption=corruption):
         same = np.array_equal(pair.image[0].pixels, pair.image[1].pixels)
-        assert same == (corruption == "question") and (pair.clean != pair.corrupted) == (
-            corruption == "question"
-        )
+        assert same == (pair.clean != pair.corrupted) == (corruption in ("question", "caption"))
         assert len(pair.clean.split()) == len(pair.corrupted.split())
 
 
@@ -236,8 +234,18 @@ def test_positions_are_those_that_the_task_names_and_stand_on_their_words(name):
             assert pair.clean[slice(*span)] in words and pair.corrupted[slice(*other)] in words
 
 
+@pytest.mark.parametrize("corruption, shown", [("picture", 2), ("changed", 1), ("caption", 0)])
+def test_captions_are_of_the_pictures_that_are_shown(corruption, shown):
+    for pair in make_pairs("scene-captions", n=6, seed=3, corruption=corruption):
+        lines, other = pair.clean.split("\n"), pair.corrupted.split("\n")
+        clean, corrupted = scenes_of(pair)
+        assert clean.caption == lines[0] == pair.correct[0] and set(pair.incorrect) == set(lines[1:])
+        assert corrupted.caption == lines[shown]
+        assert other == ([lines[i] for i in (2, 1, 0, 3)] if corruption == "caption" else lines)
+
+
 def test_tasks_say_which_sets_of_patches_their_pairs_have():
     drawn = [task for task in list_tasks() if task.pictures]
-    assert len(drawn) == 12
+    assert len(drawn) == 14
     for task in drawn:
         assert tuple(make_pairs(task.name, n=1)[0].regions) == task.regions

@@ -15,6 +15,8 @@ from torch import Tensor
 from workbench.circuits.addresses import Node
 from workbench.core.errors import TaskError
 from workbench.engine.metrics import Answers
+from workbench.model.captions import CAPTIONS
+from workbench.model.inner_towers import VISION
 from workbench.model.prompt import Prompt
 
 RunName = Literal["clean", "corrupted"]
@@ -86,6 +88,12 @@ class Batch:
         """Length of each prompt in tokens."""
         return self.clean.shape[1]
 
+    @property
+    def load(self) -> int:
+        """Tokens of a pass over it: of its prompts, or of the captions beside their pictures where these are more."""
+        captions = self.prompts[0].extras.get(CAPTIONS)
+        return len(self) * (self.n_tokens if captions is None else max(self.n_tokens, captions.shape[1]))
+
     def prompt(self, run: RunName) -> Prompt:
         """The clean or the corrupted prompts, with their pictures."""
         return self.prompts[0 if run == "clean" else 1]
@@ -140,7 +148,7 @@ class Batch:
 
     def _tower_places(self, position: str | int, tower: str) -> tuple[Tensor, Tensor]:
         """Rows and positions of a tower, where a set is at other places than among the words."""
-        if self.tower_start is None or isinstance(position, int):
+        if self.tower_start is None or isinstance(position, int) or tower != VISION:
             raise TaskError(
                 f"{tower}: position {position!r} is not known in this tower",
                 hint="regions of a picture are, where its patches are the language model's image tokens",

@@ -133,12 +133,36 @@ def logit_difference(
     Raises:
         TaskError: if a pair has no incorrect answer.
     """
-    bare = int((~answers.incorrect_mask.any(1)).sum()) if len(answers) else 0
-    if bare:
-        message = f"{bare} of {len(answers)} pairs have no incorrect answer; logit-difference needs one"
-        raise TaskError(message, hint="add incorrect answers to the pairs, or use --metric nll")
+    _require_incorrect(answers, "logit-difference")
     correct = _mean_logit(logits, answers.correct, answers.correct_mask)
     return correct - _mean_logit(logits, answers.incorrect, answers.incorrect_mask)
+
+
+def correct_logit(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """Mean logit of the correct answers; of a picture beside captions how alike it is to its own caption."""
+    return _mean_logit(logits, answers.correct, answers.correct_mask)
+
+
+def logit_margin(
+    logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """Logit of the best correct answer minus logit of the best incorrect one, in logits.
+
+    Raises:
+        TaskError: if a pair has no incorrect answer.
+    """
+    _require_incorrect(answers, "logit-margin")
+    best = _best(logits, answers.correct, answers.correct_mask)
+    return best - _best(logits, answers.incorrect, answers.incorrect_mask)
+
+
+def _require_incorrect(answers: Answers, metric: str) -> None:
+    bare = int((~answers.incorrect_mask.any(1)).sum()) if len(answers) else 0
+    if bare:
+        message = f"{bare} of {len(answers)} pairs have no incorrect answer; {metric} needs one"
+        raise TaskError(message, hint="add incorrect answers to the pairs, or use --metric nll")
 
 
 def prob_difference(
@@ -237,6 +261,8 @@ MOST_SOURCE = 10_000_000  # bytes of a file with a user's metric
 
 for _made in (
     _metric("logit-difference", "logits", 1, logit_difference, reads_answers_only=True),
+    _metric("correct-logit", "logits", 1, correct_logit, reads_answers_only=True),
+    _metric("logit-margin", "logits", 1, logit_margin, reads_answers_only=True),
     _metric("prob-difference", "probability", 1, prob_difference),
     _metric("kl", "nats", -1, kl, needs_clean=True),
     _metric("nll", "nats", -1, nll),

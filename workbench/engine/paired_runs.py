@@ -26,6 +26,7 @@ from workbench.engine.batch import Batch, RunName
 from workbench.engine.distribute import Here
 from workbench.engine.metrics import Answers, Metric, MetricFunction, get_metric, metric_from_file
 from workbench.engine.passes import Passes, arrays
+from workbench.model.captions import captioned, is_captioned, with_captions
 from workbench.model.hooks import hook_name
 from workbench.model.pixels import with_pictures
 from workbench.model.probe import wiring
@@ -87,6 +88,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         if isinstance(pairs, AlignedPairs) and not isinstance(model, Sealed):  # those are of its own reading
             require_ids(model, pairs)
         self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
+        if self.pairs.captions and not isinstance(model, Sealed) and not is_captioned(model):
+            model = captioned(model)
         chosen = metric_from_file(self.pairs.pairs.metric) if metric is None else metric
         found = model.wiring if isinstance(model, Sealed) else wiring(model)
         super().__init__(model, found.joined() if with_tower else found, get_metric(chosen))
@@ -137,6 +140,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         ids = [[x.tolist() for x in side] for side in (aligned.clean, aligned.corrupted)]
         images = [pair.image for pair in aligned.pairs if pair.image]
         seen = [[[picture.digest for picture in image] for image in images]] if images else []
+        seen += [[[one.clean, one.corrupted] for one in aligned.captions]] if aligned.captions else []
         return digest_of(
             [*ids, aligned.correct, aligned.incorrect, [dict(p) for p in aligned.positions], *seen]
         )
@@ -144,10 +148,13 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
         """The pairs by token length, in chunks that leave room for interventions to be stacked."""
-        lengths = np.array([len(ids) for ids in self.pairs.clean])
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for i, ids in enumerate(self.pairs.clean):
+            captions = self.pairs.captions[i].lengths if self.pairs.captions else ()
+            alike.setdefault((len(ids), *captions), []).append(i)
         found = []
-        for length in sorted(set(lengths.tolist())):
-            where = np.flatnonzero(lengths == length)
+        for kind in sorted(alike):
+            where, length = np.array(alike[kind]), max(kind[0], sum(kind[1:]))
             most = min(self.batch_tokens // 4, BATCH_FLOATS // self._floats_per_token)
             size = max(1, min(len(where), most // length))
             found += [self._batch(where[i : i + size]) for i in range(0, len(where), size)]
@@ -182,9 +189,12 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         sight = None if self.sealed else sight_of(self.model)
         if sight is None or not all(images):
             return Prompt(ids)
-        return with_pictures(
+        made = with_pictures(
             sight, ids, [pictures[side] for pictures in images if pictures], dtype=self.dtype
         )
+        if not self.pairs.captions or sight.captions is None:
+            return made
+        return with_captions(made, [self.pairs.captions[i].of(side) for i in index], own=sight.captions.own)
 
     @cached_property
     def _answers(self) -> Answers:
@@ -204,7 +214,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
 
     def copies(self, batch: Batch) -> int:
         """How many stacked copies of a batch one forward pass may have; fewer once memory has run out."""
-        tokens = len(batch) * batch.n_tokens
+        tokens = batch.load
         return self.halved.get(tokens, max(1, self.batch_tokens // tokens))
 
     def halve(self, batch: Batch, copies: int) -> int:
@@ -213,7 +223,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         left = max(
             1, min(self.copies(batch), copies // 2)
         )  # a larger stack may have been tried: never more again
-        self.halved[len(batch) * batch.n_tokens] = left
+        self.halved[batch.load] = left
         return left
 
     def resid(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.core.errors import ModelError
+from workbench.model.captions import is_captioned
 from workbench.model.identity import class_names
 from workbench.model.probe import wiring
 from workbench.tasks.outputs import ANY_TOKEN, Outputs, numbered
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
 
 def outputs_of(model: TransformerBridge) -> Outputs:
-    """Say what a model that is open puts out. An encoder's hidden state has no outputs to look answers up in."""
-    if not wiring(model).has_lm_head:
+    """Say what a model that is open puts out. An encoder's hidden state has no outputs to look answers up in;
+    those of a model that compares captions are the captions of each prompt.
+    """
+    if is_captioned(model) or not wiring(model).has_lm_head:
         return ANY_TOKEN
     native = "native" in type(model.original_model).__module__
     return outputs_from(model.cfg.d_vocab, model.cfg.d_vocab_out, class_names(model), native=native)

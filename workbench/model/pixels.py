@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.model.captions import is_captioned, probe_captions, with_captions
 from workbench.model.prompt import Extras, Prompt
 from workbench.model.sight import sight_of
 from workbench.tasks.pictures.image import Picture
@@ -50,11 +51,12 @@ def with_noise(sight: Sight, words: Int[Tensor, "row pos"], *, dtype: torch.dtyp
 def probe(bridge: TransformerBridge, words: Int[Tensor, "row pos"]) -> Prompt:
     """Return these words, with a picture of noise where the model takes pictures."""
     sight = sight_of(bridge)
-    return (
-        Prompt(words)
-        if sight is None
-        else with_noise(sight, words, dtype=next(iter(bridge.parameters())).dtype)
-    )
+    if sight is None:
+        return Prompt(words)
+    made = with_noise(sight, words, dtype=next(iter(bridge.parameters())).dtype)
+    if sight.captions is None or not is_captioned(bridge):
+        return made
+    return with_captions(made, probe_captions(sight.captions, len(made)), own=sight.captions.own)
 
 
 def _extras(sight: Sight, ids: Tensor, pixels) -> Extras:

@@ -51,6 +51,10 @@ class Extras(Mapping[str, Tensor]):
         """Return all but these."""
         return Extras({name: make for name, make in self._makers.items() if name not in names}, self._rows)
 
+    def beside(self, makers: Mapping[str, Make]) -> Extras:
+        """Return these and further ones of the same rows."""
+        return Extras({**self._makers, **makers}, self._rows)
+
     def to(self, device: torch.device | str) -> Extras:
         """Return the same on another device."""
         moved = {name: lambda rows, make=make: make(rows).to(device) for name, make in self._makers.items()}

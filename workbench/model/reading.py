@@ -33,7 +33,7 @@ def reading_of_model(model: TransformerBridge | Sealed) -> Reading:
     if isinstance(model, Sealed):
         return model.reading
     tokenizer, sight = getattr(model, "tokenizer", None), sight_of(model)
-    if sight is not None and sight.token is None:
+    if sight is not None and sight.token is None and sight.captions is None:
         tokenizer = None
     elif tokenizer is None or not len(tokenizer):
         raise TaskError(
@@ -62,6 +62,9 @@ def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
     Raises:
         TaskError: naming the first pair that does not fit, and what is wrong with it.
     """
+    if pairs.captions:
+        _require_captions(model, pairs)
+        return
     described, outputs = describe(model), outputs_of(model)
     for i, pair in enumerate(pairs.pairs):
         for side, ids in (("clean", pairs.clean[i]), ("corrupted", pairs.corrupted[i])):
@@ -72,6 +75,18 @@ def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
         if outputs.size is not None:
             answers = (*pairs.correct[i], *pairs.incorrect[i])
             _require_range(answers, outputs.size, f"pair {pair.id}: answer id", "model's outputs")
+
+
+def _require_captions(model: TransformerBridge, pairs: AlignedPairs) -> None:
+    """The same for captions beside pictures."""
+    sight = sight_of(model)
+    if sight is None or sight.captions is None:
+        raise TaskError("the pairs have captions, and the model compares none", hint="-m zoo:clip")
+    for i, (pair, captions) in enumerate(zip(pairs.pairs, pairs.captions, strict=True)):
+        for ids in (*captions.clean, *captions.corrupted):
+            _require_range(ids, sight.captions.d_vocab, f"pair {pair.id}: token id", "model's embedding")
+        answers = (*pairs.correct[i], *pairs.incorrect[i])
+        _require_range(answers, len(captions.clean), f"pair {pair.id}: answer", "prompt's captions")
 
 
 def require_tokens(

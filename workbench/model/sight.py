@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from workbench.core.errors import ModelError
 from workbench.model.directory import read_configuration
 from workbench.model.prompt import Prompt
-from workbench.tasks.pictures.sight import Scaling, Sight
+from workbench.tasks.pictures.sight import CaptionReading, Scaling, Sight
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 PIXELS = frozenset({"pixel_values"})
 """Arguments that only towers read."""
+COMPARES = ("CLIPModel", "SiglipModel")
+"""Classes of transformers that compare pictures with captions."""
 _ATTRIBUTE = "_workbench_sight"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -169,8 +172,16 @@ _BEFORE = {
 
 
 def _of_words(config: Any, scaling: Scaling | None) -> Sight:
-    """CLIP's and SigLIP's part for pictures, which runs by itself."""
-    return _vit(config.vision_config, scaling)
+    """CLIP's and SigLIP's part for pictures, by itself; and beside captions, where the whole model is there."""
+    sight = _vit(config.vision_config, scaling)
+    if not set(getattr(config, "architectures", None) or ()) & set(COMPARES):
+        return sight
+    text = config.text_config
+    end = getattr(text, "eos_token_id", None) if config.model_type == "clip" else None
+    reading = CaptionReading(
+        n_ctx=text.max_position_embeddings, d_vocab=text.vocab_size, end=None if end == 2 else end
+    )
+    return replace(sight, captions=reading)
 
 
 def _paligemma(config: Any, scaling: Scaling | None) -> Sight:

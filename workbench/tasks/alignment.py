@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.core.errors import TaskError
 from workbench.core.show import Shown
+from workbench.tasks.captions import CaptionAligner, Captions
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.picture_ids import PictureAligner
@@ -81,6 +82,7 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         dropped: What was left out.
         sets: Name -> token indices, for pairs with a picture: ``image``, ``background``, ``class`` and the regions of
             the pair. Where a region is elsewhere in the other picture, it is at both places. Empty without pictures.
+        captions: Captions of each pair that its picture is compared with; empty where a model compares none.
     """
 
     pairs: Pairs
@@ -92,6 +94,7 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
     dropped: tuple[Dropped, ...]
     prepend_bos: bool
     sets: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    captions: tuple[Captions, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -112,12 +115,13 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
     def __getitem__(self, index: slice) -> AlignedPairs:
         if not isinstance(index, slice):
             raise TypeError("take aligned pairs by slice; single pairs are in .pairs")
-        names = ("pairs", "clean", "corrupted", "correct", "incorrect", "positions", "sets")
+        names = ("pairs", "clean", "corrupted", "correct", "incorrect", "positions", "sets", "captions")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
     def subset(self, indices: Sequence[int]) -> AlignedPairs:
         """These pairs in this order; one may come twice."""
-        names = ("clean", "corrupted", "correct", "incorrect", "positions", *(["sets"] if self.sets else []))
+        names = ["clean", "corrupted", "correct", "incorrect", "positions"]
+        names += [name for name in ("sets", "captions") if getattr(self, name)]
         chosen: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in indices) for name in names}
         return replace(self, pairs=replace(self.pairs, items=tuple(self.pairs[i] for i in indices)), **chosen)
 
@@ -159,7 +163,8 @@ def align(
         n_ctx: Most tokens a prompt may have, BOS counted.
         special_tokens: Let the tokenizer add its own special tokens (encoders: ``[CLS] ... [SEP]``).
         d_vocab: Rows of the model's embedding; None if any token id will do.
-        tokenizer: None for a model that reads pictures alone.
+        tokenizer: None for a model that reads pictures alone. Of one that compares pictures with captions, the prompts
+            are captions, one on each line, and answers are some of these.
         sight: How the model takes pictures; None where it takes none. One image token in a text becomes as many as the
             picture takes.
         other_inputs: Token ids that stand for something else than text, and for what: pairs with one are dropped.
@@ -174,8 +179,10 @@ def align(
             "a BOS token is to be prepended, but this tokenizer has none",
             hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False",
         )
-    work: Aligner | PictureAligner
-    if tokenizer is not None:
+    work: Aligner | PictureAligner | CaptionAligner
+    if tokenizer is not None and sight is not None and sight.captions is not None:
+        work = CaptionAligner(tokenizer=tokenizer, sight=sight, outputs=outputs)
+    elif tokenizer is not None:
         work = Aligner(
             tokenizer=tokenizer,
             prepend_bos=prepend_bos,
@@ -210,6 +217,9 @@ def align(
         dropped=tuple(dropped),
         prepend_bos=prepend_bos,
         sets=tuple(sets) if any(sets) else (),
+        captions=tuple(map(work.captions_of, kept))
+        if isinstance(work, CaptionAligner) and not work.alone
+        else (),
     )
     if len(found) < minimum:
         raise too_few(found, minimum, hint=_hint(found))

@@ -38,7 +38,7 @@ class PictureAligner:
         Raises:
             Drop: if the model cannot take the pictures, or has no such class.
         """
-        self._check(pair)
+        self.check(pair)
         correct, incorrect = (
             tuple(class_of(self.outputs, answer) for answer in answers) if self.outputs.classes else ()
             for answers in (pair.correct, pair.incorrect)
@@ -49,19 +49,31 @@ class PictureAligner:
         ids = np.arange(self.sight.n_tokens)
         return ids, ids, correct, incorrect, {"end": 0}, self.sight.sets(pair.regions, 0)
 
-    def _check(self, pair: Pair) -> None:
-        if pair.image is None:
-            raise Drop("picture", "the pair has no picture, and the model reads nothing else")
-        for side, text, picture in zip(
-            ("clean", "corrupted"), (pair.clean, pair.corrupted), pair.image, strict=True
-        ):
-            if text.strip():
+    def check(self, pair: Pair) -> None:
+        """Do nothing if these are two pictures without words.
+
+        Raises:
+            Drop: if not.
+        """
+        for side, text in zip(("clean", "corrupted"), (pair.clean, pair.corrupted), strict=True):
+            if pair.image is not None and text.strip():
                 raise Drop(
                     "picture", f"the {side} prompt has words ({text!r:.40}), and the model reads none", [text]
                 )
+        self.check_pictures(pair)
+        if pair.image is not None and pair.image[0].digest == pair.image[1].digest:
+            raise Drop("picture", "clean and corrupted are the same picture")
+
+    def check_pictures(self, pair: Pair) -> None:
+        """Do nothing if the model can take both pictures and the regions on them.
+
+        Raises:
+            Drop: if not.
+        """
+        if pair.image is None:
+            raise Drop("picture", "the pair has no picture, and the model reads nothing without one")
+        for side, picture in zip(("clean", "corrupted"), pair.image, strict=True):
             if why := self.sight.why_not(picture):
                 raise Drop("picture", f"the {side} prompt: {why}")
         if why := self.sight.why_no_grid(pair.grid):
             raise Drop("picture", why)
-        if pair.image[0].digest == pair.image[1].digest:
-            raise Drop("picture", "clean and corrupted are the same picture")

@@ -11,6 +11,8 @@ import transformers
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from workbench.model.sight import COMPARES
+
 _VISION = (
     *("ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification"),
     *("CLIPVisionModel", "CLIPVisionModelWithProjection", "CLIPForImageClassification"),
@@ -20,7 +22,6 @@ _VISION = (
     *("IJepaForImageClassification", "ViTMSNModel", "ViTMSNForImageClassification"),
 )
 _WORDS = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
-_BOTH = ("CLIPModel", "SiglipModel")
 SPEAKS = (
     *("PaliGemmaForConditionalGeneration", "InternVLForConditionalGeneration"),
     *("SmolVLMForConditionalGeneration", "Blip2ForConditionalGeneration"),
@@ -49,7 +50,7 @@ ALIASES: Mapping[str, str] = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 READS: Mapping[str, tuple[str, ...]] = (
     dict.fromkeys(_VISION, ("pixel_values",))
     | dict.fromkeys((*_WORDS, *_TRANSLATES, *SPEAKS, *WORDS_ALONE), ("input_ids",))
-    | dict.fromkeys(_BOTH, ("input_ids", "pixel_values"))
+    | dict.fromkeys(COMPARES, ("input_ids", "pixel_values"))
 )
 """What each class cannot be called without; each stack of the last ones also runs by itself."""
 

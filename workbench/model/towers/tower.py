@@ -18,8 +18,10 @@ from transformer_lens import HookedRootModule
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import ModelError
+from workbench.model.captions import CAPTIONS
 from workbench.model.towers.attention import NAME
 from workbench.model.towers.blocks import TowerBlock
+from workbench.model.towers.captions import alike
 from workbench.model.towers.parts import linear, part
 
 _ALIASES = {
@@ -125,11 +127,15 @@ class Tower(HookedRootModule):
 
         Args:
             ids: Token ids; a model without words takes none and passes over what is given.
-            inputs: What it reads besides, by transformers' names: ``pixel_values``.
+            inputs: What it reads besides, by transformers' names: ``pixel_values``; or pictures with captions, as
+                ``with_captions`` gives them.
 
         Returns:
-            Logits, class scores as those of one position, an embedding, or the last hidden state.
+            Logits, class scores as those of one position, how alike a picture is to each caption, an embedding, or the
+            last hidden state.
         """
+        if CAPTIONS in inputs:
+            return alike(self.towers, inputs)
         if self.takes_words and ids is not None:
             inputs = {"input_ids": ids, **inputs}
         if missing := [name for name in self.reads if name not in inputs]:

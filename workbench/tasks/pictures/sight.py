@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -32,6 +33,23 @@ class Scaling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionReading:
+    """How a model reads captions beside a picture.
+
+    Attributes:
+        n_ctx: The most tokens of one caption.
+        d_vocab: Rows of its embedding.
+        end: Id of the token at which a caption is read, its last one; None where the last one is, whatever it is.
+        own: The stack that an address without a name means: ``vision`` or ``text``.
+    """
+
+    n_ctx: int
+    d_vocab: int
+    end: int | None = None
+    own: Literal["vision", "text"] = "vision"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sight:
     """How a model takes a picture in.
 
@@ -45,6 +63,7 @@ class Sight:
         marks: The model is also told which tokens are a picture's (``token_type_ids``).
         tower_first: The first patch among the tower's own positions, where these are the image tokens; else None.
         nested: Pixels have an axis for several pictures of one prompt; here there is one.
+        captions: How it reads captions that a picture is compared with; None where it compares none.
     """
 
     size: tuple[int, int]
@@ -56,6 +75,7 @@ class Sight:
     marks: bool = False
     nested: bool = False
     tower_first: int | None = None
+    captions: CaptionReading | None = None
 
     def why_not(self, picture: Picture) -> str:
         """Why the model cannot take a picture, with what was found and what is expected; empty where it can.
