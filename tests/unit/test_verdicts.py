@@ -156,6 +156,23 @@ def test_faithful_is_open_below_24_independent_pairs(n, holds):
     )
 
 
+def test_copies_of_a_pair_tell_equivalence_and_independence_nothing_new():
+    """64 pairs in 8 groups of equal scores are 8 pairs; files by earlier rules are read as they were."""
+    own = [x + (-1) ** i for i, x in enumerate(PERFECT)]
+    alone = evaluation(8, circuit=own)
+    copies = evaluation(64, circuit=own * 8)
+    copies["pairs"]["clusters"] = list(range(8)) * 8
+    for document in (alone, copies):
+        scores = document["evidence"]["scores"]
+        scores["complement"] = [x**2 for x in scores["model"]]
+    for name in ("equivalent", "independent"):
+        assert verdict(copies, name).p == pytest.approx(verdict(alone, name).p)
+    assert "of 8 groups of pairs" in verdict(copies, "equivalent").measured
+    copies["criteria"]["rules"] = 2
+    assert "of 64 pairs" in verdict(copies, "equivalent").measured
+    assert Criteria.read(copies["criteria"]).today == Criteria()
+
+
 def test_templates_of_few_pairs_are_not_judged():
     document = evaluation(60)
     document["pairs"]["groups"] = ["a"] * 30 + ["b"] * 30

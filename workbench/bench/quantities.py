@@ -12,6 +12,7 @@ import numpy as np
 from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
 from workbench.circuits.scores import Ranking, Scores
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard, pearson, spearman
+from workbench.core.stats.student import standard_errors
 from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.evaluate.ground_truth import recovery
@@ -326,7 +327,7 @@ def gap_of(judged: PairedRuns) -> dict[str, Any]:
     It can when it is beyond two standard errors of the paired differences and 5 % of the metric's own size.
     """
     difference = judged.clean - judged.corrupted
-    stderr = float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    stderr = float(standard_errors(difference, judged.pairs.pairs.clusters))
     size = max(float(np.abs(judged.clean).mean()), float(np.abs(judged.corrupted).mean()))
     gap = float(difference.mean())
     return {

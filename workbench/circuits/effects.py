@@ -16,6 +16,7 @@ from workbench.core.run_record import measured_on
 from workbench.core.show import Shown
 from workbench.core.stats.intervals import beyond_rounding
 from workbench.core.stats.sign_flips import SignFlips, sign_flips
+from workbench.core.stats.student import standard_errors
 from workbench.core.text import printable
 
 MARKS = ("", "*", "**")
@@ -78,9 +79,8 @@ class Effects(
 
     @cached_property
     def stderr(self) -> np.ndarray:
-        """``(row,)`` standard error of the mean; NaN for a single pair."""
-        n = self.per_pair.shape[1]
-        return self.per_pair.std(1, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(self.labels), np.nan)
+        """``(row,)`` standard error of the mean, cluster-robust where pairs are grouped; NaN for a single pair."""
+        return standard_errors(self.per_pair, self.clusters)
 
     @cached_property
     def share(self) -> np.ndarray:
@@ -91,7 +91,7 @@ class Effects(
         noise = self.behavior is not None and self.behavior.finding == "noise"
         if self.gap is None or len(self.gap) < 2 or noise:
             return np.full(len(self.labels), np.nan)
-        gap, error = self.gap.mean(), self.gap.std(ddof=1) / np.sqrt(len(self.gap))
+        gap, error = self.gap.mean(), standard_errors(self.gap, self.clusters)
         return self.mean / gap if abs(gap) > 2 * error else np.full(len(self.labels), np.nan)
 
     @cached_property

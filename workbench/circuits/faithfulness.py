@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.circuits.behavior import Behavior
 from workbench.core.show import Told
+from workbench.core.stats.dependent_pairs import pairs_said
 
 JUDGED = "faithfulness and verdicts"  # what stands or falls with the model's behavior
 _SETTING = ("model", "same_weights", "task", "corruption", "split", "seed", "n_dropped", "ablation")
@@ -47,6 +48,7 @@ class Evaluation(Told, saved_in="workbench.circuits.files.faithfulness_file"):
             metric=v["metric"],
             unit=v["unit"],
             n=v["n"],
+            independent=v.get("clusters", v["n"]),
         )
         share = f"{100 * v['size'] / max(1, v['candidates']):.3g}%"
         size = f"the circuit has {v['size']:,} of all {v['candidates']:,} parts of the graph ({share})"
@@ -75,15 +77,16 @@ def faithfulness_sentence(
     metric: str,
     unit: str,
     n: int,
+    independent: int,
 ) -> str:
     """Return one sentence from the mean metric of the circuit, of the model and of nothing.
 
     Example:
-        >>> told = {"value": 0.7133, "low": 0.65, "high": 0.77, "metric": "logit-difference", "unit": "logits", "n": 64}
-        >>> print(faithfulness_sentence(5.222, 13.112, -14.41, **told).split(", the share")[0])
+        >>> told = {"value": 0.7133, "low": 0.65, "high": 0.77, "metric": "logit-difference", "unit": "logits"}
+        >>> print(faithfulness_sentence(5.222, 13.112, -14.41, n=64, independent=64, **told).split(", the share")[0])
         faithfulness = (5.222 - (-14.410)) / (13.112 - (-14.410)) = 71.3% (95% interval 65.0% to 77.0%)
     """
-    gap = full - empty
+    gap, many = full - empty, pairs_said(n, independent)
     digits = 3 if gap == 0 else min(12, max(3, 4 - int(np.floor(np.log10(abs(gap))))))
     own, whole, nothing = (
         f"{x:.{digits}f}" if x >= 0 else f"({x:.{digits}f})" for x in (circuit, full, empty)
@@ -91,10 +94,10 @@ def faithfulness_sentence(
     if not np.isfinite(value):
         return (
             f"faithfulness is not defined: {metric} has no gap between the model ({whole} {unit}) and nothing "
-            f"({nothing} {unit}), n {n}"
+            f"({nothing} {unit}), {many}"
         )
     interval = f" (95% interval {low:.1%} to {high:.1%})" if np.isfinite(low) else ""
     return (
         f"faithfulness = ({own} - {nothing}) / ({whole} - {nothing}) = {value:.1%}{interval}, the share "
-        f"that the circuit keeps of the {metric} (in {unit}) between nothing and the model, n {n}"
+        f"that the circuit keeps of the {metric} (in {unit}) between nothing and the model, {many}"
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.circuits.verdicts.statistics import CHANGE, mean_interval
 from workbench.core.errors import ModelError, OptionError
 from workbench.core.show import Told
+from workbench.core.stats.dependent_pairs import Clusters, independent_of
 from workbench.edits.edit import ModelEdit
 from workbench.edits.place import At
 from workbench.engine.paired_runs import PairedRuns
@@ -130,7 +131,8 @@ class Measured(Told):
         """Return lines, rows and tables for a terminal."""
         return [
             *(f"{name}, without the edit: {one['sentence']}" for name, one in self.behaviors.items()),
-            f"{self.edit} on {self.model}: differences are with minus without; intervals 95 % bootstrap over prompts, "
+            f"{self.edit} on {self.model}: differences are with minus without; intervals 95 % bootstrap over prompts "
+            "(over groups of prompts where a row counts clusters), "
             f"exact where all differ by the same; changed: prompts that moved by more than {MOVED:g}",
             list(self.rows),
             *(f"note: {said}" for said in self.notes),
@@ -138,17 +140,28 @@ class Measured(Told):
 
 
 def compare(
-    where: str, without: Outcomes, with_edit: Outcomes, *, units: Mapping[str, str] = UNITS, seed: int = 0
+    where: str,
+    without: Outcomes,
+    with_edit: Outcomes,
+    *,
+    units: Mapping[str, str] = UNITS,
+    seed: int = 0,
+    clusters: Clusters = (),
 ) -> list[dict[str, Any]]:
-    """Return rows of means without and with, the mean paired difference, and its 95 % interval over prompts."""
+    """Return rows of means without and with, the mean paired difference, and its 95 % interval over prompts.
+
+    Args:
+        clusters: A name per prompt, equal for prompts that are not independent: these are drawn together.
+    """
     rows = []
     for name, before in without.items():
         change = with_edit[name] - before
-        low, high, _ = mean_interval(change, within=CHANGE if name == "accuracy" else None, seed=seed)
+        within = CHANGE if name == "accuracy" else None
+        low, high, _ = mean_interval(change, within=within, seed=seed, clusters=clusters)
         row = {"on": where, "measure": name, "unit": units.get(name, ""), "without": before.mean()}
         row |= {"with": with_edit[name].mean(), "difference": change.mean(), "low": low, "high": high}
         row["changed"] = int((np.abs(change) > MOVED).sum())
-        row["n"] = len(change)
+        row |= {"n": len(change), **independent_of(clusters)}
         rows.append({k: _plain(v) for k, v in row.items()})
     return rows
 
@@ -183,7 +196,8 @@ def measure_edit(
     total = len(places) + (text is not None)
     for i, (where, own) in enumerate(places.items()):
         units = {**UNITS, own.metric.name: own.metric.unit}
-        rows += compare(where, on_task(own), on_task(own, edit), units=units, seed=seed)
+        how: dict[str, Any] = {"units": units, "seed": seed, "clusters": own.pairs.pairs.clusters}
+        rows += compare(where, on_task(own), on_task(own, edit), **how)
         progress(i + 1, total, where)
     if text is not None:
         plain, edited = (on_text(runs.model, text, one) for one in (None, edit))

@@ -27,6 +27,12 @@ class MeasuredRow(Part, frozen=True):
     high: float | None
     changed: Annotated[Count, Meta(description="prompts that moved by more than rounding")]
     n: Annotated[int, Meta(ge=1)]
+    clusters: Annotated[
+        Count | msgspec.UnsetType,
+        Meta(
+            description="independent groups, whose prompts are drawn together; absent where every prompt is one"
+        ),
+    ] = msgspec.UNSET
 
 
 class MeasuredContent(Part, frozen=True):

@@ -89,15 +89,17 @@ class SceneAnswers:
         top: It has the largest of the whole vocabulary.
         attention: Head -> ``(pair, 2)`` attention from the last position to the correct and to all wrong colors, of
             what it gives to keys.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
     """
 
     among: np.ndarray
     top: np.ndarray
     attention: dict[str, np.ndarray]
+    clusters: tuple[int, ...] = ()
 
     def accuracy(self, *, seed: int = 0) -> dict[str, float]:
         """Share right among the scene's colors with its 95 % interval, and of the whole vocabulary."""
-        low, high, _ = mean_interval(self.among, within=SHARE, seed=seed)
+        low, high, _ = mean_interval(self.among, within=SHARE, clusters=self.clusters, seed=seed)
         return {"among": float(self.among.mean()), "low": low, "high": high, "top": float(self.top.mean())}
 
 
@@ -127,7 +129,7 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
             layer, index = parse_node(head).place
             row = looked(seen[layer][rows, index, batch.answer_pos]).nan_to_num()  # (pair, key)
             attention[head][batch.index] = _to_colors(row, batch, rows)
-    return SceneAnswers(among=among, top=top, attention=attention)
+    return SceneAnswers(among=among, top=top, attention=attention, clusters=runs.pairs.pairs.clusters)
 
 
 def _keeper(seen: dict[int, Tensor], layer: int):

@@ -11,6 +11,7 @@ import numpy as np
 from workbench.circuits.verdicts.statistics import Interval, mean_interval
 from workbench.core.errors import OptionError
 from workbench.core.show import Shown
+from workbench.core.stats.dependent_pairs import independent_of
 from workbench.core.text import printable
 from workbench.evaluate.subject import Progress, Subject, classes_of
 
@@ -23,6 +24,7 @@ class Removal:
         kind: ``class``, ``random nodes``, ``random edges`` or ``greedy``.
         circuit, model: ``(pair,)`` metric of the circuit and of the model without ``K``.
         searched: Pairs on which a greedy set was found; it is judged on the others.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
     """
 
     kind: str
@@ -31,6 +33,7 @@ class Removal:
     circuit: np.ndarray
     model: np.ndarray
     searched: tuple[int, ...] = ()
+    clusters: tuple[int, ...] = ()
 
     @property
     def judged(self) -> np.ndarray:
@@ -44,8 +47,13 @@ class Removal:
 
     @property
     def interval(self) -> Interval:
-        """95 % interval of the incompleteness, bootstrap over the judged pairs."""
-        return mean_interval((self.circuit - self.model)[self.judged])
+        """95 % interval of the incompleteness, bootstrap over the judged pairs; a cluster is drawn as a whole."""
+        return mean_interval((self.circuit - self.model)[self.judged], clusters=self.judged_clusters)
+
+    @property
+    def judged_clusters(self) -> tuple[int, ...]:
+        """The clusters of the judged pairs."""
+        return tuple(self.clusters[i] for i in self.judged) if self.clusters else ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +93,7 @@ class Completeness(Shown, shown_in="workbench.evaluate.show"):
                 "high": row.interval.high,
                 "share_of_gap": row.incompleteness / self.gap if self.gap else float("nan"),
                 "n": len(row.judged),
+                **independent_of(row.judged_clusters),
             }
             for row in self.rows
         ]
@@ -164,6 +173,7 @@ def completeness(
             circuit=values[2 * i],
             model=values[2 * i + 1],
             searched=searched if kind == "greedy" else (),
+            clusters=subject.runs.pairs.pairs.clusters,
         )
         for i, (kind, name, removed) in enumerate(sets)
     )

@@ -20,6 +20,7 @@ from workbench.core.errors import CircuitError, OptionError
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import measured_on, with_standing
 from workbench.core.show import Shown
+from workbench.core.stats.dependent_pairs import independent_of
 from workbench.core.text import printable
 from workbench.engine.edges import ablate_edges, copies_that_fit
 from workbench.engine.interventions.ablation import value_of
@@ -42,6 +43,7 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
     Attributes:
         circuit, full, empty: ``(pair,)`` metric with the circuit, the whole model, nothing, all under ``ablation``.
         stderr: Of the faithfulness, by bootstrap over pairs.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
         standing: What was attached to the model while it was measured; see ``ModelIdentity.standing``.
     """
 
@@ -54,6 +56,7 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
     unit: str
     ablation: str = "resample"
     standing: tuple[str, ...] = ()
+    clusters: tuple[int, ...] = ()
 
     @property
     def faithfulness(self) -> float:
@@ -62,8 +65,11 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
 
     @cached_property
     def interval(self) -> Interval:
-        """95 % interval and standard error of the faithfulness: bootstrap over pairs, 1,000 resamples, fixed seed."""
-        return ratio_interval(self.circuit, self.full, self.empty)
+        """95 % interval and standard error of the faithfulness: bootstrap over pairs, 1,000 resamples, fixed seed.
+
+        Pairs of one cluster are drawn together.
+        """
+        return ratio_interval(self.circuit, self.full, self.empty, clusters=self.clusters)
 
     @property
     def stderr(self) -> float:
@@ -83,6 +89,7 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
             metric=self.metric,
             unit=self.unit,
             n=len(self.full),
+            independent=len(set(self.clusters)) or len(self.full),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +109,7 @@ class Faithfulness(Shown, shown_in="workbench.evaluate.show"):
             "size": self.size,
             "candidates": self.candidates,
             "n": len(self.full),
+            **independent_of(self.clusters),
             "metric": self.metric,
             "unit": self.unit,
             "ablation": self.ablation,
@@ -298,6 +306,7 @@ def _result(
         unit=runs.metric.unit,
         ablation=ablation,
         standing=runs.identity.standing,
+        clusters=runs.pairs.pairs.clusters,
     )
 
 

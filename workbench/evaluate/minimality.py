@@ -11,6 +11,7 @@ import numpy as np
 from workbench.circuits.verdicts.statistics import Interval, mean_interval
 from workbench.core.errors import OptionError
 from workbench.core.show import Shown
+from workbench.core.stats.dependent_pairs import independent_of
 from workbench.core.text import printable
 from workbench.evaluate.subject import Progress, Subject, classes_of
 
@@ -23,6 +24,7 @@ class LeftOut:
         rest: The set ``K``: nothing, or the other members of the part's class.
         kept, left_out: ``(pair,)`` metric of ``C`` without ``K``, and without ``K`` and the part.
         direction: 1 when more of the metric is more of the behavior, else -1.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
     """
 
     part: str
@@ -31,6 +33,7 @@ class LeftOut:
     kept: np.ndarray
     left_out: np.ndarray
     direction: int = 1
+    clusters: tuple[int, ...] = ()
 
     @property
     def effect(self) -> float:
@@ -44,8 +47,8 @@ class LeftOut:
 
     @property
     def interval(self) -> Interval:
-        """95 % interval of the effect, bootstrap over pairs."""
-        return mean_interval(self.changes)
+        """95 % interval of the effect, bootstrap over pairs; those of one cluster are drawn together."""
+        return mean_interval(self.changes, clusters=self.clusters)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,6 +82,7 @@ class Minimality(Shown, shown_in="workbench.evaluate.show"):
                 "high": row.interval.high,
                 "share_of_gap": row.effect / self.gap if self.gap else float("nan"),
                 "n": len(row.kept),
+                **independent_of(row.clusters),
             }
             for row in self.rows
         ]
@@ -143,6 +147,7 @@ def minimality(
             kept=values[2 * i],
             left_out=values[2 * i + 1],
             direction=metric.direction,
+            clusters=subject.runs.pairs.pairs.clusters,
         )
         for i, (part, of, rest) in enumerate(cases)
     )

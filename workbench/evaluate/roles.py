@@ -17,6 +17,7 @@ import torch
 from workbench.circuits import addresses as names
 from workbench.circuits.effects import Effects
 from workbench.core.show import Shown
+from workbench.core.stats.student import standard_errors
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
@@ -149,7 +150,7 @@ def _clear_gap(direct: Effects) -> float:
     """The mean gap; NaN unless it is positive by two standard errors, since shares of nothing mean nothing."""
     if direct.gap is None or len(direct.gap) < 2:
         return float("nan")
-    mean, error = direct.gap.mean(), direct.gap.std(ddof=1) / np.sqrt(len(direct.gap))
+    mean, error = direct.gap.mean(), standard_errors(direct.gap, direct.clusters)
     return float(mean) if mean > 2 * error else float("nan")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,11 +13,12 @@ import numpy as np
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Scores
 from workbench.circuits.selection.rules import said
-from workbench.circuits.verdicts.statistics import resamples
 from workbench.core.errors import OptionError
 from workbench.core.progress import Progress
 from workbench.core.show import Shown
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard
+from workbench.core.stats.dependent_pairs import grouped
+from workbench.core.stats.intervals import pair_resamples
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
@@ -123,14 +124,14 @@ def stability(
     how = _how(circuit)
     whole = None if _decides(circuit) else score(runs, circuit.method, progress=progress, **how)
     per_pair = None if whole is None else whole.per_pair
-    averaged = per_pair is not None
+    averaged, clusters = per_pair is not None, runs.pairs.pairs.clusters
 
     def found() -> Iterator[Scores]:
         if whole is not None and per_pair is not None:
-            for drawn in resamples(runs.n_pairs, draws=draws, seed=seed):
+            for drawn in pair_resamples(runs.n_pairs, clusters, draws=draws, seed=seed):
                 yield replace(whole, values=per_pair[drawn].mean(0), per_pair=None)
             return
-        for k, drawn in enumerate(resamples(runs.n_pairs, draws=refits, seed=seed)):
+        for k, drawn in enumerate(pair_resamples(runs.n_pairs, clusters, draws=refits, seed=seed)):
             yield score(runs.subset(drawn.tolist()), circuit.method, **how)
             if progress:
                 progress(k + 1, refits, "circuits on resampled pairs")
@@ -149,8 +150,13 @@ def stability(
         refitted=not averaged,
         n_pairs=runs.n_pairs,
         seed=seed,
-        note=note,
+        note="; ".join(filter(None, (note, _together(clusters)))),
     )
+
+
+def _together(clusters: Sequence[int]) -> str:
+    """How pairs are drawn, where not one by one."""
+    return f"pairs of one group are drawn together: {len(set(clusters))} groups" if grouped(clusters) else ""
 
 
 def _how(circuit: Circuit) -> dict[str, Any]:

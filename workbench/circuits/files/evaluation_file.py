@@ -13,8 +13,8 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.circuit_file import EVALUATION_NAME as FILE_NAME
 from workbench.circuits.files.circuit_file import circuit_path, has_evaluation
 from workbench.circuits.files.evidence import EvaluationContent
-from workbench.circuits.verdicts.criteria import RULES, Criteria
-from workbench.circuits.verdicts.judgement import Judgement, circuit_digest, judged_today
+from workbench.circuits.verdicts.criteria import Criteria
+from workbench.circuits.verdicts.judgement import Judgement, as_today, circuit_digest, judged_today
 from workbench.circuits.verdicts.table import recompute_verdicts
 from workbench.core.atomic import file_at, write_atomic
 from workbench.core.errors import CircuitError, OptionError, expect_path
@@ -105,7 +105,7 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
     except (KeyError, ValueError, TypeError, IndexError, OptionError) as problem:
         raise CircuitError(f"{file}: its evidence cannot be judged: {problem}") from problem
     words = (
-        () if then.rules == RULES else ("measured", "criterion")
+        () if as_today(document) else ("measured", "criterion")
     )  # of older rules only the answers are kept
     if wrong := _unlike(document["verdicts"], again, except_for=words):
         raise CircuitError(f"{file}: {wrong}", hint=EVALUATION.advice(str(file)))

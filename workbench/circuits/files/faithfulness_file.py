@@ -63,6 +63,12 @@ class FaithfulnessContent(Part, frozen=True):
     behavior: Annotated[
         BehaviorPart | None, Meta(description="what the model itself does on these pairs")
     ] = None
+    clusters: Annotated[
+        Count | UnsetType,
+        Meta(
+            description="independent groups, whose pairs are drawn together; absent where every pair is one"
+        ),
+    ] = UNSET
     standing: Annotated[
         list[str] | UnsetType, Meta(description="what was attached to the model or changed in it")
     ] = UNSET

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-RULES = 2  # 2: no verdict rests on an interval of too few pairs; nodes are tested together
+# 2: no verdict rests on an interval of too few pairs; nodes are tested together
+# 3: equivalence and independence are tested with one score for each independent group of pairs
+RULES = 3
 # What files say nothing of that were written before there were rules 2.
 _FIRST: Mapping[str, Any] = {"rules": 1, "least_pairs": 2, "node_correction": "none"}
 
@@ -62,6 +64,8 @@ class Criteria:
         """The same lines by the rules of today."""
         if self.rules == RULES:
             return self
+        if self.rules > 1:
+            return replace(self, rules=RULES)
         new = Criteria()
         return replace(
             self,

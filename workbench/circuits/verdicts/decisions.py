@@ -27,7 +27,7 @@ from workbench.circuits.verdicts.statistics import (
     ratio_interval,
 )
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard
-from workbench.core.stats.dependent_pairs import cluster_index
+from workbench.core.stats.dependent_pairs import cluster_index, cluster_means
 from workbench.core.stats.sign_flips import sign_flips
 
 LEAST_GROUP = 4  # pairs of one template below which its faithfulness is not shown
@@ -69,6 +69,10 @@ class Case:
     def independent(self, pairs: np.ndarray | slice = slice(None)) -> int:
         """Say how many independent pairs there are, or are among some."""
         return len(np.unique(self.clusters[pairs]))
+
+    def independently(self, scores: np.ndarray) -> np.ndarray:
+        """One score for each independent pair: of pairs that belong together, their mean (from rules 3 on)."""
+        return cluster_means(scores, self.clusters if self.criteria.rules > 2 else None)
 
     def enough(self, pairs: np.ndarray | slice = slice(None)) -> bool:
         """Say whether a verdict may rest on an interval of (some of) the pairs."""
@@ -174,13 +178,14 @@ def _unless_blind(rejected: bool, least: float, alpha: float) -> tuple[bool | No
 
 
 def equivalent(case: Case, name: str, criterion: str) -> Verdict:
-    c, n = case.criteria, len(case.model)
-    test = equivalence(case.circuit, case.model, epsilon=c.epsilon, alpha=c.alpha)
+    c, model = case.criteria, case.independently(case.model)
+    n, what = len(model), "pairs" if len(model) == len(case.model) else "groups of pairs"
+    test = equivalence(case.independently(case.circuit), model, epsilon=c.epsilon, alpha=c.alpha)
     holds, blind = _unless_blind(test.rejected, equivalence_p(n, n, epsilon=c.epsilon), c.alpha)
     return Verdict(
         name=name,
         holds=holds,
-        measured=f"above the model on {test.value:.1%} of {n} pairs, p = {test.p:.3g}{blind}",
+        measured=f"above the model on {test.value:.1%} of {n} {what}, p = {test.p:.3g}{blind}",
         criterion=criterion,
         value=test.value,
         p=test.p,
@@ -295,9 +300,10 @@ def edges(case: Case, name: str, criterion: str) -> Verdict:
 
 def independent(case: Case, name: str, criterion: str) -> Verdict:
     c = case.criteria
-    test = independence(case.complement, case.model, permutations=c.permutations, alpha=c.alpha, seed=c.seed)
+    complement, model = case.independently(case.complement), case.independently(case.model)
+    test = independence(complement, model, permutations=c.permutations, alpha=c.alpha, seed=c.seed)
     # n pairs have n! orders, and one of them is the order seen
-    least = max(1 / factorial(len(case.model)), 1 / (1 + c.permutations))
+    least = max(1 / factorial(len(model)), 1 / (1 + c.permutations))
     holds, blind = _unless_blind(test.rejected, least, c.alpha)
     between = "between the model without the circuit and the model"
     return Verdict(

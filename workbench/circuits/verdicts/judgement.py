@@ -14,6 +14,7 @@ from workbench.circuits.verdicts.table import edge_tests, recompute_verdicts
 from workbench.core.errors import unknown
 from workbench.core.run_record import digest_of, measured_on
 from workbench.core.show import Shown
+from workbench.core.stats.dependent_pairs import grouped
 from workbench.core.text import printable
 
 
@@ -22,13 +23,22 @@ def circuit_digest(circuit: Circuit) -> str:
     return digest_of([circuit.shape.to_dict(), circuit.level, sorted(circuit)])
 
 
+def as_today(document: Mapping[str, Any]) -> bool:
+    """Say whether the rules that a file was judged by decide as those of today do.
+
+    Rules 2 and 3 differ for pairs alone that belong together.
+    """
+    rules = Criteria.read(document["criteria"]).rules
+    return rules == RULES or (rules == 2 and not grouped(document["pairs"].get("clusters")))
+
+
 def judged_today(document: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Judgement:
     """Return the content of an evaluation file, with the verdicts that its evidence gives by the rules of today.
 
     What an older file answered is in ``before``, and what changed by the rules is a note.
     """
     then = Criteria.read(document["criteria"])
-    if then.rules == RULES:
+    if as_today(document):
         return Judgement(document=document, notes=notes)
     verdicts = recompute_verdicts(document, then.today)
     was = {row["name"]: row["verdict"] for row in document["verdicts"]}

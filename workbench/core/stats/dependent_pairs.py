@@ -28,6 +28,44 @@ def cluster_index(clusters: Clusters | None, n: int) -> np.ndarray:
     return np.array([number.setdefault(name, len(number)) for name in clusters], dtype=int)
 
 
+def grouped(clusters: Clusters | None) -> bool:
+    """Say whether some pairs are not independent.
+
+    Example:
+        >>> grouped([0, 0, 1]), grouped([0, 1, 2]), grouped(())
+        (True, False, False)
+    """
+    return clusters is not None and len(set(clusters)) < len(clusters)
+
+
+def pairs_said(n: int, independent: int) -> str:
+    """Say how many pairs there are, and in how many independent groups where not all are independent.
+
+    Example:
+        >>> pairs_said(4, 4), pairs_said(4, 2)
+        ('n 4', 'n 4 in 2 independent groups')
+    """
+    return f"n {n} in {independent} independent groups" if independent < n else f"n {n}"
+
+
+def independent_of(clusters: Clusters | None) -> dict[str, int]:
+    """Return the field of a row that says how many groups are independent; none where every pair is.
+
+    Example:
+        >>> independent_of([0, 0, 1]), independent_of([0, 1, 2])
+        ({'clusters': 2}, {})
+    """
+    return {"clusters": len(set(clusters))} if clusters is not None and grouped(clusters) else {}
+
+
+def cluster_means(values: np.ndarray, clusters: Clusters | None) -> np.ndarray:
+    """Return ``(..., cluster)`` means of ``(..., pair)`` values; as they are where every pair is independent."""
+    if not grouped(clusters):
+        return values
+    index = cluster_index(clusters, values.shape[-1])
+    return cluster_sums(values, index) / np.bincount(index)
+
+
 def cluster_sums(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Return ``(..., cluster)`` sums of ``(..., pair)`` values."""
     sums = np.zeros((*values.shape[:-1], int(index.max()) + 1 if len(index) else 0))

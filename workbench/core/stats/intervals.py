@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from workbench.core.errors import OptionError
-from workbench.core.stats.dependent_pairs import Clusters, cluster_index, resampled_means
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index, grouped, resampled_means
 
 RESAMPLES = 1000
 ROUNDING = (
@@ -110,6 +110,23 @@ def resamples(n: int, *, draws: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, n, (draws, n))
 
 
+def pair_resamples(n: int, clusters: Clusters = (), *, draws: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield the indices of pairs in each resample; those of one cluster are drawn together.
+
+    Example:
+        >>> drawn = pair_resamples(4, ["a", "a", "b", "b"], draws=20)
+        >>> {(0 in one) == (1 in one) for one in map(np.ndarray.tolist, drawn)}
+        {True}
+    """
+    if not grouped(clusters):
+        yield from resamples(n, draws=draws, seed=seed)
+        return
+    index = cluster_index(clusters, n)
+    members = [np.flatnonzero(index == one) for one in range(int(index.max()) + 1)]
+    for drawn in resamples(len(members), draws=draws, seed=seed):
+        yield np.concatenate([members[one] for one in drawn])
+
+
 def ratio_interval(
     circuit: np.ndarray,
     full: np.ndarray,
@@ -137,7 +154,7 @@ def ratio_interval(
         return no_interval(few)
     if not np.isfinite(ratio(circuit, full, empty)):
         return no_interval("there is no gap between full and empty")
-    if len(set(clusters)) < len(clusters):
+    if grouped(clusters):
         means = resampled_means(np.stack([circuit, full, empty]), clusters, draws=draws, seed=seed)
         return _interval(_ratios(*means.T[:, :, None]))
     drawn = resamples(n, draws=draws, seed=seed)
@@ -185,7 +202,7 @@ def mean_interval(
             )
         if largest - least <= 1e-9:
             return equal_interval(least, len(set(clusters)) or len(values), within=within)
-    if len(set(clusters)) < len(clusters):
+    if grouped(clusters):
         return _interval(resampled_means(np.asarray(values)[None], clusters, draws=draws, seed=seed)[:, 0])
     return _interval(values[resamples(len(values), draws=draws, seed=seed)].mean(1))
 

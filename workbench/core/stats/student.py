@@ -7,7 +7,7 @@ from math import atan2, cos, pi, sin, sqrt
 
 import numpy as np
 
-from workbench.core.stats.dependent_pairs import Clusters, cluster_index, cluster_sums
+from workbench.core.stats.dependent_pairs import Clusters, cluster_index, cluster_sums, grouped
 from workbench.core.stats.intervals import Interval, no_interval, too_few_draws
 
 
@@ -28,11 +28,35 @@ def clustered_interval(values: np.ndarray, clusters: Clusters | None = None) -> 
     g = int(index.max()) + 1 if len(index) else 0
     if g < 2:
         return no_interval(too_few_draws(len(values), index))
-    mean = values.mean()
-    residual = cluster_sums(values - mean, index)
-    error = sqrt(g / (g - 1) * float((residual**2).sum())) / len(values)
+    mean, error = values.mean(), float(_robust(values, index))
     half = student_quantile(g - 1) * error
     return Interval(float(mean - half), float(mean + half), error)
+
+
+def standard_errors(rows: np.ndarray, clusters: Clusters | None = None) -> np.ndarray:
+    """Return ``(...,)`` standard errors of the means of ``(..., pair)`` values, in their unit.
+
+    ``std / sqrt(n)`` where every pair is independent; else the cluster-robust error of `clustered_interval`. NaN with
+    fewer than two independent pairs.
+
+    Example:
+        >>> values = np.array([1.0, 1.0, 3.0, 3.0])
+        >>> [round(float(standard_errors(values, named)), 3) for named in ((), ["a", "a", "b", "b"])]
+        [0.577, 1.0]
+    """
+    rows = np.asarray(rows, dtype=float)
+    index = cluster_index(clusters, rows.shape[-1])
+    if len(np.unique(index)) < 2:
+        return np.full(rows.shape[:-1], np.nan)
+    if not grouped(clusters):
+        return rows.std(-1, ddof=1) / np.sqrt(rows.shape[-1])
+    return _robust(rows, index)
+
+
+def _robust(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+    g = int(index.max()) + 1
+    residual = cluster_sums(rows - rows.mean(-1, keepdims=True), index)
+    return np.sqrt(g / (g - 1) * (residual**2).sum(-1)) / rows.shape[-1]
 
 
 @cache
