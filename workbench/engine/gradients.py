@@ -70,9 +70,11 @@ def pieces(runs: PairedRuns, batch: Batch) -> list[Batch]:
 
 def tape_floats(runs: PairedRuns, length: int) -> int:
     """Return numbers that a forward pass keeps for its backward pass at one token; counted on GPT-2, with a reserve."""
-    wiring = runs.wiring
-    hidden = wiring.d_mlp or 4 * wiring.d_model
-    return wiring.n_layers * (18 * wiring.d_model + 6 * hidden + 3 * wiring.n_heads * length)
+    found = 0
+    for wiring in runs.wiring.stacks:  # patches are about as many as tokens
+        hidden = wiring.d_mlp or 4 * wiring.d_model
+        found += wiring.n_layers * (18 * wiring.d_model + 6 * hidden + 3 * wiring.n_heads * length)
+    return found
 
 
 def part(batch: Batch, where: slice) -> Batch:

@@ -163,8 +163,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     @property
     def _floats_per_token(self) -> int:
         """Numbers that the outputs of all sources take at one token, the largest thing edge-level work keeps."""
-        stacks = (self.wiring, self.wiring.tower) if self.wiring.with_tower else (self.wiring,)
-        return sum((1 + s.n_layers * (s.n_heads + 1)) * s.d_model for s in stacks)
+        return sum((1 + s.n_layers * (s.n_heads + 1)) * s.d_model for s in self.wiring.stacks)
 
     def _batch(self, index: np.ndarray) -> Batch:
         positions = tuple(dict(self.pairs.positions[i]) for i in index)

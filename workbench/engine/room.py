@@ -31,14 +31,15 @@ def activations(runs: PairedRuns, work: Work, *, plain: bool = False) -> Activat
     wiring, model = runs.wiring, runs.model
     edges, half = work != "nodes", next(iter(model.parameters())).element_size() < 4
     capped = "cap" in limits_of(model)
+    stacks = wiring.stacks  # a tower's layers count as further ones, each as wide as the widest
     return Activations(
-        n_layers=wiring.n_layers,
-        n_heads=wiring.n_heads,
-        d_model=wiring.d_model,
-        d_heads=wiring.n_heads * wiring.d_head,
-        d_mlp=wiring.d_mlp or 4 * wiring.d_model,
+        n_layers=sum(stack.n_layers for stack in stacks),
+        n_heads=max(stack.n_heads for stack in stacks),
+        d_model=max(stack.d_model for stack in stacks),
+        d_heads=max(stack.n_heads * stack.d_head for stack in stacks),
+        d_mlp=max(stack.d_mlp or 4 * stack.d_model for stack in stacks),
         d_vocab=model.cfg.d_vocab,
-        sources=len(Graph(wiring.node_shape()).sources) if edges else 0,
+        sources=sum(len(Graph(stack.node_shape()).sources) for stack in stacks) if edges else 0,
         all_logits=runs.metric.reads == "all"
         or any(
             ends["end"] != len(ids) - 1

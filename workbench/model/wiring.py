@@ -214,6 +214,11 @@ class Wiring:
             raise ModelError(f"no edges from its tower to the language model: {tower.hand_over}", hint=hint)
         return tower
 
+    @property
+    def stacks(self) -> tuple[Wiring, ...]:
+        """The stacks that edges are of: the model's own, and its tower where they cross from it."""
+        return (self, self.tower) if self.with_tower else (self,)
+
     def joined(self) -> Wiring:
         """Return the same with edges that cross from the tower to the language model.
 

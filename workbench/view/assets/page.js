@@ -26,6 +26,8 @@
   // Pruning, by the rule of Circuit.top: the n edges of largest |score|, then only what lies on a path from
   // input to logits. `rank` comes from the library, so ties fall the same way.
   const isInput = (id) => id === "input" || id.startsWith("input@") || id.endsWith(":embed");
+  // The name of a node's row: layers of a tower have its name before them.
+  const rowOf = (n) => `${(/^[a-z][a-z0-9_-]*(?=:)/.exec(n.id) || [""])[0]} layer ${n.layer}`.trim();
   const isLogits = (id) => id === "logits" || id.startsWith("logits@");
   const ends = new Set(data.edges.flatMap((edge) => [edge.source, edge.target]));
   const helpers = data.nodes.filter((node) => !ends.has(node.id)).map((node) => node.id);
@@ -202,8 +204,8 @@
     shown = prune(n);
     cy.batch(() => {
       for (const { id } of data.nodes) node(id).toggleClass("gone", !shown.nodes.has(id));
-      const heights = new Set(data.nodes.filter((n) => shown.nodes.has(n.id)).map((n) => n.layer));
-      data.rows.forEach(([label], i) => cy.getElementById(`row-${i}`).toggleClass("gone", !heights.has(Number(label.split(" ")[1]))));
+      const rows = new Set(data.nodes.filter((n) => shown.nodes.has(n.id)).map(rowOf));
+      data.rows.forEach(([label], i) => cy.getElementById(`row-${i}`).toggleClass("gone", !label.split(", ").some((name) => rows.has(name))));
       for (const { id } of data.edges) edge(id).toggleClass("gone", !shown.edges.has(id));
       for (const { id } of data.links) edge(id).toggleClass("gone", !shown.links.has(id));
     });
