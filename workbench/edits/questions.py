@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -19,6 +21,8 @@ from workbench.model.reading import require_tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.edits.edit import ModelEdit
 
 BATCH = 64  # prompts in one forward pass
 
@@ -49,6 +53,11 @@ class Questions:
         return Questions(
             rows=tuple(self.rows[i] for i in indices), answers=tuple(self.answers[i] for i in indices)
         )
+
+    def answered(self, model: TransformerBridge, edit: ModelEdit | None = None) -> np.ndarray:
+        """Say which are answered rightly, under an edit if there is one: 1 or 0 for each."""
+        with nullcontext() if edit is None else edit.on(model):
+            return right_answers(model, self).double().numpy()
 
     def batches(
         self, device: torch.device, size: int = BATCH

@@ -16,6 +16,7 @@ from workbench.core.stats.multiplicity import holm
 from workbench.core.stats.permutation import sign_test_p
 from workbench.edits.act import Calibration, calibrating, find_sinks
 from workbench.edits.edit import ModelEdit
+from workbench.edits.kinds import ALPHA, BETA
 from workbench.edits.measure import on_task, on_text
 from workbench.engine.paired_runs import PairedRuns
 from workbench.model.hooks import hook_name
@@ -128,17 +129,13 @@ def windows_of(
 
 
 def solo(
-    quiz: Quiz, heads: Sequence[str], *, progress: Progress = silent, **how: float
+    quiz: Quiz, heads: Sequence[str], *, progress: Progress = silent, alpha: float = ALPHA, beta: float = BETA
 ) -> dict[str, np.ndarray]:
-    """Change of accuracy when one head alone is calibrated, one value per prompt.
-
-    Args:
-        how: ``alpha`` and ``beta`` of `Calibration`.
-    """
+    """Change of accuracy when one head alone is calibrated, one value per prompt."""
     plain, found = quiz.accuracy(), {}
     for i, head in enumerate(heads):
         progress(i, len(heads), f"{quiz.name}: {head}")
-        found[head] = quiz.accuracy(Calibration(heads=(head,), **how)) - plain
+        found[head] = quiz.accuracy(Calibration(heads=(head,), alpha=alpha, beta=beta)) - plain
     return found
 
 

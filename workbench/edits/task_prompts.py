@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.errors import TaskError
-from workbench.edits.affine import Affine
-from workbench.edits.questions import Questions, ask, right_answers
+from workbench.edits.questions import Questions, ask
 from workbench.edits.soft_injection import Embedding, task_embedding
 from workbench.tasks.mappings import SIZE, MappingTask, Shots, draw_shots, find_mapping
 
@@ -103,12 +102,6 @@ def prompts_of(
 
 def _bare(model: TransformerBridge, shots: Sequence[Shots]) -> Questions:
     return ask(model, [p.zero_shot for p in shots], [p.answer for p in shots])
-
-
-def right_with(model: TransformerBridge, edit: Affine, questions: Questions) -> Bool[Tensor, " prompt"]:
-    """Say which questions are answered rightly under an edit."""
-    with edit.on(model):
-        return right_answers(model, questions)
 
 
 def scrambled(embedding: Embedding, *, seed: int) -> Float[Tensor, "layer head d_head"]:

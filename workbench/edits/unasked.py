@@ -15,7 +15,7 @@ import torch
 
 from workbench.core.errors import OptionError, unknown
 from workbench.edits.iti import Probes, probe_heads
-from workbench.edits.questions import Questions, ask, head_outputs, right_answers
+from workbench.edits.questions import Questions, ask, head_outputs
 from workbench.tasks.mappings import ARROW, KINDS, SIZE
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class UnaskedPrompts:
 
     def answered(self, model: TransformerBridge) -> np.ndarray:
         """Say which prompts the model answers rightly: 1 or 0 for each."""
-        return right_answers(model, self.questions(model)).double().numpy()
+        return self.questions(model).answered(model)
 
 
 @dataclass(frozen=True, kw_only=True)

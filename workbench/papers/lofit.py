@@ -234,7 +234,9 @@ CLAIMS = {
         groups_differ("shared heads", "tasks of choices"),
         why="overlap between seeds is the most that overlap between tasks could be",
         where="abstract: the choice is task-specific",
-        **{"found": "{shared between}", "control": "{shared within}", "n": "{n choices}"},
+        found="{shared between}",
+        control="{shared within}",
+        n="{n choices}",
     ),
 }
 REPLICATION = add_paper(

@@ -84,7 +84,11 @@ def measure(setting: Setting) -> Conditions:
     o, model, seed, c = setting.options, setting.model, setting.seed, Conditions()
     rotary.rotary_of(model, probe.wiring(model).attention_layers[0])  # refused before anything is measured
     words = documents.words_of(model, seed=seed)
-    kinds = {"conflict": o.conflicts, "majority": o.majorities, "single": o.singles}
+    kinds: dict[documents.Kind, int] = {
+        "conflict": o.conflicts,
+        "majority": o.majorities,
+        "single": o.singles,
+    }
     for i, (kind, n) in enumerate(kinds.items()):
         asked = documents.questions(words, kind, n=n, sizes=(o.size,) * o.documents, seed=seed)
         answers: dict[str, documents.DocumentAnswers] = {}
@@ -98,13 +102,13 @@ def measure(setting: Setting) -> Conditions:
     c.numbers["known words"] = words.known
     most = {name: float(c[f"conflict spread, {name}"].max()) for name in CONDITIONS}
     lengths = partial(documents.unequal_spread, model, words, o.size, seed=seed)
-    for name, found, other, n in (
+    for name, here, without, n in (
         (ORDERS, most[PINE], min(most[GIVEN], most[CAUSAL], most[RANDOM]), o.conflicts),
         (UNEQUAL, lengths(CONDITIONS[PINE]), lengths(CONDITIONS[PLAIN]), 3),
         (ONE, *pine.moved_alone(model), None),
     ):
-        c.tell(name, found, control=other, n=n)
-        c.numbers[WITHOUT[name]] = other
+        c.tell(name, here, control=without, n=n)
+        c.numbers[WITHOUT[name]] = without
     return c
 
 

@@ -1,17 +1,23 @@
 """Soft injection: a task as a learned mix of mean head outputs.
 
 The mean output of every head after prompts with examples is a task embedding; a share of it for each head, learned on
-prompts without examples, is mixed in at the last position. Measured beside prompts with and without examples, hard
-choices of heads, function vectors, random vectors and other tasks' embeddings. Embeddings and mixes, the choice among
-them, and the reported numbers use three sets of words that never meet. The best mix on validation prompts is kept, as
-the paper says; the released code keeps the last. A model that learns these tasks from clean examples leaves nothing to
-gain, so everything is also measured with examples of which some mislead.
+prompts without examples, is mixed in at the last position. Embeddings and mixes, the choice among them, and the
+reported numbers use three sets of words that never meet. The best mix on validation prompts is kept, as the paper says;
+the released code keeps the last. A model that learns these tasks from clean examples leaves nothing to gain, so
+everything is also measured with examples of which some mislead.
+
+Controls:
+- no examples
+- random vectors with a mix learned for them, and with the task's mix
+- another task's embedding, another task's mix, unrelated prompts with examples
+- hard choices of heads, function vectors
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,16 +27,19 @@ from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
 from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs
-from workbench.papers.kit.criteria import above, at_least, at_most, groups_differ
+from workbench.papers.kit import Claim, Conditions, Paper, above, at_least, at_most, groups_differ, needs
 from workbench.papers.registry import add_paper
 from workbench.tasks.mappings import SIZE
 from workbench.view.pictures import Heatmap
 
 with lazily():
-    from workbench.edits import questions, soft_injection, task_prompts
+    from workbench.edits import soft_injection, task_prompts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WORDS = SIZE - 15  # for test questions: ten places of words are for training, five for validation
+BATCH = 8  # prompts of a step; the paper: 400 steps of one
 # Criteria, fixed before anything was measured.
 GAIN = 0.3  # over no examples, and also over the same with random vectors
 MORE = 0.05  # over few-shot prompts: half of the paper's smallest gain
@@ -45,14 +54,14 @@ BETTER = f"{MISLED}, better of hard heads and function vector"
 
 @dataclass(frozen=True, kw_only=True)
 class SoftInjectionSizes:
-    """Sizes.
+    """Tasks of ``workbench/tasks/mappings.py``, and sizes. Tasks that give words of one kind are similar.
+
+    Seven, since six in three pairs can be paired in 15 ways only, too few for a p below 0.05.
 
     Attributes:
-        tasks: Of ``workbench/tasks/mappings.py``; tasks that give words of one kind are similar. Seven, since six in
-            three pairs can be paired in 15 ways only, too few for a p below 0.05.
         prompts, shots: Of which an embedding is the mean, and examples in each.
         misleading: Probability that an example is of another task, in the second setting.
-        steps, batch, seeds: Of learning a mix (the paper: 400 of 1); a condition is the mean over the seeds.
+        steps, seeds: Of learning a mix; a condition is the mean over the seeds.
         test: Prompts for each task; there are eleven words for them, so more would ask some of them twice.
     """
 
@@ -64,7 +73,6 @@ class SoftInjectionSizes:
     shots: int = 5
     misleading: float = 0.5
     steps: int = 40
-    batch: int = 8
     seeds: int = 2
     test: int = 11
 
@@ -77,75 +85,72 @@ class SoftInjectionSizes:
 
 def measure(setting: Setting) -> Conditions:
     """Every task with clean and with misleading examples, then every mix on every other task."""
-    o: SoftInjectionSizes = setting.options
-    split, drawn = task_prompts.Split.drawn(setting.seed), {}
+    o, model, split = setting.options, setting.model, task_prompts.Split.drawn(setting.seed)
     sizes = {"shots": o.shots, "n": o.prompts, "n_test": o.test, "seed": setting.seed}
-    parts = {name: Conditions() for name in o.tasks}
-    mixes = []
+    parts = {name: Conditions(model=model) for name in o.tasks}
+    drawn, mixes = {}, {}
     for kind, wrong in ((CLEAN, 0.0), (MISLED, o.misleading)):
-        drawn[kind] = [
-            task_prompts.prompts_of(setting.model, name, split, wrong=wrong, **sizes) for name in parts
-        ]
-        for i, (name, c) in enumerate(parts.items()):
-            setting.progress(i, len(parts), f"{kind}: {name}")
-            c.model = setting.model
-            mixes.append(_ask_task(setting, c, kind, drawn[kind], i))
+        drawn[kind] = [task_prompts.prompts_of(model, name, split, wrong=wrong, **sizes) for name in parts]
+        mixes[kind] = [_ask_task(setting, c, kind, drawn[kind], i) for i, c in enumerate(parts.values())]
     c = Conditions.joined(parts, crossed=True)
-    c.seed = setting.seed
+    c.seed, c.numbers["split"] = setting.seed, {name: list(part) for name, part in vars(split).items()}
     judge_better(c)
-    judge_transfer(c, *_transfer(setting, drawn[CLEAN], mixes))
+    accuracy = soft_injection.transferred(
+        model, mixes[CLEAN], [(own.embedding, own.test) for own in drawn[CLEAN]]
+    )
+    tasks = [own.task for own in drawn[CLEAN]]
+    judge_transfer(
+        c, accuracy, [next(i for i, one in enumerate(tasks) if one.similar(task)) for task in tasks]
+    )
     _summarise(c, parts)
-    c.numbers["split"] = {name: list(part) for name, part in vars(split).items()}
     return c
 
 
-def _ask_task(setting: Setting, c: Conditions, kind: str, drawn: Sequence[task_prompts.Prompts], i: int):
-    """Learn a mix and ask the test questions under it and everything it is compared with; gives the mix.
-
-    With misleading examples only what competes: a mix learned for a single prompt's embedding instead of the controls
-    with random vectors and other tasks.
-    """
+def _ask_task(
+    setting: Setting, c: Conditions, kind: str, drawn: Sequence[task_prompts.Prompts], i: int
+) -> Tensor:
+    """Learn a mix and ask the test questions under it and everything it is compared with; gives the mix."""
     model, o, seed, prompts = setting.model, setting.options, setting.seed + i, drawn[i]
+    setting.progress(i, len(drawn), f"{kind}: {o.tasks[i]}")
     t, words = prompts.embedding, {"training": prompts.training, "validation": prompts.validation}
-    step = soft_injection.SoftMix(steps=o.steps, batch=o.batch, every=max(1, o.steps // 4))
-    inject, right = soft_injection.injection, task_prompts.right_with
+    step = soft_injection.SoftMix(steps=o.steps, batch=BATCH, every=max(1, o.steps // 4))
 
-    def learned(embedding) -> list[soft_injection.Mixed]:
+    def learned(name: str, embedding: Tensor) -> list[soft_injection.Mixed]:
         seeds = [seed + 1000 * k for k in range(o.seeds)]
-        return [soft_injection.learn_mix(model, embedding, options=step, seed=one, **words) for one in seeds]
+        mixes = [soft_injection.learn_mix(model, embedding, options=step, seed=one, **words) for one in seeds]
+        c.draws[f"{kind}, {name}"] = [inject(embedding, mix.alpha) for mix in mixes]
+        return mixes
 
-    c.score = lambda m: questions.right_answers(m, prompts.test).numpy()
-    mixes, one = learned(t), soft_injection.task_embedding(model, prompts.single)
-    alpha = mixes[0].alpha
+    inject, c.score = soft_injection.injection, prompts.test.answered
+    c[f"{kind}, no examples"], c[f"{kind}, examples"] = None, prompts.shown.answered(model)
+    mixes = learned("soft", t)
+    alpha, one = mixes[0].alpha, soft_injection.task_embedding(model, prompts.single)
     few = prompts.training.subset(range(min(16, len(prompts.training))))
     effects = soft_injection.single_effects(model, t, few)
-    c[f"{kind}, no examples"] = None
-    c[f"{kind}, examples"] = questions.right_answers(model, prompts.shown).numpy()
-    c.draws[f"{kind}, soft"] = [inject(t, mix.alpha) for mix in mixes]
-    own = learned(one) if kind == MISLED else mixes
-    c.draws[f"{kind}, one prompt"] = [inject(one, mix.alpha) for mix in own]
+    if kind == MISLED:
+        learned("one prompt", one)
+    else:
+        c.draws[f"{kind}, one prompt"] = [inject(one, mix.alpha) for mix in mixes]
     c[f"{kind}, open heads only"] = inject(t, (alpha > 0.5).to(t))
     c[f"{kind}, hard heads"] = inject(t, soft_injection.hard_choice(model, t, effects, prompts.validation))
     with soft_injection.best_vector_added(model, t, effects, prompts.validation):
         c[f"{kind}, function vector"] = None
-    if kind == MISLED:
-        return alpha
-    other, noise = task_prompts.unlike(drawn, i), task_prompts.scrambled(t, seed=seed)
-    random = learned(noise)
-    c.draws[f"{kind}, random vectors"] = [inject(noise, mix.alpha) for mix in random]
-    c[f"{kind}, same mix, random vectors"] = inject(noise, alpha)
-    c[f"{kind}, unrelated examples"] = questions.right_answers(model, other.shown).numpy()
-    c[f"{kind}, unrelated examples, injected"] = right(model, inject(t, alpha), other.shown).numpy()
-    c[f"{kind}, other task"] = inject(other.embedding, alpha)
-    if wanted := task_prompts.asked_as(model, prompts, other):
-        c[f"{kind}, other task's answer"] = right(model, inject(other.embedding, alpha), wanted).numpy()
-    lasts = {"near ends": mixes, "near ends, random vectors": random}
-    c.numbers |= {
-        name: np.mean([soft_injection.near_ends(m.last) for m in made]) for name, made in lasts.items()
-    }
-    c.numbers["near ends, kept mix"] = np.mean([soft_injection.near_ends(mix.alpha) for mix in mixes])
-    grids = {"alpha": alpha, "alpha, random vectors": random[0].alpha, "effects": effects}
-    c.numbers |= {name: grid.cpu().numpy().tolist() for name, grid in grids.items()}
+    if kind == CLEAN:
+        noise = task_prompts.scrambled(t, seed=seed)
+        random = learned("random vectors", noise)
+        c[f"{kind}, same mix, random vectors"] = inject(noise, alpha)
+        other, own = task_prompts.unlike(drawn, i), inject(t, alpha)
+        c[f"{kind}, unrelated examples"] = other.shown.answered(model)
+        c[f"{kind}, unrelated examples, injected"] = other.shown.answered(model, own)
+        c[f"{kind}, other task"] = theirs = inject(other.embedding, alpha)
+        if wanted := task_prompts.asked_as(model, prompts, other):
+            c[f"{kind}, other task's answer"] = wanted.answered(model, theirs)
+        near = soft_injection.near_ends
+        c.numbers["near ends"] = np.mean([near(mix.last) for mix in mixes])
+        c.numbers["near ends, random vectors"] = np.mean([near(mix.last) for mix in random])
+        c.numbers["near ends, kept mix"] = np.mean([near(mix.alpha) for mix in mixes])
+        grids = {"alpha": alpha, "alpha, random vectors": random[0].alpha, "effects": effects}
+        c.numbers |= {name: grid.cpu().numpy().tolist() for name, grid in grids.items()}
     return alpha
 
 
@@ -154,19 +159,6 @@ def judge_better(c: Conditions) -> None:
     best = max((f"{MISLED}, hard heads", f"{MISLED}, function vector"), key=c.mean)
     c.values[BETTER], c.measures[BETTER] = c[best], c.measures[best]
     c.numbers["better"] = best.removeprefix(f"{MISLED}, ")
-
-
-def _transfer(
-    setting: Setting, drawn: Sequence[task_prompts.Prompts], mixes: Sequence
-) -> tuple[np.ndarray, list[int]]:
-    """Accuracy of every task's questions and embedding (columns) under every task's mix; and which tasks are alike."""
-    accuracy = np.zeros((len(drawn), len(drawn)))
-    for j, own in enumerate(drawn):
-        for i in range(len(drawn)):
-            edit = soft_injection.injection(own.embedding, mixes[i])
-            accuracy[i, j] = task_prompts.right_with(setting.model, edit, own.test).float().mean()
-    tasks = [own.task for own in drawn]
-    return accuracy, [next(i for i, first in enumerate(tasks) if first.similar(task)) for task in tasks]
 
 
 def judge_transfer(c: Conditions, accuracy: np.ndarray, groups: Sequence[int]) -> None:
@@ -178,8 +170,8 @@ def judge_transfer(c: Conditions, accuracy: np.ndarray, groups: Sequence[int]) -
 
 
 def _summarise(c: Conditions, parts: Mapping[str, Conditions]) -> None:
-    """One value per task of what was learned, and the pictures of the first task and of all."""
-    numbers = [part.numbers for part in parts.values()]
+    """One value per task of what was learned, and what a mix costs other tasks as a picture."""
+    numbers, names = [part.numbers for part in parts.values()], list(parts)
     for name in ("near ends", "near ends, kept mix", "near ends, random vectors"):
         found = np.array([one[name] for one in numbers])
         c.add(name, found, within=SHARE, unit="share of heads with alpha near 0 or 1")
@@ -187,33 +179,25 @@ def _summarise(c: Conditions, parts: Mapping[str, Conditions]) -> None:
         # where all heads have one alpha, or no effect, there is no correlation
         along = np.array([spearman(np.ravel(one[name]), np.ravel(one["effects"])) for one in numbers])
         c.add(f"effects and {name}", along, within=(-1.0, 1.0), unit="rank correlation", undefined=True)
-    c.numbers["tasks"] = dict(zip(parts, numbers, strict=True))
-    first, names = next(iter(parts)), list(parts)
-    c.draw_heads(f"alpha, {first}", np.array(numbers[0]["alpha"]), unit="share")
-    c.draw_heads("alpha, mean of all tasks", np.mean([one["alpha"] for one in numbers], 0), unit="share")
-    c.draw_heads(f"Effect of each embedding alone, {first}", np.array(numbers[0]["effects"]), unit="nats")
-    axes = {"row_title": "mix learned for", "column_title": "embedding and questions of"}
-    lost = np.array(c.numbers["accuracy lost"])
-    c.pictures["transfer"] = Heatmap.of(
-        lost, names, names, title="Lost to another task's mix", unit="accuracy", **axes
+    c.numbers["tasks"] = dict(zip(names, numbers, strict=True))
+    c.draw_heads(f"alpha, {names[0]}", np.array(numbers[0]["alpha"]), unit="share")
+    c.draw_heads(f"Effect of each embedding alone, {names[0]}", np.array(numbers[0]["effects"]), unit="nats")
+    lost, axes = np.array(c.numbers["accuracy lost"]), ("mix learned for", "embedding and questions of")
+    c.pictures["Accuracy lost to another task's mix"] = Heatmap.of(
+        lost, names, names, unit="accuracy", row_title=axes[0], column_title=axes[1]
     )
 
 
 def _beats_examples(kind: str, name: str, says: str, paper: str) -> Claim:
     few, own = f"{kind}, examples", f"{kind}, {name}"
+    full = f"{{{few}:.1%}} are right after examples: there is nothing left to gain"
     return Claim(
         says,
         at_least(own, MORE, over=few) & above(own, few),
         paper=paper,
         why="the same test questions, with and without examples; half of the smallest gain in the paper",
         where="57 tasks, 12 models, 10 examples",
-        needs=[
-            needs(
-                at_most(few, ROOM),
-                f"{{{few}:.1%}} are right after examples: there is nothing left to gain",
-                *("control", "found"),
-            )
-        ],
+        needs=[needs(at_most(few, ROOM), full, "control", "found")],
     )
 
 
@@ -289,12 +273,6 @@ REPLICATION = add_paper(
         authors="Park and Rhee 2025",
         model="zoo:icl",
         options=SoftInjectionSizes,
-        controls=(
-            "no examples",
-            "random vectors with a mix learned for them, and with the task's mix",
-            "another task's embedding, another task's mix, unrelated prompts with examples",
-            "hard choices of heads, function vectors",
-        ),
         measure=measure,
         needs=[
             needs(
