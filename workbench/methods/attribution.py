@@ -45,12 +45,17 @@ class Recipe:
         backward: How gradients go through norms, activations, products and attention.
         ablation: What the difference of activations is taken to.
         absolute: Whether the size of each pair's score is averaged, not the score.
+        path: Inputs at the points, found for each batch, in place of those on the straight line.
+        conductance: Whether each gradient is multiplied with what its own stretch of the line changes, not with the
+            whole difference.
     """
 
     points: Callable[[Graph], Sequence[Point]]
     backward: Backward = "plain"
     ablation: Ablation = "resample"
     absolute: bool = False
+    path: Callable[[PairedRuns, Batch], Sequence[Tensor]] | None = None
+    conductance: bool = False
 
     def __post_init__(self) -> None:
         rule_of(self.backward)
@@ -116,7 +121,8 @@ def attribute(
         exists[list(runs.wiring.mlp_layers)] = True
     crosses = len(graph.parts) > 1
     if crosses:
-        check_crossing(recipe.backward, points, per_position=per_position)
+        straight = recipe.path is None and not recipe.conductance
+        check_crossing(recipe.backward, points, per_position=per_position, straight=straight)
     tally = Tally(runs, shape, exists=exists, per_position=per_position, absolute=recipe.absolute)
     works: dict[str, type[EdgeWork | _Nodes]] = {"edge": EdgeWork, "node": _Nodes, "neuron": _Neurons}
     work = works[level]
@@ -128,8 +134,14 @@ def attribute(
 
     def piece_of(batch: Batch, done: int) -> np.ndarray:
         batch_work = work(runs, batch, graph, tally)
-        for p, point in enumerate(points):
-            run = _run(runs, batch, point, batch_work, recipe, means, at_last=short)
+        if recipe.conductance:
+            _stretches(runs, batch, points, batch_work, recipe)
+            progress(done + len(points) - 1, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
+            runs.release(batch)
+            return tally.values()
+        inputs = [None] * len(points) if recipe.path is None else recipe.path(runs, batch)
+        for p, (point, given) in enumerate(zip(points, inputs, strict=True)):
+            run = _run(runs, batch, point, batch_work, recipe, means, at_last=short, given=given)
             if p == 0:
                 seen = run.seen if point == Point() else None
                 batch_work.start(_differences(runs, batch, sites, recipe.ablation, means, seen))
@@ -228,6 +240,7 @@ def _run(
     means: Means | None,
     *,
     at_last: bool,
+    given: Tensor | None,
 ) -> Taped:
     """The differentiable run of a point; the clean run's activations are seen for the differences."""
     walked = recipe.backward == "plain" and runs.is_walked(batch)
@@ -244,7 +257,7 @@ def _run(
     for side in ("clean", "corrupted"):  # all in one pass each, before single ones are asked for
         runs.activations(batch, side, [*names, *([] if entry in names else [entry])])
     if point.site is None:
-        start = start_of(runs, batch, point.alpha)
+        start = start_of(runs, batch, point.alpha) if given is None else given
         return taped_run(runs, batch, taps, keep=keep, start=start, backward=recipe.backward, at_last=at_last)
     name = hook_name(point.site[1], point.site[0])
     clean = runs.activations(batch, "clean", [name])[name]
@@ -253,6 +266,26 @@ def _run(
     if name == entry:
         return taped_run(runs, batch, taps, keep=keep, start=between, backward=recipe.backward)
     return taped_run(runs, batch, taps, keep=keep, replaced={name: between}, backward=recipe.backward)
+
+
+def _stretches(runs: PairedRuns, batch: Batch, points: Sequence[Point], work: Work, recipe: Recipe) -> None:
+    """For each stretch of the line, from clean to corrupted: the gradient at its beginning times what it changes."""
+    walked = recipe.backward == "plain" and runs.is_walked(batch)
+    taps, keep = work.taps(walked=walked)
+    sites = work.sites(runs, work.graph)
+    names = {site: hook_name(site[1], site[0]) for site in sites}
+    runs.activations(batch, "corrupted", [hook_name("resid", 0)])
+    after = runs.activations(batch, "clean", [*names.values(), hook_name("resid", 0)])
+    for point in sorted(points, key=lambda point: -point.alpha):
+        start = start_of(runs, batch, point.alpha)
+        run = taped_run(
+            runs, batch, taps, keep=[*keep, *names.values()], start=start, backward=recipe.backward
+        )
+        work.start({site: wide(after[name]) - wide(run.seen[name]) for site, name in names.items()})
+        after = {name: run.seen[name] for name in names.values()}
+        work.add(run, 1.0, recipe.backward)
+        work.multiply()
+    work.tally.close(work.batch)
 
 
 class _Nodes(Work):
@@ -272,14 +305,13 @@ class _Nodes(Work):
         for name, grad in run.gradients().items():
             accumulate(self.gradients, name, grad, weight)
 
-    def finish(self) -> None:
+    def multiply(self) -> None:
         at = 0
         for (layer, site), difference in self.differences.items():
             product = difference.double() * self.gradients[hook_name(site, layer)].double()
             product = product.sum(-1) if product.dim() == 4 else product.sum(-1, keepdim=True)
             self.tally.add(product, (slice(at, at + product.shape[2]),), self.labels)
             at += product.shape[2]
-        self.tally.close(self.batch)
 
 
 class _Neurons(_Nodes):
@@ -289,8 +321,7 @@ class _Neurons(_Nodes):
     def sites(runs: PairedRuns, graph: Graph) -> list[Site]:
         return [(layer, "neurons") for layer in runs.wiring.mlp_layers]
 
-    def finish(self) -> None:
+    def multiply(self) -> None:
         for (layer, site), difference in self.differences.items():
             product = difference.double() * self.gradients[hook_name(site, layer)].double()
             self.tally.add(product, (layer,), self.labels)
-        self.tally.close(self.batch)

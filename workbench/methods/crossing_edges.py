@@ -95,7 +95,9 @@ class _SideWork(EdgeWork):
         self.begin(delta)
 
 
-def check_crossing(backward: Backward, points: Sequence[Point], *, per_position: bool) -> None:
+def check_crossing(
+    backward: Backward, points: Sequence[Point], *, per_position: bool, straight: bool = True
+) -> None:
     """Do nothing if edges that cross from a tower can be scored so.
 
     Raises:
@@ -106,7 +108,7 @@ def check_crossing(backward: Backward, points: Sequence[Point], *, per_position:
             f"backward rule {backward} is not defined through a projector",
             hint="leave out --with-tower, or backward=plain",
         )
-    if any(point.site is not None for point in points):
+    if not straight or any(point.site is not None for point in points):
         raise OptionError(
             "gradients between activations are taken in one stack of layers",
             hint="--method eap-ig, or no --with-tower",

@@ -104,7 +104,7 @@ class EdgeWork(Work):
         return int(self.graph.n_visible[columns.start])
 
     @torch.no_grad()
-    def finish(self) -> None:
+    def multiply(self) -> None:
         groups: list[list[tuple[int, int]]] = [[]]
         enough = len(self.graph.targets) // self.graph.shape.n_layers
         for key in self.sums:
@@ -116,7 +116,6 @@ class EdgeWork(Work):
         self.gradient = self.delta.new_empty(self.delta.shape[:2].numel(), widest, self.delta.shape[-1])
         for group in groups:
             self._contract(group)
-        self.tally.close(self.batch)
 
     def _contract(self, keys: list[tuple[int, int]]) -> None:
         """One product for neighbouring targets, about a layer's; what is no edge among them is masked afterwards."""

@@ -132,8 +132,13 @@ class Work(ABC):
         """Add the gradients of one run."""
 
     @abstractmethod
+    def multiply(self) -> None:
+        """Multiply the differences with the gradients that came since they were given, and add to the tally."""
+
     def finish(self) -> None:
-        """Multiply, and add to the tally."""
+        """Multiply, and end the batch."""
+        self.multiply()
+        self.tally.close(self.batch)
 
 
 def accumulate(sums: dict[Hashable, Tensor], key: Hashable, value: Tensor, weight: float) -> None:
