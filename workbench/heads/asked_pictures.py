@@ -224,6 +224,12 @@ def prompt_of(
     return with_pictures(sight, torch.tensor(rows, device=first.device), pictures, dtype=first.dtype)
 
 
+def with_words(prompt: Prompt, tokens: Sequence[Int[np.ndarray, " question"]]) -> Prompt:
+    """Return prompts with more tokens behind them, one of each array for every prompt."""
+    more = torch.from_numpy(np.stack(tokens, axis=1)).to(prompt.ids)
+    return Prompt(torch.cat([prompt.ids, more], dim=1), prompt.extras)
+
+
 def token_of(model: TransformerBridge, word: str) -> int:
     """The one token of an answer.
 

@@ -91,7 +91,9 @@ def measure(setting: Setting) -> Conditions:
     world, c = World(objects=(0, 1, 1, 1), noise=o.noise), Conditions(unit="share of maps", seed=setting.seed)
     asked = asked_pictures.ask_pictures(model, world, kinds=["colour", "shape"], n=o.questions, seed=seed)
     c.numbers["right"] = float(asked_pictures.answered(model, asked).mean())
-    rolled = {name: _rolled(model, asked.prompt, way) for name, way in WAYS.items()}
+    dealt = {str(i): partial(_flow, dealt=np.random.default_rng([seed, i])) for i in range(o.draws)}
+    drawn = _rolled(model, asked.prompt, WAYS | dealt)
+    rolled = {name: drawn.pop(name) for name in WAYS}
     maps = {name: _maps(asked, rows) for name, rows in rolled.items()}
     c.add(QUARTER, np.full(o.questions, _quarter(rolled[FLOW])), within=SHARE, unit="share of weight")
     for name, rows in rolled.items():
@@ -107,9 +109,7 @@ def measure(setting: Setting) -> Conditions:
     lies = locate(maps[FLOW], asked.own, asked.others)
     c.add(OWN, lies.lift, unit="weight of a patch, 1 for an even map")
     c.add(OTHER, lies.other_lift, unit="weight of a patch, 1 for an even map")
-    dealt = [partial(_flow, dealt=np.random.default_rng([seed, i])) for i in range(o.draws)]
-    drawn = [_maps(asked, _rolled(model, asked.prompt, way)) for way in dealt]
-    c.draws[DEALT] = [locate(each, asked.own, asked.others).pointing for each in drawn]
+    c.draws[DEALT] = [locate(_maps(asked, rows), asked.own, asked.others).pointing for rows in drawn.values()]
     tower = setting.open(TOWER)
     shown = drawn_pictures.draw_pictures(tower, World(marked=True), n=ROWS, seed=seed + 1)
     c.tables["Weight of plain rollout on the first quarter of positions"] = [
@@ -120,7 +120,7 @@ def measure(setting: Setting) -> Conditions:
         }
         for name, rows in (
             (setting.name, rolled[PLAIN]),
-            (f"{TOWER}, where all see all", _rolled(tower, shown.prompt, partial(_flow, regularised=False))),
+            (f"{TOWER}, where all see all", _rolled(tower, shown.prompt, {PLAIN: WAYS[PLAIN]})[PLAIN]),
         )
     ]
     caption = f"Where attention says that it is: {asked.questions[0].text}"
@@ -130,14 +130,17 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-def _rolled(model, prompt, way: Callable[..., Any]) -> Any:
-    """What arrives at the last token from every position: ``(row, position)``, in float64."""
-    parts = [way(observe.patterns_of(model, part).patterns)[:, -1] for part in prompt.split(ROWS)]
-    return np.concatenate([part.double().cpu().numpy() for part in parts])
+def _rolled(model, prompt, ways: Mapping[str, Callable[..., Any]]) -> dict[str, np.ndarray]:
+    """What arrives at the last token from every position: ``(row, position)``, in float64, in every way."""
+    seen = [observe.patterns_of(model, part).patterns for part in prompt.split(ROWS)]
+    return {
+        name: np.concatenate([way(patterns)[:, -1].double().cpu().numpy() for patterns in seen])
+        for name, way in ways.items()
+    }
 
 
 def _maps(asked: asked_pictures.AskedPictures, rows: np.ndarray) -> np.ndarray:
-    return rows[:, list(asked.image)].reshape(len(asked), *asked.grid)
+    return rows[:, list(asked.image)].reshape(len(asked), *asked.grid) + 1e-12  # of nothing, an even map
 
 
 def _quarter(rows: np.ndarray) -> float:

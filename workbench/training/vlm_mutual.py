@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+from workbench.tasks.scenes.questions import KINDS
 from workbench.training.recipe import CardNumber, TrainingRecipe
 from workbench.training.seeing_measure import Eyes, accuracy_by_kind, card_numbers
 from workbench.training.seeing_words import LENGTH, PACKED, PICTURE, Packed, unlocked_mask
@@ -74,6 +75,18 @@ def under_both_masks(model: LlavaForConditionalGeneration, *, unlocked: bool) ->
     return [*card_numbers(model, unlocked=unlocked), *rest]
 
 
+@torch.no_grad()
+def by_kind(model: LlavaForConditionalGeneration, *, unlocked: bool, each: int = 60) -> list[CardNumber]:
+    """List what share of each kind of questions is answered rightly, about two to four objects, under the own mask."""
+    right: dict[str, list[bool]] = {}
+    for kind, n, _, found in accuracy_by_kind(Eyes(model, unlocked=unlocked), KINDS, each=each):
+        right.setdefault(kind, []).extend(found if n > 1 else [])
+    return [
+        CardNumber(name=f"{kind}, two to four objects", value=float(np.mean(own)), n=len(own), needs=0.5)
+        for kind, own in right.items()
+    ]
+
+
 def twin(name: str, *, unlocked: bool, seed: int, title: str) -> TrainingRecipe:
     """Return the recipe of a model trained on three questions a picture, with one mask or the other."""
     shape = "The shape, seed, tower, pictures and steps of zoo:vlm"
@@ -92,8 +105,10 @@ def twin(name: str, *, unlocked: bool, seed: int, title: str) -> TrainingRecipe:
     limits = (
         (f"{few}, {blamed}", "the usual causal mask: it was never trained with it") if unlocked else (few,)
     )
-    measure: Callable[[LlavaForConditionalGeneration], list[CardNumber]]
-    measure = partial(under_both_masks, unlocked=unlocked)
+    measured = under_both_masks if name == "vlm-mutual" else by_kind
+    measure: Callable[[LlavaForConditionalGeneration], list[CardNumber]] = partial(
+        measured, unlocked=unlocked
+    )
     return replace(
         VLM,
         name=name,

@@ -1,0 +1,93 @@
+"""The mask of modality-mutual attention, leaks that are looked for by changing what stands there, and the study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from workbench.core.errors import ModelError, OptionError
+from workbench.edits.kinds import Mask
+from workbench.edits.leaks import depends
+from workbench.edits.masks import causal, reach, unlock, unlock_at_random
+from workbench.heads.asked_pictures import ask_pictures, right_and_loss
+from workbench.model.prompt import Prompt
+from workbench.papers import modality_mutual as paper
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import Conditions
+from workbench.tasks.scenes.layout import World
+from workbench.training.seeing_measure import Eyes
+
+SMALL = paper.MutualSizes(questions=4, draws=2, retrain=True, steps=1, tower_steps=1)
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return wb.open_model("zoo:vlm", device="cpu")
+
+
+def test_as_many_entries_are_opened_at_random_and_none_is_closed():
+    more = unlock_at_random(causal(8), 12, seed=3)
+    assert int(more.sum()) == 8 * 9 // 2 + 12 and more[causal(8)].all()
+    assert not torch.equal(more, unlock_at_random(causal(8), 12, seed=4))
+    with pytest.raises(OptionError, match="closes 28"):
+        unlock_at_random(causal(8), 29, seed=0)
+
+
+def test_what_is_felt_is_what_the_mask_lets_reach(bridge_of):
+    model = bridge_of("llama")
+    ids = torch.randint(6, 100, (3, 9), generator=torch.Generator().manual_seed(5))
+    heads = tuple(f"a{layer}" for layer in range(model.cfg.n_layers))
+    for mask in (causal(9), unlock(causal(9), (1, 4), (4, 7))):
+        felt = depends(model, Prompt(ids), Mask(heads=heads, allowed=mask))
+        assert torch.equal(felt, reach([mask] * len(heads)))
+    opened = depends(model, Prompt(ids), Mask(heads=heads, allowed=unlock(causal(9), (1, 4), (4, 9))))
+    assert opened[1:4, 7:].all() and not felt[:7, 7:].any()
+
+
+def test_the_mask_as_an_edit_is_the_mask_that_the_twin_was_trained_with():
+    model = wb.open_model("zoo:vlm-mutual", device="cpu")
+    asked = ask_pictures(model, World(objects=(0, 1, 1)), kinds=["place"], n=4, seed=7)
+    with paper._open(model, asked).on(model):
+        found = right_and_loss(model, asked)
+    pixels = np.stack([scene.pixels for scene in asked.scenes])
+    with torch.no_grad():
+        logits = Eyes(model.original_model, unlocked=True).logits(pixels, [q.text for q in asked.questions])
+    loss = -logits.log_softmax(-1)[torch.arange(4), torch.from_numpy(asked.right)]
+    assert np.allclose(found.loss, loss.numpy(), atol=1e-3)
+    assert not np.allclose(right_and_loss(model, asked).loss, loss.numpy(), atol=1e-1)
+
+
+def test_the_study_trains_twins_and_its_claims_are_judged(vlm):
+    found = paper.REPLICATION.run(Setting(model=vlm, name="zoo:vlm", options=SMALL, seed=5))
+    verdicts = dict(zip(paper.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
+    assert verdicts["felt"] == verdicts["leaks"] == "holds"
+    assert (
+        verdicts["better"] == verdicts["benchmarks"] == "cannot be tested here"
+    )  # twins of one step know nothing
+
+
+def test_a_leak_is_found_where_it_is_planted(vlm):
+    asked = ask_pictures(vlm, World(objects=(0, 1, 1)), kinds=["colour"], n=2, seed=7)
+    c = Conditions()
+    paper._look_for_leaks(c, vlm, asked, leak=True)
+    assert not paper.CLAIMS["leaks"].by(c).holds and c.number(paper.LEAKS) >= 36 * paper.AFTER
+    assert paper.CLAIMS["felt"].by(c).holds
+
+
+@pytest.mark.parametrize(("gains", "holds"), [((0.3, 0.3), True), ((0.3, 0.0), False), ((0.0, 0.0), False)])
+def test_a_gain_must_be_in_both_pairs(gains, holds):
+    rng, c = np.random.default_rng(0), Conditions(seed=0)
+    blind = [(rng.random(200) < 0.6).astype(float) for _ in gains]
+    sees = [np.maximum(own, rng.random(200) < gain) for own, gain in zip(blind, gains, strict=True)]
+    for name, values in ((paper.BLIND, blind), (paper.SEES, sees)):
+        c[name] = np.mean(values, axis=0)
+        for pair, own in enumerate(values):
+            c[f"{name}, pair {pair}"] = own
+    assert paper.CLAIMS["better"].by(c).holds is holds
+
+
+def test_a_model_of_words_is_refused_with_what_to_type(bridge_of):
+    with pytest.raises(ModelError, match="zoo:vlm"):
+        paper.REPLICATION.run(Setting(model=bridge_of("gpt2"), name="tiny", options=SMALL))
