@@ -199,6 +199,9 @@ def ask_existence(model: TransformerBridge, world: World, *, n: int, seed: int) 
     """Ask whether a coloured shape is there, by turns about one that is and one that is not.
 
     What is not there shares its colour or its shape with something that is; a *yes* about it is a hallucination.
+
+    Returns:
+        ``n`` questions, each about its own picture.
     """
     wishes = [lambda q, scene: q.answer == "yes", lambda q, scene: q.answer == "no"]
     return ask_pictures(model, world, kinds=["exist"], n=n, seed=seed, wanted=wishes)
@@ -207,7 +210,7 @@ def ask_existence(model: TransformerBridge, world: World, *, n: int, seed: int) 
 def prompt_of(
     model: TransformerBridge, sight: Sight, texts: Sequence[str], pixels: Sequence[np.ndarray]
 ) -> Prompt:
-    """Pictures, each with its words behind it and the beginning of a text before it.
+    """Return pictures, each with its words behind it and the beginning of a text before it.
 
     Raises:
         ModelError: for words of different numbers of tokens, or pictures of another size than the model's.
@@ -231,7 +234,7 @@ def with_words(prompt: Prompt, tokens: Sequence[Int[np.ndarray, " question"]]) -
 
 
 def token_of(model: TransformerBridge, word: str) -> int:
-    """The one token of an answer.
+    """Return the one token of an answer.
 
     Raises:
         ModelError: if it is not one token.
@@ -243,7 +246,7 @@ def token_of(model: TransformerBridge, word: str) -> int:
 
 
 def picture_positions(prompt: Prompt, sight: Sight) -> tuple[int, ...]:
-    """The positions of the patches of the picture in every prompt.
+    """Return the positions of the patches of the picture in every prompt.
 
     Raises:
         ModelError: if prompts differ in them.
@@ -259,7 +262,7 @@ def picture_positions(prompt: Prompt, sight: Sight) -> tuple[int, ...]:
 def said(
     model: TransformerBridge, prompt: Prompt, *, rows: int = 128, under: Under | None = None
 ) -> Int[np.ndarray, " question"]:
-    """The token that the model finds most likely after each prompt, of all that it has.
+    """Return the token that the model finds most likely after each prompt, of all that it has.
 
     Args:
         rows: Prompts of one pass.
@@ -281,7 +284,7 @@ def answered(
     rows: int = 128,
     under: Under | None = None,
 ) -> Float[np.ndarray, " question"]:
-    """1 for every question that is answered rightly, 0 for every other one.
+    """Return 1 for every question that is answered rightly, 0 for every other one.
 
     Args:
         prompt: The same words about other pictures; by default the questions' own.

@@ -65,7 +65,11 @@ def checked_span(span: Collection[int], n: int) -> list[int]:
 def hidden_span(
     model: TransformerBridge, span: Collection[int], n: int, *, layers: Sequence[int] | None = None
 ) -> Iterator[None]:
-    """Inside, no token outside a span looks at it, in prompts of ``n`` tokens; the rest stays where it is."""
+    """Hide a span from all tokens outside it, in prompts of ``n`` tokens; the rest stays where it is.
+
+    Yields:
+        Nothing; the span is hidden inside.
+    """
     inside = torch.zeros(n, dtype=torch.bool)
     inside[checked_span(span, n)] = True
     allowed = torch.ones(n, n, dtype=torch.bool)
@@ -80,10 +84,13 @@ def hidden_span(
 def replaced_span(
     model: TransformerBridge, span: Collection[int], stands_there: Float[Tensor, "pos d_model"]
 ) -> Iterator[None]:
-    """Inside, the tokens of a span enter the first layer as something else.
+    """Let the tokens of a span enter the first layer as something else.
 
     Args:
         stands_there: For every position of the prompt; those of the span are taken.
+
+    Yields:
+        Nothing; it stands there inside.
     """
     places = checked_span(span, len(stands_there))
 

@@ -31,6 +31,9 @@ def points_of(
 
     Positive points are drawn in proportion to the map, negative ones evenly; a place may be drawn several times.
 
+    Returns:
+        Rows and columns of the map.
+
     Raises:
         OptionError: without points, or for a threshold that is not above 0 and up to 1.
         ShapeError: for a map that has nothing above 0, or something below.

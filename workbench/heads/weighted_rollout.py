@@ -78,6 +78,9 @@ def regularise(flow: Flow, *, causal: bool = True) -> Flow:
     """Multiply every key's column by ``1 - (n - 1) / T``, where ``n`` of ``T`` queries may look at it; rows keep their
     sums.
 
+    Returns:
+        Weights of the same sums, at least 0.
+
     Example:
         >>> even = torch.tensor([[[1.0, 0.0], [0.5, 0.5]]])  # columns are worth 1/2 and 1
         >>> regularise(even)[0, 1].tolist()
