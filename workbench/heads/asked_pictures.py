@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from workbench.core.errors import ModelError, OptionError
+from workbench.heads.crops import covered
 from workbench.heads.grid_maps import Size
 from workbench.model.hooks import forward
 from workbench.model.pixels import with_pictures
@@ -135,6 +136,11 @@ class AskedPictures:
         return with_pictures(
             self.sight, self.prompt.ids, [Picture.of(each) for each in pixels], dtype=_first(model).dtype
         )
+
+    def covering(self, model: TransformerBridge, regions: Bool[np.ndarray, "question row column"]) -> Prompt:
+        """The same words about pictures of which a region alone is left."""
+        pairs = zip(self.scenes, regions, strict=True)
+        return self.showing(model, [covered(scene.pixels, region) for scene, region in pairs])
 
     def asking(self, model: TransformerBridge, text: str) -> Prompt:
         """The same pictures with other words behind them."""

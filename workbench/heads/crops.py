@@ -130,3 +130,15 @@ def covered(pixels: np.ndarray, region: Bool[np.ndarray, "row column"]) -> np.nd
         raise ShapeError(f"{rows} x {columns} patches do not divide a picture of {height} x {width} pixels")
     stays = region.repeat(height // rows, axis=0).repeat(width // columns, axis=1)
     return np.where(stays[..., None], pixels, np.median(pixels, axis=(0, 1)).astype(pixels.dtype))
+
+
+def elsewhere(
+    regions: Bool[np.ndarray, "picture row column"], rng: np.random.Generator
+) -> Bool[np.ndarray, "picture row column"]:
+    """Move every region by a random step that is not nothing; over an edge it comes in on the other side.
+
+    The control of a region that was chosen: as many patches of the same form, at another place.
+    """
+    rows, columns = regions.shape[1:]
+    steps = [divmod(int(rng.integers(1, rows * columns)), columns) for _ in regions]
+    return np.stack([np.roll(region, step, (0, 1)) for region, step in zip(regions, steps, strict=True)])

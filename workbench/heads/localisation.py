@@ -80,6 +80,15 @@ def locate(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row co
     )
 
 
+def lift_apart(maps: Maps, own: Mask, others: Bool[np.ndarray, "*#batch thing row column"]) -> float:
+    """Return by how much the lift on the asked object exceeds that on the others, mean over maps: to choose a map by.
+
+    A map that is empty counts as an even one.
+    """
+    found = locate(np.asarray(maps) + 1e-12, own, others)
+    return float(np.mean(found.lift - found.other_lift))
+
+
 def mass_inside(maps: Maps, mask: Mask) -> PerMap:
     """Return the share of each map inside a mask, 0 to 1; the map is made to sum to 1, NaN where it is empty.
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.core.errors import OptionError
+from workbench.heads.span_attention import positions_of, span_attention
 from workbench.model.hooks import hook_name
-from workbench.model.probe import record
+from workbench.model.probe import record, wiring
 from workbench.model.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -19,6 +22,55 @@ if TYPE_CHECKING:
 
 TAU, WIDTH = 20.0, 4096
 """The paper's threshold, and the width of the model it is for."""
+MUCH = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeenSinks:
+    """What enters some layers, and what the tokens behind a picture give to every position there.
+
+    Attributes:
+        given: Mean over those tokens and heads, shares of a row of the pattern.
+        image: Positions of the patches.
+    """
+
+    resid: Float[Tensor, "row layer pos d_model"]
+    given: Float[np.ndarray, "row layer pos"]
+    image: tuple[int, ...]
+
+    @property
+    def attended(self) -> Bool[np.ndarray, "row layer patch"]:
+        """The patches that get more than five times what a patch of their picture gets on average."""
+        patches = self.given[:, :, list(self.image)]
+        return patches > MUCH * patches.mean(-1, keepdims=True)
+
+    def tokens(self, dimensions: Sequence[int]) -> Bool[np.ndarray, "row layer pos"]:
+        """The tokens with a massive activation in one of the dimensions."""
+        return sink_tokens(self.resid, dimensions).cpu().numpy()
+
+    def massive(self, dimensions: Sequence[int]) -> Bool[np.ndarray, "row layer patch"]:
+        """The patches with a massive activation in one of the dimensions."""
+        return self.tokens(dimensions)[:, :, list(self.image)]
+
+    def weight(self, dimensions: Sequence[int]) -> Float[np.ndarray, "row layer"]:
+        """The share of a row that goes to tokens with a massive activation, wherever they stand."""
+        return (self.given * self.tokens(dimensions)).sum(-1)
+
+
+def see_sinks(model: TransformerBridge, prompt: Prompt, *, layers: Sequence[int]) -> SeenSinks:
+    """Read what enters some layers and where words behind the picture look there.
+
+    Raises:
+        OptionError: for a model without a picture among its words.
+    """
+    image, n = positions_of(model, prompt), prompt.shape[1]
+    words = list(range(max(image) + 1, n))
+    at = [wiring(model).attention_layers.index(layer) for layer in layers]
+    return SeenSinks(
+        resid=entering(model, prompt, layers),
+        given=span_attention(model, prompt, range(n), queries=words).mean(2)[:, at],
+        image=tuple(image),
+    )
 
 
 def usual_tau(d_model: int) -> float:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import ModelError, OptionError
+from workbench.core.errors import ModelError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits.emphasise import LOCAL, SUMMARY, Emphasise
@@ -71,20 +71,16 @@ class ImbalancedSizes:
         draws: Random patches.
     """
 
-    pictures: int = 240
-    questions: int = 600
+    pictures: int = 160
+    questions: int = 400
     noise: float = 0.12
     alpha: float = LOCAL
     beta: float = SUMMARY
-    alphas: tuple[float, ...] = (0.1, 0.3, 0.5, 0.9, 1.5)
+    alphas: tuple[float, ...] = (0.3, 0.5, 0.9, 1.5)
     local: float = 0.25
     spatial: float = 0.0
     tower: str = "zoo:clip"
     draws: int = 4
-
-    def __post_init__(self) -> None:
-        if min(self.pictures, self.questions) < 4 or self.draws < 1:
-            raise OptionError("four questions and one draw are the least")
 
 
 def measure(setting: Setting) -> Conditions:

@@ -27,7 +27,7 @@ from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.heads import crops
-from workbench.heads.localisation import locate
+from workbench.heads.localisation import lift_apart, locate
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least
@@ -156,8 +156,8 @@ def _chosen(model, asked: asked_pictures.AskedPictures) -> dict[str, int]:
     """The layer of each map whose lift on the asked object exceeds that on the others most, right or wrong."""
     best = {}
     for name, maps in _maps(model, asked).items():
-        lies = [locate(maps[:, layer] + 1e-12, asked.own, asked.others) for layer in range(maps.shape[1])]
-        best[name] = int(np.argmax([np.mean(each.lift - each.other_lift) for each in lies]))
+        apart = [lift_apart(maps[:, layer], asked.own, asked.others) for layer in range(maps.shape[1])]
+        best[name] = int(np.argmax(apart))
     return best
 
 
