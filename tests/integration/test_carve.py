@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
+import torch
 
 import workbench as wb
 from workbench.core.errors import OptionError, ShapeError
@@ -113,3 +116,44 @@ def test_claims_go_both_ways():
         c.add(carve.ENTROPY, more * c[carve.WRONG] + noise)
         ranks, tells = (carve.CLAIMS[name].by(c) for name in ("objects", "tells"))
         assert (ranks.holds and ranks.p < 0.05) is holds and (tells.holds and tells.p < 0.05) is holds
+
+
+@contextmanager
+def planted(model, own, strength):
+    """The last token gives every patch a weight that no question changes, and the asked object's patches more."""
+    noise = torch.rand(36, generator=torch.Generator().manual_seed(0)) + 0.1
+    noise[7] = 20.0  # what draws attention whatever is asked
+    describe, held = model.tokenizer("describe", add_special_tokens=False)["input_ids"][0], {}
+
+    def words(ids, hook):
+        held["asked"] = not bool((ids == describe).any())
+
+    def attention(pattern, hook):
+        pattern, weights = pattern.clone(), noise.repeat(len(pattern), 1)
+        if held["asked"] and len(pattern) in own:
+            weights = weights * (1 + strength * torch.from_numpy(own[len(pattern)]).reshape(-1, 36))
+        pattern[:, :, -1] = 0
+        pattern[:, :, -1, 1:37] = (weights / weights.sum(-1, keepdim=True))[:, None]
+        return pattern
+
+    hooks = [("embed.hook_in", words)]
+    hooks += [(f"blocks.{n}.attn.hook_pattern", attention) for n in range(4)]
+    with model.hooks(fwd_hooks=hooks):
+        yield
+
+
+def test_the_contrast_finds_a_signal_that_is_planted_in_patterns_and_none_where_there_is_none(vlm):
+    sizes = carve.CarveSizes(pictures=4, choosing=12, questions=32, draws=1)
+    world = World(objects=(0, 0, 1, 1), noise=sizes.noise)
+    seed = carve.FIRST_SEED + 5000 + 20
+    own = {
+        n: ask_pictures(vlm, world, kinds=carve.KINDS, n=n, seed=seed + i).own for i, n in enumerate((12, 32))
+    }
+
+    def judged(strength):
+        with planted(vlm, own, strength):  # such a model answers nothing: the criteria alone are asked
+            c = carve.measure(Setting(model=vlm, name="zoo:vlm", options=sizes, seed=5))
+        return [carve.CLAIMS[name].by(c).holds for name in ("pointing", "mass")]
+
+    assert judged(4.0) == [True, True]
+    assert judged(0.0) == [False, False]

@@ -138,6 +138,12 @@ def elsewhere(
     """Move every region by a random step that is not nothing; over an edge it comes in on the other side.
 
     The control of a region that was chosen: as many patches of the same form, at another place.
+
+    Example:
+        >>> region = np.array([[[True, True], [False, False]]])
+        >>> moved = elsewhere(region, np.random.default_rng(1))
+        >>> int(moved.sum()), moved.shape
+        (2, (1, 2, 2))
     """
     rows, columns = regions.shape[1:]
     steps = [divmod(int(rng.integers(1, rows * columns)), columns) for _ in regions]

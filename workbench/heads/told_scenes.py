@@ -68,7 +68,12 @@ def hallucination(said: Sequence[str], scenes: Sequence[Scene]) -> Hallucination
 
 
 def things_said(text: str) -> set[tuple[str, ...]]:
-    """The last two words of every part up to the full stop: a colour and a shape, where it was said well."""
+    """Take the last two words of every part up to the full stop: a colour and a shape, where it was said well.
+
+    Example:
+        >>> sorted(things_said("large red disc , small blue star . and more"))
+        [('blue', 'star'), ('red', 'disc')]
+    """
     parts = text.partition(STOP)[0].split(COMMA)
     return {tuple(part.split()[-2:]) for part in parts if part.split()}
 

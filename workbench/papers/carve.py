@@ -170,7 +170,7 @@ def _complexity(
     ]
     if name == BY_OBJECTS:
         rows, depth = layers.shape
-        question = np.repeat(np.arange(rows), depth)
+        question = np.repeat(np.arange(rows), depth).tolist()
         c.add(BY_LAYER, layers.flatten(), unit="nats, mean over heads", clusters=question)
         c.add(DEPTH, np.tile(np.arange(depth, dtype=float), rows), unit="layer", clusters=question)
 

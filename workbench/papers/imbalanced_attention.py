@@ -153,7 +153,7 @@ def _by_layer(c: Conditions, model, asked) -> None:
     """What the last token gives to the picture in every layer, heads averaged."""
     given = span_attention.span_attention(model, asked.prompt).sum(-1).mean(-1)
     n, depth = given.shape
-    question = np.repeat(np.arange(n), depth)
+    question = np.repeat(np.arange(n), depth).tolist()
     c.add(GIVEN, given.flatten(), within=SHARE, unit="share of a row", clusters=question)
     c.add(DEPTH, np.tile(np.arange(depth, dtype=float), n), unit="layer", clusters=question)
     c.tables["Attention of the last token to the picture"] = [
