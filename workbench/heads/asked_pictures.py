@@ -65,7 +65,7 @@ class AskedPictures:
         )
 
     def at(self, rows: Int[np.ndarray, " question"]) -> AskedPictures:
-        """Some of the questions, by number."""
+        """Return some of the questions, by number."""
         return replace(
             self,
             scenes=tuple(self.scenes[i] for i in rows),
@@ -85,7 +85,7 @@ class AskedPictures:
         return picture_positions(self.prompt, self.sight)
 
     def keys(self, patches: Bool[np.ndarray, "question patch"]) -> Bool[torch.Tensor, "question pos"]:
-        """Patches of every picture as positions of its prompt."""
+        """Return patches of every picture as positions of its prompt."""
         found = torch.zeros(tuple(self.prompt.shape), dtype=torch.bool)
         found[:, list(self.image)] = torch.from_numpy(np.asarray(patches))
         return found.to(self.prompt.device)
@@ -132,18 +132,18 @@ class AskedPictures:
         return np.array([question.asked[0] for question in self.questions])
 
     def showing(self, model: TransformerBridge, pixels: Sequence[np.ndarray]) -> Prompt:
-        """The same words about other pictures, one for each."""
+        """Return the same words about other pictures, one for each."""
         return with_pictures(
             self.sight, self.prompt.ids, [Picture.of(each) for each in pixels], dtype=_first(model).dtype
         )
 
     def covering(self, model: TransformerBridge, regions: Bool[np.ndarray, "question row column"]) -> Prompt:
-        """The same words about pictures of which a region alone is left."""
+        """Return the same words about pictures of which a region alone is left."""
         pairs = zip(self.scenes, regions, strict=True)
         return self.showing(model, [covered(scene.pixels, region) for scene, region in pairs])
 
     def asking(self, model: TransformerBridge, text: str) -> Prompt:
-        """The same pictures with other words behind them."""
+        """Return the same pictures with other words behind them."""
         return prompt_of(model, self.sight, [text] * len(self), [scene.pixels for scene in self.scenes])
 
 

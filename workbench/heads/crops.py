@@ -135,7 +135,7 @@ def covered(pixels: np.ndarray, region: Bool[np.ndarray, "row column"]) -> np.nd
 def elsewhere(
     regions: Bool[np.ndarray, "picture row column"], rng: np.random.Generator
 ) -> Bool[np.ndarray, "picture row column"]:
-    """Move every region by a random step that is not nothing; over an edge it comes in on the other side.
+    """Return every region moved by a random step that is not nothing; over an edge it comes in on the other side.
 
     The control of a region that was chosen: as many patches of the same form, at another place.
 

@@ -50,7 +50,7 @@ class Divergence:
         return self.size.flatten(1).double().cpu().numpy()
 
     def total(self, top: int) -> Float[np.ndarray, " row"]:
-        """The sum over layers of the largest ``top`` sizes of each layer, in units of z.
+        """Return the sum over layers of the largest ``top`` sizes of each layer, in units of z.
 
         Raises:
             OptionError: if a layer has not so many heads.

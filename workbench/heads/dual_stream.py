@@ -24,7 +24,7 @@ class DualStream:
     summary: Bool[Tensor, "picture patch"]
 
     def drawn(self, seed: int) -> DualStream:
-        """Draw as many random patches of each kind for every picture: the control."""
+        """Return as many random patches of each kind for every picture: the control."""
         rank = (
             torch.rand(self.local.shape, generator=torch.Generator().manual_seed(seed))
             .argsort(-1)

@@ -104,9 +104,9 @@ def mass_inside(maps: Maps, mask: Mask) -> PerMap:
 
 
 def lift_inside(maps: Maps, mask: Mask) -> PerMap:
-    """Mean weight of a patch inside a mask, in units of an even map: 1 where the mask gets no more than its size.
+    """Return the mean weight of a patch inside a mask, in units of an even map.
 
-    0 for a mask without patches; NaN where the map is empty.
+    1 where the mask gets no more than its size; 0 for a mask without patches; NaN where the map is empty.
     """
     mask = np.asarray(mask)
     inside, n = mask.sum((-2, -1)), mask.shape[-2] * mask.shape[-1]

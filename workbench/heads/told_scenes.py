@@ -46,7 +46,7 @@ class Hallucination:
 
 
 def hallucination(said: Sequence[str], scenes: Sequence[Scene]) -> Hallucination:
-    """Compare descriptions with what is there; a thing is named by colour and shape, once.
+    """Count what descriptions name that is there and that is not; a thing is named by colour and shape, once.
 
     Example:
         >>> from workbench.tasks.scenes import draw
@@ -68,7 +68,7 @@ def hallucination(said: Sequence[str], scenes: Sequence[Scene]) -> Hallucination
 
 
 def things_said(text: str) -> set[tuple[str, ...]]:
-    """Take the last two words of every part up to the full stop: a colour and a shape, where it was said well.
+    """Return the last two words of every part up to the full stop: a colour and a shape, where it was said well.
 
     Example:
         >>> sorted(things_said("large red disc , small blue star . and more"))

@@ -45,20 +45,20 @@ class SeenSinks:
         return patches > MUCH * patches.mean(-1, keepdims=True)
 
     def tokens(self, dimensions: Sequence[int]) -> Bool[np.ndarray, "row layer pos"]:
-        """The tokens with a massive activation in one of the dimensions."""
+        """Return the tokens with a massive activation in one of the dimensions."""
         return sink_tokens(self.resid, dimensions).cpu().numpy()
 
     def massive(self, dimensions: Sequence[int]) -> Bool[np.ndarray, "row layer patch"]:
-        """The patches with a massive activation in one of the dimensions."""
+        """Return the patches with a massive activation in one of the dimensions."""
         return self.tokens(dimensions)[:, :, list(self.image)]
 
     def weight(self, dimensions: Sequence[int]) -> Float[np.ndarray, "row layer"]:
-        """The share of a row that goes to tokens with a massive activation, wherever they stand."""
+        """Return the share of a row that goes to tokens with a massive activation, wherever they stand."""
         return (self.given * self.tokens(dimensions)).sum(-1)
 
 
 def see_sinks(model: TransformerBridge, prompt: Prompt, *, layers: Sequence[int]) -> SeenSinks:
-    """Read what enters some layers and where words behind the picture look there.
+    """Return what enters some layers, and where words behind the picture look there.
 
     Raises:
         OptionError: for a model without a picture among its words.
@@ -74,7 +74,7 @@ def see_sinks(model: TransformerBridge, prompt: Prompt, *, layers: Sequence[int]
 
 
 def usual_tau(d_model: int) -> float:
-    """Scale the paper's threshold to a width: the same share of ``sqrt(d_model)``, which no activation can exceed.
+    """Return the paper's threshold at another width: as much of ``sqrt(d_model)``, which nothing can exceed.
 
     Example:
         >>> usual_tau(4096), usual_tau(64)
