@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import workbench as wb
 from tests.integration.plain_crossing import PlainCrossing
 from tests.integration.test_acdc import compare, plain_acdc
+from tests.integration.test_pixels import Pictures
 from tests.mini import mini_pairs
 from tests.seeing import picture_pairs, seeing_dir
 from workbench.circuits.addresses import PROJECTOR, parse_edge
@@ -163,6 +165,18 @@ def test_steps_start_where_an_edge_can_first_change_something(runs):
     assert sorted(j for _, columns in graph.steps for j in columns) == list(range(len(graph.targets)))
 
 
+def test_edges_of_the_language_model_do_not_run_the_tower(runs):
+    graph = runs.wiring.graph()
+    batch, behind = runs.batches[0], graph.parts[0].shape.n_layers
+    mask = torch.zeros(1, *graph.edge_mask.shape, dtype=torch.bool)
+    mask[0, graph.source_index[PROJECTOR], -1] = True
+    for start, pictures in ((behind, 0), (0, len(batch))):
+        ablate_edges(runs, batch, graph, mask, start=start)  # what both runs write is recorded
+        with Pictures() as count:
+            ablate_edges(runs, batch, graph, mask, start=start)
+        assert count.seen == pictures
+
+
 def test_a_saved_circuit_keeps_its_tower(runs, tmp_path):
     circuit = score(runs, "eap").top(120)
     back = load_circuit(save_circuit(circuit, tmp_path / "c.json"))
@@ -194,3 +208,11 @@ def test_models_without_a_tower_are_refused(bridge_of):
 def test_a_tower_of_which_several_layers_are_read_is_refused(pairs):
     with pytest.raises(ModelError, match="reads several of its layers, or something pooled from them"):
         runs_on("llava-several", pairs)
+
+
+def test_what_enters_a_tower_can_be_that_of_another_picture(runs, pairs):
+    other = [replace(p, image=(p.image[1], p.image[0])) for p in pairs]
+    swapped = wb.paired_runs(runs.model, replace(pairs, items=tuple(other)))
+    found = wb.ablate(wb.paired_runs(runs.model, pairs), ["vision:embed"])
+    assert found.patched[0] == pytest.approx(swapped.clean, abs=TOLERANCE)
+    assert (abs(found.patched[0] - runs.clean) > 1e-2).any()

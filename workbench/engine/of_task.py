@@ -34,7 +34,13 @@ _HINTS = {
     "circuit": "wb.load_circuit(path), or found.circuit of wb.discover(...)",
     "scores": "wb.score(runs, method)",
 }
-_OPENING = ("n", "split", "corruption", "metric")  # of paired_runs; seed is often the function's own
+_OPENING = (
+    "n",
+    "split",
+    "corruption",
+    "metric",
+    "with_tower",
+)  # of paired_runs; seed is often the function's own
 
 
 def paired_runs(
