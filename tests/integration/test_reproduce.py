@@ -279,7 +279,7 @@ def test_everything_is_saved_and_readable(zoo_run):
         and "http://" not in page.replace("http://www.w3.org", "")
     )
     assert (
-        (folder / "tables" / "claims.csv").read_text().startswith("step,claim,paper,here,verdict,criterion\n")
+        (folder / "tables" / "claims.csv").read_text().startswith("step,claim,paper,here,verdict,criterion,")
     )
     assert {p.stem for p in (folder / "steps").glob("*.json")} == {
         step.name for step in find_study("ioi").steps

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,13 +98,13 @@ def _runs(
     setting: Setting, model: TransformerBridge, task: str, *, n: int, seed: int = 0, split: str
 ) -> PairedRuns:
     o: ReuseSizes = setting.options
-    more = {"n_objects": o.n_objects, "shots": o.shots} if task == "colored-objects" else {}
+    more: dict[str, Any] = {"n_objects": o.n_objects, "shots": o.shots} if task == "colored-objects" else {}
     return of_task.paired_runs(model, task, n=n, seed=setting.seed + seed, split=split, **more)
 
 
 def _circuit(setting: Setting, runs: PairedRuns) -> rounds.TaskCircuit:
     o: ReuseSizes = setting.options
-    how = {"rounds": o.rounds, "share": o.share, "at_least": o.at_least}
+    how: dict[str, Any] = {"rounds": o.rounds, "share": o.share, "at_least": o.at_least}
     return rounds.task_circuit(runs, progress=setting.progress, **how)
 
 
@@ -172,7 +172,7 @@ def _repair(setting: Setting, c: Conditions) -> None:
         )
         asked, base = _scenes(setting, model)
     ioi = setting.begin(_runs(setting, model, "ioi", n=o.n_circuit, split="train"))
-    how = {"inhibition": o.inhibition, "negative": o.negative, "looks": LOOKS}
+    how: dict[str, Any] = {"inhibition": o.inhibition, "negative": o.negative, "looks": LOOKS}
     kinds = roles.steering_heads(ioi, _circuit(setting, ioi), **how)
     heads = tuple(dict.fromkeys([*kinds["inhibition"], *kinds["negative"]]))
     c.numbers |= {"repaired model": "" if name == setting.name else name, "why no repair": ""}
@@ -187,8 +187,8 @@ def _repair(setting: Setting, c: Conditions) -> None:
     else:
         colors = scenes.color_runs(_runs(setting, model, "colored-objects", n=o.n_circuit, split="train"))
         writers = rounds.task_circuit(setting.begin(colors), rounds=1, share=1.0).rounds[0]
-        first = min(int(parse_node(h).layer) for h in heads)
-        later = [h for h in writers.shares if int(parse_node(h).layer) > first and h not in heads]
+        first = min(parse_node(h).depth for h in heads)
+        later = [h for h in writers.shares if parse_node(h).depth > first and h not in heads]
         _of_later(c, *_forced(setting, c, asked, kinds, heads, later), writers)
 
 

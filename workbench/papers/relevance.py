@@ -34,9 +34,18 @@ with lazily():
     from workbench.evaluate import against_exact, conservation, relevance_rules, salient
 
 if TYPE_CHECKING:
-    from workbench.engine.paired_runs import PairedRuns
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
-BACKWARD = {"gradient": "plain", "RelP": "relp", "AttnLRP": "attnlrp", "CP-LRP": "cp-lrp"}
+    from workbench.engine.paired_runs import PairedRuns
+    from workbench.engine.rules import Backward
+
+BACKWARD: Mapping[str, Backward] = {
+    "gradient": "plain",
+    "RelP": "relp",
+    "AttnLRP": "attnlrp",
+    "CP-LRP": "cp-lrp",
+}
 MLPS, STREAM, HEADS, OUTPUTS = "MLP outputs", "residual stream", "heads", "attention outputs"
 COMPARED = {
     MLPS: ("RelP", "AtP"),
@@ -121,7 +130,8 @@ def _of_agreement(c: Conditions, found: against_exact.Agreement) -> None:
 def _of_others(setting: Setting, c: Conditions, own: against_exact.Agreement) -> None:
     """Correlations on other models and tasks; what could not be measured, with the reason."""
     o: RelevanceSizes = setting.options
-    rows, lacking, found = [], [], {f"{setting.name} {o.task}": own}
+    rows: list[dict[str, Any]] = []
+    lacking, found = [], {f"{setting.name} {o.task}": own}
     for text in o.others:
         try:
             runs = _runs(setting, text, o.n_pairs_others)
@@ -164,7 +174,7 @@ def _of_layers(setting: Setting, c: Conditions, runs: PairedRuns) -> None:
 def _of_tokens(c: Conditions, runs: PairedRuns) -> None:
     """Rank correlation with exact replacement of every token, of the raw map and after both steps."""
     exact, unit = salient.occlusion(runs), "rank correlation of a map of tokens with exact replacement"
-    steps = {"raw": np.abs, "salient": salient.salient_relevance}
+    steps: dict[str, Callable[..., Any]] = {"raw": np.abs, "salient": salient.salient_relevance}
     for rule, backward in BACKWARD.items():
         maps = salient.token_relevance(runs, backward=backward)
         for name, step in steps.items():

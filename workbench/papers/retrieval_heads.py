@@ -15,7 +15,7 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,8 @@ def scored(model: TransformerBridge, o: RetrievalSizes, *, seed: int, most: floa
     fit = contexts_of(model, o)
     own = tuple(c for c in fit if c <= most) or fit[:1]
     samples = _needles(model, o, own, n=-(-o.samples // len(own)), split="train", seed=seed)
-    return retrieval.retrieval_scores(model, samples, count=o.count)
+    how: dict[str, Any] = {"count": o.count}
+    return retrieval.retrieval_scores(model, samples, **how)
 
 
 def top_heads(scores: retrieval.RetrievalScores, o: RetrievalSizes) -> tuple[str, ...]:
@@ -162,7 +163,7 @@ def _of_scores(c: Conditions, scores: retrieval.RetrievalScores, threshold: floa
 def _of_writing(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence[str]) -> None:
     """Recall with the top heads masked, and what is written in place of the needle."""
     texts = masking.answers(top, tests)
-    c[MASKED] = [retrieval.recall_of(text, s.answer) for text, s in zip(texts, tests, strict=True)]
+    c[MASKED] = np.array([retrieval.recall_of(text, s.answer) for text, s in zip(texts, tests, strict=True)])
     c.tell(MASKED, control=c.mean(RANDOM))
     wrong = [(t, s.prompt) for text, s in zip(texts, tests, strict=True) for t in text if t not in s.answer]
     numbers = needle_prompts.number_words(masking.model)
@@ -221,7 +222,7 @@ def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores) 
             c.tell(LIKE[role], r["r"], control=r["r of layers alone"], around=(r["low"], r["high"]), p=r["p"])
 
 
-def _grids(setting: Setting, c: Conditions, masking: Any, sets: dict[str, Sequence[str]]) -> None:
+def _grids(setting: Setting, c: Conditions, masking: Any, sets: Mapping[str, Sequence[str]]) -> None:
     """Recall by length of the text and depth of the needle, as the paper draws it."""
     model, o, seed = setting.model, setting.options, setting.seed + 50
     depths = o.depths if needle_prompts.knows_task(model) else (-1,)  # random text has no depth

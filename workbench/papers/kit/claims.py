@@ -106,6 +106,11 @@ class Claim:
         return f"on {int(n)} models" if n else ""
 
 
+def _names(value: Told) -> bool:
+    """Whether something names what has to be measured."""
+    return callable(value) or "{" in str(value)
+
+
 def _told(value: Told, c: Conditions) -> Any:
     if isinstance(value, str):
         return c.say(value) if "{" in value else value
@@ -178,11 +183,17 @@ def _open(claim: Claim, c: Conditions, authors: str, need: Need) -> JudgedClaim:
     """A claim that cannot be tested: only what does not have to be measured is told, and what the need keeps."""
     told = {what: getattr(claim, f"{what}_of")(c) for what in need.keeps}
     reason = claim.why if isinstance(claim.why, str) and "{" not in claim.why else ""
-    paper = None if c.why and callable(claim.paper) else _told(claim.paper, c)
-    fixed = {"paper": paper, "reason": reason, "source": source_of(authors, claim.where)}
+    paper, model = (
+        None if c.why and _names(value) else _told(value, c) for value in (claim.paper, claim.model)
+    )
+    fixed = {
+        "paper": paper,
+        "reason": reason,
+        "source": source_of(authors, claim.where),
+        "model": model or "",
+    }
     why = str(_told(need.why, c))
-    model = claim.model if isinstance(claim.model, str) else "" if c.why else claim.model(c)
-    return untestable(claim.says, claim.words_of(c), why, **told, **fixed, model=model)
+    return untestable(claim.says, claim.words_of(c), why, **told, **fixed)
 
 
 def _undecided(claim: Claim, outcome: Outcome, c: Conditions) -> Need | None:

@@ -143,6 +143,7 @@ class Conditions:
         """
         if name not in self.values:
             self.numbers[name] = value
+        self.lacking.pop(name, None)
         interval = None if around is None else Interval(*around, float("nan"))
         self.beside[name] = Beside(control, n, interval, p)
 

@@ -194,14 +194,16 @@ def at_least(name: str, least: float | str, *, over: str | None = None, times: f
     """
     if over is None:
         return _compared(name, least, times, "at least", lambda mean, limit: mean >= limit)
-    return _of_mean(f"{_said(name, over)} at least {least:g}", lambda mean: mean >= least, name, over)
+    limit = float(least)
+    return _of_mean(f"{_said(name, over)} at least {limit:g}", lambda mean: mean >= limit, name, over)
 
 
 def at_most(name: str, most: float | str, *, over: str | None = None, times: float = 1.0) -> Criterion:
     """A mean (a measured number, a difference of two means) is at most so large, or so many times another mean."""
     if over is None:
         return _compared(name, most, times, "at most", lambda mean, limit: mean <= limit)
-    return _of_mean(f"{_said(name, over)} at most {most:g}", lambda mean: mean <= most, name, over)
+    limit = float(most)
+    return _of_mean(f"{_said(name, over)} at most {limit:g}", lambda mean: mean <= limit, name, over)
 
 
 def less(name: str, than: float | str, *, times: float = 1.0) -> Criterion:
@@ -230,7 +232,7 @@ def order(*names: str) -> Criterion:
             "one of the means", [*map(c.mean, names)], lambda *means: all(a > b for a, b in pairwise(means))
         )
 
-    return Criterion(words, test, *names[:2], reads=names)
+    return Criterion(words, test, names[0], names[1], reads=names)
 
 
 def share_above(name: str, threshold: float, *, least: float) -> Criterion:

@@ -10,16 +10,19 @@ import numpy as np
 
 from workbench.circuits.addresses import INPUT, LOGITS, Node, parse_node
 from workbench.circuits.circuit import Circuit
+from workbench.core.claims import Rows
 from workbench.core.loading import lazily
-from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
+from workbench.papers.kit import Claim, Conditions, at_least, judge_all, more
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
-from workbench.papers.studies.own_circuit import FAITHFUL, RULES, compared
+from workbench.papers.studies.own_circuit import RULES, compared, faithful_claim
 from workbench.papers.studies.paths import (
     ATTENTION,
     ERRORS,
     backwards,
+    does_it,
     looks,
     named,
+    of_paper,
     published_roles,
     shared,
     weighted,
@@ -49,21 +52,16 @@ def task(state: State) -> StepResult:
         {"probability difference": "clean", "here": mean, "± se": error, "paper": reported},
         {"probability difference": "start year 01", "here": other, "± se": None, "paper": None},
     ]
-    claims = judge_all(
-        {"task": TASK}, Conditions(numbers={"mean": mean, "error": error, "reported": reported})
-    )
-    found = {"does_task": claims[0].verdict == "holds", "clean": mean}
-    return StepResult(name="task", title="The task", tables={"": rows}, claims=claims, found=found)
+    numbers = {"probability difference": mean, "its standard error": error, "reported": reported}
+    return does_it(state, rows, numbers, {"task": TASK})
 
 
+DIFFERENCE = "probability difference"
 TASK = Claim(
     "greater years are more probable",
-    fact(
-        f"mean probability difference at least {PASSES}, and above zero by three standard errors",
-        lambda c: c.numbers["mean"] >= PASSES and c.numbers["mean"] > ERRORS * c.numbers["error"],
-    ),
-    paper=lambda c: c.numbers["reported"],
-    found=lambda c: c.numbers["mean"],
+    at_least(DIFFERENCE, PASSES) & more(DIFFERENCE, "its standard error", times=ERRORS),
+    paper="{reported}",
+    control=None,
 )
 
 
@@ -136,17 +134,19 @@ def behaviour(state: State) -> StepResult:
     writing, movers, roles = state.found["writers"], movers_of(state), published_roles(state)
     late = {p: _is_late(p, state) for p in writing}
     values = roles_of_heads.mean_attention(state.runs, [("end", key) for key in KEYS])
-    rows = []
+    rows: Rows = []
     for head in movers:
         node = parse_node(head)
         weights = {f"end to {key}": float(values[i, node.layer, node.index]) for i, key in enumerate(KEYS)}
-        row = {"head": head, "share": movers[head], **weights}
-        rows.append(row | ({"class in the paper": roles.get(head, "–")} if state.comparable else {}))
+        rows.append({"head": head, "share": movers[head], **weights, **of_paper(state, roles, head)})
     seen = {row["head"]: looks(row, "end", KEYS) == "YY" for row in rows}
     c = Conditions(
-        numbers={"late": weighted(writing, late), "looking": [h for h, yes in seen.items() if yes]}
+        numbers={LATE: weighted(writing, late), "looking": named([h for h, yes in seen.items() if yes])}
     )
-    c.numbers["share"] = weighted(movers, seen) if movers else None
+    if movers:
+        c.numbers[YEARS] = weighted(movers, seen)
+    else:
+        c.lack(YEARS, "no such heads were found")
     return StepResult(
         name="behaviour",
         title="Where the heads look",
@@ -155,24 +155,16 @@ def behaviour(state: State) -> StepResult:
     )
 
 
+LATE = "share of the writing by MLPs of the last third of the layers"
+YEARS = "share of the effect by heads that look from end mostly at YY"
 BEHAVIOUR = {
     "late": Claim(
-        "late MLPs write the answer",
-        fact(
-            "MLPs of the last third of the layers carry half of the writing",
-            lambda c: c.numbers["late"] >= 0.5,
-        ),
-        paper="m8 to m11",
-        found=lambda c: f"{c.numbers['late']:.0%} of it",
+        "late MLPs write the answer", at_least(LATE, 0.5), paper="m8 to m11", found=f"{{{LATE}:.0%}} of it"
     ),
     "years": Claim(
         "those heads look at the end of the start year",
-        fact(
-            f"heads that look from end mostly at YY, at least {ATTENTION}, carry half of the effect",
-            lambda c: c.numbers["share"] >= 0.5,
-        ),
-        needs=[needs(lambda c: c.numbers["share"] is not None, "no such heads were found")],
-        found=lambda c: f"{named(c.numbers['looking'])} ({c.numbers['share']:.0%} of the effect)",
+        at_least(YEARS, 0.5),
+        found=f"{{looking}} ({{{YEARS}:.0%}} of the effect)",
     ),
 }
 
@@ -208,42 +200,29 @@ def circuit(state: State) -> Circuit | None:
     )
 
 
-def _kept(name: str, why: str) -> Claim:
-    return Claim(
-        f"{name} are faithful",
-        fact(
-            f"keeps between {FAITHFUL:.0%} and {2 - FAITHFUL:.0%} of the gap between clean and 01",
-            lambda c: FAITHFUL <= c.numbers[name] <= 2 - FAITHFUL,
-        ),
-        paper=lambda c: (
-            c.numbers["reported"]["share of the probability difference kept"] if name in c.numbers else None
-        ),
-        needs=[needs(lambda c: name in c.numbers, why)],
-        found=lambda c: c.numbers[name],
-    )
-
-
+KEPT = "share of the gap between clean and 01 kept by {}"
 OWN, PAPERS = "the parts found here", "the paper's parts"
 CIRCUITS = {
-    "own": _kept(OWN, "the steps found no circuit"),
-    "published": _kept(PAPERS, "another model than the paper's"),
+    name: faithful_claim(f"{name} are faithful", KEPT.format(name), "{reported}") for name in (OWN, PAPERS)
 }
 
 
 def evaluation(state: State) -> StepResult:
     """What the found (and, on the paper's model, the published) parts keep when all others see start year 01."""
-    own, c = circuit(state), Conditions(numbers={"reported": state.published.provenance["reported"]})
-    empty, rows = Circuit.build(shape=state.runs.wiring.node_shape(), nodes={}, edges={}, level="node"), []
-    for name, made in ((OWN, own), (PAPERS, state.published if state.comparable else None)):
-        if made is None:
-            continue
-        values = faithfulness.run_circuits(state.runs, [made], progress=state.progress)[0]
+    reported = state.published.provenance["reported"]["share of the probability difference kept"]
+    own, c, rows = circuit(state), Conditions(numbers={"reported": reported}), []
+    empty = Circuit.build(shape=state.runs.wiring.node_shape(), nodes={}, edges={}, level="node")
+    made = {OWN: own, PAPERS: state.published if state.comparable else None}
+    c.lack(KEPT.format(OWN), "the steps found no circuit")
+    c.lack(KEPT.format(PAPERS), "another model than the paper's")
+    for name, one in ((name, one) for name, one in made.items() if one is not None):
+        values = faithfulness.run_circuits(state.runs, [one], progress=state.progress)[0]
         nothing = faithfulness.run_circuits(state.runs, [empty])[0]
         full = float(state.runs.clean.mean())
         kept = (float(values.mean()) - float(nothing.mean())) / (full - float(nothing.mean()))
-        row = {"circuit": name, "parts": made.size, "F(model)": full, "F(circuit)": float(values.mean())}
+        row = {"circuit": name, "parts": one.size, "F(model)": full, "F(circuit)": float(values.mean())}
         rows.append(row | {"F(nothing)": float(nothing.mean()), "kept": kept})
-        c.numbers[name] = kept
+        c.tell(KEPT.format(name), kept)
     tables = {"everything outside takes its value on the prompt with start year 01": rows}
     return StepResult(name="own", title="The circuits, judged", tables=tables, claims=judge_all(CIRCUITS, c))
 

@@ -6,8 +6,9 @@ takes the heads whose effect through that path alone is large enough, and the ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +16,18 @@ from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import ModelError
 from workbench.core.loading import lazily
-from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
+from workbench.papers.kit import Claim, Conditions, at_least, at_most, judge_all, more, needs
 from workbench.papers.studies.kinds import State, Step, StepResult, Study
 from workbench.papers.studies.own_circuit import RULES, backups, circuit_claims, compared, judged, own_circuit
 from workbench.papers.studies.paths import (
     ATTENTION,
     ERRORS,
     backwards,
+    does_it,
     listed,
     looks,
     named,
+    of_paper,
     path_rows,
     published_roles,
     recall_claims,
@@ -56,51 +59,40 @@ def task(state: State) -> StepResult:
     difference = runs.clean
     mean, error = float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
     accuracy = float((difference > 0).mean())
+    other, reported = float(runs.corrupted.mean()), paper["logit difference"]
+    cells = {
+        "logit difference, clean": (mean, error, reported),
+        "receiver above subject": (accuracy, None, paper["accuracy"]),
+        "logit difference, other names": (other, None, None),
+    }
     rows = [
-        {
-            "measure": "logit difference, clean",
-            "here": mean,
-            "± se": error,
-            "paper": paper["logit difference"],
-        },
-        {"measure": "receiver above subject", "here": accuracy, "± se": None, "paper": paper["accuracy"]},
-        {
-            "measure": "logit difference, other names",
-            "here": float(runs.corrupted.mean()),
-            "± se": None,
-            "paper": None,
-        },
+        {"measure": k, "here": here, "± se": se, "paper": there} for k, (here, se, there) in cells.items()
     ]
-    c = Conditions(numbers={"mean": mean, "error": error, "accuracy": accuracy})
-    c.numbers |= {"reported": paper, "comparable": state.comparable}
-    claims = judge_all(TASK, c)
-    found = {"does_task": claims[0].verdict == "holds", "clean": mean}
-    return StepResult(name="task", title="The task", tables={"": rows}, claims=claims, found=found)
+    numbers = {ACCURACY: accuracy, "mean difference": mean, "its standard error": error, "reported": paper}
+    numbers["comparable"] = state.comparable
+    # our prompts are worded otherwise than the paper's, so the difference is not the same to the digit
+    numbers[AWAY] = abs(mean - reported) / reported
+    return does_it(state, rows, numbers, TASK)
 
 
+ACCURACY, AWAY = (
+    "share of prompts with the receiver above the subject",
+    "share by which it differs from the paper's",
+)
+OTHER_MODEL = needs(lambda c: c.numbers["comparable"], "another model")
 TASK = {
     "names": Claim(
         "the model names the receiver",
-        fact(
-            "receiver above subject in at least 90 % of prompts, mean difference above zero by three standard errors",
-            lambda c: c.numbers["accuracy"] >= 0.9 and c.numbers["mean"] > ERRORS * c.numbers["error"],
-        ),
-        paper=lambda c: c.numbers["reported"]["accuracy"],
-        found=lambda c: c.numbers["accuracy"],
+        at_least(ACCURACY, 0.9) & more("mean difference", "its standard error", times=ERRORS),
+        paper="{reported[accuracy]}",
+        control=None,
     ),
-    # our prompts are worded otherwise than the paper's, so the difference is not the same to the digit
     "size": Claim(
         "the logit difference is the paper's",
-        fact(
-            f"within {NEAR:.0%} of it",
-            lambda c: (
-                abs(c.numbers["mean"] - c.numbers["reported"]["logit difference"])
-                <= NEAR * c.numbers["reported"]["logit difference"]
-            ),
-        ),
-        paper=lambda c: c.numbers["reported"]["logit difference"],
-        needs=[needs(lambda c: c.numbers["comparable"], "another model")],
-        found=lambda c: c.numbers["mean"],
+        at_most(AWAY, NEAR),
+        paper="{reported[logit difference]}",
+        needs=[OTHER_MODEL],
+        found="{mean difference}",
     ),
 }
 
@@ -112,8 +104,10 @@ def writers(state: State) -> StepResult:
     """Which heads write the answer at the end, by paths that no other head takes part in?"""
     effects = state.path_patches("writers", state.heads, ["logits"], ("end",))
     supports, against = take(effects, LEAST["writers"])
+    c = Conditions(numbers={"lower it": len(supports), "raise it": len(against)})
+    c.numbers |= {"lowering": listed(supports), "raising": listed(against)}
     claims = (
-        *judge_all(WRITE, Conditions(numbers={"lowers": supports, "raises": against})),
+        *judge_all(WRITE, c),
         *recall_claims(state, supports, ("name mover",)),
         *recall_claims(state, against, ("negative name mover",)),
     )
@@ -126,19 +120,22 @@ def writers(state: State) -> StepResult:
     )
 
 
-def _write(says: str, does: str, paper: str) -> Claim:
-    least = f"at least {LEAST['writers']:.0%} of the clean difference and three standard errors"
-    return Claim(
-        says,
-        fact(f"a head whose removal {does} it by {least}", lambda c: c.numbers[does]),
-        paper=paper,
-        found=lambda c: listed(c.numbers[does]),
-    )
-
-
+BY = f"by at least {LEAST['writers']:.0%} of the clean difference and three standard errors"
 WRITE = {
-    "for": _write("some heads write the receiver directly", "lowers", "9.9, 9.6, 10.0"),
-    "against": _write("some heads write against it", "raises", "10.7, 11.10"),
+    "for": Claim(
+        "some heads write the receiver directly",
+        at_least("lower it", 1),
+        f"a head whose removal lowers it {BY}",
+        paper="9.9, 9.6, 10.0",
+        found="{lowering}",
+    ),
+    "against": Claim(
+        "some heads write against it",
+        at_least("raise it", 1),
+        f"a head whose removal raises it {BY}",
+        paper="10.7, 11.10",
+        found="{raising}",
+    ),
 }
 
 
@@ -243,14 +240,16 @@ def behaviour(state: State) -> StepResult:
     rows = []
     for group, heads in groups.items():
         for head, share in heads.items():
-            row = {"found as": group, "head": head, "share": share, **attention[head]}
-            row |= (
-                {"copy score": copies[head]["copy"], "negative": copies[head]["negative"]} if copies else {}
-            )
-            rows.append(row | ({"class in the paper": roles.get(head, "–")} if state.comparable else {}))
-    others = [h for h in copies if h not in groups["writers"] and h not in groups["against"]]
-    c = Conditions(numbers={"groups": groups, "attention": attention, "copies": copies, "problem": problem})
-    c.numbers["other copies"] = [copies[h]["copy"] for h in others]
+            copied = {k: copies[head][k] for k in ("copy", "negative")} if copies else {}
+            score = {"copy score" if k == "copy" else k: value for k, value in copied.items()}
+            row = {"found as": group, "head": head, "share": share, **attention[head], **score}
+            rows.append(row | of_paper(state, roles, head))
+    c = Conditions()
+    _of_copying(c, groups, copies, problem)
+    for key, query, keys, wanted in LOOKING.values():
+        _of_looking(c, attention, groups[key], key, query, keys, wanted)
+    if groups["writers"]:
+        c.numbers["attention"] = float(np.mean([attention[h]["end to IO"] for h in groups["writers"]]))
     claims = judge_all(BEHAVIOUR, c)
     return StepResult(
         name="behaviour",
@@ -261,108 +260,88 @@ def behaviour(state: State) -> StepResult:
     )
 
 
-def _looking(c: Conditions, key: str, query: str, keys: Sequence[str], wanted: str) -> dict[str, bool]:
-    """Head of a group -> whether it looks mostly at the wanted place."""
-    return {h: looks(c.numbers["attention"][h], query, keys) == wanted for h in c.numbers["groups"][key]}
+LOOKING = {
+    "movers": ("writers", "end", NAMES, "IO"),
+    "steering": ("inhibition", "end", NAMES, "S2"),
+    "duplicate": ("signals", "S2", ("S1", "S1+1"), "S1"),
+    "induction": ("signals", "S2", ("S1", "S1+1"), "S1+1"),
+    "previous": ("previous", "S1+1", ("S1",), "S1"),
+}
 
 
-def _mover_share(c: Conditions) -> float:
-    return weighted(c.numbers["groups"]["writers"], _looking(c, "writers", "end", NAMES, "IO"))
+def _of_looking(
+    c: Conditions,
+    attention: Mapping[str, Mapping[str, float]],
+    heads: Mapping[str, float],
+    key: str,
+    query: str,
+    keys: Sequence[str],
+    wanted: str,
+) -> None:
+    """Which heads of a group look mostly at the wanted place, and what share of its effect they carry."""
+    seen = {h: looks(attention[h], query, keys) == wanted for h in heads}
+    share, some = f"share of {key} that look at {wanted}", f"{key} that look at {wanted}"
+    if not heads:
+        c.lacking |= dict.fromkeys((share, some), "the path-patching step found no such heads")
+        return
+    c.numbers |= {share: weighted(heads, seen), some: sum(seen.values())}
+    c.numbers[f"which {some}"] = named([h for h, yes in seen.items() if yes])
 
 
-def _to_receiver(c: Conditions) -> float:
-    return float(np.mean([c.numbers["attention"][h]["end to IO"] for h in c.numbers["groups"]["writers"]]))
+def _of_copying(c: Conditions, groups: Mapping, copies: Mapping, problem: str) -> None:
+    """What share of the writing is by heads that copy, and how much other heads copy."""
+    for key, score in (("writers", "copy"), ("against", "negative")):
+        heads, share = groups[key], f"share of {key} that copy"
+        if not heads or not copies:
+            c.lack(share, problem or "no such heads were found")
+            continue
+        c.numbers[share] = weighted(heads, {h: copies[h][score] >= COPIES for h in heads})
+        c.numbers[f"scores of {key}"] = ", ".join(f"{copies[h][score]:.2f}" for h in heads)
+    others = [copies[h]["copy"] for h in copies if h not in groups["writers"] and h not in groups["against"]]
+    if others:
+        c.numbers["mean copy score of all other heads"] = float(np.mean(others))
+    else:
+        c.lack("mean copy score of all other heads", problem or "there are no other heads")
 
 
-def _copying(says: str, key: str, score: str, paper: str) -> Claim:
+def _copying(says: str, key: str, kind: str, paper: str) -> Claim:
     """Make the claim that the heads of a group copy."""
-    kind = "copy score" if score == "copy" else "negative copy score"
-
-    def share(c: Conditions) -> float:
-        heads = c.numbers["groups"][key]
-        return weighted(heads, {h: c.numbers["copies"][h][score] >= COPIES for h in heads})
-
-    def scores(c: Conditions) -> str:
-        return ", ".join(f"{c.numbers['copies'][h][score]:.2f}" for h in c.numbers["groups"][key])
-
-    return Claim(
-        says,
-        fact(
-            f"heads with a {kind} of {COPIES} or more carry half of the writing",
-            lambda c: share(c) >= 0.5,
-        ),
-        paper=paper,
-        needs=[
-            needs(
-                lambda c: c.numbers["groups"][key] and c.numbers["copies"],
-                lambda c: c.numbers["problem"] or "no such heads were found",
-            )
-        ],
-        found=lambda c: f"{share(c):.0%} of it; scores {scores(c)}",
+    share, words = (
+        f"share of {key} that copy",
+        f"heads with a {kind} of {COPIES} or more carry half of the writing",
     )
+    found = f"{{{share}:.0%}} of it; scores {{scores of {key}}}"
+    return Claim(says, at_least(share, 0.5), words, paper=paper, found=found)
 
 
-def _look(says: str, key: str, query: str, keys: Sequence[str], wanted: str, *, half: bool) -> Claim:
+def _look(says: str, which: str, *, half: bool = True, **told: Any) -> Claim:
     """Make the claim that the heads of a group look at one place: half of their effect, or one of them."""
+    key, query, _, wanted = LOOKING[which]
+    share, some = f"share of {key} that look at {wanted}", f"{key} that look at {wanted}"
     many = "carry half of the effect" if half else "one of them is enough"
-
-    def seen(c: Conditions) -> dict[str, bool]:
-        return _looking(c, key, query, keys, wanted)
-
-    def share(c: Conditions) -> float:
-        return weighted(c.numbers["groups"][key], seen(c))
-
-    return Claim(
-        says,
-        fact(
-            f"heads that look from {query} mostly at {wanted}, at least {ATTENTION}: {many}",
-            lambda c: share(c) >= 0.5 if half else any(seen(c).values()),
-        ),
-        needs=[needs(lambda c: c.numbers["groups"][key], "the path-patching step found no such heads")],
-        found=lambda c: f"{named([h for h, yes in seen(c).items() if yes])} ({share(c):.0%} of the effect)",
-    )
+    words = f"heads that look from {query} mostly at {wanted}, at least {ATTENTION}: {many}"
+    told = {"found": f"{{which {some}}} ({{{share}:.0%}} of the effect)", **told}
+    return Claim(says, at_least(share, 0.5) if half else at_least(some, 1), words, **told)
 
 
 BEHAVIOUR = {
-    "movers": Claim(
+    "movers": _look(
         "the writers look at the receiver (name movers)",
-        fact(
-            f"heads that look from end mostly at IO, at least {ATTENTION}, carry half of the writing",
-            lambda c: _mover_share(c) >= 0.5,
-        ),
-        paper=lambda c: "mean attention 0.59" if c.numbers["groups"]["writers"] else 0.59,
-        needs=[needs(lambda c: c.numbers["groups"]["writers"], "no head writes the answer directly")],
-        found=lambda c: f"{_mover_share(c):.0%} of the writing; mean attention {_to_receiver(c):.2f}",
+        "movers",
+        paper="mean attention 0.59",
+        found="{share of writers that look at IO:.0%} of the writing; mean attention {attention:.2f}",
     ),
-    "copy": _copying("the writers copy the names they read", "writers", "copy", "above 0.95"),
-    "negative": _copying("the heads that write against it copy negatively", "against", "negative", "0.98"),
+    "copy": _copying("the writers copy the names they read", "writers", "copy score", "above 0.95"),
+    "negative": _copying(
+        "the heads that write against it copy negatively", "against", "negative copy score", "0.98"
+    ),
     "others": Claim(
-        "other heads do not copy names",
-        fact(
-            "mean copy score of all other heads at most 0.2",
-            lambda c: np.mean(c.numbers["other copies"]) <= 0.2,
-        ),
-        paper="below 0.2",
-        needs=[
-            needs(
-                lambda c: c.numbers["other copies"],
-                lambda c: c.numbers["problem"] or "there are no other heads",
-            )
-        ],
-        found=lambda c: float(np.mean(c.numbers["other copies"])),
+        "other heads do not copy names", at_most("mean copy score of all other heads", 0.2), paper="below 0.2"
     ),
-    "steering": _look(
-        "the steering heads look at S2 (S-inhibition)", "inhibition", "end", NAMES, "S2", half=True
-    ),
-    "duplicate": _look(
-        "duplicate-token heads are among the signals", "signals", "S2", ("S1", "S1+1"), "S1", half=False
-    ),
-    "induction": _look(
-        "induction heads are among the signals", "signals", "S2", ("S1", "S1+1"), "S1+1", half=False
-    ),
-    "previous": _look(
-        "previous-token heads feed the induction heads", "previous", "S1+1", ("S1",), "S1", half=True
-    ),
+    "steering": _look("the steering heads look at S2 (S-inhibition)", "steering"),
+    "duplicate": _look("duplicate-token heads are among the signals", "duplicate", half=False),
+    "induction": _look("induction heads are among the signals", "induction", half=False),
+    "previous": _look("previous-token heads feed the induction heads", "previous"),
 }
 
 
@@ -380,14 +359,16 @@ def roles(state: State) -> StepResult:
             "looks": f"{r.query} at {r.key}",
             "attention": r.attention,
             f"direct effect ({r.unit})": r.direct_effect,
-            **({"class in the paper": names.get(r.head, "–")} if state.comparable else {}),
+            **of_paper(state, names, r.head),
         }
         for r in found
     ]
     measured = {r.head: r.role for r in found}
     both = [h for h in measured if h in names]
     same = [h for h in both if measured[h] == names[h] or names[h] == f"backup {measured[h]}"]
-    c = Conditions(numbers={"comparable": state.comparable, "both": len(both), "same": len(same)})
+    c = Conditions(numbers={"heads with a role in both": len(both), "heads with the paper's role": len(same)})
+    if not state.comparable:
+        c.lack("heads with the paper's role", "another model: its heads have other numbers")
     return StepResult(
         name="roles",
         title="Roles by measurement",
@@ -399,12 +380,10 @@ def roles(state: State) -> StepResult:
 
 ROLES = Claim(
     "roles by measurement agree with the paper's classes",
-    fact(
-        "at least half of the paper's heads that get a role get the paper's",
-        lambda c: 2 * c.numbers["same"] >= c.numbers["both"] > 0,
-    ),
-    needs=[needs(lambda c: c.numbers["comparable"], "another model: its heads have other numbers")],
-    found=lambda c: f"{c.numbers['same']} of {c.numbers['both']}",
+    at_least("heads with the paper's role", "heads with a role in both", times=1 / 2)
+    & at_least("heads with a role in both", 1),
+    found="{heads with the paper's role} of {heads with a role in both}",
+    control=None,
 )
 
 
@@ -469,6 +448,19 @@ def comparison(state: State) -> StepResult:
     return compared(state, circuit(state))
 
 
+STEPS = (
+    ("task", "the task", task, "2"),
+    ("writers", "heads to logits", writers, "2 per head"),
+    ("movers-q", "heads to the writers' queries", inhibition, "2 per head"),
+    ("inhibition-v", "heads to the steering heads' values", signals, "4 per head"),
+    ("induction-k", "heads to the induction heads' keys", previous, "2 per head"),
+    ("behaviour", "attention and copy scores", behaviour, "2"),
+    ("backups", "the writers knocked out", backups, "4"),
+    ("roles", "roles by measurement", roles, "2 per head"),
+    ("own", "the circuit found here, judged", evaluation, "100"),
+    ("published", "the paper's circuit, judged", published_evaluation, "100"),
+    ("comparison", "beside the published circuit", comparison, "0"),
+)
 IOI = add_study(
     Study(
         name="ioi",
@@ -479,30 +471,6 @@ IOI = add_study(
         model_names=("gpt2", "gpt-2"),
         circuit=circuit,
         rules={**LEAST, "errors": ERRORS, "attention": ATTENTION, "copies": COPIES, "near": NEAR, **RULES},
-        steps=(
-            Step(name="task", title="the task", run=task, passes="2"),
-            Step(name="writers", title="heads to logits", run=writers, passes="2 per head"),
-            Step(name="movers-q", title="heads to the writers' queries", run=inhibition, passes="2 per head"),
-            Step(
-                name="inhibition-v",
-                title="heads to the steering heads' values",
-                run=signals,
-                passes="4 per head",
-            ),
-            Step(
-                name="induction-k",
-                title="heads to the induction heads' keys",
-                run=previous,
-                passes="2 per head",
-            ),
-            Step(name="behaviour", title="attention and copy scores", run=behaviour, passes="2"),
-            Step(name="backups", title="the writers knocked out", run=backups, passes="4"),
-            Step(name="roles", title="roles by measurement", run=roles, passes="2 per head"),
-            Step(name="own", title="the circuit found here, judged", run=evaluation, passes="100"),
-            Step(
-                name="published", title="the paper's circuit, judged", run=published_evaluation, passes="100"
-            ),
-            Step(name="comparison", title="beside the published circuit", run=comparison, passes="0"),
-        ),
+        steps=tuple(Step(name=n, title=title, run=run, passes=passes) for n, title, run, passes in STEPS),
     )
 )

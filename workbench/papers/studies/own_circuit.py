@@ -14,7 +14,7 @@ from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.matched import matched_heads
-from workbench.papers.kit import Claim, Conditions, at_most, fact, judge_all, needs
+from workbench.papers.kit import Claim, Conditions, at_least, at_most, between, judge_all, less
 from workbench.papers.studies.kinds import State, StepResult
 
 with lazily():
@@ -73,7 +73,10 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
     worst = max(abs(row["share of F(model)"]) for row in complete)
     needed = [row for row in minimal if abs(row["share of F(model)"]) >= MINIMAL]
     kept = {row["ablation"]: row["F(circuit) / F(model)"] for row in faithful}
-    c.numbers |= {"kept": kept, "worst": worst, "needed": len(needed), "parts": len(minimal)}
+    c.numbers |= {f"share of F(model) kept under {kind}": share for kind, share in kept.items()} | {
+        "worst class": worst
+    }
+    c.numbers |= {"parts needed": len(needed), "parts": len(minimal)}
     return StepResult(
         name=name,
         title=title,
@@ -90,39 +93,36 @@ def judged(state: State, circuit: Circuit | None, *, name: str, title: str) -> S
 def circuit_claims(name: str) -> dict[str, Claim]:
     """What is claimed of a circuit: that it is faithful under two ablations, complete, and minimal."""
     who = {"own": "the heads found here", "published": "the paper's heads"}[name]
+    gap, each = (
+        f"at most {INCOMPLETE:.0%} of F(model) for every class K",
+        f"{MINIMAL:.0%} of F(model) or more",
+    )
+    resampled = f"{who} are faithful under resample ablation (not tested in the paper)"
     return {
-        "mean": _faithful_claim(
-            f"{who} are faithful under mean ablation", "mean-per-template", lambda c: c.numbers["reported"]
+        "mean": faithful_claim(
+            f"{who} are faithful under mean ablation",
+            "share of F(model) kept under mean-per-template",
+            "{reported}",
         ),
-        "resample": _faithful_claim(
-            f"{who} are faithful under resample ablation (not tested in the paper)", "resample", None
-        ),
+        "resample": faithful_claim(resampled, "share of F(model) kept under resample", None),
         "complete": Claim(
             f"{who} are complete, class by class",
-            at_most("worst", INCOMPLETE),
-            f"|F(C without K) - F(M without K)| at most {INCOMPLETE:.0%} of F(model) for every class K",
+            at_most("worst class", INCOMPLETE),
+            f"|F(C without K) - F(M without K)| {gap}",
         ),
         "minimal": Claim(
             f"{who} are each needed",
-            fact(
-                f"each part moves F by {MINIMAL:.0%} of F(model) or more once the rest of its class is gone",
-                lambda c: c.numbers["needed"] == c.numbers["parts"],
-            ),
-            found=lambda c: f"{c.numbers['needed']} of {c.numbers['parts']} parts",
+            at_least("parts needed", "parts"),
+            f"each part moves F by {each} once the rest of its class is gone",
+            found="{parts needed} of {parts} parts",
+            control=None,
         ),
     }
 
 
-def _faithful_claim(says: str, ablation: str, paper: Any) -> Claim:
-    return Claim(
-        says,
-        fact(
-            f"F(circuit) between {FAITHFUL:.0%} and {2 - FAITHFUL:.0%} of F(model)",
-            lambda c: FAITHFUL <= c.numbers["kept"][ablation] <= 2 - FAITHFUL,
-        ),
-        paper=paper,
-        found=lambda c: c.numbers["kept"][ablation],
-    )
+def faithful_claim(says: str, name: str, paper: Any) -> Claim:
+    """Make the claim that parts keep the metric: a share near 1."""
+    return Claim(says, between(name, FAITHFUL, 2 - FAITHFUL), paper=paper)
 
 
 def _groups(circuit: Circuit, parts: Sequence[str]) -> dict[str, list[str]]:
@@ -155,10 +155,10 @@ def _faithful(state: State, parts: Sequence[str], keeper: kept_parts.Keeper) -> 
 
 def _random(state: State, parts: Sequence[str]) -> list[list[str]]:
     """As many other heads of the same layers at the same positions; none where a layer has too few others."""
-    places: dict[str | None, list[str]] = {}
+    places: dict[Any, list[str]] = {}
     for node in map(parse_node, parts):
         places.setdefault(node.position, []).append(str(node.at(None)))
-    how = {"draws": DRAWS, "seed": state.seed}
+    how: dict[str, Any] = {"draws": DRAWS, "seed": state.seed}
     try:
         drawn = {place: matched_heads(heads, state.heads, **how) for place, heads in places.items()}
     except OptionError:
@@ -214,49 +214,49 @@ def _minimal(
 
 BACKUP = Claim(
     "something takes over when the writers are knocked out (backup)",
-    fact(
-        "the metric falls by less than half of what the writers carry by their direct paths together",
-        lambda c: c.numbers["falls"] < c.numbers["carried"] / 2,
-    ),
+    less("what the metric falls by", "what the writers carry by direct paths", times=1 / 2),
     paper="falls by 5 %",
-    needs=[needs(lambda c: c.numbers["writers"], "no head writes the answer directly")],
-    found=lambda c: f"falls by {c.numbers['falls']:.0%} of {c.numbers['carried']:.0%}",
+    found="falls by {what the metric falls by:.0%} of {what the writers carry by direct paths:.0%}",
+    control=None,
 )
 
 
 def backups(state: State) -> StepResult:
     """What is left when the heads that write the answer are taken away: does something take over?"""
-    writers, tables = state.found.get("writers", {}), {}
-    c = Conditions(numbers={"writers": len(writers)})
+    writers, tables, c = state.found.get("writers", {}), {}, Conditions()
     if writers:
         keeper = kept_parts.Keeper(state=state)
         full = float(state.runs.clean.mean())
         gone = float(keeper.run([keeper.everything_but([f"{h}@end" for h in writers])]).mean())
-        c.numbers |= {"carried": sum(writers.values()), "falls": (full - gone) / full}
-        row = {"F(model)": full, "F(writers gone)": gone, "falls by": c.numbers["falls"]}
-        tables[""] = [{**row, "carried by direct paths": c.numbers["carried"]}]
+        falls, carried = (full - gone) / full, sum(writers.values())
+        c.numbers = {"what the metric falls by": falls, "what the writers carry by direct paths": carried}
+        row = {"F(model)": full, "F(writers gone)": gone, "falls by": falls}
+        tables[""] = [{**row, "carried by direct paths": carried}]
+    else:
+        c.lack("what the metric falls by", "no head writes the answer directly")
     claims = judge_all({"backup": BACKUP}, c)
     return StepResult(name="backups", title="Writers knocked out", tables=tables, claims=claims)
 
 
 COMPARED = Claim(
     "the same heads are found",
-    fact("overlap of heads has a chance below 0.1 % (hypergeometric)", lambda c: c.numbers["p"] < 1e-3),
-    needs=[
-        needs(lambda c: c.numbers["circuit"], "the steps found no circuit"),
-        needs(lambda c: c.numbers["comparable"], "cannot be compared head by head: other model"),
-    ],
-    found=lambda c: f"{c.numbers['shared']} of {c.numbers['here']}, p {c.numbers['p']:.1e}",
+    less("p of the overlap", 1e-3),
+    "overlap of heads has a chance below 0.1 % (hypergeometric)",
+    found="{shared} of {here}, p {p of the overlap:.1e}",
 )
 
 
 def compared(state: State, circuit: Circuit | None) -> StepResult:
     """The circuit found here beside the published one: by head where the model is the paper's, else by class."""
-    c, tables = Conditions(numbers={"circuit": circuit is not None, "comparable": state.comparable}), {}
-    if circuit is not None:
+    c, tables = Conditions(), {}
+    if not state.comparable:
+        c.lack("p of the overlap", "cannot be compared head by head: other model")
+    if circuit is None:
+        c.lack("p of the overlap", "the steps found no circuit")
+    else:
         found = compare(state.published, circuit)
         heads = found.overlap["heads"]
-        c.numbers |= {"p": heads.p_value, "shared": heads.shared, "here": heads.n_here}
+        c.numbers = {"p of the overlap": heads.p_value, "shared": heads.shared, "here": heads.n_here}
         tables = (
             {"by head": [heads.to_dict()], "by class: A is the paper's": class_rows_shown(found)}
             if state.comparable

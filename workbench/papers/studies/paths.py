@@ -12,7 +12,7 @@ from workbench.circuits.effects import Effects
 from workbench.core.claims import JudgedClaim, Rows
 from workbench.core.loading import lazily
 from workbench.engine.interventions.words import Mlps
-from workbench.papers.kit import Claim, Conditions, fact, judge_all, needs
+from workbench.papers.kit import Claim, Conditions, at_least, judge_all
 from workbench.papers.studies.kinds import State, StepResult
 
 with lazily():
@@ -32,6 +32,18 @@ def take(effects: Effects, least: float) -> tuple[dict[str, float], dict[str, fl
     return supports, against
 
 
+def does_it(state: State, rows: Rows, numbers: Mapping[str, Any], claims: Mapping[str, Claim]) -> StepResult:
+    """The first step: whether the model does the task at all, by the claim that stands first."""
+    judged = judge_all(claims, Conditions(numbers=dict(numbers)))
+    found = {"does_task": judged[0].verdict == "holds", "clean": float(state.runs.clean.mean())}
+    return StepResult(name="task", title="The task", tables={"": rows}, claims=judged, found=found)
+
+
+def of_paper(state: State, roles: Mapping[str, str], part: str) -> dict[str, str]:
+    """The column of a part's class in the paper, on the paper's model."""
+    return {"class in the paper": roles.get(part, "–")} if state.comparable else {}
+
+
 def path_rows(effects: Effects, state: State, taken: Mapping[str, float], most: int = 12) -> Rows:
     """The strongest senders: effect in the metric's unit, as a share of the clean metric, whether taken up."""
     scale, rows = abs(float(effects.base.mean())), []
@@ -45,7 +57,7 @@ def path_rows(effects: Effects, state: State, taken: Mapping[str, float], most: 
             "share of the clean metric": float(effects.mean[i]) / scale,
             "taken up": label in taken,
         }
-        rows.append(row | ({"class in the paper": roles.get(label, "–")} if state.comparable else {}))
+        rows.append(row | of_paper(state, roles, label))
     return rows
 
 
@@ -73,13 +85,19 @@ def backwards(
     before = [
         s for s in senders if any(path_patching.reads(parse_node(s), t, parallel=parallel) for t in targets)
     ]
-    c = Conditions(numbers={"receivers": len(receivers), "senders": len(before), "taken": {}})
+    c = Conditions()
     tested = {step: path_claim(claim, least, paper)}
     if not before:
+        why = (
+            "nothing comes before the receivers"
+            if receivers
+            else "the step before found nothing to read from"
+        )
+        c.lack("parts taken up", why)
         return StepResult(name=step, title=title, claims=judge_all(tested, c), found={key: {}})
     effects = state.path_patches(step, before, receivers, (position,), mlps=mlps)
     supports, against = take(effects, least)
-    c.numbers["taken"] = supports
+    c.numbers |= {"parts taken up": len(supports), "which": listed(supports)}
     return StepResult(
         name=step,
         title=title,
@@ -91,19 +109,8 @@ def backwards(
 
 def path_claim(says: str, least: float, paper: str) -> Claim:
     """Make the claim that some part acts on the receivers."""
-    return Claim(
-        says,
-        fact(
-            f"a part whose path carries {least:.1%} of the clean metric and three standard errors",
-            lambda c: c.numbers["taken"],
-        ),
-        paper=paper,
-        needs=[
-            needs(lambda c: c.numbers["receivers"], "the step before found nothing to read from"),
-            needs(lambda c: c.numbers["senders"], "nothing comes before the receivers"),
-        ],
-        found=lambda c: listed(c.numbers["taken"]),
-    )
+    words = f"a part whose path carries {least:.1%} of the clean metric and three standard errors"
+    return Claim(says, at_least("parts taken up", 1), words, paper=paper, found="{which}")
 
 
 def recall_claims(
@@ -112,26 +119,20 @@ def recall_claims(
     """Whether the paper's parts of these classes are among those taken up; only on the paper's model."""
     if not state.comparable:
         return ()
-    theirs = {name: [p for p, role in published_roles(state).items() if role == name] for name in classes}
-    both = {name: [part for part in parts if part in taken] for name, parts in theirs.items()}
-    return judge_all(
-        {name: recall_claim(name) for name in classes}, Conditions(numbers={"theirs": theirs, "both": both})
-    )
-
-
-def recall_claim(name: str) -> Claim:
-    """Make the claim that the paper's parts of a class are found again."""
-    return Claim(
-        f"the paper's class is found: {name}",
-        fact(
-            "at least half of the paper's parts of the class are taken up",
-            lambda c: 2 * len(c.numbers["both"][name]) >= len(c.numbers["theirs"][name]),
-        ),
-        paper=lambda c: named(c.numbers["theirs"][name]),
-        found=lambda c: (
-            f"{len(c.numbers['both'][name])} of {len(c.numbers['theirs'][name])}: {named(c.numbers['both'][name])}"
-        ),
-    )
+    made: list[JudgedClaim] = []
+    for name in classes:
+        theirs = [part for part, role in published_roles(state).items() if role == name]
+        both = [part for part in theirs if part in taken]
+        claim = Claim(
+            f"the paper's class is found: {name}",
+            at_least("parts found again", "parts of the class", times=1 / 2),
+            paper=named(theirs),
+            found=f"{len(both)} of {len(theirs)}: {named(both)}",
+            control=None,
+        )
+        c = Conditions(numbers={"parts found again": len(both), "parts of the class": len(theirs)})
+        made += judge_all({name: claim}, c)
+    return tuple(made)
 
 
 def published_roles(state: State) -> dict[str, str]:

@@ -67,17 +67,12 @@ class Reproduction(
 
     def claim_rows(self, *, data: bool = False) -> list[dict[str, Any]]:
         """One row per claim, with the step that tested it."""
-        rows = [
-            (step.name, claim.row(data=data), claim.criterion) for step in self.steps for claim in step.claims
-        ]
-        return [
-            {
-                "step": name,
-                **{k: v for k, v in row.items() if k not in ("control", "n")},
-                "criterion": criterion,
-            }
-            for name, row, criterion in rows
-        ]
+        first, rows = ("claim", "paper", "here", "verdict"), []
+        for name, claim in [(step.name, claim) for step in self.steps for claim in step.claims]:
+            row = claim.row(data=data)
+            rows.append({"step": name, **{k: row.pop(k) for k in first}, "criterion": claim.criterion})
+            rows[-1] |= row if data else {}
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """The document of ``study.json``, with its digest."""
