@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +130,7 @@ def discover(
         >>> found.circuit.method, found.circuit.level
         ('eap', 'edge')
     """
-    judged = runs if test_runs is None else test_runs
-    if not isinstance(judged, PairedRuns):
-        raise OptionError(
-            f"test_runs is of type {type(judged).__name__}; runs are expected",
-            hint='wb.paired_runs(model, "ioi", split="test")',
-        )
+    judged = _judged(runs, test_runs)
     chosen = get_method(method).choice(
         None if amount is None else as_rule(amount),
         None if by is None else by == "signed",
@@ -146,68 +141,73 @@ def discover(
     scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
     runs.division = Here()  # workers know the scores' question; judging asks others, and of few passes
     circuit = scores.keep(chosen.keep, by=chosen.by, select=chosen.select)
-    kept = faithfulness(circuit, judged, progress=progress)
-    curve = faithfulness_curve(
-        scores,
-        judged,
-        shares=shares,
-        by=chosen.by,
-        select=chosen.select,
-        random_draws=random_draws,
-        seed=seed,
-        progress=progress,
+    how: dict[str, Any] = {"by": chosen.by, "select": chosen.select}
+    drawn: dict[str, Any] = {"random_draws": random_draws, "seed": seed}
+    found = Discovery(
+        circuit=circuit,
+        scores=scores,
+        faithfulness=faithfulness(circuit, judged, progress=progress),
+        curve=faithfulness_curve(scores, judged, shares=shares, **how, **drawn, progress=progress),
+        roles=head_roles(judged) if roles and _can_have_roles(judged) else HeadRoles(),
+        behavior=judged.behavior,
+        found_on=None if judged is runs else runs.behavior,
+        advice=connection_advice(scores, circuit, **how),
     )
-    wanted = (
-        roles
-        and len(judged.position_names) > 1
-        and judged.wiring.has_lm_head
-        and judged.wiring.attention_layers
-    )
-    found = head_roles(judged) if wanted else HeadRoles()
-    known = {r.head: r.role for r in found}
-    names = {
-        a: known[part] for a in circuit.nodes if (part := str(parse_node(a, towers=True).writer)) in known
-    }
-    behavior, found_on = judged.behavior, None if judged is runs else runs.behavior
-    advice = connection_advice(scores, circuit, by=chosen.by, select=chosen.select)
-    evaluation = {
-        "behavior": behavior.to_dict(SCORED),
-        **({} if found_on is None else {"behavior_found_on": found_on.to_dict(SCORED)}),
-        **({"advice": advice} if advice else {}),
-        **kept.to_dict(),
-        "evaluated_on": judged.pairs.pairs.split,
-        "curve": curve.to_dict(),
-        "roles": [r.to_dict() for r in found],
-    }
-    circuit = circuit.with_roles(names).with_fields(
+    return replace(found, circuit=_described(found, runs, judged, drawn))
+
+
+def _judged(runs: PairedRuns, test_runs: PairedRuns | None) -> PairedRuns:
+    """The pairs a circuit is judged on."""
+    judged = runs if test_runs is None else test_runs
+    if not isinstance(judged, PairedRuns):
+        raise OptionError(
+            f"test_runs is of type {type(judged).__name__}; runs are expected",
+            hint='wb.paired_runs(model, "ioi", split="test")',
+        )
+    return judged
+
+
+def _can_have_roles(runs: PairedRuns) -> bool:
+    """Whether the pairs name positions that heads can look at, on a model with heads and words."""
+    wiring = runs.wiring
+    return len(runs.position_names) > 1 and wiring.has_lm_head and bool(wiring.attention_layers)
+
+
+def _described(found: Discovery, runs: PairedRuns, judged: PairedRuns, drawn: Mapping[str, Any]) -> Circuit:
+    """The circuit with names for its nodes, what was measured of it, and where it is from."""
+    known = {r.head: r.role for r in found.roles}
+    names = {a: known[part] for a in found.circuit.nodes if (part := str(parse_node(a).writer)) in known}
+    return found.circuit.with_roles(names).with_fields(
         task=runs.pairs.pairs.task,
         model=runs.identity.name,
-        evaluation=evaluation,
+        evaluation=_evaluation(found, judged),
         prompt=_prompt(judged),
         provenance={
-            **scores.provenance,
-            "options": dict(scores.options),
+            **found.scores.provenance,
+            "options": dict(found.scores.options),
             "task_options": dict(runs.pairs.pairs.options),
             "judged_on": {
                 "pairs": judged.pairs.pairs.digest,
                 "split": judged.pairs.pairs.split,
                 "n_pairs": judged.n_pairs,
                 "n_dropped": len(judged.pairs.dropped),
-                "random_draws": random_draws,
-                "seed": seed,
+                **drawn,
             },
         },
     )
-    return Discovery(
-        circuit=circuit,
-        scores=scores,
-        faithfulness=kept,
-        curve=curve,
-        roles=found,
-        behavior=behavior,
-        found_on=found_on,
-        advice=advice,
-    )
+
+
+def _evaluation(found: Discovery, judged: PairedRuns) -> dict[str, Any]:
+    """What a circuit's file says of how good it is."""
+    told = {"behavior": found.behavior, "behavior_found_on": found.found_on}
+    return {
+        **{name: seen.to_dict(SCORED) for name, seen in told.items() if seen is not None},
+        **({"advice": found.advice} if found.advice else {}),
+        **found.faithfulness.to_dict(),
+        "evaluated_on": judged.pairs.pairs.split,
+        "curve": found.curve.to_dict(),
+        "roles": [r.to_dict() for r in found.roles],
+    }
 
 
 def _prompt(runs: PairedRuns) -> tuple[str, ...]:
