@@ -293,5 +293,5 @@ def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, s
 
 def _with_metric(runs: PairedRuns, metric: Metric) -> PairedRuns:
     """The same pairs on the same model with another metric."""
-    how = {"batch_tokens": runs.batch_tokens, "with_tower": runs.wiring.with_tower}
-    return PairedRuns(runs.model, runs.pairs, metric=metric, **how)
+    tokens, tower = runs.batch_tokens, runs.wiring.with_tower
+    return PairedRuns(runs.model, runs.pairs, metric=metric, batch_tokens=tokens, with_tower=tower)

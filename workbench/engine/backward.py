@@ -390,7 +390,7 @@ class _Activations:
             if last.numel() == tensor.numel() and torch.equal(last.flatten(), tensor.flatten()):
                 return None
             mlp = component(bridge.blocks[layer], "mlp")
-            if component(mlp, "gate") is None:
+            if mlp is None or component(mlp, "gate") is None:
                 raise ModelError(
                     f"the MLP of layer {layer} does something unknown between activation and output"
                 )

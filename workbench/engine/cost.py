@@ -81,9 +81,14 @@ def sweep_gflop(
     starts = Counter(first_layers)
     whole = 0.0
     for length, count in Counter(lengths).items():
-        edited = sum(n * model.flop(length, model.n_layers - layer) for layer, n in starts.items())
-        whole += count * (_BASE * model.flop(length) + passes_each * edited)
+        edited = sum(n * _flop(model, length, model.n_layers - layer) for layer, n in starts.items())
+        whole += count * (_BASE * _flop(model, length) + passes_each * edited)
     return whole / 1e9
+
+
+def _flop(model: Outline, tokens: int, layers: int | None = None) -> float:
+    """Of a model whose parameters are known."""
+    return model.flop(tokens, layers) or 0.0
 
 
 def tower_gflop(tower: Outline, in_tower: Sequence[int]) -> float:

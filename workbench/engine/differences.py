@@ -45,7 +45,7 @@ class Differences:
         self._late: list[tuple[int, Tensor]] = []  # first column, (source, copy, token, D)
         self._buffer: Tensor | None = None  # the same in one piece, where nothing is differentiated
         early = self.used[self.used < self.n_early]
-        if len(early):
+        if self.base is not None and len(early):
             self._early = self._tokens(self.reference, early) - self._tokens(self.base, early)
 
     def _touched(self) -> np.ndarray:
@@ -106,13 +106,14 @@ class Differences:
         early = int((rows < self.n_early).sum())
         copies, width = self.masks.shape[1], self.reference.shape[-1]
         total: Tensor | None = None
-        if early:
+        if self._early is not None and early:
             delta = self._early[:early, span].flatten(1)  # (source, token * D)
             total = (masks[:, :, :early].flatten(0, 1) @ delta).unflatten(0, (copies, -1))
         for first, delta in self._seen(len(rows) - early):
             part = delta[:, :, span].flatten(2).transpose(0, 1)  # (copy, source, token * D)
             mask = masks[:, :, early + first : early + first + len(delta)]
             total = mask @ part if total is None else torch.baddbmm(total, mask, part)
+        assert total is not None, "some source is ablated"
         return total.unflatten(2, (-1, width))
 
     def _seen(self, n: int) -> list[tuple[int, Tensor]]:

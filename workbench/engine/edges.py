@@ -103,8 +103,8 @@ def changing(
 ) -> Bool[np.ndarray, "label source"]:
     """Say where a source's ablation changes anything at all, at any token or at those of each label."""
     own = source_outputs(runs, batch, "clean", graph)
-    if isinstance(own, tuple):
-        moved = [(a != b).any(-1).flatten(0, 1).any(0) for a, b in zip(own, reference, strict=True)]
+    if isinstance(own, tuple) or isinstance(reference, tuple):
+        moved = [torch.ne(a, b).any(-1).flatten(0, 1).any(0) for a, b in zip(own, reference, strict=True)]
         return torch.cat(moved)[None].cpu().numpy()
     changed = (own != reference).any(-1)  # (pair, pos, source)
     if not per_position:

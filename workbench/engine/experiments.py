@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from workbench.circuits.addresses import Node
 from workbench.circuits.effects import Effects
 from workbench.core.progress import Progress
 from workbench.engine.interventions.ablation import ablations, parts_of
@@ -22,7 +23,7 @@ Positions = str | int | Sequence[str | int]
 @on_a_task
 def ablate(
     runs: PairedRuns,
-    parts: Parts | Sequence[str | Sequence[str]] = "heads",
+    parts: Parts | Sequence[str | Node | Sequence[str | Node]] = "heads",
     *,
     ablation: Ablation | Replacement | Tensor | Callable[[Tensor], Tensor] = "resample",
     positions: Positions = (),

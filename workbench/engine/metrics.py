@@ -114,7 +114,7 @@ class Metric:
             raise ShapeError(f"metric {self.name}: logits of {len(logits)} pairs, answers of {len(answers)}")
         if self.needs_clean and clean is None:
             raise OptionError(f"metric {self.name} compares with the clean run; its logits are missing")
-        if self.needs_clean and clean.shape != logits.shape:
+        if self.needs_clean and clean is not None and clean.shape != logits.shape:
             found = f"{tuple(logits.shape)} and {tuple(clean.shape)}"
             raise ShapeError(f"metric {self.name}: logits and clean logits differ in shape: {found}")
         return self.fn(logits, answers, clean)
@@ -252,7 +252,9 @@ def _where_finite(logits: Tensor, values: Tensor) -> Tensor:
     return values.masked_fill(logits.isnan().any(-1), torch.nan)
 
 
-def _metric(name: str, unit: str, direction: Literal[1, -1], fn: MetricFunction, **more: Any) -> Metric:
+def _metric(
+    name: str, unit: str, direction: Literal[1, -1], fn: Callable[..., Tensor], **more: Any
+) -> Metric:
     describe = (inspect.getdoc(fn) or "").partition("\n")[0]
     return Metric(name=name, unit=unit, direction=direction, fn=fn, describe=describe, **more)
 
@@ -319,6 +321,8 @@ def _user_metric(address: str) -> Metric:
     source = read_bytes(path, most_bytes=MOST_SOURCE, error=OptionError)
     digest = hashlib.sha256(source).hexdigest()[:16]
     spec = importlib.util.spec_from_file_location(f"workbench_user_metric_{digest}", path)
+    if spec is None or spec.loader is None:
+        raise OptionError(f"metric file {path} cannot be read as Python", hint=EXAMPLE)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -66,7 +66,8 @@ def node_hooks(
             f"node masks {'without' if labels is None else 'with'} labels have {expected} axes, the last of "
             f"{len(graph.sources)} nodes; found {tuple(ablated.shape)}"
         )
-    at, found = 1, []
+    at = 1
+    found: list[tuple[str, Callable[..., Tensor | None]]] = []
     for layer, site in writer_hooks(graph):
         count = graph.shape.n_heads if site == "head-output" else 1
         mask = ablated[..., at : at + count]

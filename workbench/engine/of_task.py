@@ -81,7 +81,7 @@ def paired_runs(
     """
     if not isinstance(model, Sealed):
         check_opened(model)
-    how = {"metric": metric, "batch_tokens": batch_tokens, "with_tower": with_tower}
+    how: dict[str, Any] = {"metric": metric, "batch_tokens": batch_tokens, "with_tower": with_tower}
     if isinstance(task, AlignedPairs):
         return PairedRuns(model, task, **how)
     if not isinstance(task, str | Path) or is_file(str(task)):
@@ -131,7 +131,7 @@ def on_a_task(function: Callable[..., Any] | None = None, *, judged_by: str = ""
             value = args[at] if len(args) > at else named.get(name)
             if value is not None:
                 expect(value, kind, what=f"{function.__name__}: {name}", hint=_HINTS[name])
-        given = args[place] if len(args) > place else named.get("runs")
+        given: Any = args[place] if len(args) > place else named.get("runs")
         if isinstance(given, PairedRuns) or (given is None and "runs" not in named and len(args) <= place):
             return function(*args, **named)
         if not is_bridge(given):

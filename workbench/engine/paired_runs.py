@@ -130,8 +130,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     def subset(self, indices: Sequence[int]) -> PairedRuns:
         """Runs of some of the pairs, in this order; a pair may come twice, as in a bootstrap."""
         chosen = self.pairs.subset([int(i) for i in indices])
-        how = {"batch_tokens": self.batch_tokens, "with_tower": self.wiring.with_tower}
-        return PairedRuns(self._of, chosen, metric=self.metric, **how)
+        tokens, tower = self.batch_tokens, self.wiring.with_tower
+        return PairedRuns(self._of, chosen, metric=self.metric, batch_tokens=tokens, with_tower=tower)
 
     @cached_property
     def tokens_digest(self) -> str:
@@ -139,11 +139,10 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         aligned = self.pairs
         ids = [[x.tolist() for x in side] for side in (aligned.clean, aligned.corrupted)]
         images = [pair.image for pair in aligned.pairs if pair.image]
-        seen = [[[picture.digest for picture in image] for image in images]] if images else []
+        seen: list[Any] = [[[picture.digest for picture in image] for image in images]] if images else []
         seen += [[[one.clean, one.corrupted] for one in aligned.captions]] if aligned.captions else []
-        return digest_of(
-            [*ids, aligned.correct, aligned.incorrect, [dict(p) for p in aligned.positions], *seen]
-        )
+        named: list[Any] = [aligned.correct, aligned.incorrect, [dict(p) for p in aligned.positions]]
+        return digest_of([*ids, *named, *seen])
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
@@ -342,7 +341,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         return printable(f"<PairedRuns {text}>")
 
 
-def align_to(model: TransformerBridge, pairs: Pairs, *, minimum: int = 1) -> AlignedPairs:
+def align_to(model: TransformerBridge | Sealed, pairs: Pairs, *, minimum: int = 1) -> AlignedPairs:
     """Align pairs with a model's tokenizer, BOS and context length.
 
     Raises:

@@ -163,8 +163,9 @@ class Passes:
         if self.sealed is not None:
             return self.sealed.plain.blocks
         key, prompt = (int(batch.index[0]), len(batch)), batch.prompt(every or "clean")
-        for run in ("clean", "corrupted") if every is None and self._known else ():
-            if isinstance(found := self._known.get((*key, run)), Blocks):  # asked more strictly already
+        known = self._known or {}
+        for run in ("clean", "corrupted") if every is None else ():
+            if isinstance(found := known.get((*key, run)), Blocks):  # asked more strictly already
                 return found
         return self._asked((*key, every), lambda: blocks_of(self.model, prompt, every=every is not None))
 
@@ -398,7 +399,8 @@ class Passes:
         if isinstance(blocks, str):
             out, found = record(self.model, prompt, names, last_only=self.last_only(batch))
             if answer and isinstance(out, Tensor) and self.is_bare():
-                output, rightly = self._read(batch, out), []
+                output = self._read(batch, out)
+                rightly: list[Tensor] = []
                 self._answered(batch, output, rightly)
                 self._note(batch, run, self.measure(batch, output), rightly)
             return found

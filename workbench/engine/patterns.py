@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.model.hooks import TOLERANCE, hook_name
 from workbench.model.pattern_rows import sink_share
 from workbench.model.probe import record
@@ -240,7 +240,9 @@ def value_effect(
     return torch.einsum("bhqk,bqhe,bkhe->bhk", at.clean, grad_z.double(), change)
 
 
-def _values(runs: PairedRuns, batch: Batch, run: str, layer: int) -> Float[Tensor, "pair pos head d_head"]:
+def _values(
+    runs: PairedRuns, batch: Batch, run: RunName, layer: int
+) -> Float[Tensor, "pair pos head d_head"]:
     name = hook_name("v", layer)
     values = runs.activations(batch, run, [name])[name].double()
     return values.repeat_interleave(runs.wiring.n_heads // values.shape[2], dim=2)

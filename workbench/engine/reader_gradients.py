@@ -56,7 +56,7 @@ class ReaderGradient:
     def full(self) -> Float[Tensor, "pair pos target d_model"]:
         """Return the gradient written out."""
         found = project(self.near, self.matrix)
-        if self.normed is not None:
+        if self.normed is not None and self.along is not None:
             found = found - self.along[..., None] * self.normed[:, :, None]
         return found
 
@@ -240,6 +240,7 @@ class _Through:
         near = grad * self.inverse[..., None]
         if self.linear:
             return ReaderGradient(columns=columns, near=near, matrix=folded.matrix)
+        assert folded.constant is not None, "a norm that is no identity has one"
         along = (near * (wide(value) - folded.constant)).sum(-1) / self.x.shape[-1]
         return ReaderGradient(
             columns=columns, near=near, matrix=folded.matrix, normed=self.normed, along=along

@@ -24,6 +24,7 @@ from torch import Tensor
 from workbench.engine.interventions.apply import value_of_edit
 from workbench.engine.interventions.intervention import Edit, Intervention
 from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.replacement import Replacement
 from workbench.engine.interventions.site import site_of
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.model.blocks import Blocks
@@ -33,12 +34,19 @@ CHUNK_TOKENS = 2048  # matrix products are at their best and what lies between t
 _ADDS = ("head-output", "attn-out", "mlp-out")
 
 
+def _edits_of(intervention: Intervention) -> list[Edit]:
+    """Its edits without knock-outs, of which a local one has none."""
+    return [edit for edit in intervention.edits if isinstance(edit, Edit)]
+
+
 def is_local(intervention: Intervention, sets: Collection[str] = ()) -> bool:
     """Whether all edits are of what one layer writes, or of what enters it, at one position (no set) or at all."""
-    edits = intervention.edits
-    if not all(isinstance(e, Edit) and e.part.slot is None and e.part.kind != "neuron" for e in edits):
+    edits = _edits_of(intervention)
+    if len(edits) < len(intervention.edits):
         return False
-    if not all(isinstance(e.value, str) for e in edits):  # made from what is there, which only hooks see
+    if not all(e.part.slot is None and e.part.kind != "neuron" for e in edits):
+        return False
+    if not all(e.word for e in edits):  # made from what is there, which only hooks see
         return False
     if any(e.part.position in sets or e.part.kind == "projector" or e.part.tower for e in edits):
         return False
@@ -195,7 +203,8 @@ class Restart:
         for i, intervention in enumerate(interventions):
             node = intervention.edits[0].part
             single, adds = node.position is not None, site_of(node) in _ADDS
-            starts = self.batch.at(node.position).cpu().numpy() if single else everywhere
+            at_node = None if node.position is None else self.batch.at(node.position).cpu().numpy()
+            starts = everywhere if at_node is None else at_node
             for start in np.unique(starts).tolist() if single else [0]:
                 pairs = np.flatnonzero(starts == start)
                 groups[start, single, adds].append(np.stack([np.full_like(pairs, i), pairs]))
@@ -205,9 +214,9 @@ class Restart:
             most = self.runs.batch_tokens
             tokens = min(CHUNK_TOKENS, most) if self.z.device.type == "cpu" else most
             size = max(1, tokens // (self.batch.n_tokens - start))
-            members = np.concatenate(members, axis=1)
-            for k in range(0, members.shape[1], size):
-                which, pair = members[:, k : k + size]
+            joined = np.concatenate(members, axis=1)
+            for k in range(0, joined.shape[1], size):
+                which, pair = joined[:, k : k + size]
                 at = torch.as_tensor(pair, device=self.z.device)
                 yield StartedRows(start=start, single=single, adds=adds, which=which, pair=at)
 
@@ -253,9 +262,12 @@ class Restart:
         heads: slice | int = slice(None),
     ) -> Tensor | float:
         """What an edit puts there, for these rows, positions and heads."""
-        key = edit.value, site_of(edit.part)
+        assert edit.word is not None, "local edits put words there"
+        key = edit.word, site_of(edit.part)
         if key not in self.values:
-            self.values[key] = value_of_edit(self.runs, self.batch, edit, means)
+            made = value_of_edit(self.runs, self.batch, edit, means)
+            assert not isinstance(made, Replacement)
+            self.values[key] = made
         value = self.values[key]
         if isinstance(value, float):
             return value
@@ -277,7 +289,7 @@ class Restart:
         span = slice(rows.start, rows.start + 1) if rows.single else slice(0, None)
         for i, own in self.each(rows):
             x[own, : 1 if rows.single else None] = self.value(
-                interventions[i].edits[0], rows, own, span, means
+                _edits_of(interventions[i])[0], rows, own, span, means
             )
         return x
 
@@ -289,7 +301,7 @@ class Restart:
         mid = self.mid[rows.pair, span]
         given: list[tuple[slice, Tensor | float]] = []  # what MLPs write
         for i, own in self.each(rows):
-            for edit in interventions[i].edits:
+            for edit in _edits_of(interventions[i]):
                 if site_of(edit.part) == "mlp-out":
                     given.append((own, self.value(edit, rows, own, span, means, slice(None))))
                 else:

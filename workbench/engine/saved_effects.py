@@ -130,8 +130,14 @@ def finished_shard(folder: Path, question: str) -> ShardFile | None:
 def share_of_record(finished: ShardFinished, record: RunRecord) -> ShardFile:
     """Say which parts a share of a recorded run has computed."""
     shard = parse_shard(record.arguments["shard"])
-    known = {"question": record.question, "parts": finished.parts, "mine": finished.mine}
-    return ShardFile(index=shard.index, count=shard.count, **known)
+    assert shard is not None, "a share was asked for"
+    return ShardFile(
+        index=shard.index,
+        count=shard.count,
+        question=record.question,
+        parts=finished.parts,
+        mine=finished.mine,
+    )
 
 
 def save_shard(kept: SavedShard) -> dict[str, str]:

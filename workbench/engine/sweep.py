@@ -265,7 +265,7 @@ def _run(
         return _part(runs, batch, where, [interventions[r] for r in by_layer[where]], base, means())
 
     for done, (part, values) in enumerate(zip(parts, division.values(parts, compute), strict=True)):
-        patched[np.ix_(by_layer[layer_of[part.key]], runs.batches[part.batch].index)] = values
+        patched[np.ix_(np.array(by_layer[layer_of[part.key]]), runs.batches[part.batch].index)] = values
         progress(done + 1, len(parts), part.what)
     for batch in runs.batches:
         runs.release(batch)
@@ -290,7 +290,7 @@ def _means(
         )
         _record(runs, runs.batches[0], interventions, base, whole=whole)
     names = {runs.wiring.hook_of(e.part, site_of(e.part)) for e in edits}
-    return Means.over(chosen.runs, chosen.run, names, {e.value for e in edits})
+    return Means.over(chosen.runs, chosen.run, names, {e.word for e in edits if e.word})
 
 
 @torch.no_grad()
@@ -321,7 +321,7 @@ def _part(
         kind = next((end for end in ends if start < end), len(interventions))  # kinds are not mixed
         chunk = interventions[start : local if plain else min(kind, start + size)]
         try:
-            if plain:
+            if plain and not isinstance(blocks, str):
                 values = restarted(runs, batch, blocks, chunk, base, means).double().cpu().numpy()
             else:
                 values = _stacked(runs, batch, where, chunk, base, resid, means)
@@ -354,11 +354,13 @@ def _record(
         whole: And what plain blocks read when they start in a layer.
     """
     edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
-    layers, wanted = range(runs.wiring.n_layers), {name: set() for name in ("clean", "corrupted")}
+    layers = range(runs.wiring.n_layers)
+    wanted: dict[RunName, set[str]] = {"clean": set(), "corrupted": set()}
     for edit in edits:
-        if isinstance(edit.value, str) and edit.value in wanted:
+        word = edit.word
+        if word == "clean" or word == "corrupted":
             nodes = (replace(edit.part, layer=n) for n in _layers_of(runs, edit))
-            wanted[edit.value] |= {runs.wiring.hook_of(node, site_of(edit.part)) for node in nodes}
+            wanted[word] |= {runs.wiring.hook_of(node, site_of(edit.part)) for node in nodes}
     wanted[base] |= {hook_name("resid", n) for n in layers}
     for tower in {i.tower for i in interventions} - {None}:
         found = runs.wiring.of(tower)
@@ -373,7 +375,10 @@ def _record(
 def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
     """Layers that have an edit's site; of the large ones (patterns, neurons) its own layer alone is kept."""
     wiring = runs.wiring.of(edit.part.tower)
-    every = {"head-output": wiring.attention_layers, "attn-out": wiring.attention_layers}
+    every: dict[str, Sequence[int]] = {
+        "head-output": wiring.attention_layers,
+        "attn-out": wiring.attention_layers,
+    }
     every |= {"mlp-out": wiring.mlp_layers, "resid": range(wiring.n_layers)}
     return every.get(site_of(edit.part), [edit.layer])
 

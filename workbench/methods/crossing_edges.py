@@ -70,7 +70,7 @@ class _Window:
 
     def close(self, batch: Batch) -> None: ...
 
-    def add(self, found: Float[Tensor, "pair pos *place"], where: tuple, labels: None) -> None:
+    def add(self, found: Float[Tensor, "pair pos *place"], where: tuple, labels: Tensor | None) -> None:
         rows, columns = where
         shifted = (slice(self.rows, self.rows + rows.stop), _moved(columns, self.columns))
         self.tally.add(found, shifted, labels)

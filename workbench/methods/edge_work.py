@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +19,7 @@ from workbench.engine.reader_gradients import (
     reader_taps,
 )
 from workbench.engine.rules import Backward
-from workbench.methods.tally import Tally, Work, accumulate
+from workbench.methods.tally import Sums, Work, accumulate
 from workbench.model.wiring import Site, writer_hooks
 
 if TYPE_CHECKING:
@@ -39,12 +38,12 @@ class EdgeWork(Work):
     """
 
     def __init__(
-        self, runs: PairedRuns, batch: Batch, graph: Graph, tally: Tally, *, stack: Stack | None = None
+        self, runs: PairedRuns, batch: Batch, graph: Graph, tally: Sums, *, stack: Stack | None = None
     ) -> None:
         super().__init__(runs, batch, graph, tally)
         self.stack = stack
         self.readers: Readers | None = None
-        self.sums: dict[Hashable, Tensor] = {}
+        self.sums: dict[tuple[int, int], Tensor] = {}
         self.matrices: dict[tuple[int, int], Tensor | None] = {}
 
     @staticmethod

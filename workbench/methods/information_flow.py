@@ -90,6 +90,7 @@ def _shares(
     names = [hook_name("resid", n) for n in range(shape.n_layers)] + attended + [f"blocks.{last}.hook_out"]
     seen = runs.activations(batch, "clean", names)
     wrote = source_outputs(runs, batch, "clean", graph)
+    assert isinstance(wrote, Tensor), "towers are scored by the edges that cross"
     for layer in range(shape.n_layers):
         x = seen[hook_name("resid", layer)]
         same = [j for j, t in enumerate(graph.targets) if t.layer == layer and t.slot is not None]

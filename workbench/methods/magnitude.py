@@ -65,6 +65,9 @@ def _sizes(runs: PairedRuns, batch: Batch, graph: Graph, level: Level) -> Float[
     """Size of every source's difference, or of every neuron's, at every token."""
     if level != "neuron":
         here, there = (source_outputs(runs, batch, run, graph) for run in get_args(RunName))
+        assert isinstance(here, Tensor) and isinstance(there, Tensor), (
+            "towers are scored by the edges that cross"
+        )
         return (here.double() - there.double()).norm(dim=-1)
     layers = [n for n in range(graph.shape.n_layers) if graph.shape.has_mlp(n)]
     names = {n: hook_name("neurons", n) for n in layers}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,21 @@ from workbench.engine.rules import Backward
 from workbench.model.wiring import Site
 
 _MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Sums(Protocol):
+    """Where the work on a batch puts its products: a tally, or the part of one that a stack fills."""
+
+    def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None: ...
+
+    def open(self, batch: Batch) -> None: ...
+
+    def add(self, found: Float[Tensor, "pair pos *place"], where: tuple, labels: Tensor | None) -> None: ...
+
+    def close(self, batch: Batch) -> None: ...
 
 
 class Tally:
@@ -109,7 +125,7 @@ class Tally:
 class Work(ABC):
     """One batch at one level: taps for the runs, and what is done with their gradients."""
 
-    def __init__(self, runs: PairedRuns, batch: Batch, graph: Graph, tally: Tally) -> None:
+    def __init__(self, runs: PairedRuns, batch: Batch, graph: Graph, tally: Sums) -> None:
         self.runs, self.batch, self.graph, self.tally = runs, batch, graph, tally
         self.labels = tally.labels(batch)
         tally.open(batch)
@@ -141,7 +157,7 @@ class Work(ABC):
         self.tally.close(self.batch)
 
 
-def accumulate(sums: dict[Hashable, Tensor], key: Hashable, value: Tensor, weight: float) -> None:
+def accumulate(sums: dict[K, Tensor], key: K, value: Tensor, weight: float) -> None:
     """Add a weighted tensor, in float32 or wider, to the sum of its key."""
     value = wide(value)
     if key not in sums:

@@ -53,7 +53,7 @@ def component(module: torch.nn.Module, name: str) -> torch.nn.Module | None:
     return getattr(module, name, None) if name in dict(module.named_children()) else None
 
 
-def norm_before(bridge: TransformerBridge, layer: int, part: str) -> Callable[[Tensor], Tensor]:
+def norm_before(bridge: TransformerBridge | TowerStack, layer: int, part: str) -> Callable[[Tensor], Tensor]:
     """Return the norm that attention (``"ln1"``) or the MLP (``"ln2"``) applies to what it reads, hooks not fired."""
     norm = component(bridge.blocks[layer], part)
     if norm is None and part == "ln2":
@@ -64,14 +64,17 @@ def norm_before(bridge: TransformerBridge, layer: int, part: str) -> Callable[[T
     return original if original is not None else norm.forward
 
 
-def projection(bridge: TransformerBridge, layer: int, slot: str) -> Float[Tensor, "head d_model d_head"]:
+def projection(
+    bridge: TransformerBridge | TowerStack, layer: int, slot: str
+) -> Float[Tensor, "head d_model d_head"]:
     """``W_Q``, ``W_K`` or ``W_V`` of a layer; one matrix per KV group for k and v."""
     return getattr(bridge.blocks[layer].attn, f"W_{slot.upper()}")
 
 
-def output_matrix(bridge: TransformerBridge, layer: int) -> Float[Tensor, "head d_head d_model"]:
+def output_matrix(bridge: TransformerBridge | TowerStack, layer: int) -> Float[Tensor, "head d_head d_model"]:
     """``W_O`` of a layer."""
-    return bridge.blocks[layer].attn.W_O
+    attention: Any = bridge.blocks[layer].attn
+    return attention.W_O
 
 
 def pattern_is_live(block: torch.nn.Module) -> bool:

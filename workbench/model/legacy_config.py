@@ -81,6 +81,9 @@ class _Fields(Struct, kw_only=True):
     output_logits_soft_cap: float | None = None
 
 
+Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return the fields of a HookedTransformerConfig that matter to a native model, under TransformerLens' names.
 
@@ -137,13 +140,14 @@ def read_config(path: Path) -> dict[str, Any]:
     return {**fields, "notes": notes}
 
 
-def legacy_shapes(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def legacy_shapes(fields: Mapping[str, Any]) -> Shapes:
     """Name and shape of every tensor a HookedTransformer of this configuration has."""
     d, h, dh, m = (fields[name] for name in ("d_model", "n_heads", "d_head", "d_mlp"))
-    norm = {"LN": {"w": (d,), "b": (d,)}, "RMS": {"w": (d,)}}.get(fields["normalization_type"], {})
-    attn = {f"W_{s}": (h, d, dh) for s in "QKV"} | {f"b_{s}": (h, dh) for s in "QKV"}
+    norms: dict[str, Shapes] = {"LN": {"w": (d,), "b": (d,)}, "RMS": {"w": (d,)}}
+    norm = norms.get(fields["normalization_type"], {})
+    attn: Shapes = {f"W_{s}": (h, d, dh) for s in "QKV"} | {f"b_{s}": (h, dh) for s in "QKV"}
     attn |= {"W_O": (h, dh, d), "b_O": (d,)}
-    shapes = {"embed.W_E": (fields["d_vocab"], d), "pos_embed.W_pos": (fields["n_ctx"], d)}
+    shapes: Shapes = {"embed.W_E": (fields["d_vocab"], d), "pos_embed.W_pos": (fields["n_ctx"], d)}
     for layer in range(fields["n_layers"]):
         block = f"blocks.{layer}."
         shapes |= {f"{block}ln1.{key}": shape for key, shape in norm.items()}
@@ -155,6 +159,6 @@ def legacy_shapes(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         shapes |= {f"{block}mlp.W_out": (m, d), f"{block}mlp.b_out": (d,)}
         if fields.get("act_fn") == "solu_ln" and fields["normalization_type"] == "LN":
             shapes |= {f"{block}mlp.ln.w": (m,), f"{block}mlp.ln.b": (m,)}
-    final = {"w": (d,)} if fields.get("final_rms") and norm else norm
+    final: Shapes = {"w": (d,)} if fields.get("final_rms") and norm else norm
     shapes |= {f"ln_final.{key}": shape for key, shape in final.items()}
     return shapes | {"unembed.W_U": (d, fields["d_vocab_out"]), "unembed.b_U": (fields["d_vocab_out"],)}

@@ -178,7 +178,8 @@ class _Opened:
 
     def finish(self, *, name: str, kind: str, revision: str | None, tolerance: float | None) -> None:
         """Freeze the parameters, check parity and record who this is."""
-        bridge, tokenizer, notes = self.bridge, self.tokenizer, ()
+        bridge, tokenizer = self.bridge, self.tokenizer
+        notes: tuple[str, ...] = ()
         other = other_inputs(self.config, tokenizer)
         give_sight(bridge, self.sight)
         bridge.eval()

@@ -118,7 +118,9 @@ def sealed_reading(name: str) -> Reading | None:
         True
     """
     directory = zoo.locate(name).directory
-    seal = None if directory is None or not name.startswith(zoo.PREFIX) else seal_of(directory)
+    if directory is None or not name.startswith(zoo.PREFIX):
+        return None
+    seal = seal_of(directory)
     return None if seal is None else reading_by(seal, name, directory)
 
 

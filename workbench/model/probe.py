@@ -301,11 +301,10 @@ def _identities(
         errors[key] = max(errors[key], relative) if isfinite(relative) else float("inf")
 
     for layer in range(bridge.cfg.n_layers):
-        at = {s: seen.get(hook_name(s, layer)) for s in SITES}
-        after = seen.get(f"blocks.{layer}.hook_out")
-        mlp_in = seen.get(f"blocks.{layer}.mlp.hook_in")
+        at = {s: seen[name] for s in SITES if (name := hook_name(s, layer)) in seen}
         try:
-            writes = [at[s] for s in ("attn-out", "mlp-out") if at[s] is not None]
+            after = seen[f"blocks.{layer}.hook_out"]
+            writes = [at[s] for s in ("attn-out", "mlp-out") if s in at]
             worst("residual", after - at["resid"] - sum(writes), after)
             if layer in attention:
                 heads = torch.einsum("bthe,hed->btd", at["head-output"], hooks.output_matrix(bridge, layer))
@@ -321,9 +320,11 @@ def _identities(
                         "pattern", recompute_pattern(at["q"], at["k"], causal) - at["pattern"], at["pattern"]
                     )
             if layer in mlps:
+                mlp_in = seen[f"blocks.{layer}.mlp.hook_in"]
                 read = at["resid"] + (0 if parallel or layer not in attention else at["attn-out"])
                 worst("readers", hooks.norm_before(bridge, layer, "ln2")(read) - mlp_in, mlp_in)
         except (
+            KeyError,
             TypeError,
             AttributeError,
             RuntimeError,

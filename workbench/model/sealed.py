@@ -104,7 +104,9 @@ def sealed_model(
     if device not in (None, "cpu") or (device is None and torch.cuda.is_available()):
         return None
     directory = zoo.locate(name).directory
-    seal = None if directory is None else seal_of(directory)
+    if directory is None:
+        return None
+    seal = seal_of(directory)
     return None if seal is None else _made(name, directory, seal)
 
 

@@ -60,11 +60,13 @@ def lines_of_checkpoint(directory: Path, model: PreTrainedModel, stored: Mapping
         stored: The tensors of its weight files, by their names there.
     """
     layout = layout_of(model)
-    found, unread = layout.arranged(stored), ()
-    if found is not None:
+    arranged, unread = layout.arranged(stored), tuple[str, ...]()
+    found: dict[str, digest.Weight]
+    if arranged is not None:
+        found = arranged
         unread = tuple(sorted(set(stored) - layout.known))
     else:
-        found = saved_weights(_loaded_again(directory, type(model), digest.widest_float(stored.values())))
+        found = {**saved_weights(_loaded_again(directory, type(model), digest.widest_float(stored.values())))}
     lines = digest.weight_lines(found)
     own = [
         n

@@ -46,8 +46,10 @@ class Elsewhere(Here):
         arriving = self.crew.work(self.question, [p for p in parts if self.prefix + p.key not in done])
         early: dict[str, np.ndarray] = {}
         for part in parts:
-            if self.prefix + part.key in done:
-                yield self.store.get(self.prefix + part.key, part.shape)
+            if self.store is not None and self.prefix + part.key in done:
+                kept = self.store.get(self.prefix + part.key, part.shape)
+                assert kept is not None, "a finished part is there"
+                yield kept
                 continue
             while part.key not in early:
                 other, values = next(arriving)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
@@ -15,16 +15,22 @@ from workbench.model.outline import Outline
 from workbench.model.wiring import Wiring, require_heads, require_mlps, require_parts
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from workbench.engine.interventions.replacement import Replacement
 
 
 @overload
 def value_of(ablation: Ablation) -> Value: ...
 @overload
-def value_of(ablation: Replacement) -> Replacement: ...
+def value_of(ablation: Replacement | Tensor | Callable[[Tensor], Tensor]) -> Replacement: ...
 @overload
-def value_of(ablation: Ablation | Replacement) -> Value | Replacement: ...
-def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
+def value_of(
+    ablation: Ablation | Replacement | Tensor | Callable[[Tensor], Tensor],
+) -> Value | Replacement: ...
+def value_of(
+    ablation: Ablation | Replacement | Tensor | Callable[[Tensor], Tensor],
+) -> Value | Replacement:
     """Return the value an ablation puts in place: resample is the corrupted partner's; a replacement is its own.
 
     Raises:
@@ -37,7 +43,9 @@ def value_of(ablation: Ablation | Replacement) -> Value | Replacement:
     return as_replacement(ablation)
 
 
-def parts_of(wiring: Wiring | Outline, parts: Parts | Sequence[str | Node]) -> list[tuple[Node, ...]]:
+def parts_of(
+    wiring: Wiring | Outline, parts: Parts | Sequence[str | Node | Sequence[str | Node]]
+) -> list[tuple[Node, ...]]:
     """List all heads, MLPs, attention layers, or layers (attention and MLP together) of a model; or read a list.
 
     A list holds addresses, each ablated by itself, and groups of addresses, ablated together:
@@ -90,13 +98,14 @@ def parts_of(wiring: Wiring | Outline, parts: Parts | Sequence[str | Node]) -> l
 
 def _group(part: str | Node | Sequence[str | Node]) -> tuple[Node, ...]:
     """One part of a list: an address, or several that go together."""
-    alone = isinstance(part, str | Node)
-    return tuple(as_node(node) for node in ([part] if alone else part))
+    if isinstance(part, str | Node):
+        return (as_node(part),)
+    return tuple(as_node(node) for node in part)
 
 
 def ablations(
     groups: Iterable[Sequence[Node | str]],
-    ablation: Ablation | Replacement = "resample",
+    ablation: Ablation | Replacement | Tensor | Callable[[Tensor], Tensor] = "resample",
     *,
     positions: str | int | Sequence[str | int] = (),
 ) -> list[Intervention]:

@@ -73,16 +73,17 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
 
     A ``Replacement`` stays what it is: it is made from what is there when it is put.
     """
-    if isinstance(edit.value, Replacement):
-        return edit.value
+    word = edit.word
+    if word is None:
+        return edit.replacement
     name = runs.wiring.hook_of(edit.part, site_of(edit.part))
-    if edit.value == "zero":
+    if word == "zero":
         return 0.0
-    if edit.value in ("clean", "corrupted"):
-        return runs.activations(batch, edit.value, [name])[name]
+    if word == "clean" or word == "corrupted":
+        return runs.activations(batch, word, [name])[name]
     if means is None:
-        raise ModelError(f"{edit.part}: {edit.value} needs a reference set")
-    return means.of(edit.value, name, batch, runs.dtype)
+        raise ModelError(f"{edit.part}: {word} needs a reference set")
+    return means.of(word, name, batch, runs.dtype)
 
 
 def _put(node: Node, batch: Batch, value: New) -> Put:

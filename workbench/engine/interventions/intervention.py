@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -48,8 +48,10 @@ def as_positions(positions: str | int | Sequence[str | int]) -> tuple[str | int,
         >>> as_positions("S2"), as_positions(3), as_positions(["S2", 3])
         (('S2',), (3,), ('S2', 3))
     """
-    alone = isinstance(positions, str) or not isinstance(positions, Iterable)
-    found = (positions,) if alone else tuple(positions)
+    if isinstance(positions, str) or not isinstance(positions, Iterable):
+        found: tuple[Any, ...] = (positions,)
+    else:
+        found = tuple(positions)
     for position in found:
         if isinstance(position, bool) or not isinstance(position, str | int | np.integer):
             raise OptionError(
@@ -98,6 +100,11 @@ class Edit:
         """The address, parsed."""
         assert isinstance(self.node, Node)
         return self.node
+
+    @property
+    def word(self) -> Value | None:
+        """The value where it is a word."""
+        return cast(Value, self.value) if isinstance(self.value, str) else None
 
     @property
     def replacement(self) -> Replacement:

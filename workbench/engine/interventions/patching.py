@@ -9,6 +9,7 @@ from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Node
 from workbench.core.errors import unknown
 from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut, as_node, as_positions
+from workbench.engine.interventions.words import Value
 from workbench.model.outline import Outline
 from workbench.model.wiring import SITES, Wiring, require_heads, require_mlps
 
@@ -63,7 +64,7 @@ def patches(
         >>> [row.label for row in wb.patches(["r0", "r1"], positions=["end"])]
         ['r0@end', 'r1@end']
     """
-    value = "clean" if mode == "denoising" else "corrupted"
+    value: Value = "clean" if mode == "denoising" else "corrupted"
     found, places = [], as_positions(positions)
     for node in map(as_node, nodes):
         for position in places or (node.position,):

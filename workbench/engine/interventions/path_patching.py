@@ -28,7 +28,7 @@ from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions, check
 from workbench.engine.interventions.site import site_of
-from workbench.engine.interventions.words import Mlps, Mode
+from workbench.engine.interventions.words import Mlps, Mode, Value
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.engine.store import SweepStore
@@ -211,18 +211,17 @@ def reads(sender: Node, receiver: Node, *, parallel: bool) -> bool:
         return True
     if receiver.layer == sender.layer:
         return sender.kind == "head" and receiver.kind == "mlp" and not parallel
-    return receiver.layer > sender.layer
+    return (receiver.layer or 0) > (sender.layer or 0)
 
 
 def _receiver_hook(wiring: Wiring, receiver: Node) -> str:
     """The hook that carries what a receiver reads."""
     if receiver == LOGITS:
         return f"blocks.{wiring.n_layers - 1}.hook_out"
-    return (
-        f"blocks.{receiver.layer}.mlp.hook_in"
-        if receiver.kind == "mlp"
-        else hook_name(receiver.slot, receiver.layer)
-    )
+    if receiver.kind == "mlp":
+        return f"blocks.{receiver.layer}.mlp.hook_in"
+    assert receiver.slot is not None and receiver.layer is not None, "checked where receivers are read"
+    return hook_name(receiver.slot, receiver.layer)
 
 
 @torch.no_grad()
@@ -239,7 +238,7 @@ def _stacked(
     wiring, times = runs.wiring, len(groups)
     prompt = batch.prompt(base).repeat(times)
     other: RunName = "corrupted" if base == "clean" else "clean"
-    value = "corrupted" if base == "clean" else "clean"
+    value: Value = "corrupted" if base == "clean" else "clean"
     runs.activations(batch, other, sorted({hook_name(site_of(n), n.layer or 0) for g in groups for n in g}))
     stacked = [
         Intervention(label=str(i), edits=tuple(Edit(node=n, value=value) for n in group))
@@ -299,9 +298,9 @@ def _put_back(
             rows = torch.arange(len(tensor), device=tensor.device)
             for node in nodes:
                 wanted = [node.position] if node.position is not None else list(positions)
-                where = [batch.at(p).repeat(len(tensor) // len(batch)) for p in wanted] or [None]
-                for at in where:
-                    index = (slice(None), slice(None)) if at is None else (rows, at)
+                places = [batch.at(p).repeat(len(tensor) // len(batch)) for p in wanted]
+                for at in places or (None,):
+                    index: tuple[Any, ...] = (slice(None), slice(None)) if at is None else (rows, at)
                     index = index if node.index is None else (*index, node.index)
                     tensor[index] = recorded[index]
             return tensor

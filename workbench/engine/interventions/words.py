@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from workbench.core.errors import unknown
 
@@ -32,4 +32,4 @@ def value_named(ablation: str) -> Value:
     """
     if ablation not in ABLATIONS:
         raise unknown("ablation", ablation, ABLATIONS)
-    return "corrupted" if ablation == "resample" else ablation
+    return "corrupted" if ablation == "resample" else cast(Value, ablation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import Field
 from typing import Any
 
 from workbench.core.command import COMMANDS, OptionText, options_of, text_of
@@ -24,7 +25,9 @@ def command_line(record: RunRecord) -> str:
 
 def _written(record: RunRecord) -> Iterator[tuple[OptionText, Any]]:
     """How each argument is written, with its value; those of a command that is not known here by their names."""
-    given, known, retired = dict(record.arguments), (), ()
+    given = dict(record.arguments)
+    known: tuple[Field[Any], ...] = ()
+    retired: tuple[str, ...] = ()
     if record.command in COMMANDS:
         form = COMMANDS.get(record.command)
         known, retired = options_of(form), form.declared.retired

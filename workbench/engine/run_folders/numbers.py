@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _circuit(path: Path) -> Iterator[tuple[str, Numbers]]:
     yield "evaluation", _flat(circuit.evaluation)
 
 
-def _named(values: dict[str, float | None], unit: str, words: dict[str, str] | None = None) -> Numbers:
+def _named(values: Mapping[str, float | None], unit: str, words: dict[str, str] | None = None) -> Numbers:
     plain = np.array([np.nan if v is None else float(v) for v in values.values()], dtype=np.float64)
     return Numbers(unit=unit, labels=tuple(values), values=plain, words=words or {})
 
@@ -115,7 +115,7 @@ def _json(path: Path) -> Iterator[tuple[str, Numbers]]:
     """Any JSON; a file of ours that was changed since it was written is refused, as it is everywhere."""
     document = parse(read_text(path, most_bytes=_MOST, error=RunError), where=str(path), error=RunError)
     named = _FORMATS.get(path.name)
-    kind = kind_of(named) if named in KINDS else recognise(path)
+    kind = kind_of(named) if named is not None and named in KINDS else recognise(path)
     if isinstance(document, dict) and kind is not None:
         kind.say(kind.origin(document, where=str(path)))
         document = {name: value for name, value in document.items() if name != DIGEST}

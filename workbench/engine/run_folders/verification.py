@@ -159,9 +159,8 @@ class _Records:
     def checked(self, path: Path, run: Path | None) -> CheckedFile:
         """A file of a run, by its own digest, by the plan if it is a part, and by what a record says."""
         run, was = self.named.get(path, (run, None))
-        return CheckedFile(
-            path=path, run=run, **dict(zip(("state", "reason"), self._state(path, was), strict=True))
-        )
+        state, reason = self._state(path, was)
+        return CheckedFile(path=path, run=run, state=state, reason=reason)
 
     def _state(self, path: Path, was: Mapping[str, Any] | None) -> tuple[State, str]:
         if not exists(path):
