@@ -58,4 +58,23 @@ CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "cell-12": ("told.title.endswith('n=40') and '1 hook of yours at blocks.0.mlp' in told.title",),
     },
+    "09_which_heads_find_the_asked_object": {
+        "cell-03": ("look.asked is not None and look.said[0][0].strip() == pair.correct[0].strip()",),
+        "cell-09": (
+            "len(finders) >= 2 and all(head.startswith('a0.') for head in finders)",
+            "finding.loc[finders, 'effect, logits'].min() > 4 * finding.loc[others, 'effect, logits'].median()",
+        ),
+        "cell-11": (
+            "together.mean[0] > 0.7 * gap",
+            "all(back[f'{head}@end'] < 0.1 * back[f'{head}@colour'] for head in finders)",
+        ),
+        "cell-13": (
+            "seen[most] > 0.9 and look.name_of(most) in pair.clean and look.map_of(reader).sum() < 0.05",
+        ),
+        "cell-17": ("across.circuit.shape.tower is not None and across.faithfulness.faithfulness > 0.4",),
+        "cell-19": (
+            "share > 0.5 and share > by_chance + 0.3",
+            "set(in_circuit) == {*finders, reader}",
+        ),
+    },
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from workbench.circuits.addresses import Node, layer_of, parse_node, place
 from workbench.circuits.circuit import Circuit
 
 ROW, COLUMN = 88.0, 96.0
+LABEL = 136.0  # from where the name of a layer begins to the middle of its first node
+APART = 220.0  # two columns of nodes: room for the names of layers between them
 _RAISED = {"group": -0.4, "head": 0.0, "attn": 0.3, "mlp": 0.34}
 
 
@@ -25,7 +28,7 @@ def layered(circuit: Circuit) -> dict[str, tuple[float, float]]:
     if circuit.shape.tower is None or not seen:
         return own
     tower = _stack(seen, circuit.shape.tower.n_layers)
-    shift = min((x for x, _ in own.values()), default=0.0) - max(x for x, _ in tower.values()) - 2 * COLUMN
+    shift = min((x for x, _ in own.values()), default=0.0) - max(x for x, _ in tower.values()) - APART
     return {**{a: (round(x + shift, 1), y) for a, (x, y) in tower.items()}, **own}
 
 
@@ -49,17 +52,42 @@ def _stack(nodes: Mapping[str, Node], n_layers: int) -> dict[str, tuple[float, f
     return places
 
 
-def layer_rows(circuit: Circuit) -> list[tuple[str, float]]:
-    """Label and y of each layer that has nodes, from the bottom; where a tower's is as high, both names."""
-    found: dict[tuple[str, int], float] = {}
-    for address, (_, y) in layered(circuit).items():
-        node = parse_node(address, towers=True)
-        if node.layer is not None:
-            found[node.tower or "", node.layer] = y - ROW * _RAISED.get(node.kind, 0.0)
-    labels: dict[float, list[str]] = defaultdict(list)
-    for (tower, layer), y in sorted(found.items()):
-        labels[round(y, 1)].append(f"{tower} layer {layer}".strip())
-    return [(", ".join(names), y) for y, names in sorted(labels.items())]
+@dataclass(frozen=True)
+class RowLabel:
+    """The name of a layer at the left of its stack, or of a whole stack above it.
+
+    Attributes:
+        stack: The tower that it is of; empty for the model's own.
+        layer: None for the name of the stack.
+    """
+
+    text: str
+    x: float
+    y: float
+    stack: str
+    layer: int | None
+
+
+def row_labels(circuit: Circuit) -> list[RowLabel]:
+    """Name each layer that has nodes, from the bottom; where there is a tower, name its column and the other one too.
+
+    ``x`` is where the text begins, left of the nodes of its stack.
+    """
+    places = layered(circuit)
+    nodes = {a: parse_node(a, towers=True) for a in places}
+    stacks: dict[str, list[str]] = defaultdict(list)
+    for address, node in nodes.items():
+        if node.kind != "projector":
+            stacks[node.tower or ""].append(address)
+    high, found = max((y for _, y in places.values()), default=0.0), []
+    for stack, members in stacks.items():
+        x = min(places[a][0] for a in members) - LABEL
+        rows = {nodes[a].layer: places[a][1] - ROW * _RAISED.get(nodes[a].kind, 0.0) for a in members}
+        found += [RowLabel(f"layer {n}", x, y, stack, n) for n, y in rows.items() if n is not None]
+        if circuit.shape.tower is not None:
+            name = f"{stack} tower" if stack else "language model"
+            found.append(RowLabel(name, x, high + ROW / 2, stack, None))
+    return sorted(found, key=lambda one: (one.stack, one.y))
 
 
 def _level(node: Node, n_layers: int) -> int:

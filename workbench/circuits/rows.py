@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.circuit import Circuit
@@ -12,6 +13,8 @@ from workbench.view.text import printable
 
 if TYPE_CHECKING:
     from workbench.circuits.compare import Comparison
+
+MANY = 6  # equal tokens behind one another that are shown as one
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,18 @@ def prompt_text(circuit: Circuit) -> str:
     """Return the prompt as one printable line. Tokens that bring no spaces of their own get some between them."""
     spaced = any(token[:1].isspace() for token in circuit.prompt)
     return printable(("" if spaced else " ").join(circuit.prompt))
+
+
+def prompt_parts(circuit: Circuit) -> list[tuple[str, int, int]]:
+    """Return the prompt's tokens with their first and last position: a run of many alike, as a picture's, is one."""
+    found = []
+    for text, run in groupby(enumerate(map(printable, circuit.prompt)), key=lambda one: one[1]):
+        places = [i for i, _ in run]
+        if len(places) < MANY:
+            found += [(text, i, i) for i in places]
+        else:
+            found.append((f"{text} × {len(places)}", places[0], places[-1]))
+    return found
 
 
 def class_rows_shown(found: Comparison) -> list[dict[str, Any]]:

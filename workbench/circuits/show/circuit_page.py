@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.layout import layer_rows, layered
-from workbench.circuits.rows import about, edge_rows, measures, node_rows, said_of_model, title
+from workbench.circuits.layout import layered, row_labels
+from workbench.circuits.rows import about, edge_rows, measures, node_rows, prompt_parts, said_of_model, title
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
 from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
@@ -61,7 +61,10 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
         "kinds": _KINDS,
         "most": len(scored) if circuit.level == "edge" else len(choosable),
         "left": min((x for x, _ in places.values()), default=0.0) - 130,
-        "rows": layer_rows(circuit),
+        "rows": [
+            {"label": one.text, "x": one.x, "y": one.y, "stack": one.stack, "layer": one.layer}
+            for one in row_labels(circuit)
+        ],
         "nodes": [
             {
                 "id": row.id,
@@ -152,10 +155,10 @@ def _facts_html(facts: Mapping[str, str], circuit: Circuit) -> str:
 def _prompt_html(circuit: Circuit) -> str:
     if not circuit.prompt:
         return "<footer></footer>"
-    shown = [escape(printable(token)) or "&nbsp;" for token in circuit.prompt]
     tokens = "".join(
-        f'<span class="token" data-index="{i}"><b>{token}</b><small>{i}</small></span>'
-        for i, token in enumerate(shown)
+        f'<span class="token" data-index="{first}" data-last="{last}"><b>{escape(text) or "&nbsp;"}</b>'
+        f"<small>{first if first == last else f'{first} to {last}'}</small></span>"
+        for text, first, last in prompt_parts(circuit)
     )
     return (
         f'<footer class="prompt" aria-label="Prompt tokens with positions"><h2>Prompt</h2>{tokens}</footer>'

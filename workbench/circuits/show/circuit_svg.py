@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.layout import ROW, layer_rows, layered
-from workbench.circuits.rows import EdgeRow, edge_rows, node_rows, title
+from workbench.circuits.layout import ROW, layered, row_labels
+from workbench.circuits.rows import EdgeRow, edge_rows, node_rows, prompt_parts, title
 from workbench.core.show import picture
 from workbench.view.chart import svg, tooltip, words
 from workbench.view.color import css, ink, signed
-from workbench.view.text import escape, number, printable, shorten
+from workbench.view.text import escape, number, shorten
 
 MOST_EDGES = 1500
 TOKEN_ROW = 36.0
 POSITIVE, NEGATIVE = "#256bad", "#cd631a"
 _ARROWS = {"wb-arrow-positive": POSITIVE, "wb-arrow-negative": NEGATIVE, "wb-arrow-link": "#999999"}
 _HALF = {"head": (36, 13), "mlp": (30, 14), "attn": (30, 13), "group": (30, 11)}
+_IN_TOWER = 10  # wider: addresses there begin with the tower's name
 
 
 @picture(Circuit)
@@ -32,8 +33,8 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
     xs, ys = [x for x, _ in places.values()] or [0.0], [y for _, y in places.values()] or [0.0]
     left, right = min(xs) - 150, max(xs) + 70
     right = max(right, left + 430)
-    top = max(ys) + (92 if heading else 44)
-    tokens = [printable(t) for t in circuit.prompt]
+    top = max(ys) + (92 if heading else 44) + (28 if circuit.shape.tower else 0)
+    tokens = prompt_parts(circuit)
     width = right - left
     lines = _token_lines(tokens, width - 28) if tokens else []
     bottom = min(ys) - 52 - TOKEN_ROW * len(lines) - 24
@@ -44,13 +45,17 @@ def circuit_svg(circuit: Circuit, *, most_edges: int = MOST_EDGES, heading: bool
     if heading:
         parts.append(words(title(circuit), left + 14, -top + 26, kind="h"))
         parts.append(words(describe(circuit), left + 14, -top + 44, kind="s"))
-    parts += [words(label, left + 14, -y + 4, kind="s") for label, y in layer_rows(circuit)]
+    parts += [
+        words(one.text, one.x, -one.y + 4, kind="s" if one.layer is not None else "c")
+        for one in row_labels(circuit)
+    ]
     parts += [_edge(row, places, strongest, circuit.unit) for row in reversed(drawn)]
     parts += [_node(row, places[row.id], circuit, degrees) for row in node_rows(circuit)]
     if tokens:
         parts.append(_tokens(lines, left + 14, -(min(ys) - 58)))
     parts.append(_legend(left + 14, -bottom - 12, circuit.unit, strongest, left_out))
     style = ".wb-circuit .n text{text-anchor:middle}.wb-circuit .h{font-size:15px;font-weight:600}"
+    style += ".wb-circuit .c{font-size:12px;font-weight:600}"
     named = {"title": title(circuit), "about": describe(circuit)}
     return svg("circuit", parts, size=(width, height), corner=(left, -top), style=style, **named)
 
@@ -91,9 +96,10 @@ def _arrow(name: str, color: str) -> str:
 
 def _edge(row: EdgeRow, places: dict[str, tuple[float, float]], strongest: float, unit: str) -> str:
     (x1, y1), (x2, y2) = places[row.source], places[row.target]
-    y1, y2 = -y1 - 13, -y2 + 19  # 19: the tallest box, so that none hides an arrowhead
+    down = y2 < y1  # out of a tower to the projector
+    y1, y2 = (-y1 + 15, -y2 - 17) if down else (-y1 - 13, -y2 + 19)  # 19: the tallest box hides no arrowhead
     shift = {"q": -14.0, "k": 0.0, "v": 14.0}.get(row.input, 0.0)
-    bend = max(18.0, min(abs(y2 - y1) * 0.45, ROW * 1.5))
+    bend = max(18.0, min(abs(y2 - y1) * 0.45, ROW * 1.5)) * (-1 if down else 1)
     # edges that pass other layers swing out a little, so that they do not run through the nodes between
     swing = 0.0 if abs(x2 - x1) > 20 else 46.0 * ((abs(y2 - y1) - ROW) / ROW > 0.6)
     d = f"M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1 - bend:.0f} {x2 + shift + swing:.0f} {y2 + bend:.0f} "
@@ -122,6 +128,7 @@ def _node(row, at: tuple[float, float], circuit: Circuit, degrees: dict[str, tup
     tip += f"\nscore {number(row.score)} {circuit.unit}" if row.score is not None else ""
     tip += f"\n{into} edges in, {out} out"
     half, tall = (half + 7, tall + 5) if row.role else (half, tall)
+    half += _IN_TOWER if ":" in row.id else 0
     corner = {"mlp": 3, "input": 6, "logits": 6, "group": 2, "attn": 3}.get(row.kind, tall)
     ink_ = f'style="fill:{ink(fill)}"'
     label = f'<text y="{-1 if row.role else 4}" {ink_}>{escape(shorten(row.id, 14))}</text>'
@@ -136,11 +143,12 @@ def _node(row, at: tuple[float, float], circuit: Circuit, degrees: dict[str, tup
     )
 
 
-def _token_lines(tokens: Sequence[str], width: float) -> list[list[tuple[int, str, float]]]:
-    """Tokens as lines of (position, text, width); at most six lines, then an ellipsis."""
-    lines: list[list[tuple[int, str, float]]] = [[]]
+def _token_lines(tokens: Sequence[tuple[str, int, int]], width: float) -> list[list[tuple[str, str, float]]]:
+    """Tokens as lines of (positions, text, width); at most six lines, then an ellipsis."""
+    lines: list[list[tuple[str, str, float]]] = [[]]
     used = 0.0
-    for i, token in enumerate(tokens):
+    for token, first, last in tokens:
+        i = str(first) if first == last else f"{first} to {last}"
         text = shorten(token, 40)
         wide = 12 + 7.0 * len(text)
         if lines[-1] and used + wide > width:
@@ -154,7 +162,7 @@ def _token_lines(tokens: Sequence[str], width: float) -> list[list[tuple[int, st
     return lines
 
 
-def _tokens(lines: list[list[tuple[int, str, float]]], x: float, y: float) -> str:
+def _tokens(lines: list[list[tuple[str, str, float]]], x: float, y: float) -> str:
     """The prompt under the picture, each token in a box with its position."""
     parts = []
     for row, line in enumerate(lines):

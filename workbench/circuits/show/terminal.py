@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Group, RenderableType
 
+from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, Difference, Overlaps
 from workbench.circuits.effects import Effects
@@ -56,11 +58,24 @@ def _about(circuit: Circuit) -> dict[str, str]:
         "unit": circuit.unit,
         "level": circuit.level,
         "size": f"{circuit.n_nodes} nodes, {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges",
+        **_by_stack(circuit),
         "selection": circuit.how_chosen,
         "prompt": prompt_text(circuit),
         **published_source(circuit),
     }
     return {k: v for k, v in head.items() if v} | measures(circuit.evaluation)
+
+
+def _by_stack(circuit: Circuit) -> dict[str, str]:
+    """Say how many nodes stand in a tower, and how many in the language model; empty where there is no tower."""
+    if circuit.shape.tower is None:
+        return {}
+    nodes = [parse_node(address, towers=True) for address in circuit.all_nodes]
+    stacks = Counter(
+        node.kind if node.kind == "projector" else f"{node.tower} tower" if node.tower else "language model"
+        for node in nodes
+    )
+    return {"nodes in": ", ".join(f"{name} {n}" for name, n in sorted(stacks.items(), reverse=True))}
 
 
 @terminal(Summary)

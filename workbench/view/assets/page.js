@@ -26,8 +26,8 @@
   // Pruning, by the rule of Circuit.top: the n edges of largest |score|, then only what lies on a path from
   // input to logits. `rank` comes from the library, so ties fall the same way.
   const isInput = (id) => id === "input" || id.startsWith("input@") || id.endsWith(":embed");
-  // The name of a node's row: layers of a tower have its name before them.
-  const rowOf = (n) => `${(/^[a-z][a-z0-9_-]*(?=:)/.exec(n.id) || [""])[0]} layer ${n.layer}`.trim();
+  // A node's row: its tower, if it is in one, and its layer.
+  const rowOf = (n) => `${(/^[a-z][a-z0-9_-]*(?=:)/.exec(n.id) || [""])[0]}:${n.layer}`;
   const isLogits = (id) => id === "logits" || id.startsWith("logits@");
   const ends = new Set(data.edges.flatMap((edge) => [edge.source, edge.target]));
   const helpers = data.nodes.filter((node) => !ends.has(node.id)).map((node) => node.id);
@@ -57,17 +57,17 @@
     return { nodes, edges: new Set(edges.map((e) => e.id)), links: new Set(live.map((e) => e.id)) };
   };
 
-  const shapes = { head: "round-rectangle", mlp: "rectangle", group: "diamond", attn: "hexagon", input: "round-rectangle", logits: "round-rectangle" };
+  const shapes = { head: "round-rectangle", mlp: "rectangle", group: "diamond", attn: "hexagon", input: "round-rectangle", logits: "round-rectangle", projector: "ellipse" };
   const brief = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
   // Circuits are taller than screens: spread the rows until the picture has the shape of its frame.
   const stage = byId("graph"), xs = data.nodes.map((n) => n.x), ys = data.nodes.map((n) => n.y);
   const room = (stage.clientWidth / Math.max(stage.clientHeight, 1)) * (Math.max(...ys) - Math.min(...ys) + 60);
   const spread = Math.max(1, Math.min(2.2, room / (Math.max(...xs) - data.left + 60 || 1)));
-  if (Number.isFinite(spread)) { for (const n of data.nodes) n.x *= spread; data.left *= spread; }
+  if (Number.isFinite(spread)) { for (const n of [...data.nodes, ...data.rows]) n.x *= spread; data.left *= spread; }
   const crowded = data.nodes.some((n) => n.kind === "group" || n.kind === "attn");
   const size = Math.min(crowded ? 0.96 : 1.6, 0.96 * (Number.isFinite(spread) ? spread : 1)); // never wider than a column
   const elements = [
-    ...data.rows.map(([label, y], i) => ({ data: { id: `row-${i}`, label, kind: "row" }, position: { x: data.left, y: -y }, classes: "row", selectable: false, grabbable: false, events: "no" })),
+    ...data.rows.map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
     ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${brief(node.id, 16)}\n${brief(node.role, 16)}` : brief(node.id, 13), kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: "node", grabbable: false })),
     ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score }, classes: edge.score < 0 ? "edge minus" : "edge plus" })),
     ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
@@ -84,12 +84,13 @@
     return mix(color("--node"), color(score < 0 ? "--negative" : "--positive"), 0.75 * Math.min(1, Math.abs(score) / topNode));
   };
   const style = () => [
-    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : 66) * size, height: (n) => (n.data("role") ? 36 : 26) * size, "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11 * size, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 160 * size, "line-height": 1.15 } },
+    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : n.data("key").includes(":") ? 84 : 66) * size, height: (n) => (n.data("role") ? 36 : 26) * size, "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11 * size, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 160 * size, "line-height": 1.15 } },
     { selector: "node[kind = 'group']", style: { width: 74, height: 34, "font-size": 9 } },
     { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11 * size, "text-valign": "center", "text-halign": "right", events: "no" } },
     { selector: "edge.edge", style: { width: (e) => (0.8 + 6 * e.data("share")) * size, "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
     { selector: "edge.minus", style: { "line-style": "dashed", "line-color": color("--negative"), "target-arrow-color": color("--negative"), "target-arrow-shape": "tee" } },
     { selector: "edge.link", style: { width: 1, "line-style": "dotted", "line-color": color("--soft"), "curve-style": "straight", events: "no" } },
+    { selector: "node.column", style: { "font-size": 13 * size, "font-weight": "bold", color: color("--ink") } },
     { selector: ".gone", style: { display: "none" } },
     { selector: ".faint", style: { opacity: 0.1 } },
     { selector: "edge.onpath", style: { opacity: (e) => 0.6 + 0.35 * e.data("share"), "z-index": 9 } },
@@ -178,7 +179,7 @@
   };
   const tokens = () => {
     const at = current && current.node ? byNode.get(current.node).position : null;
-    document.querySelectorAll(".token").forEach((token) => token.classList.toggle("at", at !== null && (token.dataset.index === String(at) || token.dataset.name === String(at))));
+    document.querySelectorAll(".token").forEach((token) => token.classList.toggle("at", at !== null && ((typeof at === "number" && at >= Number(token.dataset.index) && at <= Number(token.dataset.last)) || token.dataset.name === String(at))));
   };
   const choose = (what, move = true) => {
     current = what;
@@ -205,7 +206,7 @@
     cy.batch(() => {
       for (const { id } of data.nodes) node(id).toggleClass("gone", !shown.nodes.has(id));
       const rows = new Set(data.nodes.filter((n) => shown.nodes.has(n.id)).map(rowOf));
-      data.rows.forEach(([label], i) => cy.getElementById(`row-${i}`).toggleClass("gone", !label.split(", ").some((name) => rows.has(name))));
+      data.rows.forEach((row, i) => cy.getElementById(`row-${i}`).toggleClass("gone", row.layer !== null && !rows.has(`${row.stack}:${row.layer}`)));
       for (const { id } of data.edges) edge(id).toggleClass("gone", !shown.edges.has(id));
       for (const { id } of data.links) edge(id).toggleClass("gone", !shown.links.has(id));
     });
