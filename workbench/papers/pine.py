@@ -102,12 +102,12 @@ def measure(setting: Setting) -> Conditions:
     c.numbers["known words"] = words.known
     most = {name: float(c[f"conflict spread, {name}"].max()) for name in CONDITIONS}
     lengths = partial(documents.unequal_spread, model, words, o.size, seed=seed)
-    for name, here, without, n in (
-        (ORDERS, most[PINE], min(most[GIVEN], most[CAUSAL], most[RANDOM]), o.conflicts),
-        (UNEQUAL, lengths(CONDITIONS[PINE]), lengths(CONDITIONS[PLAIN]), 3),
-        (ONE, *pine.moved_alone(model), None),
-    ):
-        c.tell(name, here, control=without, n=n)
+    for name, (here, without) in {
+        ORDERS: (most[PINE], min(most[GIVEN], most[CAUSAL], most[RANDOM])),
+        UNEQUAL: (lengths(CONDITIONS[PINE]), lengths(CONDITIONS[PLAIN])),
+        ONE: pine.moved_alone(model),
+    }.items():
+        c.tell(name, here, control=without, n={ORDERS: o.conflicts, UNEQUAL: 3}.get(name))
         c.numbers[WITHOUT[name]] = without
     return c
 
