@@ -13,38 +13,15 @@ import numpy as np
 from workbench.core.claims import Rows
 from workbench.core.errors import OptionError, RunError, ShapeError, unknown
 from workbench.core.stats.crossed import crossed_interval
-from workbench.core.stats.dependent_pairs import cluster_index
 from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
 from workbench.core.stats.matched import matched_heads
+from workbench.papers.kit.beside import Beside, Measure, Range, balanced, finite
 from workbench.view.pictures import Bars, Heatmap, Picture
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
     from workbench.edits.edit import ModelEdit
-
-Range = tuple[float, float] | None
-
-
-class Measure(NamedTuple):
-    """What the values of a condition are: their unit, what they can be, which items are not independent.
-
-    With ``rows`` (the task of every item; questions in the same order in each) tasks and questions are both drawn.
-    """
-
-    unit: str
-    within: Range
-    clusters: Sequence[object]
-    rows: Sequence[object] = ()
-
-
-class Beside(NamedTuple):
-    """What was told with a number: its control, how many items it is over, its interval, its p."""
-
-    control: Any = None
-    n: int | None = None
-    interval: Interval | None = None
-    p: float | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,7 +89,7 @@ class Conditions:
         Raises:
             OptionError: for a value that is not finite.
         """
-        self.values[name] = _finite(name, self._asked(value), undefined=undefined)
+        self.values[name] = finite(name, self._asked(value), undefined=undefined)
         self.measures[name] = Measure(unit or self.unit, within, clusters)
 
     def tell(
@@ -266,7 +243,7 @@ class Conditions:
             tasks = np.asarray(kind.rows)
             parts = [values[tasks == task] for task in dict.fromkeys(kind.rows)]
             return crossed_interval(parts, within=within, seed=self.seed)
-        means = _balanced(values, kind.clusters)
+        means = balanced(values, kind.clusters)
         if (
             means is not None and len(means) > 1
         ):  # clusters that all came out alike then get the width of as many draws
@@ -391,36 +368,6 @@ class _Spread(NamedTuple):
         return self.c.shown(self.name, self.over, form=form or ".3f")
 
 
-def _balanced(values: np.ndarray, clusters: Sequence[object]) -> np.ndarray | None:
-    """The mean of every cluster, sorted by name where names can be; None where clusters are of different sizes."""
-    if len(clusters) != len(values) or not len(clusters):
-        return None
-    index, names = cluster_index(clusters, len(values)), list[Any](dict.fromkeys(clusters))
-    if len(set(np.bincount(index).tolist())) != 1:
-        return None
-    try:
-        order = sorted(range(len(names)), key=lambda i: names[i])
-    except TypeError:  # names of several kinds: in the order in which they come
-        order = list(range(len(names)))
-    return np.array([values[index == i].mean() for i in order])
-
-
-def _finite(name: str, values: np.ndarray, *, undefined: bool = False) -> np.ndarray:
-    """Values of a condition, which are numbers.
-
-    Raises:
-        OptionError: saying which are not.
-    """
-    wrong = np.flatnonzero(np.isinf(values) if undefined else ~np.isfinite(values))
-    if len(wrong):
-        raise OptionError(
-            f"{name}: {len(wrong)} of {values.size} values are not finite, the first ({values.flat[wrong[0]]}) at "
-            f"item {wrong[0]}",
-            hint="leave these items out of every condition, or look for NaN in the model's weights",
-        )
-    return values
-
-
 class Draws(dict[str, list[np.ndarray]]):
     """Several random edits (or their values) under one name; their mean is the condition of this name."""
 
@@ -430,7 +377,7 @@ class Draws(dict[str, list[np.ndarray]]):
 
     def __setitem__(self, name: str, values: Sequence[np.ndarray | ModelEdit]) -> None:
         asked = map(self._conditions._asked, values)
-        found = [_finite(f"{name}, draw {i}", value) for i, value in enumerate(asked, start=1)]
+        found = [finite(f"{name}, draw {i}", value) for i, value in enumerate(asked, start=1)]
         super().__setitem__(name, found)
         if found:
             self._conditions[name] = np.mean(found, axis=0)

@@ -7,7 +7,7 @@ value where it is a test of chance; ``Claim`` compares that with ``ALPHA``, afte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,162 +26,69 @@ from workbench.core.stats.permutation import (
     within_and_between,
 )
 from workbench.papers.kit.conditions import Conditions
-
-ALPHA = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a criterion found.
-
-    Attributes:
-        holds: Whether it is met.
-        p: For a test of chance the p value that is still to be judged.
-        lacks: Why neither can be said: a number that is not there, or too few draws for any p below ``ALPHA``.
-        interval, difference: What it looked at; the difference where the interval is of one.
-        found: What it computed itself, such as a correlation.
-    """
-
-    holds: bool
-    p: float | None = None
-    lacks: str = ""
-    interval: Interval | None = None
-    difference: float | None = None
-    found: float | None = None
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """A rule about conditions.
-
-    Attributes:
-        words: The rule as a sentence.
-        test: The rule as a function of what was measured.
-        name, over: The conditions whose means are reported as found and as control.
-        reads: All that has to be measured. Where one is lacking (``Conditions.lack``), its reason is that of the claim.
-    """
-
-    words: str
-    test: Callable[[Conditions], Outcome] = field(repr=False)
-    name: str = ""
-    over: str | None = None
-    reads: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.reads:
-            object.__setattr__(self, "reads", tuple(name for name in (self.name, self.over) if name))
-
-    def __call__(self, c: Conditions) -> Outcome:
-        return self.test(c)
-
-    def __and__(self, other: Criterion) -> Criterion:
-        """Both rules; the larger of two p values is that of both."""
-
-        def both(c: Conditions) -> Outcome:
-            one, two = self(c), other(c)
-            ps = [p for p in (one.p, two.p) if p is not None]
-            return Outcome(
-                holds=one.holds and two.holds,
-                p=float(np.max(ps)) if ps else None,  # NaN if one of them is
-                lacks=one.lacks or two.lacks,
-                interval=one.interval or two.interval,
-                difference=one.difference if one.interval else two.difference,
-                found=two.found if one.found is None else one.found,
-            )
-
-        name, over, reads = self.name or other.name, self.over or other.over, (*self.reads, *other.reads)
-        subject = (
-            _said(self.name, self.over)
-            if self.words.startswith(_said(self.name, self.over))
-            else _said(self.name)
-        )
-        rest = other.words.removeprefix(f"{subject} ") if subject else other.words  # said once
-        rest = other.words if rest.startswith("minus ") else rest
-        return Criterion(f"{self.words}, and {rest}", both, name, over, reads)
-
-
-def _said(name: str, over: str | None = None) -> str:
-    """A condition or number in words; ``shared heads[Jaccard]`` is the Jaccard of shared heads."""
-    words = " of ".join(reversed(name.removesuffix("]").replace("][", "[").split("[")))
-    one = f'"{words}"' if "," in words else words  # where the name ends
-    return one if over is None else f"{one} minus {_said(over)}"
-
-
-def _seen(
-    what: str, numbers: Sequence[float] | np.ndarray, holds: Callable[..., Any], *, why: str = ""
-) -> Outcome:
-    """The outcome of a rule about numbers, which must be there: a comparison with NaN would decide nothing."""
-    if not np.isfinite(numbers).all():
-        return Outcome(holds=False, lacks=f"{what} is not defined here{f': {why}' if why else ''}")
-    return Outcome(holds=bool(holds(*numbers)))
+from workbench.papers.kit.outcome import ALPHA, Criterion, Outcome, by_chance, look, said
 
 
 def _of_interval(words: str, holds: Callable[[float, float], Any], name: str, over: str | None) -> Criterion:
-    what = f"the interval of {_said(name, over)}"
+    what = f"the interval of {said(name, over)}"
 
     def test(c: Conditions) -> Outcome:
         found = c.interval(name, over)
-        seen = _seen(what, found[:2], holds, why=found.reason)
+        seen = look(what, found[:2], holds, why=found.reason)
         return replace(seen, interval=found, difference=None if over is None else c.mean(name, over))
 
     return Criterion(words, test, name, over)
 
 
 def _of_mean(words: str, holds: Callable[[float], Any], name: str, over: str | None) -> Criterion:
-    what = f"the mean of {_said(name, over)}"
-    return Criterion(words, lambda c: _seen(what, [c.mean(name, over)], holds), name, over)
+    what = f"the mean of {said(name, over)}"
+    return Criterion(words, lambda c: look(what, [c.mean(name, over)], holds), name, over)
 
 
 def _compared(name: str, than: float | str, times: float, words: str, holds: Callable[..., Any]) -> Criterion:
     """A rule about a mean beside a number, or beside so many times another mean, which is the control."""
     if not isinstance(than, str):
-        return _of_mean(f"{_said(name)} {words} {than:g}", lambda mean: holds(mean, than), name, None)
+        return _of_mean(f"{said(name)} {words} {than:g}", lambda mean: holds(mean, than), name, None)
     many = f"{times:g} times" if times > 1 else f"{100 * times:.4g}% of"
     share = "" if times == 1 else f"{_SHARES.get(times, many)} "
-    what = f"the mean of {_said(name)} or of {_said(than)}"
+    what = f"the mean of {said(name)} or of {said(than)}"
 
     def test(c: Conditions) -> Outcome:
-        return _seen(what, [c.mean(name), c.mean(than)], lambda mean, other: holds(mean, times * other))
+        return look(what, [c.mean(name), c.mean(than)], lambda mean, other: holds(mean, times * other))
 
-    return Criterion(f"{_said(name)} {words} {share}{_said(than)}", test, name, than)
+    return Criterion(f"{said(name)} {words} {share}{said(than)}", test, name, than)
 
 
 _SHARES = {1 / 2: "half of", 1 / 3: "a third of", 1 / 4: "a quarter of", 3 / 4: "three quarters of"}
 
 
-def _by_chance(p: float, least: float, what: str, *, holds: bool = True) -> Outcome:
-    """The outcome of a test of chance whose p cannot be below ``least``."""
-    short = f"{what} cannot give p below {ALPHA:g}" if least >= ALPHA else ""
-    return Outcome(holds=holds, p=p, lacks=short)
-
-
 def above(name: str, over: str | None = None, *, by: float = 0.0) -> Criterion:
     """The interval of a condition, or of its paired difference from another, lies above ``by``."""
-    words = f"{_said(name, over)} above {by:g}, interval included"
+    words = f"{said(name, over)} above {by:g}, interval included"
     return _of_interval(words, lambda low, high: low > by, name, over)
 
 
 def below(name: str, over: str | None = None, *, by: float = 0.0) -> Criterion:
     """The interval of a condition, or of its paired difference from another, lies below ``by``."""
-    words = f"{_said(name, over)} below {by:g}, interval included"
+    words = f"{said(name, over)} below {by:g}, interval included"
     return _of_interval(words, lambda low, high: high < by, name, over)
 
 
 def interval_excludes(name: str, over: str | None = None, *, value: float = 0.0) -> Criterion:
     """The interval lies on one side of a value, whichever."""
-    words = f"the interval of {_said(name, over)} excludes {value:g}"
+    words = f"the interval of {said(name, over)} excludes {value:g}"
     return _of_interval(words, lambda low, high: low > value or high < value, name, over)
 
 
 def no_worse(name: str, over: str, *, within: float) -> Criterion:
     """A condition lacks at most ``within`` to another, the interval of the difference included."""
-    words = f"{_said(name)} at most {within:g} below {_said(over)}, interval included"
+    words = f"{said(name)} at most {within:g} below {said(over)}, interval included"
     return _of_interval(words, lambda low, high: low >= -within, name, over)
 
 
 def equal(name: str, over: str, *, within: float) -> Criterion:
     """Two conditions differ by at most ``within`` either way, interval included."""
-    words = f"{_said(name)} within {within:g} of {_said(over)}, interval included"
+    words = f"{said(name)} within {within:g} of {said(over)}, interval included"
     return _of_interval(words, lambda low, high: max(abs(low), abs(high)) <= within, name, over)
 
 
@@ -195,7 +102,7 @@ def at_least(name: str, least: float | str, *, over: str | None = None, times: f
     if over is None:
         return _compared(name, least, times, "at least", lambda mean, limit: mean >= limit)
     limit = float(least)
-    return _of_mean(f"{_said(name, over)} at least {limit:g}", lambda mean: mean >= limit, name, over)
+    return _of_mean(f"{said(name, over)} at least {limit:g}", lambda mean: mean >= limit, name, over)
 
 
 def at_most(name: str, most: float | str, *, over: str | None = None, times: float = 1.0) -> Criterion:
@@ -203,7 +110,7 @@ def at_most(name: str, most: float | str, *, over: str | None = None, times: flo
     if over is None:
         return _compared(name, most, times, "at most", lambda mean, limit: mean <= limit)
     limit = float(most)
-    return _of_mean(f"{_said(name, over)} at most {limit:g}", lambda mean: mean <= limit, name, over)
+    return _of_mean(f"{said(name, over)} at most {limit:g}", lambda mean: mean <= limit, name, over)
 
 
 def less(name: str, than: float | str, *, times: float = 1.0) -> Criterion:
@@ -219,16 +126,16 @@ def more(name: str, than: float | str, *, times: float = 1.0) -> Criterion:
 def between(name: str, low: float, high: float) -> Criterion:
     """A mean lies between two numbers, both included."""
     return _of_mean(
-        f"{_said(name)} between {low:g} and {high:g}", lambda mean: low <= mean <= high, name, None
+        f"{said(name)} between {low:g} and {high:g}", lambda mean: low <= mean <= high, name, None
     )
 
 
 def order(*names: str) -> Criterion:
     """Means fall from each condition (or number) to the next."""
-    words = " above ".join(map(_said, names))
+    words = " above ".join(map(said, names))
 
     def test(c: Conditions) -> Outcome:
-        return _seen(
+        return look(
             "one of the means", [*map(c.mean, names)], lambda *means: all(a > b for a, b in pairwise(means))
         )
 
@@ -242,7 +149,7 @@ def share_above(name: str, threshold: float, *, least: float) -> Criterion:
 
     def test(c: Conditions) -> Outcome:
         what = f"{name} of every item"
-        return _seen(what, c[name], lambda *values: (np.array(values) > threshold).mean() >= least)
+        return look(what, c[name], lambda *values: (np.array(values) > threshold).mean() >= least)
 
     return Criterion(words, test, name)
 
@@ -293,7 +200,7 @@ def _of_pairs(
             )
         around = paired_interval(statistic, c[name], c[other], clusters=c.clusters_of(name), seed=c.seed)
         found = statistic(c[name], c[other])
-        seen = _seen(f"the interval of the {what}", [found, *around[:2]], holds)
+        seen = look(f"the interval of the {what}", [found, *around[:2]], holds)
         return replace(seen, interval=around, found=found)
 
     return Criterion(words, test, reads=(name, other))
@@ -304,7 +211,7 @@ def sign_changes(name: str, over: str) -> Criterion:
 
     def test(c: Conditions) -> Outcome:
         ends = [*c.interval(name)[:2], *c.interval(over)[:2]]
-        return _seen(
+        return look(
             f"the interval of {name} or of {over}",
             ends,
             lambda low, high, low_over, high_over: (low > 0 > high_over) or (high < 0 < low_over),
@@ -322,7 +229,7 @@ def groups_agree(name: str, other: str, *, least: float) -> Criterion:
             return Outcome(holds=False, lacks=f"{name} or {other} is not defined for every item")
         p = permutation_p(lambda given: adjusted_rand(given.tolist(), there), own, draws=1000, seed=c.seed)
         alike = adjusted_rand(own.tolist(), there) >= least
-        return _by_chance(p, _least(own, 1000), f"{len(own)} labels in other orders", holds=alike)
+        return by_chance(p, _least(own, 1000), f"{len(own)} labels in other orders", holds=alike)
 
     words = (
         f"adjusted Rand index of {name} and {other} at least {least:g}, p below {ALPHA:g} (permuted labels)"
@@ -343,9 +250,9 @@ def beats_draws(name: str, draws: str, *, over: str | None = None, lower: bool =
         base = 0.0 if over is None else c.mean(over)
         null = np.array([sign * (float(np.mean(draw)) - base) for draw in c.draws[draws]])
         p = p_above(sign * (c.mean(name) - base), null)
-        return _by_chance(p, 1 / (1 + len(null)), f"{len(null)} draws")
+        return by_chance(p, 1 / (1 + len(null)), f"{len(null)} draws")
 
-    return Criterion(f"{_said(name)} {words} {_said(draws)}, p below {ALPHA:g} over draws", test, name, draws)
+    return Criterion(f"{said(name)} {words} {said(draws)}, p below {ALPHA:g} over draws", test, name, draws)
 
 
 def flips(name: str, over: str | None = None) -> Criterion:
@@ -353,9 +260,9 @@ def flips(name: str, over: str | None = None) -> Criterion:
 
     def test(c: Conditions) -> Outcome:
         p, n = sign_flip_p(c.of(name, over), c.measures[name].clusters, seed=c.seed), c.n(name)
-        return _by_chance(p, 0.5**n, f"signs of {n} independent items", holds=c.mean(name, over) > 0)
+        return by_chance(p, 0.5**n, f"signs of {n} independent items", holds=c.mean(name, over) > 0)
 
-    return Criterion(f"{_said(name, over)} above 0, p below {ALPHA:g} (sign flips)", test, name, over)
+    return Criterion(f"{said(name, over)} above 0, p below {ALPHA:g} (sign flips)", test, name, over)
 
 
 def permuted(
@@ -378,7 +285,7 @@ def permuted(
         p = permutation_p(lambda given: statistic(given, c), own, draws=draws, seed=c.seed)
         least = _least(own, draws)
         found = float(statistic(own, c))
-        outcome = _by_chance(p, least, f"{len(own)} labels in other orders", holds=found > 0)
+        outcome = by_chance(p, least, f"{len(own)} labels in other orders", holds=found > 0)
         return replace(outcome, found=found)
 
     return Criterion(f"{words} above 0, p below {ALPHA:g} when labels are permuted", test)
@@ -403,7 +310,7 @@ def groups_differ(name: str, groups: str, *, larger: bool = False) -> Criterion:
             return sign * (within - between)
 
         p = permutation_p(gap, own, draws=4000, seed=c.seed)
-        return _by_chance(
+        return by_chance(
             p, 1 / groupings(own.tolist()), f"{len(own)} items in other groups", holds=gap(own) > 0
         )
 
@@ -419,7 +326,7 @@ def _least(labels: np.ndarray, draws: int) -> float:
 
 def given_p(name: str) -> Criterion:
     """A p value that was computed while measuring is below ``ALPHA``."""
-    return Criterion(f"{_said(name)} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.number(name)))
+    return Criterion(f"{said(name)} below {ALPHA:g}", lambda c: Outcome(holds=True, p=c.number(name)))
 
 
 def beyond(name: str, chance: str = "") -> Criterion:
@@ -429,7 +336,7 @@ def beyond(name: str, chance: str = "") -> Criterion:
         name: Of what was told (``Conditions.tell``), or of a condition whose p was.
         chance: What chance is here, in words: "shifted peaks".
     """
-    words = f"{_said(name)} {f'above that of {chance}' if chance else 'beyond chance'}, p below {ALPHA:g}"
+    words = f"{said(name)} {f'above that of {chance}' if chance else 'beyond chance'}, p below {ALPHA:g}"
     return Criterion(words, lambda c: Outcome(holds=True, p=c.p_of(name)), name)
 
 
