@@ -418,6 +418,6 @@ def test_old_weights_open_and_hostile_ones_do_not(tmp_path):
             return (open, (str(tmp_path / "owned"), "w"))
 
     torch.save({**model.state_dict(), "trap": Trap()}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"holds more than tensors \(io\.open\)"):
+    with pytest.raises(ModelError, match=r"holds more than tensors \(_?io\.open\)"):
         open_model(tmp_path, device="cpu")
     assert not (tmp_path / "owned").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from unittest.mock import ANY
 
 import numpy as np
@@ -21,6 +21,7 @@ from workbench.model.from_files import reading_of
 from workbench.model.open import open_model
 from workbench.model.opened_file import NAME, seal_of, sealed_reading
 from workbench.model.sealed import sealed_model
+from workbench.model.wiring import Wiring
 from workbench.training.findings import found_in, sealable
 
 TASK = {"ioi": "ioi", "elimination": "colored-objects", "stdlib": "docstring"}
@@ -42,7 +43,11 @@ def test_what_is_recorded_is_what_opening_finds(name):
     found, recorded = found_in(name, ZOO / name), as_json(seal_of(ZOO / name))
     for part in ("files", "identity", "prepend_bos", "n_ctx", "d_vocab", "n_outputs"):
         assert found[part] == recorded[part], part
+    unsaid = {
+        f.name: f.default for f in fields(Wiring) if f.name not in recorded["wiring"]
+    }  # of other models
     assert {k: v for k, v in found["wiring"].items() if k != "errors"} == {
+        **{k: v for k, v in unsaid.items() if k in found["wiring"]},
         **{k: v for k, v in recorded["wiring"].items() if k != "errors"},
         "attention_layers": tuple(recorded["wiring"]["attention_layers"]),
         "mlp_layers": tuple(recorded["wiring"]["mlp_layers"]),
