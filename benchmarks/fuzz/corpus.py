@@ -237,9 +237,16 @@ def checkpoint(root: Path) -> None:
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
+def pictures(root: Path) -> None:
+    """Pictures as PNG and arrays, and pairs that name some."""
+    from benchmarks.fuzz.pictures import make
+
+    make(root)
+
+
 MAKERS: tuple[Maker, ...] = (
     sweep, circuit, published, portrait, edits, replication, reproduction, bench,
-    pairs, foreign, models, checkpoint,
+    pairs, pictures, foreign, models, checkpoint,
 )  # fmt: skip
 
 

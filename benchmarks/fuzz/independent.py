@@ -43,7 +43,8 @@ def pairs_of_lines(path: Path, found: Any) -> str:
 def _pair(row: Mapping[str, Any], identity: str) -> dict[str, Any]:
     made = {"id": row.get("id", identity), "clean": row["clean"], "corrupted": row["corrupted"]}
     made |= {"correct": row["correct"], "incorrect": row.get("incorrect", [])}
-    return made | {k: row[k] for k in ("positions", "group") if row.get(k)}
+    made |= {k: row[k] for k in ("image", "grid") if k in row}
+    return made | {k: row[k] for k in ("positions", "group", "regions") if row.get(k)}
 
 
 Wanted = Callable[[Mapping[str, str]], tuple[list[str], list[str]]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz import damage, readers
+from benchmarks.fuzz import damage, pictures, readers
 from benchmarks.fuzz import independent as other
 from benchmarks.fuzz import independent_models as tensors
 from benchmarks.fuzz.containers import parquet, safetensors, zip_members
@@ -105,6 +105,12 @@ def _in_model(folder: str, file: str, check: other.Check, oracle: str, *ways: Da
     return theirs(name, file, read, check, oracle, *ways, at=folder, maker="models", share=0.5)
 
 
+def _picture(file: str, source: str, check: other.Check, oracle: str, *ways: Damage) -> Kind:
+    """A picture beside pairs, as ``source`` names it."""
+    read, name = pictures.read_picture(source), f"picture{Path(file).suffix}"
+    return theirs(name, f"pictures/{file}", read, check, oracle, *ways, maker="pictures")
+
+
 def _imported_config(path: Path, model: Any) -> str:
     return tensors.legacy_config(path, model.cfg.to_dict())
 
@@ -184,6 +190,19 @@ KINDS: tuple[Kind, ...] = (
         maker="pairs",
         share=2,
     ),
+    theirs(
+        "pairs with pictures",
+        "pictures/pairs.jsonl",
+        pictures.read_pairs,
+        other.pairs_of_lines,
+        _BY_LINE,
+        json_lines,
+        lines,
+        maker="pictures",
+    ),
+    _picture("a.png", "a.png", pictures.png_pixels, "zlib", pictures.png_chunks),
+    _picture("a.npy", "a.npy", pictures.npy_pixels, "numpy", pictures.array_header),
+    _picture("a.npz", "a.npz#left", pictures.npz_pixels, "numpy", zip_members),
     _csv("greater-than", other.later_years),
     _csv("gender-bias", other.pronouns),
     _csv("sva", other.verbs),

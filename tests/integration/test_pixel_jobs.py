@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 
 import workbench as wb
 from tests.seeing import picture_pairs, seeing_dir
 from tests.towers import tower_dir
+from workbench.commands.again import resume
 from workbench.commands.do import do
 from workbench.commands.merge import merge
 from workbench.core.errors import ModelError, OptionError
 from workbench.engine.cost import tower_gflop
 from workbench.engine.interventions.ablation import ablations, parts_of
+from workbench.engine.run_folders.consent import Consent
+from workbench.engine.run_folders.past_runs import look_at
 from workbench.engine.sweep import sweep
 from workbench.heads.drawn_pictures import draw_pictures
 from workbench.heads.picture_portrait import SCENES
@@ -20,6 +30,8 @@ from workbench.heads.show.atlas import atlas_page
 from workbench.heads.show.portrait import terminal_parts
 from workbench.heads.table import load_portrait
 from workbench.model.outline import Outline
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +48,49 @@ def test_shards_over_pictures_are_the_table_of_one_process(parts, file, tmp_path
     merge([tmp_path / "parts"])
     one, whole = ((tmp_path / name / "effects.parquet").read_bytes() for name in ("one", "parts"))
     assert one == whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("parts", ["heads", "vision:heads"])
+def test_kill_9_in_the_middle_of_drawn_pictures_is_resumed_to_the_same_bytes(parts, tmp_path):
+    """Six batches of two pairs in every layer: the process is killed after the first part, long before the last."""
+    asked = {"model": "zoo:vlm", "task": "scene-attributes", "limit": 24, "batch_tokens": 400, "parts": parts}
+    words = ["ablate", *(f"--{name.replace('_', '-')}={value}" for name, value in asked.items())]
+    command = [sys.executable, "-m", "cli.app", *words, f"--out={tmp_path / 'run'}"]
+    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 600
+    while not list((tmp_path / "run" / "shards").glob("*.safetensors")) and job.poll() is None:
+        assert time.monotonic() < end, "no part was finished in time"
+        time.sleep(0.002)
+    assert job.poll() is None, job.stderr.read().decode()[-500:]
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    assert look_at(tmp_path / "run").state == "killed"
+    resume(tmp_path / "run", consent=Consent(trust_code=True))
+    do("ablate", **asked, out=tmp_path / "whole")
+    found, whole = ((tmp_path / name / "effects.parquet").read_bytes() for name in ("run", "whole"))
+    assert found == whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
+def test_workers_of_a_cluster_read_the_pictures_themselves(file, tmp_path):
+    import ray
+
+    from workbench.engine.cluster.ray_crew import connect
+
+    opening = {"model": str(seeing_dir("llava")), "task": str(file), "batch_tokens": 100}
+    connect(ray, "local", cpus=2)
+    try:
+        for parts in ("heads", "vision:heads"):
+            do("ablate", **opening, parts=parts, out=tmp_path / f"one {parts}")
+            do("ablate", **opening, parts=parts, out=tmp_path / f"ray {parts}", ray="local", workers=2)
+            one, many = (tmp_path / f"{how} {parts}" / "effects.parquet" for how in ("one", "ray"))
+            assert one.read_bytes() == many.read_bytes()
+    finally:
+        ray.shutdown()
 
 
 def test_a_killed_sweep_of_a_tower_goes_on_with_the_same_bits(file, tmp_path):

@@ -353,3 +353,39 @@ def test_two_pictures_of_one_name_are_saved_by_digest(tmp_path):
         pairs.save(tmp_path / "three" / "pairs.jsonl")
     held = replace(pairs[0], image=tuple(Picture.of(each.pixels) for each in both))
     assert load_pairs(as_pairs([held]).save(tmp_path / "four" / "pairs.jsonl")).digest == pairs.digest
+
+
+def test_a_png_that_says_more_rows_than_it_has_is_refused(tmp_path):
+    """Pillow fills them with black."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((12, 12, 3), 200, dtype=np.uint8)).save(path)
+    data = path.read_bytes()
+    head = b"IHDR" + struct.pack(">II", 12, 120) + data[24:29]
+    path.write_bytes(data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:])
+    with pytest.raises(TaskError, match="says 4440 bytes of pixels and has 444"):
+        Picture("a.png", tmp_path).pixels  # noqa: B018
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (12, 12), (17, 9)])
+def test_an_interlaced_png_is_whole(size, tmp_path):
+    """Seven passes, each written by hand with rows as they are."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    rows = b""
+    passes = ("0808", "0848", "4804", "0424", "2402", "0212", "1201")
+    for top, down, left, right in (map(int, digits) for digits in passes):
+        part = pixels[top::down, left::right]
+        rows += b"".join(b"\0" + row.tobytes() for row in part) if part.size else b""
+    head = struct.pack(">IIBBBBB", size[1], size[0], 8, 2, 0, 0, 1)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    made = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(made))
+    assert (Picture("a.png", tmp_path).pixels == pixels).all()
+
+
+@pytest.mark.parametrize("data", [b"\x93NUMPY\x01\x00\x10\x00{'descr': ('<f4'\n", b"PK\x03\x04"])
+def test_files_that_numpy_stumbles_over_are_refused(data, tmp_path):
+    path = tmp_path / ("a.npy" if data.startswith(b"\x93") else "a.npz")
+    path.write_bytes(data)
+    with pytest.raises(TaskError, match="cannot be read"):
+        Picture(path.name, tmp_path).pixels  # noqa: B018

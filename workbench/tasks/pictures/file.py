@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +20,11 @@ from workbench.core.registry import Registry
 from workbench.tasks.pictures.limits import MOST_BYTES, refuse_larger
 
 Reader = Callable[[BinaryIO, str], np.ndarray]
+_BROKEN = (
+    *(ValueError, OSError, EOFError, SyntaxError, KeyError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, TokenError),  # the last one from a header of numpy's
+)
+"""What libraries raise on files that they cannot read."""
 _ARRAY = re.compile(r"(.*\.npz)#(.*)", re.DOTALL | re.IGNORECASE)
 _HINT = "give a path below the folder of the pairs file: pictures/a.png"
 
@@ -78,15 +85,7 @@ def read_pixels(path: Path, source: str) -> np.ndarray:
     with open_regular(path, most_bytes=MOST_BYTES, error=TaskError) as stream:
         try:
             return READERS.get(path.suffix.lower())(stream, source)
-        except (
-            ValueError,
-            OSError,
-            EOFError,
-            SyntaxError,
-            KeyError,
-            zipfile.BadZipFile,
-            MemoryError,
-        ) as problem:
+        except _BROKEN as problem:
             said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
             raise TaskError(f"picture {source!r:.200} cannot be read: {said:.200}") from problem
 
