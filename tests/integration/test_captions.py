@@ -13,8 +13,10 @@ import transformers
 import workbench as wb
 from tests.integration.plain_captions import PlainCaptions
 from tests.towers import tower_dir
+from workbench.commands.do import do
 from workbench.core.errors import ModelError, TaskError
 from workbench.methods.by_name import score
+from workbench.model.outline import outline
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.training.clip import caption_tokenizer
 
@@ -184,6 +186,25 @@ def test_models_that_compare_nothing_take_no_captions():
         wb.paired_runs(model, pairs("vision"))
     with pytest.raises(ModelError, match="does not compare pictures with captions"):
         wb.captioned(model)
+
+
+@pytest.mark.parametrize("stack, changes", [("vision", "text"), ("text", "vision")])
+def test_edges_of_a_stack_whose_input_stays_are_refused(stack, changes, folder):
+    model = wb.captioned(wb.open_model(folder("clip"), device="cpu"), stack)
+    runs = wb.paired_runs(model, pairs(changes))
+    with pytest.raises(TaskError, match=f"edges of the {stack} stack carry what changes there alone"):
+        score(runs, "eap")
+
+
+def test_a_plan_knows_both_stacks(folder):
+    found = outline(str(folder("clip")))
+    assert (found.n_layers, found.of("vision").n_layers, found.of("text").n_layers) == (3, 3, 2)
+    assert found.n_pixels == 3 * 12 * 12 and found.n_positions == 10
+    asked = {"model": "zoo:clip", "task": "scene-captions", "limit": 4, "dry_run": True}
+    vision, text, both = (do("ablate", **asked, node=[n]) for n in ("a3.h0", "text:a0.h0", "vision:a3.h0"))
+    assert vision.gflop == both.gflop < text.gflop  # a text edit runs the pictures' stack again
+    with pytest.raises(ModelError, match="the model has layers 0 to 2"):
+        do("ablate", **asked, node=["text:a3.h0"])
 
 
 def test_metrics_of_how_alike_they_are(folder):

@@ -6,6 +6,7 @@ import gc
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.room import keep_within
 from workbench.engine.sweep import sweep
-from workbench.model.memory import Activations, tokens_within
+from workbench.model.memory import Activations, PictureRoom, tokens_within
 
 SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 101}
 
@@ -200,3 +201,65 @@ def test_the_budget_that_a_refusal_names_is_kept_with_long_prompts():
     (named,) = _in_a_process(2, 1024, more=100)
     _, budget, peak = _in_a_process(2, 1024, budget=int(named * 1e9))
     assert peak <= budget < 1.4 * peak
+
+
+_SEEING = """
+import sys
+import numpy as np
+import workbench as wb
+from tests.seeing import IMAGE
+from tests.families import save_tokenizer
+from workbench.core.run_record import peak_memory_mb
+from workbench.engine.room import keep_within
+from workbench.model.memory import resident_bytes
+import transformers as t, torch
+size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+config = t.LlavaConfig(
+    vision_config=t.CLIPVisionConfig(**size, image_size=224, patch_size=56),
+    text_config=t.LlamaConfig(**size, vocab_size=130, num_key_value_heads=4),
+    image_token_index=IMAGE, vision_feature_layer=-1, architectures=["LlavaForConditionalGeneration"],
+)
+torch.manual_seed(0)
+folder, more, counted = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "counted"
+t.LlavaForConditionalGeneration(config).save_pretrained(folder)
+save_tokenizer(folder)
+rng = np.random.default_rng(0)
+pictures = [wb.Picture.of(rng.integers(0, 256, (224, 224, 3), dtype="uint8")) for _ in range(128)]
+scale = '{"do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}'
+open(folder + "/preprocessor_config.json", "w").write(scale)
+text = "w10 w119 w31 w40"
+pairs = [
+    wb.Pair(id=str(i), clean=text, corrupted=text, correct=(" Mary",), incorrect=(" John",),
+            image=(pictures[2 * i], pictures[2 * i + 1])) for i in range(64)
+]
+runs = wb.paired_runs(wb.open_model(folder, device="cpu"), pairs)
+runs.wiring
+budget = int(max(peak_memory_mb() * 1e6, resident_bytes("cpu"))) + more * 1_000_000
+if counted:
+    runs.batch_tokens = keep_within(runs, budget, work="nodes", in_tower=True)
+wb.ablate(runs, "vision:heads", ablation="zero")
+print(runs.batch_tokens, budget, int(peak_memory_mb() * 1e6))
+"""
+
+
+def _seeing_in_a_process(folder, more: int, how: str) -> list[float]:
+    command = [sys.executable, "-c", _SEEING, str(folder), str(more), how]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    return [float(x) for x in done.stdout.split()[-3:]]
+
+
+@pytest.mark.slow
+def test_a_budget_counts_pixels_and_towers(tmp_path):
+    """Pictures of 224 x 224 behind prompts of twenty tokens: words alone would be let in twenty times too wide."""
+    ignored = _seeing_in_a_process(tmp_path, 250, "ignored")
+    tokens, budget, peak = _seeing_in_a_process(tmp_path, 250, "counted")
+    assert tokens < ignored[0]
+    assert peak <= budget and ignored[2] > ignored[1]  # kept; not kept where pixels are not counted
+
+
+def test_pictures_count_as_they_are_kept():
+    seen = PictureRoom(pixels=100, n_pictures=10, n_positions=5, n_layers=2, n_heads=1, d_model=4, d_mlp=8)
+    # each of 3 pairs: 300 pixels, 5 positions of 40 + 32 + 20 in a layer, 2 x 5 patterns, 7 x 4 recorded; 10 pictures
+    assert seen.floats(3, 30) == 3 * (300 + 5 * (92 + 10 + 28)) + 1000
+    whole = replace(seen, in_tower=True)
+    assert whole.floats(3, 30) == 30 * (300 + 5 * (92 + 10)) + 3 * 5 * 28 + 1000

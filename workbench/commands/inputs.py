@@ -42,6 +42,7 @@ def open_runs(
     max_memory: int | str | None = None,
     work: Work = "nodes",
     by_model: bool = True,
+    in_tower: bool = False,
     with_tower: bool = False,
     note: Note = lambda text: None,
 ) -> PairedRuns:
@@ -53,6 +54,7 @@ def open_runs(
         max_memory: Most memory of the whole process, "4GB" or bytes: passes are made as small as it needs.
         work: What the runs are for, which decides how much a pass keeps.
         by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
+        in_tower: Interventions may begin in a tower; its activations then count for every stacked copy.
         with_tower: Edges cross from the tower that sees to the language model.
 
     Raises:
@@ -101,7 +103,7 @@ def open_runs(
     )
     tell_dropped(runs, note)
     if max_memory is not None:
-        runs.batch_tokens = keep_within(runs, max_memory, work=work, by_model=by_model)
+        runs.batch_tokens = keep_within(runs, max_memory, work=work, by_model=by_model, in_tower=in_tower)
         note(f"passes of at most {runs.batch_tokens} tokens keep within {max_memory}")
     return runs
 

@@ -68,7 +68,8 @@ def _interventions(
     mode: Mode = "noising",
 ) -> Saved | SavedShard:
     """Run a sweep over the interventions that ``build`` makes for a model."""
-    runs = open_runs(note=job.note, by_model=_looks_at_patterns(asked), **asked.opening())
+    how_open: dict[str, Any] = {"by_model": _looks_at_patterns(asked), "in_tower": _names_a_tower(asked)}
+    runs = open_runs(note=job.note, **how_open, **asked.opening())
     interventions = build(asked, runs)
     how: dict[str, Any] = {"kind": kind, "mode": mode, "reference": _reference(asked, runs, job)}
     plan = describe_plan(runs, interventions, **how)
@@ -84,6 +85,11 @@ def _looks_at_patterns(asked: Sweep) -> bool:
     """Whether attention patterns are edited, which only the model itself has."""
     words = (getattr(asked, "site", ""), *getattr(asked, "node", ()))
     return isinstance(asked, KnockOutHeads) or any("pattern" in word for word in words)
+
+
+def _names_a_tower(asked: Sweep) -> bool:
+    """Whether a part of a tower is named, such as ``vision:a0.h1``."""
+    return any(":" in word for word in (getattr(asked, "parts", ""), *getattr(asked, "node", ())))
 
 
 def _reference(asked: Sweep, runs: PairedRuns, job: Job) -> Reference | None:

@@ -115,6 +115,7 @@ def sweep_cost(
     gflops: float = 20.0,
     pictures: int = 0,
     in_tower: Sequence[int] = (),
+    beside: Outline | None = None,
 ) -> SweepCost:
     """Cost of interventions that start at these layers, on prompts of these lengths.
 
@@ -122,12 +123,13 @@ def sweep_cost(
         passes_each: Forward passes per intervention (path patching takes two).
         pictures: Prompts that have one.
         in_tower: First layers of the interventions that begin in a tower; the language model follows as a whole.
+        beside: The stack that each prompt also goes through; by default the tower for pictures behind a language model.
         gflops: Rate assumed for the estimate of time, in 10^9 operations a second: one CPU core in float32.
     """
     passes = passes_each * sum((model.n_layers - layer) / model.n_layers for layer in first_layers) + _BASE
     tokens = int(sum(lengths))
     flop = sweep_gflop(model, first_layers, lengths, passes_each=passes_each)
-    tower = model.towers.get("vision")
+    tower = beside or model.towers.get("vision")
     if flop is not None and tower is not None and pictures:
         flop += pictures * tower_gflop(tower, in_tower)
     widest = 0
@@ -138,6 +140,9 @@ def sweep_cost(
         )
     copies = widest / max(lengths, default=1) if in_tower else min(len(lengths), batch_tokens // 4)
     seen = 0.0 if tower is None or not pictures else copies * numbers_seen(tower)
+    seen += (
+        widest / max(lengths, default=1) * model.n_pixels if pictures else 0.0
+    )  # it reads the pictures itself
     return SweepCost(
         model=model.name,
         rows=len(first_layers),

@@ -104,6 +104,12 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         return len(self.pairs)
 
     @property
+    def own_stack(self) -> str | None:
+        """The stack that plain addresses mean, where the model compares pictures with captions; else None."""
+        sight = None if self.sealed or not self.pairs.captions else sight_of(self.model)
+        return None if sight is None or sight.captions is None else sight.captions.own
+
+    @property
     def position_names(self) -> tuple[str, ...]:
         """Positions that every pair names, in the order of the prompts; ``end`` is where the answer is read."""
         return self.pairs.position_names

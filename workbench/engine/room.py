@@ -10,8 +10,10 @@ import numpy as np
 from workbench.circuits.graph import Graph
 from workbench.engine.gradients import TAPE_FLOATS
 from workbench.engine.paired_runs import BATCH_FLOATS, PairedRuns
-from workbench.model.memory import Activations, resident_bytes, tokens_within
+from workbench.engine.passes import ENTERED
+from workbench.model.memory import Activations, PictureRoom, resident_bytes, tokens_within
 from workbench.model.settings import parse_size
+from workbench.model.sight import sight_of
 from workbench.model.trial import N_TRIED, blocks_of
 from workbench.model.unhooked import limits_of
 
@@ -22,11 +24,12 @@ CACHE_FLOATS = (
 FEWEST_TOKENS = 2048  # and matrix products are at their best
 
 
-def activations(runs: PairedRuns, work: Work, *, plain: bool = False) -> Activations:
+def activations(runs: PairedRuns, work: Work, *, plain: bool = False, in_tower: bool = False) -> Activations:
     """Say what passes over these runs keep: exact effects of nodes, gradients at edges, or those and ablated edges.
 
     Args:
         plain: No pass goes through the hooked model.
+        in_tower: Interventions may begin in a tower, so that all stacked copies go through it.
     """
     wiring, model = runs.wiring, runs.model
     edges, half = work != "nodes", next(iter(model.parameters())).element_size() < 4
@@ -53,15 +56,47 @@ def activations(runs: PairedRuns, work: Work, *, plain: bool = False) -> Activat
         batch_floats=BATCH_FLOATS,
         tape_floats=TAPE_FLOATS,
         itemsize=max(2, next(iter(model.parameters())).element_size()),
+        pictures=pictures_of(runs, in_tower=in_tower or edges),
     )
 
 
-def keep_within(runs: PairedRuns, max_memory: int | str, *, work: Work, by_model: bool = True) -> int:
+def pictures_of(runs: PairedRuns, *, in_tower: bool) -> PictureRoom | None:
+    """Say what the pictures of runs keep in passes; None where they have none."""
+    if not any(pair.image for pair in runs.pairs.pairs) or (sight := sight_of(runs.model)) is None:
+        return None
+    height, width = sight.size
+    n = 2 * runs.n_pairs
+    longest = max(len(ids) for ids in runs.pairs.clean)
+    seen = {
+        "pixels": 3 * height * width,
+        "n_pictures": n,
+        "entered": longest * runs.wiring.d_model,
+        "most_entered": max(ENTERED, longest * runs.wiring.d_model * runs.n_pairs),
+        "in_tower": in_tower,
+    }
+    tower = next(iter(runs.wiring.towers.values()), None)
+    if tower is None:
+        return PictureRoom(**seen)
+    captions = max((sum(one.lengths) for one in runs.pairs.captions), default=0)
+    return PictureRoom(
+        **seen,
+        n_positions=max(sight.n_tokens, captions),
+        n_layers=tower.n_layers,
+        n_heads=tower.n_heads,
+        d_model=tower.d_model,
+        d_mlp=tower.d_mlp or 4 * tower.d_model,
+    )
+
+
+def keep_within(
+    runs: PairedRuns, max_memory: int | str, *, work: Work, by_model: bool = True, in_tower: bool = False
+) -> int:
     """Return the ``batch_tokens`` with which this work stays within a budget for the whole process.
 
     Args:
         by_model: Some passes may go through the hooked model whatever its blocks are: backward rules, edits of
             patterns. Without them long prompts take less than half where blocks are plain.
+        in_tower: Interventions may begin in a tower.
 
     Raises:
         ModelError: if even one pair does not fit.
@@ -70,7 +105,7 @@ def keep_within(runs: PairedRuns, max_memory: int | str, *, work: Work, by_model
     plain = not by_model and is_plain(runs, parse_size(max_memory) - resident)
     return tokens_within(
         max_memory,
-        activations(runs, work, plain=plain),
+        activations(runs, work, plain=plain, in_tower=in_tower),
         lengths=[len(ids) for ids in runs.pairs.clean],
         resident=resident,
         most=runs.batch_tokens,

@@ -39,6 +39,7 @@ def score(
         OptionError: for an unknown method or option, a level the method does not have, or positions it cannot
             tell apart.
         ModelError: if the model has no such level.
+        TaskError: if the pairs change what another stack reads, which edges of this one do not carry.
 
     Example:
         >>> import workbench as wb
@@ -52,6 +53,8 @@ def score(
     chosen = found.make_options(**options)
     runs.settle(every_number=True)
     require_parts(runs.wiring)
+    if level == "edge":
+        runs.pairs.require_change_of(runs.own_stack)
     extra = {"per_position": True} if per_position else {}
     scores = found.function(runs, chosen, level=level, progress=progress or silent, **extra)
     own = sources_of_plugin(found.module, found.run)

@@ -29,6 +29,46 @@ _MOST_KEPT = 10**8  # scores of every pair by itself, in numbers
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureRoom:
+    """What pictures keep in passes, in numbers.
+
+    Attributes:
+        pixels: One picture.
+        n_pictures: Different pictures of all prompts.
+        n_positions, n_layers, n_heads, d_model, d_mlp: Of the tower behind which a language model stands; 0 where there
+            is none, or the tower is the model itself.
+        entered: What enters the language model of one prompt, kept from then on, and the most that is kept of all.
+        most_entered: See there.
+        in_tower: Passes with many copies begin in the tower, and not only behind it.
+        at_hand: Most pictures that are kept in memory as they were loaded.
+    """
+
+    pixels: int
+    n_pictures: int
+    n_positions: int = 0
+    n_layers: int = 0
+    n_heads: int = 0
+    d_model: int = 0
+    d_mlp: int = 0
+    entered: int = 0
+    most_entered: int = 0
+    in_tower: bool = False
+    at_hand: int = 256
+
+    def floats(self, pairs: int, copies: int) -> int:
+        """Most numbers, with so many pairs in a batch and copies of prompts in a pass."""
+        looked = copies if self.in_tower or not self.n_layers else pairs
+        tokens = looked * self.n_positions
+        layer = 10 * self.d_model + 4 * self.d_mlp + 4 * self.n_heads * self.n_positions
+        patterns = tokens * self.n_layers * self.n_heads * self.n_positions
+        recorded = pairs * self.n_positions * (3 * self.n_layers + 1) * self.d_model
+        kept = min(self.most_entered, self.n_pictures * self.entered)
+        held = min(self.at_hand, self.n_pictures) * self.pixels
+        # each picture as it is, scaled, and once more for each of its copies
+        return 3 * looked * self.pixels + tokens * layer + patterns + recorded + kept + held
+
+
+@dataclass(frozen=True, kw_only=True)
 class Activations:
     """What passes over a model's prompts keep, in numbers (floats); each term was compared with what torch keeps.
 
@@ -43,6 +83,7 @@ class Activations:
         patterns: Attention patterns of a layer that the hooked model keeps for its backward pass.
         batch_floats: Most numbers that all sources of one batch write.
         tape_floats: Most numbers that one pass keeps for its backward pass, where more than one pair is run.
+        pictures: What the prompts' pictures keep besides; None where they have none.
     """
 
     n_layers: int
@@ -61,6 +102,7 @@ class Activations:
     batch_floats: float = math.inf
     tape_floats: float = math.inf
     itemsize: int = 4
+    pictures: PictureRoom | None = None
 
     def bytes_of(self, batch_tokens: int, length: int, n_pairs: int) -> int:
         """Most bytes beside the weights, when passes take so many tokens."""
@@ -71,6 +113,8 @@ class Activations:
             most = max(most, self._tape(length, pairs, n_pairs))
         if not self.sources:
             most = self._sweep(batch_tokens, length, pairs)
+        if self.pictures is not None:
+            most += self.pictures.floats(pairs, max(pairs, batch_tokens // length))
         return int(_SLACK * self.itemsize * most) + _FIXED
 
     def trial_bytes(self, length: int, pairs: int) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.circuits.graph import GraphShape
 from workbench.core.errors import ModelError
 from workbench.model import builtin as zoo
+from workbench.model.compares import COMPARES
 from workbench.model.directory import read_configuration
 from workbench.model.stored_tensors import read_headers
 from workbench.model.wiring import no_tower
@@ -27,6 +28,11 @@ class Outline:
 
     It has the fields of a measured ``Wiring`` that decide which interventions there are; whether they are live is
     only known once the model is open.
+
+    Attributes:
+        towers: Further stacks by name; of a model that compares pictures with captions both, its own one too.
+        n_positions, n_pixels: Of a stack for pictures: its positions, and the numbers of one picture.
+        compares: The model compares pictures with captions; its own stack is that for pictures.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Outline:
     towers: Mapping[str, Outline] = field(default_factory=dict)
     n_positions: int | None = None
     n_pixels: int = 0
+    compares: bool = False
     n_read: int | None = None  # layers of a tower that are read, where its configuration says so
 
     def of(self, tower: str | None) -> Outline:
@@ -114,6 +121,8 @@ def outline(
     if file is None:
         raise ModelError(f"{directory} has no config.json", hint="give a Hugging Face model directory")
     config = read_configuration(file)
+    if set(config.get("architectures") or ()) & set(COMPARES):
+        return _comparing(name, config, directory if sizes else None)
     config = {**config, **(config.get("text_config") or {})}
     heads = 0  # state-space models: nothing in their configuration is of heads
     if any("head" in key for key in config):
@@ -137,7 +146,57 @@ def outline(
         d_head=next((config[k] for k in ("head_dim", "d_head") if isinstance(config.get(k), int)), None),
         d_vocab=next((config[k] for k in ("vocab_size", "d_vocab") if isinstance(config.get(k), int)), None),
         towers=towers,
+        n_positions=_positions(config),
+        n_pixels=_pixels(config),
     )
+
+
+def _comparing(name: str, config: Mapping[str, Any], directory: Path | None) -> Outline:
+    """A CLIP or SigLIP: its own stack is that for pictures, and both have names."""
+    vision = _stack(f"{name}, vision", config["vision_config"], directory, tower=True)
+    text = _stack(f"{name}, text", config["text_config"], directory, tower=False)
+    whole = None if directory is None else _parameters(directory)
+    return replace(
+        vision, name=name, n_parameters=whole, towers={"vision": vision, "text": text}, compares=True
+    )
+
+
+def _stack(name: str, config: Mapping[str, Any], directory: Path | None, *, tower: bool) -> Outline:
+    """One stack by the fields of its own configuration; what it leaves out is as in the first models of its kind.
+
+    Args:
+        tower: Whether it is the one for pictures.
+    """
+    heads, width = (8, 512) if config.get("model_type") == "clip_text_model" else (12, 768)
+    usual = {"num_hidden_layers": 12, "num_attention_heads": heads, "hidden_size": width}
+    layers, heads, width = (int(config.get(key, value)) for key, value in usual.items())
+    count = None if directory is None else _parameters(directory, blocks=True, tower=tower)
+    return Outline(
+        name=name,
+        n_layers=layers,
+        n_heads=heads,
+        n_kv_heads=heads,
+        d_model=width,
+        n_parameters=count,
+        n_block_parameters=count,
+        n_positions=_positions(config) if tower else None,
+        n_pixels=_pixels(config) if tower else 0,
+        attn_only=False,
+        parallel=False,
+        head_writes=True,
+    )
+
+
+def _positions(vision: Mapping[str, Any]) -> int | None:
+    """Patches and a class token of one picture."""
+    side, patch = vision.get("image_size"), vision.get("patch_size")
+    return (side // patch) ** 2 + 1 if isinstance(side, int) and isinstance(patch, int) else None
+
+
+def _pixels(vision: Mapping[str, Any]) -> int:
+    """Numbers of one picture."""
+    side = vision.get("image_size")
+    return 3 * side**2 if isinstance(side, int) else 0
 
 
 def _towers(name: str, config: Mapping[str, Any], directory: Path | None) -> dict[str, Outline]:
@@ -152,28 +211,8 @@ def _towers(name: str, config: Mapping[str, Any], directory: Path | None) -> dic
     sizes = [vision.get(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size")]
     if not all(isinstance(size, int) for size in sizes):
         return {}
-    layers, heads, width = (int(size) for size in sizes if isinstance(size, int))
-    side, patch = vision.get("image_size"), vision.get("patch_size")
-    count = None if directory is None else _parameters(directory, blocks=True, tower=True)
-    return {
-        "vision": Outline(
-            name=f"{name}, vision",
-            n_layers=layers,
-            n_heads=heads,
-            n_kv_heads=heads,
-            d_model=width,
-            n_parameters=count,
-            n_block_parameters=count,
-            n_positions=(side // patch) ** 2 + 1
-            if isinstance(side, int) and isinstance(patch, int)
-            else None,
-            n_pixels=3 * side**2 if isinstance(side, int) else 0,
-            n_read=_n_read(config.get("vision_feature_layer"), layers),
-            attn_only=False,
-            parallel=False,
-            head_writes=True,
-        )
-    }
+    tower = _stack(f"{name}, vision", vision, directory, tower=True)
+    return {"vision": replace(tower, n_read=_n_read(config.get("vision_feature_layer"), tower.n_layers))}
 
 
 def _n_read(layer: object, n_layers: int) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import ModelError
+from workbench.model.compares import COMPARES
 from workbench.model.directory import read_configuration
 from workbench.model.prompt import Prompt
 from workbench.tasks.pictures.sight import CaptionReading, Scaling, Sight
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 PIXELS = frozenset({"pixel_values"})
 """Arguments that only towers read."""
-COMPARES = ("CLIPModel", "SiglipModel")
-"""Classes of transformers that compare pictures with captions."""
 _ATTRIBUTE = "_workbench_sight"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 

@@ -112,6 +112,27 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         shared = set.intersection(*(set(row) for row in self.sets)) if self.sets else set()
         return tuple(name for name in (self.sets[0] if self.sets else ()) if name in shared)
 
+    def require_change_of(self, stack: str | None) -> None:
+        """Do nothing if clean and corrupted differ in what this stack reads, and in nothing else.
+
+        Args:
+            stack: ``vision`` or ``text`` of a model that compares pictures with captions; None for any other model.
+
+        Raises:
+            TaskError: naming the first pair that does not.
+        """
+        for pair, captions in zip(self.pairs, self.captions if stack else (), strict=False):
+            image = pair.image is not None and pair.image[0] != pair.image[1]
+            found = {"vision": image, "text": captions.clean != captions.corrupted}
+            if [name for name, differs in found.items() if differs] != [stack]:
+                said = " and ".join(
+                    n for n, differs in zip(("picture", "captions"), found.values(), strict=True) if differs
+                )
+                raise TaskError(
+                    f"pair {pair.id} has another {said}; edges of the {stack} stack carry what changes there alone",
+                    hint="--corruption picture for edges of vision; wb.captioned(model, 'text') for those of text",
+                )
+
     def __getitem__(self, index: slice) -> AlignedPairs:
         if not isinstance(index, slice):
             raise TypeError("take aligned pairs by slice; single pairs are in .pairs")

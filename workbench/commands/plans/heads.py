@@ -11,6 +11,7 @@ from workbench.core.job import Job
 from workbench.core.show import Told
 from workbench.model.outline import Outline, outline
 
+_BUILT_IN = "the built-in text, where the tokenizer covers it"
 ROOT = Path("runs") / "heads"
 RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
 
@@ -40,12 +41,21 @@ class HeadsPlan(Told):
         """Return it as JSON values."""
         shape = asdict(self.outline)
         heads = self.outline.n_layers * self.outline.n_heads
+        alone = self.outline.n_pixels > 0  # no words
+        on = ["drawn pictures"] if alone else ["random tokens", *(self.corpus or [_BUILT_IN])]
+        towers = {} if alone else self.outline.towers
+        seen = {
+            name: f"{tower.n_layers * tower.n_heads} heads, on drawn pictures"
+            for name, tower in towers.items()
+        }
         return {
             "dry_run": True,
             "model": shape["name"],
             "heads": heads,
             "sequences": self.n,
-            "on": ["random tokens", *(self.corpus or ["the built-in text, where the tokenizer covers it"])],
+            "on": on,
+            **({"towers": seen} if seen else {}),
+            **({"pictures": self.n} if seen or alone else {}),
             "passes_looking": f"{self.n} sequences of each kind, once",
             "passes_ablating": f"{heads * self.n} sequences of each kind, from the head's layer on"
             if self.loss

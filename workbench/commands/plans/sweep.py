@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from workbench.circuits.addresses import Node
@@ -94,8 +95,16 @@ def _position(text: str) -> str | int:
 def _planned(asked: Asked, job: Job, build: Callable[[Asked, Runs], list[Intervention]]) -> SweepCost:
     planned = planned_runs(note=job.note, **asked.opening())
     made = build(asked, planned)
-    first = [0 if i.tower else i.first_layer for i in made]
-    return _cost(asked, job, planned, first, in_tower=[i.first_layer for i in made if i.tower])
+    own = "vision" if planned.wiring.compares else None  # its own stack has a name too
+    inside = [i for i in made if i.tower not in (None, own)]
+    first = [0 if i in inside else i.first_layer for i in made]
+    return _cost(asked, job, planned, first, in_tower=[i.first_layer for i in inside])
+
+
+def _beside(planned: PlannedRuns) -> Outline | None:
+    """The text tower with as many positions as the captions of a prompt have; None without captions."""
+    longest = max((sum(one.lengths) for one in planned.pairs.captions), default=0)
+    return replace(planned.wiring.towers["text"], n_positions=longest) if longest else None
 
 
 def _cost(
@@ -117,5 +126,6 @@ def _cost(
         passes_each=passes_each,
         pictures=sum(pair.image is not None for pair in planned.pairs.pairs),
         in_tower=in_tower,
+        beside=_beside(planned),
         resolution=resolution_of(len(first), planned.pairs),
     )

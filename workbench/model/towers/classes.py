@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from workbench.model.sight import COMPARES
+from workbench.model.compares import COMPARES
 
 _VISION = (
     *("ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification"),

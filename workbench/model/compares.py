@@ -1,0 +1,3 @@
+"""Classes of transformers that compare pictures with captions."""
+
+COMPARES = ("CLIPModel", "SiglipModel")
