@@ -258,8 +258,10 @@ def test_a_budget_counts_pixels_and_towers(tmp_path):
 
 
 def test_pictures_count_as_they_are_kept():
-    seen = PictureRoom(pixels=100, n_pictures=10, n_positions=5, n_layers=2, n_heads=1, d_model=4, d_mlp=8)
-    # each of 3 pairs: 300 pixels, 5 positions of 40 + 32 + 20 in a layer, 2 x 5 patterns, 7 x 4 recorded; 10 pictures
-    assert seen.floats(3, 30) == 3 * (300 + 5 * (92 + 10 + 28)) + 1000
+    seen = PictureRoom(
+        pixels=100, n_pictures=10, n_positions=5, n_layers=2, n_heads=1, d_model=4, d_mlp=8, held=9
+    )
+    # each of 3 pairs: 300 pixels, 5 positions of 40 + 32 + 20 in a layer, 2 x 5 patterns, 7 x 4 recorded; 9 held
+    assert seen.floats(3, 30) == 3 * (300 + 5 * (92 + 10 + 28)) + 9
     whole = replace(seen, in_tower=True)
-    assert whole.floats(3, 30) == 30 * (300 + 5 * (92 + 10)) + 3 * 5 * 28 + 1000
+    assert whole.floats(3, 30) == 30 * (300 + 5 * (92 + 10)) + 3 * 5 * 28 + 9

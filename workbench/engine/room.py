@@ -16,6 +16,7 @@ from workbench.model.settings import parse_size
 from workbench.model.sight import sight_of
 from workbench.model.trial import N_TRIED, blocks_of
 from workbench.model.unhooked import limits_of
+from workbench.tasks.pictures.image import AT_HAND, MEMORY
 
 Work = Literal["nodes", "gradients", "edges"]
 CACHE_FLOATS = (
@@ -73,6 +74,7 @@ def pictures_of(runs: PairedRuns, *, in_tower: bool) -> PictureRoom | None:
         "entered": longest * runs.wiring.d_model,
         "most_entered": max(ENTERED, longest * runs.wiring.d_model * runs.n_pairs),
         "in_tower": in_tower,
+        "held": _held(runs, 3 * height * width),
     }
     tower = next(iter(runs.wiring.towers.values()), None)
     if tower is None:
@@ -86,6 +88,13 @@ def pictures_of(runs: PairedRuns, *, in_tower: bool) -> PictureRoom | None:
         d_model=tower.d_model,
         d_mlp=tower.d_mlp or 4 * tower.d_model,
     )
+
+
+def _held(runs: PairedRuns, pixels: int) -> int:
+    """Numbers (of four bytes) of the pictures that are kept as they were loaded: drawn ones are of one byte."""
+    kinds = [picture.kind for pair in runs.pairs.pairs for picture in pair.image or ()]
+    sizes = sorted((0 if k == MEMORY else pixels // 4 if k else pixels for k in kinds), reverse=True)
+    return sum(sizes[:AT_HAND])
 
 
 def keep_within(

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.model.compares import COMPARES
 from workbench.model.prompt import Prompt
 from workbench.model.sight import give_sight, sight_of
-from workbench.tasks.pictures.sight import CaptionReading
+from workbench.tasks.pictures.sight import COMPARES, CaptionReading
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -40,7 +40,7 @@ class PictureRoom:
         entered: What enters the language model of one prompt, kept from then on, and the most that is kept of all.
         most_entered: See there.
         in_tower: Passes with many copies begin in the tower, and not only behind it.
-        at_hand: Most pictures that are kept in memory as they were loaded.
+        held: Pictures that are kept in memory as they were loaded, those that are there already left out.
     """
 
     pixels: int
@@ -53,7 +53,7 @@ class PictureRoom:
     entered: int = 0
     most_entered: int = 0
     in_tower: bool = False
-    at_hand: int = 256
+    held: int = 0
 
     def floats(self, pairs: int, copies: int) -> int:
         """Most numbers, with so many pairs in a batch and copies of prompts in a pass."""
@@ -63,9 +63,8 @@ class PictureRoom:
         patterns = tokens * self.n_layers * self.n_heads * self.n_positions
         recorded = pairs * self.n_positions * (3 * self.n_layers + 1) * self.d_model
         kept = min(self.most_entered, self.n_pictures * self.entered)
-        held = min(self.at_hand, self.n_pictures) * self.pixels
         # each picture as it is, scaled, and once more for each of its copies
-        return 3 * looked * self.pixels + tokens * layer + patterns + recorded + kept + held
+        return 3 * looked * self.pixels + tokens * layer + patterns + recorded + kept + self.held
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from workbench.model.compares import COMPARES
+from workbench.tasks.pictures.sight import COMPARES
 
 _VISION = (
     *("ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification"),

@@ -21,6 +21,9 @@ Pixels = UInt8[np.ndarray, "height width 3"] | Float32[np.ndarray, "3 height wid
 """Colours from 0 to 255, or numbers exactly as a model reads them."""
 
 MEMORY = "memory"
+AT_HAND = (
+    256  # pictures that are kept once loaded, those of the batch at hand; others are loaded or drawn again
+)
 _KIND = re.compile(r"([a-z][a-z-]*):(.+)", re.DOTALL)
 
 
@@ -181,7 +184,7 @@ def _read(source: str, folder: Path | None) -> tuple[Pixels, str]:
     return (_load if is_settled else _load.__wrapped__)(source, folder, seal)
 
 
-@lru_cache(maxsize=256)  # pictures of the batch at hand; the others are loaded or drawn again
+@lru_cache(maxsize=AT_HAND)
 def _load(source: str, folder: Path | None, seal: Seal) -> tuple[Pixels, str]:
     kind = _KIND.fullmatch(source)
     if kind is None:

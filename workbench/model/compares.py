@@ -1,3 +1,0 @@
-"""Classes of transformers that compare pictures with captions."""
-
-COMPARES = ("CLIPModel", "SiglipModel")
