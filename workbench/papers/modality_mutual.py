@@ -65,7 +65,7 @@ class MutualSizes:
         tower_steps: Of the tower that the twins of a pair share.
     """
 
-    questions: int = 300
+    questions: int = 150
     noise: float = 0.04
     draws: int = 20
     leak: bool = False
