@@ -47,6 +47,9 @@ def bootstrap(
     A score stands where ``mean +- z spread`` over the draws lies on one side of 0. The method itself runs once: the
     mean over a draw is that of the scores of its pairs.
 
+    Returns:
+        Scores in the other method's unit, with its sign.
+
     Raises:
         OptionError: for a method whose scores are no means over pairs, or too many to be kept.
 

@@ -28,6 +28,9 @@ def ceap(
     metric(corrupted). A branch whose change moves the metric more gets the larger score, which EAP-IG does not grant:
     it multiplies the mean gradient with the whole difference, wherever on the line the branch changed.
 
+    Returns:
+        Scores in the metric's unit; positive supports the behavior.
+
     Source:
         arXiv:2606.16920.
     """

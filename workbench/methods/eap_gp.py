@@ -55,6 +55,9 @@ def eap_gp(
     The path starts at the clean input and steps against the gradient of the squared distance to the corrupted run's
     logits; its points weigh the same, however far apart, so that scores do not sum to the difference of the metric.
 
+    Returns:
+        Scores in the metric's unit; positive supports the behavior.
+
     Source:
         arXiv:2502.06852. There is no code of the authors; this reads it as one path of inputs, as a re-implementation
         does (the paper's update is per node).

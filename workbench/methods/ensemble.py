@@ -55,6 +55,9 @@ def ensemble(runs: PairedRuns, options: Ensemble, *, level: Level, progress: Cal
     The published ensembles treat scales as comparable (``scale=none``). Methods that divide by something else are not:
     so each is divided by the sum of its sizes unless asked otherwise.
 
+    Returns:
+        Scores on the scale asked for; positive supports the behavior.
+
     Source:
         arXiv:2510.06811.
     """

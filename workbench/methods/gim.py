@@ -27,6 +27,9 @@ def gim(
     On the way back the softmax has temperature 2, norms have a constant scale, queries and keys get a quarter of the
     gradient, values and both factors of a gated product half. Activations keep their derivative.
 
+    Returns:
+        Scores in the metric's unit; positive supports the behavior.
+
     Source:
         arXiv:2505.17630, and the package gim-explain 0.1.0.
     """

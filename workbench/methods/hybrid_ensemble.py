@@ -19,9 +19,12 @@ from workbench.methods.serial_ensemble import serial_ensemble
 def hybrid_ensemble(
     runs: PairedRuns, options: HybridEnsemble, *, level: Level, progress: Callable[..., None]
 ) -> Scores:
-    """The mean of several methods and of edge pruning that starts from one of them (hybrid ensemble).
+    """Mean of several methods and of edge pruning that starts from one of them (hybrid ensemble).
 
     Masks have no sign: each gets that of the mean of the other methods, and counts as one of them.
+
+    Returns:
+        Scores on the scale asked for; positive supports the behavior.
 
     Source:
         arXiv:2510.06811; how signs and scales meet is not published.

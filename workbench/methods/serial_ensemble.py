@@ -19,6 +19,9 @@ def serial_ensemble(
 
     In each layer of readers the masks of the highest scores start open, a tenth of them in the mean.
 
+    Returns:
+        Masks from 0 to 1, as edge pruning does; larger is kept first.
+
     Source:
         arXiv:2510.06811; the start as in released code for the MIB benchmark.
     """

@@ -179,7 +179,7 @@ def hybrid_cost(options: HybridEnsemble, graph: Graph, level: Level) -> Cost:
 
 declare(
     "hybrid-ensemble",
-    claim="The mean of several methods and of edge pruning that starts from one of them (hybrid ensemble).",
+    claim="Mean of several methods and of edge pruning that starts from one of them (hybrid ensemble).",
     levels=("edge",),
     source="arXiv:2510.06811",
     options=HybridEnsemble,
