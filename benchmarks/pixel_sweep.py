@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import workbench as wb
 from workbench.engine.paired_runs import PairedRuns
+from workbench.model.wiring import Wiring
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -48,6 +50,49 @@ def naive(runs: PairedRuns, n: int) -> float:
     return spent * len(heads) / len(chosen) * runs.n_pairs / len(batch)
 
 
+def counted(work: Callable[[], object]) -> float:
+    """Multiply-adds of all matrix products of one call, in 10^9, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 2e9
+
+
+def floor_of_tower(runs: PairedRuns, tower: str) -> float:
+    """Multiply-adds that no exact ablation of all heads of a tower can do without, in 10^9.
+
+    Both runs once; for each head its change and the MLP of its layer, the later layers of the tower, and the language
+    model behind it, whose last layer is needed at the last position alone. Projectors and embeddings are left out.
+    """
+    seen, says = runs.wiring.of(tower), runs.wiring
+    places = runs.batches[0].prompt("clean")
+    n_seen = len(
+        runs.activations(runs.batches[0], "clean", [f"{seen.prefix}.0.hook_in"])[f"{seen.prefix}.0.hook_in"][
+            0
+        ]
+    )
+    layer, mlp = _layer(seen, n_seen, gates=2), 2 * seen.d_model * seen.d_mlp * n_seen
+    length = places.shape[1]
+    kv = 2 * says.d_model * says.n_kv_heads * says.d_head * length
+    last = kv + _layer(says, length, gates=3) / length - kv / length
+    behind = (says.n_layers - 1) * _layer(says, length, gates=3) + last
+    total = 2 * (seen.n_layers * layer + behind)
+    for number in range(seen.n_layers):
+        later = (seen.n_layers - 1 - number) * layer + behind
+        total += seen.n_heads * (n_seen * seen.d_model * seen.d_head + mlp + later)
+    return runs.n_pairs * total / 1e9
+
+
+def _layer(stack: Wiring, length: int, *, gates: int) -> float:
+    """Multiply-adds of one whole layer on one prompt.
+
+    Args:
+        gates: Matrices of the MLP.
+    """
+    inner, kv = stack.n_heads * stack.d_head, 2 * stack.n_kv_heads * stack.d_head
+    weights = stack.d_model * (2 * inner + kv) + gates * stack.d_model * stack.d_mlp
+    return length * (weights + 2 * length * inner)
+
+
 def main() -> None:
     """Print times."""
     asked = argparse.ArgumentParser()
@@ -64,6 +109,12 @@ def main() -> None:
         fresh = wb.paired_runs(model, runs.pairs)
         spent = seconds(lambda fresh=fresh, part=part: wb.ablate(fresh, part))
         print(f"{given.model}  {part:14}  {runs.n_pairs} questions  {spent:6.2f} s")
+        if ":" in part:
+            again, least = wb.paired_runs(model, runs.pairs), floor_of_tower(runs, part.split(":")[0])
+            done = counted(lambda again=again, part=part: wb.ablate(again, part))
+            print(
+                f"  {done:.2f} of {least:.2f} thousand million multiply-adds: {done / least:.2f} x the floor"
+            )
     print(
         f"{given.model}  naive loop over heads, from {given.naive} of them: {naive(runs, given.naive):6.2f} s"
     )
