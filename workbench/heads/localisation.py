@@ -130,7 +130,7 @@ def points_inside(maps: Maps, mask: Mask) -> PerMap:
     return np.where(np.isnan(maps).any((-2, -1)), np.nan, found)
 
 
-def best_iou(maps: Maps, mask: Mask) -> PerMap:
+def best_iou(maps: Maps, mask: Mask) -> Float[np.ndarray, "*#batch"]:
     """Return the intersection over union of a mask and the patches above a threshold, at the threshold that suits best.
 
     Returns:
@@ -147,7 +147,7 @@ def best_iou(maps: Maps, mask: Mask) -> PerMap:
     flat, own = maps.reshape(*maps.shape[:-2], -1), mask.reshape(*mask.shape[:-2], -1)
     above = flat[..., None, :] >= flat[..., :, None]  # (*batch, threshold, patch)
     both, either = (above & own[..., None, :]).sum(-1), (above | own[..., None, :]).sum(-1)
-    return (both / np.maximum(either, 1)).max(-1)
+    return np.asarray((both / np.maximum(either, 1)).max(-1))
 
 
 def _planted() -> tuple[np.ndarray, np.ndarray]:

@@ -92,13 +92,12 @@ def regularise(flow: Flow, *, causal: bool = True) -> Flow:
     return less * flow.sum(-1, keepdim=True) / less.sum(-1, keepdim=True)
 
 
-def early_mass(
-    flow: Float[np.ndarray, "*batch key"], share: float = 0.25
-) -> Float[np.ndarray, "*batch"] | float:
+def early_mass(flow: Float[np.ndarray, "*batch key"], share: float = 0.25) -> Float[np.ndarray, "*batch"]:
     """Return how much lies on the first ``share`` of positions (rounded down, one at least), of rows that sum to 1.
 
     Example:
         >>> float(early_mass(np.array([0.5, 0.2, 0.2, 0.1])))
         0.5
     """
-    return np.asarray(flow, dtype=float)[..., : max(1, int(flow.shape[-1] * share))].sum(-1)
+    first = max(1, int(flow.shape[-1] * share))
+    return np.asarray(np.asarray(flow, dtype=float)[..., :first].sum(-1))
