@@ -170,7 +170,7 @@ def edges_of_way(way: Mapping[str, str], roles: Mapping[str, tuple[str, ...]], g
 
 
 def _members(role: str, roles: Mapping[str, tuple[str, ...]]) -> list[Node]:
-    return [parse_node(role)] if role in ENDS else [parse_node(a) for a in roles.get(role, ())]
+    return [parse_node(role)] if role in ENDS else [parse_node(a, towers=True) for a in roles.get(role, ())]
 
 
 def _readers(target: Node, slot: str) -> list[Node]:

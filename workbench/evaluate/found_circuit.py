@@ -176,7 +176,11 @@ def _can_have_roles(runs: PairedRuns) -> bool:
 def _described(found: Discovery, runs: PairedRuns, judged: PairedRuns, drawn: Mapping[str, Any]) -> Circuit:
     """The circuit with names for its nodes, what was measured of it, and where it is from."""
     known = {r.head: r.role for r in found.roles}
-    names = {a: known[part] for a in found.circuit.nodes if (part := str(parse_node(a).writer)) in known}
+    names = {
+        a: known[part]
+        for a in found.circuit.nodes
+        if (part := str(parse_node(a, towers=True).writer)) in known
+    }
     return found.circuit.with_roles(names).with_fields(
         task=runs.pairs.pairs.task,
         model=runs.identity.name,

@@ -165,5 +165,5 @@ def claimed_nodes(circuit: Circuit) -> list[str]:
     return [
         a
         for a, data in circuit.nodes.items()
-        if data["role"] != KEPT_WHOLE and parse_node(a).kind not in ("input", "logits")
+        if data["role"] != KEPT_WHOLE and parse_node(a, towers=True).kind not in ("input", "logits")
     ]
