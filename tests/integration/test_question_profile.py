@@ -87,3 +87,10 @@ def test_pictures_of_another_size_are_said_and_words_are_measured():
     found = portrait(wb.open_model(seeing_dir("llava"), device="cpu"), n=2, length=20, loss=False)
     assert any(note.startswith("no questions about drawn pictures are asked:") for note in found.notes)
     assert "asked-shape" not in found and "previous-token" in found
+
+
+def test_positions_of_a_tower_are_no_words():
+    """CLIP has a tokenizer, and the ids of its pictures are positions: as words they would be its vocabulary."""
+    runs = wb.paired_runs(wb.open_model("zoo:clip", device="cpu"), "scene-captions", n=4)
+    found = wb.discover(runs, "eap", amount=5, shares=(1.0,), random_draws=1)
+    assert found.circuit.prompt == ()

@@ -29,6 +29,7 @@ from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfu
 from workbench.evaluate.roles import HeadRoles, head_roles
 from workbench.methods.by_name import score
 from workbench.methods.registry import Level, get_method
+from workbench.model.sight import reads_pictures_alone
 
 SCORED = "the circuit and its numbers"  # what stands or falls with the model's behavior
 
@@ -215,8 +216,8 @@ def _evaluation(found: Discovery, judged: PairedRuns) -> dict[str, Any]:
 
 
 def _prompt(runs: PairedRuns) -> tuple[str, ...]:
-    """Tokens of the first clean prompt, as text."""
-    if runs.model.tokenizer is None:
+    """Tokens of the first clean prompt, as text; none of a model that reads pictures alone: its ids are positions."""
+    if runs.model.tokenizer is None or reads_pictures_alone(runs.model):
         return ()
     ids = runs.pairs.clean[0].tolist()
     return tuple(runs.model.tokenizer.decode([i]) for i in ids)
