@@ -195,6 +195,9 @@ class Passes:
         """
         prompt, blocks = Prompt.of(prompt), self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
+            behind = self._behind(batch, prompt, fwd_hooks, start, resid, tower)
+            if behind is not None:
+                return self._read_out(*behind, prompt.last)
             return self._hooked(batch, prompt, fwd_hooks, start, resid, tower)
         hidden = self._walked(batch, blocks, prompt, fwd_hooks, start, resid, at_last)
         return self._read_out(blocks, hidden, prompt.last)
@@ -221,6 +224,9 @@ class Passes:
         prompt = Prompt.of(prompt)
         blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
+            behind = None if by_model else self._behind(batch, prompt, fwd_hooks, start, resid, tower)
+            if behind is not None:
+                return self.value_of(batch, *behind, prompt.last, rightly)
             output = self._hooked(batch, prompt, fwd_hooks, start, resid, tower)
             self._answered(batch, output, rightly)
             return self.measure(batch, output)
@@ -244,6 +250,31 @@ class Passes:
         begin = nullcontext() if resid is None else resume_from(stack_of(self.model, tower), start, resid)
         with begin, self.model.hooks(fwd_hooks=list(fwd_hooks)):
             return self._read(batch, hooks.forward(self.model, prompt, last_only=self.last_only(batch)))
+
+    def _behind(
+        self,
+        batch: Batch,
+        prompt: Prompt,
+        fwd_hooks: Sequence[Hook],
+        start: int,
+        resid: Tensor | None,
+        tower: str | None,
+    ) -> tuple[Blocks, Float[Tensor, "row d_model"]] | None:
+        """Run a tower by the model and what is behind it by plain blocks: them, and what leaves the last of them.
+
+        None where that cannot be: without a tower, with gradients, where plain blocks are not the model.
+        """
+        if tower is None or torch.is_grad_enabled():
+            return None
+        inside = f"{self.wiring.of(tower).prefix}."
+        beyond = [hook for hook in fwd_hooks if not hook[0].startswith(inside)]
+        blocks = self.blocks(batch, beyond)
+        if isinstance(blocks, str):
+            return None
+        begin = nullcontext() if resid is None else resume_from(stack_of(self.model, tower), start, resid)
+        with begin, self.model.hooks(fwd_hooks=[hook for hook in fwd_hooks if hook[0].startswith(inside)]):
+            entered = entering(self.model, blocks, prompt)
+        return blocks, self._walked(batch, blocks, prompt, beyond, 0, entered, at_last=not beyond)
 
     @torch.no_grad()
     def entered(self, prompt: Prompt) -> Float[Tensor, "row pos d_model"]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.model.blocks import Block, Blocks, Function
-from workbench.model.hooks import Wiring, call, component, norm_before
+from workbench.model.hooks import Wiring, component, forward, norm_before
 from workbench.model.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def entering(
         return (seen[0],) if blocks.in_tuple else seen[0]
 
     with _blocks_are(bridge, first):
-        call(bridge, prompt)
+        forward(bridge, prompt, last_only=True)
     return seen[0]
 
 
