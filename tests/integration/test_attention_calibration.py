@@ -14,6 +14,7 @@ from workbench.core.errors import OptionError
 from workbench.edits.act import Calibration
 from workbench.edits.sinks import Quiz, attention_moved, windows_of
 from workbench.papers import attention_calibration as study
+from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions
 
 N, HEADS, WIDTH, VOCABULARY = 32, 24, 2, 32
@@ -189,7 +190,8 @@ def test_the_text_of_the_study_is_split_by_file():
     from workbench.training.language import is_held_out, sources
 
     model, options = open_model("zoo:stdlib"), study.CalibrationSizes(windows=8, window=16)
-    chosen, judged = study.held_out_windows(model, options, 0)
+    setting = Setting(model=model, name="zoo:stdlib", options=options)
+    chosen, judged = (quiz.windows for quiz in study.held_out_quizzes(setting))
     assert chosen.shape == judged.shape == (4, 16)
     files = [text for name, text in sorted(sources().items()) if is_held_out(name)]
     first = [model.to_tokens(text, truncate=False)[0].tolist() for text in files[: len(files) // 2]]

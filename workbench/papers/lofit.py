@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,44 +28,24 @@ from workbench.core.loading import lazily
 from workbench.core.stats.agreement import jaccard
 from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import (
-    Claim,
-    Conditions,
-    Paper,
-    above,
-    at_least,
-    at_most,
-    flips,
-    groups_differ,
-    needs,
-    no_worse,
-)
+from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit.criteria import above, at_least, at_most, flips, groups_differ, no_worse
 from workbench.papers.registry import add_paper
 
 with lazily():
     from workbench.edits import iti, lofit, low_rank, unasked
 
-if TYPE_CHECKING:
-    Runs = Sequence[lofit.Localised]
-
 SEEDS = (0, 1, 2)  # of choosing heads: the nine runs of three tasks can be grouped in 280 ways
 RATE, SCALE_RATE, BATCH, RANK = 0.05, 0.01, 16, 1  # for a model of this size
-# Criteria, fixed before anything was measured.
-BADLY = 0.5  # accuracy before, above which there is little to repair
-ITI_GAIN = 0.1  # a third of the paper's gain of inference-time intervention
-COMPARABLE = 0.05  # accuracy that LoFiT may lack to low-rank fine-tuning
-FEWER = 20.0  # times fewer trained numbers, the lower end of the paper's range
 
 
 @dataclass(frozen=True, kw_only=True)
 class LofitSizes:
     """Tasks of ``workbench/edits/unasked.py``, a rule that the model was never taught, and how much is trained.
 
-    Attributes:
-        heads: Numbers of heads; claims are judged at the last, the others are shown beside it (the paper: 3 % of all).
-        seeds: Of choosing heads and of training, in every arm; a condition is their mean.
-        random: Random choices of heads for each task and seed at the last number; one at the others.
-        scale_steps, penalty: Of learning scales; what is trained after that takes ``steps``.
+    Claims are judged at the last number of ``heads`` (the paper: 3 % of all), the others are shown beside it. Every arm
+    is trained with ``seeds``, and a condition is their mean; ``random`` choices of heads are for each task and seed.
+    Scales are learned in ``scale_steps`` under a ``penalty``, what is trained after that in ``steps``.
     """
 
     tasks: tuple[str, ...] = ("animals", "cities", "mixed")
@@ -89,20 +69,15 @@ def measure(setting: Setting) -> Conditions:
     o, model, last = setting.options, setting.model, setting.options.heads[-1]
     tasks = [unasked.make_task(name, setting.seed) for name in o.tasks]
     chosen = [[_localised(setting, task, seed) for seed in SEEDS] for task in tasks]
-    others = [*chosen[1:], chosen[0]]
-    parts = {
-        task.name: _of_task(setting, task, *runs) for task, *runs in zip(tasks, chosen, others, strict=True)
-    }
+    asked = zip(tasks, chosen, [*chosen[1:], chosen[0]], strict=True)
+    parts = {task.name: _of_task(setting, task, *runs) for task, *runs in asked}
     c = Conditions.joined(parts)
-    c.seed, c.numbers["ITI heads, strength"] = (
-        setting.seed,
-        {name: p.numbers["ITI"] for name, p in parts.items()},
-    )
+    c.seed = setting.seed
+    c.numbers["ITI heads, strength"] = {name: part.numbers["ITI"] for name, part in parts.items()}
     c.numbers |= {"heads": last, "whole model": lofit.all_parameters(model)}
     c.numbers |= {"by LoFiT": last * model.cfg.d_head, "by low rank": low_rank.count(model, rank=RANK)}
-    compare_choices(
-        c, {name: [run.top(last) for run in runs] for name, runs in zip(parts, chosen, strict=True)}
-    )
+    tops = [[run.top(last) for run in runs] for runs in chosen]
+    compare_choices(c, dict(zip(parts, tops, strict=True)))
     if o.unknown:
         c.tables["A rule that the model was never taught"] = _unknown(setting)
     return c
@@ -117,12 +92,10 @@ def compare_choices(c: Conditions, choices: Mapping[str, Sequence[Sequence[str]]
     c.numbers |= {"shared heads": shared, "tasks of choices": tasks}
     c.numbers |= {"shared within": within, "shared between": between, "n choices": len(runs)}
     c.numbers["times fewer"] = c.numbers["by low rank"] / c.numbers["by LoFiT"]
+    after = runs[len(SEEDS) :] + runs[: len(SEEDS)]
     c.tables["Heads chosen, and how many of them for the next task too"] = [
-        {"task": name, "seed": seed, "heads": ", ".join(heads), "shared": len({*heads} & {*other})}
-        for (name, own), others in zip(
-            choices.items(), [*choices.values()][1:] + [*choices.values()][:1], strict=True
-        )
-        for seed, (heads, other) in enumerate(zip(own, others, strict=True))
+        {"task": list(choices)[task], "heads": ", ".join(heads), "shared": len({*heads} & {*other})}
+        for task, heads, other in zip(tasks, runs, after, strict=True)
     ]
 
 
@@ -140,26 +113,21 @@ def _trained(setting: Setting, task: unasked.UnaskedTask, by: Any, **how: Any) -
     return by(model, **words, options=step, **how)
 
 
-def _of_task(setting: Setting, task: unasked.UnaskedTask, chosen: Runs, others: Runs) -> Conditions:
+def _of_task(setting: Setting, task: unasked.UnaskedTask, *runs: Sequence[lofit.Localised]) -> Conditions:
     """Every condition of one task: at the last number of heads by its name, at the others with the number."""
-    model, o, seed = setting.model, setting.options, setting.seed
+    model, o, seed, (chosen, others) = setting.model, setting.options, setting.seed, runs
     setting.progress(o.tasks.index(task.name), len(o.tasks), f"offsets for {task.name}")
     train, seeds = partial(_trained, setting, task), range(seed, seed + o.seeds)
     c = Conditions(model=model, clusters=task.test.places, score=task.test.answered)
     c["nothing"] = None
-    *c.numbers["ITI"], c["ITI"] = iti.best_shift(
-        model, unasked.probes_of(model, task), task.validation.questions(model)
-    )
+    probes, validation = unasked.probes_of(model, task), task.validation.questions(model)
+    *c.numbers["ITI"], c["ITI"] = iti.best_shift(model, probes, validation)
     for n in o.heads:
         own, more = [run.top(n) for run in chosen[: o.seeds]], "" if n == o.heads[-1] else f", {n} head(s)"
         drawn = partial(c.matched, allowed=lofit.all_heads(model), draws=1 if more else o.random)
-        arms = {
-            "LoFiT": [[heads] for heads in own],
-            "another task's heads": [[run.unlike(heads)] for run, heads in zip(others, own, strict=False)],
-            "random heads": [
-                drawn(heads, seed=[seed, i, *task.name.encode()]) for i, heads in enumerate(own)
-            ],
-        }
+        every = [drawn(heads, seed=[seed, i, *task.name.encode()]) for i, heads in enumerate(own)]
+        other = [[run.unlike(heads)] for run, heads in zip(others, own, strict=False)]
+        arms = {"LoFiT": [[heads] for heads in own], "another task's heads": other, "random heads": every}
         for name, sets in arms.items():
             each = [(at, heads) for at, some in zip(seeds, sets, strict=True) for heads in some]
             offsets = [train(lofit.train_offsets, heads=heads, seed=at) for at, heads in each]
@@ -181,7 +149,7 @@ def _unknown(setting: Setting) -> Rows:
 
 
 REPAIRS = needs(
-    at_most("nothing", BADLY), "{nothing:.0%} are right without any change: there is little to repair"
+    at_most("nothing", 0.5), "{nothing:.0%} are right without any change: there is little to repair"
 )
 WORKS = needs(
     above("LoFiT", "nothing"),
@@ -198,57 +166,40 @@ Which = partial(
 CLAIMS = {
     "iti": Claim(
         "shifting the heads that tell right from wrong makes more answers right (inference-time intervention)",
-        at_least("ITI", ITI_GAIN, over="nothing") & above("ITI", "nothing"),
-        paper="0.325 to 0.651",
+        at_least("ITI", 0.1, over="nothing") & above("ITI", "nothing"), paper="0.325 to 0.651",
         why="a third of the paper's gain; heads and strength are chosen on other words",
         where="inference-time intervention (Li et al. 2023, abstract: Alpaca on TruthfulQA)",
     ),
     "against": Claim(
-        "trained offsets are better than inference-time intervention",
-        above("LoFiT", "ITI"),
+        "trained offsets are better than inference-time intervention", above("LoFiT", "ITI"),
         why="the same training and validation words for both, paired over test prompts of these tasks",
         where="inference-time intervention as baseline",
     ),
     "random": Which(
-        "the heads chosen are better than random heads of the same layers",
-        flips("LoFiT", "random heads"),
-        where="a control of ours",
-        needs=[DRAWN, WORKS],
+        "the heads chosen are better than random heads of the same layers", flips("LoFiT", "random heads"),
+        where="a control of ours", needs=[DRAWN, WORKS],
     ),
     "other": Which(
         "heads chosen for another task, and not for this one, do worse than the task's own",
-        flips("LoFiT", "another task's heads"),
-        where="abstract",
-        needs=[WORKS],
+        flips("LoFiT", "another task's heads"), where="abstract", needs=[WORKS],
     ),
     "low rank": Claim(
         "as good as low-rank fine-tuning with 20 to 200 times fewer trained numbers",
-        no_worse("LoFiT", "low rank", within=COMPARABLE) & at_least("times fewer", FEWER),
+        no_worse("LoFiT", "low rank", within=0.05) & at_least("times fewer", 20.0),
         paper="20 to 200 times",
         why="{by LoFiT} against {by low rank:,} numbers ({times fewer:.0f} times; the whole model has "
         "{whole model:,}); both keep the best on validation words",
         where="abstract",
     ),
     "own": Claim(
-        "different tasks choose different heads",
-        groups_differ("shared heads", "tasks of choices"),
+        "different tasks choose different heads", groups_differ("shared heads", "tasks of choices"),
         why="overlap between seeds is the most that overlap between tasks could be",
-        where="abstract: the choice is task-specific",
-        found="{shared between}",
-        control="{shared within}",
+        where="abstract: the choice is task-specific", found="{shared between}", control="{shared within}",
         n="{n choices}",
     ),
-}
-REPLICATION = add_paper(
-    Paper(
-        name="lofit",
-        title="Localized fine-tuning and inference-time intervention",
-        source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
-        authors="Yin et al. 2024",
-        model="zoo:icl",
-        options=LofitSizes,
-        measure=measure,
-        needs=[REPAIRS],
-        claims=CLAIMS,
-    )
-)
+}  # fmt: skip
+REPLICATION = add_paper(Paper(
+    name="lofit", source="Yin, Ye and Durrett 2024, arXiv:2406.01563; Li et al. 2023, arXiv:2306.03341",
+    authors="Yin et al. 2024", model="zoo:icl", options=LofitSizes, measure=measure, needs=[REPAIRS],
+    claims=CLAIMS,
+))  # fmt: skip

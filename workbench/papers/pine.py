@@ -16,18 +16,8 @@ from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import (
-    Claim,
-    Conditions,
-    Criterion,
-    Paper,
-    above,
-    at_least,
-    below,
-    less,
-    needs,
-    no_worse,
-)
+from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit.criteria import Criterion, above, at_least, below, less, no_worse
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -84,21 +74,17 @@ def measure(setting: Setting) -> Conditions:
     o, model, seed, c = setting.options, setting.model, setting.seed, Conditions()
     rotary.rotary_of(model, probe.wiring(model).attention_layers[0])  # refused before anything is measured
     words = documents.words_of(model, seed=seed)
-    kinds: dict[documents.Kind, int] = {
-        "conflict": o.conflicts,
-        "majority": o.majorities,
-        "single": o.singles,
-    }
-    for i, (kind, n) in enumerate(kinds.items()):
+    numbers: dict[documents.Kind, int]
+    numbers = {"conflict": o.conflicts, "majority": o.majorities, "single": o.singles}
+    for kind, n in numbers.items():
         asked = documents.questions(words, kind, n=n, sizes=(o.size,) * o.documents, seed=seed)
         answers: dict[str, documents.DocumentAnswers] = {}
-        for j, (name, how) in enumerate(CONDITIONS.items()):
-            setting.progress(i * len(CONDITIONS) + j, len(kinds) * len(CONDITIONS), f"{kind}: {name}")
-            answers[name] = found = documents.in_every_order(model, words, asked, how, seed=seed)
+        for name in setting.each([*CONDITIONS], f"conditions of {kind} questions"):
+            answers[name] = found = documents.in_every_order(model, words, asked, CONDITIONS[name], seed=seed)
             for what, (within, unit) in MEASURES.items():
                 c.add(f"{kind} {what}, {name}", getattr(found, what), within=within, unit=f"{kind}: {unit}")
-            moved = f"{kind}: moved from the model as it is, nats"
-            c.add(f"{kind} moved, {name}", found.moved_from(answers[PLAIN]), unit=moved)
+            moved, unit = found.moved_from(answers[PLAIN]), f"{kind}: moved from the model as it is, nats"
+            c.add(f"{kind} moved, {name}", moved, unit=unit)
     c.numbers["known words"] = words.known
     most = {name: float(c[f"conflict spread, {name}"].max()) for name in CONDITIONS}
     lengths = partial(documents.unequal_spread, model, words, o.size, seed=seed)
@@ -114,8 +100,7 @@ def measure(setting: Setting) -> Conditions:
 
 ABLE = needs(
     at_least(f"single accuracy, {PLAIN}", ANSWERED),
-    f"the model finds a value in one of the documents in {{single accuracy, {PLAIN}:.0%}} of the prompts; half is "
-    "asked for",
+    f"the model finds a value in {{single accuracy, {PLAIN}:.0%}} of single documents; half is asked for",
 )
 Asked = partial(Claim, needs=[ABLE])
 
@@ -127,43 +112,33 @@ def _equal(name: str) -> Criterion:
 
 CLAIMS = {
     "bias": Asked(
-        "the order of documents decides what a model answers",
-        above(f"conflict changes, {PLAIN}", by=BIASED),
-        why="documents that say different things about one key leave the choice to the model, and 10 % is well above "
-        "what prompts without contradiction show",
-        where="abstract",
-        control=f"{{single changes, {PLAIN}}}",
+        "the order of documents decides what a model answers", above(f"conflict changes, {PLAIN}", by=BIASED),
+        why="documents that say different things about one key leave the choice to the model, and 10 % is "
+        "well above what prompts without contradiction show",
+        where="abstract", control=f"{{single changes, {PLAIN}}}",
     ),
     "mask": Asked(
-        "the causal mask favors distant content",
-        below(f"conflict lean, {CAUSAL}"),
+        "the causal mask favors distant content", below(f"conflict lean, {CAUSAL}"),
         why="what is left of the bias when only the mask knows the order is the mask's; the control is the whole bias",
-        where="abstract",
-        control=f"{{conflict lean, {PLAIN}}}",
+        where="abstract", control=f"{{conflict lean, {PLAIN}}}",
     ),
     "rotary": Asked(
-        "rotary positions favor nearby content",
-        above(f"conflict lean, {GIVEN}"),
+        "rotary positions favor nearby content", above(f"conflict lean, {GIVEN}"),
         why="what is left of the bias when only positions know the order is theirs; the control is the whole bias",
-        where="abstract",
-        control=f"{{conflict lean, {PLAIN}}}",
+        where="abstract", control=f"{{conflict lean, {PLAIN}}}",
     ),
     "invariant": Claim(
-        "with PINE the output is the same for every order",
-        _equal(ORDERS),
-        paper="the same",
+        "with PINE the output is the same for every order", _equal(ORDERS), paper="the same",
         why="float32 runs on permuted prompts differ by 1e-5 to 1e-4 here; a wrong order of positions by whole nats",
         where="the method",
     ),
     "unequal": Claim(
-        "also for documents of different lengths",
-        _equal(UNEQUAL),
+        "also for documents of different lengths", _equal(UNEQUAL),
         why="the importance of a document is a mean over its tokens, so that its length does not matter",
         where="the method; the test is an extension of ours",
     ),
     "one": Claim(
-        "with one document PINE is the model itself",
-        _equal(ONE),
+        "with one document PINE is the model itself", _equal(ONE),
         why="nothing is left to be put in order; two documents are, so the edit is at work",
         where="a check of ours: it follows from the definition",
     ),
@@ -171,8 +146,7 @@ CLAIMS = {
         "what is judged becomes more accurate",
         above(f"majority accuracy, {PINE}", f"majority accuracy, {PLAIN}"),
         paper="8 to 10 points (RewardBench reasoning)",
-        why="the right answer is defined by content alone, so a bias can only harm",
-        where="abstract",
+        why="the right answer is defined by content alone, so a bias can only harm", where="abstract",
     ),
     "design": Asked(
         "it matters that the important is near",
@@ -186,16 +160,9 @@ CLAIMS = {
         why="the unrelated task: there is no bias to take away, so any change is damage",
         where="a control of ours",
     ),
-}
-REPLICATION = add_paper(
-    Paper(
-        name="pine",
-        title="Eliminating Position Bias of Language Models: A Mechanistic Approach",
-        source="Wang et al. 2024, arXiv:2407.01100",
-        model="zoo:kv",
-        options=PineSizes,
-        controls=(GIVEN, RANDOM, CAUSAL, REVERSED, "questions that one document answers"),
-        measure=measure,
-        claims=CLAIMS,
-    )
-)
+}  # fmt: skip
+REPLICATION = add_paper(Paper(
+    name="pine", source="Wang et al. 2024, arXiv:2407.01100", model="zoo:kv", options=PineSizes,
+    controls=(GIVEN, RANDOM, CAUSAL, REVERSED, "questions that one document answers"), measure=measure,
+    claims=CLAIMS,
+))  # fmt: skip

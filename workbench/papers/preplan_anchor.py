@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -35,8 +34,7 @@ with lazily():
     from workbench.heads import responses
     from workbench.training import language
 
-SAME_GROUPS, PAIRS = 0.6, 10  # fixed before anything was measured
-# What is compared, and with what.
+LOW, WINDOW = 10, 10  # tokens after one that do not count for its FAI; the farthest that counts for WAAD
 FIRST = ("WAAD at first tokens", "WAAD inside words")
 BEFORE = ("WAAD in rows before first tokens", "WAAD in rows before others")
 PEAKS = ("entropy at WAAD peaks", "entropy elsewhere")
@@ -44,17 +42,15 @@ AFTER = ("entropy after WAAD peaks", "entropy after others")
 SWAPS = ("likeness after high-FAI swaps", "likeness after low-FAI swaps")
 LOCAL, FAR, UNIFORM = "span of local heads", "span of global heads", "span of a uniform head"
 RECEIVED, COUPLED = "FAI peaks at receiver peaks", "FAI peaks with or after WAAD peaks"
-BEYOND = "FAI peaks with or after WAAD peaks, by kind of token"
+BEYOND, PUNCTUATION = (f"{COUPLED}, {of}" for of in ("by kind of token", "of punctuation"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreplanSizes:
-    """Sizes and thresholds; the paper's where it states them.
+    """Sizes: ``grouping`` responses choose head groups, ``responses`` others are analysed; swaps at every ``stride``.
 
-    ``grouping`` responses choose the head groups, ``responses`` others are analysed; tokens are swapped at every
-    ``stride``-th place (fewer lengths, fewer passes). ``planted`` is a check that
-    verdicts can go the other way: ``entropy`` puts the entropy of each token in place of WAAD, ``fai`` puts FAI
-    there, ``noise`` puts random numbers in place of FAI.
+    ``planted`` is a check that verdicts can go the other way: ``entropy`` puts the entropy of each token in place of
+    WAAD, ``fai`` puts FAI there, ``noise`` puts random numbers in place of FAI.
     """
 
     grouping: int = 24
@@ -62,11 +58,6 @@ class PreplanSizes:
     prompt: int = 24
     length: int = 127
     temperature: float = 0.7
-    window: int = 10
-    low: int = 10
-    group: float = 0.3
-    share: float = 0.4
-    within: int = 1
     rollout: int = 30
     stride: int = 4
     draws: int = 300
@@ -80,30 +71,29 @@ class PreplanSizes:
 def measure(setting: Setting) -> Conditions:
     """Curves of responses that the model writes itself; punctuation is left out, and shown beside."""
     model, o, seed = setting.model, setting.options, setting.seed
-    places = {"start": o.prompt, "low": o.low}
-    write = {"prompt": o.prompt, "length": o.length, "least": 4 * o.low, "temperature": o.temperature}
+    places = {"start": o.prompt, "low": LOW}
+    write = {"prompt": o.prompt, "length": o.length, "least": 4 * LOW, "temperature": o.temperature}
     texts = language.known_texts(getattr(model, "tokenizer", None))
     try:
         grouping = responses.respond(model, texts, n=o.grouping, seed=seed, **write)
         written = responses.respond(model, texts, n=o.responses, seed=seed + 1, **write)
     except WorkbenchError as problem:
         return Conditions(why=problem.message)
-    groups, again = (
-        responses.group_heads(model, ids, share=o.group, **places) for ids in (grouping, written)
-    )
-    found = responses.responses_of(model, written, groups, window=o.window, **places)
+    groups, again = (responses.group_heads(model, ids, **places) for ids in (grouping, written))
+    found = responses.responses_of(model, written, groups, window=WINDOW, **places)
     found = [_planted(response, o.planted) for response in found]
     setting.progress(1, 2, "responses")
-    how = {"share": o.share, "rollout": o.rollout, "stride": o.stride, "seed": seed}
-    moved = [np.roll(r.fai, len(r.fai) // 3) for r in found]
-    swapped, control = (responses.swaps(model, found, by, **how) for by in ([r.fai for r in found], moved))
-    setting.progress(2, 2, "responses")
+    how = {"share": anchors.SHARE, "rollout": o.rollout, "stride": o.stride, "seed": seed}
+    own, moved = [r.fai for r in found], [np.roll(r.fai, len(r.fai) // 3) for r in found]
     c = Conditions(seed=seed)
     _of_groups(c, groups, again, o)
-    _of_peaks(c, found, o)
-    of_coupling(c, found, o)
-    of_swaps(c, swapped, control)
-    _picture(c, found[0])
+    _of_peaks(c, found, o.draws)
+    _of_coupling(c, found, o.draws)
+    of_swaps(c, *(responses.swaps(model, found, curves, **how) for curves in (own, moved)))
+    scale = 10 / (float(np.nanmax(found[0].fai)) or 1.0)
+    curves = {"WAAD": found[0].waad, "FAI, largest = 10": scale * found[0].fai, "entropy": found[0].entropy}
+    points = {name: list(enumerate(values.tolist())) for name, values in curves.items()}
+    c.pictures["One response"] = Curves.of(points, x_label="token of the response", y_label="tokens; nats")
     return c
 
 
@@ -120,29 +110,22 @@ def _planted(response: responses.Response, what: str) -> responses.Response:
 
 def _of_groups(c: Conditions, groups: responses.Groups, again: responses.Groups, o: PreplanSizes) -> None:
     """Spans of the groups and how alike other responses cut them."""
-    same = [
-        jaccard(groups.names(getattr(groups, k)), again.names(getattr(again, k))) for k in ("local", "far")
-    ]
+    cuts = ((groups.local, again.local), (groups.far, again.far))
+    same = [jaccard(groups.names(here), groups.names(there)) for here, there in cuts]
     masks = {"local": groups.local, "global": groups.far, "receiver": groups.receiver}
     c.numbers |= {f"span of {kind} heads": float(groups.span[mask].mean()) for kind, mask in masks.items()}
     c.numbers[UNIFORM] = float((np.arange(o.prompt, o.length) / 2).mean())  # over t + 1 keys: t / 2
-    c.numbers |= {"window": o.window, "same groups again": min(same), "heads": groups.span.numel()}
-    c.tables["Head groups"] = [
-        {
-            "group": kind,
-            "heads": ", ".join(groups.names(mask)),
-            "mean span": c.numbers[f"span of {kind} heads"],
-        }
-        for kind, mask in masks.items()
-    ]
+    c.numbers |= {"window": WINDOW, "same groups again": min(same), "heads": groups.span.numel()}
+    heads = {kind: ", ".join(groups.names(mask)) for kind, mask in masks.items()}
+    c.tables["Head groups"] = [{"group": kind, "heads": names} for kind, names in heads.items()]
     c.draw_heads("Span of every head", groups.span.numpy(), unit="tokens")
 
 
-def _of_peaks(c: Conditions, found: Sequence[responses.Response], o: PreplanSizes) -> None:
+def _of_peaks(c: Conditions, found: Sequence[responses.Response], draws: int) -> None:
     """WAAD at first tokens of words, of the row that reads one and of the row that writes it; entropy at WAAD peaks."""
     words, begin = [r.wordlike for r in found], [r.starts for r in found]
     before, then = ([np.append(m[1:], False) for m in marks] for marks in (begin, words))
-    waad, peaks = [r.waad for r in found], [anchors.peaks(r.waad, o.share) for r in found]
+    waad, peaks = [r.waad for r in found], [anchors.peaks(r.waad) for r in found]
     now, after = [r.entropy for r in found], [r.next_entropy for r in found]
     cases = {FIRST: (waad, begin, words), BEFORE: (waad, before, then)}
     cases |= {PEAKS: (now, peaks, words), AFTER: (after, peaks, words)}
@@ -150,70 +133,40 @@ def _of_peaks(c: Conditions, found: Sequence[responses.Response], o: PreplanSize
         both = f"{name} minus {other}"
         apart = anchors.marked_minus_others(curves, marks, eligible)
         c.add(both, apart, unit="tokens" if curves is waad else "nats")
-        p, null = anchors.shift_p(curves, marks, eligible, draws=o.draws, seed=c.seed)
+        p, null = anchors.shift_p(curves, marks, eligible, draws=draws, seed=c.seed)
         c.tell(both, control=null, p=p)
         for where, side in ((name, marks), (other, [~m for m in marks])):
             values = [v[w & s] for v, w, s in zip(curves, eligible, side, strict=True)]
             c.tell(where, float(np.nanmean(np.concatenate(values))), n=len(apart))
 
 
-def of_coupling(c: Conditions, found: Sequence[responses.Response], o: PreplanSizes) -> None:
-    """FAI peaks with receiver peaks; with and after WAAD peaks, also within kinds of tokens; and by distance."""
-    words, every = [r.wordlike for r in found], [np.ones(len(r.tokens), dtype=bool) for r in found]
-    early, third = (
-        [anchors.peaks(getattr(r, name), o.share) for r in found] for name in ("waad", "receivers")
-    )
-
-    def coupled(allowed: Sequence[Any], other: Sequence[Any], **how: Any) -> tuple[float, np.ndarray, int]:
-        late = [anchors.peaks(r.fai, o.share) & a for r, a in zip(found, allowed, strict=True)]
+def _of_coupling(c: Conditions, found: Sequence[responses.Response], draws: int) -> None:
+    """FAI peaks with receiver peaks; with and after WAAD peaks, also within kinds of tokens; punctuation beside."""
+    words, kinds = [r.wordlike for r in found], [r.kinds for r in found]
+    early, third = ([anchors.peaks(getattr(r, name)) for r in found] for name in ("waad", "receivers"))
+    cases = {RECEIVED: (words, third, 0, None), COUPLED: (words, early, 1, None)}
+    cases |= {BEYOND: (words, early, 1, kinds), PUNCTUATION: ([~w for w in words], early, 1, None)}
+    for name, (allowed, other, within, groups) in cases.items():
+        late = [anchors.peaks(r.fai) & a for r, a in zip(found, allowed, strict=True)]
         can = [a & np.isfinite(r.fai) for r, a in zip(found, allowed, strict=True)]
-        null = anchors.chance(late, other, eligible=can, seed=c.seed, **how)
-        return (
-            anchors.share_followed(late, other, within=how["within"]),
-            null,
-            int(sum(m.sum() for m in late)),
-        )
-
-    kinds = [r.kinds for r in found]
-    cases = {RECEIVED: (third, 0, None), COUPLED: (early, o.within, None), BEYOND: (early, o.within, kinds)}
-    for key, (other, within, groups) in cases.items():
-        value, null, n = coupled(words, other, within=within, groups=groups, draws=o.draws)
-        c.tell(key, value, control=null.mean(), n=n, p=p_above(value, null))
-    c.tables["Coupling by distance, with and without punctuation"] = rows = []
-    sides = {"words": words, "punctuation": [~w for w in words], "all tokens": every}
-    for name, within in ((name, within) for name in sides for within in range(4)):
-        value, null, n = coupled(sides[name], early, within=within, draws=100)
-        row = {"FAI peaks at": name, "WAAD peak up to tokens before": within, "share": value}
-        rows.append(row | {"by chance": null.mean(), "n": n})
+        how = {"within": within, "groups": groups, "draws": draws, "seed": c.seed}
+        null = anchors.chance(late, other, eligible=can, **how)
+        value, n = anchors.share_followed(late, other, within=within), int(sum(m.sum() for m in late))
+        c.tell(name, value, control=null.mean(), n=n, p=p_above(value, null))
 
 
 def of_swaps(c: Conditions, swapped: Sequence[responses.Swap], control: Sequence[responses.Swap]) -> None:
     """How alike texts stay after a swap, pair by pair; the control has the FAI of another place."""
     apart, shifted = responses.low_minus_high(swapped), responses.low_minus_high(control)
-    c.tables["Swapped tokens"] = rows = []
     for name, kind in zip(SWAPS, ("high", "low"), strict=True):
-        own, other = ([s for s in side if s.kind == kind] for side in (swapped, control))
-        alike, moved = (float(np.mean([s.alike for s in side])) for side in (own, other))
-        entropy, place = np.mean([(s.entropy, s.token) for s in own], axis=0)
-        row = {"FAI": kind, "alike": alike, "alike, shifted FAI": moved, "entropy of the token": entropy}
-        rows.append(row | {"place in the response": place, "n": len(own)})
-        c.tell(name, alike, n=len(apart))
-    if len(apart) < PAIRS:
-        c.lack(SWAPS[0], f"only {len(apart)} responses have words of both kinds; {PAIRS} are needed")
+        c.tell(name, float(np.mean([s.alike for s in swapped if s.kind == kind])), n=len(apart))
+    if len(apart) < 10:
+        c.lack(SWAPS[0], f"only {len(apart)} responses have words of both kinds; 10 are needed")
         return
     c.numbers["with FAI shifted"] = float(shifted.mean()) if len(shifted) else float("nan")
     both = " minus ".join(SWAPS)
     c.add(both, -apart, within=CHANGE, unit="Jaccard")
     c.tell(both, control=-c.numbers["with FAI shifted"], p=sign_flip_p(apart, seed=[c.seed, 5]))
-
-
-def _picture(c: Conditions, response: responses.Response) -> None:
-    """The curves of one response over its tokens."""
-    scale = 10 / (float(np.nanmax(response.fai)) or 1.0)
-    curves = {"WAAD": response.waad, "FAI, largest = 10": scale * response.fai, "entropy": response.entropy}
-    points = {name: list(enumerate(values.tolist())) for name, values in curves.items()}
-    words = {"x_label": "token of the response", "y_label": "tokens; nats", "width": 900}
-    c.pictures["One response"] = Curves.of(points, title="WAAD, FAI and entropy of one response", **words)
 
 
 READ = "the paper does not say whether a peak is of the token read or the token written"
@@ -234,7 +187,7 @@ def _harder(pair: tuple[str, str]) -> Criterion:
 CLAIMS = {
     "groups": Claim(
         "some heads look near, others far",
-        less(LOCAL, "window") & more(FAR, UNIFORM) & at_least("same groups again", SAME_GROUPS),
+        less(LOCAL, "window") & more(FAR, UNIFORM) & at_least("same groups again", 0.6),
         why="a 30 % share can always be cut off; near, far and stable is more than that", where="section 2.1",
         found=f"local {{{LOCAL}:.1f}}, global {{{FAR}:.1f}} tokens; the same groups again: {{same groups again:.2f}}",
         control=f"uniform head {{{UNIFORM}:.1f}}", n="{heads}",
@@ -293,15 +246,7 @@ CLAIMS = {
         NO_REWARD, why="coupling is what the credit adds to the two", where="section 5",
     ),
 }  # fmt: skip
-REPLICATION = add_paper(
-    Paper(
-        name="preplan-anchor",
-        title="Attention Illuminates LLM Reasoning: The Preplan-and-Anchor Rhythm",
-        source="Li et al., October 2025",
-        model="zoo:stdlib",
-        authors="Li et al. 2025, arXiv:2510.13554",
-        options=PreplanSizes,
-        measure=measure,
-        claims=CLAIMS,
-    )
-)
+REPLICATION = add_paper(Paper(
+    name="preplan-anchor", source="Li et al. 2025, arXiv:2510.13554", model="zoo:stdlib",
+    options=PreplanSizes, measure=measure, claims=CLAIMS,
+))  # fmt: skip

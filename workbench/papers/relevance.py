@@ -16,7 +16,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -33,33 +33,12 @@ with lazily():
     from workbench.engine import of_task
     from workbench.evaluate import against_exact, conservation, relevance_rules, salient
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    from workbench.engine.paired_runs import PairedRuns
-    from workbench.engine.rules import Backward
-
-BACKWARD: Mapping[str, Backward] = {
-    "gradient": "plain",
-    "RelP": "relp",
-    "AttnLRP": "attnlrp",
-    "CP-LRP": "cp-lrp",
-}
 MLPS, STREAM, HEADS, OUTPUTS = "MLP outputs", "residual stream", "heads", "attention outputs"
-COMPARED = {
-    MLPS: ("RelP", "AtP"),
-    STREAM: ("RelP", "AtP"),
-    HEADS: ("CP-LRP", "AttnLRP"),
-    OUTPUTS: ("RelP", "AtP"),
-}
+COMPARED = {kind: ("RelP", "AtP") for kind in (MLPS, STREAM, OUTPUTS)} | {HEADS: ("CP-LRP", "AttnLRP")}
 RAW, SMOOTHED = "CP-LRP, raw", "CP-LRP, salient"
 KV = "zoo:kv kv-retrieval"
 ATTNLRP, RELP, SALIENT = "arXiv:2402.05602", "arXiv:2508.21258, table 1", "Li et al. 2017"
-# Criteria, fixed before anything was measured.
 ROUNDING = 1e-4  # share of the metric; float32 through a few layers is off by 1e-6
-CLOSE = 0.9  # Pearson's r that counts as close agreement
-POOR = 0.5  # r below which an estimate is of little use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +66,7 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-def _runs(setting: Setting, text: str, n: int) -> PairedRuns:
+def _runs(setting: Setting, text: str, n: int) -> of_task.PairedRuns:
     """Clean and corrupted runs of a ``model task``."""
     model, _, task = text.partition(" ")
     bridge = setting.model if model == setting.name else setting.open(model)
@@ -106,8 +85,7 @@ def _of_agreement(c: Conditions, found: against_exact.Agreement) -> None:
     """Every estimate of every kind of part beside exact patching, and what one gains over another."""
     for kind, (better, worse) in COMPARED.items():
         if kind not in found.exact:
-            for name in against_exact.RULES:
-                c.lack(_r(name, kind), f"the model has no {kind}")
+            c.lacking |= {_r(name, kind): f"the model has no {kind}" for name in against_exact.RULES}
             continue
         exact, estimates = found.exact[kind], found.estimates[kind]
         measured = against_exact.correlations(exact, estimates, seed=c.seed)
@@ -119,9 +97,8 @@ def _of_agreement(c: Conditions, found: against_exact.Agreement) -> None:
         both = f"{_r(better, kind)} minus {_r(worse, kind)}"
         c.tell(both, gain["more"], around=(gain["low"], gain["high"]), p=gain["p"])
     kind = MLPS if MLPS in found.exact else HEADS
-    c.numbers["shuffled estimates"] = against_exact.shuffled(
-        found.exact[kind], found.estimates[kind]["RelP"], seed=c.seed
-    )
+    exact, estimated = found.exact[kind], found.estimates[kind]["RelP"]
+    c.numbers["shuffled estimates"] = against_exact.shuffled(exact, estimated, seed=c.seed)
     words = {"x_label": "exact effect, logits", "y_label": "estimate, logits", "diagonal": "exact"}
     points = {name: found.points(kind, name) for name in ("AtP", "RelP")}
     c.pictures[f"Estimated and exact effects: {kind}"] = Scatter.of(points, **words)
@@ -143,39 +120,32 @@ def _of_others(setting: Setting, c: Conditions, own: against_exact.Agreement) ->
     for text, seen in found.items():
         for kind in (kind for kind in (MLPS, STREAM) if kind in seen.exact):
             table, _ = against_exact.correlations(seen.exact[kind], seen.estimates[kind], seed=c.seed)
-            rows.append(
-                {"model and task": text, "parts": kind} | {name: one.r for name, one in table.items()}
-            )
+            r = {name: one.r for name, one in table.items()}
+            rows.append({"model and task": text, "parts": kind, **r})
     c.tables["the same on other models and tasks (MLP outputs and residual stream)"] = [*rows, *lacking]
     wins = sum(row["RelP"] > row["AtP"] for row in rows)
     c.numbers |= {"cases": len(rows), "models asked": len({text.partition(" ")[0] for text in found})}
     c.tell("cases won", wins, control="half of the cases by chance", n=len(rows))
 
 
-def _of_layers(setting: Setting, c: Conditions, runs: PairedRuns) -> None:
+def _of_layers(setting: Setting, c: Conditions, runs: of_task.PairedRuns) -> None:
     """How far the relevance at each layer is from the metric, by rule, on this model and on one without biases."""
     o: RelevanceSizes = setting.options
-    free = _runs(setting, o.bias_free, o.n_pairs_others)
+    free, rules = _runs(setting, o.bias_free, o.n_pairs_others), against_exact.RULES
     c.numbers["bias-free"] = o.bias_free.partition(" ")[0]
     for name, where in ((f"{setting.name} {o.task}", runs), (o.bias_free, free)):
-        off = {
-            rule: conservation.conservation(where, backward=how).deviation for rule, how in BACKWARD.items()
-        }
-        layers, caption = (
-            [f"layer {i}" for i in range(where.wiring.n_layers)],
-            "Relevance that is lost or made up",
-        )
-        grid = np.array(list(off.values()))
-        c.pictures[f"{caption}, {name}"] = Heatmap.of(grid, list(off), layers, unit="share of the metric")
-    for rule, far in off.items():
+        off = [conservation.conservation(where, backward=rule).deviation for rule in rules.values()]
+        layers, caption = [f"layer {i}" for i in range(where.wiring.n_layers)], f"Relevance lost, {name}"
+        c.pictures[caption] = Heatmap.of(np.array(off), list(rules), layers, unit="share of the metric")
+    for rule, far in zip(rules, off, strict=True):
         c.tell(f"relevance lost by {rule}", float(far.max()), n=free.n_pairs)
 
 
-def _of_tokens(c: Conditions, runs: PairedRuns) -> None:
+def _of_tokens(c: Conditions, runs: of_task.PairedRuns) -> None:
     """Rank correlation with exact replacement of every token, of the raw map and after both steps."""
     exact, unit = salient.occlusion(runs), "rank correlation of a map of tokens with exact replacement"
-    steps: dict[str, Callable[..., Any]] = {"raw": np.abs, "salient": salient.salient_relevance}
-    for rule, backward in BACKWARD.items():
+    steps: dict[str, Any] = {"raw": np.abs, "salient": salient.salient_relevance}
+    for rule, backward in against_exact.RULES.items():
         maps = salient.token_relevance(runs, backward=backward)
         for name, step in steps.items():
             found = [spearman(step(m), np.abs(e)) for m, e in zip(maps, exact, strict=True) if e.any()]
@@ -230,7 +200,7 @@ CLAIMS = {
         at_most("relevance lost by CP-LRP", ROUNDING),
         why="an identity where norms are a constant scale, activations a slope, products halved and nothing"
         " is added; the control is the plain gradient. A share of the metric, at the worst layer",
-        where=ATTNLRP, control="{relevance lost by gradient}", model="{bias-free}",
+        where=ATTNLRP, control="{relevance lost by AtP}", model="{bias-free}",
     ),
     "softmax": Claim(
         "relevance is conserved by AttnLRP's rule for the softmax too (not claimed: its bias takes a part)",
@@ -246,13 +216,13 @@ CLAIMS = {
     ),
     "close": Claim(
         "for MLP outputs RelP agrees closely with patching",
-        above(PATCHED, by=CLOSE) & at_least(PATCHED, CLOSE, over="shuffled estimates"), paper=0.956,
+        above(PATCHED, by=0.9) & at_least(PATCHED, 0.9, over="shuffled estimates"), paper=0.956,
         why="the paper's numbers are 0.956 to 0.992; the control exchanges estimates between points of a prompt",
         where=RELP,
     ),
     "poor": Claim(
-        "for MLP outputs plain gradients are of little use", below(PLAIN, by=POOR), paper=0.006,
-        why=f"the paper's numbers are 0.195 and less; below {POOR} at most a quarter of the variance is shared",
+        "for MLP outputs plain gradients are of little use", below(PLAIN, by=0.5), paper=0.006,
+        why="the paper's numbers are 0.195 and less; below 0.5 at most a quarter of the variance is shared",
         where=RELP, control=f"{{{PATCHED}}}",
     ),
     "size": Claim(
@@ -263,7 +233,7 @@ CLAIMS = {
     ),
     "attention": Claim(
         "for attention outputs plain gradients are as good as RelP",
-        at_least(PLAIN_OUT, CLOSE) & at_least(PATCHED_OUT, CLOSE) & NO_GAIN,
+        at_least(PLAIN_OUT, 0.9) & at_least(PATCHED_OUT, 0.9) & NO_GAIN,
         paper="AtP 0.979, RelP 0.962 (GPT-2 small)",
         why="the paper has no gain there; clearly above 0 would be one", where=RELP,
         control=f"{{{PATCHED_OUT}}}",
@@ -288,14 +258,8 @@ CLAIMS = {
         where=SALIENT,
     ),
 }  # fmt: skip
-REPLICATION = add_paper(
-    Paper(
-        name="relevance",
-        title="Relevance propagation and relevance patching",
-        source="Achtibat et al. 2024, arXiv:2402.05602; Rezaei Jafari et al. 2025, arXiv:2508.21258; Li et al. 2017",
-        model="zoo:ioi",
-        options=RelevanceSizes,
-        measure=measure,
-        claims=CLAIMS,
-    )
-)
+REPLICATION = add_paper(Paper(
+    name="relevance", title="Relevance propagation and relevance patching",
+    source="Achtibat et al. 2024, arXiv:2402.05602; Rezaei Jafari et al. 2025, arXiv:2508.21258; Li et al. 2017",
+    model="zoo:ioi", options=RelevanceSizes, measure=measure, claims=CLAIMS,
+))  # fmt: skip

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -37,15 +37,8 @@ with lazily():
     from workbench.heads import alike, retrieval
     from workbench.training import needle_prompts
 
-if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
-
-# Criteria, fixed before anything was measured.
-SPARSE, SILENT, STRONG = 0.05, 0.45, 0.5
-SAME, FOREIGN = 0.8, 0.1
-HALF, BARELY = 0.5, 0.05
 ANSWERED = 0.5  # a model that answers fewer needles has nothing to be scored on
-FACTS = 80  # questions: twenty facts, each after four texts
+SPARSE = 0.05  # of all heads
 PLAIN, MASKED, RANDOM = "needles", "needles, top heads masked", "needles, matched heads masked"
 KNOWN, KNOWN_MASKED = "facts", "facts, top heads masked"
 FEW, NEVER = "share of heads at the threshold", "share of heads that never copy"
@@ -55,11 +48,9 @@ LIKE = {role: f"correlation with the {role} model" for role in ("derived", "othe
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalSizes:
-    """Sizes and conditions.
+    """Sizes: ``samples`` prompts select the heads, ``evaluated`` others per context test them, ``cell`` per grid cell.
 
-    ``samples`` prompts select the heads, ``evaluated`` others per context test them; ``draws`` sets of matched heads;
-    ``cell`` prompts per cell of the needle grid; ``masked`` is what is masked as the top heads: ``retrieval`` heads,
-    ``random`` ones or those with the ``lowest`` score (both controls: the causal claims then have to fail).
+    ``masked`` are the ``retrieval`` heads, or as controls ``random`` ones or those with the ``lowest`` score.
     """
 
     samples: int = 60
@@ -68,12 +59,9 @@ class RetrievalSizes:
     depths: tuple[int, ...] = (0, 25, 50, 75, 100)
     cell: int = 3
     draws: int = 40
-    values: int = 3
-    keys: int = 2
-    threshold: float = 0.1
-    count: str = "set"
-    mode: str = "uniform"
-    when: str = "decode"
+    count: retrieval.Count = "set"
+    mode: masked_heads.Mode = "uniform"
+    when: masked_heads.When = "decode"
     masked: str = "retrieval"
     derived: str = "zoo:needle-base"
     other: str = "zoo:needle-other"
@@ -84,49 +72,46 @@ def measure(setting: Setting) -> Conditions:
     """Score heads, mask them on other prompts; on the key-value task or, where it is not known, on random tokens."""
     model, o, seed = setting.model, setting.options, setting.seed
     masked_heads.keep_freed()
-    scores = scored(model, o, seed=seed)
+    scores = _scored(model, o, seed=seed)
     if (answered := float(scores.counted.mean())) < ANSWERED:
         why = f"the model answers {answered:.0%} of the needles; nothing is copied, so nothing can be scored"
         return Conditions(why=why, numbers={"answered": answered})
-    tests = _needles(model, o, contexts_of(model, o), n=o.evaluated, seed=seed + 1)
+    tests = _needles(model, _contexts(model, o), n=o.evaluated, seed=seed + 1)
     top = top_heads(scores, o)
     masking = masked_heads.Masking(model=model, mode=o.mode, when=o.when, reference=scores.samples[:24])
     c = Conditions(seed=seed, unit="share recalled", numbers={"top": list(top)})
-    _of_scores(c, scores, o.threshold)
+    _of_scores(c, scores)
     c[PLAIN] = masking.recall((), tests)
-    random = setting.each(matched(scores, top, draws=o.draws, seed=seed), "matched heads masked")
-    c.draws[RANDOM] = [masking.recall(heads, tests) for heads in random]
+    random = _matched(scores, top, draws=o.draws, seed=seed)
+    c.draws[RANDOM] = [masking.recall(heads, tests) for heads in setting.each(random, "matched heads masked")]
     _of_writing(c, masking, tests, top)
     of_contexts(c, [needle.context for needle in tests])
     _of_facts(c, masking, tests, top)
     _of_models(setting, c, scores)
-    sets = {"nothing": (), "top heads": top, "matched heads": matched(scores, top, draws=1, seed=seed)[0]}
     c.draw_heads("Retrieval scores", scores.score, unit="score")
-    _grids(setting, c, masking, sets)
-    del sets["nothing"]
+    sets = {"top heads": top, "matched heads": _matched(scores, top, draws=1, seed=seed)[0]}
+    _grids(setting, c, masking, {"nothing": (), **sets})
     c.tables['What "masked" means'] = masking.every_way([s for s in tests if s.context <= 128], sets)
     return c
 
 
-def contexts_of(model: TransformerBridge, o: RetrievalSizes) -> tuple[int, ...]:
+def _contexts(model: Any, o: RetrievalSizes) -> tuple[int, ...]:
     """The contexts that fit the model; its longest if none does."""
-    most = needle_prompts.longest(model, o.values)
+    most = needle_prompts.longest(model, 3)
     return tuple(c for c in o.contexts if c <= most) or (most,)
 
 
-def _needles(model: TransformerBridge, o: RetrievalSizes, contexts: Sequence[int], **more: Any) -> list[Any]:
+def _needles(model: Any, contexts: Sequence[int], **how: Any) -> list[Any]:
     """Needles of every context."""
-    how = {"values": o.values, "keys": o.keys, **more}
-    return [s for context in contexts for s in needle_prompts.needles(model, context=context, **how)]
+    return [s for n in contexts for s in needle_prompts.needles(model, context=n, **how)]
 
 
-def scored(model: TransformerBridge, o: RetrievalSizes, *, seed: int, most: float = np.inf) -> Any:
+def _scored(model: Any, o: RetrievalSizes, *, seed: int, most: float = np.inf) -> Any:
     """Retrieval scores on prompts of all contexts that fit (up to ``most``), from combinations seen in training."""
-    fit = contexts_of(model, o)
+    fit = _contexts(model, o)
     own = tuple(c for c in fit if c <= most) or fit[:1]
-    samples = _needles(model, o, own, n=-(-o.samples // len(own)), split="train", seed=seed)
-    how: dict[str, Any] = {"count": o.count}
-    return retrieval.retrieval_scores(model, samples, **how)
+    samples = _needles(model, own, n=-(-o.samples // len(own)), split="train", seed=seed)
+    return retrieval.retrieval_scores(model, samples, count=o.count)
 
 
 def top_heads(scores: retrieval.RetrievalScores, o: RetrievalSizes) -> tuple[str, ...]:
@@ -135,25 +120,23 @@ def top_heads(scores: retrieval.RetrievalScores, o: RetrievalSizes) -> tuple[str
     ranked = tuple(name for name, _ in scores.ranked())
     if o.masked == "lowest":
         return ranked[-k:]
-    return ranked[:k] if o.masked == "retrieval" else matched(scores, ranked[:k], draws=1, seed=99)[0]
+    return ranked[:k] if o.masked == "retrieval" else _matched(scores, ranked[:k], draws=1, seed=99)[0]
 
 
-def matched(
-    scores: retrieval.RetrievalScores, top: Sequence[str], *, draws: int, seed: int
-) -> list[tuple[str, ...]]:
+def _matched(scores: Any, top: Sequence[str], *, draws: int, seed: int) -> list[tuple[str, ...]]:
     """Random sets with as many heads in each layer, none among twice as many top heads where a layer has others."""
     own = sorted(top, key=layer_of)
     return matched_heads(own, alike.rest(scores, top), draws=draws, seed=[seed, len(top)])
 
 
-def _of_scores(c: Conditions, scores: retrieval.RetrievalScores, threshold: float) -> None:
+def _of_scores(c: Conditions, scores: retrieval.RetrievalScores) -> None:
     """How many heads copy, how much, and how often."""
-    score, n, at_all = scores.score, scores.score.size, scores.score >= threshold
+    score, n, at_all = scores.score, scores.score.size, scores.score >= retrieval.THRESHOLD
     active, chance = scores.frequency[at_all], np.mean([1 / len(s.prompt) for s in scores.samples])
-    around = alike.share_interval(scores, threshold, seed=c.seed)
+    around = alike.share_interval(scores, retrieval.THRESHOLD, seed=c.seed)
     c.tell(FEW, at_all.mean(), control=f"{chance:.3f} (a head that looks anywhere)", n=n, around=around)
     c.tell(NEVER, (score == 0).mean(), n=n)
-    c.tell(MOST, (score > STRONG).mean(), n=n)
+    c.tell(MOST, (score > 0.5).mean(), n=n)
     c.numbers |= {"heads": n, "one head": f"{1 / n:.0%}", "active": int(active.size)}
     c.tell("heads that copy in every sample", int((active == 1).sum()), n=int(scores.counted.sum()))
     c.numbers["heads that copy in less than 95 % of samples"] = int((active < 0.95).sum())
@@ -188,14 +171,14 @@ def of_contexts(c: Conditions, contexts: Sequence[int]) -> None:
 
 
 def _of_facts(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence[str]) -> None:
-    """The same with questions that are answered from memory, or why there are none."""
+    """The same with twenty facts that are answered from memory, each after four texts; or why there are none."""
     try:
-        asked = needle_prompts.fact_questions(masking.model, tests, n=FACTS)
+        asked = needle_prompts.fact_questions(masking.model, tests, n=80)
     except WorkbenchError as problem:
         c.lack(KNOWN, problem.message)
         return
     plain = masking.recall((), asked)
-    if plain.mean() < HALF:
+    if plain.mean() < ANSWERED:
         c.lack(KNOWN, f"the model answers {plain.mean():.0%} of the questions about facts")
     else:
         c[KNOWN], c[KNOWN_MASKED] = plain, masking.recall(top, asked)
@@ -207,13 +190,13 @@ def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores) 
     found: dict[str, Any] = {setting.name: own}
     for name in (o.derived, o.other, *o.models):
         try:
-            found[name] = found.get(name) or scored(setting.open(name), o, seed=setting.seed, most=120)
+            found[name] = found.get(name) or _scored(setting.open(name), o, seed=setting.seed, most=120)
         except WorkbenchError as problem:
             found[name] = problem.message
     c.tables["Models"] = rows = [alike.model_row(name, scores) for name, scores in found.items()]
     answering = [row["at the threshold"] for row in rows if row.get("answers", 0.0) >= ANSWERED]
     c.tell("fewest retrieval heads of a model", min(answering), n=len(answering))
-    known_to_all = scored(setting.model, o, seed=setting.seed, most=120)  # texts that its relatives know too
+    known_to_all = _scored(setting.model, o, seed=setting.seed, most=120)  # texts that its relatives know too
     for role, name in (("derived", o.derived), ("other", o.other)):
         r = alike.correlation(known_to_all, found[name], seed=setting.seed)
         if isinstance(r, str):
@@ -224,16 +207,15 @@ def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores) 
 
 def _grids(setting: Setting, c: Conditions, masking: Any, sets: Mapping[str, Sequence[str]]) -> None:
     """Recall by length of the text and depth of the needle, as the paper draws it."""
-    model, o, seed = setting.model, setting.options, setting.seed + 50
+    model, o = setting.model, setting.options
     depths = o.depths if needle_prompts.knows_task(model) else (-1,)  # random text has no depth
-    places = [(context, depth) for context in contexts_of(model, o) for depth in depths]
-    cells = {(n, depth): _needles(model, o, [n], n=o.cell, depth=depth, seed=seed) for n, depth in places}
+    how = {"n": o.cell, "seed": setting.seed + 50}
+    cells = {(n, at): _needles(model, [n], depth=at, **how) for n in _contexts(model, o) for at in depths}
     axes = {"row_title": "depth of the needle, %", "column_title": "words in the text", "unit": "% recalled"}
     for name, heads in sets.items():
         percent, *sides = masking.grid(heads, cells)
-        rows, columns = (list(map(str, side)) for side in sides)
-        title = f"Needle grid, {name} masked"
-        c.pictures[title] = Heatmap.of(percent, rows, columns, title=title, **axes)
+        labels = ([*map(str, side)] for side in sides)
+        c.pictures[f"Needle grid, {name} masked"] = Heatmap.of(percent, *labels, **axes)
 
 
 BOTH = needs(at_least("active", 2), "the model has {active} retrieval heads; two are needed to differ")
@@ -249,7 +231,7 @@ CLAIMS = {
         why="the paper's own words; its models have 3 to 6 %", where="abstract, property 2", needs=[MANY],
     ),
     "silent": Claim(
-        "most other heads never copy", at_least(NEVER, SILENT), paper="45-73 %",
+        "most other heads never copy", at_least(NEVER, 0.45), paper="45-73 %",
         why="the lowest of the paper's models has 45 %", where="section 3.1",
     ),
     "strong": Claim(
@@ -263,12 +245,12 @@ CLAIMS = {
     ),
     "intrinsic": Claim(
         "a model made from another one by further training has the same retrieval heads",
-        above(LIKE["derived"], by=SAME) & beyond(LIKE["derived"], "heads shuffled within layers"),
+        above(LIKE["derived"], by=0.8) & beyond(LIKE["derived"], "heads shuffled within layers"),
         paper="above 0.8", why="the paper's number; the shuffle asks for heads, not for layers",
         where="section 3.3",
     ),
     "foreign": Claim(
-        "models of other origin have other retrieval heads", less(LIKE["other"], FOREIGN), paper="below 0.1",
+        "models of other origin have other retrieval heads", less(LIKE["other"], 0.1), paper="below 0.1",
         why="the paper's number across families; another seed is the closest stranger there is",
         where="section 3.3",
     ),
@@ -280,7 +262,7 @@ CLAIMS = {
         why="always means always; 5 % of samples is more than chance", where="section 3.2", needs=[BOTH],
     ),
     "loss": Claim(
-        "without the top 5 % of heads the needle is lost", below(MASKED, by=HALF), paper="below 50 %",
+        "without the top 5 % of heads the needle is lost", below(MASKED, by=0.5), paper="below 50 %",
         why="the paper's number for its top 50 heads, about 5 %", where="section 4.1",
     ),
     "causal": Claim(
@@ -294,10 +276,9 @@ CLAIMS = {
         where="an extension of ours: the paper shows lengths and depths in one grid and tests none by itself",
     ),
     "memory": Claim(
-        "what is answered from memory barely moves", no_worse(KNOWN_MASKED, KNOWN, within=BARELY) & LESS,
-        why="an unrelated task with the same answer words in the same texts; all twenty facts that the "
-        "weights know, each after several texts, so that the interval is over texts (with fewer than 73"
-        " prompts it could not hold)",
+        "what is answered from memory barely moves", no_worse(KNOWN_MASKED, KNOWN, within=0.05) & LESS,
+        why="an unrelated task with the same answer words in the same texts; all twenty facts that the weights know, "
+        "each after several texts, so that the interval is over texts (with fewer than 73 prompts it could not hold)",
         where="section 4.2",
     ),
     "invented": Claim(
@@ -318,14 +299,7 @@ CLAIMS = {
         where="section 4.3",
     ),
 }  # fmt: skip
-REPLICATION = add_paper(
-    Paper(
-        name="retrieval-heads",
-        title="Retrieval Head Mechanistically Explains Long-Context Factuality",
-        source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574",
-        model="zoo:needle",
-        options=RetrievalSizes,
-        measure=measure,
-        claims=CLAIMS,
-    )
-)
+REPLICATION = add_paper(Paper(
+    name="retrieval-heads", source="Wu, Wang, Xiao, Peng and Fu 2024, arXiv:2404.15574", model="zoo:needle",
+    options=RetrievalSizes, measure=measure, claims=CLAIMS,
+))  # fmt: skip

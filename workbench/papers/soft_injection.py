@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,19 +34,8 @@ from workbench.view.pictures import Heatmap
 with lazily():
     from workbench.edits import soft_injection, task_prompts
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 WORDS = SIZE - 15  # for test questions: ten places of words are for training, five for validation
 BATCH = 8  # prompts of a step; the paper: 400 steps of one
-# Criteria, fixed before anything was measured.
-GAIN = 0.3  # over no examples, and also over the same with random vectors
-MORE = 0.05  # over few-shot prompts: half of the paper's smallest gain
-ROOM = 0.95  # few-shot accuracy above which nothing can be gained
-LEARNS = 0.5  # few-shot accuracy below which the model does not do the tasks at all
-BIMODAL = 0.8  # the lower end of the paper's range
-KEPT, LOST = 0.1, 0.1  # accuracy lost to a similar task's mix at most; more to a dissimilar one's at least
-ALIKE = 0.3  # rank correlation
 CLEAN, MISLED = "clean examples", "misleading examples"
 BETTER = f"{MISLED}, better of hard heads and function vector"
 
@@ -56,13 +44,9 @@ BETTER = f"{MISLED}, better of hard heads and function vector"
 class SoftInjectionSizes:
     """Tasks of ``workbench/tasks/mappings.py``, and sizes. Tasks that give words of one kind are similar.
 
-    Seven, since six in three pairs can be paired in 15 ways only, too few for a p below 0.05.
-
-    Attributes:
-        prompts, shots: Of which an embedding is the mean, and examples in each.
-        misleading: Probability that an example is of another task, in the second setting.
-        steps, seeds: Of learning a mix; a condition is the mean over the seeds.
-        test: Prompts for each task; there are eleven words for them, so more would ask some of them twice.
+    Seven, since six in three pairs can be paired in 15 ways only, too few for a p below 0.05. An embedding is the mean
+    of ``prompts`` with ``shots`` examples, each ``misleading`` with this probability in the second setting. A mix is
+    learned in ``steps``, and a condition is the mean over ``seeds``. For ``test`` prompts there are eleven words.
     """
 
     tasks: tuple[str, ...] = (
@@ -93,29 +77,25 @@ def measure(setting: Setting) -> Conditions:
         drawn[kind] = [task_prompts.prompts_of(model, name, split, wrong=wrong, **sizes) for name in parts]
         mixes[kind] = [_ask_task(setting, c, kind, drawn[kind], i) for i, c in enumerate(parts.values())]
     c = Conditions.joined(parts, crossed=True)
-    c.seed, c.numbers["split"] = setting.seed, {name: list(part) for name, part in vars(split).items()}
+    c.seed = setting.seed
     judge_better(c)
-    accuracy = soft_injection.transferred(
-        model, mixes[CLEAN], [(own.embedding, own.test) for own in drawn[CLEAN]]
-    )
-    tasks = [own.task for own in drawn[CLEAN]]
-    judge_transfer(
-        c, accuracy, [next(i for i, one in enumerate(tasks) if one.similar(task)) for task in tasks]
-    )
+    asked, tasks = [(own.embedding, own.test) for own in drawn[CLEAN]], [own.task for own in drawn[CLEAN]]
+    groups = [next(i for i, one in enumerate(tasks) if one.similar(task)) for task in tasks]
+    judge_transfer(c, soft_injection.transferred(model, mixes[CLEAN], asked), groups)
     _summarise(c, parts)
     return c
 
 
 def _ask_task(
     setting: Setting, c: Conditions, kind: str, drawn: Sequence[task_prompts.Prompts], i: int
-) -> Tensor:
+) -> soft_injection.Mix:
     """Learn a mix and ask the test questions under it and everything it is compared with; gives the mix."""
     model, o, seed, prompts = setting.model, setting.options, setting.seed + i, drawn[i]
     setting.progress(i, len(drawn), f"{kind}: {o.tasks[i]}")
     t, words = prompts.embedding, {"training": prompts.training, "validation": prompts.validation}
     step = soft_injection.SoftMix(steps=o.steps, batch=BATCH, every=max(1, o.steps // 4))
 
-    def learned(name: str, embedding: Tensor) -> list[soft_injection.Mixed]:
+    def learned(name: str, embedding: soft_injection.Embedding) -> list[soft_injection.Mixed]:
         seeds = [seed + 1000 * k for k in range(o.seeds)]
         mixes = [soft_injection.learn_mix(model, embedding, options=step, seed=one, **words) for one in seeds]
         c.draws[f"{kind}, {name}"] = [inject(embedding, mix.alpha) for mix in mixes]
@@ -124,18 +104,16 @@ def _ask_task(
     inject, c.score = soft_injection.injection, prompts.test.answered
     c[f"{kind}, no examples"], c[f"{kind}, examples"] = None, prompts.shown.answered(model)
     mixes = learned("soft", t)
-    alpha, one = mixes[0].alpha, soft_injection.task_embedding(model, prompts.single)
+    alpha = mixes[0].alpha
     few = prompts.training.subset(range(min(16, len(prompts.training))))
     effects = soft_injection.single_effects(model, t, few)
-    if kind == MISLED:
-        learned("one prompt", one)
-    else:
-        c.draws[f"{kind}, one prompt"] = [inject(one, mix.alpha) for mix in mixes]
     c[f"{kind}, open heads only"] = inject(t, (alpha > 0.5).to(t))
     c[f"{kind}, hard heads"] = inject(t, soft_injection.hard_choice(model, t, effects, prompts.validation))
     with soft_injection.best_vector_added(model, t, effects, prompts.validation):
         c[f"{kind}, function vector"] = None
-    if kind == CLEAN:
+    if kind == MISLED:
+        learned("one prompt", soft_injection.task_embedding(model, prompts.single))
+    else:
         noise = task_prompts.scrambled(t, seed=seed)
         random = learned("random vectors", noise)
         c[f"{kind}, same mix, random vectors"] = inject(noise, alpha)
@@ -145,10 +123,9 @@ def _ask_task(
         c[f"{kind}, other task"] = theirs = inject(other.embedding, alpha)
         if wanted := task_prompts.asked_as(model, prompts, other):
             c[f"{kind}, other task's answer"] = wanted.answered(model, theirs)
-        near = soft_injection.near_ends
-        c.numbers["near ends"] = np.mean([near(mix.last) for mix in mixes])
-        c.numbers["near ends, random vectors"] = np.mean([near(mix.last) for mix in random])
-        c.numbers["near ends, kept mix"] = np.mean([near(mix.alpha) for mix in mixes])
+        ends = {"": [mix.last for mix in mixes], ", random vectors": [mix.last for mix in random]}
+        for name, shares in (ends | {", kept mix": [mix.alpha for mix in mixes]}).items():
+            c.numbers[f"near ends{name}"] = np.mean([soft_injection.near_ends(share) for share in shares])
         grids = {"alpha": alpha, "alpha, random vectors": random[0].alpha, "effects": effects}
         c.numbers |= {name: grid.cpu().numpy().tolist() for name, grid in grids.items()}
     return alpha
@@ -181,11 +158,8 @@ def _summarise(c: Conditions, parts: Mapping[str, Conditions]) -> None:
         c.add(f"effects and {name}", along, within=(-1.0, 1.0), unit="rank correlation", undefined=True)
     c.numbers["tasks"] = dict(zip(names, numbers, strict=True))
     c.draw_heads(f"alpha, {names[0]}", np.array(numbers[0]["alpha"]), unit="share")
-    c.draw_heads(f"Effect of each embedding alone, {names[0]}", np.array(numbers[0]["effects"]), unit="nats")
-    lost, axes = np.array(c.numbers["accuracy lost"]), ("mix learned for", "embedding and questions of")
-    c.pictures["Accuracy lost to another task's mix"] = Heatmap.of(
-        lost, names, names, unit="accuracy", row_title=axes[0], column_title=axes[1]
-    )
+    axes = {"row_title": "mix learned for", "column_title": "questions of", "unit": "accuracy lost"}
+    c.pictures["Another task's mix"] = Heatmap.of(np.array(c.numbers["accuracy lost"]), names, names, **axes)
 
 
 def _beats_examples(kind: str, name: str, says: str, paper: str) -> Claim:
@@ -193,32 +167,33 @@ def _beats_examples(kind: str, name: str, says: str, paper: str) -> Claim:
     full = f"{{{few}:.1%}} are right after examples: there is nothing left to gain"
     return Claim(
         says,
-        at_least(own, MORE, over=few) & above(own, few),
+        at_least(own, 0.05, over=few) & above(own, few),
         paper=paper,
         why="the same test questions, with and without examples; half of the smallest gain in the paper",
         where="57 tasks, 12 models, 10 examples",
-        needs=[needs(at_most(few, ROOM), full, "control", "found")],
+        needs=[needs(at_most(few, 0.95), full, "control", "found")],
     )
 
 
+LEARNS = needs(
+    at_least(f"{CLEAN}, examples", 0.5),
+    f"the model does not learn these tasks from examples: {{{CLEAN}, examples:.0%}} right after them",
+)
 BEATS = "soft injection is better than the prompts with examples it was made from"
 CLAIMS = {
     "does": Claim(
         "a learned mix of mean head outputs makes the model do the task without examples",
-        at_least(f"{CLEAN}, soft", GAIN, over=f"{CLEAN}, no examples")
-        & at_least(f"{CLEAN}, soft", GAIN, over=f"{CLEAN}, random vectors")
+        at_least(f"{CLEAN}, soft", 0.3, over=f"{CLEAN}, no examples")
+        & at_least(f"{CLEAN}, soft", 0.3, over=f"{CLEAN}, random vectors")
         & above(f"{CLEAN}, soft", f"{CLEAN}, random vectors"),
-        why="random vectors of the same lengths with their own learned mix show what tuning alone would give; the "
-        "embedding adds only what is left above that, so the same gain is asked over both",
-        where="the method",
-        control=f"{{{CLEAN}, random vectors}}",
+        why="random vectors of the same lengths with their own learned mix show what tuning alone would "
+        "give; the embedding adds only what is left above that, so the same gain is asked over both",
+        where="the method", control=f"{{{CLEAN}, random vectors}}",
     ),
     "clean": _beats_examples(CLEAN, "soft", f"{BEATS} (clean examples)", "+0.10 to +0.14"),
     "misled": _beats_examples(MISLED, "soft", f"{BEATS} (misleading examples)", "+0.10 to +0.14"),
     "one prompt": _beats_examples(
-        MISLED,
-        "one prompt",
-        "also with the embedding of a single prompt (misleading examples)",
+        MISLED, "one prompt", "also with the embedding of a single prompt (misleading examples)",
         "0.887 against 0.767",
     ),
     "others": Claim(
@@ -231,56 +206,34 @@ CLAIMS = {
         "what is injected says which task is done: another task's embedding brings that task's answers",
         at_least(f"{CLEAN}, other task's answer", 0.3) & at_most(f"{CLEAN}, other task", 0.2),
         why="a wrong target is the control that tells content from disturbance; own answers are the control here",
-        where="a control of ours",
-        control=f"{{{CLEAN}, other task}}",
-        n=f"{{n of {CLEAN}, other task}}",
+        where="a control of ours", control=f"{{{CLEAN}, other task}}", n=f"{{n of {CLEAN}, other task}}",
     ),
     "bimodal": Claim(
-        "most shares end near 0 or 1",
-        at_least("near ends", BIMODAL),
-        paper="0.8 to 0.9",
+        "most shares end near 0 or 1", at_least("near ends", 0.8), paper="0.8 to 0.9",
         why="the lower end of the paper's range, whose code keeps the last mix; the control is the mix learned for "
         "random vectors: a share as high there means the optimiser, not the task, drives shares apart",
-        where="distribution of alpha",
-        control="{near ends, random vectors}",
+        where="distribution of alpha", control="{near ends, random vectors}",
     ),
     "transfer": Claim(
         "where to inject carries over to similar tasks, not to dissimilar ones",
         groups_differ("accuracy lost", "groups", larger=True)
-        & at_most("lost to similar", KEPT)
-        & at_least("lost more", LOST),
-        why="the cost for dissimilar tasks against that for similar ones; each task keeps its own embedding; tasks are "
-        "permuted, not pairs, since all pairs of a task share it",
-        where="transfer of head positions",
-        found="{lost to dissimilar}",
-        control="{lost to similar}",
+        & at_most("lost to similar", 0.1)
+        & at_least("lost more", 0.1),
+        why="the cost for dissimilar tasks against that for similar ones; each task keeps its own "
+        "embedding; tasks are permuted, not pairs, since all pairs of a task share it",
+        where="transfer of head positions", found="{lost to dissimilar}", control="{lost to similar}",
         n="{n tasks}",
     ),
     "relevance": Claim(
         "the learned shares say which heads matter",
-        at_least("effects and alpha", ALIKE) & above("effects and alpha"),
-        why="alpha is read as a map of relevance; the effect is measured on training prompts; the control is the mix "
-        "learned for random vectors",
+        at_least("effects and alpha", 0.3) & above("effects and alpha"),
+        why="alpha is read as a map of relevance; the effect is measured on training prompts; the control "
+        "is the mix learned for random vectors",
         where="an extension of ours: a use of alpha, not a number of the paper",
         control="{effects and alpha, random vectors}",
     ),
-}
-REPLICATION = add_paper(
-    Paper(
-        name="soft-injection",
-        title="Soft injection of task embeddings",
-        source="Park and Rhee 2025, Soft Injection of Task Embeddings Outperforms Prompt-Based In-Context Learning",
-        authors="Park and Rhee 2025",
-        model="zoo:icl",
-        options=SoftInjectionSizes,
-        measure=measure,
-        needs=[
-            needs(
-                at_least(f"{CLEAN}, examples", LEARNS),
-                "the model does not learn these tasks from examples: "
-                f"{{{CLEAN}, examples:.0%}} right after them",
-            )
-        ],
-        claims=CLAIMS,
-    )
-)
+}  # fmt: skip
+REPLICATION = add_paper(Paper(
+    name="soft-injection", source="Park and Rhee 2025", model="zoo:icl", options=SoftInjectionSizes,
+    measure=measure, needs=[LEARNS], claims=CLAIMS,
+))  # fmt: skip

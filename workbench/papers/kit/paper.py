@@ -13,6 +13,7 @@ from workbench.papers.kinds import Findings, Setting
 from workbench.papers.kit.claims import Claim, Need, judge_all
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.options import options_from
+from workbench.papers.sixty import sixty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class Paper:
 
     Attributes:
         name: What is typed.
-        title, source: Of the paper; the source stands before each place in it, as in "Wang et al. 2024, section 3".
+        title: Of the paper; by default that in the list of sixty.
+        source: Stands before each place in the paper, as in "Wang et al. 2024, section 3".
         model: The built-in model on which its claims can be tested.
         authors: Before each place in the paper, where it is not the source.
         about: What the paper found and how it is measured here; by default what the docstring of its module says.
@@ -46,6 +48,9 @@ class Paper:
     claims: Mapping[str, Claim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.title:
+            listed = (str(one["title"]) for one in sixty() if one["name"] == self.name)
+            object.__setattr__(self, "title", next(listed, ""))
         told, _, items = cleandoc(sys.modules[self.module].__doc__ or "").partition("\n\nControls:\n- ")
         if not self.about:
             about = "\n\n".join(" ".join(part.split()) for part in told.split("\n\n"))
