@@ -17,6 +17,7 @@ ABOUT = {
     "circuit": "Saved circuits: look, compare, export, import, check.",
     "runs": "Runs on disk: look, continue, repeat, compare, tidy.",
     "edit": "Standing changes to how a model computes.",
+    "attention": "What attention patterns are worth.",
     "bench": "Measure methods side by side.",
 }
 _HELP = {"-h", "--help"}

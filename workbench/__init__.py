@@ -101,6 +101,7 @@ _HOME = {
     "look_at": "heads.looks",
     "PictureLook": "heads.picture_look",
     "patterns_of": "heads.observe",
+    "replace_attention": "edits.pattern_worth",
     "discover": "evaluate.found_circuit",
     # known circuits and the bench of methods
     "list_truths": "model.known_circuits",

@@ -23,6 +23,7 @@ SMALL = {
     "demo": {"limit": 4},
     "heads": {"corpus": [], "limit": 2},
     "edit measure": {"edit": "edit", "beside": [], "limit": 2},
+    "attention replace": {"limit": 2},
     "reproduce": {"limit": 4, "n_reference": 8},
     "bench discovery": {"methods": ["eap"], "truths": ["zoo:truth-greater"], "tasks": [], "n_truth": 4},
 }

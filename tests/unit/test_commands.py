@@ -57,6 +57,11 @@ BEFORE: dict[str, dict[str, Any]] = {
         **{"edit": "edits/no-bos", **ON, "beside": ["greater-than"], "text": None, "window": 64},
         **{"limit": 4, "split": "test", "seed": 0, **OPENING},
     },
+    "attention replace": {
+        **{"model": "zoo:ioi", "task": "ioi", "patterns": ["mean"], "layers": ["odd"], "heads": []},
+        **{"each": "together", "keys": 8, "block": 4, "order": 2, "text": None, "window": 64},
+        **{"limit": 4, "split": "test", "seed": 0, **OPENING},
+    },
     "replicate": {"replication": "pine", "model": "zoo:kv", "options": ["documents=3"], "seed": 0, **OPENING},
     "reproduce": {
         **{"study": "ioi", "model": "zoo:ioi", "task": "ioi", "corruption": "abc", "limit": 8, "seed": 0},

@@ -107,7 +107,7 @@ def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
         record,
         lambda folder: KeptMeasurement(measured=compute(), folder=folder),
         save,
-        finished=lambda at: _finished(at, record.question),
+        finished=lambda at: finished_measurement(at, record.question),
         tidy=lambda at: job.note(f"wrote {at}: {RESULT}, {RUN}"),
     )
 
@@ -133,7 +133,7 @@ def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
     }
 
 
-def _finished(folder: Path, question: str) -> KeptMeasurement | None:
+def finished_measurement(folder: Path, question: str) -> KeptMeasurement | None:
     """What an equal earlier run left in a folder; None if there is none, or it did not end well.
 
     Raises:
@@ -170,4 +170,4 @@ def load_measured(path: str | Path) -> Measured:
     )
 
 
-__all__ = ["KeptMeasurement", "load_measured", "measure"]
+__all__ = ["KeptMeasurement", "finished_measurement", "load_measured", "measure"]

@@ -368,6 +368,7 @@ _FORMS = {
     "edit show": "forms.edit:ShowEdit",
     "edit stack": "forms.edit:StackEdits",
     "edit measure": "forms.edit:MeasureEdit",
+    "attention replace": "forms.attention:ReplaceAttention",
     "reproduce": "forms.replicate:Reproduce",
     "replicate": "forms.replicate:Replicate",
     "bench discovery": "forms.bench:Bench",

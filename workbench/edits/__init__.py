@@ -21,6 +21,7 @@ _HOME = {
     "Mask": "masks",
     "Calibration": "act",
     "Pine": "pine",
+    "Substitute": "substitute",
     "turn_off": "off",
     "knock_out": "off",
     "make_edit": "making",
@@ -30,6 +31,8 @@ _HOME = {
     "describe_edit": "file",
     "measure_edit": "measure",
     "Measured": "measure",
+    "texts_of_corpus": "pattern_worth",
+    "texts_of_task": "pattern_worth",
 }
 __all__ = sorted(_HOME)
 

@@ -13,6 +13,7 @@ from workbench.edits.edit import PLUGIN, When
 from workbench.edits.kinds import Between, Columns, Keep, Operation, Order
 from workbench.edits.redistribute import ChooseHeads
 from workbench.edits.reinforce import Choose
+from workbench.edits.substitute import Pattern
 from workbench.engine.interventions.freed import Mass, Share
 
 Heads = Annotated[list[str], Meta(description="a5.h3, or a5 for a layer")]
@@ -99,6 +100,17 @@ class EmphasiseContent(Part, tag_field="kind", tag="emphasise", frozen=True):
     beta: int | float
 
 
+class SubstituteContent(Part, tag_field="kind", tag="substitute", frozen=True):
+    """Other patterns in place of heads' own; those that were recorded are tensors, ``a0`` those of layer 0."""
+
+    heads: Heads
+    pattern: Pattern
+    keys: int | None
+    block: int | None
+    order: int | None
+    seed: int
+
+
 class StackContent(Part, tag_field="kind", tag="stack", frozen=True):
     """Several edits at once; the tensors of the third begin with ``2.``."""
 
@@ -121,6 +133,7 @@ Kept = (
     | ReinforceContent
     | RedistributeContent
     | EmphasiseContent
+    | SubstituteContent
     | StackContent
     | PluginContent
 )

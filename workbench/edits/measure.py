@@ -21,6 +21,7 @@ from workbench.edits.place import At
 from workbench.engine.paired_runs import PairedRuns
 from workbench.model.hooks import forward
 from workbench.model.outputs import require_words
+from workbench.model.prompt import Prompt
 from workbench.model.reading import require_tokens
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ MOVED = 1e-4  # below it is rounding: float32 logits of 10 to 40 are exact to ab
 CHANGES = "differences below"  # what stands or falls with the model's behavior
 UNITS = {"accuracy": "share", "loss": "nats"}
 Silent = Callable[[int, int, str], None]
+Made = Callable[[Prompt], ModelEdit]  # an edit that is made for the prompts of one pass
 
 
 @contextmanager
@@ -45,9 +47,16 @@ def held(
         yield
 
 
+def _for(edit: ModelEdit | Made | None, prompt: Prompt) -> ModelEdit | None:
+    return edit if edit is None or isinstance(edit, ModelEdit) else edit(prompt)
+
+
 @torch.no_grad()
-def on_task(runs: PairedRuns, edit: ModelEdit | None = None, *, metric: bool = True) -> Outcomes:
+def on_task(runs: PairedRuns, edit: ModelEdit | Made | None = None, *, metric: bool = True) -> Outcomes:
     """Accuracy (the most likely token is a correct answer), loss (nats of the correct answers) and the task's metric.
+
+    Args:
+        edit: Or a function that makes it for the prompts of each pass.
 
     Raises:
         ModelError: if the model has no language-model head.
@@ -58,8 +67,9 @@ def on_task(runs: PairedRuns, edit: ModelEdit | None = None, *, metric: bool = T
     index = np.concatenate([batch.index for batch in runs.batches])
     for batch in runs.batches:
         start = int(batch.answer_pos.min())
-        with held(runs.model, edit, at=batch.at, decode_from=start):
-            whole = forward(runs.model, batch.prompt("clean"), last_only=runs.last_only(batch))
+        prompt = batch.prompt("clean")
+        with held(runs.model, _for(edit, prompt), at=batch.at, decode_from=start):
+            whole = forward(runs.model, prompt, last_only=runs.last_only(batch))
         rows = torch.arange(len(batch), device=whole.device)
         logits = whole[:, 0] if whole.shape[1] == 1 else whole[rows, batch.answer_pos]
         correct, mask = batch.answers.correct, batch.answers.correct_mask
@@ -80,7 +90,7 @@ def on_task(runs: PairedRuns, edit: ModelEdit | None = None, *, metric: bool = T
 def on_text(
     model: TransformerBridge,
     windows: Int[Tensor, "window pos"],
-    edit: ModelEdit | None = None,
+    edit: ModelEdit | Made | None = None,
     *,
     skip: int = 0,
     rows: int = 32,
@@ -88,7 +98,9 @@ def on_text(
     """Mean accuracy and loss of the next token, one value per window of text.
 
     Args:
+        edit: Or a function that makes it for the windows of each pass.
         skip: Tokens at the beginning that are read and not asked for.
+        rows: Windows in one pass.
 
     Raises:
         ModelError: if the model puts out no words.
@@ -98,7 +110,7 @@ def on_text(
     require_tokens(model, windows, "a window of the text")
     found: dict[str, list[Tensor]] = {"accuracy": [], "loss": []}
     for part in windows.split(rows):
-        with held(model, edit, decode_from=skip):
+        with held(model, _for(edit, Prompt.of(part)), decode_from=skip):
             logits = model(part)[:, skip:-1].float()
         wanted = part[:, skip + 1 :]
         found["accuracy"].append((logits.argmax(-1) == wanted).double().mean(1))

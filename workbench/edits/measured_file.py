@@ -33,6 +33,15 @@ class MeasuredRow(Part, frozen=True):
             description="independent groups, whose prompts are drawn together; absent where every prompt is one"
         ),
     ] = msgspec.UNSET
+    pattern: Annotated[
+        str | msgspec.UnsetType, Meta(description="what is in place of the heads' own; of attention replace")
+    ] = msgspec.UNSET
+    layers: Annotated[
+        str | msgspec.UnsetType, Meta(description="where: layers or heads; of attention replace")
+    ] = msgspec.UNSET
+    heads: Annotated[Count | msgspec.UnsetType, Meta(description="how many heads; of attention replace")] = (
+        msgspec.UNSET
+    )
 
 
 class MeasuredContent(Part, frozen=True):

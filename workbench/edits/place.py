@@ -37,6 +37,7 @@ class Change:
             ``ids`` of the prompt.
         leaks: Rows of the pattern may sum to something else than before.
         forward: The change may let queries look ahead: the causal check is off.
+        signed: Weights of the pattern may be negative.
     """
 
     layer: int
@@ -47,6 +48,7 @@ class Change:
     reads: tuple[str, ...] = ()
     leaks: bool = False
     forward: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

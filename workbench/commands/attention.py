@@ -1,0 +1,118 @@
+"""The command ``attention replace`` as a function: open, measure, and where a folder is named keep table and record."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from workbench.commands.edit import KeptMeasurement, finished_measurement
+from workbench.commands.forms.attention import ReplaceAttention
+from workbench.commands.inputs import tell_dropped
+from workbench.core.job import Job
+from workbench.core.progress import silent
+from workbench.core.run_record import NAME as RUN
+from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.source_digest import source_digest
+from workbench.edits.measure import CHANGES, Measured
+from workbench.edits.measured_file import MEASURED, RESULT
+from workbench.edits.pattern_worth import Texts, replace_attention, texts_of_corpus, texts_of_task
+from workbench.edits.substitute import PATTERNS, WINDOWS
+from workbench.engine.told import tell_behavior
+from workbench.model.identity import identity
+from workbench.model.open import open_model
+
+
+def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
+    """Return what the loss, or a task's metric, becomes with other patterns in place of heads' own.
+
+    With ``out`` the table and the record are kept there; an equal run that is finished is shown, not repeated.
+
+    Raises:
+        RunError: if the folder holds something else, or another process is writing there.
+        ModelError: if the model's patterns cannot be edited.
+    """
+    texts = _texts(asked, job)
+    plan = _plan(asked, texts)
+    record = RunRecord(
+        command=asked.declared.name,
+        arguments=asked.arguments(),
+        model=identity(texts.model).to_dict(),
+        pairs=_pairs(texts),
+        question=digest_of(plan),
+    )
+
+    def compute() -> Measured:
+        if texts.runs is not None:
+            record.behaviors.update(tell_behavior(texts.runs, job.note, what=CHANGES))
+        found = replace_attention(
+            texts,
+            asked.patterns or PATTERNS,
+            layers=asked.layers,
+            heads=asked.heads,
+            each=asked.each,
+            keys=asked.keys,
+            block=asked.block,
+            order=asked.order,
+            seed=asked.seed,
+            progress=job.progress or silent,
+        )
+        return dataclasses.replace(found, notes=())  # they were told when the text was read
+
+    if job.out is None:
+        return compute()
+
+    def save(kept: KeptMeasurement, folder: Path) -> dict[str, str]:
+        MEASURED.save({**kept.measured.to_dict(), "plan": plan}, folder / RESULT)
+        return {"measured": RESULT}
+
+    return job.keep(
+        Path(job.out),
+        record,
+        lambda folder: KeptMeasurement(measured=compute(), folder=folder),
+        save,
+        finished=lambda at: finished_measurement(at, record.question),
+        tidy=lambda at: job.note(f"wrote {at}: {RESULT}, {RUN}"),
+    )
+
+
+def _texts(asked: ReplaceAttention, job: Job) -> Texts:
+    """What is read, after the model is open."""
+    opened = open_model(asked.model, **asked.opening())
+    if asked.task is None:
+        n = WINDOWS if asked.limit is None else asked.limit
+        texts = texts_of_corpus(opened, asked.text, n=n, window=asked.window, seed=asked.seed)
+        for said in texts.notes:
+            job.note(said)
+        return texts
+    texts = texts_of_task(opened, asked.task, n=asked.limit, seed=asked.seed, split=asked.split)
+    if texts.runs is not None:
+        tell_dropped(texts.runs, job.note)
+    return texts
+
+
+def _pairs(texts: Texts) -> dict[str, Any]:
+    """What the record says of the prompts."""
+    if texts.runs is None:
+        return {"text": texts.about}
+    pairs = texts.runs.pairs.pairs
+    dropped = [one.to_dict() for one in texts.runs.pairs.dropped]
+    own = {"task": pairs.task, "split": pairs.split, "seed": pairs.seed, "corruption": pairs.corruption}
+    own |= {"digest": pairs.digest, "n": texts.runs.n_pairs, "source": pairs.source, "dropped": dropped}
+    return {**own, "options": dict(pairs.options)}
+
+
+def _plan(asked: ReplaceAttention, texts: Texts) -> dict[str, Any]:
+    """What decides the numbers: the weights and how they are used, the texts, what is replaced by what, the code."""
+    known = identity(texts.model)
+    return {
+        "weights": known.digest,
+        "config": known.config_digest,
+        "dtype": known.dtype,
+        "device": known.device,
+        "texts": texts.digest,
+        "patterns": list(asked.patterns or PATTERNS),
+        "where": [list(asked.layers), list(asked.heads), asked.each],
+        "numbers": {"keys": asked.keys, "block": asked.block, "order": asked.order, "seed": asked.seed},
+        "code": {**code_versions(), "sources": source_digest("workbench.edits.pattern_worth")},
+    }

@@ -1,0 +1,75 @@
+"""The options of ``workbench attention``: other patterns in place of heads' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.commands.forms.shared import TASK, OnModel, limited, model_named, seeded, split_named
+from workbench.core.command import ABOUT, command, option
+from workbench.core.job import Job
+from workbench.edits.substitute import BLOCK, KEYS, ORDER, PATTERNS, WINDOW
+
+
+@command(
+    "attention replace",
+    run="workbench.commands.attention:replace",
+    plan="workbench.commands.plans.attention:replace",
+    check="workbench.commands.asked.attention:check_replacing",
+    offers=("out", "dry_run"),
+    out="A folder for table and run record. Default: nothing is kept.",
+)
+@dataclass(frozen=True, kw_only=True)
+class ReplaceAttention(OnModel):
+    """Put other attention patterns in place of heads' own, and measure the loss of the next token or a task's metric.
+
+    Example: workbench attention replace -m zoo:stdlib --with mean --with top-k --layers odd
+    """
+
+    model: str = model_named()
+    task: str | None = option(
+        "-t", "--task", help=f"{TASK} Its metric is measured in place of the loss.", default=None, place=ABOUT
+    )
+    patterns: tuple[str, ...] = option(
+        "--with",
+        help=f"What is put in place: {', '.join(PATTERNS)}. May be repeated. Default: each of them.",
+        default=(),
+    )
+    layers: tuple[str, ...] = option(
+        "--layers",
+        help="Where: all, odd, even, 2, 0-3 or 0,2. May be repeated, for rows of their own. Default: all.",
+        default=(),
+    )
+    heads: tuple[str, ...] = option(
+        "--head", help="In place of layers: a head, such as a1.h2; all that are named together.", default=()
+    )
+    each: str = option(
+        "--each", help="together; layer or head: each by itself, in rows of its own.", default="together"
+    )
+    keys: int = option(
+        "-k",
+        "--keys",
+        help="Keys that a query keeps, for top-k, column, block, random.",
+        default=KEYS,
+        least=1,
+    )
+    block: int = option("--block", help="Tokens of a block, for block.", default=BLOCK, least=1)
+    order: int = option(
+        "--order",
+        help="Of the polynomial in place of the exponential, for taylor; an odd one has negative weights.",
+        default=ORDER,
+        least=1,
+    )
+    text: Path | None = option(
+        "--text", help="A text file. Default: the built-in text, where the tokenizer covers it.", default=None
+    )
+    window: int = option("--window", help="Tokens of each window of the text.", default=WINDOW, least=8)
+    limit: int | None = limited()
+    split: str = split_named()
+    seed: int = seeded()
+
+    def said(self, result: Any, job: Job) -> Iterator[str]:
+        if job.out is None and not job.dry_run:
+            yield "nothing is kept; -o FOLDER keeps it with a run record"

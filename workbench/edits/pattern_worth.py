@@ -1,0 +1,223 @@
+"""What an attention pattern is worth: the loss, or a task's metric, with other patterns in place of heads' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Int
+from torch import Tensor, stack
+
+from workbench.core.errors import OptionError, TaskError
+from workbench.core.progress import Progress, silent
+from workbench.core.run_record import digest_of
+from workbench.edits.edit import ModelEdit
+from workbench.edits.measure import CHANGES, UNITS, Measured, compare, on_task, on_text
+from workbench.edits.recorded_patterns import Patterns, record_for
+from workbench.edits.substitute import (
+    BLOCK,
+    KEYS,
+    ORDER,
+    PATTERNS,
+    PER_PROMPT,
+    WINDOW,
+    WINDOWS,
+    Numbers,
+    Substitute,
+    in_words,
+    numbers_of,
+    places_among,
+)
+from workbench.engine.of_task import Task, paired_runs
+from workbench.engine.paired_runs import PairedRuns
+from workbench.heads.grounds import Corpus, text_ground
+from workbench.model.identity import identity
+from workbench.model.probe import wiring
+from workbench.model.prompt import Prompt
+from workbench.model.wiring import require_heads
+from workbench.tasks.reading import is_file
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Texts:
+    """What is read: the prompts of a task, or windows of a text; and other texts beside them.
+
+    Attributes:
+        runs: Of the task; None for windows.
+        windows: Of the text; None for a task.
+        reference: Other texts, for patterns that are of other texts.
+        about: What is read, in words.
+        notes: What is to be known of it.
+        rows: Most windows in one pass.
+    """
+
+    model: TransformerBridge
+    runs: PairedRuns | None = None
+    windows: Int[Tensor, "window pos"] | None = None
+    reference: Sequence[Prompt | Tensor] = ()
+    about: str = ""
+    notes: tuple[str, ...] = ()
+    rows: int = 32
+
+    @property
+    def digest(self) -> str:
+        """What decides which texts these are, those beside them included."""
+        own = [] if self.windows is None else self.windows.tolist()
+        pairs = None if self.runs is None else self.runs.pairs.pairs.digest
+        return digest_of([own, pairs, [Prompt.of(one).ids.tolist() for one in self.reference]])
+
+    def measured(self, edit: Any = None) -> dict[str, Any]:
+        """Return the task's metric prompt by prompt, or the loss of each window."""
+        if self.runs is not None:
+            found = on_task(self.runs, edit)
+            return {self.runs.metric.name: found[self.runs.metric.name]}
+        assert self.windows is not None
+        return {"loss": on_text(self.model, self.windows, edit, rows=self.rows)["loss"]}
+
+    def rows_of(self, without: dict[str, Any], edit: Any, seed: int) -> list[dict[str, Any]]:
+        """Return the paired comparison, with its unit and interval."""
+        if self.runs is None:
+            return compare("text", without, self.measured(edit), seed=seed)
+        pairs, metric = self.runs.pairs.pairs, self.runs.metric
+        how: dict[str, Any] = {"units": {**UNITS, metric.name: metric.unit}, "clusters": pairs.clusters}
+        return compare(pairs.task, without, self.measured(edit), seed=seed, **how)
+
+
+def texts_of_task(
+    model: TransformerBridge,
+    task: Task,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    split: str = "test",
+    **how: Any,
+) -> Texts:
+    """Return the clean prompts of a task, and as other texts those of its training split; of a file the corrupted ones.
+
+    Raises:
+        TaskError: if there is no such task, or nothing of it aligns.
+    """
+    runs = paired_runs(model, task, n=n, seed=seed, split=split, **how)
+    if isinstance(task, str) and not is_file(task):
+        other = "train" if split != "train" else "validation"
+        beside = paired_runs(model, task, n=n, seed=seed, split=other, **how)
+        reference, said = [batch.prompt("clean") for batch in beside.batches], f"its {other} split"
+    else:
+        reference, said = [batch.prompt("corrupted") for batch in runs.batches], "its corrupted prompts"
+    about = f"{runs.n_pairs} clean prompts of {runs.pairs.pairs.task}; other texts: {said}"
+    return Texts(model=model, runs=runs, reference=reference, about=about)
+
+
+def texts_of_corpus(
+    model: TransformerBridge, corpus: Corpus = None, *, n: int = WINDOWS, window: int = WINDOW, seed: int = 0
+) -> Texts:
+    """Return windows of a text, every second one as another text.
+
+    Raises:
+        TaskError: if the model cannot read the text, or it has fewer than four windows.
+        OptionError: for a window that is longer than the model's context.
+    """
+    ground, notes = text_ground(model, corpus, n=2 * n, length=window, seed=seed)
+    if ground is None:
+        raise TaskError("; ".join(notes), hint="-t TASK, or --text FILE with words that the model knows")
+    whole = [ids for ids in ground.sequences if len(ids) == window]
+    if len(whole) < 4:
+        raise TaskError(
+            f"{ground.about}: {len(whole)} windows of {window} tokens; at least 4 are needed, 2 of them as other texts",
+            hint="a shorter --window, or a longer text",
+        )
+    shown = stack(whole[::2])
+    about = f"{len(shown)} windows of {ground.about}; other texts: the {len(whole) // 2} windows between them"
+    return Texts(model=model, windows=shown, reference=[stack(whole[1::2])], about=about, notes=notes)
+
+
+def replace_attention(
+    texts: Texts,
+    patterns: Sequence[str] = PATTERNS,
+    *,
+    layers: Sequence[str] = (),
+    heads: Sequence[str] = (),
+    each: str = "together",
+    keys: int = KEYS,
+    block: int = BLOCK,
+    order: int = ORDER,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Measured:
+    """Measure the loss, or the task's metric, with other patterns in place of heads' own.
+
+    Args:
+        texts: From `texts_of_corpus` or `texts_of_task`.
+        patterns: What is put in place; ``own`` puts back what was there, which changes nothing.
+        layers: ``all``, ``odd``, ``even``, ``2``, ``0-3``: a group of rows for each.
+        heads: Addresses that are replaced together, in place of layers.
+        each: ``together``; ``layer`` or ``head`` give each of them rows of its own.
+        keys: That a query keeps, for ``top-k``, ``column``, ``block`` and ``random``.
+        block: Tokens of a block.
+        order: Of ``taylor``.
+        seed: Of random keys, of the other text, and of intervals.
+
+    Returns:
+        One row for each place and pattern: the mean without and with it, the paired difference (with minus without,
+        in the unit of the metric or in nats) with its 95 % interval over prompts, and how many moved.
+
+    Raises:
+        OptionError: for an unknown pattern, place or number.
+        ModelError: if the model's patterns cannot be edited, or it has no such head.
+
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:stdlib")
+        >>> table = wb.replace_attention(texts_of_corpus(model, n=2), ["own", "uniform"], layers=["0"])
+        >>> [row["difference"] == 0 for row in table.rows]
+        [True, False]
+    """
+    model, wired = texts.model, wiring(texts.model)
+    require_heads(wired)
+    if not patterns:
+        raise OptionError("no pattern is named", hint="--with mean")
+    given = {name: numbers_of(name, keys=keys, block=block, order=order) for name in dict.fromkeys(patterns)}
+    places = places_among(layers, heads, each, wired.attention_layers, wired.n_heads)
+    with Substitute(heads=tuple(f"a{n}" for n in wired.attention_layers), pattern="uniform").on(model):
+        pass  # a family whose patterns cannot be edited is refused before anything is run
+    without, shared = texts.measured(), _recorded(texts, given, seed)
+    rows: list[dict[str, Any]] = []
+    for place, own in places.items():
+        for name, numbers in given.items():
+
+            def made(
+                prompt: Prompt, name: str = name, numbers: Numbers = numbers, own: Any = own
+            ) -> ModelEdit:
+                if name in PER_PROMPT:
+                    return Substitute.of(model, name, heads=own, prompt=prompt)
+                patterns = shared.get(name, {})
+                return Substitute(heads=own, pattern=name, seed=seed, patterns=patterns, **numbers)  # type: ignore[arg-type]
+
+            said = {
+                "pattern": in_words(name, **numbers),
+                "layers": place,
+                "heads": _count(own, wired.n_heads),
+            }
+            rows += [{**said, **row} for row in texts.rows_of(without, made, seed)]
+            progress(len(rows), len(places) * len(given), f"{said['pattern']}, {place}")
+    told = {} if texts.runs is None else {texts.runs.pairs.pairs.task: texts.runs.behavior.to_dict(CHANGES)}
+    said_of = f"other attention patterns in place of heads' own ({texts.about})"
+    title = identity(model).title
+    return Measured(edit=said_of, model=title, rows=tuple(rows), behaviors=told, notes=texts.notes)
+
+
+def _recorded(texts: Texts, names: Iterable[str], seed: int) -> dict[str, Patterns]:
+    """What is the same for all prompts and places."""
+    return {
+        name: record_for(texts.model, name, reference=texts.reference, seed=seed)
+        for name in names
+        if name in ("mean", "another-text")
+    }
+
+
+def _count(addresses: Sequence[str], n_heads: int) -> int:
+    return sum(1 if ".h" in address else n_heads for address in addresses)
