@@ -103,6 +103,9 @@ _HOME = {
     "patterns_of": "heads.observe",
     "replace_attention": "edits.pattern_worth",
     "discover": "evaluate.found_circuit",
+    # why an edge is there
+    "why": "engine.explained_edge",
+    "Reason": "circuits.reason",
     # known circuits and the bench of methods
     "list_truths": "model.known_circuits",
     "load_truth": "model.known_circuits",

@@ -166,3 +166,13 @@ def test_any_result_is_shown_by_its_file(saved):
     told = json.loads(show(saved / "circuit.json", "--json").stdout)
     assert told == json.loads((saved / "circuit.json").read_text())
     assert "is a folder" in str(show(saved).exception)
+
+
+def test_why_of_a_circuit_names_the_writers_of_its_program():
+    said = call("why", "a0.h1->a1.h0<k>", "zoo:truth-induction", "-n", 2, "--json")
+    reason = json.loads(said.stdout)
+    assert reason["read"] == "k" and reason["rankings"][0]["terms"][0]["term"] == "a0.h1"
+    table = call(
+        "why", "a0.h1->a1.h0<k>", "-m", "zoo:truth-induction", "-t", "induction", "-n", 2, "--at", "B1"
+    )
+    assert "who writes the key" in table.stdout and "norms frozen" in table.stdout

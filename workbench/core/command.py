@@ -353,6 +353,7 @@ _FORMS = {
     "circuit import": "circuit:ImportCircuit",
     "circuit validate": "circuit:ValidateCircuits",
     "circuit view": "circuit:ViewCircuit",
+    "circuit why": "forms.why:Why",
     "show": "show:ShowResult",
     "runs list": "runs:ListRuns",
     "runs show": "runs:ShowRun",

@@ -93,7 +93,7 @@ class Blocks:
 
     def _turned(self, block: Block, which: int, x: Heads, start: int) -> Heads:
         """Queries (0) or keys (1) as attention compares them: through their own norm, and rotated."""
-        return _rotate(block.head_norms[which](x) if block.head_norms else x, block.rotary, start)
+        return rotate(block.head_norms[which](x) if block.head_norms else x, block.rotary, start)
 
     def run(
         self,
@@ -215,8 +215,8 @@ def _walked_names(n_layers: int) -> frozenset[str]:
     return frozenset([*names, f"blocks.{n_layers - 1}.hook_out"])
 
 
-def _rotate(x: Heads, rotary: tuple[Tensor, Tensor] | None, start: int) -> Heads:
-    """Rotary positions on the first coordinates, halves turned against each other."""
+def rotate(x: Heads, rotary: tuple[Tensor, Tensor] | None, start: int) -> Heads:
+    """Turn the first coordinates by rotary positions, halves against each other."""
     if rotary is None:
         return x
     cos, sin = (t[start : start + x.shape[1], None] for t in rotary)  # (pos, 1, rotary)

@@ -17,6 +17,7 @@ from workbench.model.known_circuits import load_truth
 
 if TYPE_CHECKING:
     from workbench.commands.forms.evaluate import Evaluate
+    from workbench.commands.forms.why import Why
     from workbench.core.job import Job
 
 
@@ -63,7 +64,7 @@ def opening_of(case: CircuitCase, asked: Evaluate) -> dict[str, Any]:
     return {**asked.opening(), **of_circuit, "work": "edges", **crosses}
 
 
-def case_of(asked: Evaluate) -> CircuitCase:
+def case_of(asked: Evaluate | Why) -> CircuitCase:
     """Return the saved circuit, or the known circuit of a built-in model, with what it says of its own model and
     task.
 

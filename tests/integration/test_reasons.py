@@ -1,0 +1,185 @@
+"""Reasons of edges: terms sum to the model's own scores, deletions do what terms say, compiled programs are named."""
+
+import pytest
+import torch
+
+import workbench as wb
+from tests.families import family_dir
+from tests.mini import mini_pairs
+from workbench.core.errors import OptionError
+from workbench.engine.score_terms import head_terms
+from workbench.model.bare import is_bare
+
+LAYER, HEAD = 1, 3
+
+
+def runs_of(family, n=2):
+    return wb.paired_runs(wb.open_model(str(family_dir(family))), mini_pairs(n))
+
+
+def seen_in(runs, *names):
+    """What a plain hooked pass shows on the first batch."""
+    seen = {}
+    hooks = [(name, lambda t, hook, name=name: seen.__setitem__(name, t.detach())) for name in names]
+    with torch.no_grad(), runs.model.hooks(fwd_hooks=hooks):
+        runs.model(runs.batches[0].clean)
+    return [seen[name] for name in names]
+
+
+def query_key_terms(terms):
+    """``(pair, query writer, key writer, query, key)``: every term of every score."""
+    (_, q), (_, k) = terms.sides("q"), terms.sides("k")
+    return torch.einsum("bque,bkwe->buwqk", q, k) * terms.scale
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "gpt-neox", "mistral"])
+def test_terms_sum_to_the_scores_of_the_model(family):
+    runs = runs_of(family)
+    terms = head_terms(runs, runs.batches[0], LAYER, HEAD)
+    (own,) = seen_in(runs, f"blocks.{LAYER}.attn.hook_attn_scores")
+    total = query_key_terms(terms).sum((1, 2))
+    there = own[:, HEAD] > -1e4
+    assert int(there.sum()) > 20
+    assert torch.allclose(total[there].float(), own[:, HEAD][there], atol=1e-5, rtol=1e-5)
+    assert terms.errors["score"] < 1e-5
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_centred_terms_weighted_by_attention_sum_to_zero(family):
+    runs = runs_of(family)
+    terms = head_terms(runs, runs.batches[0], LAYER, HEAD)
+    (_, q), (_, k) = terms.sides("q"), terms.sides("k")
+    query = torch.tensor([3, 5])
+    centred = torch.einsum("bue,bkwe->buwk", q[[0, 1], query], terms.centred(k, query)) * terms.scale
+    weights = terms.pattern[[0, 1], query]
+    assert centred.abs().max() > 0.01
+    assert torch.einsum("buwk,bk->buw", centred, weights).abs().max() < 1e-6  # the pattern is in float32
+
+
+def test_deleting_a_writer_moves_the_score_by_its_term_by_hand():
+    """GPT-2's LayerNorm written out with its scale held constant."""
+    runs = runs_of("gpt2")
+    terms = head_terms(runs, runs.batches[0], LAYER, HEAD)
+    attn, norm = runs.model.blocks[LAYER].attn, runs.model.blocks[LAYER].ln1.original_component
+    x = runs.resid(runs.batches[0], "clean", LAYER).double()
+    sigma = (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+
+    def query(stream):
+        normed = (stream - stream.mean(-1, keepdim=True)) / sigma * norm.weight + norm.bias
+        return normed @ attn.W_Q[HEAD].double() + attn.b_Q[HEAD]
+
+    normed = (x - x.mean(-1, keepdim=True)) / sigma * norm.weight + norm.bias
+    key = normed @ attn.W_K[HEAD].double() + attn.b_K[HEAD]
+    part = query_key_terms(terms).sum(2)  # (pair, query writer, query, key)
+    for u in range(terms.written.shape[2]):
+        moved = query(x - terms.written[:, :, u].double()) - query(x)
+        assert torch.allclose(moved @ key.transpose(1, 2) / 8**0.5, -part[:, u], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("slot", ["q", "k"])
+def test_attention_without_a_writer_is_that_of_the_edited_model(family, slot):
+    runs = runs_of(family)
+    reason = wb.why(runs, f"a0.h1->a{LAYER}.h{HEAD}<{slot}>", at="end")
+    batch, attn = runs.batches[0], runs.model.blocks[LAYER].attn
+    z, x = seen_in(runs, "blocks.0.attn.hook_z", f"blocks.{LAYER}.hook_in")
+    without = x - z[:, :, 1] @ runs.model.blocks[0].attn.W_O[1]
+    matrix = attn.W_Q if slot == "q" else attn.W_K
+    bias = getattr(attn, f"b_{slot.upper()}")
+    head = HEAD if slot == "q" else HEAD * len(matrix) // 4
+    normed = runs.model.blocks[LAYER].ln1.original_component(without)
+    new = normed @ matrix[head] + (0 if bias is None else bias[head])
+
+    def put(tensor, hook):
+        tensor[:, :, head] = new
+        return tensor
+
+    name, seen = f"blocks.{LAYER}.attn.hook_pattern", {}
+    look = (name, lambda t, hook: seen.__setitem__("pattern", t.detach()))
+    with torch.no_grad(), runs.model.hooks(fwd_hooks=[(f"blocks.{LAYER}.attn.hook_{slot}", put), look]):
+        runs.model(batch.clean)
+    before = seen_in(runs, name)[0][:, HEAD]
+    query, key = reason_places(reason, before, batch, slot)
+    live = seen["pattern"][:, HEAD][[0, 1], query, key].mean()
+    facts = dict(reason.facts)
+    assert facts["without a0.h1, norms live"] == pytest.approx(float(live), abs=1e-5)
+    assert facts["attention to the key"] == pytest.approx(float(before[[0, 1], query, key].mean()), abs=1e-5)
+
+
+def reason_places(reason, pattern, batch, slot):
+    """The query and key of each pair, from the table of places: one pair of places for both here, or one for each."""
+    end = batch.answer_pos
+    if slot == "q":
+        return end, pattern[[0, 1], end].argmax(-1)
+    return end, end  # the last key is seen by the last query alone
+
+
+def test_the_first_order_score_of_the_edge_is_that_of_eap():
+    runs = runs_of("qwen3", 3)  # two lengths of prompts
+    scores, graph = wb.score(runs, "eap"), runs.wiring.graph()
+    for slot in "q":
+        edge = f"m0->a{LAYER}.h{HEAD}<{slot}>"
+        row = [str(s) for s in graph.sources].index("m0")
+        column = [str(t) for t in graph.targets].index(edge.split("->")[1])
+        reason = wb.why(runs, edge)
+        found = next(v for name, v in reason.facts.items() if name.startswith("edge score"))
+        assert found == pytest.approx(float(scores.values[row, column]), rel=1e-4)
+        assert found == pytest.approx(
+            reason.facts["of it through the score, norms frozen"] + reason.facts["of it through the norms"]
+        )
+
+
+def test_in_the_first_layer_only_the_input_and_biases_are_there():
+    reason = wb.why(runs_of("gpt2"), "input->a0.h2<q>")
+    assert set(reason.rankings[0].labels) == {"input", "query bias"}
+    assert set(reason.rankings[1].labels) == {"input", "key bias"}
+
+
+def test_rankings_sum_to_the_same_number_and_shares_to_one():
+    own, met, other = wb.why(runs_of("llama", 3), "m0->a2.h1<q>").rankings
+    assert own.total == pytest.approx(other.total)
+    assert own.values.sum(0) == pytest.approx(other.values.sum(0))
+    assert met.values.sum(0) == pytest.approx(own.values[own.labels.index("m0")])
+    assert own.rows()[-1]["cumulative"] == pytest.approx(1.0)
+
+
+def test_the_reason_of_a_compiled_induction_head_is_in_its_program():
+    """Score 80 for a match of the current token with the previous token's code, 64 for its resting place."""
+    truth = wb.load_truth("zoo:truth-induction")
+    runs = wb.paired_runs(wb.open_model("zoo:truth-induction"), truth.pairs(4))
+    reason = wb.why(runs, "a0.h1->a1.h0<k>")
+    writes, met, _ = reason.rankings
+    assert [row["term"] for row in writes.rows(2)] == ["a0.h1", "input"]
+    assert [row["mean"] for row in writes.rows(2)] == pytest.approx([80, -64], abs=1e-4)
+    assert met.rows(1)[0]["term"] == "input" and met.rows(1)[0]["share"] == pytest.approx(1)
+    assert reason.facts["attention to the key"] == pytest.approx(1, abs=1e-5)
+    assert reason.facts["without the part of a0.h1, norms frozen"] < 1e-20
+
+
+def test_the_model_stays_as_it_was():
+    runs = runs_of("qwen3")
+    before = [p.clone() for p in runs.model.parameters()]
+    first = wb.why(runs, "m0->a1.h3<q>")
+    assert is_bare(runs.model) and all(p.grad is None for p in runs.model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, runs.model.parameters(), strict=True))
+    assert wb.why(runs, "m0->a1.h3<q>").to_dict() == first.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("family", "edge", "said"),
+    [
+        ("llama", "m0->a1.g1<k>", "a1.h2<k>, a1.h3<k>"),
+        ("gpt2", "m1->a1.h0<q>", "writes nothing that a1.h0<q> reads"),
+        ("gpt2", "m0->m1", "no edge into the query or key"),
+        ("gpt2", "m0->a1.h9<q>", "no head a1.h9"),
+    ],
+)
+def test_what_is_no_such_edge_is_refused(family, edge, said):
+    with pytest.raises(OptionError) as problem:
+        wb.why(runs_of(family), edge)
+    assert said in str(problem.value)
+
+
+def test_a_card_has_its_tables():
+    html = wb.why(runs_of("gpt2"), "m0->a1.h3<q>")._repr_html_()
+    assert "who writes the query" in html and "m0" in html and "<script" not in html
