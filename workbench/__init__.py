@@ -102,6 +102,8 @@ _HOME = {
     "PictureLook": "heads.picture_look",
     "patterns_of": "heads.observe",
     "replace_attention": "edits.pattern_worth",
+    "compare_with_exact": "evaluate.exact_sample",
+    "ExactSample": "evaluate.exact_sample",
     "discover": "evaluate.found_circuit",
     # why an edge is there
     "why": "engine.explained_edge",

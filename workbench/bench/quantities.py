@@ -14,6 +14,7 @@ from workbench.circuits.scores import Ranking, Scores
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard, pearson, spearman
 from workbench.core.stats.student import standard_errors
 from workbench.engine.paired_runs import PairedRuns
+from workbench.evaluate.exact_sample import correlation
 from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.evaluate.ground_truth import recovery
 from workbench.methods.by_name import score
@@ -241,10 +242,9 @@ def agreement(scores: Scores, exact: Scores) -> dict[str, Any]:
     """Correlation with exact effects over all edges (nodes); scores without a sign are compared with their sizes."""
     here, there = scores.values[exact.candidates], exact.values[exact.candidates]
     unsigned = scores.unit != exact.unit  # sizes, masks, shares: nothing that a negative effect could show in
-    there = np.abs(there) if unsigned else there
     return {
-        "pearson": number(pearson(here, there)),
-        "spearman": number(spearman(here, there)),
+        "pearson": number(correlation(here, there, pearson, unsigned=unsigned)),
+        "spearman": number(correlation(here, there, spearman, unsigned=unsigned)),
         "against": "size of the exact effect" if unsigned else "exact effect",
         "n": len(here),
     }

@@ -153,7 +153,23 @@ def way_rows_shown(found: Comparison) -> list[dict[str, Any]]:
 def measures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Say what an evaluation measured in single values, by readable name; curves and lists of heads left out."""
     plain = {k: v for k, v in evaluation.items() if isinstance(v, int | float | str)}
-    return {str(k).replace("_", " "): v for k, v in plain.items()}
+    return {str(k).replace("_", " "): v for k, v in plain.items()} | _agreement(evaluation.get("agreement"))
+
+
+def _agreement(found: Any) -> dict[str, str]:
+    """How far scores agree with exact effects of some edges, where these were measured."""
+    if not isinstance(found, Mapping):
+        return {}
+    told = {}
+    for key, name in (("linear", "correlation with exact effects"), ("rank", "correlation of their ranks")):
+        row = found.get(key)
+        numbers = [row.get(k) for k in ("value", "low", "high")] if isinstance(row, Mapping) else []
+        if numbers and all(isinstance(x, int | float) for x in numbers):
+            value, low, high = numbers
+            told[name] = (
+                f"{value:.2f} ({low:.2f} to {high:.2f}), by {found.get('n')} of {found.get('of')} edges"
+            )
+    return told
 
 
 def title(circuit: Circuit) -> str:

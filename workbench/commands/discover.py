@@ -155,6 +155,7 @@ def _search(
         random_draws=asked.random_draws,
         seed=asked.seed,
         options=asked.options,
+        exact_sample=asked.exact_sample,
         progress=progress,
     )
     if is_file(asked.task):
@@ -200,6 +201,8 @@ class _Kept:
                 return SavedShard(shard=share_of_record(finished, self.record), folder=work)
         if found.advice:
             self.job.note(found.advice)
+        if found.agreement is not None and found.agreement.warning:
+            self.job.note(found.agreement.warning)
         folder = work if self.home is None else folder_of(found.circuit, self.home)
         return SavedDiscovery(discovery=found, folder=folder)
 

@@ -33,6 +33,7 @@ from workbench.engine.sweep import sweep
 from workbench.evaluate.baselines import random_like
 from workbench.evaluate.neurons import run_neurons
 from workbench.evaluate.positions import Places, kept_edges, positions_of, run_nodes
+from workbench.evaluate.sample_plan import SHARES
 from workbench.model.wiring import require_parts
 
 
@@ -396,7 +397,6 @@ class Curve(Shown, shown_in="workbench.evaluate.show"):
         return printable(f"<Curve {self.method}: {points}>")
 
 
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # Mueller et al. 2025
 
 

@@ -25,10 +25,12 @@ from workbench.core.text import folder_name
 from workbench.engine.distribute import Here
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
+from workbench.evaluate.exact_sample import ExactSample, compare_with_exact
 from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
 from workbench.evaluate.roles import HeadRoles, head_roles
+from workbench.evaluate.sample_plan import check_sample, planned_sample
 from workbench.methods.by_name import score
-from workbench.methods.registry import Level, get_method
+from workbench.methods.registry import Level, check_level, get_method
 from workbench.model.sight import reads_pictures_alone
 
 SCORED = "the circuit and its numbers"  # what stands or falls with the model's behavior
@@ -36,7 +38,11 @@ SCORED = "the circuit and its numbers"  # what stands or falls with the model's 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Discovery(Shown, shown_in="workbench.evaluate.show"):
-    """A circuit with the scores it was selected from and what is known of how good it is."""
+    """A circuit with the scores it was selected from and what is known of how good it is.
+
+    Attributes:
+        agreement: Some edges measured exactly, beside their scores; None where that was not asked for.
+    """
 
     circuit: Circuit
     scores: Scores
@@ -46,6 +52,7 @@ class Discovery(Shown, shown_in="workbench.evaluate.show"):
     behavior: Behavior | None = None
     found_on: Behavior | None = None
     advice: str = ""
+    agreement: ExactSample | None = None
 
     @property
     def lead(self) -> list[str]:
@@ -80,6 +87,7 @@ class Discovery(Shown, shown_in="workbench.evaluate.show"):
             },
             "method": self.scores.method,
             "options": dict(self.scores.options),
+            "agreement": None if self.agreement is None else self.agreement.to_dict(),
             "faithfulness": self.faithfulness.to_dict(),
             "curve": self.curve.to_dict(),
             "roles": [r.to_dict() for r in self.roles],
@@ -106,6 +114,7 @@ def discover(
     roles: bool = True,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    exact_sample: int | None = None,
     progress: Progress | None = None,
 ) -> Discovery:
     """Score, select and judge a circuit.
@@ -121,6 +130,8 @@ def discover(
         test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
             which flatters the circuit.
         roles: Also measure what role each head plays, where the task names positions.
+        exact_sample: How many edges to measure exactly too, on ``runs``, which says how good the scores are; 0 for
+            none. By default 40 where these take less than a tenth of all passes.
 
     Returns:
         Circuit, scores and faithfulness; scores are in the metric's unit, and positive supports the behavior.
@@ -132,6 +143,7 @@ def discover(
         ('eap', 'edge')
     """
     judged = _judged(runs, test_runs)
+    check_sample(exact_sample, get_method(method), check_level(get_method(method), level))
     chosen = get_method(method).choice(
         None if amount is None else as_rule(amount),
         None if by is None else by == "signed",
@@ -141,6 +153,9 @@ def discover(
     )
     scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
     runs.division = Here()  # workers know the scores' question; judging asks others, and of few passes
+    sizes = {"sizes": len(shares), "random_draws": random_draws}
+    n = planned_sample(exact_sample, get_method(method), options or {}, scores.graph, scores.level, **sizes)
+    agreement = compare_with_exact(runs, scores, n, seed=seed, progress=progress) if n else None
     circuit = scores.keep(chosen.keep, by=chosen.by, select=chosen.select)
     how: dict[str, Any] = {"by": chosen.by, "select": chosen.select}
     drawn: dict[str, Any] = {"random_draws": random_draws, "seed": seed}
@@ -153,6 +168,7 @@ def discover(
         behavior=judged.behavior,
         found_on=None if judged is runs else runs.behavior,
         advice=connection_advice(scores, circuit, **how),
+        agreement=agreement,
     )
     return replace(found, circuit=_described(found, runs, judged, drawn))
 
@@ -208,6 +224,7 @@ def _evaluation(found: Discovery, judged: PairedRuns) -> dict[str, Any]:
     return {
         **{name: seen.to_dict(SCORED) for name, seen in told.items() if seen is not None},
         **({"advice": found.advice} if found.advice else {}),
+        **({} if found.agreement is None else {"agreement": found.agreement.to_dict()}),
         **found.faithfulness.to_dict(),
         "evaluated_on": judged.pairs.pairs.split,
         "curve": found.curve.to_dict(),

@@ -14,6 +14,7 @@ from workbench.circuits.show.notebook import effects_card
 from workbench.core.show import card, page, picture, terminal
 from workbench.evaluate.completeness import Completeness
 from workbench.evaluate.curve_comparison import CurveComparison
+from workbench.evaluate.exact_sample import ExactSample
 from workbench.evaluate.faithfulness import Curve, Faithfulness
 from workbench.evaluate.found_circuit import Discovery
 from workbench.evaluate.minimality import Minimality
@@ -121,6 +122,40 @@ def stability_card(found: Stability) -> str:
     return facts_html(facts) + table_html(rows[:20], caption=f"the most frequent of {len(rows)}")
 
 
+@picture(ExactSample)
+def sample_picture(found: ExactSample) -> str:
+    """Scores over exact effects, one dot for each edge that was measured."""
+    dots = [(edge.exact, edge.score, edge.edge) for edge in found.edges]
+    return scatter_svg(
+        {f"{len(dots)} of {found.of:,} edges": dots},
+        x_label=f"exact effect on {found.metric} ({found.unit})",
+        y_label=f"score of {found.method} ({found.unit})",
+        title=f"Scores and exact effects, n={found.n_pairs} pairs, {found.ablation} ablation",
+        diagonal="score = effect",
+    )
+
+
+@card(ExactSample)
+def sample_card(found: ExactSample) -> str:
+    """What was found, its picture where both have one unit, and every edge."""
+    said = text_html("\n\n".join(filter(None, [found.sentence, found.warning])))
+    return said + ("" if found.unsigned else sample_picture(found)) + table_html(_sampled(found))
+
+
+@terminal(ExactSample)
+def sample_table(found: ExactSample) -> list[Any]:
+    """What was found and every edge."""
+    return [*filter(None, [found.sentence, found.warning]), _sampled(found)]
+
+
+def _sampled(found: ExactSample) -> list[dict[str, Any]]:
+    """A row for each edge, largest score first."""
+    return [
+        {"edge": e.edge, "score": e.score, "exact effect": e.exact, "stands for": f"{e.weight:.3g}"}
+        for e in sorted(found.edges, key=lambda e: -abs(e.score))
+    ]
+
+
 @card(HeadRoles)
 def roles_card(roles: HeadRoles) -> str:
     """One row per head with what makes its role: attention and direct effect."""
@@ -165,8 +200,17 @@ def discovery_table(found: Discovery) -> list[Any]:
         }
         for r in found.roles
     ]
-    text = "\n".join([*found.lead, found.size_sentence, found.faithfulness.sentence])
+    text = "\n".join([*found.lead, found.size_sentence, found.faithfulness.sentence, *_agreement(found)])
     return [text, *filter(None, [found.advice]), points, *([roles] if roles else [])]
+
+
+def _agreement(found: Discovery) -> list[str]:
+    """How good the scores are, or how to know."""
+    if found.agreement is not None:
+        return list(filter(None, [found.agreement.sentence, found.agreement.warning]))
+    if found.scores.level != "edge" or found.scores.method == "exact":
+        return []
+    return ["how well the scores estimate exact effects was not measured: --exact-sample 40 does"]
 
 
 @card(Discovery)
@@ -177,13 +221,16 @@ def discovery_card(found: Discovery) -> str:
     )
     kept = faithfulness_card(found.faithfulness)
     roles = roles_card(found.roles) if found.roles else ""
-    return said + circuit_card(found.circuit) + kept + curve_card(found.curve) + roles
+    agreement = sample_card(found.agreement) if found.agreement is not None else ""
+    return said + circuit_card(found.circuit) + kept + curve_card(found.curve) + agreement + roles
 
 
 @page(Discovery)
 def discovery_page(found: Discovery, *, effects: Effects | None = None) -> str:
     """The HTML report of a discovery: picture, faithfulness curve, heads, roles."""
     curves = {"Faithfulness over size": curve_card(found.curve)}
+    if found.agreement is not None:
+        curves["How well the scores estimate exact effects"] = sample_card(found.agreement)
     heatmaps = {} if effects is None else {f"Ablation of every head: {effects.title}": effects_card(effects)}
     scores = found.scores.by_layer_and_head()
     if np.isfinite(scores).any():

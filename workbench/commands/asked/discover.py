@@ -8,6 +8,7 @@ from workbench.circuits.scores import check_rule
 from workbench.commands.asked.inputs import check_opening, check_tower
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.cluster.spread import Spread
+from workbench.evaluate.sample_plan import check_sample
 from workbench.methods.registry import METHODS, check_level, get_method
 from workbench.tasks.registry import SPLITS
 
@@ -35,6 +36,7 @@ def check_search(asked: Discover, job: Job) -> None:
             "--select and --greedy or --best say two rules of selection", hint="give one of them"
         )
     check_rule(chosen.keep, select=chosen.select, level=level, positions=asked.per_position)
+    check_sample(asked.exact_sample, method, level)
     Spread(**asked.spreading())
     if (asked.shard or asked.ray) and not method.in_parts:
         able = ", ".join(name for name, other in METHODS.items() if other.in_parts)

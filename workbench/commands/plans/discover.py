@@ -11,6 +11,7 @@ from workbench.commands.forms.discover import Discover
 from workbench.commands.plans.inputs import planned_runs
 from workbench.core.job import Job
 from workbench.core.show import Told
+from workbench.evaluate.sample_plan import SHARES, planned_sample
 from workbench.methods.registry import Cost, check_level, get_method
 
 
@@ -27,6 +28,7 @@ class DiscoveryCost(Told):
     tokens: int
     note: str = ""
     in_tower: int = 0  # of the forward passes, those that run the tower too
+    exact_sample: int = 0  # edges measured exactly: a pass for each, from its reader's layer on
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -34,13 +36,15 @@ class DiscoveryCost(Told):
 
     @property
     def _said(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "in_tower" or value}
+        only_if = ("in_tower", "exact_sample")
+        return {name: value for name, value in self.__dict__.items() if name not in only_if or value}
 
     def to_terminal(self) -> list[Any]:
         """Return lines, rows and tables for a terminal."""
         return [
             "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
-            "for the scores; judging the circuit and opening the model come on top",
+            "for the scores; judging the circuit, a pass for each edge of the exact sample, and opening the model come "
+            "on top",
             self._said,
         ]
 
@@ -53,6 +57,7 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
     shape = planned.wiring.shape("edge" if level == "edge" else "node", with_tower=asked.with_tower)
     graph = Graph(shape)
     cost = found.cost(found.make_options(**asked.options), graph, level)
+    sizes = {"sizes": len(SHARES), "random_draws": asked.random_draws}
     return DiscoveryCost(
         method=asked.method,
         level=level,
@@ -63,6 +68,7 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
         tokens=sum(len(ids) for ids in planned.pairs.clean),
         note=cost.note,
         in_tower=in_tower(cost, graph) if asked.with_tower else 0,
+        exact_sample=planned_sample(asked.exact_sample, found, asked.options, graph, level, **sizes),
     )
 
 

@@ -1,0 +1,269 @@
+"""How good the scores of a method are on this model and task: some edges measured exactly, beside their scores.
+
+Which edges is drawn by strata of the size of their score (``workbench/core/stats/strata.py``): the largest all, of the
+many small ones a few that stand for the rest. With these weights the correlations estimate those over all edges. Their
+intervals say how far other draws of edges would lie apart: by bootstrap over the drawn edges within strata, and never
+narrower than Fisher's interval for so many effective draws, since a bootstrap cannot see the one edge that was not
+drawn and is unlike the rest. The pairs are those the scores were computed on; how other pairs differ is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError
+from workbench.core.progress import silent
+from workbench.core.show import Shown
+from workbench.core.stats.agreement import pearson, spearman
+from workbench.core.stats.intervals import RESAMPLES, Interval, no_interval
+from workbench.core.stats.strata import Stratified, stratified
+from workbench.engine.interventions.words import Ablation
+from workbench.engine.paired_runs import PairedRuns
+from workbench.evaluate.sample_plan import SAMPLE
+from workbench.methods.exact import edge_effects
+
+LOW = 0.7  # a correlation below this leaves more than half of the variance of the exact effects unexplained
+LOW_RANK = 0.3  # most edges do nothing, so that their ranks are noise also of good scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledEdge:
+    """An edge that was measured: its score, its exact effect, and how many edges it stands for."""
+
+    edge: str
+    score: float
+    exact: float
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExactSample(Shown, shown_in="workbench.evaluate.show"):
+    """Scores beside exact effects of the same edges, and how far the two agree over all edges.
+
+    Attributes:
+        linear: Pearson's correlation over all edges, estimated from those that were measured.
+        rank: Spearman's, likewise.
+        linear_interval, rank_interval: 95 %, over draws of edges; both ends are the value where all were measured.
+        of: How many edges there are.
+        unsigned: The scores are sizes, masks or shares: they are compared with the size of the exact effect.
+    """
+
+    edges: tuple[SampledEdge, ...]
+    linear: float
+    linear_interval: Interval
+    rank: float
+    rank_interval: Interval
+    of: int
+    method: str
+    metric: str
+    unit: str
+    ablation: str
+    n_pairs: int
+    seed: int
+    unsigned: bool = False
+    drawn: tuple[tuple[int, int], ...] = field(default=())
+
+    @property
+    def sentence(self) -> str:
+        """Say what was measured and how far it agrees."""
+        n, of = len(self.edges), self.of
+        what = "the sizes of exact effects" if self.unsigned else "exact effects"
+        how = f"all {of:,} edges, each" if n == of else f"{n} of {of:,} edges"
+        linear = _told(self.linear, self.linear_interval, n == of)
+        rank = _told(self.rank, self.rank_interval, n == of)
+        return f"scores and {what} ({how} measured on {self.n_pairs} pairs): correlation {linear}, of ranks {rank}"
+
+    @property
+    def warning(self) -> str:
+        """Say that the scores are a poor estimate here, or may be; empty where they are not."""
+        if not np.isfinite(self.linear):
+            return (
+                f"whether {self.method} estimates exact effects here is not known: the edges that were measured all "
+                "have one score or one effect"
+            )
+        low = [("correlation", self.linear, LOW), ("correlation of ranks", self.rank, LOW_RANK)]
+        found = [f"{name} {value:.2f}, below {line:g}" for name, value, line in low if value < line]
+        if not found:
+            return ""
+        return (
+            f"{self.method} is a poor estimate of exact effects here ({'; '.join(found)}): try another method, or "
+            "judge edges by --method exact"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "linear": _values(self.linear, self.linear_interval),
+            "rank": _values(self.rank, self.rank_interval),
+            "against": "size of the exact effect" if self.unsigned else "exact effect",
+            "n": len(self.edges),
+            "of": self.of,
+            "n_pairs": self.n_pairs,
+            "ablation": self.ablation,
+            "unit": self.unit,
+            "seed": self.seed,
+            "strata": [{"edges": count, "measured": drawn} for count, drawn in self.drawn],
+            "warning": self.warning,
+            "edges": [vars(edge) for edge in self.edges],
+        }
+
+    def __repr__(self) -> str:
+        agrees = f"linear {self.linear:.3f}, rank {self.rank:.3f}"
+        return f"<ExactSample {self.method}: {len(self.edges)} of {self.of} edges, {agrees}>"
+
+
+def compare_with_exact(
+    runs: PairedRuns,
+    scores: Scores,
+    n: int = SAMPLE,
+    *,
+    seed: int = 0,
+    draws: int = RESAMPLES,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> ExactSample:
+    """Measure ``n`` edges exactly, drawn by strata of the size of their score, and say how far the scores agree.
+
+    Each edge takes one pass from its reader's layer on, many in one pass. What the scores put in place of the clean
+    value (``ablation``) the exact effects do too.
+
+    Args:
+        runs: The pairs that the scores were computed on.
+        seed: Of the draw and of the resamples.
+
+    Returns:
+        Scores and effects in the metric's unit, positive supports the behavior; correlations from -1 to 1.
+
+    Raises:
+        OptionError: for scores of nodes or neurons, of other pairs or another metric, and for fewer than four edges.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> found = wb.compare_with_exact(runs, wb.score(runs, "eap"), 20)
+        >>> len(found.edges), found.of, found.linear > 0.5
+        (20, 479, True)
+    """
+    _refuse_other(runs, scores)
+    indices = [tuple(index) for index in np.argwhere(scores.candidates).tolist()]
+    values = np.array([scores.values[index] for index in indices])
+    sample = stratified(values, n, seed=seed)
+    chosen = [indices[item] for item in sample.items]
+    ablation: Ablation = scores.options.get("ablation", "resample")
+    effects = edge_effects(runs, scores, chosen, ablation=ablation, progress=progress or silent)
+    unsigned = scores.unit != runs.metric.unit
+    linear, rank = agreement_over(
+        values[sample.items], effects, sample, unsigned=unsigned, draws=draws, seed=seed
+    )
+    told = zip(chosen, effects.tolist(), sample.weights.tolist(), strict=True)
+    return ExactSample(
+        edges=tuple(
+            SampledEdge(edge=scores.address(i), score=float(scores.values[i]), exact=effect, weight=weight)
+            for i, effect, weight in told
+        ),
+        linear=linear[0],
+        linear_interval=linear[1],
+        rank=rank[0],
+        rank_interval=rank[1],
+        of=len(indices),
+        method=scores.method,
+        metric=scores.metric,
+        unit=runs.metric.unit,
+        ablation=str(ablation),
+        n_pairs=runs.n_pairs,
+        seed=seed,
+        unsigned=unsigned,
+        drawn=tuple(zip(sample.counts.tolist(), sample.drawn.tolist(), strict=True)),
+    )
+
+
+def _refuse_other(runs: PairedRuns, scores: Scores) -> None:
+    """Scores of something else than these runs.
+
+    Raises:
+        OptionError: in what they differ.
+    """
+    if scores.level != "edge":
+        raise OptionError(
+            f"an exact sample is one of edges; these are scores of {scores.level}s", hint='level="edge"'
+        )
+    was, now = scores.provenance.get("pairs"), runs.provenance().get("pairs")
+    if scores.metric != runs.metric.name or was != now:
+        raise OptionError(
+            f"the scores are of {scores.metric} on other pairs or by another metric than {runs.metric.name} on these",
+            hint="give the runs that the scores were computed on",
+        )
+
+
+def agreement_over(
+    scores: np.ndarray,
+    exact: np.ndarray,
+    sample: Stratified,
+    *,
+    unsigned: bool = False,
+    draws: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[tuple[float, Interval], tuple[float, Interval]]:
+    """Estimate linear and rank correlation over all edges from the drawn ones, each with its interval.
+
+    Returns:
+        Pearson's and Spearman's correlation, -1 to 1, with 95 % intervals by bootstrap over the drawn edges.
+    """
+    weights = None if sample.whole else sample.weights
+    again = [] if sample.whole else sample.resampled(draws=draws, seed=seed)
+    found = []
+    for kind in (pearson, spearman):
+        value = correlation(scores, exact, kind, unsigned=unsigned, weights=weights)
+        if sample.whole and np.isfinite(value):
+            found.append((value, Interval(value, value, 0.0)))
+            continue
+        others = np.array([correlation(scores, exact, kind, unsigned=unsigned, weights=w) for w in again])
+        found.append((value, _interval(value, others, sample)))
+    return found[0], found[1]
+
+
+def correlation(
+    scores: np.ndarray,
+    exact: np.ndarray,
+    kind: Callable[..., float],
+    *,
+    unsigned: bool,
+    weights: np.ndarray | None = None,
+) -> float:
+    """Correlate scores with exact effects; scores without a sign with their sizes. ``kind``: pearson or spearman."""
+    return kind(scores, np.abs(exact) if unsigned else exact, weights)
+
+
+def _interval(value: float, resampled: np.ndarray, sample: Stratified) -> Interval:
+    """The percentiles of the resamples, or Fisher's interval where that is wider, end by end."""
+    if not np.isfinite(value) or not np.isfinite(resampled).any():
+        return no_interval("the edges that were measured all have one score or one effect")
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    least, most = _fisher(value, sample)
+    return Interval(float(min(low, least)), float(max(high, most)), float(np.nanstd(resampled, ddof=1)))
+
+
+def _fisher(value: float, sample: Stratified) -> tuple[float, float]:
+    """Fisher's 95 % interval of a correlation for Kish's effective number of draws, corrected for a finite number of
+    edges; -1 to 1 for three effective draws or fewer.
+    """
+    weights, drawn = sample.weights, len(sample.items)
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    if effective <= 3:
+        return -1.0, 1.0
+    spread = 1.96 * np.sqrt((1 - drawn / weights.sum()) / (effective - 3))
+    middle = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    return float(np.tanh(middle - spread)), float(np.tanh(middle + spread))
+
+
+def _told(value: float, interval: Interval, whole: bool) -> str:
+    return f"{value:.2f}" if whole else f"{value:.2f} ({interval.shown('.2f')})"
+
+
+def _values(value: float, interval: Interval) -> dict[str, float | None]:
+    named = {"value": value, "low": interval.low, "high": interval.high}
+    return {name: float(x) if np.isfinite(x) else None for name, x in named.items()}
