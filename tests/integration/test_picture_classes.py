@@ -231,7 +231,7 @@ def test_a_region_that_some_pairs_lack_is_refused_where_it_is_asked_for(model, t
 
 def test_words_for_a_model_of_pictures_are_refused(model):
     pair = wb.Pair(id="a", clean="", corrupted="", correct=("cat",), incorrect=("dog",))
-    with pytest.raises(TaskError, match="the pair has no picture, and the model reads nothing else"):
+    with pytest.raises(TaskError, match="the pair has no picture, and the model reads nothing without one"):
         wb.paired_runs(model, wb.Pairs(items=(pair,), task="t"))
     with pytest.raises(ModelError, match="the model reads pictures, and the prompt has none"):
         forward(model, torch.arange(10)[None], last_only=True)
