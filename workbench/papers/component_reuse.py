@@ -98,7 +98,6 @@ def _overlaps(setting: Setting, c: Conditions) -> None:
         if name in (IOI, COLORED):
             at = roles.attention_to(runs, "IO" if name == IOI else "color")
             looks[name] = {head for head, value in at.items() if value >= LOOKS}
-    c.numbers["circuits"] = {name: list(circuit.heads) for name, circuit in circuits.items()}
     found = [{"task": name} | row for name, circuit in circuits.items() for row in circuit.rows()]
     c.tables[f"heads found by rounds of path patching on {setting.name}"] = found
     if len(looks) == 2:
@@ -140,16 +139,14 @@ def _repair(setting: Setting, c: Conditions) -> None:
     ioi = setting.begin(_runs(setting, "ioi"))
     circuit = rounds.task_circuit(ioi, **ROUNDS, progress=setting.progress)
     kinds = roles.steering_heads(ioi, circuit, inhibition=3, negative=1, looks=LOOKS)
-    c.numbers |= {"repaired model": "" if setting.name == own else setting.name, "why no repair": ""}
     c.numbers["edited"] = {kind: list(some) for kind, some in kinds.items()}
     parts = "three inhibition heads 0.815, the negative mover 0.781"
     c.numbers["paper's parts"] = parts if kinds["negative"] else None
-    if right >= KNOWS:
-        c.numbers["why no repair"] = f"{setting.name} answers Colored Objects: {right:.0%} right"
-    elif not any(kinds.values()):
+    why = f"{setting.name} answers Colored Objects: {right:.0%} right" if right >= KNOWS else ""
+    if not why and not any(kinds.values()):
         why = f"path patching finds no inhibition heads or negative movers for IOI on {setting.name}"
-        c.numbers["why no repair"] = why
-    else:
+    c.numbers |= {"repaired model": "" if setting.name == own else setting.name, "why no repair": why}
+    if not why:
         _forced(setting, c, asked, kinds)
 
 
@@ -240,10 +237,10 @@ ORDER = permuted(
 )
 REPAIR = needs(lambda c: not c.numbers["why no repair"], "{why no repair}")
 HEADS = needs(at_least("n later", 5), "{n later} heads come after the edited layer; 5 are needed")
-Repair = partial(Claim, needs=[REPAIR], model="{repaired model}")
+Repair = partial(Claim, needs=[REPAIR], model="{repaired model}", where="section 5")
 
 
-def _repaired(what: str, says: str, paper: str | None, where: str) -> Claim:
+def _repaired(what: str, says: str, paper: str | None, where: str = "section 5") -> Claim:
     edited, plain = f"{what}, {EDITED}", f"{what}, {PLAIN}"
     gain = f"{edited} minus {plain}"
     return Repair(
@@ -280,7 +277,7 @@ CLAIMS = {
     ),
     "repair": _repaired(
         "among", "making IOI's inhibition heads look at the wrong colors repairs Colored Objects",
-        "0.496 to 0.937", "section 5",
+        "0.496 to 0.937",
     ),
     "top": _repaired(
         "top", "the repair also holds with the whole vocabulary competing", None,
@@ -288,14 +285,13 @@ CLAIMS = {
     ),
     "lost": Repair(
         "no example that was right becomes wrong", at_most("lost", 0.02), paper=0,
-        why="one in fifty may fall by an accident of the held-out prompts", where="section 5",
+        why="one in fifty may fall by an accident of the held-out prompts",
     ),
     "random": Repair(
         "random heads with the same edit do not repair",
         at_most(RANDOM_GAIN, GAIN, times=1 / 3) & more(GAIN, "largest gain of random heads") & more(GAIN, 0),
         paper="0.499 ± 0.010 against 0.937",
         why="as many heads in the same layers: any head that reads a color may say something of it",
-        where="section 5",
     ),
     "columns": Repair(
         "it is the wrong colors that matter: the same heads on the wrong objects do not repair",
@@ -306,20 +302,20 @@ CLAIMS = {
     "parts": Repair(
         "each part alone repairs less than all together, and more than nothing",
         less("largest gain of a part", GAIN) & more("least gain of a part", 0.1), paper="{paper's parts}",
-        why="every part is claimed to carry some of it", where="section 5", found="{each part}",
+        why="every part is claimed to carry some of it", found="{each part}",
     ),
     "wrong": Repair(
         "movers then look less at the wrong colors", below("movers to the wrong color"), paper="-8.7 points",
-        why="the sign, clear of chance over prompts", where="section 5",
+        why="the sign, clear of chance over prompts",
     ),
     "right": Repair(
         "movers then look more at the right color", above("movers to the right color"), paper="+2.7 points",
-        why="the sign, clear of chance over prompts", where="section 5",
+        why="the sign, clear of chance over prompts",
     ),
     "order": Repair(
         "the more a head writes colors, the more its attention moves from wrong to right", ORDER,
         paper="0.69, p < 0.01",
-        why="a rank correlation of so few heads means little without the permutation test", where="section 5",
+        why="a rank correlation of so few heads means little without the permutation test",
         needs=[REPAIR, HEADS], control="heads exchanged at random: 0", n="{n later}",
     ),
 }  # fmt: skip

@@ -47,7 +47,7 @@ BEYOND, PUNCTUATION = (f"{COUPLED}, {of}" for of in ("by kind of token", "of pun
 
 @dataclass(frozen=True, kw_only=True)
 class PreplanSizes:
-    """Sizes: ``grouping`` responses choose head groups, ``responses`` others are analysed; swaps at every ``stride``.
+    """Sizes: ``grouping`` responses choose head groups, ``responses`` others are analysed.
 
     ``planted`` is a check that verdicts can go the other way: ``entropy`` puts the entropy of each token in place of
     WAAD, ``fai`` puts FAI there, ``noise`` puts random numbers in place of FAI.
@@ -57,9 +57,7 @@ class PreplanSizes:
     responses: int = 70
     prompt: int = 24
     length: int = 127
-    temperature: float = 0.7
     rollout: int = 30
-    stride: int = 4
     draws: int = 300
     planted: str = "none"
 
@@ -72,7 +70,7 @@ def measure(setting: Setting) -> Conditions:
     """Curves of responses that the model writes itself; punctuation is left out, and shown beside."""
     model, o, seed = setting.model, setting.options, setting.seed
     places = {"start": o.prompt, "low": LOW}
-    write = {"prompt": o.prompt, "length": o.length, "least": 4 * LOW, "temperature": o.temperature}
+    write = {"prompt": o.prompt, "length": o.length, "least": 4 * LOW}
     texts = language.known_texts(getattr(model, "tokenizer", None))
     try:
         grouping = responses.respond(model, texts, n=o.grouping, seed=seed, **write)
@@ -82,14 +80,13 @@ def measure(setting: Setting) -> Conditions:
     groups, again = (responses.group_heads(model, ids, **places) for ids in (grouping, written))
     found = responses.responses_of(model, written, groups, window=WINDOW, **places)
     found = [_planted(response, o.planted) for response in found]
-    setting.progress(1, 2, "responses")
-    how = {"share": anchors.SHARE, "rollout": o.rollout, "stride": o.stride, "seed": seed}
+    how = {"rollout": o.rollout, "seed": seed}
     own, moved = [r.fai for r in found], [np.roll(r.fai, len(r.fai) // 3) for r in found]
     c = Conditions(seed=seed)
     _of_groups(c, groups, again, o)
     _of_peaks(c, found, o.draws)
     _of_coupling(c, found, o.draws)
-    of_swaps(c, *(responses.swaps(model, found, curves, **how) for curves in (own, moved)))
+    of_swaps(c, *(responses.swaps(model, found, fai, **how) for fai in setting.each((own, moved), "swaps")))
     scale = 10 / (float(np.nanmax(found[0].fai)) or 1.0)
     curves = {"WAAD": found[0].waad, "FAI, largest = 10": scale * found[0].fai, "entropy": found[0].entropy}
     points = {name: list(enumerate(values.tolist())) for name, values in curves.items()}
@@ -116,8 +113,7 @@ def _of_groups(c: Conditions, groups: responses.Groups, again: responses.Groups,
     c.numbers |= {f"span of {kind} heads": float(groups.span[mask].mean()) for kind, mask in masks.items()}
     c.numbers[UNIFORM] = float((np.arange(o.prompt, o.length) / 2).mean())  # over t + 1 keys: t / 2
     c.numbers |= {"window": WINDOW, "same groups again": min(same), "heads": groups.span.numel()}
-    heads = {kind: ", ".join(groups.names(mask)) for kind, mask in masks.items()}
-    c.tables["Head groups"] = [{"group": kind, "heads": names} for kind, names in heads.items()]
+    c.tables["Head groups"] = [{kind: ", ".join(groups.names(mask)) for kind, mask in masks.items()}]
     c.draw_heads("Span of every head", groups.span.numpy(), unit="tokens")
 
 

@@ -35,7 +35,6 @@ with lazily():
     from workbench.edits import soft_injection, task_prompts
 
 WORDS = SIZE - 15  # for test questions: ten places of words are for training, five for validation
-BATCH = 8  # prompts of a step; the paper: 400 steps of one
 CLEAN, MISLED = "clean examples", "misleading examples"
 BETTER = f"{MISLED}, better of hard heads and function vector"
 
@@ -93,7 +92,7 @@ def _ask_task(
     model, o, seed, prompts = setting.model, setting.options, setting.seed + i, drawn[i]
     setting.progress(i, len(drawn), f"{kind}: {o.tasks[i]}")
     t, words = prompts.embedding, {"training": prompts.training, "validation": prompts.validation}
-    step = soft_injection.SoftMix(steps=o.steps, batch=BATCH, every=max(1, o.steps // 4))
+    step = soft_injection.SoftMix(steps=o.steps, batch=8, every=max(1, o.steps // 4))
 
     def learned(name: str, embedding: soft_injection.Embedding) -> list[soft_injection.Mixed]:
         seeds = [seed + 1000 * k for k in range(o.seeds)]
