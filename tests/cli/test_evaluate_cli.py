@@ -21,9 +21,12 @@ def test_everything_is_written_beside_the_circuit_and_summaries_show_it(run, tmp
     options = ["-m", "zoo:ioi", "-t", "ioi", "--limit", 8, "--method", "eap", "--keep", "10%"]
     code, _, err = run("discover", *options, "--random", 0, "--out", "found", "--quiet")
     assert code == 0, err
-    code, out, err = run("evaluate", "found", "--full", *LITTLE, "--json")
+    others = ("--other-task", "induction", "--other-task", "colored-objects")
+    code, out, err = run("evaluate", "found", "--full", *LITTLE, *others, "--json")
     assert code == 0, err
     said = json.loads(out)
+    specific = next(v for v in said["verdicts"] if v["name"] == "specific")
+    assert "2 others" in specific["measured"] and specific["value"] is not None
     assert {v["verdict"] for v in said["verdicts"]} <= {"yes", "no", "open"} and said["n"] == 8
     stable = next(v for v in said["verdicts"] if v["name"] == "stable")
     assert stable["n"] and "resampled pairs" in stable["measured"]
@@ -39,7 +42,7 @@ def test_everything_is_written_beside_the_circuit_and_summaries_show_it(run, tmp
         assert code == 0 and "heads matter more than others" in out and "faithful" in out
     code, out, _ = run("circuit", "summary", "found", "--json")
     assert {row["question"] for row in json.loads(out)["verdicts"]} == {v["name"] for v in said["verdicts"]}
-    run("evaluate", "found", "--full", *LITTLE)
+    run("evaluate", "found", "--full", *LITTLE, *others)
     assert (
         tmp_path / "found" / "evaluation.json"
     ).read_bytes() == before  # the same question, the same bytes
@@ -71,7 +74,8 @@ def test_a_dry_run_counts_and_writes_nothing(run, tmp_path):
     fewer = json.loads(
         run("evaluate", "zoo:truth-greater", "--out", "there", "--dry-run", "--random", 10, "--json")[1]
     )
-    assert fewer["circuits"] == cost["circuits"] - 4 * 90  # two of each random and of each inflated circuit
+    assert fewer["circuits"] == cost["circuits"] - 4 * 90 - 6 * 10
+    # two of each random and of each inflated circuit, and 10 random ones less cut out on the task and five others
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,12 @@ def test_a_dry_run_counts_and_writes_nothing(run, tmp_path):
         (["zoo:truth-greater", "--ablation", "means"], "did you mean mean"),
         (["zoo:truth-greater", "--full", "--out", "x", "--random", 0], "at least one random circuit"),
         (["zoo:truth-greater", "--full", "--out", "x", "--limit", 1], "needs 2 or more"),
+        (
+            ["zoo:truth-greater", "--full", "--out", "x", "--other-task", "inductoin"],
+            "did you mean induction",
+        ),
+        (["zoo:truth-greater", "--full", "--out", "x", "--other-task", "mine.jsonl"], "mine.jsonl"),
+        (["zoo:truth-greater", "--other-task", "induction"], "add --full"),
     ],
 )
 def test_mistakes_are_explained_before_anything_is_run(arguments, message, run, tmp_path):

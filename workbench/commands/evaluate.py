@@ -41,6 +41,7 @@ from workbench.evaluate.faithfulness import (
 )
 from workbench.evaluate.judge_plan import require_pairs
 from workbench.evaluate.positions import positions_of
+from workbench.evaluate.specificity import other_tasks
 from workbench.evaluate.trial import judge
 from workbench.model.builtin import PREFIX
 from workbench.tasks.reading import is_file
@@ -81,6 +82,7 @@ def _recorded(
     """Measure with a record in a folder of its own; the circuit's record is that of the search."""
     record = record_of(asked, runs)
     decided = {name: getattr(asked, name) for name in _DECIDES}
+    decided |= {"other_task": list(asked.other_task)} if asked.other_task else {}
     record.question = digest_of([circuit_digest(case.circuit), runs.provenance(), decided])
 
     def begin(place: Path) -> None:
@@ -225,6 +227,7 @@ def _judge(asked: Evaluate, job: Job) -> SavedJudgement:
     found_on, found_note = _found_on(case, runs)
     if found_note:
         note(found_note)
+    others = other_tasks(runs, asked.other_task) if asked.other_task else None
     files: dict[str, str] = {}
 
     def measure() -> Judgement:
@@ -234,6 +237,7 @@ def _judge(asked: Evaluate, job: Job) -> SavedJudgement:
             found_on=found_on,
             found_note=found_note,
             scores=_scores_beside(asked.circuit),
+            others=others or other_tasks(runs, progress=job.progress),
             ablation=asked.ablation,
             plan=plan,
             progress=job.progress,

@@ -16,6 +16,7 @@ from workbench.evaluate.completeness import Completeness
 from workbench.evaluate.faithfulness import MIB_SHARES, run_circuits
 from workbench.evaluate.judge_plan import JudgePlan
 from workbench.evaluate.minimality import Minimality, sampled
+from workbench.evaluate.specificity import OtherTasks, specificity
 from workbench.evaluate.stability import OWN
 from workbench.evaluate.subject import Progress, Subject
 
@@ -183,6 +184,28 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
         "sizes": [c.size for c in chosen],
         "metric": [numbers(v) for v in values],
     }
+
+
+def specificity_evidence(
+    subject: Subject, others: OtherTasks, plan: JudgePlan, progress: Progress | None
+) -> dict[str, Any]:
+    """Return what cutting the circuit out costs its task and others, beside random circuits.
+
+    Raises:
+        OptionError: if there is no other task to compare with.
+    """
+    found = specificity(
+        subject.circuit,
+        subject.runs,
+        others=others,
+        draws=plan.cuts,
+        seed=plan.seed,
+        ablation=subject.ablation,
+        progress=progress,
+    ).to_dict()
+    for damage in (found["own"], *found["others"]):
+        damage |= {name: numbers(damage[name]) for name in ("full", "without", "nothing", "random")}
+    return found
 
 
 def ablation_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) -> Mapping[str, Any]:

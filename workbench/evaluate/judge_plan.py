@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from workbench.core.errors import OptionError
 from workbench.engine.interventions.words import Ablation
 
+MOST_OTHERS = 5  # other tasks that a circuit's damage is measured on where nobody names any
 ABLATIONS: tuple[Ablation, ...] = ("resample", "mean", "mean-per-position", "mean-per-template", "zero")
 
 
@@ -19,6 +20,7 @@ class JudgePlan:
         edges: Most edges whose minimality is tested; more are sampled.
         matched: Draws of matched heads.
         random_sets, restarts, steps, candidates: Of completeness.
+        cuts: Random circuits that are cut out of the model on every task, for specificity.
         bootstraps, refits: Of stability, by averaging scores again and by running the method again.
 
     Example:
@@ -36,6 +38,7 @@ class JudgePlan:
     candidates: int = 5
     bootstraps: int = 100
     refits: int = 10
+    cuts: int = 20
     ablations: tuple[Ablation, ...] = ABLATIONS
     seed: int = 0
 
@@ -43,8 +46,9 @@ class JudgePlan:
         if self.draws < 1 or self.edges < 1:
             raise OptionError("a full evaluation needs at least one random circuit and one edge")
 
-    def passes(self, *, n_edges: int, n_nodes: int) -> int:
+    def passes(self, *, n_edges: int, n_nodes: int, other_tasks: int = 0) -> int:
         """Return about how many circuits are run on all pairs, for a dry run."""
+        cut = (1 + other_tasks) * (2 + self.cuts) if other_tasks else 0
         sets = 2 * (self.random_sets * (2 if n_edges else 1) + min(n_nodes, 8))
         search = 2 * self.restarts * self.steps * min(self.candidates, n_nodes)
         edges = (min(self.edges, n_edges) + 2 * self.draws) if n_edges else 0
@@ -57,6 +61,7 @@ class JudgePlan:
             + 2 * self.draws
             + 2 * self.matched
             + 2 * len(self.ablations)
+            + cut
         )
 
 

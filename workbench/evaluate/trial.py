@@ -28,10 +28,12 @@ from workbench.evaluate.evidence import (
     minimality_evidence,
     random_evidence,
     scores_evidence,
+    specificity_evidence,
 )
 from workbench.evaluate.faithfulness import Progress
 from workbench.evaluate.judge_plan import JudgePlan, require_pairs
 from workbench.evaluate.minimality import minimality
+from workbench.evaluate.specificity import OtherTasks
 from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
 
@@ -44,6 +46,7 @@ def judge(
     found_on: PairedRuns | None = None,
     found_note: str = "",
     scores: Scores | None = None,
+    others: OtherTasks | None = None,
     ablation: Ablation = "resample",
     plan: JudgePlan | None = None,
     criteria: Criteria | None = None,
@@ -56,6 +59,7 @@ def judge(
         found_on: The pairs it was found on, from which stability resamples; without them stability is not measured.
         found_note: What is to be said of those pairs: that they are others, or why there are none.
         scores: What the circuit was selected from, for the faithfulness of other sizes; without them it has no curve.
+        others: Other tasks on the same model (``other_tasks``), for specificity, which is not asked without them.
 
     Returns:
         All evidence per pair in the metric's unit, and the verdicts that follow from it.
@@ -81,7 +85,7 @@ def judge(
     subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
     evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
     missing: dict[str, str] = {}
-    for name, measure in _parts(subject, found_on, found_note, scores, plan).items():
+    for name, measure in _parts(subject, found_on, found_note, scores, others, plan).items():
         try:
             evidence[name] = measure(_titled(name, progress))
         except WorkbenchError as reason:
@@ -109,7 +113,12 @@ def judge(
 
 
 def _parts(
-    subject: Subject, found_on: PairedRuns | None, found_note: str, scores: Scores | None, plan: JudgePlan
+    subject: Subject,
+    found_on: PairedRuns | None,
+    found_note: str,
+    scores: Scores | None,
+    others: OtherTasks | None,
+    plan: JudgePlan,
 ) -> dict[str, Callable[[Any], Any]]:
     """What is measured besides the scores, by its name in the evidence."""
     seed, edge = plan.seed, subject.circuit.level == "edge"
@@ -131,6 +140,10 @@ def _parts(
             raise WorkbenchError("the circuit has no edges" if edge else "a node-level circuit has no edges")
         return edge_evidence(subject, plan, progress)
 
+    def specific(progress: Any) -> Any:
+        return specificity_evidence(subject, others or OtherTasks(runs=()), plan, progress)
+
+    asked_later = {} if others is None else {"specificity": specific}
     return {
         "curve": curve,
         "completeness": lambda p: completeness_evidence(completeness(subject, seed=seed, progress=p, **sets)),
@@ -140,6 +153,7 @@ def _parts(
         "matched": lambda p: matched_evidence(subject, plan, p),
         "ablations": lambda p: ablation_evidence(subject, plan, p),
         "stability": again,
+        **asked_later,
     }
 
 

@@ -143,6 +143,44 @@ class StabilityEvidence(Part, frozen=True):
             raise ValueError(f"sets names a part beyond the {len(self.parts)} in parts")
 
 
+class DamageEvidence(Part, frozen=True):
+    """The metric of the model without the circuit on one task, and without random circuits."""
+
+    task: str
+    metric: str
+    unit: str
+    pairs: Annotated[str, Meta(description="digest of the task's pairs")]
+    full: Annotated[Numbers, Meta(min_length=2)]
+    without: Numbers
+    nothing: Numbers
+    random: Annotated[Numbers, Meta(description="mean metric without each random circuit")]
+    clusters: list[Count] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        n = len(self.full)
+        if not n == len(self.without) == len(self.nothing) or len(self.clusters) not in (0, n):
+            raise ValueError(
+                f"full, without, nothing and clusters of {self.task} must have one entry per pair"
+            )
+
+
+class SpecificityEvidence(Part, frozen=True):
+    """What cutting the circuit out of the model does to its own task and to others."""
+
+    seed: Count
+    sizes: Annotated[list[Count], Meta(description="of the random circuits, the same ones on every task")]
+    own: DamageEvidence
+    others: Annotated[list[DamageEvidence], Meta(min_length=1)]
+    skipped: Annotated[dict[str, str], Meta(description="tasks that were left out, and why")] = field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        for damage in (self.own, *self.others):
+            if len(damage.random) != len(self.sizes):
+                raise ValueError(f"random of {damage.task} must have one number for each random circuit")
+
+
 class CurveEvidence(Part, frozen=True):
     """The metric of other sizes of the circuit, per size and pair."""
 
@@ -170,6 +208,7 @@ class Evidence(Part, frozen=True):
     ablations: dict[str, UnderAblation] | UnsetType = UNSET
     stability: StabilityEvidence | UnsetType = UNSET
     curve: CurveEvidence | UnsetType = UNSET
+    specificity: SpecificityEvidence | UnsetType = UNSET
 
     def per_pair(self) -> Iterator[tuple[str, Numbers]]:
         """Return every list that has one number per pair, with its place."""

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from workbench.circuits.specificity import Specificity
 from workbench.circuits.verdicts.decisions import LEAST_GROUP
 from workbench.circuits.verdicts.judgement import Judgement
 from workbench.circuits.verdicts.statistics import area, mean_interval, ratio, ratio_interval
 from workbench.core.show import card, page, terminal
+from workbench.core.stats.intervals import RESAMPLES
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
 from workbench.view.html import results_page, table_html, text_html
@@ -212,6 +214,35 @@ def _stable(found: Judgement) -> str:
     return table_html(rows[always : always + 20] or rows[:20], caption=caption)
 
 
+def _specific(found: Judgement) -> str:
+    kept = Specificity.from_dict(found.document["evidence"]["specificity"])
+    return damage_bars(kept) + table_html(kept.rows()) + _skipped(kept)
+
+
+def damage_bars(found: Specificity) -> str:
+    """Draw what each task loses without the circuit, and without random circuits of its size."""
+    bars = []
+    for damage in (found.own, *found.others):
+        if not np.isfinite(damage.drop):
+            continue
+        spread = np.percentile(damage.resampled(RESAMPLES, 0), [2.5, 97.5])
+        own = f"{'its own task' if damage is found.own else 'another task'}, n={len(damage.full)}"
+        bars.append((damage.task, damage.drop, float(spread[0]), float(spread[1]), own))
+        if len(drawn := damage.random_drops):
+            low, high = np.percentile(drawn, [2.5, 97.5])
+            bars.append(("without random circuits", float(drawn.mean()), low, high, f"{len(drawn)} draws"))
+    if not bars:
+        return ""
+    what = "share of the task's gap that is lost (1: all of it)"
+    return bars_svg(bars, x_label=what, title="What each task loses when the circuit is cut out of the model")
+
+
+def _skipped(found: Specificity) -> str:
+    """Name the tasks that were looked at and left out."""
+    rows = [{"task left out": task, "because": why} for task, why in found.skipped.items()]
+    return table_html(rows) if rows else ""
+
+
 _SECTIONS = (
     ("Faithful, under every ablation and in every template?", "scores", _faithful),
     ("Faithful at other sizes?", "curve", _curve),
@@ -221,4 +252,5 @@ _SECTIONS = (
     ("Better than random?", "random", _random),
     ("Do its heads matter more than others?", "matched", _matched),
     ("Stable?", "stability", _stable),
+    ("Its task's own?", "specificity", _specific),
 )

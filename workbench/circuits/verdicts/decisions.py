@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from workbench.circuits.specificity import Specificity
 from workbench.circuits.verdicts.criteria import Criteria, Verdict
 from workbench.circuits.verdicts.statistics import (
     CORRECTIONS,
@@ -449,3 +450,32 @@ def stable(case: Case, name: str, criterion: str) -> Verdict:
         value=value,
         n=len(sizes),
     )
+
+
+def specific(case: Case, name: str, criterion: str) -> Verdict:
+    found, c = Specificity.from_dict(case.evidence["specificity"]), case.criteria
+    if not np.isfinite(found.value):
+        lost = "not defined: a task has no gap between the model and everything ablated"
+        return Verdict(name=name, holds=None, measured=lost, criterion=criterion)
+    interval = found.interval(draws=c.resamples, seed=c.seed)
+    wins = int((found.value - found.random > ROUNDING).sum())
+    beaten = len(found.sizes) > 0 and wins >= c.share * len(found.sizes)
+    few = (
+        ""
+        if found.independent >= c.least_pairs
+        else f"; too few to tell: {found.independent} independent pairs"
+    )
+    clear = None if few or not np.isfinite(interval.low) else _above_zero(interval)
+    return Verdict(
+        name=name,
+        holds=_together([clear, beaten]) if clear else clear,
+        measured=f"{found.sentence(interval)}; larger than that of {wins} of {len(found.sizes)}{few}",
+        criterion=criterion,
+        value=found.value,
+        n=found.independent,
+    )
+
+
+def _above_zero(interval: Interval) -> bool | None:
+    """Say whether an interval is above 0 (True), not above it (False), or across (None)."""
+    return True if interval.low > 0 else False if interval.high <= 0 else None

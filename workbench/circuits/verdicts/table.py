@@ -44,6 +44,8 @@ def recompute_verdicts(
     missing = evaluation.get("missing", {})
     found = []
     for name, (needs, criterion, decide) in _VERDICTS.items():
+        if name in _ASKED_LATER and not any(key in case.evidence or key in missing for key in needs):
+            continue  # a file of before this was asked
         lacking = next((key for key in needs if key not in case.evidence), None)
         if lacking is None:
             found.append(decide(case, name, criterion(case.criteria)))
@@ -135,4 +137,13 @@ _VERDICTS: dict[str, tuple[tuple[str, ...], Callable[[Criteria], str], _Decide]]
         lambda c: f"mean Jaccard over bootstraps at least {c.jaccard:g}",
         decisions.stable,
     ),
+    "specific": (
+        ("specificity",),
+        lambda c: (
+            f"its task loses more without it than others do, the 95 % interval above 0, and more so than without at "
+            f"least {c.share:.0%} of random circuits of its size"
+        ),
+        decisions.specific,
+    ),
 }
+_ASKED_LATER = ("specific",)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.circuit_file import load_circuit
 from workbench.commands.asked.inputs import check_opening
-from workbench.core.errors import RunError, check_numbers
+from workbench.core.errors import OptionError, RunError, TaskError, check_numbers
 from workbench.engine.interventions.words import value_named
 from workbench.engine.metric_names import named_in_a_file
 from workbench.model.builtin import PREFIX
 from workbench.model.known_circuits import load_truth
+from workbench.tasks.reading import is_file
+from workbench.tasks.registry import get_task
 
 if TYPE_CHECKING:
     from workbench.commands.forms.evaluate import Evaluate
@@ -55,6 +58,22 @@ def check_evaluation(asked: Evaluate, job: Job) -> None:
     if asked.full and job.out is None and str(asked.circuit).startswith(PREFIX):
         raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
     check_opening(**opening_of(case, asked))
+    for name in asked.other_task:
+        _check_other(name, full=asked.full)
+
+
+def _check_other(name: str, *, full: bool) -> None:
+    """Do nothing if another task can be looked at.
+
+    Raises:
+        WorkbenchError: if there is no such task or file, or specificity is not asked for.
+    """
+    if not full:
+        raise OptionError(f"--other-task {name} is for specificity, which --full measures", hint="add --full")
+    if not is_file(name):
+        get_task(name)
+    elif not Path(name).is_file():
+        raise TaskError(f"--other-task: there is no file {name}", hint="workbench task list")
 
 
 def opening_of(case: CircuitCase, asked: Evaluate) -> dict[str, Any]:

@@ -69,6 +69,13 @@ class Evaluate(OnPairs):
         least=2,
     )
 
+    other_task: tuple[str, ...] = option(
+        "--other-task",
+        help="With --full: a task, or a .jsonl file of pairs, that the circuit should not hurt; may be repeated. "
+        "Default: up to five tasks that the model does.",
+        default=(),
+    )
+
     @classmethod
     def place(cls, folder: Path, *, resume: bool) -> dict[str, Path]:
         return {"out": folder.parent if resume else folder}

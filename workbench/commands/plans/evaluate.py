@@ -13,7 +13,7 @@ from workbench.commands.forms.evaluate import Evaluate
 from workbench.commands.plans.inputs import planned_runs
 from workbench.core.job import Job
 from workbench.core.show import Told
-from workbench.evaluate.judge_plan import JudgePlan, require_pairs
+from workbench.evaluate.judge_plan import MOST_OTHERS, JudgePlan, require_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class JudgingCost(Told):
     tokens: int
     files: tuple[str, ...]
     independent_pairs: int
+    other_tasks: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -35,6 +36,7 @@ class JudgingCost(Told):
         text = (
             "dry run: nothing was measured; no weights were loaded; each circuit is one forward pass per pair"
         )
+        text += f"; specificity is counted for {self.other_tasks} other tasks, finding them not"
         least = Criteria().least_pairs
         if self.independent_pairs < least:
             text += f"; with fewer than {least} independent pairs verdicts that rest on an interval stay open"
@@ -50,13 +52,15 @@ def evaluate(asked: Evaluate, job: Job) -> JudgingCost:
     require_pairs(2 if asked.limit is None else asked.limit)
     plan, case, folder = plan_of(asked), case_of(asked), folder_of(asked, job)
     planned = planned_runs(**opening_of(case, asked))
+    others = len(asked.other_task) or MOST_OTHERS
     nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
     return JudgingCost(
-        circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes),
+        circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes, other_tasks=others),
         pairs=len(planned.pairs),
         tokens=sum(len(ids) for ids in planned.pairs.clean),
         files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
         independent_pairs=len(set(planned.pairs.pairs.clusters)),
+        other_tasks=others,
     )
 
 
@@ -69,6 +73,7 @@ def plan_of(asked: Evaluate) -> JudgePlan:
         edges=asked.edges,
         bootstraps=asked.bootstraps,
         refits=asked.refits,
+        cuts=min(draws, JudgePlan().cuts),
     )
 
 
