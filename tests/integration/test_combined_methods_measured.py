@@ -5,6 +5,7 @@ import pytest
 
 from tests.mini import mini_pairs
 from workbench.core.errors import OptionError
+from workbench.core.stats.intervals import pair_resamples
 from workbench.methods.by_name import score
 from workbench.methods.ensemble import combined, scaled
 
@@ -13,15 +14,15 @@ def test_bootstrap_is_the_mean_of_draws_of_pairs(runs_of):
     runs = runs_of("gpt2", pairs=mini_pairs(5))
     plain = score(runs, "eap")
     found = score(runs, "bootstrap", of="eap", draws=8, seed=3)
-    chosen = np.random.default_rng(3).integers(5, size=(8, 5))
+    chosen = list(pair_resamples(5, draws=8, seed=3))
     draws = np.stack([plain.per_pair[rows].mean(0) for rows in chosen])[:, plain.candidates]
     mean, spread = draws.mean(0), draws.std(0, ddof=1)
     stands = abs(mean) > 1.96 * spread
     assert 0 < stands.sum() < stands.size and found.options["agreed"] == stands.sum()
     assert found.values[found.candidates] == pytest.approx(np.where(stands, mean, 0), abs=1e-6)
     assert found.unit == plain.unit and found.options["of"] == "eap"
-    with pytest.raises(OptionError, match="not kept for each"):
-        score(runs, "bootstrap", of="ensemble")
+    with pytest.raises(OptionError, match="one pair"):
+        score(runs_of("gpt2", pairs=mini_pairs(1)), "bootstrap", of="eap")
 
 
 def test_ensembles_are_made_of_their_methods(runs_of):

@@ -5,6 +5,7 @@ import pytest
 from scipy.special import expit
 
 from workbench.core.errors import OptionError
+from workbench.core.stats.intervals import pair_resamples
 from workbench.methods import hard_concrete
 from workbench.methods.bootstrap import agreed, resampled
 from workbench.methods.ensemble import combined, scaled
@@ -34,9 +35,28 @@ def test_equal_scores_start_equal():
 def test_draws_are_means_over_pairs_with_replacement():
     per_pair = np.arange(12.0).reshape(3, 2, 2)
     drawn = resampled(per_pair, 500, seed=0)
-    chosen = np.random.default_rng(0).integers(3, size=(500, 3))
+    chosen = list(pair_resamples(3, draws=500, seed=0))
     assert drawn == pytest.approx(np.stack([per_pair[rows].mean(0) for rows in chosen]))
     assert drawn.mean(0) == pytest.approx(per_pair.mean(0), abs=0.3)
+
+
+def test_copies_of_a_pair_are_no_further_evidence():
+    one = np.random.default_rng(0).normal(0.3, 1, (8, 200))
+    copies = np.repeat(one, 16, axis=0)
+    names = [str(i) for i in range(8) for _ in range(16)]
+    options = Bootstrap(draws=40)
+    alone = agreed(resampled(one, 40, 0), options)
+    together = agreed(resampled(copies, 40, 0, names), options)
+    apart = agreed(resampled(copies, 40, 0), options)
+    assert (alone == together).all() and apart.sum() > 2 * alone.sum()
+
+
+def test_lists_are_typed_with_commas():
+    made = get_method("ensemble").make_options(of="eap, eap-ig", combine="weighted", weights="1,2")
+    assert made.of == ("eap", "eap-ig") and made.weights == (1.0, 2.0)
+    assert get_method("acdc").make_options(sweep=0.1).taus() == [0.1]
+    with pytest.raises(OptionError, match="not a list of numbers"):
+        get_method("ensemble").make_options(weights="one,two")
 
 
 def test_draws_that_do_not_agree_on_the_sign_count_for_nothing():
@@ -69,6 +89,8 @@ def test_union_and_intersection_by_hand():
     [
         (lambda: Bootstrap(of="eap-ih"), "eap-ig"),
         (lambda: Bootstrap(draws=1), "at least 2"),
+        (lambda: Bootstrap(of="acdc"), "of=NAME"),
+        (lambda: Bootstrap(of="ensemble"), "of=NAME"),
         (lambda: Bootstrap(spread="iqr"), "sd, se"),
         (lambda: Ensemble(of=("eap",)), "two methods"),
         (lambda: Ensemble(of=("eap", "hisp")), "node and neurons"),

@@ -9,8 +9,9 @@ from tests.circuits import GROUPED, POST_NORM, TWO, scores
 from workbench.circuits.addresses import parse_edge
 from workbench.circuits.graph import Graph, GraphShape
 from workbench.circuits.scores import Scores, check_rule
-from workbench.circuits.selection.rules import RULES, asked, said
+from workbench.circuits.selection.rules import RULES, asked, rule, said
 from workbench.core.errors import OptionError
+from workbench.methods.registry import get_method
 
 MLPS = GraphShape(n_layers=2, n_heads=0, n_kv_heads=0)
 
@@ -101,6 +102,40 @@ def test_what_cannot_be_chosen_is_refused_with_what_can():
         check_rule("5%", select="ilp", level="node")
     assert made.choose(0, select="ilp").size == 0
     assert made.choose(1, select="ilp", by="signed").size <= 1
+
+
+def test_what_a_rule_would_ignore_is_refused():
+    made = scores(TWO)
+    with pytest.raises(OptionError, match="order of its own"):
+        made.choose(9, select="pnr", by="signed")
+    with pytest.raises(OptionError, match="order of its own"):
+        get_method("eap").choice("20", signed=True, greedy=None, select="pnr")
+    assert get_method("acdc").choice("20", signed=None, greedy=None, select="pnr:0.6").by == "absolute"
+    with pytest.raises(OptionError, match="two rules"):
+        made.keep(9, greedy=True, select="ilp")
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-05, 0.123456789, 0.7, 1])
+def test_a_share_is_written_as_it_is_read(share):
+    circuit = scores(TWO).choose(9, select=f"pnr:{share!r}")
+    how, n, by = said(circuit.selection["rule"])
+    assert asked(how).share == share and scores(TWO).choose(n, select=how, by=by).edges == circuit.edges
+
+
+def test_a_rule_of_somebody_else_is_chosen_by_its_name():
+    @rule("my_rule2")
+    def last(scores, n, by, share):
+        """The worst parts."""
+        return scores.ranked(by)[::-1][:n]
+
+    try:
+        made = scores(TWO)
+        assert made.choose(3, select="my_rule2", prune=False).edges.keys() <= {
+            made.address(i) for i in made.ranked()[-3:]
+        }
+        assert said("my_rule2 3 by absolute score") == ("my_rule2", 3, "absolute")
+    finally:
+        RULES.remove("my_rule2")
 
 
 def test_every_rule_says_how_it_chose_and_is_read_back():

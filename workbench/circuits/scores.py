@@ -15,7 +15,7 @@ import numpy as np
 from workbench.circuits.addresses import INPUT, LOGITS, Edge, Node, neuron
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
-from workbench.circuits.selection.rules import Index, Level, Ranking, asked
+from workbench.circuits.selection.rules import Index, Level, Ranking, asked, one_rule
 from workbench.core.errors import OptionError, ShapeError, expect
 from workbench.core.run_record import with_standing
 from workbench.core.show import Shown
@@ -243,7 +243,7 @@ class Scores(
         Raises:
             OptionError: if the rule is none of these, or another selection than ``top`` is asked for with a threshold.
         """
-        select = "greedy" if greedy else select
+        select = one_rule(select, greedy)
         match = _match(as_rule(rule))
         if match["own"]:
             if not self.own_rule:

@@ -15,6 +15,7 @@ from workbench.circuits.circuit import Circuit
 from workbench.circuits.faithfulness import faithfulness_sentence
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Ranking, Scores
+from workbench.circuits.selection.rules import one_rule
 from workbench.circuits.verdicts.statistics import Interval, area, ratio, ratio_interval
 from workbench.core.errors import CircuitError, OptionError
 from workbench.core.progress import Progress, silent
@@ -428,7 +429,7 @@ def faithfulness_curve(
         >>> round(float(curve.values[-1]), 3)
         1.0
     """
-    select = "greedy" if greedy else select
+    select = one_rule(select, greedy)
     counts = [scores.count(share) for share in shares]
     chosen = [scores.choose(n, by=by, select=select) for n in counts]
     rng = np.random.default_rng(seed)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.circuits.selection.rules import asked
 from workbench.core.errors import OptionError, check_numbers
 from workbench.core.registry import Registry, load
 
@@ -93,10 +94,15 @@ class Method:
         if keep is None:
             keep = "own" if self.selection == "own" else "5%"
         grows = keep != "own" and not keep.lstrip().startswith(">") and not per_position
+        rule = asked(select or "top")
+        if rule.rule.own_order and signed is not None:
+            rule.check("edge", positions=False, by="signed")
         grown = (self.selection == "greedy" and grows) if greedy is None else greedy
         return Choice(
             keep=keep,
-            by="signed" if (self.signed if signed is None else signed) else "absolute",
+            by="signed"
+            if (self.signed if signed is None else signed) and not rule.rule.own_order
+            else "absolute",
             select=select or ("greedy" if grown else "top"),
         )
 
@@ -115,8 +121,23 @@ class Method:
                     f"method {self.name} has no option {name!r}",
                     hint=f"options: {', '.join(self.option_names()) or 'none'}",
                 )
+        listed = {f.name: str(f.type) for f in fields(self.options) if str(f.type).startswith("Sequence[")}
+        chosen = {name: _listed(value, listed.get(name, "")) for name, value in chosen.items()}
         check_numbers(chosen, f"method {self.name}")
         return self.options(**chosen)
+
+
+def _listed(value: Any, kind: str) -> Any:
+    """Several values that were typed with commas, or a single one, where several are meant."""
+    if not kind or not isinstance(value, str | int | float):
+        return value
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    if "float" not in kind:
+        return tuple(parts)
+    try:
+        return tuple(float(part) for part in parts)
+    except ValueError:
+        raise OptionError(f"{value!r:.60} is not a list of numbers", hint="1,2,1") from None
 
 
 METHODS: Registry[Method] = Registry(

@@ -18,7 +18,7 @@ from workbench.engine.reader_gradients import Differentiated, wide
 from workbench.engine.rules import Backward
 from workbench.model.wiring import Site
 
-_MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
+MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
 
 
 K = TypeVar("K", bound=Hashable)
@@ -51,7 +51,7 @@ class Tally:
         self.runs, self.exists, self.absolute = runs, exists, absolute
         self.n_labels = len(runs.position_labels) if per_position else 0
         full = (self.n_labels, *shape) if per_position else shape
-        small = runs.n_pairs * int(np.prod(full)) <= _MOST_KEPT
+        small = runs.n_pairs * int(np.prod(full)) <= MOST_KEPT
         self.per_pair = np.zeros((runs.n_pairs, *full), dtype=np.float32) if small else None
         self._sum = np.zeros(full)
         self.closed: np.ndarray | None = None

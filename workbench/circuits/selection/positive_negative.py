@@ -5,11 +5,11 @@ from __future__ import annotations
 from workbench.circuits.selection.rules import Index, Ranked, Ranking, rule
 
 
-@rule("pnr", share=0.7, source="arXiv:2510.25786")
+@rule("pnr", own_order=True, share=0.7, source="arXiv:2510.25786")
 def by_ratio(scores: Ranked, n: int, by: Ranking, share: float | None) -> list[Index]:
     """A share of the number by signed score, the rest by size among those left (positive-negative ratio).
 
-    The order that was asked for plays no part: the rule has its own. The published shares are .6 to .9. Where fewer
+    The published shares are .6 to .9. Where fewer
     parts are positive than the share asks for, the first part ends with the least negative ones, as in the published
     code.
 

@@ -18,8 +18,9 @@ Level = Literal["edge", "node", "neuron"]
 Index = tuple[
     int, ...
 ]  # (position,) when there are positions, then (source, target), (source,) or (layer, unit)
-_SAID = re.compile(r"(?P<how>[a-z-]+(?::[0-9.e-]+)?) (?P<n>\d+) by (?P<by>absolute|signed) score")
-_ASKED = re.compile(r"(?P<name>[a-z-]+)(?::(?P<share>[0-9.]+))?")
+_RULE = r"(?P<name>[\w-]+)(?::(?P<share>[\d.e+-]+))?"
+_SAID = re.compile(rf"(?P<how>{_RULE}) (?P<n>\d+) by (?P<by>absolute|signed) score")
+_ASKED = re.compile(_RULE)
 
 
 class Ranked(Protocol):
@@ -48,6 +49,7 @@ class SelectionRule:
     Attributes:
         choose: ``(scores, n, by, share) -> indices``, best first.
         follows_edges: Whether it needs edges that stand for all positions.
+        own_order: Whether it orders parts in its own way, so that none can be asked for.
         share: The share that is taken unless ``name:0.7`` says another; None for a rule that has none.
     """
 
@@ -55,6 +57,7 @@ class SelectionRule:
     claim: str
     choose: Choose
     follows_edges: bool = False
+    own_order: bool = False
     share: float | None = None
     source: str = ""
 
@@ -66,14 +69,25 @@ RULES.read("workbench.circuits.selection", r'^@rule\(\s*"([\w-]+)"', first=("top
 
 
 def rule(
-    name: str, *, follows_edges: bool = False, share: float | None = None, source: str = ""
+    name: str,
+    *,
+    follows_edges: bool = False,
+    own_order: bool = False,
+    share: float | None = None,
+    source: str = "",
 ) -> Callable[[Choose], Choose]:
     """Register ``function(scores, n, by, share) -> indices`` as a rule; its docstring's first line is the claim."""
 
     def register(choose: Choose) -> Choose:
         claim = (choose.__doc__ or "").strip().partition("\n")[0]
         made = SelectionRule(
-            name=name, claim=claim, choose=choose, follows_edges=follows_edges, share=share, source=source
+            name=name,
+            claim=claim,
+            choose=choose,
+            follows_edges=follows_edges,
+            own_order=own_order,
+            share=share,
+            source=source,
         )
         RULES.add(name, made, home=choose.__module__)
         return choose
@@ -94,14 +108,20 @@ class AskedRule:
     share: float | None
 
     def __str__(self) -> str:
-        return self.rule.name if self.share is None else f"{self.rule.name}:{self.share:g}"
+        return self.rule.name if self.share is None else f"{self.rule.name}:{self.share!r}"
 
-    def check(self, level: Level, positions: bool) -> None:
+    def check(self, level: Level, positions: bool, by: Ranking = "absolute") -> None:
         """Refuse scores that the rule cannot choose from.
 
         Raises:
-            OptionError: for scores of nodes or of single positions, where the rule follows edges.
+            OptionError: for scores of nodes or of single positions, where the rule follows edges; for an order, where
+                the rule has its own.
         """
+        if self.rule.own_order and by != "absolute":
+            raise OptionError(
+                f"{self} has an order of its own: first by sign, then by size; {by} order is another",
+                hint="leave out --signed (by=...)",
+            )
         if self.rule.follows_edges and (level != "edge" or positions):
             raise OptionError(
                 f"{self.rule.name} selection follows edges; these are {level} scores"
@@ -110,7 +130,7 @@ class AskedRule:
             )
 
     def __call__(self, scores: Ranked, n: int, by: Ranking) -> list[Index]:
-        self.check(scores.level, bool(scores.positions))
+        self.check(scores.level, bool(scores.positions), by)
         return self.rule.choose(scores, n, by, self.share)
 
 
@@ -147,3 +167,14 @@ def said(rule: str) -> tuple[str, int, Ranking] | None:
     if found is None:
         return None
     return found["how"], int(found["n"]), "signed" if found["by"] == "signed" else "absolute"
+
+
+def one_rule(select: str, greedy: bool) -> str:
+    """Return the rule of two arguments that name one: ``greedy=True`` is ``select="greedy"``.
+
+    Raises:
+        OptionError: if they name two.
+    """
+    if greedy and select not in ("top", "greedy"):
+        raise OptionError(f"greedy=True and select={select!r} are two rules", hint="give one of them")
+    return "greedy" if greedy else select

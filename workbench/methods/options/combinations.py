@@ -11,7 +11,7 @@ import numpy as np
 from workbench.circuits.graph import Graph
 from workbench.core.errors import OptionError
 from workbench.methods.options.masks import EdgePruning, pruning_cost
-from workbench.methods.registry import Cost, Level, check_level, declare, get_method
+from workbench.methods.registry import METHODS, Cost, Level, check_level, declare, get_method
 
 GRADIENTS = ("eap", "eap-ig", "eap-ig-activations")  # the family that is averaged
 
@@ -41,7 +41,12 @@ class Bootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        get_method(self.of)
+        if not get_method(self.of).in_parts:
+            able = [name for name, made in METHODS.items() if made.in_parts]
+            raise OptionError(
+                f"the scores of {self.of} are not means over pairs, so pairs cannot be drawn again",
+                hint=f"--option of=NAME with one of: {', '.join(able)}",
+            )
         if self.draws < 2 or not np.isfinite(self.z) or self.z < 0 or self.seed < 0:
             raise OptionError(
                 f"draws is {self.draws}, z {self.z:g}, seed {self.seed}; at least 2, 0 and 0 are needed",
