@@ -58,7 +58,7 @@ def measure(setting: Setting) -> Conditions:
         return Conditions(why=why)
     o, seed, c = setting.options, setting.seed, Conditions(unit="squared error")
     kq, ov = networks.matrices(setting.model)
-    shape = theory.matrices_in_shape(kq, ov)
+    shape: dict[str, Any] = theory.matrices_in_shape(kq, ov)
     of_matrices(c, shape, networks.untrained_shape(seed))
     heads = theory.active_heads(shape["omega"], shape["mu"])
     _of_function(c, setting, heads)

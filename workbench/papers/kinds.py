@@ -110,10 +110,17 @@ class Setting:
 class Replicable(Protocol):
     """What a paper's module holds as ``REPLICATION``: something with a name that measures its claims on a model."""
 
-    name: str
-    about: str
-    options: type
-    controls: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def about(self) -> str: ...
+
+    @property
+    def options(self) -> type: ...
+
+    @property
+    def controls(self) -> tuple[str, ...]: ...
 
     def make_options(self, texts: Iterable[str] = ()) -> Any: ...
 

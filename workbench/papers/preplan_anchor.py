@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -140,12 +141,12 @@ def _of_coupling(c: Conditions, found: Sequence[responses.Response], draws: int)
     """FAI peaks with receiver peaks; with and after WAAD peaks, also within kinds of tokens; punctuation beside."""
     words, kinds = [r.wordlike for r in found], [r.kinds for r in found]
     early, third = ([anchors.peaks(getattr(r, name)) for r in found] for name in ("waad", "receivers"))
-    cases = {RECEIVED: (words, third, 0, None), COUPLED: (words, early, 1, None)}
+    cases: dict[str, Any] = {RECEIVED: (words, third, 0, None), COUPLED: (words, early, 1, None)}
     cases |= {BEYOND: (words, early, 1, kinds), PUNCTUATION: ([~w for w in words], early, 1, None)}
     for name, (allowed, other, within, groups) in cases.items():
         late = [anchors.peaks(r.fai) & a for r, a in zip(found, allowed, strict=True)]
         can = [a & np.isfinite(r.fai) for r, a in zip(found, allowed, strict=True)]
-        how = {"within": within, "groups": groups, "draws": draws, "seed": c.seed}
+        how: dict[str, Any] = {"within": within, "groups": groups, "draws": draws, "seed": c.seed}
         null = anchors.chance(late, other, eligible=can, **how)
         value, n = anchors.share_followed(late, other, within=within), int(sum(m.sum() for m in late))
         c.tell(name, value, control=null.mean(), n=n, p=p_above(value, null))

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from workbench.core.errors import OptionError, unknown
+from workbench.core.errors import OptionError, WorkbenchError, unknown
 
 DATA = Path(__file__).with_name("papers.json")
 
@@ -18,7 +18,7 @@ def sixty() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(DATA.read_text(encoding="utf-8")))
 
 
-def not_built(name: str, built: tuple[str, ...]) -> OptionError:
+def not_built(name: str, built: tuple[str, ...]) -> WorkbenchError:
     """Error for a paper that is not built: with its title where it is on the list, else with the closest names."""
     for paper in sixty():
         if paper["name"] == name:
