@@ -8,7 +8,7 @@ import torch
 from workbench.core.errors import ModelError, OptionError, ShapeError, TaskError
 from workbench.edits.file import load_edit, save_edit
 from workbench.edits.measure import on_text
-from workbench.edits.pattern_worth import replace_attention, texts_of_corpus, texts_of_task
+from workbench.edits.pattern_worth import Texts, replace_attention, texts_of_corpus, texts_of_task
 from workbench.edits.recorded_patterns import mean_patterns
 from workbench.edits.substitute import KEPT, PATTERNS, Substitute
 from workbench.model.hooks import hook_name
@@ -267,6 +267,15 @@ def test_the_table_has_a_row_for_each_place_and_pattern():
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), texts.windows[:, 1:].flatten())
     assert table.rows[-1]["with"] == pytest.approx(float(loss), abs=1e-5)
     assert table.rows[-1]["n"] == len(texts.windows) == 3
+
+
+def test_patterns_that_a_model_refuses_are_named_and_refused_where_they_are_asked_for(bridge_of):
+    texts = Texts(model=bridge_of("gpt-oss"), windows=OTHER[:3], reference=[OTHER[3:]])
+    table = replace_attention(texts, layers=["1"], keys=4, block=2)
+    assert len(table.rows) == len(PATTERNS) - 2 and len(table.notes) == 2
+    assert table.edit.endswith("not possible here: key-only, taylor") and "softmax" in table.notes[0]
+    with pytest.raises(ModelError, match="softmax of the scores differs"):
+        replace_attention(texts, ["own", "taylor"])
 
 
 def test_a_task_is_measured_by_its_metric_and_other_texts_are_of_another_split():

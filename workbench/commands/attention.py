@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from workbench.commands.asked.inputs import chosen_options
 from workbench.commands.edit import KeptMeasurement, finished_measurement
 from workbench.commands.forms.attention import ReplaceAttention
 from workbench.commands.inputs import tell_dropped
@@ -17,7 +18,7 @@ from workbench.core.source_digest import source_digest
 from workbench.edits.measure import CHANGES, Measured
 from workbench.edits.measured_file import MEASURED, RESULT
 from workbench.edits.pattern_worth import Texts, replace_attention, texts_of_corpus, texts_of_task
-from workbench.edits.substitute import PATTERNS, WINDOWS
+from workbench.edits.substitute import WINDOWS
 from workbench.engine.told import tell_behavior
 from workbench.model.identity import identity
 from workbench.model.open import open_model
@@ -47,7 +48,7 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
             record.behaviors.update(tell_behavior(texts.runs, job.note, what=CHANGES))
         found = replace_attention(
             texts,
-            asked.patterns or PATTERNS,
+            asked.patterns or None,
             layers=asked.layers,
             heads=asked.heads,
             each=asked.each,
@@ -57,7 +58,9 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
             seed=asked.seed,
             progress=job.progress or silent,
         )
-        return dataclasses.replace(found, notes=())  # they were told when the text was read
+        for said in found.notes:
+            job.note(said)
+        return dataclasses.replace(found, notes=())  # told already
 
     if job.out is None:
         return compute()
@@ -81,11 +84,9 @@ def _texts(asked: ReplaceAttention, job: Job) -> Texts:
     opened = open_model(asked.model, **asked.opening())
     if asked.task is None:
         n = WINDOWS if asked.limit is None else asked.limit
-        texts = texts_of_corpus(opened, asked.text, n=n, window=asked.window, seed=asked.seed)
-        for said in texts.notes:
-            job.note(said)
-        return texts
-    texts = texts_of_task(opened, asked.task, n=asked.limit, seed=asked.seed, split=asked.split)
+        return texts_of_corpus(opened, asked.text, n=n, window=asked.window, seed=asked.seed)
+    chosen = chosen_options(asked.task, asked.task_options)
+    texts = texts_of_task(opened, asked.task, n=asked.limit, seed=asked.seed, split=asked.split, **chosen)
     if texts.runs is not None:
         tell_dropped(texts.runs, job.note)
     return texts
@@ -97,7 +98,12 @@ def _pairs(texts: Texts) -> dict[str, Any]:
         return {"text": texts.about}
     pairs = texts.runs.pairs.pairs
     dropped = [one.to_dict() for one in texts.runs.pairs.dropped]
-    own = {"task": pairs.task, "split": pairs.split, "seed": pairs.seed, "corruption": pairs.corruption}
+    own: dict[str, Any] = {
+        "task": pairs.task,
+        "split": pairs.split,
+        "seed": pairs.seed,
+        "corruption": pairs.corruption,
+    }
     own |= {"digest": pairs.digest, "n": texts.runs.n_pairs, "source": pairs.source, "dropped": dropped}
     return {**own, "options": dict(pairs.options)}
 
@@ -111,7 +117,7 @@ def _plan(asked: ReplaceAttention, texts: Texts) -> dict[str, Any]:
         "dtype": known.dtype,
         "device": known.device,
         "texts": texts.digest,
-        "patterns": list(asked.patterns or PATTERNS),
+        "patterns": list(asked.patterns or ["each that is possible"]),
         "where": [list(asked.layers), list(asked.heads), asked.each],
         "numbers": {"keys": asked.keys, "block": asked.block, "order": asked.order, "seed": asked.seed},
         "code": {**code_versions(), "sources": source_digest("workbench.edits.pattern_worth")},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Int
 from torch import Tensor, stack
 
-from workbench.core.errors import OptionError, TaskError
+from workbench.core.errors import ModelError, OptionError, TaskError
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import digest_of
 from workbench.edits.edit import ModelEdit
@@ -137,7 +137,7 @@ def texts_of_corpus(
 
 def replace_attention(
     texts: Texts,
-    patterns: Sequence[str] = PATTERNS,
+    patterns: Sequence[str] | None = None,
     *,
     layers: Sequence[str] = (),
     heads: Sequence[str] = (),
@@ -152,7 +152,8 @@ def replace_attention(
 
     Args:
         texts: From `texts_of_corpus` or `texts_of_task`.
-        patterns: What is put in place; ``own`` puts back what was there, which changes nothing.
+        patterns: What is put in place; ``own`` puts back what was there, which changes nothing. None is each of
+            `PATTERNS` that this model allows; the others are named, with the reason in the notes.
         layers: ``all``, ``odd``, ``even``, ``2``, ``0-3``: a group of rows for each.
         heads: Addresses that are replaced together, in place of layers.
         each: ``together``; ``layer`` or ``head`` give each of them rows of its own.
@@ -178,36 +179,54 @@ def replace_attention(
     """
     model, wired = texts.model, wiring(texts.model)
     require_heads(wired)
-    if not patterns:
+    wanted = PATTERNS if patterns is None else tuple(dict.fromkeys(patterns))
+    if not wanted:
         raise OptionError("no pattern is named", hint="--with mean")
-    given = {name: numbers_of(name, keys=keys, block=block, order=order) for name in dict.fromkeys(patterns)}
+    given = {name: numbers_of(name, keys=keys, block=block, order=order) for name in wanted}
     places = places_among(layers, heads, each, wired.attention_layers, wired.n_heads)
     with Substitute(heads=tuple(f"a{n}" for n in wired.attention_layers), pattern="uniform").on(model):
         pass  # a family whose patterns cannot be edited is refused before anything is run
     without, shared = texts.measured(), _recorded(texts, given, seed)
     rows: list[dict[str, Any]] = []
+    refused: dict[str, str] = {}
     for place, own in places.items():
         for name, numbers in given.items():
-
-            def made(
-                prompt: Prompt, name: str = name, numbers: Numbers = numbers, own: Any = own
-            ) -> ModelEdit:
-                if name in PER_PROMPT:
-                    return Substitute.of(model, name, heads=own, prompt=prompt)
-                patterns = shared.get(name, {})
-                return Substitute(heads=own, pattern=name, seed=seed, patterns=patterns, **numbers)  # type: ignore[arg-type]
-
+            stand_in = _StandIn(texts.model, name, numbers, own, shared.get(name, {}), seed)
             said = {
                 "pattern": in_words(name, **numbers),
                 "layers": place,
                 "heads": _count(own, wired.n_heads),
             }
-            rows += [{**said, **row} for row in texts.rows_of(without, made, seed)]
+            try:
+                rows += [{**said, **row} for row in texts.rows_of(without, stand_in, seed)]
+            except ModelError as problem:
+                if patterns is not None:
+                    raise
+                refused[name] = f"no row for {said['pattern']} in {place}: {problem.message}"
             progress(len(rows), len(places) * len(given), f"{said['pattern']}, {place}")
     told = {} if texts.runs is None else {texts.runs.pairs.pairs.task: texts.runs.behavior.to_dict(CHANGES)}
-    said_of = f"other attention patterns in place of heads' own ({texts.about})"
-    title = identity(model).title
-    return Measured(edit=said_of, model=title, rows=tuple(rows), behaviors=told, notes=texts.notes)
+    what = f"other attention patterns in place of heads' own ({texts.about})"
+    what += f"; not possible here: {', '.join(refused)}" if refused else ""
+    notes, title = (*texts.notes, *refused.values()), identity(model).title
+    return Measured(edit=what, model=title, rows=tuple(rows), behaviors=told, notes=notes)
+
+
+@dataclass(frozen=True)
+class _StandIn:
+    """Makes the edit for the prompts of a pass."""
+
+    model: TransformerBridge
+    pattern: str
+    numbers: Numbers
+    heads: tuple[str, ...]
+    shared: Patterns
+    seed: int
+
+    def __call__(self, prompt: Prompt) -> ModelEdit:
+        if self.pattern in PER_PROMPT:
+            return Substitute.of(self.model, self.pattern, heads=self.heads, prompt=prompt)
+        own: dict[str, Any] = {"heads": self.heads, "pattern": self.pattern, **self.numbers}
+        return Substitute(**own, patterns=self.shared, seed=self.seed)
 
 
 def _recorded(texts: Texts, names: Iterable[str], seed: int) -> dict[str, Patterns]:

@@ -18,8 +18,18 @@ if TYPE_CHECKING:
     from workbench.model.prompt import Prompt
 
 Pattern = Literal[
-    *("own", "mean", "another-text", "token-embeddings", "key-only", "taylor"),
-    *("identity", "uniform", "top-k", "column", "block", "random"),
+    "own",
+    "mean",
+    "another-text",
+    "token-embeddings",
+    "key-only",
+    "taylor",
+    "identity",
+    "uniform",
+    "top-k",
+    "column",
+    "block",
+    "random",
 ]
 Numbers = dict[str, int]  # keys, block, order: those that a pattern takes
 KEYS, BLOCK, ORDER, WINDOW, WINDOWS = 8, 4, 2, 64, 16

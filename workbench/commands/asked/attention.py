@@ -30,8 +30,12 @@ def check_replacing(asked: ReplaceAttention, job: Job) -> None:
         )
     if asked.text is not None and not exists(asked.text):
         raise OptionError(f"no file {asked.text}", hint="--text takes a UTF-8 text file")
-    asking = {"limit": asked.limit, "seed": asked.seed, "split": asked.split}
-    check_opening(model=asked.model, task=asked.task, **asking, **asked.opening())
+    if asked.task is None and asked.task_options:
+        raise OptionError("--task-option is of a task, and none is given", hint="-t TASK")
+    opening = {**asked.opening(), "task_options": asked.task_options}
+    check_opening(
+        model=asked.model, task=asked.task, split=asked.split, limit=asked.limit, seed=asked.seed, **opening
+    )
     if asked.each not in get_args(Each):
         raise unknown("way of going through heads", asked.each, get_args(Each), error=OptionError)
     if zoo.locate(asked.model).directory is not None:  # of the Hub it is known when the model is opened

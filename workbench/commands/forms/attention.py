@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.commands.forms.shared import TASK, OnModel, limited, model_named, seeded, split_named
+from workbench.commands.forms.shared import (
+    TASK,
+    OnModel,
+    limited,
+    model_named,
+    seeded,
+    split_named,
+    task_options_given,
+)
 from workbench.core.command import ABOUT, command, option
 from workbench.core.job import Job
 from workbench.edits.substitute import BLOCK, KEYS, ORDER, PATTERNS, WINDOW
@@ -68,6 +76,7 @@ class ReplaceAttention(OnModel):
     window: int = option("--window", help="Tokens of each window of the text.", default=WINDOW, least=8)
     limit: int | None = limited()
     split: str = split_named()
+    task_options: tuple[str, ...] = task_options_given()
     seed: int = seeded()
 
     def said(self, result: Any, job: Job) -> Iterator[str]:
