@@ -224,3 +224,52 @@ def test_metrics_of_how_alike_they_are(folder):
             logits = plain(input_ids=ids, pixel_values=pixels).logits_per_image[0]
         assert found["correct-logit"][i] == pytest.approx(float(logits[0]), abs=TOLERANCE)
         assert found["logit-margin"][i] == pytest.approx(float(logits[0] - logits[1:].max()), abs=TOLERANCE)
+
+
+MEANS = ("mean", "mean-per-position", "mean-per-template")
+
+
+def unequal(*prompts: tuple[str, str]) -> Pairs:
+    """Pairs of two captions of any lengths, each with a picture of its own."""
+    rng = np.random.default_rng(6)
+    pictures = [
+        wb.Picture.of(rng.normal(size=(3, 12, 12)).astype("float32")) for _ in range(len(prompts) + 1)
+    ]
+    items = [
+        Pair(
+            id=f"p{i}",
+            clean="\n".join(lines),
+            corrupted="\n".join(lines),
+            correct=lines[:1],
+            incorrect=lines[1:],
+            image=(pictures[i], pictures[i + 1]),
+        )
+        for i, lines in enumerate(prompts)
+    ]
+    return Pairs(items=tuple(items), task="captions")
+
+
+@pytest.mark.parametrize("ablation", MEANS)
+@pytest.mark.parametrize("part", ["text:a1.h0", "text:m0"])
+def test_means_of_a_text_tower_go_by_the_lengths_of_captions(part, ablation, folder):
+    short, long = "large red disc", "small blue star and large green cross"
+    model = wb.open_model(folder("clip"), device="cpu")
+    three = unequal((short, long), (long, short), (short, LINES[1]))
+    runs = wb.paired_runs(model, three)
+    assert len(runs.batches) == 3
+    found = wb.ablate(runs, [part], ablation=ablation)
+    if ablation != "mean":  # one pair of each kind: its mean is what is there already
+        assert found.patched[0] == pytest.approx(found.base, abs=TOLERANCE)
+    for own in ("vision", "text"):  # the same part by either name, whichever stack has plain addresses
+        name = part.removeprefix("text:") if own == "text" else part
+        other = wb.ablate(wb.paired_runs(wb.captioned(model, own), three), [name], ablation=ablation)
+        assert other.patched == pytest.approx(found.patched, abs=TOLERANCE)
+
+
+def test_a_mean_that_the_captions_do_not_define_is_refused(folder):
+    model = wb.open_model(folder("clip"), device="cpu")
+    runs = wb.paired_runs(model, unequal(LINES[:2], LINES[1:3]))
+    with pytest.raises(ModelError, match=r"positions of a tower are words of captions, which have no names"):
+        wb.ablate(runs, ["text:m0"], ablation="mean-per-name")
+    with pytest.raises(ModelError, match=r"positions of a tower are patches"):
+        wb.ablate(runs, ["vision:m0"], ablation="mean-per-name")

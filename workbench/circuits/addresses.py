@@ -224,6 +224,7 @@ def resid(layer: int) -> Node:
 
 
 VISION = "vision"  # the name of the tower that sees
+TEXT = "text"  # the name of the stack that reads captions beside pictures
 INPUT, LOGITS, PROJECTOR = Node("input"), Node("logits"), Node("projector")
 VISION_INPUT = Node("input", tower=VISION)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from workbench.circuits.addresses import Node
 from workbench.core.errors import TaskError
 from workbench.engine.metrics import Answers
-from workbench.model.captions import CAPTIONS
+from workbench.model.captions import BLOCKS, CAPTIONS
 from workbench.model.inner_towers import VISION
 from workbench.model.prompt import Prompt
 
@@ -87,6 +87,12 @@ class Batch:
     def n_tokens(self) -> int:
         """Length of each prompt in tokens."""
         return self.clean.shape[1]
+
+    @cached_property
+    def caption_lengths(self) -> tuple[int, ...]:
+        """Tokens of each caption beside a picture, the same in all pairs; empty without captions."""
+        numbers = self.prompts[0].extras.get(BLOCKS)
+        return () if numbers is None else tuple(numbers[0].bincount().tolist())
 
     @property
     def load(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from workbench.circuits.addresses import INPUT, Node, parse_node
+from workbench.circuits.addresses import INPUT, TEXT, Node, parse_node
 from workbench.core.errors import ModelError, OptionError, unknown
 from workbench.engine.interventions.site import check_index, check_layer, site_of
 from workbench.engine.interventions.words import VALUES, Value
@@ -199,8 +199,9 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
     node, site = edit.part, "pattern" if isinstance(edit, KnockOut) else site_of(edit.part)
     wiring = wiring.of(node.tower)
     if node.tower is not None and isinstance(edit, Edit) and edit.value == "mean-per-name":
+        what = "words of captions" if node.tower == TEXT else "patches"
         raise ModelError(
-            f"{node}: mean-per-name goes by named tokens, and positions of a tower are patches, which have no names",
+            f"{node}: mean-per-name goes by named tokens, and positions of a tower are {what}, which have no names",
             hint="--ablation mean-per-position, or mean",
         )
     if isinstance(edit, KnockOut) and node.kind not in ("head", "attn"):

@@ -3,7 +3,8 @@
 Four means, each a mean of the activation itself, over real tokens only (nothing is ever padded):
 
 - ``mean``: over pairs and positions;
-- ``mean-per-position``: over pairs, at each position, among prompts of the same token length;
+- ``mean-per-position``: over pairs, at each position, among prompts of the same token length; in a text tower, among
+  prompts whose captions have the same lengths one by one;
 - ``mean-per-template``: over pairs made from the same template (``Pair.group``) and of the same length, at each
   position: the convention of Wang et al. 2023 for IOI, with prompts of other names as reference set;
 - ``mean-per-name``: over pairs at each named position, and at all unnamed positions together.
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from workbench.circuits.addresses import TEXT
 from workbench.core.errors import ModelError, TaskError
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 
@@ -33,7 +35,7 @@ class Means:
     kinds: frozenset[str] = ALL
     _sums: dict = field(default_factory=dict)
     _counts: dict = field(default_factory=dict)
-    _lengths: dict = field(default_factory=dict)
+    _positions: dict = field(default_factory=dict)
 
     @classmethod
     def over(
@@ -49,18 +51,26 @@ class Means:
                 reference.release(batch)
         return means
 
+    def _lengths(self, name: str, batch: Batch) -> tuple[int, ...]:
+        """What must be equal for two positions to be the same: of a text tower, the length of every caption."""
+        stack, inner, _ = name.partition(".blocks.")
+        captions = batch.caption_lengths
+        reads_captions = (stack if inner else self.reference.own_stack) == TEXT
+        return captions if captions and reads_captions else (batch.n_tokens,)
+
     def _add(self, name: str, batch: Batch, tensor: Tensor) -> None:
+        lengths = self._lengths(name, batch)
         if name.endswith("hook_pattern"):  # (pair, head, query, key): only a mean per position has a meaning
-            self._put(("length", name, batch.n_tokens), tensor.sum(0, dtype=torch.float64), len(batch))
+            self._put(("length", name, lengths), tensor.sum(0, dtype=torch.float64), len(batch))
             return
         if "mean" in self.kinds:
             self._put(("all", name), tensor.sum((0, 1), dtype=torch.float64), len(tensor) * tensor.shape[1])
-            self._lengths[name, batch.n_tokens] = tensor.shape[1]  # a tower has positions of its own
+            self._positions[name, lengths] = tensor.shape[1]  # a tower has positions of its own
         if "mean-per-position" in self.kinds:
-            self._put(("length", name, batch.n_tokens), tensor.sum(0, dtype=torch.float64), len(batch))
+            self._put(("length", name, lengths), tensor.sum(0, dtype=torch.float64), len(batch))
         if "mean-per-template" in self.kinds:
             for row, template in enumerate(batch.groups):
-                self._put(("template", name, batch.n_tokens, template), tensor[row].double(), 1)
+                self._put(("template", name, lengths, template), tensor[row].double(), 1)
         if "mean-per-name" in self.kinds:
             self._add_named(name, batch, tensor)
 
@@ -80,10 +90,10 @@ class Means:
     def _mean(self, key: tuple) -> Tensor:
         if key not in self._sums:
             what = {
-                "length": "prompts of {2} tokens",
-                "name": "a position called {2!r}",
-                "template": "template {3!r} with prompts of {2} tokens",
-            }[key[0]].format(*key)
+                "length": f"prompts of {_said(key[2])} tokens",
+                "name": f"a position called {key[2]!r}",
+                "template": f"template {key[-1]!r} with prompts of {_said(key[2])} tokens",
+            }[key[0]]
             raise TaskError(
                 f"the reference set has no {what}, so its mean is not defined",
                 hint="give a larger reference set, or use --ablation mean",
@@ -96,25 +106,31 @@ class Means:
         Raises:
             TaskError: if the reference set does not define this mean.
         """
+        lengths = self._lengths(name, batch)
         if kind == "mean-per-position" or name.endswith("hook_pattern"):
             if kind != "mean-per-position":
                 raise TaskError(
                     "a pattern has no mean over positions", hint="use --ablation mean-per-position"
                 )
-            mean = self._mean(("length", name, batch.n_tokens)).to(dtype)
+            mean = self._mean(("length", name, lengths)).to(dtype)
             return mean.expand(len(batch), *mean.shape)
         if kind == "mean":
             mean = self._mean(("all", name)).to(dtype)
-            length = self._lengths.get((name, batch.n_tokens), batch.n_tokens)
+            length = self._positions.get((name, lengths), sum(lengths))
             return mean.expand(len(batch), length, *mean.shape)
         if kind == "mean-per-template":
-            keys = [("template", name, batch.n_tokens, template) for template in batch.groups]
+            keys = [("template", name, lengths, template) for template in batch.groups]
             return torch.stack([self._mean(key) for key in keys]).to(dtype)
         rows = []
         for named in batch.positions:
             at = {index: position for position, index in named.items()}
             rows.append(torch.stack([self._mean(("name", name, at.get(p))) for p in range(batch.n_tokens)]))
         return torch.stack(rows).to(dtype)
+
+
+def _said(lengths: object) -> str:
+    """Lengths of a prompt, or of its captions, in words."""
+    return " and ".join(map(str, lengths)) if isinstance(lengths, tuple) else str(lengths)
 
 
 def found_means(means: Means | None, value: str) -> Means:
