@@ -6,7 +6,7 @@ import torch
 import workbench as wb
 from tests.families import family_dir
 from tests.mini import mini_pairs
-from workbench.core.errors import OptionError
+from workbench.core.errors import ModelError, OptionError
 from workbench.engine.score_terms import head_terms
 from workbench.model.bare import is_bare
 
@@ -156,6 +156,63 @@ def test_the_reason_of_a_compiled_induction_head_is_in_its_program():
     assert reason.facts["without the part of a0.h1, norms frozen"] < 1e-20
 
 
+def test_the_reason_of_a_compiled_name_mover_is_what_its_program_inhibits():
+    """Weight 12: the S-inhibition head's code of the subject, met by the token's own code; a start scores 6."""
+    runs = wb.paired_runs(wb.open_model("zoo:truth-ioi"), wb.load_truth("zoo:truth-ioi").pairs(6))
+    query, met, _ = wb.why(runs, "a1.h2->a2.h0<q>").rankings
+    assert query.rank("a1.h2") == 1 and query.share[query.labels.index("a1.h2")] == pytest.approx(1, abs=0.01)
+    assert query.rows(1)[0]["mean"] == pytest.approx(12, abs=1.5)  # codes of words are nearly orthogonal
+    assert met.rows(1)[0]["term"] == "input"
+    writes = wb.why(runs, "a0.h1->a1.h2<k>").rankings[0].rows(2)
+    assert [row["term"] for row in writes] == ["a0.h1", "input"]
+    assert [row["mean"] for row in writes] == pytest.approx([12, -6], abs=0.5)
+
+
+def test_a_compiled_name_mover_carries_the_indirect_object_to_its_own_logit():
+    runs = wb.paired_runs(wb.open_model("zoo:truth-ioi"), wb.load_truth("zoo:truth-ioi").pairs(4))
+    for edge in ("a2.h0->logits", "input->a2.h0<v>"):
+        reason = wb.why(runs, edge)
+        assert reason.rankings[0].rows(1)[0]["term"] == "IO"
+        assert reason.rankings[-1].rows(1)[0]["term"] == "input"
+        assert reason.facts["the logit it raises most is that of the carried token"] == "4 of 4 pairs"
+
+
+@pytest.mark.parametrize("slot", ["k", "v"])
+def test_scores_of_the_heads_of_a_group_sum_to_that_of_eap(slot):
+    runs = runs_of("qwen3", 3)
+    scores, graph = wb.score(runs, "eap"), runs.wiring.graph()
+    column = [str(t) for t in graph.targets].index(f"a1.g1<{slot}>")
+    row = [str(s) for s in graph.sources].index("m0")
+    reasons = [wb.why(runs, f"m0->a1.h{head}<{slot}>") for head in (2, 3)]
+    found = [v for r in reasons for name, v in r.facts.items() if name.startswith("edge score")]
+    assert sum(found) == pytest.approx(float(scores.values[row, column]), rel=1e-4)
+    if slot == "v":
+        by_key, by_query, writers = reasons[0].rankings
+        assert by_key.total == pytest.approx(by_query.total)
+        assert by_key.total == pytest.approx(float(writers.mean[writers.labels.index("m0")]))
+
+
+def test_what_a_head_adds_to_the_logits_is_its_output_through_the_frozen_norm_by_hand():
+    runs = runs_of("gpt2")
+    by_place, writers = wb.why(runs, "a1.h3->logits").rankings
+    z, last = seen_in(runs, "blocks.1.attn.hook_z", "blocks.2.hook_out")
+    batch, norm = runs.batches[0], runs.model.ln_final.original_component
+    write, x = z[:, -1, 3] @ runs.model.blocks[1].attn.W_O[3], last[:, -1]
+    sigma = (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    logits = (write - write.mean(-1, keepdim=True)) / sigma * norm.weight @ runs.model.unembed.W_U
+    answers = batch.answers
+    gap = logits.gather(1, answers.correct) - logits.gather(1, answers.incorrect)
+    order = batch.index.argsort()
+    assert by_place.values.sum(0) == pytest.approx(gap[:, 0].detach().numpy()[order], abs=1e-5)
+    assert writers.values.sum(0) == pytest.approx(by_place.values.sum(0))
+
+
+def test_a_soft_cap_is_said_and_other_scores_are_refused():
+    assert "soft-capped at 50" in wb.why(runs_of("gemma2"), "m0->a1.h3<q>").notes[-1]
+    with pytest.raises(ModelError, match="not the softmax of its queries times its keys"):
+        wb.why(runs_of("bloom"), "m0->a1.h3<q>")
+
+
 def test_the_model_stays_as_it_was():
     runs = runs_of("qwen3")
     before = [p.clone() for p in runs.model.parameters()]
@@ -170,7 +227,9 @@ def test_the_model_stays_as_it_was():
     [
         ("llama", "m0->a1.g1<k>", "a1.h2<k>, a1.h3<k>"),
         ("gpt2", "m1->a1.h0<q>", "writes nothing that a1.h0<q> reads"),
-        ("gpt2", "m0->m1", "no edge into the query or key"),
+        ("gpt2", "m0->m1", "no edge into a query, key or value"),
+        ("gpt2", "m0->logits", "m0 is no head"),
+        ("gemma2", "a1.h0->logits", "writes nothing that logits reads"),
         ("gpt2", "m0->a1.h9<q>", "no head a1.h9"),
     ],
 )

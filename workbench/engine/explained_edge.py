@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.circuits.addresses import Edge, parse_edge
 from workbench.circuits.reason import Ranking, Read, Reason
-from workbench.core.errors import ModelError, OptionError
+from workbench.core.errors import OptionError
+from workbench.engine.asked_edge import AskedEdge, asked_edge, place_names
+from workbench.engine.carried_values import carried_reason
 from workbench.engine.edges import outputs_of_side
 from workbench.engine.gradients import writer_gradients
 from workbench.engine.paired_runs import Batch, PairedRuns
@@ -26,23 +27,23 @@ from workbench.engine.patterns import pattern_gradient
 from workbench.engine.score_terms import HeadTerms, Place, head_terms
 from workbench.engine.sides import sides_of
 
-Slot = Literal["q", "k"]
 UNIT = "attention score"
 NOTHING = 1e-9  # of the largest metric: a score below is rounding
 
 
 def why(runs: PairedRuns, edge: str, *, at: str | int | None = None) -> Reason:
-    """Say why an edge does what it does: which writers make the attention score that it acts on.
+    """Say why an edge does what it does: which writers make the score that it acts on, or whose values are carried.
 
     Args:
-        edge: ``a5.h5->a9.h9<q>`` or ``<k>``.
+        edge: ``a5.h5->a9.h9<q>``, ``<k>`` or ``<v>``, or ``a9.h9->logits``.
         at: The position at which the edge acts: the query of an edge into q, the key of one into k; a name or a number.
             By default, for each pair, the position where the edge's score is largest.
 
     Returns:
         Rankings of terms that sum to the attention score of one key, less the mean score of the other keys, weighted
-        by the attention they get; means over pairs. A positive term raises the attention to the key. Norms are
-        frozen; how exact the sums are is said in ``errors``.
+        by the attention that they get once the source's part is taken away; means over pairs. A positive term raises
+        the attention to the key. Norms are frozen; how exact the sums are is said in ``errors``. For an edge into v,
+        and of a head to the logits: from which positions values are carried, whose they are, in the metric's unit.
 
     Raises:
         OptionError: for an edge that the model's graph does not have, or whose reader is no head.
@@ -57,56 +58,11 @@ def why(runs: PairedRuns, edge: str, *, at: str | int | None = None) -> Reason:
     """
     asked = asked_edge(runs, edge)
     runs.settle()
+    if asked.read in ("v", "logits"):
+        return carried_reason(runs, asked, at=at)
     with torch.no_grad():
         seen = [_of_batch(runs, batch, asked, at) for batch in runs.batches]
     return _reason(runs, asked, seen)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskedEdge:
-    """An edge of the model's graph that ends at one head."""
-
-    edge: Edge
-    slot: Slot
-    layer: int
-    head: int
-
-    @property
-    def source(self) -> str:
-        return str(self.edge.source)
-
-
-def asked_edge(runs: PairedRuns, text: str) -> AskedEdge:
-    """Return the edge that an address names.
-
-    Raises:
-        OptionError: if the graph has no such edge, or its reader is not the query or key of one head.
-    """
-    edge = parse_edge(text)
-    target, graph = edge.target, runs.wiring.graph()
-    if runs.wiring.with_tower:
-        raise ModelError("reasons are given for edges of the language model", hint="leave out with_tower")
-    if target.kind == "group":
-        shared = runs.wiring.n_heads // runs.wiring.n_kv_heads
-        first = target.place[1] * shared
-        heads = ", ".join(f"a{target.depth}.h{n}<{target.slot}>" for n in range(first, first + shared))
-        raise OptionError(
-            f"{target} is read by several heads, each with a score of its own", hint=f"name one of: {heads}"
-        )
-    if target.kind != "head" or target.slot not in ("q", "k"):
-        raise OptionError(
-            f"{text!r} is no edge into the query or key of a head", hint="a5.h5->a9.h9<q> or a5.h5->a9.h9<k>"
-        )
-    layer, head = target.place
-    if layer >= runs.wiring.n_layers or head >= runs.wiring.n_heads:
-        raise OptionError(f"the model has no head a{layer}.h{head}")
-    before = [s for s in graph.sources if s.layer is None or s.layer < layer]
-    if edge.source not in before:
-        raise OptionError(
-            f"{edge.source} writes nothing that {target} reads",
-            hint=f"it reads: {', '.join(map(str, before[:8]))} ...",
-        )
-    return AskedEdge(edge=edge, slot="q" if target.slot == "q" else "k", layer=layer, head=head)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,6 +76,7 @@ class _Seen:
     key: Place
     tokens: list[tuple[str, str]]
     attention: dict[str, Float[Tensor, " pair"]]
+    centred: Float[Tensor, " pair"]
     split: dict[str, Float[Tensor, " pair"]]
     errors: dict[str, float]
 
@@ -130,16 +87,27 @@ def _of_batch(runs: PairedRuns, batch: Batch, asked: AskedEdge, at: str | int | 
     acts = _Acting.of(runs, batch, terms, asked)
     query, key = _places(runs, batch, terms, acts, asked, at)
     (q_names, q), (k_names, k) = terms.sides("q"), terms.sides("k")
-    rows = torch.arange(len(batch), device=q.device)
-    made = torch.einsum("bue,bwe->buw", q[rows, query], terms.over_rivals(k, query, key)) * terms.scale
+    rows, names = torch.arange(len(batch), device=q.device), place_names(runs, batch)
+    part = terms.part_of(asked.read, q if asked.read == "q" else k, acts.writer)
+    against = terms.over_rivals(k, query, key, terms.scores - part)
+    made = torch.einsum("bue,bwe->buw", q[rows, query], against) * terms.scale
+    row = part[rows, query]
+    centred = row[rows, key] - (terms.pattern[rows, query] * row).sum(-1)
     return _Seen(
         index=batch.index,
         names={"q": q_names, "k": k_names},
         terms=made,
         query=query,
         key=key,
-        tokens=list(zip(_said(runs, batch, query), _said(runs, batch, key), strict=True)),
-        attention=_attention(terms, q if asked.slot == "q" else k, acts.writer, asked.slot, query, key),
+        tokens=[
+            (named[q], named[k]) for named, q, k in zip(names, query.tolist(), key.tolist(), strict=True)
+        ],
+        attention={
+            "as it is": terms.pattern[rows, query, key],
+            "frozen": terms.attention(terms.scores - part)[rows, query, key],
+            "live": _without_source(terms, acts.writer, asked.read)[rows, query, key],
+        },
+        centred=centred,
         split={"linear": acts.linear.sum(1), "whole": acts.whole.sum(1)},
         errors=terms.errors,
     )
@@ -166,9 +134,9 @@ class _Acting:
         grads = writer_gradients(runs, batch, [(asked.layer, "head-output")])[asked.layer, "head-output"]
         pattern = pattern_gradient(runs, batch, asked.layer, grads)[:, asked.head]
         reach = terms.score_gradient(pattern)
-        own, other = (terms.q, terms.k) if asked.slot == "q" else (terms.k, terms.q)
+        own, other = (terms.q, terms.k) if asked.read == "q" else (terms.k, terms.q)
         other_vectors = other.live(terms.x)
-        along = reach if asked.slot == "q" else reach.transpose(1, 2)
+        along = reach if asked.read == "q" else reach.transpose(1, 2)
         gradient = torch.einsum("bps,bse->bpe", along, other_vectors) * terms.scale
         side = sides_of(runs, runs.wiring.graph())[0]
         writer = terms.writers.index(asked.source)
@@ -199,7 +167,7 @@ def _places(
             )
         own = size.argmax(1)
     rows = torch.arange(len(own), device=own.device)
-    if asked.slot == "q":
+    if asked.read == "q":
         return own, terms.pattern[rows, own].argmax(-1)
     # the query at which this key counts most for the metric, else the one that attends to it most
     counts = acts.reach[rows, :, own].abs()
@@ -207,40 +175,11 @@ def _places(
     return best, own
 
 
-def _attention(
-    terms: HeadTerms,
-    parts: Float[Tensor, "pair pos term d_head"],
-    writer: int,
-    slot: Slot,
-    query: Place,
-    key: Place,
-) -> dict[str, Float[Tensor, " pair"]]:
-    """Attention from query to key: as it is, without the writer's part with norms frozen, and with norms anew."""
-    rows = torch.arange(len(query), device=query.device)
-    own, other = (terms.q, terms.k) if slot == "q" else (terms.k, terms.q)
-    vectors = other.live(terms.x)
-
-    def found(side: Float[Tensor, "pair pos d_head"]) -> Float[Tensor, " pair"]:
-        q, k = (side, vectors) if slot == "q" else (vectors, side)
-        scores = torch.einsum("bqe,bke->bqk", q, k) * terms.scale
-        return terms.attention(scores)[rows, query, key]
-
-    whole = own.live(terms.x)
-    return {
-        "as it is": terms.pattern[rows, query, key],
-        "frozen": found(whole - parts[:, :, writer]),
-        "live": found(own.live(terms.x - terms.written[:, :, writer])),
-    }
-
-
-def _said(runs: PairedRuns, batch: Batch, where: Place) -> list[str]:
-    """The name of each position where the task has one, else its number counted from the end."""
-    labels = runs.labels_of(batch)[torch.arange(len(where), device=where.device), where].tolist()
-    names = runs.position_names
-    return [
-        names[label] if label < len(names) else f"{int(pos) - batch.n_tokens}"
-        for label, pos in zip(labels, where.tolist(), strict=True)
-    ]
+def _without_source(terms: HeadTerms, writer: int, slot: str) -> Float[Tensor, "pair query key"]:
+    """The pattern when the input reads a stream without a writer, norms computed anew."""
+    less = terms.x - terms.written[:, :, writer]
+    q, k = terms.q.live(less if slot == "q" else terms.x), terms.k.live(less if slot == "k" else terms.x)
+    return terms.attention(torch.einsum("bqe,bke->bqk", q, k) * terms.scale)
 
 
 def _reason(runs: PairedRuns, asked: AskedEdge, seen: list[_Seen]) -> Reason:
@@ -249,7 +188,7 @@ def _reason(runs: PairedRuns, asked: AskedEdge, seen: list[_Seen]) -> Reason:
     terms = np.concatenate([one.terms.cpu().numpy() for one in seen])[
         order
     ]  # (pair, query writer, key writer)
-    names, read = seen[0].names, asked.slot
+    names, read = seen[0].names, asked.read
     own = {"q": "query", "k": "key"}
     u = names[read].index(asked.source)
     mine = terms[:, u] if read == "q" else terms[:, :, u]
@@ -258,7 +197,7 @@ def _reason(runs: PairedRuns, asked: AskedEdge, seen: list[_Seen]) -> Reason:
     def ranking(title: str, sums_to: str, labels: tuple[str, ...], values: np.ndarray) -> Ranking:
         return Ranking(title=title, sums_to=sums_to, unit=UNIT, labels=labels, values=values.T)
 
-    total = "the score of the key over those of the keys it competes with"
+    total = f"the score of the key over those that get the attention without {asked.source}"
     sides = {
         "q": ranking("who writes the query", total, names["q"], terms.sum(2)),
         "k": ranking("who writes the key", total, names["k"], terms.sum(1)),
@@ -298,6 +237,7 @@ def _facts(runs: PairedRuns, asked: AskedEdge, seen: list[_Seen], side: Ranking)
     unit = runs.metric.unit
     return {
         f"rank of {asked.source}": f"{side.rank(asked.source)} of {len(side.labels)}",
+        f"term of {asked.source}, centred over keys": float(torch.cat([one.centred for one in seen]).mean()),
         "attention to the key": mean("attention", "as it is"),
         f"without the part of {asked.source}, norms frozen": mean("attention", "frozen"),
         f"without {asked.source}, norms live": mean("attention", "live"),
@@ -317,4 +257,4 @@ def _notes(runs: PairedRuns, seen: list[_Seen]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-__all__ = ["AskedEdge", "asked_edge", "why"]
+__all__ = ["why"]

@@ -169,16 +169,24 @@ class HeadTerms:
         rows = torch.arange(len(keys), device=keys.device)
         return keys - torch.einsum("bs,bswe->bwe", self.pattern[rows, query], keys)[:, None]
 
-    def over_rivals(self, keys: Parts, query: Place, key: Place) -> Float[Tensor, "pair writer d_head"]:
-        """Return what each writer adds to one key, less the mean over the other keys, by the attention they get.
+    def part_of(self, slot: str, parts: Parts, writer: int) -> Scores:
+        """Return the part of every score that is of one writer of its queries or keys."""
+        other = (self.k if slot == "q" else self.q).live(self.x)
+        q, k = (parts[:, :, writer], other) if slot == "q" else (other, parts[:, :, writer])
+        return torch.einsum("bqe,bke->bqk", q, k) * self.scale
 
-        That is the centred term over ``1 - attention to the key``, so shares are those of centred terms; it stays a
-        number of scores where the key has all attention. It is 0 for a query that sees one key alone.
+    def over_rivals(
+        self, keys: Parts, query: Place, key: Place, scores: Scores
+    ) -> Float[Tensor, "pair writer d_head"]:
+        """Return what each writer adds to one key, less the mean over the other keys, by the attention of ``scores``.
+
+        With the model's own scores that is the centred term over ``1 - attention to the key``. It is 0 for a query
+        that sees one key alone.
         """
         rows = torch.arange(len(keys), device=keys.device)
         own = torch.zeros_like(self.visible[:, 0]).scatter_(1, key[:, None], True)
         others = self.visible[rows, query] & ~own
-        weights = self._capped(self.scores)[rows, query].masked_fill(~others, -torch.inf).softmax(-1)
+        weights = self._capped(scores)[rows, query].masked_fill(~others, -torch.inf).softmax(-1)
         weights = torch.where(others.any(-1, keepdim=True), weights, own.double())
         return keys[rows, key] - torch.einsum("bs,bswe->bwe", weights, keys)
 
@@ -231,7 +239,8 @@ def _scaled(runs: PairedRuns, made: HeadTerms, batch: Batch, run: RunName) -> He
         best = min(best, error)
     raise ModelError(
         f"the attention of a{made.layer}.h{made.head} is not the softmax of its queries times its keys "
-        f"(off by {best:.2g}): something else enters its scores, such as distances (ALiBi) or a learned sink",
+        f"(off by {best:.2g}): something else enters its scores, such as distances (ALiBi), "
+        "a learned sink, or rotary positions that turn other pairs of coordinates",
         hint="its head can be knocked out (workbench knock-out) or patched (workbench patch --site pattern)",
     )
 

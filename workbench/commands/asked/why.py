@@ -21,10 +21,10 @@ def check_why(asked: Why, job: Job) -> None:
         WorkbenchError: for the first that is not, with the closest spellings.
     """
     edge = parse_edge(asked.edge)
-    if edge.target.slot not in ("q", "k"):
+    if edge.target.slot not in ("q", "k", "v") and str(edge.target) != "logits":
         raise OptionError(
-            f"{asked.edge!r} ends at {edge.target}, which is no query or key of a head",
-            hint="name the input that is read: a5.h5->a9.h9<q> or a5.h5->a9.h9<k>",
+            f"{asked.edge!r} ends at {edge.target}, which is no query, key or value of a head",
+            hint="name the input that is read: a5.h5->a9.h9<q>, <k> or <v>; or a9.h9->logits",
         )
     opening = opening_of(asked)
     check_opening(**{name: value for name, value in opening.items() if name != "options"})

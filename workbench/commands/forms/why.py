@@ -19,7 +19,9 @@ OF_CIRCUIT = "Default: the circuit's own."
 )
 @dataclass(frozen=True, kw_only=True)
 class Why(OnPairs):
-    """Say why an edge into a query or key is there: which writers make the attention score, as an exact sum.
+    """Say why an edge is there: which writers make the attention score, or which tokens' values are carried where.
+
+    Edges into a query or key (an exact sum, norms frozen), into a value, and of a head to the logits.
 
     Example: workbench circuit why "a0.h1->a1.h0<k>" -m zoo:truth-induction -t induction
     """
