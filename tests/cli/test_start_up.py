@@ -65,6 +65,7 @@ MISTAKES = [
     (f"discover {ON} --option stesp=3", 1, "options: steps"),
     (f"discover {ON} --option steps=0", 1, "at least 1 is needed"),
     (f"discover {ON} --level egde", 1, "not egdes"),
+    (f"discover {ON} --level node --exact-sample 40", 1, "one of edges"),
     (f"discover {ON} --keep 5percent", 1, "cannot keep '5percent'"),
     (f"discover {ON} --test-split tets", 1, "did you mean test"),
     (f"discover {ON} --method acdc --shard 1/2", 1, "methods for --shard and --ray"),

@@ -9,9 +9,10 @@ from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.bench.quantities import agreement as full_agreement
 from workbench.core.errors import OptionError
+from workbench.core.stats.sampled_agreement import agreement_over
 from workbench.core.stats.strata import stratified
 from workbench.engine.of_task import paired_runs
-from workbench.evaluate.exact_sample import agreement_over, compare_with_exact
+from workbench.evaluate.exact_sample import compare_with_exact
 from workbench.evaluate.found_circuit import discover
 from workbench.methods.by_name import score
 from workbench.methods.exact import edge_effects

@@ -12,9 +12,9 @@ import numpy as np
 from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
 from workbench.circuits.scores import Ranking, Scores
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard, pearson, spearman
+from workbench.core.stats.sampled_agreement import correlation
 from workbench.core.stats.student import standard_errors
 from workbench.engine.paired_runs import PairedRuns
-from workbench.evaluate.exact_sample import correlation
 from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.evaluate.ground_truth import recovery
 from workbench.methods.by_name import score

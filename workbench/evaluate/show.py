@@ -205,9 +205,21 @@ def discovery_table(found: Discovery) -> list[Any]:
 
 
 def _agreement(found: Discovery) -> list[str]:
-    """How good the scores are, or how to know."""
+    """How good the scores are, or how to know; why a method was chosen."""
+    if "why" in found.scores.options:
+        return [str(found.scores.options["why"]), *_sampled_again(found)]
+    return _sampled_again(found) or _not_measured(found)
+
+
+def _sampled_again(found: Discovery) -> list[str]:
+    """What a sample of exact effects says of the scores."""
     if found.agreement is not None:
         return list(filter(None, [found.agreement.sentence, found.agreement.warning]))
+    return []
+
+
+def _not_measured(found: Discovery) -> list[str]:
+    """How to know how good the scores are."""
     if found.scores.level != "edge" or found.scores.method == "exact":
         return []
     return ["how well the scores estimate exact effects was not measured: --exact-sample 40 does"]
