@@ -93,6 +93,27 @@ def test_what_is_no_part_is_refused(vlm, asked, wrong):
         interaction(vlm, asked.prompt, asked.image, wrong)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "shared"),
+    [
+        (range(1, 20), range(10, 30), "tokens 10, 11, 12, .* and 2 more"),
+        (["a0.h0"], ["a0.h0"], "heads a0.h0;"),
+        (["a1"], ["a1.h2", "a0.h1"], "heads a1.h2;"),
+    ],
+)
+def test_parts_that_share_something_are_refused(vlm, asked, a, b, shared):
+    with pytest.raises(OptionError, match=f"the two parts share {shared}"):
+        interaction(vlm, asked.prompt, a, b)
+
+
+def test_other_prompts_are_all_but_the_own_one():
+    """One prompt alone has an interaction on a word: beside it the others have none, though the mean has."""
+    term = np.zeros((3, 2))
+    term[1, 0] = 6.0
+    assert paper._of_others(term)[:, 0].tolist() == [3.0, 0.0, 3.0]
+    assert not paper._of_others(term)[:, 1].any()
+
+
 def test_decoding_by_hand():
     both = torch.tensor([[0.6, 0.35, 0.05]]).log()
     term, without = torch.tensor([[0.0, 1.0, 9.0]]), torch.tensor([[0.9, 0.05, 0.05]]).log()

@@ -35,6 +35,18 @@ def test_as_many_entries_are_opened_at_random_and_none_is_closed():
         unlock_at_random(causal(8), 29, seed=0)
 
 
+def test_entries_at_random_are_opened_in_the_rows_of_the_patches_alone(vlm):
+    asked = ask_pictures(vlm, World(objects=(0, 1, 1)), kinds=["colour"], n=2, seed=7)
+    n, patches = asked.prompt.shape[1], list(asked.image)
+    own, drawn = paper._open(vlm, asked).allowed & ~causal(n), paper._at_random(asked, 3, seed=5)
+    for mask in drawn:
+        opened = mask & ~causal(n)
+        assert opened.sum() == own.sum() and opened[patches].sum() == opened.sum()
+    assert not torch.equal(drawn[0], drawn[1])
+    with pytest.raises(OptionError, match="closes 7 in rows 0 to 0"):
+        unlock_at_random(causal(8), 8, seed=0, queries=(0, 1))
+
+
 def test_what_is_felt_is_what_the_mask_lets_reach(bridge_of):
     model = bridge_of("llama")
     ids = torch.randint(6, 100, (3, 9), generator=torch.Generator().manual_seed(5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from workbench.heads.visual_sinks import massiveness, sink_dimensions, sink_toke
 from workbench.model.hooks import forward
 from workbench.papers import visual_sinks
 from workbench.papers.kinds import Setting
+from workbench.papers.kit import Conditions
 from workbench.tasks.scenes.layout import World
 
 
@@ -128,8 +130,9 @@ def test_an_edit_that_cannot_be_is_refused(vlm, asked):
 
 
 @contextmanager
-def planted(model, *, massive: bool = True, on_object: bool = False):
-    """Words give the patch with the least (or most) to say much attention; it has a massive activation, or has none."""
+def planted(model, *, massive: bool = True, on_object: bool = False, everywhere: bool = False):
+    """Words give the patch with the least (or most) to say much attention; it has a massive activation, or none has, or
+    all patches have."""
     held = {}
 
     def activation(resid, hook):
@@ -138,7 +141,8 @@ def planted(model, *, massive: bool = True, on_object: bool = False):
         if not massive:
             return resid
         resid, rows = resid.clone(), torch.arange(len(resid))
-        for at in (torch.zeros_like(held["patch"]), held["patch"]):  # the first token has it too
+        first, own = torch.zeros_like(held["patch"]), [held["patch"]]  # the first token has it too
+        for at in [first, *([torch.full_like(first, i) for i in range(1, 37)] if everywhere else own)]:
             resid[rows, at, 28] = 6 * resid[rows, at].square().mean(-1).sqrt()
         return resid
 
@@ -169,9 +173,39 @@ def test_claims_go_both_ways_where_sinks_are_planted_in_the_model(vlm):
     there = judged()
     assert [there[name] for name in ("exist", "massive", "background")] == ["holds"] * 3
     assert judged(on_object=True)["background"] == "fails"
+    assert judged(everywhere=True)["massive"] == "fails"  # attention has no part in it
     gone = judged(massive=False)
     assert gone["exist"] == gone["massive"] == "fails"
     assert gone["background"] == gone["harmless"] == there["benchmarks"] == "cannot be tested here"
+
+
+def test_beside_an_attended_patch_are_the_others_of_its_layer():
+    """All patches are massive in the layer in which two draw much, none in the other, where one does."""
+    attended, massive = np.zeros((2, 1, 2, 6), bool)
+    attended[0, 0, :2] = attended[0, 1, 0] = massive[0, 0] = True
+    assert visual_sinks._beside(attended, massive).tolist() == pytest.approx([2 / 3])
+
+
+def test_patches_of_objects_are_drawn_from_objects_only():
+    rng, behind = np.random.default_rng(0), np.ones((2, 9), bool)
+    behind[0, :4] = behind[1, 2:4] = False
+    drawn = visual_sinks._of_objects(behind, np.array([3, 2]), rng)
+    assert drawn.sum(1).tolist() == [3, 2] and not (drawn & behind).any()
+
+
+def test_pictures_whose_objects_are_too_small_are_left_out_and_counted(vlm, asked):
+    """The first of five pictures has more sinks than patches of objects."""
+    behind = ~asked.objects.any(1).reshape(len(asked), -1)
+    sinks = np.zeros_like(behind)
+    sinks[:, 0] = sinks[0] = True
+    c = Conditions()
+    c[visual_sinks.AS_IS] = np.ones(5)
+    sizes = visual_sinks.VisualSinksSizes(draws=2)
+    setting = Setting(model=vlm, name="zoo:vlm", options=sizes)
+    visual_sinks._without_sinks(c, setting, asked, sinks, behind, np.random.default_rng(0))
+    assert (c.numbers["with objects"], c.numbers["objects too small"]) == (4, 1)
+    assert c.n(visual_sinks.NO_SINKS) == 5 and c.n(visual_sinks.NO_SINKS_TOO) == 4
+    assert {len(draw) for draw in c.draws[visual_sinks.NO_OBJECTS]} == {4}
 
 
 def test_a_model_of_words_is_refused_with_what_to_type(bridge_of):

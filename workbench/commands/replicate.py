@@ -102,7 +102,7 @@ def _one(asked: Replicate, job: Job) -> Result:
     """Measure a paper's claims, or show what is there."""
     name, chosen = asked.replication, find_replication(asked.replication)
     made, model = chosen.make_options(asked.options), asked.model or find_paper(asked.replication).model
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     opened = open_model(model, **asked.opening())
     how: dict[str, Any] = {"seed": asked.seed, "progress": job.progress or silent, "note": job.note}
     setting = Setting(model=opened, name=model, options=made, **how)
@@ -119,8 +119,8 @@ def _one(asked: Replicate, job: Job) -> Result:
     def compute(folder: Path) -> Result:
         findings = with_behaviors(chosen.run(setting), setting)
         record.behaviors = setting.behaviors
-        seconds = time.monotonic() - started
-        return Result.of(chosen, model=model, findings=findings, plan=plan, seconds=seconds, folder=folder)
+        told = {"seconds": time.monotonic() - started, "core_seconds": time.process_time() - worked}
+        return Result.of(chosen, model=model, findings=findings, plan=plan, folder=folder, **told)
 
     folder = job.out or ROOT / name / f"{folder_name(model)}-{question[:8]}"
     return job.keep(folder, record, compute, _save, finished=lambda at: load_result(at, question))

@@ -64,8 +64,13 @@ def unlock(allowed: Allowed, queries: tuple[int, int], keys: tuple[int, int]) ->
     return new
 
 
-def unlock_at_random(allowed: Allowed, entries: int, *, seed: int) -> Allowed:
+def unlock_at_random(
+    allowed: Allowed, entries: int, *, seed: int, queries: tuple[int, int] | None = None
+) -> Allowed:
     """Return the mask with so many more entries, drawn among those that it closes: what `unlock` is compared with.
+
+    Args:
+        queries: Rows in which they are drawn, those of `unlock` for a fair comparison; by default all.
 
     Raises:
         OptionError: if it does not close so many.
@@ -75,9 +80,12 @@ def unlock_at_random(allowed: Allowed, entries: int, *, seed: int) -> Allowed:
         >>> int(more.sum()) - int(causal(4).sum()), bool((more | ~causal(4)).all())
         (2, True)
     """
-    closed = (~allowed).flatten().nonzero().flatten()
+    first, end = queries or (0, len(allowed))
+    rows = torch.arange(len(allowed))[:, None]
+    closed = (~allowed & (rows >= first) & (rows < end)).flatten().nonzero().flatten()
     if not 0 <= entries <= len(closed):
-        raise OptionError(f"{entries} entries are to be opened; the mask closes {len(closed)}")
+        where = f" in rows {first} to {end - 1}" if queries else ""
+        raise OptionError(f"{entries} entries are to be opened; the mask closes {len(closed)}{where}")
     drawn = torch.randperm(len(closed), generator=torch.Generator().manual_seed(seed))[:entries]
     new = allowed.flatten().clone()
     new[closed[drawn]] = True

@@ -81,7 +81,8 @@ def interaction(
         Four readings; their ``term`` is above 0 where both parts are needed, below 0 where one would do.
 
     Raises:
-        OptionError: for another way, or a part that is empty, of both kinds, or holds the last token.
+        OptionError: for another way, a part that is empty, of both kinds, or holds the last token, or parts that
+            share a token or a head.
 
     Source:
         Harsanyi's dividend of two players; INTER 2025, of which the abstract alone was read.
@@ -98,6 +99,7 @@ def interaction(
     """
     if how not in get_args(How):
         raise OptionError(f"how is {how!r}; one of {', '.join(get_args(How))}")
+    _check_apart(model, a, b)
     means = _means(model, prompt, rows) if how == "mean" else {}
     look = read or (lambda logits: logits.log_softmax(-1))
 
@@ -161,13 +163,38 @@ def _means(model: TransformerBridge, prompt: Prompt, rows: int) -> dict[str, Ten
     return {name: total / len(prompt) for name, total in sums.items()}
 
 
+def _check_apart(model: TransformerBridge, a: Part, b: Part) -> None:
+    """Do nothing if two parts share nothing: what is in both would be taken away by either."""
+    (places, heads), (places_too, heads_too) = (_held(model, part) for part in (a, b))
+    both = [*map(str, sorted(places & places_too)), *(f"a{n}.h{h}" for n, h in sorted(heads & heads_too))]
+    if both:
+        few = ", ".join(both[:8]) + (f" and {len(both) - 8} more" if len(both) > 8 else "")
+        raise OptionError(
+            f"the two parts share {'tokens' if places & places_too else 'heads'} {few}; parts that share nothing "
+            "are expected",
+            hint='range(1, 20) and range(20, 30), or ["a0.h0"] and ["a0.h1"]',
+        )
+
+
+def _held(model: TransformerBridge, part: Part) -> tuple[set[int], set[tuple[int, int]]]:
+    """The positions or the heads of a part.
+
+    Raises:
+        OptionError: for a part that is empty or of both kinds.
+    """
+    words, places = [x for x in part if isinstance(x, str)], {int(x) for x in part if not isinstance(x, str)}
+    if bool(words) == bool(places):
+        raise OptionError(f"{list(part)} is not a part", hint='positions, range(1, 5), or heads, ["a0.h1"]')
+    found = wiring(model)
+    among = heads_among(words, found.attention_layers, found.n_heads) if words else {}
+    return places, {(layer, head) for layer, heads in among.items() for head in heads}
+
+
 def _without(
     model: TransformerBridge, part: Part, n: int, means: Mapping[str, Tensor]
 ) -> AbstractContextManager:
     """Inside, a part is not there."""
     words, places = [x for x in part if isinstance(x, str)], [x for x in part if not isinstance(x, str)]
-    if bool(words) == bool(places):
-        raise OptionError(f"{list(part)} is not a part", hint='positions, range(1, 5), or heads, ["a0.h1"]')
     if places and means:
         return replaced_span(model, places, means[hook_name("resid", 0)])
     if places:

@@ -55,6 +55,7 @@ class ReplicationContent(FindingsContent, frozen=True):
     plan: ReplicationPlanContent
     seconds: Annotated[float, Meta(ge=0)]
     folder: str
+    core_seconds: Annotated[float, Meta(ge=0, description="of the processor, all threads")] | None = None
     pictures_not_read: Annotated[Count, Meta(description="pictures that version 1 kept as markup")] = 0
 
     def __post_init__(self) -> None:

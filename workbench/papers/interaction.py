@@ -42,7 +42,7 @@ with lazily():
 WITHIN, ENOUGH, RIGHT = 0.02, 20, 0.6
 FIRST_SEED = 34_000_000  # pictures of this paper: no other seed of pictures is near
 KINDS = ("colour", "shape", "size", "place", "count")
-OWN, OTHERS = "interaction on right answers", "interaction of other prompts on the same word"
+OWN, OTHERS = "interaction on right answers", "interaction of the other prompts on the same word"
 TERM, TRUE = "interaction on answers yes", "the object is there"
 PLAIN, GUIDED, CONTRASTED, DEALT = "as it is", "guided", "contrasted", "guided by others' interactions"
 ABSENT, PRESENT, ANY = "yes though absent", "yes where present", "right, other kinds"
@@ -146,12 +146,17 @@ def _on_answers(
     term, says = found.term.double().numpy(), found.both.argmax(1).numpy()
     right, there = says == asked.right, asked.there
     c.add(OWN, term[right, asked.right[right]], unit="nats")
-    c.add(OTHERS, term.mean(0)[asked.right[right]], unit="nats")
+    c.add(OTHERS, _of_others(term)[right, asked.right[right]], unit="nats")
     c.add(TERM, term[yes, says[yes]], unit="nats")
     c.add(TRUE, there[yes], within=SHARE, unit="share of answers yes")
     sure = auroc(found.both.amax(1).double().numpy()[yes], there[yes])
     c.numbers |= {"right": float(right.mean()), "AUROC of the model's own probability": sure}
     c.numbers |= {"hallucinated": int((yes & ~there).sum()), "truly": int((yes & there).sum())}
+
+
+def _of_others(term: np.ndarray) -> np.ndarray:
+    """The mean interaction of all other prompts on each word, the prompt itself left out."""
+    return (term.sum(0) - term) / (len(term) - 1)
 
 
 def _of_noise(setting: Setting, noise: float, seed: int) -> dict[str, float]:
@@ -185,7 +190,8 @@ CLAIMS = {
     "own": Claim(
         "more than those of other prompts do on the same word",
         above(OWN, OTHERS),
-        why="an answer may have its interaction whatever is asked and seen",
+        why="an answer may have its interaction whatever is asked and seen; all prompts but its own, whatever "
+        "their answer",
         where="a control of ours",
         needs=[ABLE],
     ),

@@ -8,7 +8,7 @@ twins looks at the mean of the two pairs, and each pair by itself must show it.
 
 Controls:
 - the twin that was trained with the usual mask, from the same start and on the same questions
-- as many entries of the mask opened at random places ahead
+- as many entries of the mask opened at random places ahead, in the rows of the patches too
 - a mask under which patches see the answer too (`--set leak=true`), which the check for leaks must find
 """
 
@@ -97,8 +97,7 @@ def measure(setting: Setting) -> Conditions:
     setting.progress(2, 3, "the mask imposed")
     plain, seen = asked_pictures.right_and_loss(model, asked), _under(_open(model, asked), model, asked)
     c.numbers["right"], c[OWN], c[IMPOSED] = float(plain.right.mean()), plain.loss, seen.loss
-    usual, opened = masks.causal(asked.prompt.shape[1]), len(asked.image) * (len(asked.question) + 1)
-    drawn = [masks.unlock_at_random(usual, opened, seed=seed + i) for i in range(o.draws)]
+    drawn = _at_random(asked, o.draws, seed)
     some = asked[: max(4, len(asked) // len(KINDS))]
     c[f"{IMPOSED}, some questions"] = seen.loss[: len(some)]
     c.draws[RANDOM] = [_under(_edit(model, each), model, some).loss for each in drawn]
@@ -114,6 +113,13 @@ def _open(model: TransformerBridge, asked: asked_pictures.AskedPictures) -> Mask
     """The mask of the paper: patches see the words behind them."""
     n, image = asked.prompt.shape[1], (min(asked.image), max(asked.image) + 1)
     return _edit(model, masks.unlock(masks.causal(n), image, (image[1], n)))
+
+
+def _at_random(asked: asked_pictures.AskedPictures, draws: int, seed: int) -> list:
+    """Masks that open as many entries as that of the paper, in the same rows, at random places ahead."""
+    usual, opened = masks.causal(asked.prompt.shape[1]), len(asked.image) * (len(asked.question) + 1)
+    rows = min(asked.image), max(asked.image) + 1
+    return [masks.unlock_at_random(usual, opened, seed=seed + i, queries=rows) for i in range(draws)]
 
 
 def _under(
@@ -239,7 +245,7 @@ CLAIMS = {
     "random": Claim(
         "more than as many entries opened at random do",
         beats_draws(f"{IMPOSED}, some questions", RANDOM),
-        why="any mask that a model does not know may shift it",
+        why="any mask that a model does not know may shift it; patches alone look ahead in both",
         where="a control of ours",
         needs=[ABLE],
     ),

@@ -35,7 +35,8 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
 
     Attributes:
         plan: Everything that decided the numbers.
-        seconds: Time it took, opening the model included.
+        seconds: Time it took by the clock, opening the model included.
+        core_seconds: Of the processor, all threads together; another load of the machine changes it little.
         notes: What must be said about the file that this was read from.
     """
 
@@ -49,6 +50,7 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
     plan: Mapping[str, Any]
     seconds: float
     folder: Path
+    core_seconds: float | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -101,6 +103,7 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
                 "plan": dict(self.plan),
                 "seconds": self.seconds,
                 "folder": str(self.folder),
+                **({} if self.core_seconds is None else {"core_seconds": self.core_seconds}),
             }
         )
 
@@ -118,7 +121,9 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
     @classmethod
     def of_file(cls, content: ReplicationContent, origin: Origin, folder: Path) -> Result:
         """The result that a file holds, and what must be said about the file."""
-        named = {k: getattr(content, k) for k in ("title", "source", "about", "model", "seconds")}
+        named = {
+            k: getattr(content, k) for k in ("title", "source", "about", "model", "seconds", "core_seconds")
+        }
         lost = content.pictures_not_read
         said = MARKUP.format(n=lost, name=content.replication, model=content.model) if lost else ""
         return cls(

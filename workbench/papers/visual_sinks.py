@@ -12,9 +12,10 @@ The background patches of `zoo:vlm` were trained to say little, so that it may h
 cannot be tested on it.
 
 Controls:
-- random dimensions, as many
+- unattended patches of the same pictures and layers, in the same dimensions; random dimensions, as many
 - the share of all patches that is background
-- as many random patches of objects hidden
+- as many random patches of objects hidden; pictures whose objects have fewer patches than they have sinks are left
+  out of that comparison and counted
 - all heads, and as many random heads of each layer, row by row
 """
 
@@ -45,8 +46,10 @@ KINDS = ("colour", "shape", "place", "exist")
 RATIOS = (0.8, 0.5, 0.9)  # the paper's
 HAS = "pictures with a sink patch"
 FOUND, FOUND_RANDOM = "attended patches that are massive", "massive in random dimensions"
+FOUND_OTHERS = "unattended patches that are massive"
 SINKS_BEHIND, ALL_BEHIND = "sink patches in the background", "patches in the background"
 AS_IS, NO_SINKS, NO_OBJECTS = "as it is", "sink patches hidden", "as many object patches hidden"
+NO_SINKS_TOO = "sink patches hidden, pictures with as many object patches"
 SHOWN = "as it is, pictures with sinks"
 MOVED, GIVEN = "attention moved", "attention redistributed"
 ALL_HEADS, RANDOM_HEADS = "redistributed in all heads", "redistributed in random heads"
@@ -100,6 +103,8 @@ def measure(setting: Setting) -> Conditions:
         ]
         by_chance = np.mean([_share(attended & each, attended)[rows] for each in randoms], axis=0)
         c.add(FOUND, _share(sinks, attended)[rows], within=SHARE, unit="share of attended patches")
+        others = _beside(attended, massive)[rows]
+        c.add(FOUND_OTHERS, others, within=SHARE, unit="share of other patches, by layer")
         c.add(FOUND_RANDOM, by_chance, within=SHARE, unit="share of attended patches")
     behind = ~asked.objects.any(1).reshape(len(asked), -1)
     c.numbers |= {"dimensions": list(own), "tau": tau, "attended": int(rows.sum())}
@@ -150,24 +155,42 @@ def _without_sinks(c, setting, asked, sinks: np.ndarray, behind: np.ndarray, rng
     c.add(SINKS_BEHIND, _share(sinks & behind, sinks)[rows], within=SHARE, unit="share of patches")
     c.add(ALL_BEHIND, behind[rows].mean(1), within=SHARE, unit="share of patches")
 
-    def hidden(patches: np.ndarray) -> np.ndarray:
-        away = some.keys(patches)[:, None]
+    def hidden(patches: np.ndarray, those=some) -> np.ndarray:
+        away = those.keys(patches)[:, None]
         return asked_pictures.answered(
-            model, some, under=lambda rows: hidden_keys.hidden_keys(model, away[rows])
+            model, those, under=lambda rows: hidden_keys.hidden_keys(model, away[rows])
         )
 
-    def objects() -> np.ndarray:
-        at_random = rng.random(behind[rows].shape) - behind[rows]  # patches of objects come last
-        return at_random.argsort(1).argsort(1) >= behind.shape[1] - sinks[rows].sum(1, keepdims=True)
-
     c[SHOWN], c[NO_SINKS] = c[AS_IS][rows], hidden(sinks[rows])
-    c.draws[NO_OBJECTS] = [hidden(objects()) for _ in range(setting.options.draws)]
+    wide = sinks[rows].sum(1) <= (~behind[rows]).sum(1)
+    c.numbers |= {"with objects": int(wide.sum()), "objects too small": int((~wide).sum())}
+    if not wide.any():
+        return
+    c.add(NO_SINKS_TOO, c[NO_SINKS][wide], within=SHARE)
+    few, objects = some.at(np.flatnonzero(wide)), rows[wide]
+    c.draws[NO_OBJECTS] = [
+        hidden(_of_objects(behind[objects], sinks[objects].sum(1), rng), few)
+        for _ in range(setting.options.draws)
+    ]
+
+
+def _of_objects(behind: np.ndarray, many: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """So many random patches of each picture, all of objects."""
+    at_random = rng.random(behind.shape) - behind  # patches of objects come last
+    return at_random.argsort(1).argsort(1) >= behind.shape[1] - many[:, None]
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """What share of the patches of each picture, layers together; 0 where there are none."""
     axes = tuple(range(1, whole.ndim))
     return part.sum(axes) / np.maximum(whole.sum(axes), 1)
+
+
+def _beside(attended: np.ndarray, massive: np.ndarray) -> np.ndarray:
+    """What share of the other patches of its picture and layer is massive, on average over attended patches."""
+    many, others = attended.sum(2), ~attended
+    share = (massive & others).sum(2) / np.maximum(others.sum(2), 1)
+    return (share * many).sum(1) / np.maximum(many.sum(1), 1)
 
 
 def _moved(model, asked, edit: Redistribute) -> np.ndarray:
@@ -190,6 +213,11 @@ SINKS = needs(
     lambda c: c.numbers["with sinks"] >= ENOUGH,
     "{with sinks} pictures have a sink patch; twenty are asked for",
 )
+WIDE = needs(
+    lambda c: c.numbers["with objects"] >= ENOUGH,
+    "{with objects} pictures with sinks have as many patches of objects, {objects too small} have fewer; twenty are "
+    "asked for",
+)
 WEIGHT = needs(
     at_least("weight on sinks", MOVES),
     "words give {weight on sinks:.1%} to sinks of any kind; 1% is asked for",
@@ -203,8 +231,9 @@ CLAIMS = {
     ),
     "massive": Claim(
         "patches that draw much attention have a massive activation in few dimensions",
-        above(FOUND, FOUND_RANDOM),
-        why="the dimensions are those in which the first token's activation is largest; random ones are the control",
+        above(FOUND, FOUND_OTHERS) & above(FOUND, FOUND_RANDOM),
+        why="the dimensions are those in which the first token's activation is largest; where all patches are "
+        "massive there, attention has no part in it",
         where="section on how to find visual sinks",
         needs=[ATTENDED],
     ),
@@ -225,10 +254,10 @@ CLAIMS = {
     ),
     "objects": Claim(
         "more is lost when as many patches of objects are hidden",
-        below(NO_OBJECTS, NO_SINKS),
-        why="the same pictures, paired; where an object has fewer patches, all of them are hidden",
+        below(NO_OBJECTS, NO_SINKS_TOO),
+        why="the same pictures, paired, those whose objects have as many patches",
         where="analysis of visual sinks: masking",
-        needs=[ABLE, SINKS],
+        needs=[ABLE, SINKS, WIDE],
     ),
     "moves": Claim(
         "redistribution moves attention",

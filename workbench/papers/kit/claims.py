@@ -98,6 +98,12 @@ class Claim:
         first = next((name for name in (self.by.name, *self.by.reads) if name in c), None)
         return c.beside.get(self.by.name, Beside()).n if first is None else c.n(first)
 
+    def about(self, outcome: Outcome) -> Claim:
+        """The claim as it is told: of several rules, about the conditions of the one that decided."""
+        if not outcome.name or (outcome.name, outcome.over) == (self.by.name, self.by.over):
+            return self
+        return replace(self, by=replace(self.by, name=outcome.name, over=outcome.over))
+
     def scope_of(self, c: Conditions) -> str:
         """How far a verdict reaches."""
         n, other = _told(self.models, c), _told(self.model, c)
@@ -160,6 +166,7 @@ def judge_all(
 
 def _judged(claim: Claim, c: Conditions, authors: str, outcome: Outcome) -> JudgedClaim:
     """A claim with the numbers that decided it; those that the criterion computed are told where it has no others."""
+    claim = claim.about(outcome)
     told = {what: getattr(claim, f"{what}_of")(c) for what in ("found", "control", "n", "scope")}
     if told["found"] is None and claim.found == MEANS:
         told["found"] = outcome.found
@@ -175,7 +182,8 @@ def _judged(claim: Claim, c: Conditions, authors: str, outcome: Outcome) -> Judg
         "model": _told(claim.model, c),
     }
     holds = outcome.holds and (0.0 if outcome.p is None else outcome.p) < ALPHA
-    decided = {"p": beside.p if outcome.p is None else outcome.p, "difference": outcome.difference, **ends}
+    p = beside.p if outcome.p is None or not outcome.tells_p else outcome.p
+    decided = {"p": p, "difference": outcome.difference, **ends}
     return judge(claim.says, claim.words_of(c), holds, **told, **fixed, **decided)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ class Outcome:
         lacks: Why neither can be said: a number that is not there, or too few draws for any p below ``ALPHA``.
         interval, difference: What it looked at; the difference where the interval is of one.
         found: What it computed itself, such as a correlation.
+        name, over: The conditions that it looked at; their means are told.
+        tells_p: Whether p says why it came out so; not where a rule without a p failed beside one that has one.
     """
 
     holds: bool
@@ -32,6 +34,14 @@ class Outcome:
     interval: Interval | None = None
     difference: float | None = None
     found: float | None = None
+    name: str = ""
+    over: str | None = None
+    tells_p: bool = True
+
+    @property
+    def met(self) -> bool:
+        """Whether it is met by itself, its p included; no family is corrected for."""
+        return self.holds and (self.p is None or self.p < ALPHA)
 
 
 @dataclass(frozen=True)
@@ -56,21 +66,28 @@ class Criterion:
             object.__setattr__(self, "reads", tuple(name for name in (self.name, self.over) if name))
 
     def __call__(self, c: Conditions) -> Outcome:
-        return self.test(c)
+        found = self.test(c)
+        return found if found.name else replace(found, name=self.name, over=self.over)
 
     def __and__(self, other: Criterion) -> Criterion:
-        """Both rules; the larger of two p values is that of both."""
+        """Both rules; the larger of two p values is that of both.
+
+        What is told (interval, difference, means of conditions) is of the rule that failed, the first if both did.
+        Where both hold it is of the first rule that has an interval.
+        """
 
         def both(c: Conditions) -> Outcome:
             one, two = self(c), other(c)
             ps = [p for p in (one.p, two.p) if p is not None]
-            return Outcome(
+            failed = [each for each in (one, two) if not each.met]
+            told = failed[0] if failed else two if two.interval and not one.interval else one
+            return replace(
+                told,
                 holds=one.holds and two.holds,
                 p=float(np.max(ps)) if ps else None,  # NaN if one of them is
                 lacks=one.lacks or two.lacks,
-                interval=one.interval or two.interval,
-                difference=one.difference if one.interval else two.difference,
-                found=two.found if one.found is None else one.found,
+                found=next((x.found for x in (told, one, two) if x.found is not None), None),
+                tells_p=not failed or (told.p is not None and told.tells_p),
             )
 
         name, over, reads = self.name or other.name, self.over or other.over, (*self.reads, *other.reads)
