@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from workbench.core.run_record import RunRecord
+from workbench.core.source_digest import source_digest
 from workbench.papers import default_runs
+from workbench.papers.registry import find_paper, modules_of
 
 OLD = Path(__file__).resolve().parents[1] / "data/v1/replication.json"  # 11 claims hold, 4 fail
 PAPER = "in-context-regression"
@@ -17,6 +19,7 @@ TAKEN = {
     "seed": 0,
     "verdicts": {"holds": 11, "fails": 4, "cannot be tested here": 0},
     "minutes": 1.5,
+    "clock": "wall",
     "commit": "0123456789ab",
     "dirty": True,
     "sources": "d899914a556e8e0c",
@@ -66,6 +69,30 @@ def test_the_page_says_the_commit_and_the_date(run, kept, results, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "in-context-regression, pine on 2026-03-04, commit 0123456789ab" in text
     assert "11 hold, 4 fail" in text
+
+
+def test_minutes_are_of_the_processor_where_a_run_kept_them(run, kept, results, tmp_path):
+    file, page = results / PAPER / "replication.json", tmp_path / "papers.md"
+    content = json.loads(file.read_text(encoding="utf-8")) | {"core_seconds": 30.0}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    code, out, err = run("replicate", "list", "--results", results, "--docs", page, "--json")
+    assert code == 0, err
+    listed = {row["name"]: row for row in json.loads(out)}
+    assert (listed[PAPER]["minutes"], listed[PAPER]["clock"]) == (0.5, "processor")
+    assert (listed["pine"]["minutes"], listed["pine"]["clock"]) == (7.0, "wall")
+    text = page.read_text(encoding="utf-8")
+    assert "| minutes of the processor |" in text and "| 0.5 | 11 hold" in text
+    assert "| 7 by the clock | 11 hold" in text
+
+
+def test_rows_of_other_sources_than_today_s_are_marked(run, kept):
+    today = source_digest(*modules_of(find_paper(PAPER)))
+    rows = {PAPER: {**TAKEN, "sources": today}, "pine": {**TAKEN, "sources": today}}  # pine's code is another
+    kept.write_text(json.dumps(rows), encoding="utf-8")
+    code, out, _ = run("replicate", "list", "--json")
+    listed = {row["name"]: row["code"] for row in json.loads(out)}
+    assert code == 0 and (listed[PAPER], listed["pine"], listed["lofit"]) == ("as today", "older code", None)
+    assert "older code" in run("replicate", "list")[1]
 
 
 def test_a_folder_without_results_is_an_error_and_changes_nothing(run, kept, tmp_path):

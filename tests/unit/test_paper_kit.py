@@ -161,6 +161,38 @@ def test_a_claim_tells_what_its_criterion_looked_at_and_how_far_it_reaches():
     assert gain.row(data=True)["here"] == 0.75 and gain.row(data=True)["scope"] == "on this model"
 
 
+def test_of_several_rules_a_claim_tells_the_one_that_failed():
+    """The first rule holds by far, another fails: beside "fails" stand its difference, interval, means, p and n."""
+    c = measured(none=0.0, plain=0.25, edited=0.75)
+    c["few"] = np.zeros(7)
+    c.draws["as large"] = [np.ones(3)] * 40
+    gain, loss, even = above("edited", "plain"), above("plain", "edited"), above("few")
+    chance, mean = beats_draws("plain", "as large"), at_least("none", 0.5)
+    rules = {"second": gain & loss, "third": gain & above("edited", "none") & even, "both": loss & even}
+    rules |= {
+        "held": mean & gain,
+        "by chance": gain & chance,
+        "not by chance": beats_draws("edited", "low") & loss,
+    }
+    c.draws["low"] = [np.zeros(3)] * 40
+    found = {name: judge_all({name: Claim("so", rule)}, c)[0] for name, rule in rules.items()}
+    assert all(one.verdict == "fails" for one in found.values())
+    low, high, _ = c.interval("plain", "edited")
+    for name in ("second", "both", "not by chance"):
+        one = found[name]
+        assert (one.found, one.control, one.difference, one.low, one.high) == (0.25, 0.75, -0.5, low, high)
+        assert one.p is None and high < 0
+    assert (found["third"].found, found["third"].n, found["third"].difference) == (0.0, 7, None)
+    assert found["third"].low == 0.0 < found["third"].high < 0.5  # of seven zeros
+    assert (found["held"].found, found["held"].difference) == (
+        0.0,
+        None,
+    )  # no interval of the rule that holds
+    assert found["by chance"].p == 1.0 and found["by chance"].difference is None
+    both = judge_all({"x": Claim("so", gain & above("edited", "none"))}, c)[0]
+    assert (both.verdict, both.found, both.control, both.difference) == ("holds", 0.75, 0.25, 0.5)
+
+
 def test_two_numbers_are_compared_by_the_interval_of_their_difference():
     c = Conditions()
     for name, value in (("RelP", 0.9), ("AtP", 0.4)):

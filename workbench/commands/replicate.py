@@ -6,10 +6,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-import workbench.tasks
 from workbench.circuits.behavior import short_of
 from workbench.circuits.files.markdown import replace_part
 from workbench.commands.asked.replicate import is_study, study_of
@@ -34,7 +32,7 @@ from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
 from workbench.papers.file import REPLICATION, RESULT
 from workbench.papers.kinds import Findings, Note, Progress, Replicable, Setting
-from workbench.papers.registry import PAPERS, find_paper, find_replication
+from workbench.papers.registry import PAPERS, find_paper, find_replication, modules_of
 from workbench.papers.result import Result, Results
 
 if TYPE_CHECKING:
@@ -150,14 +148,8 @@ def plan_of(replication: Replicable, setting: Setting) -> dict[str, Any]:
         "options": plain(asdict(setting.options)),
         "other models": _weights_named(asdict(setting.options)),
         "seed": setting.seed,
-        "code": {**code_versions(), "sources": source_digest(*_modules(replication.name))},
+        "code": {**code_versions(), "sources": source_digest(*modules_of(find_paper(replication.name)))},
     }
-
-
-def _modules(name: str) -> list[str]:
-    """Where the code of a paper stands: its own, what puts edits on a model, and tasks, which are known by name."""
-    tasks = (f"workbench.tasks.{module.name}" for module in iter_modules(workbench.tasks.__path__))
-    return [find_paper(name).module, "workbench.edits.install", *tasks]
 
 
 def _weights_named(options: Mapping[str, Any]) -> dict[str, str]:

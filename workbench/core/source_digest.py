@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import CodeType
+from typing import NamedTuple
 
 from workbench.core import plugins
 from workbench.core.run_record import digest_of
@@ -27,23 +28,50 @@ def source_digest(*modules: str) -> str:
         >>> source_digest("workbench.core.errors") == source_digest("workbench.core.errors")
         True
     """
+    return source_digests([modules])[0]
+
+
+def source_digests(groups: Iterable[Sequence[str]]) -> list[str]:
+    """Return the digest of the sources of each of several groups of modules; every file is read once."""
+    known: dict[str, _Source | None] = {}
+    return [_digest(group, known) for group in groups]
+
+
+def _digest(modules: Sequence[str], known: dict[str, _Source | None]) -> str:
     found: dict[str, str] = {}
     todo = list(modules)
     while todo:
         name = todo.pop()
-        file = _file_of(name) or (_loaded_from(name) if name in modules else None)
-        if file is None and name in modules and name not in sys.modules:
-            raise ModuleNotFoundError(f"no source of {name} to take the digest of", name=name)
-        if name in found or file is None:
+        if name in found:
             continue
-        text = file.read_bytes()
-        found[name] = hashlib.sha256(text).hexdigest()
-        package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
-        ours = name.startswith(
-            "workbench."
-        )  # ... of which only what stands at the top counts, lazily or not, without conditions
-        todo += plugins.names_imported(text, package, anywhere=not ours)
+        if name not in known:
+            known[name] = _source(_file_of(name), name)
+        source = known[name]
+        if source is None and name in modules:
+            source = _source(_loaded_from(name), name)
+            if source is None and name not in sys.modules:
+                raise ModuleNotFoundError(f"no source of {name} to take the digest of", name=name)
+        if source is not None:
+            found[name] = source.digest
+            todo += source.imports
     return digest_of(found)
+
+
+class _Source(NamedTuple):
+    """What a module is for a digest: that of its text, and what it imports."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+def _source(file: Path | None, name: str) -> _Source | None:
+    """Read a module; of one of ours what stands at the top counts, lazily or not, without conditions."""
+    if file is None:
+        return None
+    text = file.read_bytes()
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    imports = plugins.names_imported(text, package, anywhere=not name.startswith("workbench."))
+    return _Source(hashlib.sha256(text).hexdigest(), tuple(imports))
 
 
 def sources_of_plugin(module: str, function: Callable[..., object] | str = "") -> dict[str, str]:

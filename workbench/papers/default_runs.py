@@ -1,5 +1,8 @@
 """What the default runs of our papers came to: verdicts, minutes, commit and date, in ``default_runs.json``.
 
+Minutes are of the processor, all threads together; those of a run that did not keep them are by the clock on the wall,
+which another load of the machine makes longer, and ``clock`` says so.
+
 The file is written by ``workbench replicate list --results FOLDER`` from what ``workbench replicate all -o FOLDER``
 left there, and never by hand. Reading it loads no torch.
 """
@@ -20,6 +23,7 @@ from workbench.core.strict_json import dump
 from workbench.papers.file import REPLICATION, RESULT
 
 DATA = Path(__file__).with_name("default_runs.json")
+CORE, WALL = "processor", "wall"
 SAID = {"holds": "hold", "fails": "fail", "cannot be tested here": "not testable here"}
 
 
@@ -27,6 +31,17 @@ SAID = {"holds": "hold", "fails": "fail", "cannot be tested here": "not testable
 def measured() -> Mapping[str, dict[str, Any]]:
     """By name, the row of every paper that was measured."""
     return json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+
+
+def minute_words(row: Mapping[str, Any]) -> str:
+    """Minutes of a row, and whether they are by the clock on the wall.
+
+    Example:
+        >>> minute_words({"minutes": 0.5, "clock": "processor"}), minute_words({"minutes": 8.4})
+        ('0.5', '8.4 by the clock')
+    """
+    wall = row.get("clock", WALL) == WALL  # rows of before have none
+    return f"{row['minutes']:g}{' by the clock' if wall else ''}"
 
 
 def verdict_words(verdicts: Mapping[str, int]) -> str:
@@ -58,11 +73,13 @@ def keep_measured(folder: Path, names: Iterable[str], *, file: Path | None = Non
         raise RunError(f"{folder} has no results of papers", hint=f"workbench replicate all -o {folder}")
     for name in found:
         content, record = REPLICATION.load(folder / name / RESULT).content, load_record(folder / name)
+        worked = content.core_seconds
         rows[name] = {
             "model": content.model,
             "seed": content.plan.seed,
             "verdicts": dict(content.verdicts),
-            "minutes": float(f"{content.seconds / 60:.2g}"),
+            "minutes": float(f"{(content.seconds if worked is None else worked) / 60:.2g}"),
+            "clock": WALL if worked is None else CORE,
             "commit": str(record.git.get("commit", ""))[:12],
             "dirty": bool(record.git.get("dirty", False)),
             "sources": content.plan.code["sources"],

@@ -8,11 +8,14 @@ from typing import Any
 
 from workbench.circuits.files.markdown import table
 from workbench.core.atomic import write_atomic
-from workbench.papers.default_runs import keep_measured, measured, verdict_words
+from workbench.core.source_digest import source_digests
+from workbench.papers.default_runs import WALL, keep_measured, measured, minute_words, verdict_words
 from workbench.papers.kit.paper import Paper
-from workbench.papers.registry import PAPERS
+from workbench.papers.registry import PAPERS, modules_of
 from workbench.papers.sixty import sixty
 
+TODAY, OLDER = "as today", "older code"
+NOTHING = {"minutes": None, "clock": None, "verdicts": None, "code": None}
 PAGE = """# Sixty papers
 
 `workbench replicate list` shows this table, `workbench replicate NAME` measures the claims of a paper that is built.
@@ -23,8 +26,20 @@ What each built one measures and against what: [replications](replications.md). 
 
 
 def paper_rows() -> list[dict[str, Any]]:
-    """One row per paper: the sixty in order, then those of plug-ins, which have no number."""
+    """One row per paper: the sixty in order, then those of plug-ins, which have no number.
+
+    ``code`` says whether what was measured was measured with the sources of today.
+    """
     built = dict(PAPERS.items())
+    rows = _rows(built)
+    known = [row for row in rows if row["built"] and row["name"] in measured()]
+    today = source_digests(modules_of(built[row["name"]]) for row in known)
+    for row, digest in zip(known, today, strict=True):
+        row["code"] = TODAY if digest == measured()[row["name"]]["sources"] else OLDER
+    return rows
+
+
+def _rows(built: Mapping[str, Paper]) -> list[dict[str, Any]]:
     rows = [
         {
             "number": paper["number"],
@@ -32,8 +47,7 @@ def paper_rows() -> list[dict[str, Any]]:
             "paper": paper["title"],
             "source": str(paper["year"]),
             "default model": None,
-            "minutes": None,
-            "verdicts": None,
+            **NOTHING,
             "built": False,
         }
         | _built(built, paper["name"])
@@ -41,7 +55,7 @@ def paper_rows() -> list[dict[str, Any]]:
     ]
     numbered = {row["name"] for row in rows}
     return rows + [
-        {"number": None, "name": name, "minutes": None, "verdicts": None, **_built(built, name)}
+        {"number": None, "name": name, **NOTHING, **_built(built, name)}
         for name in built
         if name not in numbered
     ]
@@ -54,12 +68,14 @@ def _built(papers: Mapping[str, Paper], name: str) -> dict[str, Any]:
     told = {"paper": paper.title, "source": paper.source, "default model": paper.model, "built": True}
     known = measured().get(name)
     if known:
-        told |= {"minutes": known["minutes"], "verdicts": verdict_words(known["verdicts"])}
+        told |= {"minutes": known["minutes"], "clock": known.get("clock", WALL)}
+        told |= {"verdicts": verdict_words(known["verdicts"])}
     return told
 
 
 def papers_page() -> str:
     """The page of documentation: the sixty papers as a table of Markdown."""
+    told = [row for row in _rows(dict(PAPERS.items())) if row["number"] is not None]
     rows = [
         {
             "number": str(row["number"]),
@@ -67,13 +83,12 @@ def papers_page() -> str:
             "paper": row["paper"],
             "source": row["source"],
             "default model": row["default model"] if row["built"] else "not built yet",
-            "minutes": "" if row["minutes"] is None else f"{row['minutes']:g}",
+            "minutes of the processor": "" if row["minutes"] is None else minute_words(row),
             "verdicts": row["verdicts"] or "",
         }
-        for row in paper_rows()
-        if row["number"] is not None
+        for row in told
     ]
-    built = sum(row["built"] for row in paper_rows() if row["number"] is not None)
+    built = sum(row["built"] for row in told)
     return f"{PAGE}{built} of {len(rows)} are built.{_when()}\n\n{table(rows)}\n"
 
 
@@ -87,7 +102,8 @@ def _when() -> str:
     said = "; ".join(f"{', '.join(names)} on {when}" for when, names in sorted(dates.items()))
     where = (
         "`workbench replicate list --results FOLDER` took them from what `workbench replicate all -o FOLDER` left; "
-        "`workbench/papers/default_runs.json` has the digest of the sources of each"
+        "`workbench/papers/default_runs.json` has the digest of the sources of each, and `workbench replicate list` "
+        "marks those whose sources are others today"
     )
     first = " Minutes and verdicts are those of the default run on the default model"
     return f"{first} ({said}); {where}." if said else ""

@@ -7,8 +7,10 @@ measures with is imported lazily (`workbench.core.loading`).
 
 from __future__ import annotations
 
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+import workbench.tasks
 from workbench.core.registry import Registry
 from workbench.papers.kit.paper import Paper
 from workbench.papers.sixty import not_built, sixty
@@ -55,6 +57,12 @@ def find_paper(name: str) -> Paper:
     if name not in PAPERS:
         raise not_built(name, list_replications())
     return PAPERS.get(name)
+
+
+def modules_of(paper: Paper) -> list[str]:
+    """Say where the code of a paper stands: its own, what puts edits on a model, and tasks, known by their names."""
+    tasks = (f"workbench.tasks.{module.name}" for module in iter_modules(workbench.tasks.__path__))
+    return [paper.module, "workbench.edits.install", *tasks]
 
 
 def find_replication(name: str) -> Replicable:

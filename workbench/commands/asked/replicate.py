@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.commands.asked.inputs import check_opening
 from workbench.commands.forms.replicate import Reproduce
 from workbench.core.errors import UsageError
-from workbench.papers.listing import paper_rows
+from workbench.papers.listing import NOTHING, paper_rows
 from workbench.papers.options import options_from
 from workbench.papers.registry import find_paper
 from workbench.papers.studies.registry import STUDIES, check_study, study_rows
@@ -110,8 +110,7 @@ def rows_of_all() -> list[dict[str, Any]]:
             "paper": f"the study behind {row['published circuit']}, in {row['steps']} steps",
             "source": row["source"],
             "default model": None,
-            "minutes": None,
-            "verdicts": None,
+            **NOTHING,
             "built": True,
         }
         for row in study_rows()
