@@ -239,6 +239,8 @@ def test_what_is_no_such_edge_is_refused(family, edge, said):
     assert said in str(problem.value)
 
 
-def test_a_card_has_its_tables():
-    html = wb.why(runs_of("gpt2"), "m0->a1.h3<q>")._repr_html_()
+def test_card_and_page_have_its_tables():
+    reason = wb.why(runs_of("gpt2"), "m0->a1.h3<q>")
+    assert "Why m0-&gt;a1.h3&lt;q&gt;" in reason.page() and "query bias" in reason.page()
+    html = reason._repr_html_()
     assert "who writes the query" in html and "m0" in html and "<script" not in html

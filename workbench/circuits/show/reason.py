@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.circuits.reason import Ranking, Reason
-from workbench.core.show import card, terminal
-from workbench.view.html import facts_html, table_html
+from workbench.core.show import card, page, terminal
+from workbench.view.html import facts_html, results_page, table_html, text_html
 from workbench.view.text import escape
 
 MOST = 10
@@ -31,12 +31,21 @@ def reason_card(reason: Reason) -> str:
     return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in reason.notes)])
 
 
+@page(Reason)
+def reason_page(reason: Reason) -> str:
+    """Return the reason as a page of its own, every term listed."""
+    sections = [("Where", table_html(list(reason.places)))]
+    sections += [(_caption(ranking, None), table_html(ranking.rows())) for ranking in reason.rankings]
+    sections += [("Beside it", facts_html(_facts(reason)) + text_html("\n\n".join(reason.notes)))]
+    return results_page(f"Why {reason.edge}", sections, lead=_headline(reason))
+
+
 def _headline(reason: Reason) -> str:
     return f"Why {reason.edge}: {reason.model}, {reason.task}, {reason.n_pairs} pairs"
 
 
-def _caption(ranking: Ranking) -> str:
-    shown = min(MOST, len(ranking.labels))
+def _caption(ranking: Ranking, most: int | None = MOST) -> str:
+    shown = len(ranking.labels) if most is None else min(most, len(ranking.labels))
     more = f", the largest {shown} of {len(ranking.labels)}" if shown < len(ranking.labels) else ""
     return f"{ranking.title} (sums to {ranking.sums_to}: {ranking.total:.4g} {ranking.unit}{more})"
 
