@@ -87,6 +87,7 @@ _HOME = {
     "specificity": "evaluate.specificity",
     "other_tasks": "evaluate.specificity",
     "cross_damage": "evaluate.specificity",
+    "variance": "evaluate.variance",
     "judge": "evaluate.trial",
     "JudgePlan": "evaluate.judge_plan",
     "Criteria": "circuits.verdicts.criteria",

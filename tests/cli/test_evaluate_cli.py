@@ -26,6 +26,7 @@ def test_everything_is_written_beside_the_circuit_and_summaries_show_it(run, tmp
     assert code == 0, err
     said = json.loads(out)
     specific = next(v for v in said["verdicts"] if v["name"] == "specific")
+    assert said["variance"]["each"] and said["variance"]["null"] is not None
     assert "2 others" in specific["measured"] and specific["value"] is not None
     assert {v["verdict"] for v in said["verdicts"]} <= {"yes", "no", "open"} and said["n"] == 8
     stable = next(v for v in said["verdicts"] if v["name"] == "stable")

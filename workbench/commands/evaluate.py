@@ -17,6 +17,7 @@ from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
 from workbench.circuits.files.scores_file import FILE_NAME as SCORES_NAME
 from workbench.circuits.files.scores_file import load_scores
 from workbench.circuits.scores import Scores
+from workbench.circuits.variance import Variance
 from workbench.circuits.verdicts.judgement import Judgement, circuit_digest
 from workbench.circuits.verdicts.statistics import ROUNDING, ratio
 from workbench.commands.asked.evaluate import CircuitCase, case_of, opening_of
@@ -207,6 +208,8 @@ class SavedJudgement:
         d = self.judgement.document
         head = {name: d[name] for name in ("circuit", "metric", "unit", "ablation", "criteria", "missing")}
         told = {"behavior": d.get("behavior"), **head, "n": len(d["pairs"]["ids"])}
+        if "variance" in d["evidence"]:
+            told["variance"] = Variance.from_dict(d["evidence"]["variance"]).to_dict()
         return {**told, "verdicts": d["verdicts"], "files": dict(self.files)}
 
     def to_terminal(self) -> list[Any]:

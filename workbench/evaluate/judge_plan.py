@@ -21,6 +21,7 @@ class JudgePlan:
         matched: Draws of matched heads.
         random_sets, restarts, steps, candidates: Of completeness.
         cuts: Random circuits that are cut out of the model on every task, for specificity.
+        splits: Times the pairs are split in halves, for variance.
         bootstraps, refits: Of stability, by averaging scores again and by running the method again.
 
     Example:
@@ -39,6 +40,7 @@ class JudgePlan:
     bootstraps: int = 100
     refits: int = 10
     cuts: int = 20
+    splits: int = 10
     ablations: tuple[Ablation, ...] = ABLATIONS
     seed: int = 0
 

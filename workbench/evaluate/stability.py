@@ -120,26 +120,14 @@ def stability(
         >>> sorted(vars(found))[:3]
         ['candidates', 'method', 'n_pairs']
     """
-    choose = _rule(circuit)
-    how = _how(circuit)
-    whole = None if _decides(circuit) else score(runs, circuit.method, progress=progress, **how)
-    per_pair = None if whole is None else whole.per_pair
-    averaged, clusters = per_pair is not None, runs.pairs.pairs.clusters
-
-    def found() -> Iterator[Scores]:
-        if whole is not None and per_pair is not None:
-            for drawn in pair_resamples(runs.n_pairs, clusters, draws=draws, seed=seed):
-                yield replace(whole, values=per_pair[drawn].mean(0), per_pair=None)
-            return
-        for k, drawn in enumerate(pair_resamples(runs.n_pairs, clusters, draws=refits, seed=seed)):
-            yield score(runs.subset(drawn.tolist()), circuit.method, **how)
-            if progress:
-                progress(k + 1, refits, "circuits on resampled pairs")
-
+    again, clusters = Chooser(circuit, runs, progress=progress), runs.pairs.pairs.clusters
+    n = draws if again.averages else refits
     chosen, candidates = [], 0
-    for scores in found():
-        chosen.append(tuple(_parts(choose(scores))))
-        candidates = scores.n_candidates
+    for k, drawn in enumerate(pair_resamples(runs.n_pairs, clusters, draws=n, seed=seed)):
+        found, candidates = again.on(drawn)
+        chosen.append(tuple(_parts(found)))
+        if progress and not again.averages:
+            progress(k + 1, n, "circuits on resampled pairs")
     parts = tuple(dict.fromkeys(part for parts in chosen for part in parts))
     index = {part: i for i, part in enumerate(parts)}
     return Stability(
@@ -147,11 +135,38 @@ def stability(
         parts=parts,
         sets=tuple(tuple(sorted(index[p] for p in s)) for s in chosen),
         candidates=candidates,
-        refitted=not averaged,
+        refitted=not again.averages,
         n_pairs=runs.n_pairs,
         seed=seed,
         note="; ".join(filter(None, (note, _together(clusters)))),
     )
+
+
+class Chooser:
+    """Chooses a circuit again on some of the pairs it was found on, by its own method, options and rule.
+
+    Attributes:
+        averages: Whether the method's scores of single pairs are averaged again; else it is run again each time.
+
+    Raises:
+        OptionError: if the circuit does not say how it was chosen and with which options.
+    """
+
+    def __init__(self, circuit: Circuit, runs: PairedRuns, *, progress: Progress | None = None) -> None:
+        self.circuit, self.runs = circuit, runs
+        self._choose, self._how = _rule(circuit), _how(circuit)
+        decides = _decides(circuit)
+        whole = None if decides else score(runs, circuit.method, progress=progress, **self._how)
+        self._whole = whole
+        self.averages = whole is not None and whole.per_pair is not None
+
+    def on(self, pairs: np.ndarray) -> tuple[Circuit, int]:
+        """Return the circuit of these pairs (one may come twice), and how many parts there were to choose from."""
+        if self._whole is not None and self._whole.per_pair is not None:
+            scores = replace(self._whole, values=self._whole.per_pair[pairs].mean(0), per_pair=None)
+        else:
+            scores = score(self.runs.subset(pairs.tolist()), self.circuit.method, **self._how)
+        return self._choose(scores), scores.n_candidates
 
 
 def _together(clusters: Sequence[int]) -> str:

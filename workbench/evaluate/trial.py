@@ -34,8 +34,9 @@ from workbench.evaluate.faithfulness import Progress
 from workbench.evaluate.judge_plan import JudgePlan, require_pairs
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.specificity import OtherTasks
-from workbench.evaluate.stability import stability
+from workbench.evaluate.stability import Stability, stability
 from workbench.evaluate.subject import Subject
+from workbench.evaluate.variance import variance
 
 
 @on_a_task
@@ -124,11 +125,29 @@ def _parts(
     seed, edge = plan.seed, subject.circuit.level == "edge"
     sets = {name: getattr(plan, name) for name in ("random_sets", "restarts", "steps", "candidates")}
 
+    found: dict[str, Stability] = {}
+
     def again(progress: Any) -> Any:
         if found_on is None:
             raise WorkbenchError(found_note or "the pairs it was found on are not at hand")
         how = {"draws": plan.bootstraps, "refits": plan.refits, "seed": seed, "note": found_note}
-        return stability(subject.circuit, found_on, progress=progress, **how).to_dict()
+        found["stability"] = stability(subject.circuit, found_on, progress=progress, **how)
+        return found["stability"].to_dict()
+
+    def varies(progress: Any) -> Any:
+        if found_on is None:
+            raise WorkbenchError(found_note or "the pairs it was found on are not at hand")
+        return variance(
+            subject.circuit,
+            found_on,
+            draws=plan.bootstraps,
+            refits=plan.refits,
+            splits=plan.splits,
+            resampled=found["stability"].jaccard if "stability" in found else None,
+            seed=seed,
+            ablation=subject.ablation,
+            progress=progress,
+        ).to_dict()
 
     def curve(progress: Any) -> Any:
         if scores is None:
@@ -143,7 +162,9 @@ def _parts(
     def specific(progress: Any) -> Any:
         return specificity_evidence(subject, others or OtherTasks(runs=()), plan, progress)
 
-    asked_later = {} if others is None else {"specificity": specific}
+    asked_later: dict[str, Callable[[Any], Any]] = {} if others is None else {"specificity": specific}
+    if found_on is not None:
+        asked_later["variance"] = varies
     return {
         "curve": curve,
         "completeness": lambda p: completeness_evidence(completeness(subject, seed=seed, progress=p, **sets)),

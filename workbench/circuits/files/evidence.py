@@ -181,6 +181,27 @@ class SpecificityEvidence(Part, frozen=True):
                 raise ValueError(f"random of {damage.task} must have one number for each random circuit")
 
 
+class VarianceEvidence(Part, frozen=True):
+    """Circuits found again on templates, halves and a null task, and faithfulness pair by pair, where it was found."""
+
+    templates: list[str]
+    overlap: Annotated[list[list[float | None]], Meta(description="Jaccard of the circuits of two templates")]
+    faithfulness: Annotated[
+        list[list[float | None]], Meta(description="of the circuit of one template on the pairs of another")
+    ]
+    each: Annotated[list[float | None], Meta(description="faithfulness of single pairs; null without a gap")]
+    resampled: Annotated[float | None, Meta(description="mean Jaccard over resampled pairs")]
+    null: Annotated[float | None, Meta(description="the same with the answers of other pairs")]
+    halves: Annotated[list[float | None], Meta(description="Jaccard of the circuits of two halves")]
+
+    def __post_init__(self) -> None:
+        n = len(self.templates)
+        if any(len(m) != n or any(len(row) != n for row in m) for m in (self.overlap, self.faithfulness)):
+            raise ValueError(
+                f"overlap and faithfulness must have {n} rows and columns, one for each template"
+            )
+
+
 class CurveEvidence(Part, frozen=True):
     """The metric of other sizes of the circuit, per size and pair."""
 
@@ -209,6 +230,7 @@ class Evidence(Part, frozen=True):
     stability: StabilityEvidence | UnsetType = UNSET
     curve: CurveEvidence | UnsetType = UNSET
     specificity: SpecificityEvidence | UnsetType = UNSET
+    variance: VarianceEvidence | UnsetType = UNSET
 
     def per_pair(self) -> Iterator[tuple[str, Numbers]]:
         """Return every list that has one number per pair, with its place."""

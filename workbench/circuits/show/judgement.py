@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.circuits.specificity import Specificity
+from workbench.circuits.variance import Variance
 from workbench.circuits.verdicts.decisions import LEAST_GROUP
 from workbench.circuits.verdicts.judgement import Judgement
 from workbench.circuits.verdicts.statistics import area, mean_interval, ratio, ratio_interval
@@ -15,7 +16,7 @@ from workbench.core.show import card, page, terminal
 from workbench.core.stats.intervals import RESAMPLES
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
-from workbench.view.html import results_page, table_html, text_html
+from workbench.view.html import facts_html, results_page, table_html, text_html
 from workbench.view.scatter import scatter_svg
 
 _COLORS = {"yes": "#2c7a4b", "no": "#b3401a", "open": "#6b6b6b"}
@@ -35,7 +36,8 @@ def judgement_table(found: Judgement) -> list[Any]:
     d = found.document
     how = f"{d['metric']} in {d['unit']}, {d['ablation']} ablation, seed {d['plan']['seed']}"
     said = [*filter(None, [found.lead]), f"{found.title()}; {how}"]
-    return [*said, *(f"note: {said}" for said in found.notes), found.rows()]
+    varies = [Variance.from_dict(d["evidence"]["variance"]).facts()] if "variance" in d["evidence"] else []
+    return [*said, *(f"note: {said}" for said in found.notes), found.rows(), *varies]
 
 
 @page(Judgement)
@@ -243,6 +245,15 @@ def _skipped(found: Specificity) -> str:
     return table_html(rows) if rows else ""
 
 
+def _varies(found: Judgement) -> str:
+    kept = Variance.from_dict(found.document["evidence"]["variance"])
+    said = facts_html(kept.facts())
+    if not kept.templates:
+        return said
+    caption = "faithfulness of the circuit of one template (row) on the pairs of another (column)"
+    return said + table_html(kept.matrix(), caption=caption)
+
+
 _SECTIONS = (
     ("Faithful, under every ablation and in every template?", "scores", _faithful),
     ("Faithful at other sizes?", "curve", _curve),
@@ -252,5 +263,6 @@ _SECTIONS = (
     ("Better than random?", "random", _random),
     ("Do its heads matter more than others?", "matched", _matched),
     ("Stable?", "stability", _stable),
+    ("How much does it vary, where it was found?", "variance", _varies),
     ("Its task's own?", "specificity", _specific),
 )

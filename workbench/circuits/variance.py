@@ -1,0 +1,114 @@
+"""How much a circuit varies: over templates, over halves of the pairs, over single pairs, and on a null task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.core.show import Told
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Variance(Told):
+    """Circuits found again on other choices of pairs.
+
+    Attributes:
+        templates: Templates with four pairs or more.
+        overlap: ``(template, template)`` Jaccard of the circuits found on each.
+        faithfulness: ``(template, template)`` of the circuit of one template (row) on the pairs of another (column).
+        halves: Jaccard of the circuits of two halves of the pairs that share none, one for each split.
+        resampled: Mean Jaccard over resampled pairs.
+        null: The same where every pair has the answers of another pair; a circuit of nothing.
+        each: ``(pair,)`` faithfulness of the circuit on single pairs; NaN where a pair has no gap.
+    """
+
+    templates: tuple[str, ...]
+    overlap: np.ndarray
+    faithfulness: np.ndarray
+    halves: tuple[float, ...]
+    resampled: float
+    null: float
+    each: np.ndarray
+
+    @property
+    def over_null(self) -> float:
+        """Jaccard of the task over that of the null task; papers ask for 1.5 or more."""
+        return self.resampled / self.null if self.null else float("nan")
+
+    @property
+    def variation(self) -> float:
+        """Coefficient of variation of the faithfulness of single pairs: standard deviation over mean."""
+        known = self.each[np.isfinite(self.each)]
+        return (
+            float(known.std(ddof=1) / abs(known.mean())) if len(known) > 1 and known.mean() else float("nan")
+        )
+
+    def quantiles(self, at: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> tuple[float, ...]:
+        """Return quantiles of the faithfulness of single pairs."""
+        known = self.each[np.isfinite(self.each)]
+        return tuple(float(x) for x in np.quantile(known, at)) if len(known) else (float("nan"),) * len(at)
+
+    def facts(self) -> dict[str, Any]:
+        """Each variance by name."""
+        off = ~np.eye(len(self.templates), dtype=bool)
+        low, _, middle, _, high = self.quantiles()
+        return {
+            "Jaccard over resampled pairs": self.resampled,
+            "the same on the null task (answers of other pairs)": self.null,
+            "task over null task": self.over_null,
+            "Jaccard of two halves of the pairs, mean": float(np.mean(self.halves)) if self.halves else None,
+            "templates": len(self.templates),
+            "Jaccard of two templates, mean": float(self.overlap[off].mean()) if off.any() else None,
+            "faithfulness on another template, mean": float(self.faithfulness[off].mean())
+            if off.any()
+            else None,
+            "faithfulness of single pairs, 5 %, 50 %, 95 %": f"{low:.3f}, {middle:.3f}, {high:.3f}",
+            "its coefficient of variation": self.variation,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+
+        def values(array: np.ndarray) -> Any:
+            return np.where(np.isfinite(array), array, None).tolist()
+
+        matrices = {name: values(getattr(self, name)) for name in ("overlap", "faithfulness", "each")}
+        single = {n: x if np.isfinite(x := getattr(self, n)) else None for n in ("resampled", "null")}
+        return {
+            "templates": list(self.templates),
+            **matrices,
+            **single,
+            "halves": values(np.array(self.halves, dtype=float)),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Variance:
+        """Read what ``to_dict`` wrote."""
+        size = (len(data["templates"]),) * 2
+        arrays: dict[str, Any] = {
+            n: np.array(data[n], dtype=float).reshape(size) for n in ("overlap", "faithfulness")
+        }
+        single: dict[str, Any] = {
+            n: float("nan") if data[n] is None else float(data[n]) for n in ("resampled", "null")
+        }
+        return cls(
+            templates=tuple(data["templates"]),
+            halves=tuple(np.array(data["halves"], dtype=float).tolist()),
+            each=np.array(data["each"], dtype=float),
+            **arrays,
+            **single,
+        )
+
+    def matrix(self) -> list[dict[str, Any]]:
+        """Faithfulness of the circuit of one template (row) on the pairs of another (column)."""
+        return [
+            {"circuit of": name, **dict(zip(self.templates, map(float, row), strict=True))}
+            for name, row in zip(self.templates, self.faithfulness, strict=True)
+        ]
+
+    def to_terminal(self) -> list[Any]:
+        """Return lines, rows and tables for a terminal."""
+        return [self.facts(), *([self.matrix()] if self.templates else [])]
