@@ -73,7 +73,9 @@ class Variance(Told):
         """Return it as JSON values."""
 
         def values(array: np.ndarray) -> Any:
-            return np.where(np.isfinite(array), array, None).tolist()
+            found = array.astype(object)
+            found[~np.isfinite(array)] = None
+            return found.tolist()
 
         matrices = {name: values(getattr(self, name)) for name in ("overlap", "faithfulness", "each")}
         single = {n: x if np.isfinite(x := getattr(self, n)) else None for n in ("resampled", "null")}

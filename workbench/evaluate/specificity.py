@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -111,7 +112,7 @@ def _named(runs: PairedRuns, name: str) -> PairedRuns:
 def _opened(runs: PairedRuns, name: str) -> PairedRuns:
     """Runs of another task like these runs."""
     own = runs.pairs.pairs
-    how = {} if is_file(name) else {"seed": own.seed or 0, "split": own.split}
+    how: dict[str, Any] = {} if is_file(name) else {"seed": own.seed or 0, "split": own.split}
     return paired_runs(
         runs.model,
         name,
