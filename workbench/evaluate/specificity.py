@@ -68,6 +68,9 @@ def other_tasks(
         names: Tasks, or files of pairs; none for every task of the workbench in the order of their names.
         most: How many are taken at most where none is named.
 
+    Returns:
+        Runs of as many pairs for each task, and why the others were left out.
+
     Raises:
         OptionError: if the model does not do a task that is named.
         TaskError: if pairs of a task that is named do not align.
