@@ -94,7 +94,8 @@ def stratified(sizes: Float[np.ndarray, " item"], n: int, *, seed: int = 0) -> S
     largest = float(np.abs(sizes).max(initial=0.0)) or 1.0
     order = np.argsort(-np.round(np.abs(sizes) / largest, 6), kind="stable")
     keys = np.random.default_rng(seed).random(len(sizes))
-    items, stratum, counts, start = [], [], [], 0
+    items, stratum, start = [], [], 0
+    counts: list[int] = []
     for drawn, end in _bounds(len(sizes), min(n, len(sizes))):
         mine = order[start:end]
         items.append(mine[np.argsort(keys[mine], kind="stable")[:drawn]])
