@@ -1,10 +1,12 @@
 """Circuits of a tower and the language model behind it, by the command line: found, shown, judged, refused."""
 
 import json
+import re
 
 import numpy as np
 
 from tests.seeing import picture_pairs, seeing_dir
+from workbench.model.builtin import names
 
 
 def test_a_circuit_behind_a_tower_is_found_shown_judged_and_drawn(run, tmp_path):
@@ -43,5 +45,10 @@ def test_exports_of_one_stack_refuse_a_tower(run, tmp_path):
 def test_what_has_no_tower_is_refused_before_anything_is_loaded(run):
     code, out, err = run("discover", "-m", "zoo:ioi", "-t", "ioi", "--with-tower")
     assert (code, out) == (1, "") and "zoo:ioi has no tower for pictures beside a language model" in err
+    for dry in ((), ("--dry-run",)):  # it has two stacks, and neither is a language model
+        code, out, err = run("discover", "-m", "zoo:clip", "-t", "scene-captions", "--with-tower", *dry)
+        assert (code, out) == (1, "") and "zoo:clip has no tower for pictures beside a language model" in err
+        named = re.findall(r"zoo:vlm[a-z-]*", err)
+        assert named == sorted(f"zoo:{name}" for name in names() if name.startswith("vlm"))
     code, _, err = run("discover", "-m", "zoo:vlm", "-t", "scene-exist", "--with-tower", "--level", "node")
     assert code == 1 and "workbench ablate --parts vision:heads" in err

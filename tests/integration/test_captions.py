@@ -273,3 +273,16 @@ def test_a_mean_that_the_captions_do_not_define_is_refused(folder):
         wb.ablate(runs, ["text:m0"], ablation="mean-per-name")
     with pytest.raises(ModelError, match=r"positions of a tower are patches"):
         wb.ablate(runs, ["vision:m0"], ablation="mean-per-name")
+
+
+def test_edges_whose_input_stays_are_refused_by_a_plan_too():
+    asked = {
+        "model": "zoo:clip",
+        "task": "scene-captions",
+        "corruption": "caption",
+        "limit": 4,
+        "method": "eap",
+    }
+    with pytest.raises(TaskError, match=r"differ in captions; .* what changes there alone") as plan:
+        do("discover", **asked, dry_run=True)
+    assert "from Python alone" in plan.value.hint

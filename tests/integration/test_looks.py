@@ -129,3 +129,21 @@ def test_a_question_is_needed_where_words_are_read(asked):
         wb.look_at(model, draw(7, 4), QUESTION, tower="text")
     with pytest.raises(OptionError, match="did you mean star"):
         asked.position_of("start")
+
+
+def test_a_tower_is_asked_nothing():
+    model = wb.open_model("zoo:vlm", device="cpu")
+    with pytest.raises(OptionError, match="a tower sees the picture alone and is asked"):
+        wb.look_at(model, draw(7, 4), QUESTION, tower="vision")
+
+
+def test_the_stack_for_pictures_of_a_model_with_captions_by_each_of_its_names():
+    model = wb.open_model("zoo:clip", device="cpu")
+    plain = wb.look_at(model, draw(7, 4))
+    for one in (model, wb.captioned(model), wb.captioned(model, "text")):
+        named = wb.look_at(one, draw(7, 4), tower="vision")
+        assert set(named.patterns) == {f"vision:{head}" for head in plain.patterns}
+        np.testing.assert_array_equal(named.map_of("vision:a2.h1"), plain.map_of("a2.h1"))
+    for one, tower in ((model, "text"), (wb.captioned(model, "text"), None)):
+        with pytest.raises(ModelError, match="the stack 'text' reads captions and is shown a picture"):
+            wb.look_at(one, draw(7, 4), tower=tower)

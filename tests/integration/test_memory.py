@@ -50,7 +50,9 @@ def test_a_budget_gives_the_largest_passes_that_fit():
 
 def test_a_budget_that_no_pair_fits_into_is_refused_with_one_that_does():
     work = Activations(**_WORK, sources=3, gradients=True)
-    with pytest.raises(ModelError, match=r"one pair of 512 tokens about .* more") as problem:
+    with pytest.raises(
+        ModelError, match=r"one pair of 512 tokens about .* more, and 64.0 MB are set aside"
+    ) as problem:
         tokens_within(6000, work, lengths=[4, 512], resident=5000, most=1024)
     named = re.search(r"--max-memory (\S+),", problem.value.hint)[1]
     assert tokens_within(named, work, lengths=[4, 512], resident=5000, most=1024) == 512

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from workbench.commands.again import resume
 from workbench.commands.do import do
 from workbench.commands.merge import merge
 from workbench.core.errors import ModelError, OptionError
-from workbench.engine.cost import tower_gflop
+from workbench.core.stats.sign_flips import Resolution
+from workbench.engine.cost import numbers_seen, sweep_cost, tower_gflop
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.run_folders.consent import Consent
 from workbench.engine.run_folders.past_runs import look_at
@@ -175,3 +177,38 @@ def test_a_dry_run_counts_pictures_and_towers(file):
     words, tower = (do("ablate", **asked, parts=parts) for parts in ("heads", "vision:heads"))
     assert words.pictures == tower.pictures == 5 and words.to_dict()["pictures"] == 5
     assert tower.gflop > words.gflop > 0 and words.peak_activation_mb > 0
+
+
+@pytest.mark.parametrize("parts", ["heads", "vision:heads"])
+def test_a_dry_run_refuses_a_budget_that_is_taken_before_any_pass(file, parts):
+    asked = {
+        "model": str(seeing_dir("llava")),
+        "task": str(file),
+        "dry_run": True,
+        "device": "cpu",
+        "parts": parts,
+    }
+    with pytest.raises(
+        ModelError, match=r"max_memory is 70.0 MB; this process takes .* 64.0 MB are set aside"
+    ) as no:
+        do("ablate", **asked, max_memory="70MB")
+    named = re.search(r"--max-memory (\S+);", no.value.hint)[1]
+    assert do("ablate", **asked, max_memory=named).pictures == 5
+
+
+def test_a_dry_run_counts_the_pictures_of_one_batch():
+    """Of 40 prompts of 10 tokens, passes of 160 hold four at once."""
+    shape = dict.fromkeys(("n_layers", "n_heads", "n_kv_heads"), 1) | {"d_model": 4, "n_parameters": 100}
+    kind = dict.fromkeys(("attn_only", "parallel", "head_writes"), False)
+    tower = Outline(**shape, **kind, name="t", n_positions=50, n_pixels=4800)
+    model = Outline(**shape, **kind, name="m", towers={"vision": tower})
+    found = sweep_cost(
+        model,
+        [0],
+        [10] * 40,
+        batch_tokens=160,
+        folder="f",
+        resolution=Resolution(tests=1, clusters=40),
+        pictures=40,
+    )
+    assert found.peak_activation_mb == pytest.approx(4 * numbers_seen(tower) * 4 / 1e6)

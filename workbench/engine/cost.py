@@ -132,13 +132,14 @@ def sweep_cost(
     tower = beside or model.towers.get("vision")
     if flop is not None and tower is not None and pictures:
         flop += pictures * tower_gflop(tower, in_tower)
-    widest = 0
+    widest = together = 0
     for length, count in Counter(lengths).items():
         pairs = max(1, min(count, batch_tokens // (4 * length)))
+        together = max(together, pairs)
         widest = max(
             widest, min(len(first_layers), max(1, batch_tokens // (pairs * length))) * pairs * length
         )
-    copies = widest / max(lengths, default=1) if in_tower else min(len(lengths), batch_tokens // 4)
+    copies = widest / max(lengths, default=1) if in_tower else together
     seen = 0.0 if tower is None or not pictures else copies * numbers_seen(tower)
     seen += (
         widest / max(lengths, default=1) * model.n_pixels if pictures else 0.0

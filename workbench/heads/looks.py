@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import torch
 
+from workbench.circuits.addresses import VISION
 from workbench.core.errors import ModelError, OptionError, TaskError, expect
 from workbench.heads.drawn_pictures import prompt_of
 from workbench.heads.grid_maps import Size
@@ -69,9 +70,11 @@ def look_at(
     if why := sight.why_not(shown):
         raise ModelError(why)
     _check_question(sight, question, tower)
+    model, stack = _stack_of_pictures(model, sight, tower)
     prompt = _prompt(model, sight, shown, question)
     places = _places(model, sight, prompt, tower)
-    seen, out = patterns_of(model, prompt, tower=tower).by_head(), forward(model, prompt, last_only=False)
+    seen = replace(patterns_of(model, prompt, tower=stack), tower=tower).by_head()
+    out = forward(model, prompt, last_only=False)
     objects, asked = _objects(shown, sight.grid, question)
     known = identity(model)
     return PictureLook(
@@ -105,11 +108,37 @@ def _check_question(sight: Sight, question: str, tower: str | None) -> None:
         raise OptionError(
             f"the model reads pictures alone and is asked {question!r}", hint="wb.look_at(model, picture)"
         )
+    if tower == VISION and question.strip():
+        raise OptionError(
+            f"a tower sees the picture alone and is asked {question!r}",
+            hint='wb.look_at(model, picture, tower="vision"), or no tower: the language model is asked',
+        )
     if sight.token is not None and not question.strip() and tower is None:
         raise OptionError(
             "the model reads words beside its picture, and no question was given",
             hint='wb.look_at(model, picture, "what colour is the star here ?"), or tower="vision"',
         )
+
+
+def _stack_of_pictures(
+    model: TransformerBridge, sight: Sight, tower: str | None
+) -> tuple[TransformerBridge, str | None]:
+    """The model that is shown the picture, and the name by which it knows the stack; None is its own.
+
+    One that compares pictures with captions is shown the picture alone.
+
+    Raises:
+        ModelError: if the stack that is looked at reads captions.
+    """
+    towers = getattr(model, "towers", {})
+    if sight.captions is None or VISION not in towers:
+        return model, tower
+    if (tower or sight.captions.own) != VISION:
+        raise ModelError(
+            f"the stack {tower or sight.captions.own!r} reads captions and is shown a picture",
+            hint='wb.look_at(model, picture, tower="vision")',
+        )
+    return cast("TransformerBridge", towers[VISION]), None
 
 
 def _prompt(model: TransformerBridge, sight: Sight, picture: Picture, question: str) -> Prompt:

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from workbench.core.errors import ModelError
-from workbench.model.settings import parse_size
+from workbench.model.settings import SET_ASIDE, parse_size, size_said
 from workbench.model.stored_tensors import StoredTensor
 
 _FACTOR = (
@@ -20,7 +20,6 @@ _FACTOR = (
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _SLACK = 1.2  # freed memory that the allocator keeps, and temporaries; a process of its own tests the budget
 _HOOKED = 1.25  # more for tapes of the hooked model: EAP-IG on 512 tokens of Gemma 2's shape was 5 % above
-_FIXED = 64_000_000  # bytes: modules loaded on the way and Python's own objects, 60 to 70 MB measured on tiny passes
 _AGAIN = 1.01  # the same process takes a little more or less when it is started again
 _ROWS = 2048  # tokens of rows that plain blocks compute at once
 _TRIED = 4  # prompts that plain blocks are compared on
@@ -114,11 +113,11 @@ class Activations:
             most = self._sweep(batch_tokens, length, pairs)
         if self.pictures is not None:
             most += self.pictures.floats(pairs, max(pairs, batch_tokens // length))
-        return int(_SLACK * self.itemsize * most) + _FIXED
+        return int(_SLACK * self.itemsize * most) + SET_ASIDE
 
     def trial_bytes(self, length: int, pairs: int) -> int:
         """Return bytes of a hooked pass that plain blocks are compared with."""
-        return int(_SLACK * self.itemsize * self._hooked(pairs * length, length)) + _FIXED
+        return int(_SLACK * self.itemsize * self._hooked(pairs * length, length)) + SET_ASIDE
 
     @property
     def _heads(self) -> int:
@@ -220,8 +219,9 @@ def tokens_within(
         tokens = max(kinds[-1], tokens // 2)
     if needed(tokens) > room:
         raise ModelError(
-            f"max_memory is {_gb(parse_size(budget))}; the open model takes {_gb(resident)} and one pair of "
-            f"{kinds[-1]} tokens about {_gb(needed(tokens))} more",
+            f"max_memory is {size_said(parse_size(budget))}; the open model takes {size_said(resident)}, one pair of "
+            f"{kinds[-1]} tokens about {size_said(needed(tokens) - SET_ASIDE)} more, "
+            f"and {size_said(SET_ASIDE)} are set aside for modules that are loaded on the way and Python's own objects",
             hint=f"--max-memory {math.ceil(_AGAIN * (resident + needed(tokens)) / 1e8) / 10:.1f}GB, or shorter prompts",
         )
     return tokens
@@ -280,17 +280,10 @@ def require_room(
     limit = "free" if max_memory is None else "allowed by max_memory"
     half = "--dtype bfloat16 halves it; " if dtype == torch.float32 else ""
     raise ModelError(
-        f"{name} needs about {_gb(needed)} on {device} in {str(dtype).removeprefix('torch.')}; "
-        f"{_gb(room)} are {limit}",
+        f"{name} needs about {size_said(needed)} on {device} in {str(dtype).removeprefix('torch.')}; "
+        f"{size_said(room)} are {limit}",
         hint=f"{half}a larger --max-memory overrides this check",
     )
-
-
-def _gb(size: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
 
 
 def _read(path: Path) -> int | None:

@@ -129,8 +129,10 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
                     n for n, differs in zip(("picture", "captions"), found.values(), strict=True) if differs
                 )
                 raise TaskError(
-                    f"pair {pair.id} has another {said}; edges of the {stack} stack carry what changes there alone",
-                    hint="--corruption picture for edges of vision; wb.captioned(model, 'text') for those of text",
+                    f"clean and corrupted of pair {pair.id} differ in {said}; edges of the {stack} stack carry what "
+                    "changes there alone",
+                    hint="--corruption picture for edges of vision; those of text are measured from Python alone: "
+                    "wb.paired_runs(wb.captioned(model, 'text'), task, corruption='caption')",
                 )
 
     def __getitem__(self, index: slice) -> AlignedPairs:

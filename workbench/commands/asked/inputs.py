@@ -166,11 +166,18 @@ def check_tower(model: str, *, offline: bool | None = None) -> None:
         ModelError: if it has none.
     """
     shape = shape_of(model, offline=offline)
-    if shape is not None and VISION not in shape.towers:
+    if shape is not None and not _speaks_of_pictures(shape):
+        able = [f"{zoo.PREFIX}{name}" for name in zoo.names()]
+        able = [name for name in able if (found := shape_of(name)) is not None and _speaks_of_pictures(found)]
         raise ModelError(
             f"{model} has no tower for pictures beside a language model",
-            hint="leave out --with-tower; built-in models that have one: zoo:vlm, zoo:vlm-mutual",
+            hint=f"leave out --with-tower; built-in models that have one: {', '.join(able)}",
         )
+
+
+def _speaks_of_pictures(shape: Outline) -> bool:
+    """Whether a language model stands behind its tower for pictures; where captions are compared none does."""
+    return VISION in shape.towers and not shape.compares
 
 
 def _check_there(node: Node, shape: Outline) -> None:

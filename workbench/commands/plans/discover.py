@@ -55,6 +55,8 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
     found = get_method(asked.method)
     level = check_level(found, asked.level)
     shape = planned.wiring.shape("edge" if level == "edge" else "node", with_tower=asked.with_tower)
+    if level == "edge" and planned.wiring.compares:
+        planned.pairs.require_change_of("vision")
     graph = Graph(shape)
     cost = found.cost(found.make_options(**asked.options), graph, level)
     sizes = {"sizes": len(SHARES), "random_draws": asked.random_draws}

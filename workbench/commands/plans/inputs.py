@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.commands.asked.inputs import check_opening, chosen_options
+from workbench.commands.plans.memory import check_budget
 from workbench.core.job import Note
 from workbench.core.progress import silent
 from workbench.model.from_files import reading_of
@@ -41,15 +42,24 @@ def planned_runs(
     batch_tokens: int = BATCH_TOKENS,
     revision: str | None = None,
     offline: bool | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    max_memory: int | str | None = None,
     trust_remote_code: bool = False,
     note: Note = silent,
     **unused: Any,
 ) -> PlannedRuns:
     """Return the pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
 
-    ``unused`` are the options of the run that decide nothing here: device, dtype, memory.
+    ``unused`` are the options of the run that decide nothing here.
+
+    Raises:
+        WorkbenchError: for what is not there, and for a budget of memory that cannot be enough.
     """
-    check_opening(model=model, task=task, metric=metric, split=split, corruption=corruption, **unused)
+    placed: dict[str, Any] = {"device": device, "dtype": dtype, "max_memory": max_memory}
+    check_opening(
+        model=model, task=task, metric=metric, split=split, corruption=corruption, **placed, **unused
+    )
     if metric is not None and ":" in metric:
         _run_file_of(metric)
     whose: dict[str, Any] = {"revision": revision, "offline": offline or None}
@@ -62,7 +72,10 @@ def planned_runs(
         pairs = fit_pairs(task, reading.tokenizer, n=limit or N_PAIRS, **how)
     if pairs.dropped:
         note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
-    return PlannedRuns(wiring=outline(model, **whose), pairs=pairs, batch_tokens=batch_tokens)
+    known = outline(model, **whose)
+    if max_memory is not None:
+        check_budget(max_memory, known, device=device, dtype=dtype, note=note)
+    return PlannedRuns(wiring=known, pairs=pairs, batch_tokens=batch_tokens)
 
 
 def _run_file_of(metric: str) -> None:
