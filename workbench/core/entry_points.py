@@ -66,6 +66,7 @@ def load(target: str) -> Any:
     """
     module, _, attribute = target.partition(":")
     found = import_module(module)
+    vars(found)  # runs a module that was imported lazily: what it registers is wanted now
     for name in attribute.split(".") if attribute else ():
         found = getattr(found, name)
     return found

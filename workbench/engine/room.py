@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,7 +68,7 @@ def pictures_of(runs: PairedRuns, *, in_tower: bool) -> PictureRoom | None:
     height, width = sight.size
     n = 2 * runs.n_pairs
     longest = max(len(ids) for ids in runs.pairs.clean)
-    seen = {
+    seen: dict[str, Any] = {
         "pixels": 3 * height * width,
         "n_pictures": n,
         "entered": longest * runs.wiring.d_model,

@@ -17,7 +17,8 @@ from torch import Tensor
 from workbench.core.errors import ModelError
 from workbench.model.prompt import Prompt
 from workbench.model.sight import give_sight, sight_of
-from workbench.tasks.pictures.sight import COMPARES, CaptionReading
+from workbench.tasks.pictures.names import COMPARES
+from workbench.tasks.pictures.sight import CaptionReading
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -15,7 +15,7 @@ from workbench.model import builtin as zoo
 from workbench.model.directory import read_configuration
 from workbench.model.stored_tensors import read_headers
 from workbench.model.wiring import no_tower
-from workbench.tasks.pictures.sight import COMPARES
+from workbench.tasks.pictures.names import COMPARES
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
 _LAYER_WRITES = ("gemma2", "gemma3", "gemma3_text", "olmo2", "olmo3", "granite", "granitemoe")

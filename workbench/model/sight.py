@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.core.errors import ModelError
 from workbench.model.directory import read_configuration
 from workbench.model.prompt import Prompt
-from workbench.tasks.pictures.sight import COMPARES, CaptionReading, Scaling, Sight
+from workbench.tasks.pictures.names import COMPARES
+from workbench.tasks.pictures.sight import CaptionReading, Scaling, Sight
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

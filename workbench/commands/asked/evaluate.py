@@ -91,7 +91,7 @@ def case_of(asked: Evaluate | Why) -> CircuitCase:
         RunError: if neither the question nor the circuit names a model and a task.
     """
     text = str(asked.circuit)
-    saved = load_truth(text).circuit if text.startswith(PREFIX) else load_circuit(asked.circuit)
+    saved = load_truth(text).circuit if text.startswith(PREFIX) else load_circuit(text)
     if asked.task is None and saved.provenance.get("pairs_file"):
         raise RunError(
             f"{asked.circuit} was found on pairs from the file {saved.provenance['pairs_file']}, "

@@ -26,7 +26,7 @@ def agreement_over(
         Pearson's and Spearman's correlation, -1 to 1, with 95 % intervals by bootstrap over the drawn edges.
     """
     weights = None if sample.whole else sample.weights
-    again = sample.resampled(draws=0 if sample.whole else draws, seed=seed)
+    again: np.ndarray = sample.resampled(draws=0 if sample.whole else draws, seed=seed)
     found = []
     for kind in (pearson, spearman):
         value = correlation(scores, exact, kind, unsigned=unsigned, weights=weights)

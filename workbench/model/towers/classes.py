@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from workbench.tasks.pictures.sight import COMPARES
+from workbench.tasks.pictures.names import COMPARES
 
 _VISION = (
     *("ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification"),

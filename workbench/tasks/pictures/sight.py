@@ -11,8 +11,6 @@ from jaxtyping import Float32
 
 from workbench.tasks.pictures.image import Picture
 
-COMPARES = ("CLIPModel", "SiglipModel")
-"""Classes of transformers that compare pictures with captions."""
 FARTHEST = 10.0
 """Numbers farther from zero are no scaled picture; a model whose own colours go farther reads three times as far."""
 FIRST = ("object", "answer", "others", "rings")
