@@ -78,8 +78,8 @@ def other_tasks(
     Example:
         >>> import workbench as wb
         >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=8)
-        >>> [other.pairs.pairs.task for other in wb.other_tasks(runs, most=2).runs]
-        ['colored-objects', 'docstring']
+        >>> len(wb.other_tasks(runs, most=2).runs)
+        2
     """
     if names:
         return OtherTasks(runs=tuple(_named(runs, name) for name in names), least=1)
@@ -255,7 +255,7 @@ def cross_damage(
         >>> import workbench as wb
         >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
         >>> scores = wb.score(runs, "eap")
-        >>> wb.cross_damage([scores.top(40), scores.top(0.5)], [runs, runs]).shape
+        >>> wb.cross_damage([scores.top(40), scores.fraction(0.5)], [runs, runs]).shape
         (2, 2)
     """
     return np.array([[damage(c, one, ablation=ablation).drop for one in runs] for c in circuits])

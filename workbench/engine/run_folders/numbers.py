@@ -130,7 +130,7 @@ def _flat(document: Any) -> Numbers:
     def visit(value: Any, path: str) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
-                if key not in _SKIPPED and not key.startswith("seconds"):
+                if key not in _SKIPPED and "seconds" not in key:
                     visit(item, f"{path}.{key}" if path else key)
         elif isinstance(value, list | tuple):
             for i, item in enumerate(value):
