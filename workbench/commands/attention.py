@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from workbench.commands.asked.inputs import chosen_options
-from workbench.commands.edit import KeptMeasurement, finished_measurement
+from workbench.commands.edit import KeptMeasurement, keep_measurement
 from workbench.commands.forms.attention import ReplaceAttention
 from workbench.commands.inputs import tell_dropped
 from workbench.core.job import Job
 from workbench.core.progress import silent
-from workbench.core.run_record import NAME as RUN
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.edits.measure import CHANGES, Measured
-from workbench.edits.measured_file import MEASURED, RESULT
 from workbench.edits.pattern_worth import Texts, replace_attention, texts_of_corpus, texts_of_task
 from workbench.edits.substitute import WINDOWS
 from workbench.engine.told import tell_behavior
@@ -64,19 +61,7 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
 
     if job.out is None:
         return compute()
-
-    def save(kept: KeptMeasurement, folder: Path) -> dict[str, str]:
-        MEASURED.save({**kept.measured.to_dict(), "plan": plan}, folder / RESULT)
-        return {"measured": RESULT}
-
-    return job.keep(
-        Path(job.out),
-        record,
-        lambda folder: KeptMeasurement(measured=compute(), folder=folder),
-        save,
-        finished=lambda at: finished_measurement(at, record.question),
-        tidy=lambda at: job.note(f"wrote {at}: {RESULT}, {RUN}"),
-    )
+    return keep_measurement(job, record, plan, compute)
 
 
 def _texts(asked: ReplaceAttention, job: Job) -> Texts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from workbench.core.job import Job
 from workbench.core.progress import silent
 from workbench.core.run_file import digest_of_file, load_record
 from workbench.core.run_record import NAME as RUN
-from workbench.core.run_record import code_versions, digest_of
+from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.show import Told
 from workbench.core.source_digest import source_digest
 from workbench.core.strict_json import read_text
@@ -97,19 +97,7 @@ def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
     read = None if words is None else {"digest": digest_of(words), "window": asked.window}
     plan = {**_plan(saved, runs), "text": read, "seed": asked.seed}
     record.question = digest_of(plan)
-
-    def save(kept: KeptMeasurement, folder: Path) -> dict[str, str]:
-        MEASURED.save({**kept.measured.to_dict(), "plan": plan}, folder / RESULT)
-        return {"measured": RESULT}
-
-    return job.keep(
-        Path(job.out),
-        record,
-        lambda folder: KeptMeasurement(measured=compute(), folder=folder),
-        save,
-        finished=lambda at: finished_measurement(at, record.question),
-        tidy=lambda at: job.note(f"wrote {at}: {RESULT}, {RUN}"),
-    )
+    return keep_measurement(job, record, plan, compute)
 
 
 def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
@@ -131,6 +119,29 @@ def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
             "sources": source_digest(*modules),
         },
     }
+
+
+def keep_measurement(
+    job: Job, record: RunRecord, plan: Mapping[str, Any], compute: Callable[[], Measured]
+) -> KeptMeasurement:
+    """Measure and keep it in the job's folder with the plan, or show what an equal run kept there.
+
+    Raises:
+        RunError: if the folder holds something else, or another process is writing there.
+    """
+
+    def save(kept: KeptMeasurement, folder: Path) -> dict[str, str]:
+        MEASURED.save({**kept.measured.to_dict(), "plan": plan}, folder / RESULT)
+        return {"measured": RESULT}
+
+    return job.keep(
+        Path(str(job.out)),
+        record,
+        lambda folder: KeptMeasurement(measured=compute(), folder=folder),
+        save,
+        finished=lambda at: finished_measurement(at, record.question),
+        tidy=lambda at: job.note(f"wrote {at}: {RESULT}, {RUN}"),
+    )
 
 
 def finished_measurement(folder: Path, question: str) -> KeptMeasurement | None:
@@ -170,4 +181,4 @@ def load_measured(path: str | Path) -> Measured:
     )
 
 
-__all__ = ["KeptMeasurement", "finished_measurement", "load_measured", "measure"]
+__all__ = ["KeptMeasurement", "finished_measurement", "keep_measurement", "load_measured", "measure"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from workbench.circuits.graph import Graph
 from workbench.core.errors import OptionError
 from workbench.core.stats.strata import LEAST_DRAWN
-from workbench.methods.registry import Cost, Level, check_level, declare, get_method
+from workbench.methods.options.combinations import check_several
+from workbench.methods.registry import Cost, Level, declare, get_method
 
 CHEAP = ("eap", "eap-ig", "clean-corrupted", "relp", "gim", "ceap")
 
@@ -28,15 +29,9 @@ class Auto:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.of, str) or len(self.of) < 2 or len(set(self.of)) < len(self.of):
-            raise OptionError(
-                f"of is {self.of!r}; two methods or more are expected, each once",
-                hint="--option of=eap,eap-ig",
-            )
-        for name in self.of:
-            if name == "auto":
-                raise OptionError("auto cannot choose itself", hint="--option of=eap,eap-ig")
-            check_level(get_method(name), "edge")
+        check_several(self.of)
+        if "auto" in self.of:
+            raise OptionError("auto cannot choose itself", hint="--option of=eap,eap-ig")
         if self.sample < LEAST_DRAWN or self.seed < 0:
             raise OptionError(
                 f"sample is {self.sample}, seed {self.seed}; at least {LEAST_DRAWN} and 0 are needed",

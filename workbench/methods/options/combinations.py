@@ -16,6 +16,20 @@ from workbench.methods.registry import METHODS, Cost, Level, check_level, declar
 GRADIENTS = ("eap", "eap-ig", "eap-ig-activations")  # the family that is averaged
 
 
+def check_several(names: Sequence[str]) -> None:
+    """Refuse what are not two or more methods of edges, each once.
+
+    Raises:
+        OptionError: for fewer, for one named twice, or for one that does not score edges.
+    """
+    if isinstance(names, str) or len(names) < 2 or len(set(names)) < len(names):
+        raise OptionError(
+            f"of is {names!r}; two methods or more are expected, each once", hint="--option of=eap,eap-ig"
+        )
+    for name in names:
+        check_level(get_method(name), "edge")
+
+
 def cost_of(name: str, graph: Graph, level: Level) -> Cost:
     """Return what a method costs with its own options."""
     made = get_method(name)
@@ -87,13 +101,7 @@ class Ensemble:
     weights: Sequence[float] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.of, str) or len(self.of) < 2 or len(set(self.of)) < len(self.of):
-            raise OptionError(
-                f"of is {self.of!r}; two methods or more are expected, each once",
-                hint="--option of=eap,eap-ig",
-            )
-        for name in self.of:
-            check_level(get_method(name), "edge")
+        check_several(self.of)
         if self.combine not in ("mean", "weighted", "max", "min"):
             raise OptionError(f"cannot combine by {self.combine!r}", hint="combine: mean, weighted, max, min")
         if self.scale not in ("sum", "rank", "none"):
