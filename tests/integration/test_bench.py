@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from workbench.bench.bench import bench_discovery
+from workbench.bench.defence import cut_out, variation
 from workbench.bench.quantities import (
     _halves_of,
     areas,
@@ -23,7 +24,8 @@ from workbench.bench.table import load_bench
 from workbench.circuits.files import load_scores
 from workbench.core.errors import RunError
 from workbench.engine.of_task import paired_runs
-from workbench.evaluate.faithfulness import faithfulness_curve
+from workbench.evaluate.faithfulness import faithfulness, faithfulness_curve
+from workbench.evaluate.specificity import OtherTasks
 from workbench.methods import registry
 from workbench.methods.by_name import score
 from workbench.model.known_circuits import edge_labels, load_truth
@@ -147,6 +149,8 @@ def test_tasks_have_everything_the_table_shows(finished):
     assert "seeds" not in eap["stability"] and 0 <= random["stability"]["seeds"] <= 1
     assert random["stability"]["halves"] == 1.0  # it does not look at the pairs
     assert eap["stability"]["size"] == int(0.05 * eap["candidates"])
+    assert random["stability"]["null"] == 1.0 and 0 < eap["stability"]["null"] <= 1
+    assert "3 are needed" in eap["specificity"]["left_out"] and eap["variation"] is None  # it keeps nothing
     assert eap["gap"]["carries"] and eap["faithfulness"]["0.1"] is not None
     rows = result.tables()
     assert all(rows[caption] for caption in list(rows)[:6])
@@ -280,3 +284,21 @@ def _command_of(pid: int) -> str:
         return "" if state == "Z" else Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return ""
+
+
+def test_variation_is_that_of_single_pairs_measured_one_by_one(induction):
+    runs = paired_runs(induction, "induction", n=4, split="test")
+    circuit = score(runs, "eap").top(60)
+    each = [faithfulness(circuit, runs.subset([i])).faithfulness for i in range(4)]
+    # 1e-4: single pairs run in other stacks, float32
+    assert variation(circuit, runs) == pytest.approx(np.std(each, ddof=1) / abs(np.mean(each)), abs=1e-4)
+
+
+def test_a_circuit_cut_out_on_its_own_task_is_not_specific(induction):
+    runs = paired_runs(induction, "induction", n=4, split="test")
+    circuit = score(runs, "eap").top(60)
+    found = cut_out(circuit, runs, OtherTasks(runs=(runs, runs), least=2), seed=0)
+    assert found["value"] == 0.0 and found["own"] == found["others"] and found["own"] > 0.1
+    assert found["reached_by"] == found["draws"] and found["tasks"] == ["induction", "induction"]
+    few = cut_out(circuit, runs, OtherTasks(runs=(runs,), least=2), seed=0)
+    assert "2 are needed" in few["left_out"] and "value" not in few

@@ -3,10 +3,18 @@
 import pytest
 
 from cli.forms import command_of, read
-from tests.benches import made, truth_cell
+from tests.benches import made, task_cell, truth_cell
 from workbench.bench.markdown import BEGIN, END, markdown, write_docs
 from workbench.bench.settings import Settings, parse_task, parse_variant, settings_of
-from workbench.bench.table import load_bench, misplaced, not_measured, task_rows, truth_rows
+from workbench.bench.table import (
+    chosen_rows,
+    defence_rows,
+    load_bench,
+    misplaced,
+    not_measured,
+    task_rows,
+    truth_rows,
+)
 from workbench.circuits.files.markdown import table
 from workbench.commands.forms.bench import Bench
 from workbench.core.errors import OptionError, RunError
@@ -138,3 +146,57 @@ def test_commas_defaults_and_none():
     assert settings_of(quick=True, seeds=2).seeds == 2
     with pytest.raises(OptionError, match="no level called 'neuron'"):
         settings_of(levels=["neuron"])
+
+
+def cut(value, own, reached_by):
+    told = {
+        "value": value,
+        "own": own,
+        "others": own - value,
+        "random": 0.1,
+        "reached_by": reached_by,
+        "draws": 8,
+    }
+    return {"specificity": told | {"tasks": ["a", "b", "c"]}, "variation": 0.5}
+
+
+def test_specificity_and_the_null_task_are_means_over_the_tasks_that_have_them():
+    stable = {"halves": 0.6, "null": 0.2, "templates": 0.5}
+    lacking = {"specificity": {"left_out": "too few tasks"}, "variation": 1.5}
+    cells = [
+        task_cell("good", "zoo:ioi/ioi", 0.2, **cut(0.4, 0.9, 1), stability=stable),
+        task_cell("good", "zoo:kv/kv-retrieval", 0.2, **lacking, stability={"halves": 1.0}),
+        task_cell("bad", "zoo:ioi/ioi", 0.3, **cut(0.7, 0.8, 0), stability={"left_out": "too many passes"}),
+        task_cell("shy", "zoo:ioi/ioi", 0.3),  # of an older bench
+    ]
+    rows = defence_rows(made(tasks=cells).document)
+    assert [row["method"] for row in rows] == ["bad", "good"]
+    good = rows[1]
+    assert good["specificity"] == pytest.approx(0.4) and good["others' loss"] == pytest.approx(0.5)
+    assert (
+        good["reach it"] == "1/8" and good["tasks"] == "1 and 2" and good["cv of pairs"] == pytest.approx(1.0)
+    )
+    # J halves is of both tasks; the quotient compares halves and null task where both are known
+    assert good["J halves"] == pytest.approx(0.8) and good["over null"] == pytest.approx(3.0)
+    assert rows[0]["over null"] is None and rows[0]["J null task"] is None
+
+
+def test_the_method_that_chooses_stands_beside_every_fixed_choice():
+    def agrees(name, task, r, cmd, **options):
+        return task_cell(name, task, cmd, agreement={"pearson": r}, options=options)
+
+    of = ["good", "bad"]
+    cells = [
+        agrees("auto", "x", 0.9, 0.1, of=of, chosen="good"),
+        agrees("auto", "y", 0.7, 0.4, of=of, chosen="bad"),
+        agrees("good", "x", 0.9, 0.1),
+        agrees("good", "y", 0.2, 0.3),
+        agrees("bad", "x", 0.5, 0.2),
+        agrees("bad", "y", 0.7, 0.4),
+    ]
+    known = [{"method": n} for n in ("auto", "good", "bad")]
+    auto, good, bad = chosen_rows(made(tasks=cells, truth=[], methods=known).document)
+    assert (auto["Pearson"], auto["worst Pearson"]) == (pytest.approx(0.8), 0.7)
+    assert (good["worst Pearson"], bad["worst CMD"]) == (0.2, 0.4)
+    assert (good["chosen"], bad["chosen"], good["models"]) == (1, 1, 0)
+    assert chosen_rows(made().document) == []

@@ -127,7 +127,7 @@ class OwnFaithfulness(Part, frozen=True):
 
 
 class StabilityContent(Part, frozen=True):
-    """Mean Jaccard of the best edges over draws of pairs, halves of one draw, seeds of the method."""
+    """Mean Jaccard of the best edges over draws of pairs, halves of one draw, templates, seeds of the method."""
 
     share: float
     size: Count
@@ -136,6 +136,24 @@ class StabilityContent(Part, frozen=True):
     seeds: Number | UnsetType = UNSET
     halves: Number | UnsetType = UNSET
     draws: Number | UnsetType = UNSET
+    templates: Number | UnsetType = UNSET
+    null: (
+        Annotated[Number, Meta(description="halves of the pairs, each with the answers of another")]
+        | UnsetType
+    ) = UNSET
+
+
+class SpecificityContent(Part, frozen=True):
+    """What the model loses without a circuit: on its own task, and on others; shares of their gaps."""
+
+    left_out: Annotated[str, Meta(description="why it was not measured")] | UnsetType = UNSET
+    value: Annotated[Number, Meta(description="own minus others")] | UnsetType = UNSET
+    own: Number | UnsetType = UNSET
+    others: Number | UnsetType = UNSET
+    random: Annotated[Number, Meta(description="mean of the value over random circuits")] | UnsetType = UNSET
+    reached_by: Annotated[Count, Meta(description="random circuits of as large a value")] | UnsetType = UNSET
+    draws: Count | UnsetType = UNSET
+    tasks: list[str] | UnsetType = UNSET
 
 
 class TaskCell(Scored, kw_only=True, tag="done", frozen=True):
@@ -148,6 +166,13 @@ class TaskCell(Scored, kw_only=True, tag="done", frozen=True):
     agreement: AgreementContent | None
     own: OwnFaithfulness | None
     stability: StabilityContent
+    variation: (
+        Annotated[
+            Number, Meta(description="of the faithfulness of single pairs, standard deviation over mean")
+        ]
+        | UnsetType
+    ) = UNSET
+    specificity: SpecificityContent | UnsetType = UNSET
 
 
 OnTruth = TruthCell | Refused | LeftOutContent | Failed

@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from workbench.bench.defence import MOST_TASKS, cut_out, variation
 from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
 from workbench.circuits.scores import Ranking, Scores
+from workbench.circuits.verdicts.decisions import LEAST_GROUP
+from workbench.core.errors import OptionError
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard, pearson, spearman
 from workbench.core.stats.sampled_agreement import correlation
 from workbench.core.stats.student import standard_errors
 from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import faithfulness, ratio, run_circuits
 from workbench.evaluate.ground_truth import recovery
+from workbench.evaluate.specificity import OtherTasks, other_tasks
+from workbench.evaluate.variance import deranged
 from workbench.methods.by_name import score
 from workbench.methods.registry import Method, get_method
 from workbench.model.known_circuits import Truth, edge_labels, node_labels
@@ -161,6 +167,11 @@ class TaskRuns:
         index = range(self.found_on.n_pairs)
         return self.found_on.subset(index[::2]), self.found_on.subset(index[1::2])
 
+    @cached_property
+    def others(self) -> OtherTasks:
+        """Other tasks that the model does, found when they are first asked for."""
+        return other_tasks(self.judged, most=MOST_TASKS)
+
 
 def task_measures(
     runs: TaskRuns,
@@ -194,8 +205,18 @@ def task_measures(
         "agreement": None if exact is None else agreement(scores, exact),
         "own": _own_faithfulness(scores, runs.judged),
         "stability": _stability(runs, variant, level, scores, seeds, repeat_passes, select),
+        **(_defended(runs, scores, method, select, seeds[0]) if level == "edge" else {}),
     }
     return measured, scores
+
+
+def _defended(runs: TaskRuns, scores: Scores, method: Method, select: str, seed: int) -> dict[str, Any]:
+    """Variation over single pairs and specificity of the circuit of the best 5 % of edges."""
+    circuit = scores.choose(scores.count(STABLE_SHARE), by=ranking_of(method), select=select)
+    return {
+        "variation": number(variation(circuit, runs.judged)),
+        "specificity": cut_out(circuit, runs.judged, runs.others, seed=seed),
+    }
 
 
 def faithfulness_curves(
@@ -299,26 +320,66 @@ def _stability(
             **said,
             "left_out": f"other pairs: {scores.passes} passes per batch are more than {repeat_passes}",
         }
+    means = halves is not None
     if halves is None:
         said["halves"] = number(mean_jaccard([again(half) for half in runs.halves()]))
+    if (null := _null_halves(runs, variant, level, seeds[0], means=means)) is not None:
+        said["null"] = number(mean_jaccard([pick(half) for half in null]))
+    if len(templates := _templates_of(scores, runs.found_on)) > 1:
+        said["templates"] = number(mean_jaccard([pick(one) for one in templates]))
     said["draws"] = number(mean_jaccard([first, *(again(data) for data in runs.draws[1:])]))
     return said
 
 
+def _null_halves(
+    runs: TaskRuns, variant: Variant, level: Level, seed: int, *, means: bool
+) -> tuple[Scores, Scores] | None:
+    """Scores of two halves of the null task (answers of other pairs); None where all pairs have the same answers.
+
+    Args:
+        means: Whether the method's scores are plain means over pairs, so that it need not be run for each half.
+    """
+    try:
+        null = deranged(runs.found_on, seed=seed)
+    except OptionError:
+        return None
+    if means:
+        return _halves_of(timed(null, variant, level, seed=seed).scores)
+    one, two = (null.subset(range(k, null.n_pairs, 2)) for k in (0, 1))
+    return timed(one, variant, level, seed=seed).scores, timed(two, variant, level, seed=seed).scores
+
+
+def _templates_of(scores: Scores, runs: PairedRuns) -> list[Scores]:
+    """Scores of the pairs of each template that has enough of them, where scores are plain means over pairs."""
+    if not _is_mean(scores):
+        return []
+    groups = np.array([pair.group for pair in runs.pairs.pairs])
+    names = [g for g in dict.fromkeys(groups.tolist()) if (groups == g).sum() >= LEAST_GROUP]
+    return [_over_pairs(scores, groups == name) for name in names]
+
+
 def _halves_of(scores: Scores) -> tuple[Scores, Scores] | None:
     """Scores of every other pair and of the rest, where scores are plain means over pairs; else None."""
+    if not _is_mean(scores):
+        return None
+    return _over_pairs(scores, slice(0, None, 2)), _over_pairs(scores, slice(1, None, 2))
+
+
+def _is_mean(scores: Scores) -> bool:
+    """Say whether scores are plain means over pairs."""
     by_pair = scores.per_pair
     if by_pair is None or len(by_pair) < 2:
-        return None
+        return False
     # 1e-4: a mean of float32 numbers in another order
     off = np.abs(np.where(scores.exists, by_pair.mean(0) - scores.values, 0.0)).max()
-    if off > 1e-4 * np.abs(scores.values[scores.exists]).max():
-        return None
-    first, second = (
-        replace(scores, values=np.where(scores.exists, by_pair[k::2].mean(0), np.nan), per_pair=None)
-        for k in (0, 1)
-    )
-    return first, second
+    return bool(off <= 1e-4 * np.abs(scores.values[scores.exists]).max())
+
+
+def _over_pairs(scores: Scores, pairs: slice | np.ndarray) -> Scores:
+    """Scores of some of the pairs."""
+    assert scores.per_pair is not None  # they are plain means over pairs
+    values = np.where(scores.exists, scores.per_pair[pairs].mean(0), np.nan)
+    return replace(scores, values=values, per_pair=None)
 
 
 def gap_of(judged: PairedRuns) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class BenchResult(Shown, shown_in="workbench.bench.page", saved_in="workbench.be
             "CMD of every task, edges (0 is best)": per_subject(d, "tasks", "edge", "CMD"),
             "CPR of every task, edges (higher is better)": per_subject(d, "tasks", "edge", "CPR"),
             "Trained tasks, nodes (means over tasks)": task_rows(d, "node"),
+            "Circuits of 5 % of the edges: whose are they, and do pairs agree? (means over tasks)": defence_rows(
+                d
+            ),
+            "Methods to choose among, and the one that chooses: mean and worst": chosen_rows(d),
             "What methods decide themselves": own_rows(d),
             "True edges that a method does not put above every other edge": misplaced(d),
             "Not measured": not_measured(d),
@@ -200,6 +204,75 @@ def task_rows(document: Mapping[str, Any], level: str = "edge") -> list[Row]:
     return sorted(rows, key=lambda row: (-int(row["tasks"].split("/")[0]), _or(row["CMD"], float("inf"))))
 
 
+def defence_rows(document: Mapping[str, Any]) -> list[Row]:
+    """Return one row per method: specificity, and overlap of circuits over other choices of pairs.
+
+    ``over null`` divides the overlap of halves of the pairs by that of halves of the null task.
+    """
+    cells, rows = [c for c in of(document["tasks"], level="edge") if "specificity" in c], []
+    for label in labels(document):
+        found = [c for c in cells if c["method"] == label]
+        if not found:
+            continue
+        cut = [c["specificity"] for c in found if "value" in c["specificity"]]
+        told = [c["stability"] for c in found]
+        halves, null = (
+            mean([s for s in told if s.get("null")], lambda s, n=name: s.get(n))
+            for name in ("halves", "null")
+        )
+        rows.append(
+            {
+                "method": label,
+                "specificity": mean(cut, lambda c: c["value"]),
+                "own loss": mean(cut, lambda c: c["own"]),
+                "others' loss": mean(cut, lambda c: c["others"]),
+                "random circuits": mean(cut, lambda c: c["random"]),
+                "reach it": f"{sum(c['reached_by'] for c in cut)}/{sum(c['draws'] for c in cut)}"
+                if cut
+                else None,
+                "J halves": mean(told, lambda s: s.get("halves")),
+                "J null task": null,
+                "over null": halves / null if halves is not None and null else None,
+                "J templates": mean(told, lambda s: s.get("templates")),
+                "cv of pairs": mean(found, lambda c: c["variation"]),
+                "tasks": f"{len(cut)} and {len(found)}",
+            }
+        )
+    return sorted(rows, key=lambda row: -_or(row["specificity"], -2.0))
+
+
+def chosen_rows(document: Mapping[str, Any]) -> list[Row]:
+    """Return the methods that ``auto`` chose among and itself: agreement with exact effects, CMD, AUROC.
+
+    Empty where it is no row of the bench. Each mean has the worst beside it.
+    """
+    tasks, known = (of(document[part], level="edge") for part in ("tasks", "truth"))
+    own = [c for c in (*tasks, *known) if c["method"] == "auto"]
+    if not own:
+        return []
+    rows = []
+    for label in ("auto", *own[0]["options"]["of"]):
+        here, there = ([c for c in cells if c["method"] == label] for cells in (tasks, known))
+        agree = [c["agreement"]["pearson"] for c in here if (c["agreement"] or {}).get("pearson") is not None]
+        areas = [c["CMD"] for c in here if c["CMD"] is not None]
+        rates = [c["auroc"] for c in there if c["auroc"] is not None]
+        rows.append(
+            {
+                "method": label,
+                "Pearson": fmean(agree) if agree else None,
+                "worst Pearson": min(agree, default=None),
+                "CMD": fmean(areas) if areas else None,
+                "worst CMD": max(areas, default=None),
+                "edge AUROC": fmean(rates) if rates else None,
+                "worst AUROC": min(rates, default=None),
+                "tasks": len(here),
+                "models": len(there),
+                "chosen": sum(c["options"].get("chosen") == label for c in own),
+            }
+        )
+    return rows
+
+
 def per_subject(document: Mapping[str, Any], part: str, level: str, what: str) -> list[Row]:
     """Return one row per method, one column per model or task; in the order of the rows of the first table."""
     cells = document[part]
@@ -322,6 +395,12 @@ def how(document: Mapping[str, Any]) -> str:
         "correlation with exact effects of all edges (their sizes, for scores without a sign). J: mean Jaccard of "
         f"the best 5 % of edges over {s['seeds']} draws of pairs, the two halves of one draw, and the method's own "
         "seeds. Chance is about 0.03.\n\n"
+        "specificity: share of its own task's gap that the model loses without the circuit of 5 % of the edges, minus "
+        "the mean of three other tasks that the model does; random circuits of that size beside it, and how many "
+        "reach it. "
+        "J null task: overlap of the circuits of two halves where every pair has the answers of another. cv of pairs: "
+        "standard deviation of the faithfulness of single pairs over its mean. The last column counts tasks with a "
+        "specificity, and all.\n\n"
         "passes: forward and backward passes per batch of pairs. CPU s: processor seconds of one scoring, one "
         "thread, model and engine warm, without judging it."
     )
