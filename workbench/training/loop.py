@@ -56,10 +56,14 @@ def fit(
     stop: Callable[[int], bool] | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 250,
+    each: Sequence[nn.Module] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> Fit:
     """Run ``steps`` updates.
 
     Args:
+        each: Parts of ``model`` whose gradients are clipped by themselves: models that are trained side by side.
+        tell: What is said every ``every`` steps goes here; by default to stderr.
         loss_of_step: Loss of the step with that number. Must draw its data from the number alone, so that a
             resumed run sees what an undisturbed one would have seen.
         watch: Called every ``every`` steps; what it returns is printed with the loss.
@@ -73,17 +77,16 @@ def fit(
         set_rate(optimisers, trapezoid(step, steps, warmup=warmup, decay=decay))
         loss = loss_of_step(step)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        for part in each or (model,):
+            nn.utils.clip_grad_norm_(part.parameters(), clip)
         for optimiser in optimisers:
             optimiser.step()
         model.zero_grad(set_to_none=True)
         recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
         if step % every == every - 1 or step == steps - 1:
             told = _watch(model, watch, step)
-            print(
-                f"{step + 1}/{steps} loss {recent:.4f} {clock.core_seconds:.0f} core s {told}",
-                file=sys.stderr,
-                flush=True,
+            (tell or _to_stderr)(
+                f"{step + 1}/{steps} loss {recent:.4f} {clock.core_seconds:.0f} core s {told}"
             )
             if stop is not None and stop(step):
                 steps = step + 1
@@ -96,6 +99,10 @@ def fit(
     return Fit(
         steps=steps, seconds=round(clock.seconds, 1), loss=recent, core_seconds=round(clock.core_seconds, 1)
     )
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _watch(model: nn.Module, watch: Callable[[int], str] | None, step: int) -> str:

@@ -38,6 +38,7 @@ _OURS = {
     "circuit-workbench/run": "workbench.core.run_file:RUN_FILE",
     "circuit-workbench/shard": "workbench.circuits.files.shard_file:SHARD_FILE",
     "circuit-workbench/scores": "workbench.circuits.files.scores_file:SCORES",
+    "circuit-workbench/trained-arms": "workbench.training.mixers.card:ARMS",
 }
 KINDS: Registry[FileKind] = Registry(
     "kind of file",

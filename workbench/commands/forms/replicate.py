@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from workbench.core.job import Job
 
 
+RETRAIN = "retrain=true"
+
+
 @command(
     "replicate",
     run="workbench.commands.replicate:replicate",
@@ -56,6 +59,12 @@ class Replicate(OnModel):
         default=(),
     )
     seed: int = seeded(OWN)
+    retrain: bool = option(
+        "--retrain",
+        help="Train the paper's models anew, in place of those that come with the workbench; --set retrain=true.",
+        default=False,
+        recorded=False,
+    )
     docs: Path | None = option(
         "--docs",
         help=f"{DOCS} Only with all; with list the page of papers is written.",
@@ -71,6 +80,10 @@ class Replicate(OnModel):
         place=JOB,
         recorded=False,
     )
+
+    def __post_init__(self) -> None:
+        if self.retrain and RETRAIN not in self.options:
+            object.__setattr__(self, "options", (*self.options, RETRAIN))
 
     def answer(self) -> Any:
         if self.replication != "list":

@@ -1,0 +1,187 @@
+"""The small model of the lab: a decoder of tokens, or a reader of pictures, made of the attention with plugs."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformer_lens import HookedRootModule
+from transformer_lens.hook_points import HookPoint
+
+from workbench.core.errors import OptionError
+from workbench.training.mixers.attention import Hidden, MixedAttention, source_of
+from workbench.training.mixers.plugs import Plugs, Width, described, visible_to
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabShape:
+    """What a model of the lab is made of.
+
+    Attributes:
+        layers: How each layer attends; None is a layer without attention, which has a gated MLP of as many weights.
+        n_ctx: Tokens at most; of a picture, the number of its patches.
+        d_vocab: Tokens; 0 for a model that reads pictures.
+        n_out: What it chooses among: next tokens, or classes.
+        patch: Width of a patch in pixels, for a model that reads pictures.
+        d_mlp: Width of the MLP behind each attention; 0 for none.
+        shift: Keys read a learned mixture of their token and the one before it.
+    """
+
+    layers: tuple[Plugs | None, ...]
+    n_ctx: int
+    n_out: int
+    d_vocab: int = 0
+    patch: int = 0
+    d_model: int = 64
+    n_heads: int = 2
+    d_head: int = 32
+    d_mlp: int = 0
+    positions: Literal["learned", "rotary", "none"] = "learned"
+    causal: bool = True
+    shift: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.d_vocab) == bool(self.patch):
+            raise OptionError("a model reads tokens or pictures", hint="d_vocab=..., or patch=...")
+        if not self.layers:
+            raise OptionError("a model has at least one layer", hint="layers=(Plugs(...),)")
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def width(self) -> Width:
+        return Width(d_model=self.d_model, n_heads=self.n_heads, d_head=self.d_head)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that decides the function and its weights' shapes, as JSON values."""
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}
+        return {"layers": [None if plugs is None else _told(plugs) for plugs in self.layers], **rest}
+
+
+def _told(plugs: Plugs) -> dict[str, Any]:
+    given = {f.name: getattr(plugs, f.name) for f in fields(plugs)}
+    return {name: described(value) for name, value in given.items() if value not in (None, False)}
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP, each behind a norm and added to the residual stream."""
+
+    def __init__(self, shape: LabShape, plugs: Plugs | None) -> None:
+        super().__init__()
+        d = shape.d_model
+        self.plugs, self.ln1 = plugs, nn.RMSNorm(d)
+        inner = shape.n_heads * shape.d_head
+        if plugs is None:
+            self.attn: nn.Module = GatedMLP(
+                d, round(4 * inner / 3)
+            )  # three matrices where attention has four
+        else:
+            self.attn = MixedAttention(
+                shape.width, plugs, rotary=shape.positions == "rotary", shift=shape.shift
+            )
+        if shape.d_mlp:
+            self.ln2, self.mlp = nn.RMSNorm(d), GatedMLP(d, shape.d_mlp)
+        for name in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"):
+            setattr(self, f"hook_{name}", HookPoint())
+
+    def forward(self, x: Hidden, embedding: Hidden, position: Hidden, visible: Tensor) -> Hidden:
+        """Return the residual stream behind the layer."""
+        x = self.hook_resid_pre(x)
+        normed = self.ln1(x)
+        if self.plugs is None:
+            written = self.attn(normed)
+        else:
+            source = source_of(self.plugs.source, normed, embedding, position)
+            written = self.attn(normed, source, visible)
+        x = self.hook_resid_mid(x + self.hook_attn_out(written))
+        if hasattr(self, "mlp"):
+            x = x + self.hook_mlp_out(self.mlp(self.ln2(x)))
+        return self.hook_resid_post(x)
+
+
+class GatedMLP(nn.Module):
+    """``out(silu(gate x) * in x)``."""
+
+    def __init__(self, d_model: int, d_mlp: int) -> None:
+        super().__init__()
+        self.into, self.gate = (nn.Linear(d_model, d_mlp, bias=False) for _ in range(2))
+        self.out = nn.Linear(d_mlp, d_model, bias=False)
+
+    def forward(self, x: Hidden) -> Hidden:
+        """Return what it writes at every position."""
+        return self.out(F.silu(self.gate(x)) * self.into(x))
+
+
+class Lab(HookedRootModule):
+    """A small model whose attention is plugged together; hooks stand where TransformerLens has them.
+
+    Two models of one seed start alike: a weight is drawn from the seed and its own name, so what they have in common
+    is equal, whatever else each has.
+    """
+
+    def __init__(self, shape: LabShape, *, seed: int = 0) -> None:
+        super().__init__()
+        self.shape = self.cfg = shape
+        d = shape.d_model
+        self.embed = nn.Embedding(shape.d_vocab, d) if shape.d_vocab else nn.Linear(3 * shape.patch**2, d)
+        self.pos_embed = nn.Embedding(shape.n_ctx, d) if shape.positions == "learned" else None
+        self.blocks = nn.ModuleList(Block(shape, plugs) for plugs in shape.layers)
+        self.ln_final, self.unembed = nn.RMSNorm(d), nn.Linear(d, shape.n_out, bias=False)
+        self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
+        start_from(self, seed)
+        self.setup()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``(batch, pos, n_out)`` of token ids; of pixels ``(batch, 3, height, width)``, one row a
+        picture ``(batch, n_out)``.
+        """
+        embedding = self.hook_embed(self.embed(inputs if self.shape.d_vocab else self.patches(inputs)))
+        n = embedding.shape[1]
+        if n > self.shape.n_ctx:
+            raise OptionError(f"{n} positions are given; the model has {self.shape.n_ctx}")
+        position = torch.zeros_like(embedding)
+        if self.pos_embed is not None:
+            position = self.pos_embed(torch.arange(n, device=embedding.device)).expand_as(embedding)
+        x = embedding + self.hook_pos_embed(position)
+        visible = visible_to(n, causal=self.shape.causal, device=x.device)
+        for block in self.blocks:
+            x = block(x, embedding, position, visible)
+        x = self.ln_final(x)
+        return self.unembed(x if self.shape.d_vocab else x.mean(1))
+
+    def patches(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patch values"]:
+        """Return the pixels of each patch, row by row."""
+        size = self.shape.patch
+        if pixels.shape[-1] % size or pixels.shape[-2] % size:
+            raise OptionError(f"pictures of {tuple(pixels.shape[-2:])} pixels; patches are {size} wide")
+        return F.unfold(pixels, size, stride=size).transpose(1, 2)
+
+    @torch.no_grad()
+    def patterns(self, inputs: Tensor) -> dict[int, Float[Tensor, "batch head query key"]]:
+        """Return the pattern of every layer that has one."""
+        _, cache = self.run_with_cache(inputs)
+        found = {i: f"blocks.{i}.attn.hook_pattern" for i in range(self.shape.n_layers)}
+        return {i: cache[name] for i, name in found.items() if name in cache}
+
+
+@torch.no_grad()
+def start_from(model: nn.Module, seed: int) -> None:
+    """Draw every matrix from the seed and its own name; vectors stay as they are."""
+    for name, weight in model.named_parameters():
+        if weight.ndim < 2:
+            continue
+        drawn = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+        scale = 0.5 if "embed." in name and not name.startswith("unembed") else weight.shape[1] ** -0.5
+        weight.copy_(scale * torch.randn(weight.shape, generator=drawn))
+
+
+def ids_of(rows: Any) -> Int[Tensor, "row pos"]:
+    """Return token ids of drawn rows as a tensor."""
+    return torch.as_tensor(rows, dtype=torch.long)
