@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from workbench.core.errors import ModelError, OptionError
 from workbench.tasks.streams.recall import recall_rows
 from workbench.training.mixers import mixes, scores
-from workbench.training.mixers.comparison import Comparison, train
+from workbench.training.mixers.comparison import LabComparison, train
 from workbench.training.mixers.lab import Lab, LabShape
 from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.shipped import files_of, keep_arms, read_arms, trained
@@ -137,7 +137,7 @@ ARMS = {
     ),
 }
 DRAW = partial(recall_rows, pairs=3, queries=3, keys=8, values=8)
-SMALL = Comparison(name="small", arms=ARMS, reference="softmax", draw=DRAW, steps=6, batch=4, seeds=(3,))
+SMALL = LabComparison(name="small", arms=ARMS, reference="softmax", draw=DRAW, steps=6, batch=4, seeds=(3,))
 
 
 def test_arms_start_alike_and_each_is_trained_as_it_would_be_alone():

@@ -33,7 +33,7 @@ class Drawn(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class LabComparison:
     """Arms that are trained alike, and what is drawn for them.
 
     Attributes:
@@ -94,7 +94,7 @@ class TrainedArms:
         shipped: Whether the weights are those that come with the workbench.
     """
 
-    comparison: Comparison
+    comparison: LabComparison
     models: Mapping[int, Mapping[str, Lab]]
     fits: Mapping[int, Fit] = field(default_factory=dict)
     shipped: bool = False
@@ -131,7 +131,7 @@ class TrainedArms:
 
 
 def train(
-    comparison: Comparison,
+    comparison: LabComparison,
     *,
     seeds: Sequence[int] = (),
     scratch: Path | None = None,
@@ -158,7 +158,7 @@ def train(
 
 
 def _fit(
-    comparison: Comparison,
+    comparison: LabComparison,
     arms: nn.ModuleDict,
     seed: int,
     scratch: Path | None,

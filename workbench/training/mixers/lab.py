@@ -70,7 +70,7 @@ def _told(plugs: Plugs) -> dict[str, Any]:
     return {name: described(value) for name, value in given.items() if value not in (None, False)}
 
 
-class Block(nn.Module):
+class LabBlock(nn.Module):
     """One layer: attention and MLP, each behind a norm and added to the residual stream."""
 
     def __init__(self, shape: LabShape, plugs: Plugs | None) -> None:
@@ -132,7 +132,7 @@ class Lab(HookedRootModule):
         d = shape.d_model
         self.embed = nn.Embedding(shape.d_vocab, d) if shape.d_vocab else nn.Linear(3 * shape.patch**2, d)
         self.pos_embed = nn.Embedding(shape.n_ctx, d) if shape.positions == "learned" else None
-        self.blocks = nn.ModuleList(Block(shape, plugs) for plugs in shape.layers)
+        self.blocks = nn.ModuleList(LabBlock(shape, plugs) for plugs in shape.layers)
         self.ln_final, self.unembed = nn.RMSNorm(d), nn.Linear(d, shape.n_out, bias=False)
         self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
         start_from(self, seed)

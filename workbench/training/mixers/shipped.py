@@ -17,7 +17,7 @@ from workbench.core.run_record import canonical_json
 from workbench.core.strict_json import plain
 from workbench.model.builtin import ZOO
 from workbench.training.mixers.card import ARMS
-from workbench.training.mixers.comparison import Comparison, TrainedArms, train
+from workbench.training.mixers.comparison import LabComparison, TrainedArms, train
 
 HOME = ZOO / "lab"
 CHECKED = 512  # rows behind the accuracies of a card
@@ -25,7 +25,7 @@ CHECK_SEED = 987_001  # rows that no paper measures
 
 
 def trained(
-    comparison: Comparison,
+    comparison: LabComparison,
     *,
     retrain: bool = False,
     seeds: Sequence[int] = (),
@@ -52,7 +52,7 @@ def trained(
     return read_arms(comparison, home)
 
 
-def read_arms(comparison: Comparison, home: Path = HOME) -> TrainedArms:
+def read_arms(comparison: LabComparison, home: Path = HOME) -> TrainedArms:
     """Return arms that were kept, once recipe and digests are checked.
 
     Raises:
