@@ -22,7 +22,7 @@ from workbench.training.mixers.plugs import described
 from workbench.training.schedule import adamw, mixed_optimisers
 
 
-class Drawn(Protocol):
+class AskedRows(Protocol):
     """What is learned from: inputs and, at each place where something is asked, the answer; -1 elsewhere."""
 
     @property
@@ -49,7 +49,7 @@ class LabComparison:
     name: str
     arms: Mapping[str, LabShape]
     reference: str
-    draw: Callable[[np.random.Generator, int], Drawn]
+    draw: Callable[[np.random.Generator, int], AskedRows]
     steps: int
     batch: int = 32
     rate: float = 3e-3
@@ -103,22 +103,22 @@ class TrainedArms:
     def seeds(self) -> tuple[int, ...]:
         return tuple(self.models)
 
-    def right(self, arm: str, rows: Drawn) -> Bool[np.ndarray, "seed question"]:
+    def right(self, arm: str, rows: AskedRows) -> Bool[np.ndarray, "seed question"]:
         """Say for each seed which questions an arm answers rightly, in the order of rows."""
         if arm not in self.comparison.arms:
             raise unknown("arm", arm, self.comparison.arms, error=OptionError)
         return np.stack([right_answers(models[arm], rows) for models in self.models.values()])
 
-    def loss(self, arm: str, rows: Drawn) -> Float[np.ndarray, "seed question"]:
+    def loss(self, arm: str, rows: AskedRows) -> Float[np.ndarray, "seed question"]:
         """Return for each seed the loss of every question, in nats."""
         return np.stack([losses(models[arm], rows) for models in self.models.values()])
 
-    def learned(self, rows: Drawn) -> list[bool]:
+    def learned(self, rows: AskedRows) -> list[bool]:
         """Say for each seed whether the reference arm learned the task."""
         found = self.right(self.comparison.reference, rows).mean(1)
         return (found >= self.comparison.learned).tolist()
 
-    def why_not(self, rows: Drawn) -> str:
+    def why_not(self, rows: AskedRows) -> str:
         """Say why nothing can be compared with the reference, or nothing."""
         found = self.right(self.comparison.reference, rows).mean(1)
         if (found >= self.comparison.learned).all():
@@ -201,7 +201,7 @@ def loss_of(arm: Lab, inputs: Tensor, target: Tensor, penalty: Callable[[Lab], T
     return loss if penalty is None else loss + penalty(arm)
 
 
-def tensors_of(rows: Drawn) -> tuple[Tensor, Tensor]:
+def tensors_of(rows: AskedRows) -> tuple[Tensor, Tensor]:
     """Return inputs (ids as integers, pixels as they are) and targets as tensors."""
     inputs = torch.from_numpy(np.ascontiguousarray(rows.inputs))
     kept = inputs.float() if inputs.is_floating_point() else inputs.long()
@@ -210,7 +210,7 @@ def tensors_of(rows: Drawn) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def answers(
-    model: nn.Module, rows: Drawn, *, batch: int = 256
+    model: nn.Module, rows: AskedRows, *, batch: int = 256
 ) -> tuple[Float[Tensor, "question n_out"], Tensor]:
     """Return logits and answers of everything that is asked, in the order of rows."""
     inputs, target = tensors_of(rows)
@@ -221,13 +221,13 @@ def answers(
     return torch.cat(found), target[target >= 0]
 
 
-def right_answers(model: nn.Module, rows: Drawn) -> Bool[np.ndarray, " question"]:
+def right_answers(model: nn.Module, rows: AskedRows) -> Bool[np.ndarray, " question"]:
     """Say which questions a model answers rightly."""
     logits, target = answers(model, rows)
     return (logits.argmax(-1) == target).numpy()
 
 
-def losses(model: nn.Module, rows: Drawn) -> Float[np.ndarray, " question"]:
+def losses(model: nn.Module, rows: AskedRows) -> Float[np.ndarray, " question"]:
     """Return the loss of every question, in nats."""
     logits, target = answers(model, rows)
     return F.cross_entropy(logits, target, reduction="none").numpy()
