@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from workbench.core.errors import ModelError, OptionError
 from workbench.tasks.streams.recall import recall_rows
-from workbench.training.mixers import mixes, scores
+from workbench.training.mixers import normalisers, scores
 from workbench.training.mixers.comparison import LabComparison, train
 from workbench.training.mixers.lab import Lab, LabShape
 from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.shipped import files_of, keep_arms, read_arms, trained
 
-SOFTMAX = Plugs(score=scores.dot_product, mix=mixes.softmax)
+SOFTMAX = Plugs(score=scores.dot_product, mix=normalisers.softmax)
 SHAPE = LabShape(layers=(SOFTMAX,), n_ctx=12, n_out=7, d_vocab=7, d_model=8, n_heads=2, d_head=4)
 IDS = torch.randint(0, 7, (3, 9), generator=torch.Generator().manual_seed(5))
 
@@ -133,7 +133,7 @@ ARMS = {
         d_vocab=16,
         n_out=16,
         shift=True,
-        layers=(Plugs(score=scores.elu_features, mix=mixes.normalised),),
+        layers=(Plugs(score=scores.elu_features, mix=normalisers.normalised),),
     ),
 }
 DRAW = partial(recall_rows, pairs=3, queries=3, keys=8, values=8)
