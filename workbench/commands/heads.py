@@ -96,6 +96,7 @@ def heads(asked: Heads, job: Job) -> HeadsRun:
             "length": asked.length,
             "seed": asked.seed,
             "loss": not asked.no_loss,
+            "structure": asked.structure,
         }
         found = portrait(opened, list(asked.corpus) or None, **how, progress=job.progress)
         record.pairs = {**record.pairs, "grounds": [dict(ground) for ground in found.grounds]}
@@ -125,7 +126,8 @@ def _of_towers(model: TransformerBridge, asked: Heads, job: Job) -> list[Portrai
         return []
     for tower in wiring(model).towers:
         try:
-            found.append(portrait(model, n=asked.limit, seed=asked.seed, tower=tower, progress=job.progress))
+            how: dict[str, Any] = {"n": asked.limit, "seed": asked.seed, "structure": asked.structure}
+            found.append(portrait(model, **how, tower=tower, progress=job.progress))
         except ModelError as problem:
             job.note(f"the {tower} tower is not portrayed: {problem.message}")
     return found
@@ -137,7 +139,7 @@ def _plan(asked: Heads, who: ModelIdentity) -> dict[str, Any]:
         "weights": who.digest, "config": who.config_digest, "dtype": who.dtype, "device": who.device,
         "corpus": [digest_of(read_bytes(file, most_bytes=MOST_CORPUS).hex()) for file in asked.corpus],
         "prompt": list(asked.prompt), "n": asked.limit, "length": asked.length, "no_loss": asked.no_loss,
-        "seed": asked.seed,
+        **({"structure": True} if asked.structure else {}), "seed": asked.seed,
         "code": {
             **code_versions(),
             "sources": source_digest(

@@ -57,7 +57,7 @@ def picture_measurements(
     Raises:
         ModelError: if the model reads no pictures alone, or pictures of another size than is drawn.
     """
-    shown = draw_pictures(model, UNMARKED if tower else SCENES, n=n, seed=seed, tower=tower)
+    shown = shown_pictures(model, n=n, seed=seed, tower=tower)
     found = tower_profile(patterns_of(model, shown.prompt, tower=tower).by_head(), shown)
     even = tower_profile({"even": _even(shown)}, shown)["even"]
     wires = wiring(model).of(tower)
@@ -68,6 +68,11 @@ def picture_measurements(
     distinct = len({picture.tobytes() for picture in shown.pixels})
     ground = {"name": "pictures", "about": about, "n": n, "asked": n, "distinct": distinct, "digest": digest}
     return measured, ground
+
+
+def shown_pictures(model: TransformerBridge, *, n: int, seed: int, tower: str | None = None) -> DrawnPictures:
+    """Draw what the heads of a tower are looked at on; an object of each picture is framed where words ask nothing."""
+    return draw_pictures(model, UNMARKED if tower else SCENES, n=n, seed=seed, tower=tower)
 
 
 def _even(shown: DrawnPictures) -> np.ndarray:

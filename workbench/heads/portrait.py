@@ -15,10 +15,11 @@ from workbench.core.run_record import code_versions
 from workbench.heads.copy_scores import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
-from workbench.heads.picture_portrait import picture_measurements
+from workbench.heads.picture_portrait import picture_measurements, shown_pictures
 from workbench.heads.question_profile import question_measurements
 from workbench.heads.readouts import read_outs
 from workbench.heads.retrieval import Writing, random_needles, retrieval_scores
+from workbench.heads.structure import structure_measurements
 from workbench.heads.table import Measurement, Portrait, reasons, shortfall
 from workbench.heads.weight_scores import weight_measurements
 from workbench.heads.writes import induction_copying
@@ -42,6 +43,7 @@ def portrait(
     length: int | None = None,
     seed: int = 0,
     loss: bool = True,
+    structure: bool = False,
     tower: str | None = None,
     progress: Progress | None = None,
 ) -> Portrait:
@@ -56,6 +58,8 @@ def portrait(
         length: Tokens per sequence; by default 101, or the context if that is shorter.
         seed: Of the random tokens, windows and random weights.
         loss: Also ablate every head by its mean: one pass per head and batch, the only part that takes long.
+        structure: Also measure how heads are made: rank of patterns, bias of keys, keys as a memory, likeness of
+            outputs, sensitivity of the loss to scores.
         tower: The stack whose heads are portrayed, such as ``vision``; by default the model's own.
         progress: Called with steps done, steps in all and what is being done.
 
@@ -78,7 +82,8 @@ def portrait(
     if tower is not None:
         require_heads(wires.of(tower))
     if tower is not None or (sight is not None and sight.token is None):
-        return _of_a_tower(model, corpus, n=n, length=length, seed=seed, tower=tower, progress=tell)
+        asked: dict[str, Any] = {"n": n, "length": length, "seed": seed, "structure": structure}
+        return _of_a_tower(model, corpus, **asked, tower=tower, progress=tell)
     with _undisturbed(model):
         random, notes = random_ground(model, n=n, length=length, seed=seed)
         text, more = text_ground(model, corpus, n=n, length=length, seed=seed)
@@ -94,6 +99,10 @@ def portrait(
         found += copy_measurements(model, random)
         for ground in (random, *([text] if text else [])) if loss else ():
             found.append(loss_change(model, ground, progress=tell))
+        for ground in (random, *([text] if text else [])) if structure else ():
+            batches = [ids for _, ids in ground.batches()]
+            how: dict[str, Any] = {"on": ground.name, "skip": ground.prefix, "seed": seed}
+            found += structure_measurements(model, batches, **how, progress=tell)
         (questions, about), alone = _asked(model, n=n, seed=seed, progress=tell)
         found += questions
     grounds = (*(ground.to_dict() for ground in (random, *([text] if text else []))), *about)
@@ -136,6 +145,7 @@ def _of_a_tower(
     n: int,
     length: int | None,
     seed: int,
+    structure: bool,
     tower: str | None,
     progress: Progress,
 ) -> Portrait:
@@ -154,6 +164,11 @@ def _of_a_tower(
     wires = wiring(model).of(tower)
     with _undisturbed(model):
         found, ground = picture_measurements(model, n=n, seed=seed, tower=tower)
+        if structure:
+            shown = shown_pictures(model, n=n, seed=seed, tower=tower).prompt
+            found += structure_measurements(
+                model, [shown], on="pictures", tower=tower, seed=seed, progress=progress
+            )
     reads = "the model reads pictures alone; its heads" if tower is None else "heads of the tower"
     missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
     return Portrait(

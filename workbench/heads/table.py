@@ -45,6 +45,7 @@ COLUMNS = (
     *("neighbor-strength", "hop-distance", "ring-0", "ring-1", "ring-2", "ring-far"),
     *("within-object", "to-other-object", "class-to-itself", "class-from-patches"),
     *("object-mass", "other-object-mass"),
+    *("rank-error", "key-bias", "key-dimension", "fidelity-predicted", "fidelity", "cka", "sensitivity"),
     *(
         f"{name}-{kind}"
         for kind in ("colour", "shape", "size", "place", "exist", "count")
@@ -66,6 +67,7 @@ SHOWN = (
     *("entropy", "distance", "ov-copying", "copy-score", "qk-matching", "loss"),
     *("ring-0", "ring-1", "ring-2", "ring-far", "hop-distance", "within-object", "to-other-object"),
     *("class-to-itself", "class-from-patches", "object-mass", "other-object-mass"),
+    *("rank-error", "key-bias", "key-dimension", "fidelity-predicted", "fidelity", "cka", "sensitivity"),
 )
 
 

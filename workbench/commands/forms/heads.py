@@ -50,6 +50,11 @@ class Heads(OnModel):
     no_loss: bool = option(
         "--no-loss", help="Leave out the ablation of each head, the part that takes long.", default=False
     )
+    structure: bool = option(
+        "--structure",
+        help="Also how heads are made: rank of patterns, bias of keys, keys as a memory, likeness (CKA), sensitivity.",
+        default=False,
+    )
     seed: int = seeded(OWN)
 
     def said(self, result: Any, job: Job) -> Iterator[str]:

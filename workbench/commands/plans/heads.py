@@ -12,6 +12,7 @@ from workbench.core.show import Told
 from workbench.model.outline import Outline, outline
 
 _BUILT_IN = "the built-in text, where the tokenizer covers it"
+PUSHED = 4  # sequences of each kind whose scores are pushed
 ROOT = Path("runs") / "heads"
 RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
 
@@ -22,6 +23,7 @@ def heads(asked: Heads, job: Job) -> HeadsPlan:
         outline=outline(asked.model, offline=asked.offline or None, revision=asked.revision),
         n=asked.limit,
         loss=not asked.no_loss,
+        structure=asked.structure,
         corpus=[str(f) for f in asked.corpus],
         folder=str(job.out or ROOT),
     )
@@ -34,6 +36,7 @@ class HeadsPlan(Told):
     outline: Outline
     n: int
     loss: bool
+    structure: bool
     corpus: list[str]
     folder: str
 
@@ -60,6 +63,11 @@ class HeadsPlan(Told):
             "passes_ablating": f"{heads * self.n} sequences of each kind, from the head's layer on"
             if self.loss
             else 0,
+            **(
+                {"passes_pushing": f"{heads * min(self.n, PUSHED)} sequences of each kind"}
+                if self.structure
+                else {}
+            ),
             "files": [RESULT, TABLE, PAGE, "run.json"],
             "folder": self.folder,
         }

@@ -1,0 +1,123 @@
+"""How many pairs a linear memory holds: on random pairs, with the worst values, over copies and over layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from workbench.core.errors import OptionError
+from workbench.heads.crosstalk import fidelity, write_pairs
+
+Pairs = tuple[Float[Tensor, "draw pair d"], Float[Tensor, "draw pair d"]]
+
+
+def random_pairs(pairs: int, d: int, *, draws: int = 1, seed: int | Sequence[int] = 0) -> Pairs:
+    """Draw keys and values in random directions, all of length 1, in float64.
+
+    Raises:
+        OptionError: for fewer than one pair, dimension or draw.
+    """
+    if min(pairs, d, draws) < 1:
+        raise OptionError(f"{draws} draws of {pairs} pairs in {d} dimensions; each must be at least 1")
+    rng = np.random.default_rng(seed)
+    drawn = torch.from_numpy(rng.standard_normal((2, draws, pairs, d)))
+    keys, values = normalize(drawn, dim=-1)
+    return keys, values
+
+
+def worst_error(keys: Float[Tensor, "*batch pair d"]) -> Float[Tensor, "*batch pair"]:
+    """Return the largest error that values of length 1 can make for each key: the sum of overlaps with other keys.
+
+    Returns:
+        Length of what is added to the right value, 0 for keys at right angles. Values that all point one way, each
+        with the sign of its key's overlap, make it.
+    """
+    overlaps = (keys @ keys.mT).abs()
+    return overlaps.sum(-1) - overlaps.diagonal(dim1=-2, dim2=-1)
+
+
+def capacity(fidelities: Sequence[float], pairs: Sequence[int], least: float) -> float:
+    """Read off how many pairs can be held with a fidelity of at least ``least``, between the numbers that were tried.
+
+    Returns:
+        The number of pairs at which the fidelity, falling, reaches ``least``; NaN where it does so nowhere between
+        the first and the last.
+
+    Example:
+        >>> capacity([0.9, 0.7, 0.5], [10, 20, 40], 0.6)
+        30.0
+    """
+    found = np.asarray(fidelities, dtype=float)
+    if not found[0] >= least > found[-1]:
+        return float("nan")
+    i = int(np.argmax(found < least))  # the first below it
+    part = (found[i - 1] - least) / (found[i - 1] - found[i])
+    return float(pairs[i - 1] + part * (pairs[i] - pairs[i - 1]))
+
+
+def capacity_of_worst(keys: Float[Tensor, "pair d"], most: float) -> int:
+    """Count how many of the first keys can be held so that no values whatever make an error above ``most``.
+
+    Returns:
+        At least 1; all of them where none is disturbed so much.
+
+    Example:
+        >>> capacity_of_worst(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), 1.0)
+        2
+    """
+    overlaps = (keys @ keys.mT).abs().fill_diagonal_(0)
+    for n in range(2, len(keys) + 1):
+        if float(overlaps[:n, :n].sum(-1).max()) > most:
+            return n - 1
+    return len(keys)
+
+
+def by_copies(pairs: int, d: int, copies: int, *, own_keys: bool = True, draws: int = 1, seed: int = 0) -> Float[
+    Tensor, "draw pair"
+]:  # fmt: skip
+    """Add up what several memories of the same values give: the cosine with the right value.
+
+    Args:
+        own_keys: Every memory has keys of its own; False gives all the same, which averages nothing.
+    """
+    keys, values = random_pairs(pairs, d, draws=draws, seed=[seed, 0])
+    total = torch.zeros_like(values)
+    for i in range(copies):
+        own = random_pairs(pairs, d, draws=draws, seed=[seed, i])[0] if own_keys else keys
+        total = total + own @ write_pairs(own, values)
+    return fidelity(total, values)
+
+
+def by_layers(
+    pairs: int, d: int, layers: int, *, draws: int = 1, seed: int = 0
+) -> list[Float[Tensor, "draw pair"]]:
+    """Ask a chain of memories: what one retrieves is the key of the next, as it was retrieved.
+
+    Returns:
+        For every layer the cosine with the value that exact memories would give.
+    """
+    chain = [random_pairs(pairs, d, draws=draws, seed=[seed, layer])[0] for layer in range(layers + 1)]
+    read, found = chain[0], []
+    for keys, values in pairwise(chain):
+        read = normalize(read @ write_pairs(keys, values), dim=-1)
+        found.append(fidelity(read, values))
+    return found
+
+
+def layers_fidelity(pairs: int, d: int, layers: int) -> float:
+    """Return the cosine after so many layers by formula: that of one layer to the power of ``layers``.
+
+    What is wrong in a retrieved key points at the other keys of the next layer, which answer it in full; so variances
+    multiply: ``(1 + (pairs - 1) / d)^(-layers / 2)``.
+
+    Example:
+        >>> round(layers_fidelity(65, 64, 1), 4), layers_fidelity(65, 64, 2)
+        (0.7071, 0.5)
+    """
+    return (1 + (pairs - 1) / d) ** (-layers / 2)
