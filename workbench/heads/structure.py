@@ -35,7 +35,7 @@ On = Literal["random", "text", "pictures"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class HowMade:
     """What is said of a measurement beside its numbers."""
 
     unit: str
@@ -47,40 +47,40 @@ class Told:
     evidence: Evidence = "read-out"
 
 
-KINDS: Mapping[str, Told] = {
-    "rank-error": Told(
+KINDS: Mapping[str, HowMade] = {
+    "rank-error": HowMade(
         unit="share of norm", high=1.0, source="Han et al. 2023, Agent Attention (rank of a pattern)",
         about=f"what the best pattern through {AGENTS} agents (of rank {AGENTS}) misses of the head's",
         null_about="a head that looks at every key alike",
     ),
-    "key-bias": Told(
+    "key-bias": HowMade(
         unit="share", high=1.0, source="the rank-one part of scores, as in Shi et al. 2025 (dynamic masks)",
         about="share of the departure from an even look that is a weight of keys, the same for every query, beyond "
         "how much the head gives to each distance (KL)",
         null_about="a head with scores drawn at random",
     ),
-    "key-dimension": Told(
+    "key-dimension": HowMade(
         unit="dimensions", low=1.0, source="Qiao 2025, attention as Pavlovian conditioning",
         about="directions in which the head's keys vary over a sequence (participation ratio)",
         null_about="as many keys in random directions",
     ),
-    "fidelity-predicted": Told(
+    "fidelity-predicted": HowMade(
         unit="cosine", high=1.0, source="Qiao 2025, attention as Pavlovian conditioning",
         about=f"what crosstalk leaves by the formula 1 / sqrt(1 + (N - 1) / key dimension), of at most {PAIRS} pairs",
         null_about="the same for keys in random directions",
     ),
-    "fidelity": Told(
+    "fidelity": HowMade(
         unit="cosine", low=-1.0, high=1.0, source="Qiao 2025, attention as Pavlovian conditioning",
         about="cosine of a value with what its key retrieves from a linear memory of the head's keys and values "
         f"(centred, unit), of at most {PAIRS} pairs",
         null_about="keys and values in random directions",
     ),
-    "cka": Told(
+    "cka": HowMade(
         unit="CKA", low=-1.0, high=1.0, source="Kornblith et al. 2019, arXiv:1905.00414; debiased",
         about="how alike its outputs are to those of the head that is most like it (debiased CKA over tokens)",
         null_about="independent outputs",
     ),
-    "sensitivity": Told(
+    "sensitivity": HowMade(
         unit="nats", low=None, evidence="causal", source="Kitada and Iyatomi 2020, Attention Meets Perturbations",
         about=f"rise of the loss when every query's scores are pushed by {EPS:g} along its slope",
         null_about="a head that writes the same everywhere, or nothing",
