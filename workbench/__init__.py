@@ -126,7 +126,7 @@ _HOME = {
     "replicate_all": "commands.replicate",
     "list_replications": "papers.registry",
 }
-_ROOMS = {"edits"}  # public as a whole: wb.edits.Affine, wb.edits.turn_off
+_ROOMS = {"edits", "masks"}  # public as a whole: wb.edits.Affine, wb.masks.window
 __all__ = sorted([*_HOME, *_ROOMS])
 
 if TYPE_CHECKING:

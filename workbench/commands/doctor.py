@@ -18,8 +18,8 @@ from workbench.core.registry import Registry
 from workbench.core.run_record import package_version, versions
 from workbench.core.show import Told
 from workbench.edits.edit import EDITS
-from workbench.edits.kinds import MASKS
 from workbench.engine.metric_names import METRICS
+from workbench.masks.registry import CONTENT_MASKS, MASKS
 from workbench.methods.registry import METHODS
 from workbench.model.builtin import list_models, locate
 from workbench.model.stored_tensors import read_headers
@@ -29,7 +29,7 @@ from workbench.tasks.importers import PAIR_IMPORTS
 from workbench.tasks.registry import TASKS
 
 REGISTRIES: tuple[Registry[Any], ...] = (
-    *(METHODS, TASKS, PAPERS, STUDIES, METRICS, EDITS, MASKS, KINDS, FORMATS),
+    *(METHODS, TASKS, PAPERS, STUDIES, METRICS, EDITS, MASKS, CONTENT_MASKS, KINDS, FORMATS),
     *(PAIR_IMPORTS, CIRCUIT_IMPORTS, COMMANDS),
 )
 

@@ -19,6 +19,7 @@ _HOME = {
     "Rows": "rows",
     "Affine": "affine",
     "Mask": "masks",
+    "ContentMask": "content_masks",
     "Calibration": "act",
     "Pine": "pine",
     "Substitute": "substitute",

@@ -49,6 +49,13 @@ class MaskContent(Part, tag_field="kind", tag="mask", frozen=True):
     heads: Heads
 
 
+class ContentMaskContent(Part, tag_field="kind", tag="content-mask", frozen=True):
+    """Who may look at whom, chosen by what stands there."""
+
+    heads: Heads
+    mask: Annotated[str, Meta(description="a mask by content in words: routed:block=4,keep=2")]
+
+
 class CalibrationContent(Part, tag_field="kind", tag="calibration", frozen=True):
     """Sinks from which attention is taken."""
 
@@ -128,6 +135,7 @@ Kept = (
     RowsContent
     | AffineContent
     | MaskContent
+    | ContentMaskContent
     | CalibrationContent
     | PineContent
     | ReinforceContent

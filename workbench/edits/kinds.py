@@ -5,45 +5,30 @@ What they compute is in the module that ``home`` names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from workbench.core.errors import OptionError, ShapeError
-from workbench.core.registry import Registry
 from workbench.edits.edit import ModelEdit, Positions, When, head_of, of_kinds
 from workbench.engine.interventions.freed import Mass, Share
+from workbench.masks.named import NamedMask, named_mask
+from workbench.masks.registry import MASKS as MASKS
+from workbench.masks.registry import mask as mask
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
-    Allowed = Bool[Tensor, "query key"]
-
 Operation = Literal["set", "scale", "drop", "add"]
 Columns = Literal["sinks", "others"]
 Keep = Literal["first", "initial"]
 Order = Literal["importance", "given", "random", "reversed"]
 Between = Literal["all", "earlier"]
-Makes = TypeVar("Makes", bound=Callable[..., Any])
 ALPHA, BETA = 5.0, 0.4
-
-
-MASKS: Registry[Callable[..., Allowed]] = Registry("mask", group="workbench.masks", holds=callable)
-MASKS.read("workbench.edits.masks", r'^@mask\("([\w-]+)"\)')
-
-
-def mask(name: str) -> Callable[[Makes], Makes]:
-    """Register a function ``(tokens, **options) -> (query, key)`` of truth values: who may look at whom."""
-
-    def register(function: Makes) -> Makes:
-        MASKS.add(name, function, home=function.__module__)
-        return function
-
-    return register
 
 
 def _check_heads(heads: Sequence[str]) -> None:
@@ -252,11 +237,11 @@ class Mask(ModelEdit):
     allowed: Bool[Tensor, "query key"]
 
     def __post_init__(self) -> None:
-        mask = self.allowed
+        given = self.allowed
         _check_heads(self.heads)
-        if mask.ndim != 2 or mask.shape[0] != mask.shape[1] or not str(mask.dtype).endswith("bool"):
+        if given.ndim != 2 or given.shape[0] != given.shape[1] or not str(given.dtype).endswith("bool"):
             raise OptionError(
-                f"a mask of shape {tuple(mask.shape)} and {mask.dtype}; expected square and boolean"
+                f"a mask of shape {tuple(given.shape)} and {given.dtype}; expected square and boolean"
             )
 
     @classmethod
@@ -290,6 +275,55 @@ class Mask(ModelEdit):
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Return what ``to_dict`` wrote, read back."""
         return cls(heads=tuple(data["heads"]), allowed=tensors["allowed"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentMask(ModelEdit):
+    """Let heads look only at keys that are chosen by what stands there, for every prompt anew.
+
+    Weights that are left keep their proportions: the softmax over the chosen keys.
+
+    Args:
+        heads: ``a5.h3``, or ``a5`` for all heads of a layer.
+        mask: A mask by content, in words: ``dynamic:16``, ``routed:block=4,keep=2``.
+
+    Example:
+        >>> ContentMask(heads=("a1",), mask="routed:4").describe()
+        'mask routed:block=4 on a1'
+    """
+
+    kind: ClassVar[str] = "content-mask"
+    what: ClassVar[str] = "who may look at whom, chosen by queries, keys and values"
+    from_words: ClassVar[bool] = True
+    home: ClassVar[str] = "content_masks"
+    heads: tuple[str, ...]
+    mask: str
+
+    def __post_init__(self) -> None:
+        _check_heads(self.heads)
+        if not self.named.by_content:
+            raise OptionError(f"mask {self.mask} does not depend on content", hint="an edit of kind mask")
+
+    @property
+    def named(self) -> NamedMask:
+        """The mask that its words name."""
+        return named_mask(self.mask)
+
+    def describe(self) -> str:
+        """Return in words what it does."""
+        return f"mask {self.named.describe()} on {', '.join(self.heads)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"heads": list(self.heads), "mask": self.mask}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Return what ``to_dict`` wrote, read back."""
+        of_kinds(data, heads=str, mask=str)
+        if not isinstance(data.get("heads"), list | tuple):
+            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
+        return cls(heads=tuple(data["heads"]), mask=data["mask"])
 
 
 @dataclass(frozen=True, kw_only=True)

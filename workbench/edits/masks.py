@@ -1,125 +1,55 @@
-"""Masks on attention: who may look at whom, what can be reached through layers, and a mask as an edit.
+"""A mask as an edit: heads look only where it allows, and wider than the model where attention can be made again.
 
-A mask is ``(query, key)``, true where a query may look. It restricts a model's own mask, or opens it where attention
-can be made again from queries and keys.
+Masks themselves are in `workbench.masks`; their names here are the same functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
-from workbench.edits.kinds import Mask, mask
+from workbench.edits.kinds import Mask
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import own_positions, rotary_of
 from workbench.edits.visible import visible
 from workbench.engine.interventions.surgery import drop_keys
+from workbench.masks.checks import check_mask
+from workbench.masks.counts import reach, reached
+from workbench.masks.openings import unlock, unlock_at_random
+from workbench.masks.registry import mask
+from workbench.masks.sequences import at_distances, causal, neighborhood, powers_of_two, window
 
 Allowed = Bool[Tensor, "query key"]
-
-
-@mask("causal")
-def causal(n: int) -> Allowed:
-    """Every query sees itself and what comes before."""
-    return torch.ones(n, n, dtype=torch.bool).tril()
-
-
-@mask("window")
-def window(n: int, width: int, *, sinks: int = 0) -> Allowed:
-    """The last ``width`` keys, and the first ``sinks``; ``n`` layers reach ``n (width - 1) + 1`` tokens."""
-    distance = _distance(n)
-    return causal(n) & ((distance < width) | (torch.arange(n) < sinks))
-
-
-@mask("at-distances")
-def at_distances(n: int, distances: Sequence[int]) -> Allowed:
-    """Keys at these distances; a dilated window is ``range(0, w * d, d)``."""
-    return causal(n) & torch.isin(_distance(n), torch.tensor(sorted({int(d) for d in distances})))
-
-
-@mask("powers-of-two")
-def powers_of_two(n: int) -> Allowed:
-    """Distances 0, 1, 2, 4, ...: ``m`` layers reach every distance below ``2**m`` (PowerAttention, Chen 2025)."""
-    return at_distances(n, [0, *(1 << i for i in range(max(1, n).bit_length()))])
-
-
-@mask("neighborhood")
-def neighborhood(n: int, width: int) -> Allowed:
-    """Exactly ``width`` keys around each query; at the borders the window is shifted inwards. Not causal."""
-    if not 1 <= width <= n:
-        raise OptionError(f"width is {width}; 1 to {n} fit into {n} tokens")
-    start = (torch.arange(n) - width // 2).clamp(0, n - width)[:, None]
-    key = torch.arange(n)
-    return (key >= start) & (key < start + width)
-
-
-def unlock(allowed: Allowed, queries: tuple[int, int], keys: tuple[int, int]) -> Allowed:
-    """Return the mask with one more rectangle: tokens of ``queries`` may look at tokens of ``keys``, ahead too."""
-    new = allowed.clone()
-    new[queries[0] : queries[1], keys[0] : keys[1]] = True
-    return new
-
-
-def unlock_at_random(
-    allowed: Allowed, entries: int, *, seed: int, queries: tuple[int, int] | None = None
-) -> Allowed:
-    """Return the mask with so many more entries, drawn among those that it closes: what `unlock` is compared with.
-
-    Args:
-        queries: Rows in which they are drawn, those of `unlock` for a fair comparison; by default all.
-
-    Raises:
-        OptionError: if it does not close so many.
-
-    Example:
-        >>> more = unlock_at_random(causal(4), 2, seed=0)
-        >>> int(more.sum()) - int(causal(4).sum()), bool((more | ~causal(4)).all())
-        (2, True)
-    """
-    first, end = queries or (0, len(allowed))
-    rows = torch.arange(len(allowed))[:, None]
-    closed = (~allowed & (rows >= first) & (rows < end)).flatten().nonzero().flatten()
-    if not 0 <= entries <= len(closed):
-        where = f" in rows {first} to {end - 1}" if queries else ""
-        raise OptionError(f"{entries} entries are to be opened; the mask closes {len(closed)}{where}")
-    drawn = torch.randperm(len(closed), generator=torch.Generator().manual_seed(seed))[:entries]
-    new = allowed.flatten().clone()
-    new[closed[drawn]] = True
-    return new.view_as(allowed)
-
-
-def reach(masks: Sequence[Allowed]) -> Allowed:
-    """Say what each query can have received information from after these layers, the first mask first.
-
-    A token keeps what it has (the residual stream), so it always reaches itself.
-    """
-    found = torch.eye(len(masks[0]), dtype=torch.bool)
-    for allowed in masks:
-        found = found | ((allowed.float() @ found.float()) > 0)
-    return found
-
-
-def reached(mask: Allowed, layers: int, query: int = -1) -> list[int]:
-    """Say how many tokens one query reaches after 1, 2, ... layers of the same mask.
-
-    Example:
-        >>> reached(window(64, 9), 3)
-        [9, 17, 25]
-    """
-    return [int(reach([mask] * (i + 1))[query].sum()) for i in range(layers)]
-
-
-def _distance(n: int) -> Int[Tensor, "query key"]:
-    at = torch.arange(n)
-    return at[:, None] - at
+__all__ = [
+    "Mask",
+    "at_distances",
+    "causal",
+    "changes_of",
+    "mask",
+    "neighborhood",
+    "powers_of_two",
+    "reach",
+    "reached",
+    "recompute_scores",
+    "unlock",
+    "unlock_at_random",
+    "window",
+]
 
 
 def changes_of(edit: Mask, place: Place) -> Sequence[Change]:
-    """Return patterns over the keys that the mask allows."""
+    """Return patterns over the keys that the mask allows.
+
+    Raises:
+        OptionError: if it leaves a query without any key that the model shows it.
+    """
+    n, found = len(edit.allowed), place.heads(edit.heads)
+    for layer in found:
+        check_mask(edit.allowed & visible(place, layer, n, edit.allowed.device))
     return [
         Change(
             layer=layer,
@@ -129,11 +59,11 @@ def changes_of(edit: Mask, place: Place) -> Sequence[Change]:
             reads=("q", "k"),
             forward=True,
         )
-        for layer, heads in place.heads(edit.heads).items()
+        for layer, heads in found.items()
     ]
 
 
-def _masked(edit: Mask, place: Place, layer: int):
+def _masked(edit: Mask, place: Place, layer: int) -> Callable[[Tensor, Seen], Tensor]:
     def masked(pattern: Tensor, seen: Seen) -> Tensor:
         n = pattern.shape[-1]
         if n > len(edit.allowed):

@@ -114,7 +114,7 @@ def _stand_in(edit: Substitute, place: Place, layer: int) -> Callable[[Tensor, S
             return key_only(_scores(place, layer, pattern, seen), own)
         if edit.pattern == "taylor":
             return taylor(_scores(place, layer, pattern, seen), own, edit.order or 2)
-        return _keep(place, layer, pattern, _kept(edit, place, layer, pattern, own), seen)
+        return keep_own(place, layer, pattern, _kept(edit, place, layer, pattern, own), seen)
 
     return put
 
@@ -130,8 +130,8 @@ def _kept(edit: Substitute, place: Place, layer: int, pattern: Tensor, own: Visi
     return keep_random(own, pattern.shape[1], keys, edit.seed * 1009 + layer)
 
 
-def _keep(place: Place, layer: int, pattern: Tensor, kept: Kept, seen: Seen) -> Tensor:
-    """The softmax over the kept keys: own weights in proportion; from the scores where these are all too small."""
+def keep_own(place: Place, layer: int, pattern: Tensor, kept: Kept, seen: Seen) -> Tensor:
+    """Return the softmax over kept keys: own weights in proportion; from the scores where these are all too small."""
     kept = kept.expand_as(pattern)
     new = drop_keys(pattern, ~kept)
     lost = new.masked_fill(kept, 0.0).sum(-1, keepdim=True) > 0

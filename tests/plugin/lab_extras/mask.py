@@ -1,6 +1,6 @@
 """A mask: every so many keys, and the query itself."""
 
-from workbench.edits.kinds import mask
+from workbench.masks.registry import mask
 
 
 @mask("stripes")
