@@ -40,7 +40,7 @@ LIGHT_MODULES = (
     *("engine.cost", "engine.saved_effects", "engine.metric_names", "engine.rules", "engine.store"),
     *("engine.interventions.freed", "engine.interventions.site", "engine.interventions.words"),
     *("edits.edit", "edits.file", "edits.kinds", "edits.making", "heads.table", "heads.show"),
-    *("masks.registry", "masks.named", "masks.sequences", "masks.grids", "masks.choices"),
+    *("masks.registry", "masks.mask_words", "masks.sequences", "masks.grids", "masks.choices"),
     *("methods.registry", "methods.points", "papers.registry", "papers.options", "papers.studies.registry"),
     *("model.builtin", "model.outline", "model.settings", "model.wiring", "bench.settings", "bench.table"),
     *("commands.doctor", "commands.again", "commands.do", "commands.merge", "commands.told"),

@@ -10,8 +10,8 @@ import torch
 
 from workbench import masks
 from workbench.core.errors import OptionError, ShapeError
-from workbench.masks.checks import check_mask, leaks_of
-from workbench.masks.content import of_regions, routed_behind, routed_regions, top_keys
+from workbench.masks.chosen_keys import of_regions, routed_behind, routed_regions, top_keys
+from workbench.masks.derived import check_span, same_degree, unlock, visible_to
 from workbench.masks.gathers import (
     gathered_attention,
     grid_neighborhood_keys,
@@ -20,8 +20,8 @@ from workbench.masks.gathers import (
     neighborhood_keys,
     windowed_attention,
 )
-from workbench.masks.named import named_mask
-from workbench.masks.openings import check_span, same_degree, unlock, visible_to
+from workbench.masks.mask_words import named_mask
+from workbench.masks.refusals import check_mask, leaks_of
 from workbench.masks.registry import CONTENT_MASKS, MASKS, mask
 
 
@@ -215,7 +215,9 @@ def test_masks_of_others_are_held_to_the_same(unchecked):
 
 
 def test_names_are_known_without_torch():
-    code = "import sys; from workbench.masks.named import named_mask as n; n('window:4'); n('routed:4'); "
+    code = (
+        "import sys; from workbench.masks.mask_words import named_mask as n; n('window:4'); n('routed:4'); "
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}print('torch' in sys.modules)"], capture_output=True, text=True
     )

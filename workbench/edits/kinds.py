@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 from workbench.core.errors import OptionError, ShapeError
 from workbench.edits.edit import ModelEdit, Positions, When, head_of, of_kinds
 from workbench.engine.interventions.freed import Mass, Share
-from workbench.masks.named import NamedMask, named_mask
+from workbench.masks.mask_words import NamedMask, named_mask
 from workbench.masks.registry import MASKS as MASKS
 from workbench.masks.registry import mask as mask
 

@@ -17,9 +17,9 @@ from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import own_positions, rotary_of
 from workbench.edits.visible import visible
 from workbench.engine.interventions.surgery import drop_keys
-from workbench.masks.checks import check_mask
-from workbench.masks.counts import reach, reached
-from workbench.masks.openings import unlock, unlock_at_random
+from workbench.masks.derived import unlock, unlock_at_random
+from workbench.masks.reachable import reach, reached
+from workbench.masks.refusals import check_mask
 from workbench.masks.registry import mask
 from workbench.masks.sequences import at_distances, causal, neighborhood, powers_of_two, window
 

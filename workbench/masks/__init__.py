@@ -14,7 +14,7 @@ from typing import Any
 
 _HOMES = {
     "registry": ("MASKS", "CONTENT_MASKS", "mask", "content_mask"),
-    "named": ("NamedMask", "named_mask"),
+    "mask_words": ("NamedMask", "named_mask"),
     "sequences": (
         "causal",
         "every_key",
@@ -29,10 +29,10 @@ _HOMES = {
         "agents",
     ),
     "grids": ("grid_neighborhood", "axial", "grid_dilated", "grid_blocks"),
-    "content": ("top_keys", "routed_regions", "routed_behind", "of_regions", "regions_of_grid"),
-    "counts": ("degree", "reach", "reached", "without_gaps", "layers_to_reach"),
-    "checks": ("check_mask", "leaks_of"),
-    "openings": ("unlock", "unlock_at_random", "visible_to", "same_degree", "check_span"),
+    "chosen_keys": ("top_keys", "routed_regions", "routed_behind", "of_regions", "regions_of_grid"),
+    "reachable": ("degree", "reach", "reached", "without_gaps", "layers_to_reach"),
+    "refusals": ("check_mask", "leaks_of"),
+    "derived": ("unlock", "unlock_at_random", "visible_to", "same_degree", "check_span"),
     "gathers": (
         "masked_attention",
         "gathered_attention",

@@ -11,7 +11,7 @@ from workbench.core.loading import lazily
 from workbench.masks.registry import content_mask
 
 with lazily():
-    from workbench.masks import checks, content, positions
+    from workbench.masks import chosen_keys, positions, refusals
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -29,13 +29,13 @@ def dynamic(q: Vectors, k: Vectors, v: Vectors, own: Allowed, width: int) -> Cho
     In training the importance of a key is learned from its value (Shi et al. 2025); on a model that was trained
     without, the key's own score stands for it.
     """
-    return content.top_keys((q * k).sum(-1), own, width)
+    return chosen_keys.top_keys((q * k).sum(-1), own, width)
 
 
 @content_mask("values")
 def largest_values(q: Vectors, k: Vectors, v: Vectors, own: Allowed, width: int) -> Chosen:
     """The ``width`` visible keys with the longest values."""
-    return content.top_keys(v.norm(dim=-1), own, width)
+    return chosen_keys.top_keys(v.norm(dim=-1), own, width)
 
 
 @content_mask("routed")
@@ -46,9 +46,9 @@ def routed(q: Vectors, k: Vectors, v: Vectors, own: Allowed, block: int, keep: i
     of a block see the same blocks (Zhu et al. 2023).
     """
     region = positions.at(own.shape[-1]).to(q.device) // block
-    if not checks.leaks_of(own):
-        return content.routed_behind(q, k, own, region, keep)
-    return content.of_regions(content.routed_regions(q, k, region, keep), region) & own
+    if not refusals.leaks_of(own):
+        return chosen_keys.routed_behind(q, k, own, region, keep)
+    return chosen_keys.of_regions(chosen_keys.routed_regions(q, k, region, keep), region) & own
 
 
 @content_mask("grid-routed")
@@ -59,9 +59,9 @@ def grid_routed(
 
     Tokens before the grid see everything and are seen by all. Not causal.
     """
-    region = content.regions_of_grid(own.shape[-1], side, rows=rows, before=before).to(q.device)
+    region = chosen_keys.regions_of_grid(own.shape[-1], side, rows=rows, before=before).to(q.device)
     inner = slice(before, None)
-    kept = content.routed_regions(q[:, :, inner], k[:, :, inner], region[inner], keep)
+    kept = chosen_keys.routed_regions(q[:, :, inner], k[:, :, inner], region[inner], keep)
     chosen = positions.everything(len(region)).to(q.device).repeat(*q.shape[:2], 1, 1)
-    chosen[:, :, inner, inner] = content.of_regions(kept, region[inner])
+    chosen[:, :, inner, inner] = chosen_keys.of_regions(kept, region[inner])
     return chosen & own

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.core.errors import OptionError, ShapeError
-from workbench.masks.checks import check_mask
+from workbench.masks.refusals import check_mask
 
 Vectors = Float[Tensor, "row head pos d_head"]
 CHUNK = 1 << 22  # numbers of gathered keys at once: 16 MB in float32

@@ -12,7 +12,7 @@ from workbench.core.loading import lazily
 from workbench.core.registry import Registry
 
 with lazily():
-    from workbench.masks import checks
+    from workbench.masks import refusals
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -41,7 +41,7 @@ def mask(name: str) -> Callable[[Makes], Makes]:
         def checked(n: int, *args: Any, **options: Any) -> Any:
             given = signature(function).bind(n, *args, **options)
             check_counts(name, signature(function).parameters, given.arguments)
-            return checks.check_mask(function(n, *args, **options), n=n, what=name)
+            return refusals.check_mask(function(n, *args, **options), n=n, what=name)
 
         MASKS.add(name, checked, home=function.__module__)
         return checked  # type: ignore[return-value]

@@ -9,8 +9,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from workbench.core.errors import OptionError, unknown
-from workbench.masks.checks import check_mask
-from workbench.masks.counts import degree
+from workbench.masks.reachable import degree
+from workbench.masks.refusals import check_mask
 
 Allowed = Bool[Tensor, "query key"]
 Span = tuple[int, int]
