@@ -8,7 +8,7 @@ import torch
 
 import workbench as wb
 from workbench.core.errors import ModelError, OptionError
-from workbench.evaluate.interaction import Interaction, contrasted, guided, interaction
+from workbench.evaluate.interaction import Interaction, contrasted, guided, interaction, of_others
 from workbench.heads.asked_pictures import ask_pictures
 from workbench.model.hooks import forward
 from workbench.model.prompt import Prompt
@@ -110,8 +110,8 @@ def test_other_prompts_are_all_but_the_own_one():
     """One prompt alone has an interaction on a word: beside it the others have none, though the mean has."""
     term = np.zeros((3, 2))
     term[1, 0] = 6.0
-    assert paper._of_others(term)[:, 0].tolist() == [3.0, 0.0, 3.0]
-    assert not paper._of_others(term)[:, 1].any()
+    assert of_others(term)[:, 0].tolist() == [3.0, 0.0, 3.0]
+    assert not of_others(term)[:, 1].any()
 
 
 def test_decoding_by_hand():

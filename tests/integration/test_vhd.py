@@ -8,9 +8,11 @@ import torch
 
 import workbench as wb
 from workbench.core.errors import ModelError, OptionError, ShapeError
+from workbench.edits.louder import Louder
 from workbench.edits.reinforce import Reinforce
 from workbench.heads.asked_pictures import ask_pictures, said, token_of
 from workbench.heads.divergence import divergence, reinforced_heads
+from workbench.heads.existence import ask_at_noise
 from workbench.model.hooks import forward
 from workbench.model.prompt import Prompt
 from workbench.papers import vhd
@@ -146,3 +148,17 @@ def test_claims_go_both_ways():
 def test_a_model_of_words_is_refused_with_what_to_type(bridge_of):
     with pytest.raises(ModelError, match="zoo:vlm"):
         vhd.REPLICATION.run(Setting(model=bridge_of("gpt2"), name="tiny", options=SMALL))
+
+
+def test_louder_heads_that_are_as_loud_change_no_answer_and_both_choices_are_edits(vlm):
+    asked = ask_at_noise(vlm, 0.12, n=6, seed=7)
+    louder = Louder(model=vlm, asked=asked, found=divergence(vlm, asked.prompt))
+    plain = louder.as_it_is()
+    assert plain.tolist() == (said(vlm, asked.prompt) == token_of(vlm, "yes")).tolist()
+    assert (louder.chosen(1.0) == plain).all() and (louder.always(1.0, ["a1.h0"]) == plain).all()
+    edit = Reinforce.of(vlm, asked.prompt, alpha=30.0, choose="random", seed=2)
+    with edit.on(vlm):
+        naive = said(vlm, asked.prompt) == token_of(vlm, "yes")
+    assert (louder.chosen(30.0, "random", 2) == naive).all() and louder.found.upper_half()[0].startswith(
+        "a0."
+    )

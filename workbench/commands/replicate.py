@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
 from workbench.papers.file import REPLICATION, RESULT
 from workbench.papers.kinds import Findings, Note, Progress, Replicable, Setting
+from workbench.papers.options import words_of
 from workbench.papers.registry import PAPERS, find_paper, find_replication, modules_of
 from workbench.papers.result import Result, Results
 
@@ -93,7 +94,9 @@ def _planned(asked: Replicate, job: Job) -> Plan:
     chosen = find_replication(asked.replication)
     made, model = chosen.make_options(asked.options), asked.model or find_paper(asked.replication).model
     folder = str(job.out or ROOT / asked.replication)
-    return Plan(replication=chosen, model=model, options=plain(asdict(made)), folder=folder)
+    return Plan(
+        replication=chosen, model=model, options=plain(asdict(made)), words=words_of(made), folder=folder
+    )
 
 
 def _one(asked: Replicate, job: Job) -> Result:
@@ -247,12 +250,17 @@ def _all(asked: Replicate, job: Job, names: Sequence[str]) -> Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Told):
-    """What a replication would do."""
+    """What a replication would do.
+
+    Attributes:
+        words: What options are, by name.
+    """
 
     replication: Replicable
     model: str
     options: Mapping[str, Any]
     folder: str
+    words: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -265,6 +273,7 @@ class Plan(Told):
             "about": chosen.about,
             "model": self.model,
             "options": dict(self.options),
+            "what options are": dict(self.words),
             "controls": list(chosen.controls),
             "folder": self.folder,
         }
@@ -272,7 +281,11 @@ class Plan(Told):
     def to_terminal(self) -> list[Any]:
         """Return lines, rows and tables for a terminal."""
         shown = self.to_dict()
-        return ["dry run: nothing was measured; no weights were loaded", shown.pop("options"), shown]
+        options, words = shown.pop("options"), shown.pop("what options are")
+        rows = [
+            {"option": name, "value": value, "what it is": words.get(name)} for name, value in options.items()
+        ]
+        return ["dry run: nothing was measured; no weights were loaded", rows if words else options, shown]
 
 
 __all__ = ["Plan", "load_result", "plan_of", "replicate_all", "replicate_job"]

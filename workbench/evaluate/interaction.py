@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -143,6 +144,45 @@ def contrasted(
         Leng et al. 2023 (visual contrastive decoding), as later papers describe it.
     """
     return _plausible(both, both + strength * (both - without), plausible)
+
+
+def decodings(found: Interaction, *, strength: float = STRENGTH) -> dict[str, np.ndarray]:
+    """Return the token that is said after each prompt, by way of decoding: as it is, guided, contrasted.
+
+    Args:
+        found: Log probabilities; contrastive decoding takes the first part away.
+
+    Example:
+        >>> both, none = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.zeros(1, 3)
+        >>> without = torch.tensor([[0.6, 0.3, 0.1]]).log()
+        >>> found = Interaction(both=both, first=none, second=without, neither=none)
+        >>> {name: int(token[0]) for name, token in decodings(found).items()}
+        {'as it is': 0, 'guided': 1, 'contrasted': 1}
+    """
+    return {
+        "as it is": found.both.argmax(1).numpy(),
+        "guided": guided(found.both, found.term, strength=strength).argmax(1).numpy(),
+        "contrasted": contrasted(found.both, found.second, strength=strength).argmax(1).numpy(),
+    }
+
+
+def guided_by_others(found: Interaction, others: np.ndarray, *, strength: float = STRENGTH) -> np.ndarray:
+    """Return the token that is said after each prompt, guided by the interaction of another prompt: a control.
+
+    Args:
+        others: For each prompt the number of the one whose interaction guides it.
+    """
+    return guided(found.both, found.term[others], strength=strength).argmax(1).numpy()
+
+
+def of_others(term: np.ndarray) -> np.ndarray:
+    """Return the mean interaction of all other prompts on each word, the prompt itself left out.
+
+    Example:
+        >>> of_others(np.array([[0.0], [6.0], [0.0]])).ravel().tolist()  # beside the second the others have none
+        [3.0, 0.0, 3.0]
+    """
+    return (term.sum(0) - term) / (len(term) - 1)
 
 
 def _plausible(both: Tensor, scores: Tensor, share: float) -> Tensor:

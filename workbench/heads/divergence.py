@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.core.errors import OptionError
+from workbench.core.stats.matched import layer_of, matched_heads
 from workbench.heads.asked_pictures import picture_positions
 from workbench.heads.hidden_keys import checked_span, hidden_span
 from workbench.model.hooks import hook_name
@@ -48,6 +49,31 @@ class Divergence:
     def by_head(self) -> Float[np.ndarray, "row head"]:
         """The sizes, in the order of ``heads``."""
         return self.size.flatten(1).double().cpu().numpy()
+
+    def means(self) -> dict[str, float]:
+        """Return the mean size of every head over the prompts, in units of z."""
+        return dict(zip(self.heads, self.by_head.mean(0), strict=True))
+
+    def ranked(self) -> list[str]:
+        """Return the heads, the largest mean size first."""
+        mean = self.means()
+        return sorted(mean, key=lambda head: -mean[head])
+
+    def share(self, heads: Sequence[str]) -> Float[np.ndarray, " row"]:
+        """Return what part of the sizes of all heads these heads have, one share for each prompt.
+
+        Example:
+            >>> size = torch.tensor([[[3.0, 1.0]], [[2.0, 2.0]]])  # two prompts, one layer, two heads
+            >>> Divergence(layers=(0,), size=size, without=size[..., None]).share(["a0.h0"]).tolist()
+            [0.75, 0.5]
+        """
+        of = dict(zip(self.heads, self.by_head.T, strict=True))
+        return np.sum([of[head] for head in heads], axis=0) / self.by_head.sum(1)
+
+    def upper_half(self) -> list[str]:
+        """Return the half of every layer's heads with the largest mean sizes, layer by layer."""
+        ranked, half = self.ranked(), self.size.shape[2] // 2
+        return [h for layer in self.layers for h in [r for r in ranked if layer_of(r) == layer][:half]]
 
     def total(self, top: int) -> Float[np.ndarray, " row"]:
         """Return the sum over layers of the largest ``top`` sizes of each layer, in units of z.
@@ -106,6 +132,34 @@ def divergence(
         gone.append(_outputs_without(model, some, layers, part, how))
     there, away = torch.cat(seen), torch.cat(gone)
     return Divergence(layers=layers, size=(there - away).norm(dim=-1), without=away)
+
+
+class TopShare(NamedTuple):
+    """What part of the divergence of all heads some of them have, one share for each prompt.
+
+    Attributes:
+        chosen: Of the heads that were chosen.
+        even: What they would have if all heads changed alike.
+        random: Of as many random heads of the same layers, the mean of the draws.
+    """
+
+    chosen: Float[np.ndarray, " row"]
+    even: Float[np.ndarray, " row"]
+    random: Float[np.ndarray, " row"]
+
+
+def top_share(found: Divergence, heads: Sequence[str], *, draws: int = 20, seed: int = 0) -> TopShare:
+    """Compare the part of the divergence that chosen heads have with an even one and with that of random heads.
+
+    Example:
+        >>> size = torch.tensor([[[4.0, 1.0, 1.0, 2.0]]])  # one prompt, one layer, four heads
+        >>> found = top_share(Divergence(layers=(0,), size=size, without=size[..., None]), ["a0.h0"])
+        >>> [round(float(share[0]), 3) for share in found]  # random: a sixth of 1 + 1 + 2, each drawn alike
+        [0.5, 0.25, 0.167]
+    """
+    drawn = matched_heads(heads, found.heads, draws=draws, seed=seed, short="all")
+    even = np.full(len(found.size), len(heads) / len(found.heads))
+    return TopShare(found.share(heads), even, np.mean([found.share(some) for some in drawn], axis=0))
 
 
 def reinforced_heads(

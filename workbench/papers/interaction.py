@@ -18,25 +18,33 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
-from workbench.core.stats.association import auroc
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, beats_draws, below, no_worse, permuted, tells
+from workbench.papers.kit import Conditions, Paper, untried
+from workbench.papers.kit.criteria import above, area, beats_draws, below, dealt, no_worse, tells
+from workbench.papers.kit.frames import (
+    HALLUCINATED,
+    NO_PHOTOGRAPHS,
+    RECONSTRUCTED,
+    Control,
+    Extension,
+    Reconstructed,
+    answers,
+    enough,
+)
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 
 with lazily():
     from workbench.evaluate import interaction
-    from workbench.heads import asked_pictures
+    from workbench.heads import asked_pictures, existence
 
 # Criteria, fixed before anything was measured.
 WITHIN, ENOUGH, RIGHT = 0.02, 20, 0.6
@@ -46,35 +54,20 @@ OWN, OTHERS = "interaction on right answers", "interaction of the other prompts 
 TERM, TRUE = "interaction on answers yes", "the object is there"
 PLAIN, GUIDED, CONTRASTED, DEALT = "as it is", "guided", "contrasted", "guided by others' interactions"
 ABSENT, PRESENT, ANY = "yes though absent", "yes where present", "right, other kinds"
-RECONSTRUCTED = "abstract, reconstructed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class InteractionSizes:
-    """Sizes.
+class InteractionSizes(Sizes):
+    """How much is asked, and how strongly the interaction guides."""
 
-    Attributes:
-        questions, others: Whether something is there, half about what is not; and of other kinds.
-        noise: Of pixels; ``beside`` are further ones, rows of a table.
-        strength: Of guidance and of contrastive decoding; ``strengths`` are further ones.
-        draws: Of interactions dealt to other questions.
-        how: What being away is: ``mask`` a part from other tokens, or put there what is there on average (``mean``).
-    """
-
-    questions: int = 1200
-    others: int = 600
-    noise: float = 0.12
-    beside: tuple[float, ...] = (0.04, 0.2)
-    strength: float = 1.0
-    strengths: tuple[float, ...] = (0.25, 0.5, 2.0)
-    draws: int = 40
-    how: Literal["mask", "mean"] = "mask"
-
-    def __post_init__(self) -> None:
-        if min(self.questions, self.others) < 4:
-            raise OptionError("four questions are the least that has an interval for each answer")
-        if self.how not in ("mask", "mean"):
-            raise OptionError(f"how is {self.how!r}; mask or mean is expected", hint="--set how=mask")
+    questions: int = size(1200, "whether something is there, half about what is not", least=4)
+    others: int = size(600, "questions of other kinds", least=4)
+    noise: float = size(0.12, "of pixels")
+    beside: tuple[float, ...] = size((0.04, 0.2), "further noises, of a table")
+    strength: float = size(1.0, "of guidance and of contrastive decoding")
+    strengths: tuple[float, ...] = size((0.25, 0.5, 2.0), "further ones, of a table")
+    draws: int = size(40, "of interactions dealt to other questions")
+    how: Literal["mask", "mean"] = size("mask", "a part that is away: masked, or what is there on average")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -83,181 +76,125 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not read a picture and words.
     """
-    o: InteractionSizes = setting.options
-    seed = FIRST_SEED + 1000 * setting.seed
+    o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
     c = Conditions(unit="share of questions answered yes", seed=setting.seed)
-    yes = asked_pictures.token_of(setting.model, "yes")
-    asked = _asked(setting, ["exist"], o.questions, seed, o.noise)
+    yes = asked_pictures.token_of(model, "yes")
+    asked = existence.ask_at_noise(model, o.noise, n=o.questions, seed=seed)
     found, there = _apart(setting, asked), asked.there
-    _on_answers(c, found, asked, found.both.argmax(1).numpy() == yes)
-    for name, says in _said(found, o.strength).items():
-        c[f"{ABSENT}, {name}"], c[f"{PRESENT}, {name}"] = (says == yes)[~there], (says == yes)[there]
+    _on_answers(c, found, asked, yes)
+    for name, says in interaction.decodings(found, strength=o.strength).items():
+        c[f"{ABSENT}, {name}"], c[f"{PRESENT}, {name}"] = existence.yes_answers(says == yes, there)
     rng = np.random.default_rng([seed, 1])
-    dealt = [_guided(found.both, found.term[rng.permutation(len(asked))], o.strength) for _ in range(o.draws)]
-    c.draws[f"{ABSENT}, {DEALT}"] = [(says == yes)[~there] for says in dealt]
+    others = [rng.permutation(len(asked)) for _ in range(o.draws)]
+    drawn = [interaction.guided_by_others(found, each, strength=o.strength) == yes for each in others]
+    c.draws[f"{ABSENT}, {DEALT}"] = [says[~there] for says in drawn]
     setting.progress(1, 3, "other kinds of questions")
-    other = _asked(setting, KINDS, o.others, seed + 1, o.noise)
-    for name, says in _said(_apart(setting, other), o.strength).items():
+    world = World(objects=(0, 1, 1, 1), noise=o.noise)
+    other = asked_pictures.ask_pictures(model, world, kinds=KINDS, n=o.others, seed=seed + 1)
+    for name, says in interaction.decodings(_apart(setting, other), strength=o.strength).items():
         c.add(f"{ANY}, {name}", says == other.right, within=SHARE, unit="share of right answers")
     setting.progress(2, 3, "tables")
     c.tables["How strong"] = [
-        {
-            "strength": s,
-            "decoding": name,
-            ABSENT: (says == yes)[~there].mean(),
-            PRESENT: (says == yes)[there].mean(),
-        }
+        {"strength": s, "decoding": name, **existence.yes_answers(says == yes, there).row()}
         for s in sorted({o.strength, *o.strengths})
-        for name, says in _said(found, s).items()
+        for name, says in interaction.decodings(found, strength=s).items()
     ]
-    c.tables["Noise of pixels"] = [_of_noise(setting, noise, seed + 2) for noise in (*o.beside, o.noise)]
+    c.tables["Noise of pixels"] = [_of_noise(setting, x, seed + 2) for x in (*o.beside, o.noise)]
     return c
 
 
-def _asked(
-    setting: Setting, kinds: Sequence[str], n: int, seed: int, noise: float
-) -> asked_pictures.AskedPictures:
-    world = World(objects=(0, 1, 1, 1), noise=noise)
-    if list(kinds) == ["exist"]:
-        return asked_pictures.ask_existence(setting.model, world, n=n, seed=seed)
-    return asked_pictures.ask_pictures(setting.model, world, kinds=kinds, n=n, seed=seed)
-
-
 def _apart(setting: Setting, asked: asked_pictures.AskedPictures) -> interaction.Interaction:
-    o: InteractionSizes = setting.options
-    return interaction.interaction(setting.model, asked.prompt, asked.image, asked.question, how=o.how)
+    how = setting.options.how
+    return interaction.interaction(setting.model, asked.prompt, asked.image, asked.question, how=how)
 
 
-def _guided(both: Any, term: Any, strength: float) -> np.ndarray:
-    return interaction.guided(both, term, strength=strength).argmax(1).numpy()
-
-
-def _said(found: interaction.Interaction, strength: float) -> dict[str, np.ndarray]:
-    """The token that is said, by way of decoding."""
-    contrasted = interaction.contrasted(found.both, found.second, strength=strength)
-    says = {PLAIN: found.both.argmax(1).numpy(), GUIDED: _guided(found.both, found.term, strength)}
-    return says | {CONTRASTED: contrasted.argmax(1).numpy()}
-
-
-def _on_answers(
-    c: Conditions, found: interaction.Interaction, asked: asked_pictures.AskedPictures, yes: np.ndarray
-) -> None:
+def _on_answers(c: Conditions, found: interaction.Interaction, asked, yes: int) -> None:
     """The interaction on right answers, beside that of other prompts on the same word, and on answers yes."""
     term, says = found.term.double().numpy(), found.both.argmax(1).numpy()
     right, there = says == asked.right, asked.there
     c.add(OWN, term[right, asked.right[right]], unit="nats")
-    c.add(OTHERS, _of_others(term)[right, asked.right[right]], unit="nats")
-    c.add(TERM, term[yes, says[yes]], unit="nats")
-    c.add(TRUE, there[yes], within=SHARE, unit="share of answers yes")
-    sure = auroc(found.both.amax(1).double().numpy()[yes], there[yes])
+    c.add(OTHERS, interaction.of_others(term)[right, asked.right[right]], unit="nats")
+    c.add(TERM, term[says == yes, yes], unit="nats")
+    c.add(TRUE, there[says == yes], within=SHARE, unit="share of answers yes")
+    sure = existence.tells_true(found.both.amax(1).double().numpy(), says == yes, there)
     c.numbers |= {"right": float(right.mean()), "AUROC of the model's own probability": sure}
-    c.numbers |= {"hallucinated": int((yes & ~there).sum()), "truly": int((yes & there).sum())}
-
-
-def _of_others(term: np.ndarray) -> np.ndarray:
-    """The mean interaction of all other prompts on each word, the prompt itself left out."""
-    return (term.sum(0) - term) / (len(term) - 1)
+    c.numbers |= existence.yes_answers(says == yes, there).counts
 
 
 def _of_noise(setting: Setting, noise: float, seed: int) -> dict[str, float]:
-    asked = _asked(setting, ["exist"], max(4, setting.options.questions // 4), seed, noise)
-    found, there = _apart(setting, asked), asked.there
-    yes, row = asked_pictures.token_of(setting.model, "yes"), {"noise": noise}
-    for name, says in _said(found, setting.options.strength).items():
-        row |= {
-            f"{ABSENT}, {name}": (says == yes)[~there].mean(),
-            f"{PRESENT}, {name}": (says == yes)[there].mean(),
-        }
-    says = found.both.argmax(1).numpy() == yes
-    return row | {"AUROC of the interaction": auroc(found.term[:, yes].numpy()[says], there[says])}
+    """What is said at a noise by every way of decoding, and whether the interaction tells answers yes apart."""
+    o, yes = setting.options, asked_pictures.token_of(setting.model, "yes")
+    asked = existence.ask_at_noise(setting.model, noise, n=max(4, o.questions // 4), seed=seed)
+    found = _apart(setting, asked)
+    says = {name: token == yes for name, token in interaction.decodings(found, strength=o.strength).items()}
+    told = existence.tells_true(found.term[:, yes].numpy(), says[PLAIN], asked.there)
+    return existence.noise_row(noise, says, asked.there) | {"AUROC of the interaction": told}
 
 
-ABLE = needs(
-    at_least("right", RIGHT), "the model answers {right:.0%} of the questions rightly; 60% is asked for"
-)
-ERRS = needs(
-    lambda c: min(c.numbers["hallucinated"], c.numbers["truly"]) >= ENOUGH,
-    "{hallucinated} answers yes are hallucinated and {truly} right; twenty of both are asked for",
-)
+ERRS = enough("hallucinated", "truly", least=ENOUGH, of=HALLUCINATED)
 CLAIMS = {
-    "together": Claim(
+    "together": Reconstructed(
         "picture and question work together on right answers",
         above(OWN),
         why="effects that add up have an interaction of 0",
-        where=RECONSTRUCTED,
-        needs=[ABLE],
     ),
-    "own": Claim(
+    "own": Control(
         "more than those of other prompts do on the same word",
         above(OWN, OTHERS),
         why="an answer may have its interaction whatever is asked and seen; all prompts but its own, whatever "
         "their answer",
-        where="a control of ours",
-        needs=[ABLE],
     ),
-    "tells": Claim(
+    "tells": Reconstructed(
         "they work together more on right answers than on hallucinated ones",
         tells(TERM, TRUE)
-        & permuted(
-            "AUROC of the interaction for answers yes that are right",
-            lambda labels, c: auroc(c[TERM], np.asarray(labels) > 0.5),
-            lambda c: c[TRUE].tolist(),
-        ),
+        & dealt("AUROC of the interaction for answers yes that are right", area, TERM, TRUE),
         why="the word is the same in both, so that only what it is about differs",
-        where=RECONSTRUCTED,
-        needs=[ABLE, ERRS],
+        needs=[ERRS],
         control="{AUROC of the model's own probability:.3f} for the model's own probability of the answer",
     ),
-    "lowers": Claim(
+    "lowers": Reconstructed(
         "decoding guided by the interaction lowers hallucination",
         below(f"{ABSENT}, {GUIDED}", f"{ABSENT}, {PLAIN}"),
         why="the truth about what is absent is exact",
-        where=RECONSTRUCTED,
-        needs=[ABLE, ERRS],
+        needs=[ERRS],
     ),
-    "contrast": Claim(
+    "contrast": Reconstructed(
         "it lowers hallucination more than contrastive decoding",
         below(f"{ABSENT}, {GUIDED}", f"{ABSENT}, {CONTRASTED}"),
         why="the same strength and the same plausible tokens",
-        where=RECONSTRUCTED,
-        needs=[ABLE, ERRS],
+        needs=[ERRS],
     ),
-    "dealt": Claim(
+    "dealt": Control(
         "it lowers hallucination more than guidance by the interactions of other questions",
         beats_draws(f"{ABSENT}, {GUIDED}", f"{ABSENT}, {DEALT}", lower=True),
         why="any change of scores may make a model say yes less often",
-        where="a control of ours",
-        needs=[ABLE, ERRS],
+        needs=[ERRS],
     ),
-    "kept": Claim(
+    "kept": Control(
         "right answers about what is there are kept",
         no_worse(f"{PRESENT}, {GUIDED}", f"{PRESENT}, {PLAIN}", within=WITHIN),
         why="two points; a model that never says yes hallucinates nothing",
-        where="a control of ours",
-        needs=[ABLE],
     ),
-    "kinds": Claim(
+    "kinds": Extension(
         "questions of other kinds are answered better",
         above(f"{ANY}, {GUIDED}", f"{ANY}, {PLAIN}"),
         why="colour, shape, size, place and count, at the same noise",
-        where="an extension of ours",
-        needs=[ABLE],
     ),
     "photographs": untried(
         "descriptions of photographs hallucinate less",
         "the benchmarks of the paper",
-        "photographs and models of seven billion weights cannot be had here",
+        NO_PHOTOGRAPHS,
         where=RECONSTRUCTED,
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="interaction",
-        title="INTER: Mitigating Hallucination in Large Vision-Language Models by Interaction Guidance Sampling",
         source="INTER 2025",
         model="zoo:vlm",
         options=InteractionSizes,
         measure=measure,
+        needs=[answers("right", RIGHT)],
         claims=CLAIMS,
     )
 )

@@ -3,10 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from workbench.core.errors import OptionError, check_numbers, unknown
+
+
+def size(default: Any, what: str, *, least: float | None = None) -> Any:
+    """Give an option its default, what it is in words, and the least that it may be; of several values, each."""
+    return field(default=default, metadata={"what": what, "least": least})
+
+
+def words_of(options: Any) -> dict[str, str]:
+    """Say what every option is, where it has words.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Questions(Sizes):
+        ...     questions: int = size(600, "questions that are reported", least=4)
+        >>> words_of(Questions())
+        {'questions': 'questions that are reported'}
+    """
+    return {one.name: one.metadata["what"] for one in fields(options) if "what" in one.metadata}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Options of a paper that are checked when they are made.
+
+    A number has the least that ``size`` says; a word is one of those of its ``Literal``.
+
+    Raises:
+        OptionError: for an option that is neither, with what was expected and what to type.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Questions(Sizes):
+        ...     questions: int = size(600, "questions that are reported", least=4)
+        >>> Questions(questions=2)
+        Traceback (most recent call last):
+            ...
+        workbench.core.errors.OptionError: questions is 2; 4 is the least that can be measured
+          hint: --set questions=600
+    """
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for option in fields(self):
+            value, least = getattr(self, option.name), option.metadata.get("least")
+            if least is not None and min(value if isinstance(value, tuple) else (value,)) < least:
+                raise OptionError(
+                    f"{option.name} is {value}; {least} is the least that can be measured",
+                    hint=f"--set {option.name}={option.default}",
+                )
+            words = get_args(hints[option.name]) if get_origin(hints[option.name]) is Literal else (value,)
+            if value not in words:
+                expected = ", ".join(map(str, words[:-1])) + f" or {words[-1]}"
+                raise OptionError(
+                    f"{option.name} is {value!r}; {expected} is expected",
+                    hint=f"--set {option.name}={words[0]}",
+                )
 
 
 def options_from(texts: Iterable[str], kind: type, name: str) -> Any:

@@ -21,36 +21,28 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
-from workbench.core.stats.association import auroc
 from workbench.core.stats.intervals import SHARE
-from workbench.core.stats.matched import layer_of, matched_heads
-from workbench.edits.reinforce import Reinforce
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, below, no_worse, permuted, tells
+from workbench.papers.kit import Claim, Conditions, Paper, untried
+from workbench.papers.kit.criteria import above, area, below, dealt, no_worse, tells
+from workbench.papers.kit.frames import HALLUCINATED, NO_PHOTOGRAPHS, Control, answers, enough
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import World
 
 with lazily():
-    from workbench.edits import affine
-    from workbench.heads import asked_pictures, divergence
-
-if TYPE_CHECKING:
-    from workbench.edits.edit import ModelEdit
+    from workbench.edits import louder as louder_heads
+    from workbench.heads import divergence, existence
 
 # Criteria, fixed before anything was measured.
 TENTH, WITHIN, ENOUGH, RIGHT = 0.1, 0.02, 20, 0.6
-ROWS = 200  # questions of one pass
 FIRST_SEED = 10_000_000  # pictures of this paper: no other seed of pictures is near
 TOP, EVEN, RANDOM_HEADS = "share of the top tenth of heads", "uniform share", "share of random heads"
 TOTAL, TRUE = "T-VHD of answers yes", "the object is there"
@@ -61,34 +53,18 @@ KEPT_RANDOM = "yes where present, random heads"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VhdSizes:
-    """Sizes.
+class VhdSizes(Sizes):
+    """How much is asked, and how loud heads are made."""
 
-    Attributes:
-        choosing, questions: On which heads are chosen, and others that are reported; half are about what is absent.
-        noise: Of pixels.
-        noises, alphas: Of the tables.
-        alpha: How much louder heads are made.
-        top: Heads of a layer that the total counts.
-        draws: Random sets of heads.
-        how: What being without the picture is: ``remove`` its tokens or ``mask`` them.
-    """
-
-    choosing: int = 200
-    questions: int = 1600
-    noise: float = 0.12
-    noises: tuple[float, ...] = (0.04, 0.08, 0.2)
-    alpha: float = 2.0
-    alphas: tuple[float, ...] = (1.25, 1.5, 3.0)
-    top: int = 2
-    draws: int = 20
-    how: Literal["remove", "mask"] = "remove"
-
-    def __post_init__(self) -> None:
-        if min(self.choosing, self.questions) < 4:
-            raise OptionError("four questions are the least that has an interval for each answer")
-        if self.how not in ("remove", "mask"):
-            raise OptionError(f"how is {self.how!r}; remove or mask is expected", hint="--set how=remove")
+    choosing: int = size(200, "questions on which heads are chosen, half about what is absent", least=4)
+    questions: int = size(1600, "others that are reported, half about what is absent", least=4)
+    noise: float = size(0.12, "of pixels")
+    noises: tuple[float, ...] = size((0.04, 0.08, 0.2), "further ones, of a table")
+    alpha: float = size(2.0, "how much louder heads are made")
+    alphas: tuple[float, ...] = size((1.25, 1.5, 3.0), "further factors, of a table")
+    top: int = size(2, "heads of a layer that the total counts")
+    draws: int = size(20, "random sets of heads")
+    how: Literal["remove", "mask"] = size("remove", "without the picture: its tokens removed, or masked")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -97,198 +73,122 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not read a picture and words.
     """
-    o: VhdSizes = setting.options
-    model, seed = setting.model, FIRST_SEED + 1000 * setting.seed
-    yes = asked_pictures.token_of(model, "yes")
-    chosen_on = _asked(setting, seed, o.choosing, o.noise)
-    asked = _asked(setting, seed + 1, o.questions, o.noise)
-    there = asked.there
+    o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
     c = Conditions(unit="share of questions answered yes", within=SHARE, seed=setting.seed)
-
-    def says_yes(edit_of: Callable[[slice], ModelEdit] | None = None) -> np.ndarray:
-        under = None if edit_of is None else lambda rows: edit_of(rows).on(model)
-        return (asked_pictures.said(model, asked.prompt, rows=ROWS, under=under) == yes).astype(float)
-
-    before = divergence.divergence(model, chosen_on.prompt, how=o.how)
-    found = divergence.divergence(model, asked.prompt, how=o.how)
-    mean = dict(zip(before.heads, before.by_head.mean(0), strict=True))
-    ranked = sorted(mean, key=lambda head: -mean[head])
-    _shares(c, ranked[: ceil(TENTH * len(ranked))], found, setting)
-    plain = says_yes()
-    c.numbers |= {
-        "right": float((plain == there).mean()),
-        "hallucinated": int(plain[~there].sum()),
-        "truly": int(plain[there].sum()),
-        "heads": len(ranked),
-    }
-    of_yes = plain > 0.5
-    c.add(TOTAL, found.total(o.top)[of_yes], unit="units of z, top heads of every layer added up")
-    c.add(TRUE, there[of_yes].astype(float), within=SHARE, unit="share of answers yes")
-    c.numbers["AUROC"] = auroc(c[TOTAL], c[TRUE] > 0.5)
-    setting.progress(1, 3, "heads made louder")
-
-    def louder(
-        alpha: float, choose: Literal["divergent", "random"] = "divergent", draw: int = 0
-    ) -> np.ndarray:
-        make = partial(
-            Reinforce, layers=found.layers, alpha=alpha, choose=choose, seed=setting.seed * 997 + draw
-        )
-        return says_yes(lambda rows: make(without=found.without[rows]))
-
-    reinforced = louder(o.alpha)
-    drawn = [louder(o.alpha, "random", i) for i in range(o.draws)]
-    half = len(ranked) // len(before.layers) // 2
-    fixed = [h for n in before.layers for h in [r for r in ranked if layer_of(r) == n][:half]]
-    always = affine.affine_of(model, fixed, a=o.alpha, b=0.0, train=(), positions=(-1,), when="all")
-    same = says_yes(lambda rows: always)
-    c[AS_IS], c[LOUDER], c[FIXED] = plain[~there], reinforced[~there], same[~there]
-    c[KEPT], c[KEPT_LOUDER] = plain[there], reinforced[there]
-    c.draws[RANDOM], c.draws[KEPT_RANDOM] = [d[~there] for d in drawn], [d[there] for d in drawn]
-    setting.progress(2, 3, "tables")
-    c.numbers |= {"fixed heads": fixed, "top heads": ranked[: ceil(TENTH * len(ranked))]}
-    c.tables["How loud"] = [
-        {
-            "factor": a,
-            "heads": heads,
-            "yes though absent": x[~there].mean(),
-            "yes where present": x[there].mean(),
-        }
-        for a, heads, x in [
-            (1.0, "as it is", plain),
-            (o.alpha, "divergent", reinforced),
-            (o.alpha, "random", np.mean(drawn, axis=0)),
-            (o.alpha, "fixed", same),
-            *((a, "divergent", louder(a)) for a in o.alphas),
-        ]
-    ]
-    c.tables["Noise of pixels"] = [_of_noise(setting, noise, yes, seed + 2) for noise in (*o.noises, o.noise)]
-    of = dict(zip(found.heads, found.by_head.mean(0), strict=True))
-    c.draw_heads("Divergence of every head, reported pictures", of, unit="units of z")
+    chosen_on = existence.ask_at_noise(model, o.noise, n=o.choosing, seed=seed)
+    asked = existence.ask_at_noise(model, o.noise, n=o.questions, seed=seed + 1)
+    before, found = (divergence.divergence(model, each.prompt, how=o.how) for each in (chosen_on, asked))
+    top = before.ranked()[: ceil(TENTH * len(before.heads))]
+    shares = divergence.top_share(found, top, seed=setting.seed)
+    for name, share in zip((TOP, EVEN, RANDOM_HEADS), shares, strict=True):
+        c.add(name, share, within=SHARE, unit="share of the divergence of all heads")
+    _louder(c, setting, asked, found, before.upper_half())
+    c.tables["Noise of pixels"] = [_of_noise(setting, x, seed + 2) for x in (*o.noises, o.noise)]
+    c.draw_heads("Divergence of every head, reported pictures", found.means(), unit="units of z")
+    c.numbers |= {"heads": len(found.heads), "top heads": top}
     return c
 
 
-def _asked(setting: Setting, seed: int, n: int, noise: float) -> asked_pictures.AskedPictures:
-    """Questions about what is there and what is not, by turns."""
-    world = World(objects=(0, 1, 1, 1), noise=noise)
-    return asked_pictures.ask_existence(setting.model, world, n=n, seed=seed)
+def _louder(c: Conditions, setting: Setting, asked, found: divergence.Divergence, fixed: list[str]) -> None:
+    """Answers as they are, and with heads made louder: those of each prompt, random ones, always the same."""
+    o, there = setting.options, asked.there
+    louder = louder_heads.Louder(model=setting.model, asked=asked, found=found, seed=setting.seed)
+    plain, total = louder.as_it_is(), found.total(o.top)
+    c.add(TOTAL, total[plain > 0.5], unit="units of z, top heads of every layer added up")
+    c.add(TRUE, there[plain > 0.5], within=SHARE, unit="share of answers yes")
+    c.numbers |= {"right": float((plain == there).mean()), **existence.yes_answers(plain, there).counts}
+    c.numbers |= {"AUROC": existence.tells_true(total, plain, there), "fixed heads": fixed}
+    setting.progress(1, 3, "heads made louder")
+    reinforced, same = louder.chosen(o.alpha), louder.always(o.alpha, fixed)
+    drawn = [louder.chosen(o.alpha, "random", i) for i in range(o.draws)]
+    c[AS_IS], c[LOUDER], c[FIXED] = plain[~there], reinforced[~there], same[~there]
+    c[KEPT], c[KEPT_LOUDER] = plain[there], reinforced[there]
+    c.draws[RANDOM], c.draws[KEPT_RANDOM] = [yes[~there] for yes in drawn], [yes[there] for yes in drawn]
+    setting.progress(2, 3, "tables")
+    rows = [(1.0, "as it is", plain), (o.alpha, "divergent", reinforced)]
+    rows += [(o.alpha, "random", np.mean(drawn, axis=0)), (o.alpha, "fixed", same)]
+    rows += [(alpha, "divergent", louder.chosen(alpha)) for alpha in o.alphas]
+    c.tables["How loud"] = [
+        {"factor": alpha, "heads": heads, **existence.yes_answers(yes, there).row()}
+        for alpha, heads, yes in rows
+    ]
 
 
-def _shares(c: Conditions, chosen: list[str], found, setting: Setting) -> None:
-    """What part of all divergence the chosen heads have, and as many random ones of their layers."""
-    whole = found.by_head.sum(1)
-    of = dict(zip(found.heads, found.by_head.T, strict=True))
-
-    def share(heads) -> np.ndarray:
-        return np.sum([of[head] for head in heads], axis=0) / whole
-
-    draws = matched_heads(chosen, found.heads, draws=20, seed=setting.seed, short="all")
-    unit = "share of the divergence of all heads"
-    even = np.full(len(whole), len(chosen) / len(found.heads))
-    for name, value in (
-        (TOP, share(chosen)),
-        (EVEN, even),
-        (RANDOM_HEADS, np.mean([share(drawn) for drawn in draws], axis=0)),
-    ):
-        c.add(name, value, within=SHARE, unit=unit)
-
-
-def _of_noise(setting: Setting, noise: float, yes: int, seed: int) -> dict[str, float]:
+def _of_noise(setting: Setting, noise: float, seed: int) -> dict[str, float]:
     """How often the model errs at a noise, and whether the total tells its answers yes apart."""
-    o: VhdSizes = setting.options
-    asked = _asked(setting, seed, o.choosing, noise)
-    says = asked_pictures.said(setting.model, asked.prompt) == yes
-    total = divergence.divergence(setting.model, asked.prompt, how=o.how).total(o.top)
-    row = {"noise": noise, "yes though absent": says[~asked.there].mean()}
-    told = auroc(total[says], asked.there[says])
-    return row | {"yes where present": says[asked.there].mean(), "AUROC of T-VHD": told}
+    o, model = setting.options, setting.model
+    asked = existence.ask_at_noise(model, noise, n=o.choosing, seed=seed)
+    yes, found = existence.says_yes(model, asked), divergence.divergence(model, asked.prompt, how=o.how)
+    row = existence.noise_row(noise, {"": yes}, asked.there)
+    return row | {"AUROC of T-VHD": existence.tells_true(found.total(o.top), yes, asked.there)}
 
 
-ABLE = needs(
-    at_least("right", RIGHT), "the model answers {right:.0%} of the questions rightly; 60% is asked for"
-)
-ERRS = needs(
-    lambda c: min(c.numbers["hallucinated"], c.numbers["truly"]) >= ENOUGH,
-    "{hallucinated} answers yes are hallucinated and {truly} right; twenty of both are asked for",
-)
+ERRS = enough("hallucinated", "truly", least=ENOUGH, of=HALLUCINATED)
+OfDivergence = partial(Claim, where="section on VHD")
+OfHallucination = partial(Claim, where="results on CHAIR", needs=[ERRS])
 CLAIMS = {
-    "few": Claim(
+    "few": OfDivergence(
         "few heads carry most of the divergence",
         above(TOP, EVEN),
         "the top tenth of heads, chosen on other pictures, has more than its uniform share of the divergence: paired "
         "difference above 0, interval included",
         why="a tenth of heads that change alike would have a tenth",
-        where="section on VHD",
-        needs=[ABLE],
     ),
-    "layers": Claim(
+    "layers": Control(
         "the heads that diverge most do so beyond what their layers do",
         above(TOP, RANDOM_HEADS),
         why="norms of z differ by layer, so the control has as many heads of the same layers",
-        where="a control of ours",
-        needs=[ABLE],
     ),
-    "tells": Claim(
+    "tells": OfDivergence(
         "hallucinated words have lower T-VHD than right ones",
-        tells(TOTAL, TRUE)
-        & permuted(
-            "AUROC of T-VHD for answers yes that are right",
-            lambda labels, c: auroc(c[TOTAL], np.asarray(labels) > 0.5),
-            lambda c: c[TRUE].tolist(),
-        ),
+        tells(TOTAL, TRUE) & dealt("AUROC of T-VHD for answers yes that are right", area, TOTAL, TRUE),
         "among answers yes, AUROC of T-VHD for the right ones above 0.5, interval included, and p below 0.05 with "
         "shuffled labels",
         why="the word is the same in both, so that only what it is about differs",
-        where="section on VHD",
-        needs=[ABLE, ERRS],
+        needs=[ERRS],
         found="{AUROC:.3f}",
         control="0.5 with shuffled labels",
     ),
-    "lowers": Claim(
+    "lowers": OfHallucination(
         "reinforcing heads that depend on the picture lowers hallucination",
         below(LOUDER, AS_IS),
         paper="CHAIR_S 49.68 to 33.32 (LLaVA-1.5)",
         why="the truth about what is absent is exact",
-        where="results on CHAIR",
-        needs=[ABLE, ERRS],
     ),
-    "random": Claim(
+    "random": Control(
         "it lowers hallucination more than reinforcing as many random heads of each layer",
         below(LOUDER, RANDOM),
         why="any change of outputs may make a model say yes less often",
-        where="a control of ours",
-        needs=[ABLE, ERRS],
+        needs=[ERRS],
     ),
-    "fixed": Claim(
+    "fixed": OfHallucination(
         "it lowers hallucination more than reinforcing a fixed set of heads",
         below(LOUDER, FIXED),
         paper="CHAIR_S 33.32 against 44.72",
         why="the fixed set has as many heads of each layer, those of the largest divergence on other pictures",
         where="ablation: input-independent heads",
-        needs=[ABLE, ERRS],
     ),
-    "kept": Claim(
+    "kept": Control(
         "right answers about what is there are kept",
         no_worse(KEPT_LOUDER, KEPT, within=WITHIN),
         why="two points; a model that never says yes hallucinates nothing",
-        where="a control of ours",
-        needs=[ABLE],
     ),
     "coco": untried(
         "CHAIR of descriptions of photographs falls by up to a third",
         "CHAIR_S and CHAIR_I on COCO with LLaVA, InstructBLIP and LLaVA-NeXT",
-        "photographs and models of seven billion weights cannot be had here",
+        NO_PHOTOGRAPHS,
         paper="CHAIR_S 49.68 to 33.32, CHAIR_I 14.32 to 9.71 (LLaVA-1.5)",
         where="results on CHAIR",
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="vhd",
-        title="Cracking the Code of Hallucination in LVLMs with Vision-aware Head Divergence",
         source="He et al. 2024",
         model="zoo:vlm",
         options=VhdSizes,
         measure=measure,
+        needs=[answers("right", RIGHT)],
         claims=CLAIMS,
     )
 )

@@ -59,6 +59,7 @@ class Claim:
             measured (``Conditions.say``), or a function of it. So are paper, why, criterion, the reason of a need.
         models: How many independent models (checkpoints, seeds of training) it was judged on. One: the verdict is
             of this model. None: it is of no model.
+        alone: It has its own needs and none of those that all claims of the paper have.
     """
 
     says: str
@@ -74,6 +75,7 @@ class Claim:
     n: Told = MEANS
     model: Told = ""
     models: Told = 1
+    alone: bool = False
 
     def words_of(self, c: Conditions) -> str:
         """The sentence of the criterion."""
@@ -134,7 +136,8 @@ def untried(
 ) -> Claim:
     """Make a claim that no setting here can test, saying what ``lacks``."""
     never = fact("not measured", lambda c: False)
-    return Claim(says, never, criterion, paper=paper, why=why, where=where, needs=[needs(never, lacks)])
+    lack = needs(never, lacks)
+    return Claim(says, never, criterion, paper=paper, why=why, where=where, needs=[lack], alone=True)
 
 
 def judge_all(
@@ -223,6 +226,7 @@ def _lacking(claim: Claim, common: Sequence[Need], c: Conditions) -> Need | None
     """The first need that is not met; that its criterion reads what was not measured is one."""
     if c.why:
         return Need(met=lambda c: False, why=lambda c: c.why)
-    unmet = next((need for need in (*common, *claim.needs) if not need.met(c)), None)
+    asked = claim.needs if claim.alone else (*common, *claim.needs)
+    unmet = next((need for need in asked if not need.met(c)), None)
     gone = next((c.lacking[name] for name in claim.by.reads if name in c.lacking), "")
     return Need(met=lambda c: False, why=lambda c: gone) if unmet is None and gone else unmet

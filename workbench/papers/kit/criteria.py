@@ -176,10 +176,6 @@ def tells(name: str, truth: str, *, above: float = 0.5) -> Criterion:
     """A value tells the items for which ``truth`` is 1 from those for which it is 0 (area under the ROC curve)."""
     what = f"AUROC of {name} for {truth}"
     words = f"{what} above {above:g}, interval included"
-
-    def area(x: np.ndarray, y: np.ndarray) -> float:
-        return auroc(x, y > 0.5)
-
     return _of_pairs(words, what, area, name, truth, lambda _, low, high: low > above)
 
 
@@ -289,6 +285,33 @@ def permuted(
         return replace(outcome, found=found)
 
     return Criterion(f"{words} above 0, p below {ALPHA:g} when labels are permuted", test)
+
+
+def dealt(
+    words: str,
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    name: str,
+    labels: str,
+    *,
+    draws: int = 4000,
+) -> Criterion:
+    """A statistic of the values and the labels of items is larger than with the labels dealt at random.
+
+    Args:
+        words: What the statistic is.
+        statistic: Of the condition ``name`` and of ``labels``, another one.
+    """
+    return permuted(
+        words,
+        lambda given, c: statistic(c[name], np.asarray(given, dtype=float)),
+        lambda c: c[labels].tolist(),
+        draws=draws,
+    )
+
+
+def area(values: np.ndarray, truth: np.ndarray) -> float:
+    """Area under the ROC curve of values for the items whose truth is 1, not 0."""
+    return auroc(values, truth > 0.5)
 
 
 def groups_differ(name: str, groups: str, *, larger: bool = False) -> Criterion:
