@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,14 @@ class Louder:
         """
         found, seed = self.found, self.seed * 997 + draw
 
-        def edit_of(rows: slice) -> Reinforce:
+        def under(rows: slice) -> AbstractContextManager:
             away = found.without[rows]
-            return Reinforce(layers=found.layers, without=away, alpha=alpha, choose=choose, seed=seed)
+            edit = Reinforce(layers=found.layers, without=away, alpha=alpha, choose=choose, seed=seed)
+            return edit.on(self.model)
 
-        return says_yes(self.model, self.asked, edit_of, rows=ROWS)
+        return says_yes(self.model, self.asked, rows=ROWS, under=under)
 
     def always(self, alpha: float, heads: Sequence[str]) -> Float[np.ndarray, " question"]:
         """Return 1 for every *yes* with the same heads made ``alpha`` times as loud for all prompts."""
         edit = affine_of(self.model, heads, a=alpha, b=0.0, train=(), positions=(-1,), when="all")
-        return says_yes(self.model, self.asked, lambda rows: edit, rows=ROWS)
+        return says_yes(self.model, self.asked, rows=ROWS, under=lambda rows: edit.on(self.model))

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from workbench.core.stats.association import auroc
-from workbench.heads.asked_pictures import AskedPictures, ask_existence, said, token_of
+from workbench.heads.asked_pictures import AskedPictures, Under, ask_existence, said, token_of
 from workbench.tasks.scenes.layout import World
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-    from workbench.edits.edit import ModelEdit
-
-EditOf = Callable[[slice], "ModelEdit"]
-"""The edit for these rows of the prompts."""
 
 
 def ask_at_noise(model: TransformerBridge, noise: float, *, n: int, seed: int) -> AskedPictures:
@@ -70,15 +65,14 @@ def yes_answers(yes: np.ndarray, there: Bool[np.ndarray, " question"]) -> YesAns
 
 
 def says_yes(
-    model: TransformerBridge, asked: AskedPictures, edit_of: EditOf | None = None, *, rows: int = 128
+    model: TransformerBridge, asked: AskedPictures, *, rows: int = 128, under: Under | None = None
 ) -> Float[np.ndarray, " question"]:
     """Return 1 for every question that is answered with *yes*, 0 for every other one.
 
     Args:
-        edit_of: The edit under which some rows of the questions are answered; by default none.
         rows: Questions of one pass.
+        under: What a pass is in: an edit for these rows of the questions.
     """
-    under = None if edit_of is None else lambda some: edit_of(some).on(model)
     return (said(model, asked.prompt, rows=rows, under=under) == token_of(model, "yes")).astype(float)
 
 
