@@ -1,9 +1,11 @@
 """The house in numbers: rooms, modules, lines, imports inside functions, circles, arrows upwards.
 
-    python -m benchmarks.house [--tree ANOTHER/CHECKOUT] [--json]
+    python -m benchmarks.house [--tree ANOTHER/CHECKOUT] [--json] [--all-imports]
 
 Only sources are read (``ast``), so any checkout can be counted, also one from before a change. The floors are those of
-the contract in the ``pyproject.toml`` of that checkout; without one, arrows upwards are not counted.
+the contract in the ``pyproject.toml`` of that checkout; without one, arrows upwards are not counted. ``--all-imports``
+prints every import that does not simply stand at the top of its module, and every circle with its modules, so that
+whoever counts by another rule sees where the difference comes from.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import ast
 import json
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,37 +25,77 @@ from typing import Any
 import networkx as nx
 
 PACKAGE = "workbench"
+LISTED = (PACKAGE, "cli")  # whose imports --all-imports lists
+TOP, INSIDE, LAZILY, TYPES = "at the top", "inside functions", "at the top, lazily()", "for type checkers"
+OURS, OTHERS, STANDARD = "ours", "other packages", "standard library"
 
 
-def modules(tree: Path) -> dict[str, Path]:
-    """Every module of the library by its name."""
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """One import statement: where it stands, what it says, and the modules of ours that it names."""
+
+    module: str
+    path: Path
+    line: int
+    text: str
+    place: str
+    owner: str
+    modules: tuple[str, ...]
+
+
+def modules(tree: Path, package: str = PACKAGE) -> dict[str, Path]:
+    """Every module of a package by its name."""
     found = {}
-    for path in sorted((tree / PACKAGE).rglob("*.py")):
+    for path in sorted((tree / package).rglob("*.py")):
         parts = path.relative_to(tree).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def imports(source: ast.Module, known: Mapping[str, Path]) -> Iterator[tuple[str, bool]]:
-    """Modules of ours that a module imports, and whether inside a function; those for type checkers left out."""
+def place_of(node: ast.AST, place: str) -> str:
+    """Where the imports below a node stand, given where the node stands; the first that says something else decides."""
+    if place in (INSIDE, TYPES):
+        return place
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        return TYPES
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return INSIDE
+    return LAZILY if isinstance(node, ast.With) and "lazily()" in ast.unparse(node.items[0]) else place
 
-    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
-        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+def owner_of(name: str) -> str:
+    """Whose module a dotted name is."""
+    top = name.partition(".")[0]
+    return OURS if top in LISTED else STANDARD if top in sys.stdlib_module_names else OTHERS
+
+
+def imports(module: str, path: Path, known: Mapping[str, Path]) -> Iterator[Import]:
+    """Every import statement of a file."""
+
+    def visit(node: ast.AST, place: str) -> Iterator[Import]:
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            module = next((m for m in (name, name.rpartition(".")[0]) if m in known), None)
-            if module and module != PACKAGE:
-                yield module, inside
+        if names:
+            here = (next((m for m in (n, n.rpartition(".")[0]) if m in known), None) for n in names)
+            yield Import(
+                **{"module": module, "path": path, "line": node.lineno, "text": ast.unparse(node)},
+                **{"place": place, "owner": owner_of(names[0])},
+                modules=tuple(m for m in here if m and m not in (PACKAGE, module)),
+            )
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, inside)
+            yield from visit(child, place_of(node, place))
 
-    yield from visit(source, False)
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), TOP)
+
+
+def circles(found: list[Import], *places: str) -> list[list[str]]:
+    """Modules of the library that import each other, by imports at these places; the largest circle first."""
+    arrows = nx.DiGraph([(i.module, to) for i in found if i.place in places for to in i.modules])
+    tied = [sorted(c) for c in nx.strongly_connected_components(arrows) if len(c) > 1]
+    return sorted(tied, key=lambda circle: (-len(circle), circle))
 
 
 def floors(tree: Path) -> dict[str, int]:
@@ -64,25 +108,27 @@ def floors(tree: Path) -> dict[str, int]:
     return {}
 
 
+def imports_of(tree: Path, package: str = PACKAGE) -> list[Import]:
+    """Every import statement of a package."""
+    known = modules(tree, package)
+    return [found for name, path in known.items() for found in imports(name, path, known)]
+
+
 def counts(tree: Path) -> dict[str, Any]:
     """All numbers of one checkout."""
     known = modules(tree)
-    sources = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in known.items()}
-    arrows = {
-        (name, to): inside for name in known for to, inside in imports(sources[name], known) if to != name
-    }
-    inner = [to for name in known for to, inside in imports(sources[name], known) if inside]
-    circles = sorted(len(c) for c in nx.strongly_connected_components(nx.DiGraph(list(arrows))) if len(c) > 1)
-    at_load = nx.DiGraph([arrow for arrow, inside in arrows.items() if not inside])
+    found = imports_of(tree)
+    arrows = {(i.module, to) for i in found if i.place != TYPES for to in i.modules}
     level = floors(tree)
     room = {name: name.split(".")[1] if "." in name else "" for name in known}
     upwards = [a for a in arrows if level and level.get(room[a[1]], 0) > level.get(room[a[0]], 99)]
     functions = [
         node.end_lineno - node.lineno + 1
-        for source in sources.values()
-        for node in ast.walk(source)
+        for path in known.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
+    places = Counter((i.place, i.owner) for i in found)
     return {
         "modules": len(known),
         "lines": sum(len(path.read_text(encoding="utf-8").splitlines()) for path in known.values()),
@@ -99,12 +145,31 @@ def counts(tree: Path) -> dict[str, Any]:
         "floors": max(level.values(), default=None),
         "arrows between modules": len(arrows),
         "arrows upwards": len(upwards) if level else None,
-        "imports inside functions": len(inner),
-        "circles, with imports inside functions": circles,
-        "circles when modules load": sum(len(c) > 1 for c in nx.strongly_connected_components(at_load)),
+        "imports of ours inside functions": places[INSIDE, OURS],
+        "imports of other packages inside functions": places[INSIDE, OTHERS],
+        "imports of the standard library inside functions": places[INSIDE, STANDARD],
+        "imports at the top that load at first use": places[LAZILY, OURS],
+        "circles when modules load": [len(c) for c in circles(found, TOP)],
+        "circles, with imports inside functions": [len(c) for c in circles(found, TOP, LAZILY, INSIDE)],
+        "circles, with those for type checkers too": [
+            len(c) for c in circles(found, TOP, LAZILY, INSIDE, TYPES)
+        ],
         "functions": len(functions),
         "median lines of a function": median(functions),
     }
+
+
+def every_import(tree: Path) -> Iterator[str]:
+    """A line for every import of the library and the command line that is not at the top, counts, and circles."""
+    found = [i for package in LISTED for i in imports_of(tree, package) if i.place != TOP]
+    for i in found:
+        yield f"{i.path.relative_to(tree)}:{i.line}: {i.text}  [{i.place}; {i.owner}]"
+    for (package, place, owner), n in sorted(
+        Counter((i.module.partition(".")[0], i.place, i.owner) for i in found).items()
+    ):
+        yield f"{n:4} {package}: {place}, {owner}"
+    for circle in circles(imports_of(tree), TOP, LAZILY, INSIDE, TYPES):
+        yield f"circle of {len(circle)}: {', '.join(circle)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -113,10 +178,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--all-imports", action="store_true", help="every import not at the top, every circle"
+    )
     asked = parser.parse_args(arguments)
+    if asked.all_imports:
+        print(*every_import(asked.tree), sep="\n")
+        return 0
     found = counts(asked.tree)
     for name, value in found.items() if not asked.json else ():
-        print(f"{name:40} {value if value is not None else 'no contract'}")
+        print(f"{name:50} {value if value is not None else 'no contract'}")
     if asked.json:
         print(json.dumps(found, indent=1))
     return 0
