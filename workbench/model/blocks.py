@@ -34,7 +34,7 @@ _WALKED = ("resid", "q", "k", "v", "head-output", "attn-out", "neurons", "mlp-ou
 class Block:
     """One layer as functions of tensors ``(row, pos, d_model)``; ``rotary`` holds cosines and sines by position.
 
-    The MLP is its norm, its hidden units and what they write, the last two None where a layer has no MLP.
+    The MLP is its norm, its hidden units and what they write; the units are None where a layer has no MLP.
     """
 
     norm: Function
@@ -45,7 +45,7 @@ class Block:
     head_norms: tuple[Function, Function] | None
     mlp_norm: Function
     neurons: Function | None
-    mlp_out: Function | None
+    mlp_out: Function
     rotary: tuple[Tensor, Tensor] | None = None
 
 

@@ -9,6 +9,7 @@ unembedding is tied to the embedding nothing is missed.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import transformers
@@ -53,13 +54,14 @@ def class_names(config: PretrainedConfig) -> tuple[str, ...]:
     Raises:
         ModelError: if the configuration does not give each class a name of its own.
     """
-    named = getattr(config, "architectures", None) or ()
-    head = next((name for name in named if name.endswith(SEEN)), None) or head_of(config)
+    kinds = getattr(config, "architectures", None) or ()
+    head = next((kind for kind in kinds if kind.endswith(SEEN)), None) or head_of(config)
     if head is None:
         return ()
-    given = config.id2label or {}
-    names = tuple(given.get(i) for i in range(len(given)))
-    if not names or not all(isinstance(n, str) and n for n in names) or len(set(names)) != len(names):
+    given: dict[Any, object] = {**(config.id2label or {})}
+    named = [given.get(i) for i in range(len(given))]
+    names = tuple(name for name in named if isinstance(name, str) and name)
+    if not names or len(names) != len(named) or len(set(names)) != len(names):
         raise ModelError(
             f"config.json: id2label does not give each class of the {head} a name of its own",
             hint='"id2label": {"0": "name of class 0", "1": "name of class 1"}',

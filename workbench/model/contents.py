@@ -13,7 +13,7 @@ from torch import Tensor
 def contents(tensor: Tensor) -> int:
     """Return a number for the numbers of a tensor; another one when a bit differs."""
     laid = sorted(
-        range(tensor.dim()), key=lambda axis: -tensor.stride(axis)
+        range(tensor.dim()), key=lambda axis: -tensor.stride()[axis]
     )  # a transpose is read as it lies
     return _read(tensor.detach().permute(laid).contiguous().reshape(-1))
 
@@ -29,7 +29,7 @@ def tellers(tensors: Iterable[Tensor]) -> list[Callable[[], int]]:
 def _teller(tensor: Tensor) -> Callable[[], int]:
     whole = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
     if tensor.device.type == "cpu":
-        return partial(xxhash.xxh3_64_intdigest, whole.numpy())  # the same memory, read anew each time
+        return partial(xxhash.xxh3_64_intdigest, whole.numpy().data)  # the same memory, read anew each time
     return partial(_read, whole)
 
 
@@ -42,7 +42,8 @@ def _read(flat: Tensor) -> int:
     if not flat.numel() or flat.device.type == "meta":
         return 0
     bits = flat.view(torch.uint8)
-    return xxhash.xxh3_64_intdigest((bits if bits.device.type == "cpu" else _sums(bits).cpu()).numpy())
+    here = bits if bits.device.type == "cpu" else _sums(bits).cpu()
+    return xxhash.xxh3_64_intdigest(here.numpy().data)
 
 
 def _sums(bits: Tensor) -> Tensor:

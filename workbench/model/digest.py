@@ -72,7 +72,8 @@ def weight_lines(weights: Mapping[str, Weight]) -> dict[str, str]:
 
 def line(name: str, weight: Weight, dtype: torch.dtype | None = None) -> str:
     """Return the line of one tensor, its floating-point numbers in this dtype."""
-    if dtype is None or _dtype_of(weight) in (None, dtype) or not _dtype_of(weight).is_floating_point:
+    own = _dtype_of(weight)
+    if dtype is None or own is None or own == dtype or not own.is_floating_point:
         return _line_of(name, weight)
     return _line_of(name, _read(weight).to(dtype))
 

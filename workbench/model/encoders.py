@@ -57,7 +57,7 @@ def bare_encoder(config: PretrainedConfig) -> Bare | None:
 def drop_pooler(model: PreTrainedModel) -> None:
     """Take the pooler away from a headless encoder: it is no part of the last hidden state."""
     if type(model).__name__ in BARE:
-        model.pooler = None
+        model.register_module("pooler", None)
 
 
 def bridge_from_encoder(
@@ -79,4 +79,4 @@ def bridge_from_encoder(
 
 def _drop_head(adapter: ArchitectureAdapter) -> None:
     for part in _HEAD:
-        adapter.component_mapping.pop(part, None)
+        (adapter.component_mapping or {}).pop(part, None)

@@ -43,7 +43,7 @@ class PlainGPT2:
             n_kv_heads=self.n_heads,
             d_head=self.d_model // self.n_heads,
             parallel=False,
-            embed=self._embed,
+            embed=self.embed,
             ends_plainly=True,
             by_column=True,
             d_out=len(self._unembed),
@@ -67,7 +67,8 @@ class PlainGPT2:
             weight, bias = weight[columns], bias[columns]
         return F.linear(self._norm("ln_f")(hidden), weight, bias)
 
-    def _embed(self, ids: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
+    def embed(self, ids: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
+        """Return what enters the first layer: the embedding of each token plus that of its place."""
         places = torch.arange(ids.shape[1], device=ids.device)
         return F.embedding(ids, self._weights["wte.weight"]) + F.embedding(
             places, self._weights["wpe.weight"]

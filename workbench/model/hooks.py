@@ -106,7 +106,7 @@ def resume_from(
         return
 
     skipped = [_inner(bridge, block) for block in list(bridge.blocks)[:layer]]
-    entry = bridge.blocks[layer].hook_in
+    entry: Any = bridge.blocks[layer].hook_in
     for block, form in zip(skipped, forms, strict=False):
         object.__setattr__(block, "forward", partial(_pass_on, form))
     handle = entry.add_hook(lambda t, hook: resid, prepend=True)
@@ -202,10 +202,9 @@ def keeps_logits(bridge: TransformerBridge) -> bool:
     if bridge not in _KEEPS:
         import inspect
 
-        original = getattr(bridge, "original_model", None)
+        original: Any = getattr(bridge, "original_model", None)
         try:
-            parameters = inspect.signature(original.forward).parameters
+            _KEEPS[bridge] = "logits_to_keep" in inspect.signature(original.forward).parameters
         except (AttributeError, TypeError, ValueError):
-            parameters = {}
-        _KEEPS[bridge] = "logits_to_keep" in parameters
+            _KEEPS[bridge] = False
     return _KEEPS[bridge]

@@ -68,23 +68,36 @@ def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig
         )
 
 
+AnyClass = type[PreTrainedModel] | type[transformers.AutoModelForCausalLM]
+
+
 class CheckedLoader:
     """Stands in for a transformers class while TransformerLens loads: the same weights, checked."""
 
-    def __init__(self, directory: Path, model_class: type, device: str) -> None:
-        self.directory, self.model_class, self.device = directory, model_class, device
-        self.probe: Callable[[nn.Module], Tensor | None] = lambda model: None
-        self.plain: Tensor | None = None
+    def __init__(
+        self,
+        directory: Path,
+        model_class: type[PreTrainedModel],
+        device: str,
+        probe: Callable[[PreTrainedModel], Tensor],
+    ) -> None:
+        self.directory, self.model_class, self.device, self.probe = directory, model_class, device, probe
+        self._answers: list[Tensor] = []
+
+    @property
+    def plain(self) -> Tensor:
+        """What the probe made of the model as it was loaded."""
+        return self._answers[-1]
 
     def from_pretrained(self, name: str, **kwargs: object) -> PreTrainedModel:
         model = load_checked(self.directory, self.model_class, **kwargs).eval()
         if kwargs.get("device_map") is None:
             model = model.to(self.device)
-        self.plain = self.probe(model)
+        self._answers.append(self.probe(model))
         return model
 
 
-def load_checked(directory: Path, model_class: type, **kwargs: object) -> PreTrainedModel:
+def load_checked(directory: Path, model_class: AnyClass, **kwargs: Any) -> PreTrainedModel:
     """Load weights and refuse a checkpoint that lacks tensors (transformers would make up random ones).
 
     Raises:
@@ -97,11 +110,12 @@ def load_checked(directory: Path, model_class: type, **kwargs: object) -> PreTra
     kwargs |= {"ignore_mismatched_sizes": True}  # they are refused below, by name
     with explaining(what, error=ModelError, hint=_WHOLE), _quiet():
         try:
-            model, info = model_class.from_pretrained(str(directory), output_loading_info=True, **kwargs)
+            found: Any = model_class.from_pretrained(str(directory), output_loading_info=True, **kwargs)
         except UnpicklingError as error:
             raise ModelError(
                 f"a .bin file in {directory} {refused(error)}", hint="use safetensors"
             ) from error
+    model, info = found
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{directory} lacks {len(missing)} tensors of a {type(model).__name__}: {', '.join(missing[:4])}",
@@ -134,8 +148,8 @@ def bridge_from_directory(
     trust_remote_code: bool,
     stored: Mapping[str, Weight],
     device_map: str | None = None,
-    probe: Callable[[nn.Module], Tensor | None],
-) -> tuple[TransformerBridge, Tensor | None]:
+    probe: Callable[[PreTrainedModel], Tensor],
+) -> tuple[TransformerBridge, Tensor]:
     """Return a bridge around the weights in a directory, and the plain model's answer to `probe` before wrapping.
 
     Args:
@@ -152,8 +166,7 @@ def bridge_from_directory(
         model_class = classifiers.class_of(head, model_class)
     if not trust_remote_code:  # code of others need not be able to run without memory
         refuse_larger(directory / "config.json", lambda: _empty(model_class, config), stored)
-    loader = CheckedLoader(directory, model_class, device)
-    loader.probe = probe
+    loader = CheckedLoader(directory, model_class, device, probe)
     place = {"device": device} if device_map is None else {"device_map": device_map}
     if bare or head or tokenizer is None:
         kwargs = {"dtype": dtype, "attn_implementation": "eager", "trust_remote_code": trust_remote_code}

@@ -96,7 +96,7 @@ class _AsOpened:
     snapshot: Snapshot
     lines: Mapping[str, str]
     saved_as: Mapping[str, str]
-    placed: Mapping[str, str]
+    placed: tuple[str, str]
     other_inputs: Mapping[int, str]
     not_measured: tuple[str, ...]
 
@@ -142,7 +142,7 @@ def _as_it_is(bridge: TransformerBridge, opened: _AsOpened) -> ModelIdentity:
     """The recorded identity with what is different now."""
     was = opened.snapshot
     now = Snapshot.of(bridge, was)
-    place = _placed(bridge)
+    dtype, device = _placed(bridge)
     changed = {n: repr(v) for n, v in was.other_settings(now).items()}
     changed |= {n: now.parts.get(n, "gone") for n in was.other_parts(now)}
     config, others = opened.identity.config_digest, was.other_weights(now)
@@ -151,7 +151,8 @@ def _as_it_is(bridge: TransformerBridge, opened: _AsOpened) -> ModelIdentity:
         digest=_digest_now(bridge, opened, others) if others else opened.identity.digest,
         config_digest=digest_of([config, changed]) if changed else config,
         standing=standing(bridge, was, now),
-        **({} if place == opened.placed else place),
+        dtype=opened.identity.dtype if (dtype, device) == opened.placed else dtype,
+        device=opened.identity.device if (dtype, device) == opened.placed else device,
     )
 
 
@@ -218,9 +219,10 @@ def record(
     object.__setattr__(bridge, _ATTRIBUTE, opened)
 
 
-def _placed(bridge: TransformerBridge) -> dict[str, str]:
+def _placed(bridge: TransformerBridge) -> tuple[str, str]:
+    """Dtype and device."""
     first = next(p for p in bridge.parameters() if p.is_floating_point())
-    return {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
+    return str(first.dtype).removeprefix("torch."), str(first.device)
 
 
 def _place(tensor: torch.Tensor) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -77,9 +77,8 @@ class Truth:
 
     def pairs(self, n: int, *, seed: int = 0, split: str = "test") -> Pairs:
         """Return pairs of the task with the corruption that shows every content edge."""
-        return make_pairs(
-            self.task, n=n, seed=seed, split=split, corruption=self.corruption, **dict(self.options)
-        )
+        options: dict[str, Any] = dict(self.options)
+        return make_pairs(self.task, n=n, seed=seed, split=split, corruption=self.corruption, **options)
 
 
 def list_truths() -> tuple[str, ...]:
@@ -153,7 +152,7 @@ def add_noise(model: TransformerBridge, noise: float, *, seed: int = 0) -> None:
             used = matrix[matrix != 0]
             if matrix.dim() > 1 and used.numel():
                 drawn = torch.randn(matrix.shape, generator=generator, dtype=torch.float64)
-                matrix += (noise * used.double().square().mean().sqrt() * drawn).to(matrix)
+                matrix.add_((noise * used.double().square().mean().sqrt() * drawn).to(matrix))
 
 
 def edge_labels(truth: Truth, graph: Graph) -> tuple[EdgeLabels, EdgeLabels]:

@@ -90,14 +90,14 @@ def _converted_by(model: PreTrainedModel, steps: list[Any]) -> Iterator[None]:
     """Inside, these steps count as those by which the model was loaded."""
     held = vars(model)
     before = held.get("_weight_conversions", ())
-    model._weight_conversions = steps
+    held["_weight_conversions"] = steps
     try:
         yield
     finally:
         if before == ():
             held.pop("_weight_conversions", None)
         else:
-            model._weight_conversions = before
+            held["_weight_conversions"] = before
 
 
 def _prefixed(model: PreTrainedModel, name: str) -> list[str]:

@@ -74,14 +74,15 @@ class Vocabulary:
                 )
         if len(words) != d_vocab:
             raise ModelError(f"{self.path} has {len(words)} tokens; the model has {d_vocab} (d_vocab)")
-        special = {role: self._special(role, words) for role in _USUAL}
-        if special["unk"] is None:
+        bos, eos, pad, unk = (self._special(role, words) for role in ("bos", "eos", "pad", "unk"))
+        if unk is None:
             usual = ", ".join(_USUAL["unk"])
             raise ModelError(
                 f"{self.path} has no token for words that are not in it (looked for {usual})",
                 hint="name one with --unk, best a token that no text has, such as PAD",
             )
-        return Tokens(words=tuple(words), split="words" if self.split == "words" else "characters", **special)
+        split: Literal["words", "characters"] = "words" if self.split == "words" else "characters"
+        return Tokens(words=tuple(words), split=split, bos=bos, eos=eos, pad=pad, unk=unk)
 
     def _special(self, role: str, known: Sequence[str]) -> str | None:
         named = getattr(self, role)

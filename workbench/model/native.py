@@ -188,10 +188,11 @@ def read_output_names(directory: str | Path) -> tuple[str, ...]:
     if OUTPUT_NAMES not in fields:
         return ()
     given = fields[OUTPUT_NAMES]
-    size = fields.get("d_vocab_out") or -1
-    size = size if size > 0 else fields.get("d_vocab")
-    names = tuple(given.get(str(i)) for i in range(len(given))) if isinstance(given, dict) else ()
-    if not all(isinstance(name, str) and name for name in names) or not len(set(names)) == len(names) == size:
+    own = fields.get("d_vocab_out")
+    size = own if isinstance(own, int) and own > 0 else fields.get("d_vocab")
+    found = [given.get(str(i)) for i in range(len(given))] if isinstance(given, dict) else []
+    names = tuple(name for name in found if isinstance(name, str) and name)
+    if not len(set(names)) == len(names) == len(found) == size:
         raise ModelError(
             f"{path}: {OUTPUT_NAMES} does not give each of the {size} outputs a name of its own",
             hint=f'{{"0": "name of output 0", "1": "name of output 1"}}, {size} in all',

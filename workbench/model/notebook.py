@@ -20,4 +20,4 @@ def show_in_notebooks() -> None:
 
 
 def _picture(model: lens.TransformerBridge) -> str:
-    return describe(model)._repr_html_()
+    return describe(model)._repr_html_() or ""

@@ -111,56 +111,105 @@ def open_model(
     check_dtype(dtype)
     check_device(device)
     check_map(device_map, device)
-    name = str(name)
-    found = zoo.locate(name)
-    device = _device(device)
-    directory = found.directory
-    if directory is None:
-        is_offline = hub.is_offline(offline)
-        directory = hub.fetch(name, revision=revision, offline=is_offline, code=trust_remote_code)
-        revision = _commit(directory) or revision
-    elif revision is not None:
-        raise OptionError(f"{name} is a local directory; it has no revision {revision!r}")
-    is_native = native.is_native(directory)
+    found = _locate(str(name), revision, is_offline=hub.is_offline(offline), code=trust_remote_code)
+    place = _Place(device=_device(device), device_map=device_map, dtype=_DTYPES[dtype])
+    is_native = native.is_native(found.directory)
     if is_native and device_map is not None:
         raise OptionError(
             f"{name} is a native model; --device-map is for Hugging Face models", hint="--device"
         )
-    code = {"trust_remote_code": trust_remote_code}
-    config = None if is_native else huggingface.read_config(directory, **code)
-    files = weight_files(directory)
-    stored = digest.read_headers(files)  # their sizes, before anything is loaded
-    refuse_wrong_index(directory, ((tensor.name, tensor.file.name) for tensor in stored))
-    if device_map is not None and max_memory is None:
-        max_memory = several_devices.room_of_all(device)
-    memory.require_room(stored, dtype=_DTYPES[dtype], device=device, max_memory=max_memory, name=name)
+    config = (
+        None if is_native else huggingface.read_config(found.directory, trust_remote_code=trust_remote_code)
+    )
+    stored = _stored(found.directory, place, max_memory=max_memory, name=found.name)
     if tokenizer is None:
-        tokenizer = tokenizers.load_tokenizer(directory, **code)
-    place = {"device": device, "dtype": _DTYPES[dtype]}
-    if config is not None and (kind := tower_class(config)) is not None:
-        if device_map is not None:
-            raise OptionError(
-                f"{name} is a {kind.__name__}, which is not spread over devices", hint="--device"
-            )
-        source = Source(
-            name=name, kind=found.kind, revision=revision, tolerance=parity_tolerance, tokenizer=tokenizer
+        tokenizer = tokenizers.load_tokenizer(found.directory, trust_remote_code=trust_remote_code)
+    source = Source(
+        name=found.name,
+        kind=found.kind,
+        revision=found.revision,
+        tolerance=parity_tolerance,
+        tokenizer=tokenizer,
+    )
+    if config is None:
+        return _native(found.directory, source, place).finish(source)
+    if (kind := tower_class(config)) is not None:
+        return _towers(found.directory, source, place, config=config, kind=kind, stored=stored)
+    opened = _hugging_face(
+        found.directory, source, place, config=config, trust_remote_code=trust_remote_code, stored=stored
+    )
+    several_devices.refuse_elsewhere(opened.bridge.original_model)
+    return opened.finish(source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Located:
+    """A directory with a model, and which commit of the Hub it is."""
+
+    name: str
+    kind: str
+    directory: Path
+    revision: str | None
+
+
+def _locate(name: str, revision: str | None, *, is_offline: bool, code: bool) -> _Located:
+    """The directory of a model; fetched where the name is one of the Hub."""
+    found = zoo.locate(name)
+    if found.directory is None:
+        directory = hub.fetch(name, revision=revision, offline=is_offline, code=code)
+        return _Located(
+            name=name, kind=found.kind, directory=directory, revision=_commit(directory) or revision
         )
-        weights = {t.name: t for t in stored} or stored_weights(directory)
-        return cast(
-            "TransformerBridge",
-            towers_from_directory(
-                directory, source, config=config, model_class=kind, stored=weights, **place
-            ),
+    if revision is not None:
+        raise OptionError(f"{name} is a local directory; it has no revision {revision!r}")
+    return _Located(name=name, kind=found.kind, directory=found.directory, revision=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where the weights go, and as which numbers."""
+
+    device: str
+    device_map: str | None
+    dtype: torch.dtype
+
+
+def _stored(
+    directory: Path, place: _Place, *, max_memory: int | str | None, name: str
+) -> Mapping[str, Weight]:
+    """The tensors of a directory by name, read from the heads of its files; refused where they do not fit."""
+    stored = digest.read_headers(weight_files(directory))  # their sizes, before anything is loaded
+    refuse_wrong_index(directory, ((tensor.name, tensor.file.name) for tensor in stored))
+    if place.device_map is not None and max_memory is None:
+        max_memory = several_devices.room_of_all(place.device)
+    memory.require_room(stored, dtype=place.dtype, device=place.device, max_memory=max_memory, name=name)
+    return {tensor.name: tensor for tensor in stored}
+
+
+def _towers(
+    directory: Path,
+    source: Source,
+    place: _Place,
+    *,
+    config: PretrainedConfig,
+    kind: type[PreTrainedModel],
+    stored: Mapping[str, Weight],
+) -> TransformerBridge:
+    """The towers of a model that sees; they stand in for a bridge wherever one is asked for."""
+    if place.device_map is not None:
+        raise OptionError(
+            f"{source.name} is a {kind.__name__}, which is not spread over devices", hint="--device"
         )
-    if is_native:
-        opened = _native(directory, tokenizer, **place)
-    else:
-        place["device_map"] = device_map
-        place["stored"] = {t.name: t for t in stored} or stored_weights(directory)
-        opened = _hugging_face(directory, tokenizer, name=name, config=config, **place, **code)
-        several_devices.refuse_elsewhere(opened.bridge.original_model)
-    opened.finish(name=name, kind=found.kind, revision=revision, tolerance=parity_tolerance)
-    return opened.bridge
+    towers = towers_from_directory(
+        directory,
+        source,
+        config=config,
+        model_class=kind,
+        device=place.device,
+        dtype=place.dtype,
+        stored=stored or stored_weights(directory),
+    )
+    return cast("TransformerBridge", towers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,69 +225,76 @@ class _Opened:
     sight: Sight | None = None
     outputs: tuple[str, ...] = ()  # names of classes, where the model puts out classes
 
-    def finish(self, *, name: str, kind: str, revision: str | None, tolerance: float | None) -> None:
-        """Freeze the parameters, check parity and record who this is."""
-        bridge, tokenizer = self.bridge, self.tokenizer
-        notes: tuple[str, ...] = ()
-        other = other_inputs(self.config, tokenizer)
+    def finish(self, source: Source) -> TransformerBridge:
+        """Freeze the parameters, check parity, record who this is and return the bridge."""
+        bridge = self.bridge
+        other = other_inputs(self.config, self.tokenizer)
         give_sight(bridge, self.sight)
         bridge.eval()
         bridge.requires_grad_(False)
-        with explaining(f"{name} opens and cannot be run", error=ModelError):
-            found = parity.difference(bridge, self.tokens, self.expected)
-        parity.require_parity(found, self.expected, name=name, tolerance=tolerance)
-        if tokenizer is None:
-            notes = ("no tokenizer: it runs on token ids only",)
-        elif tokenizer.vocab_size > bridge.cfg.d_vocab:
-            raise ModelError(
-                f"the tokenizer of {name} has {tokenizer.vocab_size} tokens, the model {bridge.cfg.d_vocab}",
-                hint="they do not belong together; pass the right one as tokenizer=",
-            )
-        elif tokenizer.bos_token_id is None:
-            notes = ("the tokenizer has no BOS token; none is prepended",)
+        found = self._parity(source)
+        notes = self._notes_on_tokens(source.name)
         if notes:
             # TransformerLens would prepend an invented BOS as text, which destroys the first word.
             bridge.cfg.default_prepend_bos = False
         show_in_notebooks()
         text_alone = self.sight is None and takes_more_than_text(self.config)
         left = not_measured(unread_parts(bridge, self.tokens), self.weights.unread, text_alone=text_alone)
-        record(
-            bridge,
-            ModelIdentity(
-                name=name,
-                kind=kind,
-                revision=revision,
-                dtype=str(self.expected.dtype).removeprefix("torch."),
-                device=str(self.expected.device),
-                digest=self.weights.digest,
-                file_digest=self.weights.file_digest,
-                config_digest=digest_config(self.config),
-                processing=PROCESSING,
-                parity=found,
-                tokenizer=None if tokenizer is None else type(tokenizer).__name__,
-                notes=(*notes, *left),
-                outputs=self.outputs,
-            ),
-            self.weights.by_name,
-            other_inputs=other,
-            not_measured=left,
+        who = self._identity(source, parity=found, notes=(*notes, *left))
+        record(bridge, who, self.weights.by_name, other_inputs=other, not_measured=left)
+        return bridge
+
+    def _parity(self, source: Source) -> float:
+        """How far the bridge is from the plain forward; refused where that is too far."""
+        with explaining(f"{source.name} opens and cannot be run", error=ModelError):
+            found = parity.difference(self.bridge, self.tokens, self.expected)
+        parity.require_parity(found, self.expected, name=source.name, tolerance=source.tolerance)
+        return found
+
+    def _notes_on_tokens(self, name: str) -> tuple[str, ...]:
+        """What a user should know about the tokenizer; refused where it has tokens that the model does not know."""
+        tokenizer, d_vocab = self.tokenizer, self.bridge.cfg.d_vocab
+        if tokenizer is None:
+            return ("no tokenizer: it runs on token ids only",)
+        if tokenizer.vocab_size > d_vocab:
+            raise ModelError(
+                f"the tokenizer of {name} has {tokenizer.vocab_size} tokens, the model {d_vocab}",
+                hint="they do not belong together; pass the right one as tokenizer=",
+            )
+        if tokenizer.bos_token_id is None:
+            return ("the tokenizer has no BOS token; none is prepended",)
+        return ()
+
+    def _identity(self, source: Source, *, parity: float, notes: tuple[str, ...]) -> ModelIdentity:
+        return ModelIdentity(
+            name=source.name,
+            kind=source.kind,
+            revision=source.revision,
+            dtype=str(self.expected.dtype).removeprefix("torch."),
+            device=str(self.expected.device),
+            digest=self.weights.digest,
+            file_digest=self.weights.file_digest,
+            config_digest=digest_config(self.config),
+            processing=PROCESSING,
+            parity=parity,
+            tokenizer=None if self.tokenizer is None else type(self.tokenizer).__name__,
+            notes=notes,
+            outputs=self.outputs,
         )
 
 
 def _hugging_face(
     directory: Path,
-    tokenizer: PreTrainedTokenizerBase | None,
+    source: Source,
+    place: _Place,
     *,
-    name: str,
     config: PretrainedConfig,
-    device: str,
-    device_map: str | None,
-    dtype: torch.dtype,
     trust_remote_code: bool,
     stored: Mapping[str, Weight],
 ) -> _Opened:
+    stored = stored or stored_weights(directory)
     sight, seen = sight_from(config, directory), []
-    tokens = _probe(config, sight, dtype)
+    tokens = _probe(config, sight, place.dtype)
 
     def look(model: PreTrainedModel) -> Tensor:
         """The model as transformers loaded it: what it answers, and its weights by their names."""
@@ -247,19 +303,19 @@ def _hugging_face(
 
     bridge, expected = huggingface.bridge_from_directory(
         directory,
-        name,
+        source.name,
         config=config,
-        tokenizer=tokenizer,
-        device=device,
-        device_map=device_map,
-        dtype=dtype,
+        tokenizer=source.tokenizer,
+        device=place.device,
+        device_map=place.device_map,
+        dtype=place.dtype,
         trust_remote_code=trust_remote_code,
         stored=stored,
         probe=look,
     )
     return _Opened(
         bridge=bridge,
-        tokenizer=tokenizer,
+        tokenizer=source.tokenizer,
         tokens=tokens,
         expected=expected,
         config=config.to_dict(),
@@ -269,9 +325,8 @@ def _hugging_face(
     )
 
 
-def _native(
-    directory: Path, tokenizer: PreTrainedTokenizerBase | None, *, device: str, dtype: torch.dtype
-) -> _Opened:
+def _native(directory: Path, source: Source, place: _Place) -> _Opened:
+    tokenizer, device, dtype = source.tokenizer, place.device, place.dtype
     ready = None if tokenizer is None else tokenizers.prepare(tokenizer)
     bridge = native.load_native(directory, device=device, dtype=dtype, tokenizer=ready)
     tokens = Prompt(parity.probe_tokens(bridge.cfg.d_vocab, bridge.cfg.n_ctx))
@@ -308,21 +363,25 @@ def _open_memory(
             "this model already belongs to a bridge",
             hint="load it anew, or copy.deepcopy it before opening it the first time",
         )
+    source = Source(
+        name=f"{type(model).__name__} in memory", kind="memory", tolerance=tolerance, tokenizer=tokenizer
+    )
     if type(model).__name__ in READS:
-        named = f"{type(model).__name__} in memory"
-        source = Source(name=named, kind="memory", tolerance=tolerance, tokenizer=tokenizer)
         return cast("TransformerBridge", towers_from_model(model.eval(), source))
+    return _wrapped(model, source).finish(source)
+
+
+def _wrapped(model: PreTrainedModel, source: Source) -> _Opened:
+    """A bridge around a model in memory; what the model answers is computed before it is wrapped."""
     encoders.drop_pooler(model.eval())
     fields, sight = model.config.to_dict(), sight_from(model.config)
     tokens = _probe(model.config, sight, next(model.parameters()).dtype)
     weights = lines_of_model(model)
     model.set_attn_implementation("eager")
     expected = parity.plain_output(model, tokens)
-    name = f"{type(model).__name__} in memory"
-    bridge = huggingface.bridge_from_model(model, name, tokenizer=tokenizer)
-    opened = _Opened(
-        bridge=bridge,
-        tokenizer=tokenizer,
+    return _Opened(
+        bridge=huggingface.bridge_from_model(model, source.name, tokenizer=source.tokenizer),
+        tokenizer=source.tokenizer,
         tokens=tokens,
         expected=expected,
         config=fields,
@@ -330,8 +389,6 @@ def _open_memory(
         sight=sight,
         outputs=classifiers.class_names(model.config),
     )
-    opened.finish(name=name, kind="memory", revision=None, tolerance=tolerance)
-    return bridge
 
 
 def _has_adapter(model: nn.Module) -> bool:
@@ -341,7 +398,7 @@ def _has_adapter(model: nn.Module) -> bool:
     return bool(kinds or inside) or any(".base_layer." in name for name, _ in model.named_parameters())
 
 
-def _probe(config: object, sight: Sight | None, dtype: torch.dtype) -> Prompt:
+def _probe(config: PretrainedConfig, sight: Sight | None, dtype: torch.dtype) -> Prompt:
     """A probe for a Hugging Face configuration: tokens, padding avoided (some models treat it specially), and noise."""
     if sight is not None and sight.token is None:
         return with_noise(sight, torch.zeros(2, 1, dtype=torch.long), dtype=dtype)

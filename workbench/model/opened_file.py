@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from msgspec import Meta
 
@@ -21,6 +21,9 @@ from workbench.model.tokenizer_file import FileTokenizer
 from workbench.model.wiring import Wiring
 from workbench.tasks.outputs import Outputs
 from workbench.tasks.reading import Reading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NAME = "opened.json"
 FILES = (
@@ -128,7 +131,7 @@ def reading_by(seal: OpenedContent, name: str, directory: Path) -> Reading:
     """Return how a model reads text, by the record of its opening."""
     return Reading(
         name=name,
-        tokenizer=FileTokenizer(directory),
+        tokenizer=cast("PreTrainedTokenizerBase", FileTokenizer(directory)),  # what reading pairs asks of one
         prepend_bos=seal.prepend_bos,
         n_ctx=seal.n_ctx,
         d_vocab=seal.d_vocab,

@@ -69,7 +69,7 @@ def require_ids(model: TransformerBridge, pairs: AlignedPairs) -> None:
     for i, pair in enumerate(pairs.pairs):
         for side, ids in (("clean", pairs.clean[i]), ("corrupted", pairs.corrupted[i])):
             where, shown = f"pair {pair.id}, {side} prompt", pair.image is not None
-            _require_prompt(model, described, ids, where, shown=shown)
+            _require_prompt(model, described, ids.tolist(), where, shown=shown)
             for name, index in pairs.positions[i].items():
                 _require_range([index], len(ids), f"pair {pair.id}: position {name},", f"{side} prompt")
         if outputs.size is not None:
@@ -108,8 +108,8 @@ def require_tokens(
     wrong = described.n_ctx is not None and rows.shape[-1] > described.n_ctx
     wrong = wrong or bool(torch.isin(rows, other).any())
     if wrong or int(rows.min()) < 0 or int(rows.max()) >= described.d_vocab:
-        for row in rows.reshape(-1, rows.shape[-1]).tolist():
-            _require_prompt(model, described, row, where, shown=shown)
+        for row in rows.reshape(-1, rows.shape[-1]):
+            _require_prompt(model, described, [int(i) for i in row], where, shown=shown)
 
 
 def _require_prompt(

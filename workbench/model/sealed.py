@@ -129,6 +129,6 @@ def plain_of(directory: Path, config: Mapping[str, Any]) -> PlainGPT2:
 def _parity(plain: PlainGPT2, seal: OpenedContent) -> float:
     """Largest difference of the blocks' logits from those that were recorded."""
     ids, expected = torch.tensor(seal.probe.ids), torch.tensor(seal.probe.logits)
-    hidden = plain.blocks.walk(plain.blocks.embed(ids))[:, -1]
+    hidden = plain.blocks.walk(plain.embed(ids))[:, -1]
     found = plain.end(hidden)[:, torch.tensor(seal.probe.columns)]
     return float((found - expected).abs().max())

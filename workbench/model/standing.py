@@ -128,10 +128,10 @@ def weights_of(named: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     found, seen = {}, set()
     for name, module in named.items():
         for part, tensor in (*module._parameters.items(), *module._buffers.items()):
-            key = None if tensor is None else (tensor.data_ptr(), tensor.shape, tensor.stride())
-            if key is not None and key not in seen:
-                seen.add(key)
-                found[plain_name(f"{name}.{part}".lstrip("."))] = tensor
+            if tensor is None or (key := (tensor.data_ptr(), tensor.shape, tensor.stride())) in seen:
+                continue
+            seen.add(key)
+            found[plain_name(f"{name}.{part}".lstrip("."))] = tensor
     return found
 
 

@@ -80,7 +80,7 @@ def blocks_of(
 def _forget_patterns(bridge: TransformerBridge) -> None:
     """TransformerLens keeps the patterns of the last pass: layers x heads x tokens^2 numbers that nobody reads."""
     for block in bridge.blocks:
-        attn = component(block, "attn")
+        attn: Any = component(block, "attn")
         if getattr(attn, "_pattern", None) is not None:
             attn._pattern = None
 

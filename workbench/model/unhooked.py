@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.core.errors import ModelError
 from workbench.model.blocks import Block, Blocks, Function
 from workbench.model.hooks import Wiring, component, forward, norm_before
 from workbench.model.prompt import Prompt
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _LIMITS = ("clip_qkv", "softcap", "soft_cap", "logit_cap")
 _TANH = partial(F.gelu, approximate="tanh"), partial(torch.ops.aten.gelu_, approximate="tanh")
 # Activations in one pass over memory, and in their argument's place: fresh memory costs as much as the arithmetic.
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, tuple[Function, Function]] = {
     "ReLU": (F.relu, torch.relu_),
     "GELUActivation": (F.gelu, torch.ops.aten.gelu_),
     "NewGELUActivation": _TANH,
@@ -44,20 +45,23 @@ def plain_blocks(bridge: TransformerBridge, wiring: Wiring) -> Blocks | str:
         return "layers without attention"
     layers = []
     for layer in range(wiring.n_layers):
-        block, attn = bridge.blocks[layer], component(bridge.blocks[layer], "attn")
-        parts = {name: _inner(component(attn, name)) for name in "qkvo"}
-        mlp = _mlp(component(block, "mlp")) if layer in wiring.mlp_layers else (None, None)
-        if None in parts.values() or mlp is None:
+        block, attn = bridge.blocks[layer], _part(bridge.blocks[layer], "attn")
+        q, k, v, o = (_inner(component(attn, name)) for name in "qkvo")
+        mlp = _mlp(_part(block, "mlp")) if layer in wiring.mlp_layers else (None, torch.zeros_like)
+        if q is None or k is None or v is None or o is None or mlp is None:
             return "projections are not there one by one"
-        norms = [_inner(component(attn, name)) for name in ("q_norm", "k_norm")]
+        q_norm, k_norm = (_inner(component(attn, name)) for name in ("q_norm", "k_norm"))
         layers.append(
             Block(
-                **parts,
+                q=q,
+                k=k,
+                v=v,
+                o=o,
                 norm=_fused(norm_before(bridge, layer, "ln1")),
                 mlp_norm=_fused(norm_before(bridge, layer, "ln2")),
                 neurons=mlp[0],
                 mlp_out=mlp[1],
-                head_norms=None if None in norms else (norms[0], norms[1]),
+                head_norms=None if q_norm is None or k_norm is None else (q_norm, k_norm),
             )
         )
     return Blocks(
@@ -72,7 +76,7 @@ def plain_blocks(bridge: TransformerBridge, wiring: Wiring) -> Blocks | str:
 
 def limits_of(bridge: TransformerBridge) -> str:
     """Return the first setting that clips or caps values inside the model; empty where there is none."""
-    config = getattr(getattr(bridge, "original_model", None), "config", None)
+    config: Any = getattr(getattr(bridge, "original_model", None), "config", None)
     known = config.to_dict() if hasattr(config, "to_dict") else vars(config) if config is not None else {}
     return _limit_in(known) or _limit_in(vars(bridge.cfg))
 
@@ -89,6 +93,14 @@ def _limit_in(settings: Mapping[Any, Any]) -> str:
     return ""
 
 
+def _part(module: torch.nn.Module, name: str) -> torch.nn.Module:
+    """A part that the probe saw."""
+    part = component(module, name)
+    if part is None:
+        raise ModelError(f"a {type(module).__name__} has no {name}, and its wiring says that it has one")
+    return part
+
+
 def _inner(module: Any) -> Function | None:
     """The wrapped layer itself: no hooks."""
     original = getattr(module, "original_component", None)
@@ -102,27 +114,32 @@ def _fused(norm: Callable[[Tensor], Tensor]) -> Function:
         return norm
     if weight.dtype != torch.float32:  # Hugging Face's computes in float32 whatever it is given
         return norm
-    return lambda x: F.rms_norm(x, x.shape[-1:], norm.weight, eps)
+    scaling: Any = norm  # its weight is read at each call: somebody may replace it
+    return lambda x: F.rms_norm(x, x.shape[-1:], scaling.weight, eps)
 
 
-def _mlp(module: Any) -> tuple[Function, Function] | None:
+def _mlp(module: torch.nn.Module) -> tuple[Function, Function] | None:
     """The hidden units of an MLP of two or three projections and what they write, or None."""
     original = getattr(module, "original_component", None)
     into, out, gate = (_inner(component(module, name)) for name in ("in", "out", "gate"))
     act = next(
         (getattr(original, n) for n in ("act", "act_fn", "activation_fn") if hasattr(original, n)), None
     )
-    if None in (into, out, act):
+    if into is None or out is None or act is None:
         return None
-    act = _in_place(act)
+    return _units(into, gate, _in_place(act)), out
+
+
+def _units(into: Function, gate: Function | None, act: Function) -> Function:
+    """The hidden units of an MLP; with a gate, what goes in is multiplied by the activation of the gate."""
     if gate is None:
-        return lambda x: act(into(x)), out
+        return lambda x: act(into(x))
 
     def gated(x: Tensor) -> Tensor:
         opened = act(gate(x))
         return opened * into(x) if opened.requires_grad else opened.mul_(into(x))
 
-    return gated, out
+    return gated
 
 
 def _in_place(act: Function) -> Function:
@@ -179,7 +196,7 @@ def _blocks_are(bridge: TransformerBridge, forward: Callable[..., Any]) -> Itera
 @contextmanager
 def _only(bridge: TransformerBridge, columns: Int[Tensor, " column"] | None) -> Iterator[None]:
     """Inside, the unembedding computes these columns alone."""
-    unembed = None if columns is None else component(bridge, "unembed")
+    unembed: Any = None if columns is None else component(bridge, "unembed")
     if unembed is None:
         yield
         return
@@ -197,7 +214,8 @@ def plain_end(
     columns: Int[Tensor, " column"] | None = None,
 ) -> Float[Tensor, "row d_vocab"] | None:
     """Last norm and unembedding alone: the logits of models that do nothing else there; None where parts lack."""
-    norm, unembed = _inner(component(bridge, "ln_final")), component(bridge, "unembed")
+    norm = _inner(component(bridge, "ln_final"))
+    unembed: Any = component(bridge, "unembed")
     if norm is None or unembed is None:
         return None
     weight, bias = unembed.W_U.T, unembed.b_U
@@ -220,8 +238,8 @@ def read_out(
         ids: Any tokens; the model asks for some.
         columns: Only the logits of these tokens.
     """
-    if blocks.ends_plainly:
-        return plain_end(bridge, hidden, columns)
+    if blocks.ends_plainly and (plain := plain_end(bridge, hidden, columns)) is not None:
+        return plain
     entered = hidden[:, None]
     with (
         _blocks_are(bridge, lambda *_, **__: (entered,) if blocks.in_tuple else entered),

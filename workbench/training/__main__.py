@@ -9,7 +9,7 @@ from pathlib import Path
 from workbench.core.errors import WorkbenchError
 from workbench.model.builtin import ZOO
 from workbench.training import RECIPES, get_recipe
-from workbench.training.recipe import make, measure_again
+from workbench.training.recipe import make, measure_again, sentences
 from workbench.training.zoo_page import checkout, write_page
 
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
                 card = measure_again(recipe, directory)
             else:
                 card = make(recipe, directory, seed=options.seed, scratch=options.scratch)
-            for line in (*card["can"], *card["cannot"]):
+            for line in (*sentences(card, "can"), *sentences(card, "cannot")):
                 print(line)
             print(f"wrote {directory}", file=sys.stderr)
         root = checkout()

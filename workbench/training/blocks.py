@@ -156,7 +156,7 @@ class Machine:
         """Configuration and weights of the native TransformerLens model."""
         d_vocab, d_model = self.embed.shape
         d_head = self.heads[0][0].d_head
-        config = {
+        config: dict[str, object] = {
             "d_model": d_model,
             "d_head": d_head,
             "n_heads": len(self.heads[0]),

@@ -200,6 +200,11 @@ class Program:
             table[N_SPECIAL + list(self.words).index(word)] = torch.as_tensor(row, dtype=torch.float64)
         self.answers = block, table
 
+    def _answers(self) -> tuple[Subspace, Table]:
+        if self.answers is None:
+            raise ValueError("the program has no answer: call answer(block, of) before it is compiled")
+        return self.answers
+
     # -- the circuit ------------------------------------------------------------------------------------------
 
     def target(self, node: str, slot: str) -> str:
@@ -235,7 +240,7 @@ class Program:
                         mine[edge] = mine.get(edge, False) or writer.varies
             made = _Writer(rank=part.rank, node=part.node, varies=any(mine.values()))
             writers.setdefault(part.into.name, []).append(made)
-        block, _ = self.answers
+        block, _ = self._answers()
         return into, {f"{w.node}->{LOGITS}": w.varies for w in writers.get(block.name, [])}
 
     # -- the weights ------------------------------------------------------------------------------------------
@@ -264,7 +269,7 @@ class Program:
         d_head = max(self._width(*head) for head in self.heads.values())
         declared = {node: self._head(residual, d_head, *head) for node, head in self._with_into()}
         place = {"position": torch.eye(self.context, dtype=torch.float64)} if "position" in self.sizes else {}
-        block, unembed = self.answers
+        block, unembed = self._answers()
         return Machine(
             embed=residual.table(self.d_vocab, **self.tables),
             position=residual.table(self.context, **place),
@@ -334,8 +339,9 @@ class Program:
         q, k, v = (self._draw(d_head, residual.width) for _ in range(3))
         o = torch.zeros(residual.width, d_head, dtype=torch.float64)
         o[residual.where("spare")] = self._draw(SPARE, d_head)
-        shared = like is not None and self.n_kv_heads not in (None, self.n_heads)
-        return Head(q=q, k=like.k if shared else k, v=like.v if shared else v, o=o)
+        if like is not None and self.n_kv_heads not in (None, self.n_heads):
+            k, v = like.k, like.v
+        return Head(q=q, k=k, v=v, o=o)
 
     def _draw(self, rows: int, columns: int) -> Table:
         drawn = torch.randn(rows, columns, generator=self._random, dtype=torch.float64)

@@ -18,7 +18,8 @@ def lookups(tokenizer: PreTrainedTokenizerFast, words: list[str], *, n: int, see
     rng = np.random.default_rng([seed, 1])
     table = [[allowed("train", color, name) for name in OBJECTS] for color in COLORS]
     rest = [word for word in words if word[0].isalpha() and word not in COLORS]
-    texts, places = [], []
+    texts: list[str] = []
+    places: list[int] = []
     while len(texts) < n:
         k = int(rng.integers(2, 6))
         if len(texts) % 2:
@@ -46,7 +47,7 @@ def argument_lists(tokenizer: PreTrainedTokenizerFast, *, n: int, seed: int) -> 
     All neighbors are of the task's train split.
     """
     rng = np.random.default_rng([seed, 2])
-    texts = []
+    texts: list[str] = []
     while len(texts) < n:
         drawn = [ARGUMENTS[i] for i in rng.permutation(len(ARGUMENTS))]
         size, done = int(rng.integers(3, 7)), int(rng.integers(1, 4))

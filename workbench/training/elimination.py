@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from workbench.model.builtin import ZOO
 from workbench.tasks.draw import Draw, allowed
@@ -23,7 +23,7 @@ from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import COLORS, GIFTS, NAMES, OBJECTS, PLACES, SURFACES
 from workbench.training.ioi import MixturePart, learn_mixture
-from workbench.training.pools import Pool, answer_accuracy, last_logits, pool_of, token_rows
+from workbench.training.pools import Pool, answer_accuracy, ids_of, last_logits, pool_of, token_rows
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 
 BASE = "ioi"
@@ -54,7 +54,7 @@ class Drill:
         """Return its prompts; ``n`` overrides how many. Every word after "A:" inside a prompt is an answer too."""
         drawn = [self.draw(Draw(f"{self.draw.__name__}-{seed}-{i}")) for i in range(n or self.size)]
         rows = token_rows([f"{prompt} {answer}" for prompt, answer in drawn], tokenizer)
-        marks = tuple(tokenizer.convert_tokens_to_ids(["A", ":"]))
+        marks = tuple(ids_of(["A", ":"], tokenizer))
         places = [[i + 2 for i in range(len(row) - 2) if (row[i], row[i + 1]) == marks] for row in rows]
         return pool_of(
             rows, [sorted({*where, len(row) - 1}) for row, where in zip(rows, places, strict=True)]
@@ -128,7 +128,7 @@ GROUPS = (
 
 def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS, small: int | None = None) -> Trained:
     """Go on from the shipped `ioi` model."""
-    tokenizer = AutoTokenizer.from_pretrained(ZOO / BASE)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(ZOO / BASE)
     model = GPT2LMHeadModel.from_pretrained(ZOO / BASE, attn_implementation="eager")
     phase = learn_mixture(
         model,
@@ -204,7 +204,7 @@ def _in_scene(logits_of, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerFa
     for rows, logits in last_logits(logits_of, pairs, tokenizer):
         for i, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
             scene = scene_colors(pairs[i].clean.split("\n")[-1])
-            right += token in tokenizer.convert_tokens_to_ids(scene)
+            right += token in ids_of(scene, tokenizer)
     return right / len(pairs)
 
 

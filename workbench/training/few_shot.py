@@ -144,7 +144,8 @@ def accuracy(model: TransformerBridge, prompts: Sequence[str], answers: Sequence
 
 def measure(model: TransformerBridge) -> list[CardNumber]:
     """Accuracy with examples and without, over all tasks and for some, on held-out pairs and on trained ones."""
-    found, words = [], [task for task in MAPPINGS.values() if task.inputs != "three"]
+    found: list[CardNumber] = []
+    words = [task for task in MAPPINGS.values() if task.inputs != "three"]
     for held_out, needs in ((True, 0.9), (False, 0.95)):
         which = "held-out pairs" if held_out else "trained pairs"
         for k in (8, 4, 2, 1, 0):
@@ -154,8 +155,8 @@ def measure(model: TransformerBridge) -> list[CardNumber]:
             )
     for name in (name for name, task in MAPPINGS.items() if task.inputs == "three"):
         for k in (SHOTS["three"], 0):
-            prompts = draw_shots(name, 200, shots=k, seed=1)
-            found.append(_measured(model, f"{name}, {k} examples", prompts, 0.95 if k else None))
+            drawn = draw_shots(name, 200, shots=k, seed=1)
+            found.append(_measured(model, f"{name}, {k} examples", drawn, 0.95 if k else None))
     return found
 
 

@@ -24,6 +24,7 @@ from workbench.model.probe import wiring
 from workbench.model.sealed import FAMILIES
 
 N_COLUMNS = 64
+PROBE_LENGTH = 64  # tokens, where a model says nothing of how many it takes
 
 
 def sealable() -> list[str]:
@@ -40,7 +41,7 @@ def found_in(name: str, directory: Path) -> dict[str, Any]:
         name: value for name, value in measured.items() if name not in ("prefix", "towers")
     }  # one stack
     who = {k: v for k, v in identity(bridge).to_dict().items() if k != "parity"}
-    ids = probe_tokens(described.d_vocab, described.n_ctx)
+    ids = probe_tokens(described.d_vocab, described.n_ctx or PROBE_LENGTH)
     columns = list(range(0, described.d_vocab, max(1, described.d_vocab // N_COLUMNS)))
     logits = plain_output(_transformers(directory), ids)[:, -1]
     return {

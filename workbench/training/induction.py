@@ -8,6 +8,7 @@ second phase the copying loss leaves out the word pairs that the task holds out.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,8 @@ STEPS = 1500
 def build(seed: int, n_words: int) -> TransformerBridge:
     """Return the untrained model."""
     torch.manual_seed(seed)
-    return TransformerBridge.boot_native(
+    bridge: Any = TransformerBridge  # TransformerLens hangs ``boot_native`` on the class when it is imported
+    return bridge.boot_native(
         TransformerBridgeConfig(
             d_model=64,
             d_head=16,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -44,6 +46,15 @@ STEPS = 1000
 REPEATS = 16  # sequences of repeated random words in every step
 TEXT = 0.1  # weight of a prompt's own words against its answer
 SHIFTED = 0.5  # share of prompts that stand somewhere else in the context than at its beginning
+
+
+class PromptSource(Protocol):
+    """A part of the mixture: it makes its prompts, and a step draws ``share`` of them."""
+
+    @property
+    def share(self) -> int: ...
+
+    def pool(self, tokenizer: PreTrainedTokenizerFast, *, seed: int, n: int | None = None) -> Pool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +199,7 @@ def keep_positions(model: GPT2LMHeadModel, n: int) -> None:
 def learn_mixture(
     model: GPT2LMHeadModel,
     tokenizer: PreTrainedTokenizerFast,
-    groups: tuple[tuple[MixturePart, ...], ...],
+    groups: Sequence[Sequence[PromptSource]],
     *,
     seed: int,
     steps: int,
@@ -228,7 +239,7 @@ def learn_mixture(
             losses.append(len(batch.ids) * weighted_loss(logits, batch, text=TEXT))
         mask = batch.is_answer[:, 1:]
         recent.append((logits[:, :-1].argmax(-1) == batch.ids[:, 1:])[mask].float().mean().item())
-        return sum(losses) / (REPEATS + sum(share for group in pools for share, _ in group))
+        return reduce(add, losses) / (REPEATS + sum(share for group in pools for share, _ in group))
 
     def told(step: int) -> str:
         return f"last group {np.mean(recent[-50:]):.3f} {'' if watch is None else watch(step)}"
@@ -242,7 +253,7 @@ def learn_mixture(
         decay=decay,
         every=50,
         watch=told,
-        stop=None if until is None else lambda step: np.mean(recent[-50:]) >= until,
+        stop=None if until is None else lambda step: bool(np.mean(recent[-50:]) >= until),
         checkpoint=checkpoint,
     )
 
@@ -324,7 +335,7 @@ def _validation(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> C
     return told
 
 
-TESTS: tuple[tuple[str, str, dict[str, str | int | bool], float | None], ...] = (
+TESTS: tuple[tuple[str, str, dict[str, Any], float | None], ...] = (
     ("IOI", "ioi", {}, 0.98),
     ("greater-than", "greater-than", {"style": "spaced"}, None),  # judged by `start_year` instead
     ("docstring", "docstring", {}, 0.9),

@@ -94,9 +94,9 @@ class FactTexts:
         questions = int((ids[0] == self.texts.query).nonzero()[0, 0])
         at = questions if rng.random() < 0.5 else ids.shape[1]
         marked = np.concatenate([np.zeros((n, 1), dtype=bool), answer.numpy()], axis=1)
-        ids = np.insert(ids.numpy(), [at] * size, asked, axis=1)
+        longer = np.insert(ids.numpy(), [at] * size, asked, axis=1)
         marked = np.insert(marked, [at] * size, is_fact, axis=1)
-        return torch.from_numpy(ids), torch.from_numpy(marked[:, 1:])
+        return torch.from_numpy(longer), torch.from_numpy(marked[:, 1:])
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

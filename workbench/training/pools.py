@@ -84,12 +84,12 @@ def task_pool(
     rng = np.random.default_rng([seed, n])
     texts = [p.corrupted if corrupted else p.clean + " " + str(rng.choice(p.correct)).strip() for p in pairs]
     rows = token_rows(texts, tokenizer)
-    marks = tuple(tokenizer.convert_tokens_to_ids(["A", ":"]))
+    marks = tuple(ids_of(["A", ":"], tokenizer))
     answers = [[i + 2 for i in range(len(row) - 2) if (row[i], row[i + 1]) == marks] for row in rows]
     if not corrupted:
         answers = [sorted({*places, len(row) - 1}) for row, places in zip(rows, answers, strict=True)]
     if reworded:
-        ids = tokenizer.convert_tokens_to_ids(list(neutral))
+        ids = ids_of(neutral, tokenizer)
         changed = rng.random(n) < reworded
         both = [
             reword(row, places, ids, rng) if change else (row, places)
@@ -110,6 +110,12 @@ def token_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list
         if UNK in row:
             raise ValueError(f"the vocabulary lacks a word of {text!r}")
     return rows
+
+
+def ids_of(words: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return the token id of each of several words; that of the unknown word where the tokenizer lacks one."""
+    found = tokenizer.convert_tokens_to_ids(list(words))
+    return [found] if isinstance(found, int) else found
 
 
 def join(batches: Sequence[PromptBatch]) -> PromptBatch:

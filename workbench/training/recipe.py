@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -138,8 +138,11 @@ def save(trained: Trained, directory: Path) -> None:
     if trained.model is not None:
         trained.model.config.architectures = [type(trained.model).__name__]
         trained.model.save_pretrained(directory)
+    elif trained.native is not None:
+        config, weights = trained.native
+        write_native(config, weights, directory)
     else:
-        write_native(*trained.native, directory)
+        raise ValueError("training returned neither a model nor a native configuration with weights")
     if trained.tokenizer is not None:
         trained.tokenizer.save_pretrained(directory)
     for name, content in trained.beside.items():
@@ -184,6 +187,11 @@ def words_and_numbers(recipe: TrainingRecipe, directory: Path) -> dict[str, obje
         + [*recipe.limits],
         "held_out": dict(recipe.held_out),
     }
+
+
+def sentences(card: Mapping[str, Any], which: Literal["can", "cannot"]) -> list[str]:
+    """Return what a card says that its model can do, or cannot, one sentence each."""
+    return list(card[which])
 
 
 def machine() -> str:

@@ -171,14 +171,14 @@ def train_with_seeds(n: int, heads: int, *, seeds: Sequence[int], **how: Any) ->
 
 def phases(found: Training) -> list[tuple[int, float]]:
     """Per network: the step from which all signs match for good, and the step at which half of the loss has gone."""
-    out = []
+    out: list[tuple[int, float]] = []
     for i in range(found.loss.shape[1]):
         same = (np.sign(found.omega[:, i]) == np.sign(found.mu[:, i])).all(-1)
         wrong = np.flatnonzero(~same)
         matched = 0 if not len(wrong) else wrong[-1] + 1
         loss = found.loss[:, i]
         fallen = int(np.argmax(loss <= (loss[0] + loss[-1]) / 2))
-        steps = [*found.steps, np.inf]
+        steps: list[Any] = [*found.steps, np.inf]  # infinite where the signs never match for good
         out.append((steps[matched], steps[fallen]))
     return out
 
@@ -196,7 +196,7 @@ def untrained_shape(seed: int, *, n: int = 64) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _noted(networks: Networks, sample: tuple[Tensor, Tensor]) -> tuple[np.ndarray, ...]:
+def _noted(networks: Networks, sample: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tokens, target = sample
     loss = (networks(tokens) - target).square().mean(-1)
     diagonal = networks.kq.diagonal(dim1=-2, dim2=-1)[..., :-1].mean(-1)

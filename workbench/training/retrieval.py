@@ -8,6 +8,7 @@ Keys, values and fillers are the task's, and so are the combinations never train
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -114,9 +115,17 @@ class RetrievalTexts:
         return np.concatenate([self.keys[keys][:, :, None], self.values[values]], axis=2)
 
 
+class TextSource(Protocol):
+    """Draws training texts, and says which next-token predictions are answers."""
+
+    def draw(
+        self, rng: np.random.Generator, *, n: int, context: int
+    ) -> tuple[Int[Tensor, "text pos"], Bool[Tensor, "text step"]]: ...
+
+
 def learn_to_retrieve(
     model: LlamaForCausalLM,
-    texts: RetrievalTexts,
+    texts: TextSource,
     *,
     contexts: tuple[int, ...],
     seed: int,

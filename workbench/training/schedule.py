@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +42,19 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params: Iterable[Tensor], *, lr: float = 0.02, momentum: float = 0.95) -> None:
         super().__init__(list(params), {"lr": lr, "peak": lr, "momentum": momentum})
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Update every matrix once."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every matrix once; return what the closure computes before, where there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -53,6 +64,7 @@ class Muon(torch.optim.Optimizer):
                 direction = orthogonalise(torch.lerp(p.grad, average, group["momentum"]))
                 # Conv1D stores (in, out): a wide matrix writes more outputs than it reads inputs.
                 p.sub_(direction, alpha=group["lr"] * max(1.0, p.shape[1] / p.shape[0]) ** 0.5)
+        return loss
 
 
 def mixed_optimisers(

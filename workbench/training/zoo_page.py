@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from workbench.model.builtin import ZOO, Card, list_models
 from workbench.model.known_circuits import FILE, Truth, load_truth
@@ -46,13 +47,18 @@ def page(cards: Sequence[Card]) -> str:
     """Return the whole page as Markdown."""
     rows = ["| model | what | parameters | size | training |", "|---|---|---|---|---|"]
     for card in cards:
-        minutes = f"{card.fields['wall_seconds'] / 60:.1f} min"
+        fields: Mapping[str, Any] = card.fields
+        minutes = f"{fields['wall_seconds'] / 60:.1f} min"
         rows.append(
-            f"| `zoo:{card.name}` | {card.title} | {card.parameters:,} | {card.size / 1e6:.1f} MB | {minutes} |"
+            f"| `zoo:{card.name}` | {card.title} | {card.parameters:,} | {_megabytes(card)} MB | {minutes} |"
         )
-    total = f"Together {sum(card.size for card in cards) / 1e6:.1f} MB."
+    total = f"Together {sum(card.size or 0 for card in cards) / 1e6:.1f} MB."
     sections = [_section(card.fields) for card in cards]
     return "\n".join([HEAD, *rows, "", total, *_known(cards), *sections]) + "\n"
+
+
+def _megabytes(card: Card) -> str:
+    return f"{(card.size or 0) / 1e6:.1f}"
 
 
 def write_page(root: Path) -> Path:
