@@ -8,7 +8,7 @@ from typing import Any
 from workbench.commands.asked.inputs import chosen_options
 from workbench.commands.edit import KeptMeasurement, keep_measurement
 from workbench.commands.forms.attention import ReplaceAttention
-from workbench.commands.inputs import tell_dropped
+from workbench.commands.inputs import pairs_of, tell_dropped
 from workbench.core.job import Job
 from workbench.core.progress import silent
 from workbench.core.run_record import RunRecord, code_versions, digest_of
@@ -36,7 +36,7 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
         command=asked.declared.name,
         arguments=asked.arguments(),
         model=identity(texts.model).to_dict(),
-        pairs=_pairs(texts),
+        pairs={"text": texts.about} if texts.runs is None else pairs_of(texts.runs),
         question=digest_of(plan),
     )
 
@@ -75,22 +75,6 @@ def _texts(asked: ReplaceAttention, job: Job) -> Texts:
     if texts.runs is not None:
         tell_dropped(texts.runs, job.note)
     return texts
-
-
-def _pairs(texts: Texts) -> dict[str, Any]:
-    """What the record says of the prompts."""
-    if texts.runs is None:
-        return {"text": texts.about}
-    pairs = texts.runs.pairs.pairs
-    dropped = [one.to_dict() for one in texts.runs.pairs.dropped]
-    own: dict[str, Any] = {
-        "task": pairs.task,
-        "split": pairs.split,
-        "seed": pairs.seed,
-        "corruption": pairs.corruption,
-    }
-    own |= {"digest": pairs.digest, "n": texts.runs.n_pairs, "source": pairs.source, "dropped": dropped}
-    return {**own, "options": dict(pairs.options)}
 
 
 def _plan(asked: ReplaceAttention, texts: Texts) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Int
@@ -177,38 +178,64 @@ def replace_attention(
         >>> [row["difference"] == 0 for row in table.rows]
         [True, False]
     """
-    model, wired = texts.model, wiring(texts.model)
+    given = _named(patterns, keys=keys, block=block, order=order)
+    wired = wiring(texts.model)
     require_heads(wired)
-    wanted = PATTERNS if patterns is None else tuple(dict.fromkeys(patterns))
-    if not wanted:
-        raise OptionError("no pattern is named", hint="--with mean")
-    given = {name: numbers_of(name, keys=keys, block=block, order=order) for name in wanted}
     places = places_among(layers, heads, each, wired.attention_layers, wired.n_heads)
-    with Substitute(heads=tuple(f"a{n}" for n in wired.attention_layers), pattern="uniform").on(model):
-        pass  # a family whose patterns cannot be edited is refused before anything is run
+    _require_editable(texts.model)
     without, shared = texts.measured(), _recorded(texts, given, seed)
     rows: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
-    for place, own in places.items():
-        for name, numbers in given.items():
-            stand_in = _StandIn(texts.model, name, numbers, own, shared.get(name, {}), seed)
-            said = {
-                "pattern": in_words(name, **numbers),
-                "layers": place,
-                "heads": _count(own, wired.n_heads),
-            }
-            try:
-                rows += [{**said, **row} for row in texts.rows_of(without, stand_in, seed)]
-            except ModelError as problem:
-                if patterns is not None:
-                    raise
-                refused[name] = f"no row for {said['pattern']} in {place}: {problem.message}"
-            progress(len(rows), len(places) * len(given), f"{said['pattern']}, {place}")
-    told = {} if texts.runs is None else {texts.runs.pairs.pairs.task: texts.runs.behavior.to_dict(CHANGES)}
+    for (place, own), (name, numbers) in product(places.items(), given.items()):
+        said = {"pattern": in_words(name, **numbers), "layers": place, "heads": _count(own, wired.n_heads)}
+        stand_in = _StandIn(texts.model, name, numbers, own, shared.get(name, {}), seed)
+        try:
+            rows += [{**said, **row} for row in texts.rows_of(without, stand_in, seed)]
+        except ModelError as problem:
+            if patterns is not None:
+                raise
+            refused[name] = f"no row for {said['pattern']} in {place}: {problem.message}"
+        progress(len(rows), len(places) * len(given), f"{said['pattern']}, {place}")
+    return _told(texts, rows, refused)
+
+
+def _named(patterns: Sequence[str] | None, *, keys: int, block: int, order: int) -> dict[str, Numbers]:
+    """The patterns that are put in place, each with its own numbers; every known one where none is named.
+
+    Raises:
+        OptionError: for an unknown pattern or number, and for an empty list.
+    """
+    wanted = PATTERNS if patterns is None else tuple(dict.fromkeys(patterns))
+    if not wanted:
+        raise OptionError("no pattern is named", hint="--with mean")
+    return {name: numbers_of(name, keys=keys, block=block, order=order) for name in wanted}
+
+
+def _require_editable(model: TransformerBridge) -> None:
+    """Do nothing if the patterns of this model can be edited; so a family is refused before anything is run.
+
+    Raises:
+        ModelError: if they cannot be.
+    """
+    every = tuple(f"a{layer}" for layer in wiring(model).attention_layers)
+    with Substitute(heads=every, pattern="uniform").on(model):
+        pass
+
+
+def _told(texts: Texts, rows: Sequence[dict[str, Any]], refused: Mapping[str, str]) -> Measured:
+    """The rows with what was read, what the model itself does there, and which patterns it does not allow."""
     what = f"other attention patterns in place of heads' own ({texts.about})"
     what += f"; not possible here: {', '.join(refused)}" if refused else ""
-    notes, title = (*texts.notes, *refused.values()), identity(model).title
-    return Measured(edit=what, model=title, rows=tuple(rows), behaviors=told, notes=notes)
+    behaviors = {}
+    if texts.runs is not None:
+        behaviors[texts.runs.pairs.pairs.task] = texts.runs.behavior.to_dict(CHANGES)
+    return Measured(
+        edit=what,
+        model=identity(texts.model).title,
+        rows=tuple(rows),
+        behaviors=behaviors,
+        notes=(*texts.notes, *refused.values()),
+    )
 
 
 @dataclass(frozen=True)

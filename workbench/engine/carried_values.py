@@ -236,51 +236,86 @@ def _carried(
 ) -> _Carried:
     """The numbers of a batch, with the tokens that the value of one key raises and lowers."""
     by_key, by_query, by_writer, whole = numbers
-    places, note = place_names(runs, batch), ""
-    examples: list[dict[str, Any]] = []
-    copies, answers, errors = [], [], dict(made.errors)
+    raised = _Raised(error=None, examples=[], copies=[], answers=[])
+    note = ""
     try:
-        if not runs.wiring.head_writes:
-            raise ModelError("a norm follows the sum of the heads, so no head writes to the logits by itself")
-        out = LinearLogits.of(runs, batch)
+        raised = _raised(runs, batch, asked, made, value, query, key)
     except ModelError as problem:
         if asked.read == "logits":
             raise
         note = f"which logits are raised is not shown: {problem.message}"
-    else:
-        errors["logits"] = out.error
-        rows = torch.arange(len(batch), device=key.device)
-        matrix = output_matrix(runs.model, asked.layer)[asked.head].double()
-        amount = made.pattern[rows, query, key][:, None]
-        logits = out.logits(amount * value[rows, key] @ matrix)
-        tokens, best = batch.clean[rows, key], logits.argmax(1)
-        copies = (best == tokens).tolist()
-        right = batch.answers.correct == best[:, None]
-        answers = (right & batch.answers.correct_mask).any(1).tolist()
-        for n in range(min(MOST_PAIRS, len(batch))):
-            order = logits[n].argsort(descending=True)
-            examples.append(
-                {
-                    "pair": int(batch.index[n]),
-                    "from": f"{_token(runs, tokens[n])} ({places[n][int(key[n])]})",
-                    "to": places[n][int(query[n])],
-                    "raises": " ".join(_token(runs, t) for t in order[:MOST_TOKENS]),
-                    "lowers": " ".join(_token(runs, t) for t in order[-MOST_TOKENS:].flip(0)),
-                }
-            )
     return _Carried(
         index=batch.index,
-        places=places,
+        places=place_names(runs, batch),
         names=made.names,
         by_key=by_key,
         by_query=by_query,
         by_writer=by_writer,
         whole=whole,
-        errors=errors,
-        examples=examples,
-        copies=copies,
-        answers=answers,
+        errors={**made.errors, **({} if raised.error is None else {"logits": raised.error})},
+        examples=raised.examples,
+        copies=raised.copies,
+        answers=raised.answers,
         note=note,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Raised:
+    """Which tokens the value of one key raises, pair by pair.
+
+    Attributes:
+        error: Of the linear logits; None where there are none.
+        copies: Whether the most raised token is the one that is looked at.
+        answers: Whether it is a correct answer.
+    """
+
+    error: float | None
+    examples: list[dict[str, Any]]
+    copies: list[bool]
+    answers: list[bool]
+
+
+def _raised(
+    runs: PairedRuns,
+    batch: Batch,
+    asked: AskedEdge,
+    made: HeadValues,
+    value: Float[Tensor, "pair key d_head"],
+    query: Tensor,
+    key: Tensor,
+) -> _Raised:
+    """The tokens that what the head carries from ``key`` to ``query`` raises and lowers.
+
+    Raises:
+        ModelError: where a head does not write to the logits by itself.
+    """
+    if not runs.wiring.head_writes:
+        raise ModelError("a norm follows the sum of the heads, so no head writes to the logits by itself")
+    out = LinearLogits.of(runs, batch)
+    rows = torch.arange(len(batch), device=key.device)
+    matrix = output_matrix(runs.model, asked.layer)[asked.head].double()
+    amount = made.pattern[rows, query, key][:, None]
+    logits = out.logits(amount * value[rows, key] @ matrix)
+    tokens, best = batch.clean[rows, key], logits.argmax(1)
+    right = batch.answers.correct == best[:, None]
+    places = place_names(runs, batch)
+
+    def example(n: int) -> dict[str, Any]:
+        order = logits[n].argsort(descending=True)
+        return {
+            "pair": int(batch.index[n]),
+            "from": f"{_token(runs, tokens[n])} ({places[n][int(key[n])]})",
+            "to": places[n][int(query[n])],
+            "raises": " ".join(_token(runs, t) for t in order[:MOST_TOKENS]),
+            "lowers": " ".join(_token(runs, t) for t in order[-MOST_TOKENS:].flip(0)),
+        }
+
+    return _Raised(
+        error=out.error,
+        examples=[example(n) for n in range(min(MOST_PAIRS, len(batch)))],
+        copies=(best == tokens).tolist(),
+        answers=(right & batch.answers.correct_mask).any(1).tolist(),
     )
 
 

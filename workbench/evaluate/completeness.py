@@ -147,12 +147,7 @@ def completeness(
         raise OptionError("the circuit has no nodes that could be taken away")
     rng = np.random.default_rng(seed)
     sets = [("class", name, members) for name, members in classes_of(subject.circuit, subject.nodes).items()]
-    for what, parts in (("nodes", subject.nodes), ("edges", subject.edges)):
-        for k in range(random_sets if len(parts) > 1 else 0):
-            half = np.sort(rng.permutation(len(parts))[: len(parts) // 2])
-            sets.append(
-                (f"random {what}", f"random half {k + 1} of the {what}", tuple(parts[i] for i in half))
-            )
+    sets += _random_halves(subject, random_sets, rng)
     searched = tuple(range(0, subject.runs.n_pairs, 2)) if subject.runs.n_pairs > 3 else ()
     for k in range(restarts):
         found = _search(
@@ -186,6 +181,19 @@ def completeness(
         unit=metric.unit,
         ablation=subject.ablation,
     )
+
+
+def _random_halves(
+    subject: Subject, n: int, rng: np.random.Generator
+) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Random halves of the nodes and of the edges: kind, name and what is taken away."""
+    found = []
+    for what, parts in (("nodes", subject.nodes), ("edges", subject.edges)):
+        for k in range(n if len(parts) > 1 else 0):
+            half = np.sort(rng.permutation(len(parts))[: len(parts) // 2])
+            removed = tuple(parts[i] for i in half)
+            found.append((f"random {what}", f"random half {k + 1} of the {what}", removed))
+    return found
 
 
 def _search(

@@ -160,11 +160,12 @@ def compare_with_exact(
         values[sample.items], effects, sample, unsigned=unsigned, draws=draws, seed=seed
     )
     told = zip(chosen, effects.tolist(), sample.weights.tolist(), strict=True)
+    edges = (
+        SampledEdge(edge=scores.address(i), score=float(scores.values[i]), exact=effect, weight=weight)
+        for i, effect, weight in told
+    )
     return ExactSample(
-        edges=tuple(
-            SampledEdge(edge=scores.address(i), score=float(scores.values[i]), exact=effect, weight=weight)
-            for i, effect, weight in told
-        ),
+        edges=tuple(edges),
         linear=linear[0],
         linear_interval=linear[1],
         rank=rank[0],

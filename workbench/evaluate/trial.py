@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from workbench.evaluate.faithfulness import Progress
 from workbench.evaluate.judge_plan import JudgePlan, require_pairs
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.specificity import OtherTasks
-from workbench.evaluate.stability import Stability, stability
+from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
 from workbench.evaluate.variance import variance
 
@@ -86,24 +86,16 @@ def judge(
     subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
     evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
     missing: dict[str, str] = {}
-    for name, measure in _parts(subject, found_on, found_note, scores, others, plan).items():
+    parts = _Parts(
+        subject=subject, found_on=found_on, found_note=found_note, scores=scores, others=others, plan=plan
+    )
+    for name, measure in parts.by_name().items():
         try:
             evidence[name] = measure(_titled(name, progress))
         except WorkbenchError as reason:
             missing[name] = reason.message
     content = {
-        "circuit": _facts(circuit, subject),
-        "metric": runs.metric.name,
-        "unit": runs.metric.unit,
-        "direction": runs.metric.direction,
-        "ablation": ablation,
-        "behavior": runs.behavior.to_dict("faithfulness and verdicts"),
-        "pairs": {
-            "ids": [pair.id for pair in runs.pairs.pairs],
-            "groups": [pair.group for pair in runs.pairs.pairs],
-            "clusters": list(runs.pairs.pairs.clusters),
-        },
-        "provenance": runs.provenance(),
+        **_setting(subject),
         "plan": asdict(plan) | {"ablations": list(plan.ablations)},
         "criteria": asdict(criteria),
         "evidence": evidence,
@@ -113,69 +105,100 @@ def judge(
     return Judgement(document=EVALUATION.document({**content, "verdicts": [v.to_dict() for v in verdicts]}))
 
 
-def _parts(
-    subject: Subject,
-    found_on: PairedRuns | None,
-    found_note: str,
-    scores: Scores | None,
-    others: OtherTasks | None,
-    plan: JudgePlan,
-) -> dict[str, Callable[[Any], Any]]:
-    """What is measured besides the scores, by its name in the evidence."""
-    seed, edge = plan.seed, subject.circuit.level == "edge"
-    sets = {name: getattr(plan, name) for name in ("random_sets", "restarts", "steps", "candidates")}
+def _setting(subject: Subject) -> dict[str, Any]:
+    """What is judged: the circuit, the metric, and the pairs on which."""
+    runs = subject.runs
+    pairs = runs.pairs.pairs
+    return {
+        "circuit": _facts(subject.circuit, subject),
+        "metric": runs.metric.name,
+        "unit": runs.metric.unit,
+        "direction": runs.metric.direction,
+        "ablation": subject.ablation,
+        "behavior": runs.behavior.to_dict("faithfulness and verdicts"),
+        "pairs": {
+            "ids": [pair.id for pair in pairs],
+            "groups": [pair.group for pair in pairs],
+            "clusters": list(pairs.clusters),
+        },
+        "provenance": runs.provenance(),
+    }
 
-    found: dict[str, Stability] = {}
 
-    def again(progress: Any) -> Any:
-        if found_on is None:
-            raise WorkbenchError(found_note or "the pairs it was found on are not at hand")
-        how = {"draws": plan.bootstraps, "refits": plan.refits, "seed": seed, "note": found_note}
-        found["stability"] = stability(subject.circuit, found_on, progress=progress, **how)
-        return found["stability"].to_dict()
+@dataclass(kw_only=True)
+class _Parts:
+    """What is measured besides the scores, each as a function of progress that gives its evidence."""
 
-    def varies(progress: Any) -> Any:
-        if found_on is None:
-            raise WorkbenchError(found_note or "the pairs it was found on are not at hand")
+    subject: Subject
+    found_on: PairedRuns | None
+    found_note: str
+    scores: Scores | None
+    others: OtherTasks | None
+    plan: JudgePlan
+    jaccard: float | None = None  # how alike circuits of resampled pairs are, once stability is measured
+
+    def by_name(self) -> dict[str, Callable[[Any], Any]]:
+        """Return them by their names in the evidence, in the order in which they are measured."""
+        subject, plan = self.subject, self.plan
+        return {
+            "curve": self.curve,
+            "completeness": self.completeness,
+            "minimality": lambda progress: minimality_evidence(minimality(subject, progress=progress)),
+            "edges": self.edges,
+            "random": lambda progress: random_evidence(subject, plan, progress),
+            "matched": lambda progress: matched_evidence(subject, plan, progress),
+            "ablations": lambda progress: ablation_evidence(subject, plan, progress),
+            "stability": self.stability,
+            **({} if self.others is None else {"specificity": self.specificity}),
+            **({} if self.found_on is None else {"variance": self.variance}),
+        }
+
+    def curve(self, progress: Any) -> Any:
+        if self.scores is None:
+            raise WorkbenchError("the scores it was selected from are not at hand")
+        return curve_evidence(self.subject, self.scores, progress)
+
+    def completeness(self, progress: Any) -> Any:
+        names = ("random_sets", "restarts", "steps", "candidates")
+        sets = {name: getattr(self.plan, name) for name in names}
+        return completeness_evidence(
+            completeness(self.subject, seed=self.plan.seed, progress=progress, **sets)
+        )
+
+    def edges(self, progress: Any) -> Any:
+        if self.subject.circuit.level != "edge":
+            raise WorkbenchError("a node-level circuit has no edges")
+        if not self.subject.edges:
+            raise WorkbenchError("the circuit has no edges")
+        return edge_evidence(self.subject, self.plan, progress)
+
+    def stability(self, progress: Any) -> Any:
+        plan = self.plan
+        how = {"draws": plan.bootstraps, "refits": plan.refits, "seed": plan.seed, "note": self.found_note}
+        found = stability(self.subject.circuit, self._pairs_found_on(), progress=progress, **how)
+        self.jaccard = found.jaccard
+        return found.to_dict()
+
+    def variance(self, progress: Any) -> Any:
         return variance(
-            subject.circuit,
-            found_on,
-            draws=plan.bootstraps,
-            refits=plan.refits,
-            splits=plan.splits,
-            resampled=found["stability"].jaccard if "stability" in found else None,
-            seed=seed,
-            ablation=subject.ablation,
+            self.subject.circuit,
+            self._pairs_found_on(),
+            draws=self.plan.bootstraps,
+            refits=self.plan.refits,
+            splits=self.plan.splits,
+            resampled=self.jaccard,
+            seed=self.plan.seed,
+            ablation=self.subject.ablation,
             progress=progress,
         ).to_dict()
 
-    def curve(progress: Any) -> Any:
-        if scores is None:
-            raise WorkbenchError("the scores it was selected from are not at hand")
-        return curve_evidence(subject, scores, progress)
+    def specificity(self, progress: Any) -> Any:
+        return specificity_evidence(self.subject, self.others or OtherTasks(runs=()), self.plan, progress)
 
-    def single_edges(progress: Any) -> Any:
-        if not edge or not subject.edges:
-            raise WorkbenchError("the circuit has no edges" if edge else "a node-level circuit has no edges")
-        return edge_evidence(subject, plan, progress)
-
-    def specific(progress: Any) -> Any:
-        return specificity_evidence(subject, others or OtherTasks(runs=()), plan, progress)
-
-    asked_later: dict[str, Callable[[Any], Any]] = {} if others is None else {"specificity": specific}
-    if found_on is not None:
-        asked_later["variance"] = varies
-    return {
-        "curve": curve,
-        "completeness": lambda p: completeness_evidence(completeness(subject, seed=seed, progress=p, **sets)),
-        "minimality": lambda p: minimality_evidence(minimality(subject, progress=p)),
-        "edges": single_edges,
-        "random": lambda p: random_evidence(subject, plan, p),
-        "matched": lambda p: matched_evidence(subject, plan, p),
-        "ablations": lambda p: ablation_evidence(subject, plan, p),
-        "stability": again,
-        **asked_later,
-    }
+    def _pairs_found_on(self) -> PairedRuns:
+        if self.found_on is None:
+            raise WorkbenchError(self.found_note or "the pairs it was found on are not at hand")
+        return self.found_on
 
 
 def _titled(name: str, progress: Progress | None) -> Progress | None:

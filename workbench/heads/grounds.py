@@ -173,9 +173,7 @@ def text_ground(
     total, notes = _length(model, length)
     before, after = frame_of(model)
     room = total - len(before) - len(after)
-    windows = [row[i : i + room] for row in ids for i in range(0, len(row), room)]
-    short = sum(len(w) for w in windows if len(w) < min(SHORTEST, room))
-    windows = [w for w in windows if len(w) >= min(SHORTEST, room)]
+    windows, short = _windows(ids, room)
     windows, beyond = _embedded(model, windows)
     if not windows and corpus is None:
         return None, (f"the built-in text is not used: {beyond or f'it has no {room} tokens in a row'}",)
@@ -193,20 +191,34 @@ def text_ground(
         windows = [windows[i] for i in sorted(order.tolist())]
     device = next(iter(model.parameters())).device
     sequences = tuple(torch.tensor([*before, *w, *after], device=device) for w in windows)
-    lengths = sorted({len(s) for s in sequences})
     different = len({tuple(w) for w in windows})
-    shown = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]}-{lengths[-1]}"
-    return (
-        Ground(
-            name="text",
-            about=f"{source}: {_how_many(len(sequences), n, 'windows', different)} of {shown} tokens, seed {seed}",
-            sequences=sequences,
-            prefix=len(before),
-            period=None,
-            digest=digest_of([s.tolist() for s in sequences]),
-            asked=n,
-        ),
-        notes,
+    said = f"{source}: {_how_many(len(sequences), n, 'windows', different)} of {_span(sequences)} tokens, seed {seed}"
+    return _of_text(sequences, said, prefix=len(before), asked=n), notes
+
+
+def _windows(ids: Sequence[Sequence[int]], room: int) -> tuple[list[Sequence[int]], int]:
+    """Texts cut into windows, and how many tokens at their ends are too few for one."""
+    whole = [row[i : i + room] for row in ids for i in range(0, len(row), room)]
+    least = min(SHORTEST, room)
+    return [w for w in whole if len(w) >= least], sum(len(w) for w in whole if len(w) < least)
+
+
+def _span(sequences: Sequence[Tensor]) -> str:
+    """The lengths of some sequences, shortest to longest."""
+    lengths = sorted({len(s) for s in sequences})
+    return f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]}-{lengths[-1]}"
+
+
+def _of_text(sequences: tuple[Tensor, ...], about: str, *, prefix: int, asked: int) -> Ground:
+    digest = digest_of([s.tolist() for s in sequences])
+    return Ground(
+        name="text",
+        about=about,
+        sequences=sequences,
+        prefix=prefix,
+        period=None,
+        digest=digest,
+        asked=asked,
     )
 
 

@@ -87,25 +87,12 @@ def portrait(
     with _undisturbed(model):
         random, notes = random_ground(model, n=n, length=length, seed=seed)
         text, more = text_ground(model, corpus, n=n, length=length, seed=seed)
-        found: list[Measurement] = []
-        for ground in (random, *([text] if text else [])):
-            measured, said = read_outs(model, ground, progress=tell)
-            found += measured
-            notes = (*notes, *said)
-        tell(0, 1, "what heads write and copy")
-        found.append(induction_copying(model, random))
-        found += _retrieval(model, random, n=n, seed=seed)
-        found += weight_measurements(model, seed=seed)
-        found += copy_measurements(model, random)
-        for ground in (random, *([text] if text else [])) if loss else ():
-            found.append(loss_change(model, ground, progress=tell))
-        for ground in (random, *([text] if text else [])) if structure else ():
-            batches = [ids for _, ids in ground.batches()]
-            how: dict[str, Any] = {"on": ground.name, "skip": ground.prefix, "seed": seed}
-            found += structure_measurements(model, batches, **how, progress=tell)
+        both = (random, text) if text else (random,)
+        found, said = _on_tokens(model, both, n=n, seed=seed, loss=loss, structure=structure, progress=tell)
+        notes = (*notes, *said)
         (questions, about), alone = _asked(model, n=n, seed=seed, progress=tell)
         found += questions
-    grounds = (*(ground.to_dict() for ground in (random, *([text] if text else []))), *about)
+    grounds = (*(ground.to_dict() for ground in both), *about)
     few = [sentence for g in grounds if (sentence := shortfall(g))]
     told = dict.fromkeys((*few, *alone, *notes, *more))  # once each, in order
     missing = [f"{', '.join(keys)}: {why}" for why, keys in reasons(found).items()]
@@ -119,6 +106,36 @@ def portrait(
         notes=(*told, *missing),
         provenance=_provenance(model, n=n, length=length, seed=seed),
     )
+
+
+def _on_tokens(
+    model: TransformerBridge,
+    grounds: tuple[Ground, ...],
+    *,
+    n: int,
+    seed: int,
+    loss: bool,
+    structure: bool,
+    progress: Progress,
+) -> tuple[list[Measurement], list[str]]:
+    """What is measured on random tokens, which come first, and on text; and what is to be said of it."""
+    found: list[Measurement] = []
+    notes: list[str] = []
+    for ground in grounds:
+        measured, said = read_outs(model, ground, progress=progress)
+        found += measured
+        notes += said
+    progress(0, 1, "what heads write and copy")
+    found.append(induction_copying(model, grounds[0]))
+    found += _retrieval(model, grounds[0], n=n, seed=seed)
+    found += weight_measurements(model, seed=seed)
+    found += copy_measurements(model, grounds[0])
+    found += [loss_change(model, ground, progress=progress) for ground in (grounds if loss else ())]
+    for ground in grounds if structure else ():
+        batches = [ids for _, ids in ground.batches()]
+        how: dict[str, Any] = {"on": ground.name, "skip": ground.prefix, "seed": seed}
+        found += structure_measurements(model, batches, **how, progress=progress)
+    return found, notes
 
 
 def _asked(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -111,57 +112,38 @@ def attribute(
 ) -> Tally:
     """Difference times gradient, for every pair."""
     graph = graph_of(runs, level)
-    if level == "neuron":
-        shape: tuple[int, ...] = (graph.shape.n_layers, neuron_width(runs))
-    else:
-        shape = graph.edge_mask.shape if level == "edge" else (len(graph.sources),)
-    exists = graph.edge_mask if level == "edge" else None
-    if level == "neuron":
-        exists = np.zeros(shape, dtype=bool)
-        exists[list(runs.wiring.mlp_layers)] = True
+    shape, exists = _places(runs, graph, level)
+    tally = Tally(runs, shape, exists=exists, per_position=per_position, absolute=recipe.absolute)
     crosses = len(graph.parts) > 1
     if crosses:
         straight = recipe.path is None and not recipe.conductance
         check_crossing(recipe.backward, points, per_position=per_position, straight=straight)
-    tally = Tally(runs, shape, exists=exists, per_position=per_position, absolute=recipe.absolute)
-    works: dict[str, type[EdgeWork | _Nodes]] = {"edge": EdgeWork, "node": _Nodes, "neuron": _Neurons}
-    work = works[level]
+    work: type[EdgeWork | _Nodes] = _WORKS[level]
     sites = [] if crosses else work.sites(runs, graph)
     means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})
-    total = len(runs.batches) * len(points)
     # edges of the last layer act at the last position; differences of one run do for them, given once
     short = level == "edge" and all(p.site is None for p in points) and Point() not in points[1:]
+    line = _Line(runs, recipe, tuple(points), sites, means, at_last=short)
 
-    def piece_of(batch: Batch, done: int) -> np.ndarray:
-        batch_work = work(runs, batch, graph, tally)
-        if recipe.conductance:
-            _stretches(runs, batch, points, batch_work, recipe)
-            progress(done + len(points) - 1, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
-            runs.release(batch)
-            return tally.values()
-        inputs = [None] * len(points) if recipe.path is None else recipe.path(runs, batch)
-        for p, (point, given) in enumerate(zip(points, inputs, strict=True)):
-            run = _run(runs, batch, point, batch_work, recipe, means, at_last=short, given=given)
-            if p == 0:
-                seen = run.seen if point == Point() else None
-                batch_work.start(_differences(runs, batch, sites, recipe.ablation, means, seen))
-            batch_work.add(run, 1 / len(points), recipe.backward)
-            del run
-            progress(done + p, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
-        batch_work.finish()
-        runs.release(batch)
-        return tally.values()
+    def score(batch: Batch, tell: Callable[[int], None]) -> None:
+        if crosses:
+            CrossingEdges(runs, batch, graph, tally).scored(points, recipe.ablation)
+            tell(len(points))
+        elif recipe.conductance:
+            _stretches(runs, batch, points, work(runs, batch, graph, tally), recipe)
+            tell(len(points))
+        else:
+            line.score(batch, work(runs, batch, graph, tally), tell)
 
-    def crossed(batch: Batch, done: int) -> np.ndarray:
-        CrossingEdges(runs, batch, graph, tally).scored(points, recipe.ablation)
-        progress(done + len(points) - 1, total, f"{len(batch)} pairs of {batch.n_tokens} tokens")
-        runs.release(batch)
-        return tally.values()
+    total = len(runs.batches) * len(points)
 
     def compute(part: WorkPart) -> np.ndarray:
-        found, done = [], part.batch * len(points) + 1
+        found, before = [], part.batch * len(points)
         for piece in pieces(runs, runs.batches[part.batch]):
-            found.append((crossed if crosses else piece_of)(piece, done))
+            what = f"{len(piece)} pairs of {piece.n_tokens} tokens"
+            score(piece, partial(_tell, progress, before, total, what))
+            runs.release(piece)
+            found.append(tally.values())
         return np.concatenate(found)
 
     parts = batch_parts(runs, "gradients", tally.shape_of)
@@ -169,6 +151,48 @@ def attribute(
         for part, values in zip(parts, runs.division.values(parts, compute), strict=True):
             tally.take(runs.batches[part.batch], values)
     return tally
+
+
+def _tell(progress: Progress, before: int, total: int, what: str, done: int) -> None:
+    progress(before + done, total, what)
+
+
+def _places(runs: PairedRuns, graph: Graph, level: Level) -> tuple[tuple[int, ...], np.ndarray | None]:
+    """The shape of the scores of a level, and which of their places exist; None where all do."""
+    if level == "edge":
+        return graph.edge_mask.shape, graph.edge_mask
+    if level != "neuron":
+        return (len(graph.sources),), None
+    shape = (graph.shape.n_layers, neuron_width(runs))
+    exists = np.zeros(shape, dtype=bool)
+    exists[list(runs.wiring.mlp_layers)] = True
+    return shape, exists
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The points at which gradients are taken, one run each; their mean is multiplied with the difference."""
+
+    runs: PairedRuns
+    recipe: Recipe
+    points: tuple[Point, ...]
+    sites: Sequence[Site]
+    means: Means | None
+    at_last: bool
+
+    def score(self, batch: Batch, work: Work, tell: Callable[[int], None]) -> None:
+        """Score the pairs of a batch, saying after each point how many are done."""
+        runs, recipe = self.runs, self.recipe
+        inputs = [None] * len(self.points) if recipe.path is None else recipe.path(runs, batch)
+        for p, (point, given) in enumerate(zip(self.points, inputs, strict=True)):
+            run = _run(runs, batch, point, work, recipe, self.means, at_last=self.at_last, given=given)
+            if p == 0:
+                seen = run.seen if point == Point() else None
+                work.start(_differences(runs, batch, self.sites, recipe.ablation, self.means, seen))
+            work.add(run, 1 / len(self.points), recipe.backward)
+            del run
+            tell(p + 1)
+        work.finish()
 
 
 def neuron_width(runs: PairedRuns) -> int:
@@ -325,3 +349,6 @@ class _Neurons(_Nodes):
         for (layer, site), difference in self.differences.items():
             product = difference.double() * self.gradients[hook_name(site, layer)].double()
             self.tally.add(product, (layer,), self.labels)
+
+
+_WORKS: Mapping[Level, type[EdgeWork | _Nodes]] = {"edge": EdgeWork, "node": _Nodes, "neuron": _Neurons}

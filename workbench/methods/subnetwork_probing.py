@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.circuits.addresses import Node
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError
@@ -20,6 +23,8 @@ from workbench.methods.options.masks import INITIAL, SubnetworkProbing
 from workbench.methods.outcome import result
 from workbench.methods.registry import Level
 from workbench.methods.soft_masks import check_loss, learn
+
+_OF_LEARNING = ("steps", "lr", "batch", "draws", "seed", "loss")
 
 
 def subnetwork_probing(
@@ -39,13 +44,7 @@ def subnetwork_probing(
         Cao, Sanh and Rush 2021, arXiv:2104.03514; corrupted values as in Conmy et al. 2023, arXiv:2304.14997.
     """
     check_loss(runs, options.loss, "subnetwork-probing")
-    graph = Graph(runs.wiring.node_shape())
-    if len(graph.sources) < 2:
-        raise OptionError("this model has no node to mask")
-    for node in graph.sources[1:]:
-        check(Edit(node=node, value="corrupted"), runs.wiring)
-    labels = len(runs.position_labels) if per_position else 1
-    n_nodes = len(graph.sources) - 1
+    labels, n_nodes = len(runs.position_labels) if per_position else 1, len(_nodes(runs))
     start = torch.full((options.restarts, labels, n_nodes), INITIAL, device=runs.device)
 
     def output(batch: Batch, masks: Tensor) -> Tensor:
@@ -57,20 +56,9 @@ def subnetwork_probing(
     def penalty(m: Tensor, step: int) -> Tensor:
         return options.lam * hard_concrete.open_probability(m).mean((1, 2))
 
-    learned = learn(
-        runs,
-        start,
-        output,
-        penalty,
-        prepare=lambda each: node_references(runs, each),
-        steps=options.steps,
-        lr=options.lr,
-        batch=options.batch,
-        draws=options.draws,
-        seed=options.seed,
-        loss=options.loss,
-        progress=progress,
-    )
+    how: dict[str, Any] = {name: getattr(options, name) for name in _OF_LEARNING}
+    prepare = partial(node_references, runs)
+    learned = learn(runs, start, output, penalty, prepare=prepare, progress=progress, **how)
     kept = hard_concrete.strength(learned.m.double()).mean(0).cpu().numpy()  # (label, node)
     values = np.concatenate([np.ones((labels, 1)), kept], 1)
     return result(
@@ -85,3 +73,18 @@ def subnetwork_probing(
         own_rule=">=0.5",
         positions=runs.position_labels if per_position else (),
     )
+
+
+def _nodes(runs: PairedRuns) -> tuple[Node, ...]:
+    """Every node that gets a mask: all that write but the input.
+
+    Raises:
+        OptionError: if the model has none.
+        ModelError: if one cannot be patched.
+    """
+    nodes = tuple(Graph(runs.wiring.node_shape()).sources[1:])
+    if not nodes:
+        raise OptionError("this model has no node to mask")
+    for node in nodes:
+        check(Edit(node=node, value="corrupted"), runs.wiring)
+    return nodes

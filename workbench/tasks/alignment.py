@@ -202,24 +202,35 @@ def align(
             "a BOS token is to be prepended, but this tokenizer has none",
             hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False",
         )
-    work: Aligner | PictureAligner | CaptionAligner
+    of_text: dict[str, Any] = {"n_ctx": n_ctx, "special_tokens": special_tokens, "d_vocab": d_vocab}
+    of_text |= {"prepend_bos": prepend_bos, "other_inputs": other_inputs}
+    found = _aligned(pairs, _aligner(tokenizer, sight, outputs, of_text), prepend_bos=prepend_bos)
+    if len(found) < minimum:
+        raise too_few(found, minimum, hint=_hint(found))
+    return found
+
+
+def _aligner(
+    tokenizer: PreTrainedTokenizerBase | None, sight: Sight | None, outputs: Outputs, of_text: dict[str, Any]
+) -> Aligner | PictureAligner | CaptionAligner:
+    """What turns the pairs of a model into tokens, by what the model reads: text, pictures, or both.
+
+    Raises:
+        TaskError: if it reads neither.
+    """
     if tokenizer is not None and sight is not None and sight.captions is not None:
-        work = CaptionAligner(tokenizer=tokenizer, sight=sight, outputs=outputs)
-    elif tokenizer is not None:
-        work = Aligner(
-            tokenizer=tokenizer,
-            prepend_bos=prepend_bos,
-            n_ctx=n_ctx,
-            special_tokens=special_tokens,
-            d_vocab=d_vocab,
-            other_inputs=other_inputs,
-            outputs=outputs,
-            sight=sight,
-        )
-    elif sight is not None:
-        work = PictureAligner(sight=sight, outputs=outputs)
-    else:
-        raise TaskError("there is no tokenizer, and the model takes no pictures", hint="give a tokenizer")
+        return CaptionAligner(tokenizer=tokenizer, sight=sight, outputs=outputs)
+    if tokenizer is not None:
+        return Aligner(tokenizer=tokenizer, outputs=outputs, sight=sight, **of_text)
+    if sight is not None:
+        return PictureAligner(sight=sight, outputs=outputs)
+    raise TaskError("there is no tokenizer, and the model takes no pictures", hint="give a tokenizer")
+
+
+def _aligned(
+    pairs: Pairs, work: Aligner | PictureAligner | CaptionAligner, *, prepend_bos: bool
+) -> AlignedPairs:
+    """The pairs that line up, and those that do not with their reason."""
     work.read_ahead(pairs)
     rows, dropped = [], []
     for pair in pairs:
@@ -230,7 +241,8 @@ def align(
     kept, clean, corrupted, correct, incorrect, positions, sets = (
         zip(*rows, strict=True) if rows else ((),) * 7
     )
-    found = AlignedPairs(
+    beside = work.captions_of if isinstance(work, CaptionAligner) and not work.alone else None
+    return AlignedPairs(
         pairs=replace(pairs, items=tuple(kept)),
         clean=tuple(clean),
         corrupted=tuple(corrupted),
@@ -240,13 +252,8 @@ def align(
         dropped=tuple(dropped),
         prepend_bos=prepend_bos,
         sets=tuple(sets) if any(sets) else (),
-        captions=tuple(map(work.captions_of, kept))
-        if isinstance(work, CaptionAligner) and not work.alone
-        else (),
+        captions=() if beside is None else tuple(map(beside, kept)),
     )
-    if len(found) < minimum:
-        raise too_few(found, minimum, hint=_hint(found))
-    return found
 
 
 def too_few(

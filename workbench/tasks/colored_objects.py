@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from workbench.core.errors import OptionError
 from workbench.tasks.draw import Draw, allowed, of_split, render
 from workbench.tasks.pairs import Pair, Span
@@ -61,24 +63,15 @@ def colored_objects(
         capitalize: Answer `` Orange`` instead of `` orange``.
         templates: ``split`` (the split's own), ``train``, ``held-out`` or ``all``.
     """
-    if not 1 <= n_objects <= 5:
-        raise OptionError(f"n_objects is {n_objects}; expected 1 to 5")
-    if not 0 <= shots <= 2:
-        raise OptionError(f"shots is {shots}; expected 0, 1 or 2")
-    if n_objects == 1 and corruption == "query":
-        raise OptionError("with one object there is no other to ask about", hint="use corruption='colors'")
+    _check(corruption, n_objects, shots)
     template = draw.pick(of_split(split, TRAIN, HELD_OUT, templates))
     show = str.capitalize if capitalize else str
-    before = ""
-    for _ in range(shots):
-        asked = draw.below(n_objects)
-        scene = _scene(draw, "train", n_objects, asked)
-        text, _ = _question(template, draw.pick(SURFACES), scene, scene[asked][1])
-        before += f"{text} {show(scene[asked][0])}\n"
+    before = "".join(_shot(draw, template, n_objects, show) for _ in range(shots))
     asked, surface = draw.below(n_objects), draw.pick(SURFACES)
     scene = _scene(draw, split, n_objects, asked)
     other = (asked + 1 + draw.below(n_objects - 1)) % n_objects if n_objects > 1 else None
     color, name = scene[asked]
+
     changed, query = list(scene), name
     if other is None:
         wrong = draw.pick([each for each in COLORS if each != color])
@@ -102,6 +95,28 @@ def colored_objects(
         positions={key: (clean_spans[slot], spans[slot]) for key, slot in slots.items()},
         group=f"{GROUPS[template]}-n{n_objects}-shots{shots}",
     )
+
+
+def _check(corruption: str, n_objects: int, shots: int) -> None:
+    """Do nothing if there is such a question.
+
+    Raises:
+        OptionError: for a number that cannot be.
+    """
+    if not 1 <= n_objects <= 5:
+        raise OptionError(f"n_objects is {n_objects}; expected 1 to 5")
+    if not 0 <= shots <= 2:
+        raise OptionError(f"shots is {shots}; expected 0, 1 or 2")
+    if n_objects == 1 and corruption == "query":
+        raise OptionError("with one object there is no other to ask about", hint="use corruption='colors'")
+
+
+def _shot(draw: Draw, template: str, n_objects: int, show: Callable[[str], str]) -> str:
+    """A question that is answered, before the one that counts."""
+    asked = draw.below(n_objects)
+    scene = _scene(draw, "train", n_objects, asked)
+    text, _ = _question(template, draw.pick(SURFACES), scene, scene[asked][1])
+    return f"{text} {show(scene[asked][0])}\n"
 
 
 def _scene(draw: Draw, split: str, n: int, asked: int) -> Scene:

@@ -46,46 +46,28 @@ def kv_retrieval(
         values: Values of each key, 1 to 5.
         given: How many of them are already given after the question; the next one is asked for.
     """
-    size = 1 + values
-    fillers = context - needles * size - 2 - given
-    limits = ((needles, "needles", 1, 20), (values, "values", 1, 5), (depth, "depth", -1, 100))
-    for value, name, low, high in limits:
-        if not low <= value <= high:
-            raise OptionError(f"{name} is {value}; expected {low} to {high}")
-    if needles * values > 90:
-        raise OptionError(
-            f"{needles} needles of {values} values need {needles * values} numbers; at most 90 fit"
-        )
-    if not 0 <= given < values:
-        raise OptionError(f"given is {given}; expected 0 to {values - 1}, less than values")
-    if fillers < 0:
-        raise OptionError(
-            f"context is {context} words; {needles} needles and the question need {context - fillers}"
-        )
-    if corruption == "key" and needles == 1:
-        raise OptionError("with one needle there is no other key to ask for", hint="use corruption='value'")
+    fillers = context - needles * (1 + values) - 2 - given
+    _check(corruption, needles=needles, context=context, depth=depth, values=values, given=given)
     asked = draw.below(needles)
     table = _table(draw, split, needles, values, asked)
-    words = [draw.pick(FILLER) for _ in range(fillers)]
+    fill = [draw.pick(FILLER) for _ in range(fillers)]
     at = draw.below(fillers + 1) if depth < 0 else round(fillers * depth / 100)
     gaps = sorted([at, *(draw.below(fillers + 1) for _ in range(needles - 1))])
     rank = gaps.index(at)  # needles stand in the order of the table, the one asked for at its depth
     order = [index for index in range(needles) if index != asked]
     order.insert(rank, asked)
-    text, places = _lay_out(words, gaps, order, table)
-    question = [QUERY, table[asked][0], *table[asked][1 : 1 + given]]
     other = order[rank - 1]  # with one needle the one that is asked for
-    changed, changed_question = list(text), list(question)
+    text, places = _lay_out(fill, gaps, order, table)
     target = places[asked] + 1 + given
+
+    changed, asked_there = list(text), asked
     if corruption == "key":
-        wrong = table[other][1 + given]
-        changed_question = [QUERY, table[other][0], *table[other][1 : 1 + given]]
+        asked_there, wrong = other, table[other][1 + given]
     else:
-        taken = {value for _, *row in table for value in row}
-        wrong = draw.pick([number for number in TWO_DIGITS if number not in taken])
+        wrong = _unused(draw, table)
         changed[target] = wrong
-    clean, clean_spans = join_words(text + question)
-    corrupted, spans = join_words(changed + changed_question)
+    clean, clean_spans = join_words(text + _question(table, asked, given))
+    corrupted, spans = join_words(changed + _question(table, asked_there, given))
     at_word = {"key": places[asked], "value": target, "query": len(text) + 1}
     if needles > 1:
         at_word |= {"other-key": places[other], "other-value": places[other] + 1 + given}
@@ -98,6 +80,40 @@ def kv_retrieval(
         positions={name: (clean_spans[place], spans[place]) for name, place in at_word.items()},
         group=f"kv-{needles}x{values}-{context}",
     )
+
+
+def _check(corruption: str, *, needles: int, context: int, depth: int, values: int, given: int) -> None:
+    """Do nothing if there is such a text.
+
+    Raises:
+        OptionError: for the first number that cannot be.
+    """
+    limits = ((needles, "needles", 1, 20), (values, "values", 1, 5), (depth, "depth", -1, 100))
+    for value, name, low, high in limits:
+        if not low <= value <= high:
+            raise OptionError(f"{name} is {value}; expected {low} to {high}")
+    if needles * values > 90:
+        raise OptionError(
+            f"{needles} needles of {values} values need {needles * values} numbers; at most 90 fit"
+        )
+    if not 0 <= given < values:
+        raise OptionError(f"given is {given}; expected 0 to {values - 1}, less than values")
+    least = needles * (1 + values) + 2 + given
+    if context < least:
+        raise OptionError(f"context is {context} words; {needles} needles and the question need {least}")
+    if corruption == "key" and needles == 1:
+        raise OptionError("with one needle there is no other key to ask for", hint="use corruption='value'")
+
+
+def _question(table: list[list[str]], asked: int, given: int) -> list[str]:
+    """The words after the text: the key that is asked for, and those of its values that are given."""
+    return [QUERY, *table[asked][: 1 + given]]
+
+
+def _unused(draw: Draw, table: list[list[str]]) -> str:
+    """A number that no needle has."""
+    taken = {value for _, *row in table for value in row}
+    return draw.pick([number for number in TWO_DIGITS if number not in taken])
 
 
 def _table(draw: Draw, split: str, needles: int, values: int, asked: int) -> list[list[str]]:

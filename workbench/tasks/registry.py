@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count, islice
 
 from workbench.core.errors import OptionError, TaskError, check_numbers, unknown
 from workbench.core.registry import Registry
 from workbench.tasks.draw import PIECES, Draw
 from workbench.tasks.pairs import Pair, Pairs
 
+MOST_REPEATS = 2000  # pairs in a row that bring nothing new, from which on there is nothing new
 SPLITS = ("train", "validation", "test")
 
 Option = str | int | bool
@@ -168,25 +170,13 @@ def make_pairs(
     """
     found = get_task(name)
     corruption = _checked(found, n, seed, split, corruption, options)
-    items: list[Pair] = []
-    seen: set[tuple[object, ...]] = set()
-    draws, since_new = 0, 0
-    while len(items) < n:
-        pair = found.generate(
-            Draw(f"{name}|{split}|{seed}|{draws}"), split=split, corruption=corruption, **options
-        )
-        draws, since_new = draws + 1, since_new + 1
-        prompt = (pair.clean, *((pair.image[0].source, pair.image[0].folder) if pair.image else ()))
-        if distinct and prompt in seen:
-            if since_new > 2000:
-                exist = f"task {name!r} has only about {len(seen)} distinct prompts in split {split}"
-                raise TaskError(
-                    f"{exist}; {n} asked for", hint=f"ask for n={len(seen)} or less, or pass distinct=False"
-                )
-            continue
-        seen.add(prompt)
-        items.append(replace(pair, id=f"{name}-{len(items):04d}"))
-        since_new = 0
+    drawn: Iterator[Pair] = (
+        found.generate(Draw(f"{name}|{split}|{seed}|{i}"), split=split, corruption=corruption, **options)
+        for i in count()
+    )
+    if distinct:
+        drawn = _distinct(drawn, n, f"task {name!r}", split)
+    items = (replace(pair, id=f"{name}-{i:04d}") for i, pair in enumerate(islice(drawn, n)))
     return Pairs(
         items=tuple(items),
         task=name,
@@ -197,6 +187,29 @@ def make_pairs(
         source=found.source,
         options=dict(options),
     )
+
+
+def _distinct(drawn: Iterator[Pair], n: int, what: str, split: str) -> Iterator[Pair]:
+    """The pairs whose clean prompt did not come before.
+
+    Raises:
+        TaskError: if ``MOST_REPEATS`` pairs in a row bring nothing new.
+    """
+    seen: set[tuple[object, ...]] = set()
+    repeats = 0
+    for pair in drawn:
+        prompt = (pair.clean, *((pair.image[0].source, pair.image[0].folder) if pair.image else ()))
+        if prompt not in seen:
+            repeats = 0
+            seen.add(prompt)
+            yield pair
+            continue
+        repeats += 1
+        if repeats > MOST_REPEATS:
+            raise TaskError(
+                f"{what} has only about {len(seen)} distinct prompts in split {split}; {n} asked for",
+                hint=f"ask for n={len(seen)} or less, or pass distinct=False",
+            )
 
 
 def _checked(

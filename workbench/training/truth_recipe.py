@@ -68,21 +68,12 @@ def known_recipe(
 
     def train(seed: int, scratch: Path | None = None) -> Trained:
         compiled = build()
-        return Trained(
-            tokenizer=word_tokenizer(task_words(task)),
-            phases={},
-            native=compiled.machine.native(),
-            circuit=circuit(compiled),
-        )
+        own, known = compiled.machine.native(), circuit(compiled)
+        return Trained(tokenizer=word_tokenizer(task_words(task)), phases={}, native=own, circuit=known)
 
     def measure(model: TransformerBridge) -> list[CardNumber]:
-        compiled = build()
         pairs = make_pairs(task, n=N, seed=1, split="test", corruption=corruption)
-        parts = [(node,) for node in (*compiled.roles, *compiled.idle)]
-        found = [CardNumber(name=task, value=accuracy(model, pairs), n=N, needs=0.99)]
-        found += [without(model, pairs, nodes) for nodes in (*sorted(parts), *alone)]
-        found += [attention(model, pairs, node) for node in sorted(compiled.roles) if ".h" in node]
-        return [*found, norm_spread(model, pairs)] if compiled.machine.norm else found
+        return measured_parts(build(), model, pairs, alone=alone)
 
     return TrainingRecipe(
         name=name,
@@ -94,6 +85,17 @@ def known_recipe(
         limits=("any other text", "edge-level hooks of TransformerLens, which native models lack"),
         source=source,
     )
+
+
+def measured_parts(
+    compiled: Compiled, model: TransformerBridge, pairs: Pairs, *, alone: Sequence[Sequence[str]] = ()
+) -> list[CardNumber]:
+    """Measure the whole model, then without each part and each set of parts, then how sharply its heads look."""
+    parts = [(node,) for node in (*compiled.roles, *compiled.idle)]
+    found = [CardNumber(name=str(pairs.task), value=accuracy(model, pairs), n=len(pairs), needs=0.99)]
+    found += [without(model, pairs, nodes) for nodes in (*sorted(parts), *alone)]
+    found += [attention(model, pairs, node) for node in sorted(compiled.roles) if ".h" in node]
+    return [*found, norm_spread(model, pairs)] if compiled.machine.norm else found
 
 
 def accuracy(model: TransformerBridge, pairs: Pairs) -> float:

@@ -63,19 +63,11 @@ def head_maps_svg(
         )
     left = 22 + max((text_width(x) for x in rows), default=0)
     wide = max(left + (side + _GAP) * len(columns) + 4, min(40 + text_width(printable(title)) * TITLE, 640))
-    lines = wrapped(lead, wide - 20, scale=0.94)
-    head = (heading(title, wide)[1] - 4 if title else 12) + 16 * len(lines)
-    above = head + 24
-    high = above + (side * maps.shape[2] / maps.shape[3] + _GAP + _UNDER) * len(rows)
-    tall = side * maps.shape[2] / maps.shape[3]
-    parts = [
-        *heading(title, wide)[0],
-        *(words(t, 10, head - 16 * (len(lines) - 1 - i)) for i, t in enumerate(lines)),
-    ]
-    name = ""
-    if pixels is not None:
-        name = f"wb-under-{zlib.crc32(pixels.tobytes() + title.encode('utf-8', 'surrogatepass')):08x}"
-        parts.append(f"<defs>{image(pixels, 0, 0, side, tall, name=name)}</defs>")
+    parts, head = titled(title, lead, wide)
+    above, tall = head + 24, side * maps.shape[2] / maps.shape[3]
+    high = above + (tall + _GAP + _UNDER) * len(rows)
+    name, seen = picture_under(pixels, title, "wb-under", (side, tall))
+    parts += seen
     parts += [
         words(x, left + (side + _GAP) * j + side / 2, above - 5, at="middle") for j, x in enumerate(columns)
     ]
@@ -93,6 +85,24 @@ def head_maps_svg(
             ]
             parts.append(f"{words(said, side / 2, tall + 13, at='middle', kind='s')}</g>")
     return svg("head-maps", parts, size=(wide, high), title=title, about=_describe(maps, unit), style=_STYLE)
+
+
+def titled(title: str, lead: str, wide: float) -> tuple[list[str], float]:
+    """Return a title and the sentence under it, and the height at which they end."""
+    lines = wrapped(lead, wide - 20, scale=0.94)
+    end = (heading(title, wide)[1] - 4 if title else 12) + 16 * len(lines)
+    sentences = (words(t, 10, end - 16 * (len(lines) - 1 - i)) for i, t in enumerate(lines))
+    return [*heading(title, wide)[0], *sentences], end
+
+
+def picture_under(
+    pixels: np.ndarray | None, title: str, kind: str, size: tuple[float, float]
+) -> tuple[str, list[str]]:
+    """Return the name by which maps show a picture, and its definition; empty where there is no picture."""
+    if pixels is None:
+        return "", []
+    name = f"{kind}-{zlib.crc32(pixels.tobytes() + title.encode('utf-8', 'surrogatepass')):08x}"
+    return name, [f"<defs>{image(pixels, 0, 0, *size, name=name)}</defs>"]
 
 
 def _map(

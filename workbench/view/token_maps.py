@@ -6,16 +6,23 @@ map stands a line of cells, one for each word, the darker the more attention it 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from workbench.core.errors import ShapeError
-from workbench.view.chart import TITLE, heading, svg, text_width, tooltip, words, wrapped
+from workbench.view.chart import TITLE, svg, text_width, tooltip, words
 from workbench.view.color import css, signed
-from workbench.view.head_maps import Outline, outline, scale_end, shade_pixels, shaded_patches
+from workbench.view.head_maps import (
+    Outline,
+    outline,
+    picture_under,
+    scale_end,
+    shade_pixels,
+    shaded_patches,
+    titled,
+)
 from workbench.view.raster import image
 from workbench.view.text import number, printable, shorten
 
@@ -83,54 +90,68 @@ def token_maps_svg(
     rows, columns = [_label(x) for x in found.rows], [_label(x) for x in found.columns]
     left = 22 + max(text_width(x) for x in rows)
     wide = max(left + (_SIDE + _GAP) * len(columns), min(40 + text_width(printable(title)) * TITLE, 640), 440)
-    lines = wrapped(lead, wide - 20, scale=0.94)
-    top = (heading(title, wide)[1] - 4 if title else 12) + 16 * len(lines)
+    parts, top = titled(title, lead, wide)
     strip, above = _strip(found.words, wide - 12, top + 10)
     tall = _SIDE * found.maps.shape[3] / found.maps.shape[4]
-    step = tall + _CELL + 32
-    name = ""
-    parts = [*heading(title, wide)[0]]
-    parts += [words(t, 10, top - 16 * (len(lines) - 1 - i)) for i, t in enumerate(lines)]
-    if pixels is not None:
-        name = f"wb-seen-{zlib.crc32(pixels.tobytes() + title.encode('utf-8', 'surrogatepass')):08x}"
-        parts.append(f"<defs>{image(pixels, 0, 0, _SIDE, tall, name=name)}</defs>")
-    parts += [
-        words(x, left + (_SIDE + _GAP) * j + _SIDE / 2, above + 14, at="middle")
-        for j, x in enumerate(columns)
-    ]
-    parts += [words(x, left - 8, above + 22 + step * i + tall / 2 + 4, at="end") for i, x in enumerate(rows)]
-
-    def layer(word: int, *, told: bool) -> Iterator[str]:
-        for i, j in np.ndindex(len(rows), len(columns)):
-            x, y = left + (_SIDE + _GAP) * j, above + 22 + step * i
-            head = f"{rows[i]} {columns[j]} from {_label(found.words[word])}"
-            yield f'<g transform="translate({x:.1f} {y:.1f})">'
-            yield from _picture(found.maps[word, i, j], (_SIDE, tall), name, head, told=told)
-            yield from (
-                outline(b, found.maps.shape[3:], (_SIDE, tall), broken=k > 0 or not solid)
-                for k, b in enumerate(outlines)
-            )
-            yield from _cells(found.weights[word, i, j], found.words, tall + 3, head, told=told)
-            said = f"0 to {number(scale_end(found.maps[word, i, j], least=LEAST))}"
-            yield f"{words(said, _SIDE / 2, tall + _CELL + 15, at='middle', kind='s')}</g>"
-
-    parts.append(f'<g class="f">{"".join(layer(found.shown, told=True))}</g>')
+    name, seen = picture_under(pixels, title, "wb-seen", (_SIDE, tall))
+    grid = _Grid(found, rows, columns, name, tall, left, above + 22, outlines, solid)
+    parts += [*seen, *grid.labels()]
+    parts.append(f'<g class="f">{"".join(grid.layer(found.shown, told=True))}</g>')
     for k, (box, text) in enumerate(strip):
-        own = "" if k == found.shown else "".join(layer(k, told=False))
+        own = "" if k == found.shown else "".join(grid.layer(k, told=False))
         own = own and f'<g class="m">{own}</g>'
         kind, where = ("w q", "f") if k == found.shown else ("w", "m")
         parts.append(
             f'<g class="{kind}" tabindex="0" data-word="{k}" data-shows="{where}">{box}{text}{own}</g>'
         )
     about = f"{len(rows)} x {len(columns)} heads, {len(found.words)} words"
-    return svg(
-        "token-maps",
-        parts,
-        size=(wide, above + 22 + step * len(rows)),
-        title=title,
-        about=about,
-        style=_STYLE,
-    )
+    size = (wide, grid.top + grid.step * len(rows))
+    return svg("token-maps", parts, size=size, title=title, about=about, style=_STYLE)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the maps of all heads stand, layers down, heads across."""
+
+    found: TokenMaps
+    rows: list[str]
+    columns: list[str]
+    picture: str  # the name of the picture under the maps; empty for none
+    tall: float
+    left: float
+    top: float
+    outlines: Sequence[Outline]
+    solid: bool
+
+    @property
+    def step(self) -> float:
+        """From one row to the next."""
+        return self.tall + _CELL + 32
+
+    def labels(self) -> Iterator[str]:
+        """Return the names of heads above and of layers on the left."""
+        for j, column in enumerate(self.columns):
+            yield words(column, self.left + (_SIDE + _GAP) * j + _SIDE / 2, self.top - 8, at="middle")
+        for i, row in enumerate(self.rows):
+            yield words(row, self.left - 8, self.top + self.step * i + self.tall / 2 + 4, at="end")
+
+    def layer(self, word: int, *, told: bool) -> Iterator[str]:
+        """Return the maps of all heads from one word."""
+        for i, j in np.ndindex(len(self.rows), len(self.columns)):
+            x, y = self.left + (_SIDE + _GAP) * j, self.top + self.step * i
+            yield f'<g transform="translate({x:.1f} {y:.1f})">'
+            yield from self._head(word, i, j, told=told)
+            yield "</g>"
+
+    def _head(self, word: int, i: int, j: int, *, told: bool) -> Iterator[str]:
+        found, size = self.found, (_SIDE, self.tall)
+        head = f"{self.rows[i]} {self.columns[j]} from {_label(found.words[word])}"
+        yield from _picture(found.maps[word, i, j], size, self.picture, head, told=told)
+        for k, box in enumerate(self.outlines):
+            yield outline(box, found.maps.shape[3:], size, broken=k > 0 or not self.solid)
+        yield from _cells(found.weights[word, i, j], found.words, self.tall + 3, head, told=told)
+        said = f"0 to {number(scale_end(found.maps[word, i, j], least=LEAST))}"
+        yield words(said, _SIDE / 2, self.tall + _CELL + 15, at="middle", kind="s")
 
 
 def _strip(tokens: Sequence[str], wide: float, y: float) -> tuple[list[tuple[str, str]], float]:

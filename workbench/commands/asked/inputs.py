@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from workbench.engine.interventions.site import check_index, check_layer
 from workbench.engine.metric_names import check_metric
 from workbench.model import builtin as zoo
 from workbench.model.outline import Outline, outline
-from workbench.model.settings import check_device, check_dtype, check_map, parse_size
+from workbench.model.settings import BATCH_TOKENS, check_device, check_dtype, check_map, parse_size
 from workbench.tasks.pairs_file import load_pairs
 from workbench.tasks.reading import is_file
 from workbench.tasks.registry import SPLITS, Option, check_corruption, get_task, parse_options
@@ -21,45 +22,92 @@ from workbench.tasks.registry import SPLITS, Option, check_corruption, get_task,
 if TYPE_CHECKING:
     from workbench.commands.forms.discover import Demo
     from workbench.core.job import Job
+    from workbench.engine.metrics import Metric
+    from workbench.engine.room import Work
 
 
-def check_opening(
-    *,
-    model: str | None = None,
-    task: str | None = None,
-    metric: str | None = None,
-    split: str = "test",
-    corruption: str | None = None,
-    device: str | None = None,
-    device_map: str | None = None,
-    dtype: str = "float32",
-    offline: bool | None = None,
-    max_memory: int | str | None = None,
-    revision: str | None = None,
-    task_options: Sequence[str] = (),
-    **others: Any,
-) -> None:
-    """Do nothing if all of this is there and can be meant; what is None is not asked.
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a job opens: a model, pairs of a task for it, and how much of them goes through it at once.
 
-    Args:
-        others: What a job is asked besides; its numbers have to be finite and within bounds.
+    A model without pairs has no task. What is None is not asked for.
+
+    Attributes:
+        options: Of the task, in its own types.
+        task_options: The same as ``name=value`` texts; they come first.
+        max_memory: Most memory of the whole process, "4GB" or bytes: passes are made as small as it needs.
+        work: What the runs are for, which decides how much a pass keeps.
+        by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
+        in_tower: Interventions may begin in a tower; its activations then count for every stacked copy.
+        with_tower: Edges cross from the tower that sees to the language model.
+    """
+
+    model: str | None = None
+    task: str | None = None
+    metric: str | Metric | None = None
+    limit: int | None = None
+    split: str = "test"
+    corruption: str | None = None
+    seed: int = 0
+    options: Mapping[str, Any] | None = None
+    task_options: Sequence[str] = ()
+    batch_tokens: int = BATCH_TOKENS
+    device: str | None = None
+    device_map: str | None = None
+    dtype: str = "float32"
+    revision: str | None = None
+    offline: bool | None = None
+    trust_remote_code: bool = False
+    max_memory: int | str | None = None
+    work: Work = "nodes"
+    by_model: bool = True
+    in_tower: bool = False
+    with_tower: bool = False
+
+    def check(self) -> None:
+        """Do nothing if all of this is there and can be meant.
+
+        Raises:
+            WorkbenchError: for the first that is not, with the closest spellings.
+        """
+        check_numbers({"limit": self.limit, "seed": self.seed, "batch_tokens": self.batch_tokens})
+        if self.task is not None:
+            check_task(self.task, split=self.split, corruption=self.corruption)
+            chosen_options(self.task, self.task_options)
+        if isinstance(self.metric, str):
+            check_metric(self.metric)
+        check_dtype(self.dtype)
+        check_device(self.device)
+        check_map(self.device_map, self.device)
+        if self.max_memory is not None:
+            parse_size(self.max_memory)
+        if self.model is not None:
+            check_model(self.model, offline=self.offline, revision=self.revision)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the weights go, and as which numbers."""
+        names = ("device", "device_map", "dtype", "max_memory")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the model is from, and whether its code runs."""
+        whose = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        return {**whose, "offline": self.offline or None}
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the options of the task, those typed before those given."""
+        return {**(self.options or {}), **chosen_options(str(self.task), self.task_options)}
+
+
+def check_opening(**asked: Any) -> None:
+    """Do nothing if all that an `Opening` has of this is there and can be meant.
 
     Raises:
         WorkbenchError: for the first that is not, with the closest spellings.
     """
-    check_numbers(others)
-    if task is not None:
-        check_task(task, split=split, corruption=corruption)
-        chosen_options(task, task_options)
-    if isinstance(metric, str):
-        check_metric(metric)
-    check_dtype(dtype)
-    check_device(device)
-    check_map(device_map, device)
-    if max_memory is not None:
-        parse_size(max_memory)
-    if model is not None:
-        check_model(model, offline=offline, revision=revision)
+    Opening(**asked).check()
 
 
 def check_model(name: str, *, offline: bool | None = None, revision: str | None = None) -> None:

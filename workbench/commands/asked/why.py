@@ -27,7 +27,7 @@ def check_why(asked: Why, job: Job) -> None:
             hint="name the input that is read: a5.h5->a9.h9<q>, <k> or <v>; or a9.h9->logits",
         )
     opening = opening_of(asked)
-    check_opening(**{name: value for name, value in opening.items() if name != "options"})
+    check_opening(**opening)
     check_addresses([str(edge.source), str(edge.target)], opening["model"], offline=asked.offline)
     if asked.at is not None:
         check_positions(opening["task"], [asked.at])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.commands.asked.inputs import check_opening, chosen_options
+from workbench.commands.asked.inputs import Opening, chosen_options
 from workbench.commands.plans.memory import check_budget
 from workbench.core.job import Note
 from workbench.core.progress import silent
 from workbench.model.from_files import reading_of
 from workbench.model.opened_file import sealed_reading
 from workbench.model.outline import Outline, outline
-from workbench.model.settings import BATCH_TOKENS
 from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.fit import N_PAIRS, fit_pairs
 from workbench.tasks.in_memory import given_pairs
@@ -29,53 +27,39 @@ class PlannedRuns:
     batch_tokens: int
 
 
-def planned_runs(
-    *,
-    model: str,
-    task: str,
-    metric: str | None = None,
-    limit: int | None = None,
-    split: str = "test",
-    corruption: str | None = None,
-    seed: int = 0,
-    task_options: Sequence[str] = (),
-    batch_tokens: int = BATCH_TOKENS,
-    revision: str | None = None,
-    offline: bool | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
-    max_memory: int | str | None = None,
-    trust_remote_code: bool = False,
-    note: Note = silent,
-    **unused: Any,
-) -> PlannedRuns:
+def planned_runs(*, note: Note = silent, **asked: Any) -> PlannedRuns:
     """Return the pairs as this model's tokenizer reads them, from tokenizer and configuration alone.
 
-    ``unused`` are the options of the run that decide nothing here.
+    Args:
+        asked: The fields of an `Opening`; some of them decide nothing here.
 
     Raises:
         WorkbenchError: for what is not there, and for a budget of memory that cannot be enough.
     """
-    placed: dict[str, Any] = {"device": device, "dtype": dtype, "max_memory": max_memory}
-    check_opening(
-        model=model, task=task, metric=metric, split=split, corruption=corruption, **placed, **unused
-    )
-    if metric is not None and ":" in metric:
-        _run_file_of(metric)
-    whose: dict[str, Any] = {"revision": revision, "offline": offline or None}
-    reading = sealed_reading(model) or reading_of(model, **whose, trust_remote_code=trust_remote_code)
-    drawn: dict[str, Any] = {"seed": seed, "corruption": corruption}
-    if is_file(task):
-        pairs = align_for(given_pairs(task, n=limit, **drawn), reading)
-    else:
-        how = {"split": split, **drawn, **reading.options, **chosen_options(task, task_options)}
-        pairs = fit_pairs(task, reading.tokenizer, n=limit or N_PAIRS, **how)
+    opening = Opening(**asked)
+    opening.check()
+    if isinstance(opening.metric, str) and ":" in opening.metric:
+        _run_file_of(opening.metric)
+    pairs = _aligned(opening)
     if pairs.dropped:
         note(f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs)} pairs would be dropped")
-    known = outline(model, **whose)
-    if max_memory is not None:
-        check_budget(max_memory, known, device=device, dtype=dtype, note=note)
-    return PlannedRuns(wiring=known, pairs=pairs, batch_tokens=batch_tokens)
+    origin = {name: value for name, value in opening.origin.items() if name != "trust_remote_code"}
+    known = outline(str(opening.model), **origin)
+    if opening.max_memory is not None:
+        check_budget(opening.max_memory, known, device=opening.device, dtype=opening.dtype, note=note)
+    return PlannedRuns(wiring=known, pairs=pairs, batch_tokens=opening.batch_tokens)
+
+
+def _aligned(opening: Opening) -> AlignedPairs:
+    """The pairs as the model's tokenizer reads them."""
+    model, task = str(opening.model), str(opening.task)
+    reading = sealed_reading(model) or reading_of(model, **opening.origin)
+    drawn: dict[str, Any] = {"seed": opening.seed, "corruption": opening.corruption}
+    if is_file(task):
+        return align_for(given_pairs(task, n=opening.limit, **drawn), reading)
+    typed = chosen_options(task, opening.task_options)
+    how = {"split": opening.split, **drawn, **reading.options, **typed}
+    return fit_pairs(task, reading.tokenizer, n=opening.limit or N_PAIRS, **how)
 
 
 def _run_file_of(metric: str) -> None:

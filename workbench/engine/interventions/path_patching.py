@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.circuits.addresses import LOGITS, Node
@@ -75,13 +76,8 @@ def path_patches(
         raise unknown("treatment of MLPs", mlps, ("recomputed", "frozen"), error=OptionError)
     if mode not in ("noising", "denoising"):
         raise unknown("mode", mode, ("noising", "denoising"), error=OptionError)
-    groups = [_group(s) for s in senders]
-    if len(set(groups)) != len(groups):
-        raise OptionError("one sender is named twice; results would be mixed up")
-    targets, positions = [as_node(r, towers=False) for r in receivers], as_positions(positions)
-    if not groups or not targets:
-        raise OptionError("path patching needs at least one sender and one receiver")
-    _check(runs.wiring, groups, targets)
+    groups, targets = _ends(runs, senders, receivers)
+    positions = as_positions(positions)
     base: RunName = "clean" if mode == "noising" else "corrupted"
     plan = path_plan(runs, groups, targets, mode=mode, mlps=mlps, positions=positions)
     store = (
@@ -90,15 +86,49 @@ def path_patches(
     with store as kept:
         division = runs.division.asked(digest_of(plan), kept)
         patched = _all_batches(runs, groups, targets, base, mlps, positions, division, progress)
+    labels = ("+".join(str(node) for node in group) for group in groups)
+    kind = f"path patching to {', '.join(map(str, targets))}, MLPs {mlps}"
+    return _effects(runs, patched, plan, labels=tuple(labels), base=base, mode=mode, kind=kind)
+
+
+def _ends(
+    runs: PairedRuns, senders: Sequence[Node | str | Sequence[Node | str]], receivers: Sequence[Node | str]
+) -> tuple[list[tuple[Node, ...]], list[Node]]:
+    """Where paths begin, group by group, and where they end.
+
+    Raises:
+        OptionError: where there are none, or one sender is named twice.
+        ModelError: for a part that the model does not have.
+    """
+    groups, targets = [_group(s) for s in senders], [as_node(r, towers=False) for r in receivers]
+    if len(set(groups)) != len(groups):
+        raise OptionError("one sender is named twice; results would be mixed up")
+    if not groups or not targets:
+        raise OptionError("path patching needs at least one sender and one receiver")
+    _check(runs.wiring, groups, targets)
+    return groups, targets
+
+
+def _effects(
+    runs: PairedRuns,
+    patched: Float[np.ndarray, "sender pair"],
+    plan: dict[str, Any],
+    *,
+    labels: tuple[str, ...],
+    base: RunName,
+    mode: Mode,
+    kind: str,
+) -> Effects:
+    """What was measured, as a table of effects with its provenance."""
     sign = runs.metric.direction
     return Effects(
-        labels=tuple("+".join(str(n) for n in g) for g in groups),
+        labels=labels,
         patched=patched,
         base=getattr(runs, base),
         gap=sign * (runs.clean - runs.corrupted),
         direction=sign,
         mode=mode,
-        kind=f"path patching to {', '.join(map(str, targets))}, MLPs {mlps}",
+        kind=kind,
         metric=runs.metric.name,
         unit=runs.metric.unit,
         task=runs.pairs.pairs.task,
