@@ -57,7 +57,8 @@ def bare_encoder(config: PretrainedConfig) -> Bare | None:
 def drop_pooler(model: PreTrainedModel) -> None:
     """Take the pooler away from a headless encoder: it is no part of the last hidden state."""
     if type(model).__name__ in BARE:
-        model.register_module("pooler", None)
+        encoder: Any = model
+        encoder.pooler = None
 
 
 def bridge_from_encoder(
