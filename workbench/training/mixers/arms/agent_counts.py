@@ -1,0 +1,45 @@
+"""`agents`: one layer that sees the whole row, through more and more agents, on multi-query recall."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from workbench.tasks.streams.recall import recall_rows
+from workbench.training.mixers.agents import PooledAgents
+from workbench.training.mixers.comparison import LabComparison
+from workbench.training.mixers.lab import LabShape
+from workbench.training.mixers.normalisers import softmax
+from workbench.training.mixers.plugs import Plugs
+from workbench.training.mixers.scores import dot_product
+
+PAIRS = 8
+COUNTS = (1, 2, 4, 8, 12, 24)
+
+
+def shape(plugs: Plugs) -> LabShape:
+    """Return one layer that sees the whole row, with positions, whose keys read the token before, too."""
+    return LabShape(
+        layers=(plugs,),
+        n_ctx=3 * PAIRS,
+        n_out=64,
+        d_vocab=64,
+        d_model=32,
+        n_heads=2,
+        d_head=16,
+        causal=False,
+        shift=True,
+    )
+
+
+AGENTS = LabComparison(
+    name="agents",
+    arms={
+        "softmax": shape(Plugs(score=dot_product, mix=softmax)),
+        **{f"{n} agents": shape(Plugs(mix=partial(PooledAgents, n=n))) for n in COUNTS},
+    },
+    reference="softmax",
+    draw=partial(recall_rows, pairs=PAIRS, queries=PAIRS, keys=32, values=32),
+    steps=300,
+    rate=5e-3,
+    cannot="anything but recall of 8 pairs among 32 keys and 32 values",
+)

@@ -1,0 +1,45 @@
+"""`memories`: one layer whose memory learns by one rule or another while it reads, on multi-query recall."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import get_args
+
+from workbench.tasks.streams.recall import recall_rows
+from workbench.training.mixers.comparison import LabComparison
+from workbench.training.mixers.lab import LabShape
+from workbench.training.mixers.memories import MatrixMemory, Rule
+from workbench.training.mixers.normalisers import softmax
+from workbench.training.mixers.plugs import Plugs
+from workbench.training.mixers.scores import dot_product
+
+PAIRS = 8
+
+
+def shape(plugs: Plugs) -> LabShape:
+    """Return one layer without positions, whose keys read the token before, too."""
+    return LabShape(
+        layers=(plugs,),
+        n_ctx=3 * PAIRS,
+        n_out=64,
+        d_vocab=64,
+        d_model=32,
+        n_heads=2,
+        d_head=16,
+        positions="none",
+        shift=True,
+    )
+
+
+MEMORIES = LabComparison(
+    name="memories",
+    arms={
+        "softmax": shape(Plugs(score=dot_product, mix=softmax)),
+        **{rule: shape(Plugs(memory=partial(MatrixMemory, rule=rule), unit=True)) for rule in get_args(Rule)},
+    },
+    reference="softmax",
+    draw=partial(recall_rows, pairs=PAIRS, queries=PAIRS, keys=32, values=32),
+    steps=300,
+    rate=5e-3,
+    cannot="anything but recall of 8 pairs among 32 keys and 32 values; the memories are matrices, not MLPs",
+)
