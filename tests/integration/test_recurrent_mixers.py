@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError
+from workbench.heads.pattern_rank import agent_pattern
 from workbench.training.mixers import scores
 from workbench.training.mixers.agents import (
     LearnedAgents,
     PooledAgents,
-    agent_factors,
-    agent_pattern,
+    agent_outputs,
     causal_agent_pattern,
-    pooled,
 )
 from workbench.training.mixers.lab import Lab, LabShape
 from workbench.training.mixers.memories import MatrixMemory, huber_gradient, lp_gradient, start, step, store
@@ -105,18 +104,20 @@ def test_rows_of_a_taylor_pattern_are_positive_and_sum_to_one():
     )
 
 
-def test_agents_are_a_product_of_two_patterns_of_their_rank():
+@pytest.mark.parametrize("n", [1, 3, T])
+def test_agents_hand_on_what_their_pattern_gives(n):
     c = content()
-    for n in (1, 3):
-        found = agent_pattern(c.q, c.k, pooled(c.q, n))
-        assert torch.allclose(found.sum(-1), torch.ones(B, H, T).double())
-        assert (torch.linalg.matrix_rank(found, rtol=1e-10) <= n).all()
-    by_hand = torch.stack([c.q[:, :4].mean(1), c.q[:, 3:8].mean(1), c.q[:, 7:].mean(1)], dim=1)
-    assert torch.allclose(pooled(c.q, 3), by_hand)
-    to_agents, to_keys = agent_factors(c.q, c.k, pooled(c.q, T))
-    plain = torch.softmax(products(c) / 2, dim=-1)
-    assert torch.allclose(to_keys, plain)  # with an agent a query the second factor is plain attention
-    assert not torch.allclose(to_agents @ to_keys, plain, atol=1e-3)  # the product is not
+    pattern = agent_pattern(c.q.transpose(1, 2), c.k.transpose(1, 2), n)
+    assert torch.allclose(agent_outputs(c.q, c.k, c.v, n), applied(pattern, c.v), atol=1e-12)
+
+
+def test_agents_of_a_mix_are_those_of_a_head():
+    model = Lab(shape_of(Plugs(mix=partial(PooledAgents, n=2)), causal=False))
+    _, cache = model.run_with_cache(IDS)
+    q, k = (cache[f"blocks.0.attn.hook_{name}"].transpose(1, 2) for name in "qk")
+    middle = torch.stack([q[:, :, :5].mean(2), q[:, :, 5:].mean(2)], dim=2)  # 9 queries: stretches of 5 and 4
+    wanted = (q @ middle.mT / 2).softmax(-1) @ (middle @ k.mT / 2).softmax(-1)
+    assert torch.allclose(cache["blocks.0.attn.hook_pattern"], wanted, atol=1e-6)
 
 
 def test_causal_agents_see_nothing_ahead():
@@ -133,8 +134,8 @@ def test_causal_agents_see_nothing_ahead():
 
 
 def test_agents_that_cannot_be_are_refused():
-    with pytest.raises(OptionError, match="12 agents of 11 queries"):
-        pooled(content().q, 12)
+    with pytest.raises(OptionError, match="agents is 12; 1 to 9"):
+        Lab(shape_of(Plugs(mix=partial(PooledAgents, n=12)), causal=False))(IDS)
     with pytest.raises(OptionError, match="a mask forbids"):
         Lab(shape_of(Plugs(mix=partial(PooledAgents, n=2))))(IDS)
 

@@ -16,7 +16,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help=f"one of {', '.join(COMPARISONS)}")
     parser.add_argument("--out", type=Path, default=HOME, help="the folder of weights and card")
-    parser.add_argument("--scratch", type=Path, help="a folder for checkpoints, from which a killed run goes on")
+    parser.add_argument(
+        "--scratch", type=Path, help="a folder for checkpoints, from which a killed run goes on"
+    )
     asked = parser.parse_args()
     comparison = get_comparison(asked.name)
     arms = train(comparison, scratch=asked.scratch)

@@ -9,42 +9,39 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from workbench.core.errors import OptionError
+from workbench.heads.pattern_rank import agent_pattern, pooled
 from workbench.training.mixers.plugs import Content, Scores, Values, Visible, Width
 
 AgentVectors = Float[Tensor, "batch agent head d_head"]
 
 
-def pooled(q: Values, n: int) -> AgentVectors:
-    """Return ``n`` agents: means of ``n`` even stretches of the queries.
+def agent_outputs(q: Values, k: Values, v: Values, n: int) -> Values:
+    """Return what ``n`` pooled agents hand on, without a pattern: generalised linear attention.
 
-    Raises:
-        OptionError: for more agents than queries, or none.
+    Queries have the features ``softmax(q P')`` and keys ``softmax(P k')``; the state, ``n`` vectors a head, is all
+    that a query reads. The work grows linearly with the number of tokens (`agent_products`).
     """
-    if not 1 <= n <= q.shape[1]:
-        raise OptionError(f"{n} agents of {q.shape[1]} queries", hint=f"1 to {q.shape[1]} agents")
-    flat = q.flatten(2).transpose(1, 2)
-    return F.adaptive_avg_pool1d(flat, n).transpose(1, 2).unflatten(-1, q.shape[2:])
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    agents, scale = pooled(q, n), q.shape[-1] ** -0.5
+    held = (agents @ k.mT * scale).softmax(-1) @ v
+    return ((q @ agents.mT * scale).softmax(-1) @ held).transpose(1, 2)
 
 
-def agent_factors(q: Values, k: Values, agents: AgentVectors) -> tuple[Tensor, Tensor]:
-    """Return what every query gives to every agent, and what every agent gives to every key; rows sum to 1.
+def agent_products(tokens: int, agents: int, d_head: int) -> int:
+    """Count multiply-adds of one head: four products of ``tokens x agents x d_head``.
 
-    Returns:
-        ``(batch, head, query, agent)`` and ``(batch, head, agent, key)``.
+    Example:
+        >>> agent_products(100, 4, 16), attention_products(100, 16)
+        (25600, 320000)
     """
-    scale = q.shape[-1] ** -0.5
-    to_agents = torch.einsum("bqhe,bahe->bhqa", q, agents) * scale
-    to_keys = torch.einsum("bahe,bkhe->bhak", agents, k) * scale
-    return to_agents.softmax(-1), to_keys.softmax(-1)
+    return 4 * tokens * agents * d_head
 
 
-def agent_pattern(q: Values, k: Values, agents: AgentVectors) -> Scores:
-    """Return the pattern that agents come to: rows sum to 1, and its rank is at most the number of agents."""
-    to_agents, to_keys = agent_factors(q, k, agents)
-    return to_agents @ to_keys
+def attention_products(tokens: int, d_head: int) -> int:
+    """Count multiply-adds of one head of plain attention: two products of ``tokens x tokens x d_head``."""
+    return 2 * tokens * tokens * d_head
 
 
 def causal_agent_pattern(q: Values, k: Values, agents: AgentVectors) -> Scores:
@@ -78,7 +75,7 @@ class PooledAgents(nn.Module):
                 "pooled agents see the whole row, and a mask forbids that",
                 hint="causal=False and no mask, or LearnedAgents",
             )
-        return agent_pattern(content.q, content.k, pooled(content.q, self.n))
+        return agent_pattern(content.q.transpose(1, 2), content.k.transpose(1, 2), self.n)
 
 
 class LearnedAgents(nn.Module):
