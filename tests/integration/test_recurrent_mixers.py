@@ -17,8 +17,15 @@ from workbench.training.mixers.agents import (
     agent_outputs,
     causal_agent_pattern,
 )
+from workbench.training.mixers.associative import (
+    MatrixMemory,
+    huber_gradient,
+    lp_gradient,
+    start,
+    step,
+    store,
+)
 from workbench.training.mixers.lab import Lab, LabShape
-from workbench.training.mixers.memories import MatrixMemory, huber_gradient, lp_gradient, start, step, store
 from workbench.training.mixers.normalisers import LearnedNormaliser, normalised, taylor, unnormalised
 from workbench.training.mixers.plugs import Content, Plugs, Width
 from workbench.training.mixers.recurrent import (

@@ -92,6 +92,8 @@ class Decayed(nn.Module):
         self.forget = nn.Linear(width.d_model, width.n_heads)
         self.enter = nn.Linear(width.d_model, width.n_heads) if kind != "tied" else None
         self.rate = nn.Parameter(torch.zeros(width.n_heads)) if kind != "lstm" else None
+        # At the start .982 of the state stays at every step, whatever the kind: with .5 nothing is left of a row.
+        nn.init.constant_(self.forget.bias, 4.0 if kind == "lstm" else -4.0)
 
     def gates(self, x: Float[Tensor, "batch pos d_model"]) -> tuple[PerStep, PerStep]:
         """Return transition and gain of every step."""

@@ -6,9 +6,9 @@ from functools import partial
 from typing import get_args
 
 from workbench.tasks.streams.recall import recall_rows
+from workbench.training.mixers.associative import MatrixMemory, Rule
 from workbench.training.mixers.comparison import LabComparison
 from workbench.training.mixers.lab import LabShape
-from workbench.training.mixers.memories import MatrixMemory, Rule
 from workbench.training.mixers.normalisers import softmax
 from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.scores import dot_product
