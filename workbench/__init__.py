@@ -88,6 +88,7 @@ _HOME = {
     "other_tasks": "evaluate.specificity",
     "cross_damage": "evaluate.specificity",
     "variance": "evaluate.variance",
+    "along_the_path": "evaluate.along_the_path",
     "judge": "evaluate.trial",
     "JudgePlan": "evaluate.judge_plan",
     "Criteria": "circuits.verdicts.criteria",

@@ -20,7 +20,7 @@ from workbench.model.hooks import hook_name
 # gpt2: LayerNorm, GELU; llama: RMSNorm, gated SiLU; gemma2: 1 + w, norms behind; gpt-neox: parallel; qwen3: norms of
 # q and k; phi3: gate and up in one matrix; opt: ReLU in the block itself; bert: norms after the sum
 FAMILIES = ("gpt2", "llama", "gemma2", "gpt-neox", "qwen3", "phi3", "olmo2", "opt", "native-ln", "bert")
-RULES = ("relp", "attnlrp", "cp-lrp", "gim")
+RULES = ("relp", "attnlrp", "cp-lrp", "gim", "patterns-frozen", "norms-frozen")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

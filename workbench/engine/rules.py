@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from workbench.core.errors import OptionError, unknown
 
-Backward = Literal["plain", "relp", "attnlrp", "cp-lrp", "gim"]
+Backward = Literal["plain", "relp", "attnlrp", "cp-lrp", "gim", "patterns-frozen", "norms-frozen"]
 BACKWARD: tuple[str, ...] = get_args(Backward)
 
 
@@ -37,6 +37,8 @@ _RULES = {
     "attnlrp": Rule(linear=True, secant=True, qkv=(0.25, 0.25, 0.5)),
     "cp-lrp": Rule(linear=True, secant=True, qkv=(0.0, 0.0, 1.0)),
     "gim": Rule(linear=True, secant=False, qkv=(0.25, 0.25, 0.5), temperature=2.0),
+    "patterns-frozen": Rule(linear=False, secant=False, qkv=(0.0, 0.0, 1.0)),
+    "norms-frozen": Rule(linear=True, secant=False, qkv=(1.0, 1.0, 1.0)),
 }
 
 

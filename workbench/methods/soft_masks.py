@@ -107,6 +107,7 @@ def learn(
     ascending: Sequence[Tensor] = (),
     ascent: float = 1.0,
     progress: Callable[[int, int, str], None],
+    gate: Callable[[Tensor, Tensor], Tensor] = hard_concrete.sample,
 ) -> Learned:
     """Adam on masks: ``mean misfit(output(pairs, sampled masks)) + penalty(m, step)``, each restart for itself.
 
@@ -118,6 +119,7 @@ def learn(
         draws: Samples of the masks in a step, stacked in one pass.
         prepare: Asks once for the activations of a batch that every step needs, so that they are kept.
         ascending: Multipliers of the penalty, on which the same loss is maximised, with learning rate ``ascent``.
+        gate: Masks from parameters and uniform noise; by default samples of hard-concrete masks.
     """
     m = m.clone().requires_grad_(True)
     rng = np.random.default_rng(seed)
@@ -138,7 +140,7 @@ def learn(
     def take(step: int) -> None:
         pairs, noise = chance()
         with torch.enable_grad():
-            found = output(pairs, hard_concrete.sample(m[:, None], noise).flatten(0, 1))
+            found = output(pairs, gate(m[:, None], noise).flatten(0, 1))
             fit = misfit(runs, pairs, found, loss).reshape(len(m), -1).mean(1)
             total = (fit + penalty(m, step)).sum()
         learned = [m, *ascending]

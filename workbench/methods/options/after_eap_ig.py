@@ -48,7 +48,7 @@ class CEAP:
 
     Attributes:
         steps: Stretches of the line from the corrupted to the clean input; each costs a forward and a backward pass.
-        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim.
+        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim, ...
     """
 
     steps: int = 5

@@ -24,7 +24,7 @@ class AttributionPatching:
     Attributes:
         at: Where the gradient is taken: ``clean`` estimates noising, ``corrupted`` denoising, ``both`` their mean.
         ablation: What a node is compared with: resample, zero, mean, ...
-        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim.
+        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim, ...
     """
 
     at: At = "clean"
@@ -89,7 +89,7 @@ class Integrated:
         steps: Points of the path; each costs a forward and a backward pass.
         rule: ``midpoint`` (k + 1/2)/m: 0.4 % from the integral at m = 5 where ``left`` k/m, the rule of the
             paper's code, is 13 % off at the same cost; ``right`` (k + 1)/m.
-        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim.
+        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim, ...
     """
 
     steps: int = 5
@@ -126,7 +126,7 @@ class IntegratedActivations:
         steps: Points for every layer output; each costs a forward and a backward pass.
         rule: ``midpoint``, ``left`` or ``right``; the published code takes right ends.
         ablation: Where the lines start, and what sources are compared with: resample, zero, mean, ...
-        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim.
+        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim, ...
     """
 
     steps: int = 5
@@ -172,7 +172,7 @@ class CleanCorrupted:
     """Options of clean-corrupted.
 
     Attributes:
-        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim.
+        backward: How gradients go through the model: plain, relp, attnlrp, cp-lrp, gim, ...
     """
 
     backward: Backward = "plain"
