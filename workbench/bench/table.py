@@ -216,10 +216,8 @@ def defence_rows(document: Mapping[str, Any]) -> list[Row]:
             continue
         cut = [c["specificity"] for c in found if "value" in c["specificity"]]
         told = [c["stability"] for c in found]
-        halves, null = (
-            mean([s for s in told if s.get("null")], lambda s, n=name: s.get(n))
-            for name in ("halves", "null")
-        )
+        both = [s for s in told if s.get("null")]
+        halves, null = mean(both, lambda s: s.get("halves")), mean(both, lambda s: s.get("null"))
         rows.append(
             {
                 "method": label,
