@@ -69,10 +69,64 @@ def _smolvlm(t: Any) -> Any:
     return t.SmolVLMForConditionalGeneration(config)
 
 
+_ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+_TURNED = {**_SAYS, "rope_parameters": _ROPE}
+_PATCHED = {"depth": 2, "num_heads": 4, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
+_WIDE = {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 32, "initializer_range": 0.15}
+
+
+def _qwen2_vl(t: Any) -> Any:
+    sees = {**_PATCHED, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2}
+    config = t.Qwen2VLConfig(vision_config=sees, text_config=_TURNED, image_token_id=IMAGE)
+    return t.Qwen2VLForConditionalGeneration(config)
+
+
+def _qwen2_5_vl(t: Any) -> Any:
+    """The first layer looks into windows of four patches, the second at all."""
+    sees = {**_PATCHED, **_WIDE, "window_size": 8, "fullatt_block_indexes": [1]}
+    config = t.Qwen2_5_VLConfig(vision_config=sees, text_config=_TURNED, image_token_id=IMAGE)
+    return t.Qwen2_5_VLForConditionalGeneration(config)
+
+
+def _qwen3_vl(t: Any) -> Any:
+    """The tower's first layer also writes to what leaves the language model's first layer."""
+    sees = {**_PATCHED, **_WIDE, "deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+    config = t.Qwen3VLConfig(vision_config=sees, text_config=_TURNED, image_token_id=IMAGE)
+    return t.Qwen3VLForConditionalGeneration(config)
+
+
+def _llava_next(t: Any) -> Any:
+    """Pictures of two or four crops; the tower's last layer but one is read."""
+    sees = t.CLIPVisionConfig(**{**_SEES, "num_hidden_layers": 3, "image_size": 8})
+    config = t.LlavaNextConfig(
+        vision_config=sees,
+        text_config=t.LlamaConfig(**_SAYS),
+        image_token_index=IMAGE,
+        image_grid_pinpoints=[[8, 16], [16, 8], [16, 16]],
+    )
+    return t.LlavaNextForConditionalGeneration(config)
+
+
+def _mistral3(t: Any) -> Any:
+    sees = t.PixtralVisionConfig(**{**_SEES, "head_dim": 8, "image_size": 32})
+    config = t.Mistral3Config(
+        vision_config=sees,
+        text_config=t.MistralConfig(**_SAYS),
+        image_token_index=IMAGE,
+        spatial_merge_size=2,
+    )
+    return t.Mistral3ForConditionalGeneration(config)
+
+
 SPEAKING: Mapping[str, Callable[[Any], Any]] = {
     "paligemma": _paligemma,
     "internvl": _internvl,
     "smolvlm": _smolvlm,
+    "qwen2vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3vl": _qwen3_vl,
+    "llavanext": _llava_next,
+    "mistral3": _mistral3,
 }
 """Language models that see, and that the bridge refuses."""
 

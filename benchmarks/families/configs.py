@@ -49,6 +49,9 @@ _HYBRID = {"layer_types": ["linear_attention", "full_attention", "linear_attenti
 _CONVOLVED = {"layer_types": ["conv", "full_attention", "full_attention"]}
 _PER_LAYER = {"global_head_dim": 8, "hidden_size_per_layer_input": 0}
 _ZAMBA = ["mamba", "hybrid", "mamba"]
+_TURNED = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+_SQUARES = {"depth": 2, "out_hidden_size": 32}
+_READ_WITHIN = {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "DeepseekV2ForCausalLM": _LATENT,
     "DeepseekV3ForCausalLM": _LATENT,
@@ -64,9 +67,13 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "Qwen3_5MoeTextConfig": _HYBRID,
     "Gemma4TextConfig": _PER_LAYER,
     "Gemma4ForCausalLM": _PER_LAYER,
-    "Qwen2_5_VLTextConfig": {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
-    },
+    **{f"Qwen{name}TextConfig": {"rope_parameters": _TURNED} for name in ("2VL", "2_5_VL", "3VL", "3VLMoe")},
+    "Qwen2VLVisionConfig": {"depth": 2, "embed_dim": 32, "mlp_ratio": 2},
+    "Qwen2_5_VLVisionConfig": {**_SQUARES, "window_size": 8, "fullatt_block_indexes": [1]},
+    "Qwen3VLVisionConfig": {**_SQUARES, **_READ_WITHIN},
+    "Qwen3VLMoeVisionConfig": {**_SQUARES, **_READ_WITHIN},
+    "LlavaNextForConditionalGeneration": {"image_grid_pinpoints": [[16, 32], [32, 16]]},
+    "PixtralVisionConfig": {"image_size": 32},
     "GPTNeoForCausalLM": {"attention_types": [[["global", "local", "global"], 1]], "window_size": 6},
     "BambaForCausalLM": {"attn_layer_indices": [1]},
     "JambaForCausalLM": {"attn_layer_period": 2, "attn_layer_offset": 1},

@@ -61,7 +61,7 @@ def _words(ids: np.ndarray, plain: Any, sight: Sight | None) -> dict[str, Tensor
         return {}
     found = {"input_ids": torch.as_tensor(ids)[None]}
     if sight is not None and sight.marks:
-        found["token_type_ids"] = (found["input_ids"] == sight.token).long()
+        found[sight.marks] = (found["input_ids"] == sight.token).long()
     if plain.config.is_encoder_decoder:
         found["decoder_input_ids"] = torch.full((1, 1), SIZES["decoder_start_token_id"])
     return found
@@ -70,5 +70,16 @@ def _words(ids: np.ndarray, plain: Any, sight: Sight | None) -> dict[str, Tensor
 def _pixels(pair: Pair, sight: Sight | None) -> dict[str, Tensor]:
     if sight is None or pair.image is None:
         return {}
+    if sight.sizes is not None:
+        return _of_one_size(pair.image[0], sight)
     pixels = torch.tensor(pair.image[0].pixels)[None]
     return {"pixel_values": pixels[:, None] if sight.nested else pixels}
+
+
+def _of_one_size(picture: Picture, sight: Sight) -> dict[str, Tensor]:
+    """A picture as it is cut for a model that takes several sizes, and what the model is told of its size."""
+    sight = sight.of(picture)
+    assert sight.sizes is not None
+    made = torch.tensor(sight.numbers(picture))
+    told = {name: torch.tensor([value]) for name, value in sight.sizes.told(sight.size).items()}
+    return {"pixel_values": made if "image_grid_thw" in told else made[None], **told}

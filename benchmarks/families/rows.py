@@ -144,8 +144,14 @@ def _of_stack(stack: str, model: Any, plain: Any) -> _Heads:
         prompts,
         read,
         found.n_heads,
-        among=lambda name: stack == _stack_of(name) or (not stack and not _is_seeing(name, model)),
+        among=lambda name: (
+            ("vis" in name) == (stack == "vision")
+            if stack in ("vision", "text")
+            else stack == _stack_of(name) or (not stack and not _is_seeing(name, model))
+        ),
     )
+    while len(rows) > len(labels) and rows[-1] == whole:  # of layers behind the one that is read
+        rows.pop()
     if len(rows) != len(labels):
         return _Heads(why=f"hooks show {len(labels)} heads, plain torch finds {len(rows)}")
     return _judged(ablate(runs, labels, ablation="zero").patched, whole, rows)

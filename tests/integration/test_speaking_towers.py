@@ -9,6 +9,7 @@ import transformers
 
 import workbench as wb
 from benchmarks.families.naive import every_head
+from tests.integration.plain_packed import given
 from tests.towers import SPEAKING, speaking_dir
 from workbench.circuits.circuit import Circuit
 from workbench.evaluate.faithfulness import run_circuits
@@ -16,6 +17,9 @@ from workbench.model.from_files import reading_of
 from workbench.model.identity import identity
 from workbench.model.sight import sight_of
 from workbench.tasks.pairs import Pair, Pairs
+
+PACKED = ("qwen2vl", "qwen2_5_vl", "qwen3vl", "llavanext", "mistral3")
+WINDOWED = ("qwen2_5_vl", "llavanext")
 
 
 @pytest.fixture(params=tuple(SPEAKING), scope="module")
@@ -38,8 +42,11 @@ def opened(request):
 
 def prompts_of(runs):
     """What transformers' model is called with, one pair at a time."""
-    sight, found = sight_of(runs.model), []
+    sight, kind, found = sight_of(runs.model), name_of(runs.model), []
     for ids, pair in zip(runs.pairs.clean, runs.pairs.pairs, strict=True):
+        if kind in PACKED:
+            found.append(given(kind, ids.tolist(), torch.tensor(pair.image[0].pixels)))
+            continue
         pixels = torch.tensor(pair.image[0].pixels)[None]
         pixels = pixels[:, None] if sight.nested else pixels
         found.append({"input_ids": torch.as_tensor(ids)[None], "pixel_values": pixels})
@@ -48,7 +55,9 @@ def prompts_of(runs):
 
 def test_the_forward_pass_is_transformers_to_the_bit(opened):
     model, _, _ = opened
-    assert identity(model).parity == 0 and set(model.towers) == {"vision", "text"}
+    # 4e-6: patches that do not see each other have weight 0 in one pattern, which sums in another order
+    assert identity(model).parity <= (1e-5 if name_of(model) in WINDOWED else 0)
+    assert set(model.towers) == {"vision", "text"}
     assert {"vision.blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"} <= set(model.hook_dict)
 
 
@@ -64,11 +73,12 @@ def test_every_head_of_both_stacks_off(opened, stack):
         return float(last[runs.pairs.correct[i][0]] - last[runs.pairs.incorrect[i][0]])
 
     whole, rows = every_head(
-        plain, prompts_of(runs), read, 4, among=lambda name: ("vision" in name) == (stack == "vision")
+        plain, prompts_of(runs), read, 4, among=lambda name: ("vis" in name) == (stack == "vision")
     )
     assert whole == pytest.approx(list(runs.clean), abs=2e-5)
-    assert found.patched == pytest.approx(np.array(rows), abs=2e-5)
+    assert found.patched == pytest.approx(np.array(rows[:8]), abs=2e-5)
     assert (abs(found.patched - found.base).max(1) > 1e-4).all()
+    assert all(row == whole for row in rows[8:])  # LLaVA-NeXT reads its tower before its last layer
 
 
 def test_a_part_of_the_tower_has_an_address_of_its_own(opened):
@@ -82,6 +92,8 @@ def test_a_part_of_the_tower_has_an_address_of_its_own(opened):
 
 def test_all_edges_kept_is_the_clean_run_and_none_the_corrupted_run(opened):
     model, _, pairs = opened
+    if name_of(model) == "qwen3vl":
+        pytest.skip("edges are refused: its tower also writes to later layers (test_packed_towers.py)")
     runs = wb.paired_runs(model, pairs)
     graph = runs.wiring.graph()
     every = {(edge.source, edge.target): 1.0 for edge in graph.edges()}

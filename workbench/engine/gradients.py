@@ -113,7 +113,7 @@ class Taped:
     _leaves: tuple[Tensor, ...]
     _names: tuple[str, ...]
     _found: dict[str, Tensor]
-    _n_tokens: int
+    _n_positions: int
 
     def gradients(self, *, again: bool = False) -> dict[str, Tensor]:
         """Return the gradient of ``direction * metric`` at every tap; ``again`` keeps the graph for another
@@ -125,7 +125,7 @@ class Taped:
         found = {
             n: self._found[n] if n in self._found else torch.zeros_like(self.seen[n]) for n in self._names
         }
-        return {n: _spread(grad, self._n_tokens) for n, grad in found.items()}
+        return {n: _spread(grad, self._n_positions) for n, grad in found.items()}
 
 
 def taped_run(
@@ -177,7 +177,8 @@ def taped_run(
             )
             total = (runs.metric.direction * value).sum()
     starts = (tape.leaf, *own.values())
-    return Taped(tape.seen, shut, total, starts, tuple(taps), tape.found, batch.n_tokens)
+    n_positions = tape.leaf.shape[1]  # a tower's are patches, whatever the words of a prompt are
+    return Taped(tape.seen, shut, total, starts, tuple(taps), tape.found, n_positions)
 
 
 class Tape:
@@ -204,11 +205,11 @@ class Tape:
         return _Tap.apply(tensor, name, self.found)
 
 
-def _spread(grad: Tensor, n_tokens: int) -> Tensor:
+def _spread(grad: Tensor, n_positions: int) -> Tensor:
     """A gradient at the last positions, zero before them."""
-    if grad.shape[1] == n_tokens:
+    if grad.shape[1] == n_positions:
         return grad
-    whole = grad.new_zeros(len(grad), n_tokens, *grad.shape[2:])
+    whole = grad.new_zeros(len(grad), n_positions, *grad.shape[2:])
     whole[:, -grad.shape[1] :] = grad
     return whole
 

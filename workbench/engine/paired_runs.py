@@ -156,14 +156,20 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         alike: dict[tuple[int, ...], list[int]] = {}
         for i, ids in enumerate(self.pairs.clean):
             captions = self.pairs.captions[i].lengths if self.pairs.captions else ()
-            alike.setdefault((len(ids), *captions), []).append(i)
+            alike.setdefault((len(ids), *captions, *self._size_of_picture(i)), []).append(i)
         found = []
         for kind in sorted(alike):
-            where, length = np.array(alike[kind]), max(kind[0], sum(kind[1:]))
+            where = np.array(alike[kind])
+            length = max(kind[0], sum(self.pairs.captions[where[0]].lengths) if self.pairs.captions else 0)
             most = min(self.batch_tokens // 4, BATCH_FLOATS // self._floats_per_token)
             size = max(1, min(len(where), most // length))
             found += [self._batch(where[i : i + size]) for i in range(0, len(where), size)]
         return tuple(found)
+
+    def _size_of_picture(self, i: int) -> tuple[int, ...]:
+        """Height and width of a pair's pictures, where the model takes several sizes: a batch has one."""
+        sight, image = None if self.sealed else sight_of(self.model), self.pairs.pairs[i].image
+        return image[0].size if sight is not None and sight.sizes is not None and image else ()
 
     @property
     def _floats_per_token(self) -> int:

@@ -65,6 +65,8 @@ def pictures_of(runs: PairedRuns, *, in_tower: bool) -> PictureRoom | None:
     """Say what the pictures of runs keep in passes; None where they have none."""
     if not any(pair.image for pair in runs.pairs.pairs) or (sight := sight_of(runs.model)) is None:
         return None
+    sights = [sight.of(pair.image[0]) for pair in runs.pairs.pairs if pair.image] if sight.sizes else [sight]
+    sight = max(sights, key=lambda one: one.size[0] * one.size[1])
     height, width = sight.size
     n = 2 * runs.n_pairs
     longest = max(len(ids) for ids in runs.pairs.clean)

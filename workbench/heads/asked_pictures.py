@@ -25,6 +25,7 @@ from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.questions import SceneQuestion, askable
 from workbench.tasks.scenes.truth import Scene
 from workbench.tasks.scenes.words import N_CELLS
+from workbench.tasks.token_ids import picture_ids
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -192,6 +193,7 @@ def ask_pictures(
     if len(scenes) < n:
         raise OptionError(f"{len(scenes)} of {n} questions could be asked of {TRIES * n} pictures of {world}")
     texts = [question.text for question in questions]
+    sight = sight.of(Picture.of(scenes[0].pixels))
     return AskedPictures(
         scenes=tuple(scenes),
         questions=tuple(questions),
@@ -228,7 +230,7 @@ def prompt_of(
     if why := sight.why_not(pictures[0]):
         raise ModelError(why)
     start = [] if model.tokenizer.bos_token_id is None else [model.tokenizer.bos_token_id]
-    rows = [[*start, *[sight.token] * sight.n_tokens, *ids] for ids in words]
+    rows = [[*start, *picture_ids(model.tokenizer, sight.of(pictures[0])), *ids] for ids in words]
     first = _first(model)
     return with_pictures(sight, torch.tensor(rows, device=first.device), pictures, dtype=first.dtype)
 
@@ -260,6 +262,8 @@ def picture_positions(prompt: Prompt, sight: Sight) -> tuple[int, ...]:
     here = torch.eq(prompt.ids, -1 if sight.token is None else sight.token)
     if bool((here != here[:1]).any()):
         raise ModelError("the picture stands at other positions in some prompts")
+    if sight.sizes is not None and prompt.extras:
+        sight = sight.of_size(sight.sizes.size_in(prompt.extras))
     places = here[0].nonzero().flatten().tolist()
     return tuple(places[i] for i in sight.patches())
 

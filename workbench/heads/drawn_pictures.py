@@ -104,6 +104,7 @@ def draw_pictures(
     pictures = [Picture.of(each) for each in pixels]
     if why := sight.why_not(pictures[0]):
         raise ModelError(why)
+    sight = sight.of(pictures[0])
     prompt = prompt_of(model, sight, pictures)
     if sight.token is not None:
         sight = _of_tower(sight)

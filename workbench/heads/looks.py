@@ -24,6 +24,7 @@ from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.scenes.parse import scene_of
 from workbench.tasks.scenes.questions import KINDS, questions
 from workbench.tasks.scenes.truth import Scene
+from workbench.tasks.token_ids import picture_ids
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -69,6 +70,7 @@ def look_at(
         raise ModelError("a model that reads pictures is expected", hint='wb.open_model("zoo:marked")')
     if why := sight.why_not(shown):
         raise ModelError(why)
+    sight = sight.of(shown)
     _check_question(sight, question, tower)
     model, stack = _stack_of_pictures(model, sight, tower)
     prompt = _prompt(model, sight, shown, question)
@@ -158,7 +160,7 @@ def _prompt(model: TransformerBridge, sight: Sight, picture: Picture, question: 
     if sight.token not in ids:
         ids = [sight.token, *ids]
     at, bos = ids.index(sight.token), model.tokenizer.bos_token_id
-    ids = [*ids[:at], *[sight.token] * sight.n_tokens, *ids[at + 1 :]]
+    ids = [*ids[:at], *picture_ids(model.tokenizer, sight), *ids[at + 1 :]]
     if describe(model).prepend_bos and bos is not None and ids[0] != bos:
         ids = [bos, *ids]
     first = next(iter(model.parameters()))
@@ -173,6 +175,12 @@ def _places(model: TransformerBridge, sight: Sight, prompt: Prompt, tower: str |
         return _Places(first, {i: CLASS if i == 0 else f"token {i}" for i in range(first)}, 0)
     ids = prompt.ids[0].tolist()
     first = ids.index(sight.token) + sight.first
+    if sight.gap or len(picture_ids(model.tokenizer, sight)) > sight.n_tokens:
+        raise ModelError(
+            "the rows of a picture's patches have other tokens between them in this model; a look shows patches that "
+            "stand side by side",
+            hint="wb.observe and the set of positions called image",
+        )
     patches = range(first, first + len(sight.patches()))
     words = {i: model.tokenizer.decode([token]) for i, token in enumerate(ids) if i not in patches}
     return _Places(first, words, len(ids) - 1)

@@ -81,11 +81,11 @@ def _tower(model: TransformerBridge) -> tuple[list[str], Any]:
     if sight is None or (sight.token is not None and "vision" not in found.towers):
         raise ModelError("the model has no tower that reads pictures", hint="-m zoo:clip")
     tower = found.of("vision" if sight.token is not None else None)
-    places = sight.n_tokens if sight.token is not None else 1
-    ids = torch.full((1, places), sight.token or 0, device=first.device)
 
     def show(pixels: Sequence[np.ndarray]) -> None:
         pictures = [Picture.of(each) for each in pixels]
+        places = sight.of(pictures[0]).n_tokens if sight.token is not None else 1
+        ids = torch.full((1, places), sight.token or 0, device=first.device)
         prompt = with_pictures(sight, ids.repeat(len(pictures), 1), pictures, dtype=first.dtype)
         forward(model, prompt, last_only=True)
 

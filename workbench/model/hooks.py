@@ -98,9 +98,8 @@ def resume_from(
     wrong on Bloom and state-space models.
     """
     forms = _forms(bridge)
-    if (
-        layer == 0 or max(forms) > 1
-    ):  # a layer that also hands on something else is run: the next one may need it
+    # A layer that also hands on something else is run: the next one may need it, or what reads a tower in its middle.
+    if layer == 0 or max(forms) > 1 or getattr(bridge, "read_within", False):
         with bridge.hooks(fwd_hooks=[(hook_name("resid", layer), lambda t, hook: resid)]):
             yield
         return

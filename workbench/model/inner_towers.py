@@ -28,6 +28,7 @@ class TowerStack:
         prefix: What its hooks begin with in the model: ``vision_encoder.encoder_layers``.
         forms: How many things each layer returns in a tuple, once it was seen; 0 for a tensor alone.
         sees: It reads a picture all at once; no position comes before another.
+        read_within: Other layers than its last one are read, too.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class TowerStack:
     ) -> None:
         self.bridge, self.prefix, self.sees = bridge, prefix, True
         self.blocks, self.original_model = list(layers), bridge.original_model
+        several = getattr(getattr(bridge.original_model, "config", None), "vision_feature_layer", None)
+        self.read_within = isinstance(several, list | tuple)
         self.cfg = SimpleNamespace(
             n_layers=len(self.blocks),
             n_heads=shape.num_attention_heads,
@@ -75,15 +78,12 @@ def towers_of(bridge: TransformerBridge) -> dict[str, TowerStack]:
     Also the decoder of an encoder-decoder, and the heads between.
     """
     if is_tower(bridge):
-        return {
-            name: TowerStack(
-                bridge,
-                f"{name}.blocks",
-                list(one.blocks),
-                SimpleNamespace(num_attention_heads=one.cfg.n_heads, hidden_size=one.cfg.d_model),
-            )
-            for name, one in getattr(bridge, "inner", {}).items()
-        }
+        found = {}
+        for name, one in getattr(bridge, "inner", {}).items():
+            shape = SimpleNamespace(num_attention_heads=one.cfg.n_heads, hidden_size=one.cfg.d_model)
+            found[name] = TowerStack(bridge, f"{name}.blocks", list(one.blocks), shape)
+            found[name].read_within = one.read_within
+        return found
     sight, encoder = sight_of(bridge), getattr(bridge, "vision_encoder", None)
     layers = getattr(encoder, "encoder_layers", None)
     shape = getattr(getattr(bridge.original_model, "config", None), "vision_config", None)

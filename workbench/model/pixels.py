@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.core.errors import ModelError
 from workbench.model.captions import is_captioned, probe_captions, with_captions
 from workbench.model.prompt import Extras, Prompt
 from workbench.model.sight import sight_of
 from workbench.tasks.pictures.image import Picture
 from workbench.tasks.pictures.sight import Sight
+from workbench.tasks.pictures.sizes import one_size
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -23,7 +26,12 @@ if TYPE_CHECKING:
 def with_pictures(
     sight: Sight, ids: Int[Tensor, "row pos"], pictures: Sequence[Picture], *, dtype: torch.dtype
 ) -> Prompt:
-    """Token ids with a picture for each row; pixels are made when a pass reads them, and not kept."""
+    """Token ids with a picture for each row; pixels are made when a pass reads them, and not kept.
+
+    Raises:
+        ModelError: for pictures of several sizes, where the model takes several.
+    """
+    sight = _alike(sight, pictures)
 
     def pixels(rows: Int[Tensor, " row"]) -> Tensor:
         which, back = rows.unique(return_inverse=True)  # copies of a picture are scaled once
@@ -39,6 +47,8 @@ def with_noise(sight: Sight, words: Int[Tensor, "row pos"], *, dtype: torch.dtyp
     """
     rows, generator = len(words), torch.Generator().manual_seed(seed)
     noise = torch.randn(rows, 3, *sight.size, generator=generator)
+    if sight.sizes is not None:
+        noise = torch.as_tensor(np.stack([sight.sizes.cut(each.numpy()) for each in noise]))
     if sight.token is None:
         ids = torch.arange(sight.n_tokens, device=words.device).expand(rows, -1)
     else:
@@ -62,8 +72,28 @@ def probe(bridge: TransformerBridge, words: Int[Tensor, "row pos"]) -> Prompt:
 def _extras(sight: Sight, ids: Tensor, pixels) -> Extras:
     makers = {"pixel_values": pixels}
     if sight.marks:
-        makers["token_type_ids"] = lambda rows: ids[rows.to(ids.device)].eq(sight.token or 0).long()
+        makers[sight.marks] = lambda rows: ids[rows.to(ids.device)].eq(sight.token or 0).long()
+    told = {} if sight.sizes is None else sight.sizes.told(sight.size)
+    for name, values in told.items():
+        makers[name] = partial(_same_for_all, torch.tensor(values, device=ids.device))
     return Extras(makers, torch.arange(len(ids)))
+
+
+def _same_for_all(values: Tensor, rows: Tensor) -> Tensor:
+    return values.expand(len(rows), -1)
+
+
+def _alike(sight: Sight, pictures: Sequence[Picture]) -> Sight:
+    """How pictures of one size are taken in."""
+    if sight.sizes is None or not pictures:
+        return sight
+    size = one_size([picture.size for picture in pictures])
+    if size is None:
+        raise ModelError(
+            "pictures of several sizes are in one batch; each batch has pictures of one size",
+            hint="split the prompts by the size of their pictures",
+        )
+    return sight.of_size(size)
 
 
 def _shaped(sight: Sight, pixels: Tensor) -> Tensor:

@@ -128,6 +128,8 @@ def _measure(bridge: TransformerBridge) -> Wiring:
     causal = _is_causal(bridge, prompt, out)
     parallel = bool(attention and mlps) and _beside(bridge, seen, set(attention) & set(mlps))
     errors = _identities(bridge, seen, attention, mlps, causal, parallel)
+    if getattr(bridge, "read_within", False):
+        errors["early"] = float("inf")
     exact = {name: error <= TOLERANCE.get(out.dtype, 2e-4) for name, error in errors.items()}
     n_kv = seen[hook_name("k", attention[0])].shape[2] if attention and "k" in fired else cfg.n_heads
     # In half precision a wrong formula cannot be told from rounding: GPT-J's is off by 0.003 only.
@@ -306,6 +308,10 @@ def _identities(
             after = seen[f"blocks.{layer}.hook_out"]
             writes = [at[s] for s in ("attn-out", "mlp-out") if s in at]
             worst("residual", after - at["resid"] - sum(writes), after)
+            if (before := seen.get(f"blocks.{layer - 1}.hook_out")) is not None:
+                added = float((at["resid"] - before).abs().max())
+                if added > TOLERANCE.get(after.dtype, 2e-4):
+                    errors["between"] = max(added, errors.get("between", 0.0))
             if layer in attention:
                 heads = torch.einsum("bthe,hed->btd", at["head-output"], hooks.output_matrix(bridge, layer))
                 bias = getattr(bridge.blocks[layer].attn, "b_O", None)

@@ -13,6 +13,7 @@ from workbench.model.directory import read_configuration
 from workbench.model.prompt import Prompt
 from workbench.tasks.pictures.names import COMPARES
 from workbench.tasks.pictures.sight import CaptionReading, Scaling, Sight
+from workbench.tasks.pictures.sizes import Crops, WholePatches
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -60,7 +61,7 @@ def require_pixels(bridge: TransformerBridge, prompt: Prompt) -> None:
     if prompt.entered:
         return
     counts = (prompt.ids == sight.token).sum(1)
-    expected = sight.n_tokens if has else 0
+    expected = _n_tokens(sight, prompt) if has else 0
     if bool((counts != expected).any()):
         found = int(counts[counts != expected][0])
         raise ModelError(
@@ -68,6 +69,21 @@ def require_pixels(bridge: TransformerBridge, prompt: Prompt) -> None:
             f"{expected} are expected",
             hint="Pair(image=...) gives prompts their pictures; one image token in a text stands for all of them",
         )
+
+
+def _n_tokens(sight: Sight, prompt: Prompt) -> int:
+    """How many image tokens the pictures of a prompt take.
+
+    Raises:
+        ModelError: if the model is not told how large they are.
+    """
+    if sight.sizes is None:
+        return sight.n_tokens
+    if missing := [name for name in sight.sizes.told(sight.size) if name not in prompt.extras]:
+        raise ModelError(
+            f"the prompt has pixels and no {missing[0]}", hint=f"extras: pixel_values and {missing[0]}"
+        )
+    return sight.of_size(sight.sizes.size_in(prompt.extras)).n_tokens
 
 
 def sight_from(config: Any, directory: Path | None = None) -> Sight | None:
@@ -145,7 +161,9 @@ def _gemma3(config: Any, scaling: Scaling | None) -> Sight:
     n = config.mm_tokens_per_image
     grid = (isqrt(n), isqrt(n))
     size = _side(config.vision_config, "image_size")
-    return Sight(size=size, grid=grid, n_tokens=n, token=config.image_token_id, scaling=scaling, marks=True)
+    return Sight(
+        size=size, grid=grid, n_tokens=n, token=config.image_token_id, scaling=scaling, marks="token_type_ids"
+    )
 
 
 def _idefics3(config: Any, scaling: Scaling | None) -> Sight:
@@ -205,7 +223,58 @@ def _blip2(config: Any, scaling: Scaling | None) -> Sight:
     return Sight(size=size, grid=(1, n), n_tokens=n, token=token, scaling=scaling)
 
 
-FAMILIES: dict[str, Callable[[Any, Scaling | None], Sight]] = {
+def _qwen_vl(config: Any, scaling: Scaling | None) -> Sight:
+    vision = config.vision_config
+    sizes = WholePatches(
+        patch=vision.patch_size, merge=vision.spatial_merge_size, frames=vision.temporal_patch_size
+    )
+    return _usual(sizes, config.image_token_id, scaling, marks="mm_token_type_ids")
+
+
+def _mistral3(config: Any, scaling: Scaling | None) -> Sight | None:
+    vision = config.vision_config
+    if vision.model_type != "pixtral":
+        return None
+    sizes = WholePatches(
+        patch=vision.patch_size, merge=config.spatial_merge_size, longest=_side(vision, "image_size")[0]
+    )
+    return _usual(sizes, config.image_token_id, scaling, row_ends=("[IMG_BREAK]", "[IMG_END]"))
+
+
+def _usual(sizes: WholePatches, token: int, scaling: Scaling | None, **more: Any) -> Sight:
+    """For pictures of two by three positions, such as the probe's: rows and columns cannot be taken for each other."""
+    sight = Sight(size=(0, 0), grid=(0, 0), n_tokens=0, token=token, scaling=scaling, sizes=sizes, **more)
+    most = 3 if sizes.longest is None else sizes.longest // sizes.unit
+    return sight.of_size((min(2, most) * sizes.unit, min(3, most) * sizes.unit))
+
+
+def _llava_next(config: Any, scaling: Scaling | None) -> Sight | None:
+    """Where every crop gives its patches alone: with a class token that is not dropped, or without one, crops do not
+    fit together."""
+    vision = config.vision_config
+    side, grid = _patches(vision)
+    if vision.model_type.startswith("clip") != (config.vision_feature_select_strategy == "default"):
+        return None
+    sizes = tuple((height, width) for height, width in config.image_grid_pinpoints)
+    fit = tuple(size for size in sizes if not (size[0] % side[0] or size[1] % side[1]))
+    if not fit:
+        return None
+    crops = Crops(side=side, grid=grid, sizes=fit)
+    token = config.image_token_id
+    at = Sight(
+        size=(0, 0),
+        grid=grid,
+        n_tokens=0,
+        token=token,
+        scaling=scaling,
+        before="overview",
+        gap=1,
+        sizes=crops,
+    )
+    return at.of_size(fit[0])
+
+
+FAMILIES: dict[str, Callable[[Any, Scaling | None], Sight | None]] = {
     "llava": _llava,
     "gemma3": _gemma3,
     "idefics3": _idefics3,
@@ -213,6 +282,9 @@ FAMILIES: dict[str, Callable[[Any, Scaling | None], Sight]] = {
     "paligemma": _paligemma,
     "internvl": _internvl,
     "blip-2": _blip2,
+    "llava_next": _llava_next,
+    "mistral3": _mistral3,
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"), _qwen_vl),
     "clip": _of_words,
     "siglip": _of_words,
     **dict.fromkeys(_BEFORE, _vit),

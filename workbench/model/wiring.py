@@ -135,7 +135,8 @@ class Wiring:
         head_writes: The heads' outputs and the attention bias sum to what the layer writes (False: post-norm).
         residual_is_sum: Each block adds exactly its attention and MLP outputs to the residual stream.
         readers_known: ``q``, ``k``, ``v`` and the MLP input are the stated functions of the residual stream.
-        errors: Largest error of each identity, in activation units.
+        errors: Largest error of each identity, in activation units; ``between`` where something else writes to the
+            stream between two layers, such as a tower whose earlier layers are read there; ``early`` in such a tower.
         prefix: What the hooks of its layers begin with.
         towers: The same of every further stack of layers, by its name.
         hand_over: Of a tower: where the language model reads it, or in one sentence why that is no single place.
@@ -183,7 +184,7 @@ class Wiring:
     @property
     def edge_level(self) -> bool:
         """Whether edges of this model can be edited exactly."""
-        return self.residual_is_sum and self.readers_known
+        return self.residual_is_sum and self.readers_known and not {"between", "early"} & set(self.errors)
 
     def shape(self) -> GraphShape:
         """Return the computation graph's shape.
@@ -257,6 +258,13 @@ class Wiring:
 
     def why_no_edges(self) -> str:
         """Return one sentence on why edge-level work is refused."""
+        if "early" in self.errors:
+            return "other layers than its last one are read, too"
+        if "between" in self.errors:
+            return (
+                "something that is no head and no MLP writes to the residual stream between its layers, as a tower's "
+                f"earlier layers do (up to {self.errors['between']:.2g})"
+            )
         if not self.residual_is_sum and len(self.attention_layers) < self.n_layers:
             return (
                 "layers without attention write to the residual stream through parts that are neither heads nor "

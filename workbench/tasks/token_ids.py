@@ -43,13 +43,13 @@ class _Tokens:
             if not self.special[index] and start < span[1] and end > span[0]
         ]
 
-    def spread(self, index: int, times: int) -> _Tokens:
-        """The same with one token so many times."""
-        ids, spans, special = (
-            [*row[:index], *[row[index]] * times, *row[index + 1 :]]
-            for row in (self.ids, self.spans, self.special)
+    def spread(self, index: int, instead: Sequence[int]) -> _Tokens:
+        """The same with these ids in place of one token; each covers what it did."""
+        spans, special = (
+            [*row[:index], *[row[index]] * len(instead), *row[index + 1 :]]
+            for row in (self.spans, self.special)
         )
-        return _Tokens(self.text, ids, spans, special)
+        return _Tokens(self.text, [*self.ids[:index], *instead, *self.ids[index + 1 :]], spans, special)
 
     def token(self, index: int) -> str:
         start, end = self.spans[index]
@@ -204,12 +204,17 @@ class Aligner:
             raise Drop("picture", f"the {side} prompt has a picture, and the model takes none beside words")
         if why := self.sight.why_not(picture):
             raise Drop("picture", f"the {side} prompt: {why}")
-        n, found = self.sight.n_tokens, tokens.ids.count(self.sight.token)
+        sight = self.sight.of(picture)
+        whole = picture_ids(self.tokenizer, sight)
+        n, found = sight.n_tokens, tokens.ids.count(self.sight.token)
         name = self.tokenizer.convert_ids_to_tokens([self.sight.token])[0]
         if found == n:
-            if (runs := _runs(tokens.ids, self.sight.token)) != [n]:
+            at = tokens.ids.index(self.sight.token)
+            if tokens.ids[at : at + len(whole)] != whole:
+                runs, expected = (_runs(ids, self.sight.token) for ids in (tokens.ids, whole))
                 reason = f"the {side} prompt has {' + '.join(map(str, runs))} tokens {name!r} with others between; "
-                reason += f"one run of {n} is expected"
+                reason += f"one run of {n} is expected" if len(expected) == 1 else ""
+                reason += _row_by_row(expected, sight) if len(expected) > 1 else ""
                 raise Drop("picture", reason, [name])
             return tokens
         if found != 1:
@@ -217,7 +222,7 @@ class Aligner:
                 f"the {side} prompt has {found} tokens {name!r}; {n} are expected, or 1 that stands for all"
             )
             raise Drop("picture", reason, [name])
-        return tokens.spread(tokens.ids.index(self.sight.token), n)
+        return tokens.spread(tokens.ids.index(self.sight.token), whole)
 
     def _sets(self, pair: Pair, clean: list[int], corrupted: list[int]) -> Mapping[str, tuple[int, ...]]:
         """The sets of positions that the picture has in the prompt."""
@@ -229,9 +234,15 @@ class Aligner:
                 "position",
                 f"the picture is at token {starts[0]} of the clean and {starts[1]} of the corrupted prompt",
             )
-        if why := self.sight.why_no_grid(pair.grid):
+        sizes = [picture.size for picture in pair.image] if self.sight.sizes is not None else []
+        if sizes and sizes[0] != sizes[1]:
+            (a, b), (c, d) = sizes
+            reason = f"the pictures of the clean and the corrupted prompt have {a} x {b} and {c} x {d} pixels"
+            raise Drop("picture", f"{reason}; one size is expected")
+        sight = self.sight.of(pair.image[0])
+        if why := sight.why_no_grid(pair.grid):
             raise Drop("picture", why)
-        return self.sight.sets(pair.regions, starts[0])
+        return sight.sets(pair.regions, [i for i, token in enumerate(clean) if token == self.sight.token])
 
     def _check_differ(self, pair: Pair) -> None:
         if pair.image and pair.clean == pair.corrupted and pair.image[0].digest == pair.image[1].digest:
@@ -281,6 +292,22 @@ class Aligner:
             reason = f"answer {answer!r} (id {tokens[0]}) is beyond the model's {self.outputs.size} outputs"
             return Drop("output", reason, [answer.strip() or answer])
         return tokens[0]
+
+
+def picture_ids(tokenizer: PreTrainedTokenizerBase, sight: Sight) -> list[int]:
+    """Return the ids that stand for a picture in a text: image tokens, and what ends its rows where that is usual."""
+    assert sight.token is not None
+    ends = [] if sight.row_ends is None else tokenizer.convert_tokens_to_ids(list(sight.row_ends))
+    if not ends or None in ends or tokenizer.unk_token_id in ends:
+        return [sight.token] * sight.n_tokens
+    rows, columns = sight.grid
+    row = [*[sight.token] * columns, ends[0]]
+    return [*(row * rows)[:-1], ends[1]]
+
+
+def _row_by_row(runs: Sequence[int], sight: Sight) -> str:
+    assert sight.row_ends is not None
+    return f"{len(runs)} rows of {runs[0]} with {sight.row_ends[0]} between and {sight.row_ends[1]} last are expected"
 
 
 def _runs(ids: Sequence[int], token: int) -> list[int]:

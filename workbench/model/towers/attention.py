@@ -41,22 +41,26 @@ class _Nothing:
 
 def hooked_attention(
     module: nn.Module,
-    query: Float[Tensor, "row head pos d_head"],
-    key: Float[Tensor, "row group key d_head"],
-    value: Float[Tensor, "row group key d_head"],
+    query: Float[Tensor, "packed head patch d_head"],
+    key: Float[Tensor, "packed group key_patch d_head"],
+    value: Float[Tensor, "packed group key_patch d_head"],
     attention_mask: Float[Tensor, "..."] | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
     position_bias: Float[Tensor, "..."] | None = None,
     **kwargs: Any,
-) -> tuple[Float[Tensor, "row pos head d_head"], Float[Tensor, "row head pos key"]]:
+) -> tuple[Float[Tensor, "packed patch head d_head"], Float[Tensor, "row head query key"]]:
     """Attend as transformers' eager attention does, to the bit, with a hook point at each step.
 
     Returns:
         What the heads write before the output projection, and the attention pattern.
     """
     points: Points = vars(module).get(POINTS, _Nothing())
+    shape, packing = query.shape, getattr(points, "packing", None)
+    if packing is not None and packing.rows:
+        attention_mask = packing.mask(shape, attention_mask)
+        query, key, value = (packing.heads(each) for each in (query, key, value))
     query, key, value = (points.read(s, t) for s, t in zip("qkv", (query, key, value), strict=True))
     groups = query.shape[1] // key.shape[1]
     key, value = (t if groups == 1 else t.repeat_interleave(groups, dim=1) for t in (key, value))
@@ -69,7 +73,8 @@ def hooked_attention(
     pattern = points.scores(scores).softmax(dim=-1, dtype=wide).to(query.dtype)
     pattern = points.pattern(nn.functional.dropout(pattern, p=dropout, training=module.training))
     z = torch.matmul(pattern, value).transpose(1, 2).contiguous()
-    return points.output(z), pattern
+    z = points.output(z)
+    return z.reshape(shape[0], shape[2], *z.shape[2:]), pattern
 
 
 AttentionInterface.register(NAME, hooked_attention)

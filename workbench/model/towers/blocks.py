@@ -7,13 +7,15 @@ module hooks, which are bound methods of these classes (a deep copy of a model t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from workbench.model.towers.attention import POINTS
+from workbench.model.towers.packing import Packing, point
 from workbench.model.towers.parts import linear, part
 
 _VECTORS = {"attn": "lambda_1", "mlp": "lambda_2"}
@@ -23,8 +25,8 @@ _SCALES = {"attn": "after_attn", "mlp": "after_mlp"}
 class TowerAttention(nn.Module):
     """Hook points and weights of one attention.
 
-    Queries, keys and values are hooked where their projections write them, before any rotation; where one matrix makes
-    all three, where attention reads them.
+    Queries, keys and values are hooked where their projections write them, before any rotation; where there are no such
+    projections, where attention reads them.
 
     Attributes:
         original_component: transformers' own module.
@@ -41,16 +43,27 @@ class TowerAttention(nn.Module):
     hook_pattern: HookPoint
     hook_z: HookPoint
 
-    def __init__(self, module: nn.Module, n_heads: int, gain: Tensor | None) -> None:
+    def __init__(
+        self, module: nn.Module, n_heads: int, gain: Tensor | None, packing: Packing | None = None
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "original_component", module)
         object.__setattr__(self, "gain", gain)  # a weight of the layer, which keeps it
-        self.n_heads = n_heads
-        for name in ("q", "k", "v", "attn_scores", "pattern", "z"):
+        self.n_heads, self.packing = n_heads, packing
+        for name in ("attn_scores", "pattern", "z"):
             setattr(self, f"hook_{name}", HookPoint())
         self.slots = tuple(slot for slot in "qkv" if part(module, slot) is not None)
         for slot in self.slots:
             linear(module, slot).register_forward_hook(getattr(self, f"_project_{slot}"))
+        if (
+            not self.slots and part(module, "qkv") is not None
+        ):  # one matrix makes all three, one after another
+            self.slots = ("q", "k", "v")
+            linear(module, "qkv").register_forward_hook(self._project_all)
+        for slot in "qkv":
+            setattr(self, f"hook_{slot}", point(packing if slot in self.slots else None, tail=2))
+        if packing is not None:
+            module.register_forward_pre_hook(self._at_once, with_kwargs=True)
         object.__setattr__(module, POINTS, self)
 
     # -- called by the attention function -----------------------------------------------------------------
@@ -70,6 +83,9 @@ class TowerAttention(nn.Module):
     def output(self, z: Float[Tensor, "row pos head d_head"]) -> Tensor:
         return self.hook_z(z)
 
+    def _at_once(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+        return args, kwargs if self.packing is None else self.packing.at_once(kwargs)
+
     # -- called by torch when a projection has run --------------------------------------------------------
 
     def _project_q(self, module: nn.Module, args: Any, out: Tensor) -> Tensor:
@@ -81,7 +97,11 @@ class TowerAttention(nn.Module):
     def _project_v(self, module: nn.Module, args: Any, out: Tensor) -> Tensor:
         return self._projected("v", out)
 
-    def _projected(self, slot: str, out: Float[Tensor, "row pos d"]) -> Tensor:
+    def _project_all(self, module: nn.Module, args: Any, out: Tensor) -> Tensor:
+        parts = zip("qkv", out.chunk(3, dim=-1), strict=True)
+        return torch.cat([self._projected(slot, part) for slot, part in parts], dim=-1)
+
+    def _projected(self, slot: str, out: Float[Tensor, "*row d"]) -> Tensor:
         heads = out.unflatten(-1, (-1, self.d_head))
         return getattr(self, f"hook_{slot}")(heads).flatten(-2)
 
@@ -91,12 +111,19 @@ class TowerAttention(nn.Module):
     def d_head(self) -> int:
         return linear(self.original_component, "o").in_features // self.n_heads
 
+    def _of_slot(self, slot: str, name: str) -> Tensor | None:
+        """The weight or bias that makes queries, keys or values."""
+        if part(self.original_component, slot) is None and part(self.original_component, "qkv") is not None:
+            whole = getattr(linear(self.original_component, "qkv"), name)
+            return None if whole is None else whole.chunk(3)["qkv".index(slot)]
+        return getattr(linear(self.original_component, slot), name)
+
     def _matrix(self, slot: str) -> Float[Tensor, "head d_model d_head"]:
-        weight = linear(self.original_component, slot).weight
+        weight = cast("Tensor", self._of_slot(slot, "weight"))
         return weight.unflatten(0, (-1, self.d_head)).transpose(1, 2)
 
     def _bias(self, slot: str) -> Float[Tensor, "head d_head"] | None:
-        bias = linear(self.original_component, slot).bias
+        bias = self._of_slot(slot, "bias")
         return None if bias is None else bias.unflatten(0, (-1, self.d_head))
 
     @property
@@ -144,13 +171,13 @@ class TowerMlp(nn.Module):
 
     original_component: nn.Module
 
-    def __init__(self, module: nn.Module, into: nn.Module) -> None:
+    def __init__(self, module: nn.Module, into: nn.Module, packing: Packing | None = None) -> None:
         super().__init__()
         object.__setattr__(self, "original_component", module)
-        self.hook_in, self.out = HookPoint(), nn.Module()
+        self.hook_in, self.out = point(packing), nn.Module()
         into.register_forward_pre_hook(self._enter, with_kwargs=True)
         if (last := part(module, "out")) is not None:
-            self.out.hook_in = self._at_hidden = HookPoint()
+            self.out.hook_in = self._at_hidden = point(packing)
             last.register_forward_pre_hook(self._hidden)
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -166,6 +193,7 @@ class TowerBlock(nn.Module):
     Args:
         attention: Which attention of the layer it shows: its own (``attn``), or the one to an encoder (``cross``),
             beside which there is no MLP.
+        packing: How a tower packs the patches of several pictures; None where each prompt has a row of its own.
 
     Attributes:
         layer: transformers' own layer.
@@ -181,23 +209,26 @@ class TowerBlock(nn.Module):
     ln1: nn.Module | None
     ln2: nn.Module | None
 
-    def __init__(self, layer: nn.Module, n_heads: int, attention: str = "attn") -> None:
+    def __init__(
+        self, layer: nn.Module, n_heads: int, attention: str = "attn", packing: Packing | None = None
+    ) -> None:
         super().__init__()
+        self.packing = packing
         object.__setattr__(self, "layer", layer)
         object.__setattr__(self, "original_component", layer)
         self._entered: dict[str, Tensor] = {}
         self._gains: dict[str, Tensor | None] = {}
         for name in ("hook_in", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_out"):
-            setattr(self, name, HookPoint())
+            setattr(self, name, point(packing))
         self.ln1 = part(layer, "ln1") if attention == "attn" else None
         self.ln2 = part(layer, "ln2") if attention == "attn" else None
         layer.register_forward_pre_hook(self._enter, with_kwargs=True)
-        layer.register_forward_hook(self._leave)
+        layer.register_forward_hook(self._leave, prepend=True)  # before transformers notes what left
         attn, gain = self._hang(layer, attention, self._attended)
-        self.attn = TowerAttention(attn or layer, n_heads, gain)
+        self.attn = TowerAttention(attn or layer, n_heads, gain, packing)
         self.mlp = self._mlp(layer) if attention == "attn" else None
         if self.ln2 is not None:
-            self.hook_mlp_in = HookPoint()
+            self.hook_mlp_in = point(packing)
             self.ln2.register_forward_pre_hook(self._own_copy)
 
     def _mlp(self, layer: nn.Module) -> TowerMlp | None:
@@ -206,9 +237,9 @@ class TowerBlock(nn.Module):
         if part(layer, "mlp") is None and into is not None and out is not None:
             self._gains["mlp"] = None
             out.register_forward_hook(self._wrote)
-            return TowerMlp(layer, into)
+            return TowerMlp(layer, into, self.packing)
         mlp, _ = self._hang(layer, "mlp", self._wrote)
-        return None if mlp is None else TowerMlp(mlp, mlp)
+        return None if mlp is None else TowerMlp(mlp, mlp, self.packing)
 
     def _hang(
         self, layer: nn.Module, name: str, after: Callable[..., Any]

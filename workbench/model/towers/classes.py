@@ -25,16 +25,15 @@ _WORDS = ("CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel")
 SPEAKS = (
     *("PaliGemmaForConditionalGeneration", "InternVLForConditionalGeneration"),
     *("SmolVLMForConditionalGeneration", "Blip2ForConditionalGeneration"),
+    *("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"),
+    *("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration"),
+    *("LlavaNextForConditionalGeneration", "Mistral3ForConditionalGeneration"),
 )
-"""Language models that see, which the bridge does not open."""
-WORDS_ALONE: Mapping[str, str] = dict.fromkeys(
-    (
-        *("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"),
-        *("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration"),
-    ),
-    "its tower packs the patches of all pictures into one row, which no hook can tell apart",
-)
-"""Language models that see and are opened for words alone, and why."""
+"""Language models that see: those that the bridge does not open, or whose towers it does not show prompt by prompt."""
+PACKS: tuple[str, ...] = SPEAKS[-6:]
+"""Whose towers put the patches of all pictures into one row, or each crop into its own."""
+DEEP = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
+"""Whose towers also write to later layers of the language model."""
 _TRANSLATES = (
     *(
         "T5ForConditionalGeneration",
@@ -49,7 +48,7 @@ ALIASES: Mapping[str, str] = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 
 READS: Mapping[str, tuple[str, ...]] = (
     dict.fromkeys(_VISION, ("pixel_values",))
-    | dict.fromkeys((*_WORDS, *_TRANSLATES, *SPEAKS, *WORDS_ALONE), ("input_ids",))
+    | dict.fromkeys((*_WORDS, *_TRANSLATES, *SPEAKS), ("input_ids",))
     | dict.fromkeys(COMPARES, ("input_ids", "pixel_values"))
 )
 """What each class cannot be called without; each stack of the last ones also runs by itself."""
@@ -70,11 +69,9 @@ def words_of(config: PretrainedConfig) -> SimpleNamespace:
     text, kind = getattr(config, "text_config", config), tower_class(config)
     size = getattr(text, "vocab_size", 0)
     return SimpleNamespace(
-        default_prepend_bos=kind is not None and kind.__name__ in (*SPEAKS, *WORDS_ALONE),
+        default_prepend_bos=kind is not None and kind.__name__ in SPEAKS,
         n_ctx=getattr(text, "max_position_embeddings", None),
-        attention_dir="causal"
-        if kind is not None and kind.__name__ in (*SPEAKS, *WORDS_ALONE)
-        else "bidirectional",
+        attention_dir="causal" if kind is not None and kind.__name__ in SPEAKS else "bidirectional",
         d_vocab=size,
         d_vocab_out=size,
     )

@@ -20,7 +20,7 @@ from workbench.model.other_inputs import other_inputs
 from workbench.model.pixels import with_noise
 from workbench.model.sight import give_sight, sight_from
 from workbench.model.sizes import refuse_larger
-from workbench.model.towers.classes import READS, SPEAKS, WORDS_ALONE, probe_inputs
+from workbench.model.towers.classes import READS, SPEAKS, probe_inputs
 from workbench.model.towers.open import hang_towers, plain_answer
 from workbench.model.towers.tower import Tower
 from workbench.model.weights import Lines, lines_of_checkpoint, lines_of_model
@@ -28,6 +28,9 @@ from workbench.tasks.pictures.sight import Sight
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+
+DEAF = "in which form it takes pictures is not known for this configuration"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +81,8 @@ def _opened(model: PreTrainedModel, source: Source, weights: Lines, sight: Sight
     found = (plain_answer(model, inputs).double() - expected.double()).abs().max().item()
     parity.require_parity(found, expected, name=source.name, tolerance=source.tolerance)
     show_in_notebooks()
-    why = WORDS_ALONE.get(type(model).__name__)
-    notes = () if why is None else (f"text part only: {why}",)
+    deaf = sight is None and type(model).__name__ in SPEAKS
+    notes = (f"text part only: {DEAF}",) if deaf else ()
     said = ModelIdentity(
         name=source.name,
         kind=source.kind,

@@ -10,7 +10,8 @@ from transformer_lens.hook_points import HookPoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import ModelError
-from workbench.model.towers.classes import READS, SPEAKS, WORDS_ALONE
+from workbench.model.towers.classes import DEEP, PACKS, READS, SPEAKS
+from workbench.model.towers.packing import Packing
 from workbench.model.towers.parts import part, stacks
 from workbench.model.towers.tower import Tower, answer, use_hooked_attention
 
@@ -39,19 +40,26 @@ def hang_towers(
     Raises:
         ModelError: if no layer with attention is found in it.
     """
-    speaks, reads, found = type(model).__name__ in (*SPEAKS, *WORDS_ALONE), READS[type(model).__name__], {}
+    kind = type(model).__name__
+    speaks, reads, found = kind in SPEAKS, READS[kind], {}
+    packing = Packing() if kind in PACKS else None
     for name, layers, attention in _named_stacks(model, reads):
         if name in found:
-            raise ModelError(f"a {type(model).__name__} has two stacks for {name}; one is expected")
+            raise ModelError(f"a {kind} has two stacks for {name}; one is expected")
         own = reads if len(reads) == 1 else (_ALONE[name],)
-        found[name] = Tower(model, layers, name=name, reads=own, attention=attention)
+        packed = packing if name == "vision" else None
+        found[name] = Tower(model, layers, name=name, reads=own, attention=attention, packing=packed)
     if not found:
         raise ModelError(
-            f"no stack of layers with attention is found in a {type(model).__name__}",
+            f"no stack of layers with attention is found in a {kind}",
             hint="docs/families.md lists the architectures that open",
         )
     use_hooked_attention(model)
     for tower in found.values():
+        tower.all_packing = packing
+        tower.keeps_pixels = tower.keeps_pixels or kind in DEEP
+        several = isinstance(getattr(model.config, "vision_feature_layer", None), list | tuple)
+        tower.read_within = tower.name == "vision" and (kind in DEEP or several)
         _measure_positions(tower, inputs)
         tower.tokenizer = tokenizer
         tower.cfg.default_prepend_bos = speaks and getattr(tokenizer, "bos_token_id", None) is not None
@@ -74,14 +82,24 @@ _ALONE = {"vision": "pixel_values", "text": "input_ids"}
 def _named_stacks(model: PreTrainedModel, reads: tuple[str, ...]) -> Iterator[tuple[str, nn.ModuleList, str]]:
     """Name, layers, and which of their attentions, of each stack; a decoder has two: its own, and to the encoder."""
     for place, layers in stacks(model):
-        if "qformer" in place or (type(model).__name__ in WORDS_ALONE and _sees(place, reads)):
-            continue  # no hook points there: a Q-former, a tower that packs all pictures into one row
+        if "qformer" in place:
+            continue  # no hook points there
         if not getattr(model.config, "is_encoder_decoder", False):
-            yield "vision" if _sees(place, reads) else "text", layers, "attn"
+            sees = _sees(place, reads)
+            yield ("vision", _read(model, layers), "attn") if sees else ("text", layers, "attn")
             continue
         yield "decoder" if "decoder" in place else "encoder", layers, "attn"
         if part(layers[0], "cross") is not None:
             yield "cross", layers, "cross"
+
+
+def _read(model: PreTrainedModel, layers: nn.ModuleList) -> nn.ModuleList:
+    """The layers of a tower that the language model reads, where its configuration says up to which."""
+    said = getattr(model.config, "vision_feature_layer", None)
+    if type(model).__name__ not in PACKS or said is None:
+        return layers
+    ends = [said] if isinstance(said, int) else said
+    return layers[: max(end if end >= 0 else len(layers) + 1 + end for end in ends)]
 
 
 def _sees(place: str, reads: tuple[str, ...]) -> bool:

@@ -29,6 +29,7 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "q": ("q_proj", "query", "q"),
         "k": ("k_proj", "key", "k"),
         "v": ("v_proj", "value", "v"),
+        "qkv": ("qkv",),
         "o": ("o_proj", "out_proj", "projection_layer", "projection", "proj", "o"),
         "out": ("fc2", "down_proj", "weights_out", "linear_fc2", "wo"),
     }

@@ -22,6 +22,7 @@ from workbench.model.captions import CAPTIONS
 from workbench.model.towers.attention import NAME
 from workbench.model.towers.blocks import TowerBlock
 from workbench.model.towers.captions import alike
+from workbench.model.towers.packing import Packing
 from workbench.model.towers.parts import linear, part
 
 _ALIASES = {
@@ -70,6 +71,8 @@ class Tower(HookedRootModule):
         inner: The other stacks, where a run of this one runs them too: ``vision:a0.h1`` is a head of one.
         keeps_pixels: A pass that begins in one of its layers still needs the picture.
         takes_words: Whether the model has an argument for token ids.
+        read_within: Other layers than its last one are read, too: by later layers of a language model.
+        all_packing: How the model packs the patches of several pictures; None where each prompt has a row of its own.
     """
 
     original_model: PreTrainedModel
@@ -83,13 +86,15 @@ class Tower(HookedRootModule):
         name: str,
         reads: Sequence[str],
         attention: str = "attn",
+        packing: Packing | None = None,
     ) -> None:
         super().__init__()
+        self.all_packing, self.read_within = packing, False
         self.name, self.tokenizer, self.reads = name, None, tuple(reads)
         self.keeps_pixels = name == "vision"  # its layers run on them, wherever a pass begins
         self.takes_words = "input_ids" in inspect.signature(model.forward).parameters
         self.original_model = model
-        made = [TowerBlock(layer, heads_of(layer, attention), attention) for layer in layers]
+        made = [TowerBlock(layer, heads_of(layer, attention), attention, packing) for layer in layers]
         self.blocks, self.cfg = nn.ModuleList(made), _config(model, made[0], len(made))
         self.towers: dict[str, Tower] = {name: self}
         self.inner: dict[str, Tower] = {}
@@ -144,6 +149,8 @@ class Tower(HookedRootModule):
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
                 hint="model(ids, pixel_values=pixels): one row of pixels for each row of ids",
             )
+        if self.all_packing is not None:
+            self.all_packing.begin(inputs)
         return answer(self.original_model, inputs)
 
     def __repr__(self) -> str:
@@ -158,6 +165,10 @@ def answer(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Float[Tensor
         Logits; of an encoder-decoder those of the word that its decoder begins with; class scores as of one position;
         of pictures beside texts how alike each pair is; of either alone its embedding; else the last hidden state.
     """
+    if (
+        "image_grid_thw" in inputs and "pixel_values" in inputs
+    ):  # the patches of all pictures, one after another
+        inputs = {**inputs, "pixel_values": inputs["pixel_values"].flatten(0, 1)}
     if getattr(model.config, "is_encoder_decoder", False):
         begin = torch.full_like(inputs["input_ids"][:, :1], _first_token(model))
         return output_of(model(**inputs, decoder_input_ids=begin, use_cache=False), type(model).__name__)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from workbench.tasks.pictures.image import Picture
+from workbench.tasks.pictures.sizes import Crops, WholePatches
 
 FARTHEST = 10.0
 """Numbers farther from zero are no scaled picture; a model whose own colours go farther reads three times as far."""
@@ -57,25 +58,43 @@ class Sight:
         size: Height and width of its pictures, in pixels.
         grid: Rows and columns of the positions that stand for patches.
         n_tokens: How many positions a picture takes: tokens of a prompt, or all that a tower has.
-        first: How many of them come before the patches: a class token.
+        first: How many of them come before the patches: a class token, an overview.
+        before: What those are called.
+        gap: How many of them stand behind each row of patches.
         token: Id of the token that stands for such a position among words; None where the model reads no words.
         scaling: How colours become numbers; None where nobody says so, and only numbers are taken.
-        marks: The model is also told which tokens are a picture's (``token_type_ids``).
+        marks: The model's argument that says which tokens are a picture's; empty where it has none.
         tower_first: The first patch among the tower's own positions, where these are the image tokens; else None.
         nested: Pixels have an axis for several pictures of one prompt; here there is one.
         captions: How it reads captions that a picture is compared with; None where it compares none.
+        sizes: How it takes pictures of other sizes; None where it takes this one alone. ``size``, ``grid``, ``first``
+            and ``n_tokens`` are of one of them, and ``of`` gives those of a picture.
+        row_ends: Tokens of the tokenizer that end a row of patches and the picture, where they stand among the image
+            tokens (Pixtral).
     """
 
     size: tuple[int, int]
     grid: tuple[int, int]
     n_tokens: int
     first: int = 0
+    before: str = "class"
+    gap: int = 0
     token: int | None = None
     scaling: Scaling | None = None
-    marks: bool = False
+    marks: str = ""
     nested: bool = False
     tower_first: int | None = None
     captions: CaptionReading | None = None
+    sizes: WholePatches | Crops | None = None
+    row_ends: tuple[str, str] | None = None
+
+    def of(self, picture: Picture) -> Sight:
+        """Return how a picture of this size is taken in."""
+        return self.of_size(picture.size) if self.sizes is not None else self
+
+    def of_size(self, size: tuple[int, int]) -> Sight:
+        """Return how pictures of this height and width are taken in."""
+        return self if self.sizes is None or size == self.size else self.sizes.sight(self, size)
 
     def why_not(self, picture: Picture) -> str:
         """Why the model cannot take a picture, with what was found and what is expected; empty where it can.
@@ -83,7 +102,13 @@ class Sight:
         Raises:
             TaskError: if it cannot even be loaded.
         """
-        if picture.size != self.size:
+        if self.sizes is not None:
+            if why := self.sizes.why_not(picture.size):
+                height, width = picture.size
+                return (
+                    f"picture {picture.source} has {height} x {width} pixels; {why}, and nothing is resized"
+                )
+        elif picture.size != self.size:
             found, expected = (" x ".join(map(str, size)) for size in (picture.size, self.size))
             return f"picture {picture.source} has {found} pixels; the model reads {expected}, and nothing is resized"
         if picture.pixels.dtype == np.uint8 and self.scaling is None:
@@ -104,8 +129,12 @@ class Sight:
             f"{-usual:.2g} to {usual:.2g}: colours from 0 to 255 are given as uint8 height x width x 3"
         )
 
-    def numbers(self, picture: Picture) -> Float32[np.ndarray, "3 height width"]:
-        """The picture as the model reads it."""
+    def numbers(self, picture: Picture) -> Float32[np.ndarray, "..."]:
+        """The picture as the model reads it: (3, height, width), or in the pieces that ``sizes`` cuts."""
+        scaled = self._scaled(picture)
+        return scaled if self.sizes is None else self.sizes.cut(scaled)
+
+    def _scaled(self, picture: Picture) -> Float32[np.ndarray, "3 height width"]:
         pixels = picture.pixels
         if pixels.dtype != np.uint8:
             return pixels
@@ -123,7 +152,7 @@ class Sight:
         return f"regions are on a grid of {found} patches; the model's is {expected}"
 
     def sets(
-        self, regions: Mapping[str, tuple[Sequence[int], Sequence[int]]], start: int
+        self, regions: Mapping[str, tuple[Sequence[int], Sequence[int]]], start: int | Sequence[int]
     ) -> dict[str, tuple[int, ...]]:
         """Named sets of positions: ``image``, the regions, ``background`` where there are some, ``class`` where it is.
 
@@ -131,9 +160,10 @@ class Sight:
         (``FIRST``, then by name), so that none is in two of them; a region that is left with none is not there.
 
         Args:
-            start: The first position that the picture takes.
+            start: The first position that the picture takes; all of them, where others stand between.
         """
-        patches = [start + place for place in self.patches()]
+        places = range(start, start + self.n_tokens) if isinstance(start, int) else start
+        patches = [places[place] for place in self.patches()]
         found, left = {"image": tuple(patches)}, set(range(len(patches)))
         for name in (*(name for name in FIRST if name in regions), *sorted(set(regions) - set(FIRST))):
             clean, corrupted = regions[name]
@@ -144,9 +174,14 @@ class Sight:
             found["background"] = tuple(patches[cell] for cell in sorted(left))
         found = {name: places for name, places in found.items() if places}
         if self.first:
-            found["class"] = tuple(range(start, start + self.first))
+            found[self.before] = tuple(places[: self.first])
         return found
 
-    def patches(self) -> range:
+    def patches(self) -> tuple[int, ...]:
         """The positions of patches among those that a picture takes."""
-        return range(self.first, self.first + self.grid[0] * self.grid[1])
+        rows, columns = self.grid
+        return tuple(
+            self.first + row * (columns + self.gap) + column
+            for row in range(rows)
+            for column in range(columns)
+        )
