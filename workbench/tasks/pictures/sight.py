@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -94,7 +94,9 @@ class Sight:
 
     def of_size(self, size: tuple[int, int]) -> Sight:
         """Return how pictures of this height and width are taken in."""
-        return self if self.sizes is None or size == self.size else self.sizes.sight(self, size)
+        if self.sizes is None or size == self.size:
+            return self
+        return replace(self, size=size, **self.sizes.taken(size)._asdict())
 
     def why_not(self, picture: Picture) -> str:
         """Why the model cannot take a picture, with what was found and what is expected; empty where it can.

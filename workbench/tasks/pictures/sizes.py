@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-if TYPE_CHECKING:
-    from workbench.tasks.pictures.sight import Sight
-
 Size = tuple[int, int]
+
+
+class Taken(NamedTuple):
+    """As how many positions a picture is taken in: rows and columns of patches, all, and those before the patches."""
+
+    grid: Size
+    n_tokens: int
+    first: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +49,10 @@ class WholePatches:
             return f"the model reads no side longer than {self.longest}"
         return ""
 
-    def sight(self, sight: Sight, size: Size) -> Sight:
-        """Return how a picture of this size is taken in."""
-        grid = (size[0] // self.unit, size[1] // self.unit)
-        return replace(sight, size=size, grid=grid, n_tokens=grid[0] * grid[1])
+    def taken(self, size: Size) -> Taken:
+        """Return as how many positions a picture of this size is taken in."""
+        rows, columns = size[0] // self.unit, size[1] // self.unit
+        return Taken(grid=(rows, columns), n_tokens=rows * columns)
 
     def cut(self, pixels: Float32[np.ndarray, "3 height width"]) -> Float32[np.ndarray, "..."]:
         """Return pixels as the model is called with them: a picture, or one row of numbers for each patch."""
@@ -99,12 +104,12 @@ class Crops:
     def _crops(self, size: Size) -> Size:
         return size[0] // self.side[0], size[1] // self.side[1]
 
-    def sight(self, sight: Sight, size: Size) -> Sight:
-        """Return how a picture of this size is taken in."""
+    def taken(self, size: Size) -> Taken:
+        """Return as how many positions a picture of this size is taken in."""
         down, along = self._crops(size)
-        grid = (down * self.grid[0], along * self.grid[1])
+        rows, columns = down * self.grid[0], along * self.grid[1]
         first = self.grid[0] * self.grid[1]
-        return replace(sight, size=size, grid=grid, first=first, n_tokens=first + grid[0] * (grid[1] + 1))
+        return Taken(grid=(rows, columns), n_tokens=first + rows * (columns + 1), first=first)
 
     def cut(self, pixels: Float32[np.ndarray, "3 height width"]) -> Float32[np.ndarray, "crop 3 high wide"]:
         """Return the overview and the crops, row by row."""
