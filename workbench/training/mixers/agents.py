@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.core.errors import OptionError
+from workbench.heads.agent_patterns import agent_made
 from workbench.heads.pattern_rank import agent_pattern, pooled
 from workbench.training.mixers.plugs import Content, Scores, Values, Visible, Width
 
@@ -76,6 +77,22 @@ class PooledAgents(nn.Module):
                 hint="causal=False and no mask, or LearnedAgents",
             )
         return agent_pattern(content.q.transpose(1, 2), content.k.transpose(1, 2), self.n)
+
+
+class FixedAgents(nn.Module):
+    """A mix of ``n`` agents that are random vectors and stay so: what pooled agents are compared with."""
+
+    def __init__(self, width: Width, *, n: int, seed: int = 0) -> None:
+        super().__init__()
+        drawn = torch.Generator().manual_seed(seed)
+        agents = torch.randn(width.n_heads, n, width.d_head, generator=drawn)
+        self.register_buffer("agents", agents, persistent=False)
+
+    def forward(self, scores: object, allowed: Visible, content: Content) -> Scores:
+        """Return the pattern of the agents, over the keys that are allowed."""
+        q, k = content.q.transpose(1, 2), content.k.transpose(1, 2)
+        agents = self.agents.expand(len(q), -1, -1, -1)
+        return agent_made(q, k, agents) if bool(allowed.all()) else agent_made(q, k, agents, allowed[0, 0])
 
 
 class LearnedAgents(nn.Module):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.core.errors import OptionError
@@ -49,5 +50,8 @@ class LearnedNormaliser(nn.Module):
 
     def forward(self, scores: Scores, allowed: Visible, content: Content) -> Scores:
         """Return the pattern ``scores[q, k] / eta(x[q])``."""
-        eta = _POSITIVE[self.kind](self.eta(content.x)).transpose(1, 2)[..., None]
-        return scores * allowed / eta.clamp_min(1e-6)
+        return scores * allowed / self.normaliser(content.x)[..., None]
+
+    def normaliser(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch head pos"]:
+        """Return what every query divides by."""
+        return _POSITIVE[self.kind](self.eta(x)).transpose(1, 2).clamp_min(1e-6)

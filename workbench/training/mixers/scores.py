@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.core.errors import OptionError
-from workbench.training.mixers.plugs import Content, Scores, Width
+from workbench.training.mixers.plugs import Content, Scores, Values, Width
 
 
 def dot_product(content: Content) -> Scores:
@@ -57,6 +57,10 @@ class RandomFeatures(nn.Module):
 
     def forward(self, content: Content) -> Scores:
         """Return products of features, all positive."""
-        scale = content.q.shape[-1] ** 0.25
-        q, k = (positive_features(part / scale, self.directions) for part in (content.q, content.k))
+        return self.products(content.q, content.k)
+
+    def products(self, q: Values, k: Values) -> Scores:
+        """Return products of the features of queries and keys."""
+        scale = q.shape[-1] ** 0.25
+        q, k = (positive_features(part / scale, self.directions) for part in (q, k))
         return torch.einsum("bqhe,bkhe->bhqk", q, k)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from workbench.tasks.streams.recall import recall_rows
-from workbench.training.mixers.agents import PooledAgents
+from workbench.training.mixers.agents import FixedAgents, PooledAgents
 from workbench.training.mixers.comparison import LabComparison
 from workbench.training.mixers.lab import LabShape
 from workbench.training.mixers.normalisers import softmax
@@ -36,6 +36,7 @@ AGENTS = LabComparison(
     arms={
         "softmax": shape(Plugs(score=dot_product, mix=softmax)),
         **{f"{n} agents": shape(Plugs(mix=partial(PooledAgents, n=n))) for n in COUNTS},
+        "4 random agents": shape(Plugs(mix=partial(FixedAgents, n=4))),
     },
     reference="softmax",
     draw=partial(recall_rows, pairs=PAIRS, queries=PAIRS, keys=32, values=32),

@@ -13,7 +13,7 @@ from workbench.training.mixers.normalisers import softmax
 from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.scores import dot_product
 
-PAIRS = 8
+PAIRS, KEYS, VALUES = 8, 32, 32
 
 
 def shape(plugs: Plugs) -> LabShape:
@@ -21,11 +21,11 @@ def shape(plugs: Plugs) -> LabShape:
     return LabShape(
         layers=(plugs,),
         n_ctx=3 * PAIRS,
-        n_out=64,
-        d_vocab=64,
+        n_out=KEYS + VALUES,
+        d_vocab=KEYS + VALUES,
         d_model=32,
         n_heads=2,
-        d_head=16,
+        d_head=4,
         positions="none",
         shift=True,
     )
@@ -38,8 +38,8 @@ MEMORIES = LabComparison(
         **{rule: shape(Plugs(memory=partial(MatrixMemory, rule=rule), unit=True)) for rule in get_args(Rule)},
     },
     reference="softmax",
-    draw=partial(recall_rows, pairs=PAIRS, queries=PAIRS, keys=32, values=32),
-    steps=300,
+    draw=partial(recall_rows, pairs=PAIRS, queries=PAIRS, keys=KEYS, values=VALUES),
+    steps=350,
     rate=5e-3,
     cannot="anything but recall of 8 pairs among 32 keys and 32 values; the memories are matrices, not MLPs",
 )

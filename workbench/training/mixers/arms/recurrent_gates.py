@@ -12,7 +12,7 @@ from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.recurrent import Decayed
 from workbench.training.mixers.scores import dot_product, elu_features, plain_product
 
-PAIRS = 12
+PAIRS, KEYS, VALUES = 20, 64, 32
 
 
 def shape(plugs: Plugs) -> LabShape:
@@ -20,11 +20,11 @@ def shape(plugs: Plugs) -> LabShape:
     return LabShape(
         layers=(plugs,),
         n_ctx=3 * PAIRS,
-        n_out=64,
-        d_vocab=64,
+        n_out=KEYS + VALUES,
+        d_vocab=KEYS + VALUES,
         d_model=32,
         n_heads=2,
-        d_head=16,
+        d_head=8,
         positions="none",
         shift=True,
     )
@@ -44,8 +44,8 @@ GATES = LabComparison(
         "reversed and tied": shape(Plugs(score=plain_product, mix=partial(Decayed, kind="tied"))),
     },
     reference="softmax",
-    draw=partial(recall_rows, pairs=PAIRS, queries=PAIRS, keys=32, values=32),
+    draw=partial(recall_rows, pairs=PAIRS, queries=PAIRS, keys=KEYS, values=VALUES),
     steps=300,
     rate=5e-3,
-    cannot="anything but recall of 12 pairs among 32 keys and 32 values",
+    cannot="anything but recall of 20 pairs among 64 keys and 32 values",
 )

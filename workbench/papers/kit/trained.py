@@ -1,0 +1,97 @@
+"""Trained comparisons as conditions: answers of every arm, over its trainings and in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core.errors import OptionError
+from workbench.core.loading import lazily
+from workbench.core.stats.intervals import SHARE
+from workbench.papers.kit.claims import needs
+from workbench.papers.kit.conditions import Conditions
+from workbench.papers.kit.criteria import Criterion
+
+with lazily():
+    from workbench.training.mixers import arms as arms_of
+    from workbench.training.mixers import shipped
+
+if TYPE_CHECKING:
+    from workbench.papers.kinds import Setting
+    from workbench.training.mixers.comparison import AskedRows, TrainedArms
+
+TRAININGS = 2  # of every arm; a claim about training has to hold in each
+WHY = "why nothing can be compared with the reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedSizes:
+    """Sizes of a paper about trained arms.
+
+    Attributes:
+        rows: On which trained arms are judged.
+        retrain: Train anew in place of the arms that are shipped, with seeds that no shipped arm has.
+        steps: Of a training anew; 0 for those of the recipe.
+    """
+
+    rows: int = 150
+    retrain: bool = False
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rows < 2:
+            raise OptionError(f"rows is {self.rows}; two are the least that has an interval")
+
+
+def arms_for(setting: Setting, name: str, *, first_seed: int) -> tuple[TrainedArms, AskedRows]:
+    """Return the trained arms of a comparison and rows on which they are judged, which none of them saw.
+
+    Args:
+        first_seed: Of the paper's rows: no other seed of rows is near.
+    """
+    comparison, o = arms_of.get_comparison(name), setting.options
+    if o.steps and not o.retrain:
+        raise OptionError("steps are those of a training anew", hint="--retrain --set steps=100")
+    if o.steps:
+        comparison = replace(comparison, steps=o.steps)
+    seeds = [1000 + 10 * setting.seed + i for i, _ in enumerate(comparison.seeds)] if o.retrain else []
+    arms = shipped.trained(comparison, retrain=o.retrain, seeds=seeds, progress=setting.progress)
+    return arms, comparison.draw(np.random.default_rng([first_seed, setting.seed]), o.rows)
+
+
+def add_arms(c: Conditions, arms: TrainedArms, rows: AskedRows, *, losses: bool = False) -> None:
+    """Add right answers of every arm, one value a question, over its trainings and as ``ARM, training 1``.
+
+    Args:
+        losses: Add the loss of every question, in nats, in place of right answers.
+    """
+    asked = np.nonzero(rows.target >= 0)[0].tolist()
+    measure, within, unit = (
+        (arms.loss, None, "nats") if losses else (arms.right, SHARE, "share of right answers")
+    )
+    for name in arms.comparison.arms:
+        found = measure(name, rows).astype(float)
+        parts = {name: found.mean(0), **{of_training(name, i): one for i, one in enumerate(found)}}
+        for part, values in parts.items():
+            c.add(part, values, within=within, unit=unit, clusters=asked)
+    c.numbers[WHY] = arms.why_not(rows)
+    c.numbers["weights"] = "shipped" if arms.shipped else "trained anew"
+
+
+def of_training(arm: str, i: int) -> str:
+    """Name an arm of one training."""
+    return f"{arm}, training {i + 1}"
+
+
+def in_each(criterion: Callable[..., Criterion], name: str, over: str, **how: Any) -> Criterion:
+    """A criterion of two arms over all trainings, and in each by itself."""
+    found = criterion(name, over, **how)
+    for i in range(TRAININGS):
+        found = found & criterion(of_training(name, i), of_training(over, i), **how)
+    return found
+
+
+REFERENCE_LEARNED = needs(lambda c: not c.numbers[WHY], lambda c: c.numbers[WHY])
