@@ -14,9 +14,9 @@ from workbench.core.stats.intervals import SHARE
 from workbench.papers.kit.claims import needs
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import Criterion
+from workbench.training.mixers.arms import get_comparison
 
 with lazily():
-    from workbench.training.mixers import arms as arms_of
     from workbench.training.mixers import shipped
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def arms_for(setting: Setting, name: str, *, first_seed: int) -> tuple[TrainedAr
     Args:
         first_seed: Of the paper's rows: no other seed of rows is near.
     """
-    comparison, o = arms_of.get_comparison(name), setting.options
+    comparison, o = get_comparison(name), setting.options
     if o.steps and not o.retrain:
         raise OptionError("steps are those of a training anew", hint="--retrain --set steps=100")
     if o.steps:

@@ -1,0 +1,240 @@
+"""Miras: a layer as a memory that is trained while it reads, with a choice of what it minimises and what it keeps.
+
+Random keys and values of length 1 are read one after the other, then every key is asked again: the cosine of what the
+memory says with the value. Rates are chosen on other streams. Models of one layer are trained side by side on
+multi-query recall from the same start, two trainings each: the dot product (linear attention), the delta rule, and the
+biases and retentions of Moneta, Yaad and Memora. Here every memory is a matrix where the paper's is an MLP, and the
+paper was read in an account of others.
+
+Controls:
+- values of other keys
+- the same streams without outliers
+- softmax attention trained alike
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.core.errors import OptionError
+from workbench.core.loading import lazily
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
+from workbench.papers.kit.criteria import above, at_least, at_most, below
+from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.registry import add_paper
+
+with lazily():
+    from workbench.training.mixers import associative, memory_streams
+
+# Criteria, fixed before anything was measured.
+ROOM, CLEAN, FIRST_SEED = 0.98, 0.5, 17_000_000
+MODELS = {
+    "hebb": "linear attention",
+    "delta": "the delta rule",
+    "lp": "Moneta",
+    "huber": "Yaad",
+    "kl": "Memora",
+}
+COSINE = (-1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySizes(TrainedSizes):
+    """Sizes.
+
+    Attributes:
+        streams: Of random pairs; ``d`` is the length of keys and values.
+        loads: Pairs a stream, as multiples of ``d``; the first claim is about one times.
+        few: Pairs a stream with outliers, of which there are ``outliers``, ``size`` times as long as the others.
+        keep: What a forgetting memory keeps at every step.
+        texts, tokens: Random texts for the heads of the model.
+    """
+
+    rows: int = 100
+    streams: int = 60
+    d: int = 32
+    loads: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    few: int = 16
+    outliers: int = 2
+    size: float = 30.0
+    keep: float = 0.95
+    texts: int = 8
+    tokens: int = 48
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 1.0 not in self.loads or self.streams < 2:
+            raise OptionError("loads have 1.0 among them, and there are two streams at least")
+
+
+def measure(setting: Setting) -> Conditions:
+    """Fill memories, with outliers and beyond what they hold; judge trained ones; read heads as memories."""
+    o: MemorySizes = setting.options
+    c = Conditions(unit="cosine", within=COSINE, seed=setting.seed)
+    _loads(c, o, FIRST_SEED + 100 * setting.seed)
+    _outliers(c, o, FIRST_SEED + 100 * setting.seed + 1)
+    _retention(c, o, FIRST_SEED + 100 * setting.seed + 2)
+    arms, rows = arms_for(setting, "memories", first_seed=FIRST_SEED)
+    add_arms(c, arms, rows)
+    _heads(c, setting, o)
+    return c
+
+
+def _loads(c: Conditions, o: MemorySizes, seed: int) -> None:
+    """Recall by the number of pairs."""
+    rows = []
+    for load in o.loads:
+        n = max(2, round(load * o.d))
+        keys, values = memory_streams.drawn_pairs(n, o.d, streams=o.streams, seed=seed)
+        tried = memory_streams.drawn_pairs(n, o.d, streams=16, seed=seed + 50)
+        row: dict[str, object] = {"pairs": n}
+        for rule in ("hebb", "delta"):
+            rate = memory_streams.best_rate(rule, *tried)
+            state = associative.store(rule, keys, values, rate=rate)
+            found = memory_streams.recalled(state, keys, values).mean(1).numpy()
+            row |= {MODELS[rule]: float(found.mean()), f"rate of {MODELS[rule]}": rate}
+            if load == 1:
+                c[f"{rule}, full"] = found
+                other = memory_streams.recalled(state, keys, values.roll(1, 1)).mean(1).numpy()
+                c[f"{rule}, full, values of other keys"] = other
+        rows.append(row)
+    c.tables[f"Recall by the number of pairs, {o.d} dimensions"] = rows
+
+
+def _outliers(c: Conditions, o: MemorySizes, seed: int) -> None:
+    """Recall of ordinary pairs, where some values are far longer, and where none are."""
+    keys, values = memory_streams.drawn_pairs(o.few, o.d, streams=o.streams, seed=seed)
+    tried = memory_streams.drawn_pairs(o.few, o.d, streams=16, seed=seed + 50)
+    long, places = memory_streams.with_outliers(values, many=o.outliers, size=o.size, seed=seed)
+    ordinary = np.ones((o.streams, o.few), dtype=bool)
+    np.put_along_axis(ordinary, places.numpy(), False, axis=1)
+    rows = []
+    for rule, name in MODELS.items():
+        rate = memory_streams.best_rate(rule, *tried)
+        for what, given in (("outliers", long), ("no outliers", values)):
+            cosines = memory_streams.recalled(associative.store(rule, keys, given, rate=rate), keys, values)
+            c[f"{rule}, {what}"] = np.where(ordinary, cosines.numpy(), 0).sum(1) / ordinary.sum(1)
+        found = {what: c.mean(f"{rule}, {what}") for what in ("no outliers", "outliers")}
+        rows.append({"rule": name, "rate": rate, **found})
+    c.tables[f"Recall of ordinary pairs beside {o.outliers} values {o.size:g} times as long"] = rows
+
+
+def _retention(c: Conditions, o: MemorySizes, seed: int) -> None:
+    """Recall of the newest and the oldest quarter, of a delta rule that keeps everything and one that forgets."""
+    n = o.d + o.d // 2
+    keys, values = memory_streams.drawn_pairs(n, o.d, streams=o.streams, seed=seed)
+    rows = []
+    for name, keep in (("keeping", 1.0), ("forgetting", o.keep)):
+        found = memory_streams.recalled(associative.store("delta", keys, values, keep=keep), keys, values)
+        quarters = found.unflatten(1, (4, -1)).mean(2).numpy() if n % 4 == 0 else None
+        oldest, newest = found[:, : n // 4].mean(1).numpy(), found[:, -(n // 4) :].mean(1).numpy()
+        c[f"{name}, oldest quarter"], c[f"{name}, newest quarter"] = oldest, newest
+        told = [oldest.mean(), newest.mean()] if quarters is None else quarters.mean(0)
+        rows.append({"memory": name, **{f"part {i + 1}": float(part) for i, part in enumerate(told)}})
+    c.tables[f"Recall by age, {n} pairs in {o.d} dimensions, the first part is the oldest"] = rows
+
+
+def _heads(c: Conditions, setting: Setting, o: MemorySizes) -> None:
+    """Recall of a head's own values from its own keys by both rules."""
+    seed = FIRST_SEED + setting.seed
+    heads, keys, values = memory_streams.head_pairs(setting.model, texts=o.texts, tokens=o.tokens, seed=seed)
+    clusters = [head for head in heads for _ in range(o.texts)]
+    found = {
+        rule: memory_streams.recalled(
+            associative.store(rule, keys.flatten(0, 1), values.flatten(0, 1)),
+            keys.flatten(0, 1),
+            values.flatten(0, 1),
+        ).mean(1)
+        for rule in ("hebb", "delta")
+    }
+    for rule, cosines in found.items():
+        c.add(f"{rule}, heads", cosines.cpu().numpy(), within=COSINE, unit="cosine", clusters=clusters)
+    c.tables["Heads of the model as memories"] = [
+        {
+            "head": head,
+            **{MODELS[rule]: float(found[rule][i * o.texts : (i + 1) * o.texts].mean()) for rule in found},
+        }
+        for i, head in enumerate(heads)
+    ]
+
+
+def _beats(rule: str) -> Claim:
+    return Claim(
+        f"trained, {MODELS[rule]} recalls more than linear attention and the delta rule",
+        in_each(above, rule, "hebb") & in_each(above, rule, "delta"),
+        why="the same layer, start and batches; in each of two trainings",
+        where="as told by others; the memory is a matrix here",
+        needs=[REFERENCE_LEARNED, GAIN],
+        models=2,
+    )
+
+
+GAIN = needs(
+    at_most("delta", ROOM),
+    "the delta rule answers {delta:.1%} of the questions rightly: there is no room to gain",
+)
+STORES = needs(
+    at_least("delta, no outliers", CLEAN),
+    f"without outliers the delta rule recalls with a cosine of {{delta, no outliers:.2f}}; {CLEAN:g} is asked for",
+)
+CLAIMS = {
+    "stores": Claim(
+        "the delta rule stores more than the dot product",
+        above("delta, full", "hebb, full") & above("delta, full", "delta, full, values of other keys"),
+        why="as many pairs as dimensions; values of other keys are the chance level",
+        where="as told by others",
+        models=None,
+    ),
+    "huber": Claim(
+        "Huber withstands outliers where squared error does not",
+        above("huber, outliers", "delta, outliers"),
+        why="recall of the ordinary pairs alone; rates were chosen on streams without outliers",
+        where="as told by others",
+        needs=[STORES],
+        models=None,
+    ),
+    "lp": Claim(
+        "so does an l_p norm, with the paper's p of 3",
+        above("lp, outliers", "delta, outliers"),
+        why="the same streams",
+        where="as told by others",
+        needs=[STORES],
+        models=None,
+    ),
+    "retention": Claim(
+        "retention trades age against capacity",
+        above("forgetting, newest quarter", "keeping, newest quarter")
+        & below("forgetting, oldest quarter", "keeping, oldest quarter"),
+        why="half as many pairs again as dimensions: what is kept longer costs what is new",
+        where="as told by others",
+        models=None,
+    ),
+    "heads": Claim(
+        "on keys and values of a model's heads the delta rule recalls more, too",
+        above("delta, heads", "hebb, heads"),
+        why="keys of heads are not random: heads are drawn together with their texts",
+        where="an extension of ours",
+    ),
+    "moneta": _beats("lp"),
+    "yaad": _beats("huber"),
+    "memora": _beats("kl"),
+    "scale": untried(
+        "Moneta, Yaad and Memora surpass transformers and linear recurrent models in language",
+        "perplexity and accuracy at the paper's sizes",
+        "training at that size cannot be had here",
+        where="as told by others",
+    ),
+}  # fmt: skip
+REPLICATION = add_paper(
+    Paper(
+        name="miras",
+        source="Behrouz et al. 2025",
+        model="zoo:induction",
+        options=MemorySizes,
+        measure=measure,
+        claims=CLAIMS,
+    )
+)
