@@ -31,3 +31,42 @@ def test_a_text_file_is_measured_by_its_loss(run):
     rows = json.loads(out)["rows"]
     assert [row["layers"] for row in rows] == ["a0.h0", "a0.h1", "a0.h2", "a0.h3"]
     assert all(row["measure"] == "loss" and row["unit"] == "nats" and row["n"] == 2 for row in rows)
+
+
+def test_an_interrupted_run_goes_on_with_the_rows_it_has(run, monkeypatch):
+    from workbench.edits import pattern_worth
+
+    words = (*ASKED, "--with", "own", "--with", "mean", "--with", "top-k", "-o", "cut", "--json")
+    whole = json.loads(run(*words[:-2], "whole", "--json")[1])["rows"]
+    measured, runs = pattern_worth.Texts.measured, []
+
+    def interrupted(self, edit=None):
+        runs.append(edit)
+        if len(runs) == 3:  # as it is, own, and then
+            raise KeyboardInterrupt
+        return measured(self, edit)
+
+    monkeypatch.setattr(pattern_worth.Texts, "measured", interrupted)
+    code, _, err = run(*words)
+    assert code == 130 and "workbench runs resume cut" in err
+    assert sorted(file.stem for file in Path("cut/shards").glob("*.safetensors")) == [
+        "as-it-is",
+        "place0-own",
+    ]
+    code, _, err = run(*words)
+    assert code == 1 and "2 finished parts of this very run" in err and "--resume" in err
+    code, _, err = run(*words[:-3], "-o", "cut", "--with", "block", "--resume")
+    assert code == 1 and "holds another run" in err
+    runs.append(None)
+    code, out, err = run(*words, "--resume")
+    assert code == 0, err
+    assert len(runs) == 6  # mean and top-k; those that were there are not run again
+    assert json.loads(out)["rows"] == whole and not Path("cut/shards").exists()
+
+
+def test_a_dry_run_counts_rows_passes_operations_and_bytes(run):
+    code, out, err = run(*ASKED, "--with", "own", "--with", "mean", "--dry-run", "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert (plan["rows"], plan["passes_over_the_prompts"], plan["passes_over_other_texts"]) == (2, 4, 1)
+    assert plan["on"] == "4 pairs of ioi" and plan["gflop"] > 0 and plan["kv_mb"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from workbench.commands.asked.inputs import chosen_options
@@ -16,6 +17,7 @@ from workbench.core.source_digest import source_digest
 from workbench.edits.measure import CHANGES, Measured
 from workbench.edits.pattern_worth import Texts, replace_attention, texts_of_corpus, texts_of_task
 from workbench.edits.substitute import WINDOWS
+from workbench.engine.store import SweepStore
 from workbench.engine.told import tell_behavior
 from workbench.model.identity import identity
 from workbench.model.open import open_model
@@ -24,7 +26,8 @@ from workbench.model.open import open_model
 def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
     """Return what the loss, or a task's metric, becomes with other patterns in place of heads' own.
 
-    With ``out`` the table and the record are kept there; an equal run that is finished is shown, not repeated.
+    With ``out`` the table and the record are kept there, each row as soon as it is measured; with ``resume`` a run
+    that was interrupted goes on. An equal run that is finished is shown, not repeated.
 
     Raises:
         RunError: if the folder holds something else, or another process is writing there.
@@ -40,7 +43,7 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
         question=digest_of(plan),
     )
 
-    def compute() -> Measured:
+    def compute(store: SweepStore | None = None) -> Measured:
         if texts.runs is not None:
             record.behaviors.update(tell_behavior(texts.runs, job.note, what=CHANGES))
         found = replace_attention(
@@ -53,15 +56,20 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
             block=asked.block,
             order=asked.order,
             seed=asked.seed,
+            store=store,
             progress=job.progress or silent,
         )
         for said in found.notes:
             job.note(said)
         return dataclasses.replace(found, notes=())  # told already
 
+    def compute_in(folder: Path) -> Measured:
+        with SweepStore(folder, plan, resume=job.resume) as store:
+            return compute(store)
+
     if job.out is None:
         return compute()
-    return keep_measurement(job, record, plan, compute)
+    return keep_measurement(job, record, plan, compute_in)
 
 
 def _texts(asked: ReplaceAttention, job: Job) -> Texts:

@@ -29,6 +29,7 @@ from workbench.edits.measure import CHANGES, Measured, measure_edit, windows_of
 from workbench.edits.measured_file import MEASURED, RESULT
 from workbench.engine.of_task import paired_runs
 from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.store import check_plan, drop_parts
 from workbench.engine.told import tell_behavior
 from workbench.model.identity import identity
 from workbench.model.open import open_model
@@ -79,7 +80,7 @@ def measure(asked: MeasureEdit, job: Job) -> Measured | KeptMeasurement:
     others = {name: own for name, own in runs.items() if name != asked.task}
     record = record_of(asked, runs[asked.task])
 
-    def compute() -> Measured:
+    def compute(folder: Path | None = None) -> Measured:
         for name, own in runs.items():
             record.behaviors[name] = next(iter(tell_behavior(own, job.note, what=CHANGES).values()))
         return measure_edit(
@@ -122,25 +123,34 @@ def _plan(edit: ModelEdit, runs: Mapping[str, PairedRuns]) -> dict[str, Any]:
 
 
 def keep_measurement(
-    job: Job, record: RunRecord, plan: Mapping[str, Any], compute: Callable[[], Measured]
+    job: Job, record: RunRecord, plan: Mapping[str, Any], compute: Callable[[Path], Measured]
 ) -> KeptMeasurement:
     """Measure and keep it in the job's folder with the plan, or show what an equal run kept there.
 
+    Args:
+        compute: Called with the folder, where it may keep finished parts; they go when the whole is saved.
+
     Raises:
-        RunError: if the folder holds something else, or another process is writing there.
+        RunError: if the folder holds something else, or finished parts that would be thrown away, or another process
+            is writing there.
     """
 
     def save(kept: KeptMeasurement, folder: Path) -> dict[str, str]:
         MEASURED.save({**kept.measured.to_dict(), "plan": plan}, folder / RESULT)
         return {"measured": RESULT}
 
+    def tidy(folder: Path) -> None:
+        drop_parts(folder)
+        job.note(f"wrote {folder}: {RESULT}, {RUN}")
+
     return job.keep(
         Path(str(job.out)),
         record,
-        lambda folder: KeptMeasurement(measured=compute(), folder=folder),
+        lambda folder: KeptMeasurement(measured=compute(folder), folder=folder),
         save,
         finished=lambda at: finished_measurement(at, record.question),
-        tidy=lambda at: job.note(f"wrote {at}: {RESULT}, {RUN}"),
+        begin=lambda at: check_plan(at, plan, resume=job.resume),
+        tidy=tidy,
     )
 
 

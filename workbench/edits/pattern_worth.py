@@ -32,6 +32,7 @@ from workbench.edits.substitute import (
 )
 from workbench.engine.of_task import Task, paired_runs
 from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.store import SweepStore
 from workbench.heads.grounds import Corpus, text_ground
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
@@ -79,13 +80,24 @@ class Texts:
         assert self.windows is not None
         return {"loss": on_text(self.model, self.windows, edit, rows=self.rows)["loss"]}
 
-    def rows_of(self, without: dict[str, Any], edit: Any, seed: int) -> list[dict[str, Any]]:
+    def kept(self, store: SweepStore | None, key: str, edit: Any = None) -> dict[str, Any]:
+        """Return what ``measured`` does, from the finished parts of a run where it is there, else kept there."""
+        found = None if store is None else store.get(key, None)
+        if found is not None:
+            return {"loss" if self.runs is None else self.runs.metric.name: found}
+        made = self.measured(edit)
+        if store is not None:
+            [values] = made.values()
+            store.put(key, values)
+        return made
+
+    def rows_of(self, without: dict[str, Any], replaced: dict[str, Any], seed: int) -> list[dict[str, Any]]:
         """Return the paired comparison, with its unit and interval."""
         if self.runs is None:
-            return compare("text", without, self.measured(edit), seed=seed)
+            return compare("text", without, replaced, seed=seed)
         pairs, metric = self.runs.pairs.pairs, self.runs.metric
         how: dict[str, Any] = {"units": {**UNITS, metric.name: metric.unit}, "clusters": pairs.clusters}
-        return compare(pairs.task, without, self.measured(edit), seed=seed, **how)
+        return compare(pairs.task, without, replaced, seed=seed, **how)
 
 
 def texts_of_task(
@@ -147,6 +159,7 @@ def replace_attention(
     block: int = BLOCK,
     order: int = ORDER,
     seed: int = 0,
+    store: SweepStore | None = None,
     progress: Progress = silent,
 ) -> Measured:
     """Measure the loss, or the task's metric, with other patterns in place of heads' own.
@@ -162,6 +175,7 @@ def replace_attention(
         block: Tokens of a block.
         order: Of ``taylor``.
         seed: Of random keys, of the other text, and of intervals.
+        store: Where the numbers of each row are kept as soon as they are measured; what is there is not run again.
 
     Returns:
         One row for each place and pattern: the mean without and with it, the paired difference (with minus without,
@@ -183,14 +197,15 @@ def replace_attention(
     require_heads(wired)
     places = places_among(layers, heads, each, wired.attention_layers, wired.n_heads)
     _require_editable(texts.model)
-    without, shared = texts.measured(), _recorded(texts, given, seed)
+    without, shared = texts.kept(store, "as-it-is"), _recorded(texts, given, seed)
     rows: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
-    for (place, own), (name, numbers) in product(places.items(), given.items()):
+    for (i, (place, own)), (name, numbers) in product(enumerate(places.items()), given.items()):
         said = {"pattern": in_words(name, **numbers), "layers": place, "heads": _count(own, wired.n_heads)}
         stand_in = _StandIn(texts.model, name, numbers, own, shared.get(name, {}), seed)
         try:
-            rows += [{**said, **row} for row in texts.rows_of(without, stand_in, seed)]
+            replaced = texts.kept(store, f"place{i}-{name}", stand_in)
+            rows += [{**said, **row} for row in texts.rows_of(without, replaced, seed)]
         except ModelError as problem:
             if patterns is not None:
                 raise

@@ -9,12 +9,48 @@ from typing import Any
 
 from workbench.core.show import Told
 from workbench.core.stats.sign_flips import Resolution
+from workbench.engine.generation_cost import kv_bytes
 from workbench.model.outline import Outline
 
 # Residual stream, q, k, v, MLP hidden (4 x) and the copies that edits make, all in units of d_model.
 _LIVE_WIDTHS = 12
 # The metric of the clean and of the corrupted run; the streams of the run that is edited; the other run's values.
 _BASE = 4
+FLOAT32 = 4  # bytes of a number
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassesCost:
+    """What whole passes over some prompts cost.
+
+    Attributes:
+        gflop: Floating-point operations of matrix products, in 10^9; None when the weights are not known.
+        kv_mb: Keys and values that one pass over all prompts makes, in float32, in MB (10^6 bytes).
+    """
+
+    gflop: float | None
+    kv_mb: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return it as JSON values, rounded."""
+        return {
+            "gflop": None if self.gflop is None else round(self.gflop, 3),
+            "kv_mb": round(self.kv_mb, 3),
+        }
+
+
+def passes_cost(model: Outline, passes: float, lengths: Sequence[int]) -> PassesCost:
+    """Return what so many whole passes over prompts of these lengths cost; one back counts as one forward.
+
+    Example:
+        >>> from workbench.model.outline import outline
+        >>> passes_cost(outline("zoo:ioi"), 2, [16]).to_dict()["kv_mb"]
+        0.033
+    """
+    counted = Counter(lengths).items()
+    flop = None if model.n_parameters is None else sum(count * _flop(model, n) for n, count in counted)
+    gflop = None if flop is None else passes * flop / 1e9
+    return PassesCost(gflop=gflop, kv_mb=kv_bytes(model, sum(lengths), bytes_each=FLOAT32) / 1e6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +60,7 @@ class SweepCost(Told):
     Attributes:
         prompt_passes: Forward passes over one prompt each.
         gflop: Floating-point operations of matrix products, in 10^9; None when the weights are not known.
+        kv_mb: Keys and values of one pass over all prompts, in float32, in MB (10^6 bytes).
         peak_activation_mb: Largest stacked batch of activations in float32, in MB (10^6 bytes).
         seconds: At the given rate; None without the weights.
         pictures: Prompts with a picture, each of which a tower sees in either run; it is part of all numbers here.
@@ -42,6 +79,7 @@ class SweepCost(Told):
     files: tuple[str, ...]
     resolution: Resolution
     pictures: int = 0
+    kv_mb: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -56,6 +94,7 @@ class SweepCost(Told):
             "gflop": None if self.gflop is None else round(self.gflop, 3),
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "seconds_assume_gflop_per_s": self.gflops,
+            "kv_mb": round(self.kv_mb, 3),
             "peak_activation_mb": round(self.peak_activation_mb, 1),
             "files": list(self.files),
             "significance": self.resolution.to_dict(),
@@ -151,6 +190,7 @@ def sweep_cost(
         tokens=tokens,
         prompt_passes=passes * len(lengths),
         gflop=flop,
+        kv_mb=passes_cost(model, 1, lengths).kv_mb,
         peak_activation_mb=max(widest * model.d_model * _LIVE_WIDTHS, seen) * 4 / 1e6,
         pictures=pictures,
         seconds=None if flop is None else flop / gflops,

@@ -1,7 +1,8 @@
 """What circuits cost on paper: ``python -m workbench.methods.cost_on_paper --write`` puts tables on ``docs/scale.md``.
 
-The same cost model as ``--dry-run``: ``workbench/engine/cost.py`` for sweeps, the registry's ``cost`` of each method
-for searches, ``Outline.flop`` for a pass.
+The same cost model as ``--dry-run``: ``workbench/engine/cost.py`` for sweeps,
+``workbench/engine/generation_cost.py`` for keys and values, the registry's ``cost`` of each method for searches,
+``Outline.flop`` for a pass.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from workbench.circuits.files.markdown import replace_part
 from workbench.circuits.graph import Graph
 from workbench.core.errors import ModelError
 from workbench.engine.cost import sweep_gflop
+from workbench.engine.generation_cost import INTENSITY, generation_cost
 from workbench.methods.registry import get_method
 from workbench.model.outline import Outline
 
 PAGE = Path("docs") / "scale.md"  # in a checkout
 BEGIN, END = "<!-- tables: python -m workbench.methods.cost_on_paper --write -->", "<!-- end of tables -->"
 PAIRS, TOKENS, STEPS = 64, 16, 5
+PROMPT, GENERATED, BUDGET = 1_000, (1_000, 10_000), 1_024  # of generated text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,29 @@ def acdc(model: Outline, *, pairs: int = PAIRS, tokens: int = TOKENS) -> PaperJo
     )
 
 
+def generation_lines() -> list[str]:
+    """Return the table of what it costs to generate text, line by line."""
+    lines = [
+        "",
+        f"Generating text after a prompt of {PROMPT:,} tokens, one answer, in bfloat16. *Reads* are keys and values, "
+        f"read again for every token; equivalent operations count {INTENSITY:g} operations for each byte "
+        "(`generation_cost`). GPT-2's context is too short for it.",
+        "",
+        "| model | tokens generated | keys a token looks at | TFLOP | reads, GB | equivalent TFLOP | share of reads |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model in models()[1:]:
+        for generated in GENERATED:
+            for budget in (None, BUDGET):
+                cost = generation_cost(model, prompt=PROMPT, generated=generated, budget=budget)
+                lines.append(
+                    f"| {model.name} | {generated:,} | {'all' if budget is None else f'at most {budget:,}'} "
+                    f"| {cost.flop / 1e12:,.1f} | {cost.kv_bytes / 1e9:,.0f} | {cost.equivalent / 1e12:,.0f} "
+                    f"| {cost.read_share:.2f} |"
+                )
+    return lines
+
+
 def tables() -> str:
     """Return the tables of the page, in Markdown."""
     lines = [
@@ -195,7 +221,7 @@ def tables() -> str:
                 f"| {model.name} | {job.name} | {job.forward:,.0f} | {job.backward:,.0f} | {job.flop / 1e12:,.1f} "
                 f"| {job.bytes / 1e9:.2f} | {' | '.join(hours)} |"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *generation_lines()])
 
 
 def write(page: Path = PAGE) -> Path:

@@ -26,7 +26,8 @@ from workbench.edits.substitute import BLOCK, KEYS, ORDER, PATTERNS, WINDOW
     run="workbench.commands.attention:replace",
     plan="workbench.commands.plans.attention:replace",
     check="workbench.commands.asked.attention:check_replacing",
-    offers=("out", "dry_run"),
+    offers=("out", "dry_run", "resume"),
+    resumes=True,
     out="A folder for table and run record. Default: nothing is kept.",
 )
 @dataclass(frozen=True, kw_only=True)

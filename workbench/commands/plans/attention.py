@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.commands.forms.attention import ReplaceAttention
+from workbench.commands.plans.inputs import planned_runs
 from workbench.core.job import Job
 from workbench.edits.measured_file import RESULT
 from workbench.edits.substitute import PATTERNS, PER_PROMPT, WINDOWS, places_among
-from workbench.model.outline import outline
+from workbench.engine.cost import passes_cost
+from workbench.model.outline import Outline, outline
 
 
 def replace(asked: ReplaceAttention, job: Job) -> dict[str, Any]:
     """Say how many rows the table would have, and how often the prompts would be run."""
-    known = outline(asked.model, offline=asked.offline or None, revision=asked.revision, sizes=False)
+    known, lengths = _read(asked, job)
     places = places_among(asked.layers, asked.heads, asked.each, known.attention_layers, known.n_heads)
     patterns = list(dict.fromkeys(asked.patterns or PATTERNS))
     recorded = len(places) * sum(name in PER_PROMPT for name in patterns)
     beside = sum(name in ("mean", "another-text") for name in patterns)
-    n = f"{asked.limit or 64} pairs" if asked.task else f"at most {asked.limit or WINDOWS} windows"
+    n = f"{len(lengths)} pairs" if asked.task else f"at most {len(lengths)} windows"
+    passes = 1 + len(places) * len(patterns) + recorded
     return {
         "dry_run": True,
         "model": asked.model,
@@ -26,8 +29,20 @@ def replace(asked: ReplaceAttention, job: Job) -> dict[str, Any]:
         "patterns": patterns,
         "places": {name: list(own) for name, own in places.items()},
         "rows": len(places) * len(patterns),
-        "passes_over_the_prompts": 1 + len(places) * len(patterns) + recorded,
+        "passes_over_the_prompts": passes,
         "passes_over_other_texts": beside,
+        **passes_cost(known, passes + beside, lengths).to_dict(),
         "folder": None if job.out is None else str(job.out),
         "files": [] if job.out is None else [RESULT, "run.json"],
     }
+
+
+def _read(asked: ReplaceAttention, job: Job) -> tuple[Outline, list[int]]:
+    """The model's outline, and the lengths of what is read; of a text the windows that are asked for."""
+    if asked.task is None:
+        known = outline(asked.model, offline=asked.offline or None, revision=asked.revision)
+        return known, [asked.window] * (WINDOWS if asked.limit is None else asked.limit)
+    how: dict[str, Any] = {"model": asked.model, "task": asked.task, "limit": asked.limit}
+    how |= {"split": asked.split, "seed": asked.seed}
+    planned = planned_runs(**{**asked.opening(), **how}, task_options=asked.task_options, note=job.note)
+    return planned.wiring, [len(ids) for ids in planned.pairs.clean]

@@ -11,6 +11,7 @@ from workbench.commands.forms.discover import Discover
 from workbench.commands.plans.inputs import planned_runs
 from workbench.core.job import Job
 from workbench.core.show import Told
+from workbench.engine.cost import passes_cost
 from workbench.evaluate.sample_plan import SHARES, planned_sample
 from workbench.methods.registry import Cost, check_level, get_method
 
@@ -29,6 +30,8 @@ class DiscoveryCost(Told):
     note: str = ""
     in_tower: int = 0  # of the forward passes, those that run the tower too
     exact_sample: int = 0  # edges measured exactly: a pass for each, from its reader's layer on
+    gflop: float | None = None  # of the passes through the language model, or the only stack
+    kv_mb: float = 0.0  # keys and values of one pass over all prompts, float32
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -59,6 +62,7 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
         planned.pairs.require_change_of("vision")
     graph = Graph(shape)
     cost = found.cost(found.make_options(**asked.options), graph, level)
+    lengths = [len(ids) for ids in planned.pairs.clean]
     sizes = {"sizes": len(SHARES), "random_draws": asked.random_draws}
     return DiscoveryCost(
         method=asked.method,
@@ -67,8 +71,9 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
         forward=cost.forward,
         backward=cost.backward,
         pairs=len(planned.pairs),
-        tokens=sum(len(ids) for ids in planned.pairs.clean),
+        tokens=sum(lengths),
         note=cost.note,
+        **passes_cost(planned.wiring, cost.forward + cost.backward, lengths).to_dict(),
         in_tower=in_tower(cost, graph) if asked.with_tower else 0,
         exact_sample=planned_sample(asked.exact_sample, found, asked.options, graph, level, **sizes),
     )

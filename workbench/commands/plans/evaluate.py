@@ -13,6 +13,7 @@ from workbench.commands.forms.evaluate import Evaluate
 from workbench.commands.plans.inputs import planned_runs
 from workbench.core.job import Job
 from workbench.core.show import Told
+from workbench.engine.cost import passes_cost
 from workbench.evaluate.judge_plan import MOST_OTHERS, JudgePlan, require_pairs
 
 
@@ -26,6 +27,8 @@ class JudgingCost(Told):
     files: tuple[str, ...]
     independent_pairs: int
     other_tasks: int
+    gflop: float | None = None  # a whole pass for each circuit
+    kv_mb: float = 0.0  # keys and values of one pass over all prompts, float32
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -54,10 +57,13 @@ def evaluate(asked: Evaluate, job: Job) -> JudgingCost:
     planned = planned_runs(**opening_of(case, asked))
     others = len(asked.other_task) or MOST_OTHERS
     nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
+    passes = plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes, other_tasks=others)
+    lengths = [len(ids) for ids in planned.pairs.clean]
     return JudgingCost(
-        circuits=plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes, other_tasks=others),
+        circuits=passes,
         pairs=len(planned.pairs),
-        tokens=sum(len(ids) for ids in planned.pairs.clean),
+        tokens=sum(lengths),
+        **passes_cost(planned.wiring, passes, lengths).to_dict(),
         files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
         independent_pairs=len(set(planned.pairs.pairs.clusters)),
         other_tasks=others,

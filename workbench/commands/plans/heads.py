@@ -9,9 +9,11 @@ from typing import Any
 from workbench.commands.forms.heads import Heads
 from workbench.core.job import Job
 from workbench.core.show import Told
+from workbench.engine.cost import passes_cost
 from workbench.model.outline import Outline, outline
 
 _BUILT_IN = "the built-in text, where the tokenizer covers it"
+LENGTH = 101  # tokens, where the context is as long
 PUSHED = 4  # sequences of each kind whose scores are pushed
 ROOT = Path("runs") / "heads"
 RESULT, TABLE, PAGE = "portrait.json", "heads.parquet", "atlas.html"
@@ -24,6 +26,7 @@ def heads(asked: Heads, job: Job) -> HeadsPlan:
         n=asked.limit,
         loss=not asked.no_loss,
         structure=asked.structure,
+        length=asked.length,
         corpus=[str(f) for f in asked.corpus],
         folder=str(job.out or ROOT),
     )
@@ -37,12 +40,17 @@ class HeadsPlan(Told):
     n: int
     loss: bool
     structure: bool
+    length: int | None
     corpus: list[str]
     folder: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         shape = asdict(self.outline)
+        length = self.outline.n_positions if self.outline.n_pixels else self.length or LENGTH
+        ablated = (
+            (self.outline.n_layers + 1) / 2 * self.outline.n_heads if self.loss else 0
+        )  # from its layer on
         heads = self.outline.n_layers * self.outline.n_heads
         alone = self.outline.n_pixels > 0  # no words
         on = ["drawn pictures"] if alone else ["random tokens", *(self.corpus or [_BUILT_IN])]
@@ -68,6 +76,8 @@ class HeadsPlan(Told):
                 if self.structure
                 else {}
             ),
+            "tokens_each_at_most": length,
+            "each_kind": passes_cost(self.outline, 1 + ablated, [length or 0] * self.n).to_dict(),
             "files": [RESULT, TABLE, PAGE, "run.json"],
             "folder": self.folder,
         }
