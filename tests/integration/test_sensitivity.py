@@ -61,6 +61,13 @@ def test_a_head_that_writes_nothing_is_not_sensitive():
     assert found.rise[:, 1, 1].abs().min() > 0
 
 
+def test_random_steps_of_the_same_length_raise_the_loss_less(small):
+    worst, drawn = sensitivity(small, IDS, eps=0.5), sensitivity(small, IDS, eps=0.5, random=3)
+    assert torch.equal(worst.first_order, drawn.first_order)
+    assert (drawn.rise.abs() < worst.rise).double().mean() > 0.9
+    assert not torch.equal(drawn.rise, sensitivity(small, IDS, eps=0.5, random=4).rise)
+
+
 def test_what_cannot_be_pushed_is_refused(small):
     with pytest.raises(OptionError, match="above 0"):
         sensitivity(small, IDS, eps=0.0)

@@ -56,6 +56,7 @@ def sensitivity(
     *,
     tower: str | None = None,
     loss: Loss | None = None,
+    random: int | None = None,
     progress: Progress = silent,
 ) -> Sensitivity:
     """Push the scores of every head along the slope of the loss, one head at a time, and measure the loss.
@@ -65,6 +66,7 @@ def sensitivity(
         tower: The stack that the heads are of; None is the model's own.
         loss: Output ``(row, pos, out)`` -> one value per row. By default the mean loss of the next token; where the
             model says no next token, minus the log-probability of what it answers.
+        random: A seed: the steps are of the same length in directions drawn by it, the control of the slope's.
 
     Returns:
         The rise for every row and head, measured and to first order.
@@ -98,13 +100,24 @@ def sensitivity(
     for done, layer in enumerate(wires.attention_layers):
         slope = slopes[layer]
         size = slope.norm(dim=-1, keepdim=True)  # (row, head, query, 1)
-        step = eps * slope / torch.where(size > 0, size, 1)
         first[:, layer] = eps * size.sum((-2, -1)).double().cpu()
+        step = eps * _unit(slope if random is None else _drawn(slope, random + layer))
         for head in range(slope.shape[1]):
             changed = _pushed(model, prompt, hook_name("pattern", layer, wires.prefix), head, step, asked)
             rise[:, layer, head] = (changed - plain).double().cpu()
         progress(done + 1, len(wires.attention_layers), "pushing the scores of each head")
     return Sensitivity(eps=eps, rise=rise, first_order=first)
+
+
+def _unit(slope: Tensor) -> Tensor:
+    size = slope.norm(dim=-1, keepdim=True)
+    return slope / torch.where(size > 0, size, 1)
+
+
+def _drawn(slope: Tensor, seed: int) -> Tensor:
+    """Random directions among the keys that have a slope; hidden ones have none."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(slope.shape, generator=draw).to(slope) * (slope != 0)
 
 
 def _usual_loss(model: TransformerBridge, prompt: Prompt) -> Loss:

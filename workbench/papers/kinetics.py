@@ -23,6 +23,7 @@ import numpy as np
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
+from workbench.edits import kinds, substitute
 from workbench.engine.generation_cost import GenerationCost, generation_cost
 from workbench.model.outline import Outline
 from workbench.papers.kinds import Setting
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 with lazily():
     import torch
 
-    from workbench.edits import kinds, substitute
     from workbench.edits import measure as edits
     from workbench.engine import decode_time, of_task
     from workbench.model import probe
