@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 import workbench as wb
-from workbench.engine.edges import EdgeEditor, source_outputs
+from workbench.engine.edges import EdgeEditor
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.sides import sides_of
+from workbench.engine.source_outputs import source_outputs
 
 
 def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:

@@ -10,10 +10,10 @@ from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
 from workbench.circuits.graph import Graph
 from workbench.core.errors import ModelError, OptionError
-from workbench.engine.edges import source_outputs
 from workbench.engine.gradients import taped_run, writer_gradients
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.reader_gradients import reader_gradients, reader_taps
+from workbench.engine.source_outputs import source_outputs
 from workbench.methods.by_name import score
 from workbench.methods.points import quadrature
 from workbench.methods.registry import get_method

@@ -11,8 +11,9 @@ from tests.integration.test_methods import edited
 from tests.mini import mini_pairs
 from workbench.core.errors import ModelError
 from workbench.engine import rules
-from workbench.engine.backward import Tempered, backward_rule, measure_norm, slope_at_zero
+from workbench.engine.backward import Tempered, backward_rule, slope_at_zero
 from workbench.engine.gradients import taped_run, writer_gradients
+from workbench.engine.norm_map import measure_norm
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
 from workbench.model.hooks import hook_name

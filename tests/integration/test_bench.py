@@ -24,7 +24,8 @@ from workbench.bench.table import load_bench
 from workbench.circuits.files import load_scores
 from workbench.core.errors import RunError
 from workbench.engine.of_task import paired_runs
-from workbench.evaluate.faithfulness import faithfulness, faithfulness_curve
+from workbench.evaluate.curve import faithfulness_curve
+from workbench.evaluate.faithfulness import faithfulness
 from workbench.evaluate.specificity import OtherTasks
 from workbench.methods import registry
 from workbench.methods.by_name import score

@@ -12,8 +12,10 @@ from tests.integration.naive import SplitInputs, naive_of
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
 from workbench.core.errors import ModelError
-from workbench.engine.edges import ablate_edges, source_outputs
-from workbench.evaluate.faithfulness import Curve, Faithfulness, faithfulness, run_circuits
+from workbench.engine.edges import ablate_edges
+from workbench.engine.source_outputs import source_outputs
+from workbench.evaluate.curve import Curve
+from workbench.evaluate.faithfulness import Faithfulness, faithfulness, run_circuits
 from workbench.methods.by_name import score
 
 # 5e-6: largest difference seen between an edit at q, k, v (difference of two norms, projected) and one at the

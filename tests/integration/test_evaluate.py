@@ -24,9 +24,10 @@ from workbench.core.errors import CircuitError, OptionError
 from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import completeness
+from workbench.evaluate.curve import MIB_SHARES, faithfulness_curve
 from workbench.evaluate.curve_comparison import compare_curves
 from workbench.evaluate.evidence import edge_evidence, scores_evidence
-from workbench.evaluate.faithfulness import MIB_SHARES, faithfulness_curve, run_circuits
+from workbench.evaluate.faithfulness import run_circuits
 from workbench.evaluate.judge_plan import JudgePlan
 from workbench.evaluate.minimality import minimality
 from workbench.evaluate.subject import Subject, classes_of

@@ -14,9 +14,9 @@ from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
 from workbench.core.errors import WorkbenchError
-from workbench.engine.edges import source_outputs
 from workbench.engine.interventions.words import ABLATIONS
 from workbench.engine.reference import reference_outputs
+from workbench.engine.source_outputs import source_outputs
 from workbench.evaluate.faithfulness import faithfulness, run_circuits
 from workbench.methods.by_name import score
 

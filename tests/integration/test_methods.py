@@ -13,11 +13,12 @@ from tests.families import family_dir
 from tests.integration.by_hand import MODELS
 from tests.mini import mini_pairs
 from workbench.circuits.graph import Graph
-from workbench.engine.edges import ablate_edges, source_outputs
+from workbench.engine.edges import ablate_edges
 from workbench.engine.gradients import writer_gradients
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.reader_gradients import reader_gradients
+from workbench.engine.source_outputs import source_outputs
 from workbench.engine.sweep import sweep
 from workbench.methods.by_name import score
 from workbench.model.open import open_model

@@ -10,8 +10,8 @@ from tests.integration.by_hand import MODELS
 from tests.integration.naive import Put, naive_of
 from tests.mini import mini_pairs
 from workbench.core.errors import OptionError
-from workbench.engine.edges import source_outputs
 from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.source_outputs import source_outputs
 from workbench.methods.by_name import score
 from workbench.methods.information_flow import proximity
 from workbench.methods.registry import get_method

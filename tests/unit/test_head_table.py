@@ -11,10 +11,11 @@ import pytest
 
 import workbench
 from workbench.core.errors import OptionError, ShapeError, WorkbenchError
+from workbench.heads.measurement import Measurement
 from workbench.heads.show.atlas import atlas_page
 from workbench.heads.show.portrait import null_row, rounded, table_rows, terminal_parts
 from workbench.heads.shown_patterns import PromptPatterns
-from workbench.heads.table import Measurement, Portrait, check_column, load_portrait
+from workbench.heads.table import Portrait, check_column, load_portrait
 from workbench.view.terminal import console, render
 
 NAN = float("nan")

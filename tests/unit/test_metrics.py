@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError, ShapeError, TaskError, unknown
-from workbench.engine.metrics import Answers, get_metric, list_metrics
+from workbench.engine.answers import Answers
+from workbench.engine.metrics import get_metric, list_metrics
 from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.pairs import Pairs
 

@@ -13,6 +13,7 @@ import numpy as np
 from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Edge, Node, parse_node
 from workbench.circuits.graph import CONVENTION, Graph, GraphShape
+from workbench.circuits.reachability import crossings, links, reached
 from workbench.core.errors import CircuitError, OptionError, expect, unknown
 from workbench.core.run_record import measured_on
 from workbench.core.show import Shown
@@ -104,7 +105,7 @@ class Circuit(
             check_edge(graph, Edge(source, target))
             found.setdefault(source, None)
             found.setdefault(target.host, None)
-        links = _links(graph, found) if fields.get("level", "edge") == "edge" else []
+        ends = links(graph, found) if fields.get("level", "edge") == "edge" else []
         given = roles or {}
         table = {
             str(node): attributes(node, score, given.get(str(node), "")) for node, score in found.items()
@@ -114,7 +115,7 @@ class Circuit(
             shape=shape,
             all_nodes=in_order(graph, table),
             parsed_edges=edges_in_order(graph, wires),
-            links=tuple((str(before), str(after)) for before, after in links),
+            links=tuple((str(before), str(after)) for before, after in ends),
             **fields,
         )
 
@@ -219,9 +220,9 @@ class Circuit(
     def _connected(self, edges: Mapping[Edge, float]) -> tuple[set[str], dict[Edge, float]]:
         """Nodes on some path from input to logits through these edges, and the edges among them."""
         ends = {e: (str(e.source), str(e.target.host)) for e in edges}
-        ways = [*ends.values(), *self.links, *_crossings(self.graph, edges)]
-        fed = set[str]().union(*(_reached(ways, str(root)) for root in self.graph.roots))
-        alive = fed & _reached([(t, s) for s, t in ways], "logits")
+        ways = [*ends.values(), *self.links, *crossings(self.graph, edges)]
+        fed = set[str]().union(*(reached(ways, str(root)) for root in self.graph.roots))
+        alive = fed & reached([(t, s) for s, t in ways], "logits")
         kept = {e: s for e, s in edges.items() if alive.issuperset(ends[e])}
         touched = {end for e in kept for end in ends[e]}
         return touched.union(*(link for link in self.links if alive.issuperset(link))), kept
@@ -373,55 +374,6 @@ def edges_in_order(graph: Graph, edges: Mapping[Edge, float]) -> dict[Edge, floa
     """Return edges in the order of ``Graph.edges``, then by positions."""
     rank = {e: (*graph.index(e), names.place(e.source), names.place(e.target)) for e in edges}
     return {e: edges[e] for e in sorted(edges, key=rank.__getitem__)}
-
-
-def _reached(ways: Iterable[tuple[str, str]], kind: str) -> set[str]:
-    """Nodes reachable from ``input`` (or ``logits``) at any position, these included."""
-    following: dict[str, list[str]] = {}
-    for before, after in ways:
-        following.setdefault(before, []).append(after)
-    starts = [a for a in following if a == kind or a.startswith(f"{kind}@")]
-    found = set(starts)
-    while starts:
-        starts = [n for at in starts for n in following.get(at, ()) if n not in found]
-        found.update(starts)
-    return found
-
-
-def _crossings(graph: Graph, edges: Iterable[Edge]) -> list[tuple[str, str]]:
-    """Ways between positions: what a head's key or value reads at its own position serves queries at others.
-
-    An edge of two positions (``input@2->a0.h0<v>@4``) says itself where its head writes.
-    """
-    writes: dict[Node, set[Node]] = {}
-    for edge in edges:
-        if edge.source.position is not None:
-            writes.setdefault(edge.source.at(None), set()).add(edge.source)
-    ways: dict[tuple[str, str], None] = {}
-    for edge in edges if writes else ():
-        alone = edge.source.position == edge.target.position is not None
-        if not alone or edge.target.slot not in ("k", "v"):
-            continue
-        for writer in graph.fed_by(edge.target.writer):
-            ways |= {(str(edge.target.host), str(node)): None for node in writes.get(writer, ())}
-    return sorted(ways)
-
-
-def _links(graph: Graph, found: dict[Node, float | None]) -> list[tuple[Node, Node]]:
-    """Join KV groups to their heads, and heads to their post-normed layer, at every position there is.
-
-    A link needs both ends, except that a head between its KV group and its layer's writer is put into
-    ``found``: what the group reads reaches the writer only through it.
-    """
-    made = []
-    for position in dict.fromkeys(node.position for node in found) if graph.links else ():
-        links = [(before.at(position), after.at(position)) for before, after in graph.links]
-        fed = {after for before, after in links if before.kind == "group" and before in found}
-        for before, after in links:
-            if before in fed and after.kind == "attn" and after in found:
-                found.setdefault(before, None)
-        made += [link for link in links if link[0] in found and link[1] in found]
-    return sorted(made, key=lambda link: [names.order(end, graph.shape.n_layers) for end in link])
 
 
 __all__ = ["CONVENTION", "FIELDS", "Circuit"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench.circuits.addresses import Node
 from workbench.core.errors import TaskError
-from workbench.engine.metrics import Answers
+from workbench.engine.answers import Answers
 from workbench.model.captions import BLOCKS, CAPTIONS
 from workbench.model.inner_towers import VISION
 from workbench.model.prompt import Prompt

@@ -18,8 +18,8 @@ from torch import Tensor
 from workbench.circuits.reason import Ranking, Reason
 from workbench.core.errors import ModelError, OptionError
 from workbench.engine.asked_edge import AskedEdge, place_names
-from workbench.engine.backward import NormMap, measure_norm
 from workbench.engine.gradients import writer_gradients
+from workbench.engine.norm_map import NormMap, measure_norm
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.score_terms import OWN, HeadInput, head_input, written_before
 from workbench.engine.sides import sides_of

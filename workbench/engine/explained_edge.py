@@ -20,12 +20,12 @@ from workbench.circuits.reason import Ranking, Read, Reason
 from workbench.core.errors import OptionError
 from workbench.engine.asked_edge import AskedEdge, asked_edge, place_names
 from workbench.engine.carried_values import carried_reason
-from workbench.engine.edges import outputs_of_side
 from workbench.engine.gradients import writer_gradients
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.patterns import pattern_gradient
 from workbench.engine.score_terms import HeadTerms, Place, head_terms
 from workbench.engine.sides import sides_of
+from workbench.engine.source_outputs import outputs_of_side
 
 UNIT = "attention score"
 NOTHING = 1e-9  # of the largest metric: a score below is rounding

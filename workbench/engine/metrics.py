@@ -5,67 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.bounds import read_bytes
 from workbench.core.errors import OptionError, ShapeError, TaskError
 from workbench.core.source_digest import function_digest, sources_of_plugin
+from workbench.engine.answers import Answers
 from workbench.engine.metric_names import EXAMPLE, METRICS, file_and_function, named_in_a_file
-from workbench.tasks.alignment import AlignedPairs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answers:
-    """Answer tokens of some pairs; a mask is false where a pair has fewer answers than the widest."""
-
-    correct: Int[Tensor, "pair k"]
-    correct_mask: Bool[Tensor, "pair k"]
-    incorrect: Int[Tensor, "pair j"]
-    incorrect_mask: Bool[Tensor, "pair j"]
-
-    @classmethod
-    def of(cls, aligned: AlignedPairs, device: torch.device | str = "cpu") -> Answers:
-        """Return the answers of aligned pairs, on a device."""
-        correct, correct_mask = _padded(aligned.correct, device)
-        incorrect, incorrect_mask = _padded(aligned.incorrect, device)
-        return cls(
-            correct=correct, correct_mask=correct_mask, incorrect=incorrect, incorrect_mask=incorrect_mask
-        )
-
-    def __len__(self) -> int:
-        return len(self.correct)
-
-    def __getitem__(self, index: slice | Int[Tensor, " some"]) -> Answers:
-        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
-        return Answers(**{name: getattr(self, name)[index] for name in names})
-
-    def to(self, device: torch.device | str) -> Answers:
-        """Return the same answers on another device."""
-        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
-        return Answers(**{name: getattr(self, name).to(device) for name in names})
-
-    def repeat(self, times: int) -> Answers:
-        """Return the answers ``times`` times after each other, for interventions stacked along the batch."""
-        if times == 1:
-            return self
-        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
-        return Answers(**{name: getattr(self, name).repeat(times, 1) for name in names})
-
-
-def _padded(rows: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
-    width = max((len(row) for row in rows), default=0)
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    mask = np.arange(width) < np.array([len(row) for row in rows], dtype=np.int64)[:, None]
-    ids[mask] = [token for row in rows for token in row]
-    return torch.as_tensor(ids, device=device), torch.as_tensor(mask, device=device)
-
 
 Logits = Float[Tensor, "pair *pos d_vocab"]
 Values = Float[Tensor, "pair"]

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError
 from workbench.core.progress import Progress, silent
+from workbench.engine.answers import Answers
 from workbench.engine.batch import Batch, RunName
-from workbench.engine.metrics import Answers, Metric, accuracy
+from workbench.engine.metrics import Metric, accuracy
 from workbench.model import hooks
 from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks, Hook, is_walked

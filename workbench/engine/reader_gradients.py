@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.circuits.graph import Graph
-from workbench.engine.backward import NormMap, measure_norm
 from workbench.engine.gradients import Resid, start_of, taped_run
+from workbench.engine.norm_map import NormMap, measure_norm
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.rules import Backward, rule_of
 from workbench.model.hooks import hook_name, norm_before, projection

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.core.errors import OptionError
-from workbench.engine.edges import StackOutputs, source_outputs, written
+from workbench.engine.edges import StackOutputs
 from workbench.engine.interventions.ablation import value_of
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.source_outputs import source_outputs, written
 from workbench.model.hooks import hook_name
 from workbench.model.wiring import writer_hooks
 

@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.engine.backward import NormMap, measure_norm
-from workbench.engine.edges import outputs_of_side
+from workbench.engine.norm_map import NormMap, measure_norm
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.engine.sides import Side, sides_of
+from workbench.engine.source_outputs import outputs_of_side
 from workbench.model.blocks import rotate
 from workbench.model.hooks import TOLERANCE, component, hook_name, norm_before, projection
 

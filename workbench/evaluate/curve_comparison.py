@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from workbench.core.errors import OptionError
 from workbench.core.show import Shown
-from workbench.evaluate.faithfulness import Curve
+from workbench.evaluate.curve import Curve
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

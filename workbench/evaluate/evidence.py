@@ -13,7 +13,8 @@ from workbench.circuits.selection.rules import said
 from workbench.core.errors import OptionError
 from workbench.evaluate.baselines import matched_heads, random_circuit, random_path
 from workbench.evaluate.completeness import Completeness
-from workbench.evaluate.faithfulness import MIB_SHARES, run_circuits
+from workbench.evaluate.curve import MIB_SHARES
+from workbench.evaluate.faithfulness import run_circuits
 from workbench.evaluate.judge_plan import JudgePlan
 from workbench.evaluate.minimality import Minimality, sampled
 from workbench.evaluate.specificity import OtherTasks, specificity

@@ -25,10 +25,11 @@ from workbench.core.text import folder_name
 from workbench.engine.distribute import Here
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
+from workbench.evaluate.curve import Curve, faithfulness_curve
 from workbench.evaluate.exact_sample import ExactSample, compare_with_exact
-from workbench.evaluate.faithfulness import SHARES, Curve, Faithfulness, faithfulness, faithfulness_curve
+from workbench.evaluate.faithfulness import Faithfulness, faithfulness
 from workbench.evaluate.roles import HeadRoles, head_roles
-from workbench.evaluate.sample_plan import check_sample, planned_sample
+from workbench.evaluate.sample_plan import SHARES, check_sample, planned_sample
 from workbench.methods.by_name import score
 from workbench.methods.registry import Level, check_level, get_method
 from workbench.model.sight import reads_pictures_alone

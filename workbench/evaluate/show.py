@@ -13,9 +13,10 @@ from workbench.circuits.show.circuit_page import circuit_card, report_page
 from workbench.circuits.show.notebook import effects_card
 from workbench.core.show import card, page, picture, terminal
 from workbench.evaluate.completeness import Completeness
+from workbench.evaluate.curve import Curve
 from workbench.evaluate.curve_comparison import CurveComparison
 from workbench.evaluate.exact_sample import ExactSample
-from workbench.evaluate.faithfulness import Curve, Faithfulness
+from workbench.evaluate.faithfulness import Faithfulness
 from workbench.evaluate.found_circuit import Discovery
 from workbench.evaluate.minimality import Minimality
 from workbench.evaluate.roles import HeadRoles

@@ -14,7 +14,7 @@ from workbench.circuits.addresses import head, parse_node
 from workbench.core.errors import ModelError
 from workbench.engine.paired_runs import PairedRuns
 from workbench.heads.grounds import Ground
-from workbench.heads.table import Measurement
+from workbench.heads.measurement import Measurement
 from workbench.model.hooks import component, hook_name, norm_before, output_matrix, projection
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import record, wiring

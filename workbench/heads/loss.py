@@ -12,14 +12,15 @@ from torch.nn.functional import cross_entropy
 from workbench.circuits.addresses import parse_node
 from workbench.core.errors import ModelError
 from workbench.core.progress import Progress
+from workbench.engine.answers import Answers
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.words import Ablation
-from workbench.engine.metrics import Answers, Metric
+from workbench.engine.metrics import Metric
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.sweep import sweep
 from workbench.heads.grounds import Ground
+from workbench.heads.measurement import Measurement
 from workbench.heads.readouts import mean_and_error
-from workbench.heads.table import Measurement
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import wiring
 from workbench.tasks.alignment import AlignedPairs

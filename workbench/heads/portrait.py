@@ -15,12 +15,13 @@ from workbench.core.run_record import code_versions
 from workbench.heads.copy_scores import copy_measurements
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
+from workbench.heads.measurement import Measurement
 from workbench.heads.picture_portrait import picture_measurements, shown_pictures
 from workbench.heads.question_profile import question_measurements
 from workbench.heads.readouts import read_outs
 from workbench.heads.retrieval import Writing, random_needles, retrieval_scores
 from workbench.heads.structure import structure_measurements
-from workbench.heads.table import Measurement, Portrait, reasons, shortfall
+from workbench.heads.table import Portrait, reasons, shortfall
 from workbench.heads.weight_scores import weight_measurements
 from workbench.heads.writes import induction_copying
 from workbench.model.architecture import describe

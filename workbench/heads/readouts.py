@@ -15,8 +15,8 @@ from workbench.core.errors import ModelError
 from workbench.core.progress import Progress
 from workbench.heads import indicators, patterns
 from workbench.heads.grounds import BATCH_TOKENS, Ground
+from workbench.heads.measurement import Measurement
 from workbench.heads.observe import patterns_of
-from workbench.heads.table import Measurement
 from workbench.model.probe import wiring
 
 if TYPE_CHECKING:

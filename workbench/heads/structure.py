@@ -18,9 +18,9 @@ from workbench.core.errors import ModelError
 from workbench.core.progress import Progress, silent
 from workbench.heads import crosstalk, indicators, key_bias, pattern_rank
 from workbench.heads.kernel_alignment import cka_matrix
+from workbench.heads.measurement import Evidence, Measurement
 from workbench.heads.observe import patterns_of
 from workbench.heads.sensitivity import EPS, sensitivity
-from workbench.heads.table import Evidence, Measurement
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record, wiring
 from workbench.model.prompt import Prompt

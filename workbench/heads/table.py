@@ -9,9 +9,9 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,15 +20,15 @@ from msgspec import UNSET
 from workbench.circuits import addresses as names
 from workbench.core.atomic import file_at, write_output
 from workbench.core.digest import table_blocks
-from workbench.core.errors import OptionError, ShapeError, WorkbenchError, expect_path, unknown
+from workbench.core.errors import OptionError, WorkbenchError, expect_path, unknown
 from workbench.core.file_kind import Origin
 from workbench.core.run_record import measured_on
 from workbench.core.show import Shown, needed_face, saves
 from workbench.core.strict_json import dump
 from workbench.core.text import printable
-from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, MeasurementContent, PortraitContent
+from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, PortraitContent
+from workbench.heads.measurement import Measurement, number_or_none
 
-Evidence = Literal["read-out", "weight", "causal"]
 EVIDENCE: Mapping[str, str] = {
     "read-out": "where a head looks or what it writes, in a forward pass that nothing changes",
     "weight": "what its weights would do, whatever the text",
@@ -69,82 +69,6 @@ SHOWN = (
     *("class-to-itself", "class-from-patches", "object-mass", "other-object-mass"),
     *("rank-error", "key-bias", "key-dimension", "fidelity-predicted", "fidelity", "cka", "sensitivity"),
 )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Measurement:
-    """One number per head, with what it can be, what chance gives, and what kind of evidence it is.
-
-    Attributes:
-        name: ``induction``; the key of a column is ``induction`` on random tokens or weights, ``induction@text``
-            on a text.
-        on: ``random``, ``text``, ``weights`` or ``pictures``.
-        values: ``(layer, head)``; NaN where there is none, with the reason in ``missing``.
-        stderr: Standard error over sequences, where there are several.
-        null: What a uniform head (read-outs), a random one (weights) or one that writes nothing (causal) gets.
-        low, high: The least and the most it can be; None where there is no bound.
-        missing: Reason -> layers it holds for; a tuple of no layers means all.
-        partners: The earlier head that a composition score is with, ``(layer, head)`` texts.
-    """
-
-    name: str
-    on: Literal["random", "text", "weights", "pictures"]
-    evidence: Evidence
-    values: np.ndarray
-    stderr: np.ndarray | None = None
-    null: np.ndarray
-    low: float | None
-    high: float | None
-    unit: str
-    about: str
-    null_about: str
-    source: str = ""
-    n: int = 0
-    missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    partners: tuple[tuple[str, ...], ...] | None = None
-
-    def __post_init__(self) -> None:
-        for what in (self.stderr, self.null):
-            if what is not None and np.shape(what) != np.shape(self.values):
-                raise ShapeError(f"{self.key}: values {np.shape(self.values)}, beside them {np.shape(what)}")
-
-    @property
-    def key(self) -> str:
-        """The column's name."""
-        return f"{self.name}@text" if self.on == "text" else self.name
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        plain = ("name", "on", "evidence", "low", "high", "unit", "about", "null_about", "source", "n")
-        return {
-            **{name: getattr(self, name) for name in plain},
-            "values": _numbers(self.values),
-            "stderr": None if self.stderr is None else _numbers(self.stderr),
-            "null": _numbers(self.null),
-            "missing": {why: list(layers) for why, layers in self.missing.items()},
-            "partners": None if self.partners is None else [list(row) for row in self.partners],
-        }
-
-    @classmethod
-    def of(cls, content: MeasurementContent) -> Measurement:
-        """Return the measurement that a file holds."""
-        return cls(
-            name=content.name,
-            on=content.on,
-            evidence=content.evidence,
-            low=content.low,
-            high=content.high,
-            unit=content.unit,
-            about=content.about,
-            null_about=content.null_about,
-            source=content.source,
-            n=content.n,
-            values=_array(content.values),
-            null=_array(content.null),
-            stderr=None if content.stderr is None else _array(content.stderr),
-            missing={why: tuple(layers) for why, layers in content.missing.items()},
-            partners=None if content.partners is None else tuple(map(tuple, content.partners)),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,7 +150,7 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
                 "head": head, "layer": node.layer, "index": node.index, "label": self.label(head)
             }  # fmt: skip
             for m in self.measurements:
-                row[m.key] = _number(float(m.values[at]))
+                row[m.key] = number_or_none(float(m.values[at]))
                 if m.partners is not None:
                     row[f"{m.key} with"] = m.partners[at[0]][at[1]]
             found.append(row)
@@ -275,8 +199,8 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
             at = (row["layer"], row["index"])
             for m in self.measurements:
                 if m.stderr is not None:
-                    row[f"{m.key} stderr"] = _number(m.stderr[at])
-                row[f"{m.key} null"] = _number(m.null[at])
+                    row[f"{m.key} stderr"] = number_or_none(m.stderr[at])
+                row[f"{m.key} null"] = number_or_none(m.null[at])
         frame = pd.DataFrame(rows)
         numeric = [c for m in self.measurements for c in (m.key, f"{m.key} stderr", f"{m.key} null")]
         here = [c for c in numeric if c in frame.columns]
@@ -407,15 +331,3 @@ def reasons(measurements: Sequence[Measurement]) -> dict[str, list[str]]:
             where = f" ({name} {', '.join(map(str, layers))})" if layers else ""
             found.setdefault(why + where, []).append(m.key)
     return found
-
-
-def _numbers(values: np.ndarray) -> list[list[float | None]]:
-    return [[_number(v) for v in row] for row in np.asarray(values)]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _array(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
-    return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)

@@ -38,11 +38,12 @@ import torch
 
 from workbench.circuits.graph import Graph
 from workbench.engine.distribute import WorkPart
-from workbench.engine.edges import ablate_edges, changing, copies_that_fit
+from workbench.engine.edges import ablate_edges, copies_that_fit
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reference import reference_outputs
 from workbench.engine.room import cached_tokens
+from workbench.engine.source_outputs import changing
 
 Mask = np.ndarray  # (*label, source, target), True where the edge carries its reference
 Place = tuple[int, ...]  # (*label, source, target)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.core.errors import OptionError
-from workbench.engine.edges import outputs_of_side
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reader_gradients import wide
 from workbench.engine.reference import reference_outputs
 from workbench.engine.rules import Backward
 from workbench.engine.sides import Side, sides_of
+from workbench.engine.source_outputs import outputs_of_side
 from workbench.engine.tower_gradients import SideRun, crossing_run
 from workbench.methods.edge_work import EdgeWork
 from workbench.methods.points import Point

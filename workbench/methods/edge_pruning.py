@@ -12,8 +12,9 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.engine.edges import edited_output, source_outputs
+from workbench.engine.edges import edited_output
 from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.source_outputs import source_outputs
 from workbench.methods import hard_concrete
 from workbench.methods.by_name import score
 from workbench.methods.options.masks import EdgePruning

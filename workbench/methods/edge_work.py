@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.circuits.graph import Graph
-from workbench.engine.edges import written
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reader_gradients import (
     Differentiated,
@@ -19,6 +18,7 @@ from workbench.engine.reader_gradients import (
     reader_taps,
 )
 from workbench.engine.rules import Backward
+from workbench.engine.source_outputs import written
 from workbench.methods.tally import Sums, Work, accumulate
 from workbench.model.wiring import Site, writer_hooks
 

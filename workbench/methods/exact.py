@@ -15,11 +15,12 @@ from workbench.circuits.scores import Scores
 from workbench.circuits.selection.rules import Index
 from workbench.core.progress import silent
 from workbench.engine.distribute import WorkPart
-from workbench.engine.edges import StackOutputs, ablate_edges, changing, copies_that_fit
+from workbench.engine.edges import StackOutputs, ablate_edges, copies_that_fit
 from workbench.engine.interventions.ablation import ablations
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reference import reference_outputs
+from workbench.engine.source_outputs import changing
 from workbench.engine.sweep import sweep
 from workbench.methods.exact_parts import neuron_parts, node_parts, part_drops
 from workbench.methods.options.passes import Exact

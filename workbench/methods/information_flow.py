@@ -11,8 +11,8 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
-from workbench.engine.edges import source_outputs
 from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.source_outputs import source_outputs
 from workbench.methods.magnitude import sum_by_label
 from workbench.methods.options.passes import InformationFlow
 from workbench.methods.outcome import graph_of, result

@@ -13,8 +13,8 @@ from torch import Tensor
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.engine.batch import RunName
-from workbench.engine.edges import source_outputs
 from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.source_outputs import source_outputs
 from workbench.methods.options.passes import Magnitude
 from workbench.methods.outcome import graph_of, result
 from workbench.methods.random_scores import base_shape, where_defined

@@ -126,7 +126,9 @@ def _fidelity(c: Conditions, o: PavlovSizes, seed: int) -> None:
 
 def _capacity(c: Conditions, o: PavlovSizes, seed: int) -> None:
     """How many pairs are held at a fidelity, and with the worst values: one exponent of d for each draw."""
-    shares, average, worst = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0), [], []
+    shares = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+    average: list[float] = []
+    worst: list[float] = []
     for draw in range(o.draws):
         held, safe = [], []
         for d in o.dimensions:

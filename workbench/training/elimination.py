@@ -22,7 +22,7 @@ from workbench.tasks.draw import Draw, allowed
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import make_pairs
 from workbench.tasks.words import COLORS, GIFTS, NAMES, OBJECTS, PLACES, SURFACES
-from workbench.training.ioi import MixturePart, learn_mixture
+from workbench.training.mixture import MixturePart, learn_mixture
 from workbench.training.pools import Pool, answer_accuracy, ids_of, last_logits, pool_of, token_rows
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 

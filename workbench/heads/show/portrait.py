@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from workbench.core.show import card, shown_as, terminal
-from workbench.heads.table import LABEL, SHOWN, Measurement, Portrait
+from workbench.heads.measurement import Measurement
+from workbench.heads.table import LABEL, SHOWN, Portrait
 from workbench.view.color import limit
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import table_html

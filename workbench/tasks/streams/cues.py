@@ -21,7 +21,8 @@ def cue_rows(
         >>> len(at), at[rows.inputs[0, 0] - 6] == int(rows.source[0, -1])
         (2, True)
     """
-    check_at_least("words", words, 2), check_at_least("fillers", fillers, 1)
+    check_at_least("words", words, 2)
+    check_at_least("fillers", fillers, 1)
     if not 1 <= cues <= length - 2:
         raise OptionError(f"{cues} words between a cue and a question do not fit into {length} tokens")
     inputs = rng.integers(words, words + fillers, (n, length))

@@ -30,7 +30,8 @@ def relay_rows(
         ([5], True)
     """
     low, high = distances or (1, length - 1)
-    check_at_least("words", words, 2), check_at_least("fillers", fillers, 1)
+    check_at_least("words", words, 2)
+    check_at_least("fillers", fillers, 1)
     if not 1 <= low <= high <= length - 1:
         raise OptionError(f"distances {low} to {high} in {length} tokens", hint=f"1 to {length - 1}")
     inputs = rng.integers(words, words + fillers, (n, length))

@@ -140,7 +140,7 @@ class MatrixMemory(nn.Module):
         state = start(self.rule, content.k[:, 0], content.v.shape[-1])
         found = []
         for i in range(content.q.shape[1]):
-            given = {"rate": rate[:, i], "keep": keep[:, i], "delta": self.delta}
-            state = step(self.rule, state, content.k[:, i], content.v[:, i], **given)
+            token = content.k[:, i], content.v[:, i]
+            state = step(self.rule, state, *token, rate=rate[:, i], keep=keep[:, i], delta=self.delta)
             found.append(torch.einsum("bhvk,bhk->bhv", read_state(self.rule, state), content.q[:, i]))
         return torch.stack(found, dim=1)

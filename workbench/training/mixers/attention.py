@@ -27,6 +27,19 @@ class MixedAttention(nn.Module):
         OptionError: for rotary positions in heads of odd width.
     """
 
+    score: Any
+    mask: Any
+    mix: Any
+    gate: Any
+    beside: Any
+    memory: Any
+    hook_q: HookPoint
+    hook_k: HookPoint
+    hook_v: HookPoint
+    hook_attn_scores: HookPoint
+    hook_pattern: HookPoint
+    hook_z: HookPoint
+
     def __init__(self, width: Width, plugs: Plugs, *, rotary: bool = False, shift: bool = False) -> None:
         super().__init__()
         if rotary and width.d_head % 2:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -147,13 +149,14 @@ def train(
     Returns:
         Trained models in evaluation mode, without gradients.
     """
-    models, fits = {}, {}
+    models: dict[int, dict[str, Lab]] = {}
+    fits: dict[int, Fit] = {}
     with one_thread():
         for seed in seeds or comparison.seeds:
             arms = comparison.begin(seed)
             fits[seed] = _fit(comparison, arms, seed, scratch, checkpoint_every, progress)
             arms.requires_grad_(False).eval()
-            models[seed] = {name: arms[_key(name)] for name in comparison.arms}
+            models[seed] = {name: cast(Lab, arms[_key(name)]) for name in comparison.arms}
     return TrainedArms(comparison=comparison, models=models, fits=fits)
 
 
@@ -171,7 +174,8 @@ def _fit(
         rows = comparison.draw(np.random.default_rng([seed, step, 14]), comparison.batch)
         inputs, target = tensors_of(rows)
         progress(step + 1, comparison.steps, f"training {comparison.name}, seed {seed}")
-        return sum(loss_of(arm, inputs, target, comparison.penalty) for arm in arms.values())
+        each = (loss_of(cast(Lab, arm), inputs, target, comparison.penalty) for arm in arms.values())
+        return reduce(add, each)
 
     optimisers = [
         one

@@ -73,6 +73,12 @@ def _told(plugs: Plugs) -> dict[str, Any]:
 class LabBlock(nn.Module):
     """One layer: attention and MLP, each behind a norm and added to the residual stream."""
 
+    hook_resid_pre: HookPoint
+    hook_attn_out: HookPoint
+    hook_resid_mid: HookPoint
+    hook_mlp_out: HookPoint
+    hook_resid_post: HookPoint
+
     def __init__(self, shape: LabShape, plugs: Plugs | None) -> None:
         super().__init__()
         d = shape.d_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,7 +34,11 @@ def unnormalised(scores: Scores, allowed: Visible, content: Content) -> Scores:
     return scores * allowed
 
 
-_POSITIVE = {"exponential": torch.exp, "softplus": F.softplus, "sigmoid": torch.sigmoid}
+_POSITIVE: dict[str, Callable[[Tensor], Tensor]] = {
+    "exponential": torch.exp,
+    "softplus": F.softplus,
+    "sigmoid": torch.sigmoid,
+}
 
 
 class LearnedNormaliser(nn.Module):

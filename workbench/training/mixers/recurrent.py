@@ -98,7 +98,7 @@ class Decayed(nn.Module):
     def gates(self, x: Float[Tensor, "batch pos d_model"]) -> tuple[PerStep, PerStep]:
         """Return transition and gain of every step."""
         forget = self.forget(x).transpose(1, 2)
-        if self.kind == "lstm":
+        if self.rate is None:  # lstm
             transition = torch.sigmoid(forget)
         else:
             transition = torch.exp(-F.softplus(forget) * self.rate.exp()[:, None])

@@ -48,6 +48,8 @@ def positive_features(
 class RandomFeatures(nn.Module):
     """Products of ``n`` positive random features, which estimate ``exp(q . k / sqrt(d_head))``."""
 
+    directions: Tensor
+
     def __init__(self, width: Width, *, n: int, seed: int = 0) -> None:
         super().__init__()
         if n < 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from workbench.core.strict_json import plain
 from workbench.model.builtin import ZOO
 from workbench.training.mixers.card import ARMS
 from workbench.training.mixers.comparison import LabComparison, TrainedArms, train
+from workbench.training.mixers.lab import Lab
 
 HOME = ZOO / "lab"
 CHECKED = 512  # rows behind the accuracies of a card
@@ -71,10 +73,11 @@ def read_arms(comparison: LabComparison, home: Path = HOME) -> TrainedArms:
             f"{weights_file.name} was changed: its digest is {found[:16]}, its card says {card.weights[:16]}",
             hint=ARMS.advice(str(weights_file)),
         )
-    tensors, models = load(content), {}
+    tensors = load(content)
+    models: dict[int, dict[str, Lab]] = {}
     for seed in card.seeds:
         arms = comparison.begin(seed)
-        models[seed] = dict(zip(comparison.arms, arms.values(), strict=True))
+        models[seed] = dict(zip(comparison.arms, cast(Iterable[Lab], arms.values()), strict=True))
         for i, arm in enumerate(models[seed].values()):
             arm.load_state_dict(_under(f"{seed}/{i}/", tensors))
         arms.requires_grad_(False).eval()
