@@ -15,8 +15,8 @@ from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.core.errors import ModelError, OptionError
 from workbench.engine.batch import RunName
-from workbench.engine.edges import source_outputs
 from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.source_outputs import source_outputs
 from workbench.methods.options.regression import CircuitLasso
 from workbench.methods.outcome import graph_of, result
 from workbench.methods.registry import Level

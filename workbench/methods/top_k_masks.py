@@ -12,9 +12,10 @@ from torch import Tensor
 
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError
-from workbench.engine.edges import edited_output, source_outputs
+from workbench.engine.edges import edited_output
 from workbench.engine.nodes import node_references, nodes_output
 from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.source_outputs import source_outputs
 from workbench.methods.options.more_masks import TopKMasks
 from workbench.methods.outcome import graph_of, result
 from workbench.methods.registry import Level

@@ -80,8 +80,8 @@ def towers_of(bridge: TransformerBridge) -> dict[str, TowerStack]:
     if is_tower(bridge):
         found = {}
         for name, one in getattr(bridge, "inner", {}).items():
-            shape = SimpleNamespace(num_attention_heads=one.cfg.n_heads, hidden_size=one.cfg.d_model)
-            found[name] = TowerStack(bridge, f"{name}.blocks", list(one.blocks), shape)
+            of_inner = SimpleNamespace(num_attention_heads=one.cfg.n_heads, hidden_size=one.cfg.d_model)
+            found[name] = TowerStack(bridge, f"{name}.blocks", list(one.blocks), of_inner)
             found[name].read_within = one.read_within
         return found
     sight, encoder = sight_of(bridge), getattr(bridge, "vision_encoder", None)

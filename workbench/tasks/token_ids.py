@@ -297,7 +297,7 @@ class Aligner:
 def picture_ids(tokenizer: PreTrainedTokenizerBase, sight: Sight) -> list[int]:
     """Return the ids that stand for a picture in a text: image tokens, and what ends its rows where that is usual."""
     assert sight.token is not None
-    ends = [] if sight.row_ends is None else tokenizer.convert_tokens_to_ids(list(sight.row_ends))
+    ends: Any = [] if sight.row_ends is None else tokenizer.convert_tokens_to_ids(list(sight.row_ends))
     if not ends or None in ends or tokenizer.unk_token_id in ends:
         return [sight.token] * sight.n_tokens
     rows, columns = sight.grid
